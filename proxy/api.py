@@ -1,0 +1,168 @@
+"""The routed endpoints over HTTP, and the one exit of all errors. Thin: a request is the gateway's.
+
+POST /v1/chat/completions is a bare ASGI handler: Litestar's request, dependency and response
+machinery would cost as much per request as everything the gateway does.
+"""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from litestar import MediaType, Request, Response, asgi
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import ControllerRouterHandler, Receive, Scope, Send
+
+from proxy.errors import (
+    BodyTooLarge,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RouterError,
+    envelope,
+)
+from proxy.gateway import Gateway, send_error
+from proxy.record import new_request_id
+
+logger = logging.getLogger(__name__)
+
+# A body that is too large is read on to its end, up to this many times the limit, because clients
+# that are still writing when the connection closes never see the 413.
+_DRAIN_FACTOR: Final = 4
+
+
+class AsgiExchange:
+    """One ASGI request as the gateway's `Exchange`.
+
+    While it is open, the client's going away cancels the task that made it; `client_gone` tells
+    that cancellation from others.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_max_body_bytes",
+        "_receive",
+        "_send",
+        "_task",
+        "_watcher",
+        "client_gone",
+        "headers",
+        "started",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int) -> None:
+        self.headers = tuple(scope["headers"])
+        self.started = False
+        self.client_gone = False
+        self._receive = receive
+        self._send = send
+        self._max_body_bytes = max_body_bytes
+        self._complete = False
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def read_body(self) -> bytes:
+        """The whole body; from then on the client is watched.
+
+        Raises:
+            BodyTooLarge: it exceeds the limit.
+            asyncio.CancelledError: the client left before the body was complete.
+        """
+        parts = []
+        size = 0
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.client_gone = True
+                raise asyncio.CancelledError
+            assert message["type"] == "http.request"
+            part = message["body"]
+            more = message["more_body"]
+            size += len(part)
+            if size <= self._max_body_bytes:
+                parts.append(part)
+            elif size > self._max_body_bytes * _DRAIN_FACTOR:
+                break
+        if size > self._max_body_bytes:
+            limit = self._max_body_bytes / 1024 / 1024
+            raise BodyTooLarge(f"The request body is larger than {limit:g} MB.")
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._complete and self._task is not None:
+            self.client_gone = True
+            self._task.cancel()
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        # Set before sending: once the last byte is out, a client that leaves is a satisfied one.
+        self._complete = not more
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def close(self) -> None:
+        """Stop watching the client."""
+        self._complete = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+
+def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
+    """The routed endpoints, bound to the gateway that answers them."""
+
+    @asgi("/v1/chat/completions", copy_scope=False)
+    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
+        max_body_bytes = gateway.snapshot.config.server.max_body_bytes
+        exchange = AsgiExchange(scope, receive, send, max_body_bytes=max_body_bytes)
+        if scope.get("method") != "POST":
+            error = MethodNotAllowed("Use POST for this path.", allow="POST")
+            await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+            return
+        try:
+            await gateway.chat(exchange)
+        except asyncio.CancelledError:
+            if not exchange.client_gone:
+                raise
+        finally:
+            exchange.close()
+
+    return [chat_completions]
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exit for errors outside the hot path: the same envelope, nothing of ours in it."""
+    known = _translate(request, error)
+    if isinstance(known, InternalError):
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    headers = {name.decode(): value.decode() for name, value in known.headers}
+    return Response(
+        envelope(known),
+        status_code=known.status,
+        media_type=MediaType.JSON,
+        headers=headers | {"x-request-id": new_request_id()},
+    )
+
+
+def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError:
+    match error:
+        case RouterError():
+            return error
+        case NotFoundException():
+            return NotFound(
+                f"Unknown route: {request.method} {request.url.path}", code="unknown_url"
+            )
+        case MethodNotAllowedException():
+            allow = (error.headers or {}).get("allow", "GET")
+            return MethodNotAllowed(
+                f"{request.method} is not allowed for {request.url.path}.", allow=allow
+            )
+        case HTTPException() if 400 <= error.status_code < 500:
+            return InvalidRequest(error.detail)
+        case _:
+            return InternalError("The proxy failed to answer this request; its log says why.")

@@ -1,0 +1,114 @@
+"""The only place where things are constructed and wired together.
+
+Proxy(load_config(path)).app      # an ASGI application
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+from litestar import Litestar
+
+from proxy import __version__, admin, api
+from proxy.auth import ApiKeys
+from proxy.config import Config
+from proxy.gateway import Gateway, Snapshot
+from proxy.metrics import Metrics
+from proxy.record import Target
+from proxy.routing import Model, Router, Scorer
+from proxy.store import Store
+from proxy.tokens import TokenCounter
+from proxy.upstream import Upstream, open_transport
+from router_model.model import RouterModel, RouterModelError
+
+logger = logging.getLogger(__name__)
+
+# Only named to clients until a model is there to recommend one; nothing is compared with it.
+_THRESHOLD_WITHOUT_MODEL = 0.5
+
+
+def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, str | None]:
+    """The router for a configuration, and its model's version.
+
+    Without a usable model (the log says why) the version is None and the router still decides.
+    """
+    if model is not None:
+        return Router(config, Scorer(model), recommended_threshold=_THRESHOLD_WITHOUT_MODEL), None
+    try:
+        loaded = RouterModel.load(Path(config.routing.model_path))
+    except RouterModelError as error:
+        logger.error("no router model, every routed request goes to the cloud: %s", error)
+        return Router(config, None, recommended_threshold=_THRESHOLD_WITHOUT_MODEL), None
+    manifest = loaded.manifest
+    router = Router(config, Scorer(loaded), recommended_threshold=manifest.threshold)
+    return router, manifest.version
+
+
+class Proxy:
+    """A whole proxy: `app` is the ASGI application, `gateway` what answers its requests.
+
+    Args:
+        config: as `load_config` returns it.
+        model: scores texts; by default the router model at `routing.model_path`.
+        transport: makes the connections to both upstreams; called once.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        model: Model | None = None,
+        transport: Callable[[], httpx2.AsyncBaseTransport] = open_transport,
+    ) -> None:
+        self.config = config
+        self._transport = transport()
+        router, version = load_router(config, model=model)
+        tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+        upstreams = {
+            target: Upstream(target.value, tier, transport=self._transport)
+            for target, tier in tiers.items()
+        }
+        self.metrics = Metrics(version=__version__, model_version=version or "none")
+        self.metrics.watch(
+            up={target: upstream.is_up for target, upstream in upstreams.items()},
+            in_flight={target: upstream.count_in_flight for target, upstream in upstreams.items()},
+        )
+        self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
+        self._tokens = TokenCounter()
+        self.gateway = Gateway(
+            Snapshot(
+                config=config,
+                keys=ApiKeys(config.server.api_keys),
+                router=router,
+                upstreams=upstreams,
+                prices={target: tier.price for target, tier in tiers.items()},
+                model_version=version,
+            ),
+            store=self.store,
+            metrics=self.metrics,
+            tokens=self._tokens,
+        )
+        self.app = Litestar(
+            route_handlers=[
+                *api.routes(self.gateway),
+                *admin.routes(self.gateway, self.store, self.metrics),
+            ],
+            exception_handlers={Exception: api.answer_error},
+            lifespan=[self._live],
+            openapi_config=None,
+            logging_config=None,
+        )
+
+    @asynccontextmanager
+    async def _live(self, app: Litestar) -> AsyncIterator[None]:
+        self.store.open()
+        self._tokens.load_in_background()
+        try:
+            yield
+        finally:
+            self.gateway.snapshot.router.close()
+            await self._transport.aclose()
+            await asyncio.to_thread(self.store.close)

@@ -1,0 +1,326 @@
+"""The configuration file: YAML with `${VAR}` and `${VAR:-default}`, read into frozen typed values.
+
+    hybrid-llm check-config configs/default.yaml
+
+Whatever is wrong is refused with `FILE:LINE: key.path: what is wrong`; unknown keys too, because a
+misspelt key that is silently ignored costs its owner money. Variables come from the environment,
+then from a `.env` in the working directory. This file knows nothing about what the values do.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+from dotenv import dotenv_values
+from msgspec import Meta
+
+
+class ConfigError(Exception):
+    """One line for the terminal: `FILE:LINE: key.path: what is wrong`."""
+
+
+class Secret:
+    """A string that does not show itself in reprs, logs or error messages."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself; call it only where it goes over the wire."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')" if self._value else "Secret('')"
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+Seconds = Annotated[float, Meta(gt=0)]
+Dollars = Annotated[float, Meta(ge=0)]
+Unit = Annotated[float, Meta(ge=0, le=1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the proxy listens and what it lets in."""
+
+    host: Name = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    workers: Annotated[int, Meta(ge=1)] = 1
+    api_keys: tuple[Secret, ...] = ()
+    max_body_mb: Annotated[float, Meta(gt=0)] = 32
+    request_timeout_seconds: Seconds = 600
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_mb * 1024 * 1024)
+
+
+class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per million tokens."""
+
+    input: Dollars = 0
+    cached_input: Dollars = 0
+    output: Dollars = 0
+
+
+class TimeoutsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seconds: to connect, to the first bytes of an answer, and between two pieces of a stream."""
+
+    connect: Seconds = 5
+    first_token: Seconds = 60
+    idle: Seconds = 60
+
+
+Capability = Literal["tools", "vision", "json_schema", "logprobs"]
+
+
+class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One tier: an OpenAI-compatible endpoint (or several replicas of it) and its model."""
+
+    base_url: Name | Annotated[tuple[Name, ...], Meta(min_length=1)]
+    model: Name
+    api_key: Secret | None = None
+    context_tokens: Literal["auto"] | Annotated[int, Meta(gt=0)] = "auto"
+    capabilities: Literal["auto"] | tuple[Capability, ...] = "auto"
+    price: PriceConfig = PriceConfig()
+    max_concurrency: Annotated[int, Meta(gt=0)] | None = None
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        return tuple(url.rstrip("/") for url in urls)
+
+
+class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    local: UpstreamConfig
+    cloud: UpstreamConfig
+
+
+class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a request finds its tier."""
+
+    model_path: Name = "data/models/router"
+    threshold: Literal["auto"] | Unit = "auto"
+    routed_models: tuple[Name, ...] = ("auto",)
+    unknown_models: Literal["cloud", "reject"] = "cloud"
+    sticky: Literal["off", "escalate_only", "session"] = "off"
+    fallback: bool = True
+    spill_when_busy: bool = False
+
+
+class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    cloud_usd_per_day: Dollars | None = None
+    when_spent: Literal["local", "reject"] = "local"
+
+
+class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    enabled: bool = False
+    model: Name = "gpt-4o-mini"
+    sample_rate: Unit = 0.02
+    usd_per_day: Dollars = 1.0
+
+
+class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where rows go, how much of a prompt is kept, and for how long."""
+
+    url: Annotated[str, Meta(pattern="^(sqlite|postgresql)://")] = "sqlite:///data/router.db"
+    prompts: Literal["full", "hash", "none"] = "full"
+    retention_days: Annotated[float, Meta(gt=0)] | None = 30
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    upstreams: UpstreamsConfig
+    server: ServerConfig = ServerConfig()
+    routing: RoutingConfig = RoutingConfig()
+    budget: BudgetConfig = BudgetConfig()
+    judge: JudgeConfig = JudgeConfig()
+    storage: StorageConfig = StorageConfig()
+
+    def warnings(self) -> Iterator[str]:
+        """Settings that are understood but change nothing in this version, as `key: why`."""
+        if self.server.workers > 1:
+            yield "server.workers: this version runs one worker"
+        if self.routing.sticky != "off":
+            yield "routing.sticky: this version routes every request on its own"
+        if self.routing.spill_when_busy:
+            yield "routing.spill_when_busy: this version waits for the tier it chose"
+        if self.budget.cloud_usd_per_day is not None:
+            yield "budget.cloud_usd_per_day: this version does not limit spending"
+        if self.judge.enabled:
+            yield "judge.enabled: this version does not judge answers"
+        for name, upstream in (("local", self.upstreams.local), ("cloud", self.upstreams.cloud)):
+            if upstream.context_tokens != "auto":
+                yield f"upstreams.{name}.context_tokens: this version does not count before routing"
+            if upstream.capabilities != "auto":
+                yield f"upstreams.{name}.capabilities: this version does not check them"
+
+
+def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
+    """Read, interpolate and check a configuration file.
+
+    Args:
+        path: the YAML file.
+        environ: variables to interpolate; by default the process's, over those of `.env`.
+
+    Raises:
+        ConfigError: with file, line and key of the first thing that is wrong.
+    """
+    if environ is None:
+        from_file = {
+            key: value for key, value in dotenv_values(".env").items() if value is not None
+        }
+        environ = from_file | dict(os.environ)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    document = _Document(path, text, environ)
+    try:
+        config = msgspec.convert(document.value, Config, dec_hook=_decode_secret)
+    except msgspec.ValidationError as error:
+        raise document.refuse(str(error)) from None
+    _check_meaning(config, document)
+    return config
+
+
+def _decode_secret(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str | int):
+        return Secret(str(value))
+    raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
+
+
+def _check_meaning(config: Config, document: "_Document") -> None:
+    """What types alone cannot say."""
+    for name in ("local", "cloud"):
+        for url in getattr(config.upstreams, name).base_urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise document.error(
+                    f"upstreams.{name}.base_url", f"'{url}' is not an http(s) address"
+                )
+    if not all(config.server.api_keys):
+        raise document.error("server.api_keys", "an API key is empty")
+    if config.storage.url.startswith("postgresql:"):
+        raise document.error("storage.url", "this version stores rows in sqlite:/// only")
+    if not config.storage.url.startswith("sqlite:///"):
+        raise document.error("storage.url", "a SQLite address is sqlite:///PATH (three slashes)")
+
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
+_MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 booleans: `sticky: off` is the word, not False."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF")
+)
+
+
+class _Document:
+    """A YAML file as plain values, with the line of every key."""
+
+    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self._lines: dict[str, int] = {}
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            self._loader: Any = loader  # two of its methods carry no types
+            self.value = {} if root is None else self._build(root, "")
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        finally:
+            loader.dispose()
+        if not isinstance(self.value, dict):
+            raise ConfigError(f"{path}:1: expected a mapping of sections such as 'upstreams:'")
+
+    def error(self, key: str, what: str) -> ConfigError:
+        """The one-line refusal for a key, or for its nearest parent that is in the file."""
+        place = key
+        while place and place not in self._lines:
+            place = re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", place)
+        line = self._lines.get(place, 1)
+        return ConfigError(f"{self._path}:{line}: {key or 'file'}: {what}")
+
+    def refuse(self, msgspec_text: str) -> ConfigError:
+        """Translate msgspec's `... - at `$.routing.threshold`` into a place in this file."""
+        match = _MSGSPEC_PLACE.match(msgspec_text)
+        assert match is not None  # the pattern matches any text
+        what, key = match["what"], (match["path"] or "").lstrip(".")
+        if unknown := _UNKNOWN_KEY.search(what):
+            return self.error(f"{key}.{unknown['key']}".lstrip("."), "unknown key")
+        if missing := _MISSING_KEY.search(what):
+            return self.error(f"{key}.{missing['key']}".lstrip("."), "is missing")
+        return self.error(key, what[:1].lower() + what[1:])
+
+    def _build(self, node: yaml.Node, key: str) -> object:
+        self._lines.setdefault(key, node.start_mark.line + 1)
+        match node:
+            case yaml.MappingNode():
+                return self._build_mapping(node, key)
+            case yaml.SequenceNode():
+                return [
+                    self._build(child, f"{key}[{index}]") for index, child in enumerate(node.value)
+                ]
+            case _:
+                return self._build_scalar(cast(yaml.ScalarNode, node), key)
+
+    def _build_mapping(self, node: yaml.MappingNode, key: str) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key_node, child in node.value:
+            name = str(key_node.value)
+            place = f"{key}.{name}".lstrip(".")
+            self._lines[place] = key_node.start_mark.line + 1
+            if name in values:
+                raise self.error(place, "appears twice")
+            values[name] = self._build(child, place)
+        return values
+
+    def _build_scalar(self, node: yaml.ScalarNode, key: str) -> object:
+        text, tag = str(node.value), node.tag
+        if "${" in text:
+            text = _VARIABLE.sub(lambda match: self._look_up(match, key), text)
+            if node.style is None:  # a plain scalar takes the type of what was put in
+                tag = self._loader.resolve(yaml.ScalarNode, text, (True, False))
+        scalar = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
+        return self._loader.construct_object(scalar)
+
+    def _look_up(self, match: re.Match[str], key: str) -> str:
+        name, default = match["name"], match["default"]
+        value = self._environ.get(name) or default
+        if value is None:
+            raise self.error(key, f"the environment variable {name} is not set and has no default")
+        return value

@@ -1,0 +1,132 @@
+"""Everything that can go wrong, as one small typed tree with one way out: OpenAI's error envelope.
+
+Messages are written for the person who reads them in their client; none carries a stack trace,
+a key or an address that the configuration did not already name. Whatever is not in this tree is a
+bug and leaves as `InternalError`, its details only in the log.
+"""
+
+import msgspec
+
+
+class RouterError(Exception):
+    """Base of all errors that have an answer. `status` is the HTTP status it leaves with."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Extra response headers this error asks for."""
+        return []
+
+
+class InvalidRequest(RouterError):
+    """The client sent something that no tier can answer."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class NotAuthenticated(RouterError):
+    """No API key, or one that is not configured."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"www-authenticate", b"Bearer")]
+
+
+class NotFound(RouterError):
+    """An unknown route or model."""
+
+    status = 404
+    type = "invalid_request_error"
+
+
+class MethodNotAllowed(RouterError):
+    """A known route asked with the wrong method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"allow", self.allow.encode())]
+
+
+class BodyTooLarge(RouterError):
+    """The request body exceeds `server.max_body_mb`."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "body_too_large"
+
+
+class InternalError(RouterError):
+    """A bug of ours. The log has the trace; the client has the request id."""
+
+    code = "internal_error"
+
+
+class UpstreamError(RouterError):
+    """An upstream could not answer; `upstream` names the tier."""
+
+    status = 502
+    code = "upstream_error"
+
+    def __init__(self, message: str, *, upstream: str) -> None:
+        super().__init__(message)
+        self.upstream = upstream
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or it broke before the answer began."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamBroken(UpstreamError):
+    """The answer began and then stopped short."""
+
+    code = "upstream_broken"
+
+
+class UpstreamTimeout(UpstreamError):
+    """One of the configured timeouts passed; `phase` says which."""
+
+    status = 504
+    code = "upstream_timeout"
+
+    def __init__(self, message: str, *, upstream: str, phase: str) -> None:
+        super().__init__(message, upstream=upstream)
+        self.phase = phase
+
+
+def envelope(error: RouterError) -> bytes:
+    """The JSON body OpenAI's clients parse: `{"error": {message, type, param, code}}`."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": error.type,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )

@@ -1,0 +1,263 @@
+"""The way of a request, as one straight line; free of Litestar, testable without HTTP.
+
+    parse → decide → open upstream → relay → record
+
+Whatever happens on it, the client gets an answer or one clear error, the upstream is let go, and
+the record is finished once and kept once. A client that leaves cancels the task that runs `chat`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.auth import ApiKeys
+from proxy.config import Config, PriceConfig
+from proxy.errors import InternalError, RouterError, UpstreamError, UpstreamTimeout, envelope
+from proxy.metrics import Metrics
+from proxy.pricing import price_record
+from proxy.protocol import JSON_TYPE, ChatRequest, Usage, parse_chat, rewrite_chat
+from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
+from proxy.relay import Reply, end_stream_with, is_stream, relay_stream, relay_whole
+from proxy.routing import Decision, Router
+from proxy.store import Store
+from proxy.tokens import TokenCounter
+from proxy.upstream import Upstream, UpstreamResponse
+
+logger = logging.getLogger(__name__)
+
+
+class Exchange(Reply, Protocol):
+    """One request and the way back to its client, whatever carries them."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Request headers, names in lower case."""
+
+    @property
+    def started(self) -> bool:
+        """True once a status was sent."""
+
+    async def read_body(self) -> bytes:
+        """The request body. Raises `BodyTooLarge`."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a request needs that a new configuration would replace, read once per request."""
+
+    config: Config
+    keys: ApiKeys
+    router: Router
+    upstreams: Mapping[Target, Upstream]
+    prices: Mapping[Target, PriceConfig]
+    model_version: str | None  # of the router model; None when there is none
+
+
+class Gateway:
+    """Answers requests."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        store: Store,
+        metrics: Metrics,
+        tokens: TokenCounter,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.snapshot = snapshot
+        self._store = store
+        self._metrics = metrics
+        self._tokens = tokens
+        self._clock = clock
+
+    async def chat(self, exchange: Exchange) -> None:
+        """Answer POST /v1/chat/completions.
+
+        Raises:
+            asyncio.CancelledError: the client is gone (the record says so) or the server stops.
+        """
+        snapshot = self.snapshot
+        record = CallRecord("chat.completions", clock=self._clock)
+        response: UpstreamResponse | None = None
+        try:
+            async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
+                record.client_key_hash = snapshot.keys.check(_header(exchange, b"authorization"))
+                body = await exchange.read_body()
+                request = parse_chat(body)
+                decision = await self._decide(snapshot, request, exchange, record)
+                response = await self._open(snapshot, decision, request, body, exchange, record)
+                await self._relay(snapshot, response, request, exchange, record)
+        except asyncio.CancelledError:
+            record.finish(Ending.CLIENT_GONE)
+            raise
+        except RouterError as error:
+            await self._refuse(error, exchange, record)
+        except TimeoutError:
+            await self._refuse(_out_of_time(snapshot, record), exchange, record)
+        except Exception:
+            logger.exception("request %s failed", record.id)
+            bug = InternalError("The proxy failed to answer this request; its log says why.")
+            await self._refuse(bug, exchange, record)
+        finally:
+            self._keep(record)
+            if response is not None:
+                await response.close()
+
+    async def _decide(
+        self, snapshot: Snapshot, request: ChatRequest, exchange: Exchange, record: CallRecord
+    ) -> Decision:
+        started = self._clock()
+        record.requested_model = request.model
+        record.streamed = bool(request.stream)
+        record.turns = request.turns
+        wish = snapshot.router.read_wish(request.model, exchange.headers)
+        decision = await snapshot.router.decide(wish, record.turns)
+        record.target, record.reason, record.model = decision[:3]
+        record.threshold = decision.threshold
+        if decision.score is not None:
+            record.score, record.p_local, record.p_cloud = decision.score
+        record.decision_ms = (self._clock() - started) * 1e3
+        return decision
+
+    async def _open(
+        self,
+        snapshot: Snapshot,
+        decision: Decision,
+        request: ChatRequest,
+        body: bytes,
+        exchange: Exchange,
+        record: CallRecord,
+    ) -> UpstreamResponse:
+        """Open the decided tier; when it fails before it answered, the other one, if it may."""
+        may_fall_back = snapshot.config.routing.fallback and decision.reason is not Reason.FORCED
+        stream = bool(request.stream)
+        target, model = decision.target, decision.model
+        record.open_upstream()
+        while True:
+            upstream = snapshot.upstreams[target]
+            rewritten = rewrite_chat(body, model=model, include_usage=stream)
+            try:
+                response = await upstream.open(
+                    "/chat/completions", rewritten, exchange.headers, stream=stream
+                )
+            except UpstreamError as error:
+                if not may_fall_back:
+                    raise _after_fallback(error, record) from None
+                why = error.code or error.type
+            else:
+                if response.status < 500 or not may_fall_back:
+                    return response
+                why = "server_error"
+                await response.close()
+            may_fall_back = False
+            record.fallback_from, record.fallback_why = target, why
+            target = target.other
+            model = snapshot.upstreams[target].model
+            record.target, record.model, record.reason = target, model, Reason.FALLBACK
+
+    async def _relay(
+        self,
+        snapshot: Snapshot,
+        response: UpstreamResponse,
+        request: ChatRequest,
+        exchange: Exchange,
+        record: CallRecord,
+    ) -> None:
+        def settle(usage: Usage | None, text: str) -> None:
+            self._settle(snapshot, record, usage, text)
+
+        if is_stream(response):
+            strip = not request.wants_usage_chunk
+            await relay_stream(response, exchange, record, strip_usage=strip, settle=settle)
+        else:
+            await relay_whole(response, exchange, record, settle=settle)
+
+    def _settle(
+        self, snapshot: Snapshot, record: CallRecord, usage: Usage | None, text: str
+    ) -> None:
+        """Tokens, from the upstream or estimated, and dollars."""
+        record.response = text
+        if usage is not None and usage.prompt_tokens is not None:
+            record.usage_source = UsageSource.UPSTREAM
+            record.input_tokens = usage.prompt_tokens
+            record.cached_input_tokens = usage.cached_tokens
+            record.output_tokens = usage.completion_tokens or 0
+        else:
+            record.usage_source = UsageSource.ESTIMATED
+            record.input_tokens = self._tokens.count_messages(record.turns or ())
+            record.cached_input_tokens = 0
+            record.output_tokens = self._tokens.count(text)
+        price_record(record, snapshot.prices)
+
+    async def _refuse(self, error: RouterError, exchange: Exchange, record: CallRecord) -> None:
+        """One clear error: as the answer, or as the last event of a stream that has begun."""
+        record.finish(_ending_of(error), error=error.message)
+        if exchange.started:
+            await end_stream_with(error, exchange)
+            return
+        record.status = error.status
+        await send_error(error, exchange, record.router_headers())
+
+    def _keep(self, record: CallRecord) -> None:
+        """The record's one way into the metrics and the database."""
+        record.finish(Ending.INTERNAL_ERROR)  # only if nothing else ended it
+        self._metrics.observe(record)
+        self._store.add(record)
+
+
+async def send_error(
+    error: RouterError, reply: Reply, headers: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Answer with an error in OpenAI's envelope."""
+    body = envelope(error)
+    await reply.start(
+        error.status,
+        [
+            (b"content-type", JSON_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            *error.headers,
+            *headers,
+        ],
+    )
+    await reply.send(body, more=False)
+
+
+def _ending_of(error: RouterError) -> Ending:
+    match error:
+        case UpstreamTimeout():
+            return Ending.TIMEOUT
+        case UpstreamError():
+            return Ending.UPSTREAM_ERROR
+        case InternalError():
+            return Ending.INTERNAL_ERROR
+        case _:
+            return Ending.REJECTED
+
+
+def _after_fallback(error: UpstreamError, record: CallRecord) -> UpstreamError:
+    """When both tiers failed, say so: the second failure alone would mislead."""
+    if record.fallback_from is not None:
+        error.message += (
+            f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
+        )
+    return error
+
+
+def _out_of_time(snapshot: Snapshot, record: CallRecord) -> UpstreamTimeout:
+    seconds = snapshot.config.server.request_timeout_seconds
+    return UpstreamTimeout(
+        f"The request was not answered within {seconds:g} seconds.",
+        upstream=record.target or "none",
+        phase="total",
+    )
+
+
+def _header(exchange: Exchange, wanted: bytes) -> bytes | None:
+    for name, value in exchange.headers:
+        if name == wanted:
+            return value
+    return None

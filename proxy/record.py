@@ -1,0 +1,209 @@
+"""One flat record per request: the single source of its row, its metrics and its headers.
+
+A `CallRecord` is opened when a request arrives, filled along the way and closed exactly once,
+whatever the ending. It knows no database, no Prometheus and no HTTP framework.
+"""
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+class Target(StrEnum):
+    """The tiers. A request that never reached one has none."""
+
+    LOCAL = "local"
+    CLOUD = "cloud"
+
+    @property
+    def other(self) -> "Target":
+        return Target.CLOUD if self is Target.LOCAL else Target.LOCAL
+
+
+class Reason(StrEnum):
+    """Why a request went where it went: the closed set of the `x-router-reason` header."""
+
+    SCORE = "score"
+    FORCED = "forced"
+    CONTEXT = "context"
+    CAPABILITY = "capability"
+    UNHEALTHY = "unhealthy"
+    OVERLOAD = "overload"
+    BUDGET = "budget"
+    STICKY = "sticky"
+    ROUTER_UNAVAILABLE = "router_unavailable"
+    FALLBACK = "fallback"
+    ESCALATED = "escalated"
+    SHADOW = "shadow"
+
+
+class Ending(StrEnum):
+    """How a request ended. Every record has exactly one."""
+
+    OK = "ok"
+    REJECTED = "rejected"  # refused by us: bad input, no key, unknown model
+    UPSTREAM_ERROR = "upstream_error"  # an error answer, no answer, or one that broke off
+    TIMEOUT = "timeout"
+    CLIENT_GONE = "client_gone"
+    INTERNAL_ERROR = "internal_error"  # a bug of ours
+
+
+class UsageSource(StrEnum):
+    """Where the token counts come from."""
+
+    UPSTREAM = "upstream"
+    ESTIMATED = "estimated"
+
+
+def new_request_id() -> str:
+    """`req_` and 32 hex digits that sort by time: 48 bits of milliseconds, 80 random bits."""
+    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def key_hash(api_key: str) -> str:
+    """A short name for an API key that does not give the key away (first 16 hex of SHA-256)."""
+    return hashlib.sha256(api_key.encode()).hexdigest()[:16]
+
+
+def _header_value(text: str) -> bytes:
+    """A client may have chosen the model's name: no line break of theirs may enter our headers."""
+    return _UNPRINTABLE.sub("?", text[:200]).encode("ascii")
+
+
+class CallRecord:
+    """What happened to one request. Durations are milliseconds, money is USD."""
+
+    __slots__ = (
+        "_clock",
+        "_opened",
+        "cached_input_tokens",
+        "client_key_hash",
+        "cloud_cost_usd",
+        "cost_usd",
+        "created_at",
+        "decision_ms",
+        "duration_ms",
+        "ending",
+        "endpoint",
+        "error",
+        "fallback_from",
+        "fallback_why",
+        "id",
+        "input_tokens",
+        "model",
+        "output_tokens",
+        "p_cloud",
+        "p_local",
+        "reason",
+        "requested_model",
+        "response",
+        "saved_usd",
+        "score",
+        "session_id",
+        "started",
+        "status",
+        "streamed",
+        "target",
+        "threshold",
+        "ttft_ms",
+        "turns",
+        "upstream_ms",
+        "usage_source",
+    )
+
+    def __init__(self, endpoint: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._opened: float | None = None
+        self.id = new_request_id()
+        self.created_at = time.time()
+        self.started: Final = clock()
+        self.endpoint = endpoint
+        self.requested_model: str | None = None
+        self.target: Target | None = None
+        self.model: str | None = None
+        self.reason: Reason | None = None
+        self.score: float | None = None
+        self.p_local: float | None = None
+        self.p_cloud: float | None = None
+        self.threshold: float | None = None
+        self.decision_ms: float | None = None
+        self.ttft_ms: float | None = None
+        self.upstream_ms: float | None = None
+        self.duration_ms: float | None = None
+        self.status: int | None = None
+        self.ending: Ending | None = None
+        self.error: str | None = None
+        self.streamed = False
+        self.input_tokens: int | None = None
+        self.cached_input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.usage_source: UsageSource | None = None
+        self.cost_usd: float | None = None
+        self.cloud_cost_usd: float | None = None
+        self.saved_usd: float | None = None
+        self.turns: list[tuple[str, str]] | None = None  # (role, text)
+        self.response: str | None = None
+        self.fallback_from: Target | None = None
+        self.fallback_why: str | None = None
+        self.session_id: str | None = None
+        self.client_key_hash: str | None = None
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request arrived."""
+        return (self._clock() - self.started) * 1e3
+
+    def open_upstream(self) -> None:
+        """From here on time is the upstream's, its queue included."""
+        self._opened = self._clock()
+
+    def close_upstream(self) -> None:
+        """The upstream's answer is whole, or over."""
+        if self._opened is not None:
+            self.upstream_ms = (self._clock() - self._opened) * 1e3
+
+    def finish(self, ending: Ending, *, error: str | None = None) -> None:
+        """Close the record. The first ending stands: what a clean-up runs into later is not it."""
+        if self.ending is None:
+            self.ending = ending
+            self.error = error
+            self.duration_ms = self.elapsed_ms()
+
+    def router_headers(self) -> list[tuple[bytes, bytes]]:
+        """The `x-request-id` and `x-router-*` response headers, as far as they are known."""
+        headers = [(b"x-request-id", self.id.encode())]
+        if self.target is None:
+            return headers
+        headers.append((b"x-router-target", self.target.encode()))
+        if self.model is not None:
+            headers.append((b"x-router-model", _header_value(self.model)))
+        if self.score is not None:
+            headers.append((b"x-router-score", b"%.4f" % self.score))
+        if self.threshold is not None:
+            headers.append((b"x-router-threshold", b"%.4f" % self.threshold))
+        if self.reason is not None:
+            headers.append((b"x-router-reason", self.reason.encode()))
+        if self.decision_ms is not None:
+            headers.append((b"x-router-decision-ms", b"%.3f" % self.decision_ms))
+        if self.fallback_from is not None:
+            headers.append(
+                (
+                    b"x-router-fallback",
+                    f"{self.fallback_from}→{self.target}:{self.fallback_why}".encode(),
+                )
+            )
+        return headers
+
+    def cost_headers(self) -> list[tuple[bytes, bytes]]:
+        """`x-router-cost-usd` and `x-router-saved-usd`: known only once an answer is whole."""
+        headers = []
+        if self.cost_usd is not None:
+            headers.append((b"x-router-cost-usd", b"%.9f" % self.cost_usd))
+        if self.saved_usd is not None:
+            headers.append((b"x-router-saved-usd", b"%.9f" % self.saved_usd))
+        return headers

@@ -1,0 +1,233 @@
+"""From the upstream to the client: bytes out as they came in, looked at on their way past.
+
+A whole answer is read, looked at and sent on. A stream is passed on event by event; the
+`StreamObserver` sees usage, text and the finish, and takes out the one chunk the client did not
+ask for (the usage that we injected). What an observer cannot read is not its business: it passes.
+
+Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
+`APIError` on a `data: {"error": …}` event.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from proxy.errors import RouterError, UpstreamBroken, envelope
+from proxy.protocol import ChatAnswer, Usage, view_answer
+from proxy.record import CallRecord, Ending
+from proxy.upstream import UpstreamResponse
+
+MAX_EVENT_BYTES: Final = 2**20
+
+_EVENT_END = re.compile(rb"\r?\n\r?\n")
+# Response headers between the upstream and us only: connection matters, lengths and encodings we
+# make anew, cookies of a shared connection, and names that we send ourselves.
+_KEPT_HERE: Final = frozenset(
+    b"connection keep-alive proxy-connection trailer transfer-encoding upgrade "
+    b"content-length content-encoding set-cookie date server alt-svc".split()
+)
+_OURS: Final = b"x-router-"
+
+Settle = Callable[[Usage | None, str], None]
+
+
+class Reply(Protocol):
+    """The client's side of a request, as far as relaying needs it."""
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the status and headers; after this they are promised."""
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of the body; the last one with `more=False`."""
+
+
+class StreamObserver:
+    """Looks at a server-sent event stream in whole events, however its bytes were split.
+
+    Feed it what arrives, send on what it returns. Incomplete events wait inside (no client could
+    use them); one longer than `MAX_EVENT_BYTES` makes it give up looking and pass everything.
+    """
+
+    __slots__ = (
+        "_strip_usage",
+        "_tail",
+        "_texts",
+        "blind",
+        "done",
+        "failed",
+        "finished",
+        "spoke",
+        "usage",
+    )
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self._strip_usage = strip_usage
+        self._tail = b""
+        self._texts: list[str] = []
+        self.usage: Usage | None = None
+        self.spoke = False  # something a client would show has passed
+        self.finished = False  # a choice gave its finish_reason
+        self.done = False  # [DONE] has passed
+        self.failed = False  # the upstream sent an error event
+        self.blind = False
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far."""
+        return "".join(self._texts)
+
+    @property
+    def complete(self) -> bool:
+        """True when the stream may end here. Ollama's broken streams have neither of the two."""
+        return self.done or self.finished or self.blind
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return those to send on now."""
+        if self.blind:
+            return data
+        buffer = self._tail + data if self._tail else data
+        kept: list[bytes] = []
+        start = copied = 0
+        plain = b"\r" not in buffer
+        while (end := _find_end(buffer, start, plain=plain)) != -1:
+            if not self._look(buffer[start:end]):
+                kept.append(buffer[copied:start])
+                copied = end
+            start = end
+        self._tail = buffer[start:]
+        if len(self._tail) > MAX_EVENT_BYTES:
+            self.blind, start, self._tail = True, len(buffer), b""
+        if not kept:
+            return buffer[:start] if start < len(buffer) else buffer
+        kept.append(buffer[copied:start])
+        return b"".join(kept)
+
+    def flush(self) -> bytes:
+        """What is left at the end: a last event may lack its blank line."""
+        tail, self._tail = self._tail, b""
+        return tail if tail.strip() and self._look(tail) and self.complete else b""
+
+    def _look(self, event: bytes) -> bool:
+        """Look at one event; False when the client should not get it."""
+        lines = event.strip(b"\r\n").splitlines()
+        data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+        if not data:
+            return True
+        if data == b"[DONE]":
+            self.done = True
+            return True
+        answer = view_answer(data)
+        return answer is None or self._note(answer)
+
+    def _note(self, answer: ChatAnswer) -> bool:
+        if answer.failed:
+            self.failed = True
+        if answer.usage is not None:
+            self.usage = answer.usage
+        for choice in answer.choices or ():
+            if choice.finish_reason:
+                self.finished = True
+            delta = choice.delta
+            if delta is not None:
+                self.spoke = self.spoke or delta.speaks
+                if delta.text:
+                    self._texts.append(delta.text)
+        return not (self._strip_usage and answer.is_usage_only)
+
+
+def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
+    """The index behind the blank line that ends the event at `start`; -1 when it is not there."""
+    if plain:
+        found = buffer.find(b"\n\n", start)
+        return found + 2 if found != -1 else -1
+    match = _EVENT_END.search(buffer, start)
+    return match.end() if match is not None else -1
+
+
+async def relay_whole(
+    response: UpstreamResponse, reply: Reply, record: CallRecord, *, settle: Settle
+) -> None:
+    """Read the answer, settle the record, send status, headers and body on unchanged.
+
+    Args:
+        settle: takes the usage and the text and fills tokens and dollars into the record.
+    """
+    body = await response.read()
+    record.close_upstream()
+    record.status = response.status
+    if response.status < 400:
+        answer = view_answer(body)
+        settle(answer.usage if answer is not None else None, _text_of(answer))
+    headers = _for_client(response) + record.router_headers() + record.cost_headers()
+    headers.append((b"content-length", b"%d" % len(body)))
+    await reply.start(response.status, headers)
+    await reply.send(body, more=False)
+    record.finish(Ending.OK if response.status < 400 else Ending.UPSTREAM_ERROR)
+
+
+async def relay_stream(
+    response: UpstreamResponse,
+    reply: Reply,
+    record: CallRecord,
+    *,
+    strip_usage: bool,
+    settle: Settle,
+) -> None:
+    """Pass a stream on event by event. A failure inside it ends in one error event.
+
+    Raises:
+        RouterError: after the error event was sent; the record's ending is the caller's to name.
+    """
+    observer = StreamObserver(strip_usage=strip_usage)
+    record.status, record.streamed = response.status, True
+    headers = _for_client(response) + record.router_headers()
+    headers.append((b"x-accel-buffering", b"no"))
+    await reply.start(response.status, headers)
+    try:
+        while chunk := await response.next_chunk():
+            passed = observer.feed(chunk)
+            if observer.spoke and record.ttft_ms is None:
+                record.ttft_ms = record.elapsed_ms()
+            if passed:
+                await reply.send(passed, more=True)
+            if observer.done:
+                # Clients hang up at [DONE], often before the connection's own end comes by.
+                record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
+        last = observer.flush()
+        if not observer.complete and not observer.failed:
+            raise UpstreamBroken(
+                f"The {record.target} upstream ended its stream without finishing the answer.",
+                upstream=str(record.target),
+            )
+        await reply.send(last, more=False)
+        record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
+    finally:
+        record.close_upstream()
+        settle(observer.usage, observer.text)
+
+
+async def end_stream_with(error: RouterError, reply: Reply) -> None:
+    """Tell the client of a started stream what went wrong, and end it."""
+    await reply.send(b"data: " + envelope(error) + b"\n\n", more=False)
+
+
+def _text_of(answer: ChatAnswer | None) -> str:
+    messages = [choice.message for choice in answer.choices or ()] if answer is not None else []
+    return "\n".join(message.text for message in messages if message is not None)
+
+
+def _for_client(response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
+    """The upstream's headers for the client; its request id under a name of its own."""
+    headers = []
+    for name, value in response.headers:
+        name = name.lower()
+        if name == b"x-request-id":
+            headers.append((b"x-upstream-request-id", value))
+        elif name not in _KEPT_HERE and not name.startswith(_OURS):
+            headers.append((name, value))
+    return headers
+
+
+def is_stream(response: UpstreamResponse) -> bool:
+    """True for an answer to be relayed as a stream: success, and typed as one."""
+    return response.status < 400 and response.is_event_stream

@@ -1,0 +1,215 @@
+"""Which tier answers: what the client asked for, what the router model thinks, one decision.
+
+The model is scored in a thread of its own (onnxruntime lets go of the GIL), never on the event
+loop. The router may not fail a request: when the model is missing, broken or late, the decision is
+the cloud, because that costs cents while a bad answer costs trust; the reason says so.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, Protocol
+
+from proxy.config import Config
+from proxy.errors import InvalidRequest, NotFound
+from proxy.record import Reason, Target
+from router_model.features import routing_text
+from router_model.model import Score
+
+logger = logging.getLogger(__name__)
+
+# A decision takes milliseconds; one that takes this long is not coming.
+DECISION_TIMEOUT_SECONDS: Final = 1.0
+
+TARGET_HEADER: Final = b"x-router-target"
+THRESHOLD_HEADER: Final = b"x-router-threshold"
+
+_TARGETS: Final = {target.value: target for target in Target}
+
+
+class Model(Protocol):
+    """What scores a text; `router_model.model.RouterModel` is one."""
+
+    def score(self, text: str) -> Score:
+        """Calibrated P(the local answer is at least as good as the cloud's), and both heads."""
+
+
+class Wish(NamedTuple):
+    """What a client asked for, headers and model name taken together.
+
+    Attributes:
+        target: the tier, when it was forced.
+        model: the model name for that tier, when it is not the tier's own.
+        threshold: of this request, when it has one.
+    """
+
+    target: Target | None = None
+    model: str | None = None
+    threshold: float | None = None
+
+
+class Decision(NamedTuple):
+    """Where a request goes and why. `score` is None when nothing was scored."""
+
+    target: Target
+    reason: Reason
+    model: str
+    threshold: float | None = None
+    score: Score | None = None
+
+
+class Scorer:
+    """The router model behind one inference thread."""
+
+    def __init__(self, model: Model, *, timeout_seconds: float = DECISION_TIMEOUT_SECONDS) -> None:
+        self._model = model
+        self._timeout_seconds = timeout_seconds
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="router-model")
+
+    async def score(self, turns: Sequence[tuple[str, str]]) -> Score | None:
+        """Score a conversation; None when the model failed or was late."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await loop.run_in_executor(self._thread, self._score, turns)
+        except TimeoutError:
+            logger.warning("the router model gave no score in %g s", self._timeout_seconds)
+        except Exception:
+            logger.exception("the router model failed")
+        return None
+
+    def _score(self, turns: Sequence[tuple[str, str]]) -> Score:
+        return self._model.score(routing_text(turns))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Router:
+    """Decides for one configuration and one router model."""
+
+    def __init__(
+        self,
+        config: Config,
+        scorer: Scorer | None,
+        *,
+        recommended_threshold: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        routing = config.routing
+        self._scorer = scorer
+        self.threshold: float = (
+            recommended_threshold if routing.threshold == "auto" else routing.threshold
+        )
+        self._routed = frozenset(routing.routed_models) | {"auto"}
+        self._rejects_unknown = routing.unknown_models == "reject"
+        self._models = {
+            Target.LOCAL: config.upstreams.local.model,
+            Target.CLOUD: config.upstreams.cloud.model,
+        }
+        self._clock = clock
+
+    def read_wish(self, model: str, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
+        """What the client asked for. Headers win over the model name.
+
+        Raises:
+            InvalidRequest: an unknown target, threshold or `auto:` parameter.
+            NotFound: an unknown model name, when those are rejected.
+        """
+        wish = self._read_model_name(model)
+        for name, value in headers:
+            if name == TARGET_HEADER:
+                wish = _read_target(wish, value)
+            elif name == THRESHOLD_HEADER:
+                threshold = _read_threshold(value.decode("latin-1"), param="x-router-threshold")
+                wish = wish._replace(threshold=threshold)
+        if wish.model is not None:
+            wish = self._take_at_its_word(wish.model, wish.threshold)
+        return wish
+
+    def _read_model_name(self, model: str) -> Wish:
+        """The wish in a model name; a name that is none of ours stays in `model`, undecided."""
+        if model in self._routed:
+            return Wish()
+        name, colon, parameters = model.partition(":")
+        if name == "auto" and colon:
+            return Wish(threshold=_read_auto(parameters))
+        if model in _TARGETS:
+            return Wish(target=_TARGETS[model])
+        if _is_same_model(model, self._models[Target.LOCAL]):
+            return Wish(target=Target.LOCAL)
+        return Wish(model=model)
+
+    def _take_at_its_word(self, model: str, threshold: float | None) -> Wish:
+        """A name we do not know is a model of the cloud, unless such names are rejected."""
+        if self._rejects_unknown and model != self._models[Target.CLOUD]:
+            raise NotFound(
+                f"The model '{model}' does not exist here. Use 'auto', 'local' or 'cloud', "
+                "or see GET /v1/models.",
+                param="model",
+                code="model_not_found",
+            )
+        return Wish(Target.CLOUD, model, threshold)
+
+    async def decide(self, wish: Wish, turns: Sequence[tuple[str, str]]) -> Decision:
+        """Choose the tier for a conversation of (role, text) pairs. Never fails."""
+        if wish.target is not None:
+            model = wish.model or self._models[wish.target]
+            return Decision(wish.target, Reason.FORCED, model)
+        threshold = self.threshold if wish.threshold is None else wish.threshold
+        score = await self._scorer.score(turns) if self._scorer is not None else None
+        if score is None:
+            cloud = self._models[Target.CLOUD]
+            return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold)
+        target = Target.LOCAL if score.score >= threshold else Target.CLOUD
+        return Decision(target, Reason.SCORE, self._models[target], threshold, score)
+
+    def close(self) -> None:
+        if self._scorer is not None:
+            self._scorer.close()
+
+
+def _read_target(wish: Wish, value: bytes) -> Wish:
+    text = value.decode("latin-1").strip().lower()
+    if text == "auto":
+        return Wish(threshold=wish.threshold)
+    target = _TARGETS.get(text)
+    if target is None:
+        raise InvalidRequest(
+            f"Invalid value for the header x-router-target: '{text}' is not local, cloud or auto.",
+            param="x-router-target",
+        )
+    # A cloud model's own name stays its name in the cloud; the local tier has only its own.
+    return Wish(target, wish.model if target is Target.CLOUD else None, wish.threshold)
+
+
+def _read_auto(parameters: str) -> float:
+    """The threshold in `auto:threshold=0.6`."""
+    name, _, value = parameters.partition("=")
+    if name != "threshold":
+        raise InvalidRequest(
+            f"Invalid value for 'model': 'auto' has no parameter '{name}'; "
+            "use 'auto' or 'auto:threshold=0.6'.",
+            param="model",
+        )
+    return _read_threshold(value, param="model")
+
+
+def _read_threshold(text: str, *, param: str) -> float:
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0.0 <= threshold <= 1.0:
+        raise InvalidRequest(
+            f"Invalid value for '{param}': the threshold '{text}' is not a number from 0 to 1.",
+            param=param,
+        )
+    return threshold
+
+
+def _is_same_model(asked: str, own: str) -> bool:
+    """Ollama's names: `phi3` is `phi3:latest`."""
+    return asked == own or f"{asked}:latest" == own

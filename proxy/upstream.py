@@ -1,0 +1,318 @@
+"""A tier as seen from here: open a request at one of its replicas, read the answer, let go.
+
+    response = await upstream.open("/chat/completions", body, headers, stream=True)
+    while chunk := await response.next_chunk(): ...
+    await response.close()
+
+The transport is any `httpx2.AsyncBaseTransport` and is called directly: the client object around it
+would cost more than the rest of a request (redirects, cookies and auth flows are not wanted here).
+All failures leave as `UpstreamError`s that name the tier. It knows nothing of routing or records.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import aiohttp
+import httpx2
+from httpx_aiohttp.httpx2 import AiohttpTransport
+
+from proxy.config import Secret, UpstreamConfig
+from proxy.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS: Final = 2.0
+
+# Request headers that stay here: hop-by-hop ones are between two neighbours; the credentials are
+# the client's for this proxy, and an organisation belongs to a key; a compressed answer could not
+# be observed; the rest is ours or made anew.
+_KEPT_HERE: Final = frozenset(
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect "
+    b"authorization proxy-authorization cookie api-key x-api-key "
+    b"openai-organization openai-project "
+    b"host content-length content-type accept-encoding "
+    b"x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip forwarded".split()
+)
+_OURS: Final = b"x-router-"
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def open_transport() -> AiohttpTransport:
+    """The production transport: aiohttp, with no limit of its own, no cookies and no redirects."""
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            trust_env=True,
+            read_bufsize=2**18,
+        )
+
+    return AiohttpTransport(client=session)
+
+
+class UpstreamResponse:
+    """An answer that has begun. Whoever holds it must `close` it, whatever happens."""
+
+    __slots__ = ("_chunks", "_idle_seconds", "_replica", "_response", "_upstream", "status")
+
+    def __init__(
+        self,
+        upstream: "Upstream",
+        replica: "_Replica",
+        response: httpx2.Response,
+        *,
+        idle_seconds: float | None,
+    ) -> None:
+        self._upstream = upstream
+        self._replica: _Replica | None = replica
+        self._response = response
+        self._idle_seconds = idle_seconds
+        self._chunks: AsyncIterator[bytes] | None = None
+        self.status = response.status_code
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All response headers, in order, as sent."""
+        return self._response.headers.raw
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self._response.headers.get("content-type", "").startswith("text/event-stream")
+
+    async def next_chunk(self) -> bytes:
+        """The next bytes of the body, b"" at its end.
+
+        Raises:
+            UpstreamTimeout: nothing came within the idle timeout.
+            UpstreamBroken: the connection broke before the body's end.
+        """
+        if self._chunks is None:
+            compressed = "content-encoding" in self._response.headers
+            self._chunks = self._response.aiter_bytes() if compressed else aiter(self._raw_stream())
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await anext(self._chunks)
+        except StopAsyncIteration:
+            return b""
+        except TimeoutError:
+            raise self._upstream.timeout("idle", self._idle_seconds) from None
+        except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
+            logger.warning("%s upstream broke off: %r", self._upstream.name, error)
+            raise UpstreamBroken(
+                f"The {self._upstream.name} upstream broke off in the middle of its answer.",
+                upstream=self._upstream.name,
+            ) from None
+
+    def _raw_stream(self) -> httpx2.AsyncByteStream:
+        stream = self._response.stream
+        assert isinstance(stream, httpx2.AsyncByteStream)
+        return stream
+
+    async def read(self) -> bytes:
+        """The whole body. Raises as `next_chunk` does."""
+        first = await self.next_chunk()
+        parts = [first]
+        while first and (chunk := await self.next_chunk()):
+            parts.append(chunk)
+        return first if len(parts) == 1 else b"".join(parts)
+
+    async def close(self) -> None:
+        """Let go. A body that was not read to its end takes its connection with it, which is what
+        tells the upstream to stop generating."""
+        if self._replica is None:
+            return
+        self._upstream.release(self._replica)
+        self._replica = None
+        try:
+            await self._raw_stream().aclose()
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            logger.debug("closing a response of %s: %r", self._upstream.name, error)
+
+
+class _Replica:
+    """One base URL of a tier and how many requests it is working on."""
+
+    __slots__ = ("base_url", "in_flight", "urls")
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self.in_flight = 0
+        self.urls: dict[str, httpx2.URL] = {}
+
+    def url(self, path: str) -> httpx2.URL:
+        found = self.urls.get(path)
+        if found is None:
+            found = self.urls[path] = httpx2.URL(self.base_url + path)
+        return found
+
+
+class Upstream:
+    """A tier: its replicas, its concurrency limit, and whether it answered last time."""
+
+    def __init__(
+        self, name: str, config: UpstreamConfig, *, transport: httpx2.AsyncBaseTransport
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.model = config.model
+        self.up: bool | None = None
+        self._transport = transport
+        self._replicas = [_Replica(url) for url in config.base_urls]
+        self._slots = asyncio.Semaphore(config.max_concurrency) if config.max_concurrency else None
+        self._base_headers: list[tuple[bytes, bytes]] = [
+            (b"content-type", b"application/json"),
+            (b"accept-encoding", b"identity"),
+            *_authorization(config.api_key),
+        ]
+        # asyncio.timeout guards the phases, so that each can be told from the others.
+        self._extensions = MappingProxyType(
+            {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
+        )
+
+    @property
+    def address(self) -> str:
+        """The base URLs, for people to read."""
+        return ", ".join(replica.base_url for replica in self._replicas)
+
+    def is_up(self) -> bool:
+        """Whether the tier answered when it was last asked, by a request or a probe."""
+        return bool(self.up)
+
+    def count_in_flight(self) -> int:
+        """Requests this tier is working on now; queued ones are not among them."""
+        return sum(replica.in_flight for replica in self._replicas)
+
+    async def open(
+        self, path: str, body: bytes, headers: Headers, *, stream: bool
+    ) -> UpstreamResponse:
+        """Wait for a free slot, send the request to the least busy replica, wait for the headers.
+
+        The first-token timeout holds for streams only: a whole answer begins when it is finished.
+
+        Args:
+            path: behind the base URL, for instance "/chat/completions".
+            body: JSON, sent as it is.
+            headers: the client's; those that are not for the upstream are left out.
+            stream: whether a stream is expected.
+
+        Raises:
+            UpstreamTimeout: no connection or no first byte in time.
+            UpstreamUnreachable: no connection, or it broke before the answer began.
+        """
+        if self._slots is not None:
+            await self._slots.acquire()
+        replica = min(self._replicas, key=_load)
+        replica.in_flight += 1
+        try:
+            response = await self._send(replica, path, body, headers, stream=stream)
+        except BaseException:
+            self.release(replica)
+            raise
+        self.up = True
+        return response
+
+    async def _send(
+        self, replica: _Replica, path: str, body: bytes, headers: Headers, *, stream: bool
+    ) -> UpstreamResponse:
+        timeouts = self.config.timeouts
+        request = httpx2.Request(
+            "POST",
+            replica.url(path),
+            headers=[*self._base_headers, *_for_upstream(headers)],
+            content=body,
+            extensions=dict(self._extensions),
+        )
+        try:
+            async with asyncio.timeout(timeouts.first_token if stream else None):
+                response = await self._transport.handle_async_request(request)
+        except TimeoutError:
+            raise self.timeout("first_token", timeouts.first_token) from None
+        except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(replica, error) from None
+        return UpstreamResponse(
+            self,
+            replica,
+            response,
+            idle_seconds=timeouts.idle if stream else None,
+        )
+
+    def release(self, replica: _Replica) -> None:
+        """Give a replica's slot back."""
+        replica.in_flight -= 1
+        if self._slots is not None:
+            self._slots.release()
+
+    def timeout(self, phase: str, seconds: float | None) -> UpstreamTimeout:
+        """The error for a phase ("connect", "first_token", "idle") that took too long."""
+        what = {
+            "connect": "could not be connected to",
+            "first_token": "did not begin to answer",
+            "idle": "stopped in the middle of its answer",
+        }[phase]
+        return UpstreamTimeout(
+            f"The {self.name} upstream {what} within {seconds:g} seconds.",
+            upstream=self.name,
+            phase=phase,
+        )
+
+    def _unreachable(self, replica: _Replica, error: Exception) -> UpstreamError:
+        """httpx-aiohttp calls every lost connection a timeout; its cause tells the two apart."""
+        self.up = False
+        logger.warning("%s upstream %s: %r", self.name, replica.base_url, error)
+        cause = error.__cause__
+        lost = isinstance(cause, aiohttp.ClientError) and not isinstance(cause, TimeoutError)
+        if isinstance(error, httpx2.TimeoutException) and not lost:
+            return self.timeout("connect", self.config.timeouts.connect)
+        return UpstreamUnreachable(
+            f"The {self.name} upstream cannot be reached.", upstream=self.name
+        )
+
+    async def probe(self) -> bool:
+        """Ask for the tier's model list; True when a replica answers with success."""
+        self.up = any(await asyncio.gather(*map(self._probe_replica, self._replicas)))
+        return self.up
+
+    async def _probe_replica(self, replica: _Replica) -> bool:
+        return bool(await self._fetch(replica, "/models"))
+
+    async def fetch_models(self) -> bytes | None:
+        """The body of the first replica's GET /models, None when it cannot be had."""
+        return await self._fetch(self._replicas[0], "/models")
+
+    async def _fetch(self, replica: _Replica, path: str) -> bytes | None:
+        request = httpx2.Request(
+            "GET", replica.url(path), headers=self._base_headers, extensions=dict(self._extensions)
+        )
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    body = await response.aread()
+                finally:
+                    await response.aclose()
+        except (TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            logger.debug("%s upstream %s: %r", self.name, replica.base_url, error)
+            return None
+        return body if response.status_code < 400 else None
+
+
+def _load(replica: _Replica) -> int:
+    return replica.in_flight
+
+
+def _authorization(api_key: Secret | None) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", b"Bearer " + api_key.reveal().encode())] if api_key else []
+
+
+def _for_upstream(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [
+        (name, value)
+        for name, value in headers
+        if name not in _KEPT_HERE and not name.startswith(_OURS)
+    ]
