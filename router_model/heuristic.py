@@ -1,0 +1,47 @@
+"""The rule baseline with the model's interface: no files, no fitting, microseconds.
+
+Serves where no trained model can be loaded, and is the bar that the trained one must clear. The
+weights are guesses of what makes a prompt hard for a small model, written down once; they were
+never fitted, so the score is an order, not a probability.
+"""
+
+import math
+import re
+
+from router_model.features import clip
+from router_model.score import Score, sigmoid
+
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\bclass \w+|#include|\bfunction\b|=>|;\s*$|\breturn\b|\bSELECT\b.+\bFROM\b",
+    re.MULTILINE,
+)
+_MATHS = re.compile(
+    r"\\(?:frac|sqrt|sum|int|begin)|\$[^$]+\$|[∑∫√≤≥∈]|\b(?:integral|derivative|eigen\w*|matri\w+"
+    r"|polynomial|theorem|lemma|probability|modulo|equation)\b",
+    re.IGNORECASE,
+)
+_DEMANDING = re.compile(
+    r"\b(?:prov(?:e|ing)|proof|deriv(?:e|ation)|optimi[sz]\w+|implement\w*|debug\w*|refactor\w*"
+    r"|architect\w*|design|algorithm\w*|complexity|analy[sz]\w+|compare|critique|evaluate"
+    r"|step[- ]by[- ]step|rigorous\w*|trade-?offs?|concurren\w+|distributed)\b",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"^\s*\(?[A-J][.):] ", re.MULTILINE)
+
+
+class Heuristic:
+    """Longer, more mathematical, more code: less likely local."""
+
+    def score(self, text: str) -> Score:
+        """Score one routing text by rules; same meaning of the order as the trained model's."""
+        text = clip(text)
+        effort = (
+            0.5 * math.log1p(len(text) / 80)
+            + 0.9 * min(2, len(_CODE.findall(text)))
+            + 0.5 * min(4, len(_MATHS.findall(text)))
+            + 0.7 * min(3, len(_DEMANDING.findall(text)))
+            + 0.1 * min(10, len(_OPTION.findall(text)))
+        )
+        p_local = sigmoid(2.2 - effort)
+        p_cloud = sigmoid(3.2 - 0.6 * effort)
+        return Score(sigmoid(2.8 - effort), p_local, p_cloud)

@@ -1,0 +1,135 @@
+"""The model card as data: manifest.json beside model.onnx and tokenizer.json.
+
+Written by `hybrid-llm-train export`, read at every load. Everything a decision depends on and
+that is not in the network stands here: calibration, thresholds, hashes, where it came from.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from router_model.score import sigmoid
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+REQUIRED_FILES = (MODEL_FILE, TOKENIZER_FILE)
+
+
+class RouterModelError(Exception):
+    """The router model cannot be used; the message says which file and why."""
+
+
+class HeadCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """p = sigmoid(logit / temperature + bias), for one head (Guo et al. 2017, with a bias)."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def probability(self, logit: float) -> float:
+        """The calibrated probability of a good answer (7 or more of 10)."""
+        return sigmoid(logit / self.temperature + self.bias)
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From the two heads' logits to the served score, fitted on validation.
+
+    gain = p_local - cloud_weight * p_cloud ranks the prompts; score = sigmoid(slope * gain +
+    intercept) is P(the local answer is at least as good as the cloud's). `slope` is positive, so
+    the score keeps the order.
+    """
+
+    local: HeadCalibration
+    cloud: HeadCalibration
+    cloud_weight: float
+    slope: float
+    intercept: float
+
+    def score(self, p_local: float, p_cloud: float) -> float:
+        """P(local at least as good as cloud) from the two calibrated probabilities."""
+        return sigmoid(self.slope * (p_local - self.cloud_weight * p_cloud) + self.intercept)
+
+
+class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a threshold did on the validation prompts.
+
+    `cost_share`: dollars as a share of sending everything to the cloud. `quality_share`: share of
+    the local-to-cloud quality gap recovered (PGR). `local_share`: share of prompts kept local.
+    """
+
+    threshold: float
+    cost_share: float
+    quality_share: float
+    local_share: float
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything about a router model but its weights. `thresholds` ascends by threshold."""
+
+    version: str
+    created_at: str
+    base: str
+    max_length: int
+    local_model: str
+    cloud_model: str
+    calibration: Calibration
+    threshold: float
+    threshold_why: str
+    thresholds: list[OperatingPoint]
+    data_sha256: str
+    files: dict[str, str]
+    metrics: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read and check `folder`/manifest.json. Raises RouterModelError."""
+        path = folder / MANIFEST_FILE
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise RouterModelError(
+                f"no router model in {folder}: {MANIFEST_FILE} is missing"
+            ) from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise RouterModelError(f"{path}: {error}") from error
+        manifest.check(path)
+        return manifest
+
+    def save(self, folder: Path) -> None:
+        """Write `folder`/manifest.json, readable by people."""
+        (folder / MANIFEST_FILE).write_bytes(
+            msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        )
+
+    def threshold_for_cost(self, cost_share: float) -> float:
+        """The highest threshold that costs at most `cost_share` of all-cloud on validation."""
+        fitting = [p.threshold for p in self.thresholds if p.cost_share <= cost_share]
+        return max(fitting, default=0.0)
+
+    def threshold_for_quality(self, quality_share: float) -> float:
+        """The lowest threshold recovering at least `quality_share` of the gap on validation.
+
+        1.0 (next to everything goes to the cloud) when no row of the table does.
+        """
+        fitting = [p.threshold for p in self.thresholds if p.quality_share >= quality_share]
+        return min(fitting, default=1.0)
+
+    def check(self, path: Path) -> None:
+        """Raise RouterModelError, naming `path`, when a value makes no sense."""
+        missing = [name for name in REQUIRED_FILES if name not in self.files]
+        if missing:
+            raise RouterModelError(f"{path}: files lacks {', '.join(missing)}")
+        for name in self.files:
+            if name in {"", ".", ".."} or Path(name).name != name:
+                raise RouterModelError(f"{path}: files names {name!r}, which is not a plain name")
+        if not 8 <= self.max_length <= 512:
+            raise RouterModelError(f"{path}: max_length {self.max_length} is not within 8..512")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise RouterModelError(f"{path}: threshold {self.threshold} is not within 0..1")
+        calibration = self.calibration
+        if (
+            min(calibration.slope, calibration.local.temperature, calibration.cloud.temperature)
+            <= 0
+        ):
+            raise RouterModelError(f"{path}: calibration slope and temperatures must be positive")

@@ -1,0 +1,102 @@
+"""The trained router: text -> Score, by ONNX Runtime on one core.
+
+Loads a folder of model.onnx (int8; token ids -> two logits), tokenizer.json and manifest.json.
+A short prompt takes 1-3 ms, the longest allowed about 20. Nothing is padded, since inference cost
+grows with the tokens. One session serves one dedicated thread; ONNX Runtime releases the GIL while
+it works, and its workers do not spin, so an idle router costs nothing.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from router_model.features import token_ids
+from router_model.manifest import (
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    RouterModelError,
+)
+from router_model.score import Score
+
+__all__ = ["RouterModel", "RouterModelError", "Score"]
+
+
+class RouterModel:
+    """A loaded router model. Build it with `load`."""
+
+    def __init__(
+        self, manifest: Manifest, *, session: ort.InferenceSession, tokenizer: Tokenizer
+    ) -> None:
+        self.manifest = manifest
+        self._session = session
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, folder: Path) -> "RouterModel":
+        """Load and verify a model folder; one trial inference included.
+
+        Raises RouterModelError when a file is missing, altered (sha256), or not usable.
+        """
+        manifest = Manifest.load(folder)
+        # The bytes that were verified are the bytes that are loaded.
+        content = {
+            name: _verified(folder / name, wanted) for name, wanted in manifest.files.items()
+        }
+        try:
+            tokenizer = Tokenizer.from_str(content[TOKENIZER_FILE].decode())
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            session = ort.InferenceSession(
+                content[MODEL_FILE], _session_options(), providers=["CPUExecutionProvider"]
+            )
+            model = cls(manifest, session=session, tokenizer=tokenizer)
+            model.score("What is the capital of France?")
+        except Exception as error:  # Both libraries raise a plain Exception of many kinds.
+            raise RouterModelError(f"{folder}: the model cannot be run: {error}") from error
+        return model
+
+    def score(self, text: str) -> Score:
+        """Score one routing text (see router_model.features). Blocking, CPU-bound."""
+        ids = token_ids(self._tokenizer, text, max_length=self.manifest.max_length)
+        logit_local, logit_cloud = self.logits(np.array([ids], dtype=np.int64))
+        calibration = self.manifest.calibration
+        p_local = calibration.local.probability(logit_local)
+        p_cloud = calibration.cloud.probability(logit_cloud)
+        return Score(calibration.score(p_local, p_cloud), p_local, p_cloud)
+
+    def logits(self, ids: NDArray[np.int64]) -> tuple[float, float]:
+        """[1, tokens] ids -> the local and the cloud head's raw logit."""
+        output: Any = self._session.run(["logits"], {"input_ids": ids})[0]
+        local, cloud = output[0].tolist()
+        return local, cloud
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _verified(path: Path, wanted: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RouterModelError(f"{path}: {error.strerror or error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != wanted:
+        raise RouterModelError(
+            f"{path}: sha256 is {found[:12]}…, the manifest says {wanted[:12]}…: "
+            "the file was altered or not fully copied"
+        )
+    return content
