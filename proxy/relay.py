@@ -9,13 +9,12 @@ Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from proxy.errors import RouterError, UpstreamBroken, envelope
 from proxy.protocol import ChatAnswer, Usage, view_answer
 from proxy.record import CallRecord, Ending
-from proxy.upstream import UpstreamResponse
 
 MAX_EVENT_BYTES: Final = 2**20
 
@@ -29,6 +28,28 @@ _KEPT_HERE: Final = frozenset(
 _OURS: Final = b"x-router-"
 
 Settle = Callable[[Usage | None, str], None]
+
+
+class Answer(Protocol):
+    """The upstream's side, as far as relaying needs it; `upstream.UpstreamResponse` is one."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """All response headers, in order, as sent."""
+
+    @property
+    def is_event_stream(self) -> bool:
+        """True when the content type says so."""
+
+    async def next_chunk(self) -> bytes:
+        """The next bytes of the body, b"" at its end."""
+
+    async def read(self) -> bytes:
+        """The whole body."""
 
 
 class Reply(Protocol):
@@ -145,7 +166,7 @@ def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
 
 
 async def relay_whole(
-    response: UpstreamResponse, reply: Reply, record: CallRecord, *, settle: Settle
+    response: Answer, reply: Reply, record: CallRecord, *, settle: Settle
 ) -> None:
     """Read the answer, settle the record, send status, headers and body on unchanged.
 
@@ -166,7 +187,7 @@ async def relay_whole(
 
 
 async def relay_stream(
-    response: UpstreamResponse,
+    response: Answer,
     reply: Reply,
     record: CallRecord,
     *,
@@ -216,7 +237,7 @@ def _text_of(answer: ChatAnswer | None) -> str:
     return "\n".join(message.text for message in messages if message is not None)
 
 
-def _for_client(response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
+def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:
     """The upstream's headers for the client; its request id under a name of its own."""
     headers = []
     for name, value in response.headers:
@@ -228,6 +249,6 @@ def _for_client(response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def is_stream(response: UpstreamResponse) -> bool:
+def is_stream(response: Answer) -> bool:
     """True for an answer to be relayed as a stream: success, and typed as one."""
     return response.status < 400 and response.is_event_stream
