@@ -7,6 +7,7 @@ misspelt key that is silently ignored costs its owner money. Variables come from
 then from a `.env` in the working directory. This file knows nothing about what the values do.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -139,7 +140,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where rows go, how much of a prompt is kept, and for how long."""
 
-    url: Annotated[str, Meta(pattern="^(sqlite|postgresql)://")] = "sqlite:///data/router.db"
+    url: str = "sqlite:///data/router.db"
     prompts: Literal["full", "hash", "none"] = "full"
     retention_days: Annotated[float, Meta(gt=0)] | None = 30
 
@@ -184,10 +185,7 @@ def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Conf
         ConfigError: with file, line and key of the first thing that is wrong.
     """
     if environ is None:
-        from_file = {
-            key: value for key, value in dotenv_values(".env").items() if value is not None
-        }
-        environ = from_file | dict(os.environ)
+        environ = _read_dotenv() | dict(os.environ)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -203,33 +201,100 @@ def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Conf
     return config
 
 
+def _read_dotenv() -> dict[str, str]:
+    try:
+        return {key: value for key, value in dotenv_values(".env").items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f".env: cannot be read: {error}") from None
+
+
 def _decode_secret(kind: type, value: object) -> object:
-    if kind is Secret and isinstance(value, str | int):
-        return Secret(str(value))
-    raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
+    if kind is not Secret or not isinstance(value, str):
+        # Numbers too: YAML has read them by then, and 0123 is no longer what was written.
+        raise ValueError(f"Expected text, got `{type(value).__name__}`; put it in quotes")
+    text = value.strip()  # a mounted secret often ends with a line break
+    if not text.isprintable():
+        raise ValueError("Contains a character that no HTTP header can carry")
+    return Secret(text)
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
     """What types alone cannot say."""
     for name in ("local", "cloud"):
         for url in getattr(config.upstreams, name).base_urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if "@" in url:
                 raise document.error(
-                    f"upstreams.{name}.base_url", f"'{url}' is not an http(s) address"
+                    f"upstreams.{name}.base_url", "credentials belong into api_key, not here"
+                )
+            if not _is_base_url(url):
+                raise document.error(
+                    f"upstreams.{name}.base_url",
+                    f"'{url}' is not an address like http://localhost:11434/v1",
                 )
     if not all(config.server.api_keys):
         raise document.error("server.api_keys", "an API key is empty")
     if config.storage.url.startswith("postgresql:"):
         raise document.error("storage.url", "this version stores rows in sqlite:/// only")
-    if not config.storage.url.startswith("sqlite:///"):
-        raise document.error("storage.url", "a SQLite address is sqlite:///PATH (three slashes)")
+    path = config.storage.url.removeprefix("sqlite:///")
+    if path in (config.storage.url, "", ":memory:"):
+        raise document.error(
+            "storage.url", "a SQLite address is sqlite:///FILE (three slashes, then a file's path)"
+        )
+
+
+def _is_base_url(url: str) -> bool:
+    """Whether a path can be put behind it: http or https, a host, a possible port, no query."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(
+        parts.scheme in ("http", "https")
+        and parts.hostname
+        and port != 0
+        and not parts.query
+        and not parts.fragment
+        and url.isprintable()
+        and " " not in url
+    )
+
+
+def _words(key: str) -> list[str]:
+    """What may stand at a key of the file that takes words, a number where one may, too."""
+    kinds: list[msgspec.inspect.Type] = [msgspec.inspect.type_info(Config)]
+    for name in re.findall(r"[^.\[\]]+", key):
+        inner: list[msgspec.inspect.Type] = []
+        for kind in kinds:
+            match kind:
+                case msgspec.inspect.StructType():
+                    inner += [field.type for field in kind.fields if field.name == name]
+                case msgspec.inspect.VarTupleType():
+                    inner.append(kind.item_type)
+        kinds = [
+            part
+            for kind in inner
+            for part in (kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,))
+        ]
+    words: list[str] = []
+    for kind in kinds:
+        match kind:
+            case msgspec.inspect.LiteralType():
+                words += map(str, kind.values)
+            case msgspec.inspect.VarTupleType():
+                words.append("a list")
+            case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+                words.append("a number")
+    return words
 
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
+_NO_SUCH_WORD = re.compile(r"Invalid enum value '(?P<word>.*)'", re.DOTALL)
+# msgspec speaks of JSON; a person who writes YAML knows these by other names.
+_YAML_NAMES = {"`object`": "a mapping", "`array`": "a list", "| array`": "| list`"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -252,7 +317,11 @@ class _Document:
         self._path = path
         self._environ = environ
         self._lines: dict[str, int] = {}
-        loader = _Loader(text)
+        try:
+            loader = _Loader(text)
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ConfigError(f"{path}:{line}: not valid YAML: {error.reason}") from None
         try:
             root = loader.get_single_node()
             self._loader: Any = loader  # two of its methods carry no types
@@ -284,6 +353,10 @@ class _Document:
             return self.error(f"{key}.{unknown['key']}".lstrip("."), "unknown key")
         if missing := _MISSING_KEY.search(what):
             return self.error(f"{key}.{missing['key']}".lstrip("."), "is missing")
+        if wrong := _NO_SUCH_WORD.search(what):
+            return self.error(key, f"'{wrong['word']}' is not one of: {', '.join(_words(key))}")
+        for theirs, ours in _YAML_NAMES.items():
+            what = what.replace(theirs, ours)
         return self.error(key, what[:1].lower() + what[1:])
 
     def _build(self, node: yaml.Node, key: str) -> object:
@@ -312,11 +385,16 @@ class _Document:
     def _build_scalar(self, node: yaml.ScalarNode, key: str) -> object:
         text, tag = str(node.value), node.tag
         if "${" in text:
+            if "${" in _VARIABLE.sub("", text):
+                raise self.error(key, f"'{text}' is neither ${{VAR}} nor ${{VAR:-default}}")
             text = _VARIABLE.sub(lambda match: self._look_up(match, key), text)
             if node.style is None:  # a plain scalar takes the type of what was put in
                 tag = self._loader.resolve(yaml.ScalarNode, text, (True, False))
         scalar = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
-        return self._loader.construct_object(scalar)
+        value = self._loader.construct_object(scalar)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(key, "must be a finite number")
+        return cast(object, value)
 
     def _look_up(self, match: re.Match[str], key: str) -> str:
         name, default = match["name"], match["default"]
