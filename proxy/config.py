@@ -288,7 +288,9 @@ def _words(key: str) -> list[str]:
     return words
 
 
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_VARIABLE = re.compile(
+    r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\}"
+)
 _MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")

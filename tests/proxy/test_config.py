@@ -1,0 +1,375 @@
+"""The configuration file: what is accepted, what is refused, and in which words."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from proxy.config import Config, ConfigError, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+TIERS = """\
+upstreams:
+  local:
+    base_url: http://localhost:11434/v1
+    model: phi3
+  cloud:
+    base_url: https://api.openai.com/v1
+    model: gpt-4o-mini
+"""
+TIERS_LINES = TIERS.count("\n")
+
+# The example of the public interface's description, key by key.
+FULL = """\
+server:   {host: 127.0.0.1, port: 8080, workers: 1, api_keys: [], max_body_mb: 32,
+           request_timeout_seconds: 600}
+upstreams:
+  local:
+    base_url: ${OLLAMA_BASE_URL:-http://localhost:11434}/v1
+    model: ${OLLAMA_MODEL:-phi3:latest}
+    api_key: ollama
+    context_tokens: auto
+    capabilities: auto
+    price: {input: 0, cached_input: 0, output: 0}
+    max_concurrency: 4
+    timeouts: {connect: 5, first_token: 60, idle: 60}
+  cloud:
+    base_url: https://api.openai.com/v1
+    model: ${CLOUD_MODEL:-gpt-4o-mini}
+    api_key: ${OPENAI_API_KEY:-}
+    context_tokens: 128000
+    capabilities: [tools, vision, json_schema, logprobs]
+    price: {input: 0.15, cached_input: 0.075, output: 0.60}
+routing:  {model_path: data/models/router, threshold: auto, routed_models: [auto, gpt-4o-mini],
+           unknown_models: cloud, sticky: escalate_only, fallback: true, spill_when_busy: true}
+budget:   {cloud_usd_per_day: null, when_spent: local}
+judge:    {enabled: false, model: gpt-4o-mini, sample_rate: 0.02, usd_per_day: 1.0}
+storage:  {url: sqlite:///data/router.db, prompts: full, retention_days: 30}
+"""
+
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+def load(folder: Path, text: str, environ: Mapping[str, str] = NO_VARIABLES) -> Config:
+    path = folder / "router.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, environ=environ)
+
+
+def refusal(folder: Path, text: str, environ: Mapping[str, str] = NO_VARIABLES) -> str:
+    """The refusal's text behind the file's name: `LINE: key: what`."""
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, environ)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{folder / 'router.yaml'}:")
+
+
+def local(**keys: str) -> str:
+    """The two tiers, with keys of the local one replaced or added."""
+    values = {"base_url": "http://localhost:11434/v1", "model": "phi3"} | keys
+    lines = [f"    {key}: {value}\n" for key, value in values.items()]
+    cloud = "  cloud: {base_url: https://api.openai.com/v1, model: gpt-4o-mini}\n"
+    return "upstreams:\n" + cloud + "  local:\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # An unknown key, at each level.
+        (TIERS + "srver: {}", "8: srver: unknown key"),
+        (TIERS + "server:\n  prt: 1", "9: server.prt: unknown key"),
+        (local(modell="x"), "6: upstreams.local.modell: unknown key"),
+        (local(price="{in: 1}"), "6: upstreams.local.price.in: unknown key"),
+        (local(timeouts="{read: 1}"), "6: upstreams.local.timeouts.read: unknown key"),
+        (TIERS + "  edge: {}", "8: upstreams.edge: unknown key"),
+        (TIERS + "<<: {server: {}}", "8: <<: unknown key"),
+        # The wrong kind of value.
+        (TIERS + "server: []", "8: server: expected a mapping, got a list"),
+        (TIERS + "server:\n  host: h\n  port: web", "10: server.port: expected `int`, got `str`"),
+        (TIERS + "server: {port: 80.5}", "8: server.port: expected `int`, got `float`"),
+        (TIERS + "server: {api_keys: k}", "8: server.api_keys: expected a list, got `str`"),
+        (TIERS + "routing: {fallback: yes}", "8: routing.fallback: expected `bool`, got `str`"),
+        (
+            TIERS + "routing:\n  routed_models:\n    - auto\n    - 4",
+            "11: routing.routed_models[1]: expected `str`, got `int`",
+        ),
+        (local(base_url="7"), "4: upstreams.local.base_url: expected `str | list`, got `int`"),
+        (local(model="7"), "5: upstreams.local.model: expected `str`, got `int`"),
+        (local(price="3"), "6: upstreams.local.price: expected a mapping, got `int`"),
+        # Out of range.
+        (TIERS + "server: {port: 65536}", "8: server.port: expected `int` <= 65535"),
+        (TIERS + "server: {workers: 0}", "8: server.workers: expected `int` >= 1"),
+        (TIERS + "server: {max_body_mb: 0}", "8: server.max_body_mb: expected `float` > 0.0"),
+        (TIERS + "server: {max_body_mb: .inf}", "8: server.max_body_mb: must be a finite number"),
+        (TIERS + "routing: {threshold: 1.01}", "8: routing.threshold: expected `float` <= 1.0"),
+        (TIERS + "routing: {threshold: .nan}", "8: routing.threshold: must be a finite number"),
+        (local(price="{input: -1}"), "6: upstreams.local.price.input: expected `float` >= 0.0"),
+        (local(timeouts="{idle: 0}"), "6: upstreams.local.timeouts.idle: expected `float` > 0.0"),
+        (local(max_concurrency="0"), "6: upstreams.local.max_concurrency: expected `int` >= 1"),
+        (local(base_url="[]"), "4: upstreams.local.base_url: expected a list of length >= 1"),
+        (
+            TIERS + "storage: {retention_days: 0}",
+            "8: storage.retention_days: expected `float` > 0.0",
+        ),
+        # A word that is not among those understood.
+        (
+            TIERS + "routing: {sticky: maybe}",
+            "8: routing.sticky: 'maybe' is not one of: escalate_only, off, session",
+        ),
+        (
+            TIERS + "routing: {threshold: high}",
+            "8: routing.threshold: 'high' is not one of: auto, a number",
+        ),
+        (
+            local(capabilities="[tools, flight]"),
+            "6: upstreams.local.capabilities[1]: 'flight' is not one of: "
+            "json_schema, logprobs, tools, vision",
+        ),
+        (
+            local(capabilities="all"),
+            "6: upstreams.local.capabilities: 'all' is not one of: auto, a list",
+        ),
+        # Missing.
+        ("", "1: upstreams: is missing"),
+        ("server: {port: 1}", "1: upstreams: is missing"),
+        ("\nupstreams:\n  local: {base_url: http://l/v1}", "3: upstreams.local.model: is missing"),
+        # Twice.
+        (TIERS + "server:\n  port: 1\n  port: 2", "10: server.port: appears twice"),
+        (TIERS + TIERS, "8: upstreams: appears twice"),
+        # Not YAML, or not a mapping.
+        ("[]", "1: expected a mapping of sections such as 'upstreams:'"),
+        (
+            TIERS + "server:\n\tport: 1",
+            "9: not valid YAML: found character '\\t' that cannot start any token",
+        ),
+        (TIERS + 'server: {host: "\x00"}', "8: not valid YAML: special characters are not allowed"),
+        (TIERS + "---\nserver: {}", "8: not valid YAML: but found another document"),
+        # Values that types alone cannot refuse.
+        (TIERS + 'server: {api_keys: [a, ""]}', "8: server.api_keys: an API key is empty"),
+        (
+            TIERS + "storage: {url: postgresql://db/router}",
+            "8: storage.url: this version stores rows in sqlite:/// only",
+        ),
+    ],
+)
+def test_a_refusal_names_line_key_and_reason(tmp_path: Path, text: str, expected: str) -> None:
+    assert refusal(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:11434",
+        "ftp://localhost/v1",
+        "http:///v1",
+        "http://[::1/v1",
+        "http://localhost:port/v1",
+        "http://localhost:99999/v1",
+        "http://localhost/v1?api-version=1",
+        "http://localhost/v1#part",
+        '"http://local host/v1"',
+    ],
+)
+def test_an_address_that_no_request_could_reach_is_refused(tmp_path: Path, url: str) -> None:
+    expected = f"'{url.strip(chr(34))}' is not an address like http://localhost:11434/v1"
+    assert refusal(tmp_path, local(base_url=url)) == f"4: upstreams.local.base_url: {expected}"
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated(tmp_path: Path) -> None:
+    said = refusal(tmp_path, local(base_url="http://me:hunter2@host/v1"))
+    assert said == "4: upstreams.local.base_url: credentials belong into api_key, not here"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://router.db", '"sqlite:///"', '"sqlite:///:memory:"', "mysql://x", "router.db"]
+)
+def test_a_database_address_must_name_a_file(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, TIERS + f"storage:\n  url: {url}")
+    assert said == "9: storage.url: a SQLite address is sqlite:///FILE (three slashes, " + (
+        "then a file's path)"
+    )
+
+
+def test_a_list_of_addresses_is_replicas(tmp_path: Path) -> None:
+    config = load(tmp_path, local(base_url="[http://a:1/v1/, http://b:1/v1]"))
+    assert config.upstreams.local.base_urls == ("http://a:1/v1", "http://b:1/v1")
+    said = refusal(tmp_path, local(base_url="[http://a:1/v1, b]"))
+    assert said.startswith("4: upstreams.local.base_url: 'b' is not an address")
+
+
+def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "none.yaml"
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory") as caught:
+        load_config(missing)
+    assert str(caught.value).startswith(f"{missing}: ")
+    (tmp_path / "latin.yaml").write_bytes(b"server: {host: \xe4}")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load_config(tmp_path / "latin.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "judge: {model: 2020-13-45}"])
+def test_odd_yaml_is_refused_without_a_traceback(tmp_path: Path, text: str) -> None:
+    assert "not valid YAML" in refusal(tmp_path, text)
+
+
+# Variables.
+
+
+def test_variables_and_their_defaults(tmp_path: Path) -> None:
+    text = local(base_url="${HOST:-http://localhost:1}/v1", model="${MODEL}")
+    config = load(tmp_path, text, {"MODEL": "phi3:mini"})
+    assert config.upstreams.local.base_urls == ("http://localhost:1/v1",)
+    assert config.upstreams.local.model == "phi3:mini"
+    config = load(tmp_path, text, {"MODEL": "m", "HOST": "http://gpu:2"})
+    assert config.upstreams.local.base_urls == ("http://gpu:2/v1",)
+
+
+def test_an_unset_variable_is_named_with_its_line(tmp_path: Path) -> None:
+    expected = "the environment variable MODEL is not set and has no default"
+    for environ in ({}, {"MODEL": ""}):
+        said = refusal(tmp_path, local(model="${MODEL}"), environ)
+        assert said == f"5: upstreams.local.model: {expected}"
+
+
+def test_an_empty_variable_takes_the_default(tmp_path: Path) -> None:
+    config = load(tmp_path, local(model="${MODEL:-phi3}"), {"MODEL": ""})
+    assert config.upstreams.local.model == "phi3"
+
+
+@pytest.mark.parametrize("text", ["${PORT-80}", "${PORT:-${OTHER}}", "${8080}", "${PORT"])
+def test_a_misspelt_variable_is_not_taken_for_text(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, TIERS + f"server:\n  host: {text}\n", {"PORT": "1", "OTHER": "2"})
+    assert said == f"9: server.host: '{text}' is neither ${{VAR}} nor ${{VAR:-default}}"
+
+
+def test_a_variables_value_is_not_expanded_again(tmp_path: Path) -> None:
+    config = load(tmp_path, local(model="${MODEL}"), {"MODEL": "${HOME}"})
+    assert config.upstreams.local.model == "${HOME}"
+
+
+def test_a_plain_value_takes_the_type_of_what_was_put_in(tmp_path: Path) -> None:
+    text = TIERS + "server:\n  port: ${PORT:-8080}\nrouting:\n  fallback: ${FALL:-true}\n"
+    assert load(tmp_path, text).server.port == 8080
+    assert load(tmp_path, text).routing.fallback is True
+    config = load(tmp_path, text, {"PORT": "9", "FALL": "false"})
+    assert (config.server.port, config.routing.fallback) == (9, False)
+    said = refusal(tmp_path, text, {"PORT": "web"})
+    assert said == "9: server.port: expected `int`, got `str`"
+    said = refusal(tmp_path, TIERS + 'server:\n  port: "${PORT:-8080}"')
+    assert said == "9: server.port: expected `int`, got `str`"
+
+
+def test_variables_come_from_the_environment_over_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FROM_BOTH", "environment")
+    monkeypatch.delenv("FROM_FILE", raising=False)
+    path = tmp_path / "router.yaml"
+    path.write_text(local(model="${FROM_FILE}-${FROM_BOTH}", api_key="${KEY:-none}"))
+    (tmp_path / ".env").write_text("# keys\nFROM_FILE=file\nexport FROM_BOTH='file'\nKEY=\n")
+    config = load_config(path)
+    assert config.upstreams.local.model == "file-environment"
+    assert config.upstreams.local.api_key is not None
+    assert config.upstreams.local.api_key.reveal() == "none"
+    (tmp_path / ".env").write_bytes(b"KEY=\xff\n")
+    with pytest.raises(ConfigError, match=r"^\.env: cannot be read: "):
+        load_config(path)
+
+
+# YAML's old booleans and types.
+
+
+def test_off_is_a_word_and_true_is_not(tmp_path: Path) -> None:
+    config = load(tmp_path, TIERS + "routing: {sticky: off, fallback: false}")
+    assert config.routing.sticky == "off"
+    assert config.routing.fallback is False
+    text = TIERS + "routing: {routed_models: [auto, on, yes, no]}"
+    assert load(tmp_path, text).routing.routed_models == ("auto", "on", "yes", "no")
+
+
+# Secrets.
+
+
+def test_secrets_never_show(tmp_path: Path) -> None:
+    secret = "sk-very-secret"
+    text = TIERS + f"    api_key: {secret}\nserver:\n  api_keys: [{secret}-2]\n"
+    config = load(tmp_path, text)
+    assert config.upstreams.cloud.api_key is not None
+    assert config.upstreams.cloud.api_key.reveal() == secret
+    assert config.server.api_keys[0].reveal() == f"{secret}-2"
+    for shown in (repr(config), str(config), f"{config.server}", f"{config.upstreams.cloud}"):
+        assert secret not in shown
+    for broken in (
+        text + "  port: web",
+        TIERS + f"server: {{api_keys: {secret}}}",
+        TIERS + f'server: {{api_keys: ["{secret}\\u0007"]}}',
+        TIERS + f"server: {{api_keys: [[{secret}]]}}",
+    ):
+        assert secret not in refusal(tmp_path, broken)
+
+
+@pytest.mark.parametrize("key", ["0123", "12345", "true", "1.5", "1_000", "12:30"])
+def test_a_key_that_yaml_read_as_something_else_must_be_quoted(tmp_path: Path, key: str) -> None:
+    said = refusal(tmp_path, local(api_key=key))
+    assert re.fullmatch(
+        r"6: upstreams\.local\.api_key: expected text, got `\w+`; put it in quotes", said
+    )
+    api_key = load(tmp_path, local(api_key=f'"{key}"')).upstreams.local.api_key
+    assert api_key is not None
+    assert api_key.reveal() == key
+
+
+def test_a_key_must_fit_into_a_header(tmp_path: Path) -> None:
+    text = local(api_key="${KEY}")
+    api_key = load(tmp_path, text, {"KEY": "sk-mounted\n"}).upstreams.local.api_key
+    assert api_key is not None
+    assert api_key.reveal() == "sk-mounted"
+    said = refusal(tmp_path, text, {"KEY": "sk-\r\nx: y"})
+    assert said.endswith("api_key: contains a character that no HTTP header can carry")
+
+
+def test_no_key_is_no_key(tmp_path: Path) -> None:
+    config = load(tmp_path, local(api_key="${KEY:-}"))
+    assert config.upstreams.local.api_key is None
+    assert not load(tmp_path, local(api_key='""')).upstreams.local.api_key
+
+
+# Whole files.
+
+
+def test_every_key_of_the_published_example_is_accepted(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL)
+    assert config.server.max_body_bytes == 32 * 1024 * 1024
+    assert config.upstreams.local.model == "phi3:latest"
+    assert config.upstreams.cloud.context_tokens == 128_000
+    assert config.upstreams.cloud.price.cached_input == 0.075
+    assert config.routing.routed_models == ("auto", "gpt-4o-mini")
+    assert config.budget.cloud_usd_per_day is None
+
+
+def test_settings_without_effect_are_named(tmp_path: Path) -> None:
+    assert list(load(tmp_path, TIERS).warnings()) == []
+    assert [warning.partition(":")[0] for warning in load(tmp_path, FULL).warnings()] == [
+        "routing.sticky",
+        "routing.spill_when_busy",
+        "upstreams.cloud.context_tokens",
+        "upstreams.cloud.capabilities",
+    ]
+    rest = "server: {workers: 2}\nbudget: {cloud_usd_per_day: 5}\njudge: {enabled: true}\n"
+    assert [warning.partition(":")[0] for warning in load(tmp_path, TIERS + rest).warnings()] == [
+        "server.workers",
+        "budget.cloud_usd_per_day",
+        "judge.enabled",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_shipped_configurations_load(path: Path) -> None:
+    assert list(load_config(path, environ={}).warnings()) == []
