@@ -29,13 +29,15 @@ logger = logging.getLogger(__name__)
 # A body that is too large is read on to its end, up to this many times the limit, because clients
 # that are still writing when the connection closes never see the 413.
 _DRAIN_FACTOR: Final = 4
+WATCH_AFTER_SECONDS: Final = 0.01
 
 
 class AsgiExchange:
     """One ASGI request as the gateway's `Exchange`.
 
     While it is open, the client's going away cancels the task that made it; `client_gone` tells
-    that cancellation from others.
+    that cancellation from others. Watching takes a task of its own, so it begins only when an
+    answer takes a moment, as those of language models do and refusals do not.
     """
 
     __slots__ = (
@@ -44,6 +46,7 @@ class AsgiExchange:
         "_receive",
         "_send",
         "_task",
+        "_timer",
         "_watcher",
         "client_gone",
         "headers",
@@ -59,6 +62,7 @@ class AsgiExchange:
         self._max_body_bytes = max_body_bytes
         self._complete = False
         self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     async def read_body(self) -> bytes:
@@ -87,8 +91,12 @@ class AsgiExchange:
         if size > self._max_body_bytes:
             limit = self._max_body_bytes / 1024 / 1024
             raise BodyTooLarge(f"The request body is larger than {limit:g} MB.")
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watching)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _start_watching(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -109,6 +117,8 @@ class AsgiExchange:
     def close(self) -> None:
         """Stop watching the client."""
         self._complete = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
 

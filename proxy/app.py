@@ -14,7 +14,7 @@ from litestar import Litestar
 
 from proxy import __version__, admin, api
 from proxy.auth import ApiKeys
-from proxy.config import Config
+from proxy.config import Config, UpstreamConfig
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
 from proxy.record import Target
@@ -53,7 +53,7 @@ class Proxy:
     Args:
         config: as `load_config` returns it.
         model: scores texts; by default the router model at `routing.model_path`.
-        transport: makes the connections to both upstreams; called once.
+        transport: makes a tier's connections; called once for each.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Proxy:
         config: Config,
         *,
         model: Model | None = None,
-        transport: Callable[[], httpx2.AsyncBaseTransport] = open_transport,
+        transport: Callable[[UpstreamConfig], httpx2.AsyncBaseTransport] = open_transport,
     ) -> None:
         self.config = config
-        self._transport = transport()
         router, version = load_router(config, model=model)
         tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+        self._transports = {target: transport(tier) for target, tier in tiers.items()}
         upstreams = {
-            target: Upstream(target.value, tier, transport=self._transport)
+            target: Upstream(target.value, tier, transport=self._transports[target])
             for target, tier in tiers.items()
         }
         self.metrics = Metrics(version=__version__, model_version=version or "none")
@@ -110,5 +110,6 @@ class Proxy:
             yield
         finally:
             self.gateway.snapshot.router.close()
-            await self._transport.aclose()
+            for transport in self._transports.values():
+                await transport.aclose()
             await asyncio.to_thread(self.store.close)

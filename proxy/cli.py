@@ -150,6 +150,7 @@ class _Server(uvicorn.Server):
                 http="httptools",
                 lifespan="on",
                 access_log=False,
+                proxy_headers=False,
                 log_config=None,
                 log_level="warning",
                 server_header=False,

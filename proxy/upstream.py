@@ -14,6 +14,8 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
@@ -41,19 +43,25 @@ _OURS: Final = b"x-router-"
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-def open_transport() -> AiohttpTransport:
-    """The production transport: aiohttp, with no limit of its own, no cookies and no redirects."""
+def open_transport(config: UpstreamConfig) -> AiohttpTransport:
+    """A tier's production transport: aiohttp with no limit of its own, no cookies, no redirects.
+
+    A proxy named by the environment (HTTPS_PROXY, NO_PROXY …) is looked up once, here: aiohttp's
+    own `trust_env` reads ~/.netrc for every request.
+    """
+    parts = urlsplit(config.base_urls[0])
+    proxy = getproxies().get(parts.scheme)
+    if proxy is not None and proxy_bypass(parts.hostname or ""):
+        proxy = None
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            trust_env=True,
             read_bufsize=2**18,
         )
 
-    return AiohttpTransport(client=session)
+    return AiohttpTransport(client=session, proxy=httpx2.Proxy(proxy) if proxy else None)
 
 
 class UpstreamResponse:
@@ -96,6 +104,8 @@ class UpstreamResponse:
             compressed = "content-encoding" in self._response.headers
             self._chunks = self._response.aiter_bytes() if compressed else aiter(self._raw_stream())
         try:
+            if self._idle_seconds is None:
+                return await anext(self._chunks)
             async with asyncio.timeout(self._idle_seconds):
                 return await anext(self._chunks)
         except StopAsyncIteration:
@@ -229,7 +239,10 @@ class Upstream:
             extensions=dict(self._extensions),
         )
         try:
-            async with asyncio.timeout(timeouts.first_token if stream else None):
+            if stream:
+                async with asyncio.timeout(timeouts.first_token):
+                    response = await self._transport.handle_async_request(request)
+            else:
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
             raise self.timeout("first_token", timeouts.first_token) from None
