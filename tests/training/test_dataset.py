@@ -1,0 +1,104 @@
+"""Rows from files, and splits that never move."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from router_model.label import is_ok, soft_label
+from training import dataset
+from training.dataset import DataError, Prepared, Row
+from training.sources import pairs
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "data/sample.jsonl"
+
+
+def test_splits_are_pinned() -> None:
+    # Worked out once with sha1sum; a change here would leak test prompts into training.
+    found = {group: dataset.split_of(group, "any") for group in ("a", "b", "d", "v")}
+    assert found == {
+        "a": "test",
+        "b": "train",
+        "d": "test",
+        "v": "validation",
+    }
+
+
+def test_split_shares() -> None:
+    splits = [dataset.split_of(f"group {i}", "any") for i in range(5000)]
+    assert 0.68 < splits.count("train") / 5000 < 0.72
+    assert 0.085 < splits.count("validation") / 5000 < 0.115
+
+
+def test_the_held_out_source_is_in_no_split() -> None:
+    assert {dataset.split_of(str(i), "zeroeval-crux") for i in range(100)} == {"ood"}
+
+
+def test_the_sample_has_every_split_and_both_outcomes() -> None:
+    rows = list(pairs.rows(SAMPLE))
+    assert 50 <= len(rows) <= 70
+    assert {row.split for row in rows} == {"train", "validation", "test"}
+    assert {row.outcomes["local"] for row in rows} == {0.0, 1.0}
+    assert all(set(row.outcomes) == {"local", "cloud", "sample-tiny"} for row in rows)
+
+
+def test_everyday_training_prompts_and_checks_are_apart() -> None:
+    trained = {row.text.lower() for row in pairs.rows(ROOT / "data/everyday.jsonl")}
+    lines = (ROOT / "data/checks.jsonl").read_text().splitlines()
+    assert not trained & {json.loads(line)["text"].lower() for line in lines}
+    assert all(row.weak for row in pairs.rows(ROOT / "data/everyday.jsonl"))
+
+
+def _record(**changed: object) -> str:
+    record = {
+        "id": "x/1",
+        "source": "x",
+        "category": "c",
+        "prompt": "p",
+        "group": "g",
+        "local_model": "meta/Meta-Llama-3.1-8B-Instruct",
+        "cloud_model": "gpt-4o-2024-05-13",
+        "local_score": 0,
+        "cloud_score": 10,
+        "other_scores": {"Phi-3.5-mini-instruct": 10.0, "unknown": None},
+    }
+    return json.dumps(record | changed)
+
+
+def test_other_pairs_feed_auxiliary_heads_only(tmp_path: Path) -> None:
+    path = tmp_path / "other_pairs.jsonl.gz"
+    repeated = _record(overlaps_router=["x/9"])
+    with gzip.open(path, "wt") as stream:
+        stream.write(f"{_record(overlaps_router=[])}\n\n{repeated}\n")
+    [row] = pairs.rows(path)
+    assert row.auxiliary
+    assert row.outcomes == {"llama-3.1-8b": 0.0, "gpt-4o": 1.0, "phi-3.5-mini": 1.0}
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "router_pairs.jsonl"
+    path.write_text(f"{_record()}\n{_record(local_score='good')}\n")
+    with pytest.raises(DataError, match=r"router_pairs\.jsonl:2: .*local_score"):
+        list(pairs.rows(path))
+
+
+def test_a_folder_without_data_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no data in"):
+        dataset.data_files(tmp_path)
+    with pytest.raises(DataError, match="hybrid-llm-train prepare"):
+        dataset.load(tmp_path / "prepared")
+
+
+def test_prepared_rows_survive_the_disk(tmp_path: Path) -> None:
+    row = Row(id="1", source="s", category="c", text="t", group="g", outcomes={"local": 0.5})
+    dataset.save(Prepared(data_sha256="h", rows=[row]), tmp_path / "p")
+    assert dataset.load(tmp_path / "p").rows == [row]
+
+
+def test_labels() -> None:
+    assert is_ok(7.0)
+    assert not is_ok(6.9)
+    assert [soft_label(s) for s in (0, 4.5, 10)] == [0.0, 0.0, 1.0]
+    assert soft_label(6) < 0.5 < soft_label(7)

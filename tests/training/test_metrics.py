@@ -1,0 +1,60 @@
+"""The measures against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from training import metrics
+
+
+def test_auroc_by_hand() -> None:
+    # Pairs (positive, negative): 0.9>0.5, 0.9>0.1, 0.4<0.5, 0.4>0.1 -> 3 of 4.
+    assert metrics.auroc([1, 1, 0, 0], [0.9, 0.4, 0.5, 0.1]) == 0.75
+    assert metrics.auroc([1, 0], [0.5, 0.5]) == 0.5
+    assert math.isnan(metrics.auroc([1, 1], [0.1, 0.2]))
+
+
+def test_average_precision_by_hand() -> None:
+    # Hits at ranks 1 and 3: (1/1 + 2/3) / 2.
+    assert metrics.average_precision([1, 0, 1], [0.9, 0.8, 0.7]) == pytest.approx(5 / 6)
+    assert math.isnan(metrics.average_precision([0, 0], [0.9, 0.8]))
+
+
+def test_ece_by_hand() -> None:
+    # Bin 0: mean 0.05, observed 0.5, two rows. Bin 9: mean 0.95, observed 1, two rows.
+    value = metrics.ece([0, 1, 1, 1], [0.05, 0.05, 0.95, 0.95])
+    assert value == pytest.approx((0.45 * 2 + 0.05 * 2) / 4)
+    assert metrics.ece([1, 1], [1.0, 1.0]) == 0.0
+
+
+def test_curve_ends_at_all_local_and_all_cloud() -> None:
+    points = metrics.curve([0.1, 0.9, 0.5], [0, 10, 10], [10, 10, 10], [1.0, 2.0, 1.0])
+    assert points.quality[[0, -1]].tolist() == pytest.approx([20 / 3, 10])
+    assert points.pgr.tolist() == pytest.approx([0, 1, 1, 1])
+    assert points.cost_share.tolist() == pytest.approx([0, 0.25, 0.5, 1])
+    assert metrics.apgr(points) == pytest.approx(5 / 6)
+    assert metrics.cpt(points, 0.5) == pytest.approx(1 / 3)
+    assert metrics.quality_at(points, 0.5) == pytest.approx(10)
+
+
+def test_a_constant_score_is_worth_exactly_a_random_one() -> None:
+    dice = np.random.default_rng(0)
+    local, cloud = dice.integers(0, 2, 200) * 10.0, dice.integers(0, 3, 200) * 10.0
+    points = metrics.curve(np.full(200, 0.5), local, cloud, np.ones(200))
+    assert metrics.apgr(points) == pytest.approx(0.5)
+
+
+def test_routed_answers_locally_iff_the_score_reaches_the_threshold() -> None:
+    result = metrics.routed([0.5, 0.4], [10, 0], [10, 10], [3.0, 1.0], threshold=0.5)
+    assert result == metrics.Routed(local_share=0.5, cost_share=0.25, pgr=1.0, quality=10.0)
+
+
+def test_bootstrap_resamples_groups_not_rows() -> None:
+    values = np.repeat([0.0, 1.0], 500)
+    low, high = metrics.bootstrap(
+        lambda i: float(values[i].mean()), np.repeat(["a", "b"], 500), rounds=200
+    )
+    assert (low, high) == (0.0, 1.0)
+    low, high = metrics.bootstrap(lambda i: float(values[i].mean()), np.arange(1000), rounds=200)
+    assert 0.45 < low < high < 0.55

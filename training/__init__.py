@@ -1,0 +1,1 @@
+"""From outcome data to the router model. Imports router_model, never proxy."""

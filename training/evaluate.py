@@ -1,0 +1,290 @@
+"""How good the exported router is: `hybrid-llm-train evaluate`.
+
+Scores every test prompt with the very files that serve. A pooled AUROC mostly tells one data set
+from another, so every figure stands per source with the mean of the source and category beside
+it. Intervals: 95 %, bootstrap over groups of near-duplicates.
+
+Not covered: open chat. There are no prompts here that both models answered in a chat; the everyday
+checks only show that plainly easy and plainly demanding prompts fall on the right sides.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from router_model.heuristic import Heuristic
+from router_model.label import is_ok
+from router_model.model import RouterModel
+from training import metrics
+from training.calibrate import Outcomes, outcomes_of
+from training.dataset import DataError, Prepared, Row, Split
+from training.metrics import Floats
+from training.progress import track
+
+QUALITY_SHARES = (0.2, 0.5, 0.8)
+MIN_CATEGORY_ROWS = 20
+
+
+class Check(msgspec.Struct):
+    """An everyday prompt and the side that a person expects it on."""
+
+    id: str
+    expect: str
+    text: str
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """Rows with the router's opinion of them, arrays [n]."""
+
+    rows: list[Row]
+    out: Outcomes
+    score: Floats
+    p_local: Floats
+    baseline: Floats
+    rules: Floats
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Scored":
+        """The same for the chosen rows."""
+        return Scored(
+            rows=[row for row, yes in zip(self.rows, chosen, strict=True) if yes],
+            out=self.out.take(chosen),
+            score=self.score[chosen],
+            p_local=self.p_local[chosen],
+            baseline=self.baseline[chosen],
+            rules=self.rules[chosen],
+        )
+
+
+def score_rows(model: RouterModel, rows: list[Row], train: list[Row]) -> Scored:
+    """Score rows by the model, the rules, and the training mean of their source and category."""
+    rules = Heuristic()
+    opinions = [model.score(r.text) for r in track(rows, "scoring", total=len(rows))]
+    return Scored(
+        rows=rows,
+        out=outcomes_of(rows),
+        score=np.array([o.score for o in opinions]),
+        p_local=np.array([o.p_local for o in opinions]),
+        baseline=category_means(rows, train),
+        rules=np.array([rules.score(r.text).score for r in rows]),
+    )
+
+
+def category_means(rows: list[Row], train: list[Row]) -> Floats:
+    """Share of good local answers in training for each row's source and category.
+
+    A source never trained on gets the overall share.
+    """
+    seen: dict[tuple[str, str], list[bool]] = {}
+    for row in train:
+        if row.local_score is not None:
+            seen.setdefault((row.source, row.category), []).append(is_ok(row.local_score))
+    overall = float(np.mean([ok for group in seen.values() for ok in group])) if seen else 0.5
+    means = {key: float(np.mean(group)) for key, group in seen.items()}
+    return np.array([means.get((row.source, row.category), overall) for row in rows])
+
+
+def measure(s: Scored, *, threshold: float, rounds: int) -> dict[str, Any]:
+    """Every figure of one set of rows; [value, low, high] where there is an interval."""
+
+    def interval(of: Callable[[NDArray[np.int64]], float]) -> list[float]:
+        low, high = metrics.bootstrap(of, s.out.group, rounds=rounds)
+        return [_r(of(np.arange(s.score.size))), _r(low), _r(high)]
+
+    def area(values: Floats) -> Callable[[NDArray[np.int64]], float]:
+        return lambda i: metrics.auroc(s.out.local_ok[i], values[i])
+
+    def gap_area(values: Floats) -> Callable[[NDArray[np.int64]], float]:
+        return lambda i: metrics.apgr(_curve(values, s.out, i))
+
+    everything = np.arange(s.score.size)
+    points = _curve(s.score, s.out, everything)
+    at = metrics.routed(s.score, s.out.local, s.out.cloud, s.out.cost, threshold=threshold)
+    return {
+        "rows": len(s.rows),
+        "local_ok_share": _r(s.out.local_ok.mean()),
+        "cloud_better_share": _r(1 - s.out.local_suffices.mean()),
+        "auroc_local": interval(area(s.p_local)),
+        "auroc_category_mean": interval(area(s.baseline)),
+        "auroc_rules": interval(area(s.rules)),
+        "auroc_suffices": interval(lambda i: metrics.auroc(s.out.local_suffices[i], s.score[i])),
+        "average_precision": _r(metrics.average_precision(s.out.local_ok, s.p_local)),
+        "ece_local": _r(metrics.ece(s.out.local_ok, s.p_local)),
+        "ece_score": _r(metrics.ece(s.out.local_suffices, s.score)),
+        "accuracy_suffices": _r(((s.score >= threshold) == s.out.local_suffices).mean()),
+        "apgr": interval(gap_area(s.score)),
+        "apgr_p_local": interval(gap_area(s.p_local)),
+        "apgr_category_mean": interval(gap_area(s.baseline)),
+        "apgr_rules": interval(gap_area(s.rules)),
+        "apgr_oracle": _r(gap_area(s.out.local - s.out.cloud)(everything)),
+        "apgr_by_cost": interval(lambda i: metrics.apgr_by_cost(_curve(s.score, s.out, i))),
+        "cpt_50": _r(metrics.cpt(points, 0.5)),
+        "cpt_80": _r(metrics.cpt(points, 0.8)),
+        "quality_local": _r(s.out.local.mean()),
+        "quality_cloud": _r(s.out.cloud.mean()),
+        "quality_at_cloud_share": {
+            f"{share:.1f}": _r(metrics.quality_at(points, share)) for share in QUALITY_SHARES
+        },
+        "at_threshold": {name: _r(value) for name, value in at._asdict().items()},
+    }
+
+
+def evaluate(
+    prepared: Prepared,
+    model: RouterModel,
+    *,
+    split: Split,
+    checks: list[Check],
+    command: str,
+    rounds: int = 1000,
+) -> dict[str, Any]:
+    """All figures for one split; the out-of-distribution sources go with test."""
+    # The held-out source is part of the test: tuning never looks at it.
+    parts: tuple[Split, ...] = ("test", "ood") if split == "test" else (split,)
+    rows = [r for r in prepared.of(*parts, auxiliary=False) if not r.weak]
+    train = [r for r in prepared.of("train", auxiliary=False) if not r.weak]
+    if not rows:
+        raise DataError(f"no rows of the {split} split to evaluate on")
+    scored = score_rows(model, rows, train)
+    threshold = model.manifest.threshold
+
+    def part(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        return measure(scored.where(chosen), threshold=threshold, rounds=rounds)
+
+    unread = np.array([row.unread for row in rows])
+    held_out = np.array([row.split == "ood" for row in rows])
+    sources = {str(name): part(scored.out.source == name) for name in np.unique(scored.out.source)}
+    for name in np.unique(scored.out.source[unread]):
+        sources[f"{name} (read only)"] = part((scored.out.source == name) & ~unread)
+    inside = scored.where(~held_out)
+    points = _curve(inside.score, inside.out, np.arange(inside.score.size))
+    pick = np.linspace(0, inside.score.size, 41).round().astype(int)
+    report: dict[str, Any] = {
+        "what": "Benchmark questions with right/wrong outcomes. Says nothing about open chat.",
+        "command": command,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "split": split,
+        "model_version": model.manifest.version,
+        "data_sha256": prepared.data_sha256,
+        "bootstrap_rounds": rounds,
+        "threshold": threshold,
+        "threshold_why": model.manifest.threshold_why,
+        "in_distribution": part(~held_out),
+        "sources": sources,
+        "categories": categories(inside),
+        "reliability": {
+            "p_local": metrics.reliability(inside.out.local_ok, inside.p_local)._asdict(),
+            "score": metrics.reliability(inside.out.local_suffices, inside.score)._asdict(),
+        },
+        "curve": {
+            name: [_r(value) for value in getattr(points, name)[pick]] for name in points._fields
+        },
+    }
+    if checks:
+        report["everyday_checks"] = everyday(model, checks)
+    return report
+
+
+def categories(s: Scored) -> dict[str, dict[str, float]]:
+    """AUROC and APGR inside each category that is large enough."""
+    names = np.array([f"{row.source}/{row.category}" for row in s.rows])
+    out: dict[str, dict[str, float]] = {}
+    for name in np.unique(names):
+        part = s.where(names == name)
+        if len(part.rows) >= MIN_CATEGORY_ROWS:
+            points = _curve(part.score, part.out, np.arange(part.score.size))
+            out[str(name)] = {
+                "rows": len(part.rows),
+                "local_ok_share": _r(part.out.local_ok.mean()),
+                "auroc_local": _r(metrics.auroc(part.out.local_ok, part.p_local)),
+                "apgr": _r(metrics.apgr(points)),
+            }
+    return out
+
+
+def everyday(model: RouterModel, checks: list[Check]) -> dict[str, Any]:
+    """Where the hand-written check prompts fall; never trained on."""
+    score = np.array([model.score(check.text).score for check in checks])
+    local = np.array([check.expect == "local" for check in checks])
+    kept = score >= model.manifest.threshold
+    return {
+        "rows": len(checks),
+        "easy_kept_local": _r(kept[local].mean()),
+        "demanding_sent_to_cloud": _r(1 - kept[~local].mean()),
+        "auroc": _r(metrics.auroc(local, score)),
+        "wrong_side": [
+            {"text": check.text[:100], "score": _r(value)}
+            for check, value, side, keep in zip(checks, score, local, kept, strict=True)
+            if side != keep
+        ],
+    }
+
+
+def show(report: dict[str, Any], console: Console | None = None) -> None:
+    """The report as a table for people."""
+    table = Table(title=f"{report['split']} · model {report['model_version']}")
+    for name in ("source", "n", "local ok"):
+        table.add_column(name)
+    for name in (
+        "AUROC local",
+        "category mean",
+        "rules",
+        "APGR",
+        "by cost",
+        "ECE p",
+        "ECE score",
+        "kept local",
+        "PGR",
+    ):
+        table.add_column(name, justify="right")
+    for source, m in {**report["sources"], "in distribution": report["in_distribution"]}.items():
+        table.add_row(
+            source,
+            str(m["rows"]),
+            f"{m['local_ok_share']:.2f}",
+            _span(m["auroc_local"]),
+            f"{m['auroc_category_mean'][0]:.3f}",
+            f"{m['auroc_rules'][0]:.3f}",
+            _span(m["apgr"]),
+            f"{m['apgr_by_cost'][0]:.3f}",
+            f"{m['ece_local']:.3f}",
+            f"{m['ece_score']:.3f}",
+            f"{m['at_threshold']['local_share']:.2f}",
+            f"{m['at_threshold']['pgr']:.2f}",
+        )
+    console = console or Console(width=None if Console().is_terminal else 150)
+    console.print(table)
+    if checks := report.get("everyday_checks"):
+        console.print(
+            f"everyday checks: {checks['easy_kept_local']:.0%} of the easy prompts stay local, "
+            f"{checks['demanding_sent_to_cloud']:.0%} of the demanding ones go to the cloud "
+            f"(threshold {report['threshold']:.3f}, AUROC {checks['auroc']:.3f})"
+        )
+
+
+def load_checks(path: Path) -> list[Check]:
+    """The check prompts, one JSON object a line; none when the file is not there."""
+    if not path.exists():
+        return []
+    return msgspec.json.decode(
+        b"[" + b",".join(path.read_bytes().splitlines()) + b"]", type=list[Check]
+    )
+
+
+def _curve(values: Floats, out: Outcomes, index: NDArray[np.int64]) -> metrics.Curve:
+    return metrics.curve(values[index], out.local[index], out.cloud[index], out.cost[index])
+
+
+def _r(value: Any) -> float:
+    return round(float(value), 4)
+
+
+def _span(values: list[float]) -> str:
+    value, low, high = values
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"

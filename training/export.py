@@ -1,0 +1,179 @@
+"""From the best checkpoint to data/models/router: `hybrid-llm-train export`.
+
+The two served heads become one ONNX graph, token ids in, two logits out, for a single unpadded
+prompt (no mask: nothing is padded when serving). It is quantised dynamically to int8, with 7-bit
+weights per channel: full 8-bit products overflow the 16-bit sums of processors without VNNI.
+
+Calibration is fitted on the quantised model's own validation logits, so what is calibrated is what
+serves. Export refuses a model that lost more than MAX_AUROC_LOSS to quantisation.
+"""
+
+import hashlib
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from router_model.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest
+from router_model.model import RouterModel
+from training import calibrate
+from training.dataset import Prepared, Row
+from training.metrics import apgr, auroc, curve, ece
+from training.network import RouterNetwork
+from training.progress import say, track
+from training.train import Item, best_checkpoint, encode_rows, load_checkpoint, predict
+
+MAX_AUROC_LOSS = 0.01
+OPSET = 17
+
+Logits = NDArray[np.float64]
+
+
+class ExportError(Exception):
+    """The exported model is not good enough to serve."""
+
+
+class _Served(nn.Module):  # type: ignore[misc]
+    def __init__(self, network: RouterNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        logits: Tensor = self.network(input_ids)
+        return logits[:, :2]
+
+
+def to_onnx(network: RouterNetwork, path: Path) -> None:
+    """Write the served heads as an fp32 ONNX graph."""
+    example = torch.randint(1000, 2000, (1, 16))
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated, and still the one without further dependencies.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Served(network.eval()),
+            (example,),
+            str(path),
+            input_names=["input_ids"],
+            output_names=["logits"],
+            dynamic_axes={"input_ids": {0: "batch", 1: "tokens"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def quantise(source: Path, target: Path) -> None:
+    """fp32 graph -> int8 graph."""
+    quantize_dynamic(
+        source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+    )
+
+
+def onnx_logits(path: Path, items: list[Item], *, title: str) -> Logits:
+    """Logits [n, 2] of a graph, one prompt at a time as when serving."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    rows = [
+        session.run(["logits"], {"input_ids": np.array([item.ids], dtype=np.int64)})[0][0]
+        for item in track(items, title, total=len(items))
+    ]
+    return np.array(rows, dtype=np.float64)
+
+
+def export(
+    prepared: Prepared,
+    run: Path,
+    *,
+    target: Path,
+    version: str,
+    created_at: str,
+    local_model: str,
+    cloud_model: str,
+) -> Manifest:
+    """Export the best epoch of `run` into the folder `target`.
+
+    Raises ExportError when quantisation costs too much, FileNotFoundError without a checkpoint.
+    """
+    checkpoint = best_checkpoint(run)
+    network, tokenizer, config = load_checkpoint(checkpoint)
+    rows = validation_rows(prepared)
+    items = encode_rows(rows, network.config.heads, tokenizer=tokenizer, config=config)
+    out = calibrate.outcomes_of(rows)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        full, small = Path(scratch, "full.onnx"), Path(scratch, MODEL_FILE)
+        to_onnx(network, full)
+        quantise(full, small)
+        logits = onnx_logits(small, items, title="int8 on validation")
+        reference = predict(network, items)[:, :2].astype(np.float64)
+        parity = compare(reference, logits, out=out)
+        say(f"int8 against fp32: {parity}")
+        if parity["auroc_loss"] > MAX_AUROC_LOSS:
+            raise ExportError(
+                f"int8 loses {parity['auroc_loss']:.4f} AUROC on validation, over {MAX_AUROC_LOSS}"
+            )
+        content = {
+            MODEL_FILE: small.read_bytes(),
+            TOKENIZER_FILE: tokenizer.to_str().encode(),
+        }
+    calibration = calibrate.fit(logits, out)
+    score, p_local, _ = calibrate.scores(logits, calibration)
+    table = calibrate.threshold_table(score, out)
+    for name, data in content.items():
+        (target / name).write_bytes(data)
+    manifest = Manifest(
+        version=version,
+        created_at=created_at,
+        base=config.base,
+        max_length=config.max_length,
+        local_model=local_model,
+        cloud_model=cloud_model,
+        calibration=calibration,
+        threshold=calibrate.recommend(table),
+        threshold_why=calibrate.THRESHOLD_WHY,
+        thresholds=table,
+        data_sha256=prepared.data_sha256,
+        files={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+        metrics={
+            "validation": {
+                "rows": len(rows),
+                "auroc_local": _rounded(auroc(out.local_ok, p_local)),
+                "apgr": _rounded(apgr(curve(score, out.local, out.cloud, out.cost))),
+                "apgr_within_source": _rounded(calibrate.within_source_apgr(score, out)),
+                "ece_local": _rounded(ece(out.local_ok, p_local)),
+                "ece_score": _rounded(ece(out.local_suffices, score)),
+            },
+            "int8": parity,
+            "checkpoint": checkpoint.name,
+        },
+    )
+    manifest.save(target)
+    RouterModel.load(target)
+    return manifest
+
+
+def validation_rows(prepared: Prepared) -> list[Row]:
+    """The rows that calibrate: real outcomes of the routed pair, never guesses."""
+    return [row for row in prepared.of("validation", auxiliary=False) if not row.weak]
+
+
+def compare(reference: Logits, logits: Logits, *, out: calibrate.Outcomes) -> dict[str, Any]:
+    """Largest and mean change of a probability, and what the local head's AUROC lost."""
+    change = np.abs(1 / (1 + np.exp(-reference)) - 1 / (1 + np.exp(-logits)))
+    loss = auroc(out.local_ok, reference[:, 0]) - auroc(out.local_ok, logits[:, 0])
+    return {
+        "max_change": _rounded(float(change.max())),
+        "mean_change": _rounded(float(change.mean())),
+        "auroc_loss": _rounded(loss if np.isfinite(loss) else 0.0),
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)

@@ -1,0 +1,184 @@
+"""Measures of a router, on plain arrays. No model, no files.
+
+Conventions: `quality` arrays are what a model's answer is worth on each prompt (here 0-10);
+`score` is higher where the prompt should stay local. Nothing here fits anything.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def _floats(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64)
+
+
+def ranks(values: ArrayLike) -> Floats:
+    """Ranks from 1, ties sharing their mean."""
+    array = _floats(values)
+    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    mean: Floats = (ends - (counts - 1) / 2.0)[inverse]
+    return mean
+
+
+def auroc(labels: ArrayLike, score: ArrayLike) -> float:
+    """Area under the ROC curve by the Mann-Whitney statistic; NaN when only one class occurs."""
+    positive = np.asarray(labels, dtype=bool)
+    n_positive = int(positive.sum())
+    n_negative = positive.size - n_positive
+    if not n_positive or not n_negative:
+        return float("nan")
+    total = float(ranks(score)[positive].sum())
+    return (total - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def average_precision(labels: ArrayLike, score: ArrayLike) -> float:
+    """Mean precision at each positive, best score first (ties in the given order)."""
+    positive = np.asarray(labels, dtype=bool)
+    order = np.argsort(-_floats(score), kind="stable")
+    hits = positive[order]
+    if not hits.any():
+        return float("nan")
+    precision = np.cumsum(hits) / np.arange(1, hits.size + 1)
+    return float(precision[hits].mean())
+
+
+class Reliability(NamedTuple):
+    """Per bin: mean prediction, observed rate, rows."""
+
+    predicted: list[float]
+    observed: list[float]
+    rows: list[int]
+
+
+def reliability(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> Reliability:
+    """Predicted against observed rates in `bins` equally wide bins; empty ones are left out."""
+    y, p = _floats(labels), _floats(probability)
+    index = np.minimum((p * bins).astype(int), bins - 1)
+    used = [b for b in range(bins) if (index == b).any()]
+    return Reliability(
+        predicted=[float(p[index == b].mean()) for b in used],
+        observed=[float(y[index == b].mean()) for b in used],
+        rows=[int((index == b).sum()) for b in used],
+    )
+
+
+def ece(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> float:
+    """Expected calibration error over equally wide bins (Guo et al. 2017, arXiv:1706.04599)."""
+    table = reliability(labels, probability, bins=bins)
+    gaps = np.abs(np.array(table.predicted) - np.array(table.observed))
+    return float((gaps * np.array(table.rows)).sum() / sum(table.rows))
+
+
+class Curve(NamedTuple):
+    """Cost against quality when the k prompts with the lowest scores go to the cloud, k = 0..n.
+
+    `cloud_share` [n+1]: share of calls. `cost_share` [n+1]: dollars as a share of all-cloud.
+    `pgr` [n+1]: share of the local-to-cloud quality gap recovered (RouteLLM, arXiv:2406.18665).
+    `quality` [n+1]: mean quality.
+    """
+
+    cloud_share: Floats
+    cost_share: Floats
+    pgr: Floats
+    quality: Floats
+
+
+def curve(
+    score: ArrayLike, local_quality: ArrayLike, cloud_quality: ArrayLike, cost: ArrayLike
+) -> Curve:
+    """The cost-quality curve of a ranking. Tied scores move together, on a straight line."""
+    s, low, high, price = (_floats(a) for a in (score, local_quality, cloud_quality, cost))
+    order = np.argsort(s, kind="stable")
+    gain, dollars = (high - low)[order], price[order]
+    _, start, count = np.unique(s[order], return_index=True, return_counts=True)
+    # Within a tie the order is arbitrary, so every prompt of it stands for the tie's mean.
+    gain = np.repeat(np.add.reduceat(gain, start) / count, count)
+    dollars = np.repeat(np.add.reduceat(dollars, start) / count, count)
+    n = s.size
+    quality = low.mean() + np.concatenate([[0.0], np.cumsum(gain)]) / n
+    gap = high.mean() - low.mean()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pgr = (quality - low.mean()) / gap
+        cost_share = np.concatenate([[0.0], np.cumsum(dollars)]) / dollars.sum()
+    return Curve(np.arange(n + 1) / n, cost_share, pgr, quality)
+
+
+def apgr(points: Curve) -> float:
+    """Mean PGR over all shares of cloud calls; 0.5 for a random order."""
+    return float(np.trapezoid(points.pgr, points.cloud_share))
+
+
+def apgr_by_cost(points: Curve) -> float:
+    """Mean PGR over all shares of the all-cloud dollars."""
+    return float(np.trapezoid(points.pgr, points.cost_share))
+
+
+def cpt(points: Curve, target: float) -> float:
+    """The smallest share of cloud calls that recovers `target` of the gap; NaN if none does."""
+    reached = np.flatnonzero(points.pgr >= target)
+    return float(points.cloud_share[reached[0]]) if reached.size else float("nan")
+
+
+def quality_at(points: Curve, cloud_share: float) -> float:
+    """Mean quality with that share of calls in the cloud."""
+    return float(np.interp(cloud_share, points.cloud_share, points.quality))
+
+
+class Routed(NamedTuple):
+    """What a threshold does: shares of calls and dollars, PGR, mean quality."""
+
+    local_share: float
+    cost_share: float
+    pgr: float
+    quality: float
+
+
+def routed(
+    score: ArrayLike,
+    local_quality: ArrayLike,
+    cloud_quality: ArrayLike,
+    cost: ArrayLike,
+    *,
+    threshold: float,
+) -> Routed:
+    """The outcome of answering locally iff score >= threshold."""
+    s, low, high, price = (_floats(a) for a in (score, local_quality, cloud_quality, cost))
+    local = s >= threshold
+    quality = float(np.where(local, low, high).mean())
+    gap = float(high.mean() - low.mean())
+    return Routed(
+        local_share=float(local.mean()),
+        cost_share=float(price[~local].sum() / price.sum()),
+        pgr=(quality - float(low.mean())) / gap if gap else float("nan"),
+        quality=quality,
+    )
+
+
+def bootstrap(
+    measure: Callable[[NDArray[np.int64]], float],
+    groups: ArrayLike,
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile interval of `measure(row indices)`, resampling whole groups."""
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    members: list[NDArray[Any]] = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    dice = np.random.default_rng(seed)
+    values = []
+    for _ in range(rounds):
+        drawn = dice.integers(0, len(members), len(members))
+        values.append(measure(np.concatenate([members[i] for i in drawn])))
+    finite = _floats(values)
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,89 @@
+"""Outcome pairs: what a local and a cloud model scored on the same prompt (data/README.md).
+
+Files named other_pairs* hold other pairs of models: their rows only feed auxiliary heads, and the
+ones that repeat a question of the routed pair are dropped. All other files hold the routed pair.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from router_model.features import clip
+from router_model.label import soft_label
+from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row, read_lines
+
+
+class _Record(msgspec.Struct):
+    id: str
+    source: str
+    category: str
+    group: str
+    local_model: str
+    cloud_model: str
+    local_score: float
+    cloud_score: float
+    prompt: str = ""
+    query: str = ""
+    licence: str = ""
+    local_response_chars: int | None = None
+    cloud_response_chars: int | None = None
+    other_scores: dict[str, float | None] = {}
+    local_unread: bool | None = False
+    overlaps_router: list[str] | bool | None = None
+    weak: bool = False
+
+
+def canonical(model: str) -> str:
+    """One name for the spellings of a model, so that its outcomes meet in one head.
+
+    >>> canonical("Meta-Llama-3_1-8B-Instruct") == canonical("llama-3.1-8b-instruct")
+    True
+    """
+    name = re.split(r"--|/", model)[-1].lower().replace("_", ".")
+    name = re.sub(r"^meta-|-(instruct|chat|it|hf|preview)(?=-|$)", "", name)
+    return re.sub(r"-(20\d\d-\d\d-\d\d|0\d\d|\d{4})$", "", name)
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """The rows of one JSONL file. Raises DataError naming the line that is wrong."""
+    auxiliary = path.name.startswith("other_pairs")
+    decoder = msgspec.json.Decoder(_Record)
+    for number, line in read_lines(path):
+        try:
+            record = decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise DataError(f"{path}:{number}: {error}") from error
+        if auxiliary and record.overlaps_router:
+            continue
+        yield _row(record, auxiliary=auxiliary)
+
+
+def _row(record: _Record, *, auxiliary: bool) -> Row:
+    local = canonical(record.local_model) if auxiliary else LOCAL_HEAD
+    cloud = canonical(record.cloud_model) if auxiliary else CLOUD_HEAD
+    outcomes = {
+        canonical(model): soft_label(score)
+        for model, score in record.other_scores.items()
+        if score is not None
+    }
+    outcomes[local] = soft_label(record.local_score)
+    outcomes[cloud] = soft_label(record.cloud_score)
+    return Row(
+        id=record.id,
+        source=record.source,
+        category=record.category,
+        text=clip(record.query or record.prompt),
+        group=record.group,
+        outcomes=outcomes,
+        auxiliary=auxiliary,
+        unread=bool(record.local_unread),
+        weak=record.weak,
+        local_score=record.local_score,
+        cloud_score=record.cloud_score,
+        prompt_chars=len(record.prompt or record.query),
+        local_response_chars=record.local_response_chars,
+        cloud_response_chars=record.cloud_response_chars,
+        licence=record.licence,
+    )

@@ -1,0 +1,312 @@
+"""Fit the network: `hybrid-llm-train train`.
+
+One encoder learns from every model's outcomes on a prompt. The routed pair's heads ("local",
+"cloud") count fully, the mean over the other models' heads by AUXILIARY_WEIGHT: how a dozen other
+models did on a prompt says much about how hard it is, and only the encoder keeps that.
+
+Real outcomes come first: all epochs but the last see every outcome, other pairs of models
+included. The last one sees the routed pair's prompts only, and beside them the few hand-written
+everyday prompts with guessed scores, at a raised weight: they tell the model about greetings and
+about long open tasks, of which no outcome was to be had.
+
+Batches hold prompts of similar length, so little is spent on padding. What is validated and
+exported is the running average of the weights, which is steadier than any single step. A
+checkpoint after each epoch allows resuming. Early stopping looks at validation alone: the epoch
+with the lowest loss of the two served heads wins.
+"""
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from router_model.features import token_ids
+from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Prepared, Row
+from training.metrics import auroc
+from training.network import RouterNetwork, build
+from training.progress import say, track
+
+AUXILIARY_WEIGHT = 0.5
+MIN_HEAD_ROWS = 100
+
+
+class TrainConfig(msgspec.Struct, kw_only=True):
+    """What defines a run; a changed value starts it afresh."""
+
+    base: str = "minilm"
+    max_length: int = 256
+    epochs: int = 3
+    batch_size: int = 32
+    encoder_lr: float = 6e-5
+    layer_decay: float = 0.9
+    head_lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_share: float = 0.06
+    label_smoothing: float = 0.02
+    average_steps: int = 200
+    auxiliary: bool = True
+    small_source_weight: float = 1.5
+    guess_weight: float = 5.0
+    seed: int = 0
+    data_sha256: str = ""
+
+
+class Item(msgspec.Struct):
+    """A row as the network sees it: ids, target per head (NaN where unknown), loss weight."""
+
+    ids: list[int]
+    targets: list[float]
+    weight: float
+
+
+def head_names(rows: list[Row]) -> list[str]:
+    """The served heads first, then every model with enough outcomes, by name."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        for head in row.outcomes:
+            counts[head] = counts.get(head, 0) + 1
+    served = [LOCAL_HEAD, CLOUD_HEAD]
+    return served + sorted(h for h, n in counts.items() if n >= MIN_HEAD_ROWS and h not in served)
+
+
+def encode_rows(
+    rows: list[Row], heads: list[str], *, tokenizer: Tokenizer, config: TrainConfig
+) -> list[Item]:
+    """Tokenise rows and lay out their targets."""
+    sizes: dict[str, int] = {}
+    for row in rows:
+        sizes[row.source] = sizes.get(row.source, 0) + 1
+    biggest = max(sizes.values(), default=1)
+
+    def weight(row: Row) -> float:
+        if row.weak:
+            return config.guess_weight
+        # A source a tenth the size of the biggest would otherwise hardly be heard.
+        small = not row.auxiliary and sizes[row.source] < biggest / 4
+        return config.small_source_weight if small else 1.0
+
+    return [
+        Item(
+            ids=token_ids(tokenizer, row.text, max_length=config.max_length),
+            targets=[row.outcomes.get(head, math.nan) for head in heads],
+            weight=weight(row),
+        )
+        for row in rows
+    ]
+
+
+def batches(items: list[Item], size: int, *, shuffle: random.Random | None) -> list[list[Item]]:
+    """Batches of prompts of similar length, in random order when training."""
+    order = list(items)
+    if shuffle is None:
+        order.sort(key=lambda item: len(item.ids))
+        return [order[i : i + size] for i in range(0, len(order), size)]
+    shuffle.shuffle(order)
+    pool = size * 40
+    out: list[list[Item]] = []
+    for start in range(0, len(order), pool):
+        chunk = sorted(order[start : start + pool], key=lambda item: len(item.ids))
+        out += [chunk[i : i + size] for i in range(0, len(chunk), size)]
+    shuffle.shuffle(out)
+    return out
+
+
+def tensors(batch: list[Item]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """ids [batch, tokens], mask [batch, tokens], targets [batch, heads], weight [batch]."""
+    longest = max(len(item.ids) for item in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    mask = torch.zeros(len(batch), longest, dtype=torch.long)
+    for row, item in enumerate(batch):
+        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+        mask[row, : len(item.ids)] = 1
+    targets = torch.tensor([item.targets for item in batch])
+    return ids, mask, targets, torch.tensor([item.weight for item in batch])
+
+
+def loss_of(logits: Tensor, targets: Tensor, weight: Tensor, *, smoothing: float) -> Tensor:
+    """Weighted binary cross-entropy over the heads whose outcome is known (others are NaN)."""
+    known = ~torch.isnan(targets)
+    smooth = torch.nan_to_num(targets) * (1 - smoothing) + smoothing / 2
+    each = nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none") * known
+    served = each[:, :2].sum(1) / 2
+    others = each[:, 2:].sum(1) / known[:, 2:].sum(1).clamp(min=1)
+    return ((served + AUXILIARY_WEIGHT * others) * weight).mean()
+
+
+def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[str, Any]]:
+    """Lower layers learn slower; word embeddings stay, or only the seen ones would move."""
+    layers = network.distilbert.transformer.layer
+    groups: list[dict[str, Any]] = [
+        {"params": list(network.heads.parameters()), "lr": config.head_lr, "weight_decay": 0.0}
+    ]
+    for depth, layer in enumerate(reversed(layers)):
+        rate = config.encoder_lr * config.layer_decay**depth
+        groups.append({"params": list(layer.parameters()), "lr": rate})
+    embeddings = network.distilbert.embeddings
+    embeddings.word_embeddings.weight.requires_grad_(False)
+    rest = [p for p in embeddings.parameters() if p.requires_grad]
+    groups.append({"params": rest, "lr": config.encoder_lr * config.layer_decay ** len(layers)})
+    for group in groups:
+        group["peak"] = group["lr"]
+    return groups
+
+
+def predict(
+    network: RouterNetwork, items: list[Item], *, batch_size: int = 64
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Logits [items, heads] in the order given, in full precision and without dropout."""
+    network.eval()
+    order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
+    out = np.zeros((len(items), len(network.config.heads)), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            ids, mask, _, _ = tensors([items[i] for i in chosen])
+            out[chosen] = network(ids, mask).numpy()
+    return out
+
+
+def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
+    """Train into the folder `run`, resuming what is there; returns the best epoch's checkpoint."""
+    run.mkdir(parents=True, exist_ok=True)
+    config.data_sha256 = prepared.data_sha256
+    settings = run / "config.json"
+    wanted = msgspec.json.format(msgspec.json.encode(config))
+    resume = settings.exists() and settings.read_bytes() == wanted
+    if not resume:
+        for stale in run.glob("*.pt"):
+            stale.unlink()
+    settings.write_bytes(wanted)
+
+    torch.manual_seed(config.seed)
+    rows = prepared.of("train", auxiliary=None if config.auxiliary else False)
+    pair_rows = [row for row in rows if not row.auxiliary]
+    rows = [row for row in rows if not row.weak]
+    heads = head_names(rows)
+    network, tokenizer = build(config.base, heads)
+    tokenizer.save(str(run / "tokenizer.json"))
+    items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
+    last_items = encode_rows(pair_rows, heads, tokenizer=tokenizer, config=config)
+    validation_rows = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
+    validation = encode_rows(validation_rows, heads, tokenizer=tokenizer, config=config)
+    say(
+        f"train: {len(items)} rows, at last {len(last_items)}, {len(heads)} heads; "
+        f"validation: {len(validation)} rows"
+    )
+
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, config), weight_decay=config.weight_decay, fused=True
+    )
+    average = torch.optim.swa_utils.AveragedModel(
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / config.average_steps),
+    )
+    history: list[dict[str, Any]] = []
+    state_file = run / "last.pt"
+    if resume and state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        history = state["history"]
+        say(f"resuming after epoch {len(history)}")
+
+    for epoch in range(len(history), config.epochs):
+        network.train()
+        shuffled = batches(
+            last_items if epoch == config.epochs - 1 else items,
+            config.batch_size,
+            shuffle=random.Random(1000 * config.seed + epoch),
+        )
+        torch.manual_seed(1000 * config.seed + epoch)
+        losses = []
+        title = f"epoch {epoch + 1}/{config.epochs}"
+        for index, batch in enumerate(track(shuffled, title, total=len(shuffled))):
+            done = (epoch + index / len(shuffled)) / config.epochs
+            scale = schedule(done, warmup=config.warmup_share)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * scale
+            ids, mask, targets, weight = tensors(batch)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(ids, mask)
+            loss = loss_of(logits, targets, weight, smoothing=config.label_smoothing)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            average.update_parameters(network)
+            losses.append(loss.item())
+        entry = {"epoch": epoch + 1, "loss": float(np.mean(losses))}
+        entry |= _validate(average.module, validation, validation_rows)
+        history.append(entry)
+        say(
+            " ".join(
+                f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in entry.items()
+            )
+        )
+        _save(
+            {"network": average.module.state_dict(), "heads": heads}, run / f"epoch-{epoch + 1}.pt"
+        )
+        _save(
+            {
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": history,
+            },
+            state_file,
+        )
+        (run / "history.json").write_bytes(msgspec.json.format(msgspec.json.encode(history)))
+    return best_checkpoint(run)
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The epoch with the lowest validation loss. Raises FileNotFoundError when none is done."""
+    history_file = run / "history.json"
+    if not history_file.exists():
+        raise FileNotFoundError(f"no finished epoch in {run}: run `hybrid-llm-train train` first")
+    history = msgspec.json.decode(history_file.read_bytes())
+    best = min(history, key=lambda entry: entry["validation_loss"])
+    return run / f"epoch-{best['epoch']}.pt"
+
+
+def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
+    """The network of a checkpoint with its tokenizer and the settings it was trained with."""
+    config = msgspec.json.decode((path.parent / "config.json").read_bytes(), type=TrainConfig)
+    state = torch.load(path, weights_only=True)
+    network, tokenizer = build(config.base, state["heads"])
+    network.load_state_dict(state["network"])
+    network.eval()
+    return network, tokenizer, config
+
+
+def schedule(done: float, *, warmup: float) -> float:
+    """Share of the peak learning rate when `done` of the training is over: ramp up, cosine down."""
+    if done < warmup:
+        return max(done, 1e-3) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def _validate(network: RouterNetwork, items: list[Item], rows: list[Row]) -> dict[str, float]:
+    """Loss of the served heads, and the local head's AUROC per source."""
+    logits = predict(network, items)[:, :2]
+    targets = np.array([item.targets[:2] for item in items])
+    losses = np.logaddexp(0.0, logits) - targets * logits
+    out = {"validation_loss": float(np.nanmean(losses))}
+    sources = np.array([row.source for row in rows])
+    for source in sorted(set(sources)):
+        chosen = sources == source
+        out[f"auroc[{source}]"] = auroc(targets[chosen, 0] >= 0.5, logits[chosen, 0])
+    return out
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
