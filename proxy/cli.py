@@ -1,41 +1,49 @@
-"""The command line: serve, check-config, route.
+"""The command line: serve, demo, check-config, route.
 
 hybrid-llm serve --config configs/default.yaml
 """
 
 import asyncio
 import logging
-import socket
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
-import uvicorn
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from proxy import __version__
 from proxy.app import Proxy, load_router
 from proxy.config import Config, ConfigError, load_config
-from proxy.record import Target
+from proxy.demo import DemoNotInstalled, run_demo
 from proxy.routing import Decision, Router, Wish
+from proxy.serving import Server, log_to_terminal
+from proxy.stand_in import StandInFailed
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CONFIG: Final = Path("configs/default.yaml")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The configuration file.",
-)
+DEFAULT_CONFIG: Final = Path("configs/default.yaml")
+DEMO_CONFIG: Final = Path("configs/demo.yaml")
+
+
+def _config_option(default: Path) -> Callable[[Command], Command]:
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=default,
+        show_default=True,
+        help="The configuration file.",
+    )
+
+
+_host_option = click.option("--host", help="Instead of server.host.")
+_port_option = click.option("--port", type=click.IntRange(0, 65535), help="Instead of server.port.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,24 +53,36 @@ def main() -> None:
 
 
 @main.command()
-@_config_option
-@click.option("--host", help="Instead of server.host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Instead of server.port.")
+@_config_option(DEFAULT_CONFIG)
+@_host_option
+@_port_option
 def serve(config_path: Path, host: str | None, port: int | None) -> None:
     """Run the proxy.
 
     Example: hybrid-llm serve --config configs/default.yaml --port 8080
     """
-    config = _load(config_path)
-    given = {"host": host, "port": port}
-    chosen = {key: value for key, value in given.items() if value is not None}
-    config = msgspec.structs.replace(
-        config, server=msgspec.structs.replace(config.server, **chosen)
-    )
-    _log_to_terminal()
-    for warning in config.warnings():
-        logger.warning("%s: %s", config_path, warning)
-    _Server(Proxy(config)).run()
+    Server(Proxy(_load_to_serve(config_path, host=host, port=port))).run()
+
+
+@main.command()
+@_config_option(DEMO_CONFIG)
+@_host_option
+@_port_option
+def demo(config_path: Path, host: str | None, port: int | None) -> None:
+    """Run the proxy on a machine without Ollama, without an OpenAI key, or without both.
+
+    A tier that is not there is answered by a stand-in, a real but very small model (SmolLM2-135M)
+    on this machine. The cloud's stand-in costs nothing: the dollars shown are what the cloud would
+    have cost.
+
+    Example: hybrid-llm demo --port 8080
+    """
+    config = _load_to_serve(config_path, host=host, port=port)
+    try:
+        run_demo(config)
+    except (DemoNotInstalled, StandInFailed) as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(1) from None
 
 
 @main.command("check-config")
@@ -79,7 +99,7 @@ def check_config(path: Path) -> None:
 
 @main.command()
 @click.argument("text")
-@_config_option
+@_config_option(DEFAULT_CONFIG)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def route(text: str, config_path: Path, as_json: bool) -> None:
     """Show where a prompt would go, and why, without sending it anywhere.
@@ -128,54 +148,12 @@ def _load(path: Path) -> Config:
         raise SystemExit(2) from None
 
 
-def _log_to_terminal() -> None:
-    console = Console(stderr=True)
-    handler = RichHandler(console=console, show_path=False, markup=False, rich_tracebacks=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with a table of what it found once it listens."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        server = proxy.config.server
-        self._proxy = proxy
-        super().__init__(
-            uvicorn.Config(
-                proxy.app,
-                host=server.host,
-                port=server.port,
-                # Named, not "auto": without these two a request costs 100 µs more, silently.
-                loop="uvloop" if sys.platform != "win32" else "asyncio",
-                http="httptools",
-                lifespan="on",
-                access_log=False,
-                proxy_headers=False,
-                log_config=None,
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=30,
-            )
-        )
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
-
-
-async def _introduce(proxy: Proxy, address: tuple[str, int]) -> None:
-    """Print what was found: the router model, each tier's state, and the URL to use."""
-    snapshot = proxy.gateway.snapshot
-    await asyncio.gather(*(upstream.probe() for upstream in snapshot.upstreams.values()))
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    table = Table(title=f"hybrid-llm {__version__}", title_justify="left", show_header=False)
-    table.add_row("router model", snapshot.model_version or "none: everything goes to the cloud")
-    table.add_row("threshold", f"{snapshot.router.threshold:.3f}")
-    for target in Target:
-        upstream = snapshot.upstreams[target]
-        state = "up" if upstream.up else "not reachable"
-        table.add_row(target.value, f"{upstream.model} at {upstream.address}: {state}")
-    table.add_row("rows", proxy.config.storage.url)
-    table.add_row("base_url", f"http://{host}:{address[1]}/v1")
-    Console().print(table)
+def _load_to_serve(path: Path, *, host: str | None, port: int | None) -> Config:
+    """The configuration, with the options over it; its warnings go to the log."""
+    config = _load(path)
+    log_to_terminal()
+    for warning in config.warnings():
+        logger.warning("%s: %s", path, warning)
+    given = {"host": host, "port": port}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **chosen))

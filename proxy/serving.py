@@ -1,0 +1,110 @@
+"""Run a proxy in this process until it is told to stop, and show what it found.
+
+Server(Proxy(config)).run()
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from proxy import __version__
+from proxy.app import Proxy
+from proxy.record import Target
+
+
+def log_to_terminal() -> None:
+    """Send the log to standard error: for people on a terminal, plain lines elsewhere.
+
+    Of other packages only warnings: they tell of every request they make.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for package in ("proxy", "router_model"):
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with a table of what it found once it listens.
+
+    Run it in the main thread: it ends in good order at SIGINT and SIGTERM, and `run` returns.
+    """
+
+    def __init__(self, proxy: Proxy) -> None:
+        server = proxy.config.server
+        self._proxy = proxy
+        super().__init__(
+            uvicorn.Config(
+                proxy.app,
+                host=server.host,
+                port=server.port,
+                # Named, not "auto": without these two a request costs 100 µs more, silently.
+                loop="uvloop" if sys.platform != "win32" else "asyncio",
+                http="httptools",
+                lifespan="on",
+                access_log=False,
+                proxy_headers=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=30,
+            )
+        )
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop.
+
+        uvicorn raises the signal that stopped it again at its end. Taken by the handlers from
+        before, that would make a failure (exit status 143, "Aborted!") of an orderly end.
+        """
+        before = {
+            number: signal.signal(number, lambda *_: self.stop())
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            super().run(sockets)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """Finish the requests that are running, then return from `run`. From any thread."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
+
+
+async def _introduce(proxy: Proxy, address: tuple[str, int]) -> None:
+    """Print what was found: the router model, each tier's state, and the URL to use."""
+    snapshot = proxy.gateway.snapshot
+    await asyncio.gather(*(upstream.probe() for upstream in snapshot.upstreams.values()))
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    table = Table(title=f"hybrid-llm {__version__}", title_justify="left", show_header=False)
+    table.add_row("router model", snapshot.model_version or "none: everything goes to the cloud")
+    table.add_row("threshold", f"{snapshot.router.threshold:.3f}")
+    for target in Target:
+        upstream = snapshot.upstreams[target]
+        state = "up" if upstream.up else "not reachable"
+        table.add_row(target.value, f"{upstream.model} at {upstream.address}: {state}")
+    table.add_row("rows", proxy.config.storage.url)
+    table.add_row("base_url", f"http://{host}:{address[1]}/v1")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
