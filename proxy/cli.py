@@ -157,3 +157,7 @@ def _load_to_serve(path: Path, *, host: str | None, port: int | None) -> Config:
     given = {"host": host, "port": port}
     chosen = {key: value for key, value in given.items() if value is not None}
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **chosen))
+
+
+if __name__ == "__main__":
+    main()

@@ -104,7 +104,3 @@ async def _introduce(proxy: Proxy, address: tuple[str, int]) -> None:
     table.add_row("rows", proxy.config.storage.url)
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

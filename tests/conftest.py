@@ -1,0 +1,93 @@
+"""Fixtures that tests of several files share: two scripted tiers, and proxies in front of them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import pytest_asyncio
+
+from fakes import FakeUpstream
+from live import Fields, LiveProxy, World
+from proxy.routing import Model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def direct_connections() -> Iterator[None]:
+    """Keep a proxy that this machine's environment names out of the way of local sockets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        yield
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as upstream:
+        yield upstream
+
+
+class StartProxy(Protocol):
+    """Starts a proxy; it stops with the test at the latest."""
+
+    def __call__(
+        self,
+        changes: Fields | None = None,
+        *,
+        local: FakeUpstream | str | None = None,
+        cloud: FakeUpstream | str | None = None,
+        model: Model | None = None,
+    ) -> Awaitable[LiveProxy]: ...
+
+
+@pytest.fixture
+async def start(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> AsyncIterator[StartProxy]:
+    tiers = {"local": local, "cloud": cloud}
+
+    async with AsyncExitStack() as stack:
+
+        async def start_proxy(changes: Fields | None = None, **given: Any) -> LiveProxy:
+            model = given.pop("model", None)
+            chosen = tiers | {name: tier for name, tier in given.items() if tier is not None}
+            proxy = LiveProxy(tmp_path, **chosen, changes=changes, model=model)
+            return await stack.enter_async_context(proxy)
+
+        yield start_proxy
+
+
+@pytest.fixture
+async def proxy(start: Callable[..., Awaitable[LiveProxy]]) -> LiveProxy:
+    """A proxy with the tests' default configuration."""
+    return await start()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    folder = tmp_path_factory.mktemp("shared")
+    async with (
+        FakeUpstream() as local,
+        FakeUpstream() as cloud,
+        LiveProxy(folder, local, cloud) as proxy,
+    ):
+        yield World(local, cloud, proxy)
+
+
+@pytest.fixture
+def world(shared_world: World) -> World:
+    """A shared world with nothing left of the test before.
+
+    Starting a proxy costs more than most tests. Files that use this one run on one event loop:
+    `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
+    """
+    shared_world.local.reset()
+    shared_world.cloud.reset()
+    return shared_world
