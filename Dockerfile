@@ -1,0 +1,31 @@
+# The serving image: no torch, the router model inside, not root.
+#   docker build -t hybrid-llm-router .
+#   docker run -p 8080:8080 -e OPENAI_API_KEY -v router-data:/var/lib/hybrid-llm hybrid-llm-router
+
+FROM python:3.11-slim AS build
+WORKDIR /build
+RUN python -m venv /opt/venv
+COPY requirements.lock ./
+RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY proxy proxy
+COPY router_model router_model
+COPY training training
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+RUN useradd --system --create-home --home-dir /var/lib/hybrid-llm hybrid-llm
+WORKDIR /app
+COPY --from=build /opt/venv /opt/venv
+COPY configs configs
+COPY data/models data/models
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    STORAGE_URL=sqlite:////var/lib/hybrid-llm/router.db
+USER hybrid-llm
+VOLUME /var/lib/hybrid-llm
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health', timeout=2)"]
+ENTRYPOINT ["hybrid-llm"]
+CMD ["serve", "--config", "configs/default.yaml", "--host", "0.0.0.0"]
