@@ -109,8 +109,10 @@ class StreamObserver:
         buffer = self._tail + data if self._tail else data
         kept: list[bytes] = []
         start = copied = 0
+        # What waited has no end in it, at most the first bytes of one; it may be a megabyte.
+        unsearched = max(0, len(self._tail) - 3)
         plain = b"\r" not in buffer
-        while (end := _find_end(buffer, start, plain=plain)) != -1:
+        while (end := _find_end(buffer, max(start, unsearched), plain=plain)) != -1:
             if not self._look(buffer[start:end]):
                 kept.append(buffer[copied:start])
                 copied = end
@@ -126,7 +128,8 @@ class StreamObserver:
     def flush(self) -> bytes:
         """What is left at the end: a last event may lack its blank line."""
         tail, self._tail = self._tail, b""
-        return tail if tail.strip() and self._look(tail) and self.complete else b""
+        passes = tail.strip() and self._look(tail) and (self.complete or self.failed)
+        return tail if passes else b""
 
     def _look(self, event: bytes) -> bool:
         """Look at one event; False when the client should not get it."""
@@ -157,7 +160,7 @@ class StreamObserver:
 
 
 def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
-    """The index behind the blank line that ends the event at `start`; -1 when it is not there."""
+    """The index behind the first blank line after `start`; -1 when there is none."""
     if plain:
         found = buffer.find(b"\n\n", start)
         return found + 2 if found != -1 else -1

@@ -1,0 +1,468 @@
+"""Relaying: what passes, what is seen on the way, what is taken out, however the bytes arrive."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import UpstreamBroken, UpstreamTimeout
+from proxy.protocol import Usage
+from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.relay import (
+    MAX_EVENT_BYTES,
+    StreamObserver,
+    end_stream_with,
+    is_stream,
+    relay_stream,
+    relay_whole,
+)
+
+
+class Event(NamedTuple):
+    """One event's lines, and what an observer must see in it."""
+
+    lines: list[bytes]
+    text: str = ""
+    usage: int | None = None  # its prompt_tokens
+    usage_only: bool = False
+    finished: bool = False
+    done: bool = False
+    failed: bool = False
+    spoke: bool = False
+
+
+def data(value: object) -> bytes:
+    return b"data: " + msgspec.json.encode(value)
+
+
+def chunk(delta: object, finish_reason: str | None = None, **more: object) -> dict[str, object]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return {"id": "c", "object": "chat.completion.chunk", "choices": [choice]} | more
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+one_line = st.binary(max_size=20).filter(lambda line: b"\n" not in line and b"\r" not in line)
+
+contents = texts.map(lambda text: Event([data(chunk({"content": text}))], text=text, spoke=True))
+pretty = texts.map(
+    lambda text: Event(
+        [
+            b"data: " + line
+            for line in msgspec.json.format(
+                msgspec.json.encode(chunk({"content": text}, usage=None))
+            ).splitlines()
+        ],
+        text=text,
+        spoke=True,
+    )
+)
+usages = st.integers(0, 2**40).map(
+    lambda count: Event(
+        [data({"choices": [], "usage": {"prompt_tokens": count}})], usage=count, usage_only=True
+    )
+)
+last_chunks = st.integers(0, 99).map(
+    lambda count: Event(
+        [data(chunk({}, "stop", usage={"prompt_tokens": count}))], usage=count, finished=True
+    )
+)
+fixed = st.sampled_from(
+    [
+        Event([data(chunk({"role": "assistant", "content": ""}))]),
+        Event([data(chunk({"content": None, "tool_calls": [{"index": 0}]}))], spoke=True),
+        Event([data(chunk({"reasoning": "Hm"}))], spoke=True),
+        Event([data(chunk({"refusal": "No."}))], text="No.", spoke=True),
+        Event([data(chunk({}, "length"))], finished=True),
+        Event([data({"error": {"message": "overloaded"}})], failed=True),
+        Event([b"data: [DONE]"], done=True),
+        Event([b"data:[DONE]"], done=True),
+        Event([b": keep-alive"]),
+        Event([b"retry: 10"]),
+        Event([b"event: ping", b"id: 7", b"data: {}"]),
+        Event([b"data"]),
+        Event([b"data: {", b"data: "]),
+        Event([b'data: {"choices": 7}']),
+        Event([b"data: \xff\xfe"]),
+    ]
+)
+garbage = one_line.map(lambda line: Event([b"x" + line]))
+events = st.one_of(contents, pretty, usages, last_chunks, fixed, garbage)
+line_ends = st.sampled_from([b"\n", b"\r\n"])
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[tuple[Event, bytes]]:
+    """Events with their bytes, line ends mixed at will."""
+    stream = []
+    for event in draw(st.lists(events, max_size=8)):
+        written = b"".join(line + draw(line_ends) for line in event.lines) + draw(line_ends)
+        stream.append((event, written))
+    return stream
+
+
+def cut(whole: bytes, places: Sequence[int]) -> list[bytes]:
+    edges = sorted({0, len(whole), *(place % (len(whole) + 1) for place in places)})
+    return [whole[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def run(observer: StreamObserver, pieces: Sequence[bytes]) -> bytes:
+    return b"".join([*map(observer.feed, pieces), observer.flush()])
+
+
+cuts = st.lists(st.integers(0, 10_000), max_size=30)
+
+
+@given(stream=streams(), places=cuts, strip=st.booleans())
+def test_an_observer_sees_whole_events_however_the_bytes_are_split(
+    stream: list[tuple[Event, bytes]], places: list[int], strip: bool
+) -> None:
+    observer = StreamObserver(strip_usage=strip)
+    whole = b"".join(written for _, written in stream)
+    passed = run(observer, cut(whole, places))
+
+    kept = [written for event, written in stream if not (strip and event.usage_only)]
+    assert passed == b"".join(kept)
+    seen = [event for event, _ in stream]
+    counts = [event.usage for event in seen if event.usage is not None]
+    assert (observer.usage.prompt_tokens if observer.usage else None) == (
+        counts[-1] if counts else None
+    )
+    assert observer.text == "".join(event.text for event in seen)
+    assert observer.done == any(event.done for event in seen)
+    assert observer.failed == any(event.failed for event in seen)
+    assert observer.finished == any(event.finished for event in seen)
+    assert observer.spoke == any(event.spoke for event in seen)
+    assert not observer.blind
+
+
+@given(whole=st.text('data: []{}\r\n"DONE', max_size=60).map(str.encode), places=cuts)
+def test_no_bytes_whatever_make_a_difference_between_splits(
+    whole: bytes, places: list[int]
+) -> None:
+    at_once, in_pieces, single = (StreamObserver(strip_usage=True) for _ in range(3))
+    passed = run(at_once, [whole])
+    assert run(in_pieces, cut(whole, places)) == passed
+    assert run(single, [whole[i : i + 1] for i in range(len(whole))]) == passed
+    assert whole.startswith(passed)
+    assert at_once.complete == in_pieces.complete == single.complete
+
+
+@given(stream=streams(), places=cuts)
+def test_a_stream_cut_short_passes_its_whole_events(
+    stream: list[tuple[Event, bytes]], places: list[int]
+) -> None:
+    """The torn last event is of no use to a client, and must not look like one."""
+    whole = b"".join(written for _, written in stream)
+    observer = StreamObserver(strip_usage=False)
+    torn = b'data: {"choices": [{"delta": {"content": "lo'
+    passed = run(observer, cut(whole + torn, places))
+    assert passed == (whole + torn if observer.complete or observer.failed else whole)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        b"data: [DONE]",
+        b"data:[DONE]\n",
+        b"data: [DONE]\r\n",
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}',
+        b'data: {"error":{"message":"overloaded"}}',
+    ],
+)
+def test_a_last_event_may_lack_its_blank_line(last: bytes) -> None:
+    observer = StreamObserver(strip_usage=True)
+    first = data(chunk({"content": "Hi"})) + b"\n\n"
+    assert run(observer, [first + last]) == first + last
+    assert observer.complete or observer.failed
+
+
+def test_an_unwanted_usage_event_without_blank_line_is_taken_out_too() -> None:
+    observer = StreamObserver(strip_usage=True)
+    done = b"data: [DONE]\n\n"
+    assert run(observer, [done + b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n']) == done
+    assert observer.usage == Usage(prompt_tokens=3)
+
+
+def test_usage_in_a_chunk_with_choices_stays() -> None:
+    event = data(chunk({"content": "a"}, "stop", usage={"prompt_tokens": 1})) + b"\n\n"
+    assert StreamObserver(strip_usage=True).feed(event) == event
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [5_000, 65_536, MAX_EVENT_BYTES])
+def test_an_endless_event_makes_the_observer_blind_and_everything_pass(
+    size: int, line_end: bytes
+) -> None:
+    observer = StreamObserver(strip_usage=True)
+    head = data(chunk({"content": "seen"})) + line_end * 2
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3}}' + line_end * 2
+    endless = b"data: " + b"x" * (2 * MAX_EVENT_BYTES)
+    whole = head + usage + endless + line_end * 2 + usage
+    pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
+    passed = run(observer, pieces)
+    # Compared outside the assertion: a diff of megabytes takes minutes.
+    same = passed == head + endless + line_end * 2 + usage
+    assert same
+    assert (observer.blind, observer.complete, observer.text) == (True, True, "seen")
+
+
+def test_a_large_event_may_come_in_many_pieces() -> None:
+    observer = StreamObserver(strip_usage=True)
+    answer = "x" * 600_000
+    event = b": x\r\n" + data(chunk({"content": answer})) + b"\r\n\r\n"
+    passed = run(observer, [event[i : i + 4096] for i in range(0, len(event), 4096)])
+    same = passed == event and observer.text == answer
+    assert same
+
+
+# The two ways of relaying, over an answer and a reply made of lists.
+
+
+class FakeAnswer:
+    """An upstream's answer; an exception among the pieces is raised when its turn comes."""
+
+    def __init__(
+        self,
+        *pieces: bytes | BaseException,
+        status: int = 200,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        is_event_stream: bool = False,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.is_event_stream = is_event_stream
+        self._pieces = list(pieces)
+
+    async def next_chunk(self) -> bytes:
+        piece = self._pieces.pop(0) if self._pieces else b""
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+    async def read(self) -> bytes:
+        body = b""
+        while piece := await self.next_chunk():
+            body += piece
+        return body
+
+
+class FakeReply:
+    """The client: keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.ended = False
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        assert self.status is None
+        self.status, self.headers = status, headers
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        assert self.status is not None
+        assert not self.ended
+        self.body += data
+        self.ended = not more
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Settled:
+    """Takes what relaying found out."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Usage | None, str]] = []
+
+    def __call__(self, usage: Usage | None, text: str) -> None:
+        self.calls.append((usage, text))
+
+
+def decided(clock: Clock | None = None) -> CallRecord:
+    record = CallRecord("chat.completions", clock=clock or Clock())
+    record.target, record.reason, record.model = Target.LOCAL, Reason.SCORE, "phi3"
+    record.open_upstream()
+    return record
+
+
+async def test_a_whole_answer_passes_unchanged_with_our_headers() -> None:
+    body = b'{ "choices":[{"message":{"content":"Hi"}}], "usage":{"prompt_tokens":2}, "x": 1.0 }'
+    answer = FakeAnswer(
+        body[:10],
+        body[10:],
+        headers=[
+            (b"Content-Type", b"application/json; charset=utf-8"),
+            (b"X-Request-Id", b"theirs"),
+            (b"openai-processing-ms", b"12"),
+            (b"Content-Length", b"1"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"Set-Cookie", b"a=b"),
+            (b"X-Router-Target", b"forged"),
+        ],
+    )
+    reply, record, settled = FakeReply(), decided(), Settled()
+    await relay_whole(answer, reply, record, settle=settled)
+    assert (reply.status, reply.body, reply.ended) == (200, body, True)
+    headers = dict(reply.headers)
+    assert len(headers) == len(reply.headers)
+    assert headers[b"content-type"] == b"application/json; charset=utf-8"
+    assert headers[b"content-length"] == b"%d" % len(body)
+    assert headers[b"x-upstream-request-id"] == b"theirs"
+    assert headers[b"x-request-id"] == record.id.encode()
+    assert headers[b"openai-processing-ms"] == b"12"
+    assert headers[b"x-router-target"] == b"local"
+    assert not {b"set-cookie", b"transfer-encoding"} & set(headers)
+    assert settled.calls == [(Usage(prompt_tokens=2), "Hi")]
+    assert (record.ending, record.status) == (Ending.OK, 200)
+    assert record.upstream_ms is not None
+
+
+async def test_dollars_are_in_the_headers_of_a_whole_answer() -> None:
+    record, reply = decided(), FakeReply()
+
+    def settle(usage: Usage | None, text: str) -> None:
+        record.cost_usd, record.saved_usd = 0.0, 0.00012
+
+    await relay_whole(FakeAnswer(b"{}"), reply, record, settle=settle)
+    assert dict(reply.headers)[b"x-router-cost-usd"] == b"0.000000000"
+    assert dict(reply.headers)[b"x-router-saved-usd"] == b"0.000120000"
+
+
+async def test_an_error_answer_passes_and_costs_nothing() -> None:
+    body = b'{"error": {"message": "slow down"}}'
+    reply, record, settled = FakeReply(), decided(), Settled()
+    answer = FakeAnswer(body, status=429, headers=[(b"retry-after", b"3")])
+    await relay_whole(answer, reply, record, settle=settled)
+    assert (reply.status, reply.body) == (429, body)
+    assert dict(reply.headers)[b"retry-after"] == b"3"
+    assert settled.calls == []
+    assert (record.ending, record.status) == (Ending.UPSTREAM_ERROR, 429)
+
+
+async def test_an_answer_that_is_no_json_passes_too() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    await relay_whole(FakeAnswer(b"\xff<html>"), reply, record, settle=settled)
+    assert reply.body == b"\xff<html>"
+    assert settled.calls == [(None, "")]
+    assert record.ending is Ending.OK
+
+
+async def test_a_whole_answer_that_breaks_off_promises_nothing() -> None:
+    reply, record = FakeReply(), decided()
+    answer = FakeAnswer(b"{", UpstreamBroken("It broke.", upstream="local"))
+    with pytest.raises(UpstreamBroken):
+        await relay_whole(answer, reply, record, settle=Settled())
+    assert reply.status is None
+    assert record.ending is None
+
+
+DONE = b"data: [DONE]\n\n"
+HELLO = data(chunk({"content": "Hello"})) + b"\n\n"
+STOP = data(chunk({}, "stop")) + b"\n\n"
+USAGE = data({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}) + b"\n\n"
+
+
+async def test_a_stream_passes_without_the_usage_nobody_asked_for() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    answer = FakeAnswer(
+        HELLO + STOP,
+        USAGE + DONE,
+        headers=[(b"content-type", b"text/event-stream"), (b"content-length", b"9")],
+    )
+    await relay_stream(answer, reply, record, strip_usage=True, settle=settled)
+    assert (reply.status, reply.body, reply.ended) == (200, HELLO + STOP + DONE, True)
+    assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+    assert (record.ending, record.streamed) == (Ending.OK, True)
+    headers = dict(reply.headers)
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert headers[b"content-type"] == b"text/event-stream"
+    assert b"content-length" not in headers
+    assert b"x-router-cost-usd" not in headers
+
+
+async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
+    clock = Clock()
+    record = decided(clock)
+    role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
+
+    class Timed(FakeAnswer):
+        async def next_chunk(self) -> bytes:
+            clock.now += 0.25
+            return await super().next_chunk()
+
+    answer = Timed(role, HELLO, HELLO, STOP + DONE)
+    await relay_stream(answer, FakeReply(), record, strip_usage=True, settle=Settled())
+    assert record.ttft_ms == pytest.approx(500)
+    assert record.duration_ms == pytest.approx(1000)
+
+
+async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settled() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    with pytest.raises(UpstreamBroken, match="local upstream ended its stream without finishing"):
+        await relay_stream(
+            FakeAnswer(HELLO, b'data: {"choi'), reply, record, strip_usage=True, settle=settled
+        )
+    assert reply.body == HELLO
+    assert not reply.ended
+    assert settled.calls == [(None, "Hello")]
+    assert record.ending is None
+    await end_stream_with(UpstreamBroken("It stopped.", upstream="local"), reply)
+    event = reply.body.removeprefix(HELLO)
+    assert event.startswith(b'data: {"error":')
+    assert event.endswith(b"\n\n")
+    assert msgspec.json.decode(event[6:])["error"]["code"] == "upstream_broken"
+    assert reply.ended
+
+
+async def test_a_finish_reason_is_an_end_even_without_done() -> None:
+    reply, record = FakeReply(), decided()
+    await relay_stream(FakeAnswer(HELLO, STOP), reply, record, strip_usage=True, settle=Settled())
+    assert (reply.body, reply.ended, record.ending) == (HELLO + STOP, True, Ending.OK)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\n", b"\n\n" + DONE])
+async def test_the_upstreams_own_error_event_reaches_the_client(end: bytes) -> None:
+    reply, record = FakeReply(), decided()
+    error = b'data: {"error": {"message": "overloaded"}}' + end
+    await relay_stream(FakeAnswer(HELLO, error), reply, record, strip_usage=True, settle=Settled())
+    assert (reply.body, reply.ended) == (HELLO + error, True)
+    assert record.ending is Ending.UPSTREAM_ERROR
+
+
+async def test_a_failure_within_a_stream_is_raised_after_what_came_before() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    late = UpstreamTimeout("Too late.", upstream="local", phase="idle")
+    with pytest.raises(UpstreamTimeout):
+        await relay_stream(FakeAnswer(HELLO, late), reply, record, strip_usage=True, settle=settled)
+    assert reply.body == HELLO
+    assert settled.calls == [(None, "Hello")]
+    assert record.upstream_ms is not None
+
+
+async def test_a_client_that_hangs_up_at_done_was_answered() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    answer = FakeAnswer(HELLO + STOP, USAGE + DONE, asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await relay_stream(answer, reply, record, strip_usage=True, settle=settled)
+    record.finish(Ending.CLIENT_GONE)
+    assert record.ending is Ending.OK
+    assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+
+
+def test_only_a_successful_event_stream_is_relayed_as_one() -> None:
+    assert is_stream(FakeAnswer(is_event_stream=True))
+    assert not is_stream(FakeAnswer(is_event_stream=True, status=500))
+    assert not is_stream(FakeAnswer())
