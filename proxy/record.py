@@ -166,13 +166,14 @@ class CallRecord:
         self._opened = self._clock()
 
     def close_upstream(self) -> None:
-        """The upstream's answer is whole, or over."""
-        if self._opened is not None:
+        """The upstream's answer is whole, or over. Only the first call counts."""
+        if self._opened is not None and self.upstream_ms is None:
             self.upstream_ms = (self._clock() - self._opened) * 1e3
 
     def finish(self, ending: Ending, *, error: str | None = None) -> None:
         """Close the record. The first ending stands: what a clean-up runs into later is not it."""
         if self.ending is None:
+            self.close_upstream()
             self.ending = ending
             self.error = error
             self.duration_ms = self.elapsed_ms()

@@ -7,8 +7,7 @@ the cloud, because that costs cents while a bad answer costs trust; the reason s
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
@@ -73,7 +72,10 @@ class Scorer:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await loop.run_in_executor(self._thread, self._score, turns)
+                score = await loop.run_in_executor(self._thread, self._score, turns)
+            if not 0.0 <= score.score <= 1.0:
+                raise ValueError(f"{score} is no probability")  # NaN, from a broken file
+            return score
         except TimeoutError:
             logger.warning("the router model gave no score in %g s", self._timeout_seconds)
         except Exception:
@@ -96,7 +98,6 @@ class Router:
         scorer: Scorer | None,
         *,
         recommended_threshold: float,
-        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         routing = config.routing
         self._scorer = scorer
@@ -109,7 +110,6 @@ class Router:
             Target.LOCAL: config.upstreams.local.model,
             Target.CLOUD: config.upstreams.cloud.model,
         }
-        self._clock = clock
 
     def read_wish(self, model: str, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
         """What the client asked for. Headers win over the model name.
@@ -212,4 +212,4 @@ def _read_threshold(text: str, *, param: str) -> float:
 
 def _is_same_model(asked: str, own: str) -> bool:
     """Ollama's names: `phi3` is `phi3:latest`."""
-    return asked == own or f"{asked}:latest" == own
+    return asked.removesuffix(":latest") == own.removesuffix(":latest")

@@ -1,0 +1,115 @@
+"""The record: finished once, timed by one clock, and safe to put into headers."""
+
+import pytest
+
+from proxy.record import CallRecord, Ending, Reason, Target, key_hash, new_request_id
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_first_ending_stands() -> None:
+    clock = Clock()
+    record = CallRecord("chat.completions", clock=clock)
+    clock.now += 0.5
+    record.finish(Ending.TIMEOUT, error="Too late.")
+    clock.now += 1
+    record.finish(Ending.OK)
+    assert (record.ending, record.error) == (Ending.TIMEOUT, "Too late.")
+    assert record.duration_ms == pytest.approx(500)
+
+
+def test_upstream_time_runs_from_its_opening_to_its_end() -> None:
+    clock = Clock()
+    record = CallRecord("chat.completions", clock=clock)
+    clock.now += 1
+    record.open_upstream()
+    clock.now += 2
+    record.close_upstream()
+    clock.now += 4
+    record.close_upstream()
+    record.finish(Ending.OK)
+    assert record.upstream_ms == pytest.approx(2000)
+    assert record.duration_ms == pytest.approx(7000)
+
+
+def test_an_upstream_that_never_answered_took_its_time_too() -> None:
+    clock = Clock()
+    record = CallRecord("chat.completions", clock=clock)
+    clock.now += 1
+    record.open_upstream()
+    clock.now += 60
+    record.finish(Ending.TIMEOUT)
+    assert record.upstream_ms == pytest.approx(60_000)
+
+
+def test_no_upstream_takes_no_time() -> None:
+    record = CallRecord("chat.completions", clock=Clock())
+    record.close_upstream()
+    record.finish(Ending.REJECTED)
+    assert record.upstream_ms is None
+
+
+def test_a_record_without_decision_has_only_its_id_for_the_headers() -> None:
+    record = CallRecord("chat.completions")
+    assert record.router_headers() == [(b"x-request-id", record.id.encode())]
+    assert record.cost_headers() == []
+
+
+def test_header_values() -> None:
+    record = CallRecord("chat.completions")
+    record.target, record.reason, record.model = Target.CLOUD, Reason.FALLBACK, "gpt-4o-mini"
+    record.score, record.threshold, record.decision_ms = 0.61239, 0.5, 3.14159
+    record.fallback_from, record.fallback_why = Target.LOCAL, "upstream_timeout"
+    record.cost_usd, record.saved_usd = 0.0000123, -0.5
+    assert dict(record.router_headers()) == {
+        b"x-request-id": record.id.encode(),
+        b"x-router-target": b"cloud",
+        b"x-router-model": b"gpt-4o-mini",
+        b"x-router-score": b"0.6124",
+        b"x-router-threshold": b"0.5000",
+        b"x-router-reason": b"fallback",
+        b"x-router-decision-ms": b"3.142",
+        b"x-router-fallback": "local→cloud:upstream_timeout".encode(),
+    }
+    assert dict(record.cost_headers()) == {
+        b"x-router-cost-usd": b"0.000012300",
+        b"x-router-saved-usd": b"-0.500000000",
+    }
+
+
+def test_a_client_cannot_write_headers_through_a_models_name() -> None:
+    record = CallRecord("chat.completions")
+    record.target = Target.CLOUD
+    record.model = "gpt\r\nset-cookie: a=b\x00\x7f ü" + "x" * 1000
+    value = dict(record.router_headers())[b"x-router-model"]
+    assert value.startswith(b"gpt??set-cookie: a=b?? ?xxx")
+    assert len(value) == 200
+
+
+def test_request_ids_are_unique_and_sort_by_time() -> None:
+    ids = [new_request_id() for _ in range(1000)]
+    assert len(set(ids)) == len(ids)
+    assert {len(request_id) for request_id in ids} == {len("req_") + 32}
+    milliseconds = [request_id[4:16] for request_id in ids]
+    assert milliseconds == sorted(milliseconds)
+
+
+def test_a_keys_hash_names_it_without_telling_it() -> None:
+    assert key_hash("sk-a") == key_hash("sk-a") != key_hash("sk-b")
+    assert "sk-a" not in key_hash("sk-a")
+    assert len(key_hash("sk-a")) == 16
+
+
+def test_each_tier_is_the_others_other() -> None:
+    assert {target: target.other for target in Target} == {
+        Target.LOCAL: Target.CLOUD,
+        Target.CLOUD: Target.LOCAL,
+    }

@@ -1,0 +1,271 @@
+"""Which tier answers: the client's wish, the score against the threshold, and a failing model."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
+
+import pytest
+
+from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
+from proxy.errors import InvalidRequest, NotFound
+from proxy.record import Reason, Target
+from proxy.routing import Decision, Model, Router, Scorer, Wish
+from router_model.model import Score
+
+TURNS = [("user", "What is 2 + 2?")]
+LOCAL, CLOUD = Target.LOCAL, Target.CLOUD
+
+
+class Fixed:
+    """Scores every text alike and keeps what it saw."""
+
+    def __init__(self, score: float = 0.7) -> None:
+        self.texts: list[str] = []
+        self._score = Score(score, 0.8, 0.9)
+
+    def score(self, text: str) -> Score:
+        self.texts.append(text)
+        return self._score
+
+
+def configure(
+    *,
+    local: str = "phi3:latest",
+    threshold: float | Literal["auto"] = "auto",
+    routed: tuple[str, ...] = ("auto", "gpt-4o-mini"),
+    unknown: Literal["cloud", "reject"] = "cloud",
+) -> Config:
+    return Config(
+        upstreams=UpstreamsConfig(
+            local=UpstreamConfig(base_url="http://local/v1", model=local),
+            cloud=UpstreamConfig(base_url="http://cloud/v1", model="gpt-4o-mini"),
+        ),
+        routing=RoutingConfig(threshold=threshold, routed_models=routed, unknown_models=unknown),
+    )
+
+
+def router(config: Config | None = None, scorer: Scorer | None = None) -> Router:
+    return Router(config or configure(), scorer, recommended_threshold=0.6)
+
+
+# Wishes.
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "wish"),
+    [
+        ("auto", {}, Wish()),
+        ("gpt-4o-mini", {}, Wish()),  # routed: it is in routed_models
+        ("local", {}, Wish(LOCAL)),
+        ("cloud", {}, Wish(CLOUD)),
+        ("phi3:latest", {}, Wish(LOCAL)),
+        ("phi3", {}, Wish(LOCAL)),
+        ("phi3:mini", {}, Wish(CLOUD, "phi3:mini")),
+        ("gpt-4o", {}, Wish(CLOUD, "gpt-4o")),
+        ("Auto", {}, Wish(CLOUD, "Auto")),
+        ("auto:threshold=0.25", {}, Wish(threshold=0.25)),
+        ("auto:threshold=0", {}, Wish(threshold=0)),
+        ("auto:threshold=1", {}, Wish(threshold=1)),
+        # Headers win over names.
+        ("auto", {"target": "local"}, Wish(LOCAL)),
+        ("local", {"target": "cloud"}, Wish(CLOUD)),
+        ("local", {"target": "auto"}, Wish()),
+        ("gpt-4o", {"target": "auto"}, Wish()),
+        ("gpt-4o", {"target": "local"}, Wish(LOCAL)),
+        ("gpt-4o", {"target": "cloud"}, Wish(CLOUD, "gpt-4o")),
+        ("phi3", {"target": "cloud"}, Wish(CLOUD)),
+        ("auto", {"target": " LOCAL "}, Wish(LOCAL)),
+        ("auto", {"threshold": "0.9"}, Wish(threshold=0.9)),
+        ("auto:threshold=0.1", {"threshold": "0.9"}, Wish(threshold=0.9)),
+        ("auto:threshold=0.1", {"target": "auto"}, Wish(threshold=0.1)),
+        ("auto", {"threshold": "0.9", "target": "auto"}, Wish(threshold=0.9)),
+        ("gpt-4o", {"threshold": "0.9", "target": "auto"}, Wish(threshold=0.9)),
+        ("gpt-4o", {"target": "auto", "threshold": "0.9"}, Wish(threshold=0.9)),
+        ("auto", {"unknown": "1"}, Wish()),
+    ],
+)
+def test_a_wish_is_read_from_headers_and_name(
+    model: str, headers: dict[str, str], wish: Wish
+) -> None:
+    sent = [(f"x-router-{name}".encode(), value.encode()) for name, value in headers.items()]
+    assert router().read_wish(model, [(b"accept", b"*/*"), *sent]) == wish
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "param"),
+    [
+        ("auto:", {}, "model"),
+        ("auto:speed=1", {}, "model"),
+        ("auto:threshold", {}, "model"),
+        ("auto:threshold=", {}, "model"),
+        ("auto:threshold=high", {}, "model"),
+        ("auto:threshold=nan", {}, "model"),
+        ("auto:threshold=inf", {}, "model"),
+        ("auto:threshold=1.0001", {}, "model"),
+        ("auto:threshold=-0.1", {}, "model"),
+        ("auto", {"target": "edge"}, "x-router-target"),
+        ("auto", {"target": ""}, "x-router-target"),
+        ("auto", {"target": "\xff"}, "x-router-target"),
+        ("auto", {"threshold": "NaN"}, "x-router-threshold"),
+        ("auto", {"threshold": "2"}, "x-router-threshold"),
+        ("auto", {"threshold": ""}, "x-router-threshold"),
+        ("auto", {"threshold": "\xff"}, "x-router-threshold"),
+    ],
+)
+def test_a_wish_that_cannot_be_understood_is_refused(
+    model: str, headers: dict[str, str], param: str
+) -> None:
+    sent = [
+        (f"x-router-{name}".encode(), value.encode("latin-1")) for name, value in headers.items()
+    ]
+    with pytest.raises(InvalidRequest) as caught:
+        router().read_wish(model, sent)
+    assert caught.value.param == param
+
+
+def test_unknown_models_can_be_refused() -> None:
+    strict = router(configure(unknown="reject", routed=()))
+    for headers in ([], [(b"x-router-target", b"cloud")]):
+        with pytest.raises(NotFound) as caught:
+            strict.read_wish("gpt-5", headers)
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    assert strict.read_wish("auto", []) == Wish()  # always understood
+    assert strict.read_wish("gpt-4o-mini", []) == Wish(CLOUD, "gpt-4o-mini")
+    assert strict.read_wish("phi3", []) == Wish(LOCAL)
+    assert strict.read_wish("gpt-5", [(b"x-router-target", b"auto")]) == Wish()
+    assert strict.read_wish("gpt-5", [(b"x-router-target", b"local")]) == Wish(LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "is_local"),
+    [
+        ("phi3", "phi3:latest", True),
+        ("phi3:latest", "phi3", True),
+        ("phi3:mini", "phi3", False),
+        ("phi3", "phi3:mini", False),
+    ],
+)
+def test_an_ollama_name_without_tag_means_latest(own: str, asked: str, is_local: bool) -> None:
+    wish = router(configure(local=own)).read_wish(asked, [])
+    assert (wish.target is LOCAL) == is_local
+
+
+# Decisions.
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., Router]]:
+    """Makes routers over a model; closed at the end."""
+    made: list[Router] = []
+
+    def make(model: Model, config: Config | None = None, timeout_seconds: float = 30) -> Router:
+        made.append(router(config, Scorer(model, timeout_seconds=timeout_seconds)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "target"),
+    [
+        (0.7, 0.7, LOCAL),
+        (0.6999, 0.7, CLOUD),
+        (0.7, 0.7001, CLOUD),
+        (0.0, 0.0, LOCAL),
+        (1.0, 1.0, LOCAL),
+        (0.9999, 1.0, CLOUD),
+    ],
+)
+async def test_local_when_the_score_reaches_the_threshold(
+    serve: Callable[..., Router], score: float, threshold: float, target: Target
+) -> None:
+    decision = await serve(Fixed(score)).decide(Wish(threshold=threshold), TURNS)
+    model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
+    scored = Score(score, 0.8, 0.9)
+    assert decision == Decision(target, Reason.SCORE, model, threshold, scored)
+
+
+async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
+    serve: Callable[..., Router],
+) -> None:
+    recommended = serve(Fixed())
+    configured = serve(Fixed(), configure(threshold=0.75))
+    assert (await recommended.decide(Wish(), TURNS)).threshold == 0.6
+    assert (await configured.decide(Wish(), TURNS)).threshold == 0.75
+    assert (await configured.decide(Wish(threshold=0.0), TURNS)).threshold == 0.0
+
+
+async def test_a_forced_request_is_not_scored(serve: Callable[..., Router]) -> None:
+    model = Fixed()
+    forced = serve(model)
+    assert await forced.decide(Wish(LOCAL), TURNS) == Decision(LOCAL, Reason.FORCED, "phi3:latest")
+    assert await forced.decide(Wish(CLOUD, "gpt-5"), TURNS) == Decision(
+        CLOUD, Reason.FORCED, "gpt-5"
+    )
+    assert model.texts == []
+
+
+async def test_what_is_scored_is_the_routing_text(serve: Callable[..., Router]) -> None:
+    model = Fixed()
+    await serve(model).decide(Wish(), [("system", "Be brief."), ("user", "Hello")])
+    assert model.texts == ["Hello"]
+
+
+UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6)
+
+
+async def test_without_a_model_everything_goes_to_the_cloud() -> None:
+    assert await router().decide(Wish(), TURNS) == UNAVAILABLE
+    forced = await router().decide(Wish(LOCAL), TURNS)
+    assert (forced.target, forced.reason) == (LOCAL, Reason.FORCED)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), TimeoutError(), MemoryError()])
+async def test_a_model_that_raises_fails_no_request(
+    serve: Callable[..., Router], error: Exception
+) -> None:
+    class Broken:
+        def score(self, text: str) -> Score:
+            raise error
+
+    assert await serve(Broken()).decide(Wish(), TURNS) == UNAVAILABLE
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1])
+async def test_a_score_that_is_no_probability_is_no_score(
+    serve: Callable[..., Router], score: float
+) -> None:
+    assert await serve(Fixed(score)).decide(Wish(), TURNS) == UNAVAILABLE
+
+
+async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
+    serve: Callable[..., Router],
+) -> None:
+    class Gated:
+        def __init__(self) -> None:
+            self.gate = threading.Event()
+
+        def score(self, text: str) -> Score:
+            self.gate.wait()
+            return Score(0.9, 0.9, 0.9)
+
+    model = Gated()
+    patient, hasty = serve(model), serve(model, timeout_seconds=0.01)
+    try:
+        assert await hasty.decide(Wish(), TURNS) == UNAVAILABLE
+        assert await hasty.decide(Wish(), TURNS) == UNAVAILABLE  # also behind the one that hangs
+        waiting = asyncio.ensure_future(patient.decide(Wish(), TURNS))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    finally:
+        model.gate.set()
+    assert (await waiting).target is LOCAL
+
+
+async def test_a_closed_router_fails_no_request(serve: Callable[..., Router]) -> None:
+    closed = serve(Fixed())
+    closed.close()
+    assert await closed.decide(Wish(), TURNS) == UNAVAILABLE
