@@ -6,6 +6,7 @@ data/work and data/runs (not committed); results in data/models/router and data/
 
 import ctypes
 import datetime as dt
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -55,7 +56,11 @@ _prepared = click.option(
     help="The prepared rows.",
 )
 _run = click.option(
-    "--run", "run_name", default="router", show_default=True, help="Name under data/runs."
+    "--run",
+    "run_name",
+    default="router",
+    show_default=True,
+    help="Name under data/runs, or a path.",
 )
 _model = click.option(
     "--model",
@@ -63,6 +68,14 @@ _model = click.option(
     default=MODEL,
     show_default="data/models/router",
     help="Folder of the exported model.",
+)
+
+
+_out = click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="Where the figures go; data/results/evaluation.json for the test split.",
 )
 
 
@@ -158,12 +171,7 @@ def export(prepared: Path, run_name: str, model: Path, **options: str) -> None:
     show_default=True,
     help="Look at test once per release.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
-    help="Where to write the figures; data/results/evaluation.json for test.",
-)
+@_out
 def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None) -> None:
     """Measure the exported model on prompts it was not trained on.
 
@@ -178,10 +186,17 @@ def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None
 @_prepared
 @_run
 @_model
+@_out
 @_training_options
 @_export_options
 def all_steps(
-    data: Path, everyday: Path, prepared: Path, run_name: str, model: Path, **options: Any
+    data: Path,
+    everyday: Path,
+    prepared: Path,
+    run_name: str,
+    model: Path,
+    out: Path | None,
+    **options: Any,
 ) -> None:
     """prepare, train, export and evaluate; finished steps are skipped.
 
@@ -192,7 +207,7 @@ def all_steps(
     rows = _prepare(data, everyday, prepared)
     _train(rows, run_name, options)
     _export(rows, run_name, model, export_options)
-    _evaluate(rows, model, "test", None)
+    _evaluate(rows, model, "test", out)
 
 
 def _prepare(data: Path, everyday: Path, target: Path) -> Prepared:
@@ -212,6 +227,8 @@ def _prepare(data: Path, everyday: Path, target: Path) -> Prepared:
 
 
 def _train(prepared: Prepared, run_name: str, options: dict[str, Any]) -> None:
+    # Spinning workers cost the other core's work more than they save.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
     from training.train import TrainConfig
@@ -267,11 +284,13 @@ def _evaluate(prepared: Prepared, model: Path, split: dataset.Split, out: Path |
 def _keep_freed_memory() -> None:
     """Let glibc keep what is freed: giving each big tensor back to the kernel took half the time.
 
-    M_TRIM_THRESHOLD is -1 and M_MMAP_MAX is -4 in malloc.h; elsewhere than glibc nothing happens.
+    In malloc.h M_TRIM_THRESHOLD is -1 (with -1: never), M_TOP_PAD -2 and M_MMAP_MAX -4. Elsewhere
+    than glibc nothing happens.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-1, 2**31 - 1)
+        libc.mallopt(-1, -1)
+        libc.mallopt(-2, 256 << 20)
         libc.mallopt(-4, 0)
     except (OSError, AttributeError):
         pass

