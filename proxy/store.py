@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 0.2
 MAX_PENDING: Final = 20_000
+BUSY_SECONDS: Final = 5.0  # how long a write waits for another process's lock
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
 
@@ -88,11 +89,19 @@ class Store:
     """The database of one process: `add` finished records, `close` when the process stops."""
 
     def __init__(
-        self, config: StorageConfig, *, on_dropped: Callable[[int], None] = lambda number: None
+        self,
+        config: StorageConfig,
+        *,
+        on_dropped: Callable[[int], None] = lambda number: None,
+        max_pending: int = MAX_PENDING,
+        busy_seconds: float = BUSY_SECONDS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._prompts = config.prompts
         self._retention_days = config.retention_days
         self._on_dropped = on_dropped
+        self._max_pending = max_pending
+        self._clock = clock
         self._pending: deque[CallRecord] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -101,7 +110,11 @@ class Store:
         path = Path(config.url.removeprefix("sqlite:///"))
         self._database = peewee.SqliteDatabase(
             str(path),
-            pragmas={"journal_mode": "wal", "synchronous": "normal", "busy_timeout": 5_000},
+            pragmas={
+                "busy_timeout": int(busy_seconds * 1e3),  # first: even switching to WAL may wait
+                "journal_mode": "wal",
+                "synchronous": "normal",
+            },
         )
         self._path = path
         columns = (*_PLAIN_COLUMNS, "prompt", "response")
@@ -127,7 +140,7 @@ class Store:
 
     def add(self, record: CallRecord) -> None:
         """Hand a finished record to the writer. Never blocks; drops and counts when full."""
-        if len(self._pending) >= MAX_PENDING:
+        if len(self._pending) >= self._max_pending:
             self._on_dropped(1)
             return
         self._pending.append(record)
@@ -153,8 +166,9 @@ class Store:
         self._database.close()
 
     def _write_pending(self) -> None:
+        size = _BATCH
         while self._pending:
-            batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
+            batch = [self._pending.popleft() for _ in range(min(size, len(self._pending)))]
             try:
                 self._insert(batch)
             except (peewee.OperationalError, sqlite3.OperationalError) as error:
@@ -165,8 +179,13 @@ class Store:
                 self._pending.extendleft(reversed(batch))
                 return
             except Exception:
-                logger.exception("a batch of rows was refused")
-                self._insert_one_by_one(batch)
+                if len(batch) > 1:
+                    # One row that no database takes must not cost the others theirs.
+                    self._pending.extendleft(reversed(batch))
+                    size = 1
+                    continue
+                logger.exception("row %s was refused and is lost", batch[0].id)
+                self._on_dropped(1)
             if not self.healthy:
                 logger.info("rows are written again")
             self.healthy = True
@@ -175,15 +194,6 @@ class Store:
         rows = [self._row(record) for record in batch]
         with self._database.atomic():
             self._database.cursor().executemany(self._insert_sql, rows)
-
-    def _insert_one_by_one(self, batch: Sequence[CallRecord]) -> None:
-        """One row that no database takes must not cost the others theirs."""
-        for record in batch:
-            try:
-                self._insert([record])
-            except Exception:
-                logger.exception("row %s was refused and is lost", record.id)
-                self._on_dropped(1)
 
     def _row(self, record: CallRecord) -> tuple[object, ...]:
         return (*_plain_values(record), *self._keep(record))
@@ -200,10 +210,11 @@ class Store:
 
     def _sweep(self) -> None:
         """Delete rows past their retention, once an hour."""
-        if self._retention_days is None or time.monotonic() - self._swept < _RETENTION_SECONDS:
+        now = self._clock()
+        if self._retention_days is None or now - self._swept < _RETENTION_SECONDS:
             return
-        self._swept = time.monotonic()
-        oldest = time.time() - self._retention_days * 86_400
+        self._swept = now
+        oldest = now - self._retention_days * 86_400
         try:
             Request.delete().where(Request.created_at < oldest).execute(self._database)
         except peewee.DatabaseError as error:

@@ -1,0 +1,180 @@
+"""Metrics: the published names and labels, closed label sets, and what a record adds to them."""
+
+import itertools
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.metrics import Metrics
+from proxy.record import CallRecord, Ending, Reason, Target
+
+# The public interface: dashboards and alerts are built on these names.
+PUBLISHED = {
+    "router_requests_total": {"endpoint", "target", "reason", "ending"},
+    "router_decision_seconds": set(),
+    "router_overhead_seconds": set(),
+    "router_upstream_seconds": {"target"},
+    "router_time_to_first_token_seconds": {"target"},
+    "router_tokens_total": {"target", "kind"},
+    "router_cost_usd_total": {"target"},
+    "router_saved_usd_total": set(),
+    "router_score": set(),
+    "router_fallbacks_total": {"from_target", "to_target", "reason"},
+    "router_upstream_up": {"target"},
+    "router_in_flight": {"target"},
+    "router_context_truncations_total": set(),
+    "router_quality_score": {"target"},
+    "router_quality_recovered_ratio": set(),
+    "router_feedback_total": {"target", "thumb"},
+    "router_records_dropped_total": set(),
+    "router_config_last_reload_successful": set(),
+    "router_build_info": {"version", "model_version"},
+}
+NOT_YET = {
+    "router_context_truncations_total",
+    "router_quality_score",
+    "router_quality_recovered_ratio",
+    "router_feedback_total",
+}
+
+
+def make() -> Metrics:
+    metrics = Metrics(version="1.2.3", model_version="m1")
+    metrics.watch(
+        up={Target.LOCAL: lambda: True, Target.CLOUD: lambda: False},
+        in_flight={Target.LOCAL: lambda: 3, Target.CLOUD: lambda: 0},
+    )
+    return metrics
+
+
+def full_record(target: Target = Target.LOCAL) -> CallRecord:
+    record = CallRecord("chat.completions")
+    record.target, record.reason = target, Reason.FALLBACK
+    record.fallback_from, record.fallback_why = target.other, "upstream_timeout"
+    record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
+    record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
+    record.cost_usd, record.saved_usd = 0.25, 0.5
+    record.finish(Ending.OK)
+    record.duration_ms, record.upstream_ms = 1010.0, 1000.0
+    return record
+
+
+def sampled(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(metrics.expose().decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return sampled(metrics)[name, frozenset(labels.items())]
+
+
+def test_names_and_labels_are_the_published_ones() -> None:
+    metrics = make()
+    metrics.observe(full_record())
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(metrics.expose().decode()):
+        assert family.documentation
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            name = sample.name
+            if family.type == "histogram":
+                name = family.name
+            found.setdefault(name, set()).update(set(sample.labels) - {"le"})
+    assert found == {name: PUBLISHED[name] for name in PUBLISHED.keys() - NOT_YET}
+
+
+def test_label_values_come_from_closed_sets() -> None:
+    metrics = make()
+    endings = itertools.product(Target, Reason, Ending)
+    for target, reason, ending in endings:
+        record = CallRecord("chat.completions")
+        record.target, record.reason = target, reason
+        record.requested_model = record.model = f"a client's own name {ending}"
+        record.finish(ending)
+        metrics.observe(record)
+    rejected = CallRecord("chat.completions")
+    rejected.finish(Ending.REJECTED)
+    metrics.observe(rejected)
+    allowed = {
+        "endpoint": {"chat.completions"},
+        "target": {"local", "cloud", "none"},
+        "reason": {*Reason, "none"},
+        "ending": set(Ending),
+        "kind": {"input", "cached_input", "output"},
+        "version": {"1.2.3"},
+        "model_version": {"m1"},
+    }
+    for _, labels in sampled(metrics):
+        for name, label in labels:
+            assert name == "le" or label in allowed[name]
+
+
+def test_a_record_adds_up() -> None:
+    metrics = make()
+    for _ in range(3):
+        metrics.observe(full_record())
+    labels = {"endpoint": "chat.completions", "target": "local", "reason": "fallback"}
+    assert value(metrics, "router_requests_total", **labels, ending="ok") == 3
+    assert value(metrics, "router_tokens_total", target="local", kind="input") == 300
+    assert value(metrics, "router_tokens_total", target="local", kind="cached_input") == 120
+    assert value(metrics, "router_tokens_total", target="local", kind="output") == 30
+    assert value(metrics, "router_tokens_total", target="cloud", kind="output") == 0
+    assert value(metrics, "router_cost_usd_total", target="local") == pytest.approx(0.75)
+    assert value(metrics, "router_saved_usd_total") == pytest.approx(1.5)
+    fallback = {"from_target": "cloud", "to_target": "local", "reason": "upstream_timeout"}
+    assert value(metrics, "router_fallbacks_total", **fallback) == 3
+    assert value(metrics, "router_upstream_seconds_sum", target="local") == pytest.approx(3)
+    assert value(metrics, "router_overhead_seconds_sum") == pytest.approx(0.03)
+    assert value(metrics, "router_decision_seconds_sum") == pytest.approx(0.006)
+    ttft = "router_time_to_first_token_seconds"
+    assert value(metrics, f"{ttft}_sum", target="local") == pytest.approx(0.9)
+    assert value(metrics, f"{ttft}_count", target="cloud") == 0
+    assert value(metrics, "router_score_bucket", le="0.7") == 3
+    assert value(metrics, "router_score_bucket", le="0.65") == 0
+
+
+def test_a_dear_local_answer_does_not_break_the_counter_of_savings() -> None:
+    metrics = make()
+    record = full_record()
+    record.saved_usd = -1.0
+    metrics.observe(record)
+    assert value(metrics, "router_saved_usd_total") == 0
+
+
+def test_what_a_rejected_request_never_had_is_not_observed() -> None:
+    metrics = make()
+    record = CallRecord("chat.completions")
+    record.finish(Ending.REJECTED)
+    metrics.observe(record)
+    none = {"target": "none", "reason": "none", "ending": "rejected"}
+    assert value(metrics, "router_requests_total", endpoint="chat.completions", **none) == 1
+    assert value(metrics, "router_score_count") == 0
+    assert value(metrics, "router_decision_seconds_count") == 0
+    assert value(metrics, "router_overhead_seconds_count") == 1
+
+
+def test_gauges_are_read_at_every_scrape() -> None:
+    metrics = Metrics(version="1.2.3", model_version="m1")
+    in_flight = {Target.LOCAL: 1.0, Target.CLOUD: 2.0}
+    metrics.watch(
+        up={target: lambda: True for target in Target},
+        in_flight={target: lambda target=target: in_flight[target] for target in Target},
+    )
+    assert value(metrics, "router_in_flight", target="cloud") == 2
+    in_flight[Target.CLOUD] = 5
+    assert value(metrics, "router_in_flight", target="cloud") == 5
+    assert value(metrics, "router_upstream_up", target="local") == 1
+    assert value(metrics, "router_build_info", version="1.2.3", model_version="m1") == 1
+    assert value(metrics, "router_config_last_reload_successful") == 1
+
+
+def test_two_applications_do_not_add_up() -> None:
+    one, other = make(), make()
+    one.count_dropped_records(7)
+    assert value(one, "router_records_dropped_total") == 7
+    assert value(other, "router_records_dropped_total") == 0
