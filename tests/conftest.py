@@ -1,16 +1,15 @@
 """Fixtures that tests of several files share: two scripted tiers, and proxies in front of them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from fakes import FakeUpstream
-from live import Fields, LiveProxy, World
-from proxy.routing import Model
+from live import Fields, LiveProxy, StartProxy, World
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,19 +33,6 @@ async def cloud() -> AsyncIterator[FakeUpstream]:
         yield upstream
 
 
-class StartProxy(Protocol):
-    """Starts a proxy; it stops with the test at the latest."""
-
-    def __call__(
-        self,
-        changes: Fields | None = None,
-        *,
-        local: FakeUpstream | str | None = None,
-        cloud: FakeUpstream | str | None = None,
-        model: Model | None = None,
-    ) -> Awaitable[LiveProxy]: ...
-
-
 @pytest.fixture
 async def start(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
@@ -65,7 +51,7 @@ async def start(
 
 
 @pytest.fixture
-async def proxy(start: Callable[..., Awaitable[LiveProxy]]) -> LiveProxy:
+async def proxy(start: StartProxy) -> LiveProxy:
     """A proxy with the tests' default configuration."""
     return await start()
 

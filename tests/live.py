@@ -14,10 +14,10 @@ import socket
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import pytest
@@ -136,6 +136,16 @@ class _Server(uvicorn.Server):
         self.listening.set()
         await self._stop.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own sleeps a tenth of a second, which several hundred tests would add up."""
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=PATIENCE_SECONDS)
+        await self.lifespan.shutdown()
+
     def stop(self) -> None:
         assert self._loop is not None
         assert self._stop is not None
@@ -173,7 +183,10 @@ class LiveProxy:
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self.client = httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_SECONDS, trust_env=False
+            base_url=f"http://127.0.0.1:{self.port}",
+            timeout=PATIENCE_SECONDS,
+            trust_env=False,
+            verify=False,  # nothing to verify, and loading certificates takes its time
         )
 
     async def __aenter__(self) -> "LiveProxy":
@@ -206,17 +219,21 @@ class LiveProxy:
         """Send a chat request over a connection of its own, without waiting for the answer."""
         return await RawClient.open(self.port, chat_body(**fields))
 
+    async def connect_raw(self, data: bytes) -> "RawClient":
+        """Send these bytes over a connection of its own."""
+        return await RawClient.open(self.port, b"", head=data)
+
     async def scrape(self) -> Samples:
         return Samples((await self.client.get("/metrics")).text)
 
-    async def settled(self, requests: int = 1) -> Samples:
-        """The metrics, once this many requests are counted and no upstream is held any more."""
+    async def settled(self, requests: int = 1, *, in_flight: int = 0) -> Samples:
+        """The metrics, once this many requests are counted and no more upstreams are held."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
                     samples = await self.scrape()
                     counted = samples("router_requests_total")
-                    if counted >= requests and samples("router_in_flight") == 0:
+                    if counted >= requests and samples("router_in_flight") == in_flight:
                         return samples
                     await asyncio.sleep(0.005)
         except TimeoutError:
@@ -257,6 +274,19 @@ def chat_body(**fields: Any) -> bytes:
     """A chat request; by default an easy question to `auto`."""
     messages = [{"role": "user", "content": fields.pop("text", EASY)}]
     return json.dumps({"model": "auto", "messages": messages} | fields).encode()
+
+
+class StartProxy(Protocol):
+    """Starts a proxy; it stops with the test at the latest."""
+
+    def __call__(
+        self,
+        changes: Fields | None = None,
+        *,
+        local: FakeUpstream | str | None = None,
+        cloud: FakeUpstream | str | None = None,
+        model: Model | None = None,
+    ) -> Awaitable[LiveProxy]: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,688 @@
+"""However a request ends, its client gets an answer or one clear error, the upstream is let go,
+and exactly one row and the metrics say the same about it.
+
+Each tier takes one request at a time here, so that one that is not let go would block the next.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from fakes import (
+    DONE,
+    EASY,
+    HARD,
+    Answer,
+    End,
+    FakeUpstream,
+    Gate,
+    StubModel,
+    answer_json,
+    chunk,
+    chunked,
+    error_json,
+    event,
+    head,
+    ollama_events,
+    openai_events,
+    refused_address,
+    silent_address,
+    whole,
+)
+from live import (
+    CLOUD_KEY,
+    CLOUD_MODEL,
+    LOCAL_KEY,
+    LOCAL_MODEL,
+    LiveProxy,
+    Row,
+    StartProxy,
+    check_headers,
+    envelope_of,
+    merge,
+    released,
+)
+from router_model.model import Score
+
+SHORT_SECONDS = 0.25  # for the timeout under test; all others are far away
+
+ONE_AT_A_TIME = {
+    "upstreams": {"local": {"max_concurrency": 1}, "cloud": {"max_concurrency": 1}},
+}
+TIERS = ["local", "cloud"]
+MODELS = {"local": LOCAL_MODEL, "cloud": CLOUD_MODEL}
+OTHER = {"local": "cloud", "cloud": "local"}
+QUESTIONS = {"local": EASY, "cloud": HARD}
+
+both_tiers = pytest.mark.parametrize("tier", TIERS)
+both_forms = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+def tier_timeouts(tier: str, **seconds: float) -> dict[str, Any]:
+    return {"upstreams": {tier: {"timeouts": seconds}}}
+
+
+def total_timeout(_: str) -> dict[str, Any]:
+    return {"server": {"request_timeout_seconds": SHORT_SECONDS}}
+
+
+def no_changes(_: str) -> dict[str, Any]:
+    return {}
+
+
+class Failure(NamedTuple):
+    """A way for an upstream to fail, and what becomes of it.
+
+    Attributes:
+        answer: what the upstream does; None with `address`, where there is no upstream.
+        changes: to the configuration, for the tier that fails.
+        only: "whole" or "stream" where the failure makes sense for one of them only.
+    """
+
+    code: str
+    answer: Callable[[], Answer] | None = None
+    address: Callable[[], Any] | None = None
+    changes: Callable[[str], dict[str, Any]] = no_changes
+    only: str | None = None
+
+    @property
+    def status(self) -> int:
+        return 504 if self.code == "upstream_timeout" else 502
+
+    @property
+    def ending(self) -> str:
+        return "timeout" if self.code == "upstream_timeout" else "upstream_error"
+
+
+async def start_failing(
+    start: StartProxy, stack: ExitStack, failure: Failure, tier: str, upstream: FakeUpstream
+) -> LiveProxy:
+    """A proxy whose `tier` fails in this way."""
+    changes = merge(ONE_AT_A_TIME, failure.changes(tier))
+    if failure.address is not None:
+        return await start(changes, **{tier: stack.enter_context(failure.address())})
+    assert failure.answer is not None
+    upstream.answer = failure.answer()
+    return await start(changes)
+
+
+def check_nothing_leaks(text: str) -> None:
+    for secret in ("127.0.0.1", "Traceback", "aiohttp", "httpx", CLOUD_KEY, LOCAL_KEY, "Errno"):
+        assert secret not in text
+
+
+# ── Well answered ─────────────────────────────────────────────────────────────────────────────
+
+
+@both_tiers
+async def test_a_whole_answer(start: StartProxy, tier: str) -> None:
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(text=QUESTIONS[tier])
+    outcome = await proxy.finish()
+    assert (response.status_code, response.content) == (200, answer_json())
+    check_headers(response.headers, outcome.row)
+    assert {"x-router-cost-usd", "x-router-saved-usd"} <= response.headers.keys()
+    check_row(outcome.row, tier, "ok", status=200, reason="score", stream=False)
+    assert outcome.row["score"] == {"local": 0.9, "cloud": 0.1}[tier]
+    assert outcome.row["usage_source"] == "upstream"
+    assert outcome.row["ttft_ms"] is None
+    assert outcome.metrics("router_upstream_seconds_count", target=tier) == 1
+
+
+@both_tiers
+async def test_a_stream(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, tier: str
+) -> None:
+    local.answer, cloud.answer = chunked(*ollama_events()), chunked(*openai_events())
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(text=QUESTIONS[tier], stream=True)
+    outcome = await proxy.finish()
+    assert response.status_code == 200
+    assert response.content.endswith(DONE)
+    check_headers(response.headers, outcome.row)
+    check_row(outcome.row, tier, "ok", status=200, reason="score", stream=True)
+    assert outcome.row["usage_source"] == "upstream"
+    assert 0 < outcome.row["ttft_ms"] <= outcome.row["duration_ms"]
+
+
+async def test_a_stream_is_over_for_the_client_when_done_has_passed(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    """The official clients hang up at [DONE]; that is no broken request."""
+    gate = Gate()
+    local.answer = chunked(*ollama_events(), gate)
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect(stream=True)
+    await client.read_until(b"[DONE]\n\n")
+    await client.leave()
+    await local.call.closed()
+    outcome = await proxy.finish()
+    check_row(outcome.row, "local", "ok", status=200, reason="score", stream=True)
+    assert outcome.row["output_tokens"] == 10
+
+
+def check_row(
+    row: Row, tier: str | None, ending: str, *, status: int | None, reason: str | None, stream: bool
+) -> None:
+    assert row["endpoint"] == "chat.completions"
+    assert (row["target"], row["reason"]) == (tier, reason)
+    assert row["model"] == (MODELS[tier] if tier is not None else None)
+    assert (row["ending"], row["status"]) == (ending, status)
+    assert row["streamed"] == stream
+    assert row["duration_ms"] > 0
+    if ending in ("ok", "client_gone"):
+        assert row["error"] is None
+
+
+# ── The upstream fails before it answers ──────────────────────────────────────────────────────
+
+BEFORE_ANSWER = {
+    "refused": Failure("upstream_unreachable", address=refused_address),
+    "connect-timeout": Failure(
+        "upstream_timeout",
+        address=silent_address,
+        changes=lambda tier: tier_timeouts(tier, connect=SHORT_SECONDS),
+    ),
+    "reset": Failure("upstream_unreachable", answer=lambda: [End.RESET]),
+    "closed": Failure("upstream_unreachable", answer=lambda: [End.FIN]),
+    "reset-in-headers": Failure(
+        "upstream_unreachable", answer=lambda: [b"HTTP/1.1 200 OK\r\ncontent-", End.RESET]
+    ),
+    "closed-in-headers": Failure(
+        "upstream_unreachable", answer=lambda: [b"HTTP/1.1 200 OK\r\ncontent-", End.FIN]
+    ),
+    "no-http": Failure(
+        "upstream_unreachable", answer=lambda: [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.FIN]
+    ),
+    "first-token-timeout": Failure(
+        "upstream_timeout",
+        answer=lambda: [Gate()],
+        changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
+        only="stream",
+    ),
+}
+UNANSWERED = BEFORE_ANSWER | {
+    "total-timeout": Failure("upstream_timeout", answer=lambda: [Gate()], changes=total_timeout)
+}
+BROKEN_WHOLE = {
+    "reset-in-body": Failure(
+        "upstream_broken",
+        answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.RESET],
+        only="whole",
+    ),
+    "closed-in-body": Failure(
+        "upstream_broken",
+        answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.FIN],
+        only="whole",
+    ),
+    "closed-in-chunks": Failure(
+        "upstream_broken",
+        answer=lambda: chunked(b'{"choices', End.FIN, content_type="application/json"),
+        only="whole",
+    ),
+    "total-timeout-in-body": Failure(
+        "upstream_timeout",
+        answer=lambda: chunked(b'{"choices', Gate(), content_type="application/json"),
+        changes=total_timeout,
+        only="whole",
+    ),
+}
+
+
+def matrix(failures: dict[str, Failure]) -> list[Any]:
+    return [
+        pytest.param(failure, form == "stream", id=f"{name}-{form}")
+        for name, failure in failures.items()
+        for form in ("whole", "stream")
+        if failure.only in (None, form)
+    ]
+
+
+@both_tiers
+@pytest.mark.parametrize(("failure", "stream"), matrix(UNANSWERED | BROKEN_WHOLE))
+async def test_an_upstream_that_does_not_answer(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure, stream: bool
+) -> None:
+    upstream = request.getfixturevalue(tier)
+    with ExitStack() as stack:
+        proxy = await start_failing(start, stack, failure, tier, upstream)
+        response = await proxy.chat(model=tier, stream=stream)
+        for call in upstream.calls:
+            await call.closed()
+        outcome = await proxy.finish()
+    error = envelope_of(response)
+    assert response.status_code == failure.status
+    assert (error["code"], error["type"], error["param"]) == (failure.code, "server_error", None)
+    if "request_timeout_seconds" not in str(failure.changes(tier)):
+        assert f"The {tier} upstream" in error["message"]
+    check_nothing_leaks(response.text)
+    check_headers(response.headers, outcome.row)
+    check_row(
+        outcome.row, tier, failure.ending, status=failure.status, reason="forced", stream=stream
+    )
+    assert outcome.row["error"] == error["message"]
+    assert outcome.row["cost_usd"] is None
+
+
+@both_tiers
+@both_forms
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
+async def test_an_upstreams_error_answer(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
+) -> None:
+    body = error_json("It is not to be.")
+    request.getfixturevalue(tier).answer = whole(body, status=status)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(model=tier, stream=stream)
+    outcome = await proxy.finish()
+    assert (response.status_code, response.content) == (status, body)
+    check_headers(response.headers, outcome.row)
+    check_row(outcome.row, tier, "upstream_error", status=status, reason="forced", stream=stream)
+    assert outcome.row["cost_usd"] is None
+
+
+# ── The upstream fails within a stream ────────────────────────────────────────────────────────
+
+BEGUN = [event(chunk({"role": "assistant", "content": "Hel"})), event(chunk({"content": "lo"}))]
+IN_STREAM = {
+    "reset": Failure("upstream_broken", answer=lambda: chunked(*BEGUN, End.RESET)),
+    "closed": Failure("upstream_broken", answer=lambda: chunked(*BEGUN, End.FIN)),
+    "cut-in-an-event": Failure(
+        "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi', End.FIN)
+    ),
+    "no-finish": Failure("upstream_broken", answer=lambda: chunked(*BEGUN)),
+    "no-finish-in-an-event": Failure(
+        "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi')
+    ),
+    "idle-timeout": Failure(
+        "upstream_timeout",
+        answer=lambda: chunked(*BEGUN, Gate()),
+        changes=lambda tier: tier_timeouts(tier, idle=SHORT_SECONDS),
+    ),
+    "total-timeout": Failure(
+        "upstream_timeout", answer=lambda: chunked(*BEGUN, Gate()), changes=total_timeout
+    ),
+}
+
+
+@both_tiers
+@pytest.mark.parametrize("failure", IN_STREAM.values(), ids=IN_STREAM.keys())
+async def test_a_stream_that_breaks_ends_in_one_error_event(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure
+) -> None:
+    upstream = request.getfixturevalue(tier)
+    with ExitStack() as stack:
+        proxy = await start_failing(start, stack, failure, tier, upstream)
+        response = await proxy.chat(text=QUESTIONS[tier], stream=True)
+        outcome = await proxy.finish()
+    begun = b"".join(BEGUN)
+    assert response.status_code == 200
+    assert response.content.startswith(begun)
+    last = response.content.removeprefix(begun)
+    assert last.startswith(b"data: ")
+    assert last.endswith(b"}\n\n")
+    error = json.loads(last.removeprefix(b"data: "))["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["code"] == failure.code
+    check_nothing_leaks(error["message"])
+    check_headers(response.headers, outcome.row)
+    check_row(outcome.row, tier, failure.ending, status=200, reason="score", stream=True)
+    assert outcome.row["error"] == error["message"]
+    assert outcome.row["response"] == "Hello"
+    assert outcome.row["usage_source"] == "estimated"
+    assert outcome.row["fallback_from"] is None
+
+
+@both_tiers
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event(error_json("CUDA ran out of memory"))],
+        [event(error_json("CUDA ran out of memory")), DONE],
+        [event(error_json("CUDA ran out of memory")).removesuffix(b"\n")],
+        [b"event: error\n" + event(error_json("CUDA ran out of memory"))],
+        [event(b'{"error":"CUDA ran out of memory"}')],
+    ],
+    ids=["alone", "with-done", "without-blank-line", "named-event", "error-as-a-string"],
+)
+async def test_an_error_event_of_the_upstreams_arrives_as_it_is(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, events: list[bytes]
+) -> None:
+    request.getfixturevalue(tier).answer = chunked(*BEGUN, *events)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(model=tier, stream=True)
+    outcome = await proxy.finish()
+    assert response.content == b"".join([*BEGUN, *events])
+    check_row(outcome.row, tier, "upstream_error", status=200, reason="forced", stream=True)
+
+
+async def test_a_finish_without_done_is_a_finish(start: StartProxy, local: FakeUpstream) -> None:
+    events = [*BEGUN, event(chunk({}, "stop"))]
+    local.answer = chunked(*events)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(stream=True)
+    outcome = await proxy.finish()
+    assert response.content == b"".join(events)
+    check_row(outcome.row, "local", "ok", status=200, reason="score", stream=True)
+
+
+# ── The client leaves ─────────────────────────────────────────────────────────────────────────
+
+
+class WatchedModel(StubModel):
+    """Tells when it was asked: behind that point a request waits only for its upstream."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+
+    def score(self, text: str) -> Score:
+        self.asked.release()
+        return super().score(text)
+
+
+@both_tiers
+@both_forms
+async def test_a_client_that_leaves_the_queue(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool
+) -> None:
+    upstream, model, gate = request.getfixturevalue(tier), WatchedModel(), Gate()
+    upstream.answer = [gate, *whole(answer_json())]
+    proxy = await start(ONE_AT_A_TIME, model=model)
+    working = await proxy.connect(model=tier)
+    await gate.reached()
+    queued = await proxy.connect(text=QUESTIONS[tier], stream=stream)
+    assert model.asked.acquire(timeout=10)
+    await queued.leave()
+    await proxy.settled(1, in_flight=1)
+    gate.open()
+    assert b'"Hello!"' in await working.read_until(b"}}")
+    await working.leave()
+    assert (await proxy.chat(model=tier)).status_code == 200
+    outcome = await proxy.finish(3)
+    check_row(outcome.rows[1], tier, "client_gone", status=None, reason="score", stream=stream)
+    assert [row["ending"] for row in outcome.rows] == ["ok", "client_gone", "ok"]
+    assert len(upstream.calls) == 2
+
+
+@both_tiers
+@both_forms
+@pytest.mark.parametrize("how", ["leaves", "vanishes"])
+async def test_a_client_that_goes_before_the_first_token(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, how: str
+) -> None:
+    upstream, gate = request.getfixturevalue(tier), Gate()
+    upstream.answer = [gate]
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect(model=tier, stream=stream)
+    await gate.reached()
+    await client.leave() if how == "leaves" else client.vanish()
+    await released(upstream.call)
+    outcome = await proxy.finish()
+    check_row(outcome.row, tier, "client_gone", status=None, reason="forced", stream=stream)
+    assert outcome.row["cost_usd"] is None
+
+
+@both_tiers
+@pytest.mark.parametrize("how", ["leaves", "vanishes"])
+async def test_a_client_that_goes_in_the_middle_of_a_stream(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, how: str
+) -> None:
+    upstream, gate = request.getfixturevalue(tier), Gate()
+    upstream.answer = chunked(*BEGUN, gate, *openai_events())
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect(model=tier, stream=True)
+    await client.read_until(b'"lo"')
+    await client.leave() if how == "leaves" else client.vanish()
+    await released(upstream.call)
+    outcome = await proxy.finish()
+    check_row(outcome.row, tier, "client_gone", status=200, reason="forced", stream=True)
+    assert outcome.row["response"] == "Hello"
+    assert outcome.row["usage_source"] == "estimated"
+    assert outcome.row["input_tokens"] > 0
+    assert outcome.row["output_tokens"] > 0
+
+
+async def test_a_client_that_goes_in_the_middle_of_a_whole_answer(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = chunked(b'{"choices"', gate, content_type="application/json")
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect()
+    await gate.reached()
+    await client.leave()
+    await released(local.call)
+    outcome = await proxy.finish()
+    check_row(outcome.row, "local", "client_gone", status=None, reason="score", stream=False)
+
+
+async def test_a_client_that_stops_reading_and_goes(start: StartProxy, local: FakeUpstream) -> None:
+    """The proxy then waits for the client's socket, not for the upstream's."""
+    piece = event(chunk({"content": "x" * 100_000}))
+    local.answer = chunked(*[piece] * 1000)
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect(stream=True)
+    await client.read_until(b"\r\n\r\n")
+    client.vanish()
+    await released(local.call)
+    outcome = await proxy.finish()
+    check_row(outcome.row, "local", "client_gone", status=200, reason="score", stream=True)
+
+
+async def test_a_client_that_goes_while_it_sends(start: StartProxy, local: FakeUpstream) -> None:
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect_raw(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\ncontent-length: 100\r\n\r\n{"
+    )
+    await client.leave()
+    outcome = await proxy.finish()
+    check_row(outcome.row, None, "client_gone", status=None, reason=None, stream=False)
+    assert local.calls == []
+
+
+async def test_the_next_request_gets_the_place_of_one_that_left(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = [gate]
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect(model="local", stream=True)
+    await gate.reached()
+    local.answer = whole(answer_json())
+    await client.leave()
+    assert (await proxy.chat(model="local")).status_code == 200
+    outcome = await proxy.finish(2)
+    assert [row["ending"] for row in outcome.rows] == ["client_gone", "ok"]
+
+
+# ── The other tier steps in ───────────────────────────────────────────────────────────────────
+
+REPLACED = BEFORE_ANSWER | {
+    "server-error": Failure("server_error", answer=lambda: whole(error_json("No"), status=500)),
+    "queue-full": Failure("server_error", answer=lambda: whole(error_json("busy"), status=503)),
+}
+
+
+@both_tiers
+@pytest.mark.parametrize(("failure", "stream"), matrix(REPLACED))
+async def test_the_other_tier_answers_for_one_that_fails(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure, stream: bool
+) -> None:
+    other = OTHER[tier]
+    events = openai_events()
+    request.getfixturevalue(other).answer = chunked(*events) if stream else whole(answer_json())
+    with ExitStack() as stack:
+        upstream = request.getfixturevalue(tier)
+        proxy = await start_failing(start, stack, failure, tier, upstream)
+        response = await proxy.chat(
+            text=QUESTIONS[tier], stream=stream, stream_options={"include_usage": True}
+        )
+        for call in upstream.calls:
+            if not call.answered.is_set():
+                await call.closed()
+        outcome = await proxy.finish()
+    assert response.status_code == 200
+    assert response.content == (b"".join(events) if stream else answer_json())
+    check_headers(response.headers, outcome.row)
+    assert response.headers["x-router-fallback"] == f"{tier}→{other}:{failure.code}"
+    check_row(outcome.row, other, "ok", status=200, reason="fallback", stream=stream)
+    assert outcome.row["fallback_from"] == tier
+    assert request.getfixturevalue(other).call.json["model"] == MODELS[other]
+    assert outcome.row["cost_usd"] == pytest.approx(8.85e-6 if other == "cloud" else 0)
+    samples = outcome.metrics
+    labels = {"from_target": tier, "to_target": other, "reason": failure.code}
+    assert samples("router_fallbacks_total", **labels) == 1
+
+
+@both_tiers
+@both_forms
+@pytest.mark.parametrize("status", [400, 401, 404, 429])
+async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
+) -> None:
+    request.getfixturevalue(tier).answer = whole(error_json("No"), status=status)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(text=QUESTIONS[tier], stream=stream)
+    outcome = await proxy.finish()
+    assert response.status_code == status
+    assert "x-router-fallback" not in response.headers
+    check_row(outcome.row, tier, "upstream_error", status=status, reason="score", stream=stream)
+    assert request.getfixturevalue(OTHER[tier]).calls == []
+
+
+@both_tiers
+async def test_fallback_can_be_switched_off(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str
+) -> None:
+    request.getfixturevalue(tier).answer = [End.RESET]
+    proxy = await start({"routing": {"fallback": False}})
+    response = await proxy.chat(text=QUESTIONS[tier])
+    outcome = await proxy.finish()
+    assert response.status_code == 502
+    check_row(outcome.row, tier, "upstream_error", status=502, reason="score", stream=False)
+    assert request.getfixturevalue(OTHER[tier]).calls == []
+
+
+@both_tiers
+@both_forms
+async def test_both_tiers_down(start: StartProxy, tier: str, stream: bool) -> None:
+    with refused_address() as one, refused_address() as two:
+        proxy = await start(ONE_AT_A_TIME, local=one, cloud=two)
+        response = await proxy.chat(text=QUESTIONS[tier], stream=stream)
+        outcome = await proxy.finish()
+    error, other = envelope_of(response), OTHER[tier]
+    assert response.status_code == 502
+    assert error["code"] == "upstream_unreachable"
+    assert f"The {other} upstream" in error["message"]
+    assert f"The {tier} upstream" in error["message"]
+    check_nothing_leaks(response.text)
+    check_headers(response.headers, outcome.row)
+    check_row(outcome.row, other, "upstream_error", status=502, reason="fallback", stream=stream)
+    assert outcome.row["fallback_from"] == tier
+
+
+@both_tiers
+async def test_both_tiers_failing_gives_the_second_ones_answer(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, tier: str
+) -> None:
+    local.answer = whole(error_json("local is ill"), status=500)
+    cloud.answer = whole(error_json("cloud is ill"), status=503)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(text=QUESTIONS[tier])
+    outcome = await proxy.finish()
+    other = OTHER[tier]
+    assert response.content == error_json(f"{other} is ill")
+    check_headers(response.headers, outcome.row)
+    check_row(
+        outcome.row,
+        other,
+        "upstream_error",
+        status=response.status_code,
+        reason="fallback",
+        stream=False,
+    )
+
+
+# ── Refused by us ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "changes", "fields"),
+    [
+        pytest.param(400, {}, {"messages": "Hi"}, id="400"),
+        pytest.param(401, {"server": {"api_keys": ["secret"]}}, {}, id="401"),
+        pytest.param(404, {"routing": {"unknown_models": "reject"}}, {"model": "gpt-9"}, id="404"),
+        pytest.param(413, {"server": {"max_body_mb": 0.001}}, {"text": "x" * 2000}, id="413"),
+    ],
+)
+@both_forms
+async def test_a_refused_request_reaches_no_upstream(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    status: int,
+    changes: dict[str, Any],
+    fields: dict[str, Any],
+    stream: bool,
+) -> None:
+    proxy = await start(changes)
+    response = await proxy.chat(stream=stream, **fields)
+    outcome = await proxy.finish()
+    error = envelope_of(response)
+    assert response.status_code == status
+    check_headers(response.headers, outcome.row)
+    seen = status == 404  # the others are refused before anything of the body is known
+    check_row(outcome.row, None, "rejected", status=status, reason=None, stream=stream and seen)
+    assert outcome.row["error"] == error["message"]
+    assert (local.calls, cloud.calls) == ([], [])
+    assert outcome.row["input_tokens"] is None
+
+
+# ── What the time was spent on ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("end", ["done", "timeout", "client-gone"])
+async def test_time_that_the_upstream_took_is_not_our_overhead(
+    start: StartProxy, local: FakeUpstream, end: str
+) -> None:
+    seconds = 1.0
+    held = Gate()
+    local.answer = {
+        "done": chunked(*ollama_events(), held),
+        "timeout": [held],
+        "client-gone": [held],
+    }[end]
+    proxy = await start(
+        {"server": {"request_timeout_seconds": seconds}} if end == "timeout" else {}
+    )
+    client = await proxy.connect(model="local", stream=True)
+    await held.reached()
+    if end == "timeout":
+        assert b"504" in await client.read_until(b"\r\n")
+    await client.leave()
+    outcome = await proxy.finish()
+    overhead = outcome.metrics("router_overhead_seconds_sum")
+    duration = outcome.row["duration_ms"] / 1e3
+    assert 0 <= overhead <= duration
+    assert outcome.metrics("router_upstream_seconds_count", target="local") == 1
+    if end == "timeout":
+        assert overhead < seconds / 2
+
+
+async def test_a_connection_that_the_upstream_closed_is_not_used_again(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    """Servers close idle connections without a word; the next request must not pay for it."""
+    local.answer = [*whole(answer_json()), End.FIN]
+    proxy = await start(ONE_AT_A_TIME)
+    for number in range(1, 4):
+        response: httpx2.Response = await proxy.chat(model="local")
+        assert response.status_code == 200
+        await (await local.called(number)).closed()
+    outcome = await proxy.finish(3)
+    assert {row["ending"] for row in outcome.rows} == {"ok"}
