@@ -17,6 +17,7 @@ PIP_FLAGS := --disable-pip-version-check
 FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help run demo test test-training check bench train lock clean
 
 help:  ## this list
