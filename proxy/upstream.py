@@ -97,7 +97,8 @@ class UpstreamResponse:
 
     @property
     def is_event_stream(self) -> bool:
-        return self._response.headers.get("content-type", "").startswith("text/event-stream")
+        content_type: str = self._response.headers.get("content-type", "")
+        return content_type.lower().startswith("text/event-stream")
 
     async def next_chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end.
@@ -294,15 +295,13 @@ class Upstream:
 
     async def probe(self) -> bool:
         """Ask for the tier's model list; True when a replica answers with success."""
-        self.up = any(await asyncio.gather(*map(self._probe_replica, self._replicas)))
+        self.up = await self.fetch_models() is not None
         return self.up
 
-    async def _probe_replica(self, replica: _Replica) -> bool:
-        return bool(await self._fetch(replica, "/models"))
-
     async def fetch_models(self) -> bytes | None:
-        """The body of the first replica's GET /models, None when it cannot be had."""
-        return await self._fetch(self._replicas[0], "/models")
+        """The body of GET /models, of the first replica that has one; None when none has."""
+        bodies = await asyncio.gather(*(self._fetch(one, "/models") for one in self._replicas))
+        return next((body for body in bodies if body is not None), None)
 
     async def _fetch(self, replica: _Replica, path: str) -> bytes | None:
         request = httpx2.Request(

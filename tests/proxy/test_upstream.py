@@ -1,0 +1,317 @@
+"""A tier without a network: what is sent, who waits, what a failure is called, what is let go."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import httpx2
+import pytest
+
+from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
+from proxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream import Upstream, UpstreamResponse
+
+Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+
+
+class Pieces(httpx2.AsyncByteStream):
+    """A body in pieces; an exception among them is raised when its turn comes."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self._pieces = pieces
+        self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """Keeps the requests and answers them as told."""
+
+    def __init__(self, answer: Handler) -> None:
+        self.requests: list[httpx2.Request] = []
+        self._answer = answer
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        return await self._answer(request)
+
+
+async def hello(request: httpx2.Request) -> httpx2.Response:
+    return httpx2.Response(200, stream=Pieces(b"hel", b"lo"))
+
+
+def make(answer: Handler = hello, **settings: object) -> tuple[Upstream, Transport]:
+    transport = Transport(answer)
+    values = {"base_url": "http://tier:1/v1/", "model": "m"} | settings
+    return Upstream("local", UpstreamConfig(**values), transport=transport), transport  # type: ignore[arg-type]
+
+
+async def ask(upstream: Upstream, *, stream: bool = False) -> UpstreamResponse:
+    return await upstream.open("/chat/completions", b"{}", [], stream=stream)
+
+
+def failing(error: Exception, cause: Exception | None = None) -> Handler:
+    async def fail(request: httpx2.Request) -> httpx2.Response:
+        raise error from cause
+
+    return fail
+
+
+async def test_the_body_and_the_clients_own_headers_are_sent() -> None:
+    upstream, transport = make(api_key=Secret("sk-ours"))
+    sent = [
+        (b"host", b"proxy:8080"),
+        (b"authorization", b"Bearer theirs"),
+        (b"cookie", b"session=1"),
+        (b"openai-organization", b"org"),
+        (b"content-length", b"99"),
+        (b"content-type", b"text/plain"),
+        (b"accept-encoding", b"gzip, br"),
+        (b"connection", b"keep-alive"),
+        (b"x-router-target", b"local"),
+        (b"x-request-id", b"theirs"),
+        (b"x-forwarded-for", b"10.0.0.1"),
+        (b"user-agent", b"OpenAI/Python"),
+        (b"x-stainless-retry-count", b"0"),
+        (b"openai-beta", b"a=1"),
+        (b"openai-beta", b"b=2"),
+    ]
+    response = await upstream.open("/chat/completions", b'{"a": 1}', sent, stream=False)
+    assert (response.status, await response.read()) == (200, b"hello")
+    await response.close()
+    (request,) = transport.requests
+    assert (request.method, str(request.url)) == ("POST", "http://tier:1/v1/chat/completions")
+    assert await request.aread() == b'{"a": 1}'
+    names = [name.lower() for name, _ in request.headers.raw]
+    assert sorted(set(names) - {b"host", b"content-length"}) == [
+        b"accept-encoding",
+        b"authorization",
+        b"content-type",
+        b"openai-beta",
+        b"user-agent",
+        b"x-stainless-retry-count",
+    ]
+    assert names.count(b"openai-beta") == 2
+    assert request.headers["authorization"] == "Bearer sk-ours"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["content-length"] == "8"
+    assert request.headers["host"] == "tier:1"
+
+
+@pytest.mark.parametrize("api_key", [None, Secret("")])
+async def test_without_a_key_no_key_is_sent(api_key: Secret | None) -> None:
+    upstream, transport = make(api_key=api_key)
+    await (await ask(upstream)).close()
+    assert "authorization" not in transport.requests[0].headers
+
+
+async def test_the_least_busy_replica_is_asked() -> None:
+    upstream, transport = make(base_url=("http://a/v1", "http://b/v1"))
+    first, second = await ask(upstream), await ask(upstream)
+    assert upstream.count_in_flight() == 2
+    await first.close()
+    third = await ask(upstream)
+    hosts = [request.url.host for request in transport.requests]
+    assert hosts == ["a", "b", "a"]
+    await second.close()
+    await third.close()
+    assert upstream.count_in_flight() == 0
+
+
+async def test_closing_twice_lets_go_once() -> None:
+    body = Pieces(b"x")
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=body)
+
+    upstream, _ = make(answer)
+    response = await ask(upstream)
+    await response.close()
+    await response.close()
+    assert (body.closed, upstream.count_in_flight()) == (1, 0)
+
+
+async def test_more_than_the_limit_wait_their_turn() -> None:
+    upstream, transport = make(max_concurrency=1)
+    first = await ask(upstream)
+    second = asyncio.ensure_future(ask(upstream))
+    third = asyncio.ensure_future(ask(upstream))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(transport.requests) == 1
+    second.cancel()  # its client left the queue
+    await first.close()
+    await (await third).close()
+    assert len(transport.requests) == 2
+    assert upstream.count_in_flight() == 0
+    await (await ask(upstream)).close()
+
+
+async def test_a_failure_and_a_cancellation_free_their_slot() -> None:
+    arrived = asyncio.Event()
+
+    async def hang(request: httpx2.Request) -> httpx2.Response:
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    for answer in (failing(httpx2.ConnectError("refused")), hang):
+        upstream, transport = make(answer, max_concurrency=1)
+        asking = asyncio.ensure_future(ask(upstream))
+        if answer is hang:
+            await arrived.wait()
+            assert upstream.count_in_flight() == 1
+            asking.cancel()
+        with pytest.raises((asyncio.CancelledError, UpstreamUnreachable)):
+            await asking
+        assert upstream.count_in_flight() == 0
+        again = asyncio.ensure_future(ask(upstream))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(transport.requests) == 2
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx2.ConnectError("refused"),
+        httpx2.ReadError("reset"),
+        httpx2.RemoteProtocolError("no HTTP"),
+        aiohttp.ClientPayloadError("cut"),
+        ConnectionResetError(),
+    ],
+    ids=repr,
+)
+async def test_no_answer_is_unreachable(error: Exception) -> None:
+    upstream, _ = make(failing(error))
+    with pytest.raises(UpstreamUnreachable, match="The local upstream cannot be reached") as got:
+        await ask(upstream)
+    assert (got.value.status, got.value.upstream) == (502, "local")
+    assert not upstream.is_up()
+
+
+async def test_a_connection_timeout_is_told_from_a_lost_connection() -> None:
+    upstream, _ = make(failing(httpx2.ConnectTimeout("slow")))
+    with pytest.raises(UpstreamTimeout, match="could not be connected to within 5 seconds") as got:
+        await ask(upstream)
+    assert (got.value.phase, got.value.status) == ("connect", 504)
+    lost = failing(httpx2.ReadTimeout("?"), cause=aiohttp.ServerDisconnectedError())
+    with pytest.raises(UpstreamUnreachable):
+        await ask(make(lost)[0])
+
+
+async def test_only_a_stream_must_begin_in_time() -> None:
+    gate = asyncio.Event()
+
+    async def late(request: httpx2.Request) -> httpx2.Response:
+        await gate.wait()
+        return await hello(request)
+
+    timeouts = TimeoutsConfig(first_token=0.01, idle=0.01)
+    upstream, _ = make(late, timeouts=timeouts)
+    whole = asyncio.ensure_future(ask(upstream))
+    with pytest.raises(UpstreamTimeout, match="did not begin to answer within") as caught:
+        await ask(upstream, stream=True)
+    assert caught.value.phase == "first_token"
+    assert not whole.done()
+    gate.set()
+    response = await whole
+    assert await response.read() == b"hello"
+    await response.close()
+    assert upstream.count_in_flight() == 0
+
+
+async def test_a_stream_must_not_stop() -> None:
+    class Stuck(Pieces):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"a"
+            await asyncio.Event().wait()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Stuck())
+
+    upstream, _ = make(answer, timeouts=TimeoutsConfig(idle=0.01))
+    response = await ask(upstream, stream=True)
+    assert await response.next_chunk() == b"a"
+    with pytest.raises(UpstreamTimeout, match="stopped in the middle of its answer") as caught:
+        await response.next_chunk()
+    assert caught.value.phase == "idle"
+    await response.close()
+
+
+@pytest.mark.parametrize(
+    "error", [httpx2.ReadError("cut"), aiohttp.ClientPayloadError("cut"), OSError()], ids=repr
+)
+async def test_an_answer_that_is_cut_is_broken(error: Exception) -> None:
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Pieces(b"a", error))
+
+    upstream, _ = make(answer)
+    response = await ask(upstream)
+    with pytest.raises(UpstreamBroken, match="broke off in the middle"):
+        await response.read()
+    await response.close()
+    assert upstream.count_in_flight() == 0
+
+
+async def test_a_compressed_answer_nobody_asked_for_is_unpacked() -> None:
+    packed = gzip.compress(b'{"choices": []}')
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        headers = {"content-encoding": "gzip"}
+        return httpx2.Response(200, headers=headers, stream=Pieces(packed[:9], packed[9:]))
+
+    response = await ask(make(answer)[0])
+    assert await response.read() == b'{"choices": []}'
+    await response.close()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("text/event-stream", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("Text/Event-Stream", True),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+async def test_a_stream_is_known_by_its_type(content_type: str, expected: bool) -> None:
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": content_type}, stream=Pieces())
+
+    response = await ask(make(answer)[0])
+    assert response.is_event_stream is expected
+    await response.close()
+
+
+async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
+    async def half(request: httpx2.Request) -> httpx2.Response:
+        assert (request.method, request.url.path) == ("GET", "/v1/models")
+        if request.url.host == "a":
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, stream=Pieces(b'{"data": []}'))
+
+    upstream, _ = make(half, base_url=("http://a/v1", "http://b/v1"))
+    assert not upstream.is_up()
+    assert await upstream.probe()
+    assert upstream.is_up()
+    assert await upstream.fetch_models() == b'{"data": []}'
+
+    async def broken(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(500, stream=Pieces(b"{}"))
+
+    upstream, _ = make(broken)
+    assert not await upstream.probe()
+    assert await upstream.fetch_models() is None
