@@ -70,7 +70,7 @@ def run_demo(config: Config) -> None:
             )
         if Target.CLOUD in stand_ins:
             logger.info(
-                "No request leaves this machine: the dollars shown are what %s would have cost.",
+                "No request goes to a paid cloud: the dollars shown are what %s would have cost.",
                 config.upstreams.cloud.model,
             )
         for target, stand_in in stand_ins.items():
