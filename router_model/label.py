@@ -18,3 +18,20 @@ def soft_label(score: float) -> float:
     the target rises linearly from 0 at 4.5 to 1 at 8.5, crossing one half just under 7.
     """
     return min(1.0, max(0.0, (score - 4.5) / 4.0))
+
+
+def unusable(text: str | None, finish_reason: str | None) -> str | None:
+    """Why an answer must not become a label; None for one that may.
+
+    An answer that was cut off says nothing about how well the model answers, only about the limit
+    that was set; labels made from such answers teach a router to avoid long answers. `unfinished`
+    is a server that ended without saying why, as Ollama does when it fails on the way.
+    """
+    match finish_reason:
+        case "length":
+            return "truncated"
+        case "content_filter":
+            return "filtered"
+        case None | "":
+            return "unfinished"
+    return None if text and text.strip() else "empty"
