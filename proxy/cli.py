@@ -22,6 +22,7 @@ from proxy.demo import DemoNotInstalled, run_demo
 from proxy.routing import Decision, Router, Wish
 from proxy.serving import Server, log_to_terminal
 from proxy.stand_in import StandInFailed
+from proxy.store import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,12 @@ def serve(config_path: Path, host: str | None, port: int | None) -> None:
 
     Example: hybrid-llm serve --config configs/default.yaml --port 8080
     """
-    Server(Proxy(_load_to_serve(config_path, host=host, port=port))).run()
+    server = Server(Proxy(_load_to_serve(config_path, host=host, port=port)))
+    try:
+        server.run()
+    except StoreUnavailable as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(1) from None
 
 
 @main.command()
@@ -80,7 +86,7 @@ def demo(config_path: Path, host: str | None, port: int | None) -> None:
     config = _load_to_serve(config_path, host=host, port=port)
     try:
         run_demo(config)
-    except (DemoNotInstalled, StandInFailed) as error:
+    except (DemoNotInstalled, StandInFailed, StoreUnavailable) as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None
 

@@ -66,9 +66,13 @@ class Server(uvicorn.Server):
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop.
 
+        Raises StoreUnavailable before anything is served: out of the application's own start it
+        would come as pages of traceback.
+
         uvicorn raises the signal that stopped it again at its end. Taken by the handlers from
         before, that would make a failure (exit status 143, "Aborted!") of an orderly end.
         """
+        self._proxy.store.prepare()
         before = {
             number: signal.signal(number, lambda *_: self.stop())
             for number in (signal.SIGINT, signal.SIGTERM)

@@ -85,6 +85,10 @@ _PLAIN_COLUMNS: Final = tuple(
 _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 
+class StoreUnavailable(Exception):
+    """The database cannot be used at all; the message names it and says why."""
+
+
 class Store:
     """The database of one process: `add` finished records, `close` when the process stops."""
 
@@ -107,6 +111,7 @@ class Store:
         self._stopping = False
         self._swept = 0.0
         self.healthy = False
+        self._url = config.url
         path = Path(config.url.removeprefix("sqlite:///"))
         self._database = peewee.SqliteDatabase(
             str(path),
@@ -125,16 +130,22 @@ class Store:
         )
         self._writer = threading.Thread(target=self._write_until_stopped, name="row-writer")
 
-    def open(self) -> None:
-        """Create the file and its tables where they are missing, and start the writer.
+    def prepare(self) -> None:
+        """Create the file and its tables where they are missing.
 
         Raises:
-            peewee.DatabaseError: the file is no database or cannot be written.
-            OSError: its folder cannot be made.
+            StoreUnavailable: the file is no database or cannot be written.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._database.connection_context():
-            peewee.SchemaManager(Request, database=self._database).create_all(safe=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._database.connection_context():
+                peewee.SchemaManager(Request, database=self._database).create_all(safe=True)
+        except (OSError, peewee.DatabaseError) as error:
+            raise StoreUnavailable(f"storage.url: {self._url} cannot be used: {error}") from None
+
+    def open(self) -> None:
+        """Prepare the database and start the writer. Raises as `prepare` does."""
+        self.prepare()
         self.healthy = True
         self._writer.start()
 
