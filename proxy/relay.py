@@ -26,6 +26,8 @@ _KEPT_HERE: Final = frozenset(
     b"content-length content-encoding set-cookie date server alt-svc".split()
 )
 _OURS: Final = b"x-router-"
+# The HTTP client lets control characters through, our server refuses the whole answer for one.
+_UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 Settle = Callable[[Usage | None, str], None]
 
@@ -247,7 +249,9 @@ def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:
         name = name.lower()
         if name == b"x-request-id":
             headers.append((b"x-upstream-request-id", value))
-        elif name not in _KEPT_HERE and not name.startswith(_OURS):
+        elif (
+            name not in _KEPT_HERE and not name.startswith(_OURS) and not _UNSENDABLE.search(value)
+        ):
             headers.append((name, value))
     return headers
 

@@ -221,6 +221,7 @@ class Upstream:
         Raises:
             UpstreamTimeout: no connection or no first byte in time.
             UpstreamUnreachable: no connection, or it broke before the answer began.
+            UpstreamBroken: an answer with an impossible status.
         """
         if self._slots is not None:
             await self._slots.acquire()
@@ -255,6 +256,13 @@ class Upstream:
             raise self.timeout("first_token", timeouts.first_token) from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise self._unreachable(replica, error) from None
+        if not 200 <= response.status_code <= 599:  # no server would send it on for us
+            await response.aclose()
+            raise UpstreamBroken(
+                f"The {self.name} upstream answered with the status {response.status_code}, "
+                "which HTTP does not have.",
+                upstream=self.name,
+            )
         return UpstreamResponse(
             self,
             replica,
