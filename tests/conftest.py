@@ -42,9 +42,7 @@ async def start(
     async with AsyncExitStack() as stack:
 
         async def start_proxy(changes: Fields | None = None, **given: Any) -> LiveProxy:
-            model = given.pop("model", None)
-            chosen = tiers | {name: tier for name, tier in given.items() if tier is not None}
-            proxy = LiveProxy(tmp_path, **chosen, changes=changes, model=model)
+            proxy = LiveProxy(tmp_path, **(tiers | given), changes=changes)
             return await stack.enter_async_context(proxy)
 
         yield start_proxy

@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +26,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.app import Proxy
-from proxy.config import load_config
+from proxy.config import UpstreamConfig, load_config
 from proxy.routing import Model
+from proxy.upstream import open_transport
 
 LOCAL_MODEL, CLOUD_MODEL = "phi3:latest", "gpt-4o-mini"
 LOCAL_KEY, CLOUD_KEY = "local-key-of-ours", "sk-cloud-key-of-ours"
@@ -35,6 +36,8 @@ CLOUD_PRICE = {"input": 0.15, "cached_input": 0.075, "output": 0.60}
 
 Row = dict[str, Any]
 Fields = Mapping[str, Any]
+Headers = Mapping[str, str] | Mapping[str, bytes]
+OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
 
 
 def config_fields(folder: Path, local_url: str, cloud_url: str) -> dict[str, Any]:
@@ -160,6 +163,7 @@ class LiveProxy:
         local, cloud: the two tiers, or base URLs where nobody answers.
         changes: put over the test configuration.
         model: the router model.
+        transport: makes a tier's connections.
     """
 
     def __init__(
@@ -170,13 +174,15 @@ class LiveProxy:
         *,
         changes: Fields | None = None,
         model: Model | None = None,
+        transport: OpenTransport = open_transport,
     ) -> None:
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
         fields = merge(config_fields(folder, *urls), changes or {})
         path = folder / "config.yaml"
         path.write_text(json.dumps(fields))  # JSON is YAML
         self._database = folder / "router.db"
-        self.proxy = Proxy(load_config(path, environ={}), model=model or StubModel())
+        config = load_config(path, environ={})
+        self.proxy = Proxy(config, model=model or StubModel(), transport=transport)
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
@@ -205,13 +211,11 @@ class LiveProxy:
             await asyncio.to_thread(self._thread.join, PATIENCE_SECONDS)
             assert not self._thread.is_alive()
 
-    async def post(
-        self, body: bytes, headers: Mapping[str, str] | list[tuple[str, str]] | None = None
-    ) -> httpx2.Response:
+    async def post(self, body: bytes, headers: Headers | None = None) -> httpx2.Response:
         """POST bytes to /v1/chat/completions and read the answer, stream or not."""
         return await self.client.post("/v1/chat/completions", content=body, headers=headers)
 
-    async def chat(self, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Any:
+    async def chat(self, *, headers: Headers | None = None, **fields: Any) -> Any:
         """POST a chat request of these fields."""
         return await self.post(chat_body(**fields), headers)
 
@@ -286,6 +290,7 @@ class StartProxy(Protocol):
         local: FakeUpstream | str | None = None,
         cloud: FakeUpstream | str | None = None,
         model: Model | None = None,
+        transport: OpenTransport = open_transport,
     ) -> Awaitable[LiveProxy]: ...
 
 

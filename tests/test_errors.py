@@ -1,0 +1,542 @@
+"""Every source of error, provoked: one envelope, the right status, and nothing of ours in it.
+
+An error on /v1/chat/completions is also one row, whoever made it.
+"""
+
+import json
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from fakes import (
+    HARD,
+    BrokenModel,
+    FakeUpstream,
+    StubModel,
+    answer_json,
+    chunk,
+    error_json,
+    event,
+    whole,
+)
+from live import (
+    CLOUD_KEY,
+    CLOUD_MODEL,
+    LOCAL_KEY,
+    LiveProxy,
+    RawClient,
+    Row,
+    StartProxy,
+    chat_body,
+    check_headers,
+    envelope_of,
+)
+from router_model.model import Score
+
+SECRET = "the-key-of-the-clients"
+WITH_KEY = {"server": {"api_keys": [SECRET]}}
+SMALL_BODIES = {"server": {"max_body_mb": 0.0078125}}  # 8 KiB
+REJECTING = {"routing": {"unknown_models": "reject"}}
+
+
+def check_error(
+    response: httpx2.Response, status: int, *, param: str | None = None, code: str | None = None
+) -> str:
+    """The envelope with these values and with nothing of ours; returns the message."""
+    error = envelope_of(response)
+    assert response.status_code == status, error
+    assert (error["param"], error["code"]) == (param, code)
+    assert error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
+    assert response.headers["x-request-id"].startswith("req_")
+    for secret in (SECRET, CLOUD_KEY, LOCAL_KEY, "127.0.0.1", "Traceback", '.py"', "0xdeadbeef"):
+        assert secret not in response.text
+    message: str = error["message"]
+    return message
+
+
+async def check_rejected(proxy: LiveProxy, response: httpx2.Response) -> Row:
+    """One row that says so."""
+    outcome = await proxy.finish()
+    row = outcome.row
+    check_headers(response.headers, row)
+    assert (row["ending"], row["status"]) == ("rejected", response.status_code)
+    assert (row["target"], row["error"]) == (None, envelope_of(response)["message"])
+    return row
+
+
+# ── Bodies that are no chat request ───────────────────────────────────────────────────────────
+
+HI = '"messages":[{"role":"user","content":"Hi"}]'
+NO_JSON = {
+    "empty": b"",
+    "words": b"hello",
+    "half": b'{"model":"auto",',
+    "two-values": b'{"model":"auto",%b} {}' % HI.encode(),
+    "not-a-number": b'{"model":"auto",%b,"temperature":NaN}' % HI.encode(),
+    "latin-1": '{"model":"auto","messages":[{"role":"user","content":"é"}]}'.encode("latin-1"),
+    "utf-16": ("{" + f'"model":"auto",{HI}' + "}").encode("utf-16"),
+    "deeply-nested": b'{"model":"auto",%b,"x":%b}' % (HI.encode(), b"[" * 100_000 + b"]" * 100_000),
+    "deeply-nested-part": b'{"model":"auto","messages":[{"role":"user","content":[{"x":'
+    + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON.keys())
+async def test_a_body_that_is_no_json(proxy: LiveProxy, body: bytes) -> None:
+    response = await proxy.post(body)
+    message = check_error(response, 400)
+    assert "JSON" in message
+    await check_rejected(proxy, response)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ("[]", None),
+        ("null", None),
+        ('"hello"', None),
+        ("7", None),
+        ("{}", "model"),
+        ("{" + HI + "}", "model"),
+        ('{"model":null,' + HI + "}", "model"),
+        ('{"model":7,' + HI + "}", "model"),
+        ('{"model":"",' + HI + "}", "model"),
+        ('{"model":"auto"}', "messages"),
+        ('{"model":"auto","messages":null}', "messages"),
+        ('{"model":"auto","messages":"Hi"}', "messages"),
+        ('{"model":"auto","messages":{}}', "messages"),
+        ('{"model":"auto","messages":[]}', "messages"),
+        ('{"model":"auto","messages":["Hi"]}', "messages[0]"),
+        ('{"model":"auto","messages":[{"content":"Hi"}]}', "messages[0].role"),
+        ('{"model":"auto","messages":[{"role":7}]}', "messages[0].role"),
+        ('{"model":"auto","messages":[{"role":"user","content":7}]}', "messages[0].content"),
+        (
+            '{"model":"auto","messages":[{"role":"user","content":"a"},{"role":"user","content":7}]}',
+            "messages[1].content",
+        ),
+        (
+            '{"model":"auto","messages":[{"role":"user","content":[{"type":"text","text":7}]}]}',
+            "messages[0].content[0].text",
+        ),
+        ('{"model":"auto","stream":"yes",' + HI + "}", "stream"),
+        ('{"model":"auto","stream_options":7,' + HI + "}", "stream_options"),
+        (
+            '{"model":"auto","stream_options":{"include_usage":"yes"},' + HI + "}",
+            "stream_options.include_usage",
+        ),
+    ],
+)
+async def test_a_field_that_is_missing_or_wrong_is_named(
+    proxy: LiveProxy, body: str, param: str | None
+) -> None:
+    response = await proxy.post(body.encode())
+    check_error(response, 400, param=param)
+    await check_rejected(proxy, response)
+
+
+@pytest.mark.parametrize("content", ["\u0000", "\u2028", "\ufeff", "\U0010ffff", "'; drop table--"])
+async def test_unusual_characters_are_no_error(
+    proxy: LiveProxy, local: FakeUpstream, content: str
+) -> None:
+    response = await proxy.chat(text=content)
+    assert response.status_code == 200
+    outcome = await proxy.finish()
+    assert local.call.json["messages"][0]["content"] == content
+    assert json.loads(outcome.row["prompt"])[0]["content"] == content
+
+
+async def test_half_a_surrogate_pair_is_refused(proxy: LiveProxy) -> None:
+    """It is no Unicode text: neither a tokenizer nor a database would take it."""
+    body = rb'{"model":"auto","messages":[{"role":"user","content":"\ud83d"}]}'
+    response = await proxy.post(body)
+    check_error(response, 400)
+    await check_rejected(proxy, response)
+
+
+# ── Keys ──────────────────────────────────────────────────────────────────────────────────────
+
+WRONG_KEYS = {
+    "none": None,
+    "empty": "",
+    "wrong": "Bearer sk-wrong",
+    "longer": f"Bearer {SECRET}x",
+    "shorter": f"Bearer {SECRET[:-1]}",
+    "no-scheme": SECRET,
+    "other-scheme": f"Basic {SECRET}",
+    "not-ascii": "Bearer é",
+}
+
+
+@pytest.mark.parametrize("value", WRONG_KEYS.values(), ids=WRONG_KEYS.keys())
+async def test_a_missing_or_wrong_key(start: StartProxy, value: str | None) -> None:
+    proxy = await start(WITH_KEY)
+    response = await proxy.chat(headers={} if value is None else {"authorization": value.encode()})
+    message = check_error(response, 401, code="invalid_api_key")
+    assert "sk-wrong" not in message
+    assert response.headers["www-authenticate"] == "Bearer"
+    await check_rejected(proxy, response)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_right_key_is_let_in_and_kept_as_a_hash(start: StartProxy, scheme: str) -> None:
+    proxy = await start(WITH_KEY)
+    response = await proxy.chat(headers={"authorization": f"{scheme} {SECRET}"})
+    assert response.status_code == 200
+    outcome = await proxy.finish()
+    assert len(outcome.row["client_key_hash"]) == 16
+    assert SECRET not in str(outcome.row)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/auto"])
+async def test_the_models_need_a_key_too(start: StartProxy, path: str) -> None:
+    proxy = await start(WITH_KEY)
+    check_error(await proxy.client.get(path), 401, code="invalid_api_key")
+    allowed = await proxy.client.get(path, headers={"authorization": f"Bearer {SECRET}"})
+    assert allowed.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+async def test_probes_need_no_key(start: StartProxy, path: str) -> None:
+    proxy = await start(WITH_KEY)
+    assert (await proxy.client.get(path)).status_code == 200
+
+
+# ── Bodies that are too large ─────────────────────────────────────────────────────────────────
+
+
+async def in_chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 1024):
+        yield b"x" * 1024
+
+
+@pytest.mark.parametrize(
+    "size", [11 * 1024, 30 * 1024, 3 * 1024 * 1024], ids=lambda size: str(size)
+)
+@pytest.mark.parametrize("upload", ["with-length", "chunked"])
+async def test_a_body_that_is_too_large(start: StartProxy, size: int, upload: str) -> None:
+    """The client sees the answer, however much it still wanted to send."""
+    proxy = await start(SMALL_BODIES)
+    content = b"x" * size if upload == "with-length" else in_chunks(size)
+    response = await proxy.client.post("/v1/chat/completions", content=content)
+    message = check_error(response, 413, code="body_too_large")
+    assert "0.0078125 MB" in message
+    await check_rejected(proxy, response)
+
+
+async def test_a_body_of_just_the_limit(start: StartProxy) -> None:
+    proxy = await start(SMALL_BODIES)
+    body = chat_body()
+    body += b" " * (8 * 1024 - len(body))
+    assert (await proxy.post(body)).status_code == 200
+    assert (await proxy.post(body + b" ")).status_code == 413
+
+
+@pytest.mark.parametrize("status", [401, 413])
+async def test_a_refused_upload_leaves_the_connection_usable(
+    start: StartProxy, status: int
+) -> None:
+    changes = SMALL_BODIES if status == 413 else WITH_KEY
+    proxy = await start(changes)
+    body = b"x" * 300_000
+    post = b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: %d\r\n\r\n"
+    client = await RawClient.open(proxy.port, body, head=post % len(body))
+    assert b" %d " % status in await client.read_until(b"\r\n")
+    await client.read_until(b"}}")
+    await client.send(b"GET /health HTTP/1.1\r\nhost: p\r\n\r\n")
+    assert b" 200 " in await client.read_until(b"\r\n")
+    await client.leave()
+
+
+# ── Routes and methods ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/nothing"),
+        ("POST", "/v1/nothing"),
+        ("POST", "/v1/chat"),
+        ("POST", "/v1/chat/completions/more"),
+        ("POST", "/chat/completions"),
+        ("GET", "/v1/%0d%0ax-evil:%201"),
+    ],
+)
+async def test_an_unknown_route(proxy: LiveProxy, method: str, path: str) -> None:
+    response = await proxy.client.request(method, path)
+    check_error(response, 404, code="unknown_url")
+    assert "x-evil" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/chat/completions", "POST"),
+        ("DELETE", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/auto", "GET"),
+        ("POST", "/metrics", "GET"),
+    ],
+)
+async def test_a_wrong_method(proxy: LiveProxy, method: str, path: str, allowed: str) -> None:
+    response = await proxy.client.request(method, path)
+    check_error(response, 405, code="method_not_allowed")
+    assert allowed in response.headers["allow"]
+
+
+async def test_an_unknown_model_of_the_list(proxy: LiveProxy) -> None:
+    response = await proxy.client.get("/v1/models/gpt-9")
+    check_error(response, 404, param="model", code="model_not_found")
+
+
+# ── What a client may wish for ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "",
+        "fast",
+        "speed=1",
+        "threshold",
+        "threshold=",
+        "threshold=high",
+        "threshold=2",
+        "threshold=-0.1",
+        "threshold=nan",
+        "threshold=inf",
+        "threshold=0.5,speed=1",
+    ],
+)
+async def test_an_unknown_parameter_of_auto(proxy: LiveProxy, parameters: str) -> None:
+    response = await proxy.chat(model=f"auto:{parameters}")
+    check_error(response, 400, param="model")
+    row = await check_rejected(proxy, response)
+    assert row["requested_model"] == f"auto:{parameters}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-router-target", "moon"),
+        ("x-router-target", ""),
+        ("x-router-target", "local,cloud"),
+        ("x-router-target", "é"),
+        ("x-router-threshold", "high"),
+        ("x-router-threshold", ""),
+        ("x-router-threshold", "1.01"),
+        ("x-router-threshold", "-1"),
+        ("x-router-threshold", "nan"),
+    ],
+)
+async def test_a_router_header_of_no_sense(proxy: LiveProxy, name: str, value: str) -> None:
+    response = await proxy.chat(headers={name: value.encode()})
+    message = check_error(response, 400, param=name)
+    assert name in message
+    await check_rejected(proxy, response)
+
+
+async def test_an_unknown_model_that_is_not_to_be_passed_on(start: StartProxy) -> None:
+    proxy = await start(REJECTING)
+    response = await proxy.chat(model="gpt-9")
+    message = check_error(response, 404, param="model", code="model_not_found")
+    assert "'gpt-9'" in message
+    await check_rejected(proxy, response)
+
+
+NASTY_NAMES = {
+    "new-header": "gpt\r\nx-evil: 1",
+    "newline": "gpt\nx-evil: 1",
+    "nul": "gpt\x00",
+    "escape": "\x1b[31mgpt",
+    "accents": "modèle",
+    "emoji": "🤖",
+    "line-separator": "gpt\u2028x",
+    "long": "g" * 20_000,
+    "markup": "<script>alert(1)</script>",
+    "label": 'gpt",target="local',
+}
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES.values(), ids=NASTY_NAMES.keys())
+@pytest.mark.parametrize("unknown", ["cloud", "reject"])
+async def test_a_models_name_cannot_break_out(
+    start: StartProxy, cloud: FakeUpstream, name: str, unknown: str
+) -> None:
+    """Not into headers, not into metrics, not into the row; upstream it is what it was."""
+    proxy = await start({"routing": {"unknown_models": unknown}})
+    response = await proxy.chat(model=name)
+    assert "x-evil" not in response.headers
+    outcome = await proxy.finish()
+    assert outcome.row["requested_model"] == name
+    if unknown == "reject":
+        check_error(response, 404, param="model", code="model_not_found")
+        return
+    assert response.status_code == 200
+    assert cloud.call.json["model"] == name
+    shown = response.headers["x-router-model"]
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert len(shown) <= 200
+
+
+# ── Upstreams ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(whole(b"{}", headers=[("x-odd", "a\x01b")]), id="control-character"),
+        pytest.param(whole(b"{}", headers=[("x-odd", "é😀")]), id="not-ascii"),
+        pytest.param(whole(b"{}", headers=[("x odd", "1")]), id="space-in-name"),
+        pytest.param([b"HTTP/1.1 799 Odd\r\ncontent-length: 2\r\n\r\n{}"], id="status-799"),
+        pytest.param([b"HTTP/1.1 099 Odd\r\ncontent-length: 2\r\n\r\n{}"], id="status-99"),
+        pytest.param([b"HTTP/1.1 204 No\r\n\r\n"], id="no-content"),
+        pytest.param([b"HTTP/1.1 304 No\r\n\r\n"], id="not-modified"),
+        pytest.param([b"HTTP/1.1 302 No\r\nlocation: /\r\ncontent-length: 0\r\n\r\n"], id="moved"),
+        pytest.param(
+            whole(b"no gzip", headers=[("content-encoding", "gzip")]), id="not-compressed-after-all"
+        ),
+    ],
+)
+async def test_an_odd_answer_is_passed_on_or_is_one_clear_error(
+    proxy: LiveProxy, local: FakeUpstream, answer: Any
+) -> None:
+    local.answer = answer
+    response = await proxy.chat(model="local")
+    if response.status_code == 200:
+        assert response.content == b"{}"
+    elif response.status_code >= 400:
+        check_error(response, 502, code=envelope_of(response)["code"])
+    outcome = await proxy.finish()
+    check_headers(response.headers, outcome.row)
+    assert outcome.row["status"] == response.status_code
+    assert (outcome.row["ending"] == "ok") == (response.status_code < 400)
+
+
+# ── Bugs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class NanModel:
+    """What a network with an overflow answers."""
+
+    def score(self, text: str) -> Score:
+        return Score(float("nan"), float("nan"), float("nan"))
+
+
+class StuckModel:
+    """A model that is not coming back until it is told to."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def score(self, text: str) -> Score:
+        self.release.wait(30)
+        return Score(0.9, 0.9, 0.9)
+
+
+@pytest.mark.parametrize("make", [BrokenModel, NanModel, StuckModel])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_model_with_a_bug_fails_no_request(
+    start: StartProxy, cloud: FakeUpstream, make: type, stream: bool
+) -> None:
+    model = make()
+    proxy = await start(model=model)
+    response = await proxy.chat(stream=stream)
+    if isinstance(model, StuckModel):
+        model.release.set()
+    assert response.content == answer_json()
+    outcome = await proxy.finish()
+    check_headers(response.headers, outcome.row)
+    assert response.headers["x-router-reason"] == "router_unavailable"
+    assert response.headers["x-router-target"] == "cloud"
+    assert "x-router-score" not in response.headers
+    assert (outcome.row["ending"], outcome.row["score"]) == ("ok", None)
+    assert cloud.call.json["model"] == CLOUD_MODEL
+
+
+class BrokenStream(httpx2.AsyncByteStream):
+    """Some of a stream, then a bug."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield event(chunk({"content": "Hi"}))
+        raise RuntimeError(f"index 7 out of range; the key is {CLOUD_KEY}")
+
+
+class BrokenTransport(httpx2.AsyncBaseTransport):
+    """A transport with a bug: at once, or in the middle of an answer."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self._at_once = at_once
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self._at_once:
+            raise RuntimeError(f"index 7 out of range; the key is {CLOUD_KEY}")
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, headers=headers, stream=BrokenStream())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_bug_is_a_500_without_its_details(start: StartProxy, stream: bool) -> None:
+    proxy = await start(transport=lambda _: BrokenTransport(at_once=True))
+    response = await proxy.chat(text=HARD, stream=stream)
+    message = check_error(response, 500, code="internal_error")
+    assert "index 7" not in message
+    outcome = await proxy.finish()
+    check_headers(response.headers, outcome.row)
+    assert (outcome.row["ending"], outcome.row["status"]) == ("internal_error", 500)
+    assert outcome.row["error"] == message
+
+
+async def test_a_bug_in_a_stream_is_an_error_event_without_its_details(start: StartProxy) -> None:
+    proxy = await start(transport=lambda _: BrokenTransport(at_once=False))
+    response = await proxy.chat(stream=True)
+    first, last, rest = response.content.split(b"\n\n")
+    assert (first + b"\n\n", rest) == (event(chunk({"content": "Hi"})), b"")
+    error = json.loads(last.removeprefix(b"data: "))["error"]
+    assert error["code"] == "internal_error"
+    assert "index 7" not in error["message"]
+    outcome = await proxy.finish()
+    assert (outcome.row["ending"], outcome.row["status"]) == ("internal_error", 200)
+
+
+async def test_a_bug_off_the_chat_route_is_a_500_without_its_details(start: StartProxy) -> None:
+    proxy = await start(transport=lambda _: BrokenTransport(at_once=True))
+    message = check_error(await proxy.client.get("/v1/models"), 500, code="internal_error")
+    assert "index 7" not in message
+
+
+async def test_errors_are_counted_by_closed_labels_only(start: StartProxy) -> None:
+    """What clients write must not grow the metrics."""
+    proxy = await start()
+    for number in range(5):
+        await proxy.chat(model=f"auto:{number}")
+        await proxy.chat(model=f"gpt-{number}")
+        await proxy.client.get(f"/v1/nothing/{number}")
+    outcome = await proxy.finish(10)
+    assert len(outcome.metrics.by_labels("router_requests_total")) == 2
+
+
+async def test_an_upstreams_own_error_is_its_own(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    body = error_json("Incorrect API key provided: sk-cl***urs.", code="invalid_api_key")
+    cloud.answer = whole(body, status=401, headers=[("www-authenticate", "Bearer realm=x")])
+    response = await proxy.chat(model="cloud")
+    assert (response.status_code, response.content) == (401, body)
+
+
+async def test_a_stub_model_is_asked_once_a_request(start: StartProxy) -> None:
+    class CountingModel(StubModel):
+        asked = 0
+
+        def score(self, text: str) -> Score:
+            self.asked += 1
+            return super().score(text)
+
+    model = CountingModel()
+    proxy = await start(model=model)
+    for name in ("auto", "local", "cloud", "gpt-9"):
+        await proxy.chat(model=name)
+    assert model.asked == 1
