@@ -1,0 +1,128 @@
+"""The shape of the code: who may import whom, what serving is free of, how a file opens."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A module imports from rows below its own; those in one row do not know each other.
+ROWS = [
+    "cli",
+    "demo",
+    "serving",
+    "app",
+    "api admin",
+    "gateway",
+    "routing upstream relay store metrics",
+    "pricing auth tokens",
+    "config protocol record",
+    "errors stand_in __init__",
+]
+DEPTH = {f"proxy.{name}": depth for depth, row in enumerate(ROWS) for name in row.split()}
+
+ROUTER_MODEL_NEEDS = {"numpy", "onnxruntime", "tokenizers", "msgspec"}
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "common", "manager", "service", "base"}
+
+
+def modules(package: str) -> Iterator[tuple[str, Path]]:
+    """Every module of a package by its dotted name."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
+
+
+OURS = dict(chain.from_iterable(modules(name) for name in ("proxy", "router_model", "training")))
+
+
+def imports(path: Path) -> set[str]:
+    """What a file imports, anywhere in it, by the dotted names of modules."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import():
+                found.update(alias.name for alias in node.names)
+            case ast.ImportFrom():
+                assert node.level == 0
+                assert node.module is not None
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    found.add(full if full in OURS else node.module)
+    return {f"{name}.__init__" if f"{name}.__init__" in OURS else name for name in found}
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def test_serving_loads_nothing_that_only_training_needs() -> None:
+    program = """
+import sys
+import proxy.app, proxy.cli
+heavy = {"torch", "transformers", "optimum", "datasets", "sklearn", "training"}
+print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_the_table_holds_every_module_of_the_proxy() -> None:
+    assert set(DEPTH) == {name for name, _ in modules("proxy")}
+
+
+@pytest.mark.parametrize("name", DEPTH)
+def test_imports_go_down_the_table(name: str) -> None:
+    upwards = {
+        imported
+        for imported in imports(OURS[name])
+        if top(imported) == "proxy" and DEPTH[imported] <= DEPTH[name]
+    }
+    assert upwards == set()
+
+
+def test_the_three_packages_keep_their_distance() -> None:
+    allowed = {
+        "proxy": {"proxy", "router_model"},
+        "training": {"training", "router_model"},
+        "router_model": {"router_model"},
+    }
+    for name, path in OURS.items():
+        known = {top(imported) for imported in imports(path)} & set(allowed)
+        assert known <= allowed[top(name)], name
+
+
+def test_the_router_model_needs_four_packages() -> None:
+    for name, path in modules("router_model"):
+        others = {top(imported) for imported in imports(path)} - sys.stdlib_module_names
+        assert others - {"router_model"} <= ROUTER_MODEL_NEEDS, name
+
+
+def test_serving_imports_only_what_it_declares() -> None:
+    """A package that comes along with another one may leave with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w.-]", line)[0] for line in project["dependencies"]}
+    distributions = packages_distributions()
+    for name, path in modules("proxy"):
+        others = {top(imported) for imported in imports(path)} - sys.stdlib_module_names
+        for other in others - {"proxy", "router_model"}:
+            found = {name.lower().replace("_", "-") for name in distributions[other]}
+            assert declared & found, (name, other)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_module_opens_with_what_it_is_and_has_a_telling_name(name: str) -> None:
+    assert ast.get_docstring(ast.parse(OURS[name].read_text(encoding="utf-8")))
+    assert not NAMES_THAT_SAY_NOTHING & set(name.split("."))

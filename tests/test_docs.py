@@ -1,0 +1,167 @@
+"""What the documents name exists in the code, and what the code has is documented."""
+
+import ast
+import re
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy import __version__
+from proxy.app import Proxy
+from proxy.cli import main
+from proxy.config import Config, load_config
+from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.routing import TARGET_HEADER, THRESHOLD_HEADER
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+# Code spans and blocks: prose may say "make a wish" of what is no target.
+CODE = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", README, re.DOTALL))
+BLOCKS = "\n".join(re.findall(r"```.*?```", README, re.DOTALL))
+
+
+def config_keys(kind: msgspec.inspect.Type, prefix: str = "") -> set[str]:
+    """The dotted keys of everything in a configuration that is no section itself."""
+    if not isinstance(kind, msgspec.inspect.StructType):
+        return {prefix.removesuffix(".")}
+    return {
+        key
+        for field in kind.fields
+        for key in config_keys(field.type, f"{prefix}{field.encode_name}.")
+    }
+
+
+def keys_of(value: object, prefix: str = "") -> set[str]:
+    if not isinstance(value, dict):
+        return {prefix.removesuffix(".")}
+    return {key for name, inner in value.items() for key in keys_of(inner, f"{prefix}{name}.")}
+
+
+def sections(keys: set[str]) -> set[str]:
+    """The keys and every section that they are in."""
+    return {".".join(key.split(".")[: n + 1]) for key in keys for n in range(key.count(".") + 1)}
+
+
+KEYS = config_keys(msgspec.inspect.type_info(Config))
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Proxy:
+    return Proxy(load_config(CONFIGS / "default.yaml", environ={}))
+
+
+@pytest.fixture(scope="module")
+def metric_names(proxy: Proxy) -> set[str]:
+    """Every exposed name: `router_requests_total`, and a histogram's as it is and with suffixes."""
+    record = CallRecord("chat.completions")
+    record.target, record.reason, record.ttft_ms = Target.LOCAL, Reason.FALLBACK, 1.0
+    record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
+    record.finish(Ending.OK)
+    proxy.metrics.observe(record)
+    names = set()
+    for family in text_string_to_metric_families(proxy.metrics.expose().decode()):
+        if family.type == "histogram":
+            names.add(family.name)
+        names.update(s.name for s in family.samples if not s.name.endswith("_created"))
+    return names
+
+
+def test_the_default_configuration_names_every_key() -> None:
+    shown = yaml.safe_load((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
+    assert keys_of(shown) == KEYS
+
+
+def test_the_default_configuration_shows_the_defaults() -> None:
+    """Each tier has values of its own; everything else is what leaving the key out gives."""
+    shown = load_config(CONFIGS / "default.yaml", environ={})
+    unsaid = Config(upstreams=shown.upstreams)
+    # A file that leaves this key out routes `auto` alone: it may have another cloud model.
+    routed = msgspec.structs.replace(unsaid.routing, routed_models=shown.routing.routed_models)
+    assert msgspec.structs.replace(unsaid, routing=routed) == shown
+    assert shown.upstreams.local.timeouts == shown.upstreams.cloud.timeouts
+
+
+def test_keys_in_the_readme_exist() -> None:
+    first = "|".join(sorted(field.name for field in msgspec.structs.fields(Config)))
+    named = set(re.findall(rf"`((?:{first})\.(?!py\b)[a-z_.]+)", README))
+    assert named
+    assert named <= sections(KEYS)
+
+
+def test_metrics_in_the_readme_exist_and_all_are_there(metric_names: set[str]) -> None:
+    others = {"router_model", *Reason}  # the package, and a reason that is spelt alike
+    named = set(re.findall(r"\brouter_[a-z_]*[a-z](?![a-z_]*\.)", README)) - others
+    assert named <= metric_names
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in metric_names}
+    assert {name for name in families if name not in named} == set()
+
+
+def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
+    record = CallRecord("chat.completions")
+    record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
+    record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
+    record.fallback_from, record.fallback_why = Target.CLOUD, "why"
+    sent = {name for name, _ in record.router_headers() + record.cost_headers()}
+    known = {name.decode() for name in sent | {TARGET_HEADER, THRESHOLD_HEADER}}
+    named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", README))
+    assert named == {name for name in known if name.startswith("x-router-")}
+
+
+def test_commands_in_the_readme_exist() -> None:
+    # `proxy` and not `training`: that one's commands are read, for torch may not be here.
+    served = set(main.list_commands(click.Context(main)))
+    named = set(re.findall(r"\bhybrid-llm ([a-z][a-z-]+)", CODE))
+    assert named <= served
+    options = re.findall(r"\bhybrid-llm ([a-z-]+) [^\n`]*?(--[a-z-]+)", CODE)
+    for name, option in options:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        assert option in {known for parameter in command.params for known in parameter.opts}
+
+
+def test_training_commands_in_the_readme_exist() -> None:
+    tree = ast.parse((ROOT / "training" / "cli.py").read_text(encoding="utf-8"))
+    known = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} | {"all"}
+    assert set(re.findall(r"\bhybrid-llm-train ([a-z][a-z-]+)", CODE)) <= known
+
+
+@pytest.mark.parametrize("text", [README, CHANGELOG], ids=["README.md", "CHANGELOG.md"])
+def test_make_targets_exist(text: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    spans = re.findall(r"`make ([a-z-]+)", text)
+    assert spans
+    blocks = re.findall(r"^\$?\s*make ([a-z-]+)", BLOCKS, re.MULTILINE)
+    assert {*spans, *blocks} <= targets
+
+
+def test_endpoints_in_the_readme_exist(proxy: Proxy) -> None:
+    known = {re.sub(r":[a-z]+\}", "}", route.path) for route in proxy.app.routes}
+    named = set(re.findall(r"`(?:GET|POST) (/[^` ]*)`", README))
+    assert "/v1/chat/completions" in named
+    assert {re.sub(r"\{[a-z_]+\}", "{}", path) for path in named} <= {
+        re.sub(r"\{[a-z_]+\}", "{}", path) for path in known
+    }
+
+
+def test_files_the_readme_links_to_exist() -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_headings_the_readme_links_to_exist() -> None:
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+
+
+def test_the_changelogs_newest_version_is_this_one() -> None:
+    versions = re.findall(r"^## v?(\d+\.\d+\.\d+)", CHANGELOG, re.MULTILINE)
+    assert versions[0] == __version__
