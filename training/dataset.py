@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 Split = Literal["train", "validation", "test", "ood"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test", "ood")
 
 OUT_OF_DISTRIBUTION_SOURCES = frozenset({"zeroeval-crux"})
 LOCAL_HEAD = "local"

@@ -4,7 +4,7 @@ Conventions: `quality` arrays are what a model's answer is worth on each prompt 
 `score` is higher where the prompt should stay local. Nothing here fits anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,6 +160,20 @@ def routed(
     )
 
 
+def resamples(groups: ArrayLike, *, rounds: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Row indices of `rounds` bootstrap samples, whole groups drawn with replacement.
+
+    The same groups and seed give the same samples, so differences can be measured in pairs.
+    """
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    members: list[NDArray[Any]] = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    dice = np.random.default_rng(seed)
+    for _ in range(rounds):
+        drawn = dice.integers(0, len(members), len(members))
+        yield np.concatenate([members[i] for i in drawn])
+
+
 def bootstrap(
     measure: Callable[[NDArray[np.int64]], float],
     groups: ArrayLike,
@@ -168,14 +182,11 @@ def bootstrap(
     seed: int = 0,
 ) -> tuple[float, float]:
     """95 % percentile interval of `measure(row indices)`, resampling whole groups."""
-    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    members: list[NDArray[Any]] = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    dice = np.random.default_rng(seed)
-    values = []
-    for _ in range(rounds):
-        drawn = dice.integers(0, len(members), len(members))
-        values.append(measure(np.concatenate([members[i] for i in drawn])))
+    return percentiles([measure(index) for index in resamples(groups, rounds=rounds, seed=seed)])
+
+
+def percentiles(values: ArrayLike) -> tuple[float, float]:
+    """The middle 95 % of the finite values; NaN when there are none."""
     finite = _floats(values)
     finite = finite[np.isfinite(finite)]
     if not finite.size:

@@ -13,17 +13,21 @@ import msgspec
 from router_model.features import clip
 from router_model.label import soft_label
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row, read_lines
+from training.duplicates import text_key
+
+KIND = "pairs"
+LAYOUT = "*.jsonl or *.jsonl.gz (the format of data/README.md)"
 
 
 class _Record(msgspec.Struct):
     id: str
     source: str
     category: str
-    group: str
     local_model: str
     cloud_model: str
     local_score: float
     cloud_score: float
+    group: str = ""
     prompt: str = ""
     query: str = ""
     licence: str = ""
@@ -46,6 +50,23 @@ def canonical(model: str) -> str:
     return re.sub(r"-(20\d\d-\d\d-\d\d|0\d\d|\d{4})$", "", name)
 
 
+def find(folder: Path) -> list[Path]:
+    """The files of outcome pairs in a data folder."""
+    return sorted(p for p in folder.glob("*.jsonl*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+
+
+def files(path: Path) -> list[Path]:
+    """The file itself."""
+    return [path]
+
+
+def checked_text(text: str, where: str) -> str:
+    """The text of a prompt. Raises DataError, naming `where`, when there is none."""
+    if not text.strip():
+        raise DataError(f"{where}: the prompt is empty")
+    return text
+
+
 def rows(path: Path) -> Iterator[Row]:
     """The rows of one JSONL file. Raises DataError naming the line that is wrong."""
     auxiliary = path.name.startswith("other_pairs")
@@ -55,12 +76,15 @@ def rows(path: Path) -> Iterator[Row]:
             record = decoder.decode(line)
         except msgspec.DecodeError as error:
             raise DataError(f"{path}:{number}: {error}") from error
+        text = checked_text(record.query or record.prompt, f"{path}:{number}")
+        if not all(0 <= score <= 10 for score in (record.local_score, record.cloud_score)):
+            raise DataError(f"{path}:{number}: local_score and cloud_score must be within 0..10")
         if auxiliary and record.overlaps_router:
             continue
-        yield _row(record, auxiliary=auxiliary)
+        yield _row(record, text, auxiliary=auxiliary)
 
 
-def _row(record: _Record, *, auxiliary: bool) -> Row:
+def _row(record: _Record, text: str, *, auxiliary: bool) -> Row:
     local = canonical(record.local_model) if auxiliary else LOCAL_HEAD
     cloud = canonical(record.cloud_model) if auxiliary else CLOUD_HEAD
     outcomes = {
@@ -74,8 +98,8 @@ def _row(record: _Record, *, auxiliary: bool) -> Row:
         id=record.id,
         source=record.source,
         category=record.category,
-        text=clip(record.query or record.prompt),
-        group=record.group,
+        text=clip(text),
+        group=record.group or text_key(text),
         outcomes=outcomes,
         auxiliary=auxiliary,
         unread=bool(record.local_unread),

@@ -1,0 +1,94 @@
+"""Which prompts are the same, or nearly: the key that groups them, and a check between splits.
+
+Finds what shares its wording. Not found: paraphrases, translations, and questions that share only
+their idea; a split that passes here may still leak those.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.dataset import Row
+
+# Two prompts count as near-duplicates when their sets of word triples overlap by this Jaccard.
+NEAR = 0.8
+_SHINGLE_WORDS = 3
+# 12 bands of 5 minima find a pair of Jaccard 0.8 with probability 0.99 (1 - (1 - 0.8^5)^12).
+_BANDS, _BAND_ROWS = 12, 5
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+Hashes = NDArray[np.uint64]
+
+
+def text_key(text: str) -> str:
+    """16 hex digits that prompts share when they differ in case, spacing or Unicode form only.
+
+    Punctuation counts: without it, 2+2 and 2-2 would be one question.
+    """
+    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return hashlib.sha256(normal.encode(errors="replace")).hexdigest()[:16]
+
+
+class NearPair(NamedTuple):
+    """Two rows of nearly the same wording and the overlap of their word triples."""
+
+    row: Row
+    other: Row
+    jaccard: float
+
+
+def shingles(text: str, *, ids: dict[str, int]) -> Hashes:
+    """Unique hashes of the word triples of a text, sorted. `ids` numbers the words seen so far."""
+    words = _WORD.findall(text.casefold())
+    codes = np.array([ids.setdefault(w, len(ids) + 1) for w in words], dtype=np.uint64)
+    if codes.size < _SHINGLE_WORDS:
+        return codes[:1] if codes.size else np.zeros(1, dtype=np.uint64)
+    mixed = np.zeros(codes.size - _SHINGLE_WORDS + 1, dtype=np.uint64)
+    for offset in range(_SHINGLE_WORDS):
+        part = codes[offset : codes.size - _SHINGLE_WORDS + 1 + offset]
+        # Overflow is meant: arithmetic modulo 2^64 by an odd constant (Knuth's, 64 bits).
+        mixed = mixed * np.uint64(6364136223846793005) + part
+    return np.unique(mixed)
+
+
+def near_duplicates(rows: Sequence[Row], others: Iterable[Row]) -> list[NearPair]:
+    """For each of `rows` its nearest of `others` with a Jaccard of at least NEAR, if there is one.
+
+    MinHash with banding (Broder 1997) proposes, the exact overlap decides.
+    """
+    dice = np.random.default_rng(0)
+    shape = (1, _BANDS * _BAND_ROWS)
+    scale = dice.integers(0, 2**63, shape, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    shift = dice.integers(0, 2**63, shape, dtype=np.uint64)
+    ids: dict[str, int] = {}
+
+    def bands(hashes: Hashes) -> list[bytes]:
+        minima = ((hashes[:, None] * scale + shift) >> np.uint64(11)).min(axis=0)
+        return [b"%d " % i + band.tobytes() for i, band in enumerate(np.split(minima, _BANDS))]
+
+    index: dict[bytes, list[tuple[Row, Hashes]]] = {}
+    for other in others:
+        known = shingles(other.text, ids=ids)
+        for band in bands(known):
+            index.setdefault(band, []).append((other, known))
+    found = []
+    for row in rows:
+        mine = shingles(row.text, ids=ids)
+        near = {o.id: (o, h) for band in bands(mine) for o, h in index.get(band, ())}
+        overlap, best = max(
+            ((_jaccard(mine, hashes), key) for key, (_, hashes) in near.items()),
+            default=(0.0, ""),
+        )
+        if overlap >= NEAR:
+            found.append(NearPair(row, near[best][0], overlap))
+    return found
+
+
+def _jaccard(a: Hashes, b: Hashes) -> float:
+    shared = np.intersect1d(a, b, assume_unique=True).size
+    return shared / (a.size + b.size - shared)

@@ -1,0 +1,265 @@
+"""From a folder of outcome data to one prepared file and its data card.
+
+`hybrid-llm-train prepare --data FOLDER` reads what the folder holds in any of the layouts of
+training/sources, drops repeated prompts, checks the rest, and writes data/results/data_card.json.
+What the card cannot say: whether the scores are right, and which prompts of different wording ask
+the same in two splits.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from router_model.label import is_ok
+from training import dataset
+from training.dataset import DataError, Prepared, Row
+from training.duplicates import NEAR, near_duplicates, text_key
+from training.progress import say
+from training.sources import mmlu_pro, pairs, proxy_db, zeroeval
+from training.sources.fetch import DEFAULT_BASE, fetch
+
+# Raised when the same files would now give other rows.
+PREPARE_VERSION = 1
+MIN_ONE_CLASS_ROWS = 20
+_EXAMPLES = 10
+
+
+class Source(Protocol):
+    """What each module of training.sources is. A place is a file or a folder, by its kind."""
+
+    KIND: str
+    LAYOUT: str
+
+    def find(self, folder: Path, /) -> list[Path]:
+        """The places in a data folder that this kind can read, in a fixed order."""
+
+    def files(self, place: Path, /) -> list[Path]:
+        """The files that `rows` reads there."""
+
+    def rows(self, place: Path, /) -> Iterator[Row]:
+        """The rows. Raises DataError naming file and row."""
+
+
+SOURCES: tuple[Source, ...] = (pairs, zeroeval, mmlu_pro, proxy_db)
+FETCHABLE = {zeroeval.KIND: zeroeval.wanted, mmlu_pro.KIND: mmlu_pro.wanted}
+
+
+def prepare(
+    folder: Path,
+    everyday: Path,
+    *,
+    target: Path,
+    card: Path,
+    fetched: tuple[str, ...] = (),
+    fetch_base: str = DEFAULT_BASE,
+    command: str = "",
+) -> Prepared:
+    """Read, clean and write; does nothing when the files' contents are those of last time.
+
+    Raises DataError when there is nothing to read or nothing to learn from.
+    """
+    for kind in fetched:
+        fetch(FETCHABLE[kind](folder), base=fetch_base)
+    places = [(source, place) for source in SOURCES for place in source.find(folder)]
+    if not places:
+        layouts = "; ".join(source.LAYOUT for source in SOURCES)
+        raise DataError(f"no data in {folder}: expected one or more of: {layouts}")
+    if everyday.is_file():
+        places.append((pairs, everyday))
+    files = {path: source.KIND for source, place in places for path in source.files(place)}
+    digest = dataset.sha256_of(files)
+    if (done := _finished(target, card, digest=digest)) is not None:
+        say(f"prepare: {target.name} is up to date ({len(done.rows)} rows)")
+        return done
+    read = [row for source, place in places for row in source.rows(place)]
+    rows, dropped = deduplicate(read)
+    check(rows)
+    prepared = Prepared(data_sha256=digest, rows=rows)
+    content = data_card(prepared, dropped=dropped) | {
+        "command": command,
+        "prepare_version": PREPARE_VERSION,
+        "files": [
+            {
+                "name": path.relative_to(folder).as_posix()
+                if path.is_relative_to(folder)
+                else path.name,
+                "kind": kind,
+                "bytes": path.stat().st_size,
+                "sha256": dataset.sha256_of([path]),
+            }
+            for path, kind in files.items()
+        ],
+    }
+    dataset.save(prepared, target)
+    card.parent.mkdir(parents=True, exist_ok=True)
+    card.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+    show(content)
+    say(f"prepare: wrote {target} ({len(rows)} rows) and {card}")
+    return prepared
+
+
+def deduplicate(rows: list[Row]) -> tuple[list[Row], dict[str, int]]:
+    """Keep each prompt once among the routed pair's rows, and once per source among the others.
+
+    The first one read stays. Auxiliary rows that repeat a routed prompt go: they could carry a
+    test prompt into training. Rows whose prompts are one, whatever their groups, share a group
+    from then on. Returns the rows and how many went, by reason.
+    """
+    dropped = {"repeated in the routed pair": 0, "auxiliary, in the routed pair": 0}
+    dropped["auxiliary, repeated in its source"] = 0
+    routed: dict[str, Row] = {}
+    auxiliary: dict[tuple[str, str], Row] = {}
+    for row in sorted(rows, key=lambda row: row.auxiliary):
+        key = text_key(row.text)
+        if not row.auxiliary:
+            if key in routed:
+                dropped["repeated in the routed pair"] += 1
+            else:
+                routed[key] = row
+        elif key in routed:
+            dropped["auxiliary, in the routed pair"] += 1
+        elif (row.source, key) in auxiliary:
+            dropped["auxiliary, repeated in its source"] += 1
+        else:
+            auxiliary[row.source, key] = row
+    groups: dict[str, str] = {}
+    for (_, key), row in auxiliary.items():
+        row.group = groups.setdefault(key, row.group)
+    kept = {id(row) for row in (*routed.values(), *auxiliary.values())}
+    return [row for row in rows if id(row) in kept], dropped
+
+
+def check(rows: list[Row]) -> None:
+    """Raise DataError when the routed pair's training rows are of one class, or there are none."""
+    train = [row for row in rows if row.split == "train" and not row.auxiliary and not row.weak]
+    labels = Counter(is_ok(row.local_score) for row in train if row.local_score is not None)
+    if not labels:
+        raise DataError(
+            "no training rows with real outcomes of the routed pair: files named other_pairs* "
+            "hold other pairs only"
+        )
+    if len(labels) == 1:
+        [ok] = labels
+        example = train[0]
+        raise DataError(
+            f"all {len(train)} training rows ({example.source}, first {example.id}) have a "
+            f"{'good' if ok else 'bad'} local answer: with one class there is nothing to learn"
+        )
+
+
+def data_card(prepared: Prepared, *, dropped: dict[str, int]) -> dict[str, Any]:
+    """What the rows are: counts, shares, licences, and what the splits share."""
+    by_source: dict[str, list[Row]] = {}
+    for row in prepared.rows:
+        by_source.setdefault(row.source, []).append(row)
+    sources = {name: _described(rows) for name, rows in sorted(by_source.items())}
+    warnings = [
+        f"{name}: every local answer is {'good' if source['local_ok_share'] else 'bad'}"
+        for name, source in sources.items()
+        if source["rows"] >= MIN_ONE_CLASS_ROWS and source["local_ok_share"] in (0.0, 1.0)
+    ]
+    return {
+        "what": "Outcomes of a local and a cloud model on the same prompts.",
+        "not_covered": "Open chat: no prompts with judged chat answers of both models, unless a "
+        "source named proxy is listed.",
+        "data_sha256": prepared.data_sha256,
+        "rows": len(prepared.rows),
+        "sources": sources,
+        "dropped": dropped,
+        "leakage": leakage(prepared),
+        "warnings": warnings,
+    }
+
+
+def _described(rows: list[Row]) -> dict[str, Any]:
+    scores = np.array(
+        [(r.local_score, r.cloud_score) for r in rows if r.local_score is not None], dtype=float
+    ).reshape(-1, 2)
+    return {
+        "rows": len(rows),
+        "role": "auxiliary" if rows[0].auxiliary else "guessed" if rows[0].weak else "routed pair",
+        "splits": dict(Counter(row.split for row in rows)),
+        "groups": len({row.group for row in rows}),
+        "local_ok_share": _share(np.array([is_ok(score) for score in scores[:, 0]])),
+        "cloud_better_share": _share(scores[:, 1] > scores[:, 0]),
+        "unread_share": _share(np.array([row.unread for row in rows])),
+        "categories": dict(Counter(row.category for row in rows).most_common()),
+        "licences": sorted({row.licence for row in rows if row.licence}),
+    }
+
+
+def leakage(prepared: Prepared) -> dict[str, Any]:
+    """What train shares with the splits that are measured: groups, prompts, wording."""
+    train = [row for row in prepared.rows if row.split == "train"]
+    groups = {row.group for row in train}
+    texts = {text_key(row.text) for row in train}
+    out: dict[str, Any] = {
+        "method": "word triples, MinHash with banding, then the exact Jaccard overlap",
+        "near_duplicate_jaccard": NEAR,
+    }
+    parts: tuple[dataset.Split, ...] = ("validation", "test", "ood")
+    for split in parts:
+        held_out = [row for row in prepared.of(split, auxiliary=False) if not row.weak]
+        near = near_duplicates(held_out, train)
+        out[split] = {
+            "rows": len(held_out),
+            "groups_in_train": len({row.group for row in held_out} & groups),
+            "texts_in_train": sum(text_key(row.text) in texts for row in held_out),
+            "near_duplicates_in_train": len(near),
+            "near_duplicates_by_source": dict(
+                Counter(f"{pair.row.source} ~ {pair.other.source}" for pair in near)
+            ),
+            "examples": [
+                {"row": p.row.id, "train": p.other.id, "jaccard": round(p.jaccard, 3)}
+                for p in sorted(near, key=lambda pair: -pair.jaccard)[:_EXAMPLES]
+            ],
+        }
+    return out
+
+
+def show(card: dict[str, Any], console: Console | None = None) -> None:
+    """The card as tables for people."""
+    console = console or Console(width=None if Console().is_terminal else 130)
+    table = Table(title=f"{card['rows']} rows, sha256 {card['data_sha256'][:12]}…")
+    for name in ("source", "role"):
+        table.add_column(name)
+    for name in ("train", "validation", "test", "ood", "local ok", "cloud better"):
+        table.add_column(name, justify="right")
+    table.add_column("licence")
+    for name, source in card["sources"].items():
+        splits = [str(source["splits"].get(split, "")) for split in dataset.SPLITS]
+        shares = [f"{source[key]:.2f}" for key in ("local_ok_share", "cloud_better_share")]
+        table.add_row(name, source["role"], *splits, *shares, "; ".join(source["licences"])[:40])
+    console.print(table)
+    for split, found in card["leakage"].items():
+        if isinstance(found, dict):
+            console.print(
+                f"{split} against train: {found['groups_in_train']} groups and "
+                f"{found['texts_in_train']} prompts shared, {found['near_duplicates_in_train']} of "
+                f"{found['rows']} prompts with a near-duplicate (Jaccard ≥ {NEAR})"
+            )
+    for reason, number in card["dropped"].items():
+        if number:
+            console.print(f"dropped, {reason}: {number}")
+    for warning in card["warnings"]:
+        console.print(f"note: {warning}")
+
+
+def _finished(target: Path, card: Path, *, digest: str) -> Prepared | None:
+    if not (target.exists() and card.exists()):
+        return None
+    about = msgspec.json.decode(card.read_bytes())
+    if about.get("data_sha256") != digest or about.get("prepare_version") != PREPARE_VERSION:
+        return None
+    done = dataset.load(target)
+    return done if done.data_sha256 == digest else None
+
+
+def _share(yes: Any) -> float:
+    return round(float(yes.mean()), 4) if yes.size else 0.0
