@@ -1,0 +1,468 @@
+"""The router beside everything simpler: `hybrid-llm-train baselines`.
+
+One table per source, since a pooled figure mostly tells one data set from another. All baselines
+are trained on the train split alone, with the router's two heads (is the local answer good, is the
+cloud's) and the router's own calibration, so that none loses by its arithmetic. Their one or two
+hyper-parameters and the calibration are chosen on validation, as the router's are; figures on
+validation therefore flatter all of them alike.
+
+Intervals: 95 %, bootstrap over groups of near-duplicates, the same samples for every baseline, so
+the difference to the router is measured in pairs.
+"""
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from router_model.heuristic import Heuristic
+from router_model.model import RouterModel
+from training import calibrate, metrics
+from training.calibrate import Outcomes, outcomes_of
+from training.dataset import DataError, Prepared, Row, Split
+from training.embeddings import embed
+from training.metrics import Floats
+from training.progress import say, track
+
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+NEIGHBOURS = (10, 25, 50, 100, 200)
+MAX_TERMS = 60_000
+MIN_SOURCE_ROWS = 20
+CURVE_POINTS = 41
+
+ROUTER = "router"
+FITTED = ("source and category mean", "features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN")
+
+
+class Opinion(NamedTuple):
+    """A baseline's view of rows, arrays [n]; higher is more local. None where it has none."""
+
+    p_local: Floats | None
+    score: Floats | None
+
+
+class Data(NamedTuple):
+    """The rows that baselines learn from, choose by, and are measured on."""
+
+    train: list[Row]
+    validation: list[Row]
+    measured: list[Row]
+
+
+def data_of(prepared: Prepared, split: Split) -> Data:
+    """Real outcomes of the routed pair only. Raises DataError when a split is empty."""
+    parts: tuple[Split, ...] = ("test", "ood") if split == "test" else (split,)
+
+    def real(*splits: Split) -> list[Row]:
+        return [row for row in prepared.of(*splits, auxiliary=False) if not row.weak]
+
+    data = Data(real("train"), real("validation"), real(*parts))
+    for name, rows in zip(("train", "validation", split), data, strict=True):
+        if not rows:
+            raise DataError(f"no rows of the {name} split with outcomes of the routed pair")
+    return data
+
+
+# Each learner turns the data into candidates: (setting, logits on validation [v, 2], on the
+# measured rows [n, 2]). The best on validation is taken.
+Candidate = tuple[str, Floats, Floats]
+
+
+def labels(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """[rows, 2]: is the local answer good, is the cloud's."""
+    out = outcomes_of(list(rows))
+    return np.stack([out.local_ok, out.cloud_ok], axis=1)
+
+
+def logistic(
+    x: Any, y: NDArray[np.bool_], others: Sequence[Any], *, strengths: Sequence[float] = STRENGTHS
+) -> list[tuple[str, list[Floats]]]:
+    """Per strength C: logits [n, 2] for each of `others`, one regression per head."""
+    out = []
+    for strength in strengths:
+        columns: list[list[Floats]] = [[] for _ in others]
+        for head in range(2):
+            target = y[:, head]
+            if target.all() or not target.any():
+                constant = 5.0 if target.any() else -5.0
+                for column, other in zip(columns, others, strict=True):
+                    column.append(np.full(other.shape[0], constant))
+                continue
+            model = LogisticRegression(C=strength, max_iter=2000).fit(x, target)
+            for column, other in zip(columns, others, strict=True):
+                column.append(model.decision_function(other))
+        out.append((f"C={strength:g}", [np.stack(column, axis=1) for column in columns]))
+    return out
+
+
+def category_mean(data: Data) -> list[Candidate]:
+    """The training mean of a row's source and category; the overall mean for a new source."""
+    y = labels(data.train).astype(float)
+    seen: dict[tuple[str, str], list[Floats]] = {}
+    for row, target in zip(data.train, y, strict=True):
+        seen.setdefault((row.source, row.category), []).append(target)
+    overall = y.mean(axis=0)
+    # One row's worth of the overall mean keeps tiny categories finite.
+    means = {key: (sum(t) + overall) / (len(t) + 1) for key, t in seen.items()}
+
+    def at(rows: list[Row]) -> Floats:
+        return _logit(np.stack([means.get((row.source, row.category), overall) for row in rows]))
+
+    return [("", at(data.validation), at(data.measured))]
+
+
+def features(data: Data) -> list[Candidate]:
+    """Hand-made features + logistic regression: what a router without a language model knows."""
+    scale = StandardScaler()
+    x = scale.fit_transform(_described(data.train))
+    others = [scale.transform(_described(rows)) for rows in (data.validation, data.measured)]
+    fitted = logistic(x, labels(data.train), others)
+    return [(name, values[0], values[1]) for name, values in fitted]
+
+
+def tfidf(data: Data, *, shuffle: bool = False) -> list[Candidate]:
+    """TF-IDF of words and word pairs + logistic regression; `shuffle` breaks text from label."""
+    y = labels(data.train)
+    if shuffle:
+        y = y[np.random.default_rng(0).permutation(len(y))]
+    terms = TfidfVectorizer(
+        ngram_range=(1, 2),
+        min_df=2 if len(data.train) > 500 else 1,
+        max_features=MAX_TERMS,
+        sublinear_tf=True,
+        token_pattern=_TERM.pattern,
+    )
+    x = terms.fit_transform([row.text for row in data.train])
+    others = [
+        terms.transform([row.text for row in rows]) for rows in (data.validation, data.measured)
+    ]
+    fitted = logistic(x, y, others, strengths=(1.0,) if shuffle else STRENGTHS)
+    return [(name, values[0], values[1]) for name, values in fitted]
+
+
+def embedded(data: Data, *, cache: Path, base: str) -> tuple[Floats, Floats, Floats]:
+    """Frozen MiniLM vectors of train, validation and measured rows."""
+    rows = [*data.train, *data.validation, *data.measured]
+    vectors = embed([row.text for row in rows], cache=cache, base=base).astype(float)
+    first, second = len(data.train), len(data.train) + len(data.validation)
+    return vectors[:first], vectors[first:second], vectors[second:]
+
+
+def embedding_regression(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candidate]:
+    """Logistic regression on the frozen vectors: the encoder without fine-tuning."""
+    scale = StandardScaler()
+    x = scale.fit_transform(vectors[0])
+    others = [scale.transform(v) for v in vectors[1:]]
+    fitted = logistic(x, labels(data.train), others, strengths=tuple(s / 100 for s in STRENGTHS))
+    return [(name, values[0], values[1]) for name, values in fitted]
+
+
+def neighbours(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candidate]:
+    """The mean label of the k training prompts of the nearest meaning (cosine)."""
+    y = labels(data.train).astype(float)
+    overall = y.mean(axis=0)
+    orders = [np.argsort(-(v @ vectors[0].T), axis=1, kind="stable") for v in vectors[1:]]
+    out = []
+    for k in sorted({min(k, len(y)) for k in NEIGHBOURS}):
+        logits = [_logit((y[o[:, :k]].sum(axis=1) + overall) / (k + 1)) for o in orders]
+        out.append((f"k={k}", logits[0], logits[1]))
+    return out
+
+
+def opinions(data: Data, *, cache: Path, base: str = "minilm") -> dict[str, tuple[str, Opinion]]:
+    """Every baseline's setting and opinion of the measured rows."""
+    out = outcomes_of(data.measured)
+    n = len(data.measured)
+    rules = [Heuristic().score(row.text) for row in data.measured]
+    length = -np.array([float(len(row.text)) for row in data.measured])
+    found: dict[str, tuple[str, Opinion]] = {
+        "always local": ("", Opinion(None, None)),
+        "always cloud": ("", Opinion(None, None)),
+        "random": ("", Opinion(np.zeros(n), np.zeros(n))),
+        "shuffled labels": _chosen(data, tfidf(data, shuffle=True)),
+        "prompt length": ("", Opinion(length, length)),
+        "rules": (
+            "",
+            Opinion(np.array([r.p_local for r in rules]), np.array([r.score for r in rules])),
+        ),
+    }
+    vectors = embedded(data, cache=cache, base=base)
+    learners: dict[str, Callable[[], list[Candidate]]] = {
+        FITTED[0]: lambda: category_mean(data),
+        FITTED[1]: lambda: features(data),
+        FITTED[2]: lambda: tfidf(data),
+        FITTED[3]: lambda: embedding_regression(data, vectors),
+        FITTED[4]: lambda: neighbours(data, vectors),
+    }
+    for name in track(FITTED, "fitting baselines", total=len(FITTED)):
+        found[name] = _chosen(data, learners[name]())
+    found["oracle"] = ("", Opinion(None, out.local - out.cloud))
+    return found
+
+
+def _chosen(data: Data, candidates: list[Candidate]) -> tuple[str, Opinion]:
+    """The candidate that ranks local answers best inside the validation sources, calibrated."""
+    out = outcomes_of(data.validation)
+
+    def merit(candidate: Candidate) -> float:
+        value = within_source_auroc(candidate[1][:, 0], out)
+        return value if math.isfinite(value) else 0.0
+
+    name, on_validation, on_measured = max(candidates, key=merit)
+    calibration = calibrate.fit(on_validation, out)
+    score, p_local, _ = calibrate.scores(on_measured, calibration)
+    return name, Opinion(p_local, score)
+
+
+def within_source_auroc(score: Floats, out: Outcomes) -> float:
+    """AUROC of the local label inside each source, weighted by rows; NaN when none has both."""
+    values, weights = [], []
+    for source in np.unique(out.source):
+        chosen = out.source == source
+        value = metrics.auroc(out.local_ok[chosen], score[chosen])
+        if math.isfinite(value):
+            values.append(value)
+            weights.append(int(chosen.sum()))
+    return float(np.average(values, weights=weights)) if values else float("nan")
+
+
+def compare(
+    prepared: Prepared,
+    model: RouterModel,
+    *,
+    split: Split,
+    cache: Path,
+    command: str,
+    base: str = "minilm",
+    rounds: int = 1000,
+) -> dict[str, Any]:
+    """The router and all baselines on one split, per source and together.
+
+    Raises DataError when a split is empty.
+    """
+    data = data_of(prepared, split)
+    found = opinions(data, cache=cache, base=base)
+    scored = [
+        model.score(row.text)
+        for row in track(data.measured, "scoring by the router", total=len(data.measured))
+    ]
+    router = Opinion(np.array([s.p_local for s in scored]), np.array([s.score for s in scored]))
+    found = {**found, ROUTER: ("", router)}
+    out = outcomes_of(data.measured)
+    held_out = np.array([row.split == "ood" for row in data.measured])
+    unread = np.array([row.unread for row in data.measured])
+    parts = {"in distribution": ~held_out}
+    for source in np.unique(out.source):
+        chosen = out.source == source
+        if chosen.sum() >= MIN_SOURCE_ROWS:
+            parts[str(source)] = chosen
+            if (chosen & unread).any():
+                parts[f"{source} (read only)"] = chosen & ~unread
+    measured = {
+        name: measure(
+            {key: opinion for key, (_, opinion) in found.items()},
+            out,
+            chosen,
+            threshold=model.manifest.threshold,
+            rounds=rounds,
+        )
+        for name, chosen in track(parts.items(), "intervals", total=len(parts))
+    }
+    inside = np.flatnonzero(~held_out)
+    return {
+        "what": "Benchmark questions with right/wrong outcomes. Says nothing about open chat.",
+        "command": command,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "split": split,
+        "train_rows": len(data.train),
+        "data_sha256": prepared.data_sha256,
+        "model_version": model.manifest.version,
+        "model_files": model.manifest.files,
+        "threshold": model.manifest.threshold,
+        "bootstrap_rounds": rounds,
+        "chosen_on_validation": {name: setting for name, (setting, _) in found.items() if setting},
+        "parts": measured,
+        "curves": {
+            name: _curve_of(opinion.score, out.take(inside), inside)
+            for name, (_, opinion) in found.items()
+            if opinion.score is not None
+        },
+    }
+
+
+def measure(
+    found: dict[str, Opinion],
+    out: Outcomes,
+    chosen: NDArray[np.bool_],
+    *,
+    threshold: float,
+    rounds: int,
+) -> dict[str, Any]:
+    """One part's table. Every baseline keeps the share local that the router keeps there."""
+    part = out.take(chosen)
+    everything = np.arange(part.local.size)
+    score = found[ROUTER].score
+    assert score is not None
+    share = float((score[chosen] >= threshold).mean())
+    draws = [everything, *metrics.resamples(part.group, rounds=rounds)]
+    values: dict[str, dict[str, Floats]] = {}
+    for name, opinion in found.items():
+        values[name] = {}
+        if opinion.p_local is not None:
+            p = opinion.p_local[chosen]
+            values[name]["auroc_local"] = np.array(
+                [metrics.auroc(part.local_ok[i], p[i]) for i in draws]
+            )
+        if opinion.score is not None:
+            s = opinion.score[chosen]
+            points = [
+                metrics.curve(s[i], part.local[i], part.cloud[i], part.cost[i]) for i in draws
+            ]
+            values[name]["apgr"] = np.array([metrics.apgr(p) for p in points])
+            values[name]["pgr_at_rate"] = np.array([_at(p, "pgr", 1 - share) for p in points])
+    rows = {}
+    for name, measured in values.items():
+        row: dict[str, Any] = {key: _interval(v) for key, v in measured.items()}
+        row |= _policy(name, found[name], part, chosen, share)
+        if name != ROUTER:
+            row["router_ahead"] = {
+                key: _interval(values[ROUTER][key] - v)
+                for key, v in measured.items()
+                if key in values[ROUTER]
+            }
+        rows[name] = row
+    return {
+        "rows": int(part.local.size),
+        "groups": len(set(part.group.tolist())),
+        "local_ok_share": _r(part.local_ok.mean()),
+        "cloud_better_share": _r((part.cloud > part.local).mean()),
+        "router_local_share": _r(share),
+        "baselines": rows,
+    }
+
+
+def _policy(
+    name: str, opinion: Opinion, part: Outcomes, chosen: NDArray[np.bool_], share: float
+) -> dict[str, float]:
+    """Mean quality (0-10) and share of the all-cloud dollars at the router's share kept local."""
+    if name == "always local":
+        return {"local_share": 1.0, "quality": _r(part.local.mean()), "cost_share": 0.0}
+    if name == "always cloud":
+        return {"local_share": 0.0, "quality": _r(part.cloud.mean()), "cost_share": 1.0}
+    assert opinion.score is not None
+    points = metrics.curve(opinion.score[chosen], part.local, part.cloud, part.cost)
+    return {
+        "local_share": _r(share),
+        "quality": _r(_at(points, "quality", 1 - share)),
+        "cost_share": _r(_at(points, "cost_share", 1 - share)),
+    }
+
+
+def show(report: dict[str, Any], console: Console | None = None) -> None:
+    """The comparison as tables for people."""
+    console = console or Console(width=None if Console().is_terminal else 130)
+    for part, content in report["parts"].items():
+        table = Table(
+            title=f"{part} · {report['split']} · n = {content['rows']} · the router keeps "
+            f"{content['router_local_share']:.0%} local"
+        )
+        table.add_column("")
+        for name in ("AUROC local ok", "APGR", "PGR at its rate", "quality", "cost", "AUROC ahead"):
+            table.add_column(name, justify="right")
+        for name, row in content["baselines"].items():
+            table.add_row(
+                name,
+                span(row.get("auroc_local")),
+                span(row.get("apgr")),
+                span(row.get("pgr_at_rate")),
+                f"{row['quality']:.2f}",
+                f"{row['cost_share']:.2f}",
+                span(row.get("router_ahead", {}).get("auroc_local")),
+                style="bold" if name == ROUTER else None,
+            )
+        console.print(table)
+    say(f"chosen on validation: {report['chosen_on_validation']}")
+
+
+def span(values: Sequence[float] | None) -> str:
+    """0.712 [0.68, 0.74]; empty when there is nothing."""
+    if values is None or not all(map(math.isfinite, values)):
+        return ""
+    return f"{values[0]:.3f} [{values[1]:.2f}, {values[2]:.2f}]"
+
+
+_TERM = re.compile(r"(?u)\b\w+\b|[^\w\s]")
+_NUMBERS = re.compile(r"\d+(?:\.\d+)?")
+_WORDS = re.compile(r"\w+")
+_OPTIONS = re.compile(r"^\s*\(?[A-P][.):] ", re.MULTILINE)
+_COMMANDS = re.compile(r"\\[a-zA-Z]+")
+_NEGATIONS = re.compile(r"\b(?:not|except|least|never|false|incorrect)\b", re.IGNORECASE)
+
+
+def describe(text: str) -> list[float]:
+    """A dozen and a half hand-made features of a prompt: length, signs, numbers, rules."""
+    words, numbers = _WORDS.findall(text), _NUMBERS.findall(text)
+    size = max(1, len(text))
+    rules = Heuristic().score(text)
+    return [
+        math.log1p(len(text)),
+        math.log1p(len(words)),
+        math.log1p(text.count("\n")),
+        sum(map(len, words)) / max(1, len(words)),
+        len(set(words)) / max(1, len(words)),
+        math.log1p(len(numbers)),
+        math.log1p(max(map(len, numbers), default=0)),
+        sum(c.isdigit() for c in text) / size,
+        sum(c.isupper() for c in text) / size,
+        sum(not c.isascii() for c in text) / size,
+        sum(c in "+-*/=<>^_|" for c in text) / size,
+        sum(c in "(){}[];:`" for c in text) / size,
+        math.log1p(len(_COMMANDS.findall(text))),
+        math.log1p(text.count("$")),
+        float(len(_OPTIONS.findall(text))),
+        float(text.count("?")),
+        float(len(_NEGATIONS.findall(text))),
+        rules.score,
+        rules.p_local,
+    ]
+
+
+def _described(rows: list[Row]) -> Floats:
+    return np.array([describe(row.text) for row in rows])
+
+
+def _curve_of(score: Floats | None, out: Outcomes, index: NDArray[np.int64]) -> dict[str, Any]:
+    assert score is not None
+    points = metrics.curve(score[index], out.local, out.cloud, out.cost)
+    pick = np.linspace(0, out.local.size, CURVE_POINTS).round().astype(int)
+    return {name: [_r(v) for v in getattr(points, name)[pick]] for name in points._fields}
+
+
+def _at(points: metrics.Curve, field: str, cloud_share: float) -> float:
+    return float(np.interp(cloud_share, points.cloud_share, getattr(points, field)))
+
+
+def _interval(values: Floats) -> list[float]:
+    """[value on all rows, low, high] from the value on all rows and those of the resamples."""
+    low, high = metrics.percentiles(values[1:])
+    return [_r(values[0]), _r(low), _r(high)]
+
+
+def _logit(p: Floats) -> Floats:
+    bounded = np.clip(p, 1e-3, 1 - 1e-3)
+    logit: Floats = np.log(bounded / (1 - bounded))
+    return logit
+
+
+def _r(value: Any) -> float:
+    return round(float(value), 4)
