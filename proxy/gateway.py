@@ -103,9 +103,11 @@ class Gateway:
             bug = InternalError("The proxy failed to answer this request; its log says why.")
             await self._refuse(bug, exchange, record)
         finally:
-            self._keep(record)
-            if response is not None:
-                await response.close()
+            try:
+                self._keep(record)
+            finally:  # even a bug in there must not hold the upstream for ever
+                if response is not None:
+                    await response.close()
 
     async def _decide(
         self, snapshot: Snapshot, request: ChatRequest, exchange: Exchange, record: CallRecord
@@ -181,7 +183,7 @@ class Gateway:
     ) -> None:
         """Tokens, from the upstream or estimated, and dollars."""
         record.response = text
-        if usage is not None and usage.prompt_tokens is not None:
+        if usage is not None and usage.is_credible:
             record.usage_source = UsageSource.UPSTREAM
             record.input_tokens = usage.prompt_tokens
             record.cached_input_tokens = usage.cached_tokens

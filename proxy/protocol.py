@@ -18,6 +18,8 @@ JSON_TYPE = b"application/json"
 SSE_TYPE = b"text/event-stream"
 SSE_DONE = b"data: [DONE]\n\n"
 
+_MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
+
 
 class ContentPart(msgspec.Struct):
     """One part of a message in parts. Only text is read; images and audio pass by."""
@@ -82,6 +84,12 @@ class Usage(msgspec.Struct):
     def cached_tokens(self) -> int:
         details = self.prompt_tokens_details
         return (details.cached_tokens or 0) if details is not None else 0
+
+    @property
+    def is_credible(self) -> bool:
+        """True for counts that can be: a server's -1 for "unknown" must not enter a sum."""
+        counts = (self.prompt_tokens, self.completion_tokens or 0, self.cached_tokens)
+        return all(count is not None and 0 <= count <= _MOST_TOKENS for count in counts)
 
 
 class Delta(msgspec.Struct):
