@@ -1,0 +1,210 @@
+"""Tokens and dollars of a row, from what upstreams really report; estimated where they do not."""
+
+from typing import Any
+
+import pytest
+
+from fakes import (
+    DONE,
+    EASY,
+    FakeUpstream,
+    answer_json,
+    chunk,
+    chunked,
+    error_json,
+    event,
+    openai_events,
+    whole,
+)
+from live import LiveProxy, Row, StartProxy, check_headers
+
+both_forms = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+def answer(usage: Any, *, stream: bool, text: str = "Hello!") -> Any:
+    if not stream:
+        return whole(answer_json(text, usage=usage))
+    return chunked(*openai_events([text], usage))
+
+
+def cloud_price(input_tokens: int, cached_tokens: int, output_tokens: int) -> float:
+    """gpt-4o-mini, by hand: USD per million tokens."""
+    return (
+        (input_tokens - cached_tokens) * 0.15 + cached_tokens * 0.075 + output_tokens * 0.60
+    ) / 1e6
+
+
+def check_tokens(row: Row, input_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+    assert row["usage_source"] == "upstream"
+    assert (row["input_tokens"], row["cached_input_tokens"], row["output_tokens"]) == (
+        input_tokens,
+        cached_tokens,
+        output_tokens,
+    )
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        pytest.param({"prompt_tokens": 1000, "completion_tokens": 200}, (1000, 0, 200), id="plain"),
+        pytest.param(
+            {
+                "prompt_tokens": 1000,
+                "completion_tokens": 200,
+                "prompt_tokens_details": {"cached_tokens": 400, "audio_tokens": 0},
+            },
+            (1000, 400, 200),
+            id="cached",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 1000,
+                "completion_tokens": 200,
+                "prompt_tokens_details": None,
+                "completion_tokens_details": {"reasoning_tokens": 150},
+            },
+            (1000, 0, 200),
+            id="reasoning-is-part-of-output",
+        ),
+        pytest.param(
+            {"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": None}},
+            (7, 0, 0),
+            id="no-output",
+        ),
+    ],
+)
+async def test_a_cloud_answer_costs_its_tokens(
+    proxy: LiveProxy, cloud: FakeUpstream, usage: Any, tokens: tuple[int, int, int], stream: bool
+) -> None:
+    cloud.answer = answer(usage, stream=stream)
+    response = await proxy.chat(model="cloud", stream=stream)
+    outcome = await proxy.finish()
+    row = outcome.row
+    check_headers(response.headers, row)
+    check_tokens(row, *tokens)
+    assert row["cost_usd"] == pytest.approx(cloud_price(*tokens))
+    assert (row["cloud_cost_usd"], row["saved_usd"]) == (row["cost_usd"], 0)
+    assert ("x-router-cost-usd" in response.headers) == (not stream)
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("price", "cost"),
+    [({}, 0.0), ({"input": 0.01, "output": 0.02}, 1.4e-5)],
+    ids=["free", "priced"],
+)
+async def test_a_local_answer_saves_what_the_cloud_would_have_cost(
+    start: StartProxy, local: FakeUpstream, price: dict[str, float], cost: float, stream: bool
+) -> None:
+    proxy = await start({"upstreams": {"local": {"price": price}}})
+    local.answer = answer({"prompt_tokens": 1000, "completion_tokens": 200}, stream=stream)
+    response = await proxy.chat(stream=stream)
+    row = (await proxy.finish()).row
+    check_headers(response.headers, row)
+    assert row["cost_usd"] == pytest.approx(cost)
+    assert row["cloud_cost_usd"] == pytest.approx(cloud_price(1000, 0, 200))
+    assert row["saved_usd"] == pytest.approx(cloud_price(1000, 0, 200) - cost)
+
+
+async def test_a_local_cache_hit_is_none_of_the_clouds(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    usage = {
+        "prompt_tokens": 1000,
+        "completion_tokens": 0,
+        "prompt_tokens_details": {"cached_tokens": 1000},
+    }
+    local.answer = answer(usage, stream=False)
+    await proxy.chat()
+    row = (await proxy.finish()).row
+    assert row["saved_usd"] == pytest.approx(cloud_price(1000, 0, 0))
+
+
+async def test_a_local_tier_dearer_than_the_cloud_loses_money(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    """The row says so; a Prometheus counter cannot go down and stays where it is."""
+    proxy = await start({"upstreams": {"local": {"price": {"output": 6.0}}}})
+    local.answer = answer({"prompt_tokens": 0, "completion_tokens": 100}, stream=False)
+    response = await proxy.chat()
+    samples = await proxy.settled()
+    assert samples("router_saved_usd_total") == 0
+    assert float(response.headers["x-router-saved-usd"]) == pytest.approx(-5.4e-4)
+    assert (await proxy.row_of(response))["saved_usd"] == pytest.approx(-5.4e-4)
+
+
+NO_USAGE = {
+    "whole-without": (False, whole(answer_json("Four. " * 50, usage=None))),
+    "whole-null": (False, whole(answer_json("Four. " * 50, usage=None)[:-1] + b',"usage":null}')),
+    "whole-empty": (False, whole(answer_json("Four. " * 50, usage={}))),
+    "whole-negative": (
+        False,
+        whole(answer_json("Four. " * 50, usage={"prompt_tokens": -1, "completion_tokens": -1})),
+    ),
+    "whole-absurd": (
+        False,
+        whole(answer_json("Four. " * 50, usage={"prompt_tokens": 10**30, "completion_tokens": 1})),
+    ),
+    "stream-without": (
+        True,
+        chunked(
+            *[event(chunk({"content": "Four. "}))] * 50,
+            event(chunk({}, "stop")),
+            DONE,
+        ),
+    ),
+    "stream-null": (
+        True,
+        chunked(
+            *[event(chunk({"content": "Four. "}, usage=None))] * 50,
+            event(chunk({}, "stop", usage=None)),
+            DONE,
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("stream", "script"), NO_USAGE.values(), ids=NO_USAGE.keys())
+async def test_unreported_usage_is_estimated_and_marked(
+    proxy: LiveProxy, cloud: FakeUpstream, stream: bool, script: Any
+) -> None:
+    cloud.answer = script
+    response = await proxy.chat(model="cloud", stream=stream)
+    assert response.status_code == 200
+    row = (await proxy.finish()).row
+    check_headers(response.headers, row)
+    assert row["usage_source"] == "estimated"
+    assert len(EASY) / 8 < row["input_tokens"] < len(EASY) * 2
+    assert 50 <= row["output_tokens"] <= 150  # "Four. " is two tokens
+    assert row["cost_usd"] == pytest.approx(
+        cloud_price(row["input_tokens"], 0, row["output_tokens"])
+    )
+
+
+async def test_an_error_costs_nothing(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(error_json("No."), status=429)
+    await proxy.chat(model="cloud")
+    outcome = await proxy.finish()
+    assert outcome.row["cost_usd"] is None
+    assert outcome.metrics("router_cost_usd_total") == 0
+
+
+async def test_sums_of_several_requests(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """`finish` compares the sums of rows and metrics."""
+    proxy = await start()
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 60},
+    }
+    for stream in (False, True):
+        local.answer = cloud.answer = answer(usage, stream=stream)
+        for model in ("local", "cloud", "auto"):
+            await proxy.chat(model=model, stream=stream)
+    outcome = await proxy.finish(6)
+    spent = outcome.metrics("router_cost_usd_total", target="cloud")
+    assert spent == pytest.approx(2 * cloud_price(100, 60, 10))
+    assert outcome.metrics("router_saved_usd_total") == pytest.approx(4 * cloud_price(100, 0, 10))
