@@ -4,8 +4,10 @@ and exactly one row and the metrics say the same about it.
 Each tier takes one request at a time here, so that one that is not let go would block the next.
 """
 
+import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -686,3 +688,63 @@ async def test_a_connection_that_the_upstream_closed_is_not_used_again(
         await (await local.called(number)).closed()
     outcome = await proxy.finish(3)
     assert {row["ending"] for row in outcome.rows} == {"ok"}
+
+
+# ── Many at once ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_crowd_in_which_everything_happens(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """Nothing of one request ends up in another, and none is lost or counted twice."""
+    never = Gate()
+    scripts: list[Answer] = [
+        whole(answer_json("whole")),
+        chunked(*openai_events(["stream"])),
+        whole(error_json("No"), status=500),
+        chunked(*BEGUN, End.RESET),
+        [End.RESET],
+        chunked(*BEGUN, never),
+    ]
+    local.answer = cloud.answer = lambda call: scripts[call.json["script"]]
+    proxy = await start(
+        {"upstreams": {tier: {"max_concurrency": 3, "timeouts": {"idle": 30}} for tier in TIERS}}
+    )
+
+    async def ask(number: int) -> str:
+        script, model = number % len(scripts), ["auto", "local", "cloud"][number % 3]
+        if script == len(scripts) - 1:
+            client = await proxy.connect(model=model, stream=True, script=script)
+            await client.read_until(b'"lo"')
+            client.vanish()
+            return "client_gone"
+        response = await proxy.chat(model=model, stream=script in (1, 3), script=script)
+        if response.status_code != 200 or response.content.startswith(BEGUN[0]):
+            return "upstream_error"
+        assert (b'"whole"' in response.content) == (script == 0)
+        assert (b'"stream"' in response.content) == (script == 1)
+        return "ok"
+
+    endings = await asyncio.gather(*map(ask, range(90)))
+    outcome = await proxy.finish(90)
+    assert Counter(row["ending"] for row in outcome.rows) == Counter(endings)
+    assert outcome.metrics("router_in_flight") == 0
+
+
+async def test_replicas_of_a_tier_share_its_work(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    gate = Gate()
+    async with FakeUpstream() as second:
+        local.answer = second.answer = [gate, *whole(answer_json())]
+        urls = [local.base_url, second.base_url]
+        proxy = await start({"upstreams": {"local": {"base_url": urls}}})
+        clients = [await proxy.connect(model="local") for _ in range(4)]
+        for replica in (local, second):
+            await replica.called(2)
+        gate.open()
+        for client in clients:
+            assert b" 200 " in await client.read_until(b"\r\n")
+            await client.leave()
+        await proxy.finish(4)
+        assert (len(local.calls), len(second.calls)) == (2, 2)
