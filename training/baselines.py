@@ -10,7 +10,6 @@ Intervals: 95 %, bootstrap over groups of near-duplicates, the same samples for 
 the difference to the router is measured in pairs.
 """
 
-import datetime as dt
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from training.dataset import DataError, Prepared, Row, Split
 from training.embeddings import embed
 from training.metrics import Floats
 from training.progress import say, track
+from training.results import heading
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 NEIGHBOURS = (10, 25, 50, 100, 200)
@@ -279,17 +279,9 @@ def compare(
         for name, chosen in track(parts.items(), "intervals", total=len(parts))
     }
     inside = np.flatnonzero(~held_out)
-    return {
-        "what": "Benchmark questions with right/wrong outcomes. Says nothing about open chat.",
-        "command": command,
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "split": split,
+    about = heading(prepared, model, split=split, command=command, rounds=rounds)
+    return about | {
         "train_rows": len(data.train),
-        "data_sha256": prepared.data_sha256,
-        "model_version": model.manifest.version,
-        "model_files": model.manifest.files,
-        "threshold": model.manifest.threshold,
-        "bootstrap_rounds": rounds,
         "chosen_on_validation": {name: setting for name, (setting, _) in found.items() if setting},
         "parts": measured,
         "curves": {
@@ -394,9 +386,10 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
     say(f"chosen on validation: {report['chosen_on_validation']}")
 
 
-def span(values: Sequence[float] | None) -> str:
-    """0.712 [0.68, 0.74]; empty when there is nothing."""
-    if values is None or not all(map(math.isfinite, values)):
+def span(values: Sequence[float | None] | None) -> str:
+    """0.712 [0.68, 0.74]; empty when there is nothing, as where a part has one class only."""
+    # JSON knows no NaN: what was one comes back as null.
+    if values is None or any(v is None or not math.isfinite(v) for v in values):
         return ""
     return f"{values[0]:.3f} [{values[1]:.2f}, {values[2]:.2f}]"
 

@@ -1,14 +1,13 @@
-"""The command line: `hybrid-llm-train prepare | train | export | evaluate | all`.
+"""The command line: `hybrid-llm-train prepare | train | export | evaluate | … | all`.
 
-`all` does the four in order and skips what is finished and unchanged. Working files are in
-data/work and data/runs (not committed); results in data/models/router and data/results.
+`all` does everything in order and skips what is finished and unchanged. Working files are in
+data/work and data/runs (not committed); results in data/models/router and data/results. The
+commands that look at a finished model are in training/analysis.py.
 """
 
 import ctypes
 import datetime as dt
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,59 +15,44 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from training import dataset
+from router_model.manifest import MANIFEST_FILE
+from training import analysis, dataset, live, options
+from training import prepare as preparing
 from training.dataset import DataError, Prepared
-from training.progress import say
-from training.sources import pairs
-
-ROOT = Path(__file__).resolve().parent.parent
-PREPARED = ROOT / "data/work/prepared.msgpack.gz"
-RUNS = ROOT / "data/runs"
-MODEL = ROOT / "data/models/router"
-RESULTS = ROOT / "data/results"
-EVERYDAY = ROOT / "data/everyday.jsonl"
-CHECKS = ROOT / "data/checks.jsonl"
+from training.prepare import FETCHABLE
+from training.progress import Steps, say
+from training.results import write
+from training.sources.fetch import DEFAULT_BASE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _data(required: bool) -> Callable[[F], F]:
-    return click.option(
-        "--data",
-        type=click.Path(path_type=Path, file_okay=False),
-        required=required,
-        help="Folder with router_pairs.jsonl.gz, other_pairs.jsonl.gz or JSONL files of your own.",
-    )
-
-
-_everyday = click.option(
-    "--everyday",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=EVERYDAY,
-    show_default="data/everyday.jsonl",
-    help="Hand-written everyday prompts with guessed scores; /dev/null for none.",
-)
-_prepared = click.option(
-    "--prepared",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=PREPARED,
-    show_default="data/work/prepared.msgpack.gz",
-    help="The prepared rows.",
-)
-_run = click.option(
-    "--run",
-    "run_name",
-    default="router",
-    show_default=True,
-    help="Name under data/runs, or a path.",
-)
-_model = click.option(
-    "--model",
+_data = click.option(
+    "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    default=MODEL,
-    show_default="data/models/router",
-    help="Folder of the exported model.",
+    required=True,
+    help="Folder with router_pairs.jsonl.gz, other_pairs.jsonl.gz or data of your own.",
 )
+
+
+def _fetch_options(command: F) -> F:
+    for option in (
+        click.option(
+            "--fetch",
+            "fetched",
+            multiple=True,
+            type=click.Choice(sorted(FETCHABLE)),
+            help="Download a public data set into the folder first; repeatable.",
+        ),
+        click.option(
+            "--fetch-base",
+            default=DEFAULT_BASE,
+            show_default=True,
+            help="Address that serves the public repositories' files.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 _out = click.option(
@@ -124,21 +108,29 @@ def main() -> None:
     """
 
 
+for _command in (*analysis.COMMANDS, *live.COMMANDS):
+    main.add_command(_command)
+
+
 @main.command()
-@_data(required=True)
-@_everyday
-@_prepared
-def prepare(data: Path, everyday: Path, prepared: Path) -> None:
-    """Read a folder of outcome data into one prepared file.
+@_data
+@options.everyday
+@options.prepared
+@options.results
+@_fetch_options
+def prepare(
+    data: Path, everyday: Path, prepared: Path, results: Path, **fetch_options: Any
+) -> None:
+    """Read a folder of outcome data into one prepared file, with its data card.
 
     Example: hybrid-llm-train prepare --data ~/outcomes
     """
-    _prepare(data, everyday, prepared)
+    _prepare(data, everyday, prepared, results, fetch_options)
 
 
 @main.command()
-@_prepared
-@_run
+@options.prepared
+@options.run
 @_training_options
 def train(prepared: Path, run_name: str, **options: Any) -> None:
     """Train on the prepared rows; resumes after the last finished epoch.
@@ -149,9 +141,9 @@ def train(prepared: Path, run_name: str, **options: Any) -> None:
 
 
 @main.command()
-@_prepared
-@_run
-@_model
+@options.prepared
+@options.run
+@options.model
 @_export_options
 def export(prepared: Path, run_name: str, model: Path, **options: str) -> None:
     """Quantise the best epoch to int8, calibrate it, and write the model folder.
@@ -162,15 +154,9 @@ def export(prepared: Path, run_name: str, model: Path, **options: str) -> None:
 
 
 @main.command()
-@_prepared
-@_model
-@click.option(
-    "--split",
-    type=click.Choice(["validation", "test"]),
-    default="test",
-    show_default=True,
-    help="Look at test once per release.",
-)
+@options.prepared
+@options.model
+@options.split("test")
 @_out
 def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None) -> None:
     """Measure the exported model on prompts it was not trained on.
@@ -181,12 +167,14 @@ def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None
 
 
 @main.command(name="all")
-@_data(required=True)
-@_everyday
-@_prepared
-@_run
-@_model
-@_out
+@_data
+@options.everyday
+@options.prepared
+@options.run
+@options.model
+@options.results
+@options.split("test")
+@_fetch_options
 @_training_options
 @_export_options
 def all_steps(
@@ -195,38 +183,50 @@ def all_steps(
     prepared: Path,
     run_name: str,
     model: Path,
-    out: Path | None,
-    **options: Any,
+    results: Path,
+    split: dataset.Split,
+    **chosen: Any,
 ) -> None:
-    """prepare, train, export and evaluate; finished steps are skipped.
+    """Everything from data to report; finished steps are skipped.
 
     Example: hybrid-llm-train all --data ~/outcomes
     """
+    fetch_options = {name: chosen.pop(name) for name in ("fetched", "fetch_base")}
     export_names = ("version", "local_model", "cloud_model")
-    export_options = {name: options.pop(name) for name in export_names}
-    rows = _prepare(data, everyday, prepared)
-    _train(rows, run_name, options)
-    _export(rows, run_name, model, export_options)
-    _evaluate(rows, model, "test", out)
+    export_options = {name: chosen.pop(name) for name in export_names}
+    steps = Steps("prepare", "train", "export", *analysis.MEASURED, "report")
+    with steps("prepare"):
+        rows = _prepare(data, everyday, prepared, results, fetch_options)
+    with steps("train"):
+        _train(rows, run_name, chosen)
+    with steps("export"):
+        _export_if_needed(rows, run_name, model, export_options)
+    router = analysis.load_model(model)
+    cache = analysis.cache_beside(prepared)
+    for name in analysis.MEASURED:
+        with steps(name):
+            analysis.measure_if_needed(
+                name, rows, router, split=split, results=results, cache=cache
+            )
+    with steps("report"):
+        analysis.write_report(results)
+    steps.show()
 
 
-def _prepare(data: Path, everyday: Path, target: Path) -> Prepared:
-    files = dataset.data_files(data)
-    if everyday.is_file():
-        files.append(everyday)
-    digest = dataset.sha256_of(files)
-    if target.exists() and (done := dataset.load(target)).data_sha256 == digest:
-        say(f"prepare: {target.name} is up to date ({len(done.rows)} rows)")
-        return done
-    rows = [row for path in files for row in pairs.rows(path)]
-    prepared = Prepared(data_sha256=digest, rows=rows)
-    dataset.save(prepared, target)
-    for source, counts in prepared.counts().items():
-        say(f"prepare: {source}: " + ", ".join(f"{n} {split}" for split, n in counts.items()))
-    return prepared
+def _prepare(
+    data: Path, everyday: Path, target: Path, results: Path, fetch_options: dict[str, Any]
+) -> Prepared:
+    return preparing.prepare(
+        data,
+        everyday,
+        target=target,
+        card=results / "data_card.json",
+        command=options.this_command(),
+        **fetch_options,
+    )
 
 
-def _train(prepared: Prepared, run_name: str, options: dict[str, Any]) -> None:
+def _train(prepared: Prepared, run_name: str, settings: dict[str, Any]) -> None:
     # Spinning workers cost the other core's work more than they save.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
@@ -234,14 +234,14 @@ def _train(prepared: Prepared, run_name: str, options: dict[str, Any]) -> None:
     from training.train import TrainConfig
     from training.train import train as fit
 
-    if threads := options.pop("threads"):
+    if threads := settings.pop("threads"):
         torch.set_num_threads(threads)
     _keep_freed_memory()
-    best = fit(prepared, RUNS / run_name, config=TrainConfig(**options))
+    best = fit(prepared, options.RUNS / run_name, config=TrainConfig(**settings))
     say(f"train: best is {best}")
 
 
-def _export(prepared: Prepared, run_name: str, model: Path, options: dict[str, str]) -> None:
+def _export(prepared: Prepared, run_name: str, model: Path, settings: dict[str, str]) -> None:
     from training.export import ExportError
     from training.export import export as write
 
@@ -249,35 +249,57 @@ def _export(prepared: Prepared, run_name: str, model: Path, options: dict[str, s
     try:
         manifest = write(
             prepared,
-            RUNS / run_name,
+            options.RUNS / run_name,
             target=model,
-            version=options["version"] or today.date().isoformat(),
+            version=settings["version"] or today.date().isoformat(),
             created_at=today.isoformat(timespec="seconds"),
-            local_model=options["local_model"],
-            cloud_model=options["cloud_model"],
+            local_model=settings["local_model"],
+            cloud_model=settings["cloud_model"],
         )
     except ExportError as error:
         raise click.ClickException(str(error)) from error
     say(f"export: {model}, threshold {manifest.threshold:.4f}, {manifest.metrics['validation']}")
 
 
+def _export_if_needed(
+    prepared: Prepared, run_name: str, model: Path, export_options: dict[str, str]
+) -> None:
+    """Export unless the model folder holds what this checkpoint gave with these options."""
+    from training.train import best_checkpoint
+
+    stamp = options.RUNS / run_name / "exported.json"
+    made = {
+        "checkpoint_sha256": dataset.sha256_of([best_checkpoint(options.RUNS / run_name)]),
+        "data_sha256": prepared.data_sha256,
+        **export_options,
+    }
+    manifest = model / MANIFEST_FILE
+    if stamp.exists() and manifest.exists():
+        last = msgspec.json.decode(stamp.read_bytes())
+        if last == made | {"manifest_sha256": dataset.sha256_of([manifest])}:
+            say(f"export: {model} is up to date")
+            return
+    _export(prepared, run_name, model, export_options)
+    made["manifest_sha256"] = dataset.sha256_of([manifest])
+    stamp.write_bytes(msgspec.json.encode(made))
+
+
 def _evaluate(prepared: Prepared, model: Path, split: dataset.Split, out: Path | None) -> None:
-    from router_model.model import RouterModel, RouterModelError
     from training.evaluate import evaluate as measure
     from training.evaluate import load_checks, show
 
-    try:
-        router = RouterModel.load(model)
-    except RouterModelError as error:
-        raise click.ClickException(str(error)) from error
-    command = shlex.join(["hybrid-llm-train", *sys.argv[1:]])
-    report = measure(prepared, router, split=split, checks=load_checks(CHECKS), command=command)
+    router = analysis.load_model(model)
+    report = measure(
+        prepared,
+        router,
+        split=split,
+        checks=load_checks(options.CHECKS),
+        command=options.this_command(),
+    )
     if out is None and split == "test":
-        out = RESULTS / "evaluation.json"
+        out = options.RESULTS / "evaluation.json"
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-        say(f"evaluate: wrote {out}")
+        write(out, report)
     show(report)
 
 

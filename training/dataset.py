@@ -91,17 +91,6 @@ class Prepared(msgspec.Struct, kw_only=True):
         return {source: dict(counter) for source, counter in sorted(table.items())}
 
 
-def data_files(folder: Path) -> list[Path]:
-    """The JSONL files of a data folder, in a fixed order. Raises DataError when there are none."""
-    files = sorted(p for p in folder.glob("*.jsonl*") if p.name.endswith((".jsonl", ".jsonl.gz")))
-    if not files:
-        raise DataError(
-            f"no data in {folder}: expected router_pairs.jsonl.gz (and other_pairs.jsonl.gz), or "
-            "JSONL files in the format of data/README.md"
-        )
-    return files
-
-
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The non-empty lines of a plain or gzipped file with their numbers from 1."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:

@@ -10,7 +10,6 @@ The confident mistakes, furthest from the threshold, come first. Many are no fau
 whether a model gets one question right is partly chance, and one run of each model is all there is.
 """
 
-import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from training.calibrate import Outcomes, outcomes_of
 from training.dataset import Prepared, Row, Split
 from training.metrics import Floats
 from training.progress import track
+from training.results import heading
 
 EXAMPLES = 25
 TEXT_CHARS = 160
@@ -49,17 +49,9 @@ def analyse(
     sources |= {str(name): out.source == name for name in np.unique(out.source)}
     places = np.array([f"{row.source}/{row.category}" for row in rows])
     categories = {str(name): places == name for name in np.unique(places)}
-    return {
-        "what": "Benchmark questions with right/wrong outcomes. Says nothing about open chat.",
-        "command": command,
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "split": split,
+    about = heading(prepared, model, split=split, command=command, rounds=rounds)
+    return about | {
         "rows": len(rows),
-        "data_sha256": prepared.data_sha256,
-        "model_version": model.manifest.version,
-        "model_files": model.manifest.files,
-        "threshold": threshold,
-        "bootstrap_rounds": rounds,
         "sources": {
             name: _rates(kinds, out, local, chosen, rounds) for name, chosen in sources.items()
         },

@@ -8,7 +8,6 @@ Not covered: open chat. There are no prompts here that both models answered in a
 checks only show that plainly easy and plainly demanding prompts fall on the right sides.
 """
 
-import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from training.calibrate import Outcomes, outcomes_of
 from training.dataset import DataError, Prepared, Row, Split
 from training.metrics import Floats
 from training.progress import track
+from training.results import heading
 
 QUALITY_SHARES = (0.2, 0.5, 0.8)
 MIN_CATEGORY_ROWS = 20
@@ -165,15 +165,8 @@ def evaluate(
     inside = scored.where(~held_out)
     points = _curve(inside.score, inside.out, np.arange(inside.score.size))
     pick = np.linspace(0, inside.score.size, 41).round().astype(int)
-    report: dict[str, Any] = {
-        "what": "Benchmark questions with right/wrong outcomes. Says nothing about open chat.",
-        "command": command,
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "split": split,
-        "model_version": model.manifest.version,
-        "data_sha256": prepared.data_sha256,
-        "bootstrap_rounds": rounds,
-        "threshold": threshold,
+    about = heading(prepared, model, split=split, command=command, rounds=rounds)
+    report: dict[str, Any] = about | {
         "threshold_why": model.manifest.threshold_why,
         "in_distribution": part(~held_out),
         "sources": sources,

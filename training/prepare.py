@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router_model.label import is_ok
-from training import dataset
+from training import dataset, results
 from training.dataset import DataError, Prepared, Row
 from training.duplicates import NEAR, near_duplicates, text_key
 from training.progress import say
@@ -97,10 +97,9 @@ def prepare(
         ],
     }
     dataset.save(prepared, target)
-    card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
     show(content)
-    say(f"prepare: wrote {target} ({len(rows)} rows) and {card}")
+    say(f"prepare: wrote {target} ({len(rows)} rows)")
+    results.write(card, content)
     return prepared
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,3 +33,23 @@ def track(items: Iterable[T], title: str, *, total: int) -> Iterator[T]:
             shown = now
             left = (now - started) / done * (total - done)
             say(f"{title}: {done}/{total}, about {left / 60:.1f} min left")
+
+
+class Steps:
+    """A long way in named steps: which one is under way, and at the end how long each took."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Announce a step and time it."""
+        say(f"[{self._names.index(name) + 1}/{len(self._names)}] {name}")
+        started = time.monotonic()
+        yield
+        self._seconds[name] = time.monotonic() - started
+
+    def show(self) -> None:
+        """One line: the steps with their seconds."""
+        say("done: " + ", ".join(f"{n} {self._seconds.get(n, 0):.0f} s" for n in self._names))

@@ -6,7 +6,6 @@ people do. Instructions in other languages are a fixed set of phrases below, wri
 question itself stays in its language, so nothing here speaks about prompts in other languages.
 """
 
-import datetime as dt
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from training import metrics
 from training.baselines import data_of, span
 from training.dataset import Prepared, Row, Split
 from training.progress import track
+from training.results import heading
 
 TYPO_RATE = 0.03
 SAMPLE_ROWS = 400
@@ -141,17 +141,9 @@ def examine(
             for row in rows
         ]
     )
-    return {
-        "what": "Decisions on benchmark prompts before and after harmless changes.",
-        "command": command,
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "split": split,
+    about = heading(prepared, model, split=split, command=command, rounds=rounds)
+    return about | {
         "rows": len(rows),
-        "data_sha256": prepared.data_sha256,
-        "model_version": model.manifest.version,
-        "model_files": model.manifest.files,
-        "threshold": threshold,
-        "bootstrap_rounds": rounds,
         "notes": {
             "instruction in another language": "compared with the English instruction; phrases: "
             + " · ".join(TRANSLATED.values()),

@@ -18,6 +18,7 @@ pytestmark = [
 from router_model.model import RouterModel  # noqa: E402
 from training import cli, dataset, export, network, train  # noqa: E402
 from training.dataset import Prepared  # noqa: E402
+from training.sources import pairs  # noqa: E402
 from training.train import Item, TrainConfig  # noqa: E402
 
 SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
@@ -34,7 +35,7 @@ def _all(tmp_path: Path, *more: str) -> str:
         f"--prepared={tmp_path / 'prepared'}",
         f"--run={tmp_path / 'run'}",
         f"--model={tmp_path / 'model'}",
-        f"--out={tmp_path / 'figures.json'}",
+        f"--results={tmp_path / 'results'}",
         "--base=tiny",
         "--max-length=64",
         *more,
@@ -49,13 +50,15 @@ def test_from_sample_to_loadable_model_and_again(tmp_path: Path) -> None:
     assert "epoch=2" in output
     model = RouterModel.load(tmp_path / "model")
     assert 0 <= model.score("What is 2+2?").score <= 1
-    figures = msgspec.json.decode((tmp_path / "figures.json").read_bytes())
+    figures = msgspec.json.decode((tmp_path / "results/evaluation.json").read_bytes())
     assert set(figures["sources"]) == {"sample-maths", "sample-facts", "sample-code"}
     assert figures["data_sha256"] == model.manifest.data_sha256
 
     again = _all(tmp_path, "--epochs=2")
     assert "up to date" in again
     assert "resuming after epoch 2" in again
+    assert "export: " in again
+    assert "scoring" not in again
     assert "epoch=" not in again
 
 
@@ -116,7 +119,7 @@ def test_packaged_bert_weights_compute_the_same_as_distilbert() -> None:
 
 
 def test_changed_settings_start_afresh(tmp_path: Path) -> None:
-    rows = list(cli.pairs.rows(SAMPLE))
+    rows = list(pairs.rows(SAMPLE))
     prepared = Prepared(data_sha256="a", rows=rows)
     config, other = (
         TrainConfig(base="tiny", max_length=32, epochs=1, seed=seed) for seed in (0, 1)

@@ -1,0 +1,149 @@
+"""The commands that look at a finished model: baselines, errors, robustness, report.
+
+Each writes one JSON file to data/results; `report` reads them all.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from router_model.model import RouterModel, RouterModelError
+from training import dataset, options
+from training.dataset import DataError, Prepared, Split
+from training.progress import say
+from training.results import is_current, write
+
+# In the order that `all` makes them.
+MEASURED = ("evaluation", "baselines", "errors", "robustness")
+
+
+def load_model(folder: Path) -> RouterModel:
+    """The exported model. Raises DataError saying what to run."""
+    try:
+        return RouterModel.load(folder)
+    except RouterModelError as error:
+        raise DataError(f"{error}: run `hybrid-llm-train export` first") from error
+
+
+def measure(
+    name: str, prepared: Prepared, model: RouterModel, *, split: Split, results: Path, cache: Path
+) -> dict[str, Any]:
+    """One result by its name: made, written and returned."""
+    command = options.this_command()
+    content: dict[str, Any]
+    match name:
+        case "evaluation":
+            from training.evaluate import evaluate, load_checks
+
+            checks = load_checks(options.CHECKS)
+            content = evaluate(prepared, model, split=split, checks=checks, command=command)
+        case "baselines":
+            from training.baselines import compare
+
+            content = compare(prepared, model, split=split, cache=cache, command=command)
+        case "errors":
+            from training.errors import analyse
+
+            content = analyse(prepared, model, split=split, command=command)
+        case "robustness":
+            from training.robustness import examine
+
+            content = examine(prepared, model, split=split, command=command)
+        case _:
+            raise ValueError(name)
+    write(results / f"{name}.json", content)
+    return content
+
+
+def measure_if_needed(
+    name: str, prepared: Prepared, model: RouterModel, *, split: Split, results: Path, cache: Path
+) -> bool:
+    """Whether there was anything to do: the result is skipped when its inputs are unchanged."""
+    if is_current(results / f"{name}.json", prepared, model, split=split):
+        return False
+    measure(name, prepared, model, split=split, results=results, cache=cache)
+    return True
+
+
+def cache_beside(prepared: Path) -> Path:
+    """Where embeddings are kept: beside the prepared rows, which is not committed."""
+    return prepared.with_name("embeddings.npz")
+
+
+@click.command()
+@options.prepared
+@options.model
+@options.results
+@options.split("validation")
+def baselines(prepared: Path, model: Path, results: Path, split: Split) -> None:
+    """Compare the router with everything simpler, per source.
+
+    Example: hybrid-llm-train baselines
+    """
+    from training.baselines import show
+
+    rows, router = dataset.load(prepared), load_model(model)
+    cache = cache_beside(prepared)
+    show(measure("baselines", rows, router, split=split, results=results, cache=cache))
+
+
+@click.command()
+@options.prepared
+@options.model
+@options.results
+@options.split("validation")
+def errors(prepared: Path, model: Path, results: Path, split: Split) -> None:
+    """Show where the router decides wrongly, the most confident mistakes first.
+
+    Example: hybrid-llm-train errors --split validation
+    """
+    from training.errors import show
+
+    rows, router = dataset.load(prepared), load_model(model)
+    cache = cache_beside(prepared)
+    show(measure("errors", rows, router, split=split, results=results, cache=cache))
+
+
+@click.command()
+@options.prepared
+@options.model
+@options.results
+@options.split("validation")
+def robustness(prepared: Path, model: Path, results: Path, split: Split) -> None:
+    """Show which harmless changes of a prompt turn the decision.
+
+    Example: hybrid-llm-train robustness
+    """
+    from training.robustness import show
+
+    rows, router = dataset.load(prepared), load_model(model)
+    cache = cache_beside(prepared)
+    show(measure("robustness", rows, router, split=split, results=results, cache=cache))
+
+
+@click.command()
+@options.results
+@click.option("--markdown", is_flag=True, help="Print the README's tables; write nothing.")
+def report(results: Path, markdown: bool) -> None:
+    """Make one offline HTML page and two images of all results.
+
+    Example: hybrid-llm-train report
+    """
+    from training import report as reporting
+
+    if markdown:
+        say(reporting.markdown(reporting.load(results)))
+    else:
+        write_report(results)
+
+
+def write_report(results: Path) -> None:
+    """The page and the images. Raises DataError when a result is missing."""
+    from training import report as reporting
+
+    for path in reporting.write(results):
+        say(f"wrote {path}")
+
+
+COMMANDS = (baselines, errors, robustness, report)

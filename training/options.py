@@ -1,0 +1,71 @@
+"""Where things are, and the options that several commands share."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+PREPARED = ROOT / "data/work/prepared.msgpack.gz"
+RUNS = ROOT / "data/runs"
+MODEL = ROOT / "data/models/router"
+RESULTS = ROOT / "data/results"
+EVERYDAY = ROOT / "data/everyday.jsonl"
+CHECKS = ROOT / "data/checks.jsonl"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+everyday = click.option(
+    "--everyday",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=EVERYDAY,
+    show_default="data/everyday.jsonl",
+    help="Hand-written everyday prompts with guessed scores; /dev/null for none.",
+)
+prepared = click.option(
+    "--prepared",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=PREPARED,
+    show_default="data/work/prepared.msgpack.gz",
+    help="The prepared rows.",
+)
+run = click.option(
+    "--run",
+    "run_name",
+    default="router",
+    show_default=True,
+    help="Name under data/runs, or a path.",
+)
+model = click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=MODEL,
+    show_default="data/models/router",
+    help="Folder of the exported model.",
+)
+results = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    show_default="data/results",
+    help="Folder of the JSON results.",
+)
+
+
+def split(default: str) -> Callable[[Command], Command]:
+    """--split, of the rows that are measured."""
+    return click.option(
+        "--split",
+        type=click.Choice(["validation", "test"]),
+        default=default,
+        show_default=True,
+        help="Rows to measure on. Look at test once per release.",
+    )
+
+
+def this_command() -> str:
+    """The command that is running, as a person would type it."""
+    return shlex.join(["hybrid-llm-train", *sys.argv[1:]])
