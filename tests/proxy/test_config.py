@@ -169,6 +169,7 @@ def test_a_refusal_names_line_key_and_reason(tmp_path: Path, text: str, expected
         "http://[::1/v1",
         "http://localhost:port/v1",
         "http://localhost:99999/v1",
+        "http://localhost:0/v1",
         "http://localhost/v1?api-version=1",
         "http://localhost/v1#part",
         '"http://local host/v1"',
