@@ -6,7 +6,7 @@ Comparisons are of raw JSON text, never of parsed values: `1.0e5` and `100000` p
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -26,6 +26,10 @@ from fakes import (
 from live import CLOUD_KEY, CLOUD_MODEL, LOCAL_KEY, LOCAL_MODEL, World, chat_body
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+Form = Callable[[], list[bytes]]
+Split = Callable[[bytes], Iterator[bytes]]
 
 
 def raw_fields(body: bytes) -> dict[str, bytes]:
@@ -370,7 +374,7 @@ SPLITS = {
 @pytest.mark.parametrize("wanted", [True, False], ids=["usage-wanted", "usage-not-wanted"])
 @pytest.mark.parametrize("form", WIRE_FORMS.values(), ids=WIRE_FORMS.keys())
 async def test_a_stream_passes_unchanged_but_for_usage_nobody_asked_for(
-    world: World, form, split, line_end: bytes, wanted: bool
+    world: World, form: Form, split: Split, line_end: bytes, wanted: bool
 ) -> None:
     events = [data.replace(b"\n", line_end) for data in form()]
     world.local.answer = chunked(*split(b"".join(events)))
@@ -383,6 +387,12 @@ async def test_a_stream_passes_unchanged_but_for_usage_nobody_asked_for(
     assert len(usage_only) == (form is not WIRE_FORMS["usage-with-finish"])
     expected = events if wanted else [data for data in events if data not in usage_only]
     assert response.content == b"".join(expected)
+
+
+@pytest.mark.parametrize("form", WIRE_FORMS.values(), ids=WIRE_FORMS.keys())
+async def test_usage_and_text_are_read_in_every_wire_form(world: World, form: Form) -> None:
+    world.local.answer = chunked(*split_at_random(b"".join(form())))
+    response = await world.proxy.chat(model="local", stream=True)
     row = await world.proxy.row_of(response)
     assert (row["input_tokens"], row["output_tokens"]) == (19, 10)
     assert row["usage_source"] == "upstream"
