@@ -118,7 +118,7 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     model_path: Name = "data/models/router"
     threshold: Literal["auto"] | Unit = "auto"
-    routed_models: tuple[Name, ...] = ("auto",)
+    routed_models: tuple[Name, ...] | None = None  # None: auto and the cloud model's own name
     unknown_models: Literal["cloud", "reject"] = "cloud"
     sticky: Literal["off", "escalate_only", "session"] = "off"
     fallback: bool = True

@@ -104,7 +104,9 @@ class Router:
         self.threshold: float = (
             recommended_threshold if routing.threshold == "auto" else routing.threshold
         )
-        self._routed = frozenset(routing.routed_models) | {"auto"}
+        own_name = (config.upstreams.cloud.model,)
+        routed = own_name if routing.routed_models is None else routing.routed_models
+        self._routed = frozenset({"auto", *routed})
         self._rejects_unknown = routing.unknown_models == "reject"
         self._models = {
             Target.LOCAL: config.upstreams.local.model,

@@ -33,7 +33,7 @@ def configure(
     *,
     local: str = "phi3:latest",
     threshold: float | Literal["auto"] = "auto",
-    routed: tuple[str, ...] = ("auto", "gpt-4o-mini"),
+    routed: tuple[str, ...] | None = ("auto", "gpt-4o-mini"),
     unknown: Literal["cloud", "reject"] = "cloud",
 ) -> Config:
     return Config(
@@ -50,6 +50,14 @@ def router(config: Config | None = None, scorer: Scorer | None = None) -> Router
 
 
 # Wishes.
+
+
+def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
+    by_default = router(configure(routed=None))
+    assert by_default.read_wish("gpt-4o-mini", ()) == Wish()
+    assert by_default.read_wish("gpt-4o", ()) == Wish(CLOUD, "gpt-4o")
+    only_auto = router(configure(routed=("auto",)))
+    assert only_auto.read_wish("gpt-4o-mini", ()) == Wish(CLOUD, "gpt-4o-mini")
 
 
 @pytest.mark.parametrize(
