@@ -35,6 +35,7 @@ from training.progress import say, track
 from training.results import heading
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+SHUFFLES = 5
 NEIGHBOURS = (10, 25, 50, 100, 200)
 MAX_TERMS = 60_000
 MIN_SOURCE_ROWS = 20
@@ -45,7 +46,10 @@ FITTED = ("source and category mean", "features + LR", "TF-IDF + LR", "MiniLM + 
 
 
 class Opinion(NamedTuple):
-    """A baseline's view of rows, arrays [n]; higher is more local. None where it has none."""
+    """A baseline's view of rows; higher is more local. None where it has none.
+
+    Arrays [n], or [k, n] for k repetitions, whose figures are averaged.
+    """
 
     p_local: Floats | None
     score: Floats | None
@@ -130,11 +134,11 @@ def features(data: Data) -> list[Candidate]:
     return [(name, values[0], values[1]) for name, values in fitted]
 
 
-def tfidf(data: Data, *, shuffle: bool = False) -> list[Candidate]:
-    """TF-IDF of words and word pairs + logistic regression; `shuffle` breaks text from label."""
+def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
+    """TF-IDF of words and word pairs + logistic regression; seed `shuffle` parts text and label."""
     y = labels(data.train)
-    if shuffle:
-        y = y[np.random.default_rng(0).permutation(len(y))]
+    if shuffle is not None:
+        y = y[np.random.default_rng(shuffle).permutation(len(y))]
     terms = TfidfVectorizer(
         ngram_range=(1, 2),
         min_df=2 if len(data.train) > 500 else 1,
@@ -146,7 +150,7 @@ def tfidf(data: Data, *, shuffle: bool = False) -> list[Candidate]:
     others = [
         terms.transform([row.text for row in rows]) for rows in (data.validation, data.measured)
     ]
-    fitted = logistic(x, y, others, strengths=(1.0,) if shuffle else STRENGTHS)
+    fitted = logistic(x, y, others, strengths=(1.0,) if shuffle is not None else STRENGTHS)
     return [(name, values[0], values[1]) for name, values in fitted]
 
 
@@ -189,7 +193,7 @@ def opinions(data: Data, *, cache: Path, base: str = "minilm") -> dict[str, tupl
         "always local": ("", Opinion(None, None)),
         "always cloud": ("", Opinion(None, None)),
         "random": ("", Opinion(np.zeros(n), np.zeros(n))),
-        "shuffled labels": _chosen(data, tfidf(data, shuffle=True)),
+        "shuffled labels": _shuffled(data),
         "prompt length": ("", Opinion(length, length)),
         "rules": (
             "",
@@ -208,6 +212,18 @@ def opinions(data: Data, *, cache: Path, base: str = "minilm") -> dict[str, tupl
         found[name] = _chosen(data, learners[name]())
     found["oracle"] = ("", Opinion(None, out.local - out.cloud))
     return found
+
+
+def _shuffled(data: Data) -> tuple[str, Opinion]:
+    """TF-IDF on labels drawn from a hat; several times, since one hat alone may be lucky."""
+    drawn = [_chosen(data, tfidf(data, shuffle=seed))[1] for seed in range(SHUFFLES)]
+    return (
+        f"{SHUFFLES} shuffles",
+        Opinion(
+            np.stack([o.p_local for o in drawn if o.p_local is not None]),
+            np.stack([o.score for o in drawn if o.score is not None]),
+        ),
+    )
 
 
 def _chosen(data: Data, candidates: list[Candidate]) -> tuple[str, Opinion]:
@@ -287,7 +303,7 @@ def compare(
         "curves": {
             name: _curve_of(opinion.score, out.take(inside), inside)
             for name, (_, opinion) in found.items()
-            if opinion.score is not None
+            if opinion.score is not None and opinion.score.ndim == 1
         },
     }
 
@@ -311,17 +327,13 @@ def measure(
     for name, opinion in found.items():
         values[name] = {}
         if opinion.p_local is not None:
-            p = opinion.p_local[chosen]
+            every = np.atleast_2d(opinion.p_local)[:, chosen]
             values[name]["auroc_local"] = np.array(
-                [metrics.auroc(part.local_ok[i], p[i]) for i in draws]
+                [np.mean([metrics.auroc(part.local_ok[i], p[i]) for p in every]) for i in draws]
             )
         if opinion.score is not None:
-            s = opinion.score[chosen]
-            points = [
-                metrics.curve(s[i], part.local[i], part.cloud[i], part.cost[i]) for i in draws
-            ]
-            values[name]["apgr"] = np.array([metrics.apgr(p) for p in points])
-            values[name]["pgr_at_rate"] = np.array([_at(p, "pgr", 1 - share) for p in points])
+            both = np.array([_routed(opinion.score[..., chosen], part, i, share) for i in draws])
+            values[name]["apgr"], values[name]["pgr_at_rate"] = both.T
     rows = {}
     for name, measured in values.items():
         row: dict[str, Any] = {key: _interval(v) for key, v in measured.items()}
@@ -352,12 +364,29 @@ def _policy(
     if name == "always cloud":
         return {"local_share": 0.0, "quality": _r(part.cloud.mean()), "cost_share": 1.0}
     assert opinion.score is not None
-    points = metrics.curve(opinion.score[chosen], part.local, part.cloud, part.cost)
+    points = [
+        metrics.curve(score, part.local, part.cloud, part.cost)
+        for score in np.atleast_2d(opinion.score)[:, chosen]
+    ]
     return {
         "local_share": _r(share),
-        "quality": _r(_at(points, "quality", 1 - share)),
-        "cost_share": _r(_at(points, "cost_share", 1 - share)),
+        "quality": _r(np.mean([_at(p, "quality", 1 - share) for p in points])),
+        "cost_share": _r(np.mean([_at(p, "cost_share", 1 - share) for p in points])),
     }
+
+
+def _routed(
+    score: Floats, part: Outcomes, index: NDArray[np.int64], share: float
+) -> tuple[float, float]:
+    """APGR, and PGR with `share` of the calls kept local, on the indexed rows."""
+    points = [
+        metrics.curve(s[index], part.local[index], part.cloud[index], part.cost[index])
+        for s in np.atleast_2d(score)
+    ]
+    return (
+        float(np.mean([metrics.apgr(p) for p in points])),
+        float(np.mean([_at(p, "pgr", 1 - share) for p in points])),
+    )
 
 
 def show(report: dict[str, Any], console: Console | None = None) -> None:

