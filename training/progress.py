@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -33,6 +33,27 @@ def track(items: Iterable[T], title: str, *, total: int) -> Iterator[T]:
             shown = now
             left = (now - started) / done * (total - done)
             say(f"{title}: {done}/{total}, about {left / 60:.1f} min left")
+
+
+@contextmanager
+def meter(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
+    """A function to call after each of `total` steps, in whatever order, with a note to show."""
+    if sys.stdout.isatty():
+        with Progress(console=Console()) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda note: bar.update(task, advance=1, description=f"{title} {note}")
+        return
+    done, shown = 0, time.monotonic()
+
+    def step(note: str) -> None:
+        nonlocal done, shown
+        done += 1
+        now = time.monotonic()
+        if now - shown >= PLAIN_LINE_SECONDS or done == total:
+            shown = now
+            say(f"{title}: {done}/{total} {note}")
+
+    yield step
 
 
 class Steps:

@@ -1,0 +1,266 @@
+"""A judge model asked by the rubric, and how well it agrees with people.
+
+    hybrid-llm-train validate-judge --file FILE
+
+A judge that has not been validated on prompts like yours is an opinion. Figures: Spearman's rank
+correlation, and Cohen's kappa (1960) twice, for good or not (7 or more of 10) and with quadratic
+weights over the scores (Cohen 1968); 95 % percentile intervals by bootstrap over questions,
+because answers to one question are not independent.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from router_model.label import OK_SCORE, unusable
+from router_model.rubric import (
+    MAX_SCORE,
+    MIN_SCORE,
+    RESPONSE_FORMAT,
+    Grade,
+    Message,
+    NotAVerdict,
+    Preference,
+    Question,
+    Side,
+    grade_messages,
+    merge_swapped,
+    parse_grade,
+    parse_preference,
+    preference_messages,
+)
+from training import metrics
+from training.dataset import DataError, read_lines
+from training.metrics import Floats
+from training.paid import Buyer, Endpoint
+
+V = TypeVar("V", Grade, Preference)
+
+# A judge that writes nonsense is asked again, each time a little warmer: at temperature 0 it would
+# only repeat itself.
+TEMPERATURES = (0.0, 0.4, 0.8)
+SHOWN_PROBLEMS = 10
+
+
+class NoVerdict(Exception):
+    """The judge was asked several times and never replied in the asked-for form."""
+
+
+class Graded(NamedTuple):
+    """A score of 1-10, why, and what asking cost."""
+
+    score: int
+    reasoning: str
+    cost_usd: float
+
+
+class Compared(NamedTuple):
+    """The verdict on two answers: merged, as first shown, and as said when they were swapped."""
+
+    verdict: Side
+    first: Side
+    swapped: Side
+    cost_usd: float
+
+
+class Judge:
+    """Asks one endpoint by the rubric; replies that are no verdicts are asked for again."""
+
+    def __init__(self, buyer: Buyer, endpoint: Endpoint, *, max_tokens: int = 512) -> None:
+        self.endpoint = endpoint
+        self.max_tokens = max_tokens
+        self._buyer = buyer
+
+    async def grade(
+        self, question: Question, answer: str, *, what: str, reference: str | None = None
+    ) -> Graded:
+        """How good one answer is. Raises NoVerdict, and what `Buyer.ask` raises."""
+        messages = grade_messages(question, answer, reference=reference)
+        grade, cost = await self._verdict(messages, parse_grade, what=what)
+        return Graded(grade.score, grade.reasoning, cost)
+
+    async def compare(
+        self, question: Question, a: str, b: str, *, what: str, reference: str | None = None
+    ) -> Compared:
+        """Which answer is better, asked in both orders. Equal answers are a tie for free."""
+        if a == b:
+            return Compared("tie", "tie", "tie", 0.0)
+        straight = preference_messages(question, a, b, reference=reference)
+        turned = preference_messages(question, b, a, reference=reference)
+        first, cost = await self._verdict(straight, parse_preference, what=what)
+        swapped, more = await self._verdict(turned, parse_preference, what=f"{what}, swapped")
+        merged = merge_swapped(first.verdict, swapped.verdict)
+        return Compared(merged, first.verdict, swapped.verdict, cost + more)
+
+    async def _verdict(
+        self, messages: Sequence[Message], parse: Callable[[str], V], *, what: str
+    ) -> tuple[V, float]:
+        cost, problem = 0.0, ""
+        for temperature in TEMPERATURES:
+            reply = await self._buyer.ask(
+                self.endpoint,
+                messages,
+                what=what,
+                max_tokens=self.max_tokens,
+                temperature=temperature,
+                response_format=RESPONSE_FORMAT,
+            )
+            cost += reply.cost_usd
+            if why := unusable(reply.text, reply.finish_reason):
+                problem = f"its reply is {why}"
+                continue
+            try:
+                return parse(reply.text), cost
+            except NotAVerdict as error:
+                problem = str(error)
+        raise NoVerdict(problem)
+
+
+# ── Validation against people ─────────────────────────────────────────────────────────────────
+
+
+class Annotated(NamedTuple):
+    """An answer that a person scored. `row` is the line in the file, from 1."""
+
+    row: int
+    question: str
+    answer: str
+    human_score: float
+    judge_score: float | None
+    reference: str | None
+
+
+def read_annotated(path: Path) -> list[Annotated]:
+    """The rows of a human-annotated file. Raises DataError naming every row that is wrong."""
+    rows: list[Annotated] = []
+    problems: list[str] = []
+    for number, line in read_lines(path):
+        try:
+            rows.append(_annotated(number, line))
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+    if problems:
+        raise DataError(listed(problems))
+    if len(rows) < 2:
+        raise DataError(f"{path}: agreement takes at least 2 rows, and there are {len(rows)}")
+    return rows
+
+
+def _annotated(number: int, line: bytes) -> Annotated:
+    record = json_object(line)
+    return Annotated(
+        row=number,
+        question=_text(record, "question"),
+        answer=_text(record, "answer"),
+        human_score=_score(record, "human_score"),
+        judge_score=None if record.get("judge_score") is None else _score(record, "judge_score"),
+        reference=_text(record, "reference") if record.get("reference") is not None else None,
+    )
+
+
+def json_object(line: bytes) -> dict[str, Any]:
+    """One line as an object. Raises ValueError in words for the person who wrote it."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    return record
+
+
+def listed(problems: Sequence[str]) -> str:
+    """The first problems, one a line, and how many more there are."""
+    shown = list(problems[:SHOWN_PROBLEMS])
+    if len(problems) > len(shown):
+        shown.append(f"… and {len(problems) - len(shown)} more")
+    return "\n".join(shown)
+
+
+def _text(record: dict[str, Any], name: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"`{name}` is missing" if value is None else f"`{name}` holds no text")
+    return value
+
+
+def _score(record: dict[str, Any], name: str) -> float:
+    value = record.get(name)
+    if value is None:
+        raise ValueError(f"`{name}` is missing")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"`{name}` is no number")
+    if not MIN_SCORE <= value <= MAX_SCORE:
+        raise ValueError(f"`{name}` is not from {MIN_SCORE} to {MAX_SCORE}")
+    return float(value)
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's rank correlation, ties sharing their mean rank; NaN when a side is constant."""
+    x, y = (metrics.ranks(v) - metrics.ranks(v).mean() for v in (a, b))
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale else float("nan")
+
+
+def kappa(a: ArrayLike, b: ArrayLike, *, quadratic: bool = False) -> float:
+    """Cohen's kappa of two raters' whole numbers; NaN when chance explains everything.
+
+    1 minus the observed disagreement over that expected from the raters' own frequencies, where a
+    disagreement counts 1, or with `quadratic` the squared distance.
+    """
+    x, y = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
+
+    def distance(u: NDArray[np.int64], v: NDArray[np.int64]) -> Floats:
+        return ((u - v) ** 2 if quadratic else (u != v)).astype(np.float64)
+
+    values_x, count_x = np.unique(x, return_counts=True)
+    values_y, count_y = np.unique(y, return_counts=True)
+    by_chance = distance(values_x[:, None], values_y[None, :])
+    expected = float((by_chance * np.outer(count_x, count_y)).sum()) / x.size**2
+    return 1 - float(distance(x, y).mean()) / expected if expected else float("nan")
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """How well judge and people agree; [value, low, high] with a 95 % interval, NaN if undefined.
+
+    `judge_minus_human` is the mean difference in points: above 0 the judge is milder.
+    """
+
+    n: int
+    questions: int
+    spearman: tuple[float, float, float]
+    kappa_ok: tuple[float, float, float]
+    kappa_quadratic: tuple[float, float, float]
+    same_side_of_ok: tuple[float, float, float]
+    judge_minus_human: tuple[float, float, float]
+
+
+def agreement(
+    human: ArrayLike, judge: ArrayLike, questions: Sequence[str], *, rounds: int = 2000
+) -> Agreement:
+    """All figures for scores [n] of the same answers. Scores between whole ones are rounded for
+    the weighted kappa only."""
+    h, j = np.asarray(human, dtype=np.float64), np.asarray(judge, dtype=np.float64)
+    h_ok, j_ok = h >= OK_SCORE, j >= OK_SCORE
+    # Halves go up: numpy would take 6.5 and 7.5 to 6 and 8.
+    h_whole, j_whole = (np.floor(v + 0.5).astype(np.int64) for v in (h, j))
+
+    def interval(of: Callable[[NDArray[np.int64]], float]) -> tuple[float, float, float]:
+        low, high = metrics.bootstrap(of, np.array(questions), rounds=rounds)
+        value = of(np.arange(h.size))
+        return round(value, 4), round(low, 4), round(high, 4)
+
+    return Agreement(
+        n=int(h.size),
+        questions=len(set(questions)),
+        spearman=interval(lambda i: spearman(h[i], j[i])),
+        kappa_ok=interval(lambda i: kappa(h_ok[i], j_ok[i])),
+        kappa_quadratic=interval(lambda i: kappa(h_whole[i], j_whole[i], quadratic=True)),
+        same_side_of_ok=interval(lambda i: float((h_ok[i] == j_ok[i]).mean())),
+        judge_minus_human=interval(lambda i: float((j[i] - h[i]).mean())),
+    )
