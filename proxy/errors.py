@@ -78,6 +78,14 @@ class BodyTooLarge(RouterError):
     code = "body_too_large"
 
 
+class RequestTimeout(RouterError):
+    """The client did not send its request in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
 class InternalError(RouterError):
     """A bug of ours. The log has the trace; the client has the request id."""
 

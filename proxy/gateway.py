@@ -15,7 +15,14 @@ from typing import Protocol
 
 from proxy.auth import ApiKeys
 from proxy.config import Config, PriceConfig
-from proxy.errors import InternalError, RouterError, UpstreamError, UpstreamTimeout, envelope
+from proxy.errors import (
+    InternalError,
+    RequestTimeout,
+    RouterError,
+    UpstreamError,
+    UpstreamTimeout,
+    envelope,
+)
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
 from proxy.protocol import JSON_TYPE, ChatRequest, Usage, parse_chat, rewrite_chat
@@ -230,7 +237,7 @@ async def send_error(
 
 def _ending_of(error: RouterError) -> Ending:
     match error:
-        case UpstreamTimeout():
+        case RequestTimeout() | UpstreamTimeout():
             return Ending.TIMEOUT
         case UpstreamError():
             return Ending.UPSTREAM_ERROR
@@ -249,8 +256,10 @@ def _after_fallback(error: UpstreamError, record: CallRecord) -> UpstreamError:
     return error
 
 
-def _out_of_time(snapshot: Snapshot, record: CallRecord) -> UpstreamTimeout:
+def _out_of_time(snapshot: Snapshot, record: CallRecord) -> RequestTimeout | UpstreamTimeout:
     seconds = snapshot.config.server.request_timeout_seconds
+    if record.requested_model is None:
+        return RequestTimeout(f"The request was not sent within {seconds:g} seconds.")
     return UpstreamTimeout(
         f"The request was not answered within {seconds:g} seconds.",
         upstream=record.target or "none",

@@ -20,10 +20,11 @@ MAX_EVENT_BYTES: Final = 2**20
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 # Response headers between the upstream and us only: connection matters, lengths and encodings we
-# make anew, cookies of a shared connection, and names that we send ourselves.
+# make anew, cookies of a shared connection, whose account the key belongs to, and our own names.
 _KEPT_HERE: Final = frozenset(
     b"connection keep-alive proxy-connection trailer transfer-encoding upgrade "
-    b"content-length content-encoding set-cookie date server alt-svc".split()
+    b"content-length content-encoding set-cookie date server alt-svc "
+    b"openai-organization openai-project".split()
 )
 _OURS: Final = b"x-router-"
 # The HTTP client lets control characters through, our server refuses the whole answer for one.
@@ -181,14 +182,15 @@ async def relay_whole(
     body = await response.read()
     record.close_upstream()
     record.status = response.status
-    if response.status < 400:
+    succeeded = 200 <= response.status < 300
+    if succeeded:
         answer = view_answer(body)
         settle(answer.usage if answer is not None else None, _text_of(answer))
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     headers.append((b"content-length", b"%d" % len(body)))
     await reply.start(response.status, headers)
     await reply.send(body, more=False)
-    record.finish(Ending.OK if response.status < 400 else Ending.UPSTREAM_ERROR)
+    record.finish(Ending.OK if succeeded else Ending.UPSTREAM_ERROR)
 
 
 async def relay_stream(
@@ -258,4 +260,4 @@ def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:
 
 def is_stream(response: Answer) -> bool:
     """True for an answer to be relayed as a stream: success, and typed as one."""
-    return response.status < 400 and response.is_event_stream
+    return 200 <= response.status < 300 and response.is_event_stream

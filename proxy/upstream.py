@@ -40,6 +40,7 @@ _KEPT_HERE: Final = frozenset(
     b"x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip forwarded".split()
 )
 _OURS: Final = b"x-router-"
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -48,11 +49,12 @@ def open_transport(config: UpstreamConfig) -> AiohttpTransport:
     """A tier's production transport: aiohttp with no limit of its own, no cookies, no redirects.
 
     A proxy named by the environment (HTTPS_PROXY, NO_PROXY …) is looked up once, here: aiohttp's
-    own `trust_env` reads ~/.netrc for every request.
+    own `trust_env` reads ~/.netrc for every request. No proxy leads to this machine itself.
     """
     parts = urlsplit(config.base_urls[0])
+    host = parts.hostname or ""
     proxy = getproxies().get(parts.scheme)
-    if proxy is not None and proxy_bypass(parts.hostname or ""):
+    if proxy is not None and (host in _THIS_MACHINE or proxy_bypass(host)):
         proxy = None
 
     def session() -> aiohttp.ClientSession:

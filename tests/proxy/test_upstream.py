@@ -10,7 +10,7 @@ import pytest
 
 from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
-from proxy.upstream import Upstream, UpstreamResponse
+from proxy.upstream import Upstream, UpstreamResponse, open_transport
 
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
@@ -315,3 +315,29 @@ async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
     upstream, _ = make(broken)
     assert not await upstream.probe()
     assert await upstream.fetch_models() is None
+
+
+# The way out.
+
+
+@pytest.mark.parametrize(
+    ("base_url", "proxied"),
+    [
+        ("https://api.example.com/v1", True),
+        ("https://inside.example.org/v1", False),
+        ("https://localhost:11434/v1", False),
+        ("https://127.0.0.1:11434/v1", False),
+        ("https://[::1]:11434/v1", False),
+        ("http://api.example.com/v1", False),  # only https is named
+    ],
+)
+async def test_a_proxy_of_the_environment_is_used_where_it_leads_somewhere(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, proxied: bool
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    transport = open_transport(UpstreamConfig(base_url=base_url, model="m"))
+    assert (transport.proxy is not None) == proxied
