@@ -48,7 +48,7 @@ FITTED = ("source and category mean", "features + LR", "TF-IDF + LR", "MiniLM + 
 class Opinion(NamedTuple):
     """A baseline's view of rows; higher is more local. None where it has none.
 
-    Arrays [n], or [k, n] for k repetitions, whose figures are averaged.
+    Arrays [n], or [k, n] for k repetitions with another seed each, whose figures are averaged.
     """
 
     p_local: Floats | None
@@ -329,10 +329,16 @@ def measure(
         if opinion.p_local is not None:
             every = np.atleast_2d(opinion.p_local)[:, chosen]
             values[name]["auroc_local"] = np.array(
-                [np.mean([metrics.auroc(part.local_ok[i], p[i]) for p in every]) for i in draws]
+                [
+                    np.mean([metrics.auroc(part.local_ok[i], p[i]) for p in _repetitions(every, j)])
+                    for j, i in enumerate(draws)
+                ]
             )
         if opinion.score is not None:
-            both = np.array([_routed(opinion.score[..., chosen], part, i, share) for i in draws])
+            every = np.atleast_2d(opinion.score)[:, chosen]
+            both = np.array(
+                [_routed(_repetitions(every, j), part, i, share) for j, i in enumerate(draws)]
+            )
             values[name]["apgr"], values[name]["pgr_at_rate"] = both.T
     rows = {}
     for name, measured in values.items():
@@ -375,13 +381,21 @@ def _policy(
     }
 
 
+def _repetitions(every: Floats, draw: int) -> Floats:
+    """All repetitions for the figure itself (draw 0); one in turn for each bootstrap sample.
+
+    So the interval holds the chance of the repetition as well as that of the rows.
+    """
+    return every if draw == 0 else every[[draw % len(every)]]
+
+
 def _routed(
     score: Floats, part: Outcomes, index: NDArray[np.int64], share: float
 ) -> tuple[float, float]:
-    """APGR, and PGR with `share` of the calls kept local, on the indexed rows."""
+    """APGR, and PGR with `share` of the calls kept local, on the indexed rows; score [k, n]."""
     points = [
         metrics.curve(s[index], part.local[index], part.cloud[index], part.cost[index])
-        for s in np.atleast_2d(score)
+        for s in score
     ]
     return (
         float(np.mean([metrics.apgr(p) for p in points])),
