@@ -165,8 +165,8 @@ def data_card(prepared: Prepared, *, dropped: dict[str, int]) -> dict[str, Any]:
     ]
     return {
         "what": "Outcomes of a local and a cloud model on the same prompts.",
-        "not_covered": "Open chat: no prompts with judged chat answers of both models, unless a "
-        "source named proxy is listed.",
+        "not_covered": "Open chat. No prompt here has judged chat answers of both models, unless "
+        "a source named proxy is listed.",
         "data_sha256": prepared.data_sha256,
         "rows": len(prepared.rows),
         "sources": sources,

@@ -29,10 +29,11 @@ PAGE = "report.html"
 IMAGES = ("cost-quality.png", "reliability.png")
 INSIDE = "in distribution"
 
-# Okabe and Ito's colours, told apart with any colour vision; lines also differ in dash.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# Okabe and Ito's colours, told apart with any colour vision; lines also differ in dash. The
+# order is that of _PLOTTED, then round again.
+_COLOURS = ("#0072B2", "#000000", "#009E73", "#E69F00", "#CC79A7", "#999999", "#D55E00", "#56B4E9")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-# What the plots of curves show; the page's tables hold the rest.
+# What the plots show at first; the page's tables hold the rest.
 _PLOTTED = (ROUTER, "TF-IDF + LR", "MiniLM kNN", "source and category mean", "rules", "random")
 
 _STYLE = """
@@ -132,7 +133,7 @@ def page(results: Results) -> str:
         "<h1>How well the router routes</h1>",
         f"<p>Model {_e(baselines['model_version'])}, recommended threshold "
         f"{baselines['threshold']:.3f}: keeps {inside['router_local_share']:.0%} of the "
-        f"{_e(errors['split'])} prompts local. {_e(results.data_card['not_covered'])}</p>",
+        f"{_e(errors['split'])} prompts local. Not covered: {_e(results.data_card['not_covered'])}</p>",
         *warnings,
         "<nav>",
         *(
@@ -187,8 +188,7 @@ def _cost_quality(results: Results) -> str:
     )
     return _figure(figure) + _note(
         about(content, part["rows"])
-        + ". The random line is straight in calls, not in dollars: long answers cost more."
-        " Tap a name to show or hide it."
+        + ". Dollars, not calls: long answers cost more. Tap a name to show or hide it."
     )
 
 
@@ -211,7 +211,8 @@ def _per_source(results: Results) -> str:
             marker={"size": 11 if name == ROUTER else 8, "color": _COLOURS[i % len(_COLOURS)]},
         )
     figure.update_layout(
-        scattermode="group", yaxis={"title": "AUROC of “the local answer is good”"}
+        scattermode="group",
+        yaxis={"title": "AUROC of “the local answer is good”", "range": [0.2, 1]},
     )
     figure.add_hline(y=0.5, line={"dash": "dot", "color": "#777"})
     return _figure(figure) + _note(
@@ -450,7 +451,7 @@ def images(results: Results, folder: Path) -> list[Path]:
                 label=name,
                 color=_COLOURS[i % len(_COLOURS)],
                 linewidth=2.2 if name == ROUTER else 1.1,
-                linestyle="-" if name == ROUTER else ("--", ":", "-.")[i % 3],
+                linestyle="-" if name == ROUTER else ("--", "-.", ":")[i % 3],
             )
     at = part["baselines"][ROUTER]
     value, low, high = at["pgr_at_rate"]
@@ -544,8 +545,9 @@ def markdown(results: Results) -> str:
 
 
 def _ordered(named: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The router first, then the rest as they are."""
-    return sorted(named.items(), key=lambda item: item[0] != ROUTER)
+    """Those of _PLOTTED first, in its order, then the rest as they are."""
+    places = {name: place for place, name in enumerate(_PLOTTED)}
+    return sorted(named.items(), key=lambda item: places.get(item[0], len(places)))
 
 
 def _bars(values: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -562,8 +564,8 @@ def _bars(values: Sequence[Sequence[float]]) -> dict[str, Any]:
 def _figure(figure: Any) -> str:
     figure.update_layout(
         template="plotly_white",
-        margin={"l": 60, "r": 20, "t": 20, "b": 60},
-        legend={"orientation": "h", "y": -0.2},
+        margin={"l": 60, "r": 20, "t": 60, "b": 60},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     if figure.layout.height is None:
         figure.update_layout(height=480)
