@@ -1,4 +1,4 @@
-"""Live calls: models asked over OpenAI-compatible endpoints, every answer bought once.
+"""Paid calls: models asked over OpenAI-compatible endpoints, every answer bought once.
 
 What `label`, `baseline` and `validate-judge` rely on:
 
