@@ -115,8 +115,9 @@ def page(results: Results) -> str:
     import plotly
     from plotly.offline import get_plotlyjs
 
-    baselines, errors = results.baselines, results.errors
+    baselines = results.baselines
     inside = baselines["parts"][INSIDE]
+    not_covered = results.data_card["not_covered"]
     sections = [
         ("Cost and quality", _cost_quality(results)),
         ("Ranking per source", _per_source(results)),
@@ -133,7 +134,7 @@ def page(results: Results) -> str:
         "<h1>How well the router routes</h1>",
         f"<p>Model {_e(baselines['model_version'])}, recommended threshold "
         f"{baselines['threshold']:.3f}: keeps {inside['router_local_share']:.0%} of the "
-        f"{_e(errors['split'])} prompts local. Not covered: {_e(results.data_card['not_covered'])}</p>",
+        f"{_e(baselines['split'])} prompts local. Not covered: {_e(not_covered)}</p>",
         *warnings,
         "<nav>",
         *(
