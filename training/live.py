@@ -89,10 +89,30 @@ _judged = _endpoint_options("judge", "OpenAI's", "gpt-4o-mini")
 def _buying_options(command: F) -> F:
     number = click.IntRange(min=1)
     for option in (
-        click.option("--timeout", default=600.0, show_default=True, help="Seconds for a call."),
-        click.option("--backoff", default=1.0, show_default=True, help="First wait, in seconds."),
-        click.option("--retries", default=5, show_default=True, help="For busy or failing ones."),
-        click.option("--concurrency", type=number, default=8, show_default=True, help="Calls."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=600.0,
+            show_default=True,
+            help="Seconds without a sign of life before a call is given up.",
+        ),
+        click.option(
+            "--backoff",
+            type=click.FloatRange(min=0),
+            default=1.0,
+            show_default=True,
+            help="Seconds before the first retry; doubled each time.",
+        ),
+        click.option(
+            "--retries",
+            type=click.IntRange(min=0),
+            default=5,
+            show_default=True,
+            help="How often a busy or failing endpoint is asked again.",
+        ),
+        click.option(
+            "--concurrency", type=number, default=8, show_default=True, help="Calls at a time."
+        ),
         click.option(
             "--judge-max-tokens", type=number, default=512, show_default=True, help="Per verdict."
         ),
