@@ -18,7 +18,7 @@ from proxy.config import Config, UpstreamConfig
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
 from proxy.record import Target
-from proxy.routing import Model, Router, Scorer
+from proxy.routing import Model, Router, Scorer, is_same_model
 from proxy.store import Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, open_transport
@@ -43,6 +43,17 @@ def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, 
         logger.error("no router model, every routed request goes to the cloud: %s", error)
         return Router(config, None, recommended_threshold=_THRESHOLD_WITHOUT_MODEL), None
     manifest = loaded.manifest
+    trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
+    for tier, model_name in trained.items():
+        configured = getattr(config.upstreams, tier).model
+        if not is_same_model(configured, model_name):
+            logger.warning(
+                "the router model was trained for %s as the %s model, not for %s: "
+                "its scores still order requests, but its threshold is not tuned to this pair",
+                model_name,
+                tier,
+                configured,
+            )
     router = Router(config, Scorer(loaded), recommended_threshold=manifest.threshold)
     return router, manifest.version
 

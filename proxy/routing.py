@@ -140,7 +140,7 @@ class Router:
             return Wish(threshold=_read_auto(parameters))
         if model in _TARGETS:
             return Wish(target=_TARGETS[model])
-        if _is_same_model(model, self._models[Target.LOCAL]):
+        if is_same_model(model, self._models[Target.LOCAL]):
             return Wish(target=Target.LOCAL)
         return Wish(model=model)
 
@@ -212,6 +212,6 @@ def _read_threshold(text: str, *, param: str) -> float:
     return threshold
 
 
-def _is_same_model(asked: str, own: str) -> bool:
-    """Ollama's names: `phi3` is `phi3:latest`."""
+def is_same_model(asked: str, own: str) -> bool:
+    """Whether two names mean one model, as Ollama reads them: `phi3` is `phi3:latest`."""
     return asked.removesuffix(":latest") == own.removesuffix(":latest")
