@@ -224,6 +224,8 @@ class Load:
         self.open = clients
         self.end = time.monotonic() + seconds
         for _ in range(clients):
+            if self.stream:  # spread over a stream's length, or all would begin at one moment
+                await asyncio.sleep(STREAM_CHUNKS * CHUNK_SECONDS / clients)
             await loop.create_connection(lambda: Client(self), "127.0.0.1", self.port)
         await self.over.wait()
 
