@@ -26,7 +26,7 @@ OUTPUT_USD = 0.60e-6
 CHARS_PER_TOKEN = 4.0
 
 CLOUD_WEIGHTS = np.linspace(0.0, 1.0, 21)
-APGR_HAIR = 0.002
+APGR_HAIR = 0.01
 MIN_SOURCE_ROWS = 50
 
 # The recommended threshold recovers this share of the gap between the models on validation.

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from torch import Tensor, nn
+from onnxruntime.quantization import QuantFormat, QuantizationMode, QuantType
+from optimum.exporters.onnx import export as export_graph
+from optimum.exporters.onnx.model_configs import DistilBertOnnxConfig
+from optimum.onnxruntime import ORTQuantizer, QuantizationConfig
+from torch import Tensor
 
 from router_model.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest
 from router_model.model import RouterModel
@@ -40,39 +42,49 @@ class ExportError(Exception):
     """The exported model is not good enough to serve."""
 
 
-class _Served(nn.Module):  # type: ignore[misc]
-    def __init__(self, network: RouterNetwork) -> None:
-        super().__init__()
-        self.network = network
+class _Served(RouterNetwork):
+    """The network as it serves: one unpadded prompt, the two served heads."""
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        logits: Tensor = self.network(input_ids)
-        return logits[:, :2]
+    def forward(self, input_ids: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"logits": super().forward(input_ids)[:, :2]}
+
+
+class _ServedOnnxConfig(DistilBertOnnxConfig):  # type: ignore[misc]
+    """What goes in and out of the graph; the rest is optimum's for DistilBERT."""
+
+    @property
+    def inputs(self) -> dict[str, dict[int, str]]:
+        return {"input_ids": {0: "batch", 1: "tokens"}}
+
+    @property
+    def outputs(self) -> dict[str, dict[int, str]]:
+        return {"logits": {0: "batch"}}
 
 
 def to_onnx(network: RouterNetwork, path: Path) -> None:
     """Write the served heads as an fp32 ONNX graph."""
-    example = torch.randint(1000, 2000, (1, 16))
+    served = _Served(network.config)
+    served.load_state_dict(network.state_dict())
+    onnx_config = _ServedOnnxConfig(network.config, task="text-classification")
     with warnings.catch_warnings():
-        # The tracing exporter is deprecated, and still the one without further dependencies.
+        # The tracing exporter that optimum uses is deprecated.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _Served(network).eval(),
-            (example,),
-            str(path),
-            input_names=["input_ids"],
-            output_names=["logits"],
-            dynamic_axes={"input_ids": {0: "batch", 1: "tokens"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        export_graph(served.eval(), onnx_config, path, opset=OPSET)
 
 
-def quantise(source: Path, target: Path) -> None:
+def quantise(source: Path, target: Path, *, network: RouterNetwork) -> None:
     """fp32 graph -> int8 graph."""
-    quantize_dynamic(
-        source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+    settings = QuantizationConfig(
+        is_static=False,
+        format=QuantFormat.QOperator,
+        mode=QuantizationMode.IntegerOps,
+        weights_dtype=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,
     )
+    quantizer = ORTQuantizer(source, config=network.config)
+    quantizer.quantize(settings, save_dir=target.parent, file_suffix="int8")
+    (target.parent / f"{source.stem}_int8.onnx").rename(target)
 
 
 def onnx_logits(path: Path, items: list[Item], *, title: str) -> Logits:
@@ -110,7 +122,7 @@ def export(
     with tempfile.TemporaryDirectory() as scratch:
         full, small = Path(scratch, "full.onnx"), Path(scratch, MODEL_FILE)
         to_onnx(network, full)
-        quantise(full, small)
+        quantise(full, small, network=network)
         logits = onnx_logits(small, items, title="int8 on validation")
         reference = predict(network, items)[:, :2].astype(np.float64)
         parity = compare(reference, logits, out=out)

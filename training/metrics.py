@@ -103,9 +103,10 @@ def curve(
     n = s.size
     quality = low.mean() + np.concatenate([[0.0], np.cumsum(gain)]) / n
     gap = high.mean() - low.mean()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pgr = (quality - low.mean()) / gap
-        cost_share = np.concatenate([[0.0], np.cumsum(dollars)]) / dollars.sum()
+    # Without a gap there is nothing to recover, and without cost nothing to save.
+    pgr = (quality - low.mean()) / gap if gap else np.full(n + 1, np.nan)
+    spent = np.concatenate([[0.0], np.cumsum(dollars)])
+    cost_share = spent / spent[-1] if spent[-1] else np.full(n + 1, np.nan)
     return Curve(np.arange(n + 1) / n, cost_share, pgr, quality)
 
 

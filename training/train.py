@@ -5,14 +5,15 @@ One encoder learns from every model's outcomes on a prompt. The routed pair's he
 models did on a prompt says much about how hard it is, and only the encoder keeps that.
 
 Real outcomes come first: all epochs but the last see every outcome, other pairs of models
-included. The last one sees the routed pair's prompts only, and beside them the few hand-written
-everyday prompts with guessed scores, at a raised weight: they tell the model about greetings and
-about long open tasks, of which no outcome was to be had.
+included, and no guess. The last one is short: the hand-written everyday prompts with guessed
+scores, several times over, among a sample of real rows that keeps the rest in place. They tell
+the model about greetings and about long open tasks, of which no outcome was to be had.
 
 Batches hold prompts of similar length, so little is spent on padding. What is validated and
-exported is the running average of the weights, which is steadier than any single step. A
+exported is the running average of the weights, which is steadier than any single step; after the
+short last epoch, whose rate falls to nothing, the weights themselves, as the average lags. A
 checkpoint after each epoch allows resuming. Early stopping looks at validation alone: the epoch
-with the lowest loss of the two served heads wins.
+with the lowest loss of the two served heads wins, or the last if it is within CLOSING_LOSS of it.
 """
 
 import math
@@ -23,10 +24,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from router_model.features import token_ids
+from training.calibrate import fit_logistic
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Prepared, Row
 from training.metrics import auroc
 from training.network import RouterNetwork, build
@@ -34,6 +37,7 @@ from training.progress import say, track
 
 AUXILIARY_WEIGHT = 0.5
 MIN_HEAD_ROWS = 100
+CLOSING_LOSS = 0.01
 
 
 class TrainConfig(msgspec.Struct, kw_only=True):
@@ -52,7 +56,8 @@ class TrainConfig(msgspec.Struct, kw_only=True):
     average_steps: int = 200
     auxiliary: bool = True
     small_source_weight: float = 1.5
-    guess_weight: float = 5.0
+    guess_repeats: int = 10
+    closing_rows: int = 2000
     seed: int = 0
     data_sha256: str = ""
 
@@ -85,8 +90,6 @@ def encode_rows(
     biggest = max(sizes.values(), default=1)
 
     def weight(row: Row) -> float:
-        if row.weak:
-            return config.guess_weight
         # A source a tenth the size of the biggest would otherwise hardly be heard.
         small = not row.auxiliary and sizes[row.source] < biggest / 4
         return config.small_source_weight if small else 1.0
@@ -160,7 +163,7 @@ def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[s
 
 def predict(
     network: RouterNetwork, items: list[Item], *, batch_size: int = 64
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+) -> NDArray[np.float32]:
     """Logits [items, heads] in the order given, in full precision and without dropout."""
     network.eval()
     order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
@@ -187,17 +190,19 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
 
     torch.manual_seed(config.seed)
     rows = prepared.of("train", auxiliary=None if config.auxiliary else False)
-    pair_rows = [row for row in rows if not row.auxiliary]
+    guesses = [row for row in rows if row.weak]
     rows = [row for row in rows if not row.weak]
     heads = head_names(rows)
     network, tokenizer = build(config.base, heads)
     tokenizer.save(str(run / "tokenizer.json"))
     items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
-    last_items = encode_rows(pair_rows, heads, tokenizer=tokenizer, config=config)
+    sample = random.Random(config.seed).sample(items, min(config.closing_rows, len(items)))
+    guessed = encode_rows(guesses, heads, tokenizer=tokenizer, config=config)
+    closing = sample + guessed * config.guess_repeats
     validation_rows = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
     validation = encode_rows(validation_rows, heads, tokenizer=tokenizer, config=config)
     say(
-        f"train: {len(items)} rows, at last {len(last_items)}, {len(heads)} heads; "
+        f"train: {len(items)} rows, at last {len(closing)}, {len(heads)} heads; "
         f"validation: {len(validation)} rows"
     )
 
@@ -220,8 +225,9 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
 
     for epoch in range(len(history), config.epochs):
         network.train()
+        last = bool(guesses) and epoch == config.epochs - 1
         shuffled = batches(
-            last_items if epoch == config.epochs - 1 else items,
+            closing if last else items,
             config.batch_size,
             shuffle=random.Random(1000 * config.seed + epoch),
         )
@@ -243,17 +249,16 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
             optimizer.zero_grad(set_to_none=True)
             average.update_parameters(network)
             losses.append(loss.item())
+        kept = network if last else average.module
         entry = {"epoch": epoch + 1, "loss": float(np.mean(losses))}
-        entry |= _validate(average.module, validation, validation_rows)
+        entry |= _validate(kept, validation, validation_rows)
         history.append(entry)
         say(
             " ".join(
                 f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in entry.items()
             )
         )
-        _save(
-            {"network": average.module.state_dict(), "heads": heads}, run / f"epoch-{epoch + 1}.pt"
-        )
+        _save({"network": kept.state_dict(), "heads": heads}, run / f"epoch-{epoch + 1}.pt")
         _save(
             {
                 "network": network.state_dict(),
@@ -268,12 +273,14 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The epoch with the lowest validation loss. Raises FileNotFoundError when none is done."""
+    """The epoch to export (see the module docstring). FileNotFoundError when none is done."""
     history_file = run / "history.json"
     if not history_file.exists():
         raise FileNotFoundError(f"no finished epoch in {run}: run `hybrid-llm-train train` first")
     history = msgspec.json.decode(history_file.read_bytes())
     best = min(history, key=lambda entry: entry["validation_loss"])
+    if history[-1]["validation_loss"] <= best["validation_loss"] + CLOSING_LOSS:
+        best = history[-1]
     return run / f"epoch-{best['epoch']}.pt"
 
 
@@ -294,12 +301,24 @@ def schedule(done: float, *, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
+def calibrated_loss(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    """Mean binary cross-entropy of [n, heads] logits after each head's own scale and shift."""
+    losses = []
+    for column, target in zip(logits.T, targets.T, strict=True):
+        slope, intercept = fit_logistic(column, target >= 0.5)
+        scaled = slope * column + intercept
+        losses.append(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
+    return float(np.mean(losses))
+
+
 def _validate(network: RouterNetwork, items: list[Item], rows: list[Row]) -> dict[str, float]:
-    """Loss of the served heads, and the local head's AUROC per source."""
-    logits = predict(network, items)[:, :2]
+    """Loss of the served heads and, per source, the local head's AUROC.
+
+    The loss is taken after scaling, as the export does it: confidence is mended there, order not.
+    """
+    logits = predict(network, items)[:, :2].astype(np.float64)
     targets = np.array([item.targets[:2] for item in items])
-    losses = np.logaddexp(0.0, logits) - targets * logits
-    out = {"validation_loss": float(np.nanmean(losses))}
+    out = {"validation_loss": calibrated_loss(logits, targets)}
     sources = np.array([row.source for row in rows])
     for source in sorted(set(sources)):
         chosen = sources == source
