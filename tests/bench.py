@@ -24,10 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import msgspec
@@ -300,38 +300,56 @@ def process(
             child.wait()
 
 
-def measure(
-    port: int,
-    pid: int | None,
-    *,
-    model: str,
-    clients: int,
-    seconds: float,
-    repeats: int,
-    **kind: bool,
-) -> dict[str, float]:
-    """Medians over repeats of one kind of load."""
-    stream, unique = kind.get("stream", False), kind.get("unique", False)
-    bodies = make_bodies(model=model, stream=stream, unique=unique)
-    rows = []
-    for _ in range(repeats):
-        load = Load(port, bodies, stream=stream)
-        before = cpu_seconds(pid) if pid else 0.0
-        started = time.monotonic()
-        uvloop.run(load.run(clients, seconds))
-        elapsed = time.monotonic() - started
-        row = {
-            "per_second": load.answers / elapsed,
-            "p50_ms": quantile(load.latencies, 0.5),
-            "p99_ms": quantile(load.latencies, 0.99),
-        }
-        if pid:
-            row["cpu_us"] = (cpu_seconds(pid) - before) / load.answers * 1e6
-        if stream:
-            row["transit_p50_ms"] = quantile(load.transits, 0.5)
-            row["transit_p99_ms"] = quantile(load.transits, 0.99)
-        rows.append(row)
-    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+class Subject(NamedTuple):
+    """What is measured: a server, and the kind of load it gets."""
+
+    port: int
+    pid: int | None = None
+    model: str = "cloud"
+    stream: bool = False
+    unique: bool = False
+
+
+def measure(subject: Subject, *, clients: int, seconds: float) -> dict[str, float]:
+    """One measurement."""
+    bodies = make_bodies(model=subject.model, stream=subject.stream, unique=subject.unique)
+    load = Load(subject.port, bodies, stream=subject.stream)
+    before = cpu_seconds(subject.pid) if subject.pid else 0.0
+    started = time.monotonic()
+    uvloop.run(load.run(clients, seconds))
+    elapsed = time.monotonic() - started
+    row = {
+        "per_second": load.answers / elapsed,
+        "p50_ms": quantile(load.latencies, 0.5),
+        "p99_ms": quantile(load.latencies, 0.99),
+    }
+    if subject.pid:
+        row["cpu_us"] = (cpu_seconds(subject.pid) - before) / load.answers * 1e6
+    if subject.stream:
+        row["transit_p50_ms"] = quantile(load.transits, 0.5)
+        row["transit_p99_ms"] = quantile(load.transits, 0.99)
+    return row
+
+
+def compare(
+    subjects: dict[str, Subject], *, seconds: float, repeats: int, say: Callable[[str], None]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Medians by subject and number of clients.
+
+    The subjects take turns, so that a machine that slows down slows all of them.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in subjects}
+    for clients in (1, 64):
+        rows: dict[str, list[dict[str, float]]] = {name: [] for name in subjects}
+        for number in range(repeats):
+            for name, subject in subjects.items():
+                say(f"{name}, {clients} clients, {number + 1} of {repeats}")
+                rows[name].append(measure(subject, clients=clients, seconds=seconds))
+        for name, each in rows.items():
+            found[name][str(clients)] = {
+                key: statistics.median(row[key] for row in each) for key in each[0]
+            }
+    return found
 
 
 def measure_decision(folder: Path, *, repeats: int) -> dict[str, dict[str, float]]:
@@ -373,56 +391,40 @@ def run_all(
     say("decision")
     command = [sys.executable, str(HERE), "--decision", str(model)]
     decision = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    results: dict[str, Any] = {"decision": decision, "requests": {}, "streams": {}}
-
-    def requests(
-        name: str, port: int, pid: int | None, model: str, *, unique: bool = False
-    ) -> None:
-        results["requests"][name] = {}
-        for clients in (1, 64):
-            say(f"{name}, {clients} clients")
-            results["requests"][name][str(clients)] = measure(
-                port,
-                pid,
-                model=model,
-                clients=clients,
-                seconds=seconds,
-                repeats=repeats,
-                unique=unique,
-            )
-
-    def streams(name: str, port: int, pid: int | None, model: str) -> None:
-        results["streams"][name] = {}
-        for clients in (1, 64):
-            say(f"{name}, {clients} streams")
-            results["streams"][name][str(clients)] = measure(
-                port,
-                pid,
-                model=model,
-                clients=clients,
-                seconds=seconds,
-                repeats=repeats,
-                stream=True,
-            )
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        process(LOAD_CORE, [str(HERE), "--upstream"], port=UPSTREAM_PORT, path="/"),
-    ):
+    results: dict[str, Any] = {"decision": decision}
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         config = Path(folder) / "bench.yaml"
         config.write_text(CONFIG.format(port=UPSTREAM_PORT, model=model.resolve(), folder=folder))
-        requests("direct", UPSTREAM_PORT, None, "cloud")
-        streams("direct", UPSTREAM_PORT, None, "cloud")
-        bare = process(SERVER_CORE, [str(HERE), "--bare"], port=BARE_PORT, path="/")
-        with bare as (pid, _):
-            requests("bare stack", BARE_PORT, pid, "cloud")
-        serve = ["-m", "proxy.cli", "serve", "--config", str(config), "--port", str(PROXY_PORT)]
-        with process(SERVER_CORE, serve, port=PROXY_PORT, path="/health") as (pid, started):
-            results["start_seconds"] = started
-            requests("forced", PROXY_PORT, pid, "cloud")
-            streams("forced", PROXY_PORT, pid, "cloud")
-            requests("routed", PROXY_PORT, pid, "auto", unique=True)
-            results["memory_mb"] = memory_mb(pid)
+
+        def start(core: int, *arguments: str, port: int, path: str = "/") -> tuple[int, float]:
+            return stack.enter_context(process(core, list(arguments), port=port, path=path))
+
+        start(LOAD_CORE, str(HERE), "--upstream", port=UPSTREAM_PORT)
+        bare, _ = start(SERVER_CORE, str(HERE), "--bare", port=BARE_PORT)
+        serve = ("-m", "proxy.cli", "serve", "--config", str(config), "--port", str(PROXY_PORT))
+        ours, results["start_seconds"] = start(SERVER_CORE, *serve, port=PROXY_PORT, path="/health")
+        results["requests"] = compare(
+            {
+                "direct": Subject(UPSTREAM_PORT),
+                "bare stack": Subject(BARE_PORT, bare),
+                "forced": Subject(PROXY_PORT, ours),
+                "routed": Subject(PROXY_PORT, ours, model="auto", unique=True),
+            },
+            seconds=seconds,
+            repeats=repeats,
+            say=say,
+        )
+        results["streams"] = compare(
+            {
+                "direct": Subject(UPSTREAM_PORT, stream=True),
+                "forced": Subject(PROXY_PORT, ours, stream=True),
+            },
+            seconds=seconds,
+            repeats=repeats,
+            say=say,
+        )
+        results["memory_mb"] = memory_mb(ours)
     return results
 
 
@@ -457,7 +459,7 @@ def as_markdown(results: dict[str, Any]) -> str:
             )
     lines += [
         "",
-        "| streams, a chunk every 10 ms | streams | first chunk p50 | chunk transit p50 | p99 |",
+        "| a chunk every 10 ms | streams | first chunk p50 | chunk transit p50 | p99 |",
     ]
     lines += ["|---|---:|---:|---:|---:|"]
     for name, by_clients in results["streams"].items():
