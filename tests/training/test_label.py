@@ -1,13 +1,14 @@
 """Labelling over real sockets: what is paid for is kept, whatever ends the run, and never twice."""
 
 import asyncio
+import itertools
 import json
 import os
 import resource
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,13 @@ async def test_kills_at_any_point_make_nothing_be_paid_twice(
         gate = Gate()
         upstream.calls.clear()
 
-        def answer(call: Call, gate: Gate = gate, answered: int = answered) -> Answer:
-            if len(upstream.calls) > answered:
-                return [gate]
-            return models(call)
+        # Counted here: calls may arrive together before the first of them is answered.
+        turns = itertools.count()
+
+        def answer(
+            call: Call, gate: Gate = gate, answered: int = answered, turns: Iterator[int] = turns
+        ) -> Answer:
+            return models(call) if next(turns) < answered else [gate]
 
         upstream.answer = answer
         process = await start(upstream, prompts, f"--concurrency={slots}")
