@@ -158,6 +158,8 @@ async def test_stand_ins_answer_under_their_own_names(tmp_path: Path) -> None:
         assert local.json()["choices"][0]["message"]["content"] == "Hello from smollm2-135m"
         assert cloud.headers["x-router-model"] == "smollm2-135m-cloud-stand-in"
         assert float(cloud.headers["x-router-cost-usd"]) > 0
+        # The name that clients already send is routed, though the stand-in has another.
+        assert (await ask(demo, "gpt-4o-mini")).headers["x-router-target"] == "cloud"
         assert (await ask(demo, "gpt-4")).status_code == 404
         assert "the dollars shown are what gpt-4o-mini would have cost" in demo.output
         assert (tmp_path / "data/demo.db").exists()
