@@ -26,9 +26,6 @@ from router_model.model import RouterModel, RouterModelError
 
 logger = logging.getLogger(__name__)
 
-# Only named to clients until a model is there to recommend one; nothing is compared with it.
-_THRESHOLD_WITHOUT_MODEL = 0.5
-
 
 def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, str | None]:
     """The router for a configuration, and its model's version.
@@ -36,12 +33,12 @@ def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, 
     Without a usable model (the log says why) the version is None and the router still decides.
     """
     if model is not None:
-        return Router(config, Scorer(model), recommended_threshold=_THRESHOLD_WITHOUT_MODEL), None
+        return Router(config, Scorer(model), thresholds=None), None
     try:
         loaded = RouterModel.load(Path(config.routing.model_path))
     except RouterModelError as error:
         logger.error("no router model, every routed request goes to the cloud: %s", error)
-        return Router(config, None, recommended_threshold=_THRESHOLD_WITHOUT_MODEL), None
+        return Router(config, None, thresholds=None), None
     manifest = loaded.manifest
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
     for tier, model_name in trained.items():
@@ -54,7 +51,7 @@ def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, 
                 tier,
                 configured,
             )
-    router = Router(config, Scorer(loaded), recommended_threshold=manifest.threshold)
+    router = Router(config, Scorer(loaded), thresholds=manifest)
     return router, manifest.version
 
 

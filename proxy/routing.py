@@ -25,6 +25,9 @@ DECISION_TIMEOUT_SECONDS: Final = 1.0
 TARGET_HEADER: Final = b"x-router-target"
 THRESHOLD_HEADER: Final = b"x-router-threshold"
 
+# Named to clients while there is no router model to recommend one; nothing is compared with it.
+_ANY_THRESHOLD: Final = 0.5
+
 _TARGETS: Final = {target.value: target for target in Target}
 
 
@@ -33,6 +36,23 @@ class Model(Protocol):
 
     def score(self, text: str) -> Score:
         """Calibrated P(the local answer is at least as good as the cloud's), and both heads."""
+
+
+class Thresholds(Protocol):
+    """Which threshold does what; `router_model.manifest.Manifest` is one.
+
+    Shares are those measured on the validation data of the router model.
+    """
+
+    @property
+    def threshold(self) -> float:
+        """The recommended one."""
+
+    def threshold_for_cost(self, cost_share: float) -> float:
+        """One that costs at most this share of sending everything to the cloud."""
+
+    def threshold_for_quality(self, quality_share: float) -> float:
+        """One that recovers at least this share of the gap between the models."""
 
 
 class Wish(NamedTuple):
@@ -97,13 +117,15 @@ class Router:
         config: Config,
         scorer: Scorer | None,
         *,
-        recommended_threshold: float,
+        thresholds: Thresholds | None,
     ) -> None:
         routing = config.routing
         self._scorer = scorer
-        self.threshold: float = (
-            recommended_threshold if routing.threshold == "auto" else routing.threshold
-        )
+        self._thresholds = thresholds
+        if routing.threshold != "auto":
+            self.threshold = routing.threshold
+        else:
+            self.threshold = _ANY_THRESHOLD if thresholds is None else thresholds.threshold
         own_name = (config.upstreams.cloud.model,)
         routed = own_name if routing.routed_models is None else routing.routed_models
         self._routed = frozenset({"auto", *routed})
@@ -125,7 +147,8 @@ class Router:
             if name == TARGET_HEADER:
                 wish = _read_target(wish, value)
             elif name == THRESHOLD_HEADER:
-                threshold = _read_threshold(value.decode("latin-1"), param="x-router-threshold")
+                text = value.decode("latin-1")
+                threshold = _read_share(text, what="threshold", param="x-router-threshold")
                 wish = wish._replace(threshold=threshold)
         if wish.model is not None:
             wish = self._take_at_its_word(wish.model, wish.threshold)
@@ -137,12 +160,28 @@ class Router:
             return Wish()
         name, colon, parameters = model.partition(":")
         if name == "auto" and colon:
-            return Wish(threshold=_read_auto(parameters))
+            return Wish(threshold=self._read_auto(parameters))
         if model in _TARGETS:
             return Wish(target=_TARGETS[model])
         if is_same_model(model, self._models[Target.LOCAL]):
             return Wish(target=Target.LOCAL)
         return Wish(model=model)
+
+    def _read_auto(self, parameters: str) -> float:
+        """The threshold that `auto:threshold=0.6`, `auto:cost=0.3`, `auto:quality=0.9` ask for."""
+        name, _, value = parameters.partition("=")
+        if name not in ("threshold", "cost", "quality"):
+            raise InvalidRequest(
+                f"Invalid value for 'model': 'auto' has no parameter '{name}'; "
+                "it has threshold, cost and quality, as in 'auto:cost=0.3'.",
+                param="model",
+            )
+        share = _read_share(value, what=name, param="model")
+        if name == "threshold" or self._thresholds is None:
+            return share
+        if name == "cost":
+            return self._thresholds.threshold_for_cost(share)
+        return self._thresholds.threshold_for_quality(share)
 
     def _take_at_its_word(self, model: str, threshold: float | None) -> Wish:
         """A name we do not know is a model of the cloud, unless such names are rejected."""
@@ -187,29 +226,17 @@ def _read_target(wish: Wish, value: bytes) -> Wish:
     return Wish(target, wish.model if target is Target.CLOUD else None, wish.threshold)
 
 
-def _read_auto(parameters: str) -> float:
-    """The threshold in `auto:threshold=0.6`."""
-    name, _, value = parameters.partition("=")
-    if name != "threshold":
-        raise InvalidRequest(
-            f"Invalid value for 'model': 'auto' has no parameter '{name}'; "
-            "use 'auto' or 'auto:threshold=0.6'.",
-            param="model",
-        )
-    return _read_threshold(value, param="model")
-
-
-def _read_threshold(text: str, *, param: str) -> float:
+def _read_share(text: str, *, what: str, param: str) -> float:
     try:
-        threshold = float(text)
+        share = float(text)
     except ValueError:
-        threshold = -1.0
-    if not 0.0 <= threshold <= 1.0:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
         raise InvalidRequest(
-            f"Invalid value for '{param}': the threshold '{text}' is not a number from 0 to 1.",
+            f"Invalid value for '{param}': the {what} '{text}' is not a number from 0 to 1.",
             param=param,
         )
-    return threshold
+    return share
 
 
 def is_same_model(asked: str, own: str) -> bool:

@@ -181,6 +181,7 @@ class Upstream:
         self.config = config
         self.model = config.model
         self.up: bool | None = None
+        self.queued = 0  # requests that wait for a slot
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = asyncio.Semaphore(config.max_concurrency) if config.max_concurrency else None
@@ -226,7 +227,11 @@ class Upstream:
             UpstreamBroken: an answer with an impossible status.
         """
         if self._slots is not None:
-            await self._slots.acquire()
+            self.queued += 1
+            try:
+                await self._slots.acquire()
+            finally:
+                self.queued -= 1
         replica = min(self._replicas, key=_load)
         replica.in_flight += 1
         try:

@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.app import Proxy
 from proxy.config import UpstreamConfig, load_config
+from proxy.record import Target
 from proxy.routing import Model
 from proxy.upstream import open_transport
 
@@ -229,6 +230,13 @@ class LiveProxy:
 
     async def scrape(self) -> Samples:
         return Samples((await self.client.get("/metrics")).text)
+
+    async def queued(self, tier: str, requests: int = 1) -> None:
+        """Wait until this many requests wait for a slot of a tier."""
+        upstream = self.proxy.gateway.snapshot.upstreams[Target(tier)]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while upstream.queued < requests:
+                await self.client.get("/health")  # the time in which it may happen
 
     async def settled(self, requests: int = 1, *, in_flight: int = 0) -> Samples:
         """The metrics, once this many requests are counted and no more upstreams are held."""

@@ -6,7 +6,6 @@ Each tier takes one request at a time here, so that one that is not let go would
 
 import asyncio
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,7 +22,6 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
-    StubModel,
     answer_json,
     chunk,
     chunked,
@@ -49,7 +47,6 @@ from live import (
     merge,
     released,
 )
-from router_model.model import Score
 
 SHORT_SECONDS = 0.25  # for the timeout under test; all others are far away
 
@@ -376,29 +373,18 @@ async def test_a_finish_without_done_is_a_finish(start: StartProxy, local: FakeU
 # ── The client leaves ─────────────────────────────────────────────────────────────────────────
 
 
-class WatchedModel(StubModel):
-    """Tells when it was asked: behind that point a request waits only for its upstream."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Semaphore(0)
-
-    def score(self, text: str) -> Score:
-        self.asked.release()
-        return super().score(text)
-
-
 @both_tiers
 @both_forms
 async def test_a_client_that_leaves_the_queue(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool
 ) -> None:
-    upstream, model, gate = request.getfixturevalue(tier), WatchedModel(), Gate()
+    upstream, gate = request.getfixturevalue(tier), Gate()
     upstream.answer = [gate, *whole(answer_json())]
-    proxy = await start(ONE_AT_A_TIME, model=model)
+    proxy = await start(ONE_AT_A_TIME)
     working = await proxy.connect(model=tier)
     await gate.reached()
     queued = await proxy.connect(text=QUESTIONS[tier], stream=stream)
-    assert model.asked.acquire(timeout=10)
+    await proxy.queued(tier)
     await queued.leave()
     await proxy.settled(1, in_flight=1)
     gate.open()

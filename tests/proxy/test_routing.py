@@ -46,7 +46,19 @@ def configure(
 
 
 def router(config: Config | None = None, scorer: Scorer | None = None) -> Router:
-    return Router(config or configure(), scorer, recommended_threshold=0.6)
+    return Router(config or configure(), scorer, thresholds=Table())
+
+
+class Table:
+    """Thresholds from which one can tell what was asked for."""
+
+    threshold = 0.6
+
+    def threshold_for_cost(self, cost_share: float) -> float:
+        return cost_share / 10
+
+    def threshold_for_quality(self, quality_share: float) -> float:
+        return quality_share / 100
 
 
 # Wishes.
@@ -73,6 +85,8 @@ def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
         ("gpt-4o", {}, Wish(CLOUD, "gpt-4o")),
         ("Auto", {}, Wish(CLOUD, "Auto")),
         ("auto:threshold=0.25", {}, Wish(threshold=0.25)),
+        ("auto:cost=0.3", {}, Wish(threshold=0.03)),  # by the table
+        ("auto:quality=0.5", {}, Wish(threshold=0.005)),
         ("auto:threshold=0", {}, Wish(threshold=0)),
         ("auto:threshold=1", {}, Wish(threshold=1)),
         # Headers win over names.
@@ -112,6 +126,8 @@ def test_a_wish_is_read_from_headers_and_name(
         ("auto:threshold=inf", {}, "model"),
         ("auto:threshold=1.0001", {}, "model"),
         ("auto:threshold=-0.1", {}, "model"),
+        ("auto:cost=1.5", {}, "model"),
+        ("auto:quality=best", {}, "model"),
         ("auto", {"target": "edge"}, "x-router-target"),
         ("auto", {"target": ""}, "x-router-target"),
         ("auto", {"target": "\xff"}, "x-router-target"),
