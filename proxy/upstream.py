@@ -122,7 +122,7 @@ class UpstreamResponse:
         except TimeoutError:
             raise self._upstream.timeout("idle", self._idle_seconds) from None
         except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
-            logger.warning("%s upstream broke off: %r", self._upstream.name, error)
+            logger.warning("%s upstream broke off: %s", self._upstream.name, _name(error))
             raise UpstreamBroken(
                 f"The {self._upstream.name} upstream broke off in the middle of its answer.",
                 upstream=self._upstream.name,
@@ -151,7 +151,7 @@ class UpstreamResponse:
         try:
             await self._raw_stream().aclose()
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            logger.debug("closing a response of %s: %r", self._upstream.name, error)
+            logger.debug("closing a response of %s: %s", self._upstream.name, _name(error))
 
 
 class _Replica:
@@ -299,7 +299,7 @@ class Upstream:
     def _unreachable(self, replica: _Replica, error: Exception) -> UpstreamError:
         """httpx-aiohttp calls every lost connection a timeout; its cause tells the two apart."""
         self.up = False
-        logger.warning("%s upstream %s: %r", self.name, replica.base_url, error)
+        logger.warning("%s upstream %s: %s", self.name, replica.base_url, _name(error))
         cause = error.__cause__
         lost = isinstance(cause, aiohttp.ClientError) and not isinstance(cause, TimeoutError)
         if isinstance(error, httpx2.TimeoutException) and not lost:
@@ -330,9 +330,14 @@ class Upstream:
                 finally:
                     await response.aclose()
         except (TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            logger.debug("%s upstream %s: %r", self.name, replica.base_url, error)
+            logger.debug("%s upstream %s: %s", self.name, replica.base_url, _name(error))
             return None
         return body if response.status_code < 400 else None
+
+
+def _name(error: Exception) -> str:
+    """An error for the log. Not its repr: aiohttp's may hold the request, with the key in it."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _load(replica: _Replica) -> int:

@@ -14,6 +14,7 @@ import pytest
 from fakes import (
     HARD,
     BrokenModel,
+    End,
     FakeUpstream,
     StubModel,
     answer_json,
@@ -426,6 +427,15 @@ async def test_an_odd_answer_is_passed_on_or_is_one_clear_error(
     check_headers(response.headers, outcome.row)
     assert outcome.row["status"] == response.status_code
     assert (outcome.row["ending"] == "ok") == (200 <= response.status_code < 300)
+
+
+async def test_an_answer_that_is_no_http_leaves_the_key_out_of_the_log(
+    proxy: LiveProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    local.answer = [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.FIN]
+    check_error(await proxy.chat(model="local"), 502, code="upstream_unreachable")
+    assert "local upstream" in caplog.text
+    assert LOCAL_KEY not in caplog.text
 
 
 # ── Bugs ──────────────────────────────────────────────────────────────────────────────────────
