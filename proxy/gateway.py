@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.auth import ApiKeys
 from proxy.config import Config, PriceConfig
@@ -34,6 +34,9 @@ from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, UpstreamResponse
 
 logger = logging.getLogger(__name__)
+
+# An error is a few hundred bytes: a client that does not take them by then has stopped reading.
+LAST_WORD_SECONDS: Final = 1.0
 
 
 class Exchange(Reply, Protocol):
@@ -91,13 +94,18 @@ class Gateway:
         record = CallRecord("chat.completions", clock=self._clock)
         response: UpstreamResponse | None = None
         try:
-            async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
-                record.client_key_hash = snapshot.keys.check(_header(exchange, b"authorization"))
-                body = await exchange.read_body()
-                request = parse_chat(body)
-                decision = await self._decide(snapshot, request, exchange, record)
-                response = await self._open(snapshot, decision, request, body, exchange, record)
-                await self._relay(snapshot, response, request, exchange, record)
+            try:
+                async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
+                    key = _header(exchange, b"authorization")
+                    record.client_key_hash = snapshot.keys.check(key)
+                    body = await exchange.read_body()
+                    request = parse_chat(body)
+                    decision = await self._decide(snapshot, request, exchange, record)
+                    response = await self._open(snapshot, decision, request, body, exchange, record)
+                    await self._relay(snapshot, response, request, exchange, record)
+            finally:  # before any last word to the client, who may not be listening
+                if response is not None:
+                    await response.close()
         except asyncio.CancelledError:
             record.finish(Ending.CLIENT_GONE)
             raise
@@ -110,11 +118,7 @@ class Gateway:
             bug = InternalError("The proxy failed to answer this request; its log says why.")
             await self._refuse(bug, exchange, record)
         finally:
-            try:
-                self._keep(record)
-            finally:  # even a bug in there must not hold the upstream for ever
-                if response is not None:
-                    await response.close()
+            self._keep(record)
 
     async def _decide(
         self, snapshot: Snapshot, request: ChatRequest, exchange: Exchange, record: CallRecord
@@ -205,11 +209,16 @@ class Gateway:
     async def _refuse(self, error: RouterError, exchange: Exchange, record: CallRecord) -> None:
         """One clear error: as the answer, or as the last event of a stream that has begun."""
         record.finish(_ending_of(error), error=error.message)
-        if exchange.started:
-            await end_stream_with(error, exchange)
-            return
-        record.status = error.status
-        await send_error(error, exchange, record.router_headers())
+        if not exchange.started:
+            record.status = error.status
+        try:
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                if exchange.started:
+                    await end_stream_with(error, exchange)
+                else:
+                    await send_error(error, exchange, record.router_headers())
+        except TimeoutError:
+            logger.warning("request %s: its client does not read; hanging up", record.id)
 
     def _keep(self, record: CallRecord) -> None:
         """The record's one way into the metrics and the database."""

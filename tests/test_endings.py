@@ -462,6 +462,22 @@ async def test_a_client_that_stops_reading_and_goes(start: StartProxy, local: Fa
     check_row(outcome.row, "local", "client_gone", status=200, reason="score", stream=True)
 
 
+async def test_a_client_that_stops_reading_and_stays(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    """It must not keep the upstream, nor the task, beyond the request's time."""
+    piece = event(chunk({"content": "x" * 100_000}))
+    local.answer = chunked(*[piece] * 1000)
+    proxy = await start(ONE_AT_A_TIME | {"server": {"request_timeout_seconds": 0.3}})
+    client = await proxy.connect(stream=True)
+    await client.read_until(b"\r\n\r\n")
+    await released(local.call)
+    await proxy.settled()
+    client.vanish()
+    outcome = await proxy.finish()
+    check_row(outcome.row, "local", "timeout", status=200, reason="score", stream=True)
+
+
 async def test_a_client_that_goes_while_it_sends(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start(ONE_AT_A_TIME)
     client = await proxy.connect_raw(
