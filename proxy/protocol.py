@@ -21,6 +21,14 @@ SSE_DONE = b"data: [DONE]\n\n"
 _MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_Model]
+
+
 class ContentPart(msgspec.Struct):
     """One part of a message in parts. Only text is read; images and audio pass by."""
 
@@ -147,6 +155,7 @@ class ChatAnswer(msgspec.Struct):
 _chat_request = msgspec.json.Decoder(ChatRequest)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _answer = msgspec.json.Decoder(ChatAnswer)
+_model_list = msgspec.json.Decoder(_ModelList)
 _encoder = msgspec.json.Encoder()
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
@@ -211,5 +220,13 @@ def view_answer(data: bytes) -> ChatAnswer | None:
     """Look at a whole answer or one chunk; None when it is nothing we know."""
     try:
         return _answer.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def view_models(data: bytes) -> list[str] | None:
+    """The ids in the answer to GET /models; None when it is no list of models."""
+    try:
+        return [model.id for model in _model_list.decode(data).data]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

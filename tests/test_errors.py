@@ -27,6 +27,7 @@ from live import (
     CLOUD_KEY,
     CLOUD_MODEL,
     LOCAL_KEY,
+    LOCAL_MODEL,
     LiveProxy,
     RawClient,
     Row,
@@ -427,6 +428,17 @@ async def test_an_odd_answer_is_passed_on_or_is_one_clear_error(
     check_headers(response.headers, outcome.row)
     assert outcome.row["status"] == response.status_code
     assert (outcome.row["ending"] == "ok") == (200 <= response.status_code < 300)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b'{"data":[{"id":"\xff"}]}', b'{"data":' + b"[" * 100_000, b"{}"]
+)
+async def test_a_tier_with_no_list_of_models_costs_only_its_own(
+    proxy: LiveProxy, local: FakeUpstream, body: bytes
+) -> None:
+    local.models = whole(body)
+    response = await proxy.client.get("/v1/models")
+    assert {"auto", LOCAL_MODEL, CLOUD_MODEL} <= {one["id"] for one in response.json()["data"]}
 
 
 async def test_an_answer_that_is_no_http_leaves_the_key_out_of_the_log(
