@@ -6,7 +6,7 @@ per cent for English text. Loading takes half a second and happens off the event
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import tiktoken
@@ -43,6 +43,8 @@ class TokenCounter:
             tokens = len(self._encoding.encode(head, disallowed_special=()))
         return max(1, round(tokens * len(text) / len(head)))
 
-    def count_messages(self, turns: Iterable[tuple[str, str]]) -> int:
+    def count_messages(self, turns: Sequence[tuple[str, str]]) -> int:
         """Prompt tokens of a conversation given as (role, text) pairs."""
-        return _TOKENS_PER_PRIMER + sum(_TOKENS_PER_MESSAGE + self.count(text) for _, text in turns)
+        # As one text: the bound on what is counted must hold for many messages, too.
+        text = "".join(text for _, text in turns)
+        return _TOKENS_PER_PRIMER + _TOKENS_PER_MESSAGE * len(turns) + self.count(text)

@@ -48,6 +48,15 @@ def test_no_text_holds_up_the_event_loop(counter: TokenCounter, unit: str) -> No
     assert time.thread_time() - started < 0.5
 
 
+def test_no_conversation_holds_up_the_event_loop(counter: TokenCounter) -> None:
+    turns = [("user", QUESTION * 250)] * 2000  # as large as a request body may be
+    started = time.thread_time()
+    tokens = counter.count_messages(turns)
+    assert time.thread_time() - started < 0.5
+    exact = counter.count(QUESTION)
+    assert tokens == pytest.approx(exact * 250 * 2000, rel=0.05)
+
+
 def test_the_encoding_needs_no_network() -> None:
     """A fresh process without sockets or cache: nothing may be downloaded."""
     program = """
