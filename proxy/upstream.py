@@ -236,8 +236,10 @@ class Upstream:
         replica.in_flight += 1
         try:
             response = await self._send(replica, path, body, headers, stream=stream)
-        except BaseException:
+        except BaseException as error:
             self.release(replica)
+            if isinstance(error, UpstreamError):
+                self.up = False
             raise
         self.up = True
         return response
@@ -298,7 +300,6 @@ class Upstream:
 
     def _unreachable(self, replica: _Replica, error: Exception) -> UpstreamError:
         """httpx-aiohttp calls every lost connection a timeout; its cause tells the two apart."""
-        self.up = False
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, _name(error))
         cause = error.__cause__
         lost = isinstance(cause, aiohttp.ClientError) and not isinstance(cause, TimeoutError)

@@ -224,6 +224,7 @@ async def test_only_a_stream_must_begin_in_time() -> None:
     with pytest.raises(UpstreamTimeout, match="did not begin to answer within") as caught:
         await ask(upstream, stream=True)
     assert caught.value.phase == "first_token"
+    assert not upstream.is_up()
     assert not whole.done()
     gate.set()
     response = await whole
