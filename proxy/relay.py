@@ -20,11 +20,12 @@ MAX_EVENT_BYTES: Final = 2**20
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 # Response headers between the upstream and us only: connection matters, lengths and encodings we
-# make anew, cookies of a shared connection, whose account the key belongs to, and our own names.
+# make anew, cookies of a shared connection, what a browser would take as said of our own host,
+# whose account the key belongs to, and our own names.
 _KEPT_HERE: Final = frozenset(
     b"connection keep-alive proxy-connection trailer transfer-encoding upgrade "
     b"content-length content-encoding set-cookie date server alt-svc "
-    b"openai-organization openai-project".split()
+    b"strict-transport-security openai-organization openai-project".split()
 )
 _OURS: Final = b"x-router-"
 # The HTTP client lets control characters through, our server refuses the whole answer for one.

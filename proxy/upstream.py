@@ -37,9 +37,10 @@ _KEPT_HERE: Final = frozenset(
     b"authorization proxy-authorization cookie api-key x-api-key "
     b"openai-organization openai-project "
     b"host content-length content-type accept-encoding "
-    b"x-request-id x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip forwarded".split()
+    b"x-request-id x-real-ip forwarded".split()
 )
-_OURS: Final = b"x-router-"
+# Ours; and what a server before us says of the client: its address, with some its name and token.
+_KEPT_PREFIXES: Final = (b"x-router-", b"x-forwarded-")
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -353,5 +354,5 @@ def _for_upstream(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [
         (name, value)
         for name, value in headers
-        if name not in _KEPT_HERE and not name.startswith(_OURS)
+        if name not in _KEPT_HERE and not name.startswith(_KEPT_PREFIXES)
     ]

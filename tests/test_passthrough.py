@@ -176,6 +176,7 @@ async def test_the_upstream_gets_its_own_key_and_never_the_clients(
         ("openai-organization", "org-the-clients"),
         ("openai-project", "proj-the-clients"),
         ("x-forwarded-for", "10.1.2.3"),
+        ("x-forwarded-access-token", "the-clients"),
         ("forwarded", "for=10.1.2.3"),
         ("te", "trailers"),
         ("x-request-id", "the-clients"),
@@ -312,6 +313,7 @@ async def test_what_concerns_only_the_upstreams_connection_stays_there(
         ("keep-alive", "timeout=5"),
         ("server", "cloudflare"),
         ("alt-svc", 'h3=":443"'),
+        ("strict-transport-security", "max-age=31536000; includeSubDomains; preload"),
         ("openai-organization", "whose-key-it-is"),
         ("x-router-target", "moon"),
         ("x-router-cost-usd", "1000"),
@@ -322,7 +324,14 @@ async def test_what_concerns_only_the_upstreams_connection_stays_there(
     response = await world.proxy.chat(model="cloud", stream=stream)
     got = response.headers
     assert got.keys().isdisjoint(
-        {"set-cookie", "keep-alive", "server", "alt-svc", "openai-organization"}
+        {
+            "set-cookie",
+            "keep-alive",
+            "server",
+            "alt-svc",
+            "strict-transport-security",
+            "openai-organization",
+        }
     )
     assert got.get_list("x-router-target") == ["cloud"]
     assert "1000" not in got.get_list("x-router-cost-usd")
