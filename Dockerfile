@@ -1,6 +1,10 @@
 # The serving image: no torch, the router model inside, not root.
 #   docker build -t hybrid-llm-router .
-#   docker run -p 8080:8080 -e OPENAI_API_KEY -v router-data:/var/lib/hybrid-llm hybrid-llm-router
+#   docker run -p 127.0.0.1:8080:8080 -v router-data:/var/lib/hybrid-llm -e OPENAI_API_KEY \
+#     -e OLLAMA_BASE_URL=http://host.docker.internal:11434 \
+#     --add-host host.docker.internal:host-gateway hybrid-llm-router
+# Inside, localhost is the container, so Ollama needs an address; on Linux it must also listen on
+# more than 127.0.0.1 (OLLAMA_HOST). compose.yaml runs one beside the proxy.
 
 FROM python:3.11-slim AS build
 WORKDIR /build
