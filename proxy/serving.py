@@ -103,7 +103,7 @@ async def _introduce(proxy: Proxy, address: tuple[str, int]) -> None:
     table.add_row("threshold", f"{snapshot.router.threshold:.3f}")
     for target in Target:
         upstream = snapshot.upstreams[target]
-        state = "up" if upstream.up else "not reachable"
+        state = "up" if upstream.up else "not reachable, or it refuses the key"
         table.add_row(target.value, f"{upstream.model} at {upstream.address}: {state}")
     table.add_row("rows", proxy.config.storage.url)
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")
