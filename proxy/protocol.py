@@ -15,8 +15,6 @@ import msgspec
 from proxy.errors import InvalidRequest
 
 JSON_TYPE = b"application/json"
-SSE_TYPE = b"text/event-stream"
-SSE_DONE = b"data: [DONE]\n\n"
 
 _MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
 
