@@ -187,6 +187,7 @@ async def relay_whole(
     if succeeded:
         answer = view_answer(body)
         settle(answer.usage if answer is not None else None, _text_of(answer))
+        succeeded = answer is None or not answer.failed  # some servers send an error with a 200
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     headers.append((b"content-length", b"%d" % len(body)))
     await reply.start(response.status, headers)

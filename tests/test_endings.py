@@ -360,6 +360,15 @@ async def test_an_error_event_of_the_upstreams_arrives_as_it_is(
     check_row(outcome.row, tier, "upstream_error", status=200, reason="forced", stream=True)
 
 
+async def test_an_error_that_calls_itself_a_success(start: StartProxy, local: FakeUpstream) -> None:
+    local.answer = whole(error_json("the model crashed"))
+    proxy = await start()
+    response = await proxy.chat()
+    assert (response.status_code, response.content) == (200, error_json("the model crashed"))
+    outcome = await proxy.finish()
+    check_row(outcome.row, "local", "upstream_error", status=200, reason="score", stream=False)
+
+
 async def test_a_finish_without_done_is_a_finish(start: StartProxy, local: FakeUpstream) -> None:
     events = [*BEGUN, event(chunk({}, "stop"))]
     local.answer = chunked(*events)
