@@ -223,6 +223,8 @@ class Gateway:
     def _keep(self, record: CallRecord) -> None:
         """The record's one way into the metrics and the database."""
         record.finish(Ending.INTERNAL_ERROR)  # only if nothing else ended it
+        if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
+            record.saved_usd = 0.0  # half an answer has cost something and saved nothing
         self._metrics.observe(record)
         self._store.add(record)
 

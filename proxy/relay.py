@@ -183,11 +183,11 @@ async def relay_whole(
     body = await response.read()
     record.close_upstream()
     record.status = response.status
-    succeeded = 200 <= response.status < 300
+    answer = view_answer(body)
+    # Some servers send an error with a 200.
+    succeeded = 200 <= response.status < 300 and not (answer is not None and answer.failed)
     if succeeded:
-        answer = view_answer(body)
         settle(answer.usage if answer is not None else None, _text_of(answer))
-        succeeded = answer is None or not answer.failed  # some servers send an error with a 200
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     headers.append((b"content-length", b"%d" % len(body)))
     await reply.start(response.status, headers)

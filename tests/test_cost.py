@@ -121,6 +121,17 @@ async def test_a_local_cache_hit_is_none_of_the_clouds(
     assert row["saved_usd"] == pytest.approx(cloud_price(1000, 0, 0))
 
 
+async def test_half_a_local_answer_saves_nothing(start: StartProxy, local: FakeUpstream) -> None:
+    proxy = await start({"upstreams": {"local": {"price": {"output": 0.01}}}})
+    local.answer = chunked(*openai_events(["Half an"])[:-3])
+    await proxy.chat(stream=True)
+    outcome = await proxy.finish()
+    assert outcome.row["ending"] == "upstream_error"
+    assert outcome.row["cost_usd"] > 0
+    assert outcome.row["saved_usd"] == 0
+    assert outcome.metrics("router_saved_usd_total") == 0
+
+
 async def test_a_local_tier_dearer_than_the_cloud_loses_money(
     start: StartProxy, local: FakeUpstream
 ) -> None:
