@@ -59,6 +59,9 @@ class Server(uvicorn.Server):
                 log_config=None,
                 log_level="warning",
                 server_header=False,
+                # Longer than clients and load balancers keep an idle connection: the side that
+                # sends the next request must be the one that closes, or that request is lost.
+                timeout_keep_alive=75,
                 timeout_graceful_shutdown=30,
             )
         )
