@@ -67,5 +67,10 @@ def split(default: str) -> Callable[[Command], Command]:
 
 
 def this_command() -> str:
-    """The command that is running, as a person would type it."""
-    return shlex.join(["hybrid-llm-train", *sys.argv[1:]])
+    """The command that is running, as a person would type it.
+
+    Of absolute paths only the last part: results are published, and where somebody's files lie is
+    nobody's business.
+    """
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["hybrid-llm-train", *words])
