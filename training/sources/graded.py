@@ -5,13 +5,17 @@ the first of PAIR's names that a benchmark has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from router_model.features import clip
 from router_model.label import soft_label
-from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Row
+from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row
 from training.duplicates import text_key
 from training.sources.pairs import canonical
+
+T = TypeVar("T")
 
 RIGHT, WRONG = 10.0, 0.0
 
@@ -33,6 +37,24 @@ PAIR = Pair(
     local=("Phi-3-mini-4k-instruct", "Phi-3.5-mini-instruct"),
     cloud=("gpt-4o-mini-2024-07-18", "gemini-1.5-flash-002"),
 )
+
+
+def items(content: bytes, kind: type[T], *, name: str) -> Iterator[tuple[str, T]]:
+    """The items of a published JSON list, each with its place for messages.
+
+    Raises DataError, naming the item, when one is not as expected.
+    """
+    try:
+        raws = msgspec.json.decode(content, type=list[msgspec.Raw])
+    except msgspec.DecodeError as error:
+        raise DataError(f"{name}: not a JSON list: {error}") from error
+    for number, raw in enumerate(raws, start=1):
+        where = f"{name}: item {number}"
+        try:
+            item = msgspec.json.decode(raw, type=kind)
+        except msgspec.DecodeError as error:
+            raise DataError(f"{where}: {error}") from error
+        yield where, item
 
 
 class Answer(NamedTuple):

@@ -99,16 +99,7 @@ def _model(path: Path, folder: Path) -> str:
 
 def _answers(path: Path) -> Iterator[tuple[str, Answer]]:
     for name, content in _documents(path):
-        try:
-            items = msgspec.json.decode(content, type=list[msgspec.Raw])
-        except msgspec.DecodeError as error:
-            raise DataError(f"{name}: not a JSON list: {error}") from error
-        for number, raw in enumerate(items, start=1):
-            where = f"{name}: item {number}"
-            try:
-                item = msgspec.json.decode(raw, type=_Item)
-            except msgspec.DecodeError as error:
-                raise DataError(f"{where}: {error}") from error
+        for where, item in graded.items(content, _Item, name=name):
             yield str(item.question_id), _answer(item, where)
 
 

@@ -79,16 +79,7 @@ def wanted(folder: Path) -> dict[Path, str]:
 
 
 def _answers(path: Path, task: str) -> Iterator[tuple[str, Answer]]:
-    try:
-        items = msgspec.json.decode(path.read_bytes(), type=list[msgspec.Raw])
-    except msgspec.DecodeError as error:
-        raise DataError(f"{path}: not a JSON list: {error}") from error
-    for number, raw in enumerate(items, start=1):
-        where = f"{path}: item {number}"
-        try:
-            item = msgspec.json.decode(raw, type=_Item)
-        except msgspec.DecodeError as error:
-            raise DataError(f"{where}: {error}") from error
+    for where, item in graded.items(path.read_bytes(), _Item, name=str(path)):
         prompt = item.chat_history[0] if item.chat_history else ""
         question = checked_text(item.question or item.problem or prompt, where)
         output = item.output[0] if item.output else ""
