@@ -52,15 +52,18 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a threshold did on the validation prompts.
+    """What a threshold did on the validation prompts, or on the traffic it was calibrated on.
 
     `cost_share`: dollars as a share of sending everything to the cloud. `quality_share`: share of
     the local-to-cloud quality gap recovered (PGR). `local_share`: share of prompts kept local.
+    Intervals: 95 %, low and high.
     """
 
     threshold: float
     cost_share: float
+    cost_interval: tuple[float, float]
     quality_share: float
+    quality_interval: tuple[float, float]
     local_share: float
 
 
@@ -97,10 +100,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return manifest
 
     def save(self, folder: Path) -> None:
-        """Write `folder`/manifest.json, readable by people."""
-        (folder / MANIFEST_FILE).write_bytes(
-            msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
-        )
+        """Write `folder`/manifest.json, readable by people; whole or not at all."""
+        partial = folder / f"{MANIFEST_FILE}.partial"
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        partial.replace(folder / MANIFEST_FILE)
 
     def threshold_for_cost(self, cost_share: float) -> float:
         """The highest threshold that costs at most `cost_share` of all-cloud on validation."""

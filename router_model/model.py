@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from router_model.features import token_ids
@@ -63,18 +62,33 @@ class RouterModel:
 
     def score(self, text: str) -> Score:
         """Score one routing text (see router_model.features). Blocking, CPU-bound."""
-        ids = token_ids(self._tokenizer, text, max_length=self.manifest.max_length)
-        logit_local, logit_cloud = self.logits(np.array([ids], dtype=np.int64))
+        logit_local, logit_cloud = self.logits(text)
         calibration = self.manifest.calibration
         p_local = calibration.local.probability(logit_local)
         p_cloud = calibration.cloud.probability(logit_cloud)
         return Score(calibration.score(p_local, p_cloud), p_local, p_cloud)
 
-    def logits(self, ids: NDArray[np.int64]) -> tuple[float, float]:
-        """[1, tokens] ids -> the local and the cloud head's raw logit."""
-        output: Any = self._session.run(["logits"], {"input_ids": ids})[0]
-        local, cloud = output[0].tolist()
+    def logits(self, text: str) -> tuple[float, float]:
+        """The local and the cloud head's raw logit for one routing text."""
+        ids = token_ids(self._tokenizer, text, max_length=self.manifest.max_length)
+        output: Any = self._session.run(["logits"], {"input_ids": np.array([ids], dtype=np.int64)})
+        local, cloud = output[0][0].tolist()
         return local, cloud
+
+
+def copy_with(manifest: Manifest, source: Path, target: Path) -> None:
+    """Write into `target` the files of the model folder `source` with another manifest.
+
+    The manifest goes last, so a folder that is read meanwhile is the old one or refused. Raises
+    RouterModelError when a file is missing or altered.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name, wanted in manifest.files.items():
+        content = _verified(source / name, wanted)
+        partial = target / f"{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(target / name)
+    manifest.save(target)
 
 
 def _session_options() -> ort.SessionOptions:

@@ -24,13 +24,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from router_model import calibrate, metrics
+from router_model.calibrate import Outcomes
 from router_model.heuristic import Heuristic
+from router_model.metrics import Floats
 from router_model.model import RouterModel
-from training import calibrate, metrics
-from training.calibrate import Outcomes, outcomes_of
 from training.dataset import DataError, Prepared, Row, Split
 from training.embeddings import embed
-from training.metrics import Floats
+from training.outcomes import outcomes_of
 from training.progress import say, track
 from training.results import heading
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from router_model import metrics
+from router_model.metrics import Floats
 from router_model.rubric import RUBRIC_VERSION, Message
-from training import metrics
 from training.dataset import DataError, read_lines
 from training.judge import Judge, NoVerdict, listed
 from training.label import Refusal, useless
-from training.metrics import Floats
 from training.paid import Buyer, Declined, Endpoint
 
 CATEGORIES = (

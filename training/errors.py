@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from router_model import metrics
+from router_model.calibrate import Outcomes
+from router_model.metrics import Floats
 from router_model.model import RouterModel
-from training import metrics
 from training.baselines import MIN_SOURCE_ROWS, data_of, span
-from training.calibrate import Outcomes, outcomes_of
 from training.dataset import Prepared, Row, Split
-from training.metrics import Floats
+from training.outcomes import outcomes_of
 from training.progress import track
 from training.results import heading
 

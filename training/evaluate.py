@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from router_model import metrics
+from router_model.calibrate import Outcomes
 from router_model.heuristic import Heuristic
 from router_model.label import is_ok
+from router_model.metrics import Floats
 from router_model.model import RouterModel
-from training import metrics
-from training.calibrate import Outcomes, outcomes_of
 from training.dataset import DataError, Prepared, Row, Split
-from training.metrics import Floats
+from training.outcomes import outcomes_of
 from training.progress import track
 from training.results import heading
 

@@ -17,7 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from router_model import metrics
 from router_model.label import OK_SCORE, unusable
+from router_model.metrics import Floats
 from router_model.rubric import (
     MAX_SCORE,
     MIN_SCORE,
@@ -34,9 +36,7 @@ from router_model.rubric import (
     parse_preference,
     preference_messages,
 )
-from training import metrics
 from training.dataset import DataError, read_lines
-from training.metrics import Floats
 from training.paid import Buyer, Endpoint
 
 V = TypeVar("V", Grade, Preference)

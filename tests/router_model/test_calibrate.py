@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from router_model.manifest import Calibration
-from training import calibrate
-from training.calibrate import Outcomes
-from training.metrics import ece
+from router_model import calibrate
+from router_model.calibrate import Outcomes
+from router_model.manifest import Calibration, HeadCalibration
+from router_model.metrics import ece
 
 
 def _made_up(n: int = 4000) -> tuple[np.ndarray, Outcomes]:
@@ -94,7 +94,61 @@ def test_the_recommended_threshold_recovers_what_it_promises(
     logits, out, calibration = fitted
     score, _, _ = calibrate.scores(logits, calibration)
     table = calibrate.threshold_table(score, out)
-    threshold = calibrate.recommend(table)
+    threshold, why = calibrate.recommend(table, rows="made-up prompts")
+    assert why.endswith("on made-up prompts")
     chosen = next(point for point in table if point.threshold == threshold)
     assert chosen.quality_share >= calibrate.RECOMMENDED_PGR
     assert chosen.cost_share < 0.75
+
+
+def test_intervals_hold_the_value_and_narrow_with_more_rows() -> None:
+    widths = []
+    for n in (200, 4000):
+        logits, out = _made_up(n)
+        score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
+        point = calibrate.threshold_table(score, out, rounds=200)[20]
+        low, high = point.quality_interval
+        assert low <= point.quality_share <= high
+        assert point.cost_interval[0] <= point.cost_share <= point.cost_interval[1]
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_without_a_gap_everything_stays_local() -> None:
+    logits, out = _made_up(500)
+    turned = out._replace(local=out.cloud, cloud=out.local)
+    score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
+    table = calibrate.threshold_table(score, turned, rounds=50)
+    threshold, why = calibrate.recommend(table, rows="made-up prompts")
+    assert threshold == 0.0
+    assert "no better" in why
+
+
+def test_few_rows_move_a_calibration_a_little_and_many_all_the_way(
+    fitted: tuple[np.ndarray, Outcomes, Calibration],
+) -> None:
+    logits, out, calibration = fitted
+    prior = Calibration(
+        local=HeadCalibration(temperature=1.0, bias=-1.0),
+        cloud=HeadCalibration(temperature=1.0, bias=-1.0),
+        cloud_weight=0.6,
+        slope=4.0,
+        intercept=0.0,
+    )
+    few, many = (
+        calibrate.fit(logits[:n], out.take(np.arange(n)), prior=prior) for n in (5, len(logits))
+    )
+    assert abs(few.local.bias - prior.local.bias) < abs(many.local.bias - prior.local.bias)
+    assert many.local.temperature == pytest.approx(calibration.local.temperature, rel=0.1)
+    assert many.local.bias == pytest.approx(calibration.local.bias, abs=0.1)
+    assert few.cloud_weight == many.cloud_weight == 0.6
+
+
+def test_one_class_leaves_a_usable_calibration() -> None:
+    logits, out = _made_up(100)
+    good = out._replace(local_ok=np.ones(100, dtype=bool), local=np.full(100, 10.0))
+    prior = calibrate.fit(*_made_up(2000))
+    fitted = calibrate.fit(logits, good, prior=prior)
+    score, p_local, _ = calibrate.scores(logits, fitted)
+    assert np.isfinite(score).all()
+    assert 0.8 < p_local.mean() < 1

@@ -75,6 +75,12 @@ def ece(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> float:
     return float((gaps * np.array(table.rows)).sum() / sum(table.rows))
 
 
+def log_loss(labels: ArrayLike, probability: ArrayLike) -> float:
+    """Mean negative log likelihood, in nats; predictions are kept 1e-6 off 0 and 1."""
+    y, p = _floats(labels), np.clip(_floats(probability), 1e-6, 1 - 1e-6)
+    return float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean())
+
+
 class Curve(NamedTuple):
     """Cost against quality when the k prompts with the lowest scores go to the cloud, k = 0..n.
 

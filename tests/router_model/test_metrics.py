@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from training import metrics
+from router_model import metrics
 
 
 def test_auroc_by_hand() -> None:
@@ -26,6 +26,12 @@ def test_ece_by_hand() -> None:
     value = metrics.ece([0, 1, 1, 1], [0.05, 0.05, 0.95, 0.95])
     assert value == pytest.approx((0.45 * 2 + 0.05 * 2) / 4)
     assert metrics.ece([1, 1], [1.0, 1.0]) == 0.0
+
+
+def test_log_loss_by_hand() -> None:
+    wanted = -(math.log(0.8) + math.log(0.5)) / 2
+    assert metrics.log_loss([1, 0], [0.8, 0.5]) == pytest.approx(wanted)
+    assert math.isfinite(metrics.log_loss([1, 0], [0.0, 1.0]))
 
 
 def test_curve_ends_at_all_local_and_all_cloud() -> None:

@@ -1,0 +1,229 @@
+"""Turn the two heads' logits into the served score: for training and for a user's own traffic.
+
+1. Each head's logit is scaled and shifted until it is a probability of a good answer.
+2. gain = p_local - w * p_cloud. How much a pair's cloud head helps the ranking differs between
+   pairs of models, so w is chosen on validation: the smallest w whose APGR is within a hair of the
+   best. With w = 1 a prompt that both models fail ranks like one that both master; a smaller w
+   keeps the second ahead, which is what a person expects.
+3. A logistic curve over the gain makes it P(local answer at least as good as the cloud's).
+4. The threshold table, with intervals, and the recommended threshold.
+
+Training fits all of it on thousands of validation rows. A user's own judged requests are a few
+hundred: then the calibration that is there is a prior, which the rows move as far as they can.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from router_model.manifest import Calibration, HeadCalibration, OperatingPoint
+from router_model.metrics import Floats, apgr, curve, percentiles, resamples
+
+CLOUD_WEIGHTS = np.linspace(0.0, 1.0, 21)
+APGR_HAIR = 0.01
+MIN_SOURCE_ROWS = 50
+
+# The recommended threshold recovers this share of the gap between the models.
+RECOMMENDED_PGR = 0.75
+THRESHOLD_WHY = (
+    "the lowest-cost threshold that recovers 75 % of the quality gap between the local and the "
+    "cloud model on {rows}"
+)
+NO_GAP_WHY = "on {rows} the cloud's answers are on average no better than the local ones"
+
+# How far a calibration is expected to move for another model, as standard deviations of a Gaussian
+# prior: a slope by half of itself, an intercept by 1.5 (from 50 % to 82 % of good answers).
+PRIOR_SLOPE_SHARE = 0.5
+PRIOR_INTERCEPT = 1.5
+
+
+class Outcomes(NamedTuple):
+    """Rows as arrays [n]: scores 0-10, good or not, dollars of a cloud answer, source, group."""
+
+    local: Floats
+    cloud: Floats
+    local_ok: NDArray[np.bool_]
+    cloud_ok: NDArray[np.bool_]
+    cost: Floats
+    source: NDArray[np.str_]
+    group: NDArray[np.str_]
+
+    @property
+    def local_suffices(self) -> NDArray[np.bool_]:
+        """Where the local answer is at least as good as the cloud's."""
+        return self.local >= self.cloud
+
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Outcomes":
+        """The same for some of the rows."""
+        return Outcomes(
+            local=self.local[index],
+            cloud=self.cloud[index],
+            local_ok=self.local_ok[index],
+            cloud_ok=self.cloud_ok[index],
+            cost=self.cost[index],
+            source=self.source[index],
+            group=self.group[index],
+        )
+
+
+def fit_logistic(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    prior: tuple[float, float] = (1.0, 0.0),
+    ridge: tuple[float, float] = (1e-3, 1e-3),
+) -> tuple[float, float]:
+    """(slope, intercept) of P(y) = sigmoid(slope x + intercept), by Newton's method.
+
+    `ridge` pulls each of the two towards `prior`, as a Gaussian with variance 1 / ridge does; a
+    little of it keeps separable data finite.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    design = np.stack([a, np.ones_like(a)], axis=1)
+    centre, weight = np.array(prior), np.array(ridge)
+    beta = centre.copy()
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        gradient = design.T @ (p - b) + weight * (beta - centre)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(weight)
+        step = np.linalg.solve(hessian, gradient)
+        beta -= step * min(1.0, 2.0 / (float(np.abs(step).max()) + 1e-12))
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    return float(beta[0]), float(beta[1])
+
+
+def fit_around(x: ArrayLike, y: ArrayLike, prior: tuple[float, float]) -> tuple[float, float]:
+    """The same for few rows, held near the (slope, intercept) of another model or pair."""
+    spread = (PRIOR_SLOPE_SHARE * prior[0], PRIOR_INTERCEPT)
+    return fit_logistic(x, y, prior=prior, ridge=(spread[0] ** -2, spread[1] ** -2))
+
+
+def fit_head(
+    logits: Floats, ok: NDArray[np.bool_], *, prior: HeadCalibration | None = None
+) -> HeadCalibration:
+    """Scale and shift of one head. A slope that is not positive is a head that has not learnt."""
+    if prior is None:
+        slope, intercept = fit_logistic(logits, ok)
+    else:
+        slope, intercept = fit_around(logits, ok, (1 / prior.temperature, prior.bias))
+    return HeadCalibration(temperature=1 / max(slope, 0.05), bias=intercept)
+
+
+def within_source_apgr(gain: Floats, out: Outcomes) -> float:
+    """APGR inside each source, weighted by rows; sources too small or without a gap left out."""
+    total = weight = 0.0
+    for source in np.unique(out.source):
+        part = out.take(out.source == source)
+        if part.local.size < MIN_SOURCE_ROWS or part.cloud.mean() <= part.local.mean():
+            continue
+        value = apgr(curve(gain[out.source == source], part.local, part.cloud, part.cost))
+        total += value * part.local.size
+        weight += part.local.size
+    return total / weight if weight else float("nan")
+
+
+def fit(logits: Floats, out: Outcomes, *, prior: Calibration | None = None) -> Calibration:
+    """The whole calibration from raw logits [n, 2] (local, cloud) and what really happened.
+
+    With a `prior`, for few rows: its cloud weight stays, everything else is held near it.
+    """
+    local = fit_head(logits[:, 0], out.local_ok, prior=prior.local if prior else None)
+    cloud = fit_head(logits[:, 1], out.cloud_ok, prior=prior.cloud if prior else None)
+    p_local, p_cloud = probabilities(logits, local, cloud)
+    if prior is not None:
+        weight = prior.cloud_weight
+        slope, intercept = fit_around(
+            p_local - weight * p_cloud, out.local_suffices, (prior.slope, prior.intercept)
+        )
+    else:
+        values = np.array([within_source_apgr(p_local - w * p_cloud, out) for w in CLOUD_WEIGHTS])
+        weight = 0.5
+        if np.isfinite(values).all():
+            weight = float(CLOUD_WEIGHTS[np.flatnonzero(values >= values.max() - APGR_HAIR)[0]])
+        slope, intercept = fit_logistic(p_local - weight * p_cloud, out.local_suffices)
+    return Calibration(
+        local=local,
+        cloud=cloud,
+        cloud_weight=round(weight, 4),
+        slope=max(slope, 0.05),
+        intercept=intercept,
+    )
+
+
+def probabilities(
+    logits: Floats, local: HeadCalibration, cloud: HeadCalibration
+) -> tuple[Floats, Floats]:
+    """Calibrated p_local [n] and p_cloud [n]."""
+    return (
+        np.array([local.probability(float(x)) for x in logits[:, 0]]),
+        np.array([cloud.probability(float(x)) for x in logits[:, 1]]),
+    )
+
+
+def scores(logits: Floats, calibration: Calibration) -> tuple[Floats, Floats, Floats]:
+    """score, p_local, p_cloud, each [n], by the same code that serves."""
+    p_local, p_cloud = probabilities(logits, calibration.local, calibration.cloud)
+    pairs = zip(p_local, p_cloud, strict=True)
+    return np.array([calibration.score(a, b) for a, b in pairs]), p_local, p_cloud
+
+
+def threshold_table(
+    score: Floats, out: Outcomes, *, steps: int = 40, rounds: int = 1000
+) -> list[OperatingPoint]:
+    """Operating points from everything local to everything in the cloud, evenly by local share.
+
+    The recovered quality is made monotone in the threshold, so that asking for more quality never
+    lowers the threshold. The last row, threshold 1, sends everything to the cloud. Intervals: 95 %,
+    bootstrap over groups. Where the cloud is no better there is no gap, and no quality to recover.
+    """
+    inner = np.quantile(score, np.linspace(0, 1, steps + 1)[1:-1])
+    thresholds = np.array([0.0, *np.unique(np.round(inner, 4)), 1.0])
+    everything = np.arange(score.size)
+    cost, quality = _shares(score, out, everything, thresholds)
+    drawn = [_shares(score, out, i, thresholds) for i in resamples(out.group, rounds=rounds)]
+    costs, qualities = (np.array(values) for values in zip(*drawn, strict=True))
+    return [
+        OperatingPoint(
+            threshold=float(threshold),
+            cost_share=round(float(cost[k]), 4),
+            cost_interval=_interval(costs[:, k]),
+            quality_share=round(float(quality[k]), 4),
+            quality_interval=_interval(qualities[:, k]),
+            local_share=round(float((score >= threshold).mean()), 4),
+        )
+        for k, threshold in enumerate(thresholds)
+    ]
+
+
+def _shares(
+    score: Floats, out: Outcomes, index: NDArray[np.int64], thresholds: Floats
+) -> tuple[Floats, Floats]:
+    """Per threshold, on the rows of `index`: share of the dollars, and of the gap recovered."""
+    order = index[np.argsort(score[index], kind="stable")]
+    # In the cloud, at each threshold: the rows up to here.
+    ends = np.searchsorted(score[order], thresholds, side="left")
+    dollars = np.concatenate([[0.0], np.cumsum(out.cost[order])])[ends]
+    gains = np.concatenate([[0.0], np.cumsum((out.cloud - out.local)[order])])
+    total = float(out.cost[index].sum())
+    gap = float(gains[-1])
+    quality = gains[ends] / gap if gap > 0 else np.zeros(thresholds.size)
+    cost = dollars / total if total else ends / index.size
+    return cost, np.maximum.accumulate(np.maximum(quality, 0.0))
+
+
+def recommend(table: list[OperatingPoint], *, rows: str) -> tuple[float, str]:
+    """The lowest threshold that recovers RECOMMENDED_PGR, and why; `rows` says what was measured.
+
+    0, everything local, where the cloud is no better than the local model.
+    """
+    if table[-1].quality_share <= 0:
+        return 0.0, NO_GAP_WHY.format(rows=rows)
+    fitting = [point.threshold for point in table if point.quality_share >= RECOMMENDED_PGR]
+    return min(fitting, default=table[-1].threshold), THRESHOLD_WHY.format(rows=rows)
+
+
+def _interval(values: Floats) -> tuple[float, float]:
+    low, high = percentiles(values)
+    return round(low, 4), round(high, 4)
