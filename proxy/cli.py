@@ -1,10 +1,12 @@
-"""The command line: serve, demo, check-config, route.
+"""The command line: serve, demo, check-config, route, calibrate.
 
 hybrid-llm serve --config configs/default.yaml
 """
 
 import asyncio
+import datetime as dt
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +21,12 @@ from proxy import __version__
 from proxy.app import Proxy, load_router
 from proxy.config import Config, ConfigError, load_config
 from proxy.demo import DemoNotInstalled, run_demo
+from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate
 from proxy.routing import Decision, Router, Wish
 from proxy.serving import Server, log_to_terminal
 from proxy.stand_in import StandInFailed
-from proxy.store import StoreUnavailable
+from proxy.store import StoreUnavailable, judged_requests
+from router_model.model import RouterModel, RouterModelError, copy_with
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_CONFIG: Final = Path("configs/default.yaml")
 DEMO_CONFIG: Final = Path("configs/demo.yaml")
+
+
+class Age(click.ParamType[dt.timedelta]):
+    """How far back: a number and m, h, d or w."""
+
+    name = "age"
+    _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dt.timedelta:
+        match = re.fullmatch(r"(\d{1,6})([mhdw])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not an age such as 90m, 24h, 7d or 4w", param, ctx)
+        return dt.timedelta(**{self._UNITS[match[2]]: int(match[1])})
 
 
 def _config_option(default: Path) -> Callable[[Command], Command]:
@@ -133,6 +152,86 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     for name, value in shown.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     Console().print(table)
+
+
+@main.command()
+@click.option("--from-db", is_flag=True, required=True, help="From the requests in storage.url.")
+@_config_option(DEFAULT_CONFIG)
+@click.option("--since", type=Age(), help="Only the newest: 12h, 30d.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the new router model; beside the present one if left out.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def calibrate(
+    from_db: bool, config_path: Path, since: dt.timedelta | None, out: Path | None, as_json: bool
+) -> None:
+    """Fit the router to your own models and traffic, from requests that a judge scored.
+
+    Needs 100 requests whose answers of both tiers have a score in the table judgements. Writes a
+    router model of its own for the configured pair; nothing changes until routing.model_path
+    names it.
+
+    Example: hybrid-llm calibrate --from-db --since 30d
+    """
+    config = _load(config_path)
+    source = Path(config.routing.model_path)
+    now = dt.datetime.now(dt.UTC)
+    target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
+    start = 0.0 if since is None else (now - since).timestamp()
+    try:
+        check_target(target)
+        judged = judged_requests(config.storage, since=start)
+        manifest, report = recalibrate(RouterModel.load(source), judged, config=config, now=now)
+        copy_with(manifest, source, target)
+    except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.encode({"model_path": str(target), **report._asdict()}).decode())
+        return
+    Console(width=None if Console().is_terminal else 120).print(_recalibrated(report))
+    click.echo(f"Wrote {target}. To use it: `model_path: {target}` under routing in {config_path}.")
+
+
+def _recalibrated(report: Recalibrated) -> Table:
+    at = report.operating_point
+    area, low, high = report.auroc_local
+    rows = {
+        "good local answers": f"{report.local_ok_share:.0%}",
+        "cloud strictly better": f"{report.cloud_better_share:.0%}",
+        "AUROC of p_local": f"{area:.3f} [{low:.3f}, {high:.3f}]",
+        "log loss of the score": _change(report.log_loss_before, report.log_loss_after),
+        "calibration error (ECE)": _change(report.ece_before, report.ece_after),
+        "threshold": f"{report.threshold:.4f}, before {report.threshold_before:.4f}",
+        "why": report.threshold_why,
+        "stay local": f"{at.local_share:.0%}",
+        "of the all-cloud dollars": _share_of(at.cost_share, at.cost_interval),
+        "of the quality gap recovered": _share_of(at.quality_share, at.quality_interval),
+    }
+    table = Table(
+        title=f"{report.requests} judged requests · {report.local_model} against "
+        f"{report.cloud_model} · [low, high]: 95 %, bootstrap",
+        title_justify="left",
+        show_header=False,
+        box=None,
+    )
+    for name, shown in rows.items():
+        table.add_row(name, shown)
+    return table
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after:.4f} (cross-validated), before {before:.4f}"
+
+
+def _share_of(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.0%} [{interval[0]:.0%}, {interval[1]:.0%}]"
+
+
+def _file_name(model: str) -> str:
+    """A model's name as part of a file's: `hf.co/org/phi4:latest` is `hf.co-org-phi4`."""
+    return re.sub(r"[^\w.-]+", "-", model.removesuffix(":latest")).strip("-.")
 
 
 async def _decide_twice(router: Router, text: str) -> tuple[Decision, float]:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import peewee
@@ -75,6 +75,45 @@ class Request(peewee.Model):
         table_name = "requests"
 
 
+class Judgement(peewee.Model):
+    """What a judge gave one answer to a request: the one the client got, or the other tier's.
+
+    `score` is 1-10 by router_model.rubric; `model` is who answered.
+    """
+
+    request_id = peewee.TextField(index=True)
+    created_at = peewee.DoubleField()
+    target = peewee.TextField()
+    model = peewee.TextField()
+    score = peewee.DoubleField()
+    judge_model = peewee.TextField()
+    reason = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "judgements"
+        indexes = ((("request_id", "target", "judge_model"), True),)
+
+
+_TABLES: Final = (Request, Judgement)
+
+
+class JudgedRequest(NamedTuple):
+    """A request whose answers of both tiers have a score, the mean over the judges.
+
+    `turns` is None where no readable prompt was kept (`storage.prompts`). `cloud_cost_usd`: what
+    the cloud's answer cost, or would have.
+    """
+
+    id: str
+    turns: list[tuple[str, str]] | None
+    session_id: str | None
+    local_model: str
+    cloud_model: str
+    local_score: float
+    cloud_score: float
+    cloud_cost_usd: float | None
+
+
 # The columns that a record holds under the same name, in the order of a row.
 _PLAIN_COLUMNS: Final = tuple(
     "id created_at endpoint requested_model target model reason score p_local p_cloud threshold "
@@ -112,7 +151,7 @@ class Store:
         self._swept = 0.0
         self.healthy = False
         self._url = config.url
-        path = Path(config.url.removeprefix("sqlite:///"))
+        path = _path_of(config)
         self._database = peewee.SqliteDatabase(
             str(path),
             pragmas={
@@ -139,7 +178,8 @@ class Store:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._database.connection_context():
-                peewee.SchemaManager(Request, database=self._database).create_all(safe=True)
+                for table in _TABLES:
+                    peewee.SchemaManager(table, database=self._database).create_all(safe=True)
         except (OSError, peewee.DatabaseError) as error:
             raise StoreUnavailable(f"storage.url: {self._url} cannot be used: {error}") from None
 
@@ -230,6 +270,60 @@ class Store:
             Request.delete().where(Request.created_at < oldest).execute(self._database)
         except peewee.DatabaseError as error:
             logger.warning("old rows cannot be deleted: %s", error)
+
+
+def judged_requests(config: StorageConfig, *, since: float = 0.0) -> list[JudgedRequest]:
+    """The requests from `since` (UNIX seconds) on that were judged on both sides, oldest first.
+
+    Raises:
+        StoreUnavailable: there is no such database, or it holds no rows of a proxy.
+    """
+    path = _path_of(config)
+    if not path.is_file():
+        raise StoreUnavailable(f"storage.url: there is no {path}: the proxy has recorded nothing")
+    database = peewee.SqliteDatabase(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+    def of(target: str, value: Any) -> Any:
+        return peewee.Case(None, ((Judgement.target == target, value),))
+
+    query = (
+        Request.select(
+            Request.id,
+            Request.prompt,
+            Request.session_id,
+            peewee.fn.MAX(of("local", Judgement.model)),
+            peewee.fn.MAX(of("cloud", Judgement.model)),
+            peewee.fn.AVG(of("local", Judgement.score)).alias("local_score"),
+            peewee.fn.AVG(of("cloud", Judgement.score)).alias("cloud_score"),
+            Request.cloud_cost_usd,
+        )
+        .join(Judgement, on=Judgement.request_id == Request.id)
+        .where(Request.created_at >= since)
+        .group_by(Request.id)
+        .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
+        .order_by(Request.created_at, Request.id)
+    )
+    try:
+        with database.connection_context():
+            rows = list(query.tuples().execute(database))
+    except peewee.DatabaseError as error:
+        raise StoreUnavailable(f"storage.url: {config.url} cannot be read: {error}") from None
+    return [JudgedRequest(key, _turns_of(prompt), *rest) for key, prompt, *rest in rows]
+
+
+def _turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
+    """The turns of a stored prompt; None where it is a hash or was not kept."""
+    if prompt is None:
+        return None
+    try:
+        messages = msgspec.json.decode(prompt, type=list[dict[str, str]])
+    except msgspec.DecodeError:
+        return None
+    return [(message["role"], message["content"]) for message in messages]
+
+
+def _path_of(config: StorageConfig) -> Path:
+    return Path(config.url.removeprefix("sqlite:///"))
 
 
 def _hash(text: str) -> str:

@@ -21,7 +21,7 @@ ROWS = [
     "serving",
     "app",
     "api admin",
-    "gateway",
+    "gateway recalibrate",
     "routing upstream relay store metrics",
     "pricing auth tokens",
     "config protocol record",
