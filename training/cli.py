@@ -73,6 +73,16 @@ def _training_options(command: F) -> F:
         ),
         click.option("--epochs", default=3, show_default=True),
         click.option("--seed", default=0, show_default=True),
+        click.option(
+            "--auxiliary", is_flag=True, help="Learn from the other pairs of models as well."
+        ),
+        click.option(
+            "--train-share",
+            default=1.0,
+            show_default=True,
+            type=click.FloatRange(0, 1, min_open=True),
+            help="Use this share of the training prompts: what more data would bring.",
+        ),
         click.option("--max-length", default=256, show_default=True, help="Tokens read at most."),
         click.option("--threads", default=0, help="CPU threads; 0 for one per core."),
     ):

@@ -1,8 +1,9 @@
 """From the best checkpoint to data/models/router: `hybrid-llm-train export`.
 
-The two served heads become one ONNX graph, token ids in, two logits out, for a single unpadded
-prompt (no mask: nothing is padded when serving). It is quantised dynamically to int8, with 7-bit
-weights per channel: full 8-bit products overflow the 16-bit sums of processors without VNNI.
+The two served heads and the lexical part beside them become one ONNX graph, token ids in, two
+logits out, for a single unpadded prompt (no mask: nothing is padded when serving). It is quantised
+dynamically to int8, with 7-bit weights per channel: full 8-bit products overflow the 16-bit sums of
+processors without VNNI.
 
 Calibration is fitted on the quantised model's own validation logits, so what is calibrated is what
 serves. Export refuses a model that lost more than MAX_AUROC_LOSS to quantisation.
@@ -16,19 +17,24 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantFormat, QuantizationMode, QuantType
 from optimum.exporters.onnx import export as export_graph
 from optimum.exporters.onnx.model_configs import DistilBertOnnxConfig
 from optimum.onnxruntime import ORTQuantizer, QuantizationConfig
-from torch import Tensor
+from tokenizers import Tokenizer
 
+from router_model import calibrate
+from router_model.calibrate import Outcomes
+from router_model.features import token_ids
 from router_model.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest
+from router_model.metrics import apgr, auroc, curve, ece
 from router_model.model import RouterModel
-from training import calibrate
+from training import lexical
 from training.dataset import Prepared, Row
-from training.metrics import apgr, auroc, curve, ece
-from training.network import RouterNetwork
+from training.network import ServedNetwork
+from training.outcomes import outcomes_of
 from training.progress import say, track
 from training.train import Item, best_checkpoint, encode_rows, load_checkpoint, predict
 
@@ -40,13 +46,6 @@ Logits = NDArray[np.float64]
 
 class ExportError(Exception):
     """The exported model is not good enough to serve."""
-
-
-class _Served(RouterNetwork):
-    """The network as it serves: one unpadded prompt, the two served heads."""
-
-    def forward(self, input_ids: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        return {"logits": super().forward(input_ids)[:, :2]}
 
 
 class _ServedOnnxConfig(DistilBertOnnxConfig):  # type: ignore[misc]
@@ -61,18 +60,16 @@ class _ServedOnnxConfig(DistilBertOnnxConfig):  # type: ignore[misc]
         return {"logits": {0: "batch"}}
 
 
-def to_onnx(network: RouterNetwork, path: Path) -> None:
-    """Write the served heads as an fp32 ONNX graph."""
-    served = _Served(network.config)
-    served.load_state_dict(network.state_dict())
-    onnx_config = _ServedOnnxConfig(network.config, task="text-classification")
+def to_onnx(served: ServedNetwork, path: Path) -> None:
+    """Write the network as an fp32 ONNX graph."""
+    onnx_config = _ServedOnnxConfig(served.config, task="text-classification")
     with warnings.catch_warnings():
         # The tracing exporter that optimum uses is deprecated.
         warnings.simplefilter("ignore")
         export_graph(served.eval(), onnx_config, path, opset=OPSET)
 
 
-def quantise(source: Path, target: Path, *, network: RouterNetwork) -> None:
+def quantise(source: Path, target: Path, *, served: ServedNetwork) -> None:
     """fp32 graph -> int8 graph."""
     settings = QuantizationConfig(
         is_static=False,
@@ -82,7 +79,7 @@ def quantise(source: Path, target: Path, *, network: RouterNetwork) -> None:
         per_channel=True,
         reduce_range=True,
     )
-    quantizer = ORTQuantizer(source, config=network.config)
+    quantizer = ORTQuantizer(source, config=served.config)
     quantizer.quantize(settings, save_dir=target.parent, file_suffix="int8")
     (target.parent / f"{source.stem}_int8.onnx").rename(target)
 
@@ -117,14 +114,20 @@ def export(
     network, tokenizer, config = load_checkpoint(checkpoint)
     rows = validation_rows(prepared)
     items = encode_rows(rows, network.config.heads, tokenizer=tokenizer, config=config)
-    out = calibrate.outcomes_of(rows)
+    out = outcomes_of(rows)
+    deep = predict(network, items)[:, :2].astype(np.float64)
+    ids = [item.ids for item in items]
+    table, lexical_report = lexical_table(
+        prepared, deep, out, ids=ids, tokenizer=tokenizer, max_length=config.max_length
+    )
+    served = ServedNetwork(network, torch.from_numpy(table))
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         full, small = Path(scratch, "full.onnx"), Path(scratch, MODEL_FILE)
-        to_onnx(network, full)
-        quantise(full, small, network=network)
+        to_onnx(served, full)
+        quantise(full, small, served=served)
         logits = onnx_logits(small, items, title="int8 on validation")
-        reference = predict(network, items)[:, :2].astype(np.float64)
+        reference = deep + lexical.bags(ids, len(table)) @ table
         parity = compare(reference, logits, out=out)
         say(f"int8 against fp32: {parity}")
         if parity["auroc_loss"] > MAX_AUROC_LOSS:
@@ -137,7 +140,8 @@ def export(
         }
     calibration = calibrate.fit(logits, out)
     score, p_local, _ = calibrate.scores(logits, calibration)
-    table = calibrate.threshold_table(score, out)
+    points = calibrate.threshold_table(score, out)
+    threshold, why = calibrate.recommend(points, rows="the validation prompts")
     for name, data in content.items():
         (target / name).write_bytes(data)
     manifest = Manifest(
@@ -148,9 +152,9 @@ def export(
         local_model=local_model,
         cloud_model=cloud_model,
         calibration=calibration,
-        threshold=calibrate.recommend(table),
-        threshold_why=calibrate.THRESHOLD_WHY,
-        thresholds=table,
+        threshold=threshold,
+        threshold_why=why,
+        thresholds=points,
         data_sha256=prepared.data_sha256,
         files={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
         metrics={
@@ -162,6 +166,7 @@ def export(
                 "ece_local": _rounded(ece(out.local_ok, p_local)),
                 "ece_score": _rounded(ece(out.local_suffices, score)),
             },
+            "lexical": lexical_report,
             "int8": parity,
             "checkpoint": checkpoint.name,
         },
@@ -171,12 +176,43 @@ def export(
     return manifest
 
 
+def lexical_table(
+    prepared: Prepared,
+    deep: Logits,
+    out: Outcomes,
+    *,
+    ids: list[list[int]],
+    tokenizer: Tokenizer,
+    max_length: int,
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The wide part's table [vocabulary, 2], weighed beside the deep logits on validation."""
+    rows = [row for row in prepared.of("train", auxiliary=False) if not row.weak]
+    table, strength = lexical.fit(
+        [token_ids(tokenizer, row.text, max_length=max_length) for row in rows],
+        outcomes_of(rows),
+        vocabulary=tokenizer.get_vocab_size(),
+    )
+    wide = lexical.bags(ids, len(table)) @ table
+    weights = lexical.blend(deep, wide, out)
+    scaled = (table * weights).astype(np.float32)
+    alone = {
+        "deep": deep[:, 0],
+        "wide": wide[:, 0],
+        "both": deep[:, 0] + weights[0] * wide[:, 0],
+    }
+    report: dict[str, Any] = {"strength": strength, "weights": [_rounded(w) for w in weights]}
+    for name, logit in alone.items():
+        report[f"auroc_local_{name}"] = _rounded(auroc(out.local_ok, logit))
+    say(f"lexical part: {report}")
+    return scaled, report
+
+
 def validation_rows(prepared: Prepared) -> list[Row]:
     """The rows that calibrate: real outcomes of the routed pair, never guesses."""
     return [row for row in prepared.of("validation", auxiliary=False) if not row.weak]
 
 
-def compare(reference: Logits, logits: Logits, *, out: calibrate.Outcomes) -> dict[str, Any]:
+def compare(reference: Logits, logits: Logits, *, out: Outcomes) -> dict[str, Any]:
     """Largest and mean change of a probability, and what the local head's AUROC lost."""
     change = np.abs(1 / (1 + np.exp(-reference)) - 1 / (1 + np.exp(-logits)))
     loss = auroc(out.local_ok, reference[:, 0]) - auroc(out.local_ok, logits[:, 0])
@@ -188,4 +224,4 @@ def compare(reference: Logits, logits: Logits, *, out: calibrate.Outcomes) -> di
 
 
 def _rounded(value: float) -> float:
-    return round(value, 4)
+    return round(float(value), 4)

@@ -4,18 +4,21 @@ One encoder learns from every model's outcomes on a prompt. The routed pair's he
 "cloud") count fully, the mean over the other models' heads by AUXILIARY_WEIGHT: how a dozen other
 models did on a prompt says much about how hard it is, and only the encoder keeps that.
 
-Real outcomes come first: all epochs but the last see every outcome, other pairs of models
-included, and no guess. The last one is short: the hand-written everyday prompts with guessed
-scores, several times over, among a sample of real rows that keeps the rest in place. They tell
-the model about greetings and about long open tasks, of which no outcome was to be had.
+Real outcomes come first: all epochs but the last see every outcome and no guess. The last one is
+short: the hand-written everyday prompts with guessed scores, several times over, among a sample of
+real rows that keeps the rest in place. They tell the model about greetings and about long open
+tasks, of which no outcome was to be had. In every epoch prompts are varied anew as people vary
+them (training/augment.py).
 
-Batches hold prompts of similar length, so little is spent on padding. What is validated and
+Batches hold prompts of similar length, so little is spent on padding. The forward pass is in bf16
+on a GPU or a processor with AMX; elsewhere bf16 takes longer than fp32. What is validated and
 exported is the running average of the weights, which is steadier than any single step; after the
 short last epoch, whose rate falls to nothing, the weights themselves, as the average lags. A
 checkpoint after each epoch allows resuming. Early stopping looks at validation alone: the epoch
 with the lowest loss of the two served heads wins, or the last if it is within CLOSING_LOSS of it.
 """
 
+import hashlib
 import math
 import random
 from pathlib import Path
@@ -28,10 +31,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from router_model.calibrate import fit_logistic
 from router_model.features import token_ids
-from training.calibrate import fit_logistic
+from router_model.metrics import auroc
+from training.augment import vary
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Prepared, Row
-from training.metrics import auroc
 from training.network import RouterNetwork, build
 from training.progress import say, track
 
@@ -48,13 +52,15 @@ class TrainConfig(msgspec.Struct, kw_only=True):
     epochs: int = 3
     batch_size: int = 32
     encoder_lr: float = 6e-5
-    layer_decay: float = 0.9
+    layer_decay: float = 0.95
     head_lr: float = 1e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.06
-    label_smoothing: float = 0.02
-    average_steps: int = 200
-    auxiliary: bool = True
+    label_smoothing: float = 0.05
+    average_steps: int = 100
+    auxiliary: bool = False
+    vary: bool = True
+    train_share: float = 1.0
     small_source_weight: float = 1.5
     guess_repeats: int = 10
     closing_rows: int = 2000
@@ -63,11 +69,15 @@ class TrainConfig(msgspec.Struct, kw_only=True):
 
 
 class Item(msgspec.Struct):
-    """A row as the network sees it: ids, target per head (NaN where unknown), loss weight."""
+    """A row as the network sees it: ids, target per head (NaN where unknown), loss weight.
+
+    `text` is what the ids are of; varied copies are made from it.
+    """
 
     ids: list[int]
     targets: list[float]
     weight: float
+    text: str = ""
 
 
 def head_names(rows: list[Row]) -> list[str]:
@@ -99,9 +109,37 @@ def encode_rows(
             ids=token_ids(tokenizer, row.text, max_length=config.max_length),
             targets=[row.outcomes.get(head, math.nan) for head in heads],
             weight=weight(row),
+            text=row.text,
         )
         for row in rows
     ]
+
+
+def varied(
+    items: list[Item], dice: random.Random, *, tokenizer: Tokenizer, config: TrainConfig
+) -> list[Item]:
+    """The items with their texts varied by chance; those whose text stays are the same objects."""
+    out = []
+    for item in items:
+        text = vary(item.text, dice)
+        if text != item.text:
+            ids = token_ids(tokenizer, text, max_length=config.max_length)
+            item = msgspec.structs.replace(item, ids=ids, text=text)
+        out.append(item)
+    return out
+
+
+def some_groups(rows: list[Row], share: float) -> list[Row]:
+    """The rows of `share` of the groups, the same ones every time; more hold the fewer."""
+    if share >= 1:
+        return rows
+    return [row for row in rows if _roll(row.group) < share]
+
+
+def _roll(group: str) -> float:
+    # Another hash than the split's, or a share of the training rows would be none at all.
+    digest = hashlib.sha1(b"share" + group.encode(), usedforsecurity=False).hexdigest()
+    return int(digest[:8], 16) / 2**32
 
 
 def batches(items: list[Item], size: int, *, shuffle: random.Random | None) -> list[list[Item]]:
@@ -166,13 +204,14 @@ def predict(
 ) -> NDArray[np.float32]:
     """Logits [items, heads] in the order given, in full precision and without dropout."""
     network.eval()
+    device = next(network.parameters()).device
     order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
     out = np.zeros((len(items), len(network.config.heads)), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             ids, mask, _, _ = tensors([items[i] for i in chosen])
-            out[chosen] = network(ids, mask).numpy()
+            out[chosen] = network(ids.to(device), mask.to(device)).cpu().numpy()
     return out
 
 
@@ -191,9 +230,11 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     rows = prepared.of("train", auxiliary=None if config.auxiliary else False)
     guesses = [row for row in rows if row.weak]
-    rows = [row for row in rows if not row.weak]
+    rows = some_groups([row for row in rows if not row.weak], config.train_share)
     heads = head_names(rows)
+    device, precision = where_to_run()
     network, tokenizer = build(config.base, heads)
+    network.to(device)
     tokenizer.save(str(run / "tokenizer.json"))
     items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
     sample = random.Random(config.seed).sample(items, min(config.closing_rows, len(items)))
@@ -203,7 +244,7 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     validation = encode_rows(validation_rows, heads, tokenizer=tokenizer, config=config)
     say(
         f"train: {len(items)} rows, at last {len(closing)}, {len(heads)} heads; "
-        f"validation: {len(validation)} rows"
+        f"validation: {len(validation)} rows; {device}, {precision}"
     )
 
     optimizer = torch.optim.AdamW(
@@ -216,7 +257,7 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     history: list[dict[str, Any]] = []
     state_file = run / "last.pt"
     if resume and state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, weights_only=True, map_location=device)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
@@ -226,11 +267,11 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     for epoch in range(len(history), config.epochs):
         network.train()
         last = bool(guesses) and epoch == config.epochs - 1
-        shuffled = batches(
-            closing if last else items,
-            config.batch_size,
-            shuffle=random.Random(1000 * config.seed + epoch),
-        )
+        dice = random.Random(1000 * config.seed + epoch)
+        seen = closing if last else items
+        if config.vary:
+            seen = varied(seen, dice, tokenizer=tokenizer, config=config)
+        shuffled = batches(seen, config.batch_size, shuffle=dice)
         torch.manual_seed(1000 * config.seed + epoch)
         losses = []
         title = f"epoch {epoch + 1}/{config.epochs}"
@@ -239,8 +280,8 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
             scale = schedule(done, warmup=config.warmup_share)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * scale
-            ids, mask, targets, weight = tensors(batch)
-            with torch.autocast("cpu", torch.bfloat16):
+            ids, mask, targets, weight = (part.to(device) for part in tensors(batch))
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 logits = network(ids, mask)
             loss = loss_of(logits, targets, weight, smoothing=config.label_smoothing)
             loss.backward()
@@ -248,9 +289,9 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             average.update_parameters(network)
-            losses.append(loss.item())
+            losses.append(loss.detach())
         kept = network if last else average.module
-        entry = {"epoch": epoch + 1, "loss": float(np.mean(losses))}
+        entry = {"epoch": epoch + 1, "loss": float(torch.stack(losses).mean())}
         entry |= _validate(kept, validation, validation_rows)
         history.append(entry)
         say(
@@ -272,6 +313,15 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     return best_checkpoint(run)
 
 
+def where_to_run() -> tuple[torch.device, torch.dtype]:
+    """The device, and what the forward pass computes in."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16
+    # The one name there is for "has AMX" is private; it is looked up with care.
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return torch.device("cpu"), torch.bfloat16 if has_amx else torch.float32
+
+
 def best_checkpoint(run: Path) -> Path:
     """The epoch to export (see the module docstring). FileNotFoundError when none is done."""
     history_file = run / "history.json"
@@ -287,7 +337,7 @@ def best_checkpoint(run: Path) -> Path:
 def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
     """The network of a checkpoint with its tokenizer and the settings it was trained with."""
     config = msgspec.json.decode((path.parent / "config.json").read_bytes(), type=TrainConfig)
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     network, tokenizer = build(config.base, state["heads"])
     network.load_state_dict(state["network"])
     network.eval()

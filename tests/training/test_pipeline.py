@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 from router_model.model import RouterModel  # noqa: E402
-from training import cli, dataset, export, network, train  # noqa: E402
+from training import cli, dataset, export, lexical, network, train  # noqa: E402
 from training.dataset import Prepared  # noqa: E402
 from training.sources import pairs  # noqa: E402
 from training.train import Item, TrainConfig  # noqa: E402
@@ -68,10 +68,12 @@ def test_the_served_graph_agrees_with_the_network(tmp_path: Path) -> None:
     built.eval()
     texts = ["short", "a somewhat longer prompt, with a comma", "x = [1, 2]\n" * 20]
     items = [Item(tokenizer.encode(text).ids, [], 1.0) for text in texts]
-    export.to_onnx(built, tmp_path / "full.onnx")
+    table = torch.randn(tokenizer.get_vocab_size(), 2)
+    export.to_onnx(network.ServedNetwork(built, table), tmp_path / "full.onnx")
     found = export.onnx_logits(tmp_path / "full.onnx", items, title="check")
-    wanted = np.stack([built(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
-    assert np.abs(found - wanted).max() < 1e-5
+    deep = np.stack([built(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
+    wide = lexical.bags([item.ids for item in items], len(table)) @ table.numpy()
+    assert np.abs(found - (deep + wide)).max() < 1e-4
 
 
 def test_padding_changes_no_logit() -> None:
