@@ -75,6 +75,21 @@ def ece(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> float:
     return float((gaps * np.array(table.rows)).sum() / sum(table.rows))
 
 
+def expected_ece(
+    probability: ArrayLike, *, bins: int = 10, rounds: int = 200, seed: int = 0
+) -> float:
+    """The ECE that perfect probabilities would show on this many rows, by chance alone.
+
+    Labels are drawn from the probabilities themselves. An ECE near this one is no evidence of
+    miscalibration, and no calibration can be expected to go below it (Roelofs et al. 2022,
+    arXiv:2012.08668).
+    """
+    p = _floats(probability)
+    dice = np.random.default_rng(seed)
+    drawn = [ece(dice.random(p.size) < p, p, bins=bins) for _ in range(rounds)]
+    return float(np.mean(drawn))
+
+
 def log_loss(labels: ArrayLike, probability: ArrayLike) -> float:
     """Mean negative log likelihood, in nats; predictions are kept 1e-6 off 0 and 1."""
     y, p = _floats(labels), np.clip(_floats(probability), 1e-6, 1 - 1e-6)

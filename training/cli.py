@@ -150,6 +150,43 @@ def train(prepared: Path, run_name: str, **options: Any) -> None:
     _train(dataset.load(prepared), run_name, options)
 
 
+@main.command("learning-curve")
+@options.prepared
+@options.results
+@click.option("--shares", default="0.25,0.5,1", show_default=True, help="Of the train split.")
+@click.option("--seeds", default=3, show_default=True, help="Trainings at each share.")
+@click.option("--base", default="minilm", show_default=True, help="As in train.")
+@click.option("--epochs", default=3, show_default=True)
+@click.option("--max-length", default=256, show_default=True, help="Tokens read at most.")
+def learning_curve(prepared: Path, results: Path, shares: str, seeds: int, **settings: Any) -> None:
+    """Train on shares of the data with several seeds: what more data would bring.
+
+    Takes hours on two cores, and goes on where it stopped. `train --run seed-0` is one of its runs.
+
+    Example: hybrid-llm-train learning-curve --shares 0.5,1 --seeds 2
+    """
+    _prepare_to_train(threads=0)
+    from training import learning_curve as curve
+    from training.train import TrainConfig
+
+    try:
+        wanted = [float(share) for share in shares.split(",")]
+    except ValueError:
+        wanted = []
+    if not wanted or not all(0 < share <= 1 for share in wanted):
+        raise click.BadParameter(f"{shares!r} is not a list of shares, as in 0.25,0.5,1")
+    report = curve.learn(
+        dataset.load(prepared),
+        options.RUNS,
+        shares=wanted,
+        seeds=range(seeds),
+        config=TrainConfig(**settings),
+        command=options.this_command(),
+    )
+    write(results / "learning_curve.json", report)
+    curve.show(report)
+
+
 @main.command()
 @options.prepared
 @options.run
@@ -237,16 +274,10 @@ def _prepare(
 
 
 def _train(prepared: Prepared, run_name: str, settings: dict[str, Any]) -> None:
-    # Spinning workers cost the other core's work more than they save.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-
+    _prepare_to_train(threads=settings.pop("threads"))
     from training.train import TrainConfig
     from training.train import train as fit
 
-    if threads := settings.pop("threads"):
-        torch.set_num_threads(threads)
-    _keep_freed_memory()
     best = fit(prepared, options.RUNS / run_name, config=TrainConfig(**settings))
     say(f"train: best is {best}")
 
@@ -311,6 +342,16 @@ def _evaluate(prepared: Prepared, model: Path, split: dataset.Split, out: Path |
     if out is not None:
         write(out, report)
     show(report)
+
+
+def _prepare_to_train(*, threads: int) -> None:
+    # Spinning workers cost the other core's work more than they save.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:

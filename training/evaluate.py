@@ -118,6 +118,7 @@ def measure(s: Scored, *, threshold: float, rounds: int) -> dict[str, Any]:
         "average_precision": _r(metrics.average_precision(s.out.local_ok, s.p_local)),
         "ece_local": _r(metrics.ece(s.out.local_ok, s.p_local)),
         "ece_score": _r(metrics.ece(s.out.local_suffices, s.score)),
+        "ece_by_chance": _r(metrics.expected_ece(s.score)),
         "accuracy_suffices": _r(((s.score >= threshold) == s.out.local_suffices).mean()),
         "apgr": interval(gap_area(s.score)),
         "apgr_p_local": interval(gap_area(s.p_local)),
@@ -233,6 +234,7 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
         "by cost",
         "ECE p",
         "ECE score",
+        "by chance",
         "kept local",
         "PGR",
     ):
@@ -249,6 +251,7 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
             f"{m['apgr_by_cost'][0]:.3f}",
             f"{m['ece_local']:.3f}",
             f"{m['ece_score']:.3f}",
+            f"{m['ece_by_chance']:.3f}",
             f"{m['at_threshold']['local_share']:.2f}",
             f"{m['at_threshold']['pgr']:.2f}",
         )

@@ -213,13 +213,30 @@ def validation_rows(prepared: Prepared) -> list[Row]:
 
 
 def compare(reference: Logits, logits: Logits, *, out: Outcomes) -> dict[str, Any]:
-    """Largest and mean change of a probability, and what the local head's AUROC lost."""
+    """Largest and mean change of a probability, and what the local head's AUROC lost.
+
+    Also per source, where it has both labels: what quantising cost there in AUROC and in APGR.
+    """
     change = np.abs(1 / (1 + np.exp(-reference)) - 1 / (1 + np.exp(-logits)))
     loss = auroc(out.local_ok, reference[:, 0]) - auroc(out.local_ok, logits[:, 0])
+    # One calibration for both, so that only the logits differ.
+    calibration = calibrate.fit(reference, out)
+    before, after = (calibrate.scores(z, calibration)[0] for z in (reference, logits))
+    sources = {}
+    for name in np.unique(out.source):
+        part = out.take(chosen := out.source == name)
+        lost = auroc(part.local_ok, reference[chosen, 0]) - auroc(part.local_ok, logits[chosen, 0])
+        areas = [apgr(curve(s[chosen], part.local, part.cloud, part.cost)) for s in (before, after)]
+        if np.isfinite(lost):
+            sources[str(name)] = {
+                "auroc_loss": _rounded(lost),
+                "apgr_loss": _rounded(areas[0] - areas[1]) if np.isfinite(areas).all() else None,
+            }
     return {
-        "max_change": _rounded(float(change.max())),
-        "mean_change": _rounded(float(change.mean())),
+        "max_change": _rounded(change.max()),
+        "mean_change": _rounded(change.mean()),
         "auroc_loss": _rounded(loss if np.isfinite(loss) else 0.0),
+        "sources": sources,
     }
 
 

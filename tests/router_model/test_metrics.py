@@ -28,6 +28,16 @@ def test_ece_by_hand() -> None:
     assert metrics.ece([1, 1], [1.0, 1.0]) == 0.0
 
 
+def test_even_perfect_probabilities_show_an_ece_that_falls_with_the_rows() -> None:
+    dice = np.random.default_rng(1)
+    few, many = (metrics.expected_ece(dice.random(n)) for n in (100, 10_000))
+    assert 0.05 < few < 0.15
+    assert many < few / 5
+    p = dice.random(1000)
+    found = metrics.ece(dice.random(1000) < p, p)
+    assert found == pytest.approx(metrics.expected_ece(p), abs=0.03)
+
+
 def test_log_loss_by_hand() -> None:
     wanted = -(math.log(0.8) + math.log(0.5)) / 2
     assert metrics.log_loss([1, 0], [0.8, 0.5]) == pytest.approx(wanted)

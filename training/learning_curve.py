@@ -1,0 +1,139 @@
+"""What more data and another seed would bring: `hybrid-llm-train learning-curve`.
+
+Trains on shares of the train split, several seeds each, and measures every run's best epoch on
+validation, before quantisation and without the lexical part. Beside it TF-IDF with a logistic
+regression on the same prompts. A curve that is still rising asks for data; one that is flat while
+two methods meet says that the prompt holds no more. It takes a training for each point: finished
+runs are kept, and the rest goes on where it stopped.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+from rich.console import Console
+from rich.table import Table
+
+from router_model import calibrate
+from router_model.calibrate import Outcomes
+from router_model.metrics import Floats, auroc
+from training.baselines import Data, tfidf, within_source_auroc
+from training.dataset import Prepared
+from training.outcomes import outcomes_of
+from training.progress import say
+from training.results import CAVEAT
+from training.train import (
+    TrainConfig,
+    best_checkpoint,
+    encode_rows,
+    load_checkpoint,
+    predict,
+    some_groups,
+    train,
+)
+
+ROUTER = "router"
+LEXICAL = "TF-IDF + LR"
+
+
+def run_name(share: float, seed: int) -> str:
+    """The folder under data/runs of one point of the curve."""
+    return f"seed-{seed}" if share >= 1 else f"seed-{seed}-share-{share:g}"
+
+
+def learn(
+    prepared: Prepared,
+    runs: Path,
+    *,
+    shares: Sequence[float],
+    seeds: Sequence[int],
+    config: TrainConfig,
+    command: str,
+) -> dict[str, Any]:
+    """Train what is missing and measure every run."""
+    rows = [r for r in prepared.of("train", auxiliary=False) if not r.weak]
+    validation = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
+    out = outcomes_of(validation)
+    points = []
+    for share in sorted(shares):
+        some = some_groups(rows, share)
+        of_seeds = []
+        for seed in seeds:
+            say(f"learning-curve: {len(some)} prompts, seed {seed}")
+            folder = runs / run_name(share, seed)
+            train(prepared, folder, config=replace(config, train_share=share, seed=seed))
+            network, tokenizer, trained = load_checkpoint(best_checkpoint(folder))
+            items = encode_rows(
+                validation, network.config.heads, tokenizer=tokenizer, config=trained
+            )
+            of_seeds.append(measures(predict(network, items)[:, :2].astype(np.float64), out))
+        candidates = tfidf(Data(some, validation, validation))
+        best = max(candidates, key=lambda c: within_source_auroc(c[1][:, 0], out))
+        points.append(
+            {
+                "share": share,
+                "rows": len(some),
+                ROUTER: {"seeds": list(seeds), **spread(of_seeds)},
+                LEXICAL: measures(best[1], out),
+            }
+        )
+    return {
+        "what": CAVEAT,
+        "command": command,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "split": "validation",
+        "data_sha256": prepared.data_sha256,
+        "rows": len(validation),
+        "points": points,
+    }
+
+
+def measures(logits: Floats, out: Outcomes) -> dict[str, float]:
+    """AUROC of the local head per source and inside sources, and the APGR of the score."""
+    score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
+    sources = {
+        str(name): auroc(out.local_ok[out.source == name], logits[out.source == name, 0])
+        for name in np.unique(out.source)
+    }
+    found = {
+        "auroc_within_sources": within_source_auroc(logits[:, 0], out),
+        "apgr_within_sources": calibrate.within_source_apgr(score, out),
+    } | {f"auroc {name}": value for name, value in sources.items()}
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def spread(of_seeds: list[dict[str, float]]) -> dict[str, Any]:
+    """Per measure [mean, standard deviation, value of each seed...]; no deviation of one seed."""
+    out: dict[str, Any] = {}
+    for name in of_seeds[0]:
+        values = np.array([measured[name] for measured in of_seeds])
+        out[name] = {
+            "mean": round(float(values.mean()), 4),
+            "sd": round(float(values.std(ddof=1)), 4) if len(values) > 1 else None,
+            "each": values.tolist(),
+        }
+    return out
+
+
+def show(report: dict[str, Any], console: Console | None = None) -> None:
+    """The curve as a table for people."""
+    console = console or Console(width=None if Console().is_terminal else 110)
+    names = [name for name in report["points"][0][LEXICAL] if name.startswith(("auroc", "apgr"))]
+    table = Table(title=f"learning curve · validation · n = {report['rows']}")
+    table.add_column("prompts", justify="right")
+    table.add_column("")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for point in report["points"]:
+        router = [_told(point[ROUTER][name]) for name in names]
+        table.add_row(str(point["rows"]), ROUTER, *router)
+        table.add_row("", LEXICAL, *(f"{point[LEXICAL][name]:.3f}" for name in names))
+    console.print(table)
+
+
+def _told(value: dict[str, Any]) -> str:
+    sd = value["sd"]
+    return f"{value['mean']:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
