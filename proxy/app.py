@@ -15,6 +15,7 @@ from litestar import Litestar
 from proxy import __version__, admin, api
 from proxy.auth import ApiKeys
 from proxy.config import Config, UpstreamConfig
+from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
 from proxy.record import Target
@@ -62,6 +63,7 @@ class Proxy:
         config: as `load_config` returns it.
         model: scores texts; by default the router model at `routing.model_path`.
         transport: makes a tier's connections; called once for each.
+        first_wait: seconds, about, before a failed upstream is tried again; later ones double.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Proxy:
         *,
         model: Model | None = None,
         transport: Callable[[UpstreamConfig], httpx2.AsyncBaseTransport] = open_transport,
+        first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.config = config
         router, version = load_router(config, model=model)
@@ -98,6 +101,7 @@ class Proxy:
             store=self.store,
             metrics=self.metrics,
             tokens=self._tokens,
+            first_wait=first_wait,
         )
         self.app = Litestar(
             route_handlers=[

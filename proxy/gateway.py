@@ -1,6 +1,6 @@
 """The way of a request, as one straight line; free of Litestar, testable without HTTP.
 
-    parse → decide → open upstream → relay → record
+    parse → decide → open upstream (again, or the other one) → relay → record
 
 Whatever happens on it, the client gets an answer or one clear error, the upstream is let go, and
 the record is finished once and kept once. A client that leaves cancels the task that runs `chat`.
@@ -23,11 +23,19 @@ from proxy.errors import (
     UpstreamTimeout,
     envelope,
 )
+from proxy.failover import (
+    FIRST_WAIT_SECONDS,
+    Course,
+    Retry,
+    RetryBudget,
+    failure_of_answer,
+    failure_of_error,
+)
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
 from proxy.protocol import JSON_TYPE, ChatRequest, Usage, parse_chat, rewrite_chat
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
-from proxy.relay import Reply, end_stream_with, is_stream, relay_stream, relay_whole
+from proxy.relay import Head, Reply, Whole, begin, end_stream_with, relay_stream, relay_whole
 from proxy.routing import Decision, Router
 from proxy.store import Store
 from proxy.tokens import TokenCounter
@@ -77,12 +85,15 @@ class Gateway:
         metrics: Metrics,
         tokens: TokenCounter,
         clock: Callable[[], float] = time.perf_counter,
+        first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.snapshot = snapshot
         self._store = store
         self._metrics = metrics
         self._tokens = tokens
         self._clock = clock
+        self._first_wait = first_wait
+        self._retry_budget = RetryBudget()
 
     async def chat(self, exchange: Exchange) -> None:
         """Answer POST /v1/chat/completions.
@@ -92,20 +103,14 @@ class Gateway:
         """
         snapshot = self.snapshot
         record = CallRecord("chat.completions", clock=self._clock)
-        response: UpstreamResponse | None = None
         try:
-            try:
-                async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
-                    key = _header(exchange, b"authorization")
-                    record.client_key_hash = snapshot.keys.check(key)
-                    body = await exchange.read_body()
-                    request = parse_chat(body)
-                    decision = await self._decide(snapshot, request, exchange, record)
-                    response = await self._open(snapshot, decision, request, body, exchange, record)
-                    await self._relay(snapshot, response, request, exchange, record)
-            finally:  # before any last word to the client, who may not be listening
-                if response is not None:
-                    await response.close()
+            async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
+                key = _header(exchange, b"authorization")
+                record.client_key_hash = snapshot.keys.check(key)
+                body = await exchange.read_body()
+                request = parse_chat(body)
+                decision = await self._decide(snapshot, request, exchange, record)
+                await self._answer(snapshot, decision, request, body, exchange, record)
         except asyncio.CancelledError:
             record.finish(Ending.CLIENT_GONE)
             raise
@@ -136,7 +141,7 @@ class Gateway:
         record.decision_ms = (self._clock() - started) * 1e3
         return decision
 
-    async def _open(
+    async def _answer(
         self,
         snapshot: Snapshot,
         decision: Decision,
@@ -144,30 +149,45 @@ class Gateway:
         body: bytes,
         exchange: Exchange,
         record: CallRecord,
-    ) -> UpstreamResponse:
-        """Open the decided tier; when it fails before it answered, the other one, if it may."""
-        may_fall_back = snapshot.config.routing.fallback and decision.reason is not Reason.FORCED
+    ) -> None:
+        """Get an answer from the decided tier, or from the other one, and relay it."""
         stream = bool(request.stream)
+        strip_usage = not request.wants_usage_chunk
+        course = Course(
+            may_fall_back=snapshot.config.routing.fallback and decision.reason is not Reason.FORCED,
+            budget=self._retry_budget,
+            first_wait=self._first_wait,
+        )
+        self._retry_budget.earn()
         target, model = decision.target, decision.model
         record.open_upstream()
         while True:
-            upstream = snapshot.upstreams[target]
             rewritten = rewrite_chat(body, model=model, include_usage=stream)
+            response = begun = error = None
             try:
-                response = await upstream.open(
-                    "/chat/completions", rewritten, exchange.headers, stream=stream
-                )
-            except UpstreamError as error:
-                if not may_fall_back:
-                    raise _after_fallback(error, record) from None
-                why = error.code or error.type
-            else:
-                if response.status < 500 or not may_fall_back:
-                    return response
-                why = "server_error"
-                await response.close()
-            may_fall_back = False
-            record.fallback_from, record.fallback_why = target, why
+                try:
+                    response = await snapshot.upstreams[target].open(
+                        "/chat/completions", rewritten, exchange.headers, stream=stream
+                    )
+                    begun = await begin(response, strip_usage=strip_usage)
+                    failure = failure_of_answer(
+                        response.status, response.headers, target=target, error=begun.error
+                    )
+                except UpstreamError as caught:
+                    error, failure = caught, failure_of_error(caught)
+                step = course.after(failure, target=target) if failure is not None else None
+                if failure is None or step is None:
+                    if response is None or begun is None:
+                        raise _after_fallback(error, record)
+                    await self._relay(snapshot, response, begun, exchange, record)
+                    return
+            finally:  # before any last word to the client, who may not be listening
+                if response is not None:
+                    await response.close()
+            if isinstance(step, Retry):
+                await asyncio.sleep(step.seconds)
+                continue
+            record.fallback_from, record.fallback_why = target, failure.why
             target = target.other
             model = snapshot.upstreams[target].model
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
@@ -176,18 +196,17 @@ class Gateway:
         self,
         snapshot: Snapshot,
         response: UpstreamResponse,
-        request: ChatRequest,
+        begun: Whole | Head,
         exchange: Exchange,
         record: CallRecord,
     ) -> None:
         def settle(usage: Usage | None, text: str) -> None:
             self._settle(snapshot, record, usage, text)
 
-        if is_stream(response):
-            strip = not request.wants_usage_chunk
-            await relay_stream(response, exchange, record, strip_usage=strip, settle=settle)
+        if isinstance(begun, Head):
+            await relay_stream(response, begun, exchange, record, settle=settle)
         else:
-            await relay_whole(response, exchange, record, settle=settle)
+            await relay_whole(response, begun, exchange, record, settle=settle)
 
     def _settle(
         self, snapshot: Snapshot, record: CallRecord, usage: Usage | None, text: str
@@ -258,8 +277,9 @@ def _ending_of(error: RouterError) -> Ending:
             return Ending.REJECTED
 
 
-def _after_fallback(error: UpstreamError, record: CallRecord) -> UpstreamError:
+def _after_fallback(error: UpstreamError | None, record: CallRecord) -> UpstreamError:
     """When both tiers failed, say so: the second failure alone would mislead."""
+    assert error is not None  # there is no answer
     if record.fallback_from is not None:
         error.message += (
             f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."

@@ -1,7 +1,8 @@
 """From the upstream to the client: bytes out as they came in, looked at on their way past.
 
-A whole answer is read, looked at and sent on. A stream is passed on event by event; the
-`StreamObserver` sees usage, text and the finish, and takes out the one chunk the client did not
+A whole answer is read, looked at and sent on. A stream is held until it is known to be an answer,
+so that the other tier can still step in, and then passed on event by event; the `StreamObserver`
+sees usage, text and the finish, and takes out the one chunk the client did not
 ask for (the usage that we injected). What an observer cannot read is not its business: it passes.
 
 Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
@@ -10,13 +11,14 @@ Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import RouterError, UpstreamBroken, envelope
 from proxy.protocol import ChatAnswer, Usage, view_answer
 from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20
+MAX_HELD_BYTES: Final = 2**16  # of a stream that goes on without saying anything
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 # Response headers between the upstream and us only: connection matters, lengths and encodings we
@@ -38,6 +40,10 @@ class Answer(Protocol):
     """The upstream's side, as far as relaying needs it; `upstream.UpstreamResponse` is one."""
 
     @property
+    def upstream_name(self) -> str:
+        """The tier's name, for messages."""
+
+    @property
     def status(self) -> int:
         """The HTTP status."""
 
@@ -54,6 +60,9 @@ class Answer(Protocol):
 
     async def read(self) -> bytes:
         """The whole body."""
+
+    def begun(self) -> None:
+        """From now on the time between two pieces counts, no longer that to the first one."""
 
 
 class Reply(Protocol):
@@ -100,6 +109,11 @@ class StreamObserver:
     def text(self) -> str:
         """The answer's text so far."""
         return "".join(self._texts)
+
+    @property
+    def is_known(self) -> bool:
+        """True once the stream is known to be an answer, or to have failed."""
+        return self.spoke or self.complete or self.failed
 
     @property
     def complete(self) -> bool:
@@ -172,20 +186,71 @@ def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
     return match.end() if match is not None else -1
 
 
+class Whole(NamedTuple):
+    """An answer that is there in one piece, before anything of it was sent on."""
+
+    body: bytes
+    answer: ChatAnswer | None
+    succeeded: bool
+
+    @property
+    def error(self) -> bytes | None:
+        """What an answer that is an error says."""
+        return None if self.succeeded else self.body
+
+
+class Head(NamedTuple):
+    """The beginning of a stream: the observer that saw it, and what waits to be sent on."""
+
+    observer: StreamObserver
+    held: bytes
+
+    @property
+    def error(self) -> bytes | None:
+        """What a stream says that failed before it said anything else."""
+        return self.held if self.observer.failed and not self.observer.spoke else None
+
+
+async def begin(response: Answer, *, strip_usage: bool) -> Whole | Head:
+    """Read as much of an answer as it takes to know that it is one.
+
+    A stream is read to its first content, tool call or finish, which costs nothing: what servers
+    send before that is empty. Until then the other tier can still answer, and afterwards no more.
+
+    Raises:
+        UpstreamError: it ended, broke off or took too long before that.
+    """
+    if not is_stream(response):
+        response.begun()
+        body = await response.read()
+        answer = view_answer(body)
+        # Some servers send an error with a 200.
+        failed = answer is not None and answer.failed
+        return Whole(body, answer, succeeded=200 <= response.status < 300 and not failed)
+    observer = StreamObserver(strip_usage=strip_usage)
+    held: list[bytes] = []
+    size = 0
+    while not observer.is_known and size < MAX_HELD_BYTES:
+        chunk = await response.next_chunk()
+        held.append(observer.feed(chunk) if chunk else observer.flush())
+        size += len(held[-1])
+        if not chunk and not observer.is_known:
+            raise _unfinished(response)
+    response.begun()
+    return Head(observer, b"".join(held))
+
+
 async def relay_whole(
-    response: Answer, reply: Reply, record: CallRecord, *, settle: Settle
+    response: Answer, whole: Whole, reply: Reply, record: CallRecord, *, settle: Settle
 ) -> None:
-    """Read the answer, settle the record, send status, headers and body on unchanged.
+    """Settle the record, send status, headers and body on unchanged.
 
     Args:
         settle: takes the usage and the text and fills tokens and dollars into the record.
     """
-    body = await response.read()
+    body, answer, succeeded = whole
     record.close_upstream()
     record.status = response.status
-    answer = view_answer(body)
-    # Some servers send an error with a 200.
-    succeeded = 200 <= response.status < 300 and not (answer is not None and answer.failed)
     if succeeded:
         settle(answer.usage if answer is not None else None, _text_of(answer))
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
@@ -196,39 +261,37 @@ async def relay_whole(
 
 
 async def relay_stream(
-    response: Answer,
-    reply: Reply,
-    record: CallRecord,
-    *,
-    strip_usage: bool,
-    settle: Settle,
+    response: Answer, head: Head, reply: Reply, record: CallRecord, *, settle: Settle
 ) -> None:
-    """Pass a stream on event by event. A failure inside it ends in one error event.
+    """Pass a stream on event by event, its head first. A failure inside it ends in one error event.
 
     Raises:
         RouterError: after the error event was sent; the record's ending is the caller's to name.
     """
-    observer = StreamObserver(strip_usage=strip_usage)
+    observer = head.observer
     record.status, record.streamed = response.status, True
+    if observer.spoke:
+        record.ttft_ms = record.elapsed_ms()
     headers = _for_client(response) + record.router_headers()
     headers.append((b"x-accel-buffering", b"no"))
     await reply.start(response.status, headers)
+    passed = head.held
     try:
-        while chunk := await response.next_chunk():
-            passed = observer.feed(chunk)
-            if observer.spoke and record.ttft_ms is None:
-                record.ttft_ms = record.elapsed_ms()
+        while True:
             if passed:
                 await reply.send(passed, more=True)
             if observer.done:
                 # Clients hang up at [DONE], often before the connection's own end comes by.
                 record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
+            chunk = await response.next_chunk()
+            if not chunk:
+                break
+            passed = observer.feed(chunk)
+            if observer.spoke and record.ttft_ms is None:
+                record.ttft_ms = record.elapsed_ms()
         last = observer.flush()
         if not observer.complete and not observer.failed:
-            raise UpstreamBroken(
-                f"The {record.target} upstream ended its stream without finishing the answer.",
-                upstream=str(record.target),
-            )
+            raise _unfinished(response)
         await reply.send(last, more=False)
         record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
     finally:
@@ -239,6 +302,13 @@ async def relay_stream(
 async def end_stream_with(error: RouterError, reply: Reply) -> None:
     """Tell the client of a started stream what went wrong, and end it."""
     await reply.send(b"data: " + envelope(error) + b"\n\n", more=False)
+
+
+def _unfinished(response: Answer) -> UpstreamBroken:
+    return UpstreamBroken(
+        f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
+        upstream=response.upstream_name,
+    )
 
 
 def _text_of(answer: ChatAnswer | None) -> str:

@@ -14,7 +14,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -44,6 +44,7 @@ _KEPT_PREFIXES: Final = (b"x-router-", b"x-forwarded-")
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Headers = Sequence[tuple[bytes, bytes]]
+Phase = Literal["connect", "first_token", "idle"]
 
 
 def open_transport(config: UpstreamConfig) -> AiohttpTransport:
@@ -76,7 +77,15 @@ def open_transport(config: UpstreamConfig) -> AiohttpTransport:
 class UpstreamResponse:
     """An answer that has begun. Whoever holds it must `close` it, whatever happens."""
 
-    __slots__ = ("_chunks", "_idle_seconds", "_replica", "_response", "_upstream", "status")
+    __slots__ = (
+        "_chunks",
+        "_first_token_at",
+        "_idle_seconds",
+        "_replica",
+        "_response",
+        "_upstream",
+        "status",
+    )
 
     def __init__(
         self,
@@ -84,14 +93,24 @@ class UpstreamResponse:
         replica: "_Replica",
         response: httpx2.Response,
         *,
+        first_token_at: float | None,
         idle_seconds: float | None,
     ) -> None:
         self._upstream = upstream
         self._replica: _Replica | None = replica
         self._response = response
+        self._first_token_at = first_token_at
         self._idle_seconds = idle_seconds
         self._chunks: AsyncIterator[bytes] | None = None
         self.status = response.status_code
+
+    @property
+    def upstream_name(self) -> str:
+        return self._upstream.name
+
+    def begun(self) -> None:
+        """The answer has begun to speak: no more waiting for a first token."""
+        self._first_token_at = None
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -107,13 +126,16 @@ class UpstreamResponse:
         """The next bytes of the body, b"" at its end.
 
         Raises:
-            UpstreamTimeout: nothing came within the idle timeout.
+            UpstreamTimeout: nothing came within the idle timeout, or before the first token's.
             UpstreamBroken: the connection broke before the body's end.
         """
         if self._chunks is None:
             compressed = "content-encoding" in self._response.headers
             self._chunks = self._response.aiter_bytes() if compressed else aiter(self._raw_stream())
         try:
+            if self._first_token_at is not None:
+                async with asyncio.timeout_at(self._first_token_at):
+                    return await anext(self._chunks)
             if self._idle_seconds is None:
                 return await anext(self._chunks)
             async with asyncio.timeout(self._idle_seconds):
@@ -121,7 +143,8 @@ class UpstreamResponse:
         except StopAsyncIteration:
             return b""
         except TimeoutError:
-            raise self._upstream.timeout("idle", self._idle_seconds) from None
+            phase: Phase = "idle" if self._first_token_at is None else "first_token"
+            raise self._upstream.timeout(phase) from None
         except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
             logger.warning("%s upstream broke off: %s", self._upstream.name, _name(error))
             raise UpstreamBroken(
@@ -256,14 +279,17 @@ class Upstream:
             content=body,
             extensions=dict(self._extensions),
         )
+        first_token_at = None
+        if stream:
+            first_token_at = asyncio.get_running_loop().time() + timeouts.first_token
         try:
-            if stream:
-                async with asyncio.timeout(timeouts.first_token):
+            if first_token_at is not None:
+                async with asyncio.timeout_at(first_token_at):
                     response = await self._transport.handle_async_request(request)
             else:
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
-            raise self.timeout("first_token", timeouts.first_token) from None
+            raise self.timeout("first_token") from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise self._unreachable(replica, error) from None
         if not 200 <= response.status_code <= 599:  # no server would send it on for us
@@ -277,6 +303,7 @@ class Upstream:
             self,
             replica,
             response,
+            first_token_at=first_token_at,
             idle_seconds=timeouts.idle if stream else None,
         )
 
@@ -286,8 +313,9 @@ class Upstream:
         if self._slots is not None:
             self._slots.release()
 
-    def timeout(self, phase: str, seconds: float | None) -> UpstreamTimeout:
-        """The error for a phase ("connect", "first_token", "idle") that took too long."""
+    def timeout(self, phase: Phase) -> UpstreamTimeout:
+        """The error for a phase that took too long."""
+        seconds: float = getattr(self.config.timeouts, phase)
         what = {
             "connect": "could not be connected to",
             "first_token": "did not begin to answer",
@@ -305,7 +333,7 @@ class Upstream:
         cause = error.__cause__
         lost = isinstance(cause, aiohttp.ClientError) and not isinstance(cause, TimeoutError)
         if isinstance(error, httpx2.TimeoutException) and not lost:
-            return self.timeout("connect", self.config.timeouts.connect)
+            return self.timeout("connect")
         return UpstreamUnreachable(
             f"The {self.name} upstream cannot be reached.", upstream=self.name
         )

@@ -183,7 +183,9 @@ class LiveProxy:
         path.write_text(json.dumps(fields))  # JSON is YAML
         self._database = folder / "router.db"
         config = load_config(path, environ={})
-        self.proxy = Proxy(config, model=model or StubModel(), transport=transport)
+        self.proxy = Proxy(
+            config, model=model or StubModel(), transport=transport, first_wait=0.002
+        )
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]

@@ -22,7 +22,7 @@ ROWS = [
     "app",
     "api admin",
     "gateway recalibrate",
-    "routing upstream relay store metrics",
+    "routing upstream relay failover store metrics",
     "pricing auth tokens",
     "config protocol record",
     "errors stand_in __init__",

@@ -19,6 +19,7 @@ from fakes import (
     EASY,
     HARD,
     Answer,
+    Call,
     End,
     FakeUpstream,
     Gate,
@@ -363,10 +364,10 @@ async def test_an_error_event_of_the_upstreams_arrives_as_it_is(
 async def test_an_error_that_calls_itself_a_success(start: StartProxy, local: FakeUpstream) -> None:
     local.answer = whole(error_json("the model crashed"))
     proxy = await start()
-    response = await proxy.chat()
+    response = await proxy.chat(model="local")
     assert (response.status_code, response.content) == (200, error_json("the model crashed"))
     outcome = await proxy.finish()
-    check_row(outcome.row, "local", "upstream_error", status=200, reason="score", stream=False)
+    check_row(outcome.row, "local", "upstream_error", status=200, reason="forced", stream=False)
 
 
 async def test_a_finish_without_done_is_a_finish(start: StartProxy, local: FakeUpstream) -> None:
@@ -518,6 +519,48 @@ async def test_the_next_request_gets_the_place_of_one_that_left(
 REPLACED = BEFORE_ANSWER | {
     "server-error": Failure("server_error", answer=lambda: whole(error_json("No"), status=500)),
     "queue-full": Failure("server_error", answer=lambda: whole(error_json("busy"), status=503)),
+    "rate-limited": Failure("rate_limited", answer=lambda: whole(error_json("slow"), status=429)),
+    "out-of-quota": Failure(
+        "rate_limited",
+        answer=lambda: whole(error_json("No money", code="insufficient_quota"), status=429),
+    ),
+    "error-with-200": Failure(
+        "server_error", answer=lambda: whole(error_json("crashed")), only="whole"
+    ),
+    "error-event-first": Failure(
+        "server_error", answer=lambda: chunked(event(error_json("crashed"))), only="stream"
+    ),
+    "error-event-after-the-role": Failure(
+        "server_error",
+        answer=lambda: chunked(
+            event(chunk({"role": "assistant", "content": ""})), event(error_json("crashed")), DONE
+        ),
+        only="stream",
+    ),
+    "empty-stream": Failure("upstream_broken", answer=lambda: chunked(), only="stream"),
+    "stream-reset-after-the-role": Failure(
+        "upstream_broken",
+        answer=lambda: chunked(event(chunk({"role": "assistant", "content": ""})), End.RESET),
+        only="stream",
+    ),
+    "stream-that-only-pings": Failure(
+        "upstream_timeout",
+        answer=lambda: chunked(b": ping\n\n", Gate()),
+        changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
+        only="stream",
+    ),
+    "body-reset": Failure(
+        "upstream_broken",
+        answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.RESET],
+        only="whole",
+    ),
+}
+# What the local tier cannot do, the cloud can: as Ollama, llama.cpp and vLLM say it.
+BEYOND_LOCAL = {
+    "model-missing": (404, "model_missing", "model 'phi3' not found"),
+    "no-tools": (400, "capability", "registry.ollama.ai/library/phi3 does not support tools"),
+    "too-long": (400, "context", "This model's maximum context length is 4096 tokens."),
+    "too-long-for-llama": (400, "context", "the request exceeds the available context size"),
 }
 
 
@@ -552,9 +595,11 @@ async def test_the_other_tier_answers_for_one_that_fails(
     assert samples("router_fallbacks_total", **labels) == 1
 
 
-@both_tiers
 @both_forms
-@pytest.mark.parametrize("status", [400, 401, 404, 429])
+@pytest.mark.parametrize(
+    ("tier", "status"),
+    [(tier, status) for tier in TIERS for status in (400, 401, 403, 422)] + [("cloud", 404)],
+)
 async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
 ) -> None:
@@ -566,6 +611,119 @@ async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
     assert "x-router-fallback" not in response.headers
     check_row(outcome.row, tier, "upstream_error", status=status, reason="score", stream=stream)
     assert request.getfixturevalue(OTHER[tier]).calls == []
+
+
+@both_forms
+@pytest.mark.parametrize(("status", "why", "message"), BEYOND_LOCAL.values(), ids=BEYOND_LOCAL)
+async def test_what_the_local_tier_cannot_do_the_cloud_does(
+    start: StartProxy, local: FakeUpstream, stream: bool, status: int, why: str, message: str
+) -> None:
+    local.answer = whole(error_json(message), status=status)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(stream=stream)
+    assert response.status_code == 200
+    assert response.headers["x-router-fallback"] == f"local→cloud:{why}"
+    outcome = await proxy.finish()
+    assert len(local.calls) == 1
+    check_row(outcome.row, "cloud", "ok", status=200, reason="fallback", stream=stream)
+
+
+@pytest.mark.parametrize(("status", "why", "message"), BEYOND_LOCAL.values(), ids=BEYOND_LOCAL)
+async def test_a_forced_local_request_is_told_what_the_local_tier_said(
+    start: StartProxy, local: FakeUpstream, status: int, why: str, message: str
+) -> None:
+    local.answer = whole(error_json(message), status=status)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(model="local")
+    assert (response.status_code, response.content) == (status, error_json(message))
+    await proxy.finish()
+    assert len(local.calls) == 1
+
+
+# ── The same tier once more ───────────────────────────────────────────────────────────────────
+
+
+def in_turn(*answers: Answer) -> Callable[[Call], Answer]:
+    """The first answer to the first request, and so on; the last one from then on."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+PASSING = {
+    "503": whole(error_json("busy"), status=503),
+    "429": whole(error_json("slow down"), status=429, headers=[("retry-after-ms", "1")]),
+    "409": whole(error_json("conflict"), status=409),
+    "reset": [End.RESET],
+    "error-with-200": whole(error_json("crashed")),
+}
+
+
+@both_tiers
+@both_forms
+@pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING.keys())
+async def test_a_forced_tier_that_fails_once_is_tried_again(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, failure: Answer
+) -> None:
+    upstream = request.getfixturevalue(tier)
+    good = chunked(*openai_events()) if stream else whole(answer_json())
+    upstream.answer = in_turn(failure, failure, good)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(model=tier, stream=stream)
+    assert response.status_code == 200
+    assert "x-router-fallback" not in response.headers
+    outcome = await proxy.finish()
+    assert len(upstream.calls) == 3
+    assert len({call.body for call in upstream.calls}) == 1
+    check_row(outcome.row, tier, "ok", status=200, reason="forced", stream=stream)
+
+
+@both_tiers
+async def test_a_tier_that_keeps_failing_is_tried_three_times_in_all(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str
+) -> None:
+    upstream = request.getfixturevalue(tier)
+    upstream.answer = PASSING["503"]
+    proxy = await start(ONE_AT_A_TIME)
+    assert (await proxy.chat(model=tier)).status_code == 503
+    await proxy.finish()
+    assert len(upstream.calls) == 3
+
+
+async def test_the_cloud_gets_one_quick_second_try_before_the_local_tier_steps_in(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    cloud.answer = in_turn(PASSING["503"], whole(answer_json()))
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(text=HARD)
+    assert response.headers["x-router-target"] == "cloud"
+    outcome = await proxy.finish()
+    assert (len(cloud.calls), local.calls) == (2, [])
+    check_row(outcome.row, "cloud", "ok", status=200, reason="score", stream=False)
+
+
+async def test_a_long_retry_after_is_not_waited_for(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    cloud.answer = whole(error_json("slow"), status=429, headers=[("retry-after", "3600")])
+    proxy = await start(ONE_AT_A_TIME)
+    assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "local"
+    response = await proxy.chat(model="cloud")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3600")
+    await proxy.finish(2)
+    assert len(cloud.calls) == 2
+
+
+async def test_a_client_that_goes_while_the_proxy_waits_to_try_again(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    local.answer = whole(error_json("busy"), status=503, headers=[("retry-after", "4")])
+    proxy = await start(ONE_AT_A_TIME)
+    client = await proxy.connect(model="local")
+    await local.called()
+    await client.leave()
+    outcome = await proxy.finish()
+    check_row(outcome.row, "local", "client_gone", status=None, reason="forced", stream=False)
+    assert len(local.calls) == 1
 
 
 @both_tiers

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -15,7 +15,12 @@ from proxy.protocol import Usage
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.relay import (
     MAX_EVENT_BYTES,
+    MAX_HELD_BYTES,
+    Head,
+    Reply,
+    Settle,
     StreamObserver,
+    begin,
     end_stream_with,
     is_stream,
     relay_stream,
@@ -233,10 +238,15 @@ class FakeAnswer:
         headers: Sequence[tuple[bytes, bytes]] = (),
         is_event_stream: bool = False,
     ) -> None:
+        self.upstream_name = "local"
         self.status = status
         self.headers = headers
         self.is_event_stream = is_event_stream
+        self.has_begun = False
         self._pieces = list(pieces)
+
+    def begun(self) -> None:
+        self.has_begun = True
 
     async def next_chunk(self) -> bytes:
         piece = self._pieces.pop(0) if self._pieces else b""
@@ -291,6 +301,19 @@ class Settled:
         self.calls.append((usage, text))
 
 
+def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
+    return FakeAnswer(*pieces, is_event_stream=True, **arguments)
+
+
+async def relay(answer: FakeAnswer, reply: Reply, record: CallRecord, *, settle: Settle) -> None:
+    """Begin and relay, as the gateway does when all is well."""
+    begun = await begin(answer, strip_usage=True)
+    if isinstance(begun, Head):
+        await relay_stream(answer, begun, reply, record, settle=settle)
+    else:
+        await relay_whole(answer, begun, reply, record, settle=settle)
+
+
 def decided(clock: Clock | None = None) -> CallRecord:
     record = CallRecord("chat.completions", clock=clock or Clock())
     record.target, record.reason, record.model = Target.LOCAL, Reason.SCORE, "phi3"
@@ -314,7 +337,7 @@ async def test_a_whole_answer_passes_unchanged_with_our_headers() -> None:
         ],
     )
     reply, record, settled = FakeReply(), decided(), Settled()
-    await relay_whole(answer, reply, record, settle=settled)
+    await relay(answer, reply, record, settle=settled)
     assert (reply.status, reply.body, reply.ended) == (200, body, True)
     headers = dict(reply.headers)
     assert len(headers) == len(reply.headers)
@@ -336,7 +359,7 @@ async def test_dollars_are_in_the_headers_of_a_whole_answer() -> None:
     def settle(usage: Usage | None, text: str) -> None:
         record.cost_usd, record.saved_usd = 0.0, 0.00012
 
-    await relay_whole(FakeAnswer(b"{}"), reply, record, settle=settle)
+    await relay(FakeAnswer(b"{}"), reply, record, settle=settle)
     assert dict(reply.headers)[b"x-router-cost-usd"] == b"0.000000000"
     assert dict(reply.headers)[b"x-router-saved-usd"] == b"0.000120000"
 
@@ -345,7 +368,7 @@ async def test_an_error_answer_passes_and_costs_nothing() -> None:
     body = b'{"error": {"message": "slow down"}}'
     reply, record, settled = FakeReply(), decided(), Settled()
     answer = FakeAnswer(body, status=429, headers=[(b"retry-after", b"3")])
-    await relay_whole(answer, reply, record, settle=settled)
+    await relay(answer, reply, record, settle=settled)
     assert (reply.status, reply.body) == (429, body)
     assert dict(reply.headers)[b"retry-after"] == b"3"
     assert settled.calls == []
@@ -354,7 +377,7 @@ async def test_an_error_answer_passes_and_costs_nothing() -> None:
 
 async def test_an_answer_that_is_no_json_passes_too() -> None:
     reply, record, settled = FakeReply(), decided(), Settled()
-    await relay_whole(FakeAnswer(b"\xff<html>"), reply, record, settle=settled)
+    await relay(FakeAnswer(b"\xff<html>"), reply, record, settle=settled)
     assert reply.body == b"\xff<html>"
     assert settled.calls == [(None, "")]
     assert record.ending is Ending.OK
@@ -364,7 +387,7 @@ async def test_a_whole_answer_that_breaks_off_promises_nothing() -> None:
     reply, record = FakeReply(), decided()
     answer = FakeAnswer(b"{", UpstreamBroken("It broke.", upstream="local"))
     with pytest.raises(UpstreamBroken):
-        await relay_whole(answer, reply, record, settle=Settled())
+        await relay(answer, reply, record, settle=Settled())
     assert reply.status is None
     assert record.ending is None
 
@@ -377,12 +400,12 @@ USAGE = data({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 
 
 async def test_a_stream_passes_without_the_usage_nobody_asked_for() -> None:
     reply, record, settled = FakeReply(), decided(), Settled()
-    answer = FakeAnswer(
+    answer = stream_of(
         HELLO + STOP,
         USAGE + DONE,
         headers=[(b"content-type", b"text/event-stream"), (b"content-length", b"9")],
     )
-    await relay_stream(answer, reply, record, strip_usage=True, settle=settled)
+    await relay(answer, reply, record, settle=settled)
     assert (reply.status, reply.body, reply.ended) == (200, HELLO + STOP + DONE, True)
     assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
     assert (record.ending, record.streamed) == (Ending.OK, True)
@@ -403,8 +426,8 @@ async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
             clock.now += 0.25
             return await super().next_chunk()
 
-    answer = Timed(role, HELLO, HELLO, STOP + DONE)
-    await relay_stream(answer, FakeReply(), record, strip_usage=True, settle=Settled())
+    answer = Timed(role, HELLO, HELLO, STOP + DONE, is_event_stream=True)
+    await relay(answer, FakeReply(), record, settle=Settled())
     assert record.ttft_ms == pytest.approx(500)
     assert record.duration_ms == pytest.approx(1000)
 
@@ -412,9 +435,7 @@ async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
 async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settled() -> None:
     reply, record, settled = FakeReply(), decided(), Settled()
     with pytest.raises(UpstreamBroken, match="local upstream ended its stream without finishing"):
-        await relay_stream(
-            FakeAnswer(HELLO, b'data: {"choi'), reply, record, strip_usage=True, settle=settled
-        )
+        await relay(stream_of(HELLO, b'data: {"choi'), reply, record, settle=settled)
     assert reply.body == HELLO
     assert not reply.ended
     assert settled.calls == [(None, "Hello")]
@@ -429,7 +450,7 @@ async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settle
 
 async def test_a_finish_reason_is_an_end_even_without_done() -> None:
     reply, record = FakeReply(), decided()
-    await relay_stream(FakeAnswer(HELLO, STOP), reply, record, strip_usage=True, settle=Settled())
+    await relay(stream_of(HELLO, STOP), reply, record, settle=Settled())
     assert (reply.body, reply.ended, record.ending) == (HELLO + STOP, True, Ending.OK)
 
 
@@ -437,7 +458,7 @@ async def test_a_finish_reason_is_an_end_even_without_done() -> None:
 async def test_the_upstreams_own_error_event_reaches_the_client(end: bytes) -> None:
     reply, record = FakeReply(), decided()
     error = b'data: {"error": {"message": "overloaded"}}' + end
-    await relay_stream(FakeAnswer(HELLO, error), reply, record, strip_usage=True, settle=Settled())
+    await relay(stream_of(HELLO, error), reply, record, settle=Settled())
     assert (reply.body, reply.ended) == (HELLO + error, True)
     assert record.ending is Ending.UPSTREAM_ERROR
 
@@ -446,7 +467,7 @@ async def test_a_failure_within_a_stream_is_raised_after_what_came_before() -> N
     reply, record, settled = FakeReply(), decided(), Settled()
     late = UpstreamTimeout("Too late.", upstream="local", phase="idle")
     with pytest.raises(UpstreamTimeout):
-        await relay_stream(FakeAnswer(HELLO, late), reply, record, strip_usage=True, settle=settled)
+        await relay(stream_of(HELLO, late), reply, record, settle=settled)
     assert reply.body == HELLO
     assert settled.calls == [(None, "Hello")]
     assert record.upstream_ms is not None
@@ -454,12 +475,62 @@ async def test_a_failure_within_a_stream_is_raised_after_what_came_before() -> N
 
 async def test_a_client_that_hangs_up_at_done_was_answered() -> None:
     reply, record, settled = FakeReply(), decided(), Settled()
-    answer = FakeAnswer(HELLO + STOP, USAGE + DONE, asyncio.CancelledError())
+    answer = stream_of(HELLO + STOP, USAGE + DONE, asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
-        await relay_stream(answer, reply, record, strip_usage=True, settle=settled)
+        await relay(answer, reply, record, settle=settled)
     record.finish(Ending.CLIENT_GONE)
     assert record.ending is Ending.OK
     assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+
+
+async def test_a_stream_is_held_until_it_speaks() -> None:
+    role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
+    answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
+    begun = await begin(answer, strip_usage=True)
+    assert isinstance(begun, Head)
+    assert begun.held == b": ping\n\n" + role + HELLO
+    assert begun.error is None
+    assert answer.has_begun
+    assert await answer.next_chunk() == STOP
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (),
+        (b": ping\n\n",),
+        (data(chunk({"role": "assistant"})) + b"\n\n",),
+        (HELLO[:20],),
+    ],
+    ids=["nothing", "comment", "role", "half-an-event"],
+)
+async def test_a_stream_that_ends_before_it_spoke_is_no_answer(pieces: tuple[bytes, ...]) -> None:
+    with pytest.raises(UpstreamBroken, match="local upstream"):
+        await begin(stream_of(*pieces), strip_usage=True)
+
+
+async def test_an_error_event_at_the_head_is_known_as_one() -> None:
+    error = b'data: {"error": {"message": "overloaded"}}\n\n'
+    begun = await begin(stream_of(error, HELLO), strip_usage=True)
+    assert begun.error == error
+
+
+async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
+    error = b'data: {"error": {"message": "overloaded"}}\n\n'
+    begun = await begin(stream_of(HELLO + error), strip_usage=True)
+    assert begun.error is None
+
+
+async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
+    ping = b": " + b"x" * 1021 + b"\n\n"
+    answer = stream_of(*[ping] * 200, HELLO, STOP)
+    begun = await begin(answer, strip_usage=True)
+    assert isinstance(begun, Head)
+    assert MAX_HELD_BYTES <= len(begun.held) < MAX_HELD_BYTES + len(ping)
+    reply, record = FakeReply(), decided()
+    await relay_stream(answer, begun, reply, record, settle=Settled())
+    assert reply.body == ping * 200 + HELLO + STOP
+    assert record.ttft_ms is not None
 
 
 def test_only_a_successful_event_stream_is_relayed_as_one() -> None:

@@ -245,6 +245,7 @@ async def test_a_stream_must_not_stop() -> None:
     upstream, _ = make(answer, timeouts=TimeoutsConfig(idle=0.01))
     response = await ask(upstream, stream=True)
     assert await response.next_chunk() == b"a"
+    response.begun()
     with pytest.raises(UpstreamTimeout, match="stopped in the middle of its answer") as caught:
         await response.next_chunk()
     assert caught.value.phase == "idle"
