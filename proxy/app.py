@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import httpx2
 from litestar import Litestar
@@ -26,6 +27,8 @@ from proxy.upstream import Upstream, open_transport
 from router_model.model import RouterModel, RouterModelError
 
 logger = logging.getLogger(__name__)
+
+LEARN_SECONDS: Final = 30.0  # how often the local tier is asked what it can do
 
 
 def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, str | None]:
@@ -54,6 +57,13 @@ def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, 
             )
     router = Router(config, Scorer(loaded), thresholds=manifest)
     return router, manifest.version
+
+
+async def _keep_learning(upstream: Upstream) -> None:
+    """Models are pulled, loaded with another context, and replaced while the proxy runs."""
+    while True:
+        await asyncio.sleep(LEARN_SECONDS)
+        await upstream.learn()
 
 
 class Proxy:
@@ -103,6 +113,7 @@ class Proxy:
             tokens=self._tokens,
             first_wait=first_wait,
         )
+        self._upstreams = upstreams
         self.app = Litestar(
             route_handlers=[
                 *api.routes(self.gateway),
@@ -118,9 +129,13 @@ class Proxy:
     async def _live(self, app: Litestar) -> AsyncIterator[None]:
         self.store.open()
         self._tokens.load_in_background()
+        local = self._upstreams[Target.LOCAL]
+        await local.learn()
+        learning = asyncio.create_task(_keep_learning(local))
         try:
             yield
         finally:
+            learning.cancel()
             self.gateway.snapshot.router.close()
             for transport in self._transports.values():
                 await transport.aclose()

@@ -167,11 +167,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             yield "budget.cloud_usd_per_day: this version does not limit spending"
         if self.judge.enabled:
             yield "judge.enabled: this version does not judge answers"
-        for name, upstream in (("local", self.upstreams.local), ("cloud", self.upstreams.cloud)):
-            if upstream.context_tokens != "auto":
-                yield f"upstreams.{name}.context_tokens: this version does not count before routing"
-            if upstream.capabilities != "auto":
-                yield f"upstreams.{name}.capabilities: this version does not check them"
+        cloud = self.upstreams.cloud
+        for key, value in (("context", cloud.context_tokens), ("capabilities", cloud.capabilities)):
+            if value != "auto":
+                name = "context_tokens" if key == "context" else key
+                yield f"upstreams.cloud.{name}: only the local tier's are checked before routing"
 
 
 def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:

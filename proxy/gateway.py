@@ -31,6 +31,7 @@ from proxy.failover import (
     failure_of_answer,
     failure_of_error,
 )
+from proxy.fit import LocalFit
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
 from proxy.protocol import JSON_TYPE, ChatRequest, Usage, parse_chat, rewrite_chat
@@ -94,6 +95,7 @@ class Gateway:
         self._clock = clock
         self._first_wait = first_wait
         self._retry_budget = RetryBudget()
+        self._fit = LocalFit(tokens)
 
     async def chat(self, exchange: Exchange) -> None:
         """Answer POST /v1/chat/completions.
@@ -133,7 +135,14 @@ class Gateway:
         record.streamed = bool(request.stream)
         record.turns = request.turns
         wish = snapshot.router.read_wish(request.model, exchange.headers)
-        decision = await snapshot.router.decide(wish, record.turns)
+        unfit = None
+        if wish.target is not Target.CLOUD:
+            unfit = self._fit.check(request, snapshot.upstreams[Target.LOCAL].facts, record)
+        if unfit is not None and wish.target is Target.LOCAL:
+            raise unfit.error
+        decision = await snapshot.router.decide(
+            wish, record.turns, not_local=unfit.reason if unfit is not None else None
+        )
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
         if decision.score is not None:
@@ -154,7 +163,8 @@ class Gateway:
         stream = bool(request.stream)
         strip_usage = not request.wants_usage_chunk
         course = Course(
-            may_fall_back=snapshot.config.routing.fallback and decision.reason is not Reason.FORCED,
+            may_fall_back=snapshot.config.routing.fallback
+            and decision.reason not in (Reason.FORCED, Reason.CONTEXT, Reason.CAPABILITY),
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )
@@ -162,11 +172,14 @@ class Gateway:
         target, model = decision.target, decision.model
         record.open_upstream()
         while True:
-            rewritten = rewrite_chat(body, model=model, include_usage=stream)
+            upstream = snapshot.upstreams[target]
+            rewritten = rewrite_chat(
+                body, model=model, include_usage=stream, for_ollama=upstream.facts.is_ollama
+            )
             response = begun = error = None
             try:
                 try:
-                    response = await snapshot.upstreams[target].open(
+                    response = await upstream.open(
                         "/chat/completions", rewritten, exchange.headers, stream=stream
                     )
                     begun = await begin(response, strip_usage=strip_usage)
@@ -218,6 +231,10 @@ class Gateway:
             record.input_tokens = usage.prompt_tokens
             record.cached_input_tokens = usage.cached_tokens
             record.output_tokens = usage.completion_tokens or 0
+            if record.target is Target.LOCAL:
+                facts = snapshot.upstreams[Target.LOCAL].facts
+                if self._fit.was_cut(record, usage, facts):
+                    self._metrics.count_truncation()
         else:
             record.usage_source = UsageSource.ESTIMATED
             record.input_tokens = self._tokens.count_messages(record.turns or ())

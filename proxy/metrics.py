@@ -85,6 +85,11 @@ class Metrics:
             ["from_target", "to_target", "reason"],
             registry=registry,
         )
+        self._truncations = Counter(
+            "router_context_truncations",
+            "Local answers to prompts that the upstream had cut without saying so.",
+            registry=registry,
+        )
         self._up = Gauge(
             "router_upstream_up",
             "1 when the tier answered last time, 0 when it did not.",
@@ -134,6 +139,9 @@ class Metrics:
         for target in Target:
             self._up.labels(target).set_function(up[target])
             self._in_flight.labels(target).set_function(in_flight[target])
+
+    def count_truncation(self) -> None:
+        self._truncations.inc()
 
     def count_dropped_records(self, number: int) -> None:
         self._dropped.inc(number)

@@ -28,10 +28,23 @@ class _ModelList(msgspec.Struct):
 
 
 class ContentPart(msgspec.Struct):
-    """One part of a message in parts. Only text is read; images and audio pass by."""
+    """One part of a message in parts. Only text is read; images and audio are noticed."""
 
     type: str = "text"
     text: str | None = None
+    image_url: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a model must be able to do for this part."""
+        match self.type:
+            case "image_url":
+                # A URL within the part is the image itself; any other must be fetched by someone.
+                inline = b'"data:' in bytes(self.image_url)
+                return ("vision",) if inline else ("vision", "image_url")
+            case "input_audio" | "file":
+                return ("audio",)
+        return ()
 
 
 class Message(msgspec.Struct):
@@ -57,12 +70,65 @@ class StreamOptions(msgspec.Struct):
 
 
 class ChatRequest(msgspec.Struct):
-    """What the router reads of a POST /v1/chat/completions body."""
+    """What the router reads of a POST /v1/chat/completions body.
+
+    Fields that only say what a model must be able to do stay raw: whether their values are right is
+    for the upstream to say.
+    """
 
     model: str
     messages: list[Message]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    tools: msgspec.Raw = msgspec.Raw()
+    functions: msgspec.Raw = msgspec.Raw()
+    tool_choice: msgspec.Raw = msgspec.Raw()
+    response_format: msgspec.Raw = msgspec.Raw()
+    logprobs: msgspec.Raw = msgspec.Raw()
+    logit_bias: msgspec.Raw = msgspec.Raw()
+    n: msgspec.Raw = msgspec.Raw()
+    max_tokens: msgspec.Raw = msgspec.Raw()
+    max_completion_tokens: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """What a model must be able to do to answer this as asked -> the field that asks it."""
+        needs: dict[str, str] = {}
+        choice = bytes(self.tool_choice)
+        if (_given(self.tools) or _given(self.functions)) and choice != b'"none"':
+            needs["tools"] = "tools"
+            if choice not in (b"", b"null", b'"auto"'):
+                needs["tool_choice"] = "tool_choice"
+        if b'"json_schema"' in bytes(self.response_format):
+            needs["json_schema"] = "response_format"
+        if bytes(self.logprobs) == b"true":
+            needs["logprobs"] = "logprobs"
+        if _given(self.logit_bias):
+            needs["logit_bias"] = "logit_bias"
+        if bytes(self.n) not in (b"", b"null", b"1"):
+            needs["n"] = "n"
+        for index, message in enumerate(self.messages):
+            if isinstance(message.content, list):
+                for part in message.content:
+                    for need in part.needs:
+                        needs.setdefault(need, f"messages[{index}].content")
+        return needs
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """The most tokens the answer may have; None when the client did not say."""
+        for field in (self.max_completion_tokens, self.max_tokens):
+            text = bytes(field)
+            if text.isdigit():
+                return int(text[:9])
+        return None
+
+    @property
+    def tool_chars(self) -> int:
+        """Characters that tools and a schema add to the prompt."""
+        return (
+            len(bytes(self.tools)) + len(bytes(self.functions)) + len(bytes(self.response_format))
+        )
 
     @property
     def wants_usage_chunk(self) -> bool:
@@ -152,6 +218,8 @@ class ChatAnswer(msgspec.Struct):
 
 _chat_request = msgspec.json.Decoder(ChatRequest)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_part = msgspec.json.Decoder(ContentPart)
 _answer = msgspec.json.Decoder(ChatAnswer)
 _model_list = msgspec.json.Decoder(_ModelList)
 _encoder = msgspec.json.Encoder()
@@ -196,22 +264,67 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def rewrite_chat(body: bytes, *, model: str, include_usage: bool) -> bytes:
+def rewrite_chat(
+    body: bytes, *, model: str, include_usage: bool, for_ollama: bool = False
+) -> bytes:
     """The client's body with our decisions in it; every other field keeps its bytes.
 
     Args:
         body: a JSON object that `parse_chat` accepted.
         model: the name the upstream knows its model by.
         include_usage: ask the upstream for the usage chunk of a stream.
+        for_ollama: mend what Ollama would drop or take apart: `max_completion_tokens`, which it
+            knows by its old name only, and text in parts, each of which it makes a message.
     """
     fields = _raw_fields.decode(body)
     fields["model"] = msgspec.Raw(_encoder.encode(model))
+    if for_ollama:
+        limit = fields.pop("max_completion_tokens", None)
+        if limit is not None and not _given(fields.get("max_tokens", msgspec.Raw())):
+            fields["max_tokens"] = limit
+        fields["messages"] = _join_text_parts(fields["messages"])
     if include_usage:
         options = fields.get("stream_options")
         kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
         kept["include_usage"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(_encoder.encode(kept))
     return _encoder.encode(fields)
+
+
+def _join_text_parts(messages: msgspec.Raw) -> msgspec.Raw:
+    """Messages with each run of text parts as one text; a content of text alone is a string."""
+    changed = False
+    joined = []
+    for raw in _raws.decode(messages):
+        fields = _raw_fields.decode(raw)
+        content = fields.get("content")
+        if content is not None and bytes(content).startswith(b"["):
+            fields["content"] = _joined(_raws.decode(content))
+            raw, changed = msgspec.Raw(_encoder.encode(fields)), True
+        joined.append(raw)
+    return msgspec.Raw(_encoder.encode(joined)) if changed else messages
+
+
+def _joined(parts: list[msgspec.Raw]) -> msgspec.Raw:
+    runs: list[msgspec.Raw | list[str]] = []
+    for raw in parts:
+        part = _part.decode(raw)
+        if part.type != "text" or part.text is None:
+            runs.append(raw)
+        elif runs and isinstance(runs[-1], list):
+            runs[-1].append(part.text)
+        else:
+            runs.append([part.text])
+    texts = [
+        {"type": "text", "text": "\n".join(run)} if isinstance(run, list) else run for run in runs
+    ]
+    if len(texts) == 1 and isinstance(texts[0], dict):
+        return msgspec.Raw(_encoder.encode(texts[0]["text"]))
+    return msgspec.Raw(_encoder.encode(texts))
+
+
+def _given(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in (b"", b"null", b"[]", b"{}")
 
 
 def view_answer(data: bytes) -> ChatAnswer | None:

@@ -89,6 +89,7 @@ class CallRecord:
         "client_key_hash",
         "cloud_cost_usd",
         "cost_usd",
+        "counted_tokens",
         "created_at",
         "decision_ms",
         "duration_ms",
@@ -151,6 +152,7 @@ class CallRecord:
         self.cloud_cost_usd: float | None = None
         self.saved_usd: float | None = None
         self.turns: list[tuple[str, str]] | None = None  # (role, text)
+        self.counted_tokens: int | None = None  # of the prompt, where its length mattered
         self.response: str | None = None
         self.fallback_from: Target | None = None
         self.fallback_why: str | None = None

@@ -194,12 +194,20 @@ class Router:
             )
         return Wish(Target.CLOUD, model, threshold)
 
-    async def decide(self, wish: Wish, turns: Sequence[tuple[str, str]]) -> Decision:
-        """Choose the tier for a conversation of (role, text) pairs. Never fails."""
+    async def decide(
+        self, wish: Wish, turns: Sequence[tuple[str, str]], *, not_local: Reason | None = None
+    ) -> Decision:
+        """Choose the tier for a conversation of (role, text) pairs. Never fails.
+
+        Args:
+            not_local: why the local tier cannot answer this, whatever it would be worth.
+        """
         if wish.target is not None:
             model = wish.model or self._models[wish.target]
             return Decision(wish.target, Reason.FORCED, model)
         threshold = self.threshold if wish.threshold is None else wish.threshold
+        if not_local is not None:
+            return Decision(Target.CLOUD, not_local, self._models[Target.CLOUD], threshold)
         score = await self._scorer.score(turns) if self._scorer is not None else None
         if score is None:
             cloud = self._models[Target.CLOUD]

@@ -24,6 +24,7 @@ from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from proxy.config import Secret, UpstreamConfig
 from proxy.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from proxy.facts import ask, configured, least
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +207,7 @@ class Upstream:
         self.model = config.model
         self.up: bool | None = None
         self.queued = 0  # requests that wait for a slot
+        self.facts = configured(config)
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = asyncio.Semaphore(config.max_concurrency) if config.max_concurrency else None
@@ -343,14 +345,37 @@ class Upstream:
         self.up = await self.fetch_models() is not None
         return self.up
 
+    async def learn(self) -> None:
+        """Ask the server what its model can do; what is not to be had leaves the facts as known.
+
+        Of several replicas the least of each counts: a request may meet any of them.
+        """
+        try:
+            found = await asyncio.gather(
+                *(ask(_Native(self, one), self.config) for one in self._replicas)
+            )
+        except Exception:  # whatever it is, requests do not depend on it
+            logger.exception("%s upstream: cannot find out what its model can do", self.name)
+            return
+        facts = [one for one in found if one is not None]
+        if facts:
+            self.facts = least(facts)
+
     async def fetch_models(self) -> bytes | None:
         """The body of GET /models, of the first replica that has one; None when none has."""
-        bodies = await asyncio.gather(*(self._fetch(one, "/models") for one in self._replicas))
+        bodies = await asyncio.gather(
+            *(self.fetch("GET", one.url("/models")) for one in self._replicas)
+        )
         return next((body for body in bodies if body is not None), None)
 
-    async def _fetch(self, replica: _Replica, path: str) -> bytes | None:
+    async def fetch(self, method: str, url: httpx2.URL, body: bytes = b"") -> bytes | None:
+        """A small answer in little time, outside the tier's slots; None when it is no success."""
         request = httpx2.Request(
-            "GET", replica.url(path), headers=self._base_headers, extensions=dict(self._extensions)
+            method,
+            url,
+            headers=self._base_headers,
+            content=body or None,
+            extensions=dict(self._extensions),
         )
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -360,9 +385,23 @@ class Upstream:
                 finally:
                     await response.aclose()
         except (TimeoutError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            logger.debug("%s upstream %s: %s", self.name, replica.base_url, _name(error))
+            logger.debug("%s upstream %s: %s", self.name, url, _name(error))
             return None
         return body if response.status_code < 400 else None
+
+
+class _Native:
+    """A replica's server beside its /v1, for `facts.ask`."""
+
+    def __init__(self, upstream: Upstream, replica: _Replica) -> None:
+        self._upstream = upstream
+        self._root = replica.base_url.removesuffix("/v1")
+
+    async def get(self, path: str) -> bytes | None:
+        return await self._upstream.fetch("GET", httpx2.URL(self._root + path))
+
+    async def post(self, path: str, body: bytes) -> bytes | None:
+        return await self._upstream.fetch("POST", httpx2.URL(self._root + path), body)
 
 
 def _name(error: Exception) -> str:

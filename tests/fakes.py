@@ -92,6 +92,7 @@ class FakeUpstream:
     def __init__(self) -> None:
         self.answer: Answer | Callable[[Call], Answer]
         self.models: Answer
+        self.native: dict[str, Answer]  # beside /v1: what Ollama has and others have not
         self.calls: list[Call] = []
         self.reset()
         self._connections: set[asyncio.Task[None]] = set()
@@ -113,6 +114,7 @@ class FakeUpstream:
         """Forget all requests, and answer the plain way again."""
         self.answer = whole(answer_json())
         self.models = whole(b'{"object":"list","data":[]}')
+        self.native = {}
         self.calls.clear()
 
     @property
@@ -152,7 +154,7 @@ class FakeUpstream:
             while True:
                 call = await _read_call(reader)
                 answering = asyncio.create_task(self._play(call, writer))
-                if call.path != "/v1/models":
+                if call.path.startswith("/v1/") and call.path != "/v1/models":
                     async with self._arrival:
                         self.calls.append(call)
                         self._arrival.notify_all()
@@ -166,7 +168,10 @@ class FakeUpstream:
                 await asyncio.gather(answering, return_exceptions=True)
 
     async def _play(self, call: Call, writer: asyncio.StreamWriter) -> None:
-        answer = self.models if call.path == "/v1/models" else self.answer
+        if not call.path.startswith("/v1/"):
+            answer = self.native.get(call.path, whole(b"404 page not found", status=404))
+        else:
+            answer = self.models if call.path == "/v1/models" else self.answer
         for step in answer(call) if callable(answer) else answer:
             match step:
                 case bytes():

@@ -22,8 +22,8 @@ ROWS = [
     "app",
     "api admin",
     "gateway recalibrate",
-    "routing upstream relay failover store metrics",
-    "pricing auth tokens",
+    "routing upstream relay failover fit store metrics",
+    "pricing auth tokens facts",
     "config protocol record",
     "errors stand_in __init__",
 ]

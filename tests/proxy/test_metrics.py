@@ -31,7 +31,6 @@ PUBLISHED = {
     "router_build_info": {"version", "model_version"},
 }
 NOT_YET = {
-    "router_context_truncations_total",
     "router_quality_score",
     "router_quality_recovered_ratio",
     "router_feedback_total",
