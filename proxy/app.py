@@ -1,21 +1,29 @@
-"""The only place where things are constructed and wired together.
+"""The only place where things are constructed and wired together, at the start and at a reload.
 
-Proxy(load_config(path)).app      # an ASGI application
+Proxy(load_config(path), path=path).app      # an ASGI application
+
+A reload builds a whole new snapshot beside the one in use and then puts it in its place. Requests
+that have begun finish on the old one. What did not change goes over as it is: a tier keeps its
+connections, its slots and its state, the router model its session.
 """
 
 import asyncio
+import contextlib
+import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import httpx2
+import msgspec
 from litestar import Litestar
 
 from proxy import __version__, admin, api
 from proxy.auth import ApiKeys
-from proxy.config import Config, UpstreamConfig
+from proxy.config import Config, ConfigError, UpstreamConfig, load_config
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
@@ -24,25 +32,34 @@ from proxy.routing import Model, Router, Scorer, is_same_model
 from proxy.store import Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, open_transport
+from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 
 logger = logging.getLogger(__name__)
 
 LEARN_SECONDS: Final = 30.0  # how often the local tier is asked what it can do
+WATCH_SECONDS: Final = 1.0  # how often the files are looked at
+
+OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
 
 
-def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, str | None]:
-    """The router for a configuration, and its model's version.
+class Loaded(NamedTuple):
+    """A router model ready to score, and the manifest file it was loaded by."""
 
-    Without a usable model (the log says why) the version is None and the router still decides.
-    """
-    if model is not None:
-        return Router(config, Scorer(model), thresholds=None), None
-    try:
-        loaded = RouterModel.load(Path(config.routing.model_path))
-    except RouterModelError as error:
-        logger.error("no router model, every routed request goes to the cloud: %s", error)
-        return Router(config, None, thresholds=None), None
+    scorer: Scorer | None = None
+    manifest: Manifest | None = None
+    fingerprint: str | None = None
+
+    @property
+    def version(self) -> str | None:
+        return self.manifest.version if self.manifest is not None else None
+
+
+def load_model(config: Config) -> Loaded:
+    """Load the router model of a configuration. Raises RouterModelError."""
+    folder = Path(config.routing.model_path)
+    fingerprint = _fingerprint(folder)
+    loaded = RouterModel.load(folder)
     manifest = loaded.manifest
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
     for tier, model_name in trained.items():
@@ -55,15 +72,24 @@ def load_router(config: Config, *, model: Model | None = None) -> tuple[Router, 
                 tier,
                 configured,
             )
-    router = Router(config, Scorer(loaded), thresholds=manifest)
-    return router, manifest.version
+    return Loaded(Scorer(loaded), manifest, fingerprint)
 
 
-async def _keep_learning(upstream: Upstream) -> None:
-    """Models are pulled, loaded with another context, and replaced while the proxy runs."""
-    while True:
-        await asyncio.sleep(LEARN_SECONDS)
-        await upstream.learn()
+def load_router(config: Config) -> tuple[Router, str | None]:
+    """The router for a configuration, and its model's version.
+
+    Without a usable model (the log says why) the version is None and the router still decides.
+    """
+    loaded = _load_if_possible(config)
+    return Router(config, loaded.scorer, thresholds=loaded.manifest), loaded.version
+
+
+def _load_if_possible(config: Config) -> Loaded:
+    try:
+        return load_model(config)
+    except RouterModelError as error:
+        logger.error("no router model, every routed request goes to the cloud: %s", error)
+        return Loaded()
 
 
 class Proxy:
@@ -71,49 +97,47 @@ class Proxy:
 
     Args:
         config: as `load_config` returns it.
+        path: the file it is from; without one there is nothing to reload.
         model: scores texts; by default the router model at `routing.model_path`.
         transport: makes a tier's connections; called once for each.
         first_wait: seconds, about, before a failed upstream is tried again; later ones double.
+        watch_seconds: how often `path` is looked at.
     """
 
     def __init__(
         self,
         config: Config,
         *,
+        path: Path | None = None,
         model: Model | None = None,
-        transport: Callable[[UpstreamConfig], httpx2.AsyncBaseTransport] = open_transport,
+        transport: OpenTransport = open_transport,
         first_wait: float = FIRST_WAIT_SECONDS,
+        watch_seconds: float = WATCH_SECONDS,
     ) -> None:
         self.config = config
-        router, version = load_router(config, model=model)
-        tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
-        self._transports = {target: transport(tier) for target, tier in tiers.items()}
-        upstreams = {
-            target: Upstream(target.value, tier, transport=self._transports[target])
-            for target, tier in tiers.items()
-        }
-        self.metrics = Metrics(version=__version__, model_version=version or "none")
+        self._path = path
+        self._open_transport = transport
+        self._watch_seconds = watch_seconds
+        self._fixed_model = model
+        self._loaded = Loaded(Scorer(model)) if model is not None else _load_if_possible(config)
+        self._reloading = asyncio.Lock()
+        self._retired: set[Upstream | Scorer] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        snapshot = self._snapshot(config)
+        self.metrics = Metrics(version=__version__, model_version=self._loaded.version or "none")
         self.metrics.watch(
-            up={target: upstream.is_up for target, upstream in upstreams.items()},
-            in_flight={target: upstream.count_in_flight for target, upstream in upstreams.items()},
+            up={target: partial(self._is_up, target) for target in Target},
+            in_flight={target: partial(self._count_in_flight, target) for target in Target},
         )
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self._tokens = TokenCounter()
         self.gateway = Gateway(
-            Snapshot(
-                config=config,
-                keys=ApiKeys(config.server.api_keys),
-                router=router,
-                upstreams=upstreams,
-                prices={target: tier.price for target, tier in tiers.items()},
-                model_version=version,
-            ),
+            snapshot,
             store=self.store,
             metrics=self.metrics,
             tokens=self._tokens,
             first_wait=first_wait,
         )
-        self._upstreams = upstreams
         self.app = Litestar(
             route_handlers=[
                 *api.routes(self.gateway),
@@ -125,18 +149,185 @@ class Proxy:
             logging_config=None,
         )
 
+    async def reload(self) -> bool:
+        """Put the configuration in the file into use; whatever is wrong, the old one stays.
+
+        Returns whether it is in use now.
+        """
+        assert self._path is not None
+        async with self._reloading:
+            try:
+                config = _keep_fixed(await asyncio.to_thread(load_config, self._path), self.config)
+                loaded = await self._model_for(config)
+            except (ConfigError, RouterModelError) as error:
+                logger.error("the configuration stays as it was: %s", error)
+                self.metrics.note_reload(successful=False)
+                return False
+            old, old_loaded = self.gateway.snapshot, self._loaded
+            self.config, self._loaded = config, loaded
+            snapshot = self._snapshot(config, old)
+            if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
+                await local.learn()
+            self.gateway.snapshot = snapshot
+            kept = set(snapshot.upstreams.values())
+            gone: set[Upstream | Scorer] = {
+                one for one in old.upstreams.values() if one not in kept
+            }
+            if old_loaded.scorer is not None and old_loaded.scorer is not loaded.scorer:
+                gone.add(old_loaded.scorer)
+            self._retire(gone, after_seconds=old.config.server.request_timeout_seconds)
+            self.metrics.note_reload(successful=True, model_version=loaded.version or "none")
+            logger.info("the configuration in %s is in use", self._path)
+            for warning in config.warnings():
+                logger.warning("%s: %s", self._path, warning)
+            return True
+
+    def reload_soon(self) -> None:
+        """Reload in a task of its own: what a signal handler can do. Call it on the event loop."""
+        self._start(self._reload_unless_stopped())
+
+    async def _reload_unless_stopped(self) -> None:
+        await self.reload()
+
+    def _tier(self, target: Target) -> Upstream:
+        return self.gateway.snapshot.upstreams[target]
+
+    def _is_up(self, target: Target) -> bool:
+        return self._tier(target).is_up()
+
+    def _count_in_flight(self, target: Target) -> int:
+        """The replaced ones count until they are done."""
+        retired = (one for one in self._retired if isinstance(one, Upstream))
+        return sum(
+            one.count_in_flight()
+            for one in (self._tier(target), *retired)
+            if one.name == target.value
+        )
+
+    def _snapshot(self, config: Config, old: Snapshot | None = None) -> Snapshot:
+        tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+        upstreams = {}
+        for target, tier in tiers.items():
+            before = old.upstreams[target] if old is not None else None
+            same = before is not None and before.config == tier
+            upstreams[target] = (
+                before
+                if before is not None and same
+                else Upstream(target.value, tier, transport=self._open_transport(tier))
+            )
+        return Snapshot(
+            config=config,
+            keys=ApiKeys(config.server.api_keys),
+            router=Router(config, self._loaded.scorer, thresholds=self._loaded.manifest),
+            upstreams=upstreams,
+            prices={target: tier.price for target, tier in tiers.items()},
+            model_version=self._loaded.version,
+        )
+
+    async def _model_for(self, config: Config) -> Loaded:
+        """The model in use, unless the configuration names another or its files have changed."""
+        unchanged = config.routing.model_path == self.config.routing.model_path
+        if self._fixed_model is not None or (
+            unchanged and self._loaded.fingerprint == _fingerprint(Path(config.routing.model_path))
+        ):
+            return self._loaded
+        return await asyncio.to_thread(load_model, config)
+
+    def _retire(self, gone: set[Upstream | Scorer], *, after_seconds: float) -> None:
+        """Close what a reload replaced once the last request that may use it is over."""
+
+        async def close() -> None:
+            await asyncio.sleep(after_seconds)
+            for one in gone:
+                self._retired.discard(one)
+                await _close(one)
+
+        if gone:
+            self._retired |= gone
+            self._start(close())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_learning(self) -> None:
+        """Models are pulled, loaded with another context, and replaced while the proxy runs."""
+        while True:
+            await asyncio.sleep(LEARN_SECONDS)
+            await self._tier(Target.LOCAL).learn()
+
+    async def _watch_files(self, path: Path) -> None:
+        """Reload when a file has changed and then stayed as it is: editors write in steps."""
+        seen = self._signature(path)
+        in_use = seen
+        while True:
+            await asyncio.sleep(self._watch_seconds)
+            found = self._signature(path)
+            if found == seen and found != in_use:
+                in_use = found
+                await self.reload()
+            seen = found
+
+    def _signature(self, path: Path) -> list[tuple[int, int, int] | None]:
+        """What tells that the configuration, its variables or the router model were written."""
+        manifest = Path(self.config.routing.model_path, MANIFEST_FILE)
+        return [_written(one) for one in (path, Path(".env"), manifest)]
+
     @asynccontextmanager
     async def _live(self, app: Litestar) -> AsyncIterator[None]:
         self.store.open()
         self._tokens.load_in_background()
-        local = self._upstreams[Target.LOCAL]
-        await local.learn()
-        learning = asyncio.create_task(_keep_learning(local))
+        await self._tier(Target.LOCAL).learn()
+        self._start(self._keep_learning())
+        if self._path is not None:
+            self._start(self._watch_files(self._path))
         try:
             yield
         finally:
-            learning.cancel()
-            self.gateway.snapshot.router.close()
-            for transport in self._transports.values():
-                await transport.aclose()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            in_use = set(self.gateway.snapshot.upstreams.values())
+            for one in (*self._retired, *in_use, self._loaded.scorer):
+                if one is not None:
+                    await _close(one)
             await asyncio.to_thread(self.store.close)
+
+
+def _keep_fixed(config: Config, running: Config) -> Config:
+    """The new configuration with what only a restart can change left as it runs."""
+    server = msgspec.structs.replace(
+        config.server,
+        host=running.server.host,
+        port=running.server.port,
+        workers=running.server.workers,
+    )
+    for name, wanted, kept in (
+        ("server", config.server, server),
+        ("storage", config.storage, running.storage),
+    ):
+        if wanted != kept:
+            logger.warning("%s: some of what changed there takes a restart", name)
+    return msgspec.structs.replace(config, server=server, storage=running.storage)
+
+
+async def _close(one: Upstream | Scorer) -> None:
+    if isinstance(one, Scorer):
+        one.close()
+    else:
+        await one.close()
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """What tells one router model from another; None when there is none."""
+    with contextlib.suppress(OSError):
+        return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
+    return None
+
+
+def _written(path: Path) -> tuple[int, int, int] | None:
+    with contextlib.suppress(OSError):
+        found = path.stat()  # follows links: a mounted ConfigMap is one
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return None

@@ -81,7 +81,8 @@ def serve(config_path: Path, host: str | None, port: int | None) -> None:
 
     Example: hybrid-llm serve --config configs/default.yaml --port 8080
     """
-    server = Server(Proxy(_load_to_serve(config_path, host=host, port=port)))
+    config = _load_to_serve(config_path, host=host, port=port)
+    server = Server(Proxy(config, path=config_path))
     try:
         server.run()
     except StoreUnavailable as error:

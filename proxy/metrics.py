@@ -110,12 +110,14 @@ class Metrics:
             registry=registry,
         )
         self._reloaded.set(1)
-        Gauge(
+        self._version = version
+        self._build = Gauge(
             "router_build_info",
             "Always 1; the labels say what runs.",
             ["version", "model_version"],
             registry=registry,
-        ).labels(version, model_version).set(1)
+        )
+        self._build.labels(version, model_version).set(1)
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._tiers = {
             target: _TierMetrics(
@@ -139,6 +141,13 @@ class Metrics:
         for target in Target:
             self._up.labels(target).set_function(up[target])
             self._in_flight.labels(target).set_function(in_flight[target])
+
+    def note_reload(self, *, successful: bool, model_version: str | None = None) -> None:
+        """The configuration was read again, and is in use or was refused."""
+        self._reloaded.set(successful)
+        if model_version is not None:
+            self._build.clear()
+            self._build.labels(self._version, model_version).set(1)
 
     def count_truncation(self) -> None:
         self._truncations.inc()

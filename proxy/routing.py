@@ -106,6 +106,7 @@ class Scorer:
         return self._model.score(routing_text(turns))
 
     def close(self) -> None:
+        """End the thread; what waits for it gets no score."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 
 import uvicorn
 from rich.console import Console
@@ -93,6 +94,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
             await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
 
 

@@ -340,6 +340,10 @@ class Upstream:
             f"The {self.name} upstream cannot be reached.", upstream=self.name
         )
 
+    async def close(self) -> None:
+        """Close the tier's connections."""
+        await self._transport.aclose()
+
     async def probe(self) -> bool:
         """Ask for the tier's model list; True when a replica answers with success."""
         self.up = await self.fetch_models() is not None

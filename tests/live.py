@@ -183,8 +183,14 @@ class LiveProxy:
         path.write_text(json.dumps(fields))  # JSON is YAML
         self._database = folder / "router.db"
         config = load_config(path, environ={})
+        self.config_file = path
         self.proxy = Proxy(
-            config, model=model or StubModel(), transport=transport, first_wait=0.002
+            config,
+            path=path,
+            model=model or StubModel(),
+            transport=transport,
+            first_wait=0.002,
+            watch_seconds=0.02,
         )
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -229,6 +235,17 @@ class LiveProxy:
     async def connect_raw(self, data: bytes) -> "RawClient":
         """Send these bytes over a connection of its own."""
         return await RawClient.open(self.port, b"", head=data)
+
+    def configure(self, changes: Fields) -> None:
+        """Put changes over what is in the configuration file; the proxy watches it."""
+        fields = merge(json.loads(self.config_file.read_text()), changes)
+        self.config_file.write_text(json.dumps(fields))
+
+    async def reloaded(self, met: Callable[[], bool]) -> None:
+        """Wait until the proxy has taken up what was configured."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not met():
+                await self.client.get("/health")  # the time in which it may happen
 
     async def scrape(self) -> Samples:
         return Samples((await self.client.get("/metrics")).text)
