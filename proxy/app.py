@@ -38,6 +38,7 @@ from router_model.model import RouterModel, RouterModelError
 logger = logging.getLogger(__name__)
 
 LEARN_SECONDS: Final = 30.0  # how often the local tier is asked what it can do
+PROBE_SICK_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0  # how often the files are looked at
 
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
@@ -257,6 +258,13 @@ class Proxy:
             await asyncio.sleep(LEARN_SECONDS)
             await self._tier(Target.LOCAL).learn()
 
+    async def _keep_probing(self) -> None:
+        """A tier that recovers is noticed before the next trial request would."""
+        while True:
+            await asyncio.sleep(PROBE_SICK_SECONDS)
+            for target in Target:
+                await self._tier(target).probe_the_sick()
+
     async def _watch_files(self, path: Path) -> None:
         """Reload when a file has changed and then stayed as it is: editors write in steps."""
         seen = self._signature(path)
@@ -280,6 +288,7 @@ class Proxy:
         self._tokens.load_in_background()
         await self._tier(Target.LOCAL).learn()
         self._start(self._keep_learning())
+        self._start(self._keep_probing())
         if self._path is not None:
             self._start(self._watch_files(self._path))
         try:

@@ -98,8 +98,8 @@ class UpstreamError(RouterError):
     status = 502
     code = "upstream_error"
 
-    def __init__(self, message: str, *, upstream: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, upstream: str, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.upstream = upstream
 
 

@@ -143,6 +143,8 @@ class Gateway:
         decision = await snapshot.router.decide(
             wish, record.turns, not_local=unfit.reason if unfit is not None else None
         )
+        if decision.reason is Reason.SCORE and snapshot.config.routing.fallback:
+            decision = _around_the_sick(decision, snapshot.upstreams)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
         if decision.score is not None:
@@ -164,7 +166,7 @@ class Gateway:
         strip_usage = not request.wants_usage_chunk
         course = Course(
             may_fall_back=snapshot.config.routing.fallback
-            and decision.reason not in (Reason.FORCED, Reason.CONTEXT, Reason.CAPABILITY),
+            and decision.reason in (Reason.SCORE, Reason.ROUTER_UNAVAILABLE),
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )
@@ -292,6 +294,14 @@ def _ending_of(error: RouterError) -> Ending:
             return Ending.INTERNAL_ERROR
         case _:
             return Ending.REJECTED
+
+
+def _around_the_sick(decision: Decision, upstreams: Mapping[Target, Upstream]) -> Decision:
+    """The other tier instead of one that is known to be down, unless that one is, too."""
+    other = decision.target.other
+    if not upstreams[decision.target].is_sick or upstreams[other].is_sick:
+        return decision
+    return decision._replace(target=other, reason=Reason.UNHEALTHY, model=upstreams[other].model)
 
 
 def _after_fallback(error: UpstreamError | None, record: CallRecord) -> UpstreamError:

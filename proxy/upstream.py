@@ -12,7 +12,8 @@ All failures leave as `UpstreamError`s that name the tier. It knows nothing of r
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -29,6 +30,10 @@ from proxy.facts import ask, configured, least
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0
+OPEN_AFTER: Final = 5
+OPEN_AFTER_SECONDS: Final = 2.0
+FIRST_PAUSE_SECONDS: Final = 5.0
+MAX_PAUSE_SECONDS: Final = 60.0
 
 # Request headers that stay here: hop-by-hop ones are between two neighbours; the credentials are
 # the client's for this proxy, and an organisation belongs to a key; a compressed answer could not
@@ -144,14 +149,20 @@ class UpstreamResponse:
         except StopAsyncIteration:
             return b""
         except TimeoutError:
+            self._note_failure()
             phase: Phase = "idle" if self._first_token_at is None else "first_token"
             raise self._upstream.timeout(phase) from None
         except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
+            self._note_failure()
             logger.warning("%s upstream broke off: %s", self._upstream.name, _name(error))
             raise UpstreamBroken(
                 f"The {self._upstream.name} upstream broke off in the middle of its answer.",
                 upstream=self._upstream.name,
             ) from None
+
+    def _note_failure(self) -> None:
+        if self._replica is not None:
+            self._upstream.note(self._replica, failed=True)
 
     def _raw_stream(self) -> httpx2.AsyncByteStream:
         stream = self._response.stream
@@ -180,14 +191,49 @@ class UpstreamResponse:
 
 
 class _Replica:
-    """One base URL of a tier and how many requests it is working on."""
+    """One base URL of a tier: how many requests it is working on, and whether it is sick.
 
-    __slots__ = ("base_url", "in_flight", "urls")
+    A circuit breaker: after OPEN_AFTER failures in a row over OPEN_AFTER_SECONDS it gets no more
+    requests, but one from time to time to see whether it is well again, less and less often. The
+    time keeps a burst of failures from being taken for an illness.
+    """
+
+    __slots__ = ("_failing_since", "_pause", "_try_at", "base_url", "failures", "in_flight", "urls")
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
         self.in_flight = 0
         self.urls: dict[str, httpx2.URL] = {}
+        self.failures = 0  # in a row
+        self._failing_since = 0.0
+        self._pause = FIRST_PAUSE_SECONDS
+        self._try_at = 0.0
+
+    def is_sick(self, now: float) -> bool:
+        """Whether it gets no requests for now."""
+        return self.failures >= OPEN_AFTER and now < self._try_at
+
+    def take(self, now: float) -> None:
+        """A request goes there. To a sick one it is the trial, and no other follows for a while."""
+        self.in_flight += 1
+        if self.failures >= OPEN_AFTER:
+            self._try_at = now + self._pause
+
+    def note(self, now: float, *, failed: bool) -> bool:
+        """What became of a request or a probe; True when this is what makes the replica sick."""
+        if not failed:
+            self.failures, self._pause = 0, FIRST_PAUSE_SECONDS
+            return False
+        was_sick = self.failures >= OPEN_AFTER
+        if not self.failures:
+            self._failing_since = now
+        if self.failures < OPEN_AFTER - 1 or now - self._failing_since >= OPEN_AFTER_SECONDS:
+            self.failures += 1
+        if was_sick:
+            self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
+        if self.failures >= OPEN_AFTER:
+            self._try_at = now + self._pause
+        return self.failures >= OPEN_AFTER and not was_sick
 
     def url(self, path: str) -> httpx2.URL:
         found = self.urls.get(path)
@@ -200,10 +246,16 @@ class Upstream:
     """A tier: its replicas, its concurrency limit, and whether it answered last time."""
 
     def __init__(
-        self, name: str, config: UpstreamConfig, *, transport: httpx2.AsyncBaseTransport
+        self,
+        name: str,
+        config: UpstreamConfig,
+        *,
+        transport: httpx2.AsyncBaseTransport,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.config = config
+        self._clock = clock
         self.model = config.model
         self.up: bool | None = None
         self.queued = 0  # requests that wait for a slot
@@ -229,6 +281,12 @@ class Upstream:
     def is_up(self) -> bool:
         """Whether the tier answered when it was last asked, by a request or a probe."""
         return bool(self.up)
+
+    @property
+    def is_sick(self) -> bool:
+        """Whether every replica failed too often of late to be asked now."""
+        now = self._clock()
+        return all(replica.is_sick(now) for replica in self._replicas)
 
     def count_in_flight(self) -> int:
         """Requests this tier is working on now; queued ones are not among them."""
@@ -258,17 +316,48 @@ class Upstream:
                 await self._slots.acquire()
             finally:
                 self.queued -= 1
-        replica = min(self._replicas, key=_load)
-        replica.in_flight += 1
-        try:
-            response = await self._send(replica, path, body, headers, stream=stream)
-        except BaseException as error:
-            self.release(replica)
-            if isinstance(error, UpstreamError):
-                self.up = False
-            raise
-        self.up = True
-        return response
+        left = list(self._replicas)
+        while True:
+            replica = self._pick(left)
+            left.remove(replica)
+            replica.take(self._clock())
+            try:
+                response = await self._send(replica, path, body, headers, stream=stream)
+            except BaseException as error:
+                replica.in_flight -= 1
+                if isinstance(error, UpstreamError):
+                    self.note(replica, failed=True)
+                    if isinstance(error, UpstreamUnreachable) and self._well(left):
+                        continue  # another replica, at once
+                if self._slots is not None:
+                    self._slots.release()
+                raise
+            self.note(replica, failed=response.status >= 500)
+            return response
+
+    def _pick(self, replicas: list[_Replica]) -> _Replica:
+        """The least busy of those that are well. Raises UpstreamUnreachable when none is."""
+        well = self._well(replicas)
+        if not well:
+            if self._slots is not None:
+                self._slots.release()
+            raise UpstreamUnreachable(
+                f"The {self.name} upstream has failed too often of late; it will be tried again "
+                "soon.",
+                upstream=self.name,
+                code="upstream_unhealthy",
+            )
+        return min(well, key=_load)
+
+    def _well(self, replicas: list[_Replica]) -> list[_Replica]:
+        now = self._clock()
+        return [replica for replica in replicas if not replica.is_sick(now)]
+
+    def note(self, replica: _Replica, *, failed: bool) -> None:
+        """What became of a request at a replica, or of a probe."""
+        if replica.note(self._clock(), failed=failed):
+            logger.warning("%s upstream %s: sick, no requests for now", self.name, replica.base_url)
+        self.up = any(not one.failures for one in self._replicas)
 
     async def _send(
         self, replica: _Replica, path: str, body: bytes, headers: Headers, *, stream: bool
@@ -349,6 +438,14 @@ class Upstream:
         self.up = await self.fetch_models() is not None
         return self.up
 
+    async def probe_the_sick(self) -> None:
+        """Ask sick replicas for their models: one that answers gets requests again at once."""
+        now = self._clock()
+        for replica in self._replicas:
+            if replica.is_sick(now) and await self.fetch("GET", replica.url("/models")) is not None:
+                logger.info("%s upstream %s: well again", self.name, replica.base_url)
+                self.note(replica, failed=False)
+
     async def learn(self) -> None:
         """Ask the server what its model can do; what is not to be had leaves the facts as known.
 
@@ -413,8 +510,8 @@ def _name(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _load(replica: _Replica) -> int:
-    return replica.in_flight
+def _load(replica: _Replica) -> tuple[bool, int]:
+    return replica.failures > 0, replica.in_flight
 
 
 def _authorization(api_key: Secret | None) -> list[tuple[bytes, bytes]]:

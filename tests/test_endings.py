@@ -917,3 +917,23 @@ async def test_replicas_of_a_tier_share_its_work(
             await client.leave()
         await proxy.finish(4)
         assert (len(local.calls), len(second.calls)) == (2, 2)
+
+
+async def test_a_tier_known_to_be_down_is_not_asked(start: StartProxy, local: FakeUpstream) -> None:
+    proxy = await start()
+    upstreams = proxy.proxy.gateway.snapshot.upstreams
+    sick = {target: upstream.name == "local" for target, upstream in upstreams.items()}
+    for target, upstream in upstreams.items():
+        (replica,) = upstream._replicas
+        replica.failures = 100 if sick[target] else 0
+        replica.take(upstream._clock())
+        replica.in_flight = 0
+    response = await proxy.chat()
+    assert response.headers["x-router-target"] == "cloud"
+    assert response.headers["x-router-reason"] == "unhealthy"
+    forced = await proxy.chat(model="local")
+    assert envelope_of(forced)["code"] == "upstream_unhealthy"
+    outcome = await proxy.finish(2)
+    assert local.calls == []
+    assert [row["reason"] for row in outcome.rows] == ["unhealthy", "forced"]
+    assert outcome.rows[0]["score"] == 0.9

@@ -10,7 +10,13 @@ import pytest
 
 from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
-from proxy.upstream import Upstream, UpstreamResponse, open_transport
+from proxy.upstream import (
+    FIRST_PAUSE_SECONDS,
+    MAX_PAUSE_SECONDS,
+    Upstream,
+    UpstreamResponse,
+    open_transport,
+)
 
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
@@ -52,6 +58,48 @@ def make(answer: Handler = hello, **settings: object) -> tuple[Upstream, Transpo
     transport = Transport(answer)
     values = {"base_url": "http://tier:1/v1/", "model": "m"} | settings
     return Upstream("local", UpstreamConfig(**values), transport=transport), transport  # type: ignore[arg-type]
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Replicas:
+    """Two replicas of a tier, each of which can be told to fail."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.clock = Clock()
+        self.down: set[str] = set()
+        self.status = 500
+        self.transport = Transport(self._answer)
+        urls = tuple(f"http://{host}:1/v1" for host in hosts)
+        config = UpstreamConfig(base_url=urls, model="m")
+        self.upstream = Upstream("local", config, transport=self.transport, clock=self.clock)
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.host in self.down:
+            if self.status:
+                return httpx2.Response(self.status, stream=Pieces(b"{}"))
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, stream=Pieces(b"{}"))
+
+    async def ask(self, times: int = 1) -> list[str]:
+        """Ask some times, half a second apart; the hosts that were asked."""
+        before = len(self.transport.requests)
+        for _ in range(times):
+            self.clock.now += 0.5
+            try:
+                response = await ask(self.upstream)
+            except UpstreamUnreachable:
+                continue
+            await response.close()
+        return [request.url.host for request in self.transport.requests[before:]]
 
 
 async def ask(upstream: Upstream, *, stream: bool = False) -> UpstreamResponse:
@@ -343,3 +391,104 @@ async def test_a_proxy_of_the_environment_is_used_where_it_leads_somewhere(
     monkeypatch.delenv("no_proxy", raising=False)
     transport = open_transport(UpstreamConfig(base_url=base_url, model="m"))
     assert (transport.proxy is not None) == proxied
+
+
+# ── Sick replicas ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_replica_that_keeps_failing_gets_no_more_requests() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    assert len(await tier.ask(20)) < 8
+    assert tier.upstream.is_sick
+    with pytest.raises(UpstreamUnreachable, match="failed too often") as caught:
+        await ask(tier.upstream)
+    assert caught.value.code == "upstream_unhealthy"
+    assert tier.upstream.count_in_flight() == 0
+
+
+async def test_a_burst_of_failures_is_no_illness() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    for _ in range(50):
+        await (await ask(tier.upstream)).close()
+    assert not tier.upstream.is_sick
+    tier.down = set()
+    await tier.ask()
+    assert tier.upstream.up
+
+
+async def test_after_a_while_one_request_tries_and_a_success_ends_it() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    await tier.ask(20)
+    tier.clock.now += FIRST_PAUSE_SECONDS * 4
+    assert not tier.upstream.is_sick
+    assert len(await tier.ask(3)) == 1
+    tier.down = set()
+    tier.clock.now += MAX_PAUSE_SECONDS
+    assert len(await tier.ask(3)) == 3
+    assert not tier.upstream.is_sick
+    assert tier.upstream.up
+
+
+async def test_the_pauses_grow_up_to_a_limit() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    await tier.ask(20)
+    tries = await tier.ask(1200)  # ten minutes
+    assert 10 <= len(tries) <= 15
+
+
+async def test_a_sick_replica_is_passed_over_while_another_is_well() -> None:
+    tier = Replicas("a", "b")
+    tier.down = {"a"}
+    asked = await tier.ask(40)
+    assert asked.count("a") < 8
+    assert asked[-5:] == ["b"] * 5
+    assert tier.upstream.up
+    assert not tier.upstream.is_sick
+
+
+async def test_one_that_refuses_is_replaced_by_another_at_once() -> None:
+    tier = Replicas("a", "b")
+    tier.down, tier.status = {"a"}, 0
+    response = await ask(tier.upstream)
+    assert response.status == 200
+    assert [request.url.host for request in tier.transport.requests] == ["a", "b"]
+    assert tier.upstream.count_in_flight() == 1
+    await response.close()
+    assert tier.upstream.count_in_flight() == 0
+
+
+async def test_when_all_refuse_the_tier_does() -> None:
+    tier = Replicas("a", "b")
+    tier.down, tier.status = {"a", "b"}, 0
+    with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
+        await ask(tier.upstream)
+    assert tier.upstream.count_in_flight() == 0
+
+
+async def test_a_probe_brings_a_replica_back_before_the_next_trial() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    await tier.ask(20)
+    await tier.upstream.probe_the_sick()
+    assert tier.upstream.is_sick
+    tier.down = set()
+    await tier.upstream.probe_the_sick()
+    assert not tier.upstream.is_sick
+    assert tier.upstream.up
+
+
+async def test_an_answer_that_breaks_off_counts_against_its_replica() -> None:
+    async def broken(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Pieces(b"a", aiohttp.ClientPayloadError("cut")))
+
+    upstream, _ = make(broken)
+    response = await ask(upstream)
+    assert upstream.up
+    with pytest.raises(UpstreamBroken):
+        await response.read()
+    assert not upstream.up
+    await response.close()
