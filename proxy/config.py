@@ -122,7 +122,7 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     unknown_models: Literal["cloud", "reject"] = "cloud"
     sticky: Literal["off", "escalate_only", "session"] = "off"
     fallback: bool = True
-    spill_when_busy: bool = False
+    spill_when_busy: bool = True
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -161,8 +161,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             yield "server.workers: this version runs one worker"
         if self.routing.sticky != "off":
             yield "routing.sticky: this version routes every request on its own"
-        if self.routing.spill_when_busy:
-            yield "routing.spill_when_busy: this version waits for the tier it chose"
         if self.budget.cloud_usd_per_day is not None:
             yield "budget.cloud_usd_per_day: this version does not limit spending"
         if self.judge.enabled:

@@ -5,6 +5,8 @@ a key or an address that the configuration did not already name. Whatever is not
 bug and leaves as `InternalError`, its details only in the log.
 """
 
+import math
+
 import msgspec
 
 
@@ -101,6 +103,21 @@ class UpstreamError(RouterError):
     def __init__(self, message: str, *, upstream: str, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.upstream = upstream
+
+
+class Overloaded(UpstreamError):
+    """The tier works on all it can, and too many wait already."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self, message: str, *, upstream: str, seconds: float) -> None:
+        super().__init__(message, upstream=upstream)
+        self.seconds = seconds
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.seconds)))]
 
 
 class UpstreamUnreachable(UpstreamError):

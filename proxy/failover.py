@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proxy.errors import UpstreamError, UpstreamTimeout
+from proxy.errors import Overloaded, UpstreamError, UpstreamTimeout
 from proxy.record import Target
 
 MAX_RETRIES: Final = 2
@@ -46,8 +46,12 @@ class Failure(NamedTuple):
 
 
 def failure_of_error(error: UpstreamError) -> Failure:
-    """No answer, or one that broke off. A timeout has already cost its wait: not once more."""
-    return Failure(error.code or error.type, may_retry=not isinstance(error, UpstreamTimeout))
+    """No answer, or one that broke off. A timeout has already cost its wait: not once more.
+
+    Nor is a full queue worth a second try: it is ours.
+    """
+    may_retry = not isinstance(error, UpstreamTimeout | Overloaded)
+    return Failure(error.code or error.type, may_retry=may_retry)
 
 
 def failure_of_answer(

@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
+# The longest that a routed request waits for the local tier when the cloud could answer now.
+SPILL_AFTER_SECONDS: Final = 5.0
 
 
 class Exchange(Reply, Protocol):
@@ -143,8 +145,8 @@ class Gateway:
         decision = await snapshot.router.decide(
             wish, record.turns, not_local=unfit.reason if unfit is not None else None
         )
-        if decision.reason is Reason.SCORE and snapshot.config.routing.fallback:
-            decision = _around_the_sick(decision, snapshot.upstreams)
+        if decision.reason is Reason.SCORE:
+            decision = _around_trouble(decision, snapshot)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
         if decision.score is not None:
@@ -182,7 +184,11 @@ class Gateway:
             try:
                 try:
                     response = await upstream.open(
-                        "/chat/completions", rewritten, exchange.headers, stream=stream
+                        "/chat/completions",
+                        rewritten,
+                        exchange.headers,
+                        stream=stream,
+                        client=record.client_key_hash,
                     )
                     begun = await begin(response, strip_usage=strip_usage)
                     failure = failure_of_answer(
@@ -296,12 +302,28 @@ def _ending_of(error: RouterError) -> Ending:
             return Ending.REJECTED
 
 
-def _around_the_sick(decision: Decision, upstreams: Mapping[Target, Upstream]) -> Decision:
-    """The other tier instead of one that is known to be down, unless that one is, too."""
-    other = decision.target.other
-    if not upstreams[decision.target].is_sick or upstreams[other].is_sick:
+def _around_trouble(decision: Decision, snapshot: Snapshot) -> Decision:
+    """The other tier instead of one that is down, or of a local one that is long busy.
+
+    Never into trouble: where the other one is down, too, the decision stays.
+    """
+    routing = snapshot.config.routing
+    chosen = snapshot.upstreams[decision.target]
+    other = snapshot.upstreams[decision.target.other]
+    if other.is_sick:
         return decision
-    return decision._replace(target=other, reason=Reason.UNHEALTHY, model=upstreams[other].model)
+    reason = None
+    if chosen.is_sick and routing.fallback:
+        reason = Reason.UNHEALTHY
+    elif (
+        decision.target is Target.LOCAL
+        and routing.spill_when_busy
+        and chosen.expected_wait > SPILL_AFTER_SECONDS
+    ):
+        reason = Reason.OVERLOAD
+    if reason is None:
+        return decision
+    return decision._replace(target=decision.target.other, reason=reason, model=other.model)
 
 
 def _after_fallback(error: UpstreamError | None, record: CallRecord) -> UpstreamError:

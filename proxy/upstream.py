@@ -23,8 +23,15 @@ import aiohttp
 import httpx2
 from httpx_aiohttp.httpx2 import AiohttpTransport
 
+from proxy.admission import QueueFull, Slots
 from proxy.config import Secret, UpstreamConfig
-from proxy.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from proxy.errors import (
+    Overloaded,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from proxy.facts import ask, configured, least
 
 logger = logging.getLogger(__name__)
@@ -89,6 +96,7 @@ class UpstreamResponse:
         "_idle_seconds",
         "_replica",
         "_response",
+        "_taken_at",
         "_upstream",
         "status",
     )
@@ -99,12 +107,14 @@ class UpstreamResponse:
         replica: "_Replica",
         response: httpx2.Response,
         *,
+        taken_at: float,
         first_token_at: float | None,
         idle_seconds: float | None,
     ) -> None:
         self._upstream = upstream
         self._replica: _Replica | None = replica
         self._response = response
+        self._taken_at = taken_at
         self._first_token_at = first_token_at
         self._idle_seconds = idle_seconds
         self._chunks: AsyncIterator[bytes] | None = None
@@ -182,7 +192,7 @@ class UpstreamResponse:
         tells the upstream to stop generating."""
         if self._replica is None:
             return
-        self._upstream.release(self._replica)
+        self._upstream.release(self._replica, self._taken_at)
         self._replica = None
         try:
             await self._raw_stream().aclose()
@@ -258,11 +268,10 @@ class Upstream:
         self._clock = clock
         self.model = config.model
         self.up: bool | None = None
-        self.queued = 0  # requests that wait for a slot
         self.facts = configured(config)
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
-        self._slots = asyncio.Semaphore(config.max_concurrency) if config.max_concurrency else None
+        self._slots = Slots(config.max_concurrency, clock=clock)
         self._base_headers: list[tuple[bytes, bytes]] = [
             (b"content-type", b"application/json"),
             (b"accept-encoding", b"identity"),
@@ -283,6 +292,16 @@ class Upstream:
         return bool(self.up)
 
     @property
+    def queued(self) -> int:
+        """Requests that wait for a slot."""
+        return self._slots.waiting
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds that a request which came now would wait for a slot."""
+        return self._slots.expected_wait
+
+    @property
     def is_sick(self) -> bool:
         """Whether every replica failed too often of late to be asked now."""
         now = self._clock()
@@ -293,7 +312,7 @@ class Upstream:
         return sum(replica.in_flight for replica in self._replicas)
 
     async def open(
-        self, path: str, body: bytes, headers: Headers, *, stream: bool
+        self, path: str, body: bytes, headers: Headers, *, stream: bool, client: str | None = None
     ) -> UpstreamResponse:
         """Wait for a free slot, send the request to the least busy replica, wait for the headers.
 
@@ -304,33 +323,47 @@ class Upstream:
             body: JSON, sent as it is.
             headers: the client's; those that are not for the upstream are left out.
             stream: whether a stream is expected.
+            client: whose request it is; clients take turns in the queue.
 
         Raises:
+            Overloaded: too many wait for a slot already.
             UpstreamTimeout: no connection or no first byte in time.
             UpstreamUnreachable: no connection, or it broke before the answer began.
             UpstreamBroken: an answer with an impossible status.
         """
-        if self._slots is not None:
-            self.queued += 1
-            try:
-                await self._slots.acquire()
-            finally:
-                self.queued -= 1
+        try:
+            taken_at = await self._slots.acquire(client)
+        except QueueFull as full:
+            raise Overloaded(
+                f"The {self.name} upstream is busy, and too many requests wait for it already.",
+                upstream=self.name,
+                seconds=full.seconds,
+            ) from None
+        try:
+            return await self._open_replica(path, body, headers, stream=stream, taken_at=taken_at)
+        except BaseException:
+            self._slots.release(taken_at)
+            raise
+
+    async def _open_replica(
+        self, path: str, body: bytes, headers: Headers, *, stream: bool, taken_at: float
+    ) -> UpstreamResponse:
+        """Send to the least busy replica that is well; to another one where it refuses."""
         left = list(self._replicas)
         while True:
             replica = self._pick(left)
             left.remove(replica)
             replica.take(self._clock())
             try:
-                response = await self._send(replica, path, body, headers, stream=stream)
+                response = await self._send(
+                    replica, path, body, headers, stream=stream, taken_at=taken_at
+                )
             except BaseException as error:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
                     self.note(replica, failed=True)
                     if isinstance(error, UpstreamUnreachable) and self._well(left):
                         continue  # another replica, at once
-                if self._slots is not None:
-                    self._slots.release()
                 raise
             self.note(replica, failed=response.status >= 500)
             return response
@@ -339,8 +372,6 @@ class Upstream:
         """The least busy of those that are well. Raises UpstreamUnreachable when none is."""
         well = self._well(replicas)
         if not well:
-            if self._slots is not None:
-                self._slots.release()
             raise UpstreamUnreachable(
                 f"The {self.name} upstream has failed too often of late; it will be tried again "
                 "soon.",
@@ -360,7 +391,14 @@ class Upstream:
         self.up = any(not one.failures for one in self._replicas)
 
     async def _send(
-        self, replica: _Replica, path: str, body: bytes, headers: Headers, *, stream: bool
+        self,
+        replica: _Replica,
+        path: str,
+        body: bytes,
+        headers: Headers,
+        *,
+        stream: bool,
+        taken_at: float,
     ) -> UpstreamResponse:
         timeouts = self.config.timeouts
         request = httpx2.Request(
@@ -394,15 +432,15 @@ class Upstream:
             self,
             replica,
             response,
+            taken_at=taken_at,
             first_token_at=first_token_at,
             idle_seconds=timeouts.idle if stream else None,
         )
 
-    def release(self, replica: _Replica) -> None:
-        """Give a replica's slot back."""
+    def release(self, replica: _Replica, taken_at: float) -> None:
+        """Give back the slot of a request at a replica, taken then."""
         replica.in_flight -= 1
-        if self._slots is not None:
-            self._slots.release()
+        self._slots.release(taken_at)
 
     def timeout(self, phase: Phase) -> UpstreamTimeout:
         """The error for a phase that took too long."""

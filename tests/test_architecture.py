@@ -23,7 +23,7 @@ ROWS = [
     "api admin",
     "gateway recalibrate",
     "routing upstream relay failover fit store metrics",
-    "pricing auth tokens facts",
+    "pricing auth tokens facts admission",
     "config protocol record",
     "errors stand_in __init__",
 ]

@@ -48,6 +48,7 @@ from live import (
     merge,
     released,
 )
+from proxy.record import Target
 
 SHORT_SECONDS = 0.25  # for the timeout under test; all others are far away
 
@@ -937,3 +938,62 @@ async def test_a_tier_known_to_be_down_is_not_asked(start: StartProxy, local: Fa
     assert local.calls == []
     assert [row["reason"] for row in outcome.rows] == ["unhealthy", "forced"]
     assert outcome.rows[0]["score"] == 0.9
+
+
+# ── More than a tier can take ─────────────────────────────────────────────────────────────────
+
+
+async def fill(proxy: LiveProxy, upstream: FakeUpstream, gate: Gate, waiting: int) -> list[Any]:
+    """Occupy the local tier's one slot, and let this many wait for it."""
+    upstream.answer = [gate, *whole(answer_json())]
+    clients = [await proxy.connect(model="local")]
+    await gate.reached()
+    for number in range(waiting):
+        clients.append(await proxy.connect(model="local"))
+        await proxy.queued("local", number + 1)
+    return clients
+
+
+async def test_a_full_queue_refuses_what_is_forced_and_sends_the_rest_to_the_cloud(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy, gate = await start(ONE_AT_A_TIME), Gate()
+    slots = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots
+    slots._max_waiting = 2
+    clients = await fill(proxy, local, gate, 2)
+    forced = await proxy.chat(model="local")
+    error = envelope_of(forced)
+    assert (forced.status_code, error["code"]) == (503, "overloaded")
+    assert int(forced.headers["retry-after"]) >= 1
+    routed = await proxy.chat()
+    assert routed.headers["x-router-fallback"] == "local→cloud:overloaded"
+    gate.open()
+    for client in clients:
+        assert b" 200 " in await client.read_until(b"\r\n")
+        await client.leave()
+    outcome = await proxy.finish(5)
+    assert Counter(row["ending"] for row in outcome.rows) == {"ok": 4, "upstream_error": 1}
+
+
+@pytest.mark.parametrize("spills", [True, False])
+async def test_a_long_wait_for_the_local_tier_goes_to_the_cloud_where_that_is_wanted(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, spills: bool
+) -> None:
+    proxy = await start(merge(ONE_AT_A_TIME, {"routing": {"spill_when_busy": spills}}))
+    gate = Gate()
+    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0  # each, lately
+    clients = await fill(proxy, local, gate, 0)
+    routed = asyncio.create_task(proxy.chat())
+    if spills:
+        response = await routed
+        assert response.headers["x-router-target"] == "cloud"
+        assert response.headers["x-router-reason"] == "overload"
+    else:
+        await proxy.queued("local")
+    gate.open()
+    response = await routed
+    assert response.status_code == 200
+    assert (response.headers["x-router-target"] == "local") != spills
+    for client in clients:
+        await client.leave()
+    await proxy.finish(2)

@@ -359,7 +359,6 @@ def test_settings_without_effect_are_named(tmp_path: Path) -> None:
     assert list(load(tmp_path, TIERS).warnings()) == []
     assert [warning.partition(":")[0] for warning in load(tmp_path, FULL).warnings()] == [
         "routing.sticky",
-        "routing.spill_when_busy",
         "upstreams.cloud.context_tokens",
         "upstreams.cloud.capabilities",
     ]
