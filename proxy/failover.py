@@ -66,6 +66,8 @@ def failure_of_answer(
     Args:
         error: the body of an answer that is an error, whatever its status; None for another.
     """
+    if error is None and 200 <= status < 300:
+        return None
     named = {name.lower(): value for name, value in headers}
     may_retry = named.get(b"x-should-retry") != b"false"
     if status == 429:
