@@ -61,7 +61,11 @@ def load_model(config: Config) -> Loaded:
     folder = Path(config.routing.model_path)
     fingerprint = _fingerprint(folder)
     loaded = RouterModel.load(folder)
-    manifest = loaded.manifest
+    return Loaded(Scorer(loaded), loaded.manifest, fingerprint)
+
+
+def warn_of_strangers(manifest: Manifest, config: Config) -> None:
+    """Say which of the configured models the router model was not trained for."""
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
     for tier, model_name in trained.items():
         configured = getattr(config.upstreams, tier).model
@@ -73,7 +77,6 @@ def load_model(config: Config) -> Loaded:
                 tier,
                 configured,
             )
-    return Loaded(Scorer(loaded), manifest, fingerprint)
 
 
 def load_router(config: Config) -> tuple[Router, str | None]:
@@ -87,10 +90,13 @@ def load_router(config: Config) -> tuple[Router, str | None]:
 
 def _load_if_possible(config: Config) -> Loaded:
     try:
-        return load_model(config)
+        loaded = load_model(config)
     except RouterModelError as error:
         logger.error("no router model, every routed request goes to the cloud: %s", error)
         return Loaded()
+    if loaded.manifest is not None:
+        warn_of_strangers(loaded.manifest, config)
+    return loaded
 
 
 class Proxy:
@@ -123,8 +129,8 @@ class Proxy:
         self._loaded = Loaded(Scorer(model)) if model is not None else _load_if_possible(config)
         self._reloading = asyncio.Lock()
         self._retired: set[Upstream | Scorer] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        snapshot = self._snapshot(config)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        snapshot = self._snapshot(config, self._loaded)
         self.metrics = Metrics(version=__version__, model_version=self._loaded.version or "none")
         self.metrics.watch(
             up={target: partial(self._is_up, target) for target in Target},
@@ -160,16 +166,19 @@ class Proxy:
             try:
                 config = _keep_fixed(await asyncio.to_thread(load_config, self._path), self.config)
                 loaded = await self._model_for(config)
+                snapshot = self._snapshot(config, loaded, old=self.gateway.snapshot)
             except (ConfigError, RouterModelError) as error:
                 logger.error("the configuration stays as it was: %s", error)
                 self.metrics.note_reload(successful=False)
                 return False
+            except Exception:  # a bug of ours must not end the watch either
+                logger.exception("the configuration stays as it was")
+                self.metrics.note_reload(successful=False)
+                return False
             old, old_loaded = self.gateway.snapshot, self._loaded
-            self.config, self._loaded = config, loaded
-            snapshot = self._snapshot(config, old)
             if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
                 await local.learn()
-            self.gateway.snapshot = snapshot
+            self.config, self._loaded, self.gateway.snapshot = config, loaded, snapshot
             kept = set(snapshot.upstreams.values())
             gone: set[Upstream | Scorer] = {
                 one for one in old.upstreams.values() if one not in kept
@@ -181,14 +190,16 @@ class Proxy:
             logger.info("the configuration in %s is in use", self._path)
             for warning in config.warnings():
                 logger.warning("%s: %s", self._path, warning)
+            if loaded.manifest is not None:
+                warn_of_strangers(loaded.manifest, config)
             return True
 
     def reload_soon(self) -> None:
         """Reload in a task of its own: what a signal handler can do. Call it on the event loop."""
-        self._start(self._reload_unless_stopped())
-
-    async def _reload_unless_stopped(self) -> None:
-        await self.reload()
+        if self._path is None:
+            logger.warning("there is no configuration file to reload")
+        else:
+            self._start(self.reload())
 
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
@@ -205,24 +216,21 @@ class Proxy:
             if one.name == target.value
         )
 
-    def _snapshot(self, config: Config, old: Snapshot | None = None) -> Snapshot:
+    def _snapshot(self, config: Config, loaded: Loaded, *, old: Snapshot | None = None) -> Snapshot:
         tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
         upstreams = {}
         for target, tier in tiers.items():
-            before = old.upstreams[target] if old is not None else None
-            same = before is not None and before.config == tier
-            upstreams[target] = (
-                before
-                if before is not None and same
-                else Upstream(target.value, tier, transport=self._open_transport(tier))
-            )
+            upstream = old.upstreams[target] if old is not None else None
+            if upstream is None or upstream.config != tier:
+                upstream = Upstream(target.value, tier, transport=self._open_transport(tier))
+            upstreams[target] = upstream
         return Snapshot(
             config=config,
             keys=ApiKeys(config.server.api_keys),
-            router=Router(config, self._loaded.scorer, thresholds=self._loaded.manifest),
+            router=Router(config, loaded.scorer, thresholds=loaded.manifest),
             upstreams=upstreams,
             prices={target: tier.price for target, tier in tiers.items()},
-            model_version=self._loaded.version,
+            model_version=loaded.version,
         )
 
     async def _model_for(self, config: Config) -> Loaded:
@@ -247,7 +255,7 @@ class Proxy:
             self._retired |= gone
             self._start(close())
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

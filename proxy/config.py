@@ -165,10 +165,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             yield "budget.cloud_usd_per_day: this version does not limit spending"
         if self.judge.enabled:
             yield "judge.enabled: this version does not judge answers"
-        cloud = self.upstreams.cloud
-        for key, value in (("context", cloud.context_tokens), ("capabilities", cloud.capabilities)):
-            if value != "auto":
-                name = "context_tokens" if key == "context" else key
+        for name in ("context_tokens", "capabilities"):
+            if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: only the local tier's are checked before routing"
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
@@ -25,7 +26,8 @@ from fakes import (
 )
 from live import LiveProxy, StartProxy
 from proxy.app import Proxy
-from proxy.config import load_config
+from proxy.config import UpstreamConfig, load_config
+from proxy.upstream import open_transport
 from router_model.manifest import Manifest
 
 SHIPPED = Path(__file__).parents[1] / "data/models/router"
@@ -38,11 +40,28 @@ def reloads(proxy: LiveProxy, changes: dict[str, Any]) -> Any:
     return proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not before)
 
 
+def replace_in(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
 async def last_reload(proxy: LiveProxy, *, successful: bool) -> None:
     """Wait until the metric says that the last reload went well, or did not."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await proxy.scrape())("router_config_last_reload_successful") != successful:
             pass
+
+
+class OnlyAtFirst:
+    """Makes the connections of two tiers, and then has a bug."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, config: UpstreamConfig) -> httpx2.AsyncBaseTransport:
+        self.made += 1
+        if self.made > 2:
+            raise RuntimeError("no more of these")
+        return open_transport(config)
 
 
 async def test_threshold_model_price_and_keys_change_without_a_restart(
@@ -143,6 +162,20 @@ async def test_what_takes_a_restart_is_said_and_left(
     await proxy.finish(1)
 
 
+async def test_a_bug_while_reloading_leaves_the_old_one_and_the_watch(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await start(transport=OnlyAtFirst())
+    with caplog.at_level(logging.ERROR):
+        proxy.configure({"upstreams": {"local": {"model": "phi4"}}})
+        await last_reload(proxy, successful=False)
+    assert "no more of these" in caplog.text
+    response = await proxy.chat(model="local")
+    assert response.headers["x-router-model"] == "phi3:latest"
+    await reloads(proxy, {"upstreams": {"local": {"model": "phi3:latest"}}})
+    assert (await proxy.scrape())("router_config_last_reload_successful") == 1
+
+
 async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
     start: StartProxy, local: FakeUpstream
 ) -> None:
@@ -169,7 +202,9 @@ async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
     assert {row["ending"] for row in outcome.rows} == {"ok"}
 
 
-async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(tmp_path: Path) -> None:
+async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "router"
     shutil.copytree(SHIPPED, folder)
     path = tmp_path / "router.yaml"
@@ -178,12 +213,25 @@ async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(tmp_path:
         "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
         "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
         f"routing: {{model_path: {folder}}}\n"
+        f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
     )
-    proxy = Proxy(load_config(path, environ={}), path=path)
+    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
+    async with proxy._live(proxy.app):
+        await check_model_reloads(proxy, path, folder, caplog)
+
+
+async def check_model_reloads(
+    proxy: Proxy, path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     manifest = Manifest.load(folder)
     threshold = proxy.gateway.snapshot.router.threshold
     assert await proxy.reload()
     scorer = proxy.gateway.snapshot.router._scorer
+    replace_in(path, "model: phi3", "model: phi4")
+    with caplog.at_level(logging.WARNING):
+        assert await proxy.reload()
+    assert "was trained for phi3 as the local model, not for phi4" in caplog.text
+    assert proxy.gateway.snapshot.router._scorer is scorer
     (folder / "manifest.json").write_text("{}")
     assert not await proxy.reload()
     assert proxy.gateway.snapshot.router._scorer is scorer
@@ -193,9 +241,6 @@ async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(tmp_path:
     assert (snapshot.model_version, snapshot.router.threshold) == ("newer", 0.123)
     assert snapshot.router.threshold != threshold
     assert 'model_version="newer"' in proxy.metrics.expose().decode()
-    for one in (scorer, snapshot.router._scorer):
-        assert one is not None
-        one.close()
 
 
 def test_sighup_reloads_and_sigterm_still_ends(tmp_path: Path) -> None:
