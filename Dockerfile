@@ -1,6 +1,7 @@
 # The serving image: no torch, the router model inside, not root.
 #   docker build -t hybrid-llm-router .
 #   docker run -p 127.0.0.1:8080:8080 -v router-data:/var/lib/hybrid-llm -e OPENAI_API_KEY \
+#     -e ROUTER_API_KEYS=a-key-for-clients --stop-timeout 30 \
 #     -e OLLAMA_BASE_URL=http://host.docker.internal:11434 \
 #     --add-host host.docker.internal:host-gateway hybrid-llm-router
 # Inside, localhost is the container, so Ollama needs an address; on Linux it must also listen on

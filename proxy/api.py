@@ -18,6 +18,7 @@ from proxy.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    RequestTimeout,
     RouterError,
     envelope,
 )
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 # that are still writing when the connection closes never see the 413.
 _DRAIN_FACTOR: Final = 4
 WATCH_AFTER_SECONDS: Final = 0.01
+# A body has this long, and longer the more of it has come: one that trickles in is hung up on.
+BODY_SECONDS: Final = 20.0
+BODY_BYTES_PER_SECOND: Final = 500
 
 
 class AsgiExchange:
@@ -70,8 +74,20 @@ class AsgiExchange:
 
         Raises:
             BodyTooLarge: it exceeds the limit.
+            RequestTimeout: it comes too slowly.
             asyncio.CancelledError: the client left before the body was complete.
         """
+        try:
+            async with asyncio.timeout(BODY_SECONDS) as patience:
+                body = await self._read_body(patience)
+        except TimeoutError:
+            raise RequestTimeout("The request body came in too slowly.") from None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watching)
+        return body
+
+    async def _read_body(self, patience: asyncio.Timeout) -> bytes:
+        due = asyncio.get_running_loop().time() + BODY_SECONDS
         parts = []
         size = 0
         more = True
@@ -84,6 +100,8 @@ class AsgiExchange:
             part = message["body"]
             more = message["more_body"]
             size += len(part)
+            if more:
+                patience.reschedule(due + size / BODY_BYTES_PER_SECOND)
             if size <= self._max_body_bytes:
                 parts.append(part)
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
@@ -91,8 +109,6 @@ class AsgiExchange:
         if size > self._max_body_bytes:
             limit = self._max_body_bytes / 1024 / 1024
             raise BodyTooLarge(f"The request body is larger than {limit:g} MB.")
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watching)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _start_watching(self) -> None:

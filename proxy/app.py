@@ -22,7 +22,7 @@ import msgspec
 from litestar import Litestar
 
 from proxy import __version__, admin, api
-from proxy.auth import ApiKeys
+from proxy.auth import ApiKeys, Quotas
 from proxy.config import Config, ConfigError, UpstreamConfig, load_config
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
@@ -138,11 +138,13 @@ class Proxy:
         )
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self._tokens = TokenCounter()
+        self._quotas = Quotas()
         self.gateway = Gateway(
             snapshot,
             store=self.store,
             metrics=self.metrics,
             tokens=self._tokens,
+            quotas=self._quotas,
             first_wait=first_wait,
         )
         self.app = Litestar(
@@ -164,7 +166,13 @@ class Proxy:
         assert self._path is not None
         async with self._reloading:
             try:
-                config = _keep_fixed(await asyncio.to_thread(load_config, self._path), self.config)
+                running = self.config.server
+                config = _keep_fixed(
+                    await asyncio.to_thread(
+                        load_config, self._path, host=running.host, port=running.port
+                    ),
+                    self.config,
+                )
                 loaded = await self._model_for(config)
                 snapshot = self._snapshot(config, loaded, old=self.gateway.snapshot)
             except (ConfigError, RouterModelError) as error:
@@ -293,6 +301,7 @@ class Proxy:
     @asynccontextmanager
     async def _live(self, app: Litestar) -> AsyncIterator[None]:
         self.store.open()
+        self._quotas.restore(await asyncio.to_thread(self.store.spent, self._quotas.today()))
         self._tokens.load_in_background()
         await self._tier(Target.LOCAL).learn()
         self._start(self._keep_learning())
@@ -302,6 +311,7 @@ class Proxy:
         try:
             yield
         finally:
+            await self.gateway.drain()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -314,11 +324,9 @@ class Proxy:
 
 def _keep_fixed(config: Config, running: Config) -> Config:
     """The new configuration with what only a restart can change left as it runs."""
+    fixed = ("host", "port", "workers", "shutdown_grace_seconds")
     server = msgspec.structs.replace(
-        config.server,
-        host=running.server.host,
-        port=running.server.port,
-        workers=running.server.workers,
+        config.server, **{name: getattr(running.server, name) for name in fixed}
     )
     for name, wanted, kept in (
         ("server", config.server, server),

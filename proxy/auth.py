@@ -1,24 +1,43 @@
-"""API keys: who may use /v1. Keys are compared in constant time and kept as hashes in rows."""
+"""API keys: who may use /v1, and how much. Compared in constant time, kept as hashes in rows.
+
+What a key has used is known to the process, not to its configuration: a reload forgets nothing.
+"""
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
 
-from proxy.config import Secret
-from proxy.errors import NotAuthenticated
-from proxy.record import key_hash
+from proxy.config import ApiKeyConfig
+from proxy.errors import BudgetSpent, NotAuthenticated, RateLimited
+from proxy.record import CallRecord, Target, key_hash
+
+DAY_SECONDS: Final = 86_400
+
+
+class Client(NamedTuple):
+    """Whose request it is, by the hash of the key, and the limits of that key."""
+
+    key_hash: str
+    requests_per_minute: int | None = None
+    cloud_usd_per_day: float | None = None
 
 
 class ApiKeys:
     """The configured keys. With none configured everyone who can reach the port is let in."""
 
-    def __init__(self, keys: Iterable[Secret]) -> None:
+    def __init__(self, keys: Iterable[ApiKeyConfig]) -> None:
         self._known = [
-            (hashlib.sha256(key.reveal().encode()).digest(), key_hash(key.reveal())) for key in keys
+            (
+                hashlib.sha256(one.key.reveal().encode()).digest(),
+                Client(key_hash(one.key.reveal()), one.requests_per_minute, one.cloud_usd_per_day),
+            )
+            for one in keys
         ]
 
-    def check(self, authorization: bytes | None) -> str | None:
-        """The hash of the key in an `Authorization: Bearer …` header, None when none is needed.
+    def check(self, authorization: bytes | None) -> Client | None:
+        """Who sent an `Authorization: Bearer …` header, None when nobody needs one.
 
         Raises:
             NotAuthenticated: a key is needed, and this is none of ours.
@@ -32,9 +51,90 @@ class ApiKeys:
         scheme, _, given = authorization.partition(b" ")
         digest = hashlib.sha256(given.strip()).digest()
         found = None
-        for known, name in self._known:  # no early exit: the time tells nothing about the key
+        for known, client in self._known:  # no early exit: the time tells nothing about the key
             if hmac.compare_digest(known, digest):
-                found = name
+                found = client
         if found is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
         return found
+
+
+class _Used:
+    """What one key has used: its place in the minute, and today's dollars."""
+
+    __slots__ = ("day", "full_at", "usd")
+
+    def __init__(self) -> None:
+        self.full_at = 0.0  # when all of a minute's requests are free again
+        self.day = 0
+        self.usd = 0.0
+
+
+class Quotas:
+    """What the keys have used so far, and whether it leaves them room.
+
+    Requests: a bucket that holds a minute's requests and fills evenly, so that a burst is fine and
+    a steady flow may be as large as the limit. Dollars: what the cloud's answers cost since
+    midnight UTC. A request's cost is known at its end, so those that run when the last cent is
+    spent still finish.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._used: dict[str, _Used] = {}
+
+    def today(self) -> float:
+        """When the day began, as UNIX seconds."""
+        return self._clock() // DAY_SECONDS * DAY_SECONDS
+
+    def restore(self, spent_usd: Mapping[str, float]) -> None:
+        """Take over what was spent today before this process began, by the hash of the key."""
+        for name, usd in spent_usd.items():
+            self._add(name, self._clock(), usd)
+
+    def admit(self, client: Client | None) -> None:
+        """Count a request. Raises RateLimited when the key has none left for now."""
+        if client is None or client.requests_per_minute is None:
+            return
+        used, now = self._of(client.key_hash), self._clock()
+        each = 60 / client.requests_per_minute
+        full_at = max(used.full_at, now) + each
+        if full_at - now > 60 + 1e-6:
+            raise RateLimited(
+                f"Rate limit reached: this API key may make {client.requests_per_minute} "
+                "requests a minute.",
+                seconds=full_at - now - 60,
+            )
+        used.full_at = full_at
+
+    def may_spend(self, client: Client | None) -> bool:
+        """Whether the key has dollars left for the cloud today."""
+        if client is None or client.cloud_usd_per_day is None:
+            return True
+        used = self._of(client.key_hash)
+        spent = used.usd if used.day == self._clock() // DAY_SECONDS else 0.0
+        return spent < client.cloud_usd_per_day
+
+    def refusal(self, client: Client | None) -> BudgetSpent:
+        """What to tell a client whose dollars are spent."""
+        assert client is not None
+        return BudgetSpent(
+            f"This API key has spent its {client.cloud_usd_per_day:g} USD for the cloud today; "
+            "the next day begins at midnight UTC.",
+            seconds=self.today() + DAY_SECONDS - self._clock(),
+        )
+
+    def note(self, record: CallRecord) -> None:
+        """Count what a finished request cost in the cloud."""
+        if record.client_key_hash and record.cost_usd and record.target is Target.CLOUD:
+            self._add(record.client_key_hash, record.created_at, record.cost_usd)
+
+    def _add(self, name: str, at: float, usd: float) -> None:
+        used, day = self._of(name), int(at // DAY_SECONDS)
+        if day > used.day:
+            used.day, used.usd = day, 0.0
+        if day == used.day:
+            used.usd += usd
+
+    def _of(self, name: str) -> _Used:
+        return self._used.setdefault(name, _Used())

@@ -246,9 +246,9 @@ async def _decide_twice(router: Router, text: str) -> tuple[Decision, float]:
     return decision, latency_ms
 
 
-def _load(path: Path) -> Config:
+def _load(path: Path, **given: Any) -> Config:
     try:
-        return load_config(path)
+        return load_config(path, **given)
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
@@ -256,13 +256,11 @@ def _load(path: Path) -> Config:
 
 def _load_to_serve(path: Path, *, host: str | None, port: int | None) -> Config:
     """The configuration, with the options over it; its warnings go to the log."""
-    config = _load(path)
+    config = _load(path, host=host, port=port)
     log_to_terminal()
     for warning in config.warnings():
         logger.warning("%s: %s", path, warning)
-    given = {"host": host, "port": port}
-    chosen = {key: value for key, value in given.items() if value is not None}
-    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **chosen))
+    return config
 
 
 if __name__ == "__main__":

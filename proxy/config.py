@@ -7,6 +7,7 @@ misspelt key that is silently ignored costs its owner money. Variables come from
 then from a `.env` in the working directory. This file knows nothing about what the values do.
 """
 
+import ipaddress
 import math
 import os
 import re
@@ -56,19 +57,39 @@ Unit = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
 
 
+class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key that clients send, and how much whoever has it may use. Days are UTC's."""
+
+    key: Secret
+    requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
+    cloud_usd_per_day: Dollars | None = None
+
+
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the proxy listens and what it lets in."""
 
     host: Name = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     workers: Annotated[int, Meta(ge=1)] = 1
-    api_keys: tuple[Secret, ...] = ()
+    api_keys: tuple[ApiKeyConfig, ...] = ()
+    allow_anonymous: bool = False
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
+    shutdown_grace_seconds: Seconds = 25
 
     @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_mb * 1024 * 1024)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines may reach it, and whoever does may use it."""
+        if self.api_keys or self.host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True  # a name, or an empty one, which is every address
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -170,12 +191,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 yield f"upstreams.cloud.{name}: only the local tier's are checked before routing"
 
 
-def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    host: str | None = None,
+    port: int | None = None,
+) -> Config:
     """Read, interpolate and check a configuration file.
 
     Args:
         path: the YAML file.
         environ: variables to interpolate; by default the process's, over those of `.env`.
+        host, port: instead of the file's `server.host` and `server.port`.
 
     Raises:
         ConfigError: with file, line and key of the first thing that is wrong.
@@ -189,10 +217,16 @@ def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Conf
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     document = _Document(path, text, environ)
+    _spread_api_keys(document.value)
     try:
         config = msgspec.convert(document.value, Config, dec_hook=_decode_secret)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error)) from None
+    given = {"host": host, "port": port}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    config = msgspec.structs.replace(
+        config, server=msgspec.structs.replace(config.server, **chosen)
+    )
     _check_meaning(config, document)
     return config
 
@@ -202,6 +236,18 @@ def _read_dotenv() -> dict[str, str]:
         return {key: value for key, value in dotenv_values(".env").items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f".env: cannot be read: {error}") from None
+
+
+def _spread_api_keys(document: dict[str, Any]) -> None:
+    """The short forms of `server.api_keys`: text with commas, as variables hold; and bare keys."""
+    server = document.get("server")
+    if not isinstance(server, dict):
+        return
+    keys = server.get("api_keys", [])
+    if keys is None or isinstance(keys, str):  # an empty variable means none
+        keys = [key.strip() for key in keys.split(",")] if keys and keys.strip() else []
+    if isinstance(keys, list):
+        server["api_keys"] = [key if isinstance(key, dict) else {"key": key} for key in keys]
 
 
 def _decode_secret(kind: type, value: object) -> object:
@@ -227,8 +273,17 @@ def _check_meaning(config: Config, document: "_Document") -> None:
                     f"upstreams.{name}.base_url",
                     f"'{url}' is not an address like http://localhost:11434/v1",
                 )
-    if not all(config.server.api_keys):
+    server = config.server
+    if not all(one.key for one in server.api_keys):
         raise document.error("server.api_keys", "an API key is empty")
+    if len({one.key for one in server.api_keys}) < len(server.api_keys):
+        raise document.error("server.api_keys", "an API key appears twice")
+    if server.is_open and not server.allow_anonymous:
+        raise document.error(
+            "server.api_keys",
+            f"without keys everyone who reaches {server.host} could use the proxy and the cloud's "
+            "key; set some, or server.allow_anonymous: true",
+        )
     if config.storage.url.startswith("postgresql:"):
         raise document.error("storage.url", "this version stores rows in sqlite:/// only")
     path = config.storage.url.removeprefix("sqlite:///")
@@ -315,6 +370,7 @@ class _Document:
         self._path = path
         self._environ = environ
         self._lines: dict[str, int] = {}
+        self.value: Any
         try:
             loader = _Loader(text)
         except yaml.reader.ReaderError as error:
@@ -355,6 +411,8 @@ class _Document:
             return self.error(key, f"'{wrong['word']}' is not one of: {', '.join(_words(key))}")
         for theirs, ours in _YAML_NAMES.items():
             what = what.replace(theirs, ours)
+        if key not in self._lines:
+            key = re.sub(r"^(server\.api_keys\[\d+\])\.key$", r"\1", key)  # it was written short
         return self.error(key, what[:1].lower() + what[1:])
 
     def _build(self, node: yaml.Node, key: str) -> object:

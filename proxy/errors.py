@@ -81,11 +81,61 @@ class BodyTooLarge(RouterError):
 
 
 class RequestTimeout(RouterError):
-    """The client did not send its request in time."""
+    """The client did not send its request in time; the rest of it is not waited for."""
 
     status = 408
     type = "invalid_request_error"
     code = "request_timeout"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"connection", b"close")]
+
+
+class RateLimited(RouterError):
+    """The API key has made all the requests it may make for now."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [_retry_after(self.seconds)]
+
+
+class BudgetSpent(RateLimited):
+    """The API key has spent its dollars of the day. Clients need not try again before the next."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers, (b"x-should-retry", b"false")]
+
+
+class HeadTooLarge(RouterError):
+    """The request line and headers are larger than any client of this proxy needs."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class ServerStopping(RouterError):
+    """The proxy is being stopped and cannot wait for this answer any longer."""
+
+    status = 503
+    code = "server_stopping"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [_retry_after(1.0)]
 
 
 class InternalError(RouterError):
@@ -117,7 +167,7 @@ class Overloaded(UpstreamError):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"retry-after", b"%d" % max(1, math.ceil(self.seconds)))]
+        return [_retry_after(self.seconds)]
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -141,6 +191,10 @@ class UpstreamTimeout(UpstreamError):
     def __init__(self, message: str, *, upstream: str, phase: str) -> None:
         super().__init__(message, upstream=upstream)
         self.phase = phase
+
+
+def _retry_after(seconds: float) -> tuple[bytes, bytes]:
+    return b"retry-after", b"%d" % max(1, math.ceil(seconds))
 
 
 def envelope(error: RouterError) -> bytes:

@@ -7,18 +7,20 @@ the record is finished once and kept once. A client that leaves cancels the task
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from proxy.auth import ApiKeys
+from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config, PriceConfig
 from proxy.errors import (
     InternalError,
     RequestTimeout,
     RouterError,
+    ServerStopping,
     UpstreamError,
     UpstreamTimeout,
     envelope,
@@ -31,13 +33,13 @@ from proxy.failover import (
     failure_of_answer,
     failure_of_error,
 )
-from proxy.fit import LocalFit
+from proxy.fit import LocalFit, Unfit
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
 from proxy.protocol import JSON_TYPE, ChatRequest, Usage, parse_chat, rewrite_chat
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, end_stream_with, relay_stream, relay_whole
-from proxy.routing import Decision, Router
+from proxy.routing import Decision, Router, Wish
 from proxy.store import Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, UpstreamResponse
@@ -61,8 +63,12 @@ class Exchange(Reply, Protocol):
     def started(self) -> bool:
         """True once a status was sent."""
 
+    @property
+    def client_gone(self) -> bool:
+        """True once the client hung up: that is what cancelled the request then."""
+
     async def read_body(self) -> bytes:
-        """The request body. Raises `BodyTooLarge`."""
+        """The request body. Raises `BodyTooLarge`, and `RequestTimeout` when it trickles in."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,14 @@ class Gateway:
         store: Store,
         metrics: Metrics,
         tokens: TokenCounter,
+        quotas: Quotas,
         clock: Callable[[], float] = time.perf_counter,
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.snapshot = snapshot
+        self._quotas = quotas
+        self._running = 0
+        self._idle = asyncio.Event()
         self._store = store
         self._metrics = metrics
         self._tokens = tokens
@@ -103,21 +113,30 @@ class Gateway:
         """Answer POST /v1/chat/completions.
 
         Raises:
-            asyncio.CancelledError: the client is gone (the record says so) or the server stops.
+            asyncio.CancelledError: the client is gone.
         """
         snapshot = self.snapshot
         record = CallRecord("chat.completions", clock=self._clock)
+        self._running += 1
         try:
             async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
-                key = _header(exchange, b"authorization")
-                record.client_key_hash = snapshot.keys.check(key)
+                client = snapshot.keys.check(_header(exchange, b"authorization"))
+                record.client_key_hash = client.key_hash if client is not None else None
+                self._quotas.admit(client)
                 body = await exchange.read_body()
                 request = parse_chat(body)
-                decision = await self._decide(snapshot, request, exchange, record)
-                await self._answer(snapshot, decision, request, body, exchange, record)
+                decision = await self._decide(snapshot, request, client, exchange, record)
+                await self._answer(snapshot, decision, request, body, client, exchange, record)
         except asyncio.CancelledError:
-            record.finish(Ending.CLIENT_GONE)
-            raise
+            if exchange.client_gone:
+                record.finish(Ending.CLIENT_GONE)
+                raise
+            # Nobody else cancels but the server, when it stops and its patience is over.
+            await self._refuse(
+                ServerStopping("The proxy is being stopped; please send the request again."),
+                exchange,
+                record,
+            )
         except RouterError as error:
             await self._refuse(error, exchange, record)
         except TimeoutError:
@@ -128,9 +147,25 @@ class Gateway:
             await self._refuse(bug, exchange, record)
         finally:
             self._keep(record)
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Wait until no request is running, as long as the last word to a client may take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * LAST_WORD_SECONDS):
+                while self._running:
+                    self._idle.clear()
+                    await self._idle.wait()
 
     async def _decide(
-        self, snapshot: Snapshot, request: ChatRequest, exchange: Exchange, record: CallRecord
+        self,
+        snapshot: Snapshot,
+        request: ChatRequest,
+        client: Client | None,
+        exchange: Exchange,
+        record: CallRecord,
     ) -> Decision:
         started = self._clock()
         record.requested_model = request.model
@@ -147,6 +182,12 @@ class Gateway:
         )
         if decision.reason is Reason.SCORE:
             decision = _around_trouble(decision, snapshot)
+        if decision.target is Target.CLOUD and not self._quotas.may_spend(client):
+            if not _may_stay_local(wish, unfit, snapshot.config):
+                record.reason = Reason.BUDGET
+                raise self._quotas.refusal(client)
+            model = snapshot.upstreams[Target.LOCAL].model
+            decision = decision._replace(target=Target.LOCAL, reason=Reason.BUDGET, model=model)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
         if decision.score is not None:
@@ -160,6 +201,7 @@ class Gateway:
         decision: Decision,
         request: ChatRequest,
         body: bytes,
+        client: Client | None,
         exchange: Exchange,
         record: CallRecord,
     ) -> None:
@@ -168,7 +210,8 @@ class Gateway:
         strip_usage = not request.wants_usage_chunk
         course = Course(
             may_fall_back=snapshot.config.routing.fallback
-            and decision.reason in (Reason.SCORE, Reason.ROUTER_UNAVAILABLE),
+            and decision.reason in (Reason.SCORE, Reason.ROUTER_UNAVAILABLE)
+            and (decision.target is Target.CLOUD or self._quotas.may_spend(client)),
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )
@@ -269,6 +312,7 @@ class Gateway:
         record.finish(Ending.INTERNAL_ERROR)  # only if nothing else ended it
         if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
             record.saved_usd = 0.0  # half an answer has cost something and saved nothing
+        self._quotas.note(record)
         self._metrics.observe(record)
         self._store.add(record)
 
@@ -298,8 +342,15 @@ def _ending_of(error: RouterError) -> Ending:
             return Ending.UPSTREAM_ERROR
         case InternalError():
             return Ending.INTERNAL_ERROR
+        case ServerStopping():
+            return Ending.STOPPED
         case _:
             return Ending.REJECTED
+
+
+def _may_stay_local(wish: Wish, unfit: Unfit | None, config: Config) -> bool:
+    """Whether a request may go to the local tier because the cloud is no longer paid for."""
+    return wish.target is None and unfit is None and config.budget.when_spent == "local"
 
 
 def _around_trouble(decision: Decision, snapshot: Snapshot) -> Decision:

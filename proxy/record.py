@@ -51,6 +51,7 @@ class Ending(StrEnum):
     UPSTREAM_ERROR = "upstream_error"  # an error answer, no answer, or one that broke off
     TIMEOUT = "timeout"
     CLIENT_GONE = "client_gone"
+    STOPPED = "stopped"  # the proxy was stopped before the answer was whole
     INTERNAL_ERROR = "internal_error"  # a bug of ours
 
 

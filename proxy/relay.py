@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from proxy.errors import RouterError, UpstreamBroken, envelope
+from proxy.errors import RouterError, UpstreamBroken, UpstreamError, envelope
 from proxy.protocol import ChatAnswer, Usage, view_answer
 from proxy.record import CallRecord, Ending
 
@@ -283,7 +283,12 @@ async def relay_stream(
             if observer.done:
                 # Clients hang up at [DONE], often before the connection's own end comes by.
                 record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
-            chunk = await response.next_chunk()
+            try:
+                chunk = await response.next_chunk()
+            except UpstreamError:
+                if not observer.done:
+                    raise
+                break  # the answer was whole; an error behind it would be none of the client's
             if not chunk:
                 break
             passed = observer.feed(chunk)

@@ -5,10 +5,12 @@ Server(Proxy(config)).run()
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import sys
 import threading
+from types import FrameType
 
 import uvicorn
 from rich.console import Console
@@ -17,7 +19,10 @@ from rich.table import Table
 
 from proxy import __version__
 from proxy.app import Proxy
+from proxy.connection import Connection
 from proxy.record import Target
+
+logger = logging.getLogger(__name__)
 
 
 def log_to_terminal() -> None:
@@ -46,6 +51,7 @@ class Server(uvicorn.Server):
     def __init__(self, proxy: Proxy) -> None:
         server = proxy.config.server
         self._proxy = proxy
+        self._loop: asyncio.AbstractEventLoop | None = None
         super().__init__(
             uvicorn.Config(
                 proxy.app,
@@ -53,7 +59,8 @@ class Server(uvicorn.Server):
                 port=server.port,
                 # Named, not "auto": without these two a request costs 100 µs more, silently.
                 loop="uvloop" if sys.platform != "win32" else "asyncio",
-                http="httptools",
+                http=Connection,
+                ws="none",
                 lifespan="on",
                 access_log=False,
                 proxy_headers=False,
@@ -63,7 +70,7 @@ class Server(uvicorn.Server):
                 # Longer than clients and load balancers keep an idle connection: the side that
                 # sends the next request must be the one that closes, or that request is lost.
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=30,
+                timeout_graceful_shutdown=math.ceil(server.shutdown_grace_seconds),
             )
         )
 
@@ -91,12 +98,35 @@ class Server(uvicorn.Server):
         """Finish the requests that are running, then return from `run`. From any thread."""
         self.should_exit = True
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal: stop. Another one: do not wait for the requests that are running.
+
+        uvicorn's way out would then skip the end of the application, and with it the last rows.
+        """
+        if self.should_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hang_up)
+        super().handle_exit(signal.SIGTERM, frame)
+
+    def _hang_up(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        running = len(self.server_state.tasks)
+        if running:
+            logger.info(
+                "stopping; %d requests have up to %g s to finish, a second signal ends them now",
+                running,
+                self._proxy.config.server.shutdown_grace_seconds,
+            )
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
             if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-                loop = asyncio.get_running_loop()
-                loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
+                self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
             await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
 
 

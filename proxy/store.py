@@ -196,6 +196,28 @@ class Store:
             return
         self._pending.append(record)
 
+    def spent(self, since: float) -> dict[str, float]:
+        """Dollars that the cloud cost since then (UNIX seconds), by the hash of the client's key.
+
+        Empty when the database does not say: the error is in the log.
+        """
+        query = (
+            Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
+            .where(
+                Request.created_at >= since,
+                Request.target == "cloud",
+                Request.cost_usd > 0,
+                Request.client_key_hash.is_null(False),
+            )
+            .group_by(Request.client_key_hash)
+        )
+        try:
+            with self._database.connection_context():
+                return dict(query.tuples().execute(self._database))
+        except peewee.DatabaseError as error:
+            logger.error("what was spent today is not known: %s", error)
+            return {}
+
     def close(self) -> None:
         """Write what is pending and stop the writer."""
         self._stopping = True

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
@@ -21,6 +22,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.tracing import Trace
 from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from proxy.admission import QueueFull, Slots
@@ -74,7 +77,7 @@ def open_transport(config: UpstreamConfig) -> AiohttpTransport:
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=_Connector(limit=0, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**18,
         )
@@ -85,6 +88,22 @@ def open_transport(config: UpstreamConfig) -> AiohttpTransport:
     return AiohttpTransport(
         client=session, proxy=httpx2.Proxy(proxy) if proxy else None, verify=unused
     )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Without idle connections on which something came that nobody had asked for.
+
+    aiohttp hands them out, and the next request would get it as its answer (aiohttp issue 13656).
+    """
+
+    async def _get(
+        self, key: ConnectionKey, traces: list[Trace]
+    ) -> aiohttp.connector.Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None
 
 
 class UpstreamResponse:
@@ -146,8 +165,10 @@ class UpstreamResponse:
             UpstreamBroken: the connection broke before the body's end.
         """
         if self._chunks is None:
-            compressed = "content-encoding" in self._response.headers
-            self._chunks = self._response.aiter_bytes() if compressed else aiter(self._raw_stream())
+            encoding = self._response.headers.get("content-encoding")
+            self._chunks = aiter(self._raw_stream())
+            if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+                self._chunks = _unpack(self._chunks, encoding.strip().lower())
         try:
             if self._first_token_at is not None:
                 async with asyncio.timeout_at(self._first_token_at):
@@ -541,6 +562,34 @@ class _Native:
 
     async def post(self, path: str, body: bytes) -> bytes | None:
         return await self._upstream.fetch("POST", httpx2.URL(self._root + path), body)
+
+
+async def _unpack(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """What a server has compressed although it was asked not to.
+
+    httpx's own decoders take a part for the whole, and what they do not know for plain.
+
+    Raises:
+        httpx2.DecodingError: it is not what it says it is, or not all of it.
+    """
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx2.DecodingError("a content-encoding that nobody had asked for")
+    unpacker = None
+    async for data in packed:
+        while data:
+            if unpacker is None or unpacker.eof:  # gzip may have several members
+                # With its header (zlib) or, as some servers take "deflate", without (raw).
+                raw = encoding == "deflate" and data[0] & 0x0F != 8
+                unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+            try:
+                piece = unpacker.decompress(data)
+            except zlib.error as error:
+                raise httpx2.DecodingError(str(error)) from None
+            data = unpacker.unused_data
+            if piece:
+                yield piece
+    if unpacker is not None and not unpacker.eof:
+        raise httpx2.DecodingError("a compressed answer without its end")
 
 
 def _name(error: Exception) -> str:

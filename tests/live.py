@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.app import Proxy
 from proxy.config import UpstreamConfig, load_config
+from proxy.connection import Connection
 from proxy.record import Target
 from proxy.routing import Model
 from proxy.upstream import open_transport
@@ -121,7 +122,8 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 proxy.app,
                 loop="uvloop",
-                http="httptools",
+                http=Connection,
+                ws="none",
                 lifespan="on",
                 access_log=False,
                 log_config=None,

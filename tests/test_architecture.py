@@ -20,7 +20,7 @@ ROWS = [
     "demo",
     "serving",
     "app",
-    "api admin",
+    "api admin connection",
     "gateway recalibrate",
     "routing upstream relay failover fit store metrics",
     "pricing auth tokens facts admission",

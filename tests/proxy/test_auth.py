@@ -1,13 +1,18 @@
-"""API keys: who is let in, and that nothing tells what the keys are."""
+"""API keys: who is let in, how much they may use, and that nothing tells what the keys are."""
 
 import pytest
 
-from proxy.auth import ApiKeys
-from proxy.config import Secret
-from proxy.errors import NotAuthenticated
-from proxy.record import key_hash
+from proxy.auth import DAY_SECONDS, ApiKeys, Client, Quotas
+from proxy.config import ApiKeyConfig, Secret
+from proxy.errors import NotAuthenticated, RateLimited
+from proxy.record import CallRecord, Target, key_hash
 
-KEYS = ApiKeys([Secret("sk-one"), Secret("sk-zwei-ü")])
+KEYS = ApiKeys(
+    [
+        ApiKeyConfig(key=Secret("sk-one")),
+        ApiKeyConfig(key=Secret("sk-zwei-ü"), requests_per_minute=3, cloud_usd_per_day=0.5),
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +25,14 @@ KEYS = ApiKeys([Secret("sk-one"), Secret("sk-zwei-ü")])
     ],
 )
 def test_a_known_key_is_named_by_its_hash(authorization: str, key: str) -> None:
-    assert KEYS.check(authorization.encode()) == key_hash(key)
+    client = KEYS.check(authorization.encode())
+    assert client is not None
+    assert client.key_hash == key_hash(key)
+
+
+def test_a_key_brings_its_limits() -> None:
+    assert KEYS.check("Bearer sk-zwei-ü".encode()) == Client(key_hash("sk-zwei-ü"), 3, 0.5)
+    assert KEYS.check(b"Bearer sk-one") == Client(key_hash("sk-one"), None, None)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +57,112 @@ def test_a_missing_key_is_told_how_to_send_one() -> None:
 def test_without_configured_keys_everyone_is_let_in() -> None:
     for authorization in (None, b"Bearer anything", b"\xff"):
         assert ApiKeys([]).check(authorization) is None
+
+
+# Quotas.
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+MIDNIGHT = 20_000 * DAY_SECONDS
+THREE_A_MINUTE = Client("team", requests_per_minute=3)
+HALF_A_DOLLAR = Client("team", cloud_usd_per_day=0.5)
+
+
+def admitted(quotas: Quotas, client: Client, requests: int) -> int:
+    count = 0
+    for _ in range(requests):
+        try:
+            quotas.admit(client)
+        except RateLimited:
+            continue
+        count += 1
+    return count
+
+
+def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:
+    clock = Clock(MIDNIGHT)
+    quotas = Quotas(clock=clock)
+    assert admitted(quotas, THREE_A_MINUTE, 10) == 3
+    clock.now += 19.9
+    assert admitted(quotas, THREE_A_MINUTE, 10) == 0
+    clock.now += 0.2
+    assert admitted(quotas, THREE_A_MINUTE, 10) == 1
+    clock.now += 3600  # more than a minute's worth is not saved up
+    assert admitted(quotas, THREE_A_MINUTE, 10) == 3
+
+
+def test_a_flow_at_the_limit_is_never_refused() -> None:
+    clock = Clock(MIDNIGHT)
+    quotas = Quotas(clock=clock)
+    client = Client("team", requests_per_minute=7)
+    assert admitted(quotas, client, 7) == 7
+    for _ in range(1000):
+        clock.now += 60 / 7
+        assert admitted(quotas, client, 1) == 1
+
+
+def test_a_refusal_says_how_long_to_wait() -> None:
+    clock = Clock(MIDNIGHT)
+    quotas = Quotas(clock=clock)
+    admitted(quotas, THREE_A_MINUTE, 3)
+    clock.now += 5.5
+    with pytest.raises(RateLimited, match="3 requests a minute") as caught:
+        quotas.admit(THREE_A_MINUTE)
+    assert caught.value.seconds == pytest.approx(14.5)
+    assert caught.value.headers == [(b"retry-after", b"15")]
+    clock.now += 15
+    quotas.admit(THREE_A_MINUTE)
+
+
+def test_keys_do_not_use_up_each_others_requests() -> None:
+    quotas = Quotas(clock=Clock(MIDNIGHT))
+    assert admitted(quotas, THREE_A_MINUTE, 10) == 3
+    assert admitted(quotas, Client("others", requests_per_minute=3), 10) == 3
+    assert admitted(quotas, Client("free"), 1000) == 1000
+
+
+def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
+    record = CallRecord("chat.completions")
+    record.created_at, record.client_key_hash = at, key
+    record.target, record.cost_usd = Target.CLOUD, cost_usd
+    return record
+
+
+def test_a_days_dollars_are_spent_by_the_clouds_answers_of_that_day() -> None:
+    clock = Clock(MIDNIGHT + 100)
+    quotas = Quotas(clock=clock)
+    assert quotas.may_spend(HALF_A_DOLLAR)
+    quotas.note(answered(0.3, clock.now))
+    free = answered(1.0, clock.now)
+    free.target = Target.LOCAL
+    quotas.note(free)
+    quotas.note(answered(1.0, clock.now, key="others"))
+    assert quotas.may_spend(HALF_A_DOLLAR)
+    quotas.note(answered(0.2, clock.now))
+    assert not quotas.may_spend(HALF_A_DOLLAR)
+    assert quotas.refusal(HALF_A_DOLLAR).seconds == DAY_SECONDS - 100
+    clock.now = MIDNIGHT + DAY_SECONDS
+    assert quotas.may_spend(HALF_A_DOLLAR)
+    quotas.note(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
+    assert quotas.may_spend(HALF_A_DOLLAR)
+
+
+def test_what_was_spent_before_a_restart_counts() -> None:
+    clock = Clock(MIDNIGHT + 100)
+    quotas = Quotas(clock=clock)
+    assert quotas.today() == MIDNIGHT
+    quotas.restore({"team": 0.5})
+    assert not quotas.may_spend(HALF_A_DOLLAR)
+
+
+def test_no_dollars_at_all_is_a_limit_too() -> None:
+    assert not Quotas().may_spend(Client("team", cloud_usd_per_day=0.0))
+    assert Quotas().may_spend(Client("team"))
+    assert Quotas().may_spend(None)

@@ -91,7 +91,27 @@ def local(**keys: str) -> str:
         (TIERS + "server: []", "8: server: expected a mapping, got a list"),
         (TIERS + "server:\n  host: h\n  port: web", "10: server.port: expected `int`, got `str`"),
         (TIERS + "server: {port: 80.5}", "8: server.port: expected `int`, got `float`"),
-        (TIERS + "server: {api_keys: k}", "8: server.api_keys: expected a list, got `str`"),
+        (TIERS + "server: {api_keys: 7}", "8: server.api_keys: expected a list, got `int`"),
+        (
+            TIERS + "server: {api_keys: [7]}",
+            "8: server.api_keys[0]: expected text, got `int`; put it in quotes",
+        ),
+        (
+            TIERS + "server:\n  api_keys:\n    - a\n    - {key: 7}",
+            "11: server.api_keys[1].key: expected text, got `int`; put it in quotes",
+        ),
+        (
+            TIERS + "server: {api_keys: [{requests_per_minute: 1}]}",
+            "8: server.api_keys[0].key: is missing",
+        ),
+        (
+            TIERS + "server: {api_keys: [{key: a, rpm: 1}]}",
+            "8: server.api_keys[0].rpm: unknown key",
+        ),
+        (
+            TIERS + "server: {api_keys: [{key: a, requests_per_minute: 0}]}",
+            "8: server.api_keys[0].requests_per_minute: expected `int` >= 1",
+        ),
         (TIERS + "routing: {fallback: yes}", "8: routing.fallback: expected `bool`, got `str`"),
         (
             TIERS + "routing:\n  routed_models:\n    - auto\n    - 4",
@@ -150,6 +170,11 @@ def local(**keys: str) -> str:
         (TIERS + "---\nserver: {}", "8: not valid YAML: but found another document"),
         # Values that types alone cannot refuse.
         (TIERS + 'server: {api_keys: [a, ""]}', "8: server.api_keys: an API key is empty"),
+        (TIERS + 'server: {api_keys: "a,,b"}', "8: server.api_keys: an API key is empty"),
+        (
+            TIERS + "server: {api_keys: [a, {key: a, requests_per_minute: 1}]}",
+            "8: server.api_keys: an API key appears twice",
+        ),
         (
             TIERS + "storage: {url: postgresql://db/router}",
             "8: storage.url: this version stores rows in sqlite:/// only",
@@ -284,6 +309,49 @@ def test_variables_come_from_the_environment_over_the_env_file(
         load_config(path)
 
 
+# Who may come in.
+
+
+def keys_of(config: Config) -> list[str]:
+    return [one.key.reveal() for one in config.server.api_keys]
+
+
+def test_keys_are_a_list_or_a_variables_text(tmp_path: Path) -> None:
+    text = TIERS + 'server: {api_keys: "${KEYS:-}"}'
+    assert keys_of(load(tmp_path, text)) == []
+    assert keys_of(load(tmp_path, text, {"KEYS": "one"})) == ["one"]
+    assert keys_of(load(tmp_path, text, {"KEYS": " one, 2 "})) == ["one", "2"]
+    assert keys_of(load(tmp_path, TIERS + "server:\n  api_keys: ${KEYS:-}")) == []
+    config = load(tmp_path, TIERS + "server: {api_keys: [a, {key: b, cloud_usd_per_day: 2}]}")
+    assert keys_of(config) == ["a", "b"]
+    assert [one.cloud_usd_per_day for one in config.server.api_keys] == [None, 2]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", '"::"', "192.168.1.7", "router.lan", "my-laptop"])
+def test_a_port_that_others_reach_needs_keys(tmp_path: Path, host: str) -> None:
+    text = TIERS + f"server:\n  host: {host}\n"
+    said = refusal(tmp_path, text)
+    bare = host.strip('"')
+    assert said.startswith(f"8: server.api_keys: without keys everyone who reaches {bare} could")
+    assert "server.allow_anonymous: true" in said
+    load(tmp_path, text + "  api_keys: [secret]\n")
+    load(tmp_path, text + "  allow_anonymous: true\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", '"::1"', "localhost"])
+def test_a_port_that_only_this_machine_reaches_needs_none(tmp_path: Path, host: str) -> None:
+    load(tmp_path, TIERS + f"server: {{host: {host}}}")
+
+
+def test_a_host_from_the_command_line_counts_as_one_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(TIERS + "server: {host: 0.0.0.0}")
+    assert load_config(path, host="127.0.0.1", port=9).server.port == 9
+    path.write_text(TIERS)
+    with pytest.raises(ConfigError, match=r":1: server\.api_keys: without keys"):
+        load_config(path, host="0.0.0.0")
+
+
 # YAML's old booleans and types.
 
 
@@ -304,12 +372,13 @@ def test_secrets_never_show(tmp_path: Path) -> None:
     config = load(tmp_path, text)
     assert config.upstreams.cloud.api_key is not None
     assert config.upstreams.cloud.api_key.reveal() == secret
-    assert config.server.api_keys[0].reveal() == f"{secret}-2"
+    assert config.server.api_keys[0].key.reveal() == f"{secret}-2"
     for shown in (repr(config), str(config), f"{config.server}", f"{config.upstreams.cloud}"):
         assert secret not in shown
     for broken in (
         text + "  port: web",
-        TIERS + f"server: {{api_keys: {secret}}}",
+        TIERS + f"server: {{api_keys: {secret}, port: web}}",
+        TIERS + f"server: {{api_keys: [{{key: {secret}, rpm: 1}}]}}",
         TIERS + f'server: {{api_keys: ["{secret}\\u0007"]}}',
         TIERS + f"server: {{api_keys: [[{secret}]]}}",
     ):

@@ -1,0 +1,105 @@
+"""A client's connection, guarded: uvicorn's protocol with limits on what is not yet a request.
+
+uvicorn (httptools) takes a head of any size and waits for its end for ever, and answers what is
+not HTTP in plain text. Here a head has a size and a time, and the answer is OpenAI's envelope.
+Bodies are the request's business (`api.AsgiExchange.read_body`).
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
+
+# As the usual web servers have it; clients send a few hundred bytes.
+MAX_HEAD_BYTES: Final = 32 * 1024
+HEAD_SECONDS: Final = 20.0
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. A refusal is its last word."""
+
+    # Small enough to set in a test.
+    head_seconds = HEAD_SECONDS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_due: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._unread = 0  # bytes since the parser last made something of them
+        self._refusal: RouterError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_due = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # a refused client that goes on sending
+        self._unread += len(data)
+        super().data_received(data)
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            # An endless head, or what a chunked body may have beside its bytes.
+            self._refuse(HeadTooLarge(_TOO_LARGE))
+        elif self._in_head and self._head_due is None:
+            self._head_due = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        if self._unread > MAX_HEAD_BYTES:  # with bytes of the body among them, perhaps
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                self._refusal = HeadTooLarge(_TOO_LARGE)
+                raise ValueError  # what stops the parser
+        self._unread = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser's refusal, in our words."""
+        self._refuse(self._refusal or InvalidRequest(msg))
+
+    def _give_up(self) -> None:
+        self._head_due = None
+        if self._in_head:
+            self._refuse(RequestTimeout("The request's headers came in too slowly."))
+        else:
+            self.transport.close()  # one that never said a word
+
+    def _stop_waiting(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
+
+    def _refuse(self, error: RouterError) -> None:
+        """Answer and hang up; only hang up where an answer is on its way already."""
+        self._stop_waiting()
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = envelope(error)
+            self.transport.write(
+                STATUS_LINE[error.status]
+                + b"content-type: application/json\r\nconnection: close\r\n"
+                + b"content-length: %d\r\n\r\n" % len(body)
+                + body
+            )
+        self.transport.close()
+
+
+_TOO_LARGE = f"The request's headers are larger than {MAX_HEAD_BYTES // 1024} kB."

@@ -1,0 +1,314 @@
+"""What a client may use and how it must behave, over real sockets: keys, dollars, slow senders."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from typing import Any
+
+import pytest
+
+from fakes import EASY, HARD, FakeUpstream, error_json, whole
+from live import (
+    CLOUD_MODEL,
+    LOCAL_MODEL,
+    LiveProxy,
+    RawClient,
+    StartProxy,
+    chat_body,
+    envelope_of,
+)
+from proxy import api
+from proxy.connection import MAX_HEAD_BYTES, Connection
+from proxy.record import key_hash
+
+TEAM = {"authorization": "Bearer sk-team"}
+OTHERS = {"authorization": "Bearer sk-others"}
+DEAR = {"input": 1e6, "cached_input": 1e6, "output": 0}  # a dollar a token: 19 for each answer
+
+
+def keys(**limits: Any) -> dict[str, Any]:
+    return {"server": {"api_keys": [{"key": "sk-team"} | limits, "sk-others"]}}
+
+
+def with_budget(usd: float, when_spent: str = "local") -> dict[str, Any]:
+    return keys(cloud_usd_per_day=usd) | {
+        "upstreams": {"cloud": {"price": DEAR}},
+        "budget": {"when_spent": when_spent},
+    }
+
+
+# Requests.
+
+
+async def test_a_key_has_its_requests_a_minute(start: StartProxy, local: FakeUpstream) -> None:
+    proxy = await start(keys(requests_per_minute=2))
+    for _ in range(2):
+        assert (await proxy.chat(headers=TEAM)).status_code == 200
+    refused = await proxy.chat(headers=TEAM)
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
+    error = envelope_of(refused)
+    assert error["code"] == "rate_limit_exceeded"
+    assert "2 requests a minute" in error["message"]
+    assert (await proxy.chat(headers=OTHERS)).status_code == 200
+    assert len(local.calls) == 3
+    outcome = await proxy.finish(4)
+    assert [row["ending"] for row in outcome.rows] == ["ok", "ok", "rejected", "ok"]
+    assert outcome.rows[2]["client_key_hash"] == key_hash("sk-team")
+
+
+async def test_a_reload_forgets_no_requests(start: StartProxy) -> None:
+    proxy = await start(keys(requests_per_minute=1))
+    assert (await proxy.chat(headers=TEAM)).status_code == 200
+    proxy.configure({"routing": {"threshold": 0.4}})
+    await proxy.reloaded(lambda: proxy.proxy.config.routing.threshold == 0.4)
+    assert (await proxy.chat(headers=TEAM)).status_code == 429
+    proxy.configure(keys(requests_per_minute=1000))
+    await proxy.reloaded(lambda: proxy.proxy.config.server.api_keys[0].requests_per_minute == 1000)
+    assert (await proxy.chat(headers=TEAM)).status_code == 200
+
+
+# Dollars.
+
+
+async def test_when_a_keys_dollars_are_spent_its_requests_stay_local(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start(with_budget(20))
+    for _ in range(2):  # 19 dollars leave one; the second one's cost is known only afterwards
+        answer = await proxy.chat(text=HARD, headers=TEAM)
+        assert answer.headers["x-router-target"] == "cloud"
+    answer = await proxy.chat(text=HARD, headers=TEAM)
+    assert answer.status_code == 200
+    assert answer.headers["x-router-target"] == "local"
+    assert answer.headers["x-router-reason"] == "budget"
+    assert answer.headers["x-router-model"] == LOCAL_MODEL
+    assert local.call.json["model"] == LOCAL_MODEL
+    other = await proxy.chat(text=HARD, headers=OTHERS)
+    assert other.headers["x-router-reason"] == "score"
+    assert len(cloud.calls) == 3
+    outcome = await proxy.finish(4)
+    assert [row["reason"] for row in outcome.rows] == ["score", "score", "budget", "score"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "when_spent"),
+    [
+        pytest.param({"text": HARD}, "reject", id="routed, when told to"),
+        pytest.param({"model": "cloud"}, "local", id="forced"),
+        pytest.param({"model": "gpt-5"}, "local", id="a cloud model by its name"),
+        pytest.param({"text": EASY, "n": 2}, "local", id="what the local tier cannot do"),
+    ],
+)
+async def test_what_may_not_stay_local_is_refused(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, fields: Any, when_spent: str
+) -> None:
+    local.native = {
+        "/api/version": whole(b'{"version":"0.32.6"}'),
+        "/api/ps": whole(b'{"models":[]}'),
+        "/api/show": whole(b'{"capabilities":["completion"],"model_info":{}}'),
+    }
+    proxy = await start(with_budget(0, when_spent))
+    refused = await proxy.chat(headers=TEAM, **fields)
+    assert refused.status_code == 429
+    assert refused.headers["x-should-retry"] == "false"
+    assert int(refused.headers["retry-after"]) <= 86_400
+    error = envelope_of(refused)
+    assert error["code"] == error["type"] == "insufficient_quota"
+    assert "0 USD" in error["message"]
+    assert not local.calls
+    assert not cloud.calls
+    row = (await proxy.finish()).row
+    assert (row["ending"], row["reason"], row["target"]) == ("rejected", "budget", None)
+
+
+async def test_a_failing_local_tier_does_not_spend_what_is_not_there(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start(with_budget(0))
+    local.answer = whole(error_json("out of memory"), status=500)
+    answer = await proxy.chat(text=EASY, headers=TEAM)
+    assert answer.status_code == 500
+    assert not cloud.calls
+
+
+async def test_what_was_spent_today_outlives_a_restart(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    first = await start(with_budget(10))
+    await first.chat(text=HARD, headers=TEAM)
+    await first.stop()
+    second = await start(with_budget(10))
+    answer = await second.chat(text=HARD, headers=TEAM)
+    assert answer.headers["x-router-reason"] == "budget"
+    await second.stop()
+    with sqlite3.connect(first.proxy.config.storage.url.removeprefix("sqlite:///")) as database:
+        database.execute("update requests set created_at = ?", (time.time() - 86_400,))
+    database.close()
+    third = await start(with_budget(10))
+    answer = await third.chat(text=HARD, headers=TEAM)
+    assert answer.headers["x-router-target"] == "cloud"
+    assert cloud.calls[-1].json["model"] == CLOUD_MODEL
+
+
+# Heads and bodies.
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\ncontent-type: application/json\r\n"
+
+
+def split_answer(data: bytes) -> tuple[int, Any]:
+    """Status and error of a raw answer."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head.lower()
+    error = json.loads(body)["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return int(head.split()[1]), error
+
+
+async def said_to(proxy: LiveProxy, data: bytes) -> tuple[int, Any]:
+    return await last_word(await proxy.connect_raw(data))
+
+
+async def last_word(client: RawClient) -> tuple[int, Any]:
+    """The answer with which the proxy hung up."""
+    answer = await client.read_to_end()
+    await client.leave()
+    return split_answer(answer)
+
+
+async def still_well(proxy: LiveProxy) -> None:
+    assert (await proxy.chat()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES, id="one header, not ended"),
+        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", id="one header"),
+        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6), id="many headers, not ended"),
+        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
+    ],
+)
+async def test_a_head_has_a_size(proxy: LiveProxy, head: bytes) -> None:
+    status, error = await said_to(proxy, HEAD + head)
+    assert (status, error["code"]) == (431, "headers_too_large")
+    assert "32 kB" in error["message"]
+    await still_well(proxy)
+
+
+@pytest.mark.parametrize(
+    "start_of_endless",
+    [b"0\r\nx-trailer: ", b"1;extension="],
+    ids=["a trailer", "a chunk's header"],
+)
+async def test_what_surrounds_a_body_has_a_size(proxy: LiveProxy, start_of_endless: bytes) -> None:
+    client = await proxy.connect_raw(
+        HEAD + b"transfer-encoding: chunked\r\n\r\n" + start_of_endless
+    )
+    await proxy.client.get("/health")  # by now that has been read
+    await client.send(b"a" * (MAX_HEAD_BYTES + 1))
+    assert (await last_word(client))[0] == 431
+    await still_well(proxy)
+
+
+async def test_an_address_counts_too(proxy: LiveProxy) -> None:
+    status, _ = await said_to(proxy, b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n")
+    assert status == 431
+
+
+async def test_a_large_body_does_not_count_as_head(proxy: LiveProxy) -> None:
+    answer = await proxy.chat(text=EASY + " " * 10 * MAX_HEAD_BYTES)
+    assert answer.status_code == 200
+    large = {"x-large": "a" * (MAX_HEAD_BYTES - 1000)}
+    assert (await proxy.chat(headers=large, text="x" * 100_000)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        HEAD + b"content-length: many\r\n\r\n",
+        HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
+        HEAD + b"no colon\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_openais_envelope(proxy: LiveProxy, data: bytes) -> None:
+    status, error = await said_to(proxy, data)
+    assert status == 400
+    assert error["type"] == "invalid_request_error"
+    await still_well(proxy)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same patience in miniature."""
+    monkeypatch.setattr(Connection, "head_seconds", 0.05)
+    monkeypatch.setattr(api, "BODY_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_that_says_nothing_is_closed(proxy: LiveProxy) -> None:
+    client = await proxy.connect_raw(b"")
+    assert await client.read_to_end() == b""
+    await client.leave()
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("first", [b"P", HEAD, HEAD + b"x-half: "])
+async def test_a_head_has_a_time(proxy: LiveProxy, first: bytes) -> None:
+    status, error = await said_to(proxy, first)
+    assert (status, error["code"]) == (408, "request_timeout")
+    await still_well(proxy)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_second_head_on_a_connection_has_a_time_too(proxy: LiveProxy) -> None:
+    client = await proxy.connect()
+    await client.read_until(b"}}")
+    await client.send(HEAD)
+    assert (await last_word(client))[0] == 408
+
+
+async def trickle(client: RawClient, data: bytes) -> None:
+    try:
+        for byte in data:
+            await client.send(bytes([byte]))
+            await asyncio.sleep(0.001)
+    except ConnectionError:
+        pass  # hung up on
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_trickles_in_does_not_gain_time(proxy: LiveProxy) -> None:
+    client = await proxy.connect_raw(b"")
+    sending = asyncio.create_task(trickle(client, HEAD + b"x: y\r\n" * 10_000))
+    assert (await last_word(client))[0] == 408
+    await sending
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("sent", [0, 10])
+async def test_a_body_that_does_not_come_is_given_up(proxy: LiveProxy, sent: int) -> None:
+    body = chat_body()
+    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
+    status, error = await last_word(client)
+    assert (status, error["code"]) == (408, "request_timeout")
+    row = (await proxy.finish()).row
+    assert (row["status"], row["ending"]) == (408, "timeout")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_body_that_comes_fast_enough_has_longer(
+    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its size: it is the pace that counts."""
+    monkeypatch.setattr(api, "BODY_BYTES_PER_SECOND", 10)  # 100 ms for a byte
+    body = chat_body()
+    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
+    await trickle(client, body)
+    assert (await client.read_until(b"}}")).startswith(b"HTTP/1.1 200")
+    await client.leave()
