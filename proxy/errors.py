@@ -183,13 +183,15 @@ class UpstreamBroken(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """One of the configured timeouts passed; `phase` says which."""
+    """One of the configured timeouts passed: connect, first_token, idle, or the total of a request.
+
+    The code says which: `idle_timeout`, for instance.
+    """
 
     status = 504
-    code = "upstream_timeout"
 
     def __init__(self, message: str, *, upstream: str, phase: str) -> None:
-        super().__init__(message, upstream=upstream)
+        super().__init__(message, upstream=upstream, code=f"{phase}_timeout")
         self.phase = phase
 
 

@@ -295,7 +295,7 @@ class Gateway:
 
     async def _refuse(self, error: RouterError, exchange: Exchange, record: CallRecord) -> None:
         """One clear error: as the answer, or as the last event of a stream that has begun."""
-        record.finish(_ending_of(error), error=error.message)
+        record.finish(_ending_of(error), error=error.message, error_code=error.code or error.type)
         if not exchange.started:
             record.status = error.status
         try:
@@ -309,7 +309,8 @@ class Gateway:
 
     def _keep(self, record: CallRecord) -> None:
         """The record's one way into the metrics and the database."""
-        record.finish(Ending.INTERNAL_ERROR)  # only if nothing else ended it
+        if record.ending is None:
+            record.finish(Ending.INTERNAL_ERROR, error_code=InternalError.code)
         if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
             record.saved_usd = 0.0  # half an answer has cost something and saved nothing
         self._quotas.note(record)

@@ -33,6 +33,12 @@ class Metrics:
             ["endpoint", "target", "reason", "ending"],
             registry=registry,
         )
+        self._errors = Counter(
+            "router_errors",
+            "Requests that ended in an error, ours or the upstream's, by its code.",
+            ["target", "code"],
+            registry=registry,
+        )
         self._decision = Histogram(
             "router_decision_seconds",
             "Time from the parsed request to the decision.",
@@ -167,6 +173,8 @@ class Metrics:
         if child is None:
             child = self._request_children[labels] = self._requests.labels(*labels)
         child.inc()
+        if record.error_code is not None:
+            self._errors.labels(record.target or "none", record.error_code).inc()
         if record.duration_ms is not None:
             self._overhead.observe((record.duration_ms - (record.upstream_ms or 0)) / 1e3)
         if record.decision_ms is not None:

@@ -97,6 +97,7 @@ class CallRecord:
         "ending",
         "endpoint",
         "error",
+        "error_code",
         "fallback_from",
         "fallback_why",
         "id",
@@ -144,6 +145,7 @@ class CallRecord:
         self.status: int | None = None
         self.ending: Ending | None = None
         self.error: str | None = None
+        self.error_code: str | None = None
         self.streamed = False
         self.input_tokens: int | None = None
         self.cached_input_tokens: int | None = None
@@ -173,12 +175,15 @@ class CallRecord:
         if self._opened is not None and self.upstream_ms is None:
             self.upstream_ms = (self._clock() - self._opened) * 1e3
 
-    def finish(self, ending: Ending, *, error: str | None = None) -> None:
+    def finish(
+        self, ending: Ending, *, error: str | None = None, error_code: str | None = None
+    ) -> None:
         """Close the record. The first ending stands: what a clean-up runs into later is not it."""
         if self.ending is None:
             self.close_upstream()
             self.ending = ending
             self.error = error
+            self.error_code = error_code
             self.duration_ms = self.elapsed_ms()
 
     def router_headers(self) -> list[tuple[bytes, bytes]]:

@@ -257,7 +257,11 @@ async def relay_whole(
     headers.append((b"content-length", b"%d" % len(body)))
     await reply.start(response.status, headers)
     await reply.send(body, more=False)
-    record.finish(Ending.OK if succeeded else Ending.UPSTREAM_ERROR)
+    if succeeded:
+        record.finish(Ending.OK)
+    else:
+        kind = f"{response.status // 100}xx" if response.status >= 400 else "error"
+        record.finish(Ending.UPSTREAM_ERROR, error_code=f"upstream_{kind}")
 
 
 async def relay_stream(
@@ -282,7 +286,7 @@ async def relay_stream(
                 await reply.send(passed, more=True)
             if observer.done:
                 # Clients hang up at [DONE], often before the connection's own end comes by.
-                record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
+                _finish(record, observer)
             try:
                 chunk = await response.next_chunk()
             except UpstreamError:
@@ -298,10 +302,17 @@ async def relay_stream(
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
         await reply.send(last, more=False)
-        record.finish(Ending.UPSTREAM_ERROR if observer.failed else Ending.OK)
+        _finish(record, observer)
     finally:
         record.close_upstream()
         settle(observer.usage, observer.text)
+
+
+def _finish(record: CallRecord, observer: StreamObserver) -> None:
+    if observer.failed:
+        record.finish(Ending.UPSTREAM_ERROR, error_code="upstream_error")
+    else:
+        record.finish(Ending.OK)
 
 
 async def end_stream_with(error: RouterError, reply: Reply) -> None:

@@ -76,7 +76,8 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class MockUpstream(asyncio.Protocol):
-    """Answers at once; streams `STREAM_CHUNKS` chunks that each carry the time they were sent."""
+    """Answers at once; streams an empty beginning, as OpenAI does, and then every CHUNK_SECONDS
+    one of `STREAM_CHUNKS` chunks that each carry the time they were sent."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -91,7 +92,10 @@ class MockUpstream(asyncio.Protocol):
         self.buffer = b""
         if b'"stream":true' in body:
             self.transport.write(STREAM_HEAD)
-            self.send_chunk(0)
+            self.write_chunk(
+                b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+            )
+            asyncio.get_running_loop().call_later(CHUNK_SECONDS, self.send_chunk, 0)
         else:
             self.transport.write(WHOLE)
 
@@ -134,9 +138,17 @@ def run_bare_stack() -> None:
         message: Any = await receive()
         request = httpx2.Request("POST", url, headers=json_type, content=message["body"])
         response = await transport.handle_async_request(request)
+        headers = response.headers.raw
+        if "transfer-encoding" in response.headers:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async for chunk in response.aiter_raw():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await response.aclose()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         body = await response.aread()
         await response.aclose()
-        await send({"type": "http.response.start", "status": 200, "headers": response.headers.raw})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     uvicorn.run(
@@ -168,7 +180,7 @@ class Client(asyncio.Protocol):
             self.transport.close()
             return
         self.buffer = b""
-        self.first = True
+        self.begun = self.spoken = False
         self.asked = time.monotonic_ns()
         self.transport.write(self.load.next_request())
 
@@ -176,11 +188,14 @@ class Client(asyncio.Protocol):
         now = time.monotonic_ns()
         self.buffer += data
         if self.load.stream:
+            if not self.begun and b"data: " in data:
+                self.begun = True
+                self.load.latencies.append(now - self.asked)
             for sent in re.findall(rb'"content":"(\d+) "', data):
-                if self.first:
-                    self.first = False
-                    self.load.latencies.append(now - self.asked)
-                self.load.transits.append(now - int(sent))
+                (self.load.transits if self.spoken else self.load.first_transits).append(
+                    now - int(sent)
+                )
+                self.spoken = True
             whole = self.buffer.endswith(b"0\r\n\r\n")
         else:
             head, blank, body = self.buffer.partition(b"\r\n\r\n")
@@ -207,6 +222,7 @@ class Load:
     def __init__(self, port: int, bodies: Iterator[bytes], *, stream: bool) -> None:
         self.port, self.bodies, self.stream = port, bodies, stream
         self.latencies: list[int] = []
+        self.first_transits: list[int] = []
         self.transits: list[int] = []
         self.answers = 0
 
@@ -326,6 +342,7 @@ def measure(subject: Subject, *, clients: int, seconds: float) -> dict[str, floa
     if subject.pid:
         row["cpu_us"] = (cpu_seconds(subject.pid) - before) / load.answers * 1e6
     if subject.stream:
+        row["first_token_transit_p50_ms"] = quantile(load.first_transits, 0.5)
         row["transit_p50_ms"] = quantile(load.transits, 0.5)
         row["transit_p99_ms"] = quantile(load.transits, 0.99)
     return row
@@ -418,6 +435,7 @@ def run_all(
         results["streams"] = compare(
             {
                 "direct": Subject(UPSTREAM_PORT, stream=True),
+                "bare stack": Subject(BARE_PORT, bare, stream=True),
                 "forced": Subject(PROXY_PORT, ours, stream=True),
             },
             seconds=seconds,
@@ -459,13 +477,15 @@ def as_markdown(results: dict[str, Any]) -> str:
             )
     lines += [
         "",
-        "| a chunk every 10 ms | streams | first chunk p50 | chunk transit p50 | p99 |",
+        "| a chunk every 10 ms | streams | first event p50 | first token's transit p50 "
+        "| others' p50 | p99 |",
     ]
-    lines += ["|---|---:|---:|---:|---:|"]
+    lines += ["|---|---:|---:|---:|---:|---:|"]
     for name, by_clients in results["streams"].items():
         for clients, row in by_clients.items():
             lines.append(
                 f"| {name} | {clients} | {row['p50_ms']:.2f} ms "
+                f"| {row['first_token_transit_p50_ms']:.2f} ms "
                 f"| {row['transit_p50_ms']:.2f} ms | {row['transit_p99_ms']:.2f} ms |"
             )
     bare, ours = (results["requests"][name]["64"]["cpu_us"] for name in ("bare stack", "forced"))

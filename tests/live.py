@@ -379,6 +379,8 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
         (row["ending"], row["endpoint"], row["reason"] or "none", row["target"] or "none")
         for row in rows
     )
+    failed = sum(row["ending"] not in ("ok", "client_gone") for row in rows)
+    assert samples("router_errors_total") == failed
     for target in ("local", "cloud"):
         mine = [row for row in rows if row["target"] == target]
         for kind in ("input", "cached_input", "output"):

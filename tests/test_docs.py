@@ -62,7 +62,7 @@ def metric_names(proxy: Proxy) -> set[str]:
     record = CallRecord("chat.completions")
     record.target, record.reason, record.ttft_ms = Target.LOCAL, Reason.FALLBACK, 1.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
-    record.finish(Ending.OK)
+    record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
     names = set()
     for family in text_string_to_metric_families(proxy.metrics.expose().decode()):

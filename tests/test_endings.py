@@ -93,11 +93,11 @@ class Failure(NamedTuple):
 
     @property
     def status(self) -> int:
-        return 504 if self.code == "upstream_timeout" else 502
+        return 504 if self.code.endswith("_timeout") else 502
 
     @property
     def ending(self) -> str:
-        return "timeout" if self.code == "upstream_timeout" else "upstream_error"
+        return "timeout" if self.code.endswith("_timeout") else "upstream_error"
 
 
 async def start_failing(
@@ -185,7 +185,7 @@ def check_row(
 BEFORE_ANSWER = {
     "refused": Failure("upstream_unreachable", address=refused_address),
     "connect-timeout": Failure(
-        "upstream_timeout",
+        "connect_timeout",
         address=silent_address,
         changes=lambda tier: tier_timeouts(tier, connect=SHORT_SECONDS),
     ),
@@ -201,14 +201,14 @@ BEFORE_ANSWER = {
         "upstream_unreachable", answer=lambda: [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.FIN]
     ),
     "first-token-timeout": Failure(
-        "upstream_timeout",
+        "first_token_timeout",
         answer=lambda: [Gate()],
         changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
         only="stream",
     ),
 }
 UNANSWERED = BEFORE_ANSWER | {
-    "total-timeout": Failure("upstream_timeout", answer=lambda: [Gate()], changes=total_timeout)
+    "total-timeout": Failure("total_timeout", answer=lambda: [Gate()], changes=total_timeout)
 }
 BROKEN_WHOLE = {
     "reset-in-body": Failure(
@@ -227,7 +227,7 @@ BROKEN_WHOLE = {
         only="whole",
     ),
     "total-timeout-in-body": Failure(
-        "upstream_timeout",
+        "total_timeout",
         answer=lambda: chunked(b'{"choices', Gate(), content_type="application/json"),
         changes=total_timeout,
         only="whole",
@@ -301,12 +301,12 @@ IN_STREAM = {
         "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi')
     ),
     "idle-timeout": Failure(
-        "upstream_timeout",
+        "idle_timeout",
         answer=lambda: chunked(*BEGUN, Gate()),
         changes=lambda tier: tier_timeouts(tier, idle=SHORT_SECONDS),
     ),
     "total-timeout": Failure(
-        "upstream_timeout", answer=lambda: chunked(*BEGUN, Gate()), changes=total_timeout
+        "total_timeout", answer=lambda: chunked(*BEGUN, Gate()), changes=total_timeout
     ),
 }
 
@@ -545,7 +545,7 @@ REPLACED = BEFORE_ANSWER | {
         only="stream",
     ),
     "stream-that-only-pings": Failure(
-        "upstream_timeout",
+        "first_token_timeout",
         answer=lambda: chunked(b": ping\n\n", Gate()),
         changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
         only="stream",

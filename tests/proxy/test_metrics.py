@@ -11,6 +11,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 # The public interface: dashboards and alerts are built on these names.
 PUBLISHED = {
     "router_requests_total": {"endpoint", "target", "reason", "ending"},
+    "router_errors_total": {"target", "code"},
     "router_decision_seconds": set(),
     "router_overhead_seconds": set(),
     "router_upstream_seconds": {"target"},
@@ -49,11 +50,12 @@ def make() -> Metrics:
 def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record = CallRecord("chat.completions")
     record.target, record.reason = target, Reason.FALLBACK
-    record.fallback_from, record.fallback_why = target.other, "upstream_timeout"
+    record.fallback_from, record.fallback_why = target.other, "idle_timeout"
     record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
     record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
     record.cost_usd, record.saved_usd = 0.25, 0.5
     record.finish(Ending.OK)
+    record.error_code = "idle_timeout"  # to have everything there is
     record.duration_ms, record.upstream_ms = 1010.0, 1000.0
     return record
 
@@ -97,7 +99,7 @@ def test_label_values_come_from_closed_sets() -> None:
         record.finish(ending)
         metrics.observe(record)
     rejected = CallRecord("chat.completions")
-    rejected.finish(Ending.REJECTED)
+    rejected.finish(Ending.REJECTED, error_code="connect_timeout")
     metrics.observe(rejected)
     allowed = {
         "endpoint": {"chat.completions"},
@@ -107,6 +109,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "kind": {"input", "cached_input", "output"},
         "version": {"1.2.3"},
         "model_version": {"m1"},
+        "code": {"connect_timeout"},
     }
     for _, labels in sampled(metrics):
         for name, label in labels:
@@ -119,13 +122,14 @@ def test_a_record_adds_up() -> None:
         metrics.observe(full_record())
     labels = {"endpoint": "chat.completions", "target": "local", "reason": "fallback"}
     assert value(metrics, "router_requests_total", **labels, ending="ok") == 3
+    assert value(metrics, "router_errors_total", target="local", code="idle_timeout") == 3
     assert value(metrics, "router_tokens_total", target="local", kind="input") == 300
     assert value(metrics, "router_tokens_total", target="local", kind="cached_input") == 120
     assert value(metrics, "router_tokens_total", target="local", kind="output") == 30
     assert value(metrics, "router_tokens_total", target="cloud", kind="output") == 0
     assert value(metrics, "router_cost_usd_total", target="local") == pytest.approx(0.75)
     assert value(metrics, "router_saved_usd_total") == pytest.approx(1.5)
-    fallback = {"from_target": "cloud", "to_target": "local", "reason": "upstream_timeout"}
+    fallback = {"from_target": "cloud", "to_target": "local", "reason": "idle_timeout"}
     assert value(metrics, "router_fallbacks_total", **fallback) == 3
     assert value(metrics, "router_upstream_seconds_sum", target="local") == pytest.approx(3)
     assert value(metrics, "router_overhead_seconds_sum") == pytest.approx(0.03)

@@ -67,7 +67,7 @@ def test_header_values() -> None:
     record = CallRecord("chat.completions")
     record.target, record.reason, record.model = Target.CLOUD, Reason.FALLBACK, "gpt-4o-mini"
     record.score, record.threshold, record.decision_ms = 0.61239, 0.5, 3.14159
-    record.fallback_from, record.fallback_why = Target.LOCAL, "upstream_timeout"
+    record.fallback_from, record.fallback_why = Target.LOCAL, "idle_timeout"
     record.cost_usd, record.saved_usd = 0.0000123, -0.5
     assert dict(record.router_headers()) == {
         b"x-request-id": record.id.encode(),
@@ -77,7 +77,7 @@ def test_header_values() -> None:
         b"x-router-threshold": b"0.5000",
         b"x-router-reason": b"fallback",
         b"x-router-decision-ms": b"3.142",
-        b"x-router-fallback": "local→cloud:upstream_timeout".encode(),
+        b"x-router-fallback": "local→cloud:idle_timeout".encode(),
     }
     assert dict(record.cost_headers()) == {
         b"x-router-cost-usd": b"0.000012300",
