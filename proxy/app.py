@@ -41,6 +41,7 @@ LEARN_SECONDS: Final = 30.0  # how often the local tier is asked what it can do
 PROBE_SICK_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0  # how often the files are looked at
 
+Signature = list[tuple[int, int, int] | None]
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
 
 
@@ -128,6 +129,7 @@ class Proxy:
         self._fixed_model = model
         self._loaded = Loaded(Scorer(model)) if model is not None else _load_if_possible(config)
         self._reloading = asyncio.Lock()
+        self._taken_up: Signature = []  # of the files when they were last read
         self._retired: set[Upstream | Scorer] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         snapshot = self._snapshot(config, self._loaded)
@@ -165,6 +167,7 @@ class Proxy:
         """
         assert self._path is not None
         async with self._reloading:
+            self._taken_up = self._signature(self._path)  # before reading: a later edit counts
             try:
                 running = self.config.server
                 config = _keep_fixed(
@@ -283,17 +286,15 @@ class Proxy:
 
     async def _watch_files(self, path: Path) -> None:
         """Reload when a file has changed and then stayed as it is: editors write in steps."""
-        seen = self._signature(path)
-        in_use = seen
+        seen = self._taken_up = self._signature(path)
         while True:
             await asyncio.sleep(self._watch_seconds)
             found = self._signature(path)
-            if found == seen and found != in_use:
-                in_use = found
+            if found == seen and found != self._taken_up:
                 await self.reload()
             seen = found
 
-    def _signature(self, path: Path) -> list[tuple[int, int, int] | None]:
+    def _signature(self, path: Path) -> Signature:
         """What tells that the configuration, its variables or the router model were written."""
         manifest = Path(self.config.routing.model_path, MANIFEST_FILE)
         return [_written(one) for one in (path, Path(".env"), manifest)]

@@ -479,8 +479,8 @@ class Upstream:
 
     def _unreachable(self, replica: _Replica, error: Exception) -> UpstreamError:
         """httpx-aiohttp calls every lost connection a timeout; its cause tells the two apart."""
-        logger.warning("%s upstream %s: %s", self.name, replica.base_url, _name(error))
         cause = error.__cause__
+        logger.warning("%s upstream %s: %s", self.name, replica.base_url, _name(cause or error))
         lost = isinstance(cause, aiohttp.ClientError) and not isinstance(cause, TimeoutError)
         if isinstance(error, httpx2.TimeoutException) and not lost:
             return self.timeout("connect")
@@ -592,7 +592,7 @@ async def _unpack(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[
         raise httpx2.DecodingError("a compressed answer without its end")
 
 
-def _name(error: Exception) -> str:
+def _name(error: BaseException) -> str:
     """An error for the log. Not its repr: aiohttp's may hold the request, with the key in it."""
     return f"{type(error).__name__}: {error}"
 

@@ -183,11 +183,11 @@ class FakeUpstream:
                 case End.FIN:
                     writer.close()
                 case End.RESET:
-                    _reset(writer)
+                    reset(writer)
         call.answered.set()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
