@@ -74,7 +74,10 @@ def _training_options(command: F) -> F:
         click.option("--epochs", default=3, show_default=True),
         click.option("--seed", default=0, show_default=True),
         click.option(
-            "--auxiliary", is_flag=True, help="Learn from the other pairs of models as well."
+            "--auxiliary/--no-auxiliary",
+            default=True,
+            show_default=True,
+            help="Learn from the other pairs of models as well, where there are any.",
         ),
         click.option(
             "--train-share",

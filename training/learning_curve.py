@@ -54,6 +54,7 @@ def learn(
     command: str,
 ) -> dict[str, Any]:
     """Train what is missing and measure every run."""
+    config = replace(config, auxiliary=False)  # the routed pair's own data is what is asked about
     rows = [r for r in prepared.of("train", auxiliary=False) if not r.weak]
     validation = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
     out = outcomes_of(validation)
