@@ -18,7 +18,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training check bench soak train lock clean
+.PHONY: help run demo test test-training check bench soak fuzz train lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ check: $(VENV)/.dev  ## format, lint, types, tests
 
 bench: $(VENV)/.dev  ## what the proxy costs, as a table
 	$(VENV)/bin/python tests/bench.py
+
+fuzz: $(VENV)/.dev  ## REQUESTS=100000: requests that nobody would write
+	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/test_fuzz.py -s
 
 soak: $(VENV)/.dev  ## MINUTES=30: mixed traffic with faults; does it leak, lose or hang?
 	$(VENV)/bin/python tests/soak.py --minutes $(or $(MINUTES),30)

@@ -236,6 +236,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
     try:
+        body.decode()  # msgspec does not look into what it skips
         request = _chat_request.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
@@ -275,7 +276,17 @@ def rewrite_chat(
         include_usage: ask the upstream for the usage chunk of a stream.
         for_ollama: mend what Ollama would drop or take apart: `max_completion_tokens`, which it
             knows by its old name only, and text in parts, each of which it makes a message.
+
+    Raises:
+        InvalidRequest: it is nested so deeply that it could just be read.
     """
+    try:
+        return _rewrite(body, model=model, include_usage=include_usage, for_ollama=for_ollama)
+    except RecursionError as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+
+
+def _rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool) -> bytes:
     fields = _raw_fields.decode(body)
     fields["model"] = msgspec.Raw(_encoder.encode(model))
     if for_ollama:

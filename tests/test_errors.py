@@ -79,6 +79,7 @@ NO_JSON = {
     "two-values": b'{"model":"auto",%b} {}' % HI.encode(),
     "not-a-number": b'{"model":"auto",%b,"temperature":NaN}' % HI.encode(),
     "latin-1": '{"model":"auto","messages":[{"role":"user","content":"é"}]}'.encode("latin-1"),
+    "no-utf-8-in-an-unknown-field": b'{"model":"auto",%b,"\xff":1}' % HI.encode(),
     "utf-16": ("{" + f'"model":"auto",{HI}' + "}").encode("utf-16"),
     "deeply-nested": b'{"model":"auto",%b,"x":%b}' % (HI.encode(), b"[" * 100_000 + b"]" * 100_000),
     "deeply-nested-part": b'{"model":"auto","messages":[{"role":"user","content":[{"x":'
