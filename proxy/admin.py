@@ -1,21 +1,33 @@
 """What clients and operators ask about the proxy itself: its models, its health, its metrics."""
 
 import asyncio
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from litestar import Request, Response, get
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from proxy.errors import NotFound
+from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
-from proxy.protocol import view_models
+from proxy.openapi import document
+from proxy.protocol import read_request, view_models
 from proxy.record import Target, new_request_id
-from proxy.store import Store
+from proxy.store import FLUSH_SECONDS, Store, StoreUnavailable
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
+
+
+class _Feedback(msgspec.Struct):
+    request_id: str
+    rating: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    thumb: Literal["up", "down"] | None = None
+    comment: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
+
+
+_feedback = msgspec.json.Decoder(_Feedback)
 
 
 def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerRouterHandler]:
@@ -41,6 +53,30 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
             )
         return Response(_entry(wanted, models[wanted]), headers=_request_id())
 
+    @post("/v1/feedback", status_code=200)
+    async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        client = _check_key(gateway.snapshot, request)
+        feedback = read_request(_feedback, await request.body())
+        rating = feedback.rating
+        if rating is None:
+            if feedback.thumb is None:
+                raise InvalidRequest("Give either 'rating' or 'thumb'.", param="rating")
+            rating = 1.0 if feedback.thumb == "up" else -1.0
+        rated = await _rate(store, feedback, rating, client)
+        if rated is None:
+            raise NotFound(f"There is no request '{feedback.request_id}'.", param="request_id")
+        target, is_first = rated
+        if rating and is_first:  # a client that sends it again, or changes its mind, is one client
+            metrics.count_feedback(target, "up" if rating > 0 else "down")
+        return Response(
+            {"object": "feedback", "request_id": feedback.request_id, "rating": rating},
+            headers=_request_id(),
+        )
+
+    @get("/openapi.json")
+    async def describe() -> Response[bytes]:
+        return Response(document(), media_type="application/json")
+
     @get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -55,7 +91,24 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
     async def expose_metrics() -> Response[bytes]:
         return Response(metrics.expose(), media_type=METRICS_TYPE)
 
-    return [list_models, show_model, health, ready, expose_metrics]
+    return [list_models, show_model, take_feedback, describe, health, ready, expose_metrics]
+
+
+async def _rate(
+    store: Store, feedback: _Feedback, rating: float, client: str | None
+) -> tuple[str, bool] | None:
+    """Keep a rating; once more after a moment, since a row is written a moment after its answer."""
+    for wait in (0.0, 2 * FLUSH_SECONDS):
+        await asyncio.sleep(wait)
+        try:
+            rated = await asyncio.to_thread(
+                store.rate, feedback.request_id, rating, feedback.comment, client=client
+            )
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from None
+        if rated is not None:
+            return rated
+    return None
 
 
 async def collect_models(snapshot: Snapshot) -> dict[str, str]:
@@ -96,9 +149,11 @@ def _entry(model_id: str, owner: str) -> dict[str, str | int]:
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
-def _check_key(snapshot: Snapshot, request: Request[Any, Any, Any]) -> None:
+def _check_key(snapshot: Snapshot, request: Request[Any, Any, Any]) -> str | None:
+    """Whose request it is, by the hash of the key."""
     authorization = request.headers.get("authorization")
-    snapshot.keys.check(authorization.encode("latin-1") if authorization else None)
+    client = snapshot.keys.check(authorization.encode("latin-1") if authorization else None)
+    return client.key_hash if client is not None else None
 
 
 def _request_id() -> dict[str, str]:

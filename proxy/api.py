@@ -1,17 +1,20 @@
 """The routed endpoints over HTTP, and the one exit of all errors. Thin: a request is the gateway's.
 
-POST /v1/chat/completions is a bare ASGI handler: Litestar's request, dependency and response
+A routed endpoint is a bare ASGI handler: Litestar's request, dependency and response
 machinery would cost as much per request as everything the gateway does.
 """
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
-from litestar import MediaType, Request, Response, asgi
+from litestar import HttpMethod, MediaType, Request, Response, asgi, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.types import ControllerRouterHandler, Receive, Scope, Send
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
+from proxy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Endpoint
 from proxy.errors import (
     BodyTooLarge,
     InternalError,
@@ -81,9 +84,8 @@ class AsgiExchange:
             async with asyncio.timeout(BODY_SECONDS) as patience:
                 body = await self._read_body(patience)
         except TimeoutError:
-            raise RequestTimeout("The request body came in too slowly.") from None
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watching)
+            raise _too_slow() from None
+        self._watch_soon()
         return body
 
     async def _read_body(self, patience: asyncio.Timeout) -> bytes:
@@ -92,13 +94,7 @@ class AsgiExchange:
         size = 0
         more = True
         while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.client_gone = True
-                raise asyncio.CancelledError
-            assert message["type"] == "http.request"
-            part = message["body"]
-            more = message["more_body"]
+            part, more = await self._receive_piece()
             size += len(part)
             if more:
                 patience.reschedule(due + size / BODY_BYTES_PER_SECOND)
@@ -110,6 +106,38 @@ class AsgiExchange:
             limit = self._max_body_bytes / 1024 / 1024
             raise BodyTooLarge(f"The request body is larger than {limit:g} MB.")
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def iter_body(self) -> AsyncIterator[bytes]:
+        """The body as it comes, whatever its size: nothing of it is kept.
+
+        The client's going away cancels the request here, too, from whichever task reads this.
+        """
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    part, more = await self._receive_piece()
+            except TimeoutError:
+                raise _too_slow() from None
+            except asyncio.CancelledError:
+                if self.client_gone and self._task is not None:
+                    self._task.cancel()
+                raise
+            yield part
+        self._watch_soon()
+
+    async def _receive_piece(self) -> tuple[bytes, bool]:
+        """The next piece, and whether there is more."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.client_gone = True
+            raise asyncio.CancelledError
+        assert message["type"] == "http.request"
+        return message["body"], message["more_body"]
+
+    def _watch_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watching)
 
     def _start_watching(self) -> None:
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
@@ -139,26 +167,61 @@ class AsgiExchange:
             self._watcher.cancel()
 
 
+def _too_slow() -> RequestTimeout:
+    return RequestTimeout("The request body came in too slowly.")
+
+
 def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     """The routed endpoints, bound to the gateway that answers them."""
 
-    @asgi("/v1/chat/completions", copy_scope=False)
-    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        max_body_bytes = gateway.snapshot.config.server.max_body_bytes
-        exchange = AsgiExchange(scope, receive, send, max_body_bytes=max_body_bytes)
+    routed = [_route(gateway, one) for one in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)]
+
+    # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return one.
+    @route("/v1/{rest:path}", http_method=list(HttpMethod))
+    async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
+        method = str(request.method)
+        path = request.scope["raw_path"].decode("latin-1").removeprefix("/v1")
+        if query := request.scope["query_string"]:
+            path += "?" + query.decode("latin-1")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            way = partial(gateway.pass_on, method=method, path=path)
+            await _answer(gateway, way, scope, receive, send)
+
+        return app
+
+    return [*routed, pass_on]
+
+
+def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
+    @asgi(f"/v1{endpoint.path}", copy_scope=False)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("method") != "POST":
+            exchange = AsgiExchange(scope, receive, send, max_body_bytes=0)
             error = MethodNotAllowed("Use POST for this path.", allow="POST")
             await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
             return
-        try:
-            await gateway.chat(exchange)
-        except asyncio.CancelledError:
-            if not exchange.client_gone:
-                raise
-        finally:
-            exchange.close()
+        await _answer(gateway, partial(gateway.answer, endpoint), scope, receive, send)
 
-    return [chat_completions]
+    return answer
+
+
+async def _answer(
+    gateway: Gateway,
+    how: Callable[[AsgiExchange], Awaitable[None]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    max_body_bytes = gateway.snapshot.config.server.max_body_bytes
+    exchange = AsgiExchange(scope, receive, send, max_body_bytes=max_body_bytes)
+    try:
+        await how(exchange)
+    except asyncio.CancelledError:
+        if not exchange.client_gone:
+            raise
+    finally:
+        exchange.close()
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

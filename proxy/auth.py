@@ -6,7 +6,7 @@ What a key has used is known to the process, not to its configuration: a reload 
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from proxy.config import ApiKeyConfig
@@ -57,6 +57,17 @@ class ApiKeys:
         if found is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
         return found
+
+
+def read_key(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """The `Authorization` header, or what Anthropic's clients send in its place."""
+    found = None
+    for name, value in headers:
+        if name == b"authorization":
+            return value
+        if name == b"x-api-key":
+            found = b"Bearer " + value
+    return found
 
 
 class _Used:

@@ -141,7 +141,7 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     threshold: Literal["auto"] | Unit = "auto"
     routed_models: tuple[Name, ...] | None = None  # None: auto and the cloud model's own name
     unknown_models: Literal["cloud", "reject"] = "cloud"
-    sticky: Literal["off", "escalate_only", "session"] = "off"
+    sticky: Literal["off", "escalate_only", "session"] = "escalate_only"
     fallback: bool = True
     spill_when_busy: bool = True
 
@@ -180,8 +180,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Settings that are understood but change nothing in this version, as `key: why`."""
         if self.server.workers > 1:
             yield "server.workers: this version runs one worker"
-        if self.routing.sticky != "off":
-            yield "routing.sticky: this version routes every request on its own"
         if self.budget.cloud_usd_per_day is not None:
             yield "budget.cloud_usd_per_day: this version does not limit spending"
         if self.judge.enabled:

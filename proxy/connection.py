@@ -6,6 +6,7 @@ Bodies are the request's business (`api.AsgiExchange.read_body`).
 """
 
 import asyncio
+import re
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -15,6 +16,9 @@ from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterErr
 # As the usual web servers have it; clients send a few hundred bytes.
 MAX_HEAD_BYTES: Final = 32 * 1024
 HEAD_SECONDS: Final = 20.0
+# Nobody is upgraded here, and who offers to be is to be answered as they are. httptools, though,
+# skips the body of such a request; `curl --http2` and Java's own client offer HTTP/2 in each.
+_UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*", re.IGNORECASE)
 
 
 class Connection(HttpToolsProtocol):
@@ -27,6 +31,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_due: asyncio.TimerHandle | None = None
         self._in_head = False
+        self._in_body = False
         self._unread = 0  # bytes since the parser last made something of them
         self._refusal: RouterError | None = None
 
@@ -42,6 +47,8 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return  # a refused client that goes on sending
         self._unread += len(data)
+        if not self._in_body:
+            data = _without_upgrade(data)
         super().data_received(data)
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
             # An endless head, or what a chunked body may have beside its bytes.
@@ -62,6 +69,7 @@ class Connection(HttpToolsProtocol):
                 self._refusal = HeadTooLarge(_TOO_LARGE)
                 raise ValueError  # what stops the parser
         self._unread = 0
+        self._in_body = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -70,6 +78,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unread = 0
+        self._in_body = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -100,6 +109,13 @@ class Connection(HttpToolsProtocol):
                 + body
             )
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head, with perhaps the beginning of a body, without its offer of another protocol."""
+    end = data.find(b"\r\n\r\n")
+    found = _UPGRADE.search(data, 0, len(data) if end == -1 else end)
+    return data if found is None else data[: found.start()] + data[found.end() :]
 
 
 _TOO_LARGE = f"The request's headers are larger than {MAX_HEAD_BYTES // 1024} kB."

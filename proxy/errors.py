@@ -127,6 +127,13 @@ class HeadTooLarge(RouterError):
     code = "headers_too_large"
 
 
+class Unavailable(RouterError):
+    """A part of ours that this request needs does not work now."""
+
+    status = 503
+    code = "unavailable"
+
+
 class ServerStopping(RouterError):
     """The proxy is being stopped and cannot wait for this answer any longer."""
 

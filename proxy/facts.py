@@ -21,7 +21,11 @@ T = TypeVar("T")
 # Ollama's context without OLLAMA_CONTEXT_LENGTH or num_ctx, on machines with under 24 GiB of VRAM.
 OLLAMA_DEFAULT_CONTEXT: Final = 4096
 # What Ollama's /v1 drops without a word, so that no model of its has it.
-_NEVER_ON_OLLAMA: Final = frozenset({"n", "logit_bias", "tool_choice", "image_url", "audio"})
+_NEVER_ON_OLLAMA: Final = frozenset(
+    {"n", "logit_bias", "tool_choice", "image_url", "audio", "custom_tools"}
+    | {"echo", "prompt_list"}  # /v1/completions
+    | {"hosted_tools", "state"}  # /v1/responses
+)
 _LOGPROBS_SINCE: Final = (0, 12, 11)
 _NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from proxy.errors import InvalidRequest
 from proxy.facts import Facts
-from proxy.protocol import ChatRequest, Usage
+from proxy.protocol import RoutedRequest, Usage
 from proxy.record import CallRecord, Reason
 from proxy.tokens import Correction, TokenCounter
 
@@ -39,7 +39,7 @@ class LocalFit:
         self._tokens = tokens
         self._correction = Correction()
 
-    def check(self, request: ChatRequest, facts: Facts, record: CallRecord) -> Unfit | None:
+    def check(self, request: RoutedRequest, facts: Facts, record: CallRecord) -> Unfit | None:
         """None when the local tier can answer, as far as is known. Notes a count in the record."""
         needs = request.needs
         if lacking := facts.lacking(needs):
@@ -70,7 +70,7 @@ class LocalFit:
             InvalidRequest(
                 f"This conversation has about {prompt} tokens, and with {room} for the answer that "
                 f"is more than the {context} tokens of the local model's context.",
-                param="messages",
+                param=request.prompt_field,
                 code="context_length_exceeded",
             ),
         )
@@ -96,7 +96,7 @@ class LocalFit:
         return False
 
 
-def _at_most(request: ChatRequest, turns: Sequence[tuple[str, str]]) -> float:
+def _at_most(request: RoutedRequest, turns: Sequence[tuple[str, str]]) -> float:
     """A bound on the prompt's tokens that costs nothing: most requests are far below the context.
 
     English and code have over 2 characters to a token; other scripts can have 2 tokens to one.

@@ -1,23 +1,30 @@
 """The way of a request, as one straight line; free of Litestar, testable without HTTP.
 
-    parse → decide → open upstream (again, or the other one) → relay → record
+    parse → recall → decide → open upstream (again, or the other one) → relay → record
 
 Whatever happens on it, the client gets an answer or one clear error, the upstream is let go, and
-the record is finished once and kept once. A client that leaves cancels the task that runs `chat`.
+the record is finished once and kept once. A client that leaves cancels the task that runs `answer`.
 """
 
 import asyncio
 import contextlib
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import unquote
 
-from proxy.auth import ApiKeys, Client, Quotas
+import msgspec
+
+from proxy.auth import ApiKeys, Client, Quotas, read_key
 from proxy.config import Config, PriceConfig
+from proxy.endpoints import OTHER, Endpoint
 from proxy.errors import (
     InternalError,
+    InvalidRequest,
+    NotFound,
     RequestTimeout,
     RouterError,
     ServerStopping,
@@ -34,18 +41,24 @@ from proxy.failover import (
     failure_of_error,
 )
 from proxy.fit import LocalFit, Unfit
+from proxy.memory import Memory, input_items_of, items_of
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
-from proxy.protocol import JSON_TYPE, ChatRequest, Usage, parse_chat, rewrite_chat
+from proxy.protocol import JSON_TYPE, RoutedRequest, Usage, rewrite
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
-from proxy.relay import Head, Reply, Whole, begin, end_stream_with, relay_stream, relay_whole
-from proxy.routing import Decision, Router, Wish
-from proxy.store import Store
+from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_untouched, relay_whole
+from proxy.responses import ResponsesRequest, SeenResponse, continue_with, parse_responses
+from proxy.routing import Decision, Router, Wish, is_same_model, read_headers
+from proxy.sessions import Sessions, is_continued, session_of
+from proxy.store import KeptResponse, Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, UpstreamResponse
 
 logger = logging.getLogger(__name__)
 
+_RESPONSE_PATH: Final = re.compile(
+    r"/responses/(?P<id>[\w-]+)(?:/(?P<part>input_items|cancel))?(?:\?.*)?$"
+)
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
 # The longest that a routed request waits for the local tier when the cloud could answer now.
@@ -67,6 +80,9 @@ class Exchange(Reply, Protocol):
     def client_gone(self) -> bool:
         """True once the client hung up: that is what cancelled the request then."""
 
+    def iter_body(self) -> AsyncIterator[bytes]:
+        """The request body, piece by piece, of any length; the client is watched afterwards."""
+
     async def read_body(self) -> bytes:
         """The request body. Raises `BodyTooLarge`, and `RequestTimeout` when it trickles in."""
 
@@ -81,6 +97,24 @@ class Snapshot:
     upstreams: Mapping[Target, Upstream]
     prices: Mapping[Target, PriceConfig]
     model_version: str | None  # of the router model; None when there is none
+
+
+class Call:
+    """One request on its way: what is known of it so far."""
+
+    __slots__ = ("body", "client", "endpoint", "exchange", "maker", "record", "request", "snapshot")
+
+    def __init__(
+        self, snapshot: Snapshot, endpoint: Endpoint, exchange: Exchange, record: CallRecord
+    ) -> None:
+        self.snapshot = snapshot
+        self.endpoint = endpoint
+        self.exchange = exchange
+        self.record = record
+        self.client: Client | None = None
+        self.body = b""
+        self.request: RoutedRequest  # once its body was read
+        self.maker: Target | None = None  # of the answer that this request continues
 
 
 class Gateway:
@@ -108,43 +142,78 @@ class Gateway:
         self._first_wait = first_wait
         self._retry_budget = RetryBudget()
         self._fit = LocalFit(tokens)
+        self._sessions = Sessions()
+        self.memory = Memory(store)
 
-    async def chat(self, exchange: Exchange) -> None:
-        """Answer POST /v1/chat/completions.
+    async def answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        """Answer a request to one of the endpoints.
 
         Raises:
             asyncio.CancelledError: the client is gone.
         """
+
+        async def way(call: Call) -> None:
+            call.body = await exchange.read_body()
+            call.request = endpoint.parse(call.body)
+            await self._recall(call)
+            decision = await self._decide(call)
+            await self._answer(call, decision)
+
+        await self._run(endpoint, exchange, way)
+
+    async def pass_on(self, exchange: Exchange, *, method: str, path: str) -> None:
+        """Answer a request that is not ours to understand: an upstream does.
+
+        What is about an answer of the local tier's is answered here, for it remembers none.
+
+        Args:
+            path: behind /v1, with a query.
+
+        Raises:
+            asyncio.CancelledError: the client is gone.
+        """
+
+        async def way(call: Call) -> None:
+            if about := _RESPONSE_PATH.match(path):
+                kept = await self.memory.find(about["id"], call.record.client_key_hash)
+                if kept is not None and kept.target is Target.LOCAL:
+                    await self._tell(call, kept, method, about["part"])
+                    return
+            await self._forward(call, method, path)
+
+        await self._run(OTHER, exchange, way)
+
+    async def _run(
+        self, endpoint: Endpoint, exchange: Exchange, way: Callable[[Call], Awaitable[None]]
+    ) -> None:
+        """Go a request's way, and whatever happens on it end in one answer and one record."""
         snapshot = self.snapshot
-        record = CallRecord("chat.completions", clock=self._clock)
+        record = CallRecord(endpoint.name, clock=self._clock)
+        call = Call(snapshot, endpoint, exchange, record)
         self._running += 1
         try:
             async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
-                client = snapshot.keys.check(_header(exchange, b"authorization"))
-                record.client_key_hash = client.key_hash if client is not None else None
-                self._quotas.admit(client)
-                body = await exchange.read_body()
-                request = parse_chat(body)
-                decision = await self._decide(snapshot, request, client, exchange, record)
-                await self._answer(snapshot, decision, request, body, client, exchange, record)
+                self._admit(call)
+                await way(call)
         except asyncio.CancelledError:
             if exchange.client_gone:
                 record.finish(Ending.CLIENT_GONE)
                 raise
             # Nobody else cancels but the server, when it stops and its patience is over.
             await self._refuse(
-                ServerStopping("The proxy is being stopped; please send the request again."),
-                exchange,
-                record,
+                call, ServerStopping("The proxy is being stopped; please send the request again.")
             )
         except RouterError as error:
-            await self._refuse(error, exchange, record)
+            await self._refuse(call, error)
         except TimeoutError:
-            await self._refuse(_out_of_time(snapshot, record), exchange, record)
+            await self._refuse(call, _out_of_time(snapshot, record))
+        except RecursionError:  # just within what could be read, a part of it is not
+            nested = InvalidRequest("The request body is nested too deeply.")
+            await self._refuse(call, nested)
         except Exception:
             logger.exception("request %s failed", record.id)
             bug = InternalError("The proxy failed to answer this request; its log says why.")
-            await self._refuse(bug, exchange, record)
+            await self._refuse(call, bug)
         finally:
             self._keep(record)
             self._running -= 1
@@ -159,35 +228,82 @@ class Gateway:
                     self._idle.clear()
                     await self._idle.wait()
 
-    async def _decide(
-        self,
-        snapshot: Snapshot,
-        request: ChatRequest,
-        client: Client | None,
-        exchange: Exchange,
-        record: CallRecord,
-    ) -> Decision:
-        started = self._clock()
-        record.requested_model = request.model
-        record.streamed = bool(request.stream)
-        record.turns = request.turns
-        wish = snapshot.router.read_wish(request.model, exchange.headers)
-        unfit = None
-        if wish.target is not Target.CLOUD:
-            unfit = self._fit.check(request, snapshot.upstreams[Target.LOCAL].facts, record)
-        if unfit is not None and wish.target is Target.LOCAL:
-            raise unfit.error
-        decision = await snapshot.router.decide(
-            wish, record.turns, not_local=unfit.reason if unfit is not None else None
+    def _admit(self, call: Call) -> None:
+        """Find out whose request it is, and whether there may be one more."""
+        call.client = call.snapshot.keys.check(read_key(call.exchange.headers))
+        if call.client is not None:
+            call.record.client_key_hash = call.client.key_hash
+        self._quotas.admit(call.client)
+
+    async def _tell(self, call: Call, kept: KeptResponse, method: str, part: str | None) -> None:
+        """Answer a request about an answer of the local tier."""
+        match method, part:
+            case "GET", None if kept.body is not None:
+                body = kept.body.encode()
+            case "GET", "input_items":
+                body = msgspec.json.encode(input_items_of(kept))
+            case "DELETE", None:
+                await self.memory.forget(kept.id)
+                deleted = {"id": kept.id, "object": "response", "deleted": True}
+                body = msgspec.json.encode(deleted)
+            case _:
+                raise NotFound(
+                    f"The response '{kept.id}' came from the local model, which cannot do this.",
+                    code="unsupported_by_local_model",
+                )
+        record = call.record
+        record.target, record.reason, record.status = Target.LOCAL, Reason.STICKY, 200
+        headers = [(b"content-type", JSON_TYPE), (b"content-length", b"%d" % len(body))]
+        await call.exchange.start(200, headers + record.router_headers())
+        await call.exchange.send(body, more=False)
+        record.finish(Ending.OK)
+
+    async def _forward(self, call: Call, method: str, path: str) -> None:
+        """Send a request to a tier as it is, and its answer back as it is."""
+        record, snapshot = call.record, call.snapshot
+        steps = unquote(path.partition("?")[0]).replace("\\", "/").split("/")
+        # Anthropic's API: Ollama serves it, OpenAI does not.
+        target = Target.LOCAL if steps[1] == "messages" else Target.CLOUD
+        rejected = target is Target.CLOUD and snapshot.config.routing.unknown_models == "reject"
+        if rejected or ".." in steps:
+            raise NotFound(f"Unknown route: {method} /v1{path}", code="unknown_url")
+        if target is Target.CLOUD and not self._quotas.may_spend(call.client):
+            record.reason = Reason.BUDGET
+            raise self._quotas.refusal(call.client)
+        record.target, record.reason = target, Reason.FORCED
+        exchange = call.exchange
+        body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        record.open_upstream()
+        response = await snapshot.upstreams[target].forward(
+            method, path, body, call.exchange.headers, client=record.client_key_hash
         )
-        if decision.reason is Reason.SCORE:
-            decision = _around_trouble(decision, snapshot)
-        if decision.target is Target.CLOUD and not self._quotas.may_spend(client):
-            if not _may_stay_local(wish, unfit, snapshot.config):
-                record.reason = Reason.BUDGET
-                raise self._quotas.refusal(client)
-            model = snapshot.upstreams[Target.LOCAL].model
-            decision = decision._replace(target=Target.LOCAL, reason=Reason.BUDGET, model=model)
+        try:
+            await relay_untouched(response, call.exchange, record)
+        finally:
+            await response.close()
+
+    async def _recall(self, call: Call) -> None:
+        """Find who made the answer that a request continues; add what only we remember of it."""
+        request = call.request
+        if not isinstance(request, ResponsesRequest) or request.previous is None:
+            return
+        kept = await self.memory.find(request.previous, call.record.client_key_hash)
+        call.maker = kept.target if kept is not None else Target.CLOUD
+        if kept is not None and kept.target is Target.LOCAL:
+            items = [*items_of(kept), *request.items]
+            call.body = continue_with(call.body, items)
+            call.request = parse_responses(call.body)
+
+    async def _decide(self, call: Call) -> Decision:
+        started = self._clock()
+        request, record = call.request, call.record
+        record.requested_model = request.model
+        record.streamed = request.streams
+        record.turns = request.turns
+        if not call.endpoint.is_routed:
+            decision = _by_name(call)
+        else:
+            decision = await self._choose(call)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
         if decision.score is not None:
@@ -195,23 +311,62 @@ class Gateway:
         record.decision_ms = (self._clock() - started) * 1e3
         return decision
 
-    async def _answer(
-        self,
-        snapshot: Snapshot,
-        decision: Decision,
-        request: ChatRequest,
-        body: bytes,
-        client: Client | None,
-        exchange: Exchange,
-        record: CallRecord,
-    ) -> None:
+    async def _choose(self, call: Call) -> Decision:
+        """The tier, by what the client wants, what the local one can do, and the router's score."""
+        request, record, snapshot = call.request, call.record, call.snapshot
+        local = snapshot.upstreams[Target.LOCAL]
+        wish = snapshot.router.read_wish(request.model, call.exchange.headers)
+        unfit = None
+        if wish.target is not Target.CLOUD:
+            unfit = self._fit.check(request, local.facts, record)
+        if call.maker is Target.CLOUD and wish.target is not Target.CLOUD:
+            unfit = Unfit(Reason.STICKY, _made_by_the_cloud())
+        if unfit is not None and wish.target is Target.LOCAL:
+            raise unfit.error
+        decision = await snapshot.router.decide(
+            wish, record.turns or (), not_local=unfit.reason if unfit is not None else None
+        )
+        if decision.is_open:
+            decision = self._stay(call, decision)
+            decision = _around_trouble(decision, snapshot)
+        if decision.target is Target.CLOUD and not self._quotas.may_spend(call.client):
+            if not _may_stay_local(wish, unfit, snapshot.config):
+                record.reason = Reason.BUDGET
+                raise self._quotas.refusal(call.client)
+            decision = decision._replace(
+                target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
+            )
+        return decision
+
+    def _stay(self, call: Call, decision: Decision) -> Decision:
+        """The tier where this conversation is, where that matters."""
+        sticky = call.snapshot.config.routing.sticky
+        session = session_of(call.request, call.exchange.headers, call.record.client_key_hash)
+        call.record.session_id = session
+        if sticky == "off":
+            return decision
+        kept = call.maker
+        if kept is None and is_continued(call.request, call.exchange.headers):
+            kept = self._sessions.find(session)
+        if kept is None or kept is decision.target:
+            return decision
+        if sticky == "escalate_only" and kept is Target.LOCAL:
+            return decision
+        model = call.snapshot.upstreams[kept].model
+        return decision._replace(target=kept, reason=Reason.STICKY, model=model)
+
+    async def _answer(self, call: Call, decision: Decision) -> None:
         """Get an answer from the decided tier, or from the other one, and relay it."""
-        stream = bool(request.stream)
-        strip_usage = not request.wants_usage_chunk
+        endpoint, request, record, snapshot = (
+            call.endpoint,
+            call.request,
+            call.record,
+            call.snapshot,
+        )
         course = Course(
             may_fall_back=snapshot.config.routing.fallback
-            and decision.reason in (Reason.SCORE, Reason.ROUTER_UNAVAILABLE)
-            and (decision.target is Target.CLOUD or self._quotas.may_spend(client)),
+            and decision.is_open
+            and (decision.target is Target.CLOUD or self._quotas.may_spend(call.client)),
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )
@@ -220,20 +375,23 @@ class Gateway:
         record.open_upstream()
         while True:
             upstream = snapshot.upstreams[target]
-            rewritten = rewrite_chat(
-                body, model=model, include_usage=stream, for_ollama=upstream.facts.is_ollama
+            rewritten = rewrite(
+                call.body,
+                model=model,
+                include_usage=request.streams and endpoint.usage_on_demand,
+                for_ollama=upstream.facts.is_ollama,
             )
             response = begun = error = None
             try:
                 try:
                     response = await upstream.open(
-                        "/chat/completions",
+                        endpoint.path,
                         rewritten,
-                        exchange.headers,
-                        stream=stream,
+                        call.exchange.headers,
+                        stream=request.streams,
                         client=record.client_key_hash,
                     )
-                    begun = await begin(response, strip_usage=strip_usage)
+                    begun = await begin(response, endpoint, strip_usage=request.hides_usage)
                     failure = failure_of_answer(
                         response.status, response.headers, target=target, error=begun.error
                     )
@@ -243,7 +401,7 @@ class Gateway:
                 if failure is None or step is None:
                     if response is None or begun is None:
                         raise _after_fallback(error, record)
-                    await self._relay(snapshot, response, begun, exchange, record)
+                    await self._relay(call, response, begun)
                     return
             finally:  # before any last word to the client, who may not be listening
                 if response is not None:
@@ -256,26 +414,24 @@ class Gateway:
             model = snapshot.upstreams[target].model
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
-    async def _relay(
-        self,
-        snapshot: Snapshot,
-        response: UpstreamResponse,
-        begun: Whole | Head,
-        exchange: Exchange,
-        record: CallRecord,
-    ) -> None:
+    async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
         def settle(usage: Usage | None, text: str) -> None:
-            self._settle(snapshot, record, usage, text)
+            self._settle(call, usage, text)
 
         if isinstance(begun, Head):
-            await relay_stream(response, begun, exchange, record, settle=settle)
+            await relay_stream(response, begun, call.exchange, call.record, settle=settle)
+            last = begun.observer.last
         else:
-            await relay_whole(response, begun, exchange, record, settle=settle)
+            await relay_whole(response, begun, call.exchange, call.record, settle=settle)
+            last = begun.seen
+        target = call.record.target
+        if isinstance(call.request, ResponsesRequest) and isinstance(last, SeenResponse):
+            assert target is not None  # it has answered
+            self.memory.note(last, call.request, target=target, client=call.record.client_key_hash)
 
-    def _settle(
-        self, snapshot: Snapshot, record: CallRecord, usage: Usage | None, text: str
-    ) -> None:
+    def _settle(self, call: Call, usage: Usage | None, text: str) -> None:
         """Tokens, from the upstream or estimated, and dollars."""
+        record, snapshot = call.record, call.snapshot
         record.response = text
         if usage is not None and usage.is_credible:
             record.usage_source = UsageSource.UPSTREAM
@@ -293,15 +449,18 @@ class Gateway:
             record.output_tokens = self._tokens.count(text)
         price_record(record, snapshot.prices)
 
-    async def _refuse(self, error: RouterError, exchange: Exchange, record: CallRecord) -> None:
+    async def _refuse(self, call: Call, error: RouterError) -> None:
         """One clear error: as the answer, or as the last event of a stream that has begun."""
+        exchange, record = call.exchange, call.record
         record.finish(_ending_of(error), error=error.message, error_code=error.code or error.type)
         if not exchange.started:
             record.status = error.status
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
-                if exchange.started:
-                    await end_stream_with(error, exchange)
+                if exchange.started and call.endpoint is OTHER:
+                    pass  # within an answer of any kind nothing can be said; it is cut off
+                elif exchange.started:
+                    await exchange.send(call.endpoint.error_event(error), more=False)
                 else:
                     await send_error(error, exchange, record.router_headers())
         except TimeoutError:
@@ -313,6 +472,8 @@ class Gateway:
             record.finish(Ending.INTERNAL_ERROR, error_code=InternalError.code)
         if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
             record.saved_usd = 0.0  # half an answer has cost something and saved nothing
+        if record.session_id is not None and record.target and record.ending is Ending.OK:
+            self._sessions.note(record.session_id, record.target)
         self._quotas.note(record)
         self._metrics.observe(record)
         self._store.add(record)
@@ -352,6 +513,40 @@ def _ending_of(error: RouterError) -> Ending:
 def _may_stay_local(wish: Wish, unfit: Unfit | None, config: Config) -> bool:
     """Whether a request may go to the local tier because the cloud is no longer paid for."""
     return wish.target is None and unfit is None and config.budget.when_spent == "local"
+
+
+def _by_name(call: Call) -> Decision:
+    """The tier that serves the named model, for what is not a question of difficulty.
+
+    Raises:
+        InvalidRequest: the name is one that asks to be routed.
+        NotFound: nobody serves it.
+    """
+    model, snapshot = call.request.model, call.snapshot
+    wish = read_headers(Wish(), call.exchange.headers)
+    local = snapshot.upstreams[Target.LOCAL]
+    if wish.target is None and any(is_same_model(model, one) for one in local.models):
+        return Decision(Target.LOCAL, Reason.FORCED, model)
+    if wish.target is not None:
+        return Decision(wish.target, Reason.FORCED, model)
+    wish = snapshot.router.read_wish(model, ())
+    if wish.target is not None:
+        own = snapshot.upstreams[wish.target].model
+        return Decision(wish.target, Reason.FORCED, wish.model or own)
+    if model != snapshot.upstreams[Target.CLOUD].model:
+        raise InvalidRequest(
+            f"'{model}' chooses between chat models; name the model that is to answer here.",
+            param="model",
+        )
+    return Decision(Target.CLOUD, Reason.FORCED, model)
+
+
+def _made_by_the_cloud() -> InvalidRequest:
+    return InvalidRequest(
+        "The local model cannot continue an answer of the cloud's: only the cloud has it.",
+        param="previous_response_id",
+        code="unsupported_by_local_model",
+    )
 
 
 def _around_trouble(decision: Decision, snapshot: Snapshot) -> Decision:
@@ -399,8 +594,5 @@ def _out_of_time(snapshot: Snapshot, record: CallRecord) -> RequestTimeout | Ups
     )
 
 
-def _header(exchange: Exchange, wanted: bytes) -> bytes | None:
-    for name, value in exchange.headers:
-        if name == wanted:
-            return value
-    return None
+def _has_body(exchange: Exchange) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)

@@ -91,6 +91,12 @@ class Metrics:
             ["from_target", "to_target", "reason"],
             registry=registry,
         )
+        self._feedback = Counter(
+            "router_feedback",
+            "Answers that a client rated, by the tier that gave them.",
+            ["target", "thumb"],
+            registry=registry,
+        )
         self._truncations = Counter(
             "router_context_truncations",
             "Local answers to prompts that the upstream had cut without saying so.",
@@ -154,6 +160,9 @@ class Metrics:
         if model_version is not None:
             self._build.clear()
             self._build.labels(self._version, model_version).set(1)
+
+    def count_feedback(self, target: str, thumb: str) -> None:
+        self._feedback.labels(target, thumb).inc()
 
     def count_truncation(self) -> None:
         self._truncations.inc()

@@ -1,14 +1,17 @@
-"""OpenAI's wire format, as little of it as a router must understand.
+"""OpenAI's wire format, as little of it as a router must understand: chat, completions, embeddings.
 
 Bodies travel as bytes. A request is decoded twice, cheaply: into a *view* (a Struct of only what
 we read, so that wrong types are refused with their place) and into a top-level map of raw values,
 in which we replace what we decided and leave every other field, known or not, as it was sent.
 Responses and stream chunks are only viewed, never rebuilt.
 
-Sources: the OpenAI API reference for chat completions, and what Ollama's OpenAI endpoint sends.
+The Responses API has a module of its own, `responses`; what both must offer is `RoutedRequest` and
+`Seen` here. Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -17,6 +20,77 @@ from proxy.errors import InvalidRequest
 JSON_TYPE = b"application/json"
 
 _MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
+
+
+T = TypeVar("T")
+
+
+class RoutedRequest(Protocol):
+    """What the router must know of a request, whichever endpoint it is for."""
+
+    @property
+    def model(self) -> str:
+        """As the client named it."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is to be a stream."""
+
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """(role, text) pairs, in order."""
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """What a model must be able to do to answer this as asked -> the field that asks it."""
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """The most tokens the answer may have; None when the client did not say."""
+
+    @property
+    def tool_chars(self) -> int:
+        """Characters that tools and a schema add to the prompt."""
+
+    @property
+    def hides_usage(self) -> bool:
+        """Whether a stream's usage chunk, which we ask for, is not for the client."""
+
+    @property
+    def prompt_field(self) -> str:
+        """The field that holds the prompt, to be named in errors."""
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        """What tells one conversation from another, apart from its text."""
+
+
+class Seen(Protocol):
+    """What a whole answer, or one event of a stream, shows of itself."""
+
+    @property
+    def usage(self) -> "Usage | None":
+        """Token counts, where it has them."""
+
+    @property
+    def failed(self) -> bool:
+        """True for an error, in a stream that began with 200 or in place of an answer."""
+
+    @property
+    def finished(self) -> bool:
+        """True when a choice, or the whole answer, says that it is over."""
+
+    @property
+    def speaks(self) -> bool:
+        """True when there is something a client would show or act on."""
+
+    @property
+    def text(self) -> str:
+        """Its text, or piece of text."""
+
+    @property
+    def is_usage_only(self) -> bool:
+        """True for the extra chunk that `include_usage` adds: usage and no choice."""
 
 
 class _Model(msgspec.Struct):
@@ -89,21 +163,44 @@ class ChatRequest(msgspec.Struct):
     n: msgspec.Raw = msgspec.Raw()
     max_tokens: msgspec.Raw = msgspec.Raw()
     max_completion_tokens: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = msgspec.Raw()
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+    modalities: msgspec.Raw = msgspec.Raw()
+    store: msgspec.Raw = msgspec.Raw()
+    web_search_options: msgspec.Raw = msgspec.Raw()
+
+    prompt_field = "messages"
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.stream)
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        return read_hints(self.user, self.prompt_cache_key, self.metadata)
 
     @property
     def needs(self) -> dict[str, str]:
-        """What a model must be able to do to answer this as asked -> the field that asks it."""
         needs: dict[str, str] = {}
         choice = bytes(self.tool_choice)
-        if (_given(self.tools) or _given(self.functions)) and choice != b'"none"':
+        if (is_given(self.tools) or is_given(self.functions)) and choice != b'"none"':
             needs["tools"] = "tools"
             if choice not in (b"", b"null", b'"auto"'):
                 needs["tool_choice"] = "tool_choice"
+            if _CUSTOM_TOOL.search(self.tools):
+                needs["custom_tools"] = "tools"
+        if b'"audio"' in bytes(self.modalities):
+            needs["audio"] = "modalities"
+        if bytes(self.web_search_options) not in (b"", b"null"):  # an empty one asks for it, too
+            needs["hosted_tools"] = "web_search_options"
+        if bytes(self.store) == b"true":
+            needs["state"] = "store"
         if b'"json_schema"' in bytes(self.response_format):
             needs["json_schema"] = "response_format"
         if bytes(self.logprobs) == b"true":
             needs["logprobs"] = "logprobs"
-        if _given(self.logit_bias):
+        if is_given(self.logit_bias):
             needs["logit_bias"] = "logit_bias"
         if bytes(self.n) not in (b"", b"null", b"1"):
             needs["n"] = "n"
@@ -116,29 +213,102 @@ class ChatRequest(msgspec.Struct):
 
     @property
     def answer_tokens(self) -> int | None:
-        """The most tokens the answer may have; None when the client did not say."""
-        for field in (self.max_completion_tokens, self.max_tokens):
-            text = bytes(field)
-            if text.isdigit():
-                return int(text[:9])
-        return None
+        return read_limit(self.max_completion_tokens, self.max_tokens)
 
     @property
     def tool_chars(self) -> int:
-        """Characters that tools and a schema add to the prompt."""
         return (
             len(bytes(self.tools)) + len(bytes(self.functions)) + len(bytes(self.response_format))
         )
 
     @property
-    def wants_usage_chunk(self) -> bool:
-        """True when the client asked for the usage chunk at the end of its stream."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+    def hides_usage(self) -> bool:
+        return self.stream_options is None or not self.stream_options.include_usage
 
     @property
     def turns(self) -> list[tuple[str, str]]:
-        """(role, text) pairs, in order."""
         return [(message.role, message.text) for message in self.messages]
+
+
+class CompletionRequest(msgspec.Struct):
+    """What the router reads of a POST /v1/completions body."""
+
+    model: str
+    prompt: str | list[str | int | list[int]] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    suffix: msgspec.Raw = msgspec.Raw()
+    echo: msgspec.Raw = msgspec.Raw()
+    logprobs: msgspec.Raw = msgspec.Raw()
+    logit_bias: msgspec.Raw = msgspec.Raw()
+    n: msgspec.Raw = msgspec.Raw()
+    best_of: msgspec.Raw = msgspec.Raw()
+    max_tokens: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = msgspec.Raw()
+
+    prompt_field = "prompt"
+    tool_chars = 0
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.stream)
+
+    @property
+    def hides_usage(self) -> bool:
+        return self.stream_options is None or not self.stream_options.include_usage
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        return read_hints(self.user)
+
+    @property
+    def needs(self) -> dict[str, str]:
+        needs: dict[str, str] = {}
+        if isinstance(self.prompt, list):
+            needs["prompt_list"] = "prompt"
+        for name in ("n", "best_of"):
+            if bytes(getattr(self, name)) not in (b"", b"null", b"1"):
+                needs["n"] = name
+        if bytes(self.echo) == b"true":
+            needs["echo"] = "echo"
+        if is_given(self.logit_bias):
+            needs["logit_bias"] = "logit_bias"
+        if is_given(self.logprobs):
+            needs["logprobs"] = "logprobs"
+        return needs
+
+    @property
+    def answer_tokens(self) -> int | None:
+        return read_limit(self.max_tokens)
+
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """The prompt as a user's; what is given as tokens has no text."""
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt or []
+        return [("user", text) for text in prompts if isinstance(text, str)]
+
+
+class EmbeddingRequest(msgspec.Struct):
+    """What the proxy reads of a POST /v1/embeddings body: the name, by which it finds its tier."""
+
+    model: str
+
+    prompt_field = "input"
+    streams = hides_usage = False
+    tool_chars = 0
+    answer_tokens = None
+
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        return []
+
+    @property
+    def needs(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        return {}
 
 
 class PromptTokensDetails(msgspec.Struct):
@@ -195,7 +365,13 @@ class Choice(msgspec.Struct):
 
     delta: Delta | None = None
     message: Delta | None = None
+    text: str | None = None  # of /v1/completions
     finish_reason: str | None = None
+
+    @property
+    def said(self) -> str:
+        part = self.delta or self.message
+        return part.text if part is not None else self.text or ""
 
 
 class ChatAnswer(msgspec.Struct):
@@ -207,22 +383,42 @@ class ChatAnswer(msgspec.Struct):
 
     @property
     def failed(self) -> bool:
-        """True for an error event inside a stream that began with 200."""
         return bytes(self.error) not in (b"", b"null")
 
     @property
+    def finished(self) -> bool:
+        return any(choice.finish_reason for choice in self.choices or ())
+
+    @property
+    def speaks(self) -> bool:
+        return any(
+            choice.text or (choice.delta is not None and choice.delta.speaks)
+            for choice in self.choices or ()
+        )
+
+    @property
+    def text(self) -> str:
+        choices = self.choices or ()
+        if len(choices) == 1:
+            return choices[0].said
+        return "\n".join(choice.said for choice in choices)
+
+    @property
     def is_usage_only(self) -> bool:
-        """True for the extra chunk that `include_usage` adds: usage and no choice."""
         return self.usage is not None and not self.choices
 
 
 _chat_request = msgspec.json.Decoder(ChatRequest)
+_completion_request = msgspec.json.Decoder(CompletionRequest)
+_embedding_request = msgspec.json.Decoder(EmbeddingRequest)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _part = msgspec.json.Decoder(ContentPart)
 _answer = msgspec.json.Decoder(ChatAnswer)
 _model_list = msgspec.json.Decoder(_ModelList)
 _encoder = msgspec.json.Encoder()
+
+_CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -235,25 +431,55 @@ def parse_chat(body: bytes) -> ChatRequest:
     Raises:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
-    try:
-        body.decode()  # msgspec does not look into what it skips
-        request = _chat_request.decode(body)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
-    if not request.model:
-        raise InvalidRequest("You must name a model, for instance 'auto'.", param="model")
+    request = read_request(_chat_request, body)
+    need_model(request.model)
     if not request.messages:
         raise InvalidRequest("There must be at least one message.", param="messages")
     return request
 
 
-def _invalid(text: str) -> InvalidRequest:
+def parse_completion(body: bytes) -> CompletionRequest:
+    """Decode the view of a request for a completion. Raises as `parse_chat` does."""
+    request = read_request(_completion_request, body)
+    need_model(request.model)
+    return request
+
+
+def parse_embedding(body: bytes) -> EmbeddingRequest:
+    """Decode the view of a request for embeddings. Raises as `parse_chat` does."""
+    request = read_request(_embedding_request, body)
+    need_model(request.model)
+    return request
+
+
+def need_model(model: str) -> None:
+    if not model:
+        raise InvalidRequest("You must name a model, for instance 'auto'.", param="model")
+
+
+def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "") -> T:
+    """Decode a request, or the part of one at a place such as `input[3]`.
+
+    Raises:
+        InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
+    """
+    try:
+        if not at:
+            body.decode()  # msgspec does not look into what it skips
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), at) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+
+
+def _invalid(text: str, at: str) -> InvalidRequest:
     """Turn msgspec's words into OpenAI's: a sentence and the field's path as `param`."""
     match = _PLACE.match(text)
     assert match is not None  # the pattern matches any text
     what, path = match["what"], match["path"] or ""
+    if at:
+        path = f"{at}.{path}" if path else at
     if missing := _MISSING.search(what):
         path = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"Missing required parameter: '{path}'.", param=path)
@@ -265,35 +491,24 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def rewrite_chat(
-    body: bytes, *, model: str, include_usage: bool, for_ollama: bool = False
-) -> bytes:
+def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = False) -> bytes:
     """The client's body with our decisions in it; every other field keeps its bytes.
 
     Args:
-        body: a JSON object that `parse_chat` accepted.
+        body: a JSON object that one of the parsers accepted.
         model: the name the upstream knows its model by.
         include_usage: ask the upstream for the usage chunk of a stream.
         for_ollama: mend what Ollama would drop or take apart: `max_completion_tokens`, which it
             knows by its old name only, and text in parts, each of which it makes a message.
-
-    Raises:
-        InvalidRequest: it is nested so deeply that it could just be read.
     """
-    try:
-        return _rewrite(body, model=model, include_usage=include_usage, for_ollama=for_ollama)
-    except RecursionError as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
-
-
-def _rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool) -> bytes:
     fields = _raw_fields.decode(body)
     fields["model"] = msgspec.Raw(_encoder.encode(model))
     if for_ollama:
         limit = fields.pop("max_completion_tokens", None)
-        if limit is not None and not _given(fields.get("max_tokens", msgspec.Raw())):
+        if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):
             fields["max_tokens"] = limit
-        fields["messages"] = _join_text_parts(fields["messages"])
+        if "messages" in fields:
+            fields["messages"] = _join_text_parts(fields["messages"])
     if include_usage:
         options = fields.get("stream_options")
         kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
@@ -334,8 +549,30 @@ def _joined(parts: list[msgspec.Raw]) -> msgspec.Raw:
     return msgspec.Raw(_encoder.encode(texts))
 
 
-def _given(raw: msgspec.Raw) -> bool:
+def is_given(raw: msgspec.Raw) -> bool:
+    """Whether a raw value says anything."""
     return bytes(raw) not in (b"", b"null", b"[]", b"{}")
+
+
+def read_limit(*fields: msgspec.Raw) -> int | None:
+    """The first of the fields that is a count of tokens."""
+    for field in fields:
+        text = bytes(field)
+        if text.isdigit():
+            return int(text[:9])
+    return None
+
+
+def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
+    """The texts among the fields, and in a mapping's values, by a name each."""
+    hints: dict[str, str] = {}
+    for number, field in enumerate(fields):
+        raw = bytes(field)
+        if raw.startswith((b'"', b"{")):
+            value = msgspec.json.decode(raw)
+            named = {str(number): value} if isinstance(value, str) else value
+            hints |= {name: one for name, one in named.items() if isinstance(one, str)}
+    return hints
 
 
 def view_answer(data: bytes) -> ChatAnswer | None:

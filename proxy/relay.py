@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from proxy.errors import RouterError, UpstreamBroken, UpstreamError, envelope
-from proxy.protocol import ChatAnswer, Usage, view_answer
+from proxy.endpoints import CHAT, Endpoint
+from proxy.errors import UpstreamBroken, UpstreamError
+from proxy.protocol import Seen, Usage
 from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20
@@ -83,6 +84,7 @@ class StreamObserver:
     """
 
     __slots__ = (
+        "_endpoint",
         "_strip_usage",
         "_tail",
         "_texts",
@@ -90,18 +92,21 @@ class StreamObserver:
         "done",
         "failed",
         "finished",
+        "last",
         "spoke",
         "usage",
     )
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, endpoint: Endpoint = CHAT, *, strip_usage: bool) -> None:
+        self._endpoint = endpoint
         self._strip_usage = strip_usage
         self._tail = b""
         self._texts: list[str] = []
         self.usage: Usage | None = None
         self.spoke = False  # something a client would show has passed
         self.finished = False  # a choice gave its finish_reason
-        self.done = False  # [DONE] has passed
+        self.last: Seen | None = None  # the event that did
+        self.done = False  # [DONE] has passed, or the event that ends a stream without one
         self.failed = False  # the upstream sent an error event
         self.blind = False
 
@@ -158,23 +163,22 @@ class StreamObserver:
         if data == b"[DONE]":
             self.done = True
             return True
-        answer = view_answer(data)
-        return answer is None or self._note(answer)
+        seen = self._endpoint.view(data)
+        return seen is None or self._note(seen)
 
-    def _note(self, answer: ChatAnswer) -> bool:
-        if answer.failed:
+    def _note(self, seen: Seen) -> bool:
+        if seen.failed:
             self.failed = True
-        if answer.usage is not None:
-            self.usage = answer.usage
-        for choice in answer.choices or ():
-            if choice.finish_reason:
-                self.finished = True
-            delta = choice.delta
-            if delta is not None:
-                self.spoke = self.spoke or delta.speaks
-                if delta.text:
-                    self._texts.append(delta.text)
-        return not (self._strip_usage and answer.is_usage_only)
+        if (usage := seen.usage) is not None:
+            self.usage = usage
+        if seen.finished:
+            self.finished, self.last = True, seen
+            self.done = self.done or not self._endpoint.ends_with_done
+        if not self.spoke:
+            self.spoke = seen.speaks
+        if text := seen.text:
+            self._texts.append(text)
+        return not (self._strip_usage and seen.is_usage_only)
 
 
 def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
@@ -190,7 +194,7 @@ class Whole(NamedTuple):
     """An answer that is there in one piece, before anything of it was sent on."""
 
     body: bytes
-    answer: ChatAnswer | None
+    seen: Seen | None
     succeeded: bool
 
     @property
@@ -211,7 +215,7 @@ class Head(NamedTuple):
         return self.held if self.observer.failed and not self.observer.spoke else None
 
 
-async def begin(response: Answer, *, strip_usage: bool) -> Whole | Head:
+async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: bool) -> Whole | Head:
     """Read as much of an answer as it takes to know that it is one.
 
     A stream is read to its first content, tool call or finish, which costs nothing: what servers
@@ -223,11 +227,11 @@ async def begin(response: Answer, *, strip_usage: bool) -> Whole | Head:
     if not is_stream(response):
         response.begun()
         body = await response.read()
-        answer = view_answer(body)
+        seen = endpoint.view(body)
         # Some servers send an error with a 200.
-        failed = answer is not None and answer.failed
-        return Whole(body, answer, succeeded=200 <= response.status < 300 and not failed)
-    observer = StreamObserver(strip_usage=strip_usage)
+        failed = seen is not None and seen.failed
+        return Whole(body, seen, succeeded=200 <= response.status < 300 and not failed)
+    observer = StreamObserver(endpoint, strip_usage=strip_usage)
     held: list[bytes] = []
     size = 0
     while not observer.is_known and size < MAX_HELD_BYTES:
@@ -248,11 +252,11 @@ async def relay_whole(
     Args:
         settle: takes the usage and the text and fills tokens and dollars into the record.
     """
-    body, answer, succeeded = whole
+    body, seen, succeeded = whole
     record.close_upstream()
     record.status = response.status
     if succeeded:
-        settle(answer.usage if answer is not None else None, _text_of(answer))
+        settle(*(seen.usage, seen.text) if seen is not None else (None, ""))
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     headers.append((b"content-length", b"%d" % len(body)))
     await reply.start(response.status, headers)
@@ -308,6 +312,27 @@ async def relay_stream(
         settle(observer.usage, observer.text)
 
 
+async def relay_untouched(response: Answer, reply: Reply, record: CallRecord) -> None:
+    """Pass an answer of any kind on, piece by piece, without a look at it.
+
+    Raises:
+        UpstreamError: it broke off.
+    """
+    record.status = response.status
+    headers = _for_client(response) + record.router_headers()
+    named = {name.lower(): value for name, value in response.headers}
+    if b"content-encoding" not in named and b"content-length" in named:
+        headers.append((b"content-length", named[b"content-length"]))
+    await reply.start(response.status, headers)
+    while chunk := await response.next_chunk():
+        await reply.send(chunk, more=True)
+    await reply.send(b"", more=False)
+    if response.status < 400:
+        record.finish(Ending.OK)
+    else:
+        record.finish(Ending.UPSTREAM_ERROR, error_code=f"upstream_{response.status // 100}xx")
+
+
 def _finish(record: CallRecord, observer: StreamObserver) -> None:
     if observer.failed:
         record.finish(Ending.UPSTREAM_ERROR, error_code="upstream_error")
@@ -315,21 +340,11 @@ def _finish(record: CallRecord, observer: StreamObserver) -> None:
         record.finish(Ending.OK)
 
 
-async def end_stream_with(error: RouterError, reply: Reply) -> None:
-    """Tell the client of a started stream what went wrong, and end it."""
-    await reply.send(b"data: " + envelope(error) + b"\n\n", more=False)
-
-
 def _unfinished(response: Answer) -> UpstreamBroken:
     return UpstreamBroken(
         f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
         upstream=response.upstream_name,
     )
-
-
-def _text_of(answer: ChatAnswer | None) -> str:
-    messages = [choice.message for choice in answer.choices or ()] if answer is not None else []
-    return "\n".join(message.text for message in messages if message is not None)
 
 
 def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:

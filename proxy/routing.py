@@ -70,13 +70,19 @@ class Wish(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Where a request goes and why. `score` is None when nothing was scored."""
+    """Where a request goes and why.
+
+    Attributes:
+        score: None when nothing was scored.
+        is_open: whether the other tier could answer it as well, as far as is known.
+    """
 
     target: Target
     reason: Reason
     model: str
     threshold: float | None = None
     score: Score | None = None
+    is_open: bool = False
 
 
 class Scorer:
@@ -143,14 +149,7 @@ class Router:
             InvalidRequest: an unknown target, threshold or `auto:` parameter.
             NotFound: an unknown model name, when those are rejected.
         """
-        wish = self._read_model_name(model)
-        for name, value in headers:
-            if name == TARGET_HEADER:
-                wish = _read_target(wish, value)
-            elif name == THRESHOLD_HEADER:
-                text = value.decode("latin-1")
-                threshold = _read_share(text, what="threshold", param="x-router-threshold")
-                wish = wish._replace(threshold=threshold)
+        wish = read_headers(self._read_model_name(model), headers)
         if wish.model is not None:
             wish = self._take_at_its_word(wish.model, wish.threshold)
         return wish
@@ -212,13 +211,25 @@ class Router:
         score = await self._scorer.score(turns) if self._scorer is not None else None
         if score is None:
             cloud = self._models[Target.CLOUD]
-            return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold)
+            return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, is_open=True)
         target = Target.LOCAL if score.score >= threshold else Target.CLOUD
-        return Decision(target, Reason.SCORE, self._models[target], threshold, score)
+        return Decision(target, Reason.SCORE, self._models[target], threshold, score, is_open=True)
 
     def close(self) -> None:
         if self._scorer is not None:
             self._scorer.close()
+
+
+def read_headers(wish: Wish, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
+    """The wish with what the headers ask for over it. Raises InvalidRequest."""
+    for name, value in headers:
+        if name == TARGET_HEADER:
+            wish = _read_target(wish, value)
+        elif name == THRESHOLD_HEADER:
+            text = value.decode("latin-1")
+            threshold = _read_share(text, what="threshold", param="x-router-threshold")
+            wish = wish._replace(threshold=threshold)
+    return wish
 
 
 def _read_target(wish: Wish, value: bytes) -> Wish:

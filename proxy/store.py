@@ -21,7 +21,7 @@ import msgspec
 import peewee
 
 from proxy.config import StorageConfig
-from proxy.record import CallRecord
+from proxy.record import CallRecord, Target
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,49 @@ class Judgement(peewee.Model):
         indexes = ((("request_id", "target", "judge_model"), True),)
 
 
-_TABLES: Final = (Request, Judgement)
+class Response(peewee.Model):
+    """An answer of the Responses API that a client may continue: who made it, and for whom.
+
+    `items` (input and output as JSON, of which the first `input_items` are input) and `body` are
+    kept of the local tier's, which remembers nothing itself.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField(index=True)
+    target = peewee.TextField()
+    client_key_hash = peewee.TextField(null=True)
+    items = peewee.TextField(null=True)
+    input_items = peewee.IntegerField()
+    body = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "responses"
+
+
+class Feedback(peewee.Model):
+    """What a client thought of an answer: -1 to 1. The last word on a request stands."""
+
+    request_id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField()
+    rating = peewee.DoubleField()
+    comment = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "feedback"
+
+
+_TABLES: Final = (Request, Judgement, Response, Feedback)
+
+
+class KeptResponse(NamedTuple):
+    """A row of `responses`."""
+
+    id: str
+    target: Target
+    client_key_hash: str | None
+    items: str | None
+    input_items: int
+    body: str | None
 
 
 class JudgedRequest(NamedTuple):
@@ -146,6 +188,7 @@ class Store:
         self._max_pending = max_pending
         self._clock = clock
         self._pending: deque[CallRecord] = deque()
+        self._kept: deque[KeptResponse] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._swept = 0.0
@@ -196,6 +239,66 @@ class Store:
             return
         self._pending.append(record)
 
+    @property
+    def keeps_text(self) -> bool:
+        """Whether prompts and answers may be kept as they are."""
+        return self._prompts == "full"
+
+    def keep_response(self, kept: KeptResponse) -> None:
+        """Hand an answer that may be continued to the writer. Never blocks."""
+        if len(self._kept) < self._max_pending:
+            self._kept.append(kept)
+
+    def find_response(self, response_id: str) -> KeptResponse | None:
+        """The row of an answer. Blocks: call it in a thread."""
+        columns = [getattr(Response, name) for name in KeptResponse._fields]
+        query = Response.select(*columns).where(Response.id == response_id).tuples()
+        try:
+            with self._database.connection_context():
+                for row in query.execute(self._database):
+                    return KeptResponse(*row)._replace(target=Target(row[1]))
+        except peewee.DatabaseError as error:
+            logger.error("response %s cannot be looked up: %s", response_id, error)
+        return None
+
+    def delete_response(self, response_id: str) -> None:
+        """Forget an answer. Blocks: call it in a thread."""
+        query = Response.delete().where(Response.id == response_id)
+        try:
+            with self._database.connection_context():
+                query.execute(self._database)
+        except peewee.DatabaseError as error:
+            logger.error("response %s cannot be deleted: %s", response_id, error)
+
+    def rate(
+        self, request_id: str, rating: float, comment: str | None, *, client: str | None
+    ) -> tuple[str, bool] | None:
+        """Keep what a client thought of an answer. Blocks: call it in a thread.
+
+        Returns the tier that answered ("none" where none did) and whether this is the first word
+        on it; None when the client (by the hash of the key) has made no such request.
+
+        Raises:
+            StoreUnavailable: it cannot be kept now.
+        """
+        find = Request.select(Request.target, Request.client_key_hash).where(
+            Request.id == request_id
+        )
+        keep = Feedback.insert(
+            request_id=request_id, created_at=self._clock(), rating=rating, comment=comment
+        ).on_conflict("REPLACE")
+        try:
+            with self._database.connection_context(), self._database.atomic():
+                found = list(find.tuples().execute(self._database))
+                if not found or found[0][1] != client:
+                    return None
+                known = Feedback.select().where(Feedback.request_id == request_id)
+                is_new = not list(known.tuples().execute(self._database))
+                keep.execute(self._database)
+                return found[0][0] or "none", is_new
+        except peewee.DatabaseError as error:
+            raise StoreUnavailable(f"Feedback cannot be kept: {error}") from None
+
     def spent(self, since: float) -> dict[str, float]:
         """Dollars that the cloud cost since then (UNIX seconds), by the hash of the client's key.
 
@@ -230,6 +333,7 @@ class Store:
             self._wake.wait(FLUSH_SECONDS)
             last = self._stopping  # read before writing: nothing is added after it was set
             self._write_pending()
+            self._write_kept()
             self._sweep()
             if last:
                 break
@@ -263,6 +367,20 @@ class Store:
                 logger.info("rows are written again")
             self.healthy = True
 
+    def _write_kept(self) -> None:
+        """Answers that may be continued. Without them a client must send its conversation again."""
+        now = self._clock()
+        while self._kept:
+            batch = [self._kept.popleft() for _ in range(min(_BATCH, len(self._kept)))]
+            rows = [kept._asdict() | {"created_at": now} for kept in batch]
+            try:
+                with self._database.atomic():
+                    query = Response.insert_many(rows).on_conflict("REPLACE")
+                    query.execute(self._database)
+            except peewee.DatabaseError as error:
+                logger.error("%d responses cannot be continued later: %s", len(batch), error)
+                return
+
     def _insert(self, batch: Sequence[CallRecord]) -> None:
         rows = [self._row(record) for record in batch]
         with self._database.atomic():
@@ -289,7 +407,8 @@ class Store:
         self._swept = now
         oldest = now - self._retention_days * 86_400
         try:
-            Request.delete().where(Request.created_at < oldest).execute(self._database)
+            for table in (Request, Response, Feedback):
+                table.delete().where(table.created_at < oldest).execute(self._database)
         except peewee.DatabaseError as error:
             logger.warning("old rows cannot be deleted: %s", error)
 

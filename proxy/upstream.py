@@ -36,6 +36,7 @@ from proxy.errors import (
     UpstreamUnreachable,
 )
 from proxy.facts import ask, configured, least
+from proxy.protocol import view_models
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ OPEN_AFTER: Final = 5
 OPEN_AFTER_SECONDS: Final = 2.0
 FIRST_PAUSE_SECONDS: Final = 5.0
 MAX_PAUSE_SECONDS: Final = 60.0
+_MAX_URLS: Final = 64  # kept parsed for each replica; clients may name any path
 
 # Request headers that stay here: hop-by-hop ones are between two neighbours; the credentials are
 # the client's for this proxy, and an organisation belongs to a key; a compressed answer could not
@@ -55,11 +57,13 @@ _KEPT_HERE: Final = frozenset(
     b"host content-length content-type accept-encoding "
     b"x-request-id x-real-ip forwarded".split()
 )
+_OF_BODY: Final = frozenset({b"content-type", b"content-length"})
 # Ours; and what a server before us says of the client: its address, with some its name and token.
 _KEPT_PREFIXES: Final = (b"x-router-", b"x-forwarded-")
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Headers = Sequence[tuple[bytes, bytes]]
+Body = bytes | AsyncIterator[bytes]
 Phase = Literal["connect", "first_token", "idle"]
 
 
@@ -269,7 +273,9 @@ class _Replica:
     def url(self, path: str) -> httpx2.URL:
         found = self.urls.get(path)
         if found is None:
-            found = self.urls[path] = httpx2.URL(self.base_url + path)
+            found = httpx2.URL(self.base_url + path)
+            if len(self.urls) < _MAX_URLS:
+                self.urls[path] = found
         return found
 
 
@@ -290,14 +296,15 @@ class Upstream:
         self.model = config.model
         self.up: bool | None = None
         self.facts = configured(config)
+        self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = Slots(config.max_concurrency, clock=clock)
         self._base_headers: list[tuple[bytes, bytes]] = [
-            (b"content-type", b"application/json"),
             (b"accept-encoding", b"identity"),
             *_authorization(config.api_key),
         ]
+        self._json_headers = [(b"content-type", b"application/json"), *self._base_headers]
         # asyncio.timeout guards the phases, so that each can be told from the others.
         self._extensions = MappingProxyType(
             {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
@@ -352,6 +359,33 @@ class Upstream:
             UpstreamUnreachable: no connection, or it broke before the answer began.
             UpstreamBroken: an answer with an impossible status.
         """
+        sent = [*self._json_headers, *_for_upstream(headers)]
+        return await self._open("POST", path, body, sent, stream=stream, client=client)
+
+    async def forward(
+        self, method: str, path: str, body: Body, headers: Headers, *, client: str | None
+    ) -> UpstreamResponse:
+        """The same for a request of any kind, which is sent as it is but for the credentials.
+
+        Args:
+            path: behind the base URL, with a query.
+            body: may be an iterator, which is sent on as it comes.
+            headers: the client's; those that tell of the body are kept.
+        """
+        of_body = [(name, value) for name, value in headers if name in _OF_BODY]
+        sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
+        return await self._open(method, path, body, sent, stream=False, client=client)
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: Headers,
+        *,
+        stream: bool,
+        client: str | None,
+    ) -> UpstreamResponse:
         try:
             taken_at = await self._slots.acquire(client)
         except QueueFull as full:
@@ -361,13 +395,22 @@ class Upstream:
                 seconds=full.seconds,
             ) from None
         try:
-            return await self._open_replica(path, body, headers, stream=stream, taken_at=taken_at)
+            return await self._open_replica(
+                method, path, body, headers, stream=stream, taken_at=taken_at
+            )
         except BaseException:
             self._slots.release(taken_at)
             raise
 
     async def _open_replica(
-        self, path: str, body: bytes, headers: Headers, *, stream: bool, taken_at: float
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: Headers,
+        *,
+        stream: bool,
+        taken_at: float,
     ) -> UpstreamResponse:
         """Send to the least busy replica that is well; to another one where it refuses."""
         left = list(self._replicas)
@@ -377,13 +420,14 @@ class Upstream:
             replica.take(self._clock())
             try:
                 response = await self._send(
-                    replica, path, body, headers, stream=stream, taken_at=taken_at
+                    replica, method, path, body, headers, stream=stream, taken_at=taken_at
                 )
             except BaseException as error:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
                     self.note(replica, failed=True)
-                    if isinstance(error, UpstreamUnreachable) and self._well(left):
+                    again = isinstance(body, bytes) and self._well(left)
+                    if again and isinstance(error, UpstreamUnreachable):
                         continue  # another replica, at once
                 raise
             self.note(replica, failed=response.status >= 500)
@@ -414,8 +458,9 @@ class Upstream:
     async def _send(
         self,
         replica: _Replica,
+        method: str,
         path: str,
-        body: bytes,
+        body: Body,
         headers: Headers,
         *,
         stream: bool,
@@ -423,9 +468,9 @@ class Upstream:
     ) -> UpstreamResponse:
         timeouts = self.config.timeouts
         request = httpx2.Request(
-            "POST",
+            method,
             replica.url(path),
-            headers=[*self._base_headers, *_for_upstream(headers)],
+            headers=headers,
             content=body,
             extensions=dict(self._extensions),
         )
@@ -520,6 +565,9 @@ class Upstream:
         facts = [one for one in found if one is not None]
         if facts:
             self.facts = least(facts)
+        models = view_models(await self.fetch_models() or b"")
+        if models is not None:
+            self.models = frozenset(models)
 
     async def fetch_models(self) -> bytes | None:
         """The body of GET /models, of the first replica that has one; None when none has."""
@@ -533,7 +581,7 @@ class Upstream:
         request = httpx2.Request(
             method,
             url,
-            headers=self._base_headers,
+            headers=self._json_headers,
             content=body or None,
             extensions=dict(self._extensions),
         )

@@ -198,8 +198,15 @@ async def _read_call(reader: asyncio.StreamReader) -> Call:
     first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     method, path, _ = first.split(" ")
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-    length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-    return Call(method, path, headers, await reader.readexactly(length))
+    named = {name.lower(): value for name, value in headers}
+    if named.get("transfer-encoding") == "chunked":
+        body = b""
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readexactly(2)
+    else:
+        body = await reader.readexactly(int(named.get("content-length", "0")))
+    return Call(method, path, headers, body)
 
 
 @contextmanager
@@ -397,3 +404,75 @@ class BrokenModel:
 
     def score(self, text: str) -> Score:
         raise RuntimeError(f"shape mismatch at 0xdeadbeef while scoring {text!r}")
+
+
+# ── The Responses API ─────────────────────────────────────────────────────────────────────────
+
+RESPONSES_USAGE = {
+    "input_tokens": 19,
+    "input_tokens_details": {"cached_tokens": 8},
+    "output_tokens": 10,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 29,
+}
+
+
+def response_fields(
+    text: str = "Hello!", *, response_id: str = "resp_1", **fields: Any
+) -> dict[str, Any]:
+    """A whole answer of the Responses API."""
+    message = {
+        "type": "message",
+        "id": "msg_1",
+        "status": "completed",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": text, "annotations": []}],
+    }
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": 1700000000,
+        "status": "completed",
+        "model": "upstream-model",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "output": [message],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": RESPONSES_USAGE,
+        **fields,
+    }
+
+
+def typed(kind: str, number: int, **fields: Any) -> bytes:
+    """One typed event."""
+    data = {"type": kind, "sequence_number": number, **fields}
+    return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def response_events(
+    words: Sequence[str] = WORDS, *, last: str = "response.completed", **fields: Any
+) -> list[bytes]:
+    """A stream of the Responses API, which ends with an event of its own and no [DONE]."""
+    begun = response_fields("", **fields) | {"status": "in_progress", "output": [], "usage": None}
+    ended = response_fields("".join(words), **fields) | {"status": last.rpartition(".")[2]}
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    events = [
+        typed("response.created", 0, response=begun),
+        typed("response.in_progress", 1, response=begun),
+        typed("response.output_item.added", 2, output_index=0, item=item),
+        typed("response.content_part.added", 3, **place, part=part),
+    ]
+    for number, word in enumerate(words, start=4):
+        events.append(typed("response.output_text.delta", number, **place, delta=word))
+    number = len(events)
+    events.append(typed("response.output_text.done", number, **place, text="".join(words)))
+    events.append(typed(last, number + 1, response=ended))
+    return events

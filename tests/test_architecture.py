@@ -22,10 +22,13 @@ ROWS = [
     "app",
     "api admin connection",
     "gateway recalibrate",
-    "routing upstream relay failover fit store metrics",
-    "pricing auth tokens facts admission",
+    "memory",
+    "routing upstream relay failover fit store metrics sessions",
+    "facts endpoints",
+    "pricing auth tokens admission responses",
     "config protocol record",
-    "errors stand_in __init__",
+    "errors stand_in openapi",
+    "__init__",
 ]
 DEPTH = {f"proxy.{name}": depth for depth, row in enumerate(ROWS) for name in row.split()}
 

@@ -16,6 +16,7 @@ from proxy.cli import main
 from proxy.config import Config, load_config
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import TARGET_HEADER, THRESHOLD_HEADER
+from proxy.sessions import SESSION_HEADER
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -64,6 +65,7 @@ def metric_names(proxy: Proxy) -> set[str]:
     record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
+    proxy.metrics.count_feedback("local", "up")
     names = set()
     for family in text_string_to_metric_families(proxy.metrics.expose().decode()):
         if family.type == "histogram":
@@ -106,7 +108,7 @@ def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
     sent = {name for name, _ in record.router_headers() + record.cost_headers()}
-    known = {name.decode() for name in sent | {TARGET_HEADER, THRESHOLD_HEADER}}
+    known = {name.decode() for name in sent | {TARGET_HEADER, THRESHOLD_HEADER, SESSION_HEADER}}
     named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", README))
     assert named == {name for name in known if name.startswith("x-router-")}
 

@@ -427,7 +427,6 @@ def test_every_key_of_the_published_example_is_accepted(tmp_path: Path) -> None:
 def test_settings_without_effect_are_named(tmp_path: Path) -> None:
     assert list(load(tmp_path, TIERS).warnings()) == []
     assert [warning.partition(":")[0] for warning in load(tmp_path, FULL).warnings()] == [
-        "routing.sticky",
         "upstreams.cloud.context_tokens",
         "upstreams.cloud.capabilities",
     ]

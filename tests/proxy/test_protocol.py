@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest
-from proxy.protocol import parse_chat, rewrite_chat, view_answer
+from proxy.protocol import parse_chat, rewrite, view_answer
 
 DEEP = b"[" * 200_000 + b"]" * 200_000
 
@@ -99,9 +99,9 @@ def test_only_text_is_read_of_a_conversation() -> None:
 def test_a_null_switch_is_an_absent_one() -> None:
     request = parse_chat(body(stream=None, stream_options=None))
     assert not request.stream
-    assert not request.wants_usage_chunk
-    assert not parse_chat(body(stream_options={})).wants_usage_chunk
-    assert parse_chat(body(stream_options={"include_usage": True})).wants_usage_chunk
+    assert request.hides_usage
+    assert parse_chat(body(stream_options={})).hides_usage
+    assert not parse_chat(body(stream_options={"include_usage": True})).hides_usage
 
 
 json_values = st.recursive(
@@ -134,7 +134,7 @@ def test_rewriting_replaces_the_model_and_keeps_every_other_byte(
     raw["model"] = '"auto"'
     raw["messages"] = '[ {"content" : "\\u0041\\/", "role":"user", "weight": 1.0E+2} ]'
     text = "{" + ",\n".join(f"{json.dumps(name)}: {raw[name]}" for name in names) + "}"
-    rewritten = rewrite_chat(text.encode(), model='phi3 "mini"', include_usage=False)
+    rewritten = rewrite(text.encode(), model='phi3 "mini"', include_usage=False)
     raw["model"] = json.dumps('phi3 "mini"')
     assert json.loads(rewritten) == json.loads(text) | {"model": 'phi3 "mini"'}
     assert list(json.loads(rewritten)) == names
@@ -154,22 +154,22 @@ def test_rewriting_replaces_the_model_and_keeps_every_other_byte(
 )
 def test_a_stream_always_reports_its_usage_to_us(sent: object, forwarded: object) -> None:
     text = body(stream=True, stream_options=sent)
-    assert parse_chat(text).wants_usage_chunk is False
-    rewritten = json.loads(rewrite_chat(text, model="m", include_usage=True))
+    assert parse_chat(text).hides_usage is True
+    rewritten = json.loads(rewrite(text, model="m", include_usage=True))
     assert rewritten["stream_options"] == forwarded
     assert rewritten["stream"] is True
 
 
 def test_a_whole_answer_is_asked_for_as_the_client_did() -> None:
-    rewritten = json.loads(rewrite_chat(body(), model="m", include_usage=False))
+    rewritten = json.loads(rewrite(body(), model="m", include_usage=False))
     assert "stream_options" not in rewritten
 
 
 def test_of_a_field_sent_twice_the_one_that_was_judged_is_forwarded() -> None:
     text = body()[:-1] + b', "stream": true, "stream": false}'
     assert parse_chat(text).stream is False
-    assert rewrite_chat(text, model="m", include_usage=False).count(b'"stream"') == 1
-    assert json.loads(rewrite_chat(text, model="m", include_usage=False))["stream"] is False
+    assert rewrite(text, model="m", include_usage=False).count(b'"stream"') == 1
+    assert json.loads(rewrite(text, model="m", include_usage=False))["stream"] is False
 
 
 @pytest.mark.parametrize(

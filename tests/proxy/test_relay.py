@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.endpoints import CHAT
 from proxy.errors import UpstreamBroken, UpstreamTimeout
 from proxy.protocol import Usage
 from proxy.record import CallRecord, Ending, Reason, Target
@@ -21,7 +22,6 @@ from proxy.relay import (
     Settle,
     StreamObserver,
     begin,
-    end_stream_with,
     is_stream,
     relay_stream,
     relay_whole,
@@ -440,7 +440,7 @@ async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settle
     assert not reply.ended
     assert settled.calls == [(None, "Hello")]
     assert record.ending is None
-    await end_stream_with(UpstreamBroken("It stopped.", upstream="local"), reply)
+    await reply.send(CHAT.error_event(UpstreamBroken("It stopped.", upstream="local")), more=False)
     event = reply.body.removeprefix(HELLO)
     assert event.startswith(b'data: {"error":')
     assert event.endswith(b"\n\n")

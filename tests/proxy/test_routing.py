@@ -209,7 +209,7 @@ async def test_local_when_the_score_reaches_the_threshold(
     decision = await serve(Fixed(score)).decide(Wish(threshold=threshold), TURNS)
     model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
     scored = Score(score, 0.8, 0.9)
-    assert decision == Decision(target, Reason.SCORE, model, threshold, scored)
+    assert decision == Decision(target, Reason.SCORE, model, threshold, scored, is_open=True)
 
 
 async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
@@ -238,7 +238,7 @@ async def test_what_is_scored_is_the_routing_text(serve: Callable[..., Router]) 
     assert model.texts == ["Hello"]
 
 
-UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6)
+UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6, is_open=True)
 
 
 async def test_without_a_model_everything_goes_to_the_cloud() -> None:

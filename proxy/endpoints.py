@@ -1,0 +1,65 @@
+"""The endpoints whose requests are routed: how each is read, looked at, and told of an error.
+
+What differs between them is here and in the wire formats below; the gateway treats all alike.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from proxy import responses
+from proxy.errors import RouterError, envelope
+from proxy.protocol import (
+    RoutedRequest,
+    Seen,
+    parse_chat,
+    parse_completion,
+    parse_embedding,
+    view_answer,
+)
+
+
+def _event_of(error: RouterError) -> bytes:
+    """As OpenAI's clients raise it in a stream of chunks."""
+    return b"data: " + envelope(error) + b"\n\n"
+
+
+class Endpoint(NamedTuple):
+    """One endpoint.
+
+    Attributes:
+        name: in rows and metrics.
+        path: behind a base URL.
+        parse: reads a request; raises InvalidRequest.
+        view: looks at a whole answer or one event of a stream; None when it is nothing known.
+        error_event: the last event of a stream that cannot go on.
+        usage_on_demand: whether a stream tells its usage only when asked.
+        ends_with_done: whether [DONE] ends a stream; otherwise the event that finishes it does.
+        is_routed: whether the router may choose the tier.
+    """
+
+    name: str
+    path: str
+    parse: Callable[[bytes], RoutedRequest]
+    view: Callable[[bytes], Seen | None]
+    error_event: Callable[[RouterError], bytes] = _event_of
+    usage_on_demand: bool = True
+    ends_with_done: bool = True
+    is_routed: bool = True
+
+
+CHAT: Final = Endpoint("chat.completions", "/chat/completions", parse_chat, view_answer)
+COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, view_answer)
+EMBEDDINGS: Final = Endpoint(
+    "embeddings", "/embeddings", parse_embedding, view_answer, is_routed=False
+)
+# Whatever else there is below /v1: passed on to the cloud without a look.
+OTHER: Final = Endpoint("other", "", parse_embedding, view_answer, is_routed=False)
+RESPONSES: Final = Endpoint(
+    "responses",
+    "/responses",
+    responses.parse_responses,
+    responses.view_response,
+    responses.error_event,
+    usage_on_demand=False,
+    ends_with_done=False,
+)

@@ -1,0 +1,116 @@
+"""Who made which answer of the Responses API, and what went before it: what a client may continue.
+
+A cloud remembers its own answers, so of those only the maker is kept. Ollama remembers nothing;
+where prompts may be kept at all (`storage.prompts: full`), we do it for the local tier. An answer
+belongs to the API key it was made for.
+"""
+
+import asyncio
+from collections import OrderedDict
+from typing import Any, Final
+
+import msgspec
+
+from proxy.errors import InvalidRequest
+from proxy.record import Target
+from proxy.responses import ResponsesRequest, SeenResponse
+from proxy.store import KeptResponse, Store
+
+MAX_UNWRITTEN: Final = 1_000  # remembered here as well, until the database surely has them
+
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+class Memory:
+    """The answers that may be continued."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._latest: OrderedDict[str, KeptResponse] = OrderedDict()
+
+    def note(
+        self, seen: SeenResponse, request: ResponsesRequest, *, target: Target, client: str | None
+    ) -> None:
+        """An answer is whole. `client`: whose it is, by the hash of the key."""
+        if seen.id is None:
+            return
+        items = body = None
+        if target is Target.LOCAL and request.may_be_continued and self._store.keeps_text:
+            items = _encoder.encode([*request.items, *seen.output]).decode()
+            body = seen.body.decode()
+        kept = KeptResponse(seen.id, target, client, items, len(request.items), body)
+        self._latest[seen.id] = kept
+        if len(self._latest) > MAX_UNWRITTEN:
+            self._latest.popitem(last=False)
+        self._store.keep_response(kept)
+
+    async def find(self, response_id: str, client: str | None) -> KeptResponse | None:
+        """What is known of an answer; None when it was not made here, as far as is known.
+
+        Raises:
+            InvalidRequest: it was made for somebody else.
+        """
+        kept = self._latest.get(response_id)
+        if kept is None:
+            kept = await asyncio.to_thread(self._store.find_response, response_id)
+        if kept is not None and kept.client_key_hash != client:
+            raise unknown(response_id)
+        return kept
+
+    async def forget(self, response_id: str) -> None:
+        """The client has deleted an answer."""
+        self._latest.pop(response_id, None)
+        await asyncio.to_thread(self._store.delete_response, response_id)
+
+
+def items_of(kept: KeptResponse) -> list[msgspec.Raw]:
+    """Input and output of an answer of the local tier, as the input of the next.
+
+    Raises:
+        InvalidRequest: they were not kept.
+    """
+    if kept.items is None:
+        raise InvalidRequest(
+            f"The response '{kept.id}' cannot be continued: it came from the local model, and was "
+            "not stored. Send the conversation as 'input' instead.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    return _items.decode(kept.items)
+
+
+def input_items_of(kept: KeptResponse) -> dict[str, Any]:
+    """GET /v1/responses/{id}/input_items for an answer of the local tier."""
+    items = items_of(kept)[: kept.input_items]
+    data = [
+        {"id": f"item_{number}"} | _as_shown(msgspec.json.decode(raw))
+        for number, raw in enumerate(items)
+    ]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": False,
+    }
+
+
+def _as_shown(item: dict[str, Any]) -> dict[str, Any]:
+    """An input item as OpenAI tells it: messages are named so and have their text in parts."""
+    if "role" not in item:
+        return item
+    content = item.get("content")
+    if isinstance(content, str):
+        kind = "output_text" if item["role"] == "assistant" else "input_text"
+        content = [{"type": kind, "text": content}]
+    return {"type": "message", "status": "completed"} | item | {"content": content}
+
+
+def unknown(response_id: str) -> InvalidRequest:
+    """As OpenAI says it."""
+    return InvalidRequest(
+        f"Previous response with id '{response_id}' not found.",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )

@@ -1,0 +1,354 @@
+"""The Responses API's wire format, as little of it as a router must understand.
+
+As in `protocol`, bodies travel as bytes and are only viewed. What is different here: input comes as
+a text or as items of many kinds, of which only messages and the results of tools have text; a
+stream is of typed events and ends with one of three, not with [DONE]; and an answer may be
+continued by its id, which takes somebody who remembers it (`proxy.memory`).
+
+Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoint sends.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from proxy.errors import InvalidRequest, RouterError
+from proxy.protocol import (
+    PromptTokensDetails,
+    Usage,
+    is_given,
+    need_model,
+    read_hints,
+    read_limit,
+    read_request,
+)
+
+# Tools that the server itself would have to run are all the others.
+_CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
+_TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# Events that come before anything is said. Whatever is not among them is worth showing.
+_SILENT: Final = frozenset(
+    {
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+    }
+)
+_TEXT_DELTAS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
+
+
+class _Part(msgspec.Struct):
+    """One part of a message's content."""
+
+    type: str = "input_text"
+    text: str | None = None
+    image_url: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Item(msgspec.Struct):
+    """One item of the input, as far as its kind."""
+
+    type: str | None = None
+    output: msgspec.Raw = msgspec.Raw()
+
+
+class _Tool(msgspec.Struct):
+    type: str
+
+
+class _Text(msgspec.Struct):
+    format: msgspec.Raw = msgspec.Raw()
+
+
+class Body(msgspec.Struct):
+    """What is read of a POST /v1/responses body."""
+
+    model: str
+    input: str | list[msgspec.Raw] | None = None
+    instructions: str | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    conversation: msgspec.Raw = msgspec.Raw()
+    background: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    tools: list[_Tool] | None = None
+    tool_choice: msgspec.Raw = msgspec.Raw()
+    text: _Text | None = None
+    include: msgspec.Raw = msgspec.Raw()
+    top_logprobs: msgspec.Raw = msgspec.Raw()
+    max_output_tokens: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = msgspec.Raw()
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+class ResponsesRequest:
+    """What the router must know of a POST /v1/responses; a `protocol.RoutedRequest`.
+
+    Attributes:
+        previous: the id of the answer that this one continues.
+        may_be_continued: whether the client may later ask to continue from this one.
+        items: the input as a list of items.
+    """
+
+    prompt_field = "input"
+    hides_usage = False  # it is part of the last event
+
+    def __init__(self, body: Body, raw: bytes) -> None:
+        self._body = body
+        self.model = body.model
+        self.streams = bool(body.stream)
+        self.previous = body.previous_response_id
+        self.may_be_continued = body.store is not False
+        self.items = _as_items(body.input)
+        self.needs = _needs(body)
+        self.turns = [("system", body.instructions)] if body.instructions else []
+        if isinstance(body.input, str):
+            self.turns.append(("user", body.input))
+        else:
+            for index, item in enumerate(body.input or ()):
+                self.turns += _read_item(item, f"input[{index}]", self.needs)
+        fields = _raw_fields.decode(raw) if body.tools or body.text is not None else {}
+        self.tool_chars = sum(len(bytes(fields.get(name, b""))) for name in ("tools", "text"))
+
+    @property
+    def answer_tokens(self) -> int | None:
+        return read_limit(self._body.max_output_tokens)
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        body = self._body
+        return read_hints(body.user, body.prompt_cache_key, body.metadata)
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+
+
+class _OutputPart(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Output(msgspec.Struct):
+    type: str = ""
+    content: list[_OutputPart] | None = None
+
+
+class _Response(msgspec.Struct):
+    """A whole answer: the body of a plain one, or what a stream's last event carries."""
+
+    id: str | None = None
+    status: str | None = None
+    usage: _Usage | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    output: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    """An event of a stream, or, where `type` is missing, a whole answer's other fields."""
+
+    type: str = ""
+    delta: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_body = msgspec.json.Decoder(Body)
+_item = msgspec.json.Decoder(_Item)
+_message = msgspec.json.Decoder(_Message)
+_parts = msgspec.json.Decoder(list[_Part])
+_response = msgspec.json.Decoder(_Response)
+_event = msgspec.json.Decoder(_Event)
+_output = msgspec.json.Decoder(_Output)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+def parse_responses(raw: bytes) -> ResponsesRequest:
+    """Decode the view of a POST /v1/responses body.
+
+    Raises:
+        InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
+    """
+    body = read_request(_body, raw)
+    need_model(body.model)
+    if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input")
+    return ResponsesRequest(body, raw)
+
+
+def _needs(request: Body) -> dict[str, str]:
+    needs: dict[str, str] = {}
+    choice = bytes(request.tool_choice)
+    if request.tools and choice != b'"none"':
+        needs["tools"] = "tools"
+        if any(tool.type not in _CLIENTS_TOOLS for tool in request.tools):
+            needs["hosted_tools"] = "tools"
+        if any(tool.type == "custom" for tool in request.tools):
+            needs["custom_tools"] = "tools"
+        if choice not in (b"", b"null", b'"auto"'):
+            needs["tool_choice"] = "tool_choice"
+    if request.text is not None and b'"json_schema"' in bytes(request.text.format):
+        needs["json_schema"] = "text.format"
+    if is_given(request.top_logprobs) or b"logprobs" in bytes(request.include):
+        needs["logprobs"] = "include"
+    # A server that remembers nothing cannot do these, whatever its model can.
+    for name in ("conversation", "prompt"):
+        if is_given(getattr(request, name)):
+            needs["state"] = name
+    if bytes(request.background) == b"true":
+        needs["state"] = "background"
+    if request.store:
+        needs["state"] = "store"
+    return needs
+
+
+def _read_item(raw: msgspec.Raw, at: str, needs: dict[str, str]) -> list[tuple[str, str]]:
+    """The turn that an input item is, if it is one; notes what it needs."""
+    item = read_request(_item, bytes(raw), at=at)
+    match item.type:
+        case None | "message":
+            message = read_request(_message, bytes(raw), at=at)
+            parts = message.content
+            if isinstance(parts, str) or parts is None:
+                return [(message.role, parts or "")]
+            return [(message.role, _read_parts(parts, f"{at}.content", needs))]
+        case "function_call_output" | "custom_tool_call_output":
+            output = bytes(item.output)
+            if output.startswith(b'"'):
+                return [("tool", msgspec.json.decode(output))]
+            if output.startswith(b"["):
+                parts = read_request(_parts, output, at=f"{at}.output")
+                return [("tool", _read_parts(parts, f"{at}.output", needs))]
+        case "item_reference":
+            needs.setdefault("state", at)
+    return []
+
+
+def _read_parts(parts: list[_Part], at: str, needs: dict[str, str]) -> str:
+    for part in parts:
+        match part.type:
+            case "input_image":
+                needs.setdefault("vision", at)
+                if part.image_url is None or not part.image_url.startswith("data:"):
+                    needs.setdefault("image_url", at)
+            case "input_audio" | "input_file":
+                needs.setdefault("audio", at)
+    return "\n".join(part.text for part in parts if part.text)
+
+
+class SeenResponse:
+    """A whole answer, or one event of a stream; a `protocol.Seen`.
+
+    Attributes:
+        id, output, body: of an answer that is whole, for whoever may continue it.
+    """
+
+    __slots__ = ("_event", "_response", "body", "finished", "id", "output")
+
+    is_usage_only = False
+
+    def __init__(self, data: bytes) -> None:
+        self._event = event = _event.decode(data)
+        self.finished = not event.type or event.type in _TERMINAL
+        self._response: _Response | None = None
+        self.id: str | None = None
+        self.output: list[msgspec.Raw] = []
+        self.body = b""
+        if self.finished:
+            self.body = bytes(event.response) if event.type else data
+            self._response = response = _response.decode(self.body)
+            self.id, self.output = response.id, response.output or []
+
+    @property
+    def usage(self) -> Usage | None:
+        usage = self._response.usage if self._response is not None else None
+        if usage is None:
+            return None
+        details = usage.input_tokens_details
+        cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
+        return Usage(usage.input_tokens, usage.output_tokens, cached)
+
+    @property
+    def failed(self) -> bool:
+        return (
+            self._event.type in ("error", "response.failed")
+            or is_given(self._event.error)
+            or (self._response is not None and self._response.status == "failed")
+        )
+
+    @property
+    def speaks(self) -> bool:
+        kind = self._event.type
+        return bool(kind) and kind not in _SILENT and kind not in _TERMINAL and not self.failed
+
+    @property
+    def text(self) -> str:
+        if self._event.type in _TEXT_DELTAS:
+            delta = msgspec.json.decode(self._event.delta)
+            return delta if isinstance(delta, str) else ""
+        if self._event.type:
+            return ""
+        texts = []
+        for raw in self.output:
+            try:
+                item = _output.decode(raw)
+            except msgspec.ValidationError:
+                continue
+            texts += [part.text or part.refusal or "" for part in item.content or ()]
+        return "\n".join(texts)
+
+
+def view_response(data: bytes) -> SeenResponse | None:
+    """Look at a whole answer or one event; None when it is nothing we know."""
+    try:
+        return SeenResponse(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def error_event(error: RouterError) -> bytes:
+    """How a stream ends that cannot go on: typed, and as OpenAI's clients raise it."""
+    fields = {"message": error.message, "param": error.param, "code": error.code}
+    data = {
+        "type": "error",
+        "sequence_number": 0,
+        **fields,
+        "error": {"type": error.type, **fields},
+    }
+    return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
+
+
+# Continuing an answer.
+
+
+def _as_items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
+    """The input as a list of items: a text is short for a user's message."""
+    if isinstance(given, str):
+        return [msgspec.Raw(_encoder.encode({"role": "user", "content": given}))]
+    return given or []
+
+
+def continue_with(raw: bytes, items: list[msgspec.Raw]) -> bytes:
+    """A request that continues an answer, made one that needs nobody to remember it."""
+    fields = _raw_fields.decode(raw)
+    fields.pop("previous_response_id", None)
+    fields["input"] = msgspec.Raw(_encoder.encode(items))
+    return _encoder.encode(fields)

@@ -1,0 +1,71 @@
+"""Conversations: which requests belong to one, and where the last of them was answered.
+
+Every request of the chat and responses APIs carries its whole conversation, and none says which it
+is. So a conversation is recognised by what the client says of it, and by its opening: whatever was
+said up to the first user message stays the same in all of its requests.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from proxy.protocol import RoutedRequest
+from proxy.record import Target
+
+SESSION_HEADER: Final = b"x-router-session"
+TTL_SECONDS: Final = 3600.0
+MAX_SESSIONS: Final = 10_000
+_MAX_OPENING_CHARS: Final = 2_000
+
+
+def session_of(
+    request: RoutedRequest, headers: Sequence[tuple[bytes, bytes]], client: str | None
+) -> str:
+    """A short name of the conversation that a request belongs to, the same for each of its turns.
+
+    Args:
+        client: whose request it is, by the hash of the key: sessions of two never meet.
+    """
+    digest = hashlib.sha256((client or "").encode())
+    named = next((value for name, value in headers if name == SESSION_HEADER), None)
+    if named is not None:
+        digest.update(b"\0named\0" + named)
+    else:
+        for name, hint in request.hints.items():
+            digest.update(f"\0{name}\0{hint}".encode(errors="replace"))
+        for role, text in request.turns:
+            digest.update(f"\0{role}\0{text[:_MAX_OPENING_CHARS]}".encode(errors="replace"))
+            if role == "user":
+                break
+    return digest.hexdigest()[:16]
+
+
+def is_continued(request: RoutedRequest, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a request is not the first of its conversation, as far as it shows."""
+    return any(role == "assistant" for role, _ in request.turns) or any(
+        name == SESSION_HEADER for name, _ in headers
+    )
+
+
+class Sessions:
+    """Where each conversation of the last hour was answered last. Bounded; the oldest go first."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[Target, float]] = OrderedDict()
+
+    def find(self, session: str) -> Target | None:
+        """The tier of its last answer; None when there was none, or long ago."""
+        known = self._known.get(session)
+        if known is None or self._clock() - known[1] > TTL_SECONDS:
+            return None
+        return known[0]
+
+    def note(self, session: str, target: Target) -> None:
+        """An answer of a conversation came from this tier."""
+        self._known[session] = target, self._clock()
+        self._known.move_to_end(session)
+        if len(self._known) > MAX_SESSIONS:
+            self._known.popitem(last=False)

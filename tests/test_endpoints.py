@@ -1,0 +1,464 @@
+"""The endpoints beside chat and responses: completions, embeddings, what is passed on, feedback."""
+
+import json
+import sqlite3
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from fakes import DONE, EASY, HARD, End, FakeUpstream, Gate, chunked, event, head, whole
+from live import CLOUD_KEY, CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of, released
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+
+
+def completion(text: str = " world", finish: str | None = "stop", **fields: Any) -> dict[str, Any]:
+    choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
+    kind = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m"}
+    return {**kind, "choices": [choice], **fields}
+
+
+# Completions.
+
+
+async def complete(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.Response:
+    body = {"model": "auto", "prompt": EASY} | fields
+    response: httpx2.Response = await proxy.client.post(
+        "/v1/completions", json=body, headers=headers
+    )
+    return response
+
+
+async def test_a_completion_is_routed_and_passes_untouched(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    answer = json.dumps(completion(usage=USAGE)).encode()
+    local.answer = cloud.answer = whole(answer)
+    response = await complete(proxy, suffix="!", unknown=1)
+    assert response.content == answer
+    assert local.call.path == "/v1/completions"
+    assert local.call.json == {"model": LOCAL_MODEL, "prompt": EASY, "suffix": "!", "unknown": 1}
+    hard = await complete(proxy, prompt=HARD)
+    assert hard.headers["x-router-target"] == "cloud"
+    first, _ = (await proxy.finish(2)).rows
+    assert (first["endpoint"], first["response"]) == ("completions", " world")
+    assert (first["input_tokens"], first["output_tokens"]) == (5, 7)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_streamed_completion(proxy: LiveProxy, local: FakeUpstream, wanted: bool) -> None:
+    said = [event(completion(word, None)) for word in (" wor", "ld")]
+    usage = event(completion(usage=USAGE) | {"choices": []})
+    local.answer = chunked(*said, event(completion("", "stop")), usage, DONE)
+    response = await complete(proxy, stream=True, stream_options={"include_usage": wanted})
+    assert (b'"total_tokens"' in response.content) == wanted
+    assert response.content.endswith(DONE)
+    row = (await proxy.finish()).row
+    assert (row["response"], row["output_tokens"], row["ending"]) == (" world", 7, "ok")
+    assert row["ttft_ms"] is not None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 2},
+        {"best_of": 3},
+        {"echo": True},
+        {"logit_bias": {"50256": -100}},
+        {"prompt": [EASY, EASY]},
+        {"prompt": [1, 2, 3]},
+        {"prompt": [[1, 2], [3]]},
+    ],
+    ids=str,
+)
+async def test_what_ollama_would_drop_goes_to_the_cloud(
+    start: StartProxy, local: FakeUpstream, fields: Any
+) -> None:
+    local.native = {"/api/version": whole(b'{"version":"0.32.6"}')}
+    response = await complete(await start(), **fields)
+    assert response.headers["x-router-target"] == "cloud"
+    assert response.headers["x-router-reason"] == "capability"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"prompt": {}}, "prompt"), ({"prompt": [{}]}, "prompt[0]"), ({"model": ""}, "model")],
+)
+async def test_a_wrong_field_of_a_completion_is_named(
+    proxy: LiveProxy, fields: Any, param: str
+) -> None:
+    response = await complete(proxy, **fields)
+    assert (response.status_code, envelope_of(response)["param"]) == (400, param)
+
+
+# Embeddings.
+
+VECTORS = json.dumps(
+    {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}],
+        "model": "m",
+        "usage": {"prompt_tokens": 8, "total_tokens": 8},
+    }
+).encode()
+MODELS = whole(b'{"object":"list","data":[{"id":"phi3:latest"},{"id":"nomic-embed-text:latest"}]}')
+
+
+@pytest.fixture
+def embedders(local: FakeUpstream, cloud: FakeUpstream) -> None:
+    local.models = MODELS
+    local.answer = cloud.answer = whole(VECTORS)
+
+
+async def embed(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.Response:
+    body = {"model": "text-embedding-3-small", "input": "x"} | fields
+    response: httpx2.Response = await proxy.client.post(
+        "/v1/embeddings", json=body, headers=headers
+    )
+    return response
+
+
+@pytest.mark.usefixtures("embedders")
+@pytest.mark.parametrize(
+    ("model", "target", "sent"),
+    [
+        ("text-embedding-3-small", "cloud", "text-embedding-3-small"),
+        ("nomic-embed-text", "local", "nomic-embed-text"),
+        ("nomic-embed-text:latest", "local", "nomic-embed-text:latest"),
+        ("local", "local", LOCAL_MODEL),
+        ("cloud", "cloud", CLOUD_MODEL),
+        (CLOUD_MODEL, "cloud", CLOUD_MODEL),
+    ],
+)
+async def test_embeddings_go_to_the_tier_that_serves_the_model(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, model: str, target: str, sent: str
+) -> None:
+    proxy = await start()
+    response = await embed(proxy, model=model, dimensions=2)
+    assert response.content == VECTORS
+    call = {"local": local, "cloud": cloud}[target].call
+    assert call.path == "/v1/embeddings"
+    assert call.json == {"model": sent, "input": "x", "dimensions": 2}
+    row = (await proxy.finish()).row
+    assert (row["endpoint"], row["target"], row["reason"]) == ("embeddings", target, "forced")
+    assert (row["input_tokens"], row["output_tokens"]) == (8, 0)
+    assert row["score"] is None
+
+
+@pytest.mark.usefixtures("embedders")
+async def test_embeddings_are_not_a_matter_of_difficulty(start: StartProxy) -> None:
+    proxy = await start()
+    response = await embed(proxy, model="auto")
+    assert (response.status_code, envelope_of(response)["param"]) == (400, "model")
+    assert "name the model" in envelope_of(response)["message"]
+
+
+@pytest.mark.usefixtures("embedders")
+async def test_where_unknown_models_are_rejected_the_local_ones_are_known(
+    start: StartProxy,
+) -> None:
+    proxy = await start({"routing": {"unknown_models": "reject"}})
+    assert (await embed(proxy, model="nomic-embed-text")).status_code == 200
+    refused = await embed(proxy)
+    assert (refused.status_code, envelope_of(refused)["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.usefixtures("embedders")
+async def test_the_official_client_embeds(start: StartProxy) -> None:
+    proxy = await start()
+    async with openai.AsyncOpenAI(base_url=proxy.base_url, api_key="unused") as sdk:
+        answer = await sdk.embeddings.create(
+            model="nomic-embed-text", input="x", encoding_format="float"
+        )
+        assert answer.data[0].embedding == [0.1, 0.2]
+
+
+# Everything else.
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def test_all_other_paths_are_passed_to_the_cloud(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, method: str
+) -> None:
+    cloud.answer = whole(b"\x00\xffbytes", status=201, content_type="application/octet-stream")
+    headers = {"authorization": "Bearer mine", "x-mine": "1", "content-type": "audio/wav"}
+    content = b"\x01\xfe" if method != "GET" else None
+    response = await proxy.client.request(
+        method, "/v1/files/a%2Fb?limit=2&after=x", content=content, headers=headers
+    )
+    assert (response.status_code, response.content) == (201, b"\x00\xffbytes")
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert response.headers["content-length"] == "7"
+    assert response.headers["x-router-target"] == "cloud"
+    call = cloud.call
+    assert (call.method, call.path) == (method, "/v1/files/a%2Fb?limit=2&after=x")
+    assert call.body == (content or b"")
+    assert call.header("authorization") == f"Bearer {CLOUD_KEY}"
+    assert call.header("x-mine") == "1"
+    assert call.header("content-type") == "audio/wav"
+    assert not local.calls
+    row = (await proxy.finish()).row
+    assert (row["endpoint"], row["target"], row["status"]) == ("other", "cloud", 201)
+    assert (row["ending"], row["prompt"], row["cost_usd"]) == ("ok", None, None)
+
+
+async def test_an_upload_is_passed_on_as_it_comes_whatever_its_size(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    """Nothing of it is kept, so `server.max_body_mb` does not hold for it."""
+    proxy = await start({"server": {"max_body_mb": 0.01}})
+    content = bytes(range(256)) * 4096
+    response = await proxy.client.post("/v1/files", content=content)
+    assert response.status_code == 200
+    assert cloud.call.body == content
+
+
+async def test_a_multipart_upload_of_the_official_client(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = whole(b'{"id":"file-1","object":"file","bytes":5,"filename":"a.jsonl"}')
+    async with openai.AsyncOpenAI(base_url=proxy.base_url, api_key="unused") as sdk:
+        made = await sdk.files.create(file=("a.jsonl", b"12345"), purpose="batch")
+    assert made.id == "file-1"
+    assert b'filename="a.jsonl"' in cloud.call.body
+    assert "multipart/form-data; boundary=" in str(cloud.call.header("content-type"))
+
+
+async def test_a_download_arrives_while_it_is_made(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    gate = Gate()
+    cloud.answer = chunked(b"first", gate, b"second", content_type="audio/mpeg")
+    async with proxy.client.stream("POST", "/v1/audio/speech", content=b"{}") as response:
+        pieces = response.aiter_raw()
+        assert await anext(pieces) == b"first"
+        gate.open()
+        assert b"".join([piece async for piece in pieces]) == b"second"
+
+
+async def test_a_download_that_breaks_is_cut_off(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    """An error within it would be taken for a part of it."""
+    cloud.answer = [head(headers=[("content-length", "100")]) + b"half", End.RESET]
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await proxy.client.get("/v1/files/f/content")
+    row = (await proxy.finish()).row
+    assert (row["ending"], row["endpoint"]) == ("upstream_error", "other")
+
+
+async def test_an_upstreams_refusal_of_it_passes(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(b'{"error":{"message":"No such file"}}', status=404)
+    response = await proxy.client.get("/v1/files/none")
+    assert (response.status_code, response.json()["error"]["message"]) == (404, "No such file")
+    assert (await proxy.finish()).row["ending"] == "upstream_error"
+
+
+async def test_a_client_that_leaves_its_download_frees_the_upstream(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = chunked(b"first", Gate(), content_type="audio/mpeg")
+    client = await proxy.connect_raw(b"GET /v1/files/f/content HTTP/1.1\r\nhost: p\r\n\r\n")
+    await client.read_until(b"first")
+    client.vanish()
+    await released(await cloud.called())
+    assert (await proxy.finish()).row["ending"] == "client_gone"
+
+
+async def test_a_client_that_leaves_its_upload_frees_the_upstream(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    upload = b"POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 1000
+    client = await proxy.connect_raw(upload)
+    await proxy.settled(0, in_flight=1)
+    client.vanish()
+    outcome = await proxy.finish()
+    assert outcome.row["ending"] == "client_gone"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/../secret", "/v1/files/../../secret", "/v1/%2e%2e/secret", "/v1/a%5c..%5cb"]
+)
+async def test_no_path_climbs_out_of_v1(proxy: LiveProxy, cloud: FakeUpstream, path: str) -> None:
+    client = await proxy.connect_raw(
+        f"GET {path} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n".encode()
+    )
+    assert b" 404 " in (await client.read_to_end()).split(b"\r\n")[0]
+    await client.leave()
+    assert not cloud.calls
+
+
+async def test_where_unknown_models_are_rejected_so_are_unknown_paths(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start({"routing": {"unknown_models": "reject"}})
+    response = await proxy.client.get("/v1/files")
+    assert (response.status_code, envelope_of(response)["code"]) == (404, "unknown_url")
+    assert not cloud.calls
+
+
+async def test_nothing_is_passed_on_without_a_key(start: StartProxy, cloud: FakeUpstream) -> None:
+    proxy = await start({"server": {"api_keys": ["mine"]}})
+    assert (await proxy.client.get("/v1/files")).status_code == 401
+    assert not cloud.calls
+
+
+# Anthropic's API.
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens?beta=true"])
+@pytest.mark.parametrize("unknown_models", ["cloud", "reject"])
+async def test_anthropics_api_is_the_local_tiers(
+    start: StartProxy, local: FakeUpstream, path: str, unknown_models: str
+) -> None:
+    local.answer = chunked(b"event: message_start\ndata: {}\n\n")
+    proxy = await start(
+        {"server": {"api_keys": ["mine"]}, "routing": {"unknown_models": unknown_models}}
+    )
+    headers = {"x-api-key": "mine", "anthropic-version": "2023-06-01"}
+    body = b'{"model":"phi3","max_tokens":8,"stream":true,"messages":[]}'
+    response = await proxy.client.post(path, content=body, headers=headers)
+    assert response.content == b"event: message_start\ndata: {}\n\n"
+    assert (local.call.path, local.call.body) == (path, body)
+    assert local.call.header("anthropic-version") == "2023-06-01"
+    assert local.call.header("x-api-key") is None
+    wrong = await proxy.client.post(path, content=body, headers={"x-api-key": "theirs"})
+    assert wrong.status_code == 401
+    first, _ = (await proxy.finish(2)).rows
+    assert (first["endpoint"], first["target"], first["ending"]) == ("other", "local", "ok")
+
+
+# Feedback.
+
+
+async def rate(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.Response:
+    response: httpx2.Response = await proxy.client.post(
+        "/v1/feedback", json=fields, headers=headers
+    )
+    return response
+
+
+def feedback_of(proxy: LiveProxy) -> list[tuple[Any, ...]]:
+    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("select request_id, rating, comment from feedback").fetchall()
+    finally:
+        connection.close()
+
+
+async def test_feedback_is_kept_with_its_request_and_counted_once(proxy: LiveProxy) -> None:
+    request_id = (await proxy.chat()).headers["x-request-id"]
+    response = await rate(proxy, request_id=request_id, thumb="up", comment="Good.")
+    assert response.json() == {"object": "feedback", "request_id": request_id, "rating": 1.0}
+    await rate(proxy, request_id=request_id, thumb="up", comment="Good.")
+    assert feedback_of(proxy) == [(request_id, 1.0, "Good.")]
+    await rate(proxy, request_id=request_id, rating=-0.5)
+    assert feedback_of(proxy) == [(request_id, -0.5, None)]
+    samples = await proxy.scrape()
+    assert samples("router_feedback_total") == 1
+    assert samples("router_feedback_total", target="local", thumb="up") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "status"),
+    [
+        ({"thumb": "up"}, "request_id", 400),
+        ({"request_id": "req_1"}, "rating", 400),
+        ({"request_id": "req_1", "rating": 2}, "rating", 400),
+        ({"request_id": "req_1", "thumb": "sideways"}, "thumb", 400),
+        ({"request_id": "req_none", "thumb": "up"}, "request_id", 404),
+    ],
+)
+async def test_wrong_feedback_is_refused(
+    proxy: LiveProxy, fields: Any, param: str, status: int
+) -> None:
+    response = await rate(proxy, **fields)
+    assert (response.status_code, envelope_of(response)["param"]) == (status, param)
+
+
+async def test_nobody_rates_the_answers_of_another_key(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
+    request_id = (await proxy.chat(headers=mine)).headers["x-request-id"]
+    assert (await rate(proxy, headers=theirs, request_id=request_id, thumb="up")).status_code == 404
+    assert (await rate(proxy, request_id=request_id, thumb="up")).status_code == 401
+    assert (await rate(proxy, headers=mine, request_id=request_id, thumb="up")).status_code == 200
+
+
+# Conversations.
+
+
+def conversation(*texts: str) -> list[dict[str, str]]:
+    roles = ("user", "assistant")
+    return [{"role": roles[index % 2], "content": text} for index, text in enumerate(texts)]
+
+
+async def targets(proxy: LiveProxy, *requests: Any, headers: Any = None) -> list[str]:
+    found = []
+    for messages in requests:
+        response = await proxy.chat(messages=messages, headers=headers)
+        found.append(f"{response.headers['x-router-target']} {response.headers['x-router-reason']}")
+    return found
+
+
+TO_CLOUD = conversation(EASY, "4", HARD)
+BACK = conversation(EASY, "4", HARD, "Well.", "Thank you. " * 40)
+
+
+@pytest.mark.parametrize(
+    ("sticky", "third"),
+    [("off", "local score"), ("escalate_only", "cloud sticky"), ("session", "local score")],
+)
+async def test_a_conversation_that_went_to_the_cloud(
+    start: StartProxy, sticky: str, third: str
+) -> None:
+    proxy = await start({"routing": {"sticky": sticky}})
+    first, second, last = await targets(proxy, conversation(EASY), TO_CLOUD, BACK)
+    assert first == "local score"
+    assert second == ("local sticky" if sticky == "session" else "cloud score")
+    assert last == third
+    rows = (await proxy.finish(3)).rows
+    assert len({row["session_id"] for row in rows}) == 1
+
+
+async def test_conversations_are_told_apart_by_opening_hints_and_key(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
+    asks: list[tuple[Any, Any, dict[str, Any]]] = [
+        (mine, conversation(EASY), {}),
+        (mine, conversation(EASY, "4", "And 3+3?"), {}),
+        (mine, conversation("Hi. " + EASY), {}),
+        (theirs, conversation(EASY), {}),
+        (mine, conversation(EASY), {"user": "u1"}),
+        (mine, conversation(EASY), {"metadata": {"session_id": "s1"}}),
+        (mine, conversation(EASY), {"prompt_cache_key": "k1"}),
+        (mine | {"x-router-session": "s2"}, conversation(EASY), {}),
+        (mine | {"x-router-session": "s2"}, conversation(HARD), {}),
+    ]
+    for headers, messages, fields in asks:
+        await proxy.chat(headers=headers, messages=messages, **fields)
+    sessions = [row["session_id"] for row in (await proxy.finish(len(asks))).rows]
+    assert sessions[0] == sessions[1]
+    assert sessions[7] == sessions[8]
+    assert len(set(sessions)) == 7
+
+
+async def test_a_named_session_needs_no_common_opening(proxy: LiveProxy) -> None:
+    headers = {"x-router-session": "mine"}
+    found = await targets(proxy, conversation(HARD), conversation(EASY), headers=headers)
+    assert found == ["cloud score", "cloud sticky"]
+    assert await targets(proxy, conversation(EASY)) == ["local score"]
+
+
+async def test_a_conversations_tier_may_still_fail(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    await targets(proxy, TO_CLOUD)
+    cloud.answer = [End.RESET]
+    assert await targets(proxy, BACK) == ["local fallback"]
+
+
+async def test_the_document_of_the_api_is_served(proxy: LiveProxy) -> None:
+    document = (await proxy.client.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    for path, operations in document["paths"].items():
+        for method in operations:
+            response = await proxy.client.request(method, path.replace("{model}", "auto"))
+            assert response.status_code not in (404, 405), (method, path)

@@ -1,0 +1,34 @@
+"""The OpenAPI document, held against the proxy by schemathesis: what it says is what there is."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fakes import Call, FakeUpstream, Step, answer_json, response_fields, whole
+from live import StartProxy
+
+EXAMPLES = 20  # of each operation
+
+
+def answer(call: Call) -> list[Step]:
+    if call.path.startswith("/v1/responses"):
+        return whole(json.dumps(response_fields()).encode())
+    return whole(answer_json())
+
+
+async def test_schemathesis_finds_nothing(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = cloud.answer = answer
+    proxy = await start({"server": {"api_keys": ["the-key"]}})
+    url = f"http://127.0.0.1:{proxy.port}/openapi.json"
+    options = ["--header", "Authorization: Bearer the-key", "--max-examples", str(EXAMPLES)]
+    command = [sys.executable, "-m", "schemathesis.cli", "run", url, *options]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
