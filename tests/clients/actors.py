@@ -1,0 +1,480 @@
+"""OpenAI and Ollama as actors: for each request what either would put on the wire.
+
+An answer follows from its request. Tools that are offered are called, two at a time unless one is
+demanded, until there are results; a schema is filled in; everything else is answered with `TEXT`.
+A word in the last prompt makes trouble:
+
+    BUSY     OpenAI's 503, the first two times that this prompt comes; with VERY three times
+    FULL     Ollama's 503: its queue is full
+    BREAK    the stream ends in an error after its first words
+    VANISH   the connection is lost there
+    HANG     nothing more comes after the first words of a stream; no answer at all otherwise
+"""
+
+import base64
+import itertools
+import json
+import struct
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fakes import DONE, Answer, Call, End, Gate, Step, chunked, error_json, event, whole
+
+Json = dict[str, Any]
+
+WORDS: Final = ("2 + 2", " is 4,", " naïvely", " 🙂.")
+TEXT: Final = "".join(WORDS)
+CREATED: Final = 1_760_000_000
+CITIES: Final = ("Zürich", "Paris")
+CRASHED: Final = event(error_json("The model has crashed."))
+# What OpenAI tells beside its answers.
+OPENAI_HEADERS: Final = (
+    ("x-request-id", "req_of_the_upstream"),
+    ("openai-organization", "org-of-the-proxy"),
+    ("openai-processing-ms", "420"),
+    ("openai-version", "2020-10-01"),
+    ("x-ratelimit-remaining-requests", "9999"),
+)
+
+
+@dataclass
+class Said:
+    """What the model says: a text, or calls of tools as (name, arguments)."""
+
+    words: tuple[str, ...] = ()
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+class Actor:
+    """One upstream's script; `answer` is what a `FakeUpstream` takes."""
+
+    def __init__(self, *, is_ollama: bool) -> None:
+        self._is_ollama = is_ollama
+        self._ids = itertools.count(1)
+        self._prompts: Counter[str] = Counter()
+        self._responses: dict[str, tuple[Json, Any]] = {}
+        self.calls: list[Call] = []
+
+    def answer(self, call: Call) -> Answer:
+        self.calls.append(call)
+        try:
+            return self._answer(call)
+        except Exception:  # a mistake of the script's should be seen where it shows
+            return whole(error_json(traceback.format_exc()), status=500)
+
+    def _answer(self, call: Call) -> Answer:
+        path = call.path.partition("?")[0].removeprefix("/v1")
+        if call.method != "POST":
+            return self._about(call.method, path.removeprefix("/responses/"))
+        if path == "/audio/transcriptions" and not self._is_ollama:  # a form with a file
+            return self._whole({"text": TEXT} if b"RIFF" in call.body else {"text": ""})
+        body = call.json
+        match path:
+            case "/chat/completions":
+                return self._trouble(prompt_of(body["messages"])) or self._chat(body)
+            case "/responses":
+                return self._trouble(prompt_of(body.get("input") or "")) or self._respond(body)
+            case "/completions":
+                return self._trouble(body["prompt"]) or self._complete(body)
+            case "/embeddings":
+                return self._embed(body)
+            case "/moderations" if not self._is_ollama:
+                result = {"flagged": False, "categories": {}, "category_scores": {}}
+                return self._whole({"id": "modr-1", "model": "x", "results": [result]})
+        return self._refuse(404, f"Invalid URL (POST {call.path})")
+
+    def _refuse(self, status: int, message: str, code: str | None = None) -> Answer:
+        error = error_json(message, kind="invalid_request_error", code=code)
+        return whole(error, status=status, headers=self._headers())
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        return () if self._is_ollama else OPENAI_HEADERS
+
+    def _whole(self, body: Json) -> Answer:
+        return whole(json.dumps(body).encode(), headers=self._headers())
+
+    def _trouble(self, prompt: str) -> Answer | None:
+        self._prompts[prompt] += 1
+        if self._is_ollama and "FULL" in prompt:
+            return self._refuse(503, "server busy, please try again. maximum pending requests")
+        times = 3 if "VERY" in prompt else 2
+        if not self._is_ollama and "BUSY" in prompt and self._prompts[prompt] <= times:
+            busy = error_json("The engine is currently overloaded.", kind="server_error")
+            return whole(busy, status=503, headers=[("retry-after-ms", "1")])
+        return None
+
+    def _events(self, prompt: str, events: list[bytes], error: bytes, *, first: int) -> Answer:
+        """A stream of these events; of the `first` ones only when the prompt makes trouble."""
+        steps: list[Step] = list(events)
+        if "HANG" in prompt:
+            steps = [*events[:first], Gate()]
+        elif "BREAK" in prompt:
+            steps = [*events[:first], error]
+        elif "VANISH" in prompt:
+            steps = [*events[:first], End.RESET]
+        return chunked(*steps, headers=self._headers())
+
+    # ── /v1/chat/completions ──────────────────────────────────────────────────────────────────
+
+    def _chat(self, body: Json) -> Answer:
+        messages = body["messages"]
+        prompt = prompt_of(messages)
+        if self._is_ollama and any(has_image(message) for message in messages):
+            return self._refuse(400, "this model is missing data required for image input")
+        offered = [tool["function"] for tool in body.get("tools") or () if "function" in tool]
+        answered = messages[-1]["role"] == "tool"
+        schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+        if (body.get("response_format") or {}).get("type") == "json_object":
+            schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+        said = say(body, [] if answered else offered, schema)
+        if body.get("stream"):
+            events = [event(one) for one in self._chunks(body, said)]
+            return self._events(prompt, [*events, DONE], CRASHED, first=3)
+        if "HANG" in prompt:
+            return [Gate()]
+        choices = [self._choice(body, said, index) for index in range(self._number(body))]
+        return self._whole(
+            self._named("chatcmpl", body)
+            | {"object": "chat.completion", "choices": choices, "usage": self._usage()}
+        )
+
+    def _number(self, body: Json) -> int:
+        return 1 if self._is_ollama else body.get("n") or 1
+
+    def _named(self, prefix: str, body: Json) -> Json:
+        named = {"id": f"{prefix}-{next(self._ids)}", "created": CREATED}
+        if self._is_ollama:
+            return named | {"model": body["model"], "system_fingerprint": "fp_ollama"}
+        model = f"{body['model']}-2024-07-18"
+        return named | {
+            "model": model,
+            "service_tier": "default",
+            "system_fingerprint": "fp_560af6e559",
+        }
+
+    def _usage(self) -> Json:
+        usage: Json = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
+        if not self._is_ollama:
+            usage["prompt_tokens_details"] = {"cached_tokens": 8, "audio_tokens": 0}
+            usage["completion_tokens_details"] = {"reasoning_tokens": 0, "audio_tokens": 0}
+        return usage
+
+    def _choice(self, body: Json, said: Said, index: int) -> Json:
+        message: Json = {"role": "assistant", "content": said.text}
+        if said.calls:
+            message["content"] = "" if self._is_ollama else None
+            message["tool_calls"] = [self._tool_call(*call) for call in said.calls]
+        if not self._is_ollama:
+            message |= {"refusal": None, "annotations": []}
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": logprobs_of(body, said.words),
+            "finish_reason": "tool_calls" if said.calls else "stop",
+        }
+
+    def _tool_call(self, name: str, arguments: str) -> Json:
+        function = {"name": name, "arguments": arguments}
+        return {"id": f"call_{next(self._ids)}", "type": "function", "function": function}
+
+    def _chunks(self, body: Json, said: Said) -> Iterator[Json]:
+        """A stream's chunks. Ollama has a tool call in one piece, OpenAI its arguments in many."""
+        named = self._named("chatcmpl", body) | {"object": "chat.completion.chunk"}
+        wants_usage = (body.get("stream_options") or {}).get("include_usage")
+        if not self._is_ollama:
+            named["obfuscation"] = "x7Jq"
+            if wants_usage:
+                named["usage"] = None
+
+        def chunk(delta: Json, index: int, finish: str | None = None, logprobs: Any = None) -> Json:
+            choice = {
+                "index": index,
+                "delta": delta,
+                "logprobs": logprobs,
+                "finish_reason": finish,
+            }
+            return named | {"choices": [choice]}
+
+        for index in range(self._number(body)):
+            yield chunk({"role": "assistant", "content": None if said.calls else ""}, index)
+            for word in said.words:
+                yield chunk({"content": word}, index, logprobs=logprobs_of(body, (word,)))
+            for place, call in enumerate(said.calls):
+                whole_call = self._tool_call(*call) | {"index": place}
+                if self._is_ollama:
+                    yield chunk({"content": "", "tool_calls": [whole_call]}, index)
+                    continue
+                begun = whole_call | {"function": {"name": call[0], "arguments": ""}}
+                yield chunk({"tool_calls": [begun]}, index)
+                for piece in pieces(call[1]):
+                    more = {"index": place, "function": {"arguments": piece}}
+                    yield chunk({"tool_calls": [more]}, index)
+            yield chunk({}, index, finish="tool_calls" if said.calls else "stop")
+        if wants_usage:
+            yield named | {"choices": [], "usage": self._usage()}
+
+    # ── /v1/completions and /v1/embeddings ────────────────────────────────────────────────────
+
+    def _complete(self, body: Json) -> Answer:
+        named = self._named("cmpl", body) | {"object": "text_completion"}
+
+        def choice(text: str, finish: str | None) -> list[Json]:
+            return [{"text": text, "index": 0, "logprobs": None, "finish_reason": finish}]
+
+        if not body.get("stream"):
+            done = {"choices": choice(TEXT, "stop"), "usage": self._usage()}
+            return self._whole(named | done)
+        events = [event(named | {"choices": choice(word, None)}) for word in WORDS]
+        events.append(event(named | {"choices": choice("", "stop")}))
+        if (body.get("stream_options") or {}).get("include_usage"):
+            events.append(event(named | {"choices": [], "usage": self._usage()}))
+        return self._events(body["prompt"], [*events, DONE], CRASHED, first=2)
+
+    def _embed(self, body: Json) -> Answer:
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        vector: list[float] | str = [0.25, -0.5, 0.125]
+        if body.get("encoding_format") == "base64":
+            vector = base64.b64encode(struct.pack("<3f", *vector)).decode()
+        data = [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index in range(len(texts))
+        ]
+        usage = {"prompt_tokens": 5, "total_tokens": 5}
+        return self._whole({"object": "list", "data": data, "model": body["model"], "usage": usage})
+
+    # ── /v1/responses ─────────────────────────────────────────────────────────────────────────
+
+    def _respond(self, body: Json) -> Answer:
+        given = body.get("input") or ""
+        if previous := body.get("previous_response_id"):
+            if self._is_ollama:
+                return self._refuse(400, "previous_response_id is not supported")
+            if previous not in self._responses:
+                message = f"Previous response with id '{previous}' not found."
+                return self._refuse(400, message, "previous_response_not_found")
+        offered = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
+        answered = isinstance(given, list) and given[-1].get("type") == "function_call_output"
+        form = (body.get("text") or {}).get("format") or {"type": "text"}
+        said = say(body, [] if answered else offered, form.get("schema"))
+        response = self._response(body, form)
+        output = [self._message(said.text)] if said.words else []
+        output += [self._function_call(*call) for call in said.calls]
+        done = response | {"status": "completed", "output": output, "usage": self._tokens()}
+        self._responses[response["id"]] = done, given
+        prompt = prompt_of(given)
+        if body.get("stream"):
+            events = [
+                typed_event(one | {"sequence_number": number})
+                for number, one in enumerate(self._typed_events(response, done, said))
+            ]
+            error = {
+                "type": "error",
+                "code": "server_error",
+                "message": "The model has crashed.",
+                "param": None,
+                "sequence_number": len(events),
+            }
+            return self._events(prompt, events, typed_event(error), first=6)
+        return [Gate()] if "HANG" in prompt else self._whole(done)
+
+    def _response(self, body: Json, form: Json) -> Json:
+        """A response that has just been begun."""
+        echoed = ("instructions", "max_output_tokens", "previous_response_id", "temperature")
+        return {
+            "id": f"resp_{'local' if self._is_ollama else 'cloud'}_{next(self._ids)}",
+            "object": "response",
+            "created_at": CREATED,
+            "status": "in_progress",
+            "background": False,
+            "error": None,
+            "incomplete_details": None,
+            **{name: body.get(name) for name in echoed},
+            "max_tool_calls": None,
+            "model": body["model"] if self._is_ollama else f"{body['model']}-2024-07-18",
+            "output": [],
+            "parallel_tool_calls": body.get("parallel_tool_calls", True),
+            "reasoning": {"effort": None, "summary": None},
+            "service_tier": "default",
+            "store": body.get("store", True),
+            "text": {"format": form, "verbosity": "medium"},
+            "tool_choice": body.get("tool_choice", "auto"),
+            "tools": body.get("tools") or [],
+            "top_logprobs": 0,
+            "top_p": 1.0,
+            "truncation": "disabled",
+            "usage": None,
+            "user": None,
+            "metadata": body.get("metadata") or {},
+        }
+
+    def _tokens(self) -> Json:
+        return {
+            "input_tokens": 19,
+            "input_tokens_details": {"cached_tokens": 0 if self._is_ollama else 8},
+            "output_tokens": 10,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 29,
+        }
+
+    def _message(self, text: str) -> Json:
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        return {
+            "id": f"msg_{next(self._ids)}",
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": [part],
+        }
+
+    def _function_call(self, name: str, arguments: str) -> Json:
+        number = next(self._ids)
+        return {
+            "id": f"fc_{number}",
+            "type": "function_call",
+            "status": "completed",
+            "call_id": f"call_{number}",
+            "name": name,
+            "arguments": arguments,
+        }
+
+    def _typed_events(self, response: Json, done: Json, said: Said) -> Iterator[Json]:
+        yield {"type": "response.created", "response": response}
+        yield {"type": "response.in_progress", "response": response}
+        for index, item in enumerate(done["output"]):
+            at = {"output_index": index}
+            on = {"item_id": item["id"], **at}
+            if item["type"] == "function_call":
+                begun, arguments = item | {"arguments": ""}, item["arguments"]
+                begun["status"] = "in_progress"
+                yield {"type": "response.output_item.added", "item": begun, **at}
+                for piece in pieces(arguments):
+                    yield {"type": "response.function_call_arguments.delta", "delta": piece, **on}
+                yield {
+                    "type": "response.function_call_arguments.done",
+                    "arguments": arguments,
+                    "name": item["name"],
+                    **on,
+                }
+            else:
+                begun, (part,) = item | {"content": [], "status": "in_progress"}, item["content"]
+                yield {"type": "response.output_item.added", "item": begun, **at}
+                on["content_index"] = 0
+                empty = part | {"text": ""}
+                yield {"type": "response.content_part.added", "part": empty, **on}
+                for word in said.words:
+                    delta = {"delta": word, "logprobs": [], **on}
+                    yield {"type": "response.output_text.delta", **delta}
+                text = {"text": part["text"], "logprobs": [], **on}
+                yield {"type": "response.output_text.done", **text}
+                yield {"type": "response.content_part.done", "part": part, **on}
+            yield {"type": "response.output_item.done", "item": item, **at}
+        yield {"type": "response.completed", "response": done}
+
+    def _about(self, method: str, what: str) -> Answer:
+        """What is asked about an answer that was given before. Only OpenAI remembers."""
+        response_id, _, part = what.partition("/")
+        kept = None if self._is_ollama else self._responses.get(response_id)
+        if kept is None:
+            return self._refuse(404, f"Response with id '{response_id}' not found.")
+        response, given = kept
+        if part == "input_items":
+            content = [{"type": "input_text", "text": prompt_of(given)}]
+            item = {"id": "msg_0", "type": "message", "role": "user", "content": content}
+            one = {"object": "list", "data": [item], "has_more": False}
+            return self._whole(one | {"first_id": "msg_0", "last_id": "msg_0"})
+        if method == "GET":
+            return self._whole(response)
+        del self._responses[response_id]
+        return self._whole({"id": response_id, "object": "response", "deleted": True})
+
+
+def say(body: Json, offered: list[Json], schema: Json | None) -> Said:
+    """What to say to a request, given the tools that are still to be called."""
+    choice = body.get("tool_choice") or "auto"
+    if offered and choice != "none":
+        may_be_two = choice == "auto" and body.get("parallel_tool_calls") is not False
+        named = [tool for tool in offered if tool["name"] in json.dumps(choice)]
+        tool = (named or offered)[0]
+        parameters = tool.get("parameters") or {}
+        return Said(
+            calls=[
+                (tool["name"], json.dumps(example(parameters, city), ensure_ascii=False))
+                for city in (CITIES if may_be_two else CITIES[:1])
+            ]
+        )
+    if schema is not None:
+        return Said(tuple(pieces(json.dumps(example(schema), ensure_ascii=False))))
+    return Said(WORDS)
+
+
+def example(schema: Json, text: str = CITIES[0], defs: Json | None = None) -> Any:
+    """A value that is valid by a JSON schema."""
+    defs = schema.get("$defs", defs or {})
+    if "$ref" in schema:
+        return example(defs[schema["$ref"].rpartition("/")[2]], text, defs)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    for name in ("anyOf", "oneOf", "allOf"):
+        if name in schema:
+            return example(schema[name][0], text, defs)
+    match schema.get("type"):
+        case "object":
+            properties = schema.get("properties") or {}
+            return {name: example(one, text, defs) for name, one in properties.items()}
+        case "array":
+            return [example(schema["items"], text, defs)]
+        case "integer":
+            return schema.get("minimum", 21)
+        case "number":
+            return 21.5
+        case "boolean":
+            return True
+        case "null":
+            return None
+    return text
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A text in pieces of five characters, as arguments are streamed."""
+    return (text[at : at + 5] for at in range(0, len(text), 5))
+
+
+def prompt_of(messages: list[Json] | str) -> str:
+    """The text of the last user's message."""
+    if isinstance(messages, str):
+        return messages
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            content = message["content"]
+            if isinstance(content, str):
+                return content
+            return "\n".join(part.get("text", "") for part in content)
+    return ""
+
+
+def has_image(message: Json) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(part["type"] == "image_url" for part in content)
+
+
+def logprobs_of(body: Json, words: tuple[str, ...]) -> Json | None:
+    if not body.get("logprobs"):
+        return None
+    content = []
+    for word in words:
+        token = {"token": word, "logprob": -0.25, "bytes": list(word.encode())}
+        content.append(token | {"top_logprobs": [token] * (body.get("top_logprobs") or 0)})
+    return {"content": content, "refusal": None}
+
+
+def typed_event(data: Json) -> bytes:
+    return f"event: {data['type']}\n".encode() + event(data)

@@ -1,0 +1,32 @@
+// What the tests share: what is asked, what should come back, and what is to be seen behind the
+// scenes. They run on the stage (../stage.py); a test's name begins with the feature it shows.
+
+import { beforeEach } from "node:test";
+import { z } from "zod";
+
+export const EASY = "What is 2+2?";
+export const HARD =
+  "Find the eigenvalues of [[2,1,0],[1,3,1],[0,1,2]] and prove it to be positive definite.";
+export const TEXT = "2 + 2 is 4, naïvely 🙂.";
+export const LOCAL_MODEL = "llama3.1:8b";
+export const TIERS = ["local", "cloud"];
+
+export const Report = z.object({ city: z.string(), degrees: z.number(), winds: z.array(z.string()) });
+export const REPORT = { city: "Zürich", degrees: 21.5, winds: ["Zürich"] };
+export const CITIES = ["Zürich", "Paris"];
+
+async function behind(method, path) {
+  const response = await fetch(process.env.STAGE_URL + path, {
+    method,
+    signal: AbortSignal.timeout(10_000),
+  });
+  return response.json();
+}
+
+// The requests that the upstreams got, in order.
+export const calls = () => behind("GET", "/calls");
+export const tiers = async () => (await calls()).map((call) => call.tier);
+// Wait until the proxy has let go of a request.
+export const released = (number = 0) => behind("GET", `/calls/${number}/closed`);
+
+beforeEach(() => behind("DELETE", "/calls"));

@@ -1,0 +1,76 @@
+"""What all clients are asked, what they should get, and what is to be seen behind the scenes."""
+
+import json
+import urllib.request
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+LOCAL_MODEL, CLOUD_MODEL = "llama3.1:8b", "gpt-4o-mini"
+EASY = "What is 2+2?"
+HARD = "Find the eigenvalues of [[2,1,0],[1,3,1],[0,1,2]] and prove it to be positive definite."
+PNG = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+TEXT = "2 + 2 is 4, naïvely 🙂."
+
+
+class Report(BaseModel):
+    """A report on the weather."""
+
+    city: str
+    degrees: float
+    winds: list[str]
+
+
+REPORT = Report(city="Zürich", degrees=21.5, winds=["Zürich"])
+CITIES = ["Zürich", "Paris"]
+
+
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"It is sunny in {city}."
+
+
+class Call(NamedTuple):
+    """A request as an upstream got it."""
+
+    tier: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+class Stage:
+    """Behind the scenes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @property
+    def calls(self) -> list[Call]:
+        return [Call(**call) for call in self._ask("GET", "/calls")]
+
+    @property
+    def call(self) -> Call:
+        """The only one there was."""
+        (call,) = self.calls
+        return call
+
+    @property
+    def tiers(self) -> list[str]:
+        return [call.tier for call in self.calls]
+
+    def forget(self) -> None:
+        self._ask("DELETE", "/calls")
+
+    def wait_until_released(self, number: int = 0) -> None:
+        """Wait until the proxy has let go of a call."""
+        self._ask("GET", f"/calls/{number}/closed")
+
+    def _ask(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(self._url + path, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)

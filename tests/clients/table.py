@@ -1,0 +1,138 @@
+"""Which clients work, as a table, from the outcomes of their tests.
+
+    make test-clients                            # runs them and makes the outcomes
+    .venv/bin/python tests/clients/table.py      # prints the table
+    … table.py --check                           # README.md has the same one, if it has one at all
+
+A test belongs to the client that its file (or suite) is named after and to the feature that its
+name begins with. A feature works when all of its tests passed. Versions are the pinned ones.
+"""
+
+import argparse
+import json
+import re
+import sys
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[1]
+OUTCOMES: Final = ROOT / ".venv-clients" / "outcomes"
+BEGIN, END = "<!-- clients -->\n", "<!-- /clients -->"
+
+FEATURES: Final = {
+    "chat": "chat",
+    "stream": "stream",
+    "tools": "tools",
+    "structured": "structured output",
+    "images": "images",
+    "responses": "responses",
+    "embeddings": "embeddings",
+    "errors": "errors",
+}
+
+
+class Client(NamedTuple):
+    """A row: its title, its package, the run it is in, and what its tests are named after."""
+
+    title: str
+    package: str
+    run: str
+    suite: str
+
+
+CLIENTS: Final = (
+    Client("OpenAI for Python", "openai", "newest", "openai"),
+    Client("OpenAI for Python, older", "openai", "older", "openai"),
+    Client("OpenAI for JavaScript", "openai", "node", "openai"),
+    Client("Vercel AI SDK, `@ai-sdk/openai`", "@ai-sdk/openai", "node", "@ai-sdk/openai"),
+    Client(
+        "Vercel AI SDK, `@ai-sdk/openai-compatible`",
+        "@ai-sdk/openai-compatible",
+        "node",
+        "@ai-sdk/openai-compatible",
+    ),
+    Client("LangChain, `ChatOpenAI`", "langchain-openai", "newest", "langchain"),
+    Client("LlamaIndex, `OpenAILike`", "llama-index-llms-openai-like", "older", "llama_index"),
+    Client("Pydantic AI", "pydantic-ai-slim", "newest", "pydantic_ai"),
+    Client("LiteLLM", "litellm", "newest", "litellm"),
+    Client("Instructor", "instructor", "older", "instructor"),
+    Client("`llm`", "llm", "newest", "llm"),
+    Client("curl", "", "newest", "curl"),
+)
+_NOT_PASSED: Final = {"failure", "error", "skipped"}
+PINS: Final = {"newest": "requirements.in", "older": "requirements-older.in"}
+
+
+def read_outcomes(run: str) -> dict[tuple[str, str], list[bool]]:
+    """(suite, feature) -> whether each of its tests passed."""
+    outcomes = defaultdict(list)
+    root = ET.parse(OUTCOMES / f"{run}.xml").getroot()
+    for suite, name, case in _cases(root, ""):
+        feature = re.split(r"[^a-z]", name)[0]
+        outcomes[suite, feature].append(not any(child.tag in _NOT_PASSED for child in case))
+    return outcomes
+
+
+def _cases(element: ET.Element, suite: str) -> Iterator[tuple[str, str, ET.Element]]:
+    """Every test with its suite: pytest names a class, Node's runner nests suites."""
+    for child in element:
+        if child.tag == "testsuite":
+            yield from _cases(child, child.get("name", ""))
+        elif child.tag == "testcase":
+            name, within = child.get("name", ""), child.get("classname", "")
+            if within.startswith("test_"):
+                suite, name = within.removeprefix("test_"), name.removeprefix("test_")
+            yield suite, name, child
+
+
+def version_of(client: Client) -> str:
+    if client.run == "node":
+        package = json.loads((HERE / "node" / "package.json").read_text(encoding="utf-8"))
+        return str(package["dependencies"][client.package])
+    pins = (HERE / PINS[client.run]).read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(client.package)}(?:\[.*\])?==(\S+)", pins, re.MULTILINE)
+    assert found is not None, client
+    return found[1]
+
+
+def make_table() -> str:
+    """The table, in Markdown. Raises AssertionError for a client of which nothing was tested."""
+    outcomes = {run: read_outcomes(run) for run in ("newest", "older", "node")}
+    lines = [
+        "| client | version | " + " | ".join(FEATURES.values()) + " |",
+        "|---|---|" + ":-:|" * len(FEATURES),
+    ]
+    for client in CLIENTS:
+        cells = []
+        for feature in FEATURES:
+            passed = outcomes[client.run].get((client.suite, feature))
+            cells.append("" if passed is None else "✓" if all(passed) else "✗")
+        assert any(cells), f"{client.title} was not tested"
+        version = version_of(client) if client.package else ""
+        lines.append(f"| {client.title} | {version} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def check(table: str, text: str) -> bool:
+    """Whether a document has this table between the marks, or no marks."""
+    return BEGIN not in text or text.partition(BEGIN)[2].partition(END)[0] == table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare with README.md's")
+    arguments = parser.parse_args()
+    table = make_table()
+    sys.stdout.write(table)
+    if arguments.check and not check(table, (ROOT / "README.md").read_text(encoding="utf-8")):
+        sys.stderr.write("README.md has another table between its marks; put this one there.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
