@@ -235,6 +235,12 @@ class Gateway:
             call.record.client_key_hash = call.client.key_hash
         self._quotas.admit(call.client)
 
+    def _need_budget(self, call: Call) -> None:
+        """Refuse what must go to the cloud when the key's dollars are spent."""
+        if not self._quotas.may_spend(call.client):
+            call.record.reason = Reason.BUDGET
+            raise self._quotas.refusal(call.client)
+
     async def _tell(self, call: Call, kept: KeptResponse, method: str, part: str | None) -> None:
         """Answer a request about an answer of the local tier."""
         match method, part:
@@ -267,9 +273,8 @@ class Gateway:
         rejected = target is Target.CLOUD and snapshot.config.routing.unknown_models == "reject"
         if rejected or ".." in steps:
             raise NotFound(f"Unknown route: {method} /v1{path}", code="unknown_url")
-        if target is Target.CLOUD and not self._quotas.may_spend(call.client):
-            record.reason = Reason.BUDGET
-            raise self._quotas.refusal(call.client)
+        if target is Target.CLOUD:
+            self._need_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
@@ -302,6 +307,8 @@ class Gateway:
         record.turns = request.turns
         if not call.endpoint.is_routed:
             decision = _by_name(call)
+            if decision.target is Target.CLOUD:
+                self._need_budget(call)
         else:
             decision = await self._choose(call)
         record.target, record.reason, record.model = decision[:3]
@@ -331,8 +338,7 @@ class Gateway:
             decision = _around_trouble(decision, snapshot)
         if decision.target is Target.CLOUD and not self._quotas.may_spend(call.client):
             if not _may_stay_local(wish, unfit, snapshot.config):
-                record.reason = Reason.BUDGET
-                raise self._quotas.refusal(call.client)
+                self._need_budget(call)
             decision = decision._replace(
                 target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
             )
@@ -447,7 +453,8 @@ class Gateway:
             record.input_tokens = self._tokens.count_messages(record.turns or ())
             record.cached_input_tokens = 0
             record.output_tokens = self._tokens.count(text)
-        price_record(record, snapshot.prices)
+        if call.endpoint.is_routed:  # embedding models have prices of their own
+            price_record(record, snapshot.prices)
 
     async def _refuse(self, call: Call, error: RouterError) -> None:
         """One clear error: as the answer, or as the last event of a stream that has begun."""

@@ -145,6 +145,7 @@ async def test_embeddings_go_to_the_tier_that_serves_the_model(
     assert (row["endpoint"], row["target"], row["reason"]) == ("embeddings", target, "forced")
     assert (row["input_tokens"], row["output_tokens"]) == (8, 0)
     assert row["score"] is None
+    assert row["cost_usd"] is None  # the price of a chat model says nothing about it
 
 
 @pytest.mark.usefixtures("embedders")

@@ -123,6 +123,18 @@ async def test_what_may_not_stay_local_is_refused(
     assert (row["ending"], row["reason"], row["target"]) == ("rejected", "budget", None)
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
+async def test_nothing_else_spends_what_is_not_there(
+    start: StartProxy, cloud: FakeUpstream, path: str
+) -> None:
+    proxy = await start(with_budget(0))
+    body = b'{"model":"text-embedding-3-small","input":"x"}'
+    response = await proxy.client.post(path, content=body, headers=TEAM)
+    assert (response.status_code, envelope_of(response)["code"]) == (429, "insufficient_quota")
+    assert not cloud.calls
+    assert (await proxy.finish()).row["reason"] == "budget"
+
+
 async def test_a_failing_local_tier_does_not_spend_what_is_not_there(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
