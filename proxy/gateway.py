@@ -20,7 +20,7 @@ import msgspec
 
 from proxy.auth import ApiKeys, Client, Quotas, read_key
 from proxy.config import Config, PriceConfig
-from proxy.endpoints import OTHER, Endpoint
+from proxy.endpoints import CHAT, OTHER, Endpoint
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -385,7 +385,7 @@ class Gateway:
                 call.body,
                 model=model,
                 include_usage=request.streams and endpoint.usage_on_demand,
-                for_ollama=upstream.facts.is_ollama,
+                for_ollama=endpoint is CHAT and upstream.facts.is_ollama,
             )
             response = begun = error = None
             try:

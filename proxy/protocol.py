@@ -498,8 +498,9 @@ def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = 
         body: a JSON object that one of the parsers accepted.
         model: the name the upstream knows its model by.
         include_usage: ask the upstream for the usage chunk of a stream.
-        for_ollama: mend what Ollama would drop or take apart: `max_completion_tokens`, which it
-            knows by its old name only, and text in parts, each of which it makes a message.
+        for_ollama: mend what Ollama would drop from a chat or take apart:
+            `max_completion_tokens`, which it knows by its old name only, and text in parts, each
+            of which it makes a message.
     """
     fields = _raw_fields.decode(body)
     fields["model"] = msgspec.Raw(_encoder.encode(model))
@@ -507,8 +508,7 @@ def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = 
         limit = fields.pop("max_completion_tokens", None)
         if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):
             fields["max_tokens"] = limit
-        if "messages" in fields:
-            fields["messages"] = _join_text_parts(fields["messages"])
+        fields["messages"] = _join_text_parts(fields["messages"])
     if include_usage:
         options = fields.get("stream_options")
         kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)

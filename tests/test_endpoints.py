@@ -47,6 +47,15 @@ async def test_a_completion_is_routed_and_passes_untouched(
     assert (first["input_tokens"], first["output_tokens"]) == (5, 7)
 
 
+async def test_a_completion_is_no_chat(start: StartProxy, local: FakeUpstream) -> None:
+    """Fields that mean something there mean nothing here, for Ollama neither."""
+    local.native = {"/api/version": whole(b'{"version":"0.32.6"}')}
+    response = await complete(await start(), messages=None, max_completion_tokens=3)
+    assert response.status_code == 200
+    assert local.call.json["messages"] is None
+    assert local.call.json["max_completion_tokens"] == 3
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_a_streamed_completion(proxy: LiveProxy, local: FakeUpstream, wanted: bool) -> None:
     said = [event(completion(word, None)) for word in (" wor", "ld")]
