@@ -143,7 +143,7 @@ class Gateway:
         self._retry_budget = RetryBudget()
         self._fit = LocalFit(tokens)
         self._sessions = Sessions()
-        self.memory = Memory(store)
+        self._memory = Memory(store)
 
     async def answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
         """Answer a request to one of the endpoints.
@@ -175,7 +175,7 @@ class Gateway:
 
         async def way(call: Call) -> None:
             if about := _RESPONSE_PATH.match(path):
-                kept = await self.memory.find(about["id"], call.record.client_key_hash)
+                kept = await self._memory.find(about["id"], call.record.client_key_hash)
                 if kept is not None and kept.target is Target.LOCAL:
                     await self._tell(call, kept, method, about["part"])
                     return
@@ -249,7 +249,7 @@ class Gateway:
             case "GET", "input_items":
                 body = msgspec.json.encode(input_items_of(kept))
             case "DELETE", None:
-                await self.memory.forget(kept.id)
+                self._memory.forget(kept.id)
                 deleted = {"id": kept.id, "object": "response", "deleted": True}
                 body = msgspec.json.encode(deleted)
             case _:
@@ -292,7 +292,7 @@ class Gateway:
         request = call.request
         if not isinstance(request, ResponsesRequest) or request.previous is None:
             return
-        kept = await self.memory.find(request.previous, call.record.client_key_hash)
+        kept = await self._memory.find(request.previous, call.record.client_key_hash)
         call.maker = kept.target if kept is not None else Target.CLOUD
         if kept is not None and kept.target is Target.LOCAL:
             items = [*items_of(kept), *request.items]
@@ -347,12 +347,13 @@ class Gateway:
     def _stay(self, call: Call, decision: Decision) -> Decision:
         """The tier where this conversation is, where that matters."""
         sticky = call.snapshot.config.routing.sticky
-        session = session_of(call.request, call.exchange.headers, call.record.client_key_hash)
+        turns, headers = call.record.turns or (), call.exchange.headers
+        session = session_of(turns, call.request.hints, headers, call.record.client_key_hash)
         call.record.session_id = session
         if sticky == "off":
             return decision
         kept = call.maker
-        if kept is None and is_continued(call.request, call.exchange.headers):
+        if kept is None and is_continued(turns, headers):
             kept = self._sessions.find(session)
         if kept is None or kept is decision.target:
             return decision
@@ -433,7 +434,7 @@ class Gateway:
         target = call.record.target
         if isinstance(call.request, ResponsesRequest) and isinstance(last, SeenResponse):
             assert target is not None  # it has answered
-            self.memory.note(last, call.request, target=target, client=call.record.client_key_hash)
+            self._memory.note(last, call.request, target=target, client=call.record.client_key_hash)
 
     def _settle(self, call: Call, usage: Usage | None, text: str) -> None:
         """Tokens, from the upstream or estimated, and dollars."""
@@ -592,7 +593,7 @@ def _after_fallback(error: UpstreamError | None, record: CallRecord) -> Upstream
 
 def _out_of_time(snapshot: Snapshot, record: CallRecord) -> RequestTimeout | UpstreamTimeout:
     seconds = snapshot.config.server.request_timeout_seconds
-    if record.requested_model is None:
+    if record.requested_model is None and record.target is None:
         return RequestTimeout(f"The request was not sent within {seconds:g} seconds.")
     return UpstreamTimeout(
         f"The request was not answered within {seconds:g} seconds.",

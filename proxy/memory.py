@@ -16,7 +16,9 @@ from proxy.record import Target
 from proxy.responses import ResponsesRequest, SeenResponse
 from proxy.store import KeptResponse, Store
 
-MAX_UNWRITTEN: Final = 1_000  # remembered here as well, until the database surely has them
+# Remembered here as well, until the database surely has them. Conversations may hold images.
+MAX_LATEST: Final = 1_000
+MAX_LATEST_CHARS: Final = 2**24
 
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
@@ -27,7 +29,8 @@ class Memory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._latest: OrderedDict[str, KeptResponse] = OrderedDict()
+        self._latest: OrderedDict[str, KeptResponse | None] = OrderedDict()  # None: deleted
+        self._chars = 0
 
     def note(
         self, seen: SeenResponse, request: ResponsesRequest, *, target: Target, client: str | None
@@ -40,9 +43,7 @@ class Memory:
             items = _encoder.encode([*request.items, *seen.output]).decode()
             body = seen.body.decode()
         kept = KeptResponse(seen.id, target, client, items, len(request.items), body)
-        self._latest[seen.id] = kept
-        if len(self._latest) > MAX_UNWRITTEN:
-            self._latest.popitem(last=False)
+        self._remember(seen.id, kept)
         self._store.keep_response(kept)
 
     async def find(self, response_id: str, client: str | None) -> KeptResponse | None:
@@ -51,17 +52,29 @@ class Memory:
         Raises:
             InvalidRequest: it was made for somebody else.
         """
-        kept = self._latest.get(response_id)
-        if kept is None:
+        if response_id in self._latest:
+            kept = self._latest[response_id]
+        else:
             kept = await asyncio.to_thread(self._store.find_response, response_id)
         if kept is not None and kept.client_key_hash != client:
             raise unknown(response_id)
         return kept
 
-    async def forget(self, response_id: str) -> None:
+    def forget(self, response_id: str) -> None:
         """The client has deleted an answer."""
-        self._latest.pop(response_id, None)
-        await asyncio.to_thread(self._store.delete_response, response_id)
+        self._remember(response_id, None)
+        self._store.forget_response(response_id)
+
+    def _remember(self, response_id: str, kept: KeptResponse | None) -> None:
+        self._chars += _chars_of(kept) - _chars_of(self._latest.pop(response_id, None))
+        self._latest[response_id] = kept
+        while len(self._latest) > MAX_LATEST or self._chars > MAX_LATEST_CHARS:
+            _, oldest = self._latest.popitem(last=False)
+            self._chars -= _chars_of(oldest)
+
+
+def _chars_of(kept: KeptResponse | None) -> int:
+    return len(kept.items or "") + len(kept.body or "") if kept is not None else 0
 
 
 def items_of(kept: KeptResponse) -> list[msgspec.Raw]:

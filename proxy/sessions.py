@@ -8,10 +8,9 @@ said up to the first user message stays the same in all of its requests.
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from proxy.protocol import RoutedRequest
 from proxy.record import Target
 
 SESSION_HEADER: Final = b"x-router-session"
@@ -19,13 +18,16 @@ TTL_SECONDS: Final = 3600.0
 MAX_SESSIONS: Final = 10_000
 _MAX_OPENING_CHARS: Final = 2_000
 
+Turns = Sequence[tuple[str, str]]
+Headers = Sequence[tuple[bytes, bytes]]
 
-def session_of(
-    request: RoutedRequest, headers: Sequence[tuple[bytes, bytes]], client: str | None
-) -> str:
+
+def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client: str | None) -> str:
     """A short name of the conversation that a request belongs to, the same for each of its turns.
 
     Args:
+        turns: of the request, as (role, text).
+        hints: what the client says of the conversation, by name.
         client: whose request it is, by the hash of the key: sessions of two never meet.
     """
     digest = hashlib.sha256((client or "").encode())
@@ -33,18 +35,18 @@ def session_of(
     if named is not None:
         digest.update(b"\0named\0" + named)
     else:
-        for name, hint in request.hints.items():
+        for name, hint in hints.items():
             digest.update(f"\0{name}\0{hint}".encode(errors="replace"))
-        for role, text in request.turns:
+        for role, text in turns:
             digest.update(f"\0{role}\0{text[:_MAX_OPENING_CHARS]}".encode(errors="replace"))
             if role == "user":
                 break
     return digest.hexdigest()[:16]
 
 
-def is_continued(request: RoutedRequest, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+def is_continued(turns: Turns, headers: Headers) -> bool:
     """Whether a request is not the first of its conversation, as far as it shows."""
-    return any(role == "assistant" for role, _ in request.turns) or any(
+    return any(role == "assistant" for role, _ in turns) or any(
         name == SESSION_HEADER for name, _ in headers
     )
 

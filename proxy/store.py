@@ -188,7 +188,7 @@ class Store:
         self._max_pending = max_pending
         self._clock = clock
         self._pending: deque[CallRecord] = deque()
-        self._kept: deque[KeptResponse] = deque()
+        self._kept: deque[KeptResponse | str] = deque()  # a text: the id of one to be forgotten
         self._wake = threading.Event()
         self._stopping = False
         self._swept = 0.0
@@ -261,14 +261,9 @@ class Store:
             logger.error("response %s cannot be looked up: %s", response_id, error)
         return None
 
-    def delete_response(self, response_id: str) -> None:
-        """Forget an answer. Blocks: call it in a thread."""
-        query = Response.delete().where(Response.id == response_id)
-        try:
-            with self._database.connection_context():
-                query.execute(self._database)
-        except peewee.DatabaseError as error:
-            logger.error("response %s cannot be deleted: %s", response_id, error)
+    def forget_response(self, response_id: str) -> None:
+        """Have the writer delete an answer, behind what it has yet to write. Never blocks."""
+        self._kept.append(response_id)
 
     def rate(
         self, request_id: str, rating: float, comment: str | None, *, client: str | None
@@ -372,13 +367,21 @@ class Store:
         now = self._clock()
         while self._kept:
             batch = [self._kept.popleft() for _ in range(min(_BATCH, len(self._kept)))]
-            rows = [kept._asdict() | {"created_at": now} for kept in batch]
+            rows = [
+                kept._asdict() | {"created_at": now}
+                for kept in batch
+                if isinstance(kept, KeptResponse)
+            ]
+            gone = [kept for kept in batch if isinstance(kept, str)]
             try:
                 with self._database.atomic():
-                    query = Response.insert_many(rows).on_conflict("REPLACE")
-                    query.execute(self._database)
+                    if rows:
+                        keep = Response.insert_many(rows).on_conflict("REPLACE")
+                        keep.execute(self._database)
+                    Response.delete().where(Response.id.in_(gone)).execute(self._database)
             except peewee.DatabaseError as error:
-                logger.error("%d responses cannot be continued later: %s", len(batch), error)
+                logger.error("%d responses cannot be kept or deleted: %s", len(batch), error)
+                self._kept.extendleft(reversed(gone))  # a deletion must not be lost
                 return
 
     def _insert(self, batch: Sequence[CallRecord]) -> None:

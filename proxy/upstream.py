@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -360,7 +360,7 @@ class Upstream:
             UpstreamBroken: an answer with an impossible status.
         """
         sent = [*self._json_headers, *_for_upstream(headers)]
-        return await self._open("POST", path, body, sent, stream=stream, client=client)
+        return await self._open(_Outgoing("POST", path, body, sent, stream), client)
 
     async def forward(
         self, method: str, path: str, body: Body, headers: Headers, *, client: str | None
@@ -374,18 +374,9 @@ class Upstream:
         """
         of_body = [(name, value) for name, value in headers if name in _OF_BODY]
         sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
-        return await self._open(method, path, body, sent, stream=False, client=client)
+        return await self._open(_Outgoing(method, path, body, sent), client)
 
-    async def _open(
-        self,
-        method: str,
-        path: str,
-        body: Body,
-        headers: Headers,
-        *,
-        stream: bool,
-        client: str | None,
-    ) -> UpstreamResponse:
+    async def _open(self, outgoing: "_Outgoing", client: str | None) -> UpstreamResponse:
         try:
             taken_at = await self._slots.acquire(client)
         except QueueFull as full:
@@ -395,23 +386,12 @@ class Upstream:
                 seconds=full.seconds,
             ) from None
         try:
-            return await self._open_replica(
-                method, path, body, headers, stream=stream, taken_at=taken_at
-            )
+            return await self._open_replica(outgoing, taken_at)
         except BaseException:
             self._slots.release(taken_at)
             raise
 
-    async def _open_replica(
-        self,
-        method: str,
-        path: str,
-        body: Body,
-        headers: Headers,
-        *,
-        stream: bool,
-        taken_at: float,
-    ) -> UpstreamResponse:
+    async def _open_replica(self, outgoing: "_Outgoing", taken_at: float) -> UpstreamResponse:
         """Send to the least busy replica that is well; to another one where it refuses."""
         left = list(self._replicas)
         while True:
@@ -419,14 +399,12 @@ class Upstream:
             left.remove(replica)
             replica.take(self._clock())
             try:
-                response = await self._send(
-                    replica, method, path, body, headers, stream=stream, taken_at=taken_at
-                )
+                response = await self._send(replica, outgoing, taken_at)
             except BaseException as error:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
                     self.note(replica, failed=True)
-                    again = isinstance(body, bytes) and self._well(left)
+                    again = isinstance(outgoing.body, bytes) and self._well(left)
                     if again and isinstance(error, UpstreamUnreachable):
                         continue  # another replica, at once
                 raise
@@ -456,22 +434,14 @@ class Upstream:
         self.up = any(not one.failures for one in self._replicas)
 
     async def _send(
-        self,
-        replica: _Replica,
-        method: str,
-        path: str,
-        body: Body,
-        headers: Headers,
-        *,
-        stream: bool,
-        taken_at: float,
+        self, replica: _Replica, outgoing: "_Outgoing", taken_at: float
     ) -> UpstreamResponse:
-        timeouts = self.config.timeouts
+        timeouts, stream = self.config.timeouts, outgoing.stream
         request = httpx2.Request(
-            method,
-            replica.url(path),
-            headers=headers,
-            content=body,
+            outgoing.method,
+            replica.url(outgoing.path),
+            headers=outgoing.headers,
+            content=outgoing.body,
             extensions=dict(self._extensions),
         )
         first_token_at = None
@@ -596,6 +566,16 @@ class Upstream:
             logger.debug("%s upstream %s: %s", self.name, url, _name(error))
             return None
         return body if response.status_code < 400 else None
+
+
+class _Outgoing(NamedTuple):
+    """A request as it goes out, whichever replica gets it. `stream`: a stream is expected."""
+
+    method: str
+    path: str
+    body: Body
+    headers: Headers
+    stream: bool = False
 
 
 class _Native:

@@ -255,6 +255,16 @@ async def test_a_download_that_breaks_is_cut_off(proxy: LiveProxy, cloud: FakeUp
     assert (row["ending"], row["endpoint"]) == ("upstream_error", "other")
 
 
+async def test_an_upstream_that_never_answers_it_is_to_blame(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = [Gate()]
+    proxy = await start({"server": {"request_timeout_seconds": 0.1}})
+    response = await proxy.client.get("/v1/files")
+    assert (response.status_code, envelope_of(response)["code"]) == (504, "total_timeout")
+    assert (await proxy.finish()).row["ending"] == "timeout"
+
+
 async def test_an_upstreams_refusal_of_it_passes(proxy: LiveProxy, cloud: FakeUpstream) -> None:
     cloud.answer = whole(b'{"error":{"message":"No such file"}}', status=404)
     response = await proxy.client.get("/v1/files/none")

@@ -4,6 +4,7 @@ The cloud remembers its answers. The local tier remembers nothing, so the proxy 
 """
 
 import json
+import sqlite3
 from typing import Any
 
 import httpx2
@@ -407,6 +408,15 @@ async def test_a_local_answer_can_be_read_and_deleted(
     deleted = await proxy.client.delete("/v1/responses/resp_local")
     assert deleted.json() == {"id": "resp_local", "object": "response", "deleted": True}
     assert not cloud.calls
+    await proxy.client.get("/v1/responses/resp_local")
+    assert cloud.call.path == "/v1/responses/resp_local"  # nobody here knows it any more
+    await proxy.stop()
+    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("select id from responses").fetchall() == []
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize(
