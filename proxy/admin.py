@@ -151,8 +151,7 @@ def _entry(model_id: str, owner: str) -> dict[str, str | int]:
 
 def _check_key(snapshot: Snapshot, request: Request[Any, Any, Any]) -> str | None:
     """Whose request it is, by the hash of the key."""
-    authorization = request.headers.get("authorization")
-    client = snapshot.keys.check(authorization.encode("latin-1") if authorization else None)
+    client = snapshot.keys.check(tuple(request.scope["headers"]))
     return client.key_hash if client is not None else None
 
 

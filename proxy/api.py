@@ -33,6 +33,12 @@ logger = logging.getLogger(__name__)
 # A body that is too large is read on to its end, up to this many times the limit, because clients
 # that are still writing when the connection closes never see the 413.
 _DRAIN_FACTOR: Final = 4
+# What a script on an allowed web page may read of an answer.
+EXPOSED_HEADERS: Final = tuple(
+    "x-request-id x-upstream-request-id retry-after x-router-target x-router-model x-router-score "
+    "x-router-threshold x-router-reason x-router-decision-ms x-router-fallback x-router-cost-usd "
+    "x-router-saved-usd".split()
+)
 WATCH_AFTER_SECONDS: Final = 0.01
 # A body has this long, and longer the more of it has come: one that trickles in is hung up on.
 BODY_SECONDS: Final = 20.0
@@ -167,6 +173,9 @@ class AsgiExchange:
             self._watcher.cancel()
 
 
+Way = Callable[[AsgiExchange], Awaitable[None]]
+
+
 def _too_slow() -> RequestTimeout:
     return RequestTimeout("The request body came in too slowly.")
 
@@ -180,12 +189,9 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     @route("/v1/{rest:path}", http_method=list(HttpMethod))
     async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
         method = str(request.method)
-        path = request.scope["raw_path"].decode("latin-1").removeprefix("/v1")
-        if query := request.scope["query_string"]:
-            path += "?" + query.decode("latin-1")
+        way = _passing_on(gateway, method, request.scope)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            way = partial(gateway.pass_on, method=method, path=path)
             await _answer(gateway, way, scope, receive, send)
 
         return app
@@ -193,12 +199,23 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     return [*routed, pass_on]
 
 
+def _passing_on(gateway: Gateway, method: str, scope: Scope) -> Way:
+    path = scope["raw_path"].decode("latin-1").removeprefix("/v1")
+    if query := scope["query_string"]:
+        path += "?" + query.decode("latin-1")
+    return partial(gateway.pass_on, method=method, path=path)
+
+
 def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
     @asgi(f"/v1{endpoint.path}", copy_scope=False)
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "GET" and endpoint is CHAT:
+            await _answer(gateway, _passing_on(gateway, "GET", scope), scope, receive, send)
+            return
         if scope.get("method") != "POST":
             exchange = AsgiExchange(scope, receive, send, max_body_bytes=0)
-            error = MethodNotAllowed("Use POST for this path.", allow="POST")
+            allow = "GET, POST" if endpoint is CHAT else "POST"
+            error = MethodNotAllowed("Use POST for this path.", allow=allow)
             await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
             return
         await _answer(gateway, partial(gateway.answer, endpoint), scope, receive, send)
@@ -208,7 +225,7 @@ def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
 
 async def _answer(
     gateway: Gateway,
-    how: Callable[[AsgiExchange], Awaitable[None]],
+    how: Way,
     scope: Scope,
     receive: Receive,
     send: Send,

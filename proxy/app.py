@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import httpx2
 import msgspec
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 
 from proxy import __version__, admin, api
 from proxy.auth import ApiKeys, Quotas
@@ -155,6 +156,7 @@ class Proxy:
                 *admin.routes(self.gateway, self.store, self.metrics),
             ],
             exception_handlers={Exception: api.answer_error},
+            cors_config=_cors(config),
             lifespan=[self._live],
             openapi_config=None,
             logging_config=None,
@@ -237,7 +239,11 @@ class Proxy:
             upstreams[target] = upstream
         return Snapshot(
             config=config,
-            keys=ApiKeys(config.server.api_keys),
+            keys=ApiKeys(
+                config.server.api_keys,
+                origins=config.server.cors_origins,
+                is_private=config.server.is_private and not config.server.allow_anonymous,
+            ),
             router=Router(config, loaded.scorer, thresholds=loaded.manifest),
             upstreams=upstreams,
             prices={target: tier.price for target, tier in tiers.items()},
@@ -323,9 +329,17 @@ class Proxy:
             await asyncio.to_thread(self.store.close)
 
 
+def _cors(config: Config) -> CORSConfig | None:
+    """What browsers are told of the pages that may call the API; None where there are none."""
+    origins = config.server.cors_origins
+    if not origins:
+        return None
+    return CORSConfig(allow_origins=list(origins), expose_headers=list(api.EXPOSED_HEADERS))
+
+
 def _keep_fixed(config: Config, running: Config) -> Config:
     """The new configuration with what only a restart can change left as it runs."""
-    fixed = ("host", "port", "workers", "shutdown_grace_seconds")
+    fixed = ("host", "port", "workers", "cors_origins", "shutdown_grace_seconds")
     server = msgspec.structs.replace(
         config.server, **{name: getattr(running.server, name) for name in fixed}
     )

@@ -1,19 +1,27 @@
 """API keys: who may use /v1, and how much. Compared in constant time, kept as hashes in rows.
 
+Where nobody needs a key, the web pages that a browser on this machine shows must not be able to
+spend the owner's: every page may send requests to localhost, and the browser says which one did.
+
 What a key has used is known to the process, not to its configuration: a reload forgets nothing.
 """
 
 import hashlib
 import hmac
+import ipaddress
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from proxy.config import ApiKeyConfig
-from proxy.errors import BudgetSpent, NotAuthenticated, RateLimited
+from proxy.errors import BudgetSpent, Forbidden, NotAuthenticated, RateLimited
 from proxy.record import CallRecord, Target, key_hash
 
 DAY_SECONDS: Final = 86_400
+_PORT: Final = re.compile(rb":\d*$")
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Client(NamedTuple):
@@ -25,9 +33,20 @@ class Client(NamedTuple):
 
 
 class ApiKeys:
-    """The configured keys. With none configured everyone who can reach the port is let in."""
+    """The configured keys. With none configured everyone who can reach the port is let in, but
+    for web pages of other origins than the proxy's own and the named ones.
 
-    def __init__(self, keys: Iterable[ApiKeyConfig]) -> None:
+    Args:
+        origins: of web pages that may send requests.
+        is_private: whether only this machine can reach the port. Then the names under which it is
+            asked for are known, and no page can make its own one of them by a DNS entry.
+    """
+
+    def __init__(
+        self, keys: Iterable[ApiKeyConfig], *, origins: Iterable[str] = (), is_private: bool = False
+    ) -> None:
+        self._origins = frozenset(one.encode() for one in origins)
+        self._is_private = is_private
         self._known = [
             (
                 hashlib.sha256(one.key.reveal().encode()).digest(),
@@ -36,13 +55,16 @@ class ApiKeys:
             for one in keys
         ]
 
-    def check(self, authorization: bytes | None) -> Client | None:
-        """Who sent an `Authorization: Bearer …` header, None when nobody needs one.
+    def check(self, headers: Headers) -> Client | None:
+        """Whose request it is by its `Authorization: Bearer …`; None when nobody needs a key.
 
         Raises:
             NotAuthenticated: a key is needed, and this is none of ours.
+            Forbidden: a web page sent it that may not.
         """
+        authorization = read_key(headers)
         if not self._known:
+            self._check_origin(headers)
             return None
         if not authorization:
             raise NotAuthenticated(
@@ -58,8 +80,42 @@ class ApiKeys:
             raise NotAuthenticated("Incorrect API key provided.")
         return found
 
+    def _check_origin(self, headers: Headers) -> None:
+        origin = host = site = b""
+        for name, value in headers:
+            match name:
+                case b"origin":
+                    origin = value
+                case b"host":
+                    host = value
+                case b"sec-fetch-site":
+                    site = value
+        if self._is_private and host and not _is_this_machine(host):
+            raise Forbidden(f"There is no '{host.decode('latin-1')}' here; ask for localhost.")
+        if origin:
+            foreign = origin not in self._origins and origin.partition(b"://")[2] != host
+        else:  # an image's address, or a form's
+            foreign = site in (b"cross-site", b"same-site")
+        if foreign:
+            page = origin.decode("latin-1") or "other origins"
+            raise Forbidden(
+                f"Web pages of {page} may not use this proxy; server.cors_origins names those that "
+                "may."
+            )
 
-def read_key(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+
+def _is_this_machine(host: bytes) -> bool:
+    """Whether a `Host` header names this machine, with whatever port."""
+    name = _PORT.sub(b"", host).decode("latin-1")
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_key(headers: Headers) -> bytes | None:
     """The `Authorization` header, or what Anthropic's clients send in its place."""
     found = None
     for name, value in headers:

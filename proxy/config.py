@@ -73,6 +73,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     workers: Annotated[int, Meta(ge=1)] = 1
     api_keys: tuple[ApiKeyConfig, ...] = ()
     allow_anonymous: bool = False
+    cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
     shutdown_grace_seconds: Seconds = 25
@@ -82,14 +83,19 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return int(self.max_body_mb * 1024 * 1024)
 
     @property
+    def is_private(self) -> bool:
+        """Whether no other machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # a name, or an empty one, which is every address
+
+    @property
     def is_open(self) -> bool:
         """Whether other machines may reach it, and whoever does may use it."""
-        if self.api_keys or self.host == "localhost":
-            return False
-        try:
-            return not ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return True  # a name, or an empty one, which is every address
+        return not self.api_keys and not self.is_private
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -272,6 +278,12 @@ def _check_meaning(config: Config, document: "_Document") -> None:
                     f"'{url}' is not an address like http://localhost:11434/v1",
                 )
     server = config.server
+    for index, origin in enumerate(server.cors_origins):
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):
+            raise document.error(
+                f"server.cors_origins[{index}]",
+                f"'{origin}' is not an origin like https://chat.example.org",
+            )
     if not all(one.key for one in server.api_keys):
         raise document.error("server.api_keys", "an API key is empty")
     if len({one.key for one in server.api_keys}) < len(server.api_keys):

@@ -49,6 +49,14 @@ class NotAuthenticated(RouterError):
         return [(b"www-authenticate", b"Bearer")]
 
 
+class Forbidden(RouterError):
+    """Who asks may not, whatever they ask."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "origin_not_allowed"
+
+
 class NotFound(RouterError):
     """An unknown route or model."""
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from proxy.auth import ApiKeys, Client, Quotas, read_key
+from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config, PriceConfig
 from proxy.endpoints import CHAT, OTHER, Endpoint
 from proxy.errors import (
@@ -41,7 +41,7 @@ from proxy.failover import (
     failure_of_error,
 )
 from proxy.fit import LocalFit, Unfit
-from proxy.memory import Memory, input_items_of, items_of
+from proxy.memory import Memory, input_items_of, items_of, read_page
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
 from proxy.protocol import JSON_TYPE, RoutedRequest, Usage, rewrite
@@ -52,13 +52,14 @@ from proxy.routing import Decision, Router, Wish, is_same_model, read_headers
 from proxy.sessions import Sessions, is_continued, session_of
 from proxy.store import KeptResponse, Store
 from proxy.tokens import TokenCounter
-from proxy.upstream import Upstream, UpstreamResponse
+from proxy.upstream import Body, Upstream, UpstreamResponse
 
 logger = logging.getLogger(__name__)
 
 _RESPONSE_PATH: Final = re.compile(
-    r"/responses/(?P<id>[\w-]+)(?:/(?P<part>input_items|cancel))?(?:\?.*)?$"
+    r"/responses/(?P<id>[\w-]+)(?:/(?P<part>input_items|cancel))?(?:\?(?P<query>.*))?$"
 )
+_ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
 # The longest that a routed request waits for the local tier when the cloud could answer now.
@@ -175,9 +176,9 @@ class Gateway:
 
         async def way(call: Call) -> None:
             if about := _RESPONSE_PATH.match(path):
-                kept = await self._memory.find(about["id"], call.record.client_key_hash)
+                kept = await self._find(call, about["id"])
                 if kept is not None and kept.target is Target.LOCAL:
-                    await self._tell(call, kept, method, about["part"])
+                    await self._tell(call, kept, method, about["part"], about["query"] or "")
                     return
             await self._forward(call, method, path)
 
@@ -230,7 +231,7 @@ class Gateway:
 
     def _admit(self, call: Call) -> None:
         """Find out whose request it is, and whether there may be one more."""
-        call.client = call.snapshot.keys.check(read_key(call.exchange.headers))
+        call.client = call.snapshot.keys.check(call.exchange.headers)
         if call.client is not None:
             call.record.client_key_hash = call.client.key_hash
         self._quotas.admit(call.client)
@@ -241,13 +242,22 @@ class Gateway:
             call.record.reason = Reason.BUDGET
             raise self._quotas.refusal(call.client)
 
-    async def _tell(self, call: Call, kept: KeptResponse, method: str, part: str | None) -> None:
+    async def _find(self, call: Call, response_id: str) -> KeptResponse | None:
+        """What is known of an answer that a path names. Raises NotFound when it is another's."""
+        try:
+            return await self._memory.find(response_id, call.record.client_key_hash)
+        except InvalidRequest as error:
+            raise NotFound(error.message, code=error.code) from None
+
+    async def _tell(
+        self, call: Call, kept: KeptResponse, method: str, part: str | None, query: str
+    ) -> None:
         """Answer a request about an answer of the local tier."""
         match method, part:
             case "GET", None if kept.body is not None:
                 body = kept.body.encode()
             case "GET", "input_items":
-                body = msgspec.json.encode(input_items_of(kept))
+                body = msgspec.json.encode(input_items_of(kept, read_page(query)))
             case "DELETE", None:
                 self._memory.forget(kept.id)
                 deleted = {"id": kept.id, "object": "response", "deleted": True}
@@ -277,7 +287,9 @@ class Gateway:
             self._need_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
-        body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        if method == "POST" and path in _ABOUT_A_REQUEST:
+            body = await self._mend(call)
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
             method, path, body, call.exchange.headers, client=record.client_key_hash
@@ -286,6 +298,18 @@ class Gateway:
             await relay_untouched(response, call.exchange, record)
         finally:
             await response.close()
+
+    async def _mend(self, call: Call) -> bytes:
+        """The body of what asks about a request for a response, with names that the cloud knows."""
+        snapshot = call.snapshot
+        call.body = await call.exchange.read_body()
+        with contextlib.suppress(InvalidRequest):  # for the cloud to say
+            call.request = parse_responses(call.body)
+            await self._recall(call)
+            wish = snapshot.router.read_wish(call.request.model, ())
+            model = wish.model or snapshot.upstreams[Target.CLOUD].model
+            return rewrite(call.body, model=model, include_usage=False)
+        return call.body
 
     async def _recall(self, call: Call) -> None:
         """Find who made the answer that a request continues; add what only we remember of it."""

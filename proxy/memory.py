@@ -7,11 +7,13 @@ belongs to the API key it was made for.
 
 import asyncio
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from proxy.errors import InvalidRequest
+from proxy.protocol import invalid
 from proxy.record import Target
 from proxy.responses import ResponsesRequest, SeenResponse
 from proxy.store import KeptResponse, Store
@@ -93,19 +95,45 @@ def items_of(kept: KeptResponse) -> list[msgspec.Raw]:
     return _items.decode(kept.items)
 
 
-def input_items_of(kept: KeptResponse) -> dict[str, Any]:
+class Page(msgspec.Struct):
+    """Which of a list, as OpenAI's clients ask for it: the newest first, unless told otherwise."""
+
+    order: Literal["asc", "desc"] = "desc"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    after: str | None = None
+
+
+def read_page(query: str) -> Page:
+    """The page that a query string asks for.
+
+    Raises:
+        InvalidRequest: it has a value that no page has; `param` names it.
+    """
+    try:
+        return msgspec.convert(dict(parse_qsl(query)), Page, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(str(error)) from None
+
+
+def input_items_of(kept: KeptResponse, page: Page) -> dict[str, Any]:
     """GET /v1/responses/{id}/input_items for an answer of the local tier."""
     items = items_of(kept)[: kept.input_items]
     data = [
         {"id": f"item_{number}"} | _as_shown(msgspec.json.decode(raw))
         for number, raw in enumerate(items)
     ]
+    if page.order == "desc":
+        data.reverse()
+    if page.after is not None:
+        ids = [item["id"] for item in data]
+        data = data[ids.index(page.after) + 1 :] if page.after in ids else []
+    shown = data[: page.limit]
     return {
         "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": False,
+        "data": shown,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+        "has_more": len(data) > len(shown),
     }
 
 

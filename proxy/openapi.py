@@ -96,6 +96,7 @@ def document() -> bytes:
     paths: dict[str, Any] = {}
     for path, (summary, schema) in _ROUTED.items():
         paths[path] = {"post": _operation(summary, body=schema, stream=True)}
+    paths["/v1/chat/completions"]["get"] = _operation("Chats that the cloud has stored.")
     paths["/v1/models"] = {"get": _operation("Every model a client may name.")}
     paths["/v1/models/{model}"] = {
         "get": _operation("One model.")

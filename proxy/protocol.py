@@ -468,12 +468,12 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
             body.decode()  # msgspec does not look into what it skips
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error), at) from None
+        raise invalid(str(error), at=at) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
 
 
-def _invalid(text: str, at: str) -> InvalidRequest:
+def invalid(text: str, *, at: str = "") -> InvalidRequest:
     """Turn msgspec's words into OpenAI's: a sentence and the field's path as `param`."""
     match = _PLACE.match(text)
     assert match is not None  # the pattern matches any text
@@ -496,14 +496,16 @@ def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = 
 
     Args:
         body: a JSON object that one of the parsers accepted.
-        model: the name the upstream knows its model by.
+        model: the name the upstream knows its model by. A request that leaves the choice to a
+            stored prompt stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
         for_ollama: mend what Ollama would drop from a chat or take apart:
             `max_completion_tokens`, which it knows by its old name only, and text in parts, each
             of which it makes a message.
     """
     fields = _raw_fields.decode(body)
-    fields["model"] = msgspec.Raw(_encoder.encode(model))
+    if is_given(fields.get("model", msgspec.Raw())):
+        fields["model"] = msgspec.Raw(_encoder.encode(model))
     if for_ollama:
         limit = fields.pop("max_completion_tokens", None)
         if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):

@@ -30,7 +30,7 @@ _KEPT_HERE: Final = frozenset(
     b"content-length content-encoding set-cookie date server alt-svc "
     b"strict-transport-security openai-organization openai-project".split()
 )
-_OURS: Final = b"x-router-"
+_KEPT_PREFIXES: Final = (b"x-router-", b"access-control-")
 # The HTTP client lets control characters through, our server refuses the whole answer for one.
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -355,7 +355,9 @@ def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:
         if name == b"x-request-id":
             headers.append((b"x-upstream-request-id", value))
         elif (
-            name not in _KEPT_HERE and not name.startswith(_OURS) and not _UNSENDABLE.search(value)
+            name not in _KEPT_HERE
+            and not name.startswith(_KEPT_PREFIXES)
+            and not _UNSENDABLE.search(value)
         ):
             headers.append((name, value))
     return headers

@@ -72,7 +72,7 @@ class _Text(msgspec.Struct):
 class Body(msgspec.Struct):
     """What is read of a POST /v1/responses body."""
 
-    model: str
+    model: str | None = None
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
     stream: bool | None = None
@@ -106,7 +106,7 @@ class ResponsesRequest:
 
     def __init__(self, body: Body, raw: bytes) -> None:
         self._body = body
-        self.model = body.model
+        self.model = body.model or "cloud"  # where stored prompts are
         self.streams = bool(body.stream)
         self.previous = body.previous_response_id
         self.may_be_continued = body.store is not False
@@ -188,7 +188,10 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
     body = read_request(_body, raw)
-    need_model(body.model)
+    if body.model is not None:
+        need_model(body.model)
+    elif not is_given(body.prompt):  # a stored prompt may name one itself
+        raise InvalidRequest("Missing required parameter: 'model'.", param="model")
     if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input")
     return ResponsesRequest(body, raw)

@@ -49,17 +49,19 @@ _MAX_URLS: Final = 64  # kept parsed for each replica; clients may name any path
 
 # Request headers that stay here: hop-by-hop ones are between two neighbours; the credentials are
 # the client's for this proxy, and an organisation belongs to a key; a compressed answer could not
-# be observed; the rest is ours or made anew.
+# be observed; which page asked is for us to judge; the rest is ours or made anew.
 _KEPT_HERE: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect "
     b"authorization proxy-authorization cookie api-key x-api-key "
     b"openai-organization openai-project "
     b"host content-length content-type accept-encoding "
-    b"x-request-id x-real-ip forwarded".split()
+    b"origin referer x-request-id x-real-ip forwarded".split()
 )
+_USUAL_CONNECTIONS: Final = (b"keep-alive", b"close")
 _OF_BODY: Final = frozenset({b"content-type", b"content-length"})
-# Ours; and what a server before us says of the client: its address, with some its name and token.
-_KEPT_PREFIXES: Final = (b"x-router-", b"x-forwarded-")
+# Ours; what a server before us says of the client (its address, with some its name and token), and
+# what its browser says.
+_KEPT_PREFIXES: Final = (b"x-router-", b"x-forwarded-", b"sec-fetch-")
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -372,7 +374,8 @@ class Upstream:
             body: may be an iterator, which is sent on as it comes.
             headers: the client's; those that tell of the body are kept.
         """
-        of_body = [(name, value) for name, value in headers if name in _OF_BODY]
+        kept = _OF_BODY if not isinstance(body, bytes) else (b"content-type",)
+        of_body = [(name, value) for name, value in headers if name in kept]
         sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
         return await self._open(_Outgoing(method, path, body, sent), client)
 
@@ -634,8 +637,11 @@ def _authorization(api_key: Secret | None) -> list[tuple[bytes, bytes]]:
 
 
 def _for_upstream(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [
-        (name, value)
-        for name, value in headers
-        if name not in _KEPT_HERE and not name.startswith(_KEPT_PREFIXES)
-    ]
+    sent = []
+    own: set[bytes] = set()  # of this connection, by its own word
+    for name, value in headers:
+        if name not in _KEPT_HERE and not name.startswith(_KEPT_PREFIXES):
+            sent.append((name, value))
+        elif name == b"connection" and value not in _USUAL_CONNECTIONS:
+            own.update(one.strip().lower() for one in value.split(b","))
+    return [one for one in sent if one[0] not in own] if own else sent

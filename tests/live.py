@@ -344,7 +344,7 @@ class RawClient:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if head is None:
             head = (
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\n"
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
             )
         writer.write(head + body)

@@ -247,7 +247,7 @@ def request(
     """The bytes of a request: a POST if it has a body."""
     lines = [
         f"{'POST' if body else 'GET'} {path} HTTP/1.1",
-        "host: proxy",
+        "host: localhost",
         "content-type: application/json",
         f"content-length: {len(body)}",
         *(f"{name}: {value}" for name, value in (headers or {}).items()),

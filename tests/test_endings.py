@@ -492,7 +492,7 @@ async def test_a_client_that_stops_reading_and_stays(
 async def test_a_client_that_goes_while_it_sends(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start(ONE_AT_A_TIME)
     client = await proxy.connect_raw(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\ncontent-length: 100\r\n\r\n{"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{"
     )
     await client.leave()
     outcome = await proxy.finish()

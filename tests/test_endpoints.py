@@ -9,7 +9,16 @@ import openai
 import pytest
 
 from fakes import DONE, EASY, HARD, End, FakeUpstream, Gate, chunked, event, head, whole
-from live import CLOUD_KEY, CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of, released
+from live import (
+    CLOUD_KEY,
+    CLOUD_MODEL,
+    LOCAL_MODEL,
+    LiveProxy,
+    StartProxy,
+    chat_body,
+    envelope_of,
+    released,
+)
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 
@@ -276,7 +285,7 @@ async def test_a_client_that_leaves_its_download_frees_the_upstream(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
     cloud.answer = chunked(b"first", Gate(), content_type="audio/mpeg")
-    client = await proxy.connect_raw(b"GET /v1/files/f/content HTTP/1.1\r\nhost: p\r\n\r\n")
+    client = await proxy.connect_raw(b"GET /v1/files/f/content HTTP/1.1\r\nhost: localhost\r\n\r\n")
     await client.read_until(b"first")
     client.vanish()
     await released(await cloud.called())
@@ -286,7 +295,10 @@ async def test_a_client_that_leaves_its_download_frees_the_upstream(
 async def test_a_client_that_leaves_its_upload_frees_the_upstream(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
-    upload = b"POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 1000
+    upload = (
+        b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"
+        + b"x" * 1000
+    )
     client = await proxy.connect_raw(upload)
     await proxy.settled(0, in_flight=1)
     client.vanish()
@@ -299,7 +311,7 @@ async def test_a_client_that_leaves_its_upload_frees_the_upstream(
 )
 async def test_no_path_climbs_out_of_v1(proxy: LiveProxy, cloud: FakeUpstream, path: str) -> None:
     client = await proxy.connect_raw(
-        f"GET {path} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n".encode()
+        f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
     )
     assert b" 404 " in (await client.read_to_end()).split(b"\r\n")[0]
     await client.leave()
@@ -482,3 +494,68 @@ async def test_the_document_of_the_api_is_served(proxy: LiveProxy) -> None:
         for method in operations:
             response = await proxy.client.request(method, path.replace("{model}", "auto"))
             assert response.status_code not in (404, 405), (method, path)
+
+
+# Browsers.
+
+PAGE = "https://chat.example.org"
+
+
+async def test_pages_of_other_origins_cannot_use_a_proxy_without_keys(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    for path in ("/v1/chat/completions", "/v1/files", "/v1/feedback"):
+        response = await proxy.client.post(
+            path, content=chat_body(), headers={"origin": PAGE, "content-type": "text/plain"}
+        )
+        assert response.status_code == 403
+        assert "server.cors_origins" in envelope_of(response)["message"]
+    assert not local.calls
+    assert not cloud.calls
+
+
+async def test_a_named_page_may_call_and_read_what_the_router_says(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    proxy = await start({"server": {"cors_origins": [PAGE]}})
+    ask = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    preflight = await proxy.client.options("/v1/chat/completions", headers={"origin": PAGE} | ask)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == PAGE
+    local.answer = whole(b"{}", headers=[("access-control-allow-origin", "*")])
+    response = await proxy.client.post(
+        "/v1/chat/completions", content=chat_body(), headers={"origin": PAGE, "referer": PAGE}
+    )
+    assert response.status_code == 200
+    assert response.headers.get_list("access-control-allow-origin") == [PAGE]
+    assert "x-router-target" in response.headers["access-control-expose-headers"]
+    assert not {"origin", "referer"} & {name for name, _ in local.call.headers}
+    stranger = {"origin": "https://evil.example"}
+    preflight = await proxy.client.options("/v1/chat/completions", headers=stranger | ask)
+    assert "access-control-allow-origin" not in preflight.headers
+
+
+async def test_what_an_upstream_lets_browsers_do_is_not_passed_on(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    local.answer = whole(b"{}", headers=[("access-control-allow-origin", "*")])
+    response = await proxy.client.post("/v1/chat/completions", content=chat_body())
+    assert "access-control-allow-origin" not in response.headers
+
+
+async def test_stored_chats_are_listed_by_the_cloud(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(b'{"object":"list","data":[]}')
+    response = await proxy.client.get("/v1/chat/completions?limit=2")
+    assert response.json() == {"object": "list", "data": []}
+    assert (cloud.call.method, cloud.call.path) == ("GET", "/v1/chat/completions?limit=2")
+
+
+async def test_headers_of_one_connection_stay_on_it(proxy: LiveProxy, local: FakeUpstream) -> None:
+    headers = {"connection": "keep-alive, X-Hop", "x-hop": "1", "x-far": "2"}
+    await proxy.client.post("/v1/chat/completions", content=chat_body(), headers=headers)
+    sent = dict(local.call.headers)
+    assert "x-hop" not in sent
+    assert sent["x-far"] == "2"

@@ -244,18 +244,18 @@ async def test_a_refused_upload_leaves_the_connection_usable(
     changes = SMALL_BODIES if status == 413 else WITH_KEY
     proxy = await start(changes)
     body = b"x" * 300_000
-    post = b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: %d\r\n\r\n"
+    post = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
     client = await RawClient.open(proxy.port, body, head=post % len(body))
     assert b" %d " % status in await client.read_until(b"\r\n")
     await client.read_until(b"}}")
-    await client.send(b"GET /health HTTP/1.1\r\nhost: p\r\n\r\n")
+    await client.send(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert b" 200 " in await client.read_until(b"\r\n")
     await client.leave()
 
 
 async def test_an_upload_that_does_not_arrive(start: StartProxy) -> None:
     proxy = await start({"server": {"request_timeout_seconds": 0.25}})
-    post = b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: 100\r\n\r\n"
+    post = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
     client = await RawClient.open(proxy.port, b"half", head=post)
     assert b" 408 " in await client.read_until(b"\r\n")
     assert b'"request_timeout"' in await client.read_until(b"}}")
@@ -289,7 +289,7 @@ async def test_an_unknown_route(start: StartProxy, method: str, path: str) -> No
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", "/v1/chat/completions", "POST"),
+        ("GET", "/v1/completions", "POST"),
         ("PUT", "/v1/chat/completions", "POST"),
         ("DELETE", "/v1/chat/completions", "POST"),
         ("POST", "/v1/models", "GET"),

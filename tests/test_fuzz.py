@@ -355,7 +355,7 @@ def whole_request(
     method: str, path: str, fields: list[tuple[str, bytes]], body: bytes, *, chunk_size: int = 0
 ) -> Sent:
     """A request that is HTTP, whatever it says."""
-    lines = [f"{method} {path} HTTP/1.1".encode(), b"host: proxy"]
+    lines = [f"{method} {path} HTTP/1.1".encode(), b"host: localhost"]
     lines += [name.encode() + b": " + value for name, value in fields]
     if chunk_size:
         lines.append(b"transfer-encoding: chunked")
@@ -372,17 +372,17 @@ def head_of(lines: list[bytes]) -> bytes:
 
 # A change of a byte may make anything of a request but one to the chat endpoint.
 HARMLESS = head_of(
-    [b"POST /v1/models HTTP/1.1", b"host: p", b"x: y", b"content-length: 2", b"", b"{}"]
+    [b"POST /v1/models HTTP/1.1", b"host: localhost", b"x: y", b"content-length: 2", b"", b"{}"]
 )
-CHAT_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\n"
+CHAT_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 NO_HTTP = [
     Sent(data)
     for data in (
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"get /health http/1.1\r\n\r\n",
-        b"FROB /health HTTP/1.1\r\nhost: p\r\n\r\n",
-        b"CONNECT proxy:443 HTTP/1.1\r\nhost: p\r\n\r\n",
+        b"FROB /health HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"CONNECT proxy:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET /health HTTP/1.1\r\nno colon\r\n\r\n",

@@ -166,7 +166,9 @@ async def test_what_was_spent_today_outlives_a_restart(
 
 # Heads and bodies.
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\ncontent-type: application/json\r\n"
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+)
 
 
 def split_answer(data: bytes) -> tuple[int, Any]:

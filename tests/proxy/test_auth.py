@@ -4,7 +4,7 @@ import pytest
 
 from proxy.auth import DAY_SECONDS, ApiKeys, Client, Quotas
 from proxy.config import ApiKeyConfig, Secret
-from proxy.errors import NotAuthenticated, RateLimited
+from proxy.errors import Forbidden, NotAuthenticated, RateLimited
 from proxy.record import CallRecord, Target, key_hash
 
 KEYS = ApiKeys(
@@ -13,6 +13,10 @@ KEYS = ApiKeys(
         ApiKeyConfig(key=Secret("sk-zwei-ü"), requests_per_minute=3, cloud_usd_per_day=0.5),
     ]
 )
+
+
+def sent(authorization: bytes | None) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", authorization)] if authorization is not None else []
 
 
 @pytest.mark.parametrize(
@@ -25,14 +29,14 @@ KEYS = ApiKeys(
     ],
 )
 def test_a_known_key_is_named_by_its_hash(authorization: str, key: str) -> None:
-    client = KEYS.check(authorization.encode())
+    client = KEYS.check(sent(authorization.encode()))
     assert client is not None
     assert client.key_hash == key_hash(key)
 
 
 def test_a_key_brings_its_limits() -> None:
-    assert KEYS.check("Bearer sk-zwei-ü".encode()) == Client(key_hash("sk-zwei-ü"), 3, 0.5)
-    assert KEYS.check(b"Bearer sk-one") == Client(key_hash("sk-one"), None, None)
+    assert KEYS.check(sent("Bearer sk-zwei-ü".encode())) == Client(key_hash("sk-zwei-ü"), 3, 0.5)
+    assert KEYS.check(sent(b"Bearer sk-one")) == Client(key_hash("sk-one"), None, None)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def test_a_key_brings_its_limits() -> None:
 )  # fmt: skip
 def test_everything_else_is_refused(authorization: bytes | None) -> None:
     with pytest.raises(NotAuthenticated) as caught:
-        KEYS.check(authorization)
+        KEYS.check(sent(authorization))
     error = caught.value
     assert (error.status, error.code) == (401, "invalid_api_key")
     assert (b"www-authenticate", b"Bearer") in error.headers
@@ -51,12 +55,70 @@ def test_everything_else_is_refused(authorization: bytes | None) -> None:
 
 def test_a_missing_key_is_told_how_to_send_one() -> None:
     with pytest.raises(NotAuthenticated, match="Authorization: Bearer"):
-        KEYS.check(None)
+        KEYS.check([])
 
 
 def test_without_configured_keys_everyone_is_let_in() -> None:
     for authorization in (None, b"Bearer anything", b"\xff"):
-        assert ApiKeys([]).check(authorization) is None
+        assert ApiKeys([]).check(sent(authorization)) is None
+
+
+PAGE = b"https://chat.example.org"
+OPEN = ApiKeys([], origins=[PAGE.decode()])
+PRIVATE = ApiKeys([], origins=[PAGE.decode()], is_private=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        (b"localhost:8080", None),
+        (b"LOCALHOST", None),
+        (b"127.0.0.1:8080", b"http://127.0.0.1:8080"),
+        (b"[::1]:8080", b"http://[::1]:8080"),
+        (b"localhost:8080", PAGE),
+        (None, None),  # HTTP/1.0
+    ],
+)
+def test_without_keys_the_own_pages_and_the_named_ones_are_let_in(
+    host: bytes | None, origin: bytes | None
+) -> None:
+    headers = [(b"host", host)] if host else []
+    headers += [(b"origin", origin)] if origin else []
+    assert PRIVATE.check(headers) is None
+    assert OPEN.check(headers) is None
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [b"http://localhost:3000", b"https://evil.example", b"null", b"", PAGE + b":444", b"http://"],
+)
+def test_without_keys_other_pages_are_not(origin: bytes) -> None:
+    headers = [(b"host", b"localhost:8080"), (b"origin", origin or b"file://")]
+    for keys in (OPEN, PRIVATE):
+        with pytest.raises(Forbidden, match="may not use this proxy") as caught:
+            keys.check(headers)
+        assert caught.value.status == 403
+
+
+def test_without_keys_an_address_in_another_page_is_not_fetched() -> None:
+    """As an image's, for which browsers send no origin."""
+    headers = [(b"host", b"localhost:8080"), (b"sec-fetch-site", b"cross-site")]
+    with pytest.raises(Forbidden):
+        PRIVATE.check(headers)
+    assert PRIVATE.check([(b"host", b"localhost:8080"), (b"sec-fetch-site", b"none")]) is None
+
+
+def test_a_page_whose_name_leads_to_this_machine_is_not_let_in() -> None:
+    """DNS rebinding: to the browser it is of the same origin."""
+    headers = [(b"host", b"evil.example:8080"), (b"origin", b"http://evil.example:8080")]
+    with pytest.raises(Forbidden, match=r"no 'evil\.example:8080' here"):
+        PRIVATE.check(headers)
+    assert OPEN.check(headers) is None  # others reach it under names that we do not know
+
+
+def test_with_keys_the_key_alone_decides() -> None:
+    headers = [*sent(b"Bearer sk-one"), (b"host", b"proxy"), (b"origin", b"https://evil.example")]
+    assert KEYS.check(headers) is not None
 
 
 # Quotas.
