@@ -24,10 +24,18 @@ from litestar.config.cors import CORSConfig
 
 from proxy import __version__, admin, api
 from proxy.auth import ApiKeys, Quotas
-from proxy.config import Config, ConfigError, UpstreamConfig, load_config
+from proxy.config import (
+    Config,
+    ConfigError,
+    UpstreamConfig,
+    load_config,
+    load_prices,
+    pricing_path,
+)
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
+from proxy.pricing import Prices
 from proxy.record import Target
 from proxy.routing import Model, Router, Scorer, is_same_model
 from proxy.store import Store
@@ -229,8 +237,18 @@ class Proxy:
             if one.name == target.value
         )
 
+    def _price_list(self, config: Config) -> Path | None:
+        return pricing_path(config, self._path) if self._path is not None else None
+
     def _snapshot(self, config: Config, loaded: Loaded, *, old: Snapshot | None = None) -> Snapshot:
         tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+        prices = Prices(tiers, load_prices(self._price_list(config)))
+        if prices.cloud_is_free:
+            logger.warning(
+                "no price is known for %s: nothing will be counted as spent or saved; set "
+                "upstreams.cloud.price",
+                config.upstreams.cloud.model,
+            )
         upstreams = {}
         for target, tier in tiers.items():
             upstream = old.upstreams[target] if old is not None else None
@@ -246,7 +264,7 @@ class Proxy:
             ),
             router=Router(config, loaded.scorer, thresholds=loaded.manifest),
             upstreams=upstreams,
-            prices={target: tier.price for target, tier in tiers.items()},
+            prices=prices,
             model_version=loaded.version,
         )
 
@@ -303,7 +321,8 @@ class Proxy:
     def _signature(self, path: Path) -> Signature:
         """What tells that the configuration, its variables or the router model were written."""
         manifest = Path(self.config.routing.model_path, MANIFEST_FILE)
-        return [_written(one) for one in (path, Path(".env"), manifest)]
+        files = (path, Path(".env"), manifest, self._price_list(self.config))
+        return [_written(one) for one in files if one is not None]
 
     @asynccontextmanager
     async def _live(self, app: Litestar) -> AsyncIterator[None]:

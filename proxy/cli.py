@@ -19,7 +19,7 @@ from rich.table import Table
 
 from proxy import __version__
 from proxy.app import Proxy, load_router
-from proxy.config import Config, ConfigError, load_config
+from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
 from proxy.demo import DemoNotInstalled, run_demo
 from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate
 from proxy.routing import Decision, Router, Wish
@@ -82,9 +82,11 @@ def serve(config_path: Path, host: str | None, port: int | None) -> None:
     Example: hybrid-llm serve --config configs/default.yaml --port 8080
     """
     config = _load_to_serve(config_path, host=host, port=port)
-    server = Server(Proxy(config, path=config_path))
     try:
-        server.run()
+        Server(Proxy(config, path=config_path)).run()
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
     except StoreUnavailable as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None
@@ -118,7 +120,13 @@ def check_config(path: Path) -> None:
 
     Example: hybrid-llm check-config configs/default.yaml
     """
-    for warning in _load(path).warnings():
+    config = _load(path)
+    try:
+        load_prices(pricing_path(config, path))
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
+    for warning in config.warnings():
         click.echo(f"{path}: warning: {warning}", err=True)
     click.echo(f"{path}: ok")
 

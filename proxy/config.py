@@ -7,19 +7,22 @@ misspelt key that is silently ignored costs its owner money. Variables come from
 then from a `.env` in the working directory. This file knows nothing about what the values do.
 """
 
+import datetime as dt
 import ipaddress
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 from dotenv import dotenv_values
 from msgspec import Meta
+
+PRICING_FILE: Final = "pricing.yaml"
 
 
 class ConfigError(Exception):
@@ -99,11 +102,25 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens."""
+    """USD per million tokens. Cached ones cost as much as others unless it is said."""
 
     input: Dollars = 0
-    cached_input: Dollars = 0
+    cached_input: Dollars | None = None
     output: Dollars = 0
+
+
+class ListedPrice(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model's prices in the price list: the usual ones, and those of other service tiers."""
+
+    flex: PriceConfig | None = None
+    priority: PriceConfig | None = None
+
+
+class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The price list: `ListedPrice`s by the name of the model."""
+
+    as_of: dt.date | None = None
+    models: dict[Name, Any]
 
 
 class TimeoutsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,7 +142,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     api_key: Secret | None = None
     context_tokens: Literal["auto"] | Annotated[int, Meta(gt=0)] = "auto"
     capabilities: Literal["auto"] | tuple[Capability, ...] = "auto"
-    price: PriceConfig = PriceConfig()
+    price: Literal["auto"] | PriceConfig = "auto"
     max_concurrency: Annotated[int, Meta(gt=0)] | None = None
     timeouts: TimeoutsConfig = TimeoutsConfig()
 
@@ -181,6 +198,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     budget: BudgetConfig = BudgetConfig()
     judge: JudgeConfig = JudgeConfig()
     storage: StorageConfig = StorageConfig()
+    pricing: Name | None = PRICING_FILE
 
     def warnings(self) -> Iterator[str]:
         """Settings that are understood but change nothing in this version, as `key: why`."""
@@ -214,13 +232,7 @@ def load_config(
     """
     if environ is None:
         environ = _read_dotenv() | dict(os.environ)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-    document = _Document(path, text, environ)
+    document = _Document(path, _read(path), environ)
     _spread_api_keys(document.value)
     try:
         config = msgspec.convert(document.value, Config, dec_hook=_decode_secret)
@@ -233,6 +245,41 @@ def load_config(
     )
     _check_meaning(config, document)
     return config
+
+
+def pricing_path(config: Config, path: Path) -> Path | None:
+    """The price list of a configuration that was read from `path`; None when it has none."""
+    return path.parent / config.pricing if config.pricing is not None else None
+
+
+def load_prices(path: Path | None) -> Mapping[str, ListedPrice]:
+    """Read and check a price list.
+
+    Raises:
+        ConfigError: with file, line and key of the first thing that is wrong. That there is none
+            at all is wrong only where the configuration names one of its own.
+    """
+    if path is None or (path.name == PRICING_FILE and not path.exists()):
+        return {}
+    document = _Document(path, _read(path), {})
+    prices = {}
+    at = ""
+    try:
+        for name, fields in msgspec.convert(document.value, _PriceList).models.items():
+            at = f"models.{name}"  # which msgspec does not tell
+            prices[name] = msgspec.convert(fields, ListedPrice)
+    except msgspec.ValidationError as error:
+        raise document.refuse(str(error), at=at) from None
+    return prices
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
 
 
 def _read_dotenv() -> dict[str, str]:
@@ -357,7 +404,12 @@ _UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
 _NO_SUCH_WORD = re.compile(r"Invalid enum value '(?P<word>.*)'", re.DOTALL)
 # msgspec speaks of JSON; a person who writes YAML knows these by other names.
-_YAML_NAMES = {"`object`": "a mapping", "`array`": "a list", "| array`": "| list`"}
+_YAML_NAMES = {
+    "`str | object`": "auto or a mapping",
+    "`object`": "a mapping",
+    "`array`": "a list",
+    "| array`": "| list`",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -408,11 +460,15 @@ class _Document:
         line = self._lines.get(place, 1)
         return ConfigError(f"{self._path}:{line}: {key or 'file'}: {what}")
 
-    def refuse(self, msgspec_text: str) -> ConfigError:
-        """Translate msgspec's `... - at `$.routing.threshold`` into a place in this file."""
+    def refuse(self, msgspec_text: str, *, at: str = "") -> ConfigError:
+        """Translate msgspec's `... - at `$.routing.threshold`` into a place in this file.
+
+        Args:
+            at: where what was converted is in the file.
+        """
         match = _MSGSPEC_PLACE.match(msgspec_text)
         assert match is not None  # the pattern matches any text
-        what, key = match["what"], (match["path"] or "").lstrip(".")
+        what, key = match["what"], f"{at}{match['path'] or ''}".lstrip(".")
         if unknown := _UNKNOWN_KEY.search(what):
             return self.error(f"{key}.{unknown['key']}".lstrip("."), "unknown key")
         if missing := _MISSING_KEY.search(what):

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import msgspec
 
 from proxy.auth import ApiKeys, Client, Quotas
-from proxy.config import Config, PriceConfig
+from proxy.config import Config
 from proxy.endpoints import CHAT, OTHER, Endpoint
 from proxy.errors import (
     InternalError,
@@ -43,7 +43,7 @@ from proxy.failover import (
 from proxy.fit import LocalFit, Unfit
 from proxy.memory import Memory, input_items_of, items_of, read_page
 from proxy.metrics import Metrics
-from proxy.pricing import price_record
+from proxy.pricing import Prices
 from proxy.protocol import JSON_TYPE, RoutedRequest, Usage, rewrite
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_untouched, relay_whole
@@ -96,7 +96,7 @@ class Snapshot:
     keys: ApiKeys
     router: Router
     upstreams: Mapping[Target, Upstream]
-    prices: Mapping[Target, PriceConfig]
+    prices: Prices
     model_version: str | None  # of the router model; None when there is none
 
 
@@ -446,8 +446,8 @@ class Gateway:
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
     async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
-        def settle(usage: Usage | None, text: str) -> None:
-            self._settle(call, usage, text)
+        def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
+            self._settle(call, usage, text, service_tier)
 
         if isinstance(begun, Head):
             await relay_stream(response, begun, call.exchange, call.record, settle=settle)
@@ -460,7 +460,7 @@ class Gateway:
             assert target is not None  # it has answered
             self._memory.note(last, call.request, target=target, client=call.record.client_key_hash)
 
-    def _settle(self, call: Call, usage: Usage | None, text: str) -> None:
+    def _settle(self, call: Call, usage: Usage | None, text: str, service_tier: str | None) -> None:
         """Tokens, from the upstream or estimated, and dollars."""
         record, snapshot = call.record, call.snapshot
         record.response = text
@@ -469,17 +469,19 @@ class Gateway:
             record.input_tokens = usage.prompt_tokens
             record.cached_input_tokens = usage.cached_tokens
             record.output_tokens = usage.completion_tokens or 0
+            record.reasoning_tokens = usage.reasoning_tokens
             if record.target is Target.LOCAL:
                 facts = snapshot.upstreams[Target.LOCAL].facts
                 if self._fit.was_cut(record, usage, facts):
                     self._metrics.count_truncation()
         else:
             record.usage_source = UsageSource.ESTIMATED
-            record.input_tokens = self._tokens.count_messages(record.turns or ())
+            record.input_tokens = self._tokens.count_messages(
+                record.turns or (), other_chars=call.request.tool_chars
+            )
             record.cached_input_tokens = 0
             record.output_tokens = self._tokens.count(text)
-        if call.endpoint.is_routed:  # embedding models have prices of their own
-            price_record(record, snapshot.prices)
+        snapshot.prices.settle(record, service_tier=service_tier, is_routed=call.endpoint.is_routed)
 
     async def _refuse(self, call: Call, error: RouterError) -> None:
         """One clear error: as the answer, or as the last event of a stream that has begun."""

@@ -73,6 +73,10 @@ class Seen(Protocol):
         """Token counts, where it has them."""
 
     @property
+    def service_tier(self) -> str | None:
+        """By which it was served, where it says so: its price may depend on it."""
+
+    @property
     def failed(self) -> bool:
         """True for an error, in a stream that began with 200 or in place of an answer."""
 
@@ -292,11 +296,15 @@ class EmbeddingRequest(msgspec.Struct):
     """What the proxy reads of a POST /v1/embeddings body: the name, by which it finds its tier."""
 
     model: str
+    input: msgspec.Raw = msgspec.Raw()
 
     prompt_field = "input"
     streams = hides_usage = False
-    tool_chars = 0
     answer_tokens = None
+
+    @property
+    def tool_chars(self) -> int:
+        return len(bytes(self.input))
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -315,12 +323,17 @@ class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
+class CompletionTokensDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
 class Usage(msgspec.Struct):
     """Token counts as an upstream reports them. Cached tokens are part of the prompt tokens."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
 
     @property
     def cached_tokens(self) -> int:
@@ -328,9 +341,19 @@ class Usage(msgspec.Struct):
         return (details.cached_tokens or 0) if details is not None else 0
 
     @property
+    def reasoning_tokens(self) -> int:
+        details = self.completion_tokens_details
+        return (details.reasoning_tokens or 0) if details is not None else 0
+
+    @property
     def is_credible(self) -> bool:
         """True for counts that can be: a server's -1 for "unknown" must not enter a sum."""
-        counts = (self.prompt_tokens, self.completion_tokens or 0, self.cached_tokens)
+        counts = (
+            self.prompt_tokens,
+            self.completion_tokens or 0,
+            self.cached_tokens,
+            self.reasoning_tokens,
+        )
         return all(count is not None and 0 <= count <= _MOST_TOKENS for count in counts)
 
 
@@ -380,6 +403,11 @@ class ChatAnswer(msgspec.Struct):
     choices: list[Choice] | None = None
     usage: Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
+    tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_text(self.tier)
 
     @property
     def failed(self) -> bool:
@@ -554,6 +582,11 @@ def _joined(parts: list[msgspec.Raw]) -> msgspec.Raw:
 def is_given(raw: msgspec.Raw) -> bool:
     """Whether a raw value says anything."""
     return bytes(raw) not in (b"", b"null", b"[]", b"{}")
+
+
+def read_text(raw: msgspec.Raw) -> str | None:
+    """A raw value that is a text."""
+    return msgspec.json.decode(raw) if bytes(raw).startswith(b'"') else None
 
 
 def read_limit(*fields: msgspec.Raw) -> int | None:

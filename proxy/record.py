@@ -107,6 +107,7 @@ class CallRecord:
         "p_cloud",
         "p_local",
         "reason",
+        "reasoning_tokens",
         "requested_model",
         "response",
         "saved_usd",
@@ -150,6 +151,7 @@ class CallRecord:
         self.input_tokens: int | None = None
         self.cached_input_tokens: int | None = None
         self.output_tokens: int | None = None
+        self.reasoning_tokens: int | None = None  # part of the output
         self.usage_source: UsageSource | None = None
         self.cost_usd: float | None = None
         self.cloud_cost_usd: float | None = None

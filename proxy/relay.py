@@ -34,7 +34,8 @@ _KEPT_PREFIXES: Final = (b"x-router-", b"access-control-")
 # The HTTP client lets control characters through, our server refuses the whole answer for one.
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-Settle = Callable[[Usage | None, str], None]
+# Takes the usage, the text, and the service tier.
+Settle = Callable[[Usage | None, str, str | None], None]
 
 
 class Answer(Protocol):
@@ -93,6 +94,7 @@ class StreamObserver:
         "failed",
         "finished",
         "last",
+        "service_tier",
         "spoke",
         "usage",
     )
@@ -103,6 +105,7 @@ class StreamObserver:
         self._tail = b""
         self._texts: list[str] = []
         self.usage: Usage | None = None
+        self.service_tier: str | None = None  # as said last, with usage or at the finish
         self.spoke = False  # something a client would show has passed
         self.finished = False  # a choice gave its finish_reason
         self.last: Seen | None = None  # the event that did
@@ -171,7 +174,9 @@ class StreamObserver:
             self.failed = True
         if (usage := seen.usage) is not None:
             self.usage = usage
+            self.service_tier = seen.service_tier or self.service_tier
         if seen.finished:
+            self.service_tier = seen.service_tier or self.service_tier
             self.finished, self.last = True, seen
             self.done = self.done or not self._endpoint.ends_with_done
         if not self.spoke:
@@ -250,13 +255,15 @@ async def relay_whole(
     """Settle the record, send status, headers and body on unchanged.
 
     Args:
-        settle: takes the usage and the text and fills tokens and dollars into the record.
+        settle: fills tokens and dollars into the record.
     """
     body, seen, succeeded = whole
     record.close_upstream()
     record.status = response.status
     if succeeded:
-        settle(*(seen.usage, seen.text) if seen is not None else (None, ""))
+        settle(
+            *(seen.usage, seen.text, seen.service_tier) if seen is not None else (None, "", None)
+        )
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     headers.append((b"content-length", b"%d" % len(body)))
     await reply.start(response.status, headers)
@@ -309,7 +316,7 @@ async def relay_stream(
         _finish(record, observer)
     finally:
         record.close_upstream()
-        settle(observer.usage, observer.text)
+        settle(observer.usage, observer.text, observer.service_tier)
 
 
 async def relay_untouched(response: Answer, reply: Reply, record: CallRecord) -> None:

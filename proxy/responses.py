@@ -15,6 +15,7 @@ import msgspec
 
 from proxy.errors import InvalidRequest, RouterError
 from proxy.protocol import (
+    CompletionTokensDetails,
     PromptTokensDetails,
     Usage,
     is_given,
@@ -22,6 +23,7 @@ from proxy.protocol import (
     read_hints,
     read_limit,
     read_request,
+    read_text,
 )
 
 # Tools that the server itself would have to run are all the others.
@@ -139,6 +141,7 @@ class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: _Details | None = None
+    output_tokens_details: CompletionTokensDetails | None = None
 
 
 class _OutputPart(msgspec.Struct):
@@ -158,6 +161,7 @@ class _Response(msgspec.Struct):
     status: str | None = None
     usage: _Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
     output: list[msgspec.Raw] | None = None
 
 
@@ -287,7 +291,11 @@ class SeenResponse:
             return None
         details = usage.input_tokens_details
         cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
-        return Usage(usage.input_tokens, usage.output_tokens, cached)
+        return Usage(usage.input_tokens, usage.output_tokens, cached, usage.output_tokens_details)
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_text(self._response.service_tier) if self._response is not None else None
 
     @property
     def failed(self) -> bool:

@@ -43,11 +43,16 @@ class TokenCounter:
             tokens = len(self._encoding.encode(head, disallowed_special=()))
         return max(1, round(tokens * len(text) / len(head)))
 
-    def count_messages(self, turns: Sequence[tuple[str, str]]) -> int:
-        """Prompt tokens of a conversation given as (role, text) pairs."""
+    def count_messages(self, turns: Sequence[tuple[str, str]], *, other_chars: int = 0) -> int:
+        """Prompt tokens of a conversation given as (role, text) pairs.
+
+        Args:
+            other_chars: of tools, schemas and whatever else the prompt has.
+        """
         # As one text: the bound on what is counted must hold for many messages, too.
         text = "".join(text for _, text in turns)
-        return _TOKENS_PER_PRIMER + _TOKENS_PER_MESSAGE * len(turns) + self.count(text)
+        tokens = self.count(text) + round(other_chars / _CHARS_PER_TOKEN)
+        return _TOKENS_PER_PRIMER + _TOKENS_PER_MESSAGE * len(turns) + tokens
 
 
 class Correction:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy import __version__
 from proxy.app import Proxy
 from proxy.cli import main
-from proxy.config import Config, load_config
+from proxy.config import Config, PriceConfig, load_config
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import TARGET_HEADER, THRESHOLD_HEADER
 from proxy.sessions import SESSION_HEADER
@@ -29,6 +29,10 @@ BLOCKS = "\n".join(re.findall(r"```.*?```", README, re.DOTALL))
 
 def config_keys(kind: msgspec.inspect.Type, prefix: str = "") -> set[str]:
     """The dotted keys of everything in a configuration that is no section itself."""
+    if isinstance(kind, msgspec.inspect.UnionType):  # a mapping, or a word for it
+        kind = next(
+            (one for one in kind.types if isinstance(one, msgspec.inspect.StructType)), kind
+        )
     if not isinstance(kind, msgspec.inspect.StructType):
         return {prefix.removesuffix(".")}
     return {
@@ -49,6 +53,7 @@ def sections(keys: set[str]) -> set[str]:
     return {".".join(key.split(".")[: n + 1]) for key in keys for n in range(key.count(".") + 1)}
 
 
+PRICE = [field.name for field in msgspec.structs.fields(PriceConfig)]
 KEYS = config_keys(msgspec.inspect.type_info(Config))
 
 
@@ -76,7 +81,9 @@ def metric_names(proxy: Proxy) -> set[str]:
 
 def test_the_default_configuration_names_every_key() -> None:
     shown = yaml.safe_load((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
-    assert keys_of(shown) == KEYS
+    assert keys_of(shown) | {f"upstreams.cloud.price.{name}" for name in PRICE} == KEYS | {
+        "upstreams.cloud.price"
+    }
 
 
 def test_the_default_configuration_shows_the_defaults() -> None:

@@ -297,7 +297,7 @@ class Settled:
     def __init__(self) -> None:
         self.calls: list[tuple[Usage | None, str]] = []
 
-    def __call__(self, usage: Usage | None, text: str) -> None:
+    def __call__(self, usage: Usage | None, text: str, service_tier: str | None) -> None:
         self.calls.append((usage, text))
 
 
@@ -356,7 +356,7 @@ async def test_a_whole_answer_passes_unchanged_with_our_headers() -> None:
 async def test_dollars_are_in_the_headers_of_a_whole_answer() -> None:
     record, reply = decided(), FakeReply()
 
-    def settle(usage: Usage | None, text: str) -> None:
+    def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
         record.cost_usd, record.saved_usd = 0.0, 0.00012
 
     await relay(FakeAnswer(b"{}"), reply, record, settle=settle)
