@@ -8,13 +8,14 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
+from proxy.database import StoreUnavailable
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
 from proxy.openapi import document
 from proxy.protocol import read_request, view_models
 from proxy.record import Target, new_request_id
-from proxy.store import FLUSH_SECONDS, Store, StoreUnavailable
+from proxy.store import FLUSH_SECONDS, Store
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"

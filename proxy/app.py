@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +23,7 @@ import msgspec
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
-from proxy import __version__, admin, api
+from proxy import admin, api
 from proxy.auth import ApiKeys, Quotas
 from proxy.config import (
     Config,
@@ -32,12 +33,15 @@ from proxy.config import (
     load_prices,
     pricing_path,
 )
+from proxy.database import StoreUnavailable, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
-from proxy.metrics import Metrics
+from proxy.metrics import Metrics, Readings
 from proxy.pricing import Prices
+from proxy.quality import Quality
 from proxy.record import Target
 from proxy.routing import Model, Router, Scorer, is_same_model
+from proxy.stats import Stats
 from proxy.store import Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, open_transport
@@ -49,6 +53,12 @@ logger = logging.getLogger(__name__)
 LEARN_SECONDS: Final = 30.0  # how often the local tier is asked what it can do
 PROBE_SICK_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0  # how often the files are looked at
+QUALITY_SECONDS: Final = 30.0  # how often the judges' scores are
+QUALITY_DAYS: Final = 30.0  # and how far back
+REFRESH_SECONDS: Final = 1.0
+
+# Set where a server has several workers: a folder in which they keep their counts.
+MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 Signature = list[tuple[int, int, int] | None]
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
@@ -142,14 +152,13 @@ class Proxy:
         self._retired: set[Upstream | Scorer] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         snapshot = self._snapshot(config, self._loaded)
-        self.metrics = Metrics(version=__version__, model_version=self._loaded.version or "none")
-        self.metrics.watch(
-            up={target: partial(self._is_up, target) for target in Target},
-            in_flight={target: partial(self._count_in_flight, target) for target in Target},
-        )
+        self.metrics = Metrics(multiprocess_folder=os.environ.get(MULTIPROCESS_VARIABLE))
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
+        self.stats = Stats(self.store.database, url=shown_url(config.storage))
         self._tokens = TokenCounter()
         self._quotas = Quotas()
+        self._reloaded = True
+        self._quality: Quality | None = None
         self.gateway = Gateway(
             snapshot,
             store=self.store,
@@ -158,6 +167,7 @@ class Proxy:
             quotas=self._quotas,
             first_wait=first_wait,
         )
+        self.metrics.watch(self._readings())
         self.app = Litestar(
             route_handlers=[
                 *api.routes(self.gateway),
@@ -190,11 +200,11 @@ class Proxy:
                 snapshot = self._snapshot(config, loaded, old=self.gateway.snapshot)
             except (ConfigError, RouterModelError) as error:
                 logger.error("the configuration stays as it was: %s", error)
-                self.metrics.note_reload(successful=False)
+                self._reloaded = False
                 return False
             except Exception:  # a bug of ours must not end the watch either
                 logger.exception("the configuration stays as it was")
-                self.metrics.note_reload(successful=False)
+                self._reloaded = False
                 return False
             old, old_loaded = self.gateway.snapshot, self._loaded
             if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
@@ -207,7 +217,7 @@ class Proxy:
             if old_loaded.scorer is not None and old_loaded.scorer is not loaded.scorer:
                 gone.add(old_loaded.scorer)
             self._retire(gone, after_seconds=old.config.server.request_timeout_seconds)
-            self.metrics.note_reload(successful=True, model_version=loaded.version or "none")
+            self._reloaded = True
             logger.info("the configuration in %s is in use", self._path)
             for warning in config.warnings():
                 logger.warning("%s: %s", self._path, warning)
@@ -225,8 +235,19 @@ class Proxy:
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
 
-    def _is_up(self, target: Target) -> bool:
-        return self._tier(target).is_up()
+    def _readings(self) -> Readings:
+        return Readings(
+            is_up=lambda target: self._tier(target).is_up(),
+            in_flight=self._count_in_flight,
+            waiting=lambda target: self._tier(target).queued,
+            database_is_up=lambda: self.store.healthy,
+            model_version=lambda: self._loaded.version or "none",
+            threshold=lambda: self.gateway.snapshot.router.threshold,
+            usd_per_day=lambda: self.config.budget.cloud_usd_per_day,
+            spent_usd=self._quotas.spent_today,
+            reloaded=lambda: self._reloaded,
+            quality=lambda: self._quality,
+        )
 
     def _count_in_flight(self, target: Target) -> int:
         """The replaced ones count until they are done."""
@@ -308,6 +329,22 @@ class Proxy:
             for target in Target:
                 await self._tier(target).probe_the_sick()
 
+    async def _keep_quality(self) -> None:
+        """What judges say of the answers is in the database, whoever put it there."""
+        while True:
+            since = time.time() - QUALITY_DAYS * 86_400
+            try:
+                self._quality = await asyncio.to_thread(self.stats.quality, since)
+            except StoreUnavailable as error:
+                logger.warning("the answers' quality is not known: %s", error)
+            await asyncio.sleep(QUALITY_SECONDS)
+
+    async def _keep_refreshing(self) -> None:
+        """What this worker is doing, for the worker that is scraped."""
+        while True:
+            self.metrics.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
     async def _watch_files(self, path: Path) -> None:
         """Reload when a file has changed and then stayed as it is: editors write in steps."""
         seen = self._taken_up = self._signature(path)
@@ -332,6 +369,9 @@ class Proxy:
         await self._tier(Target.LOCAL).learn()
         self._start(self._keep_learning())
         self._start(self._keep_probing())
+        self._start(self._keep_quality())
+        if MULTIPROCESS_VARIABLE in os.environ:
+            self._start(self._keep_refreshing())
         if self._path is not None:
             self._start(self._watch_files(self._path))
         try:

@@ -19,6 +19,7 @@ from proxy.errors import BudgetSpent, Forbidden, NotAuthenticated, RateLimited
 from proxy.record import CallRecord, Target, key_hash
 
 DAY_SECONDS: Final = 86_400
+_EVERYBODY: Final = ""  # which is no key's hash
 _PORT: Final = re.compile(rb":\d*$")
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -154,10 +155,14 @@ class Quotas:
         """When the day began, as UNIX seconds."""
         return self._clock() // DAY_SECONDS * DAY_SECONDS
 
-    def restore(self, spent_usd: Mapping[str, float]) -> None:
+    def restore(self, spent_usd: Mapping[str | None, float]) -> None:
         """Take over what was spent today before this process began, by the hash of the key."""
         for name, usd in spent_usd.items():
-            self._add(name, self._clock(), usd)
+            self._spend(name, self._clock(), usd)
+
+    def spent_today(self) -> float:
+        """Dollars that the cloud has cost since midnight UTC, whoever asked."""
+        return self._today_of(_EVERYBODY)
 
     def admit(self, client: Client | None) -> None:
         """Count a request. Raises RateLimited when the key has none left for now."""
@@ -174,27 +179,43 @@ class Quotas:
             )
         used.full_at = full_at
 
-    def may_spend(self, client: Client | None) -> bool:
-        """Whether the key has dollars left for the cloud today."""
+    def may_spend(self, client: Client | None, *, usd_per_day: float | None = None) -> bool:
+        """Whether the key has dollars left for the cloud today, and everybody together has.
+
+        Args:
+            usd_per_day: what everybody together may spend.
+        """
+        if usd_per_day is not None and self.spent_today() >= usd_per_day:
+            return False
         if client is None or client.cloud_usd_per_day is None:
             return True
-        used = self._of(client.key_hash)
-        spent = used.usd if used.day == self._clock() // DAY_SECONDS else 0.0
-        return spent < client.cloud_usd_per_day
+        return self._today_of(client.key_hash) < client.cloud_usd_per_day
 
-    def refusal(self, client: Client | None) -> BudgetSpent:
-        """What to tell a client whose dollars are spent."""
-        assert client is not None
+    def refusal(self, client: Client | None, *, usd_per_day: float | None = None) -> BudgetSpent:
+        """What to tell a client when there are no dollars left. Arguments as for `may_spend`."""
+        who = "This proxy"
+        if usd_per_day is None or self.spent_today() < usd_per_day:
+            assert client is not None
+            who, usd_per_day = "This API key", client.cloud_usd_per_day
         return BudgetSpent(
-            f"This API key has spent its {client.cloud_usd_per_day:g} USD for the cloud today; "
+            f"{who} has spent its {usd_per_day:g} USD for the cloud today; "
             "the next day begins at midnight UTC.",
             seconds=self.today() + DAY_SECONDS - self._clock(),
         )
 
     def note(self, record: CallRecord) -> None:
         """Count what a finished request cost in the cloud."""
-        if record.client_key_hash and record.cost_usd and record.target is Target.CLOUD:
-            self._add(record.client_key_hash, record.created_at, record.cost_usd)
+        if record.cost_usd and record.target is Target.CLOUD:
+            self._spend(record.client_key_hash, record.created_at, record.cost_usd)
+
+    def _spend(self, name: str | None, at: float, usd: float) -> None:
+        self._add(_EVERYBODY, at, usd)
+        if name is not None:
+            self._add(name, at, usd)
+
+    def _today_of(self, name: str) -> float:
+        used = self._of(name)
+        return used.usd if used.day == self._clock() // DAY_SECONDS else 0.0
 
     def _add(self, name: str, at: float, usd: float) -> None:
         used, day = self._of(name), int(at // DAY_SECONDS)

@@ -20,12 +20,13 @@ from rich.table import Table
 from proxy import __version__
 from proxy.app import Proxy, load_router
 from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
+from proxy.database import StoreUnavailable
 from proxy.demo import DemoNotInstalled, run_demo
 from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate
 from proxy.routing import Decision, Router, Wish
 from proxy.serving import Server, log_to_terminal
 from proxy.stand_in import StandInFailed
-from proxy.store import StoreUnavailable, judged_requests
+from proxy.stats import Stats
 from router_model.model import RouterModel, RouterModelError, copy_with
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def calibrate(
     start = 0.0 if since is None else (now - since).timestamp()
     try:
         check_target(target)
-        judged = judged_requests(config.storage, since=start)
+        judged = Stats.open(config.storage).judged(start)
         manifest, report = recalibrate(RouterModel.load(source), judged, config=config, now=now)
         copy_with(manifest, source, target)
     except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:

@@ -204,8 +204,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Settings that are understood but change nothing in this version, as `key: why`."""
         if self.server.workers > 1:
             yield "server.workers: this version runs one worker"
-        if self.budget.cloud_usd_per_day is not None:
-            yield "budget.cloud_usd_per_day: this version does not limit spending"
         if self.judge.enabled:
             yield "judge.enabled: this version does not judge answers"
         for name in ("context_tokens", "capabilities"):
@@ -341,10 +339,14 @@ def _check_meaning(config: Config, document: "_Document") -> None:
             f"without keys everyone who reaches {server.host} could use the proxy and the cloud's "
             "key; set some, or server.allow_anonymous: true",
         )
-    if config.storage.url.startswith("postgresql:"):
-        raise document.error("storage.url", "this version stores rows in sqlite:/// only")
-    path = config.storage.url.removeprefix("sqlite:///")
-    if path in (config.storage.url, "", ":memory:"):
+    url = config.storage.url
+    if url.startswith("postgresql://") and urlsplit(url).path.strip("/"):
+        return
+    if url.startswith("postgresql:"):
+        raise document.error(
+            "storage.url", "a PostgreSQL address is postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
+    if not url.startswith("sqlite:///") or url.removeprefix("sqlite:///") in ("", ":memory:"):
         raise document.error(
             "storage.url", "a SQLite address is sqlite:///FILE (three slashes, then a file's path)"
         )

@@ -238,9 +238,14 @@ class Gateway:
 
     def _need_budget(self, call: Call) -> None:
         """Refuse what must go to the cloud when the key's dollars are spent."""
-        if not self._quotas.may_spend(call.client):
+        if not self._may_spend(call):
             call.record.reason = Reason.BUDGET
-            raise self._quotas.refusal(call.client)
+            budget = call.snapshot.config.budget.cloud_usd_per_day
+            raise self._quotas.refusal(call.client, usd_per_day=budget)
+
+    def _may_spend(self, call: Call) -> bool:
+        budget = call.snapshot.config.budget.cloud_usd_per_day
+        return self._quotas.may_spend(call.client, usd_per_day=budget)
 
     async def _find(self, call: Call, response_id: str) -> KeptResponse | None:
         """What is known of an answer that a path names. Raises NotFound when it is another's."""
@@ -360,7 +365,7 @@ class Gateway:
         if decision.is_open:
             decision = self._stay(call, decision)
             decision = _around_trouble(decision, snapshot)
-        if decision.target is Target.CLOUD and not self._quotas.may_spend(call.client):
+        if decision.target is Target.CLOUD and not self._may_spend(call):
             if not _may_stay_local(wish, unfit, snapshot.config):
                 self._need_budget(call)
             decision = decision._replace(
@@ -397,7 +402,7 @@ class Gateway:
         course = Course(
             may_fall_back=snapshot.config.routing.fallback
             and decision.is_open
-            and (decision.target is Target.CLOUD or self._quotas.may_spend(call.client)),
+            and (decision.target is Target.CLOUD or self._may_spend(call)),
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )

@@ -1,15 +1,31 @@
 """Prometheus metrics, all read off the finished `CallRecord`. Labels come from closed sets only.
 
 One registry per application, so that two of them (in tests, say) do not add up. Children are looked
-up once per label set and kept: `.labels()` on the hot path costs more than the count itself.
+up once per label set and kept: `.labels()` on the hot path costs more than the count itself. Where
+a server has several workers, each counts into a file of its own and whichever is scraped adds the
+files up (prometheus_client's multiprocess mode).
 """
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
+from proxy import __version__
+from proxy.quality import BUCKETS, Quality
 from proxy.record import CallRecord, Target
 
 # A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
@@ -25,8 +41,15 @@ _SCORE_BUCKETS: Final = tuple(n / 20 for n in range(1, 21))
 class Metrics:
     """The proxy's metrics. `observe` a record when it is finished; `expose` them when scraped."""
 
-    def __init__(self, *, version: str, model_version: str) -> None:
-        self.registry = registry = CollectorRegistry()
+    def __init__(self, *, multiprocess_folder: str | None = None) -> None:
+        """
+        Args:
+            multiprocess_folder: where the workers of one server keep their counts for each other;
+                prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is imported, and it must
+                be the same.
+        """
+        disable_created_metrics()  # a second series for each one, which nothing here reads
+        registry = CollectorRegistry()
         self._requests = Counter(
             "router_requests",
             "Requests by endpoint, tier, reason of the decision and ending.",
@@ -102,34 +125,25 @@ class Metrics:
             "Local answers to prompts that the upstream had cut without saying so.",
             registry=registry,
         )
-        self._up = Gauge(
-            "router_upstream_up",
-            "1 when the tier answered last time, 0 when it did not.",
-            ["target"],
-            registry=registry,
-        )
-        self._in_flight = Gauge(
-            "router_in_flight", "Requests a tier is working on.", ["target"], registry=registry
+        # Of several workers each has its own; what is read is their sum.
+        self._in_flight, self._waiting = (
+            Gauge(name, what, ["target"], registry=registry, multiprocess_mode="livesum")
+            for name, what in (
+                ("router_in_flight", "Requests a tier is working on."),
+                ("router_waiting", "Requests that wait for a tier to take them."),
+            )
         )
         self._dropped = Counter(
             "router_records_dropped",
             "Rows that could not be kept: the queue was full or the database refused them.",
             registry=registry,
         )
-        self._reloaded = Gauge(
-            "router_config_last_reload_successful",
-            "1 when the configuration in the file is the one in use.",
-            registry=registry,
-        )
-        self._reloaded.set(1)
-        self._version = version
-        self._build = Gauge(
-            "router_build_info",
-            "Always 1; the labels say what runs.",
-            ["version", "model_version"],
-            registry=registry,
-        )
-        self._build.labels(version, model_version).set(1)
+        self._readings: Readings | None = None
+        self._exposed = registry
+        if multiprocess_folder is not None:
+            self._exposed = CollectorRegistry()
+            MultiProcessCollector(self._exposed, path=multiprocess_folder)
+        self._exposed.register(_Now(lambda: self._readings))
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._tiers = {
             target: _TierMetrics(
@@ -143,23 +157,16 @@ class Metrics:
             for target in Target
         }
 
-    def watch(
-        self,
-        *,
-        up: Mapping[Target, Callable[[], float]],
-        in_flight: Mapping[Target, Callable[[], float]],
-    ) -> None:
-        """Read the tiers' gauges from these functions whenever somebody scrapes."""
-        for target in Target:
-            self._up.labels(target).set_function(up[target])
-            self._in_flight.labels(target).set_function(in_flight[target])
+    def watch(self, readings: "Readings") -> None:
+        """Read these whenever somebody scrapes."""
+        self._readings = readings
 
-    def note_reload(self, *, successful: bool, model_version: str | None = None) -> None:
-        """The configuration was read again, and is in use or was refused."""
-        self._reloaded.set(successful)
-        if model_version is not None:
-            self._build.clear()
-            self._build.labels(self._version, model_version).set(1)
+    def refresh(self) -> None:
+        """Note what this worker is doing now, for whichever worker is scraped next."""
+        if self._readings is not None:
+            for target in Target:
+                self._in_flight.labels(target).set(self._readings.in_flight(target))
+                self._waiting.labels(target).set(self._readings.waiting(target))
 
     def count_feedback(self, target: str, thumb: str) -> None:
         self._feedback.labels(target, thumb).inc()
@@ -200,7 +207,97 @@ class Metrics:
 
     def expose(self) -> bytes:
         """The text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        self.refresh()
+        return generate_latest(self._exposed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What is not counted but read when somebody asks: the state of things now.
+
+    Attributes:
+        model_version: of the router model.
+        threshold: the one that is used unless a request brings its own.
+        usd_per_day: the day's budget for the cloud; None without one.
+        spent_usd: of it, since midnight UTC.
+        reloaded: whether the configuration in the file is the one in use.
+        quality: None while it is not known.
+    """
+
+    is_up: Callable[[Target], bool]
+    in_flight: Callable[[Target], int]
+    waiting: Callable[[Target], int]
+    database_is_up: Callable[[], bool]
+    model_version: Callable[[], str]
+    threshold: Callable[[], float]
+    usd_per_day: Callable[[], float | None]
+    spent_usd: Callable[[], float]
+    reloaded: Callable[[], bool]
+    quality: Callable[[], Quality | None]
+
+
+class _Now(Collector):
+    """The readings as metrics. With several workers the one that is scraped answers for all."""
+
+    def __init__(self, readings: Callable[[], Readings | None]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._readings()
+        if now is None:
+            return
+        up = GaugeMetricFamily(
+            "router_upstream_up",
+            "1 when the tier answered last time, 0 when it did not.",
+            labels=["target"],
+        )
+        for target in Target:
+            up.add_metric([target], now.is_up(target))
+        yield up
+        for name, what, value in (
+            ("router_database_up", "1 when rows can be written.", now.database_is_up()),
+            ("router_threshold", "The threshold of the score, where a request brings none of its "
+             "own.", now.threshold()),
+            ("router_budget_usd_per_day", "What the cloud may cost in a day; absent without a "
+             "budget.", now.usd_per_day()),
+            ("router_budget_spent_usd", "What the cloud has cost since midnight UTC.",
+             now.spent_usd()),
+            ("router_config_last_reload_successful", "1 when the configuration in the file is the "
+             "one in use.", now.reloaded()),
+        ):  # fmt: skip
+            if value is not None:
+                yield GaugeMetricFamily(name, what, value=value)
+        build = GaugeMetricFamily(
+            "router_build_info",
+            "Always 1; the labels say what runs.",
+            labels=["version", "model_version"],
+        )
+        build.add_metric([__version__, now.model_version()], 1)
+        yield build
+        quality = now.quality()
+        if quality is not None:
+            yield from _quality_metrics(quality)
+
+
+def _quality_metrics(quality: Quality) -> Iterator[Metric]:
+    scores = HistogramMetricFamily(
+        "router_quality_score",
+        "Judges' scores of answers, 1 to 10, by the tier that gave them.",
+        labels=["target"],
+    )
+    for target, (counts, total) in quality.scores.items():
+        below = list(itertools.accumulate(counts))
+        buckets = [(f"{edge}.0", float(count)) for edge, count in zip(BUCKETS, below, strict=True)]
+        scores.add_metric([target], [*buckets, ("+Inf", float(below[-1]))], total)
+    yield scores
+    if quality.recovered is not None:
+        for suffix, what, value in zip(
+            ("", "_low", "_high"),
+            ("Share of the quality gap between the tiers that routing wins back.",
+             "Lower end of its 95 % interval.", "Upper end of its 95 % interval."),
+            quality.recovered, strict=True,
+        ):  # fmt: skip
+            yield GaugeMetricFamily(f"router_quality_recovered_ratio{suffix}", what, value=value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from proxy.config import Config
 from proxy.routing import is_same_model
-from proxy.store import JudgedRequest
+from proxy.stats import JudgedRequest
 from router_model import calibrate
 from router_model.calibrate import Outcomes
 from router_model.features import routing_text

@@ -164,6 +164,11 @@ class CallRecord:
         self.session_id: str | None = None
         self.client_key_hash: str | None = None
 
+    @property
+    def text_chars(self) -> int:
+        """Characters of prompt and answer, which may be megabytes."""
+        return len(self.response or "") + sum(len(text) for _, text in self.turns or ())
+
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""
         return (self._clock() - self.started) * 1e3

@@ -1,11 +1,14 @@
 """Metrics: the published names and labels, closed label sets, and what a record adds to them."""
 
 import itertools
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.metrics import Metrics
+from proxy import __version__
+from proxy.metrics import Metrics, Readings
+from proxy.quality import Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
 
 # The public interface: dashboards and alerts are built on these names.
@@ -27,22 +30,41 @@ PUBLISHED = {
     "router_quality_score": {"target"},
     "router_quality_recovered_ratio": set(),
     "router_feedback_total": {"target", "thumb"},
+    "router_quality_recovered_ratio_low": set(),
+    "router_quality_recovered_ratio_high": set(),
     "router_records_dropped_total": set(),
+    "router_database_up": set(),
+    "router_waiting": {"target"},
+    "router_threshold": set(),
+    "router_budget_usd_per_day": set(),
+    "router_budget_spent_usd": set(),
     "router_config_last_reload_successful": set(),
     "router_build_info": {"version", "model_version"},
 }
-NOT_YET = {
-    "router_quality_score",
-    "router_quality_recovered_ratio",
-}
 
 
-def make() -> Metrics:
-    metrics = Metrics(version="1.2.3", model_version="m1")
-    metrics.watch(
-        up={Target.LOCAL: lambda: True, Target.CLOUD: lambda: False},
-        in_flight={Target.LOCAL: lambda: 3, Target.CLOUD: lambda: 0},
-    )
+def readings(**changes: Any) -> Readings:
+    now: dict[str, Any] = {
+        "is_up": lambda target: target is Target.LOCAL,
+        "in_flight": lambda target: 3 if target is Target.LOCAL else 0,
+        "waiting": lambda target: 0,
+        "database_is_up": lambda: True,
+        "model_version": lambda: "m1",
+        "threshold": lambda: 0.75,
+        "usd_per_day": lambda: 5.0,
+        "spent_usd": lambda: 1.25,
+        "reloaded": lambda: True,
+        "quality": lambda: QUALITY,
+    }
+    return Readings(**now | changes)
+
+
+QUALITY = Quality({"local": ([0, 0, 0, 1, 0, 0, 0, 2, 0, 1], 30.0)}, Recovered(0.6, 0.5, 0.7))
+
+
+def make(**changes: Any) -> Metrics:
+    metrics = Metrics()
+    metrics.watch(readings(**changes))
     return metrics
 
 
@@ -80,13 +102,11 @@ def test_names_and_labels_are_the_published_ones() -> None:
     for family in text_string_to_metric_families(metrics.expose().decode()):
         assert family.documentation
         for sample in family.samples:
-            if sample.name.endswith("_created"):
-                continue
             name = sample.name
             if family.type == "histogram":
                 name = family.name
             found.setdefault(name, set()).update(set(sample.labels) - {"le"})
-    assert found == {name: PUBLISHED[name] for name in PUBLISHED.keys() - NOT_YET}
+    assert found == PUBLISHED
 
 
 def test_label_values_come_from_closed_sets() -> None:
@@ -107,7 +127,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "reason": {*Reason, "none"},
         "ending": set(Ending),
         "kind": {"input", "cached_input", "output"},
-        "version": {"1.2.3"},
+        "version": {__version__},
         "model_version": {"m1"},
         "code": {"connect_timeout"},
     }
@@ -162,18 +182,36 @@ def test_what_a_rejected_request_never_had_is_not_observed() -> None:
 
 
 def test_gauges_are_read_at_every_scrape() -> None:
-    metrics = Metrics(version="1.2.3", model_version="m1")
-    in_flight = {Target.LOCAL: 1.0, Target.CLOUD: 2.0}
-    metrics.watch(
-        up={target: lambda: True for target in Target},
-        in_flight={target: lambda target=target: in_flight[target] for target in Target},
-    )
+    now = {"in_flight": 2, "threshold": 0.5}
+    metrics = make(in_flight=lambda target: now["in_flight"], threshold=lambda: now["threshold"])
     assert value(metrics, "router_in_flight", target="cloud") == 2
-    in_flight[Target.CLOUD] = 5
+    now |= {"in_flight": 5, "threshold": 0.25}
     assert value(metrics, "router_in_flight", target="cloud") == 5
+    assert value(metrics, "router_threshold") == 0.25
     assert value(metrics, "router_upstream_up", target="local") == 1
-    assert value(metrics, "router_build_info", version="1.2.3", model_version="m1") == 1
-    assert value(metrics, "router_config_last_reload_successful") == 1
+    assert value(metrics, "router_upstream_up", target="cloud") == 0
+    assert value(metrics, "router_build_info", version=__version__, model_version="m1") == 1
+    assert value(metrics, "router_budget_usd_per_day") == 5
+    assert value(metrics, "router_budget_spent_usd") == 1.25
+
+
+def test_what_is_not_known_is_absent() -> None:
+    names = {name for name, _ in sampled(make(usd_per_day=lambda: None, quality=lambda: None))}
+    assert "router_budget_usd_per_day" not in names
+    assert not any(name.startswith("router_quality") for name in names)
+    few = {name for name, _ in sampled(make(quality=lambda: Quality(QUALITY.scores)))}
+    assert "router_quality_score_bucket" in few
+    assert "router_quality_recovered_ratio" not in few
+
+
+def test_the_judges_scores_are_a_histogram() -> None:
+    metrics = make()
+    score = "router_quality_score"
+    assert value(metrics, f"{score}_bucket", target="local", le="4.0") == 1
+    assert value(metrics, f"{score}_bucket", target="local", le="9.0") == 3
+    assert value(metrics, f"{score}_count", target="local") == 4
+    assert value(metrics, f"{score}_sum", target="local") == 30
+    assert value(metrics, "router_quality_recovered_ratio_low") == 0.5
 
 
 def test_two_applications_do_not_add_up() -> None:

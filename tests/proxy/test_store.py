@@ -12,8 +12,9 @@ from typing import Any, Literal
 import pytest
 
 from proxy.config import StorageConfig
+from proxy.database import StoreUnavailable
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
-from proxy.store import Store, StoreUnavailable
+from proxy.store import Store
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -72,11 +73,14 @@ def test_a_record_becomes_a_row(tmp_path: Path) -> None:
         "input_tokens": 10,
         "cached_input_tokens": 4,
         "output_tokens": 20,
+        "reasoning_tokens": 5,
         "usage_source": UsageSource.UPSTREAM,
         "cost_usd": 0.001,
         "cloud_cost_usd": 0.001,
         "saved_usd": 0.0,
         "fallback_from": Target.LOCAL,
+        "fallback_why": "5xx",
+        "upstream_ms": 140.0,
         "session_id": "s",
         "client_key_hash": "abc",
     }
@@ -92,8 +96,9 @@ def test_a_record_becomes_a_row(tmp_path: Path) -> None:
         "duration_ms": record.duration_ms,
         "ending": "ok",
         "response": "Hallo",
-        "category": None,
+        "category": "other",
         "error": None,
+        "error_code": None,
     }
 
 

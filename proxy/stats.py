@@ -1,0 +1,351 @@
+"""What the rows say, as named questions: for the command line, the pages and the metrics.
+
+Questions about many requests are answered from the sums by the hour (`rollup`), so their times are
+whole hours, UTC; those about single ones from the rows. All of them block: ask in a thread.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import peewee
+
+from proxy.config import StorageConfig
+from proxy.database import FAILURES, StoreUnavailable, open_database, shown_url
+from proxy.migrations import NEWEST, applied
+from proxy.pricing import PICO
+from proxy.quality import BUCKETS, Pair, Quality, recovered
+from proxy.rollup import DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
+from proxy.tables import Feedback, Hour, Judgement, Request, Spread
+
+DAY_SECONDS: Final = 86_400
+_MAX_PAIRS: Final = 5_000
+QUANTILES: Final = (0.5, 0.95, 0.99)
+
+Dimension = Literal["target", "reason", "ending", "category", "model", "endpoint", "day", "hour"]
+
+
+class Sums(NamedTuple):
+    """What some requests add up to. Money is USD, exact to the last decimal before it is shown.
+
+    `cloud_cost_usd`: what the answers cost in the cloud, or would have: so spent and saved are
+    shares of it.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    streamed: int = 0
+    fallbacks: int = 0
+    estimated: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float = 0.0
+    cloud_cost_usd: float = 0.0
+    saved_usd: float = 0.0
+
+
+class Group(NamedTuple):
+    """The requests that have one value of a dimension."""
+
+    value: str
+    sums: Sums
+
+
+class Quantiles(NamedTuple):
+    """How long something took at one tier: milliseconds, to 6 %, by the share that took less."""
+
+    measure: str
+    target: str
+    requests: int
+    ms: dict[str, float]
+
+
+class JudgedRequest(NamedTuple):
+    """A request whose answers of both tiers have a score, the mean over the judges.
+
+    `turns` is None where no readable prompt was kept (`storage.prompts`). `cloud_cost_usd`: what
+    the cloud's answer cost, or would have.
+    """
+
+    id: str
+    turns: list[tuple[str, str]] | None
+    session_id: str | None
+    local_model: str
+    cloud_model: str
+    local_score: float
+    cloud_score: float
+    cloud_cost_usd: float | None
+
+
+class Stats:
+    """The questions, to one database.
+
+    Args:
+        database: as `open_database` returns it.
+        clock: UNIX seconds.
+    """
+
+    def __init__(
+        self,
+        database: peewee.Database,
+        *,
+        url: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._url = url
+        self._clock = clock
+
+    @classmethod
+    def open(cls, config: StorageConfig) -> "Stats":
+        """Of the database behind `storage.url`, which is only read.
+
+        Raises:
+            StoreUnavailable: there is none, or none of this version.
+        """
+        stats = cls(open_database(config, read_only=True), url=shown_url(config))
+        with stats._asking() as database:
+            found = applied(database) if database.table_exists("migrations") else 0
+        if found != NEWEST:
+            raise StoreUnavailable(
+                f"storage.url: {stats._url} has schema {found}, not {NEWEST}; start the proxy "
+                "once, or run `hybrid-llm db migrate`"
+            )
+        return stats
+
+    def total(self, since: float = 0.0) -> Sums:
+        """Everything from `since` (UNIX seconds) on."""
+        return next((group.sums for group in self._grouped(None, since)), Sums())
+
+    def by(self, dimension: Dimension, since: float = 0.0) -> list[Group]:
+        """The same by one dimension: the most requests first, days and hours in order."""
+        groups = self._grouped(dimension, since)
+        if dimension in ("day", "hour"):
+            return sorted(groups, key=lambda group: group.value)
+        return sorted(groups, key=lambda group: (-group.sums.requests, group.value))
+
+    def _grouped(self, dimension: Dimension | None, since: float) -> list[Group]:
+        column: Any = {
+            None: peewee.Value(""),
+            "day": (Hour.hour / DAY_SECONDS).cast("INTEGER"),
+            "hour": Hour.hour,
+        }.get(dimension) or getattr(Hour, str(dimension))
+        total = peewee.fn.SUM
+        failed = peewee.Case(None, ((Hour.ending.in_(("ok", "client_gone")), 0),), Hour.requests)
+        query = Hour.select(
+            column.alias("value"),
+            total(Hour.requests),
+            total(failed),
+            *(
+                total(getattr(Hour, name))
+                for name in (
+                    "streamed fallbacks estimated input_tokens cached_input_tokens output_tokens "
+                    "reasoning_tokens cost_pico cloud_cost_pico saved_pico".split()
+                )
+            ),
+        ).where(Hour.hour >= hour_of(since))
+        if dimension is not None:
+            query = query.group_by(column)
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        return [
+            Group(
+                _shown(dimension, value),
+                Sums(*map(int, counts), *(int(pico) / PICO for pico in money)),
+            )
+            for value, *numbers in rows
+            if numbers[0]
+            for counts, money in ((numbers[:-3], numbers[-3:]),)
+        ]
+
+    def quantiles(self, since: float = 0.0) -> list[Quantiles]:
+        """How long decisions, first tokens, answers and our own part took, by tier."""
+        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for measure, target, bucket, number in self._spread(DURATIONS, since):
+            found.setdefault((measure, target), []).append((bucket, number))
+        return [
+            Quantiles(
+                measure,
+                target or "none",
+                sum(number for _, number in buckets),
+                {f"p{share * 100:g}": _quantile(sorted(buckets), share) for share in QUANTILES},
+            )
+            for (measure, target), buckets in sorted(found.items())
+        ]
+
+    def scores(self, since: float = 0.0) -> list[int]:
+        """How many requests were scored into each hundredth from 0 to 1."""
+        counts = [0] * SCORE_BUCKETS
+        for _, _, bucket, number in self._spread(("score",), since):
+            counts[bucket] += number
+        return counts
+
+    def _spread(self, measures: tuple[str, ...], since: float) -> list[tuple[str, str, int, int]]:
+        query = (
+            Spread.select(
+                Spread.measure, Spread.target, Spread.bucket, peewee.fn.SUM(Spread.requests)
+            )
+            .where(Spread.hour >= hour_of(since), Spread.measure.in_(measures))
+            .group_by(Spread.measure, Spread.target, Spread.bucket)
+        )
+        with self._asking() as database:
+            return [(*key, int(number)) for *key, number in query.tuples().execute(database)]
+
+    def find(self, request_id: str) -> dict[str, Any] | None:
+        """One request with all that is known of it, its judgements and feedback included."""
+        with self._asking() as database:
+            return next(self._whole(database, Request.id == request_id), None)
+
+    def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
+        """Every request from `since` on, the oldest first, as `find` returns them."""
+        with self._asking() as database:
+            yield from self._whole(database, Request.created_at >= since)
+
+    def _whole(self, database: peewee.Database, which: Any) -> Iterator[dict[str, Any]]:
+        query = Request.select().where(which).order_by(Request.created_at, Request.id)
+        batch: list[dict[str, Any]] = []
+        for row in query.dicts().bind(database).iterator():
+            batch.append(row)
+            if len(batch) == 500:
+                yield from self._with_opinions(database, batch)
+                batch = []
+        yield from self._with_opinions(database, batch)
+
+    def _with_opinions(
+        self, database: peewee.Database, rows: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        if not rows:
+            return []
+        known = {row["id"]: row for row in rows}
+        for row in rows:
+            row["streamed"] = bool(row["streamed"])
+            turns = turns_of(row["prompt"])
+            if turns is not None:
+                row["prompt"] = [{"role": role, "content": text} for role, text in turns]
+            row["judgements"], row["feedback"] = [], None
+        for table in (Judgement, Feedback):
+            query = table.select().where(table.request_id.in_(list(known)))
+            for found in query.dicts().execute(database):
+                row = known[found.pop("request_id")]
+                found.pop("id", None)
+                if table is Judgement:
+                    row["judgements"].append(found)
+                else:
+                    row["feedback"] = found
+        return rows
+
+    def judged(self, since: float = 0.0) -> list[JudgedRequest]:
+        """The requests from `since` on that were judged on both sides, oldest first."""
+
+        def of(target: str, value: Any) -> Any:
+            return peewee.Case(None, ((Judgement.target == target, value),))
+
+        query = (
+            Request.select(
+                Request.id,
+                Request.prompt,
+                Request.session_id,
+                peewee.fn.MAX(of("local", Judgement.model)),
+                peewee.fn.MAX(of("cloud", Judgement.model)),
+                peewee.fn.AVG(of("local", Judgement.score)).alias("local_score"),
+                peewee.fn.AVG(of("cloud", Judgement.score)).alias("cloud_score"),
+                Request.cloud_cost_usd,
+            )
+            .join(Judgement, on=Judgement.request_id == Request.id)
+            .where(Request.created_at >= since)
+            .group_by(Request.id)
+            .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
+            .order_by(Request.created_at, Request.id)
+        )
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        return [JudgedRequest(key, turns_of(prompt), *rest) for key, prompt, *rest in rows]
+
+    def quality(self, since: float = 0.0) -> Quality:
+        """The judges' scores from `since` on, and what they say of the choices that were made."""
+        bucket = peewee.fn.ROUND(Judgement.score + 0.4999)  # up: there is a ceil in few SQLites
+        scores = (
+            Judgement.select(
+                Judgement.target, bucket, peewee.fn.COUNT(Judgement.score),
+                peewee.fn.SUM(Judgement.score),
+            )
+            .where(Judgement.created_at >= since)
+            .group_by(Judgement.target, bucket)
+        )  # fmt: skip
+        with self._asking() as database:
+            rows = list(scores.tuples().execute(database))
+            pairs = list(self._pairs(since).tuples().execute(database)) if rows else []
+        found: dict[str, tuple[list[int], float]] = {}
+        for target, bucket, number, total in rows:
+            counts, before = found.get(target, ([0] * len(BUCKETS), 0.0))
+            counts[min(max(int(bucket), 1), len(BUCKETS)) - 1] += int(number)
+            found[target] = counts, before + total
+        return Quality(found, recovered([Pair(*pair) for pair in pairs]))
+
+    def _pairs(self, since: float) -> Any:
+        """The newest routed requests of which both tiers' answers were judged."""
+
+        def score(target: str) -> Any:
+            return peewee.fn.AVG(
+                peewee.Case(None, ((Judgement.target == target, Judgement.score),))
+            )
+
+        went_to_cloud = peewee.fn.MAX(peewee.Case(None, ((Request.target == "cloud", 1),), 0))
+        return (
+            Request.select(score("local"), score("cloud"), went_to_cloud)
+            .join(Judgement, on=Judgement.request_id == Request.id)
+            .where(Judgement.created_at >= since, Request.score.is_null(False))
+            .group_by(Request.id)
+            .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
+            .order_by(Request.created_at.desc())
+            .limit(_MAX_PAIRS)
+        )
+
+    @contextmanager
+    def _asking(self) -> Iterator[peewee.Database]:
+        """The database for a question. Raises StoreUnavailable when it gives no answer."""
+        try:
+            with self._database.connection_context():
+                yield self._database
+        except FAILURES as error:
+            raise StoreUnavailable(f"storage.url: {self._url} cannot be read: {error}") from None
+
+
+def hour_of(since: float) -> int:
+    """The beginning of the hour that a time is in."""
+    return int(since) // HOUR_SECONDS * HOUR_SECONDS
+
+
+def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
+    """The turns of a stored prompt; None where it is a hash or was not kept."""
+    if prompt is None:
+        return None
+    try:
+        messages = msgspec.json.decode(prompt, type=list[dict[str, str]])
+    except msgspec.DecodeError:
+        return None
+    return [(message["role"], message["content"]) for message in messages]
+
+
+def _shown(dimension: Dimension | None, value: Any) -> str:
+    match dimension:
+        case "day":
+            return time.strftime("%Y-%m-%d", time.gmtime(int(value) * DAY_SECONDS))
+        case "hour":
+            return time.strftime("%Y-%m-%d %H:00", time.gmtime(int(value)))
+        case None:
+            return "all"
+    return value or "none"
+
+
+def _quantile(buckets: list[tuple[int, int]], share: float) -> float:
+    """Milliseconds below which this share of what is in the buckets is."""
+    wanted = share * sum(number for _, number in buckets)
+    below = itertools.accumulate(number for _, number in buckets)
+    found = (bucket for (bucket, _), sofar in zip(buckets, below, strict=True) if sofar >= wanted)
+    return middle_of(next(found))

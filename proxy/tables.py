@@ -1,0 +1,157 @@
+"""The tables, as peewee sees them: what the columns mean. `migrations` makes them.
+
+Times are UNIX seconds, durations milliseconds, money USD. Null means not known or not applicable:
+a rejected request has no target.
+"""
+
+from typing import Final
+
+import peewee
+
+
+class Request(peewee.Model):
+    """One request: what was asked, what was decided and why, what it took and cost."""
+
+    id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField()
+    endpoint = peewee.TextField()
+    requested_model = peewee.TextField(null=True)
+    target = peewee.TextField(null=True)
+    model = peewee.TextField(null=True)
+    reason = peewee.TextField(null=True)
+    score = peewee.DoubleField(null=True)
+    p_local = peewee.DoubleField(null=True)
+    p_cloud = peewee.DoubleField(null=True)
+    threshold = peewee.DoubleField(null=True)
+    decision_ms = peewee.DoubleField(null=True)
+    ttft_ms = peewee.DoubleField(null=True)
+    duration_ms = peewee.DoubleField()
+    upstream_ms = peewee.DoubleField(null=True)
+    status = peewee.IntegerField(null=True)
+    ending = peewee.TextField()
+    streamed = peewee.BooleanField()
+    input_tokens = peewee.BigIntegerField(null=True)
+    cached_input_tokens = peewee.BigIntegerField(null=True)
+    output_tokens = peewee.BigIntegerField(null=True)
+    reasoning_tokens = peewee.BigIntegerField(null=True)  # part of the output
+    usage_source = peewee.TextField(null=True)
+    cost_usd = peewee.DoubleField(null=True)
+    cloud_cost_usd = peewee.DoubleField(null=True)
+    saved_usd = peewee.DoubleField(null=True)
+    category = peewee.TextField(null=True)
+    prompt = peewee.TextField(null=True)
+    response = peewee.TextField(null=True)
+    fallback_from = peewee.TextField(null=True)
+    fallback_why = peewee.TextField(null=True)
+    session_id = peewee.TextField(null=True)
+    client_key_hash = peewee.TextField(null=True)
+    error = peewee.TextField(null=True)
+    error_code = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "requests"
+
+
+class Judgement(peewee.Model):
+    """What a judge gave one answer to a request: the one the client got, or the other tier's.
+
+    `score` is 1-10 by router_model.rubric; `model` is who answered.
+    """
+
+    request_id = peewee.TextField()
+    created_at = peewee.DoubleField()
+    target = peewee.TextField()
+    model = peewee.TextField()
+    score = peewee.DoubleField()
+    judge_model = peewee.TextField()
+    reason = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "judgements"
+
+
+class Response(peewee.Model):
+    """An answer of the Responses API that a client may continue: who made it, and for whom.
+
+    `items` (input and output as JSON, of which the first `input_items` are input) and `body` are
+    kept of the local tier's, which remembers nothing itself.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField()
+    target = peewee.TextField()
+    client_key_hash = peewee.TextField(null=True)
+    items = peewee.TextField(null=True)
+    input_items = peewee.IntegerField()
+    body = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "responses"
+
+
+class Feedback(peewee.Model):
+    """What a client thought of an answer: -1 to 1. The last word on a request stands."""
+
+    request_id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField()
+    rating = peewee.DoubleField()
+    comment = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "feedback"
+
+
+class Hour(peewee.Model):
+    """Sums over the requests of one hour (UTC) that are alike in everything but their numbers.
+
+    Added to in the transaction that writes the rows, so that a question about a million requests
+    is answered from some thousand rows; what retention deletes stays counted here. Text that a
+    request does not have is empty. Money is in picodollars, so that sums are exact.
+    """
+
+    hour = peewee.BigIntegerField()  # its beginning
+    endpoint = peewee.TextField()
+    target = peewee.TextField()
+    model = peewee.TextField()
+    reason = peewee.TextField()
+    ending = peewee.TextField()
+    category = peewee.TextField()
+    requests = peewee.BigIntegerField()
+    streamed = peewee.BigIntegerField()
+    fallbacks = peewee.BigIntegerField()
+    estimated = peewee.BigIntegerField()  # whose tokens no upstream reported
+    input_tokens = peewee.BigIntegerField()
+    cached_input_tokens = peewee.BigIntegerField()
+    output_tokens = peewee.BigIntegerField()
+    reasoning_tokens = peewee.BigIntegerField()
+    cost_pico = peewee.BigIntegerField()
+    cloud_cost_pico = peewee.BigIntegerField()
+    saved_pico = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "hours"
+        primary_key = peewee.CompositeKey(
+            "hour", "endpoint", "target", "model", "reason", "ending", "category"
+        )
+
+
+class Spread(peewee.Model):
+    """How a measure of one hour's requests is spread: how many of them are in each bucket.
+
+    `rollup` says which measures there are, and what a bucket is. `cloud_cost_pico`: what the cloud
+    costs or would have cost for those in the bucket.
+    """
+
+    hour = peewee.BigIntegerField()
+    measure = peewee.TextField()
+    target = peewee.TextField()
+    bucket = peewee.IntegerField()
+    requests = peewee.BigIntegerField()
+    cloud_cost_pico = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "spreads"
+        primary_key = peewee.CompositeKey("hour", "measure", "target", "bucket")
+
+
+TABLES: Final = (Request, Judgement, Response, Feedback, Hour, Spread)

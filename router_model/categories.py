@@ -1,0 +1,72 @@
+"""What kind of task a prompt is, by its words: for tables and charts, never for a decision.
+
+The last user message counts; the first category below that fits names it. The words were written
+down once and are right for most English prompts; of other languages most are `other`.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+CATEGORIES: Final = (
+    "code", "maths", "translation", "summary", "extraction", "writing", "reasoning", "question",
+    "other",
+)  # fmt: skip
+_MAX_CHARS: Final = 500  # a task is said at the beginning or at the end
+
+_WORDS: Final = {
+    word: category
+    for category, words in (
+        (
+            "code",
+            "python javascript typescript java rust golang c++ c# sql bash regex html css docker "
+            "dockerfile kubernetes api function script code bug debug compile compiler refactor "
+            "exception stacktrace unittest pytest def import endpoint algorithm",
+        ),
+        (
+            "maths",
+            "solve equation equations integral derivative probability theorem polynomial matrix "
+            "percent percentage calculate compute arithmetic modulo hypotenuse",
+        ),
+        ("translation", "translate translation translating"),
+        ("summary", "summarize summarise summary summarizing tldr condense takeaways"),
+        (
+            "extraction",
+            "extract classify classification label sentiment json parse categorize categorise",
+        ),
+        (
+            "writing",
+            "write draft compose rewrite rephrase paraphrase proofread poem story essay email "
+            "letter blog tweet slogan headline haiku",
+        ),
+        (
+            "reasoning",
+            "prove proof derive why compare analyze analyse evaluate tradeoff tradeoffs plan "
+            "design strategy argue explain",
+        ),
+    )
+    for word in words.split()
+}
+_ORDER: Final = {name: place for place, name in enumerate(CATEGORIES)}
+_WORD: Final = re.compile(r"[a-z]+(?:\+\+|#)?")
+_SIGNS: Final = frozenset("+*^=×÷∑∫√\\")
+_MATHS: Final = re.compile(r"\\(?:frac|sqrt|int|sum)|[∑∫√]|[\dx] ?[+*^=×÷] ?[\dx]")
+_ASKING: Final = frozenset(
+    "what who when where which how is are does do can could name list define tell".split()
+)
+
+
+def category_of(turns: Sequence[tuple[str, str]]) -> str:
+    """The category of a conversation of (role, text) pairs, one of CATEGORIES."""
+    text = next((text for role, text in reversed(turns) if role == "user"), "")
+    if len(text) > 2 * _MAX_CHARS:
+        text = f"{text[:_MAX_CHARS]}\n{text[-_MAX_CHARS:]}"
+    if "```" in text:
+        return "code"
+    words = _WORD.findall(text.lower())
+    found = {_WORDS[word] for word in words if word in _WORDS}
+    if "code" not in found and not _SIGNS.isdisjoint(text) and _MATHS.search(text):
+        return "maths"
+    if found:
+        return min(found, key=_ORDER.__getitem__)
+    return "question" if "?" in text or (words and words[0] in _ASKING) else "other"
