@@ -1,4 +1,4 @@
-"""The command line: serve, demo, check-config, route, calibrate.
+"""The command line: serve, demo, check-config, route, stats, explain, export, calibrate, db.
 
 hybrid-llm serve --config configs/default.yaml
 """
@@ -8,7 +8,8 @@ import datetime as dt
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,10 +20,14 @@ from rich.table import Table
 
 from proxy import __version__
 from proxy.app import Proxy, load_router
+from proxy.care import Care
 from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
 from proxy.database import StoreUnavailable
 from proxy.demo import DemoNotInstalled, run_demo
+from proxy.migrations import NEWEST
 from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate
+from proxy.reports import DIMENSIONS, USUAL, report, show
+from proxy.reports import explain as sentences
 from proxy.routing import Decision, Router, Wish
 from proxy.serving import Server, log_to_terminal
 from proxy.stand_in import StandInFailed
@@ -164,10 +169,165 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     Console().print(table)
 
 
+_since_option = click.option("--since", type=Age(), help="Only the newest: 12h, 30d.")
+
+
+@main.command()
+@_config_option(DEFAULT_CONFIG)
+@_since_option
+@click.option(
+    "--by",
+    "dimensions",
+    type=click.Choice(list(DIMENSIONS)),
+    multiple=True,
+    help="Only these tables; may be given several times.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def stats(
+    config_path: Path, since: dt.timedelta | None, dimensions: tuple[str, ...], as_json: bool
+) -> None:
+    """Show requests, dollars spent and saved, and latencies. Hours are whole ones, UTC.
+
+    Example: hybrid-llm stats --since 7d --by tier --by day
+    """
+    start, by = _start(since), dimensions or USUAL
+    try:
+        rows = Stats.open(_load(config_path).storage)
+        if as_json:
+            click.echo(msgspec.json.encode(report(rows, by, start)).decode())
+        else:
+            Console(width=None if Console().is_terminal else 120).print(show(rows, by, start))
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.argument("request_id")
+@_config_option(DEFAULT_CONFIG)
+@click.option("--json", "as_json", is_flag=True, help="The whole row as JSON instead of sentences.")
+def explain(request_id: str, config_path: Path, as_json: bool) -> None:
+    """Tell why a request went where it went, and what became of it.
+
+    Its id is the answer's header x-request-id.
+
+    Example: hybrid-llm explain req_019300000000abcdef
+    """
+    try:
+        row = Stats.open(_load(config_path).storage).find(request_id)
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from None
+    if row is None:
+        raise click.ClickException(f"there is no request {request_id}")
+    click.echo(msgspec.json.encode(row).decode() if as_json else sentences(row))
+
+
+@main.command()
+@_config_option(DEFAULT_CONFIG)
+@_since_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The file to write; - for standard output.",
+)
+def export(config_path: Path, since: dt.timedelta | None, out: Path) -> None:
+    """Write every request as a line of JSON, with its judgements and feedback, for training.
+
+    Example: hybrid-llm export --since 30d --out requests.jsonl
+    """
+    number = 0
+    try:
+        rows = Stats.open(_load(config_path).storage).export(_start(since))
+        with click.open_file(str(out), "wb", atomic=True) as file:
+            for row in rows:
+                file.write(msgspec.json.encode(row) + b"\n")
+                number += 1
+    except (OSError, StoreUnavailable) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Wrote {number} requests to {out}.", err=True)
+
+
+@main.group()
+def db() -> None:
+    """Look after the database behind storage.url."""
+
+
+@db.command("size")
+@_config_option(DEFAULT_CONFIG)
+def db_size(config_path: Path) -> None:
+    """Show how large the database and its tables are.
+
+    Example: hybrid-llm db size
+    """
+    with _caring(config_path) as care:
+        table = Table("table", "rows", box=None)
+        for name, number in care.count_rows().items():
+            table.add_row(name, f"{number:,}")
+        Console().print(table)
+        click.echo(f"{care.size_bytes() / 1e6:,.1f} MB")
+
+
+@db.command("migrate")
+@_config_option(DEFAULT_CONFIG)
+def db_migrate(config_path: Path) -> None:
+    """Bring the tables up to date, as the proxy does when it starts.
+
+    Example: hybrid-llm db migrate
+    """
+    with _caring(config_path) as care:
+        for step in care.migrate():
+            click.echo(f"schema {step.number}: {step.name}")
+        click.echo(f"schema {NEWEST}: up to date")
+
+
+@db.command("vacuum")
+@_config_option(DEFAULT_CONFIG)
+def db_vacuum(config_path: Path) -> None:
+    """Give back the space of deleted rows. SQLite: nobody can write meanwhile.
+
+    Example: hybrid-llm db vacuum
+    """
+    with _caring(config_path) as care:
+        before = care.size_bytes()
+        care.vacuum()
+        click.echo(f"{before / 1e6:,.1f} MB before, {care.size_bytes() / 1e6:,.1f} MB now")
+
+
+@db.command("check")
+@_config_option(DEFAULT_CONFIG)
+@click.option("--repair", is_flag=True, help="Count the sums anew where they are wrong.")
+def db_check(config_path: Path, repair: bool) -> None:
+    """Check the file, and the sums by the hour against the rows; exit 1 when something is wrong.
+
+    Example: hybrid-llm db check
+    """
+    with _caring(config_path) as care:
+        wrong = care.check(repair=repair)
+    for one in wrong:
+        click.echo(one)
+    if wrong and not repair:
+        raise SystemExit(1)
+    click.echo("repaired" if wrong else "ok")
+
+
+@contextmanager
+def _caring(config_path: Path) -> Iterator[Care]:
+    try:
+        with Care.of(_load(config_path).storage) as care:
+            yield care
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _start(since: dt.timedelta | None) -> float:
+    """UNIX seconds, so long ago."""
+    return 0.0 if since is None else (dt.datetime.now(dt.UTC) - since).timestamp()
+
+
 @main.command()
 @click.option("--from-db", is_flag=True, required=True, help="From the requests in storage.url.")
 @_config_option(DEFAULT_CONFIG)
-@click.option("--since", type=Age(), help="Only the newest: 12h, 30d.")
+@_since_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -189,10 +349,9 @@ def calibrate(
     source = Path(config.routing.model_path)
     now = dt.datetime.now(dt.UTC)
     target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
-    start = 0.0 if since is None else (now - since).timestamp()
     try:
         check_target(target)
-        judged = Stats.open(config.storage).judged(start)
+        judged = Stats.open(config.storage).judged(_start(since))
         manifest, report = recalibrate(RouterModel.load(source), judged, config=config, now=now)
         copy_with(manifest, source, target)
     except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:

@@ -316,9 +316,9 @@ class Stats:
             raise StoreUnavailable(f"storage.url: {self._url} cannot be read: {error}") from None
 
 
-def hour_of(since: float) -> int:
+def hour_of(seconds: float) -> int:
     """The beginning of the hour that a time is in."""
-    return int(since) // HOUR_SECONDS * HOUR_SECONDS
+    return int(seconds) // HOUR_SECONDS * HOUR_SECONDS
 
 
 def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:

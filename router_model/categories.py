@@ -48,7 +48,8 @@ _WORDS: Final = {
     for word in words.split()
 }
 _ORDER: Final = {name: place for place, name in enumerate(CATEGORIES)}
-_WORD: Final = re.compile(r"[a-z]+(?:\+\+|#)?")
+_KNOWN: Final = frozenset(_WORDS)
+_SPACES: Final = str.maketrans(dict.fromkeys(".,:;!?()[]{}<>/'`=*_-" + '"', " "))
 _SIGNS: Final = frozenset("+*^=×÷∑∫√\\")
 _MATHS: Final = re.compile(r"\\(?:frac|sqrt|int|sum)|[∑∫√]|[\dx] ?[+*^=×÷] ?[\dx]")
 _ASKING: Final = frozenset(
@@ -63,8 +64,8 @@ def category_of(turns: Sequence[tuple[str, str]]) -> str:
         text = f"{text[:_MAX_CHARS]}\n{text[-_MAX_CHARS:]}"
     if "```" in text:
         return "code"
-    words = _WORD.findall(text.lower())
-    found = {_WORDS[word] for word in words if word in _WORDS}
+    words = text.lower().translate(_SPACES).split()
+    found = {_WORDS[word] for word in _KNOWN.intersection(words)}
     if "code" not in found and not _SIGNS.isdisjoint(text) and _MATHS.search(text):
         return "maths"
     if found:

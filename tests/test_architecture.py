@@ -21,7 +21,7 @@ ROWS = [
     "serving",
     "app",
     "api admin connection",
-    "gateway recalibrate",
+    "gateway recalibrate reports care",
     "memory",
     "routing upstream relay failover fit store metrics sessions stats",
     "migrations",

@@ -1,0 +1,199 @@
+"""What the rows say, for people on a terminal: tables of `hybrid-llm stats` and `explain`."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from proxy.stats import Dimension, Quantiles, Stats, Sums
+from proxy.stats import Group as Alike
+
+# As people say them: what is a target in rows is a tier to them.
+DIMENSIONS: Final[dict[str, Dimension]] = {
+    "tier": "target",
+    "reason": "reason",
+    "category": "category",
+    "model": "model",
+    "ending": "ending",
+    "endpoint": "endpoint",
+    "day": "day",
+}
+USUAL: Final = ("tier", "reason", "category", "model", "day")
+_MEASURES: Final = {
+    "decision_ms": "decision",
+    "overhead_ms": "in the proxy",
+    "ttft_ms": "first token",
+    "duration_ms": "whole request",
+}
+
+
+def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, Any]:
+    """Everything that `show` shows, as plain values.
+
+    Raises:
+        StoreUnavailable: the database does not answer.
+    """
+    return {
+        "since": since,
+        "total": stats.total(since)._asdict(),
+        "by": {
+            name: [
+                {"value": one.value, **one.sums._asdict()}
+                for one in stats.by(DIMENSIONS[name], since)
+            ]
+            for name in dimensions
+        },
+        "latency": [one._asdict() for one in stats.quantiles(since)],
+    }
+
+
+def show(stats: Stats, dimensions: Sequence[str], since: float) -> RenderableType:
+    """The tables. Raises as `report` does."""
+    total = stats.total(since)
+    if not total.requests:
+        return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
+    tables = [_sums_table(name, stats.by(DIMENSIONS[name], since), total) for name in dimensions]
+    return Group(_headline(total, since), *tables, _latencies(stats.quantiles(since)))
+
+
+def _headline(total: Sums, since: float) -> RenderableType:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    share = total.saved_usd / total.cloud_cost_usd if total.cloud_cost_usd else 0.0
+    rows = {
+        "requests": f"{total.requests:,}" + (f" since {_when(since)}" if since else ""),
+        "failed": f"{total.failed:,} ({_percent(total.failed, total.requests)})",
+        "spent": _usd(total.cost_usd),
+        "saved": f"{_usd(total.saved_usd)}, {share:.0%} of what all of it would have cost in the "
+        "cloud",
+        "tokens": f"{total.input_tokens:,} in ({total.cached_input_tokens:,} cached), "
+        f"{total.output_tokens:,} out",
+    }
+    if total.estimated:
+        rows["estimated"] = f"the tokens of {total.estimated:,} requests, which nobody reported"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _sums_table(name: str, groups: Iterable[Alike], total: Sums) -> Table:
+    table = _table(f"by {name}", name, "requests", "share", "failed", "spent", "saved")
+    for value, sums in groups:
+        table.add_row(
+            value,
+            f"{sums.requests:,}",
+            _percent(sums.requests, total.requests),
+            f"{sums.failed:,}" if sums.failed else "",
+            _usd(sums.cost_usd),
+            _usd(sums.saved_usd),
+        )
+    return table
+
+
+def _latencies(quantiles: Sequence[Quantiles]) -> Table:
+    table = _table("how long it took, in ms", "what", "tier", "requests", "p50", "p95", "p99")
+    for measure, name in _MEASURES.items():
+        for one in quantiles:
+            if one.measure == measure:
+                table.add_row(
+                    name,
+                    one.target,
+                    f"{one.requests:,}",
+                    *(f"{one.ms[p]:,.3g}" for p in ("p50", "p95", "p99")),
+                )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for place, name in enumerate(columns):
+        is_text = place == 0 or name == "tier"
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    return table
+
+
+def _usd(usd: float) -> str:
+    """To the cent where that is enough to see anything."""
+    digits = 2 if abs(usd) >= 1 or not usd else 4 if abs(usd) >= 0.01 else 6
+    return f"${usd:,.{digits}f}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def _when(since: float) -> str:
+    return dt.datetime.fromtimestamp(since, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def explain(row: dict[str, Any]) -> str:
+    """Why one request went where it went, and what became of it, in sentences."""
+    at = dt.datetime.fromtimestamp(row["created_at"], dt.UTC)
+    lines = [
+        f"{row['id']}: {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, asked for "
+        f"{row['requested_model'] or 'no model'}{', as a stream' if row['streamed'] else ''}."
+    ]
+    if row["target"] is None:
+        lines.append("It reached no tier.")
+    else:
+        lines.append(f"It went to {row['model']} ({row['target']}): {_why(row)}.")
+    if row["fallback_from"]:
+        lines.append(f"The {row['fallback_from']} tier had failed before: {row['fallback_why']}.")
+    timing = [
+        f"{name} {row[key]:,.3g} ms"
+        for key, name in (
+            ("decision_ms", "decision"),
+            ("ttft_ms", "first token"),
+            ("upstream_ms", "upstream"),
+            ("duration_ms", "whole request"),
+        )
+        if row[key] is not None
+    ]
+    lines.append(f"It took: {', '.join(timing)}.")
+    if row["input_tokens"] is not None:
+        estimated = " (estimated)" if row["usage_source"] == "estimated" else ""
+        lines.append(
+            f"Tokens{estimated}: {row['input_tokens']:,} in, of them "
+            f"{row['cached_input_tokens'] or 0:,} cached; {row['output_tokens'] or 0:,} out."
+        )
+    if row["cost_usd"] is not None:
+        saved = "" if row["saved_usd"] is None else f", and saved ${row['saved_usd']:.9f}"
+        lines.append(f"It cost ${row['cost_usd']:.9f}{saved}.")
+    code = f" ({row['error_code']})" if row["error_code"] else ""
+    told = f": {row['error']}" if row["error"] else ""
+    lines.append(f"It ended: {row['ending']}{code}, status {row['status'] or 'none'}{told}")
+    lines += [
+        f"{one['judge_model']} gave the {one['target']} answer {one['score']:g} of 10."
+        for one in row["judgements"]
+    ]
+    if row["feedback"] is not None:
+        lines.append(f"The client rated it {row['feedback']['rating']:+g}.")
+    return "\n".join(lines)
+
+
+_REASONS: Final = {
+    "forced": "the client named it",
+    "context": "the prompt and its answer do not fit the local model's context",
+    "capability": "the local model cannot do what the request asks for",
+    "unhealthy": "the other tier was down",
+    "overload": "the wait for the local tier was too long",
+    "budget": "the dollars for the cloud were spent",
+    "sticky": "its conversation was there",
+    "router_unavailable": "there was no score: the router model was missing, broken or late",
+    "fallback": "the other tier failed before its first word",
+}
+
+
+def _why(row: dict[str, Any]) -> str:
+    told = ""
+    if row["score"] is not None and row["threshold"] is not None:
+        is_above = row["score"] >= row["threshold"]
+        told = (
+            f"its score {row['score']:.4f} is {'not below' if is_above else 'below'} the threshold "
+            f"{row['threshold']:.4f}"
+        )
+    if row["reason"] == "score":
+        return told or "by its score"
+    why = _REASONS.get(row["reason"], str(row["reason"]))
+    return f"{why} (by itself, {told})" if told else why
