@@ -45,6 +45,7 @@ from proxy.stats import Stats
 from proxy.store import Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, open_transport
+from proxy.workers import METRICS_VARIABLE
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 
@@ -57,8 +58,6 @@ QUALITY_SECONDS: Final = 30.0  # how often the judges' scores are
 QUALITY_DAYS: Final = 30.0  # and how far back
 REFRESH_SECONDS: Final = 1.0
 
-# Set where a server has several workers: a folder in which they keep their counts.
-MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 Signature = list[tuple[int, int, int] | None]
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
@@ -152,7 +151,7 @@ class Proxy:
         self._retired: set[Upstream | Scorer] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         snapshot = self._snapshot(config, self._loaded)
-        self.metrics = Metrics(multiprocess_folder=os.environ.get(MULTIPROCESS_VARIABLE))
+        self.metrics = Metrics(multiprocess_folder=os.environ.get(METRICS_VARIABLE))
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self.stats = Stats(self.store.database, url=shown_url(config.storage))
         self._tokens = TokenCounter()
@@ -370,7 +369,7 @@ class Proxy:
         self._start(self._keep_learning())
         self._start(self._keep_probing())
         self._start(self._keep_quality())
-        if MULTIPROCESS_VARIABLE in os.environ:
+        if METRICS_VARIABLE in os.environ:
             self._start(self._keep_refreshing())
         if self._path is not None:
             self._start(self._watch_files(self._path))

@@ -7,6 +7,7 @@ import asyncio
 import datetime as dt
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from proxy.routing import Decision, Router, Wish
 from proxy.serving import Server, log_to_terminal
 from proxy.stand_in import StandInFailed
 from proxy.stats import Stats
+from proxy.store import Store
+from proxy.workers import Workers, is_worker, place
 from router_model.model import RouterModel, RouterModelError, copy_with
 
 logger = logging.getLogger(__name__)
@@ -82,20 +85,35 @@ def main() -> None:
 @_config_option(DEFAULT_CONFIG)
 @_host_option
 @_port_option
-def serve(config_path: Path, host: str | None, port: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1), help="Instead of server.workers.")
+def serve(config_path: Path, host: str | None, port: int | None, workers: int | None) -> None:
     """Run the proxy.
 
     Example: hybrid-llm serve --config configs/default.yaml --port 8080
     """
-    config = _load_to_serve(config_path, host=host, port=port)
+    config = _load_to_serve(config_path, host=host, port=port, workers=workers)
     try:
-        Server(Proxy(config, path=config_path)).run()
+        if config.server.workers > 1 and not is_worker():
+            _serve_by_many(config)
+        else:
+            Server(Proxy(config, path=config_path), place=place()).run()
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
     except StoreUnavailable as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None
+
+
+def _serve_by_many(config: Config) -> None:
+    Store(config.storage).prepare()  # once, and what is wrong with it is said once
+    try:
+        status = Workers(config, command=[sys.executable, "-m", "proxy.cli", *sys.argv[1:]]).run()
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror}"
+        ) from None
+    raise SystemExit(status)
 
 
 @main.command()
@@ -249,7 +267,10 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path) -> None:
 
 @main.group()
 def db() -> None:
-    """Look after the database behind storage.url."""
+    """Look after the database behind storage.url.
+
+    Example: hybrid-llm db size
+    """
 
 
 @db.command("size")
@@ -422,12 +443,13 @@ def _load(path: Path, **given: Any) -> Config:
         raise SystemExit(2) from None
 
 
-def _load_to_serve(path: Path, *, host: str | None, port: int | None) -> Config:
+def _load_to_serve(path: Path, **given: Any) -> Config:
     """The configuration, with the options over it; its warnings go to the log."""
-    config = _load(path, host=host, port=port)
+    config = _load(path, **given)
     log_to_terminal()
-    for warning in config.warnings():
-        logger.warning("%s: %s", path, warning)
+    if not is_worker():  # a worker's have been said
+        for warning in config.warnings():
+            logger.warning("%s: %s", path, warning)
     return config
 
 

@@ -202,8 +202,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def warnings(self) -> Iterator[str]:
         """Settings that are understood but change nothing in this version, as `key: why`."""
-        if self.server.workers > 1:
-            yield "server.workers: this version runs one worker"
+        limits = any(one.requests_per_minute for one in self.server.api_keys)
+        if self.server.workers > 1 and limits:
+            yield "server.api_keys: each worker counts requests_per_minute on its own"
         if self.judge.enabled:
             yield "judge.enabled: this version does not judge answers"
         for name in ("context_tokens", "capabilities"):
@@ -217,13 +218,14 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     host: str | None = None,
     port: int | None = None,
+    workers: int | None = None,
 ) -> Config:
     """Read, interpolate and check a configuration file.
 
     Args:
         path: the YAML file.
         environ: variables to interpolate; by default the process's, over those of `.env`.
-        host, port: instead of the file's `server.host` and `server.port`.
+        host, port, workers: instead of what the file has under `server`.
 
     Raises:
         ConfigError: with file, line and key of the first thing that is wrong.
@@ -236,7 +238,7 @@ def load_config(
         config = msgspec.convert(document.value, Config, dec_hook=_decode_secret)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error)) from None
-    given = {"host": host, "port": port}
+    given = {"host": host, "port": port, "workers": workers}
     chosen = {name: value for name, value in given.items() if value is not None}
     config = msgspec.structs.replace(
         config, server=msgspec.structs.replace(config.server, **chosen)

@@ -21,6 +21,7 @@ from proxy import __version__
 from proxy.app import Proxy
 from proxy.connection import Connection
 from proxy.record import Target
+from proxy.workers import Place
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,14 @@ class Server(uvicorn.Server):
     Run it in the main thread: it ends in good order at SIGINT and SIGTERM, and `run` returns.
     """
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, *, place: Place | None = None) -> None:
+        """
+        Args:
+            place: where it works, when it is one of several workers.
+        """
         server = proxy.config.server
         self._proxy = proxy
+        self._place = place
         self._loop: asyncio.AbstractEventLoop | None = None
         super().__init__(
             uvicorn.Config(
@@ -83,7 +89,10 @@ class Server(uvicorn.Server):
         uvicorn raises the signal that stopped it again at its end. Taken by the handlers from
         before, that would make a failure (exit status 143, "Aborted!") of an orderly end.
         """
-        self._proxy.store.prepare()
+        if self._place is None:
+            self._proxy.store.prepare()
+        else:
+            sockets = [self._place.socket]
         before = {
             number: signal.signal(number, lambda *_: self.stop())
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -107,6 +116,14 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._hang_up)
         super().handle_exit(signal.SIGTERM, frame)
 
+    def _on_orphaned(self) -> None:
+        """The process that started the workers is gone; nobody would stop this one."""
+        assert self._loop is not None
+        assert self._place is not None
+        self._loop.remove_reader(self._place.lifeline)
+        logger.error("the process that started this worker is gone; stopping")
+        self.stop()
+
     def _hang_up(self) -> None:
         for task in self.server_state.tasks:
             task.cancel()
@@ -127,7 +144,10 @@ class Server(uvicorn.Server):
         if self.started:
             if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
                 self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
-            await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
+            if self._place is not None:
+                self._loop.add_reader(self._place.lifeline, self._on_orphaned)
+            if self._place is None or self._place.number == 0:
+                await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
 
 
 async def _introduce(proxy: Proxy, address: tuple[str, int]) -> None:

@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -265,11 +265,21 @@ async def ask(port: int, body: bytes = b"", *, path: str = "/v1/chat/completions
         connection.leave()
 
 
-async def until(met: Callable[[], bool], *, seconds: float, what: str) -> None:
+def children_of(pid: int) -> list[int]:
+    """The processes that one has started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def until(
+    met: Callable[[], bool | Awaitable[bool]], *, seconds: float = START_SECONDS, what: str
+) -> None:
     """Wait for a condition. Raises TimeoutError, which names it."""
     try:
         async with asyncio.timeout(seconds):
-            while not met():  # noqa: ASYNC110 - what a process does sets no event here
+            while True:
+                found = met()
+                if found if isinstance(found, bool) else await found:
+                    return
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise TimeoutError(f"waited {seconds:g} seconds in vain until {what}") from None

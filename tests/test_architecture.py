@@ -20,7 +20,7 @@ ROWS = [
     "demo",
     "serving",
     "app",
-    "api admin connection",
+    "api admin connection workers",
     "gateway recalibrate reports care",
     "memory",
     "routing upstream relay failover fit store metrics sessions stats",

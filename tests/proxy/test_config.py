@@ -430,11 +430,11 @@ def test_settings_without_effect_are_named(tmp_path: Path) -> None:
         "upstreams.cloud.context_tokens",
         "upstreams.cloud.capabilities",
     ]
-    rest = "server: {workers: 2}\nbudget: {cloud_usd_per_day: 5}\njudge: {enabled: true}\n"
-    assert [warning.partition(":")[0] for warning in load(tmp_path, TIERS + rest).warnings()] == [
-        "server.workers",
-        "judge.enabled",
-    ]
+    rest = "judge: {enabled: true}\nserver: {workers: 2, api_keys: [{key: a}]}\n"
+    limited = rest.replace("{key: a}", "{key: a, requests_per_minute: 5}")
+    for text, named in ((rest, ["judge.enabled"]), (limited, ["server.api_keys", "judge.enabled"])):
+        warnings = load(tmp_path, TIERS + text).warnings()
+        assert [warning.partition(":")[0] for warning in warnings] == named
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("de*.yaml")), ids=lambda path: path.name)

@@ -1,0 +1,114 @@
+"""Several workers behind one port: one table of rows, right metrics, none lost unnoticed."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from fakes import FakeUpstream, chunked, openai_events, whole
+from live import Samples, chat_body, check_agreement
+from served import Served, ask, children_of, until
+
+TWO = {"server": {"workers": 2}}
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def counted(proxy: Served, requests: int) -> Samples:
+    """The metrics of all workers, once so many requests are counted and none runs."""
+    found: list[Samples] = []
+
+    async def all_counted() -> bool:
+        found.append(await proxy.scrape())
+        done = found[-1]("router_requests_total") == requests
+        return done and not found[-1]("router_in_flight")
+
+    await until(all_counted, what=f"{requests} requests are counted")
+    return found[-1]
+
+
+async def test_rows_and_metrics_are_those_of_all_workers(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    local.answer = cloud.answer = chunked(*openai_events(["Hi"], usage))
+    async with Served(tmp_path, local, cloud, changes=TWO) as proxy:
+        workers = children_of(proxy.pid)
+        assert len(workers) == 2
+        for number in range(60):  # each on a connection of its own
+            tier = "local" if number % 3 else "cloud"
+            answer = await ask(proxy.port, chat_body(model=tier, stream=True))
+            assert answer.head.status == 200
+        samples = await counted(proxy, 60)
+        assert samples("router_tokens_total", target="local", kind="input") == 40 * 7
+        assert samples("router_build_info") == 1
+        assert samples("router_upstream_up", target="local") == 1
+        assert await proxy.stop() == 0
+        check_agreement(proxy.query("select * from requests"), samples)
+    assert not [pid for pid in workers if runs(pid)]
+
+
+async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = whole(b'{"choices":[]}')
+    async with Served(tmp_path, local, cloud, changes=TWO) as proxy:
+        before = children_of(proxy.pid)
+        for _ in range(20):
+            await ask(proxy.port, chat_body(model="local"))
+        await counted(proxy, 20)
+        os.kill(before[0], signal.SIGKILL)
+
+        def replaced() -> bool:
+            now = children_of(proxy.pid)
+            return len(now) == 2 and before[0] not in now
+
+        await until(replaced, what="a new worker runs")
+        for _ in range(20):
+            answer = await ask(proxy.port, chat_body(model="local"))
+            assert answer.head.status == 200
+        await counted(proxy, 40)
+        assert await proxy.stop() == 0
+
+
+async def test_workers_do_not_outlive_the_process_that_started_them(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    async with Served(tmp_path, local, cloud, changes=TWO) as proxy:
+        workers = children_of(proxy.pid)
+        proxy.kill()
+
+        await until(lambda: not any(runs(pid) for pid in workers), what="the workers have stopped")
+
+
+async def test_a_reload_reaches_every_worker(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    async with Served(tmp_path, local, cloud, changes=TWO) as proxy:
+        proxy.configure({"routing": {"threshold": 0.125}})
+        proxy.signal(signal.SIGHUP)
+        seen: list[float] = []
+
+        async def all_reloaded() -> bool:
+            seen.append((await proxy.scrape())("router_threshold"))
+            return seen[-20:] == [0.125] * 20
+
+        await until(all_reloaded, what="every worker has the new threshold")
+
+
+async def test_a_port_that_is_taken_is_said_in_one_line(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    async with Served(first, local, cloud) as running:
+        taken = {"server": {"workers": 2, "port": running.port}}
+        proxy = Served(second, local, cloud, changes=taken)
+        with pytest.raises(AssertionError, match="ended instead of starting"):
+            await proxy.start()
+        assert b"cannot listen on 127.0.0.1" in proxy.log
+        assert b"Traceback" not in proxy.log
