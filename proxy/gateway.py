@@ -9,18 +9,16 @@ the record is finished once and kept once. A client that leaves cancels the task
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import unquote
 
 import msgspec
 
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config, PriceConfig
-from proxy.endpoints import CHAT, OTHER, Endpoint
+from proxy.endpoints import CHAT, OTHER, ROUTED, Endpoint, Path, read_path
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -56,9 +54,7 @@ from proxy.upstream import Body, Upstream, UpstreamResponse
 
 logger = logging.getLogger(__name__)
 
-_RESPONSE_PATH: Final = re.compile(
-    r"/responses/(?P<id>[\w-]+)(?:/(?P<part>input_items|cancel))?(?:\?(?P<query>.*))?$"
-)
+_ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
@@ -162,25 +158,34 @@ class Gateway:
 
         await self._run(endpoint, exchange, way)
 
-    async def pass_on(self, exchange: Exchange, *, method: str, path: str) -> None:
+    async def pass_on(
+        self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
+    ) -> None:
         """Answer a request that is not ours to understand: an upstream does.
 
         What is about an answer of the local tier's is answered here, for it remembers none.
 
         Args:
-            path: behind /v1, with a query.
+            raw_path: as it was sent, /v1 included.
 
         Raises:
             asyncio.CancelledError: the client is gone.
         """
 
         async def way(call: Call) -> None:
-            if about := _RESPONSE_PATH.match(path):
-                kept = await self._find(call, about["id"])
-                if kept is not None and kept.target is Target.LOCAL:
-                    await self._tell(call, kept, method, about["part"], about["query"] or "")
-                    return
-            await self._forward(call, method, path)
+            path = read_path(raw_path)
+            if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
+                raise _unknown_route(method, raw_path)
+            kept = await self._find(call, path)
+            if kept is not None and kept.target is Target.LOCAL:
+                await self._tell(call, kept, method, path, query)
+                return
+            # Anthropic's API: Ollama serves it, OpenAI does not.
+            target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
+            rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
+            if rejects_unknown and target is Target.CLOUD and kept is None:
+                raise _unknown_route(method, raw_path)
+            await self._forward(call, target, method, path, query)
 
         await self._run(OTHER, exchange, way)
 
@@ -242,23 +247,29 @@ class Gateway:
             call.record.reason = Reason.BUDGET
             raise self._quotas.refusal(call.client)
 
-    async def _find(self, call: Call, response_id: str) -> KeptResponse | None:
-        """What is known of an answer that a path names. Raises NotFound when it is another's."""
+    async def _find(self, call: Call, path: Path) -> KeptResponse | None:
+        """What is known of the answer that a path is about; None when it is about none.
+
+        Raises:
+            NotFound: it is another key's.
+        """
+        if len(path.steps) < 2 or path.steps[0].lower() != "responses":
+            return None
         try:
-            return await self._memory.find(response_id, call.record.client_key_hash)
+            return await self._memory.find(path.steps[1], call.record.client_key_hash)
         except InvalidRequest as error:
             raise NotFound(error.message, code=error.code) from None
 
     async def _tell(
-        self, call: Call, kept: KeptResponse, method: str, part: str | None, query: str
+        self, call: Call, kept: KeptResponse, method: str, path: Path, query: str
     ) -> None:
         """Answer a request about an answer of the local tier."""
-        match method, part:
-            case "GET", None if kept.body is not None:
+        match method, *path.steps[2:]:
+            case ["GET"] if kept.body is not None:
                 body = kept.body.encode()
-            case "GET", "input_items":
+            case ["GET", "input_items"]:
                 body = msgspec.json.encode(input_items_of(kept, read_page(query)))
-            case "DELETE", None:
+            case ["DELETE"]:
                 self._memory.forget(kept.id)
                 deleted = {"id": kept.id, "object": "response", "deleted": True}
                 body = msgspec.json.encode(deleted)
@@ -274,25 +285,27 @@ class Gateway:
         await call.exchange.send(body, more=False)
         record.finish(Ending.OK)
 
-    async def _forward(self, call: Call, method: str, path: str) -> None:
+    async def _forward(
+        self, call: Call, target: Target, method: str, path: Path, query: str
+    ) -> None:
         """Send a request to a tier as it is, and its answer back as it is."""
         record, snapshot = call.record, call.snapshot
-        steps = unquote(path.partition("?")[0]).replace("\\", "/").split("/")
-        # Anthropic's API: Ollama serves it, OpenAI does not.
-        target = Target.LOCAL if steps[1] == "messages" else Target.CLOUD
-        rejected = target is Target.CLOUD and snapshot.config.routing.unknown_models == "reject"
-        if rejected or ".." in steps:
-            raise NotFound(f"Unknown route: {method} /v1{path}", code="unknown_url")
-        if target is Target.CLOUD:
+        # What only reads, ends or deletes costs nothing.
+        may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
+        if target is Target.CLOUD and may_cost:
             self._need_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
-        if method == "POST" and path in _ABOUT_A_REQUEST:
+        if method == "POST" and path.name in _ABOUT_A_REQUEST:
             body = await self._mend(call)
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
-            method, path, body, call.exchange.headers, client=record.client_key_hash
+            method,
+            f"{path.sent}?{query}" if query else path.sent,
+            body,
+            call.exchange.headers,
+            client=record.client_key_hash,
         )
         try:
             await relay_untouched(response, call.exchange, record)
@@ -303,13 +316,16 @@ class Gateway:
         """The body of what asks about a request for a response, with names that the cloud knows."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
-        with contextlib.suppress(InvalidRequest):  # for the cloud to say
+        try:
             call.request = parse_responses(call.body)
-            await self._recall(call)
             wish = snapshot.router.read_wish(call.request.model, ())
-            model = wish.model or snapshot.upstreams[Target.CLOUD].model
-            return rewrite(call.body, model=model, include_usage=False)
-        return call.body
+        except InvalidRequest:
+            if call.client is not None:  # it may continue another key's answer
+                raise
+            return call.body  # for the cloud to say
+        await self._recall(call)
+        model = wish.model or snapshot.upstreams[Target.CLOUD].model
+        return rewrite(call.body, model=model, include_usage=False)
 
     async def _recall(self, call: Call) -> None:
         """Find who made the answer that a request continues; add what only we remember of it."""
@@ -613,6 +629,11 @@ def _after_fallback(error: UpstreamError | None, record: CallRecord) -> Upstream
             f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
         )
     return error
+
+
+def _unknown_route(method: str, raw_path: bytes) -> NotFound:
+    place = raw_path.decode(errors="replace")
+    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
 
 
 def _out_of_time(snapshot: Snapshot, record: CallRecord) -> RequestTimeout | UpstreamTimeout:

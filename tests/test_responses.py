@@ -399,6 +399,52 @@ async def test_an_answer_belongs_to_its_key(start: StartProxy) -> None:
         )
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/responses/resp%5Fcloud",
+        "/v1/responses/%72esp_cloud/input_items",
+        "/v1/responses/resp_cloud/",
+        "/v1/responses/resp_cloud/what_comes_next",
+        "/v1/responses%2Fresp_cloud",
+        "/v1/responses%5Cresp_cloud",
+        "/v1/Responses/resp_cloud",
+        "/v1%2Fresponses/resp_cloud",
+        "/v1//responses/resp_cloud",
+        "/v1/responses/./resp_cloud",
+        "/v1/responses/x/../resp_cloud",
+        "/v1/x/%2e%2e/responses/resp_cloud",
+    ],
+)
+async def test_no_spelling_of_its_path_gives_an_answer_to_another_key(
+    start: StartProxy, cloud: FakeUpstream, method: str, path: str
+) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    await ask(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
+    client = await proxy.connect_raw(
+        f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer theirs\r\n"
+        "connection: close\r\n\r\n".encode()
+    )
+    assert b" 404 " in (await client.read_to_end()).split(b"\r\n")[0]
+    await client.leave()
+    assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact"])
+async def test_what_asks_about_a_request_tells_nothing_of_another_keys(
+    start: StartProxy, cloud: FakeUpstream, path: str
+) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    await ask(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
+    theirs = {"authorization": "Bearer theirs"}
+    for unread in ({}, {"tools": 7}):
+        fields = {"model": "auto", "previous_response_id": "resp_cloud"} | unread
+        response = await proxy.client.post(path, json=fields, headers=theirs)
+        assert response.status_code == 400
+    assert len(cloud.calls) == 1
+
+
 async def test_a_local_answer_can_be_read_and_deleted(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
@@ -495,6 +541,49 @@ async def test_all_about_the_clouds_answers_goes_there(
     assert (cloud.call.method, cloud.call.path) == (method, path)
     row = (await proxy.finish()).row
     assert (row["endpoint"], row["target"], row["ending"]) == ("other", "cloud", "ok")
+
+
+@pytest.mark.parametrize(
+    ("method", "part"), [("GET", ""), ("GET", "/input_items"), ("POST", "/cancel"), ("DELETE", "")]
+)
+async def test_what_was_made_here_is_no_unknown_path(
+    start: StartProxy, cloud: FakeUpstream, method: str, part: str
+) -> None:
+    proxy = await start({"routing": {"unknown_models": "reject"}})
+    await ask(proxy, input=HARD)
+    response = await proxy.client.request(method, "/v1/responses/resp_cloud" + part)
+    assert (response.status_code, response.headers["x-router-target"]) == (200, "cloud")
+    unknown = await proxy.client.request(method, "/v1/responses/resp_of_nobody" + part)
+    assert (unknown.status_code, envelope_of(unknown)["code"]) == (404, "unknown_url")
+    assert len(cloud.calls) == 2
+
+
+# In the background, and budgets.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/responses/resp_cloud", 200),
+        ("POST", "/v1/responses/resp_cloud/cancel", 200),
+        ("DELETE", "/v1/responses/resp_cloud", 200),
+        ("POST", "/v1/batches/batch_1/cancel", 200),
+        ("GET", "/v1/files", 200),
+        ("POST", "/v1/responses/compact", 429),
+        ("POST", "/v1/images/generations", 429),
+    ],
+)
+async def test_a_spent_budget_refuses_only_what_costs(
+    start: StartProxy, cloud: FakeUpstream, method: str, path: str, status: int
+) -> None:
+    usage = RESPONSES_USAGE | {"output_tokens": 1000}
+    cloud.answer = answered(response_id="resp_cloud", usage=usage)
+    keys = [{"key": "mine", "cloud_usd_per_day": 0.0001}]
+    proxy = await start({"server": {"api_keys": keys}})
+    mine = {"authorization": "Bearer mine"}
+    assert (await ask(proxy, headers=mine, model="cloud")).status_code == 200
+    response = await proxy.client.request(method, path, headers=mine)
+    assert response.status_code == status
 
 
 # The official client.
