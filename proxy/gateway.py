@@ -252,6 +252,7 @@ class Gateway:
 
         Raises:
             NotFound: it is another key's.
+            Unavailable: whose it is cannot be found out now.
         """
         if len(path.steps) < 2 or path.steps[0].lower() != "responses":
             return None

@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from proxy.errors import InvalidRequest
+from proxy.errors import InvalidRequest, Unavailable
 from proxy.protocol import invalid
 from proxy.record import Target
 from proxy.responses import ResponsesRequest, SeenResponse
-from proxy.store import KeptResponse, Store
+from proxy.store import KeptResponse, Store, StoreUnavailable
 
 # Remembered here as well, until the database surely has them. Conversations may hold images.
 MAX_LATEST: Final = 1_000
@@ -53,11 +53,17 @@ class Memory:
 
         Raises:
             InvalidRequest: it was made for somebody else.
+            Unavailable: whether it was cannot be found out now.
         """
         if response_id in self._latest:
             kept = self._latest[response_id]
         else:
-            kept = await asyncio.to_thread(self._store.find_response, response_id)
+            try:
+                kept = await asyncio.to_thread(self._store.find_response, response_id)
+            except StoreUnavailable:
+                if client is None:  # no key to keep from another's
+                    return None
+                raise Unavailable("Whose answer that is cannot be looked up now.") from None
         if kept is not None and kept.client_key_hash != client:
             raise unknown(response_id)
         return kept

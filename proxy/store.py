@@ -250,7 +250,11 @@ class Store:
             self._kept.append(kept)
 
     def find_response(self, response_id: str) -> KeptResponse | None:
-        """The row of an answer. Blocks: call it in a thread."""
+        """The row of an answer; None when there is none. Blocks: call it in a thread.
+
+        Raises:
+            StoreUnavailable: it cannot be read now.
+        """
         columns = [getattr(Response, name) for name in KeptResponse._fields]
         query = Response.select(*columns).where(Response.id == response_id).tuples()
         try:
@@ -259,6 +263,7 @@ class Store:
                     return KeptResponse(*row)._replace(target=Target(row[1]))
         except peewee.DatabaseError as error:
             logger.error("response %s cannot be looked up: %s", response_id, error)
+            raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
         return None
 
     def forget_response(self, response_id: str) -> None:

@@ -46,6 +46,15 @@ def upstreams(local: FakeUpstream, cloud: FakeUpstream) -> None:
     cloud.answer = answered(response_id="resp_cloud")
 
 
+def in_database(proxy: LiveProxy, statement: str) -> list[Any]:
+    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(statement).fetchall()
+    finally:
+        connection.close()
+
+
 async def ask(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.Response:
     body = {"model": "auto", "input": EASY} | fields
     response: httpx2.Response = await proxy.client.post("/v1/responses", json=body, headers=headers)
@@ -445,6 +454,27 @@ async def test_what_asks_about_a_request_tells_nothing_of_another_keys(
     assert len(cloud.calls) == 1
 
 
+async def test_whose_an_answer_is_must_be_known_where_there_are_keys(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    keys = {"server": {"api_keys": ["mine", "theirs"]}}
+    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
+    proxy = await start(keys)
+    await ask(proxy, headers=mine, input=HARD)
+    await proxy.stop()
+    proxy = await start(keys)
+    in_database(proxy, "drop table responses")
+    read = await proxy.client.get("/v1/responses/resp_cloud", headers=theirs)
+    continued = await ask(proxy, headers=theirs, previous_response_id="resp_cloud")
+    for refused in (read, continued):
+        assert (refused.status_code, envelope_of(refused)["code"]) == (503, "unavailable")
+    assert len(cloud.calls) == 1
+    await proxy.stop()
+    proxy = await start()
+    in_database(proxy, "drop table responses")
+    assert (await proxy.client.get("/v1/responses/resp_cloud")).status_code == 200
+
+
 async def test_a_local_answer_can_be_read_and_deleted(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
@@ -463,12 +493,7 @@ async def test_a_local_answer_can_be_read_and_deleted(
     await proxy.client.get("/v1/responses/resp_local")
     assert cloud.call.path == "/v1/responses/resp_local"  # nobody here knows it any more
     await proxy.stop()
-    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
-    connection = sqlite3.connect(path)
-    try:
-        assert connection.execute("select id from responses").fetchall() == []
-    finally:
-        connection.close()
+    assert in_database(proxy, "select id from responses") == []
 
 
 async def test_input_items_come_in_pages(proxy: LiveProxy) -> None:
