@@ -42,7 +42,7 @@ from proxy.fit import LocalFit, Unfit
 from proxy.memory import Memory, input_items_of, items_of, read_page
 from proxy.metrics import Metrics
 from proxy.pricing import price_record
-from proxy.protocol import JSON_TYPE, RoutedRequest, Usage, rewrite
+from proxy.protocol import JSON_TYPE, RoutedRequest, Seen, Usage, rewrite
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_untouched, relay_whole
 from proxy.responses import ResponsesRequest, SeenResponse, continue_with, parse_responses
@@ -463,19 +463,21 @@ class Gateway:
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
     async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
+        request, record = call.request, call.record
+
         def settle(usage: Usage | None, text: str) -> None:
             self._settle(call, usage, text)
 
+        def note(last: Seen | None) -> None:
+            if isinstance(request, ResponsesRequest) and isinstance(last, SeenResponse):
+                assert record.target is not None  # it has answered
+                client = record.client_key_hash
+                self._memory.note(last, request, target=record.target, client=client)
+
         if isinstance(begun, Head):
-            await relay_stream(response, begun, call.exchange, call.record, settle=settle)
-            last = begun.observer.last
+            await relay_stream(response, begun, call.exchange, record, settle=settle, note=note)
         else:
-            await relay_whole(response, begun, call.exchange, call.record, settle=settle)
-            last = begun.seen
-        target = call.record.target
-        if isinstance(call.request, ResponsesRequest) and isinstance(last, SeenResponse):
-            assert target is not None  # it has answered
-            self._memory.note(last, call.request, target=target, client=call.record.client_key_hash)
+            await relay_whole(response, begun, call.exchange, record, settle=settle, note=note)
 
     def _settle(self, call: Call, usage: Usage | None, text: str) -> None:
         """Tokens, from the upstream or estimated, and dollars."""

@@ -42,8 +42,9 @@ class Memory:
             return
         items = body = None
         if target is Target.LOCAL and request.may_be_continued and self._store.keeps_text:
-            items = _encoder.encode([*request.items, *seen.output]).decode()
-            body = seen.body.decode()
+            # What a server sends may be no UTF-8 where nobody had to look; it is an answer still.
+            items = _encoder.encode([*request.items, *seen.output]).decode(errors="replace")
+            body = seen.body.decode(errors="replace")
         kept = KeptResponse(seen.id, target, client, items, len(request.items), body)
         self._remember(seen.id, kept)
         self._store.keep_response(kept)

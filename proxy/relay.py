@@ -35,6 +35,7 @@ _KEPT_PREFIXES: Final = (b"x-router-", b"access-control-")
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 Settle = Callable[[Usage | None, str], None]
+Note = Callable[[Seen | None], None]
 
 
 class Answer(Protocol):
@@ -245,14 +246,16 @@ async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: boo
 
 
 async def relay_whole(
-    response: Answer, whole: Whole, reply: Reply, record: CallRecord, *, settle: Settle
+    response: Answer, whole: Whole, reply: Reply, record: CallRecord, *, settle: Settle, note: Note
 ) -> None:
     """Settle the record, send status, headers and body on unchanged.
 
     Args:
         settle: takes the usage and the text and fills tokens and dollars into the record.
+        note: takes the answer, before the client has it and may ask for more.
     """
     body, seen, succeeded = whole
+    note(seen)
     record.close_upstream()
     record.status = response.status
     if succeeded:
@@ -269,9 +272,13 @@ async def relay_whole(
 
 
 async def relay_stream(
-    response: Answer, head: Head, reply: Reply, record: CallRecord, *, settle: Settle
+    response: Answer, head: Head, reply: Reply, record: CallRecord, *, settle: Settle, note: Note
 ) -> None:
     """Pass a stream on event by event, its head first. A failure inside it ends in one error event.
+
+    Args:
+        settle: takes the usage and the text and fills tokens and dollars into the record.
+        note: takes the event that ends the answer, before the client has it: clients hang up then.
 
     Raises:
         RouterError: after the error event was sent; the record's ending is the caller's to name.
@@ -284,8 +291,12 @@ async def relay_stream(
     headers.append((b"x-accel-buffering", b"no"))
     await reply.start(response.status, headers)
     passed = head.held
+    noted = False
     try:
         while True:
+            if observer.done and not noted:
+                note(observer.last)
+                noted = True
             if passed:
                 await reply.send(passed, more=True)
             if observer.done:
@@ -305,6 +316,8 @@ async def relay_stream(
         last = observer.flush()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
+        if not noted:
+            note(observer.last)
         await reply.send(last, more=False)
         _finish(record, observer)
     finally:

@@ -313,7 +313,7 @@ class SeenResponse:
         for raw in self.output:
             try:
                 item = _output.decode(raw)
-            except msgspec.ValidationError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
             texts += [part.text or part.refusal or "" for part in item.content or ()]
         return "\n".join(texts)

@@ -475,6 +475,33 @@ async def test_whose_an_answer_is_must_be_known_where_there_are_keys(
     assert (await proxy.client.get("/v1/responses/resp_cloud")).status_code == 200
 
 
+@pytest.mark.parametrize("tier", ["local", "cloud"])
+async def test_an_answer_is_known_before_its_client_hangs_up(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, tier: str
+) -> None:
+    """Clients do at the last event; the connection to the upstream may end later."""
+    upstream = {"local": local, "cloud": cloud}[tier]
+    upstream.answer = chunked(*response_events(response_id="resp_cloud"), Gate())
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    body = json.dumps({"model": tier, "input": EASY, "stream": True}).encode()
+    client = await proxy.connect_raw(
+        b"POST /v1/responses HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer mine\r\n"
+        b"content-length: %d\r\n\r\n" % len(body) + body
+    )
+    await client.read_until(b"event: response.completed\ndata: ")
+    last = await client.read_until(b"\n\n")
+    await client.leave()
+    await upstream.call.closed()
+    response_id = json.loads(last)["response"]["id"]
+    upstream.answer = answered(response_id="resp_second")
+    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
+    stolen = await ask(proxy, headers=theirs, previous_response_id=response_id)
+    assert envelope_of(stolen)["code"] == "previous_response_not_found"
+    continued = await ask(proxy, headers=mine, previous_response_id=response_id)
+    assert continued.headers["x-router-target"] == tier
+    assert len(upstream.calls[-1].json["input"]) == (3 if tier == "local" else len(EASY))
+
+
 async def test_a_local_answer_can_be_read_and_deleted(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
