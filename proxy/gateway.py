@@ -363,6 +363,7 @@ class Gateway:
         """The tier, by what the client wants, what the local one can do, and the router's score."""
         request, record, snapshot = call.request, call.record, call.snapshot
         local = snapshot.upstreams[Target.LOCAL]
+        _check_background(call)
         wish = snapshot.router.read_wish(request.model, call.exchange.headers)
         unfit = None
         if wish.target is not Target.CLOUD:
@@ -464,9 +465,12 @@ class Gateway:
 
     async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
         request, record = call.request, call.record
+        seen = begun.seen if isinstance(begun, Whole) else None
+        is_pending = isinstance(seen, SeenResponse) and seen.is_pending
 
         def settle(usage: Usage | None, text: str) -> None:
-            self._settle(call, usage, text)
+            if not is_pending:  # there are no tokens yet
+                self._settle(call, usage, text)
 
         def note(last: Seen | None) -> None:
             if isinstance(request, ResponsesRequest) and isinstance(last, SeenResponse):
@@ -564,6 +568,20 @@ def _ending_of(error: RouterError) -> Ending:
 def _may_stay_local(wish: Wish, unfit: Unfit | None, config: Config) -> bool:
     """Whether a request may go to the local tier because the cloud is no longer paid for."""
     return wish.target is None and unfit is None and config.budget.when_spent == "local"
+
+
+def _check_background(call: Call) -> None:
+    """Refuse answers in the background to a key with a budget, which they could pass by: what they
+    cost shows when they are asked for, long after many have begun or never."""
+    request, client = call.request, call.client
+    if not isinstance(request, ResponsesRequest) or not request.in_background:
+        return
+    if client is not None and client.cloud_usd_per_day is not None:
+        raise InvalidRequest(
+            "This API key has a budget, so it can have no answers in the background: what they "
+            "cost is not known in time.",
+            param="background",
+        )
 
 
 def _by_name(call: Call) -> Decision:

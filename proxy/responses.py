@@ -98,6 +98,7 @@ class ResponsesRequest:
     Attributes:
         previous: the id of the answer that this one continues.
         may_be_continued: whether the client may later ask to continue from this one.
+        in_background: whether the client will ask for the answer later.
         items: the input as a list of items.
     """
 
@@ -110,6 +111,7 @@ class ResponsesRequest:
         self.streams = bool(body.stream)
         self.previous = body.previous_response_id
         self.may_be_continued = body.store is not False
+        self.in_background = bytes(body.background) == b"true"
         self.items = _as_items(body.input)
         self.needs = _needs(body)
         self.turns = [("system", body.instructions)] if body.instructions else []
@@ -262,9 +264,10 @@ class SeenResponse:
 
     Attributes:
         id, output, body: of an answer that is whole, for whoever may continue it.
+        is_pending: whether that is yet to be made, in the background.
     """
 
-    __slots__ = ("_event", "_response", "body", "finished", "id", "output")
+    __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
 
     is_usage_only = False
 
@@ -274,11 +277,13 @@ class SeenResponse:
         self._response: _Response | None = None
         self.id: str | None = None
         self.output: list[msgspec.Raw] = []
+        self.is_pending = False
         self.body = b""
         if self.finished:
             self.body = bytes(event.response) if event.type else data
             self._response = response = _response.decode(self.body)
             self.id, self.output = response.id, response.output or []
+            self.is_pending = response.status in ("queued", "in_progress")
 
     @property
     def usage(self) -> Usage | None:

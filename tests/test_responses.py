@@ -613,6 +613,34 @@ async def test_what_was_made_here_is_no_unknown_path(
 # In the background, and budgets.
 
 
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+async def test_an_answer_that_is_yet_to_be_made_has_cost_nothing(
+    proxy: LiveProxy, cloud: FakeUpstream, status: str
+) -> None:
+    cloud.answer = answered("", response_id="resp_cloud", status=status, output=[], usage=None)
+    response = await ask(proxy, model="cloud", background=True)
+    assert response.json()["status"] == status
+    assert "x-router-cost-usd" not in response.headers
+    cloud.answer = answered(response_id="resp_cloud")
+    assert (await proxy.client.get("/v1/responses/resp_cloud")).json()["status"] == "completed"
+    for row in (await proxy.finish(2)).rows:
+        assert (row["ending"], row["input_tokens"], row["cost_usd"]) == ("ok", None, None)
+
+
+async def test_a_key_with_a_budget_has_no_answers_in_the_background(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    keys = [{"key": "mine", "cloud_usd_per_day": 1.0}, {"key": "free"}]
+    proxy = await start({"server": {"api_keys": keys}})
+    mine, free = ({"authorization": f"Bearer {key}"} for key in ("mine", "free"))
+    refused = await ask(proxy, headers=mine, background=True)
+    assert (refused.status_code, envelope_of(refused)["param"]) == (400, "background")
+    assert not local.calls
+    assert not cloud.calls
+    assert (await ask(proxy, headers=mine, background=False)).status_code == 200
+    assert (await ask(proxy, headers=free, model="cloud", background=True)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
