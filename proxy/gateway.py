@@ -18,7 +18,7 @@ import msgspec
 
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config, PriceConfig
-from proxy.endpoints import CHAT, OTHER, ROUTED, Endpoint, Path, read_path
+from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -45,7 +45,13 @@ from proxy.pricing import price_record
 from proxy.protocol import JSON_TYPE, RoutedRequest, Seen, Usage, rewrite
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_untouched, relay_whole
-from proxy.responses import ResponsesRequest, SeenResponse, continue_with, parse_responses
+from proxy.responses import (
+    OwnIds,
+    ResponsesRequest,
+    SeenResponse,
+    parse_responses,
+    replace_input,
+)
 from proxy.routing import Decision, Router, Wish, is_same_model, read_headers
 from proxy.sessions import Sessions, is_continued, session_of
 from proxy.store import KeptResponse, Store
@@ -326,18 +332,22 @@ class Gateway:
             return call.body  # for the cloud to say
         await self._recall(call)
         model = wish.model or snapshot.upstreams[Target.CLOUD].model
-        return rewrite(call.body, model=model, include_usage=False)
+        return _body_for(call, Target.CLOUD, model)
 
     async def _recall(self, call: Call) -> None:
         """Find who made the answer that a request continues; add what only we remember of it."""
-        request = call.request
-        if not isinstance(request, ResponsesRequest) or request.previous is None:
+        request, client = call.request, call.record.client_key_hash
+        if not isinstance(request, ResponsesRequest):
             return
-        kept = await self._memory.find(request.previous, call.record.client_key_hash)
-        call.maker = kept.target if kept is not None else Target.CLOUD
-        if kept is not None and kept.target is Target.LOCAL:
-            items = [*items_of(kept), *request.items]
-            call.body = continue_with(call.body, items)
+        items = await self._memory.resolve(request.items, client)
+        if request.previous is not None:
+            kept = await self._memory.find(request.previous, client)
+            call.maker = kept.target if kept is not None else Target.CLOUD
+            if kept is not None and kept.target is Target.LOCAL:
+                items = [*items_of(kept), *items]
+        if items != request.items:
+            continues = call.maker is Target.CLOUD
+            call.body = replace_input(call.body, items, continues=continues)
             call.request = parse_responses(call.body)
 
     async def _decide(self, call: Call) -> Decision:
@@ -424,12 +434,9 @@ class Gateway:
         record.open_upstream()
         while True:
             upstream = snapshot.upstreams[target]
-            rewritten = rewrite(
-                call.body,
-                model=model,
-                include_usage=request.streams and endpoint.usage_on_demand,
-                for_ollama=endpoint is CHAT and upstream.facts.is_ollama,
-            )
+            rewritten = _body_for(call, target, model)
+            is_renamed = endpoint is RESPONSES and target is Target.LOCAL
+            rename = OwnIds(record.id).rename if is_renamed else None
             response = begun = error = None
             try:
                 try:
@@ -440,7 +447,9 @@ class Gateway:
                         stream=request.streams,
                         client=record.client_key_hash,
                     )
-                    begun = await begin(response, endpoint, strip_usage=request.hides_usage)
+                    begun = await begin(
+                        response, endpoint, strip_usage=request.hides_usage, rename=rename
+                    )
                     failure = failure_of_answer(
                         response.status, response.headers, target=target, error=begun.error
                     )
@@ -584,6 +593,17 @@ def _check_background(call: Call) -> None:
         )
 
 
+def _body_for(call: Call, target: Target, model: str) -> bytes:
+    """The request as a tier is to get it."""
+    request, endpoint = call.request, call.endpoint
+    return rewrite(
+        call.body,
+        model=model,
+        include_usage=request.streams and endpoint.usage_on_demand,
+        for_ollama=endpoint is CHAT and call.snapshot.upstreams[target].facts.is_ollama,
+    )
+
+
 def _by_name(call: Call) -> Decision:
     """The tier that serves the named model, for what is not a question of difficulty.
 
@@ -608,6 +628,11 @@ def _by_name(call: Call) -> Decision:
             param="model",
         )
     return Decision(Target.CLOUD, Reason.FORCED, model)
+
+
+def _unknown_route(method: str, raw_path: bytes) -> NotFound:
+    place = raw_path.decode(errors="replace")
+    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
 
 
 def _made_by_the_cloud() -> InvalidRequest:
@@ -650,11 +675,6 @@ def _after_fallback(error: UpstreamError | None, record: CallRecord) -> Upstream
             f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
         )
     return error
-
-
-def _unknown_route(method: str, raw_path: bytes) -> NotFound:
-    place = raw_path.decode(errors="replace")
-    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
 
 
 def _out_of_time(snapshot: Snapshot, record: CallRecord) -> RequestTimeout | UpstreamTimeout:

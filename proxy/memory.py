@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from proxy.errors import InvalidRequest, Unavailable
+from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.protocol import invalid
 from proxy.record import Target
-from proxy.responses import ResponsesRequest, SeenResponse
+from proxy.responses import ResponsesRequest, SeenResponse, find_item, read_reference
 from proxy.store import KeptResponse, Store, StoreUnavailable
 
 # Remembered here as well, until the database surely has them. Conversations may hold images.
@@ -69,6 +69,34 @@ class Memory:
             raise unknown(response_id)
         return kept
 
+    async def resolve(self, items: list[msgspec.Raw], client: str | None) -> list[msgspec.Raw]:
+        """The items, with those of local answers in place of references to them.
+
+        Other references stay: the cloud knows what they mean.
+
+        Raises:
+            NotFound: there is no such item, or it was made for somebody else.
+            InvalidRequest: it was not kept.
+            Unavailable: see `find`.
+        """
+        resolved = list(items)
+        for index, raw in enumerate(items):
+            if (reference := read_reference(raw)) is None:
+                continue
+            item_id, response_id = reference
+            at = f"input[{index}].id"
+            missing = NotFound(f"Item with id '{item_id}' not found.", param=at)
+            try:
+                kept = await self.find(response_id, client)
+            except InvalidRequest:
+                raise missing from None
+            if kept is not None and kept.target is Target.LOCAL:
+                item = find_item(items_of(kept, param=at), item_id)
+                if item is None:
+                    raise missing
+                resolved[index] = item
+        return resolved
+
     def forget(self, response_id: str) -> None:
         """The client has deleted an answer."""
         self._remember(response_id, None)
@@ -86,8 +114,11 @@ def _chars_of(kept: KeptResponse | None) -> int:
     return len(kept.items or "") + len(kept.body or "") if kept is not None else 0
 
 
-def items_of(kept: KeptResponse) -> list[msgspec.Raw]:
+def items_of(kept: KeptResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
     """Input and output of an answer of the local tier, as the input of the next.
+
+    Args:
+        param: the field that asks for them.
 
     Raises:
         InvalidRequest: they were not kept.
@@ -96,7 +127,7 @@ def items_of(kept: KeptResponse) -> list[msgspec.Raw]:
         raise InvalidRequest(
             f"The response '{kept.id}' cannot be continued: it came from the local model, and was "
             "not stored. Send the conversation as 'input' instead.",
-            param="previous_response_id",
+            param=param,
             code="previous_response_not_found",
         )
     return _items.decode(kept.items)
