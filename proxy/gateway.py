@@ -51,6 +51,7 @@ from proxy.responses import (
     SeenResponse,
     parse_responses,
     replace_input,
+    without_foreign_reasoning,
 )
 from proxy.routing import Decision, Router, Wish, is_same_model, read_headers
 from proxy.sessions import Sessions, is_continued, session_of
@@ -595,9 +596,12 @@ def _check_background(call: Call) -> None:
 
 def _body_for(call: Call, target: Target, model: str) -> bytes:
     """The request as a tier is to get it."""
-    request, endpoint = call.request, call.endpoint
+    body, request, endpoint = call.body, call.request, call.endpoint
+    if isinstance(request, ResponsesRequest):
+        is_local = target is Target.LOCAL
+        body = without_foreign_reasoning(body, request.items, is_local=is_local)
     return rewrite(
-        call.body,
+        body,
         model=model,
         include_usage=request.streams and endpoint.usage_on_demand,
         for_ollama=endpoint is CHAT and call.snapshot.upstreams[target].facts.is_ollama,

@@ -386,6 +386,7 @@ class _Label(msgspec.Struct):
 
     type: str | None = None
     id: str | None = None
+    encrypted_content: str | None = None
 
 
 _named = msgspec.json.Decoder(_Named)
@@ -445,6 +446,28 @@ def read_reference(raw: msgspec.Raw) -> tuple[str, str] | None:
 def find_item(items: Iterable[msgspec.Raw], item_id: str) -> msgspec.Raw | None:
     """The item of this id among others."""
     return next((raw for raw in items if _label_of(raw).id == item_id), None)
+
+
+def without_foreign_reasoning(raw: bytes, items: list[msgspec.Raw], *, is_local: bool) -> bytes:
+    """A request of these items without what another server than the one it goes to has thought.
+
+    Reasoning travels sealed, in `encrypted_content`: a cloud refuses what it did not seal itself,
+    and Ollama, which does not seal, takes what is there for its model's own thoughts.
+    """
+    labels = ((item, _label_of(item)) for item in items)
+    kept = [
+        item
+        for item, label in labels
+        if label.type != "reasoning" or _is_of_local(label) == is_local
+    ]
+    return raw if len(kept) == len(items) else replace_input(raw, kept)
+
+
+def _is_of_local(label: _Label) -> bool:
+    """Whether the local model has thought it; where the client left the id out, what is a text."""
+    if label.id is not None:
+        return _OWN_ITEM.fullmatch(label.id) is not None
+    return any(one.isspace() for one in label.encrypted_content or "")
 
 
 def _label_of(raw: msgspec.Raw) -> _Label:

@@ -409,6 +409,18 @@ async def test_an_answer_that_names_nothing_passes_as_it_is(
 
 
 CALL = {"type": "function_call", "id": "fc_7", "call_id": "call_7", "name": "f", "arguments": "{}"}
+THOUGHT = {
+    "type": "reasoning",
+    "id": "rs_resp_7",
+    "summary": [{"type": "summary_text", "text": "I think so."}],
+    "encrypted_content": "I think so.",
+}
+SEALED = {
+    "type": "reasoning",
+    "id": "rs_68af4030",
+    "summary": [],
+    "encrypted_content": "gAAAAAB+/=",
+}
 USER = {"role": "user", "content": EASY}
 
 
@@ -474,6 +486,45 @@ async def test_what_an_answer_said_belongs_to_its_key(start: StartProxy) -> None
         proxy, headers={"authorization": "Bearer theirs"}, input=[reference(own_item(first))]
     )
     assert (stolen.status_code, envelope_of(stolen)["param"]) == (404, "input[0].id")
+
+
+@pytest.mark.parametrize("how", ["continued", "referred to", "sent again", "sent without ids"])
+async def test_what_a_model_thought_stays_with_its_server(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, how: str
+) -> None:
+    """A cloud refuses what it has not sealed; Ollama takes what another has for its own."""
+    local.native = OLLAMA
+    local.answer = answered(output=[THOUGHT, response_fields()["output"][0]])
+    proxy = await start()
+    first = await ask(proxy)
+    thought = THOUGHT | {"id": own_item(first, "rs")}
+    message = said(first) | {"id": own_item(first, number=2)}
+    fields: dict[str, Any] = {
+        "continued": {"previous_response_id": own_id(first), "input": []},
+        "referred to": {"input": [USER, reference(thought["id"]), reference(message["id"])]},
+        "sent again": {"input": [USER, thought, message, SEALED]},
+        "sent without ids": {
+            "input": [USER, without_id(thought), message, without_id(SEALED)],
+        },
+    }[how]
+    if how == "sent without ids":
+        thought = without_id(thought)
+    await ask(proxy, **fields)
+    assert sent_to(local) == [USER, thought, message]
+    fields["input"].append({"role": "user", "content": HARD})
+    await ask(proxy, **fields)
+    theirs = [
+        item for item in fields["input"][:-1] if item.get("encrypted_content") == "gAAAAAB+/="
+    ]
+    assert sent_to(cloud) == [USER, message, *theirs, {"role": "user", "content": HARD}]
+    local.answer = whole(error_json("no"), status=500)
+    fields["input"].pop()
+    await ask(proxy, **fields)
+    assert sent_to(cloud) == [USER, message, *theirs]  # a fallback
+
+
+def without_id(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name != "id"}
 
 
 async def test_an_answer_from_before_our_time_is_the_clouds(proxy: LiveProxy) -> None:
