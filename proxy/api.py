@@ -14,7 +14,7 @@ from litestar import HttpMethod, MediaType, Request, Response, asgi, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from proxy.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Endpoint
+from proxy.endpoints import CHAT, ROUTED, Endpoint
 from proxy.errors import (
     BodyTooLarge,
     InternalError,
@@ -183,7 +183,7 @@ def _too_slow() -> RequestTimeout:
 def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     """The routed endpoints, bound to the gateway that answers them."""
 
-    routed = [_route(gateway, one) for one in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)]
+    routed = [_route(gateway, one) for one in ROUTED]
 
     # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return one.
     @route("/v1/{rest:path}", http_method=list(HttpMethod))
@@ -200,10 +200,8 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
 
 
 def _passing_on(gateway: Gateway, method: str, scope: Scope) -> Way:
-    path = scope["raw_path"].decode("latin-1").removeprefix("/v1")
-    if query := scope["query_string"]:
-        path += "?" + query.decode("latin-1")
-    return partial(gateway.pass_on, method=method, path=path)
+    query = scope["query_string"].decode("latin-1")
+    return partial(gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query)
 
 
 def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:

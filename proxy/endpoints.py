@@ -5,6 +5,7 @@ What differs between them is here and in the wire formats below; the gateway tre
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 from proxy import responses
 from proxy.errors import RouterError, envelope
@@ -53,7 +54,9 @@ EMBEDDINGS: Final = Endpoint(
     "embeddings", "/embeddings", parse_embedding, view_answer, is_routed=False
 )
 # Whatever else there is below /v1: passed on to the cloud without a look.
-OTHER: Final = Endpoint("other", "", parse_embedding, view_answer, is_routed=False)
+OTHER: Final = Endpoint(
+    "other", "", parse_embedding, view_answer, usage_on_demand=False, is_routed=False
+)
 RESPONSES: Final = Endpoint(
     "responses",
     "/responses",
@@ -63,3 +66,34 @@ RESPONSES: Final = Endpoint(
     usage_on_demand=False,
     ends_with_done=False,
 )
+ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+
+_OPEN_IN_A_STEP: Final = "!$&'()*+,;=:@"  # RFC 3986, section 3.3; no client or server encodes more
+
+
+class Path(NamedTuple):
+    """A path below /v1 in its one spelling, so that what is decided about it holds where it goes.
+
+    Attributes:
+        steps: decoded. An encoded slash parts two steps as well: so some upstreams read it.
+        sent: encoded again, to go behind a base URL.
+    """
+
+    steps: tuple[str, ...]
+    sent: str
+
+    @property
+    def name(self) -> str:
+        """To be compared: there are upstreams that read capitals as small letters."""
+        return "/" + "/".join(self.steps).lower()
+
+
+def read_path(raw: bytes) -> Path | None:
+    """The path of a request line. None when it has steps that some upstream or client on the way
+    might leave out, and so make another path of it: empty ones, `.` and `..`."""
+    parts = [unquote_to_bytes(part) for part in raw.removesuffix(b"/").split(b"/")]
+    below = b"/".join(parts[2:]).replace(b"\\", b"/").decode(errors="replace")
+    steps = tuple(below.split("/"))
+    if parts[:2] != [b"", b"v1"] or {"", ".", ".."}.intersection(steps):
+        return None
+    return Path(steps, "".join("/" + quote(part, safe=_OPEN_IN_A_STEP) for part in parts[2:]))

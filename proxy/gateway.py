@@ -9,18 +9,16 @@ the record is finished once and kept once. A client that leaves cancels the task
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import unquote
 
 import msgspec
 
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config
-from proxy.endpoints import CHAT, OTHER, Endpoint
+from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -44,10 +42,17 @@ from proxy.fit import LocalFit, Unfit
 from proxy.memory import Memory, input_items_of, items_of, read_page
 from proxy.metrics import Metrics
 from proxy.pricing import Prices
-from proxy.protocol import JSON_TYPE, RoutedRequest, Usage, rewrite
+from proxy.protocol import JSON_TYPE, RoutedRequest, Seen, Usage, rewrite
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_untouched, relay_whole
-from proxy.responses import ResponsesRequest, SeenResponse, continue_with, parse_responses
+from proxy.responses import (
+    OwnIds,
+    ResponsesRequest,
+    SeenResponse,
+    parse_responses,
+    replace_input,
+    without_foreign_reasoning,
+)
 from proxy.routing import Decision, Router, Wish, is_same_model, read_headers
 from proxy.sessions import Sessions, is_continued, session_of
 from proxy.store import KeptResponse, Store
@@ -56,9 +61,7 @@ from proxy.upstream import Body, Upstream, UpstreamResponse
 
 logger = logging.getLogger(__name__)
 
-_RESPONSE_PATH: Final = re.compile(
-    r"/responses/(?P<id>[\w-]+)(?:/(?P<part>input_items|cancel))?(?:\?(?P<query>.*))?$"
-)
+_ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
@@ -162,25 +165,34 @@ class Gateway:
 
         await self._run(endpoint, exchange, way)
 
-    async def pass_on(self, exchange: Exchange, *, method: str, path: str) -> None:
+    async def pass_on(
+        self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
+    ) -> None:
         """Answer a request that is not ours to understand: an upstream does.
 
         What is about an answer of the local tier's is answered here, for it remembers none.
 
         Args:
-            path: behind /v1, with a query.
+            raw_path: as it was sent, /v1 included.
 
         Raises:
             asyncio.CancelledError: the client is gone.
         """
 
         async def way(call: Call) -> None:
-            if about := _RESPONSE_PATH.match(path):
-                kept = await self._find(call, about["id"])
-                if kept is not None and kept.target is Target.LOCAL:
-                    await self._tell(call, kept, method, about["part"], about["query"] or "")
-                    return
-            await self._forward(call, method, path)
+            path = read_path(raw_path)
+            if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
+                raise _unknown_route(method, raw_path)
+            kept = await self._find(call, path)
+            if kept is not None and kept.target is Target.LOCAL:
+                await self._tell(call, kept, method, path, query)
+                return
+            # Anthropic's API: Ollama serves it, OpenAI does not.
+            target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
+            rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
+            if rejects_unknown and target is Target.CLOUD and kept is None:
+                raise _unknown_route(method, raw_path)
+            await self._forward(call, target, method, path, query)
 
         await self._run(OTHER, exchange, way)
 
@@ -247,23 +259,30 @@ class Gateway:
         budget = call.snapshot.config.budget.cloud_usd_per_day
         return self._quotas.may_spend(call.client, usd_per_day=budget)
 
-    async def _find(self, call: Call, response_id: str) -> KeptResponse | None:
-        """What is known of an answer that a path names. Raises NotFound when it is another's."""
+    async def _find(self, call: Call, path: Path) -> KeptResponse | None:
+        """What is known of the answer that a path is about; None when it is about none.
+
+        Raises:
+            NotFound: it is another key's.
+            Unavailable: whose it is cannot be found out now.
+        """
+        if len(path.steps) < 2 or path.steps[0].lower() != "responses":
+            return None
         try:
-            return await self._memory.find(response_id, call.record.client_key_hash)
+            return await self._memory.find(path.steps[1], call.record.client_key_hash)
         except InvalidRequest as error:
             raise NotFound(error.message, code=error.code) from None
 
     async def _tell(
-        self, call: Call, kept: KeptResponse, method: str, part: str | None, query: str
+        self, call: Call, kept: KeptResponse, method: str, path: Path, query: str
     ) -> None:
         """Answer a request about an answer of the local tier."""
-        match method, part:
-            case "GET", None if kept.body is not None:
+        match method, *path.steps[2:]:
+            case ["GET"] if kept.body is not None:
                 body = kept.body.encode()
-            case "GET", "input_items":
+            case ["GET", "input_items"]:
                 body = msgspec.json.encode(input_items_of(kept, read_page(query)))
-            case "DELETE", None:
+            case ["DELETE"]:
                 self._memory.forget(kept.id)
                 deleted = {"id": kept.id, "object": "response", "deleted": True}
                 body = msgspec.json.encode(deleted)
@@ -279,25 +298,27 @@ class Gateway:
         await call.exchange.send(body, more=False)
         record.finish(Ending.OK)
 
-    async def _forward(self, call: Call, method: str, path: str) -> None:
+    async def _forward(
+        self, call: Call, target: Target, method: str, path: Path, query: str
+    ) -> None:
         """Send a request to a tier as it is, and its answer back as it is."""
         record, snapshot = call.record, call.snapshot
-        steps = unquote(path.partition("?")[0]).replace("\\", "/").split("/")
-        # Anthropic's API: Ollama serves it, OpenAI does not.
-        target = Target.LOCAL if steps[1] == "messages" else Target.CLOUD
-        rejected = target is Target.CLOUD and snapshot.config.routing.unknown_models == "reject"
-        if rejected or ".." in steps:
-            raise NotFound(f"Unknown route: {method} /v1{path}", code="unknown_url")
-        if target is Target.CLOUD:
+        # What only reads, ends or deletes costs nothing.
+        may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
+        if target is Target.CLOUD and may_cost:
             self._need_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
-        if method == "POST" and path in _ABOUT_A_REQUEST:
+        if method == "POST" and path.name in _ABOUT_A_REQUEST:
             body = await self._mend(call)
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
-            method, path, body, call.exchange.headers, client=record.client_key_hash
+            method,
+            f"{path.sent}?{query}" if query else path.sent,
+            body,
+            call.exchange.headers,
+            client=record.client_key_hash,
         )
         try:
             await relay_untouched(response, call.exchange, record)
@@ -308,24 +329,31 @@ class Gateway:
         """The body of what asks about a request for a response, with names that the cloud knows."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
-        with contextlib.suppress(InvalidRequest):  # for the cloud to say
+        try:
             call.request = parse_responses(call.body)
-            await self._recall(call)
             wish = snapshot.router.read_wish(call.request.model, ())
-            model = wish.model or snapshot.upstreams[Target.CLOUD].model
-            return rewrite(call.body, model=model, include_usage=False)
-        return call.body
+        except InvalidRequest:
+            if call.client is not None:  # it may continue another key's answer
+                raise
+            return call.body  # for the cloud to say
+        await self._recall(call)
+        model = wish.model or snapshot.upstreams[Target.CLOUD].model
+        return _body_for(call, Target.CLOUD, model)
 
     async def _recall(self, call: Call) -> None:
         """Find who made the answer that a request continues; add what only we remember of it."""
-        request = call.request
-        if not isinstance(request, ResponsesRequest) or request.previous is None:
+        request, client = call.request, call.record.client_key_hash
+        if not isinstance(request, ResponsesRequest):
             return
-        kept = await self._memory.find(request.previous, call.record.client_key_hash)
-        call.maker = kept.target if kept is not None else Target.CLOUD
-        if kept is not None and kept.target is Target.LOCAL:
-            items = [*items_of(kept), *request.items]
-            call.body = continue_with(call.body, items)
+        items = await self._memory.resolve(request.items, client)
+        if request.previous is not None:
+            kept = await self._memory.find(request.previous, client)
+            call.maker = kept.target if kept is not None else Target.CLOUD
+            if kept is not None and kept.target is Target.LOCAL:
+                items = [*items_of(kept), *items]
+        if items != request.items:
+            continues = call.maker is Target.CLOUD
+            call.body = replace_input(call.body, items, continues=continues)
             call.request = parse_responses(call.body)
 
     async def _decide(self, call: Call) -> Decision:
@@ -351,6 +379,7 @@ class Gateway:
         """The tier, by what the client wants, what the local one can do, and the router's score."""
         request, record, snapshot = call.request, call.record, call.snapshot
         local = snapshot.upstreams[Target.LOCAL]
+        _check_background(call)
         wish = snapshot.router.read_wish(request.model, call.exchange.headers)
         unfit = None
         if wish.target is not Target.CLOUD:
@@ -411,12 +440,9 @@ class Gateway:
         record.open_upstream()
         while True:
             upstream = snapshot.upstreams[target]
-            rewritten = rewrite(
-                call.body,
-                model=model,
-                include_usage=request.streams and endpoint.usage_on_demand,
-                for_ollama=endpoint is CHAT and upstream.facts.is_ollama,
-            )
+            rewritten = _body_for(call, target, model)
+            is_renamed = endpoint is RESPONSES and target is Target.LOCAL
+            rename = OwnIds(record.id).rename if is_renamed else None
             response = begun = error = None
             try:
                 try:
@@ -427,7 +453,9 @@ class Gateway:
                         stream=request.streams,
                         client=record.client_key_hash,
                     )
-                    begun = await begin(response, endpoint, strip_usage=request.hides_usage)
+                    begun = await begin(
+                        response, endpoint, strip_usage=request.hides_usage, rename=rename
+                    )
                     failure = failure_of_answer(
                         response.status, response.headers, target=target, error=begun.error
                     )
@@ -451,19 +479,24 @@ class Gateway:
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
     async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
+        request, record = call.request, call.record
+        seen = begun.seen if isinstance(begun, Whole) else None
+        is_pending = isinstance(seen, SeenResponse) and seen.is_pending
+
         def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
-            self._settle(call, usage, text, service_tier)
+            if not is_pending:  # there are no tokens yet
+                self._settle(call, usage, text, service_tier)
+
+        def note(last: Seen | None) -> None:
+            if isinstance(request, ResponsesRequest) and isinstance(last, SeenResponse):
+                assert record.target is not None  # it has answered
+                client = record.client_key_hash
+                self._memory.note(last, request, target=record.target, client=client)
 
         if isinstance(begun, Head):
-            await relay_stream(response, begun, call.exchange, call.record, settle=settle)
-            last = begun.observer.last
+            await relay_stream(response, begun, call.exchange, record, settle=settle, note=note)
         else:
-            await relay_whole(response, begun, call.exchange, call.record, settle=settle)
-            last = begun.seen
-        target = call.record.target
-        if isinstance(call.request, ResponsesRequest) and isinstance(last, SeenResponse):
-            assert target is not None  # it has answered
-            self._memory.note(last, call.request, target=target, client=call.record.client_key_hash)
+            await relay_whole(response, begun, call.exchange, record, settle=settle, note=note)
 
     def _settle(self, call: Call, usage: Usage | None, text: str, service_tier: str | None) -> None:
         """Tokens, from the upstream or estimated, and dollars."""
@@ -554,6 +587,34 @@ def _may_stay_local(wish: Wish, unfit: Unfit | None, config: Config) -> bool:
     return wish.target is None and unfit is None and config.budget.when_spent == "local"
 
 
+def _check_background(call: Call) -> None:
+    """Refuse answers in the background to a key with a budget, which they could pass by: what they
+    cost shows when they are asked for, long after many have begun or never."""
+    request, client = call.request, call.client
+    if not isinstance(request, ResponsesRequest) or not request.in_background:
+        return
+    if client is not None and client.cloud_usd_per_day is not None:
+        raise InvalidRequest(
+            "This API key has a budget, so it can have no answers in the background: what they "
+            "cost is not known in time.",
+            param="background",
+        )
+
+
+def _body_for(call: Call, target: Target, model: str) -> bytes:
+    """The request as a tier is to get it."""
+    body, request, endpoint = call.body, call.request, call.endpoint
+    if isinstance(request, ResponsesRequest):
+        is_local = target is Target.LOCAL
+        body = without_foreign_reasoning(body, request.items, is_local=is_local)
+    return rewrite(
+        body,
+        model=model,
+        include_usage=request.streams and endpoint.usage_on_demand,
+        for_ollama=endpoint is CHAT and call.snapshot.upstreams[target].facts.is_ollama,
+    )
+
+
 def _by_name(call: Call) -> Decision:
     """The tier that serves the named model, for what is not a question of difficulty.
 
@@ -578,6 +639,11 @@ def _by_name(call: Call) -> Decision:
             param="model",
         )
     return Decision(Target.CLOUD, Reason.FORCED, model)
+
+
+def _unknown_route(method: str, raw_path: bytes) -> NotFound:
+    place = raw_path.decode(errors="replace")
+    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
 
 
 def _made_by_the_cloud() -> InvalidRequest:

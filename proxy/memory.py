@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from proxy.errors import InvalidRequest
+from proxy.database import StoreUnavailable
+from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.protocol import invalid
 from proxy.record import Target
-from proxy.responses import ResponsesRequest, SeenResponse
+from proxy.responses import ResponsesRequest, SeenResponse, find_item, read_reference
 from proxy.store import KeptResponse, Store
 
 # Remembered here as well, until the database surely has them. Conversations may hold images.
@@ -42,8 +43,9 @@ class Memory:
             return
         items = body = None
         if target is Target.LOCAL and request.may_be_continued and self._store.keeps_text:
-            items = _encoder.encode([*request.items, *seen.output]).decode()
-            body = seen.body.decode()
+            # What a server sends may be no UTF-8 where nobody had to look; it is an answer still.
+            items = _encoder.encode([*request.items, *seen.output]).decode(errors="replace")
+            body = seen.body.decode(errors="replace")
         kept = KeptResponse(seen.id, target, client, items, len(request.items), body)
         self._remember(seen.id, kept)
         self._store.keep_response(kept)
@@ -53,14 +55,48 @@ class Memory:
 
         Raises:
             InvalidRequest: it was made for somebody else.
+            Unavailable: whether it was cannot be found out now.
         """
         if response_id in self._latest:
             kept = self._latest[response_id]
         else:
-            kept = await asyncio.to_thread(self._store.find_response, response_id)
+            try:
+                kept = await asyncio.to_thread(self._store.find_response, response_id)
+            except StoreUnavailable:
+                if client is None:  # no key to keep from another's
+                    return None
+                raise Unavailable("Whose answer that is cannot be looked up now.") from None
         if kept is not None and kept.client_key_hash != client:
             raise unknown(response_id)
         return kept
+
+    async def resolve(self, items: list[msgspec.Raw], client: str | None) -> list[msgspec.Raw]:
+        """The items, with those of local answers in place of references to them.
+
+        Other references stay: the cloud knows what they mean.
+
+        Raises:
+            NotFound: there is no such item, or it was made for somebody else.
+            InvalidRequest: it was not kept.
+            Unavailable: see `find`.
+        """
+        resolved = list(items)
+        for index, raw in enumerate(items):
+            if (reference := read_reference(raw)) is None:
+                continue
+            item_id, response_id = reference
+            at = f"input[{index}].id"
+            missing = NotFound(f"Item with id '{item_id}' not found.", param=at)
+            try:
+                kept = await self.find(response_id, client)
+            except InvalidRequest:
+                raise missing from None
+            if kept is not None and kept.target is Target.LOCAL:
+                item = find_item(items_of(kept, param=at), item_id)
+                if item is None:
+                    raise missing
+                resolved[index] = item
+        return resolved
 
     def forget(self, response_id: str) -> None:
         """The client has deleted an answer."""
@@ -79,8 +115,11 @@ def _chars_of(kept: KeptResponse | None) -> int:
     return len(kept.items or "") + len(kept.body or "") if kept is not None else 0
 
 
-def items_of(kept: KeptResponse) -> list[msgspec.Raw]:
+def items_of(kept: KeptResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
     """Input and output of an answer of the local tier, as the input of the next.
+
+    Args:
+        param: the field that asks for them.
 
     Raises:
         InvalidRequest: they were not kept.
@@ -89,7 +128,7 @@ def items_of(kept: KeptResponse) -> list[msgspec.Raw]:
         raise InvalidRequest(
             f"The response '{kept.id}' cannot be continued: it came from the local model, and was "
             "not stored. Send the conversation as 'input' instead.",
-            param="previous_response_id",
+            param=param,
             code="previous_response_not_found",
         )
     return _items.decode(kept.items)

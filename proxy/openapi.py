@@ -22,7 +22,7 @@ _ERRORS: Final = {
     "429": "The key's requests or dollars are used up, or the upstream's are.",
     "500": "A bug of ours; the log has the trace.",
     "502": "The upstream could not be reached, or broke off.",
-    "503": "Too many requests wait already, or the proxy is being stopped.",
+    "503": "Too many requests wait already, the proxy is being stopped, or its database fails.",
     "504": "The upstream took too long.",
 }
 _MODEL: Final = {"type": "string", "minLength": 1, "description": "For instance auto, or local."}

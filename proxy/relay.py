@@ -3,7 +3,8 @@
 A whole answer is read, looked at and sent on. A stream is held until it is known to be an answer,
 so that the other tier can still step in, and then passed on event by event; the `StreamObserver`
 sees usage, text and the finish, and takes out the one chunk the client did not
-ask for (the usage that we injected). What an observer cannot read is not its business: it passes.
+ask for (the usage that we injected); where ids must be others, it has them renamed. What an
+observer cannot read is not its business: it passes.
 
 Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
 `APIError` on a `data: {"error": …}` event.
@@ -36,6 +37,9 @@ _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Takes the usage, the text, and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
+Note = Callable[[Seen | None], None]
+# Takes an event, or a whole answer, and the JSON in it; gives it with other ids.
+Rename = Callable[[bytes, bytes], bytes]
 
 
 class Answer(Protocol):
@@ -86,6 +90,7 @@ class StreamObserver:
 
     __slots__ = (
         "_endpoint",
+        "_rename",
         "_strip_usage",
         "_tail",
         "_texts",
@@ -99,8 +104,11 @@ class StreamObserver:
         "usage",
     )
 
-    def __init__(self, endpoint: Endpoint = CHAT, *, strip_usage: bool) -> None:
+    def __init__(
+        self, endpoint: Endpoint = CHAT, *, strip_usage: bool, rename: Rename | None = None
+    ) -> None:
         self._endpoint = endpoint
+        self._rename = rename
         self._strip_usage = strip_usage
         self._tail = b""
         self._texts: list[str] = []
@@ -139,8 +147,10 @@ class StreamObserver:
         unsearched = max(0, len(self._tail) - 3)
         plain = b"\r" not in buffer
         while (end := _find_end(buffer, max(start, unsearched), plain=plain)) != -1:
-            if not self._look(buffer[start:end]):
-                kept.append(buffer[copied:start])
+            event = buffer[start:end]
+            passed = self._look(event)
+            if passed is not event:
+                kept += (buffer[copied:start], passed)
                 copied = end
             start = end
         self._tail = buffer[start:]
@@ -154,20 +164,22 @@ class StreamObserver:
     def flush(self) -> bytes:
         """What is left at the end: a last event may lack its blank line."""
         tail, self._tail = self._tail, b""
-        passes = tail.strip() and self._look(tail) and (self.complete or self.failed)
-        return tail if passes else b""
+        last = self._look(tail) if tail.strip() else b""
+        return last if self.complete or self.failed else b""
 
-    def _look(self, event: bytes) -> bool:
-        """Look at one event; False when the client should not get it."""
-        lines = event.strip(b"\r\n").splitlines()
-        data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+    def _look(self, event: bytes) -> bytes:
+        """Look at one event; return what the client gets of it, mostly the event itself."""
+        data = _data_of(event)
         if not data:
-            return True
+            return event
         if data == b"[DONE]":
             self.done = True
-            return True
+            return event
+        if self._rename is not None:
+            event = self._rename(event, data)
+            data = _data_of(event)
         seen = self._endpoint.view(data)
-        return seen is None or self._note(seen)
+        return event if seen is None or self._note(seen) else b""
 
     def _note(self, seen: Seen) -> bool:
         if seen.failed:
@@ -184,6 +196,11 @@ class StreamObserver:
         if text := seen.text:
             self._texts.append(text)
         return not (self._strip_usage and seen.is_usage_only)
+
+
+def _data_of(event: bytes) -> bytes:
+    lines = event.strip(b"\r\n").splitlines()
+    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
 def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
@@ -220,7 +237,13 @@ class Head(NamedTuple):
         return self.held if self.observer.failed and not self.observer.spoke else None
 
 
-async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: bool) -> Whole | Head:
+async def begin(
+    response: Answer,
+    endpoint: Endpoint = CHAT,
+    *,
+    strip_usage: bool,
+    rename: Rename | None = None,
+) -> Whole | Head:
     """Read as much of an answer as it takes to know that it is one.
 
     A stream is read to its first content, tool call or finish, which costs nothing: what servers
@@ -232,11 +255,13 @@ async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: boo
     if not is_stream(response):
         response.begun()
         body = await response.read()
+        if rename is not None:
+            body = rename(body, body)
         seen = endpoint.view(body)
         # Some servers send an error with a 200.
         failed = seen is not None and seen.failed
         return Whole(body, seen, succeeded=200 <= response.status < 300 and not failed)
-    observer = StreamObserver(endpoint, strip_usage=strip_usage)
+    observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
     held: list[bytes] = []
     size = 0
     while not observer.is_known and size < MAX_HELD_BYTES:
@@ -250,14 +275,16 @@ async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: boo
 
 
 async def relay_whole(
-    response: Answer, whole: Whole, reply: Reply, record: CallRecord, *, settle: Settle
+    response: Answer, whole: Whole, reply: Reply, record: CallRecord, *, settle: Settle, note: Note
 ) -> None:
     """Settle the record, send status, headers and body on unchanged.
 
     Args:
         settle: fills tokens and dollars into the record.
+        note: takes the answer, before the client has it and may ask for more.
     """
     body, seen, succeeded = whole
+    note(seen)
     record.close_upstream()
     record.status = response.status
     if succeeded:
@@ -276,9 +303,13 @@ async def relay_whole(
 
 
 async def relay_stream(
-    response: Answer, head: Head, reply: Reply, record: CallRecord, *, settle: Settle
+    response: Answer, head: Head, reply: Reply, record: CallRecord, *, settle: Settle, note: Note
 ) -> None:
     """Pass a stream on event by event, its head first. A failure inside it ends in one error event.
+
+    Args:
+        settle: takes the usage and the text and fills tokens and dollars into the record.
+        note: takes the event that ends the answer, before the client has it: clients hang up then.
 
     Raises:
         RouterError: after the error event was sent; the record's ending is the caller's to name.
@@ -291,8 +322,12 @@ async def relay_stream(
     headers.append((b"x-accel-buffering", b"no"))
     await reply.start(response.status, headers)
     passed = head.held
+    noted = False
     try:
         while True:
+            if observer.done and not noted:
+                note(observer.last)
+                noted = True
             if passed:
                 await reply.send(passed, more=True)
             if observer.done:
@@ -312,6 +347,8 @@ async def relay_stream(
         last = observer.flush()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
+        if not noted:
+            note(observer.last)
         await reply.send(last, more=False)
         _finish(record, observer)
     finally:

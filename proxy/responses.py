@@ -8,7 +8,8 @@ continued by its id, which takes somebody who remembers it (`proxy.memory`).
 Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoint sends.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -100,6 +101,7 @@ class ResponsesRequest:
     Attributes:
         previous: the id of the answer that this one continues.
         may_be_continued: whether the client may later ask to continue from this one.
+        in_background: whether the client will ask for the answer later.
         items: the input as a list of items.
     """
 
@@ -112,6 +114,7 @@ class ResponsesRequest:
         self.streams = bool(body.stream)
         self.previous = body.previous_response_id
         self.may_be_continued = body.store is not False
+        self.in_background = bytes(body.background) == b"true"
         self.items = _as_items(body.input)
         self.needs = _needs(body)
         self.turns = [("system", body.instructions)] if body.instructions else []
@@ -266,9 +269,10 @@ class SeenResponse:
 
     Attributes:
         id, output, body: of an answer that is whole, for whoever may continue it.
+        is_pending: whether that is yet to be made, in the background.
     """
 
-    __slots__ = ("_event", "_response", "body", "finished", "id", "output")
+    __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
 
     is_usage_only = False
 
@@ -278,11 +282,13 @@ class SeenResponse:
         self._response: _Response | None = None
         self.id: str | None = None
         self.output: list[msgspec.Raw] = []
+        self.is_pending = False
         self.body = b""
         if self.finished:
             self.body = bytes(event.response) if event.type else data
             self._response = response = _response.decode(self.body)
             self.id, self.output = response.id, response.output or []
+            self.is_pending = response.status in ("queued", "in_progress")
 
     @property
     def usage(self) -> Usage | None:
@@ -321,7 +327,7 @@ class SeenResponse:
         for raw in self.output:
             try:
                 item = _output.decode(raw)
-            except msgspec.ValidationError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
             texts += [part.text or part.refusal or "" for part in item.content or ()]
         return "\n".join(texts)
@@ -357,9 +363,123 @@ def _as_items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
     return given or []
 
 
-def continue_with(raw: bytes, items: list[msgspec.Raw]) -> bytes:
-    """A request that continues an answer, made one that needs nobody to remember it."""
+def replace_input(raw: bytes, items: list[msgspec.Raw], *, continues: bool = True) -> bytes:
+    """A request with other input.
+
+    Args:
+        continues: whether it goes on from the answer that it names; otherwise `items` have it all,
+            and it needs nobody to remember that.
+    """
     fields = _raw_fields.decode(raw)
-    fields.pop("previous_response_id", None)
+    if not continues:
+        fields.pop("previous_response_id", None)
     fields["input"] = msgspec.Raw(_encoder.encode(items))
     return _encoder.encode(fields)
+
+
+# The local tier's answers under ids of ours.
+
+
+class _Named(msgspec.Struct):
+    """What has an id in an event, or in a whole answer."""
+
+    id: str | None = None
+    item: "_Named | None" = None
+    response: "_Named | None" = None
+    output: "list[_Named] | None" = None
+
+
+class _Label(msgspec.Struct):
+    """What tells an item of ours."""
+
+    type: str | None = None
+    id: str | None = None
+    encrypted_content: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named)
+_label = msgspec.json.Decoder(_Label)
+_ID: Final = re.compile(rb'("(?:item_|response_)?id"\s*:\s*)"([^"\\]+)"')
+_KIND: Final = re.compile(r"[a-z]+(?=_)")
+_OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<answer>[0-9a-f]{32})_\d+")
+
+
+class OwnIds:
+    """Ids of ours for one answer of the local tier and the items of its output.
+
+    Ollama draws its own from a million numbers, which two conversations soon share. Ours are made
+    from the id of the request, and an item's tells which answer it is of.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        self._unique = request_id.rpartition("_")[2]
+        self._ours: dict[bytes, bytes] = {}
+
+    def rename(self, text: bytes, data: bytes) -> bytes:
+        """`text`, an event or a whole answer, with our ids and otherwise byte for byte as it was.
+
+        `data` is the JSON in it, which names the ids; what is no JSON has none. Where they are
+        replaced no text can be: within a JSON string there are no bare quotes.
+        """
+        try:
+            self._learn(_named.decode(data))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return text
+        return _ID.sub(self._renamed, text)
+
+    def _learn(self, named: _Named) -> None:
+        if named.response is not None:
+            self._learn(named.response)
+        if named.id is not None:
+            self._ours.setdefault(named.id.encode(), f"resp_{self._unique}".encode())
+        for item in (named.item, *(named.output or ())):
+            if item is not None and item.id is not None:
+                kind = _KIND.match(item.id)
+                own = f"{kind[0] if kind else 'item'}_{self._unique}_{len(self._ours)}"
+                self._ours.setdefault(item.id.encode(), own.encode())
+
+    def _renamed(self, found: re.Match[bytes]) -> bytes:
+        return found[1] + b'"' + self._ours.get(found[2], found[2]) + b'"'
+
+
+def read_reference(raw: msgspec.Raw) -> tuple[str, str] | None:
+    """The ids of item and answer that an input item refers to, where they are of ours."""
+    label = _label_of(raw)
+    if label.type != "item_reference" or label.id is None:
+        return None
+    own = _OWN_ITEM.fullmatch(label.id)
+    return (label.id, f"resp_{own['answer']}") if own is not None else None
+
+
+def find_item(items: Iterable[msgspec.Raw], item_id: str) -> msgspec.Raw | None:
+    """The item of this id among others."""
+    return next((raw for raw in items if _label_of(raw).id == item_id), None)
+
+
+def without_foreign_reasoning(raw: bytes, items: list[msgspec.Raw], *, is_local: bool) -> bytes:
+    """A request of these items without what another server than the one it goes to has thought.
+
+    Reasoning travels sealed, in `encrypted_content`: a cloud refuses what it did not seal itself,
+    and Ollama, which does not seal, takes what is there for its model's own thoughts.
+    """
+    labels = ((item, _label_of(item)) for item in items)
+    kept = [
+        item
+        for item, label in labels
+        if label.type != "reasoning" or _is_of_local(label) == is_local
+    ]
+    return raw if len(kept) == len(items) else replace_input(raw, kept)
+
+
+def _is_of_local(label: _Label) -> bool:
+    """Whether the local model has thought it; where the client left the id out, what is a text."""
+    if label.id is not None:
+        return _OWN_ITEM.fullmatch(label.id) is not None
+    return any(one.isspace() for one in label.encrypted_content or "")
+
+
+def _label_of(raw: msgspec.Raw) -> _Label:
+    try:
+        return _label.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Label()

@@ -155,7 +155,11 @@ class Store:
             self._kept.append(kept)
 
     def find_response(self, response_id: str) -> KeptResponse | None:
-        """The row of an answer. Blocks: call it in a thread."""
+        """The row of an answer; None when there is none. Blocks: call it in a thread.
+
+        Raises:
+            StoreUnavailable: it cannot be read now.
+        """
         columns = [getattr(Response, name) for name in KeptResponse._fields]
         query = Response.select(*columns).where(Response.id == response_id).tuples()
         try:
@@ -164,6 +168,7 @@ class Store:
                     return KeptResponse(*row)._replace(target=Target(row[1]))
         except FAILURES as error:
             logger.error("response %s cannot be looked up: %s", response_id, error)
+            raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
         return None
 
     def forget_response(self, response_id: str) -> None:
@@ -348,7 +353,8 @@ class Store:
                     Response.delete().where(Response.id.in_(gone)).execute(self.database)
             except FAILURES as error:
                 logger.error("%d responses cannot be kept or deleted: %s", len(batch), error)
-                self._kept.extendleft(reversed(gone))  # a deletion must not be lost
+                # A deletion must not be lost; whose an answer is, not because of a lock.
+                self._kept.extendleft(reversed(batch if may_pass(error) else gone))
                 self._let_go()
                 return
 

@@ -321,6 +321,58 @@ async def test_no_path_climbs_out_of_v1(proxy: LiveProxy, cloud: FakeUpstream, p
     assert not cloud.calls
 
 
+async def raw(proxy: LiveProxy, line: str, body: bytes = b"", key: str = "mine") -> bytes:
+    """The whole answer to a request line that no client library would send as it is."""
+    head = (
+        f"{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    client = await proxy.connect_raw(head.encode() + body)
+    answer = await client.read_to_end()
+    await client.leave()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/%76%31/files/", "/v1/files"),
+        ("/v1/files/%66ile_1?after=a%2Bb/", "/v1/files/file_1?after=a%2Bb/"),
+        ("/v1/files/a%2fb%20c%3fd%25", "/v1/files/a%2Fb%20c%3Fd%25"),
+        ("/v1/files/%c3%a9(1);a=b,c", "/v1/files/%C3%A9(1);a=b,c"),
+        ("//v1/files", None),
+        ("/v1/files//x", None),
+        ("/v1/./files", None),
+        ("/v1/files/.", None),
+        ("/v1/files/%2e%2E/x", None),
+        ("/v1/files%2f.%2fx", None),
+        ("/v1%2Ffiles", None),
+        ("/v1/Chat/Completions", None),
+        ("/v1/chat/./completions", None),
+        ("/v1/responses/.", None),
+        ("/v1/x%2f..%2fresponses", None),
+    ],
+)
+async def test_a_path_is_sent_on_in_its_one_spelling_or_not_at_all(
+    proxy: LiveProxy, cloud: FakeUpstream, path: str, sent: str | None
+) -> None:
+    answer = await raw(proxy, f"POST {path}", chat_body(model="cloud"))
+    assert [call.path for call in cloud.calls] == ([sent] if sent else [])
+    if sent is None:
+        assert b" 404 " in answer.split(b"\r\n")[0]
+        assert b'"unknown_url"' in answer
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions/", "/v1//chat/completions"])
+async def test_another_spelling_of_a_routed_path_is_routed(
+    proxy: LiveProxy, local: FakeUpstream, path: str
+) -> None:
+    await raw(proxy, f"POST {path}", chat_body())
+    assert local.call.path == "/v1/chat/completions"
+    assert (await proxy.finish()).row["endpoint"] == "chat.completions"
+
+
 async def test_where_unknown_models_are_rejected_so_are_unknown_paths(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from proxy.endpoints import CHAT
 from proxy.errors import UpstreamBroken, UpstreamTimeout
-from proxy.protocol import Usage
+from proxy.protocol import Seen, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.relay import (
     MAX_EVENT_BYTES,
     MAX_HELD_BYTES,
     Head,
+    Note,
     Reply,
     Settle,
     StreamObserver,
@@ -305,13 +306,19 @@ def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
     return FakeAnswer(*pieces, is_event_stream=True, **arguments)
 
 
-async def relay(answer: FakeAnswer, reply: Reply, record: CallRecord, *, settle: Settle) -> None:
+def forget(last: Seen | None) -> None:
+    """Take the end of an answer, for nothing."""
+
+
+async def relay(
+    answer: FakeAnswer, reply: Reply, record: CallRecord, *, settle: Settle, note: Note = forget
+) -> None:
     """Begin and relay, as the gateway does when all is well."""
     begun = await begin(answer, strip_usage=True)
     if isinstance(begun, Head):
-        await relay_stream(answer, begun, reply, record, settle=settle)
+        await relay_stream(answer, begun, reply, record, settle=settle, note=note)
     else:
-        await relay_whole(answer, begun, reply, record, settle=settle)
+        await relay_whole(answer, begun, reply, record, settle=settle, note=note)
 
 
 def decided(clock: Clock | None = None) -> CallRecord:
@@ -521,6 +528,30 @@ async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
     assert begun.error is None
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        FakeAnswer(STOP[6:]),
+        stream_of(HELLO + STOP + DONE),
+        stream_of(HELLO, STOP, DONE, b": bye\n\n"),
+        stream_of(HELLO, STOP.rstrip()),
+    ],
+    ids=["whole", "at once", "in pieces", "without its blank line"],
+)
+async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: FakeAnswer) -> None:
+    reply, sent_by_then = FakeReply(), list[bytes]()
+
+    def note(last: Seen | None) -> None:
+        assert last is not None
+        assert last.finished
+        sent_by_then.append(reply.body)
+
+    await relay(answer, reply, decided(), settle=Settled(), note=note)
+    (sent,) = sent_by_then
+    assert len(sent) < len(reply.body)
+    assert b"stop" in reply.body
+
+
 async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
     ping = b": " + b"x" * 1021 + b"\n\n"
     answer = stream_of(*[ping] * 200, HELLO, STOP)
@@ -528,7 +559,7 @@ async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
     assert isinstance(begun, Head)
     assert MAX_HELD_BYTES <= len(begun.held) < MAX_HELD_BYTES + len(ping)
     reply, record = FakeReply(), decided()
-    await relay_stream(answer, begun, reply, record, settle=Settled())
+    await relay_stream(answer, begun, reply, record, settle=Settled(), note=forget)
     assert reply.body == ping * 200 + HELLO + STOP
     assert record.ttft_ms is not None
 
