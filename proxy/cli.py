@@ -19,7 +19,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from proxy import __version__
+from proxy import __version__, logs
 from proxy.app import Proxy, load_router
 from proxy.care import Care
 from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
@@ -30,7 +30,7 @@ from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibr
 from proxy.reports import DIMENSIONS, USUAL, report, show
 from proxy.reports import explain as sentences
 from proxy.routing import Decision, Router, Wish
-from proxy.serving import Server, log_to_terminal
+from proxy.serving import Server
 from proxy.stand_in import StandInFailed
 from proxy.stats import Stats
 from proxy.store import Store
@@ -446,7 +446,7 @@ def _load(path: Path, **given: Any) -> Config:
 def _load_to_serve(path: Path, **given: Any) -> Config:
     """The configuration, with the options over it; its warnings go to the log."""
     config = _load(path, **given)
-    log_to_terminal()
+    logs.set_up(config.logging)
     if not is_worker():  # a worker's have been said
         for warning in config.warnings():
             logger.warning("%s: %s", path, warning)

@@ -189,6 +189,14 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     retention_days: Annotated[float, Meta(gt=0)] | None = 30
 
 
+class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the log says, and how. Rows and metrics do not depend on it."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    requests: Literal["all", "failed", "none"] = "none"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -198,6 +206,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     budget: BudgetConfig = BudgetConfig()
     judge: JudgeConfig = JudgeConfig()
     storage: StorageConfig = StorageConfig()
+    logging: LoggingConfig = LoggingConfig()
     pricing: Name | None = PRICING_FILE
 
     def warnings(self) -> Iterator[str]:

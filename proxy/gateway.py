@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from proxy import logs
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config
 from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
@@ -202,6 +203,9 @@ class Gateway:
         """Go a request's way, and whatever happens on it end in one answer and one record."""
         snapshot = self.snapshot
         record = CallRecord(endpoint.name, clock=self._clock)
+        logs.request_id.set(record.id)
+        if logs.wants_trace(exchange.headers):
+            record.trace = []
         call = Call(snapshot, endpoint, exchange, record)
         self._running += 1
         try:
@@ -229,6 +233,7 @@ class Gateway:
             await self._refuse(call, bug)
         finally:
             self._keep(record)
+            logs.log_request(record, snapshot.config.logging)
             self._running -= 1
             if not self._running:
                 self._idle.set()

@@ -75,9 +75,9 @@ def key_hash(api_key: str) -> str:
     return hashlib.sha256(api_key.encode()).hexdigest()[:16]
 
 
-def _header_value(text: str) -> bytes:
+def _header_value(text: str, *, at_most: int = 200) -> bytes:
     """A client may have chosen the model's name: no line break of theirs may enter our headers."""
-    return _UNPRINTABLE.sub("?", text[:200]).encode("ascii")
+    return _UNPRINTABLE.sub("?", text[:at_most]).encode("ascii")
 
 
 class CallRecord:
@@ -118,6 +118,7 @@ class CallRecord:
         "streamed",
         "target",
         "threshold",
+        "trace",
         "ttft_ms",
         "turns",
         "upstream_ms",
@@ -161,6 +162,7 @@ class CallRecord:
         self.response: str | None = None
         self.fallback_from: Target | None = None
         self.fallback_why: str | None = None
+        self.trace: list[tuple[float, str]] | None = None  # (ms, step), where somebody wants it
         self.session_id: str | None = None
         self.client_key_hash: str | None = None
 
@@ -172,6 +174,11 @@ class CallRecord:
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""
         return (self._clock() - self.started) * 1e3
+
+    def step(self, what: str) -> None:
+        """Note a step of the way to an answer. Ask `if record.trace is not None` where it costs."""
+        if self.trace is not None:
+            self.trace.append((self.elapsed_ms(), what))
 
     def open_upstream(self) -> None:
         """From here on time is the upstream's, its queue included."""
@@ -196,6 +203,9 @@ class CallRecord:
     def router_headers(self) -> list[tuple[bytes, bytes]]:
         """The `x-request-id` and `x-router-*` response headers, as far as they are known."""
         headers = [(b"x-request-id", self.id.encode())]
+        if self.trace is not None:
+            steps = "; ".join(f"{ms:.2f} ms {step}" for ms, step in self.trace)
+            headers.append((b"x-router-trace", _header_value(steps, at_most=4_000)))
         if self.target is None:
             return headers
         headers.append((b"x-router-target", self.target.encode()))

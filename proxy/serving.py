@@ -14,7 +14,6 @@ from types import FrameType
 
 import uvicorn
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from proxy import __version__
@@ -24,23 +23,6 @@ from proxy.record import Target
 from proxy.workers import Place
 
 logger = logging.getLogger(__name__)
-
-
-def log_to_terminal() -> None:
-    """Send the log to standard error: for people on a terminal, plain lines elsewhere.
-
-    Of other packages only warnings: they tell of every request they make.
-    """
-    console = Console(stderr=True)
-    if console.is_terminal:
-        handler: logging.Handler = RichHandler(console=console, show_path=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for package in ("proxy", "router_model"):
-        logging.getLogger(package).setLevel(logging.INFO)
 
 
 class Server(uvicorn.Server):

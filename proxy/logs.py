@@ -1,0 +1,136 @@
+"""The log: for people on a terminal, plain lines elsewhere, or JSON; every line of a request with
+its id, and never a word of its texts.
+
+    {"time": "2026-11-24T12:00:00.123Z", "level": "info", "logger": "proxy.gateway",
+     "message": "request", "request_id": "req_…", "target": "local", "ending": "ok", …}
+
+A request makes one line at most, and only if `logging.requests` says so; what it says is in its row
+as well. A client that sends the header `x-router-trace: true` gets a second one: what was looked
+at on the way to the decision, and when. Nothing here is done for a request that asks for neither.
+"""
+
+import datetime as dt
+import logging
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.logging import RichHandler
+
+from proxy.config import LoggingConfig
+from proxy.record import CallRecord, Ending
+
+logger = logging.getLogger(__name__)
+
+TRACE_HEADER: Final = b"x-router-trace"
+OURS: Final = ("proxy", "router_model")
+
+# Whose line it is; empty outside of requests.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+_TOLD: Final = (
+    "endpoint", "requested_model", "target", "model", "reason", "score", "threshold", "streamed",
+    "status", "ending", "error_code", "decision_ms", "ttft_ms", "duration_ms", "input_tokens",
+    "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd", "fallback_from",
+    "fallback_why", "session_id", "client_key_hash",
+)  # fmt: skip
+
+
+def set_up(config: LoggingConfig) -> None:
+    """Send the log to standard error; of other packages only warnings."""
+    console = Console(stderr=True)
+    handler: logging.Handler
+    if config.format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Json())
+    elif console.is_terminal and config.format == "auto":
+        handler = RichHandler(console=console, show_path=False)
+        handler.setFormatter(_Text("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Text("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for package in OURS:
+        logging.getLogger(package).setLevel(config.level.upper())
+
+
+def log_request(record: CallRecord, config: LoggingConfig) -> None:
+    """The one line of a finished request, where lines of requests are wanted."""
+    is_wanted = config.requests == "all" or (
+        config.requests == "failed" and record.ending not in (Ending.OK, Ending.CLIENT_GONE)
+    )
+    if is_wanted:
+        told = {name: getattr(record, name) for name in _TOLD}
+        logger.info("request", extra={"told": told, "text": _line(record)})
+    if record.trace is not None:
+        steps = [{"ms": round(ms, 3), "step": step} for ms, step in record.trace]
+        text = "".join(f"\n  {ms:9.3f} ms  {step}" for ms, step in record.trace)
+        logger.info("trace", extra={"told": {"steps": steps}, "text": f"trace{text}"})
+
+
+def wants_trace(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a client asked for the steps of its decision."""
+    return any(name == TRACE_HEADER and value.lower() == b"true" for name, value in headers)
+
+
+def _line(record: CallRecord) -> str:
+    """A finished request for people to read."""
+    parts = [f"{record.endpoint} {record.requested_model or '?'} →"]
+    if record.target is None:
+        parts.append("nowhere")
+    else:
+        parts.append(f"{record.target} {record.model or ''}".rstrip())
+        parts.append(f"({record.reason}" + (
+            f" {record.score:.3f} of {record.threshold:.3f})"
+            if record.score is not None and record.threshold is not None
+            else ")"
+        ))  # fmt: skip
+    parts.append(f"{record.status or 'no status'} {record.ending}")
+    if record.error_code:
+        parts.append(record.error_code)
+    if record.fallback_from:
+        parts.append(f"after {record.fallback_from} failed: {record.fallback_why}")
+    if record.ttft_ms is not None:
+        parts.append(f"ttft {record.ttft_ms:.0f} ms")
+    parts.append(f"{record.duration_ms or 0:.0f} ms")
+    if record.input_tokens is not None:
+        parts.append(f"{record.input_tokens}+{record.output_tokens or 0} tokens")
+    if record.cost_usd is not None:
+        parts.append(f"${record.cost_usd:.6f}")
+    if record.saved_usd:
+        parts.append(f"saved ${record.saved_usd:.6f}")
+    return " ".join(parts)
+
+
+class _Text(logging.Formatter):
+    """Readable lines; what belongs to a request ends with its id."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if text := getattr(record, "text", None):
+            record.msg, record.args = text, None
+        line = super().format(record)
+        if own := request_id.get():
+            first, newline, rest = line.partition("\n")
+            return line if own in line else f"{first} [{own}]{newline}{rest}"
+        return line
+
+
+class _Json(logging.Formatter):
+    """One object a line, for whoever collects them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = dt.datetime.fromtimestamp(record.created, dt.UTC)
+        told: dict[str, Any] = {
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if own := request_id.get():
+            told["request_id"] = own
+        told |= getattr(record, "told", {})
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(told, enc_hook=str).decode()

@@ -1,0 +1,139 @@
+"""A real PostgreSQL for the tests: a server of their own, gone with the session.
+
+    with PostgresServer() as server, server.new_database() as url:
+        store = Store(StorageConfig(url=url))
+        server.restart()
+
+It keeps its promises but one: with `fsync=off` a crash of the machine may lose what it wrote.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+USER = "postgres"  # of the system, for which a server is not run as root; and of the databases
+_INSTALLED = "postgresql/*/bin"
+_PROGRAMS = ("initdb", "pg_ctl", "postgres")
+
+
+class PostgresServer:
+    """A server on a free port of 127.0.0.1, with an empty cluster in a temporary folder."""
+
+    def __init__(self) -> None:
+        self._programs = _find_programs()
+        # Not below pytest's own folder, which no other user may enter.
+        self._folder = Path(tempfile.mkdtemp(prefix="router-postgres-"))
+        self._data = self._folder / "data"
+        self._log = self._folder / "server.log"
+        self._as_user = USER if os.geteuid() == 0 else None
+        self._databases = 0
+        self.port = 0
+
+    def __enter__(self) -> "PostgresServer":
+        if self._as_user is not None:
+            shutil.chown(self._folder, self._as_user)
+        try:
+            self._run("initdb", "--pgdata", self._data, "--username", USER, "--auth", "trust",
+                      "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions")  # fmt: skip
+            self.port = _free_port()
+            with (self._data / "postgresql.conf").open("a") as settings:
+                settings.write(
+                    f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n"
+                    f"unix_socket_directories = '{self._folder}'\nfsync = off\n"
+                    "shared_buffers = 32MB\nmax_connections = 60\n"
+                )
+            self.start()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._remove()
+
+    def start(self) -> None:
+        """Start it; returns when it takes connections."""
+        self._run("pg_ctl", "start", "-w", "-t", "60", "-D", self._data, "-l", self._log)
+
+    def stop(self) -> None:
+        """Cut everybody off at once, as a crash of the server would."""
+        self._run("pg_ctl", "stop", "-w", "-t", "60", "-D", self._data, "-m", "immediate")
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    @contextmanager
+    def new_database(self) -> Iterator[str]:
+        """The URL of an empty database, which is removed in the end."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self._administer(f"CREATE DATABASE {name}")
+        yield self._url(name)
+        self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _administer(self, statement: str) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        # What it prints goes to a file: a server that is started would hold a pipe open for ever.
+        with (self._folder / f"{program}.log").open("w+") as printed:
+            done = subprocess.run(
+                [self._programs / program, *arguments],
+                user=self._as_user,
+                cwd=self._folder,
+                env=os.environ | {"LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                check=False,
+            )
+            printed.seek(0)
+            if done.returncode:
+                log = self._log.read_text() if self._log.exists() else ""
+                raise RuntimeError(f"{program} failed:\n{printed.read()}{log}")
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _find_programs() -> Path:
+    """The folder of the newest version that is installed. Debian's is not in PATH."""
+    in_path = shutil.which("initdb")
+    installed = (
+        folder
+        for root in (Path("/usr/lib"), Path("/usr/local/lib"))
+        for folder in sorted(root.glob(_INSTALLED), key=_version_of, reverse=True)
+    )
+    for folder in (*([Path(in_path).resolve().parent] if in_path else []), *installed):
+        if all((folder / program).is_file() for program in _PROGRAMS):
+            return folder
+    pytest.fail(
+        "these tests start a PostgreSQL of their own, and none is installed: "
+        "`apt-get install postgresql`, or put initdb, pg_ctl and postgres into PATH",
+        pytrace=False,
+    )
+
+
+def _version_of(folder: Path) -> float:
+    version = folder.parent.name
+    return float(version) if version.replace(".", "", 1).isdigit() else 0.0
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port

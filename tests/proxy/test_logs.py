@@ -1,0 +1,157 @@
+"""The log: readable or JSON, one line a request at most, with its id, and no texts."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxy import logs
+from proxy.config import LoggingConfig
+from proxy.logs import log_request, wants_trace
+from proxy.record import CallRecord, Ending, Reason, Target
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in logs.OURS}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def finished(ending: Ending = Ending.OK, **values: Any) -> CallRecord:
+    record = CallRecord("chat.completions")
+    given = {
+        "requested_model": "auto",
+        "target": Target.LOCAL,
+        "model": "phi3:latest",
+        "reason": Reason.SCORE,
+        "score": 0.8312,
+        "threshold": 0.775,
+        "status": 200,
+        "ttft_ms": 120.4,
+        "input_tokens": 12,
+        "output_tokens": 40,
+        "cost_usd": 0.0,
+        "saved_usd": 0.000026,
+        "turns": [("user", "a secret question")],
+        "response": "a secret answer",
+    }
+    for name, value in (given | values).items():
+        setattr(record, name, value)
+    record.finish(ending)
+    record.duration_ms = 812.4
+    logs.request_id.set(record.id)
+    return record
+
+
+def test_a_request_is_one_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    config = LoggingConfig(format="text", requests="all")
+    logs.set_up(config)
+    record = finished()
+    log_request(record, config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "INFO chat.completions auto → local phi3:latest (score 0.831 of 0.775) 200 ok "
+        f"ttft 120 ms 812 ms 12+40 tokens $0.000000 saved $0.000026 [{record.id}]"
+    )
+
+
+def test_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    config = LoggingConfig(format="json", requests="all")
+    logs.set_up(config)
+    record = finished(Ending.TIMEOUT, fallback_from=Target.CLOUD, fallback_why="5xx")
+    log_request(record, config)
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert told.pop("time").endswith("Z")
+    assert told["message"] == "request"
+    assert told["request_id"] == record.id
+    for name in ("target", "reason", "ending", "score", "cost_usd", "duration_ms", "fallback_why"):
+        assert told[name] == getattr(record, name)
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("requests", "ending", "lines"),
+    [
+        ("none", Ending.OK, 0),
+        ("none", Ending.TIMEOUT, 0),
+        ("failed", Ending.OK, 0),
+        ("failed", Ending.CLIENT_GONE, 0),
+        ("failed", Ending.REJECTED, 1),
+        ("all", Ending.OK, 1),
+    ],
+)
+def test_only_the_requests_that_are_wanted(
+    capsys: pytest.CaptureFixture[str], requests: Any, ending: Ending, lines: int
+) -> None:
+    config = LoggingConfig(format="text", requests=requests)
+    logs.set_up(config)
+    log_request(finished(ending), config)
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_other_lines_carry_the_id_of_their_request(
+    capsys: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    logs.set_up(LoggingConfig(format=kind))
+    record = finished()
+    logging.getLogger("proxy.upstream").warning("%s broke off", "local")
+    logs.request_id.set("")
+    logging.getLogger("proxy.app").info("reloaded")
+    logging.getLogger("proxy.app").debug("not at this level")
+    logging.getLogger("aiohttp").info("of no interest")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "local broke off" in first
+    assert record.id in first
+    assert "req_" not in second
+
+
+def test_an_error_in_json_brings_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up(LoggingConfig(format="json"))
+    try:
+        raise ValueError("of ours")
+    except ValueError:
+        logging.getLogger("proxy.gateway").exception("request failed")
+    told = json.loads(capsys.readouterr().err)
+    assert told["level"] == "error"
+    assert told["exception"].endswith("ValueError: of ours")
+
+
+def test_a_trace_is_told_only_where_it_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    config = LoggingConfig(format="json")
+    logs.set_up(config)
+    record = finished()
+    record.step("nobody asked")
+    log_request(record, config)
+    assert capsys.readouterr().err == ""
+    record.trace = []
+    record.step("score 0.8312 of 0.7750: local")
+    log_request(record, config)
+    (step,) = json.loads(capsys.readouterr().err)["steps"]
+    assert step["step"] == "score 0.8312 of 0.7750: local"
+    assert dict(record.router_headers())[b"x-router-trace"].endswith(
+        b"score 0.8312 of 0.7750: local"
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ([(b"x-router-trace", b"true")], True),
+        ([(b"x-router-trace", b"True")], True),
+        ([(b"x-router-trace", b"false")], False),
+        ([(b"x-router-target", b"true")], False),
+        ([], False),
+    ],
+)
+def test_a_client_asks_for_it_by_a_header(headers: list[tuple[bytes, bytes]], wanted: bool) -> None:
+    assert wants_trace(headers) == wanted
