@@ -138,9 +138,8 @@ def test_a_trace_is_told_only_where_it_is_wanted(capsys: pytest.CaptureFixture[s
     log_request(record, config)
     (step,) = json.loads(capsys.readouterr().err)["steps"]
     assert step["step"] == "score 0.8312 of 0.7750: local"
-    assert dict(record.router_headers())[b"x-router-trace"].endswith(
-        b"score 0.8312 of 0.7750: local"
-    )
+    shown = dict(record.router_headers())[b"x-router-trace"]
+    assert shown.endswith(b"score 0.8312 of 0.7750: local")
 
 
 @pytest.mark.parametrize(
