@@ -118,6 +118,7 @@ def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
+    record.trace = []
     sent = {name for name, _ in record.router_headers() + record.cost_headers()}
     known = {name.decode() for name in sent | {TARGET_HEADER, THRESHOLD_HEADER, SESSION_HEADER}}
     named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", README))

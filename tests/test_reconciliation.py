@@ -216,9 +216,9 @@ async def test_rows_sums_metrics_and_bills_agree(
             samples = await _settled(proxy)
             assert await proxy.stop() == 0
         storage = StorageConfig(url=url)
-        rows = list(Stats.open(storage).export())
+        with Stats.open(storage) as stats:
+            rows, total = list(stats.export()), stats.total()
         check(rows, samples, {tier: script.bill for tier, script in scripts.items()})
-        total = Stats.open(storage).total()
         assert total.requests == REQUESTS
         for name in ("cost_usd", "cloud_cost_usd", "saved_usd"):
             assert pico(getattr(total, name)) == sum(pico(row[name]) for row in rows)
@@ -245,7 +245,7 @@ def check(rows: list[Row], samples: Samples, bills: dict[str, Bill]) -> None:
     assert {row["ending"] for row in rows} >= {"ok", "upstream_error", "client_gone"}
     for tier, bill in bills.items():
         known = [row for row in rows if row["target"] == tier and row["usage_source"] == "upstream"]
-        assert len(known) == bill.answers
+        assert len(known) == bill.answers, _overview(rows)
         for column, kind in (
             ("input_tokens", "input"),
             ("cached_input_tokens", "cached"),
@@ -269,3 +269,8 @@ def check(rows: list[Row], samples: Samples, bills: dict[str, Bill]) -> None:
         )
     saved = sum(pico(row["saved_usd"]) for row in rows if row["usage_source"] == "upstream")
     assert saved == bills["local"].cloud_usd * 10**12
+
+
+def _overview(rows: list[Row]) -> Counter[tuple[str, ...]]:
+    columns = ("endpoint", "target", "ending", "usage_source", "error_code", "fallback_from")
+    return Counter(tuple(str(row[name]) for name in columns) for row in rows)
