@@ -20,7 +20,7 @@ import msgspec
 
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config, PriceConfig
-from proxy.endpoints import CHAT, OTHER, Endpoint
+from proxy.endpoints import OTHER, Endpoint
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -410,7 +410,7 @@ class Gateway:
                 call.body,
                 model=model,
                 include_usage=request.streams and endpoint.usage_on_demand,
-                for_ollama=endpoint is CHAT and upstream.facts.is_ollama,
+                mend=endpoint.mend_for_ollama if upstream.facts.is_ollama else None,
             )
             response = begun = error = None
             try:
