@@ -88,6 +88,7 @@ class StreamObserver:
         "_strip_usage",
         "_tail",
         "_texts",
+        "began",
         "blind",
         "done",
         "failed",
@@ -103,6 +104,7 @@ class StreamObserver:
         self._tail = b""
         self._texts: list[str] = []
         self.usage: Usage | None = None
+        self.began = False  # an event of an answer has passed, though it may say nothing yet
         self.spoke = False  # something a client would show has passed
         self.finished = False  # a choice gave its finish_reason
         self.last: Seen | None = None  # the event that did
@@ -167,6 +169,7 @@ class StreamObserver:
         return seen is None or self._note(seen)
 
     def _note(self, seen: Seen) -> bool:
+        self.began = True
         if seen.failed:
             self.failed = True
         if (usage := seen.usage) is not None:
@@ -220,6 +223,8 @@ async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: boo
 
     A stream is read to its first content, tool call or finish, which costs nothing: what servers
     send before that is empty. Until then the other tier can still answer, and afterwards no more.
+    Its first event of any kind ends the wait for a first token: a model that thinks without showing
+    it says at most that it goes on.
 
     Raises:
         UpstreamError: it ended, broke off or took too long before that.
@@ -238,6 +243,8 @@ async def begin(response: Answer, endpoint: Endpoint = CHAT, *, strip_usage: boo
         chunk = await response.next_chunk()
         held.append(observer.feed(chunk) if chunk else observer.flush())
         size += len(held[-1])
+        if observer.began:
+            response.begun()
         if not chunk and not observer.is_known:
             raise _unfinished(response)
     response.begun()

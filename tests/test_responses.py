@@ -305,7 +305,7 @@ async def test_a_stream_is_over_with_its_last_event(proxy: LiveProxy, local: Fak
     [
         [End.RESET],
         [],
-        response_events()[:2],
+        [*response_events()[:2], typed("keepalive", 2)],
         [typed("response.created", 0, response={"id": "r"}), typed("error", 1, message="no")],
         [*response_events()[:2], response_events(last="response.failed")[-1]],
     ],
