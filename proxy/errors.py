@@ -197,6 +197,12 @@ class UpstreamBroken(UpstreamError):
     code = "upstream_broken"
 
 
+class UpstreamRefused(UpstreamError):
+    """The tier does not accept our credential: a matter of the configuration, not of the client."""
+
+    code = "upstream_auth"
+
+
 class UpstreamTimeout(UpstreamError):
     """One of the configured timeouts passed: connect, first_token, idle, or the total of a request.
 

@@ -37,6 +37,7 @@ from proxy.failover import (
     Course,
     Retry,
     RetryBudget,
+    check_credential,
     failure_of_answer,
     failure_of_error,
 )
@@ -295,6 +296,7 @@ class Gateway:
             method, path, body, call.exchange.headers, client=record.client_key_hash
         )
         try:
+            check_credential(response.status, None, upstream=target)
             await relay_untouched(response, call.exchange, record)
         finally:
             await response.close()
@@ -423,14 +425,19 @@ class Gateway:
                         client=record.client_key_hash,
                     )
                     begun = await begin(response, endpoint, strip_usage=request.hides_usage)
+                    check_credential(response.status, begun.error, upstream=upstream.name)
                     failure = failure_of_answer(
-                        response.status, response.headers, target=target, error=begun.error
+                        response.status,
+                        response.headers,
+                        target=target,
+                        error=begun.error,
+                        endpoint=endpoint,
                     )
                 except UpstreamError as caught:
                     error, failure = caught, failure_of_error(caught)
                 step = course.after(failure, target=target) if failure is not None else None
                 if failure is None or step is None:
-                    if response is None or begun is None:
+                    if error is not None or response is None or begun is None:
                         raise _after_fallback(error, record)
                     await self._relay(call, response, begun)
                     return

@@ -8,7 +8,19 @@ import httpx2
 import openai
 import pytest
 
-from fakes import DONE, EASY, HARD, End, FakeUpstream, Gate, chunked, event, head, whole
+from fakes import (
+    DONE,
+    EASY,
+    HARD,
+    End,
+    FakeUpstream,
+    Gate,
+    chunked,
+    error_json,
+    event,
+    head,
+    whole,
+)
 from live import (
     CLOUD_KEY,
     CLOUD_MODEL,
@@ -98,6 +110,21 @@ async def test_what_ollama_would_drop_goes_to_the_cloud(
     response = await complete(await start(), **fields)
     assert response.headers["x-router-target"] == "cloud"
     assert response.headers["x-router-reason"] == "capability"
+
+
+async def test_a_cloud_without_completions_leaves_them_to_the_local_tier(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    refused = error_json("This is a chat model and not supported in the v1/completions endpoint.")
+    local.answer, cloud.answer = (
+        whole(json.dumps(completion()).encode()),
+        whole(refused, status=404),
+    )
+    answer = await complete(proxy, prompt=HARD)
+    assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, " world")
+    assert answer.headers["x-router-fallback"] == "cloud→local:capability"
+    forced = await complete(proxy, model="cloud")
+    assert (forced.status_code, forced.content) == (404, refused)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +306,13 @@ async def test_an_upstreams_refusal_of_it_passes(proxy: LiveProxy, cloud: FakeUp
     response = await proxy.client.get("/v1/files/none")
     assert (response.status_code, response.json()["error"]["message"]) == (404, "No such file")
     assert (await proxy.finish()).row["ending"] == "upstream_error"
+
+
+async def test_a_refusal_of_our_key_does_not(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(error_json(f"Incorrect API key provided: {CLOUD_KEY}."), status=401)
+    response = await proxy.client.get("/v1/files")
+    assert (response.status_code, envelope_of(response)["code"]) == (502, "upstream_auth")
+    assert CLOUD_KEY not in response.text
 
 
 async def test_a_client_that_leaves_its_download_frees_the_upstream(
