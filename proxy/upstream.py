@@ -35,7 +35,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.facts import ask, configured, least
+from proxy.facts import Facts, ask, configured, least
 from proxy.protocol import view_models
 
 logger = logging.getLogger(__name__)
@@ -299,6 +299,7 @@ class Upstream:
         self.up: bool | None = None
         self.facts = configured(config)
         self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
+        self._facts_of: dict[str, Facts] = {}  # others of these
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = Slots(config.max_concurrency, clock=clock)
@@ -529,18 +530,28 @@ class Upstream:
         Of several replicas the least of each counts: a request may meet any of them.
         """
         try:
-            found = await asyncio.gather(
-                *(ask(_Native(self, one), self.config) for one in self._replicas)
-            )
+            self.facts = await self._ask() or self.facts
+            self._facts_of.clear()
+            models = view_models(await self.fetch_models() or b"")
         except Exception:  # whatever it is, requests do not depend on it
             logger.exception("%s upstream: cannot find out what its model can do", self.name)
             return
-        facts = [one for one in found if one is not None]
-        if facts:
-            self.facts = least(facts)
-        models = view_models(await self.fetch_models() or b"")
         if models is not None:
             self.models = frozenset(models)
+
+    async def facts_of(self, model: str) -> Facts:
+        """What is known of another of the server's models; it is asked when it is first wanted."""
+        if model not in self._facts_of:
+            found = await self._ask(model)
+            self._facts_of[model] = found or Facts(is_ollama=self.facts.is_ollama)
+        return self._facts_of[model]
+
+    async def _ask(self, model: str | None = None) -> Facts | None:
+        found = await asyncio.gather(
+            *(ask(_Native(self, one), self.config, model) for one in self._replicas)
+        )
+        facts = [one for one in found if one is not None]
+        return least(facts) if facts else None
 
     async def fetch_models(self) -> bytes | None:
         """The body of GET /models, of the first replica that has one; None when none has."""

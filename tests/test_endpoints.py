@@ -207,8 +207,52 @@ async def test_where_unknown_models_are_rejected_the_local_ones_are_known(
 ) -> None:
     proxy = await start({"routing": {"unknown_models": "reject"}})
     assert (await embed(proxy, model="nomic-embed-text")).status_code == 200
-    refused = await embed(proxy)
-    assert (refused.status_code, envelope_of(refused)["code"]) == (404, "model_not_found")
+    for headers in ({}, {"x-router-target": "cloud"}):
+        refused = await embed(proxy, headers=headers)
+        assert (refused.status_code, envelope_of(refused)["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.usefixtures("embedders")
+@pytest.mark.parametrize(
+    ("target", "model", "sent"),
+    [
+        ("local", "bge-m3", "bge-m3"),
+        ("local", "local", LOCAL_MODEL),
+        ("cloud", "cloud", CLOUD_MODEL),
+        ("cloud", "text-embedding-3-small", "text-embedding-3-small"),
+    ],
+)
+async def test_a_forced_tier_embeds_with_the_model_that_is_named(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, target: str, model: str, sent: str
+) -> None:
+    await embed(await start(), model=model, headers={"x-router-target": target})
+    assert {"local": local, "cloud": cloud}[target].call.json["model"] == sent
+
+
+@pytest.mark.usefixtures("embedders")
+async def test_the_local_servers_other_models_answer_under_their_name(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """What GET /v1/models says is local is; its own capabilities count, no other model's."""
+    show = {"completion": ["completion"], "eyes": ["completion", "vision"]}
+    local.native["/api/version"] = whole(b'{"version":"0.33.0"}')
+    local.native["/api/show"] = lambda call: whole(
+        json.dumps(
+            {"capabilities": show["eyes" if call.json["model"] == "llava" else "completion"]}
+        ).encode()
+    )
+    local.models = whole(b'{"object":"list","data":[{"id":"phi3:latest"},{"id":"llava:latest"}]}')
+    proxy = await start({"routing": {"unknown_models": "reject"}})
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": EASY}, image]}]
+    seeing = await proxy.chat(model="llava", messages=messages)
+    assert (seeing.status_code, seeing.headers["x-router-reason"]) == (200, "forced")
+    assert local.calls[-1].json["model"] == "llava"
+    assert (await proxy.chat(model="phi3", messages=messages)).status_code == 400
+    named = {"model": "llava:latest", "text": EASY}
+    for forced, model in (("cloud", CLOUD_MODEL), ("local", "llava:latest"), ("auto", LOCAL_MODEL)):
+        response = await proxy.chat(headers={"x-router-target": forced}, **named)
+        assert response.headers["x-router-model"] == model
 
 
 @pytest.mark.usefixtures("embedders")
@@ -248,6 +292,13 @@ async def test_all_other_paths_are_passed_to_the_cloud(
     row = (await proxy.finish()).row
     assert (row["endpoint"], row["target"], row["status"]) == ("other", "cloud", 201)
     assert (row["ending"], row["prompt"], row["cost_usd"]) == ("ok", None, None)
+
+
+async def test_a_fine_tuned_model_is_deleted_where_it_is(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    assert (await proxy.client.delete("/v1/models/ft:gpt-4o-mini:mine::1")).status_code == 200
+    assert (cloud.call.method, cloud.call.path) == ("DELETE", "/v1/models/ft:gpt-4o-mini:mine::1")
 
 
 async def test_an_upload_is_passed_on_as_it_comes_whatever_its_size(
@@ -484,6 +535,22 @@ async def test_a_conversation_that_went_to_the_cloud(
     assert last == third
     rows = (await proxy.finish(3)).rows
     assert len({row["session_id"] for row in rows}) == 1
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tools": [TOOL]}, {"model": "cloud"}], ids=["capability", "forced"]
+)
+async def test_whatever_sent_a_conversation_to_the_cloud_it_stays_there(
+    start: StartProxy, fields: dict[str, Any]
+) -> None:
+    limited = {"upstreams": {"local": {"capabilities": []}}}
+    proxy = await start(limited)
+    first = await proxy.chat(messages=conversation(EASY), **fields)
+    assert first.headers["x-router-target"] == "cloud"
+    assert await targets(proxy, conversation(EASY, "4", "Thanks.")) == ["cloud sticky"]
 
 
 async def test_conversations_are_told_apart_by_opening_hints_and_key(start: StartProxy) -> None:

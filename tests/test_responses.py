@@ -379,6 +379,15 @@ async def test_the_clouds_answers_are_continued_by_the_cloud(
     assert answer.headers["x-router-reason"] == "sticky"
 
 
+async def test_a_loop_of_tools_stays_with_the_cloud(proxy: LiveProxy) -> None:
+    asked = [{"role": "user", "content": EASY}]
+    first = await ask(proxy, model="cloud", input=asked)
+    assert first.headers["x-router-target"] == "cloud"
+    second = await ask(proxy, input=[*asked, *CALLED])
+    assert second.headers["x-router-reason"] == "sticky"
+    assert (await ask(proxy, input=asked)).headers["x-router-target"] == "local"
+
+
 async def test_an_answer_from_before_our_time_is_the_clouds(proxy: LiveProxy) -> None:
     answer = await ask(proxy, previous_response_id="resp_of_last_year")
     assert answer.headers["x-router-target"] == "cloud"
@@ -467,6 +476,8 @@ async def test_a_local_answer_can_be_read_and_deleted(
     await ask(proxy, input=[{"role": "user", "content": EASY}])
     got = await proxy.client.get("/v1/responses/resp_local")
     assert got.json() == response_fields(response_id="resp_local")
+    streamed = await proxy.client.get("/v1/responses/resp_local?stream=true")
+    assert (streamed.status_code, envelope_of(streamed)["param"]) == (400, "stream")
     items = (await proxy.client.get("/v1/responses/resp_local/input_items")).json()
     (item,) = items["data"]
     assert (item["type"], item["role"]) == ("message", "user")
