@@ -120,10 +120,12 @@ class AsgiExchange:
 
         The client's going away cancels the request here, too, from whichever task reads this.
         """
-        more = True
+        clock = asyncio.get_running_loop().time
+        waited, size, more = 0.0, 0, True  # while it was sent on, the client need not send
         while more:
+            since = clock()
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                async with asyncio.timeout(BODY_SECONDS + size / BODY_BYTES_PER_SECOND - waited):
                     part, more = await self._receive_piece()
             except TimeoutError:
                 raise _too_slow() from None
@@ -131,6 +133,8 @@ class AsgiExchange:
                 if self.client_gone and self._task is not None:
                     self._task.cancel()
                 raise
+            waited += clock() - since
+            size += len(part)
             yield part
         self._watch_soon()
 

@@ -243,6 +243,12 @@ class Gateway:
                     self._idle.clear()
                     await self._idle.wait()
 
+    def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+        """Whose request beside these ways it is; it counts as one of the key's."""
+        client = self.snapshot.keys.check(headers)
+        self._quotas.admit(client)
+        return client
+
     def _admit(self, call: Call) -> None:
         """Find out whose request it is, and whether there may be one more."""
         call.client = call.snapshot.keys.check(call.exchange.headers)

@@ -91,7 +91,7 @@ class FakeUpstream:
 
     def __init__(self) -> None:
         self.answer: Answer | Callable[[Call], Answer]
-        self.models: Answer
+        self.models: Answer | Callable[[Call], Answer]
         self.native: dict[
             str, Answer | Callable[[Call], Answer]
         ]  # beside /v1: what Ollama has and others have not

@@ -3,6 +3,7 @@
 An error on /v1/chat/completions is also one row, whoever made it.
 """
 
+import asyncio
 import gzip
 import json
 import threading
@@ -14,7 +15,9 @@ import pytest
 
 from fakes import (
     HARD,
+    Answer,
     BrokenModel,
+    Call,
     End,
     FakeUpstream,
     StubModel,
@@ -200,6 +203,32 @@ async def test_the_models_need_a_key_too(start: StartProxy, path: str) -> None:
     check_error(await proxy.client.get(path), 401, code="invalid_api_key")
     allowed = await proxy.client.get(path, headers={"authorization": f"Bearer {SECRET}"})
     assert allowed.status_code == 200
+
+
+async def test_the_models_are_a_request_of_the_keys(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": [{"key": SECRET, "requests_per_minute": 2}]}})
+    headers = {"authorization": f"Bearer {SECRET}"}
+    for path in ("/v1/models", "/v1/models/auto"):
+        assert (await proxy.client.get(path, headers=headers)).status_code == 200
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/feedback")):
+        refused = await proxy.client.request(method, path, headers=headers)
+        assert refused.status_code == 429
+        assert envelope_of(refused)["code"] == "rate_limit_exceeded"
+
+
+async def test_who_asks_for_our_health_does_not_ask_the_cloud_each_time(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    asked: list[Call] = []
+
+    def models(call: Call) -> Answer:
+        asked.append(call)
+        return whole(b'{"object":"list","data":[]}')
+
+    cloud.models = models
+    answers = await asyncio.gather(*(proxy.client.get("/ready") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(asked) < 5
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])

@@ -10,6 +10,8 @@ import pytest
 
 from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, ollama_events, whole
 from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of
+from proxy import app
+from proxy.record import Target
 
 MODELS = {"local": LOCAL_MODEL, "cloud": CLOUD_MODEL}
 WORD = "word "  # one token
@@ -186,6 +188,26 @@ async def test_of_another_server_nothing_is_presumed(start: StartProxy) -> None:
         assert (await proxy.chat(**fields)).headers["x-router-target"] == "local"
     long = await proxy.chat(text=WORD * 100_000)
     assert long.headers["x-router-target"] == "local"
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+async def test_a_server_that_comes_is_asked_what_it_can_do(
+    start: StartProxy, local: FakeUpstream, monkeypatch: pytest.MonkeyPatch, was_there: bool
+) -> None:
+    """At once, whether it was not there at the start or failed since: it may be another one."""
+    monkeypatch.setattr(app, "PROBE_SICK_SECONDS", 0.01)
+    models, nothing = local.models, whole(b"", status=503)
+    local.models = models if was_there else nothing
+    proxy = await start()
+    upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
+    assert upstream.is_stale != was_there
+    local.models, local.answer = nothing, whole(b"", status=500)
+    await proxy.chat(model="local")
+    assert upstream.is_stale
+    become_ollama(local)
+    local.models = models
+    await proxy.reloaded(lambda: upstream.facts.is_ollama)
+    assert (await proxy.chat(n=2)).headers["x-router-reason"] == "capability"
 
 
 async def test_the_configuration_can_say_it_instead(start: StartProxy) -> None:
