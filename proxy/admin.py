@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from proxy.database import StoreUnavailable
-from proxy.errors import InvalidRequest, NotFound, Unavailable
+from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
 from proxy.openapi import document
@@ -19,6 +19,7 @@ from proxy.store import FLUSH_SECONDS, Store
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
+SMALL_BODY_SECONDS: Final = 20.0
 
 
 class _Feedback(msgspec.Struct):
@@ -36,7 +37,7 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
 
     @get("/v1/models", name="models")
     async def list_models(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        _check_key(gateway.snapshot, request)
+        gateway.admit(tuple(request.scope["headers"]))
         models = await collect_models(gateway.snapshot)
         data = [_entry(model_id, owner) for model_id, owner in models.items()]
         return Response({"object": "list", "data": data}, headers=_request_id())
@@ -45,7 +46,7 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
     async def show_model(
         request: Request[Any, Any, Any], model_id: FromPath[str]
     ) -> Response[dict[str, str | int]]:
-        _check_key(gateway.snapshot, request)
+        gateway.admit(tuple(request.scope["headers"]))
         wanted = model_id.removeprefix("/")
         models = await collect_models(gateway.snapshot)
         if wanted not in models:
@@ -56,14 +57,15 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
 
     @post("/v1/feedback", status_code=200)
     async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = _check_key(gateway.snapshot, request)
-        feedback = read_request(_feedback, await request.body())
+        client = gateway.admit(tuple(request.scope["headers"]))
+        key_hash = client.key_hash if client is not None else None
+        feedback = read_request(_feedback, await _read_small(request))
         rating = feedback.rating
         if rating is None:
             if feedback.thumb is None:
                 raise InvalidRequest("Give either 'rating' or 'thumb'.", param="rating")
             rating = 1.0 if feedback.thumb == "up" else -1.0
-        rated = await _rate(store, feedback, rating, client)
+        rated = await _rate(store, feedback, rating, key_hash)
         if rated is None:
             raise NotFound(f"There is no request '{feedback.request_id}'.", param="request_id")
         target, is_first = rated
@@ -114,7 +116,7 @@ async def _rate(
 
 async def collect_models(snapshot: Snapshot) -> dict[str, str]:
     """Every model name a client may send, with its owner: ours, the tiers' own, and theirs."""
-    bodies = await asyncio.gather(*(snapshot.upstreams[target].fetch_models() for target in Target))
+    bodies = await asyncio.gather(*(snapshot.upstreams[target].list_models() for target in Target))
     models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
     for target, body in zip(Target, bodies, strict=True):
         models.setdefault(snapshot.upstreams[target].model, target.value)
@@ -150,10 +152,13 @@ def _entry(model_id: str, owner: str) -> dict[str, str | int]:
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
-def _check_key(snapshot: Snapshot, request: Request[Any, Any, Any]) -> str | None:
-    """Whose request it is, by the hash of the key."""
-    client = snapshot.keys.check(tuple(request.scope["headers"]))
-    return client.key_hash if client is not None else None
+async def _read_small(request: Request[Any, Any, Any]) -> bytes:
+    """A body that no client needs long to send. Raises RequestTimeout."""
+    try:
+        async with asyncio.timeout(SMALL_BODY_SECONDS):
+            return await request.body()
+    except TimeoutError:
+        raise RequestTimeout("The request body came in too slowly.") from None
 
 
 def _request_id() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from litestar import HttpMethod, MediaType, Request, Response, asgi, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 from proxy.endpoints import CHAT, ROUTED, Endpoint
@@ -39,6 +40,7 @@ EXPOSED_HEADERS: Final = tuple(
     "x-router-threshold x-router-reason x-router-decision-ms x-router-fallback x-router-cost-usd "
     "x-router-saved-usd".split()
 )
+_BESIDE_GET: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
 WATCH_AFTER_SECONDS: Final = 0.01
 # A body has this long, and longer the more of it has come: one that trickles in is hung up on.
 BODY_SECONDS: Final = 20.0
@@ -118,10 +120,12 @@ class AsgiExchange:
 
         The client's going away cancels the request here, too, from whichever task reads this.
         """
-        more = True
+        clock = asyncio.get_running_loop().time
+        waited, size, more = 0.0, 0, True  # while it was sent on, the client need not send
         while more:
+            since = clock()
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                async with asyncio.timeout(BODY_SECONDS + size / BODY_BYTES_PER_SECOND - waited):
                     part, more = await self._receive_piece()
             except TimeoutError:
                 raise _too_slow() from None
@@ -129,6 +133,8 @@ class AsgiExchange:
                 if self.client_gone and self._task is not None:
                     self._task.cancel()
                 raise
+            waited += clock() - since
+            size += len(part)
             yield part
         self._watch_soon()
 
@@ -186,7 +192,6 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     routed = [_route(gateway, one) for one in ROUTED]
 
     # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return one.
-    @route("/v1/{rest:path}", http_method=list(HttpMethod))
     async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
         method = str(request.method)
         way = _passing_on(gateway, method, request.scope)
@@ -196,7 +201,18 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
 
         return app
 
-    return [*routed, pass_on]
+    # What models there are is told by `admin`; a fine-tuned one is deleted where it is.
+    @route("/v1/models/{model_id:path}", http_method=_BESIDE_GET, status_code=200)
+    async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
+        if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods only
+            return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
+        return await pass_on(request)
+
+    return [
+        *routed,
+        delete_model,
+        route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
+    ]
 
 
 def _passing_on(gateway: Gateway, method: str, scope: Scope) -> Way:

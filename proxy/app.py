@@ -322,11 +322,16 @@ class Proxy:
             await self._tier(Target.LOCAL).learn()
 
     async def _keep_probing(self) -> None:
-        """A tier that recovers is noticed before the next trial request would."""
+        """A tier that recovers is noticed before the next trial request would.
+
+        The local one is asked again what it can do: it may not have been there before.
+        """
         while True:
             await asyncio.sleep(PROBE_SICK_SECONDS)
             for target in Target:
                 await self._tier(target).probe_the_sick()
+            if (local := self._tier(Target.LOCAL)).is_stale:
+                await local.learn()
 
     async def _keep_quality(self) -> None:
         """What judges say of the answers is in the database, whoever put it there."""

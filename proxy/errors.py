@@ -88,6 +88,14 @@ class BodyTooLarge(RouterError):
     code = "body_too_large"
 
 
+class UnsupportedEncoding(RouterError):
+    """The request body is compressed, which no client of OpenAI's does."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_content_encoding"
+
+
 class RequestTimeout(RouterError):
     """The client did not send its request in time; the rest of it is not waited for."""
 
@@ -195,6 +203,12 @@ class UpstreamBroken(UpstreamError):
     """The answer began and then stopped short."""
 
     code = "upstream_broken"
+
+
+class UpstreamRefused(UpstreamError):
+    """The tier does not accept our credential: a matter of the configuration, not of the client."""
+
+    code = "upstream_auth"
 
 
 class UpstreamTimeout(UpstreamError):

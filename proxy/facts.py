@@ -20,11 +20,14 @@ T = TypeVar("T")
 
 # Ollama's context without OLLAMA_CONTEXT_LENGTH or num_ctx, on machines with under 24 GiB of VRAM.
 OLLAMA_DEFAULT_CONTEXT: Final = 4096
-# What Ollama's /v1 drops without a word, so that no model of its has it.
+# The cloud's memory, its files and the tools it runs itself: no other server has them.
+_ONLY_IN_THE_CLOUD: Final = frozenset({"state", "file_id", "hosted_tools"})
+# What Ollama's /v1 drops without a word or refuses, so that no model of its has it.
 _NEVER_ON_OLLAMA: Final = frozenset(
-    {"n", "logit_bias", "tool_choice", "image_url", "audio", "custom_tools"}
+    {"n", "logit_bias", "tool_choice", "parallel_tool_calls", "custom_tools", "functions"}
+    | {"image_url", "audio", "file", "content_part", "reasoning_effort"}
     | {"echo", "prompt_list"}  # /v1/completions
-    | {"hosted_tools", "state"}  # /v1/responses
+    | {"store", "input_item", "json_object", "response_logprobs"}  # /v1/responses
 )
 _LOGPROBS_SINCE: Final = (0, 12, 11)
 _NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
@@ -43,15 +46,13 @@ class Facts(NamedTuple):
 
     def lacking(self, needs: Collection[str]) -> list[str]:
         """The needs of a request that the model is known not to meet."""
-        if not needs:
-            return []
+        return [need for need in needs if self._lacks(need)] if needs else []
+
+    def _lacks(self, need: str) -> bool:
+        if need in _NEVER_ON_OLLAMA:
+            return self.is_ollama
         known = self.capabilities
-        return [
-            need
-            for need in needs
-            if (need in _NEVER_ON_OLLAMA and self.is_ollama)
-            or (need not in _NEVER_ON_OLLAMA and known is not None and need not in known)
-        ]
+        return need in _ONLY_IN_THE_CLOUD or (known is not None and need not in known)
 
 
 class Native(Protocol):
@@ -104,18 +105,23 @@ def least(facts: Collection[Facts]) -> Facts:
     )
 
 
-async def ask(native: Native, config: UpstreamConfig) -> Facts | None:
-    """The facts of a tier whose server is Ollama, the configuration's first; None elsewhere."""
+async def ask(native: Native, config: UpstreamConfig, model: str | None = None) -> Facts | None:
+    """The facts of a tier whose server is Ollama, the configuration's first; None elsewhere.
+
+    Args:
+        model: another one that the server has; of it the configuration says nothing.
+    """
     version = _decode(await native.get("/api/version"), _Version)
     if version is None:
         return None
-    body = msgspec.json.encode({"model": config.model})
+    said = configured(config) if model is None else Facts()
+    model = model or config.model
+    body = msgspec.json.encode({"model": model})
     shown = _decode(await native.post("/api/show", body), _Shown) or _Shown()
     running = _decode(await native.get("/api/ps"), _Ps) or _Ps()
-    said = configured(config)
     context, capabilities = said.context_tokens, said.capabilities
     if context is None:
-        context = _context_of(config.model, shown, running)
+        context = _context_of(model, shown, running)
     if capabilities is None and shown.capabilities is not None:
         capabilities = frozenset({"json_schema", *shown.capabilities})
         if _numbers(version.version) >= _LOGPROBS_SINCE:

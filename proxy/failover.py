@@ -7,7 +7,10 @@ A failure is tried again, tried at the other tier, or is the answer:
 - What cannot go elsewhere (a forced tier) is tried again up to MAX_RETRIES times, with doubling,
   jittered waits, or as long as `retry-after` says, up to MAX_WAIT_SECONDS.
 - An error that the client made is its answer at once. What the local tier cannot do (a model it
-  lacks, tools, a prompt that is too long) the cloud can.
+  lacks, tools, a prompt that is too long) the cloud can; a cloud without completions leaves them to
+  the local tier.
+- The credential that a tier sees is ours. When it refuses that, the client cannot help it, and is
+  not told what the tier says of the key.
 - Retries are a share of the traffic: a tier that is down must not get three times the requests.
 
 Sources: the statuses and headers by which OpenAI's own clients retry (openai-python,
@@ -15,14 +18,18 @@ Sources: the statuses and headers by which OpenAI's own clients retry (openai-py
 """
 
 import email.utils
+import logging
 import random
 import re
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proxy.errors import Overloaded, UpstreamError, UpstreamTimeout
+from proxy.endpoints import CHAT, COMPLETIONS, Endpoint
+from proxy.errors import Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
 from proxy.record import Target
+
+logger = logging.getLogger(__name__)
 
 MAX_RETRIES: Final = 2
 FIRST_WAIT_SECONDS: Final = 0.25
@@ -30,7 +37,17 @@ MAX_WAIT_SECONDS: Final = 5.0  # beyond it the client's own patience is the bett
 QUICK_SECONDS: Final = 1.0  # the longest wait for a second try when the other tier could answer
 
 _RETRYABLE: Final = frozenset({408, 409, 429})
-_NO_CAPABILITY = re.compile(rb"does not support|not supported|unsupported", re.IGNORECASE)
+# In general, and Ollama's words for what it cannot read of a request.
+_NO_CAPABILITY = re.compile(
+    rb"does not support|not (?:currently )?supported|unsupported"
+    rb"|invalid (?:reasoning value|message format|message content|image input|tool call arguments)"
+    rb"|unknown (?:input item|content) type|failed to parse function call arguments",
+    re.IGNORECASE,
+)
+# A 403 may be about the request, too: what a moderation stops, or from which country it comes.
+_OUR_KEY = re.compile(
+    rb"api.?key|missing scopes|insufficient permissions|does not have access", re.IGNORECASE
+)
 _TOO_LONG = re.compile(
     rb"context_length_exceeded|context (?:length|window|size)|too many tokens|prompt is too long",
     re.IGNORECASE,
@@ -50,7 +67,7 @@ def failure_of_error(error: UpstreamError) -> Failure:
 
     Nor is a full queue worth a second try: it is ours.
     """
-    may_retry = not isinstance(error, UpstreamTimeout | Overloaded)
+    may_retry = not isinstance(error, UpstreamTimeout | UpstreamRefused | Overloaded)
     return Failure(error.code or error.type, may_retry=may_retry)
 
 
@@ -60,6 +77,7 @@ def failure_of_answer(
     *,
     target: Target,
     error: bytes | None,
+    endpoint: Endpoint = CHAT,
 ) -> Failure | None:
     """What an answer fails by; None for a good one, and for an error that is the client's own.
 
@@ -87,7 +105,24 @@ def failure_of_answer(
             return Failure("context", may_retry=False)
         if status in (400, 422, 501) and _NO_CAPABILITY.search(error):
             return Failure("capability", may_retry=False)
+    elif status == 404 and endpoint is COMPLETIONS:
+        # OpenAI's chat models, gpt-4o-mini among them, are not to be had there.
+        return Failure("capability", may_retry=False)
     return None
+
+
+def check_credential(status: int, error: bytes | None, *, upstream: str) -> None:
+    """Tell a refusal of our credential from one of the client's request.
+
+    Raises:
+        UpstreamRefused: without the upstream's own words, which may show a part of the key.
+    """
+    if status == 401 or (status == 403 and error is not None and _OUR_KEY.search(error)):
+        logger.warning("%s upstream: it does not accept our API key (%d)", upstream, status)
+        raise UpstreamRefused(
+            f"The {upstream} upstream does not accept the API key of this proxy's configuration.",
+            upstream=upstream,
+        )
 
 
 class RetryBudget:

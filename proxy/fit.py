@@ -23,6 +23,8 @@ ANSWER_TOKENS: Final = 512
 # A prompt this much shorter than we counted was cut: encodings differ by less.
 _CUT_SHARE: Final = 0.6
 _CHARS_PER_SCHEMA_TOKEN: Final = 4
+# Local vision models read from 256 tokens (Gemma 3) to some 2,900 (LLaVA 1.6) into an image.
+_IMAGE_TOKENS: Final = 1_000
 
 
 class Unfit(NamedTuple):
@@ -57,12 +59,14 @@ class LocalFit:
         if context is None:
             return None
         room = min(request.answer_tokens or ANSWER_TOKENS, context // 2)
-        turns = record.turns or ()
-        if _at_most(request, turns) + room <= context:
+        turns, images = record.turns or (), request.images * _IMAGE_TOKENS
+        if _at_most(request, turns) + images + room <= context:
             return None
         schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
-        record.counted_tokens = self._tokens.count_messages(turns) + schema
-        prompt = self._correction.apply(record.counted_tokens)
+        counted = self._tokens.count_messages(turns) + schema
+        if not images:  # of which the tokens are a guess, that nothing is learnt or told from
+            record.counted_tokens = counted
+        prompt = self._correction.apply(counted) + images
         if prompt + room <= context:
             return None
         return Unfit(

@@ -13,13 +13,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from proxy import logs
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config
-from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
+from proxy.endpoints import OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -27,6 +28,7 @@ from proxy.errors import (
     RequestTimeout,
     RouterError,
     ServerStopping,
+    UnsupportedEncoding,
     UpstreamError,
     UpstreamTimeout,
     envelope,
@@ -36,6 +38,7 @@ from proxy.failover import (
     Course,
     Retry,
     RetryBudget,
+    check_credential,
     failure_of_answer,
     failure_of_error,
 )
@@ -107,7 +110,17 @@ class Snapshot:
 class Call:
     """One request on its way: what is known of it so far."""
 
-    __slots__ = ("body", "client", "endpoint", "exchange", "maker", "record", "request", "snapshot")
+    __slots__ = (
+        "body",
+        "client",
+        "endpoint",
+        "exchange",
+        "facts",
+        "maker",
+        "record",
+        "request",
+        "snapshot",
+    )
 
     def __init__(
         self, snapshot: Snapshot, endpoint: Endpoint, exchange: Exchange, record: CallRecord
@@ -119,6 +132,7 @@ class Call:
         self.client: Client | None = None
         self.body = b""
         self.request: RoutedRequest  # once its body was read
+        self.facts = snapshot.upstreams[Target.LOCAL].facts  # of the local model that is asked for
         self.maker: Target | None = None  # of the answer that this request continues
 
 
@@ -159,6 +173,7 @@ class Gateway:
 
         async def way(call: Call) -> None:
             call.body = await exchange.read_body()
+            _need_plain(exchange.headers)
             call.request = endpoint.parse(call.body)
             await self._recall(call)
             decision = await self._decide(call)
@@ -246,6 +261,12 @@ class Gateway:
                     self._idle.clear()
                     await self._idle.wait()
 
+    def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+        """Whose request beside these ways it is; it counts as one of the key's."""
+        client = self.snapshot.keys.check(headers)
+        self._quotas.admit(client)
+        return client
+
     def _admit(self, call: Call) -> None:
         """Find out whose request it is, and whether there may be one more."""
         call.client = call.snapshot.keys.check(call.exchange.headers)
@@ -282,6 +303,12 @@ class Gateway:
         self, call: Call, kept: KeptResponse, method: str, path: Path, query: str
     ) -> None:
         """Answer a request about an answer of the local tier."""
+        if method == "GET" and len(path.steps) == 2 and ("stream", "true") in parse_qsl(query):
+            raise InvalidRequest(
+                f"The response '{kept.id}' is whole: it was not made in the background, and cannot "
+                "be streamed.",
+                param="stream",
+            )
         match method, *path.steps[2:]:
             case ["GET"] if kept.body is not None:
                 body = kept.body.encode()
@@ -326,6 +353,7 @@ class Gateway:
             client=record.client_key_hash,
         )
         try:
+            check_credential(response.status, None, upstream=target)
             await relay_untouched(response, call.exchange, record)
         finally:
             await response.close()
@@ -336,13 +364,15 @@ class Gateway:
         call.body = await call.exchange.read_body()
         try:
             call.request = parse_responses(call.body)
-            wish = snapshot.router.read_wish(call.request.model, ())
+            local = snapshot.upstreams[Target.LOCAL]
+            wish = snapshot.router.read_wish(call.request.model, (), local.models)
         except InvalidRequest:
             if call.client is not None:  # it may continue another key's answer
                 raise
             return call.body  # for the cloud to say
         await self._recall(call)
-        model = wish.model or snapshot.upstreams[Target.CLOUD].model
+        named = wish.model if wish.target is Target.CLOUD else None
+        model = named or snapshot.upstreams[Target.CLOUD].model
         return _body_for(call, Target.CLOUD, model)
 
     async def _recall(self, call: Call) -> None:
@@ -383,18 +413,23 @@ class Gateway:
     async def _choose(self, call: Call) -> Decision:
         """The tier, by what the client wants, what the local one can do, and the router's score."""
         request, record, snapshot = call.request, call.record, call.snapshot
+        headers, turns = call.exchange.headers, record.turns or ()
+        # Whatever decides this one, the next one may be open.
+        record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
-        wish = snapshot.router.read_wish(request.model, call.exchange.headers)
+        wish = snapshot.router.read_wish(request.model, headers, local.models)
         unfit = None
         if wish.target is not Target.CLOUD:
-            unfit = self._fit.check(request, local.facts, record)
+            if wish.model is not None:
+                call.facts = await local.facts_of(wish.model)
+            unfit = self._fit.check(request, call.facts, record)
         if call.maker is Target.CLOUD and wish.target is not Target.CLOUD:
             unfit = Unfit(Reason.STICKY, _made_by_the_cloud())
         if unfit is not None and wish.target is Target.LOCAL:
             raise unfit.error
         decision = await snapshot.router.decide(
-            wish, record.turns or (), not_local=unfit.reason if unfit is not None else None
+            wish, turns, not_local=unfit.reason if unfit is not None else None
         )
         if decision.is_open:
             decision = self._stay(call, decision)
@@ -410,14 +445,12 @@ class Gateway:
     def _stay(self, call: Call, decision: Decision) -> Decision:
         """The tier where this conversation is, where that matters."""
         sticky = call.snapshot.config.routing.sticky
-        turns, headers = call.record.turns or (), call.exchange.headers
-        session = session_of(turns, call.request.hints, headers, call.record.client_key_hash)
-        call.record.session_id = session
         if sticky == "off":
             return decision
-        kept = call.maker
-        if kept is None and is_continued(turns, headers):
-            kept = self._sessions.find(session)
+        record, kept = call.record, call.maker
+        if kept is None and is_continued(record.turns or (), call.exchange.headers):
+            assert record.session_id is not None  # of what is routed
+            kept = self._sessions.find(record.session_id)
         if kept is None or kept is decision.target:
             return decision
         if sticky == "escalate_only" and kept is Target.LOCAL:
@@ -461,14 +494,19 @@ class Gateway:
                     begun = await begin(
                         response, endpoint, strip_usage=request.hides_usage, rename=rename
                     )
+                    check_credential(response.status, begun.error, upstream=upstream.name)
                     failure = failure_of_answer(
-                        response.status, response.headers, target=target, error=begun.error
+                        response.status,
+                        response.headers,
+                        target=target,
+                        error=begun.error,
+                        endpoint=endpoint,
                     )
                 except UpstreamError as caught:
                     error, failure = caught, failure_of_error(caught)
                 step = course.after(failure, target=target) if failure is not None else None
                 if failure is None or step is None:
-                    if response is None or begun is None:
+                    if error is not None or response is None or begun is None:
                         raise _after_fallback(error, record)
                     await self._relay(call, response, begun)
                     return
@@ -513,10 +551,9 @@ class Gateway:
             record.cached_input_tokens = usage.cached_tokens
             record.output_tokens = usage.completion_tokens or 0
             record.reasoning_tokens = usage.reasoning_tokens
-            if record.target is Target.LOCAL:
-                facts = snapshot.upstreams[Target.LOCAL].facts
-                if self._fit.was_cut(record, usage, facts):
-                    self._metrics.count_truncation()
+            is_local = record.target is Target.LOCAL
+            if is_local and self._fit.was_cut(record, usage, call.facts):
+                self._metrics.count_truncation()
         else:
             record.usage_source = UsageSource.ESTIMATED
             record.input_tokens = self._tokens.count_messages(
@@ -609,6 +646,7 @@ def _check_background(call: Call) -> None:
 def _body_for(call: Call, target: Target, model: str) -> bytes:
     """The request as a tier is to get it."""
     body, request, endpoint = call.body, call.request, call.endpoint
+    is_ollama = call.snapshot.upstreams[target].facts.is_ollama
     if isinstance(request, ResponsesRequest):
         is_local = target is Target.LOCAL
         body = without_foreign_reasoning(body, request.items, is_local=is_local)
@@ -616,7 +654,7 @@ def _body_for(call: Call, target: Target, model: str) -> bytes:
         body,
         model=model,
         include_usage=request.streams and endpoint.usage_on_demand,
-        for_ollama=endpoint is CHAT and call.snapshot.upstreams[target].facts.is_ollama,
+        mend=endpoint.mend_for_ollama if is_ollama else None,
     )
 
 
@@ -627,14 +665,15 @@ def _by_name(call: Call) -> Decision:
         InvalidRequest: the name is one that asks to be routed.
         NotFound: nobody serves it.
     """
-    model, snapshot = call.request.model, call.snapshot
-    wish = read_headers(Wish(), call.exchange.headers)
+    model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
+    forced = read_headers(Wish(), headers).target
     local = snapshot.upstreams[Target.LOCAL]
-    if wish.target is None and any(is_same_model(model, one) for one in local.models):
+    if forced is None and any(is_same_model(model, one) for one in local.models):
         return Decision(Target.LOCAL, Reason.FORCED, model)
-    if wish.target is not None:
-        return Decision(wish.target, Reason.FORCED, model)
-    wish = snapshot.router.read_wish(model, ())
+    if forced is Target.LOCAL:  # no other model's vectors would do, so the name stays
+        own = local.model if model in ("auto", *Target) else model
+        return Decision(Target.LOCAL, Reason.FORCED, own)
+    wish = snapshot.router.read_wish(model, headers)
     if wish.target is not None:
         own = snapshot.upstreams[wish.target].model
         return Decision(wish.target, Reason.FORCED, wish.model or own)
@@ -702,6 +741,16 @@ def _out_of_time(snapshot: Snapshot, record: CallRecord) -> RequestTimeout | Ups
         upstream=record.target or "none",
         phase="total",
     )
+
+
+def _need_plain(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raises UnsupportedEncoding for a body that is not sent as it is."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding(
+                f"The content-encoding '{value.decode('latin-1')}' is not read here: send the body "
+                "as plain JSON."
+            )
 
 
 def _has_body(exchange: Exchange) -> bool:

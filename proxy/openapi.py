@@ -99,12 +99,11 @@ def document() -> bytes:
     paths["/v1/chat/completions"]["get"] = _operation("Chats that the cloud has stored.")
     paths["/v1/models"] = {"get": _operation("Every model a client may name.")}
     paths["/v1/models/{model}"] = {
-        "get": _operation("One model.")
-        | {
-            "parameters": [
-                {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-            ]
-        }
+        "parameters": [
+            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+        ],
+        "get": _operation("One model."),
+        "delete": _operation("Delete a fine-tuned model of the cloud's."),
     }
     paths["/v1/feedback"] = {
         "post": _operation("What a client thought of an answer.", body=_FEEDBACK)

@@ -10,8 +10,8 @@ The Responses API has a module of its own, `responses`; what both must offer is 
 """
 
 import re
-from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ _MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
 
 
 T = TypeVar("T")
+Fields = dict[str, msgspec.Raw]  # a request's, each as it was sent
 
 
 class RoutedRequest(Protocol):
@@ -50,7 +51,11 @@ class RoutedRequest(Protocol):
 
     @property
     def tool_chars(self) -> int:
-        """Characters that tools and a schema add to the prompt."""
+        """Characters that tools, calls of them and a schema add to the prompt."""
+
+    @property
+    def images(self) -> int:
+        """How many images the prompt has."""
 
     @property
     def hides_usage(self) -> bool:
@@ -106,23 +111,28 @@ class _ModelList(msgspec.Struct):
 
 
 class ContentPart(msgspec.Struct):
-    """One part of a message in parts. Only text is read; images and audio are noticed."""
+    """One part of a message in parts. Only text is read; what else there is, is noticed."""
 
     type: str = "text"
     text: str | None = None
     image_url: msgspec.Raw = msgspec.Raw()
+    file: msgspec.Raw = msgspec.Raw()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What a model must be able to do for this part."""
         match self.type:
+            case "text":
+                return ()
             case "image_url":
                 # A URL within the part is the image itself; any other must be fetched by someone.
                 inline = b'"data:' in bytes(self.image_url)
                 return ("vision",) if inline else ("vision", "image_url")
-            case "input_audio" | "file":
+            case "input_audio":
                 return ("audio",)
-        return ()
+            case "file":
+                return ("file_id", "file") if b'"file_id"' in bytes(self.file) else ("file",)
+        return ("content_part",)
 
 
 class Message(msgspec.Struct):
@@ -130,6 +140,9 @@ class Message(msgspec.Struct):
 
     role: str
     content: str | list[ContentPart] | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+    reasoning: msgspec.Raw = msgspec.Raw()
 
     @property
     def text(self) -> str:
@@ -161,7 +174,10 @@ class ChatRequest(msgspec.Struct):
     tools: msgspec.Raw = msgspec.Raw()
     functions: msgspec.Raw = msgspec.Raw()
     tool_choice: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+    parallel_tool_calls: msgspec.Raw = msgspec.Raw()
     response_format: msgspec.Raw = msgspec.Raw()
+    reasoning_effort: msgspec.Raw = msgspec.Raw()
     logprobs: msgspec.Raw = msgspec.Raw()
     logit_bias: msgspec.Raw = msgspec.Raw()
     n: msgspec.Raw = msgspec.Raw()
@@ -187,13 +203,17 @@ class ChatRequest(msgspec.Struct):
     @property
     def needs(self) -> dict[str, str]:
         needs: dict[str, str] = {}
-        choice = bytes(self.tool_choice)
-        if (is_given(self.tools) or is_given(self.functions)) and choice != b'"none"':
+        if self._offers_tools:
             needs["tools"] = "tools"
-            if choice not in (b"", b"null", b'"auto"'):
+            if bytes(self.tool_choice) not in (b"", b"null", b'"auto"'):
                 needs["tool_choice"] = "tool_choice"
+            if bytes(self.parallel_tool_calls) == b"false":  # a promise of one call at most
+                needs["parallel_tool_calls"] = "parallel_tool_calls"
             if _CUSTOM_TOOL.search(self.tools):
                 needs["custom_tools"] = "tools"
+        if is_given(self.functions) and bytes(self.function_call) != b'"none"':
+            needs.setdefault("tools", "functions")
+            needs["functions"] = "functions"
         if b'"audio"' in bytes(self.modalities):
             needs["audio"] = "modalities"
         if bytes(self.web_search_options) not in (b"", b"null"):  # an empty one asks for it, too
@@ -202,6 +222,8 @@ class ChatRequest(msgspec.Struct):
             needs["state"] = "store"
         if b'"json_schema"' in bytes(self.response_format):
             needs["json_schema"] = "response_format"
+        if bytes(self.reasoning_effort) not in OLLAMAS_EFFORTS:
+            needs["reasoning_effort"] = "reasoning_effort"
         if bytes(self.logprobs) == b"true":
             needs["logprobs"] = "logprobs"
         if is_given(self.logit_bias):
@@ -209,6 +231,8 @@ class ChatRequest(msgspec.Struct):
         if bytes(self.n) not in (b"", b"null", b"1"):
             needs["n"] = "n"
         for index, message in enumerate(self.messages):
+            if message.tool_calls or message.function_call or message.role in _ROLES_OF_TOOLS:
+                _note_tools(message, f"messages[{index}]", needs)
             if isinstance(message.content, list):
                 for part in message.content:
                     for need in part.needs:
@@ -216,13 +240,29 @@ class ChatRequest(msgspec.Struct):
         return needs
 
     @property
+    def _offers_tools(self) -> bool:
+        return is_given(self.tools) and bytes(self.tool_choice) != b'"none"'
+
+    @property
     def answer_tokens(self) -> int | None:
         return read_limit(self.max_completion_tokens, self.max_tokens)
 
     @property
     def tool_chars(self) -> int:
-        return (
-            len(bytes(self.tools)) + len(bytes(self.functions)) + len(bytes(self.response_format))
+        chars = len(self.functions) + len(self.response_format)
+        if self._offers_tools:
+            chars += len(self.tools)
+        for message in self.messages:
+            chars += len(message.tool_calls) + len(message.function_call) + len(message.reasoning)
+        return chars
+
+    @property
+    def images(self) -> int:
+        return sum(
+            part.type == "image_url"
+            for message in self.messages
+            if isinstance(message.content, list)
+            for part in message.content
         )
 
     @property
@@ -251,7 +291,7 @@ class CompletionRequest(msgspec.Struct):
     user: msgspec.Raw = msgspec.Raw()
 
     prompt_field = "prompt"
-    tool_chars = 0
+    tool_chars = images = 0
 
     @property
     def streams(self) -> bool:
@@ -300,6 +340,7 @@ class EmbeddingRequest(msgspec.Struct):
 
     prompt_field = "input"
     streams = hides_usage = False
+    images = 0
     answer_tokens = None
 
     @property
@@ -447,6 +488,12 @@ _model_list = msgspec.json.Decoder(_ModelList)
 _encoder = msgspec.json.Encoder()
 
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
+DEVELOPER: Final = b'"developer"'
+_ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
+# It refuses others; which of them it takes depends on its version.
+OLLAMAS_EFFORTS: Final = frozenset(
+    {b"", b"null", b'""', b'"none"', b'"low"', b'"medium"', b'"high"', b'"max"'}
+)
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -519,7 +566,22 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = False) -> bytes:
+def _note_tools(message: Message, at: str, needs: dict[str, str]) -> None:
+    """What a message needs that calls tools or brings what one gave."""
+    if message.role == "function" or is_given(message.function_call):
+        needs.setdefault("tools", at)
+        needs.setdefault("functions", at)
+    elif message.role == "tool" or is_given(message.tool_calls):
+        needs.setdefault("tools", at)
+
+
+def rewrite(
+    body: bytes,
+    *,
+    model: str,
+    include_usage: bool,
+    mend: Callable[[Fields], None] | None = None,
+) -> bytes:
     """The client's body with our decisions in it; every other field keeps its bytes.
 
     Args:
@@ -527,18 +589,13 @@ def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = 
         model: the name the upstream knows its model by. A request that leaves the choice to a
             stored prompt stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
-        for_ollama: mend what Ollama would drop from a chat or take apart:
-            `max_completion_tokens`, which it knows by its old name only, and text in parts, each
-            of which it makes a message.
+        mend: changes the fields into what this upstream understands.
     """
     fields = _raw_fields.decode(body)
     if is_given(fields.get("model", msgspec.Raw())):
         fields["model"] = msgspec.Raw(_encoder.encode(model))
-    if for_ollama:
-        limit = fields.pop("max_completion_tokens", None)
-        if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):
-            fields["max_tokens"] = limit
-        fields["messages"] = _join_text_parts(fields["messages"])
+    if mend is not None:
+        mend(fields)
     if include_usage:
         options = fields.get("stream_options")
         kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
@@ -547,18 +604,49 @@ def rewrite(body: bytes, *, model: str, include_usage: bool, for_ollama: bool = 
     return _encoder.encode(fields)
 
 
-def _join_text_parts(messages: msgspec.Raw) -> msgspec.Raw:
+def mend_for_ollama(fields: Fields) -> None:
+    """Mend what Ollama would drop from a chat or take apart.
+
+    It knows `max_completion_tokens` by its old name only, no `tool_choice`, no role `developer`,
+    and makes a message of each part of a text.
+    """
+    limit = fields.pop("max_completion_tokens", None)
+    if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):
+        fields["max_tokens"] = limit
+    drop_forbidden_tools(fields)
+    fields["messages"] = _mend_messages(fields["messages"])
+
+
+def drop_forbidden_tools(fields: Fields) -> None:
+    """Without the tools that must not be called: what ignores `tool_choice` would call them."""
+    if bytes(fields.get("tool_choice", b"")) == b'"none"':
+        fields.pop("tools", None)
+        del fields["tool_choice"]
+
+
+def make_system(message: Fields) -> bool:
+    """Whether a message was a developer's; then its role is now called by its old name."""
+    found = bytes(message.get("role", b"")) == DEVELOPER
+    if found:
+        message["role"] = msgspec.Raw(b'"system"')
+    return found
+
+
+def _mend_messages(messages: msgspec.Raw) -> msgspec.Raw:
     """Messages with each run of text parts as one text; a content of text alone is a string."""
-    changed = False
-    joined = []
+    text = bytes(messages)
+    if text.find(b"[", 1) == -1 and DEVELOPER not in text:  # most have neither
+        return messages
+    mended, any_changed = [], False
     for raw in _raws.decode(messages):
         fields = _raw_fields.decode(raw)
+        changed = make_system(fields)
         content = fields.get("content")
         if content is not None and bytes(content).startswith(b"["):
-            fields["content"] = _joined(_raws.decode(content))
-            raw, changed = msgspec.Raw(_encoder.encode(fields)), True
-        joined.append(raw)
-    return msgspec.Raw(_encoder.encode(joined)) if changed else messages
+            fields["content"], changed = _joined(_raws.decode(content)), True
+        mended.append(msgspec.Raw(_encoder.encode(fields)) if changed else raw)
+        any_changed = any_changed or changed
+    return msgspec.Raw(_encoder.encode(mended)) if any_changed else messages
 
 
 def _joined(parts: list[msgspec.Raw]) -> msgspec.Raw:
@@ -571,6 +659,8 @@ def _joined(parts: list[msgspec.Raw]) -> msgspec.Raw:
             runs[-1].append(part.text)
         else:
             runs.append([part.text])
+    if not runs:  # a message of calls alone: Ollama would hang them on the one before
+        return msgspec.Raw(b'""')
     texts = [
         {"type": "text", "text": "\n".join(run)} if isinstance(run, list) else run for run in runs
     ]

@@ -94,6 +94,7 @@ class StreamObserver:
         "_strip_usage",
         "_tail",
         "_texts",
+        "began",
         "blind",
         "done",
         "failed",
@@ -114,6 +115,7 @@ class StreamObserver:
         self._texts: list[str] = []
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # as said last, with usage or at the finish
+        self.began = False  # an event of an answer has passed, though it may say nothing yet
         self.spoke = False  # something a client would show has passed
         self.finished = False  # a choice gave its finish_reason
         self.last: Seen | None = None  # the event that did
@@ -182,6 +184,7 @@ class StreamObserver:
         return event if seen is None or self._note(seen) else b""
 
     def _note(self, seen: Seen) -> bool:
+        self.began = True
         if seen.failed:
             self.failed = True
         if (usage := seen.usage) is not None:
@@ -248,6 +251,8 @@ async def begin(
 
     A stream is read to its first content, tool call or finish, which costs nothing: what servers
     send before that is empty. Until then the other tier can still answer, and afterwards no more.
+    Its first event of any kind ends the wait for a first token: a model that thinks without showing
+    it says at most that it goes on.
 
     Raises:
         UpstreamError: it ended, broke off or took too long before that.
@@ -268,6 +273,8 @@ async def begin(
         chunk = await response.next_chunk()
         held.append(observer.feed(chunk) if chunk else observer.flush())
         size += len(held[-1])
+        if observer.began:
+            response.begun()
         if not chunk and not observer.is_known:
             raise _unfinished(response)
     response.begun()

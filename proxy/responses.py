@@ -16,10 +16,15 @@ import msgspec
 
 from proxy.errors import InvalidRequest, RouterError
 from proxy.protocol import (
+    DEVELOPER,
+    OLLAMAS_EFFORTS,
     CompletionTokensDetails,
+    Fields,
     PromptTokensDetails,
     Usage,
+    drop_forbidden_tools,
     is_given,
+    make_system,
     need_model,
     read_hints,
     read_limit,
@@ -29,10 +34,12 @@ from proxy.protocol import (
 
 # Tools that the server itself would have to run are all the others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
+_RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 # Events that come before anything is said. Whatever is not among them is worth showing.
 _SILENT: Final = frozenset(
     {
+        "keepalive",
         "response.created",
         "response.queued",
         "response.in_progress",
@@ -50,6 +57,7 @@ class _Part(msgspec.Struct):
     type: str = "input_text"
     text: str | None = None
     image_url: str | None = None
+    file_id: msgspec.Raw = msgspec.Raw()
 
 
 class _Message(msgspec.Struct):
@@ -72,6 +80,10 @@ class _Text(msgspec.Struct):
     format: msgspec.Raw = msgspec.Raw()
 
 
+class _Reasoning(msgspec.Struct):
+    effort: msgspec.Raw = msgspec.Raw()
+
+
 class Body(msgspec.Struct):
     """What is read of a POST /v1/responses body."""
 
@@ -86,6 +98,8 @@ class Body(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw()
     tools: list[_Tool] | None = None
     tool_choice: msgspec.Raw = msgspec.Raw()
+    parallel_tool_calls: msgspec.Raw = msgspec.Raw()
+    reasoning: _Reasoning | None = None
     text: _Text | None = None
     include: msgspec.Raw = msgspec.Raw()
     top_logprobs: msgspec.Raw = msgspec.Raw()
@@ -117,14 +131,16 @@ class ResponsesRequest:
         self.in_background = bytes(body.background) == b"true"
         self.items = _as_items(body.input)
         self.needs = _needs(body)
+        self.images = 0
+        fields = _raw_fields.decode(raw) if body.tools or body.text is not None else {}
+        drop_forbidden_tools(fields)
+        self.tool_chars = sum(len(fields.get(name, b"")) for name in ("tools", "text"))
         self.turns = [("system", body.instructions)] if body.instructions else []
         if isinstance(body.input, str):
             self.turns.append(("user", body.input))
         else:
             for index, item in enumerate(body.input or ()):
-                self.turns += _read_item(item, f"input[{index}]", self.needs)
-        fields = _raw_fields.decode(raw) if body.tools or body.text is not None else {}
-        self.tool_chars = sum(len(bytes(fields.get(name, b""))) for name in ("tools", "text"))
+                self._read_item(item, f"input[{index}]")
 
     @property
     def answer_tokens(self) -> int | None:
@@ -134,6 +150,55 @@ class ResponsesRequest:
     def hints(self) -> Mapping[str, str]:
         body = self._body
         return read_hints(body.user, body.prompt_cache_key, body.metadata)
+
+    def _read_item(self, raw: msgspec.Raw, at: str) -> None:
+        """Note the turn that an input item is, or its length, and what it needs."""
+        item = read_request(_item, bytes(raw), at=at)
+        match item.type:
+            case None | "message":
+                message = read_request(_message, bytes(raw), at=at)
+                content = message.content
+                if isinstance(content, list):
+                    content = self._read_parts(content, f"{at}.content")
+                self.turns.append((message.role, content or ""))
+                return
+            case "function_call" | "function_call_output":
+                self.needs.setdefault("tools", at)
+            case "item_reference":
+                self.needs.setdefault("state", at)
+            case "reasoning":
+                pass
+            case _:
+                self.needs.setdefault("input_item", at)
+        output = bytes(item.output) if item.type in _RESULTS else b""
+        if output.startswith(b'"'):
+            self.turns.append(("tool", msgspec.json.decode(output)))
+        elif output.startswith(b"["):
+            parts = read_request(_parts, output, at=f"{at}.output")
+            self.turns.append(("tool", self._read_parts(parts, f"{at}.output")))
+        else:
+            self.tool_chars += len(raw)
+
+    def _read_parts(self, parts: list[_Part], at: str) -> str:
+        needs = self.needs
+        for part in parts:
+            match part.type:
+                case "input_text" | "output_text":
+                    pass
+                case "input_image":
+                    self.images += 1
+                    needs.setdefault("vision", at)
+                    if part.image_url is None or not part.image_url.startswith("data:"):
+                        needs.setdefault("image_url", at)
+                case "input_file":
+                    needs.setdefault("file", at)
+                case "input_audio":
+                    needs.setdefault("audio", at)
+                case _:
+                    needs.setdefault("content_part", at)
+            if is_given(part.file_id):
+                needs.setdefault("file_id", at)
+        return "\n".join(part.text for part in parts if part.text)
 
 
 class _Details(msgspec.Struct):
@@ -181,6 +246,7 @@ _body = msgspec.json.Decoder(Body)
 _item = msgspec.json.Decoder(_Item)
 _message = msgspec.json.Decoder(_Message)
 _parts = msgspec.json.Decoder(list[_Part])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
 _response = msgspec.json.Decoder(_Response)
 _event = msgspec.json.Decoder(_Event)
 _output = msgspec.json.Decoder(_Output)
@@ -215,53 +281,28 @@ def _needs(request: Body) -> dict[str, str]:
             needs["custom_tools"] = "tools"
         if choice not in (b"", b"null", b'"auto"'):
             needs["tool_choice"] = "tool_choice"
-    if request.text is not None and b'"json_schema"' in bytes(request.text.format):
+        if bytes(request.parallel_tool_calls) == b"false":  # a promise of one call at most
+            needs["parallel_tool_calls"] = "parallel_tool_calls"
+    form = bytes(request.text.format) if request.text is not None else b""
+    if b'"json_schema"' in form:
         needs["json_schema"] = "text.format"
-    if is_given(request.top_logprobs) or b"logprobs" in bytes(request.include):
-        needs["logprobs"] = "include"
-    # A server that remembers nothing cannot do these, whatever its model can.
+    elif b'"json_object"' in form:
+        needs["json_object"] = "text.format"
+    if b"logprobs" in bytes(request.include):
+        needs["logprobs"] = needs["response_logprobs"] = "include"
+    elif bytes(request.top_logprobs) not in (b"", b"null", b"0"):
+        needs["logprobs"] = needs["response_logprobs"] = "top_logprobs"
+    if request.reasoning is not None and bytes(request.reasoning.effort) not in OLLAMAS_EFFORTS:
+        needs["reasoning_effort"] = "reasoning.effort"
+    # These are about what the cloud remembers.
     for name in ("conversation", "prompt"):
         if is_given(getattr(request, name)):
             needs["state"] = name
     if bytes(request.background) == b"true":
         needs["state"] = "background"
     if request.store:
-        needs["state"] = "store"
+        needs["store"] = "store"
     return needs
-
-
-def _read_item(raw: msgspec.Raw, at: str, needs: dict[str, str]) -> list[tuple[str, str]]:
-    """The turn that an input item is, if it is one; notes what it needs."""
-    item = read_request(_item, bytes(raw), at=at)
-    match item.type:
-        case None | "message":
-            message = read_request(_message, bytes(raw), at=at)
-            parts = message.content
-            if isinstance(parts, str) or parts is None:
-                return [(message.role, parts or "")]
-            return [(message.role, _read_parts(parts, f"{at}.content", needs))]
-        case "function_call_output" | "custom_tool_call_output":
-            output = bytes(item.output)
-            if output.startswith(b'"'):
-                return [("tool", msgspec.json.decode(output))]
-            if output.startswith(b"["):
-                parts = read_request(_parts, output, at=f"{at}.output")
-                return [("tool", _read_parts(parts, f"{at}.output", needs))]
-        case "item_reference":
-            needs.setdefault("state", at)
-    return []
-
-
-def _read_parts(parts: list[_Part], at: str, needs: dict[str, str]) -> str:
-    for part in parts:
-        match part.type:
-            case "input_image":
-                needs.setdefault("vision", at)
-                if part.image_url is None or not part.image_url.startswith("data:"):
-                    needs.setdefault("image_url", at)
-            case "input_audio" | "input_file":
-                needs.setdefault("audio", at)
-    return "\n".join(part.text for part in parts if part.text)
 
 
 class SeenResponse:
@@ -351,6 +392,19 @@ def error_event(error: RouterError) -> bytes:
         "error": {"type": error.type, **fields},
     }
     return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
+
+
+def mend_for_ollama(fields: Fields) -> None:
+    """Mend what Ollama would drop: it knows no `tool_choice` and no role `developer`."""
+    drop_forbidden_tools(fields)
+    given = bytes(fields.get("input", b""))
+    if given.startswith(b"[") and DEVELOPER in given:
+        items = _items.decode(given)
+        for index, raw in enumerate(items):
+            item = _raw_fields.decode(raw)
+            if make_system(item):
+                items[index] = msgspec.Raw(_encoder.encode(item))
+        fields["input"] = msgspec.Raw(_encoder.encode(items))
 
 
 # Continuing an answer.

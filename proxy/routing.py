@@ -7,7 +7,7 @@ the cloud, because that costs cents while a bad answer costs trust; the reason s
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
@@ -142,19 +142,27 @@ class Router:
             Target.CLOUD: config.upstreams.cloud.model,
         }
 
-    def read_wish(self, model: str, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
+    def read_wish(
+        self,
+        model: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        local_models: Collection[str] = (),
+    ) -> Wish:
         """What the client asked for. Headers win over the model name.
+
+        Args:
+            local_models: that the local tier has, its own and others.
 
         Raises:
             InvalidRequest: an unknown target, threshold or `auto:` parameter.
             NotFound: an unknown model name, when those are rejected.
         """
-        wish = read_headers(self._read_model_name(model), headers)
-        if wish.model is not None:
+        wish = read_headers(self._read_model_name(model, local_models), headers)
+        if wish.model is not None and wish.target is not Target.LOCAL:
             wish = self._take_at_its_word(wish.model, wish.threshold)
         return wish
 
-    def _read_model_name(self, model: str) -> Wish:
+    def _read_model_name(self, model: str, local_models: Collection[str]) -> Wish:
         """The wish in a model name; a name that is none of ours stays in `model`, undecided."""
         if model in self._routed:
             return Wish()
@@ -165,6 +173,10 @@ class Router:
             return Wish(target=_TARGETS[model])
         if is_same_model(model, self._models[Target.LOCAL]):
             return Wish(target=Target.LOCAL)
+        if model != self._models[Target.CLOUD] and any(
+            is_same_model(model, one) for one in local_models
+        ):
+            return Wish(Target.LOCAL, model)
         return Wish(model=model)
 
     def _read_auto(self, parameters: str) -> float:
@@ -242,8 +254,9 @@ def _read_target(wish: Wish, value: bytes) -> Wish:
             f"Invalid value for the header x-router-target: '{text}' is not local, cloud or auto.",
             param="x-router-target",
         )
-    # A cloud model's own name stays its name in the cloud; the local tier has only its own.
-    return Wish(target, wish.model if target is Target.CLOUD else None, wish.threshold)
+    # The name of a model of this tier stays; of one that the other tier has, its own is meant.
+    is_its = target is (wish.target or Target.CLOUD)
+    return Wish(target, wish.model if is_its else None, wish.threshold)
 
 
 def _read_share(text: str, *, what: str, param: str) -> float:

@@ -45,8 +45,11 @@ def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client:
 
 
 def is_continued(turns: Turns, headers: Headers) -> bool:
-    """Whether a request is not the first of its conversation, as far as it shows."""
-    return any(role == "assistant" for role, _ in turns) or any(
+    """Whether a request is not the first of its conversation, as far as it shows.
+
+    The Responses API has a call of a tool for an answer, which is no turn; its result is one.
+    """
+    return any(role in ("assistant", "tool", "function") for role, _ in turns) or any(
         name == SESSION_HEADER for name, _ in headers
     )
 

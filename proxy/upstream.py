@@ -30,17 +30,20 @@ from proxy.admission import QueueFull, Slots
 from proxy.config import Secret, UpstreamConfig
 from proxy.errors import (
     Overloaded,
+    RouterError,
     UpstreamBroken,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.facts import ask, configured, least
+from proxy.facts import Facts, ask, configured, least
 from proxy.protocol import view_models
 
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0
+# Who asks for the models or our health more often, as any key or none may, is told the same again.
+LIST_AGAIN_SECONDS: Final = 1.0
 OPEN_AFTER: Final = 5
 OPEN_AFTER_SECONDS: Final = 2.0
 FIRST_PAUSE_SECONDS: Final = 5.0
@@ -299,6 +302,11 @@ class Upstream:
         self.up: bool | None = None
         self.facts = configured(config)
         self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
+        self._facts_of: dict[str, Facts] = {}  # others of these
+        self.is_stale = True  # the server may be another one than the one that was asked
+        self._listing = asyncio.Lock()
+        self._listed: bytes | None = None
+        self._list_again_at = 0.0
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = Slots(config.max_concurrency, clock=clock)
@@ -371,7 +379,8 @@ class Upstream:
 
         Args:
             path: behind the base URL, with a query.
-            body: may be an iterator, which is sent on as it comes.
+            body: may be an iterator, which is sent on as it comes; a RouterError of its own is
+                raised as it is.
             headers: the client's; those that tell of the body are kept.
         """
         kept = _OF_BODY if not isinstance(body, bytes) else (b"content-type",)
@@ -434,6 +443,7 @@ class Upstream:
         """What became of a request at a replica, or of a probe."""
         if replica.note(self._clock(), failed=failed):
             logger.warning("%s upstream %s: sick, no requests for now", self.name, replica.base_url)
+        self.is_stale = self.is_stale or failed
         self.up = any(not one.failures for one in self._replicas)
 
     async def _send(
@@ -459,7 +469,7 @@ class Upstream:
         except TimeoutError:
             raise self.timeout("first_token") from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise self._unreachable(replica, error) from None
+            raise _of_client(error) or self._unreachable(replica, error) from None
         if not 200 <= response.status_code <= 599:  # no server would send it on for us
             await response.aclose()
             raise UpstreamBroken(
@@ -512,7 +522,7 @@ class Upstream:
 
     async def probe(self) -> bool:
         """Ask for the tier's model list; True when a replica answers with success."""
-        self.up = await self.fetch_models() is not None
+        self.up = await self.list_models() is not None
         return self.up
 
     async def probe_the_sick(self) -> None:
@@ -529,18 +539,38 @@ class Upstream:
         Of several replicas the least of each counts: a request may meet any of them.
         """
         try:
-            found = await asyncio.gather(
-                *(ask(_Native(self, one), self.config) for one in self._replicas)
-            )
+            facts = await self._ask()
+            self._facts_of.clear()
+            models = view_models(await self.fetch_models() or b"")
         except Exception:  # whatever it is, requests do not depend on it
             logger.exception("%s upstream: cannot find out what its model can do", self.name)
             return
-        facts = [one for one in found if one is not None]
-        if facts:
-            self.facts = least(facts)
-        models = view_models(await self.fetch_models() or b"")
+        self.is_stale = facts is None and models is None
+        self.facts = facts or self.facts
         if models is not None:
             self.models = frozenset(models)
+
+    async def facts_of(self, model: str) -> Facts:
+        """What is known of another of the server's models; it is asked when it is first wanted."""
+        if model not in self._facts_of:
+            found = await self._ask(model)
+            self._facts_of[model] = found or Facts(is_ollama=self.facts.is_ollama)
+        return self._facts_of[model]
+
+    async def _ask(self, model: str | None = None) -> Facts | None:
+        found = await asyncio.gather(
+            *(ask(_Native(self, one), self.config, model) for one in self._replicas)
+        )
+        facts = [one for one in found if one is not None]
+        return least(facts) if facts else None
+
+    async def list_models(self) -> bytes | None:
+        """As `fetch_models`, but what was found a moment ago is told again."""
+        async with self._listing:
+            if self._clock() >= self._list_again_at:
+                self._listed = await self.fetch_models()
+                self._list_again_at = self._clock() + LIST_AGAIN_SECONDS
+            return self._listed
 
     async def fetch_models(self) -> bytes | None:
         """The body of GET /models, of the first replica that has one; None when none has."""
@@ -621,6 +651,13 @@ async def _unpack(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[
                 yield piece
     if unpacker is not None and not unpacker.eof:
         raise httpx2.DecodingError("a compressed answer without its end")
+
+
+def _of_client(error: BaseException | None) -> RouterError | None:
+    """What went wrong with the client's body while it was sent on, and broke off the sending."""
+    while error is not None and not isinstance(error, RouterError):
+        error = error.__cause__
+    return error
 
 
 def _name(error: BaseException) -> str:

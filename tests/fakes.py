@@ -91,8 +91,10 @@ class FakeUpstream:
 
     def __init__(self) -> None:
         self.answer: Answer | Callable[[Call], Answer]
-        self.models: Answer
-        self.native: dict[str, Answer]  # beside /v1: what Ollama has and others have not
+        self.models: Answer | Callable[[Call], Answer]
+        self.native: dict[
+            str, Answer | Callable[[Call], Answer]
+        ]  # beside /v1: what Ollama has and others have not
         self.calls: list[Call] = []
         self.reset()
         self._connections: set[asyncio.Task[None]] = set()

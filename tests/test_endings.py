@@ -517,51 +517,97 @@ async def test_the_next_request_gets_the_place_of_one_that_left(
 
 # ── The other tier steps in ───────────────────────────────────────────────────────────────────
 
-REPLACED = BEFORE_ANSWER | {
-    "server-error": Failure("server_error", answer=lambda: whole(error_json("No"), status=500)),
-    "queue-full": Failure("server_error", answer=lambda: whole(error_json("busy"), status=503)),
-    "rate-limited": Failure("rate_limited", answer=lambda: whole(error_json("slow"), status=429)),
-    "out-of-quota": Failure(
-        "rate_limited",
-        answer=lambda: whole(error_json("No money", code="insufficient_quota"), status=429),
-    ),
-    "error-with-200": Failure(
-        "server_error", answer=lambda: whole(error_json("crashed")), only="whole"
-    ),
-    "error-event-first": Failure(
-        "server_error", answer=lambda: chunked(event(error_json("crashed"))), only="stream"
-    ),
-    "error-event-after-the-role": Failure(
-        "server_error",
-        answer=lambda: chunked(
-            event(chunk({"role": "assistant", "content": ""})), event(error_json("crashed")), DONE
+# Of our key, which their words may show.
+REFUSALS = [
+    whole(error_json(message), status=status)
+    for status, message in (
+        (401, f"Incorrect API key provided: {CLOUD_KEY}."),
+        (
+            403,
+            "You have insufficient permissions for this operation. Missing scopes: model.request",
         ),
-        only="stream",
-    ),
-    "empty-stream": Failure("upstream_broken", answer=lambda: chunked(), only="stream"),
-    "stream-reset-after-the-role": Failure(
-        "upstream_broken",
-        answer=lambda: chunked(event(chunk({"role": "assistant", "content": ""})), End.RESET),
-        only="stream",
-    ),
-    "stream-that-only-pings": Failure(
-        "first_token_timeout",
-        answer=lambda: chunked(b": ping\n\n", Gate()),
-        changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
-        only="stream",
-    ),
-    "body-reset": Failure(
-        "upstream_broken",
-        answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.RESET],
-        only="whole",
-    ),
-}
+        (403, "Project `proj_1` does not have access to model `gpt-4o-mini`"),
+    )
+]
+REPLACED = (
+    BEFORE_ANSWER
+    | {
+        "server-error": Failure("server_error", answer=lambda: whole(error_json("No"), status=500)),
+        "queue-full": Failure("server_error", answer=lambda: whole(error_json("busy"), status=503)),
+        "rate-limited": Failure(
+            "rate_limited", answer=lambda: whole(error_json("slow"), status=429)
+        ),
+        "out-of-quota": Failure(
+            "rate_limited",
+            answer=lambda: whole(error_json("No money", code="insufficient_quota"), status=429),
+        ),
+        "error-with-200": Failure(
+            "server_error", answer=lambda: whole(error_json("crashed")), only="whole"
+        ),
+        "error-event-first": Failure(
+            "server_error", answer=lambda: chunked(event(error_json("crashed"))), only="stream"
+        ),
+        "error-event-after-the-role": Failure(
+            "server_error",
+            answer=lambda: chunked(
+                event(chunk({"role": "assistant", "content": ""})),
+                event(error_json("crashed")),
+                DONE,
+            ),
+            only="stream",
+        ),
+        "empty-stream": Failure("upstream_broken", answer=lambda: chunked(), only="stream"),
+        "stream-reset-after-the-role": Failure(
+            "upstream_broken",
+            answer=lambda: chunked(event(chunk({"role": "assistant", "content": ""})), End.RESET),
+            only="stream",
+        ),
+        "stream-that-only-pings": Failure(
+            "first_token_timeout",
+            answer=lambda: chunked(b": ping\n\n", Gate()),
+            changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
+            only="stream",
+        ),
+        "stream-that-stops-thinking": Failure(
+            "idle_timeout",
+            answer=lambda: chunked(event(chunk({"role": "assistant", "content": ""})), Gate()),
+            changes=lambda tier: tier_timeouts(
+                tier, first_token=SHORT_SECONDS, idle=2 * SHORT_SECONDS
+            ),
+            only="stream",
+        ),
+        "body-reset": Failure(
+            "upstream_broken",
+            answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.RESET],
+            only="whole",
+        ),
+    }
+    | {
+        f"key-refused-{number}": Failure("upstream_auth", answer=lambda answer=answer: answer)
+        for number, answer in enumerate(REFUSALS)
+    }
+)
 # What the local tier cannot do, the cloud can: as Ollama, llama.cpp and vLLM say it.
 BEYOND_LOCAL = {
     "model-missing": (404, "model_missing", "model 'phi3' not found"),
     "no-tools": (400, "capability", "registry.ollama.ai/library/phi3 does not support tools"),
     "too-long": (400, "context", "This model's maximum context length is 4096 tokens."),
     "too-long-for-llama": (400, "context", "the request exceeds the available context size"),
+    **{
+        f"unread-{number}": (400, "capability", message)
+        for number, message in enumerate(
+            [
+                'invalid reasoning value: \'minimal\' (must be "high", "medium", or "low")',
+                'input[0]: unknown input item type: "web_search_call"',
+                "input[0]: content[0]: unknown content type: refusal",
+                "invalid message content type: <nil>",
+                "invalid message format",
+                "invalid image input",
+                "invalid tool call arguments",
+                "file inputs are not currently supported",
+            ]
+        )
+    },
 }
 
 
@@ -599,7 +645,7 @@ async def test_the_other_tier_answers_for_one_that_fails(
 @both_forms
 @pytest.mark.parametrize(
     ("tier", "status"),
-    [(tier, status) for tier in TIERS for status in (400, 401, 403, 422)] + [("cloud", 404)],
+    [(tier, status) for tier in TIERS for status in (400, 403, 422)] + [("cloud", 404)],
 )
 async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
@@ -612,6 +658,23 @@ async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
     assert "x-router-fallback" not in response.headers
     check_row(outcome.row, tier, "upstream_error", status=status, reason="score", stream=stream)
     assert request.getfixturevalue(OTHER[tier]).calls == []
+
+
+@both_tiers
+@pytest.mark.parametrize("answer", REFUSALS, ids=["401", "scopes", "project"])
+async def test_what_a_tier_says_of_our_key_is_not_the_clients_to_read(
+    start: StartProxy, request: pytest.FixtureRequest, tier: str, answer: Answer
+) -> None:
+    upstream = request.getfixturevalue(tier)
+    upstream.answer = answer
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat(model=tier)
+    assert (response.status_code, envelope_of(response)["code"]) == (502, "upstream_auth")
+    assert f"The {tier} upstream" in envelope_of(response)["message"]
+    check_nothing_leaks(response.text)
+    outcome = await proxy.finish()
+    assert len(upstream.calls) == 1
+    check_row(outcome.row, tier, "upstream_error", status=502, reason="forced", stream=False)
 
 
 @both_forms

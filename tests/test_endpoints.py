@@ -8,7 +8,19 @@ import httpx2
 import openai
 import pytest
 
-from fakes import DONE, EASY, HARD, End, FakeUpstream, Gate, chunked, event, head, whole
+from fakes import (
+    DONE,
+    EASY,
+    HARD,
+    End,
+    FakeUpstream,
+    Gate,
+    chunked,
+    error_json,
+    event,
+    head,
+    whole,
+)
 from live import (
     CLOUD_KEY,
     CLOUD_MODEL,
@@ -100,6 +112,21 @@ async def test_what_ollama_would_drop_goes_to_the_cloud(
     assert response.headers["x-router-reason"] == "capability"
 
 
+async def test_a_cloud_without_completions_leaves_them_to_the_local_tier(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    refused = error_json("This is a chat model and not supported in the v1/completions endpoint.")
+    local.answer, cloud.answer = (
+        whole(json.dumps(completion()).encode()),
+        whole(refused, status=404),
+    )
+    answer = await complete(proxy, prompt=HARD)
+    assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, " world")
+    assert answer.headers["x-router-fallback"] == "cloud→local:capability"
+    forced = await complete(proxy, model="cloud")
+    assert (forced.status_code, forced.content) == (404, refused)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [({"prompt": {}}, "prompt"), ({"prompt": [{}]}, "prompt[0]"), ({"model": ""}, "model")],
@@ -183,8 +210,52 @@ async def test_where_unknown_models_are_rejected_the_local_ones_are_known(
 ) -> None:
     proxy = await start({"routing": {"unknown_models": "reject"}})
     assert (await embed(proxy, model="nomic-embed-text")).status_code == 200
-    refused = await embed(proxy)
-    assert (refused.status_code, envelope_of(refused)["code"]) == (404, "model_not_found")
+    for headers in ({}, {"x-router-target": "cloud"}):
+        refused = await embed(proxy, headers=headers)
+        assert (refused.status_code, envelope_of(refused)["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.usefixtures("embedders")
+@pytest.mark.parametrize(
+    ("target", "model", "sent"),
+    [
+        ("local", "bge-m3", "bge-m3"),
+        ("local", "local", LOCAL_MODEL),
+        ("cloud", "cloud", CLOUD_MODEL),
+        ("cloud", "text-embedding-3-small", "text-embedding-3-small"),
+    ],
+)
+async def test_a_forced_tier_embeds_with_the_model_that_is_named(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, target: str, model: str, sent: str
+) -> None:
+    await embed(await start(), model=model, headers={"x-router-target": target})
+    assert {"local": local, "cloud": cloud}[target].call.json["model"] == sent
+
+
+@pytest.mark.usefixtures("embedders")
+async def test_the_local_servers_other_models_answer_under_their_name(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """What GET /v1/models says is local is; its own capabilities count, no other model's."""
+    show = {"completion": ["completion"], "eyes": ["completion", "vision"]}
+    local.native["/api/version"] = whole(b'{"version":"0.33.0"}')
+    local.native["/api/show"] = lambda call: whole(
+        json.dumps(
+            {"capabilities": show["eyes" if call.json["model"] == "llava" else "completion"]}
+        ).encode()
+    )
+    local.models = whole(b'{"object":"list","data":[{"id":"phi3:latest"},{"id":"llava:latest"}]}')
+    proxy = await start({"routing": {"unknown_models": "reject"}})
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": EASY}, image]}]
+    seeing = await proxy.chat(model="llava", messages=messages)
+    assert (seeing.status_code, seeing.headers["x-router-reason"]) == (200, "forced")
+    assert local.calls[-1].json["model"] == "llava"
+    assert (await proxy.chat(model="phi3", messages=messages)).status_code == 400
+    named = {"model": "llava:latest", "text": EASY}
+    for forced, model in (("cloud", CLOUD_MODEL), ("local", "llava:latest"), ("auto", LOCAL_MODEL)):
+        response = await proxy.chat(headers={"x-router-target": forced}, **named)
+        assert response.headers["x-router-model"] == model
 
 
 @pytest.mark.usefixtures("embedders")
@@ -224,6 +295,13 @@ async def test_all_other_paths_are_passed_to_the_cloud(
     row = (await proxy.finish()).row
     assert (row["endpoint"], row["target"], row["status"]) == ("other", "cloud", 201)
     assert (row["ending"], row["prompt"], row["cost_usd"]) == ("ok", None, None)
+
+
+async def test_a_fine_tuned_model_is_deleted_where_it_is(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    assert (await proxy.client.delete("/v1/models/ft:gpt-4o-mini:mine::1")).status_code == 200
+    assert (cloud.call.method, cloud.call.path) == ("DELETE", "/v1/models/ft:gpt-4o-mini:mine::1")
 
 
 async def test_an_upload_is_passed_on_as_it_comes_whatever_its_size(
@@ -282,6 +360,13 @@ async def test_an_upstreams_refusal_of_it_passes(proxy: LiveProxy, cloud: FakeUp
     response = await proxy.client.get("/v1/files/none")
     assert (response.status_code, response.json()["error"]["message"]) == (404, "No such file")
     assert (await proxy.finish()).row["ending"] == "upstream_error"
+
+
+async def test_a_refusal_of_our_key_does_not(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(error_json(f"Incorrect API key provided: {CLOUD_KEY}."), status=401)
+    response = await proxy.client.get("/v1/files")
+    assert (response.status_code, envelope_of(response)["code"]) == (502, "upstream_auth")
+    assert CLOUD_KEY not in response.text
 
 
 async def test_a_client_that_leaves_its_download_frees_the_upstream(
@@ -505,6 +590,22 @@ async def test_a_conversation_that_went_to_the_cloud(
     assert last == third
     rows = (await proxy.finish(3)).rows
     assert len({row["session_id"] for row in rows}) == 1
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tools": [TOOL]}, {"model": "cloud"}], ids=["capability", "forced"]
+)
+async def test_whatever_sent_a_conversation_to_the_cloud_it_stays_there(
+    start: StartProxy, fields: dict[str, Any]
+) -> None:
+    limited = {"upstreams": {"local": {"capabilities": []}}}
+    proxy = await start(limited)
+    first = await proxy.chat(messages=conversation(EASY), **fields)
+    assert first.headers["x-router-target"] == "cloud"
+    assert await targets(proxy, conversation(EASY, "4", "Thanks.")) == ["cloud sticky"]
 
 
 async def test_conversations_are_told_apart_by_opening_hints_and_key(start: StartProxy) -> None:

@@ -3,6 +3,8 @@
 An error on /v1/chat/completions is also one row, whoever made it.
 """
 
+import asyncio
+import gzip
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -13,7 +15,9 @@ import pytest
 
 from fakes import (
     HARD,
+    Answer,
     BrokenModel,
+    Call,
     End,
     FakeUpstream,
     StubModel,
@@ -201,6 +205,32 @@ async def test_the_models_need_a_key_too(start: StartProxy, path: str) -> None:
     assert allowed.status_code == 200
 
 
+async def test_the_models_are_a_request_of_the_keys(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": [{"key": SECRET, "requests_per_minute": 2}]}})
+    headers = {"authorization": f"Bearer {SECRET}"}
+    for path in ("/v1/models", "/v1/models/auto"):
+        assert (await proxy.client.get(path, headers=headers)).status_code == 200
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/feedback")):
+        refused = await proxy.client.request(method, path, headers=headers)
+        assert refused.status_code == 429
+        assert envelope_of(refused)["code"] == "rate_limit_exceeded"
+
+
+async def test_who_asks_for_our_health_does_not_ask_the_cloud_each_time(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    asked: list[Call] = []
+
+    def models(call: Call) -> Answer:
+        asked.append(call)
+        return whole(b'{"object":"list","data":[]}')
+
+    cloud.models = models
+    answers = await asyncio.gather(*(proxy.client.get("/ready") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(asked) < 5
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_need_no_key(start: StartProxy, path: str) -> None:
     proxy = await start(WITH_KEY)
@@ -226,6 +256,15 @@ async def test_a_body_that_is_too_large(start: StartProxy, size: int, upload: st
     response = await proxy.client.post("/v1/chat/completions", content=content)
     message = check_error(response, 413, code="body_too_large")
     assert "0.0078125 MB" in message
+    await check_rejected(proxy, response)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings", "responses"])
+async def test_a_body_that_is_compressed(proxy: LiveProxy, path: str) -> None:
+    headers = {"content-encoding": "gzip"}
+    packed = gzip.compress(chat_body())
+    response = await proxy.client.post(f"/v1/{path}", content=packed, headers=headers)
+    assert "'gzip'" in check_error(response, 415, code="unsupported_content_encoding")
     await check_rejected(proxy, response)
 
 
@@ -293,7 +332,7 @@ async def test_an_unknown_route(start: StartProxy, method: str, path: str) -> No
         ("PUT", "/v1/chat/completions", "POST"),
         ("DELETE", "/v1/chat/completions", "POST"),
         ("POST", "/v1/models", "GET"),
-        ("DELETE", "/v1/models/auto", "GET"),
+        ("PUT", "/v1/models/auto", "GET"),
         ("POST", "/metrics", "GET"),
     ],
 )
@@ -557,10 +596,11 @@ async def test_errors_are_counted_by_closed_labels_only(start: StartProxy) -> No
 
 
 async def test_an_upstreams_own_error_is_its_own(proxy: LiveProxy, cloud: FakeUpstream) -> None:
-    body = error_json("Incorrect API key provided: sk-cl***urs.", code="invalid_api_key")
-    cloud.answer = whole(body, status=401, headers=[("www-authenticate", "Bearer realm=x")])
+    """A refusal, too, that is not about our key."""
+    body = error_json("Your input was flagged by the moderation.", code="flagged")
+    cloud.answer = whole(body, status=403)
     response = await proxy.chat(model="cloud")
-    assert (response.status_code, response.content) == (401, body)
+    assert (response.status_code, response.content) == (403, body)
 
 
 async def test_a_stub_model_is_asked_once_a_request(start: StartProxy) -> None:

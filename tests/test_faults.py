@@ -607,7 +607,7 @@ class Bad(NamedTuple):
 
 NOT_HTTP = (UNREACHABLE,)
 # aiohttp stops reading at some malformed chunks and says nothing; then it is the time that ends it.
-BAD_CHUNKS = (UNREACHABLE, BROKEN, FIRST_TOKEN_TIMEOUT, TOTAL_TIMEOUT)
+BAD_CHUNKS = (UNREACHABLE, BROKEN, IDLE_TIMEOUT, TOTAL_TIMEOUT)
 ZIPPED, ZIPPED_STREAM = gzip.compress(BODY), gzip.compress(STREAM)
 
 
@@ -623,7 +623,7 @@ def bad_chunks(data: bytes, *, stream: bool = False) -> Bad:
         [raw_head(kind, IN_CHUNKS), good, data],
         BAD_CHUNKS,
         stream,
-        FIRST_TOKEN if stream else TOTAL,
+        IDLE if stream else TOTAL,
     )
 
 

@@ -18,9 +18,9 @@ from live import (
     chat_body,
     envelope_of,
 )
-from proxy import api
+from proxy import admin, api
 from proxy.connection import MAX_HEAD_BYTES, Connection
-from proxy.record import key_hash
+from proxy.record import Target, key_hash
 
 TEAM = {"authorization": "Bearer sk-team"}
 OTHERS = {"authorization": "Bearer sk-others"}
@@ -262,6 +262,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same patience in miniature."""
     monkeypatch.setattr(Connection, "head_seconds", 0.05)
     monkeypatch.setattr(api, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(admin, "SMALL_BODY_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -312,6 +313,33 @@ async def test_a_body_that_does_not_come_is_given_up(proxy: LiveProxy, sent: int
     assert (status, error["code"]) == (408, "request_timeout")
     row = (await proxy.finish()).row
     assert (row["status"], row["ending"]) == (408, "timeout")
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/feedback", b"/v1/files"])
+async def test_a_body_that_trickles_in_does_not_gain_time(
+    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    monkeypatch.setattr(api, "BODY_BYTES_PER_SECOND", 10**6)
+    head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n" % path
+    client = await proxy.connect_raw(head)
+    with pytest.raises(ConnectionError):
+        await trickle(client, b" " * 5_000)
+    client.vanish()
+    await still_well(proxy)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_who_does_not_send_an_upload_is_not_the_upstreams_failure(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    upload = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\nhalf"
+    status, error = await said_to(proxy, upload)
+    assert (status, error["code"]) == (408, "request_timeout")
+    row = (await proxy.finish()).row
+    assert (row["target"], row["status"], row["ending"]) == ("cloud", 408, "timeout")
+    cloud_tier = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD]
+    assert [replica.failures for replica in cloud_tier._replicas] == [0]
 
 
 @pytest.mark.usefixtures("hasty")

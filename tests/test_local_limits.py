@@ -9,14 +9,31 @@ from typing import Any
 import pytest
 
 from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, ollama_events, whole
-from live import LiveProxy, StartProxy, envelope_of
+from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of
+from proxy import app
+from proxy.record import Target
 
+MODELS = {"local": LOCAL_MODEL, "cloud": CLOUD_MODEL}
 WORD = "word "  # one token
 TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+INLINE = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
 LINK = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
 TEXT = {"type": "text", "text": EASY}
+FILE = {
+    "type": "file",
+    "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="},
+}
+STORED_FILE = {"type": "file", "file": {"file_id": "file-1"}}
+QUESTION = {"role": "user", "content": EASY}
+ARGUMENTS = '{"city":"Paris"}'
+CALL = {"id": "c", "type": "function", "function": {"name": "now", "arguments": ARGUMENTS}}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "12:00"}
+OLD_CALLING = {"role": "assistant", "function_call": {"name": "now", "arguments": ARGUMENTS}}
+OLD_RESULT = {"role": "function", "name": "now", "content": "12:00"}
+REFUSAL = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
 
 
 def become_ollama(
@@ -45,15 +62,53 @@ def user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
 BEYOND: dict[str, tuple[dict[str, Any], str]] = {
     "tools": ({"tools": TOOLS}, "tools"),
     "tools-auto": ({"tools": TOOLS, "tool_choice": "auto"}, "tools"),
-    "functions": ({"functions": [{"name": "now"}]}, "tools"),
+    "functions": ({"functions": [{"name": "now"}]}, "functions"),
+    "tool-calls": ({"messages": [QUESTION, CALLING]}, "messages[1]"),
+    "tool-results": ({"messages": [QUESTION, RESULT]}, "messages[1]"),
     "image": ({"messages": user(TEXT, IMAGE)}, "messages[0].content"),
     "image-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
     "audio": ({"messages": user(TEXT, {"type": "input_audio"})}, "messages[0].content"),
     "n": ({"n": 2}, "n"),
     "logit-bias": ({"logit_bias": {"50256": -100}}, "logit_bias"),
 }
+# With the ablest model of Ollama's, too.
+BEYOND_OLLAMA: dict[str, tuple[dict[str, Any], str]] = {
+    "a-demanded-call": ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
+    "a-named-call": ({"tools": TOOLS, "tool_choice": {"type": "x"}}, "tool_choice"),
+    "one-call": ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
+    "old-functions": ({"functions": [{"name": "now"}]}, "functions"),
+    "old-function-call": ({"messages": [QUESTION, OLD_CALLING]}, "messages[1]"),
+    "old-function-result": ({"messages": [QUESTION, OLD_RESULT]}, "messages[1]"),
+    "image-by-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
+    "file": ({"messages": user(TEXT, FILE)}, "messages[0].content"),
+    "refusal": ({"messages": [REFUSAL, QUESTION]}, "messages[0].content"),
+    "effort": ({"reasoning_effort": "minimal"}, "reasoning_effort"),
+}
+# Wherever the local tier is, whatever it is.
+BEYOND_ALL_BUT_THE_CLOUD: dict[str, tuple[dict[str, Any], str]] = {
+    "stored-chat": ({"store": True}, "store"),
+    "stored-file": ({"messages": user(TEXT, STORED_FILE)}, "messages[0].content"),
+    "web-search": ({"web_search_options": {}}, "web_search_options"),
+}
+ABLE = ("completion", "tools", "vision", "thinking")
+cases = pytest.mark.parametrize(
+    ("capabilities", "fields", "param"),
+    [
+        pytest.param(capabilities, *case, id=name)
+        for capabilities, those in (
+            (("completion",), BEYOND),
+            (ABLE, BEYOND_OLLAMA),
+            (None, BEYOND_ALL_BUT_THE_CLOUD),
+        )
+        for name, case in those.items()
+    ],
+)
 WITHIN: dict[str, dict[str, Any]] = {
     "no-tools": {"tools": [], "functions": None},
+    "functions-none": {"functions": [{"name": "now"}], "function_call": "none"},
+    "no-calls": {"messages": [QUESTION | {"tool_calls": [], "function_call": None}]},
+    "many-calls-of-nothing": {"parallel_tool_calls": False},
+    "efforts": {"reasoning_effort": "low"},
     "tools-none": {"tools": TOOLS, "tool_choice": "none"},
     "schema": {"response_format": SCHEMA},
     "json": {"response_format": {"type": "json_object"}},
@@ -63,10 +118,13 @@ WITHIN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("fields", "param"), BEYOND.values(), ids=BEYOND)
+@cases
 async def test_what_the_local_model_lacks_goes_to_the_cloud(
-    proxy: LiveProxy, local: FakeUpstream, fields: dict[str, Any], param: str
+    start: StartProxy, local: FakeUpstream, capabilities: Any, fields: Any, param: str
 ) -> None:
+    if capabilities is not None:
+        become_ollama(local, capabilities=capabilities)
+    proxy = await start()
     response = await proxy.chat(**fields)
     assert response.status_code == 200
     assert response.headers["x-router-target"] == "cloud"
@@ -76,10 +134,18 @@ async def test_what_the_local_model_lacks_goes_to_the_cloud(
     assert local.calls == []
 
 
-@pytest.mark.parametrize(("fields", "param"), BEYOND.values(), ids=BEYOND)
+@cases
 async def test_forcing_it_on_the_local_model_is_refused(
-    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, fields: dict[str, Any], param: str
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    capabilities: Any,
+    fields: Any,
+    param: str,
 ) -> None:
+    if capabilities is not None:
+        become_ollama(local, capabilities=capabilities)
+    proxy = await start()
     response = await proxy.chat(model="local", **fields)
     error = envelope_of(response)
     assert response.status_code == 400
@@ -95,18 +161,18 @@ async def test_what_it_can_do_stays(proxy: LiveProxy, fields: dict[str, Any]) ->
     assert response.headers["x-router-target"] == "local"
 
 
-async def test_a_model_with_tools_gets_them_unless_one_is_demanded(
+async def test_a_model_with_tools_and_eyes_gets_them(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    """Ollama drops tool_choice: what depends on it belongs to the cloud."""
-    become_ollama(local, capabilities=("completion", "tools", "vision"))
+    become_ollama(local, capabilities=ABLE)
     proxy = await start()
-    for choice, target in (("auto", "local"), ("required", "cloud"), ({"type": "x"}, "cloud")):
-        response = await proxy.chat(tools=TOOLS, tool_choice=choice)
-        assert response.headers["x-router-target"] == target
-    for part, target in ((IMAGE, "local"), (LINK, "cloud")):
-        response = await proxy.chat(messages=user(TEXT, part))
-        assert response.headers["x-router-target"] == target
+    for fields in (
+        {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": True},
+        {"messages": [QUESTION, CALLING, RESULT]},
+        {"messages": user(TEXT, IMAGE)},
+    ):
+        response = await proxy.chat(**fields)
+        assert response.headers["x-router-target"] == "local"
 
 
 async def test_logprobs_need_a_new_ollama(start: StartProxy, local: FakeUpstream) -> None:
@@ -118,10 +184,30 @@ async def test_logprobs_need_a_new_ollama(start: StartProxy, local: FakeUpstream
 
 async def test_of_another_server_nothing_is_presumed(start: StartProxy) -> None:
     proxy = await start()
-    for fields, _ in BEYOND.values():
+    for fields, _ in (*BEYOND.values(), *BEYOND_OLLAMA.values()):
         assert (await proxy.chat(**fields)).headers["x-router-target"] == "local"
     long = await proxy.chat(text=WORD * 100_000)
     assert long.headers["x-router-target"] == "local"
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+async def test_a_server_that_comes_is_asked_what_it_can_do(
+    start: StartProxy, local: FakeUpstream, monkeypatch: pytest.MonkeyPatch, was_there: bool
+) -> None:
+    """At once, whether it was not there at the start or failed since: it may be another one."""
+    monkeypatch.setattr(app, "PROBE_SICK_SECONDS", 0.01)
+    models, nothing = local.models, whole(b"", status=503)
+    local.models = models if was_there else nothing
+    proxy = await start()
+    upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
+    assert upstream.is_stale != was_there
+    local.models, local.answer = nothing, whole(b"", status=500)
+    await proxy.chat(model="local")
+    assert upstream.is_stale
+    become_ollama(local)
+    local.models = models
+    await proxy.reloaded(lambda: upstream.facts.is_ollama)
+    assert (await proxy.chat(n=2)).headers["x-router-reason"] == "capability"
 
 
 async def test_the_configuration_can_say_it_instead(start: StartProxy) -> None:
@@ -140,7 +226,8 @@ async def test_the_configuration_can_say_it_instead(start: StartProxy) -> None:
         (3700, {"max_tokens": 100}, "local"),
         (3000, {"max_completion_tokens": 1500}, "cloud"),
         (1800, {"max_tokens": 100_000}, "local"),
-        (2200, {"tools": TOOLS * 200, "tool_choice": "none"}, "cloud"),
+        (2200, {"response_format": SCHEMA | {"x": "y" * 8000}}, "cloud"),
+        (2200, {"tools": TOOLS * 200, "tool_choice": "none"}, "local"),  # they are not sent
     ],
 )
 async def test_a_prompt_and_its_answer_must_fit_the_context(
@@ -149,6 +236,46 @@ async def test_a_prompt_and_its_answer_must_fit_the_context(
     response = await proxy.chat(text=WORD * words, **fields)
     assert response.headers["x-router-target"] == target
     assert response.headers["x-router-reason"] == ("score" if target == "local" else "context")
+
+
+LONG_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "x" * 15_000}}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "target"),
+    [
+        ("chat/completions", {"messages": [CALLING | {"tool_calls": [LONG_CALL]}]}, "cloud"),
+        (
+            "chat/completions",
+            {"messages": [CALLING, RESULT | {"reasoning": "x" * 15_000}]},
+            "cloud",
+        ),
+        ("chat/completions", {"messages": user(*[IMAGE] * 4)}, "cloud"),
+        ("chat/completions", {"messages": user(*[IMAGE] * 3)}, "local"),
+        ("responses", {"input": [{"type": "function_call", "arguments": "x" * 15_000}]}, "cloud"),
+        ("responses", {"input": [{"type": "reasoning", "summary": ["x" * 15_000]}]}, "cloud"),
+        ("responses", {"input": [{"role": "user", "content": [INLINE] * 4}]}, "cloud"),
+    ],
+    ids=["call", "reasoning", "images", "fewer images", "item", "reasoning item", "image items"],
+)
+async def test_what_is_no_text_takes_room_too(
+    start: StartProxy, local: FakeUpstream, path: str, fields: dict[str, Any], target: str
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    response = await proxy.client.post(f"/v1/{path}", json={"model": "auto"} | fields)
+    assert response.headers["x-router-target"] == target
+    assert response.headers["x-router-reason"] == ("score" if target == "local" else "context")
+
+
+async def test_an_image_that_takes_fewer_tokens_was_not_cut(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    local.answer = whole(answer_json(usage={"prompt_tokens": 700, "completion_tokens": 1}))
+    proxy = await start()
+    await proxy.chat(messages=user({"type": "text", "text": WORD * 1800}, IMAGE))
+    assert (await proxy.finish()).metrics("router_context_truncations_total") == 0
 
 
 async def test_a_forced_prompt_that_is_too_long_is_refused_not_cut(
@@ -236,11 +363,45 @@ async def test_text_parts_become_one_text(start: StartProxy, local: FakeUpstream
     assert sent[2]["content"] == [IMAGE, {"type": "text", "text": "3\n4"}]
 
 
+async def test_a_developers_message_is_a_systems(proxy: LiveProxy, local: FakeUpstream) -> None:
+    """The templates of most models know no such role, and leave its messages out."""
+    said = {"role": "developer", "content": "Be brief.", "name": "x"}
+    await proxy.chat(messages=[said, {"role": "user", "content": 'the "developer" role'}])
+    assert local.call.json["messages"] == [
+        said | {"role": "system"},
+        {"role": "user", "content": 'the "developer" role'},
+    ]
+
+
+async def test_tools_that_must_not_be_called_are_not_shown(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    await proxy.chat(tools=TOOLS, tool_choice="none", messages=[QUESTION, CALLING, RESULT])
+    assert not {"tools", "tool_choice"} & local.call.json.keys()
+    assert local.call.json["messages"] == [QUESTION, CALLING, RESULT]
+
+
+async def test_calls_beside_an_empty_content_stay_with_their_message(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    await proxy.chat(messages=[QUESTION, CALLING | {"content": []}, RESULT])
+    assert local.call.json["messages"] == [QUESTION, CALLING | {"content": ""}, RESULT]
+
+
 async def test_the_cloud_and_other_servers_get_what_was_sent(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start()
+    sent = {
+        "messages": [{"role": "developer", "content": []}, *user(TEXT, TEXT)],
+        "max_completion_tokens": 7,
+        "tools": TOOLS,
+        "tool_choice": "none",
+    }
     for model, upstream in (("local", local), ("cloud", cloud)):
-        await proxy.chat(model=model, messages=user(TEXT, TEXT), max_completion_tokens=7)
-        assert upstream.call.json["messages"] == user(TEXT, TEXT)
-        assert upstream.call.json["max_completion_tokens"] == 7
+        await proxy.chat(model=model, **sent)
+        assert upstream.call.json == sent | {"model": MODELS[model]}

@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
-from fakes import Call, FakeUpstream, Step, answer_json, response_fields, whole
+from fakes import Call, FakeUpstream, Step, answer_json, error_json, response_fields, whole
 from live import StartProxy
 
 EXAMPLES = 20  # of each operation
 
 
 def answer(call: Call) -> list[Step]:
+    if call.method == "DELETE":
+        return whole(error_json("There is none."), status=404)
     if call.path.startswith("/v1/responses"):
         return whole(json.dumps(response_fields()).encode())
     return whole(answer_json())

@@ -36,6 +36,28 @@ OLLAMA = {
 }
 
 
+FUNCTION = {"type": "function", "name": "f"}
+CALLED = [
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "4"},
+]
+FILE_PARTS = [
+    {"type": "input_file", "file_id": "file_1"},
+    {"type": "input_image", "file_id": "file_1"},
+]
+ONLY_IN_THE_CLOUD: list[tuple[dict[str, Any], str]] = [
+    ({"tools": [{"type": "web_search"}]}, "tools"),
+    ({"background": True}, "background"),
+    ({"conversation": "conv_1"}, "conversation"),
+    ({"prompt": {"id": "pmpt_1"}, "input": None}, "prompt"),
+    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+    *(
+        ({"input": [{"role": "user", "content": [part]}]}, "input[0].content")
+        for part in FILE_PARTS
+    ),
+]
+
+
 def answered(text: str = "Hello!", **fields: Any) -> list[Any]:
     return whole(json.dumps(response_fields(text, **fields)).encode())
 
@@ -162,27 +184,33 @@ async def test_a_wrong_field_is_named(
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "param"),
     [
-        {"tools": [{"type": "web_search"}]},
-        {"tools": [{"type": "function", "name": "f"}], "tool_choice": "required"},
-        {"background": True},
-        {"store": True},
-        {"conversation": "conv_1"},
-        {"prompt": {"id": "pmpt_1"}, "input": None},
-        {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}},
-        {"include": ["message.output_text.logprobs"]},
-        {"input": [{"type": "item_reference", "id": "msg_1"}]},
-        {
-            "input": [
-                {"role": "user", "content": [{"type": "input_image", "image_url": "http://x"}]}
-            ]
-        },
+        ({"tools": [FUNCTION], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [FUNCTION], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [{"type": "custom", "name": "f"}]}, "tools"),
+        ({"store": True}, "store"),
+        ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}, "text.format"),
+        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
+        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"reasoning": {"effort": "minimal"}}, "reasoning.effort"),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0]"),
+        ({"input": [{"type": "custom_tool_call_output", "output": "x"}]}, "input[0]"),
+        *(
+            ({"input": [{"role": "user", "content": [part]}]}, "input[0].content")
+            for part in (
+                {"type": "input_image", "image_url": "http://x"},
+                {"type": "input_file", "file_data": "data:text/plain;base64,AA=="},
+                {"type": "refusal", "refusal": "No."},
+            )
+        ),
+        *ONLY_IN_THE_CLOUD,
     ],
     ids=str,
 )
 async def test_what_the_local_server_would_drop_goes_to_the_cloud(
-    start: StartProxy, local: FakeUpstream, fields: Any
+    start: StartProxy, local: FakeUpstream, fields: Any, param: str
 ) -> None:
     local.native = OLLAMA
     limited = {"upstreams": {"local": {"capabilities": ["tools", "vision"]}}}
@@ -193,7 +221,41 @@ async def test_what_the_local_server_would_drop_goes_to_the_cloud(
     forced = await ask(proxy, headers={"x-router-target": "local"}, **fields)
     assert forced.status_code == 400
     assert envelope_of(forced)["code"] == "unsupported_by_local_model"
+    assert envelope_of(forced)["param"] == param
     assert not local.calls
+
+
+@pytest.mark.parametrize(("fields", "param"), ONLY_IN_THE_CLOUD, ids=str)
+async def test_no_local_server_has_what_the_cloud_remembers_and_runs(
+    proxy: LiveProxy, local: FakeUpstream, fields: Any, param: str
+) -> None:
+    """Of one that is not Ollama, or not known to be, nothing else is presumed."""
+    assert (await ask(proxy, **fields)).headers["x-router-reason"] == "capability"
+    forced = await ask(proxy, headers={"x-router-target": "local"}, **fields)
+    assert (forced.status_code, envelope_of(forced)["param"]) == (400, param)
+    assert not local.calls
+
+
+async def test_results_of_tools_need_a_model_with_tools(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    show = b'{"capabilities":["completion"],"model_info":{"phi3.context_length":131072}}'
+    local.native = OLLAMA | {"/api/show": whole(show)}
+    answer = await ask(await start(), input=[{"role": "user", "content": EASY}, *CALLED])
+    assert answer.headers["x-router-reason"] == "capability"
+
+
+async def test_ollama_gets_what_it_understands(start: StartProxy, local: FakeUpstream) -> None:
+    local.native = OLLAMA
+    proxy = await start()
+    said = [
+        {"role": "developer", "content": "Be brief.", "id": "x"},
+        {"type": "message", "role": "user", "content": 'the "developer" role'},
+        *CALLED,
+    ]
+    await ask(proxy, input=said, tools=[FUNCTION], tool_choice="none", unknown=1)
+    mended = [said[0] | {"role": "system"}, *said[1:]]
+    assert local.call.json == {"model": LOCAL_MODEL, "input": mended, "unknown": 1}
 
 
 async def test_what_the_local_server_can_do_may_stay(
@@ -275,7 +337,7 @@ async def test_a_stream_is_over_with_its_last_event(proxy: LiveProxy, local: Fak
     [
         [End.RESET],
         [],
-        response_events()[:2],
+        [*response_events()[:2], typed("keepalive", 2)],
         [typed("response.created", 0, response={"id": "r"}), typed("error", 1, message="no")],
         [*response_events()[:2], response_events(last="response.failed")[-1]],
     ],
@@ -527,6 +589,15 @@ def without_id(item: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name != "id"}
 
 
+async def test_a_loop_of_tools_stays_with_the_cloud(proxy: LiveProxy) -> None:
+    asked = [{"role": "user", "content": EASY}]
+    first = await ask(proxy, model="cloud", input=asked)
+    assert first.headers["x-router-target"] == "cloud"
+    second = await ask(proxy, input=[*asked, *CALLED])
+    assert second.headers["x-router-reason"] == "sticky"
+    assert (await ask(proxy, input=asked)).headers["x-router-target"] == "local"
+
+
 async def test_an_answer_from_before_our_time_is_the_clouds(proxy: LiveProxy) -> None:
     answer = await ask(proxy, previous_response_id="resp_of_last_year")
     assert answer.headers["x-router-target"] == "cloud"
@@ -710,6 +781,8 @@ async def test_a_local_answer_can_be_read_and_deleted(
     first = await ask(proxy, input=[{"role": "user", "content": EASY}])
     path = f"/v1/responses/{own_id(first)}"
     assert (await proxy.client.get(path)).content == first.content
+    streamed = await proxy.client.get(f"{path}?stream=true")
+    assert (streamed.status_code, envelope_of(streamed)["param"]) == (400, "stream")
     items = (await proxy.client.get(path + "/input_items")).json()
     (item,) = items["data"]
     assert (item["type"], item["role"]) == ("message", "user")

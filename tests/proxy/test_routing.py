@@ -82,6 +82,10 @@ def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
         ("phi3:latest", {}, Wish(LOCAL)),
         ("phi3", {}, Wish(LOCAL)),
         ("phi3:mini", {}, Wish(CLOUD, "phi3:mini")),
+        ("qwen3:4b", {}, Wish(LOCAL, "qwen3:4b")),
+        ("qwen3:4b", {"target": "local"}, Wish(LOCAL, "qwen3:4b")),
+        ("qwen3:4b", {"target": "cloud"}, Wish(CLOUD)),
+        ("qwen3:4b", {"target": "auto"}, Wish()),
         ("gpt-4o", {}, Wish(CLOUD, "gpt-4o")),
         ("Auto", {}, Wish(CLOUD, "Auto")),
         ("auto:threshold=0.25", {}, Wish(threshold=0.25)),
@@ -111,7 +115,8 @@ def test_a_wish_is_read_from_headers_and_name(
     model: str, headers: dict[str, str], wish: Wish
 ) -> None:
     sent = [(f"x-router-{name}".encode(), value.encode()) for name, value in headers.items()]
-    assert router().read_wish(model, [(b"accept", b"*/*"), *sent]) == wish
+    found = router().read_wish(model, [(b"accept", b"*/*"), *sent], {"phi3:latest", "qwen3:4b"})
+    assert found == wish
 
 
 @pytest.mark.parametrize(
