@@ -22,8 +22,8 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training test-clients check bench soak fuzz train lock \
-	lock-clients clean
+.PHONY: help run demo test test-training test-clients check bench bench-store soak fuzz pictures \
+	train lock lock-clients clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,11 +67,17 @@ check: $(VENV)/.dev  ## format, lint, types, tests
 bench: $(VENV)/.dev  ## what the proxy costs, as a table
 	$(VENV)/bin/python tests/bench.py
 
+bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
+	$(VENV)/bin/python tests/bench_store.py
+
 fuzz: $(VENV)/.dev  ## REQUESTS=100000: requests that nobody would write
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/test_fuzz.py -s
 
 soak: $(VENV)/.dev  ## MINUTES=30: mixed traffic with faults; does it leak, lose or hang?
 	$(VENV)/bin/python tests/soak.py --minutes $(or $(MINUTES),30)
+
+pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/results/dashboard.png
+	$(TRAIN)/bin/python tests/pictures.py
 
 ifeq ($(strip $(DATA)),)
 train:

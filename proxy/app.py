@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 LEARN_SECONDS: Final = 30.0  # how often the local tier is asked what it can do
 PROBE_SICK_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0  # how often the files are looked at
-QUALITY_SECONDS: Final = 30.0  # how often the judges' scores are
+QUALITY_SECONDS: Final = 30.0  # how often the judges' scores are read
 QUALITY_DAYS: Final = 30.0  # and how far back
 REFRESH_SECONDS: Final = 1.0
 
@@ -128,6 +128,7 @@ class Proxy:
         transport: makes a tier's connections; called once for each.
         first_wait: seconds, about, before a failed upstream is tried again; later ones double.
         watch_seconds: how often `path` is looked at.
+        quality_seconds: how often the judges' scores in the database are.
     """
 
     def __init__(
@@ -139,11 +140,13 @@ class Proxy:
         transport: OpenTransport = open_transport,
         first_wait: float = FIRST_WAIT_SECONDS,
         watch_seconds: float = WATCH_SECONDS,
+        quality_seconds: float = QUALITY_SECONDS,
     ) -> None:
         self.config = config
         self._path = path
         self._open_transport = transport
         self._watch_seconds = watch_seconds
+        self._quality_seconds = quality_seconds
         self._fixed_model = model
         self._loaded = Loaded(Scorer(model)) if model is not None else _load_if_possible(config)
         self._reloading = asyncio.Lock()
@@ -341,7 +344,7 @@ class Proxy:
                 self._quality = await asyncio.to_thread(self.stats.quality, since)
             except StoreUnavailable as error:
                 logger.warning("the answers' quality is not known: %s", error)
-            await asyncio.sleep(QUALITY_SECONDS)
+            await asyncio.sleep(self._quality_seconds)
 
     async def _keep_refreshing(self) -> None:
         """What this worker is doing, for the worker that is scraped."""

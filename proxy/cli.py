@@ -210,11 +210,11 @@ def stats(
     """
     start, by = _start(since), dimensions or USUAL
     try:
-        rows = Stats.open(_load(config_path).storage)
-        if as_json:
-            click.echo(msgspec.json.encode(report(rows, by, start)).decode())
-        else:
-            Console(width=None if Console().is_terminal else 120).print(show(rows, by, start))
+        with Stats.open(_load(config_path).storage) as rows:
+            if as_json:
+                click.echo(msgspec.json.encode(report(rows, by, start)).decode())
+            else:
+                Console(width=None if Console().is_terminal else 120).print(show(rows, by, start))
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
 
@@ -231,7 +231,8 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     Example: hybrid-llm explain req_019300000000abcdef
     """
     try:
-        row = Stats.open(_load(config_path).storage).find(request_id)
+        with Stats.open(_load(config_path).storage) as rows:
+            row = rows.find(request_id)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
     if row is None:
@@ -255,9 +256,11 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path) -> None:
     """
     number = 0
     try:
-        rows = Stats.open(_load(config_path).storage).export(_start(since))
-        with click.open_file(str(out), "wb", atomic=True) as file:
-            for row in rows:
+        with (
+            Stats.open(_load(config_path).storage) as rows,
+            click.open_file(str(out), "wb", atomic=True) as file,
+        ):
+            for row in rows.export(_start(since)):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1
     except (OSError, StoreUnavailable) as error:
@@ -372,7 +375,8 @@ def calibrate(
     target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
     try:
         check_target(target)
-        judged = Stats.open(config.storage).judged(_start(since))
+        with Stats.open(config.storage) as rows:
+            judged = rows.judged(_start(since))
         manifest, report = recalibrate(RouterModel.load(source), judged, config=config, now=now)
         copy_with(manifest, source, target)
     except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:

@@ -193,6 +193,7 @@ class LiveProxy:
             transport=transport,
             first_wait=0.002,
             watch_seconds=0.02,
+            quality_seconds=0.5,
         )
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)

@@ -1,0 +1,226 @@
+"""What keeping rows costs: the writer, what the event loop feels of it, and questions to a million.
+
+    make bench-store            # or: python tests/bench_store.py --rows 1000000 [--url postgresql://…]
+
+The figures go to data/results/bench_store.json as well. One process, as the proxy is one: the event
+loop hands over rows at a steady rate while it measures how late its own timers are.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import random
+import resource
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from proxy.config import StorageConfig
+from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
+from proxy.reports import USUAL, report
+from proxy.stats import Stats
+from proxy.store import Store
+
+RESULTS = Path(__file__).parents[1] / "data" / "results" / "bench_store.json"
+RATE = 20_000  # rows a second that the loop hands over
+SECONDS = 10
+DAYS = 30
+KINDS = 5_000  # different records, of which rows are made
+TICK_SECONDS = 0.002
+BATCH = 1_000
+WORDS = (
+    "the model should answer this question about history or write python code that sorts a long "
+    "list of numbers quickly and explain why it works for every input"
+).split()
+
+
+def draw(dice: random.Random) -> CallRecord:
+    """A finished request like many: 40 words asked, 60 answered."""
+    record = CallRecord("chat.completions")
+    record.requested_model = "auto"
+    record.target = dice.choice(list(Target))
+    record.model = {"local": "phi3:latest", "cloud": "gpt-4o-mini"}[record.target]
+    record.reason = dice.choice(
+        [Reason.SCORE] * 12 + [Reason.FORCED, Reason.STICKY, Reason.CONTEXT]
+    )
+    record.score, record.threshold = dice.random(), 0.6
+    record.p_local, record.p_cloud = 0.5, 0.7
+    record.decision_ms = dice.lognormvariate(0.7, 0.5)
+    record.ttft_ms = dice.lognormvariate(5.5, 0.8)
+    record.upstream_ms = dice.lognormvariate(7.2, 0.9)
+    record.status, record.streamed = 200, dice.random() < 0.6
+    record.input_tokens, record.output_tokens = dice.randrange(10, 2_000), dice.randrange(1, 600)
+    record.cached_input_tokens, record.usage_source = 0, UsageSource.UPSTREAM
+    record.cost_usd = record.cloud_cost_usd = record.input_tokens * 150_000 / 10**12
+    record.saved_usd = 0.0
+    record.session_id = f"{dice.getrandbits(64):016x}"
+    record.turns = [("user", " ".join(dice.choices(WORDS, k=40)))]
+    record.response = " ".join(dice.choices(WORDS, k=60))
+    failed = dice.random() < 0.02
+    record.finish(Ending.UPSTREAM_ERROR if failed else Ending.OK)
+    record.duration_ms = record.upstream_ms + 5
+    return record
+
+
+def again(record: CallRecord, created_at: float) -> CallRecord:
+    """The same, as another request."""
+    other = object.__new__(CallRecord)
+    for name in CallRecord.__slots__:
+        setattr(other, name, getattr(record, name))
+    other.id, other.created_at = new_request_id(), created_at
+    return other
+
+
+async def measure_lag(seconds: float) -> list[float]:
+    """How late timers are, in ms, one after the other."""
+    late = []
+    until = time.perf_counter() + seconds
+    while (now := time.perf_counter()) < until:
+        await asyncio.sleep(TICK_SECONDS)
+        late.append((time.perf_counter() - now - TICK_SECONDS) * 1e3)
+    return late
+
+
+async def feed(store: Store, pool: list[CallRecord], seconds: float, dropped: list[int]) -> int:
+    """Hand over rows at the rate, in small steps as requests end."""
+    handed = 0
+    started = time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        while handed < elapsed * RATE:
+            store.add(again(pool[handed % KINDS], time.time()))
+            handed += 1
+        await asyncio.sleep(0.001)
+    return handed
+
+
+async def bench_writer(config: StorageConfig, pool: list[CallRecord]) -> dict[str, Any]:
+    """Rows at a steady rate, what is lost of them, and the loop's lag with and without writing."""
+    dropped: list[int] = []
+    store = Store(config, on_dropped=dropped.append)
+    lags = {}
+    # Handing over costs as much without a writer: only the thread's part is to be seen.
+    idle = Store(config, max_pending=10**9, max_pending_chars=10**12)
+    _, lags["idle"] = await asyncio.gather(feed(idle, pool, SECONDS, []), measure_lag(SECONDS))
+    del idle
+    store.open()
+    await feed(store, pool, 2, dropped)
+    before = _rss_mb()
+    handed, lags["writing"] = await asyncio.gather(
+        feed(store, pool, SECONDS, dropped), measure_lag(SECONDS)
+    )
+    pending = len(store._pending)
+    after = _rss_mb()
+    await asyncio.to_thread(store.close)
+    return {
+        "rows_per_second": (handed - sum(dropped) - pending) / SECONDS,
+        "dropped": sum(dropped),
+        "memory_growth_mb": after - before,
+        "lag_ms": {
+            name: {"p50": _share(values, 0.5), "p99": _share(values, 0.99)}
+            for name, values in lags.items()
+        },
+    }
+
+
+def fill(config: StorageConfig, pool: list[CallRecord], rows: int) -> float:
+    """Write rows, spread over the last days as they would have come; rows a second."""
+    store = Store(config)
+    store.prepare()
+    first = time.time() - DAYS * 86_400
+    step = DAYS * 86_400 / rows
+    started = time.perf_counter()
+    for number in range(0, rows, BATCH):
+        store._insert(
+            [again(pool[one % KINDS], first + one * step) for one in range(number, number + BATCH)]
+        )
+    store._let_go()
+    return rows / (time.perf_counter() - started)
+
+
+def bench_questions(config: StorageConfig) -> dict[str, float]:
+    """Milliseconds of each question, the median of five."""
+    stats = Stats.open(config)
+    since = {"all": 0.0, "day": time.time() - 86_400}
+    some = next(stats.export(time.time() - 3_600))["id"]
+    questions: dict[str, Callable[[], object]] = {
+        "hybrid-llm stats": lambda: report(stats, USUAL, 0.0),
+        "hybrid-llm stats --since 24h": lambda: report(stats, USUAL, since["day"]),
+        "total": stats.total,
+        **{
+            f"by {one}": lambda one=one: stats.by(one) for one in ("target", "model", "day", "hour")
+        },  # type: ignore[misc]
+        "quantiles": stats.quantiles,
+        "scores": stats.scores,
+        "quality": stats.quality,
+        "one request": lambda: stats.find(some),
+    }
+    found = {}
+    for name, ask in questions.items():
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            ask()
+            times.append((time.perf_counter() - started) * 1e3)
+        found[name] = statistics.median(times)
+    return found
+
+
+def _share(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+def _rss_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+@click.command()
+@click.option("--rows", default=1_000_000, show_default=True, help="How many the questions meet.")
+@click.option("--url", help="Another database than a new SQLite file; it must be empty.")
+def main(rows: int, url: str | None) -> None:
+    """Measure the store."""
+    pool = [draw(random.Random(number)) for number in range(KINDS)]
+    with tempfile.TemporaryDirectory() as folder:
+        config = StorageConfig(url=url or f"sqlite:///{folder}/rows.db", retention_days=None)
+        other = StorageConfig(url=url or f"sqlite:///{folder}/written.db", retention_days=None)
+        filled = fill(config, pool, rows)
+        results = {
+            "machine": f"{os.cpu_count()} cores, {_processor()}",
+            "python": platform.python_version(),
+            "database": "postgresql" if url else f"sqlite {sqlite3.sqlite_version}",
+            "rows": rows,
+            "filled_rows_per_second": filled,
+            "questions_ms": bench_questions(config),
+            "writer": asyncio.run(bench_writer(other, pool)),
+        }
+    console = Console(width=100)
+    table = Table("question", "ms", title=f"{rows:,} rows", box=None)
+    for name, ms in results["questions_ms"].items():  # type: ignore[attr-defined]
+        table.add_row(name, f"{ms:.1f}")
+    console.print(table)
+    console.print_json(json.dumps({k: v for k, v in results.items() if k != "questions_ms"}))
+    if url is None:
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

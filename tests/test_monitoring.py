@@ -1,0 +1,260 @@
+"""What is in configs/ for Prometheus and Grafana, held against a real Prometheus and a live proxy.
+
+The proxy has visitors while these tests run, and its Prometheus scrapes it. Every expression of the
+dashboard and of the rules must find data there: one with a misspelt name finds nothing. What the
+alerts make of their data is in monitoring/alerts_test.yml.
+
+Needs Prometheus and its promtool: apt-get install prometheus.
+"""
+
+import asyncio
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from monitoring import expressions
+from monitoring.expressions import Expression, fill_in
+from monitoring.prometheus import CONFIGS, POLL_SECONDS, Prometheus, Series, promtool
+from monitoring.scene import PAIRS, Scene, judge, open_scene
+from proxy.record import Ending, Reason, Target
+
+live = pytest.mark.asyncio(loop_scope="module")
+
+ALERTS_TEST = Path(__file__).with_name("monitoring") / "alerts_test.yml"
+# For what takes seconds, on a busy machine; but the proxy looks at judgements every half minute.
+PATIENCE_SECONDS = 40.0
+VISITS_PER_SECOND = 40.0
+
+PANELS = expressions.panels()
+QUERIES = expressions.panel_expressions()
+ANNOTATIONS = expressions.annotation_expressions()
+VARIABLES = expressions.dashboard()["templating"]["list"]
+RULES = expressions.rules()
+SIDES = expressions.rule_expressions()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    folder = tmp_path_factory.mktemp("monitored")
+    async with open_scene(folder, dice=random.Random(1), speed=4.0) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def visits(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
+    """Visitors come, their answers are judged, and a wrong configuration was refused."""
+    over = asyncio.Event()
+    coming = asyncio.create_task(scene.visitors.come(lambda _: VISITS_PER_SECOND, over))
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while judge(scene.database, random.Random(2)) < PAIRS:  # noqa: ASYNC110 - these are rows
+                await asyncio.sleep(POLL_SECONDS)
+        scene.proxy.configure({"routing": {"treshold": 0.5}})
+        yield coming
+    finally:
+        over.set()
+        await coming
+
+
+@pytest.fixture
+def prometheus(scene: Scene, visits: asyncio.Task[None]) -> Prometheus:
+    assert not visits.done(), "nobody comes any more; the end of this file's tests says why"
+    return scene.prometheus
+
+
+async def find_data(prometheus: Prometheus, expr: str) -> list[Series]:
+    """The value of an expression once it has one that is a number."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                found = await prometheus.query(fill_in(expr, interval="8s", span="1m"))
+                if any(math.isfinite(value) for one in found for _, value in one.points):
+                    return found
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        pytest.fail(f"in {PATIENCE_SECONDS:g} seconds there was no data for: {expr}")
+
+
+def named(one: Expression) -> str:
+    return one.place
+
+
+# Rules and configuration, by Prometheus' own tools.
+
+
+def test_prometheus_takes_the_configuration() -> None:
+    promtool("check", "config", CONFIGS / "prometheus.yml")
+    promtool("check", "rules", CONFIGS / "alerts.yml")
+
+
+def test_alerts_fire_when_they_should_and_not_just_below() -> None:
+    promtool("test", "rules", ALERTS_TEST)
+
+
+def test_every_alert_is_shown_to_fire() -> None:
+    cases = ALERTS_TEST.read_text(encoding="utf-8")
+    fired = set(re.findall(r'alertname="(\w+)"', cases))
+    assert fired == {rule["alert"] for rule in RULES if "alert" in rule}
+
+
+def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
+    for rule in RULES:
+        if "alert" in rule:
+            assert rule["labels"]["severity"] in ("critical", "warning")
+            assert rule["annotations"].keys() == {"summary", "description"}
+
+
+@live
+async def test_metrics_are_named_as_prometheus_would_have_them(
+    scene: Scene, visits: asyncio.Task[None]
+) -> None:
+    text = (await scene.proxy.client.get("/metrics")).text
+    promtool("check", "metrics", text=text)
+    assert "_created" not in text
+
+
+# Expressions, against a Prometheus that scrapes a live proxy.
+
+
+@live
+@pytest.mark.parametrize("query", QUERIES, ids=named)
+async def test_every_query_of_the_dashboard_finds_data(
+    prometheus: Prometheus, query: Expression
+) -> None:
+    found = await find_data(prometheus, query.expr)
+    for series in found:
+        assert set(re.findall(r"{{(\w+)}}", query.legend)) <= series.labels.keys()
+
+
+@live
+@pytest.mark.parametrize("query", ANNOTATIONS, ids=named)
+async def test_every_annotation_finds_data(prometheus: Prometheus, query: Expression) -> None:
+    await find_data(prometheus, query.expr)
+
+
+@live
+@pytest.mark.parametrize("side", SIDES, ids=named)
+async def test_every_side_of_every_rule_finds_data(
+    prometheus: Prometheus, side: Expression
+) -> None:
+    await find_data(prometheus, side.expr)
+
+
+@live
+async def test_every_variable_of_the_dashboard_has_values(scene: Scene) -> None:
+    (variable,) = (one for one in VARIABLES if one["type"] == "query")
+    found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+    assert found is not None
+    await find_data(scene.prometheus, found[1])
+    values = await scene.prometheus.ask(f"label/{found[2]}/values", **{"match[]": found[1]})
+    assert values == [f"127.0.0.1:{scene.proxy.port}"]
+
+
+@live
+async def test_rules_are_evaluated_and_an_alert_speaks(prometheus: Prometheus) -> None:
+    """The configuration that was refused is one that an alert is about."""
+    await find_data(prometheus, 'ALERTS{alertname="ConfigReloadFailed", alertstate="firing"}')
+    (group,) = (await prometheus.ask("rules"))["groups"]
+    assert {rule["name"]: rule.get("lastError", "") for rule in group["rules"]} == {
+        rule.get("alert") or rule["record"]: "" for rule in RULES
+    }
+    for alert in (await prometheus.ask("alerts"))["alerts"]:
+        for text in alert["annotations"].values():
+            assert "error expanding" not in text
+            assert "<no value>" not in text
+
+
+@live
+async def test_every_metric_is_on_the_dashboard(prometheus: Prometheus) -> None:
+    await find_data(prometheus, "router_quality_recovered_ratio")
+    names = await prometheus.ask("label/__name__/values", **{"match[]": '{__name__=~"router_.*"}'})
+    shown = " ".join(query.expr for query in QUERIES)
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in names}
+    assert {name for name in families if not re.search(rf"\b{name}(_bucket)?\b", shown)} == set()
+
+
+def test_label_values_in_expressions_are_known() -> None:
+    """One of several that a pattern names may be misspelt, and it still finds data."""
+    known = {
+        "target": {*Target, "none"},
+        "reason": set(Reason),
+        "ending": set(Ending),
+        "job": {
+            yaml.safe_load((CONFIGS / "prometheus.yml").read_text())["scrape_configs"][0][
+                "job_name"
+            ]
+        },
+        "alertstate": {"firing"},
+        "instance": {"$instance"},
+    }
+    for expression in (*QUERIES, *ANNOTATIONS, *SIDES):
+        for label, values in re.findall(r'(\w+)=~?"([^"]*)"', expression.expr):
+            assert set(values.split("|")) <= known[label], expression
+
+
+# The dashboard's form. Nobody but Grafana can say whether it is beautiful.
+
+
+def test_panels_say_what_they_show() -> None:
+    for panel in PANELS:
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        for target in panel["targets"]:
+            assert (
+                target["datasource"]
+                == panel["datasource"]
+                == {
+                    "type": "prometheus",
+                    "uid": "${datasource}",
+                }
+            )
+
+
+def test_panels_are_told_apart_and_do_not_overlap() -> None:
+    everything = expressions.dashboard()["panels"]
+    for key in ("id", "title"):
+        assert max(Counter(panel[key] for panel in everything).values()) == 1
+    places = Counter[tuple[int, int]]()
+    for panel in everything:
+        at = panel["gridPos"]
+        rows = range(at["y"], at["y"] + at["h"])
+        places.update((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in rows)
+    assert max(places.values()) == 1
+    assert max(x for x, _ in places) == 23
+
+
+def test_a_tier_has_one_colour_everywhere() -> None:
+    colours: dict[str, set[str]] = {"local": set(), "cloud": set()}
+    for panel in PANELS:
+        for override in panel["fieldConfig"]["overrides"]:
+            name = override["matcher"]["options"]
+            for one in override["properties"]:
+                if name in colours and one["id"] == "color":
+                    colours[name].add(one["value"]["fixedColor"].removeprefix("dark-"))
+    assert colours == {"local": {"green"}, "cloud": {"blue"}}
+
+
+def provisioned(kind: str) -> dict[str, Any]:
+    (path,) = (CONFIGS / "grafana/provisioning" / kind).glob("*.yml")
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert document["apiVersion"] == 1
+    (one,) = document.get("datasources") or document["providers"]
+    found: dict[str, Any] = one
+    return found
+
+
+def test_grafana_is_told_how_often_prometheus_scrapes() -> None:
+    """What $__rate_interval is made from."""
+    config = yaml.safe_load((CONFIGS / "prometheus.yml").read_text(encoding="utf-8"))
+    source = provisioned("datasources")
+    assert source["type"] == "prometheus"
+    assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+    assert provisioned("dashboards")["type"] == "file"
