@@ -61,6 +61,9 @@ class Failure(NamedTuple):
     may_retry: bool
     retry_after: float | None = None
 
+    def __str__(self) -> str:
+        return f"fails ({self.why})"
+
 
 def failure_of_error(error: UpstreamError) -> Failure:
     """No answer, or one that broke off. A timeout has already cost its wait: not once more.

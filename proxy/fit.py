@@ -33,6 +33,9 @@ class Unfit(NamedTuple):
     reason: Reason
     error: InvalidRequest
 
+    def __str__(self) -> str:
+        return f"cannot ({self.reason}): {self.error.message}"
+
 
 class LocalFit:
     """Holds a request against what is known of the local model; learns how it counts tokens."""

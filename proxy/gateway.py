@@ -426,20 +426,25 @@ class Gateway:
             unfit = self._fit.check(request, call.facts, record)
         if call.maker is Target.CLOUD and wish.target is not Target.CLOUD:
             unfit = Unfit(Reason.STICKY, _made_by_the_cloud())
+        record.step("asked for %s: %s", request.model, wish)
+        record.step("the local tier %s", unfit or "can do it, as far as is known")
         if unfit is not None and wish.target is Target.LOCAL:
             raise unfit.error
         decision = await snapshot.router.decide(
             wish, turns, not_local=unfit.reason if unfit is not None else None
         )
+        record.step("decided: %s", decision)
         if decision.is_open:
             decision = self._stay(call, decision)
             decision = _around_trouble(decision, snapshot)
+            record.step("with its conversation and the tiers' health: %s", decision)
         if decision.target is Target.CLOUD and not self._may_spend(call):
             if not _may_stay_local(wish, unfit, snapshot.config):
                 self._need_budget(call)
             decision = decision._replace(
                 target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
             )
+            record.step("the dollars for the cloud are spent: %s", decision)
         return decision
 
     def _stay(self, call: Call, decision: Decision) -> Decision:
@@ -478,6 +483,7 @@ class Gateway:
         record.open_upstream()
         while True:
             upstream = snapshot.upstreams[target]
+            record.step("sent to the %s tier as %s", target, model)
             rewritten = _body_for(call, target, model)
             is_renamed = endpoint is RESPONSES and target is Target.LOCAL
             rename = OwnIds(record.id).rename if is_renamed else None
@@ -505,6 +511,7 @@ class Gateway:
                 except UpstreamError as caught:
                     error, failure = caught, failure_of_error(caught)
                 step = course.after(failure, target=target) if failure is not None else None
+                record.step("the %s tier: %s", target, failure or "answers")
                 if failure is None or step is None:
                     if error is not None or response is None or begun is None:
                         raise _after_fallback(error, record)

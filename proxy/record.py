@@ -175,10 +175,14 @@ class CallRecord:
         """Milliseconds since the request arrived."""
         return (self._clock() - self.started) * 1e3
 
-    def step(self, what: str) -> None:
-        """Note a step of the way to an answer. Ask `if record.trace is not None` where it costs."""
+    def step(self, what: str, *values: object) -> None:
+        """Note a step of the way to an answer, where somebody wants to see them.
+
+        Args:
+            what: with a `%s` for each value, as log lines have it: put together only when wanted.
+        """
         if self.trace is not None:
-            self.trace.append((self.elapsed_ms(), what))
+            self.trace.append((self.elapsed_ms(), what % values))
 
     def open_upstream(self) -> None:
         """From here on time is the upstream's, its queue included."""

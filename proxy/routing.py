@@ -68,6 +68,10 @@ class Wish(NamedTuple):
     model: str | None = None
     threshold: float | None = None
 
+    def __str__(self) -> str:
+        by = "" if self.threshold is None else f", by threshold {self.threshold:.4f}"
+        return f"{self.target or 'either'} tier, {self.model or 'its own model'}{by}"
+
 
 class Decision(NamedTuple):
     """Where a request goes and why.
@@ -83,6 +87,16 @@ class Decision(NamedTuple):
     threshold: float | None = None
     score: Score | None = None
     is_open: bool = False
+
+    def __str__(self) -> str:
+        said = f"{self.target} ({self.model}), reason {self.reason}"
+        if self.score is not None and self.threshold is not None:
+            score, p_local, p_cloud = self.score
+            said += (
+                f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f}) and "
+                f"threshold {self.threshold:.4f}"
+            )
+        return said
 
 
 class Scorer:
