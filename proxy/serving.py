@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from rich.console import Console
@@ -23,6 +24,10 @@ from proxy.record import Target
 from proxy.workers import Place
 
 logger = logging.getLogger(__name__)
+
+# How long a thread keeps the interpreter when another wants it. Python's own 5 ms is what the
+# event loop would wait for the thread that writes rows.
+SWITCH_SECONDS: Final = 0.001
 
 
 class Server(uvicorn.Server):
@@ -71,6 +76,7 @@ class Server(uvicorn.Server):
         uvicorn raises the signal that stopped it again at its end. Taken by the handlers from
         before, that would make a failure (exit status 143, "Aborted!") of an orderly end.
         """
+        sys.setswitchinterval(SWITCH_SECONDS)
         if self._place is None:
             self._proxy.store.prepare()
         else:

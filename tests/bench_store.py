@@ -28,6 +28,7 @@ from rich.table import Table
 from proxy.config import StorageConfig
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
 from proxy.reports import USUAL, report
+from proxy.serving import SWITCH_SECONDS
 from proxy.stats import Stats
 from proxy.store import Store
 
@@ -198,6 +199,7 @@ def _processor() -> str:
 @click.option("--url", help="Another database than a new SQLite file; it must be empty.")
 def main(rows: int, url: str | None) -> None:
     """Measure the store."""
+    sys.setswitchinterval(SWITCH_SECONDS)  # as `serve` does
     pool = [draw(random.Random(number)) for number in range(KINDS)]
     with tempfile.TemporaryDirectory() as folder:
         config = StorageConfig(url=url or f"sqlite:///{folder}/rows.db", retention_days=None)

@@ -205,7 +205,6 @@ async def test_a_body_too_large_is_seen_as_that(start: StartProxy, kind: Any) ->
     ("status", "error"),
     [
         (400, openai.BadRequestError),
-        (401, openai.AuthenticationError),
         (403, openai.PermissionDeniedError),
         (429, openai.RateLimitError),
         (500, openai.InternalServerError),
