@@ -12,7 +12,9 @@ CATEGORIES: Final = (
     "code", "maths", "translation", "summary", "extraction", "writing", "reasoning", "question",
     "other",
 )  # fmt: skip
-_MAX_CHARS: Final = 500  # a task is said at the beginning or at the end
+# A task is said at the beginning or at the end; this much of each is looked at.
+_HEAD_CHARS: Final = 160
+_TAIL_CHARS: Final = 80
 
 _WORDS: Final = {
     word: category
@@ -60,13 +62,13 @@ _ASKING: Final = frozenset(
 def category_of(turns: Sequence[tuple[str, str]]) -> str:
     """The category of a conversation of (role, text) pairs, one of CATEGORIES."""
     text = next((text for role, text in reversed(turns) if role == "user"), "")
-    if len(text) > 2 * _MAX_CHARS:
-        text = f"{text[:_MAX_CHARS]}\n{text[-_MAX_CHARS:]}"
+    if len(text) > _HEAD_CHARS + _TAIL_CHARS:
+        text = f"{text[:_HEAD_CHARS]} {text[-_TAIL_CHARS:]}"
     if "```" in text:
         return "code"
     words = text.lower().translate(_SPACES).split()
     found = {_WORDS[word] for word in _KNOWN.intersection(words)}
-    if "code" not in found and not _SIGNS.isdisjoint(text) and _MATHS.search(text):
+    if "code" not in found and any(map(text.__contains__, _SIGNS)) and _MATHS.search(text):
         return "maths"
     if found:
         return min(found, key=_ORDER.__getitem__)

@@ -53,6 +53,26 @@ for (const [name, provider] of Object.entries(KINDS)) {
       ]);
     });
 
+    if (provider.responses)
+      test("responses: a conversation that began locally goes on anywhere", async () => {
+        const begun = { role: "user", content: EASY };
+        const model = provider.responses;
+        const { response } = await generateText({ model: model("local"), messages: [begun] });
+        for (const [tier, content] of [
+          ["local", EASY],
+          ["cloud", HARD],
+        ]) {
+          // What was said is only named, for the server to remember.
+          const messages = [begun, ...response.messages, { role: "user", content }];
+          const { text } = await generateText({ model: model("auto"), messages });
+          assert.equal(text, TEXT);
+          const call = (await calls()).at(-1);
+          assert.equal(call.tier, tier);
+          assert.ok(JSON.stringify(call.body.input).includes(TEXT), "the words themselves");
+          assert.ok(!JSON.stringify(call.body.input).includes("item_reference"));
+        }
+      });
+
     test("images go to the model that sees", async () => {
       const { text } = await generateText({
         model: chat("auto"),
