@@ -26,7 +26,7 @@ from proxy.config import Config, ConfigError, load_config, load_prices, pricing_
 from proxy.database import StoreUnavailable
 from proxy.demo import DemoNotInstalled, run_demo
 from proxy.migrations import NEWEST
-from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate
+from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate, training_rows
 from proxy.reports import DIMENSIONS, USUAL, report, show
 from proxy.reports import explain as sentences
 from proxy.routing import Decision, Router, Wish
@@ -249,8 +249,16 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     required=True,
     help="The file to write; - for standard output.",
 )
-def export(config_path: Path, since: dt.timedelta | None, out: Path) -> None:
-    """Write every request as a line of JSON, with its judgements and feedback, for training.
+@click.option(
+    "--judged",
+    is_flag=True,
+    help="Only what a router can be trained on: both tiers' answers have a judge's score.",
+)
+def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: bool) -> None:
+    """Write requests as lines of JSON: with their judgements and feedback, or for training.
+
+    With --judged a line is an outcome of both models on one prompt, in the format that
+    `hybrid-llm-train` reads from its data folder.
 
     Example: hybrid-llm export --since 30d --out requests.jsonl
     """
@@ -260,7 +268,8 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path) -> None:
             Stats.open(_load(config_path).storage) as rows,
             click.open_file(str(out), "wb", atomic=True) as file,
         ):
-            for row in rows.export(_start(since)):
+            start = _start(since)
+            for row in training_rows(rows.judged(start)) if judged else rows.export(start):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1
     except (OSError, StoreUnavailable) as error:

@@ -10,6 +10,7 @@ that is strong where Phi-3 is weak needs training, not calibration.
 import datetime as dt
 import hashlib
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from proxy.routing import is_same_model
 from proxy.stats import JudgedRequest
 from router_model import calibrate
 from router_model.calibrate import Outcomes
+from router_model.categories import category_of
 from router_model.features import routing_text
 from router_model.label import is_ok
 from router_model.manifest import MANIFEST_FILE, Manifest, OperatingPoint
@@ -115,6 +117,27 @@ def check_target(folder: Path) -> None:
     """Raise FileExistsError when `folder` holds something else than a router model."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists():
         raise FileExistsError(f"{folder} holds something else than a router model")
+
+
+def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | float]]:
+    """Judged requests in the format of data/README.md, for `hybrid-llm-train`.
+
+    Left out are those whose prompt was not kept. A conversation is a group, because each of its
+    requests holds those before it.
+    """
+    for request in judged:
+        if request.turns:
+            yield {
+                "id": request.id,
+                "source": "proxy",
+                "category": category_of(request.turns),
+                "group": request.session_id or request.id,
+                "query": routing_text(request.turns),
+                "local_model": request.local_model,
+                "cloud_model": request.cloud_model,
+                "local_score": request.local_score,
+                "cloud_score": request.cloud_score,
+            }
 
 
 def _usable(judged: list[JudgedRequest], local: str, cloud: str) -> list[tuple[str, JudgedRequest]]:

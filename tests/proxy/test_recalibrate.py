@@ -18,6 +18,7 @@ from proxy.config import StorageConfig, load_config
 from proxy.recalibrate import MIN_REQUESTS
 from proxy.record import CallRecord, Ending, Target
 from proxy.store import Store
+from router_model.categories import CATEGORIES
 from router_model.manifest import Manifest
 from router_model.model import RouterModel
 
@@ -212,3 +213,18 @@ def test_the_report_can_be_read_by_programs(config: Path, tmp_path: Path) -> Non
     done = calibrate(config, f"--out={tmp_path}/strong", "--json")
     point = msgspec.json.decode(done.output)["operating_point"]
     assert set(point) >= {"local_share", "cost_share", "quality_share"}
+
+
+def test_judged_requests_can_be_exported_for_training(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    out = tmp_path / "own.jsonl"
+    done = CliRunner().invoke(main, ["export", "--judged", f"--out={out}", f"--config={config}"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 2 * len(PROMPTS)
+    assert {row["query"] for row in rows} == set(PROMPTS)
+    for row in rows:
+        assert row["source"] == "proxy"
+        assert row["category"] in CATEGORIES
+        assert (row["local_model"], row["cloud_model"]) == ("strong", "gpt-4o-mini")
+        assert row["local_score"] in (3, 9)
