@@ -10,18 +10,20 @@ from proxy.config import StorageConfig
 from proxy.database import (
     FAILURES,
     StoreUnavailable,
+    close_all,
+    is_corrupt,
     is_postgresql,
     one_at_a_time,
+    one_view,
     open_database,
     path_of,
     shown_url,
 )
 from proxy.migrations import Migration, migrate, sums_of_rows
-from proxy.rollup import HOUR_SECONDS, Rollup
-from proxy.stats import hour_of
-from proxy.tables import TABLES, Hour, Request, Spread
+from proxy.rollup import DAY_SECONDS, HOUR_SECONDS, Sums, add_sums
+from proxy.tables import TABLES, DaySpread, Hour, Request, Spread
 
-Sums = dict[tuple[Any, ...], list[int]]  # as `rollup` has them
+SumsTable = Hour | Spread | DaySpread
 
 
 class Care:
@@ -44,6 +46,8 @@ class Care:
                 yield cls(database)
         except FAILURES as error:
             raise StoreUnavailable(f"storage.url: {shown_url(config)}: {error}") from None
+        finally:
+            close_all(database)
 
     def migrate(self) -> list[Migration]:
         """The steps that were missing, applied now."""
@@ -77,37 +81,68 @@ class Care:
 
         Args:
             repair: count the sums of these hours anew.
+
+        Raises:
+            StoreUnavailable: the file is broken, and was to be repaired.
         """
-        wrong = []
-        if isinstance(self._database, peewee.SqliteDatabase):
-            found = self._database.execute_sql("PRAGMA quick_check").fetchall()
-            wrong += [text for (text,) in found if text != "ok"]
-        with one_at_a_time(self._database):
+        wrong = self._check_file()
+        if wrong and repair:
+            raise StoreUnavailable(f"the file is broken, which no sums can mend: {wrong[0]}")
+        if wrong:
+            return wrong  # its rows cannot be trusted, nor read to the end
+        with self._alone() if repair else one_view(self._database):
             added = sums_of_rows(self._database)
-            again = Rollup()
-            again.hours = self._mend(Hour, added.hours, wrong, repair=repair)
-            again.spreads = self._mend(Spread, added.spreads, wrong, repair=repair)
-            if repair:
-                again.write(self._database)
+            for table, counted, seconds in (
+                (Hour, added.hours, HOUR_SECONDS),
+                (Spread, added.spreads, HOUR_SECONDS),
+                (DaySpread, added.day_spreads, DAY_SECONDS),
+            ):
+                wrong += self._check_sums(table, counted, seconds, repair=repair)
         return wrong
 
-    def _mend(
-        self, table: type[Hour | Spread], counted: Sums, wrong: list[str], *, repair: bool
-    ) -> Sums:
-        """Note in `wrong` the hours that differ, and delete them; returns what they should be."""
-        hours = _hours_that_differ(self._kept(table), counted, self._first_whole_hour())
-        name = table._meta.table_name
-        wrong += [f"{name}: hour {hour} is not what its rows add up to" for hour in sorted(hours)]
-        if repair and hours:
-            table.delete().where(table.hour.in_(list(hours))).execute(self._database)
-        return {key: sums for key, sums in counted.items() if key[0] in hours}
+    def _check_file(self) -> list[str]:
+        if not isinstance(self._database, peewee.SqliteDatabase):
+            return []
+        try:
+            found = self._database.execute_sql("PRAGMA quick_check").fetchall()
+        except FAILURES as error:
+            if not is_corrupt(error):
+                raise
+            return [str(error)]
+        return [text for (text,) in found if text != "ok"]
 
-    def _first_whole_hour(self) -> int:
-        """Of the hours that have rows; of the oldest one some may be deleted already."""
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Rows and sums stay as they are. Who wants to write has to wait."""
+        with one_at_a_time(self._database):
+            if not isinstance(self._database, peewee.SqliteDatabase):
+                self._database.execute_sql(
+                    "LOCK TABLE hours, spreads, day_spreads IN EXCLUSIVE MODE"
+                )
+            yield
+
+    def _check_sums(
+        self, table: type[SumsTable], counted: Sums, seconds: int, *, repair: bool
+    ) -> list[str]:
+        """The hours, or days, of a table that differ from what its rows add up to."""
+        times = _times_that_differ(self._kept(table), counted, self._first_whole(seconds))
+        if repair and times:
+            begins: Any = table._meta.sorted_fields[0]
+            table.delete().where(begins.in_(list(times))).execute(self._database)
+            mended = {key: sums for key, sums in counted.items() if key[0] in times}
+            add_sums(self._database, table, mended)
+        what = "day" if seconds == DAY_SECONDS else "hour"
+        return [
+            f"{table._meta.table_name}: {what} {time} is not what its rows add up to"
+            for time in sorted(times)
+        ]
+
+    def _first_whole(self, seconds: int) -> int:
+        """Of the hours or days that have rows; of the oldest one some may be deleted already."""
         oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
-        return 0 if oldest is None else hour_of(oldest) + HOUR_SECONDS
+        return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 
-    def _kept(self, table: type[Hour | Spread]) -> Sums:
+    def _kept(self, table: type[SumsTable]) -> Sums:
         names = [field.name for field in table._meta.sorted_fields]
         key: Any = table._meta.primary_key
         keys = len(key.field_names)
@@ -115,7 +150,7 @@ class Care:
         return {tuple(row[:keys]): list(row[keys:]) for row in rows.bind(self._database).iterator()}
 
 
-def _hours_that_differ(kept: Sums, counted: Sums, first_whole: int) -> set[int]:
+def _times_that_differ(kept: Sums, counted: Sums, first_whole: int) -> set[int]:
     less = {key[0] for key, sums in counted.items() if key not in kept or sums[0] > kept[key][0]}
     unlike = {key[0] for key in kept.keys() | counted.keys() if kept.get(key) != counted.get(key)}
-    return less | {hour for hour in unlike if hour >= first_whole}
+    return less | {time for time in unlike if time >= first_whole}

@@ -6,12 +6,13 @@ because it has COPY as a cursor's method: rows go in without a statement for eac
 """
 
 import contextlib
+import itertools
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import peewee
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 BUSY_SECONDS: Final = 5.0  # how long a write waits for another process's lock
 _CONNECT_SECONDS: Final = 5
 _MAX_CONNECTIONS: Final = 8
+_ROWS_AT_ONCE: Final = 100  # the least limit of SQLite's is 32,766 values in a statement
 
 # SQLSTATE classes of what may pass: connection, locks and deadlocks, space, operator, system; and
 # a server that is read-only for now.
@@ -69,15 +71,40 @@ def open_database(
                 f"storage.url: there is no {path}: the proxy has recorded nothing"
             )
         return peewee.SqliteDatabase(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    return peewee.SqliteDatabase(
+    return _WaitingSqlite(
         str(path),
+        busy_seconds=busy_seconds,
         pragmas={
-            "busy_timeout": int(busy_seconds * 1e3),  # first: even switching to WAL may wait
+            "busy_timeout": int(busy_seconds * 1e3),
             "journal_mode": "wal",
             "synchronous": "normal",
             "journal_size_limit": 2**26,
         },
     )
+
+
+class _WaitingSqlite(peewee.SqliteDatabase):
+    """SQLite that waits for others to begin, too.
+
+    Switching a new file to WAL while another process does so fails at once, whatever the
+    busy_timeout: to wait could be a deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
+    """
+
+    def __init__(self, path: str, *, busy_seconds: float, **options: Any) -> None:
+        self._busy_seconds = busy_seconds
+        super().__init__(path, **options)
+
+    def _connect(self) -> Any:
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                return super()._connect()  # type: ignore[misc]  # its stubs leave it out
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.005)
 
 
 def _open_postgresql(url: str, busy_seconds: float, *, read_only: bool) -> peewee.Database:
@@ -117,25 +144,45 @@ def one_at_a_time(database: peewee.Database) -> Iterator[None]:
             yield
 
 
+@contextlib.contextmanager
+def one_view(database: peewee.Database) -> Iterator[None]:
+    """A transaction that sees everything as it is now, whatever others write meanwhile."""
+    is_sqlite = isinstance(database, peewee.SqliteDatabase)
+    with database.atomic(*([] if is_sqlite else ["REPEATABLE READ"])):
+        yield
+
+
 def insert_rows(
-    database: peewee.Database, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
+    database: peewee.Database, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Insert many rows at once, within the caller's transaction."""
     names = ", ".join(f'"{name}"' for name in columns)
     cursor = database.cursor()
     if isinstance(database, peewee.SqliteDatabase):
-        values = ", ".join("?" * len(columns))
-        cursor.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({values})', rows)
+        # Several in a statement: sqlite3 lets go of the interpreter while it runs one, and to take
+        # it up again for every row costs more than to put the values into one list.
+        values = f"({', '.join('?' * len(columns))})"
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            batch = rows[start : start + _ROWS_AT_ONCE]
+            cursor.execute(
+                f'INSERT INTO "{table}" ({names}) VALUES {", ".join([values] * len(batch))}',
+                tuple(itertools.chain.from_iterable(batch)),
+            )
         return
     with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
         for row in rows:
-            copy.write_row(
-                [one.replace("\0", "\ufffd") if isinstance(one, str) else one for one in row]
-            )
+            copy.write_row([storable(one) if isinstance(one, str) else one for one in row])
+
+
+def storable(text: str) -> str:
+    """A text that PostgreSQL takes, too: it has no null characters."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def may_pass(error: Exception) -> bool:
     """Whether the same rows may go in later: locked, full, read-only, restarted, gone."""
+    if isinstance(error, StoreUnavailable):
+        return True
     cause = _cause(error)
     if isinstance(cause, sqlite3.Error):
         return isinstance(cause, sqlite3.OperationalError)
@@ -163,9 +210,39 @@ def _is_peewees(error: BaseException) -> bool:
     return isinstance(error, peewee.PeeweeException)
 
 
+class FileState(NamedTuple):
+    """What tells one file from another that has taken its place."""
+
+    device: int
+    inode: int
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState | None":
+        """None where there is none. Looks at no content: to close the file would let go of the
+        locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return cls(found.st_dev, found.st_ino, found.st_size)
+
+    def is_same(self, other: "FileState | None") -> bool:
+        return other is not None and self[:2] == other[:2]
+
+    def goes_on_as(self, other: "FileState | None") -> bool:
+        """Whether it can have become this. A database shrinks by VACUUM only."""
+        return other is not None and self.is_same(other) and self.size <= other.size
+
+
 def set_aside(path: Path) -> Path:
     """Move a broken database out of the way, with what belongs to it; returns where it is now."""
-    new = path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    name = f"{path.name}.broken-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    new = path.with_name(name)
+    for number in itertools.count(2):
+        if not new.exists():
+            break
+        new = path.with_name(f"{name}-{number}")
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{suffix}").replace(f"{new}{suffix}")

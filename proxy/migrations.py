@@ -100,6 +100,10 @@ def _sums_and_causes(database: peewee.Database) -> None:
             hour BIGINT NOT NULL, measure TEXT NOT NULL, target TEXT NOT NULL,
             bucket INTEGER NOT NULL, requests BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
             PRIMARY KEY (hour, measure, target, bucket)) {without_rowid}""",
+        f"""CREATE TABLE day_spreads (
+            day BIGINT NOT NULL, measure TEXT NOT NULL, target TEXT NOT NULL,
+            bucket INTEGER NOT NULL, requests BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
+            PRIMARY KEY (day, measure, target, bucket)) {without_rowid}""",
     )
     sums_of_rows(database).write(database)
 

@@ -12,10 +12,12 @@ from typing import Any, Final, Protocol
 
 import peewee
 
+from proxy.database import storable
 from proxy.pricing import pico
-from proxy.tables import Hour, Spread
+from proxy.tables import DaySpread, Hour, Spread
 
 HOUR_SECONDS: Final = 3600
+DAY_SECONDS: Final = 86_400
 
 # Durations fall into 20 buckets for each power of ten of their milliseconds: a quantile that is
 # read off them is at most 6 % off. Scores fall into 100.
@@ -29,7 +31,10 @@ _HOUR_SUMS: Final = (
     "output_tokens", "reasoning_tokens", "cost_pico", "cloud_cost_pico", "saved_pico",
 )  # fmt: skip
 _SPREAD_KEY: Final = ("hour", "measure", "target", "bucket")
+_DAY_KEY: Final = ("day", "measure", "target", "bucket")
 _SPREAD_SUMS: Final = ("requests", "cloud_cost_pico")
+
+Sums = dict[tuple[Any, ...], list[int]]  # by the key of a table, the hour or the day first
 
 
 class Row(Protocol):
@@ -62,14 +67,14 @@ class Rollup:
     """What some rows add up to."""
 
     def __init__(self) -> None:
-        self.hours: dict[tuple[Any, ...], list[int]] = {}
-        self.spreads: dict[tuple[Any, ...], list[int]] = {}
+        self.hours: Sums = {}
+        self.spreads: Sums = {}
 
     def add(self, row: Row, category: str | None) -> None:
         hour = int(row.created_at) // HOUR_SECONDS * HOUR_SECONDS
         target = row.target or ""
-        key = (hour, row.endpoint, target, row.model or "", row.reason or "", row.ending or "",
-               category or "")  # fmt: skip
+        key = (hour, row.endpoint, target, storable(row.model or ""), row.reason or "",
+               row.ending or "", category or "")  # fmt: skip
         sums = self.hours.get(key)
         if sums is None:
             sums = self.hours[key] = [0] * len(_HOUR_SUMS)
@@ -104,17 +109,36 @@ class Rollup:
         sums[0] += 1
         sums[1] += cloud_cost
 
+    @property
+    def day_spreads(self) -> Sums:
+        """The spreads of whole days."""
+        days: Sums = {}
+        for (hour, *rest), (requests, cloud_cost) in self.spreads.items():
+            sums = days.setdefault((hour // DAY_SECONDS * DAY_SECONDS, *rest), [0, 0])
+            sums[0] += requests
+            sums[1] += cloud_cost
+        return days
+
     def write(self, database: peewee.Database) -> None:
         """Add everything to the tables, within the caller's transaction."""
-        cursor = database.cursor()
-        for table, key, sums, rows in (
-            (Hour, _HOUR_KEY, _HOUR_SUMS, self.hours),
-            (Spread, _SPREAD_KEY, _SPREAD_SUMS, self.spreads),
-        ):
-            if rows:
-                # In one order everywhere: two writers that met crosswise would lock each other.
-                values = [(*one, *added) for one, added in sorted(rows.items())]
-                cursor.executemany(_add_sql(table, key, sums, database.param), values)
+        add_sums(database, Hour, self.hours)
+        add_sums(database, Spread, self.spreads)
+        add_sums(database, DaySpread, self.day_spreads)
+
+
+_FORMS: Final[dict[type[peewee.Model], tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    Hour: (_HOUR_KEY, _HOUR_SUMS),
+    Spread: (_SPREAD_KEY, _SPREAD_SUMS),
+    DaySpread: (_DAY_KEY, _SPREAD_SUMS),
+}
+
+
+def add_sums(database: peewee.Database, table: type[peewee.Model], rows: Sums) -> None:
+    """Add to what a table of sums has, within the caller's transaction."""
+    if rows:
+        # In one order everywhere: two writers that met crosswise would lock each other.
+        values = [(*key, *added) for key, added in sorted(rows.items())]
+        database.cursor().executemany(_add_sql(table, *_FORMS[table], database.param), values)
 
 
 def _add_sql(

@@ -1,7 +1,8 @@
 """What the rows say, as named questions: for the command line, the pages and the metrics.
 
 Questions about many requests are answered from the sums by the hour (`rollup`), so their times are
-whole hours, UTC; those about single ones from the rows. All of them block: ask in a thread.
+whole hours, UTC, and whole days where they go far back; those about single ones from the rows. All
+of them block: ask in a thread.
 """
 
 import itertools
@@ -14,14 +15,22 @@ import msgspec
 import peewee
 
 from proxy.config import StorageConfig
-from proxy.database import FAILURES, StoreUnavailable, open_database, shown_url
+from proxy.database import (
+    FAILURES,
+    StoreUnavailable,
+    close_all,
+    open_database,
+    shown_url,
+    storable,
+)
 from proxy.migrations import NEWEST, applied
 from proxy.pricing import PICO
 from proxy.quality import BUCKETS, Pair, Quality, recovered
-from proxy.rollup import DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
-from proxy.tables import Feedback, Hour, Judgement, Request, Spread
+from proxy.rollup import DAY_SECONDS, DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
+from proxy.tables import DaySpread, Feedback, Hour, Judgement, Request, Spread
 
-DAY_SECONDS: Final = 86_400
+# Latencies and scores of the last days are told by the hour, of longer times by the day.
+FINE_SECONDS: Final = 3 * 86_400
 _MAX_PAIRS: Final = 5_000
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -112,11 +121,22 @@ class Stats:
         with stats._asking() as database:
             found = applied(database) if database.table_exists("migrations") else 0
         if found != NEWEST:
+            stats.close()
             raise StoreUnavailable(
                 f"storage.url: {stats._url} has schema {found}, not {NEWEST}; start the proxy "
                 "once, or run `hybrid-llm db migrate`"
             )
         return stats
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next question."""
+        close_all(self._database)
+
+    def __enter__(self) -> "Stats":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def total(self, since: float = 0.0) -> Sums:
         """Everything from `since` (UNIX seconds) on."""
@@ -150,7 +170,7 @@ class Stats:
             ),
         ).where(Hour.hour >= hour_of(since))
         if dimension is not None:
-            query = query.group_by(column)
+            query = query.group_by(peewee.SQL("value"))
         with self._asking() as database:
             rows = list(query.tuples().execute(database))
         return [
@@ -186,12 +206,16 @@ class Stats:
         return counts
 
     def _spread(self, measures: tuple[str, ...], since: float) -> list[tuple[str, str, int, int]]:
+        """How many requests are in each bucket: of whole days, where that is fine enough."""
+        table: Any = Spread
+        begins = Spread.hour >= hour_of(since)
+        if self._clock() - since > FINE_SECONDS:
+            table, begins = DaySpread, DaySpread.day >= day_of(since)
+        keys = (table.measure, table.target, table.bucket)
         query = (
-            Spread.select(
-                Spread.measure, Spread.target, Spread.bucket, peewee.fn.SUM(Spread.requests)
-            )
-            .where(Spread.hour >= hour_of(since), Spread.measure.in_(measures))
-            .group_by(Spread.measure, Spread.target, Spread.bucket)
+            table.select(*keys, peewee.fn.SUM(table.requests))
+            .where(begins, table.measure.in_(measures))
+            .group_by(*keys)
         )
         with self._asking() as database:
             return [(*key, int(number)) for *key, number in query.tuples().execute(database)]
@@ -199,7 +223,7 @@ class Stats:
     def find(self, request_id: str) -> dict[str, Any] | None:
         """One request with all that is known of it, its judgements and feedback included."""
         with self._asking() as database:
-            return next(self._whole(database, Request.id == request_id), None)
+            return next(self._whole(database, Request.id == storable(request_id)), None)
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
         """Every request from `since` on, the oldest first, as `find` returns them."""
@@ -271,11 +295,11 @@ class Stats:
         bucket = peewee.fn.ROUND(Judgement.score + 0.4999)  # up: there is a ceil in few SQLites
         scores = (
             Judgement.select(
-                Judgement.target, bucket, peewee.fn.COUNT(Judgement.score),
+                Judgement.target, bucket.alias("bucket"), peewee.fn.COUNT(Judgement.score),
                 peewee.fn.SUM(Judgement.score),
             )
             .where(Judgement.created_at >= since)
-            .group_by(Judgement.target, bucket)
+            .group_by(Judgement.target, peewee.SQL("bucket"))
         )  # fmt: skip
         with self._asking() as database:
             rows = list(scores.tuples().execute(database))
@@ -314,6 +338,11 @@ class Stats:
                 yield self._database
         except FAILURES as error:
             raise StoreUnavailable(f"storage.url: {self._url} cannot be read: {error}") from None
+
+
+def day_of(seconds: float) -> int:
+    """The beginning of the day (UTC) that a time is in."""
+    return int(seconds) // DAY_SECONDS * DAY_SECONDS
 
 
 def hour_of(seconds: float) -> int:

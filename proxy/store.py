@@ -24,6 +24,7 @@ from proxy.config import StorageConfig
 from proxy.database import (
     BUSY_SECONDS,
     FAILURES,
+    FileState,
     StoreUnavailable,
     close_all,
     insert_rows,
@@ -34,6 +35,7 @@ from proxy.database import (
     path_of,
     set_aside,
     shown_url,
+    storable,
 )
 from proxy.migrations import migrate
 from proxy.record import CallRecord, Target
@@ -102,6 +104,7 @@ class Store:
         self._wake = threading.Event()
         self._stopping = False
         self._swept = 0.0
+        self._file: FileState | None = None  # that the writer has open
         self._in_doubt = 0  # the first so many rows: whether they went in is not known
         self.healthy = False
         self.database = open_database(config, busy_seconds=busy_seconds)
@@ -134,15 +137,17 @@ class Store:
 
     def add(self, record: CallRecord) -> None:
         """Hand a finished record to the writer. Never blocks; drops and counts when full."""
-        chars = record.text_chars if self._prompts != "none" else 0
-        if (
-            len(self._pending) >= self._max_pending
-            or self._chars_added - self._chars_written + chars > self._max_pending_chars
-        ):
+        if len(self._pending) >= self._max_pending or not self._has_room(record.text_chars):
             self._on_dropped(1)
             return
-        self._chars_added += chars
         self._pending.append(record)
+
+    def _has_room(self, chars: int) -> bool:
+        """Take room for so many characters more, if they fit in."""
+        fits = self._chars_added - self._chars_written + chars <= self._max_pending_chars
+        if fits:
+            self._chars_added += chars
+        return fits
 
     @property
     def keeps_text(self) -> bool:
@@ -151,7 +156,7 @@ class Store:
 
     def keep_response(self, kept: KeptResponse) -> None:
         """Hand an answer that may be continued to the writer. Never blocks."""
-        if len(self._kept) < self._max_pending:
+        if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
             self._kept.append(kept)
 
     def find_response(self, response_id: str) -> KeptResponse | None:
@@ -161,7 +166,7 @@ class Store:
             StoreUnavailable: it cannot be read now.
         """
         columns = [getattr(Response, name) for name in KeptResponse._fields]
-        query = Response.select(*columns).where(Response.id == response_id).tuples()
+        query = Response.select(*columns).where(Response.id == storable(response_id)).tuples()
         try:
             with self.database.connection_context():
                 for row in query.execute(self.database):
@@ -186,6 +191,7 @@ class Store:
         Raises:
             StoreUnavailable: it cannot be kept now.
         """
+        request_id, comment = storable(request_id), comment and storable(comment)
         find = Request.select(Request.target, Request.client_key_hash).where(
             Request.id == request_id
         )
@@ -264,12 +270,11 @@ class Store:
                 if len(batch) > 1:
                     # One row that no database takes must not cost the others theirs.
                     self._pending.extendleft(reversed(batch))
-                    size, self._in_doubt = 1, 0
+                    size, self._in_doubt = len(batch) // 2, 0
                     continue
                 logger.error("row %s was refused and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
-            if self._in_doubt:
-                size, self._in_doubt = _BATCH, 0
+            size, self._in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
             if not self.healthy:
                 logger.info("rows are written again")
@@ -284,7 +289,9 @@ class Store:
         """Replace a file that is no database any more; nothing of it is thrown away."""
         path = path_of(self._config)
         try:
-            logger.error("%s is broken; it is kept as %s", path, set_aside(path))
+            if self._file is not None and self._file.is_same(FileState.of(path)):
+                logger.error("%s is broken; it is kept as %s", path, set_aside(path))
+            self._file = None
             self.prepare()
         except (OSError, StoreUnavailable) as error:
             self._note_failure(error)
@@ -298,9 +305,26 @@ class Store:
         except FAILURES as error:
             logger.debug("closing the database: %s", error)
 
+    def _connect(self) -> None:
+        """Open the writer's connection, and make what is missing in what it leads to.
+
+        Again where the file is not the one that was opened: what is written to one that was
+        replaced or removed would be lost without an error.
+        """
+        path = None if is_postgresql(self._config) else path_of(self._config)
+        if path is not None:
+            found = FileState.of(path)
+            if self._file is not None and not self._file.goes_on_as(found):
+                logger.warning("%s is not the file that it was", path)
+                self._let_go()
+            self._file = found
+        if self.database.connect(reuse_if_open=True):
+            migrate(self.database)
+            self._file = FileState.of(path) if path is not None else None
+
     def _insert(self, batch: Sequence[CallRecord]) -> None:
         database = self.database
-        database.connect(reuse_if_open=True)
+        self._connect()
         if self._in_doubt and self._is_there(batch[0].id):
             return  # the answer to the last commit was lost, not the commit
         added = Rollup()
@@ -331,32 +355,46 @@ class Store:
 
     def _write_kept(self) -> None:
         """Answers that may be continued. Without them a client must send its conversation again."""
-        now = self._clock()
+        size = _BATCH
         while self._kept:
-            batch = [self._kept.popleft() for _ in range(min(_BATCH, len(self._kept)))]
-            # The last of an id counts; one statement must not touch a row twice.
-            rows = {
-                kept.id: kept._asdict() | {"created_at": now}
-                for kept in batch
-                if isinstance(kept, KeptResponse)
-            }
-            gone = [kept for kept in batch if isinstance(kept, str)]
+            batch = [self._kept.popleft() for _ in range(min(size, len(self._kept)))]
             try:
-                self.database.connect(reuse_if_open=True)
-                with self.database.atomic():
-                    if rows:
-                        keep = Response.insert_many(list(rows.values())).on_conflict(
-                            conflict_target=[Response.id],
-                            preserve=[getattr(Response, name) for name in KeptResponse._fields[1:]],
-                        )
-                        keep.execute(self.database)
-                    Response.delete().where(Response.id.in_(gone)).execute(self.database)
-            except FAILURES as error:
-                logger.error("%d responses cannot be kept or deleted: %s", len(batch), error)
-                # A deletion must not be lost; whose an answer is, not because of a lock.
-                self._kept.extendleft(reversed(batch if may_pass(error) else gone))
+                self._upsert(batch)
+            except Exception as error:
                 self._let_go()
-                return
+                is_lost = not (may_pass(error) or is_corrupt(error))
+                if is_lost and len(batch) == 1:
+                    logger.error("a response cannot be kept or deleted: %s", error)
+                else:
+                    # A deletion must not be lost; whose an answer is, not because of a lock.
+                    self._kept.extendleft(reversed(batch))
+                    if not is_lost:
+                        logger.error("%d responses have to wait: %s", len(batch), error)
+                        return
+                    size = len(batch) // 2
+                    continue
+            self._chars_written += sum(map(_chars_of, batch))
+            size = min(2 * size, _BATCH)
+
+    def _upsert(self, batch: Sequence[KeptResponse | str]) -> None:
+        now = self._clock()
+        # The last of an id counts; one statement must not touch a row twice.
+        rows = {
+            kept.id: kept._asdict() | {"created_at": now}
+            for kept in batch
+            if isinstance(kept, KeptResponse)
+        }
+        gone = [kept for kept in batch if isinstance(kept, str)]
+        self._connect()
+        with self.database.atomic():
+            if rows:
+                keep = Response.insert_many(list(rows.values())).on_conflict(
+                    conflict_target=[Response.id],
+                    preserve=[getattr(Response, name) for name in KeptResponse._fields[1:]],
+                )
+                keep.execute(self.database)
+            if gone:
+                Response.delete().where(Response.id.in_(gone)).execute(self.database)
 
     def _sweep(self) -> None:
         """Delete rows past their retention, once an hour, not too many at a time."""
@@ -365,11 +403,11 @@ class Store:
             return
         oldest = now - self._retention_days * 86_400
         try:
-            self.database.connect(reuse_if_open=True)
+            self._connect()
             more = True in [  # each of them gets its turn
                 self._delete_older(table, oldest) for table in (Request, Response, Feedback)
             ]
-        except FAILURES as error:
+        except Exception as error:  # whatever it is, the writer goes on
             logger.warning("old rows cannot be deleted: %s", error)
             self._let_go()
             more = False
@@ -379,9 +417,18 @@ class Store:
     def _delete_older(self, table: type[Request | Response | Feedback], oldest: float) -> bool:
         """Delete some rows; whether there may be more. Others want to write in between."""
         key: Any = table._meta.primary_key
-        old = table.select(key).where(table.created_at < oldest).limit(_DELETED_AT_ONCE)
+        old = (
+            table.select(key)
+            .where(table.created_at < oldest)
+            .order_by(table.created_at)  # whole hours go: `Care.check` relies on it
+            .limit(_DELETED_AT_ONCE)
+        )
         deleted = table.delete().where(key.in_(old)).execute(self.database)
         return bool(deleted == _DELETED_AT_ONCE)
+
+
+def _chars_of(kept: KeptResponse | str) -> int:
+    return 0 if isinstance(kept, str) else len(kept.items or "") + len(kept.body or "")
 
 
 def _hash(text: str) -> str:

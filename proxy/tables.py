@@ -154,4 +154,19 @@ class Spread(peewee.Model):
         primary_key = peewee.CompositeKey("hour", "measure", "target", "bucket")
 
 
-TABLES: Final = (Request, Judgement, Response, Feedback, Hour, Spread)
+class DaySpread(peewee.Model):
+    """The same of whole days (UTC): what is asked of a month need not read all its hours."""
+
+    day = peewee.BigIntegerField()  # its beginning
+    measure = peewee.TextField()
+    target = peewee.TextField()
+    bucket = peewee.IntegerField()
+    requests = peewee.BigIntegerField()
+    cloud_cost_pico = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "day_spreads"
+        primary_key = peewee.CompositeKey("day", "measure", "target", "bucket")
+
+
+TABLES: Final = (Request, Judgement, Response, Feedback, Hour, Spread, DaySpread)

@@ -34,15 +34,16 @@ class PostgresServer:
         self._data = self._folder / "data"
         self._log = self._folder / "server.log"
         self._as_user = USER if os.geteuid() == 0 else None
-        self._databases = 0
+        self._number = 0
+        self._free: list[str] = []  # databases that nobody uses
         self.port = 0
 
     def __enter__(self) -> "PostgresServer":
         if self._as_user is not None:
             shutil.chown(self._folder, self._as_user)
         try:
-            self._run("initdb", "--pgdata", self._data, "--username", USER, "--auth", "trust",
-                      "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions")  # fmt: skip
+            options = "--auth=trust --encoding=UTF8 --locale=C --no-sync --no-instructions"
+            self._run("initdb", "-D", self._data, "-U", USER, *options.split())
             self.port = _free_port()
             with (self._data / "postgresql.conf").open("a") as settings:
                 settings.write(
@@ -74,16 +75,26 @@ class PostgresServer:
 
     @contextmanager
     def new_database(self) -> Iterator[str]:
-        """The URL of an empty database, which is removed in the end."""
-        self._databases += 1
-        name = f"test_{self._databases}"
-        self._administer(f"CREATE DATABASE {name}")
+        """The URL of an empty database. It is emptied for the next in the end."""
+        if not self._free:
+            self._number += 1
+            self._free.append(f"test_{self._number}")
+            self._administer("postgres", f"CREATE DATABASE {self._free[-1]}")
+        name = self._free.pop()
         yield self._url(name)
-        self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+        self._administer(
+            name,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+        )
+        self._free.append(name)
 
-    def _administer(self, statement: str) -> None:
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
+    def _administer(self, database: str, *statements: str) -> None:
+        with psycopg.connect(self._url(database), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
     def _url(self, database: str) -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"

@@ -1,19 +1,28 @@
 """The command line as a person meets it: help, exit codes, and one clear line when it fails."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from fakes import refused_address
 from proxy import __version__
-from proxy.cli import main
+from proxy.cli import db, main
 from proxy.config import load_config
+from proxy.migrations import NEWEST
+from proxy.record import CallRecord, Ending, Reason, Target
+from stored import DAY, any_records, execute, fill, finished, spoil
+
+pytest_plugins = ["databases"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,3 +230,202 @@ def test_route_with_the_shipped_model(tmp_path: Path) -> None:
 def test_the_shipped_default_configuration_names_the_shipped_model() -> None:
     config = load_config(ROOT / "configs" / "default.yaml", environ={})
     assert (ROOT / config.routing.model_path / "manifest.json").exists()
+
+
+# ── What the rows say ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def asked(config: Path, url: str) -> Path:
+    """A configuration of a database that is not there yet, or empty."""
+    store_in(config, url)
+    return config
+
+
+def store_in(config: Path, url: str) -> None:
+    fields = config.read_text().partition("storage:")[0]
+    config.write_text(f'{fields}storage: {{url: "{url}"}}\n')
+
+
+@pytest.fixture
+def records(url: str) -> list[CallRecord]:
+    """Of three requests of now, and one of four days ago."""
+    now = time.time()
+    common = {"target": Target.CLOUD, "model": "gpt-4o-mini", "reason": Reason.FORCED}
+    made = [
+        finished(created_at=now - age, turns=[("user", "Hello")], cost_usd=0.25, **common)
+        for age in (4 * DAY, 2.0, 1.0)
+    ]
+    made.append(finished(created_at=now, ending=Ending.REJECTED, error="No key."))
+    fill(url, made)
+    return made
+
+
+def check_failed(result: Result, said: str) -> None:
+    """One line that says why, and exit code 1."""
+    assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+    assert result.output.startswith("Error: ")
+    assert said in result.output
+
+
+READING = [["stats"], ["explain", "req_1"], ["export", "--out", "-"]]
+
+
+CARING = [["db", "size"], ["db", "migrate"], ["db", "vacuum"], ["db", "check"]]
+
+
+@pytest.mark.parametrize("arguments", [*READING, *CARING])
+def test_without_a_database_there_is_nothing_to_say(
+    config: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    check_failed(run(*arguments, "--config", config), f"{tmp_path}/rows.db: the proxy has recorded")
+    assert not (tmp_path / "rows.db").exists()
+
+
+@pytest.mark.parametrize("arguments", READING)
+def test_an_older_or_newer_database_is_not_asked(
+    asked: Path, url: str, records: list[CallRecord], arguments: list[str]
+) -> None:
+    execute(url, "INSERT INTO migrations VALUES (99, 'tomorrow', 1.0)")
+    check_failed(run(*arguments, "--config", asked), "has schema 99, not ")
+
+
+def test_a_server_that_is_not_there(config: Path) -> None:
+    with refused_address() as address:
+        url = f"postgresql://somebody:geheim@{urlsplit(address).netloc}/rows"
+        store_in(config, url)
+        for arguments in (*READING, *CARING):
+            result = run(*arguments, "--config", config)
+            assert result.exit_code == 1
+            assert result.output.startswith("Error: storage.url: postgresql://somebody:***@127")
+            assert "geheim" not in result.output
+            assert "Traceback" not in result.output
+
+
+def test_stats(asked: Path, records: list[CallRecord]) -> None:
+    text = " ".join(run("stats", "--config", asked).output.split())
+    for words in (
+        "requests 4",
+        "failed 1 (25.0%)",
+        "spent $0.7500",
+        "forced 3 75.0% $0.7500 $0.00",
+    ):
+        assert words in text
+    newest = " ".join(run("stats", "--config", asked, "--since", "1d").output.split())
+    assert "spent $0.50" in newest
+    assert "requests 3 since 20" in newest
+
+
+def test_stats_of_nothing(asked: Path, url: str) -> None:
+    fill(url, [])
+    result = run("stats", "--config", asked)
+    assert (result.exit_code, result.output) == (0, "No requests are recorded yet.\n")
+
+
+def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
+    result = run("stats", "--config", asked, "--json", "--by", "tier", "--by", "ending")
+    told = json.loads(result.output)
+    assert told.keys() == {"since", "total", "by", "latency"}
+    assert (told["since"], told["total"]["requests"], told["total"]["cost_usd"]) == (0, 4, 0.75)
+    counts = {
+        name: {one["value"]: one["requests"] for one in groups}
+        for name, groups in told["by"].items()
+    }
+    assert counts == {"tier": {"cloud": 3, "none": 1}, "ending": {"ok": 3, "rejected": 1}}
+    assert {one["target"] for one in told["latency"]} == {"cloud", "none"}
+
+
+@pytest.mark.parametrize("since", ["yesterday", "1y", "", "-1h", "1.5h"])
+def test_an_age_that_is_none(config: Path, since: str) -> None:
+    result = run("stats", "--config", config, "--since", since)
+    assert result.exit_code == 2
+    assert f"'{since}' is not an age such as 90m, 24h, 7d or 4w" in result.output
+
+
+def test_explain(asked: Path, records: list[CallRecord]) -> None:
+    request_id = records[1].id
+    result = run("explain", request_id, "--config", asked)
+    assert result.exit_code == 0
+    assert result.output.startswith(f"{request_id}: chat.completions, 20")
+    assert "It went to gpt-4o-mini (cloud): the client named it." in result.output
+    row = json.loads(run("explain", request_id, "--config", asked, "--json").output)
+    assert (row["id"], row["prompt"]) == (request_id, [{"role": "user", "content": "Hello"}])
+    assert (row["judgements"], row["feedback"]) == ([], None)
+
+
+def test_explain_an_unknown_request(asked: Path, records: list[CallRecord]) -> None:
+    check_failed(run("explain", "req_1", "--config", asked), "there is no request req_1")
+
+
+def test_export(asked: Path, records: list[CallRecord], tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    out.write_text("what was there before")
+    result = run("export", "--config", asked, "--since", "3d", "--out", out)
+    assert (result.exit_code, result.output) == (0, f"Wrote 3 requests to {out}.\n")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in rows] == [record.id for record in records[1:]]
+    whole = run("export", "--config", asked, "--out", "-")
+    assert [json.loads(line)["id"] for line in whole.stdout.splitlines()] == [
+        record.id for record in records
+    ]
+
+
+def test_export_to_where_nothing_can_be_written(
+    asked: Path, records: list[CallRecord], tmp_path: Path
+) -> None:
+    out = tmp_path / "no" / "such" / "folder"
+    check_failed(run("export", "--config", asked, "--out", out), str(out.parent))
+
+
+def test_db_size(asked: Path, records: list[CallRecord]) -> None:
+    result = run("db", "size", "--config", asked)
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert {"requests 4", "feedback 0"} <= set(lines)
+    assert lines[-1].endswith(" MB")
+
+
+def test_db_migrate(asked: Path, url: str) -> None:
+    execute(url, "CREATE TABLE unrelated (a INTEGER)")  # which makes the file
+    for expected in (["schema 1: first tables", "schema 2: sums and causes"], []):
+        result = run("db", "migrate", "--config", asked)
+        assert result.exit_code == 0
+        assert result.output.splitlines() == [*expected, f"schema {NEWEST}: up to date"]
+
+
+def test_db_vacuum(asked: Path, records: list[CallRecord]) -> None:
+    result = run("db", "vacuum", "--config", asked)
+    assert result.exit_code == 0
+    assert re.fullmatch(r"[\d.]+ MB before, [\d.]+ MB now\n", result.output)
+
+
+def test_db_check_finds_what_is_wrong_and_mends_it(
+    asked: Path, url: str, records: list[CallRecord]
+) -> None:
+    check = ("db", "check", "--config", asked)
+    assert (run(*check).exit_code, run(*check).output) == (0, "ok\n")
+    execute(url, "UPDATE hours SET cost_pico = cost_pico + 1 WHERE target = 'cloud'")
+    found = run(*check)
+    assert found.exit_code == 1
+    hour = int(records[1].created_at) // 3600 * 3600
+    assert f"hours: hour {hour} is not what its rows add up to\n" in found.output
+    mended = run(*check, "--repair")
+    assert (mended.exit_code, mended.output) == (0, f"{found.output}repaired\n")
+    assert (run(*check).exit_code, run(*check).output) == (0, "ok\n")
+
+
+def test_db_check_of_a_broken_file(config: Path, sqlite_url: str) -> None:
+    fill(sqlite_url, any_records(2_000))
+    spoil(sqlite_url)
+    found = run("db", "check", "--config", config)
+    assert found.exit_code == 1
+    assert "malformed" in found.output or "page" in found.output
+    check_failed(run("db", "check", "--repair", "--config", config), "which no sums can mend")
+
+
+def test_the_groups_commands_have_help_with_an_example() -> None:
+    for name, command in commands(db):
+        result = run("db", name, "--help")
+        assert result.exit_code == 0
+        assert f"Example: hybrid-llm db {name}" in result.output
+        assert command.help is not None
