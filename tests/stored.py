@@ -211,6 +211,16 @@ def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
     return found
 
 
+def days_of(spreads: dict[tuple[Any, ...], list[int]]) -> dict[tuple[Any, ...], list[int]]:
+    """What is to be in `day_spreads`, of what is in `spreads`."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for (hour, *rest), (requests, cost) in spreads.items():
+        key = (int(hour // DAY * DAY), *rest)
+        before, cost_before = found.get(key, [0, 0])
+        found[key] = [before + requests, cost_before + cost]
+    return found
+
+
 def kept_sums(url: str, table: str, keys: int) -> dict[tuple[Any, ...], list[int]]:
     """A table of sums, by its first columns."""
     rows = [tuple(row.values()) for row in read(url, f"SELECT * FROM {table}")]
@@ -221,7 +231,9 @@ def check_sums(url: str) -> None:
     """The sums are those of the rows: by the plainest way, and by our own check."""
     rows = read(url)
     assert kept_sums(url, "hours", 7) == hours_of(rows)
-    assert kept_sums(url, "spreads", 4) == spreads_of(rows)
+    spreads = spreads_of(rows)
+    assert kept_sums(url, "spreads", 4) == spreads
+    assert kept_sums(url, "day_spreads", 4) == days_of(spreads)
     assert wrong(url) == []
 
 

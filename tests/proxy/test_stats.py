@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from proxy.database import StoreUnavailable, insert_rows
+from proxy.database import StoreUnavailable, insert_rows, open_database
 from proxy.pricing import PICO
 from proxy.quality import Pair, Quality, recovered
 from proxy.record import Ending, Reason, Target, UsageSource
 from proxy.reports import DIMENSIONS, USUAL, explain, report, show
-from proxy.stats import Dimension, Group, Stats, Sums, hour_of
+from proxy.stats import FINE_SECONDS, Dimension, Group, Stats, Sums, hour_of
 from stored import (
+    DAY,
     HOUR,
     NOW,
     Row,
@@ -35,15 +36,17 @@ from stored import (
 
 pytest_plugins = ["databases"]
 
-SINCE = [0.0, NOW - 10 * HOUR, NOW - 10.5 * HOUR, NOW + HOUR]
+ASKED_AT = NOW + 2 * DAY
+SINCE = [0.0, NOW - 30.5 * HOUR, NOW - 10 * HOUR, NOW - 10.5 * HOUR, NOW + HOUR]
 
 
 @pytest.fixture
 def stats(url: str) -> Iterator[Stats]:
     """An empty database."""
     fill(url, [])
-    with Stats.open(config_of(url)) as opened:
-        yield opened
+    database = open_database(config_of(url), read_only=True)
+    with Stats(database, clock=lambda: ASKED_AT) as stats:
+        yield stats
 
 
 @pytest.fixture
@@ -181,13 +184,17 @@ def test_quantiles_are_at_most_six_percent_off(url: str, stats: Stats) -> None:
     assert 0 < found["duration_ms", "none"].ms["p99"] < 0.0011
 
 
-def test_scores_by_the_hundredth(stats: Stats, filled: list[Row]) -> None:
+def test_measures_of_long_ago_are_cut_at_whole_days(stats: Stats, filled: list[Row]) -> None:
     for since in SINCE:
+        is_long_ago = ASKED_AT - since > FINE_SECONDS
+        rows = from_whole_hours(filled, since // DAY * DAY if is_long_ago else since)
         expected = [0] * 100
-        for row in from_whole_hours(filled, since):
+        for row in rows:
             if row["score"] is not None:
                 expected[min(int(row["score"] * 100), 99)] += 1
         assert stats.scores(since) == expected
+        durations = [one for one in stats.quantiles(since) if one.measure == "duration_ms"]
+        assert sum(one.requests for one in durations) == len(rows)
 
 
 # ── Single requests ───────────────────────────────────────────────────────────────────────────
