@@ -35,14 +35,12 @@ def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, A
     Raises:
         StoreUnavailable: the database does not answer.
     """
+    total, groups = stats.by_each([DIMENSIONS[name] for name in dimensions], since)
     return {
         "since": since,
-        "total": stats.total(since)._asdict(),
+        "total": total._asdict(),
         "by": {
-            name: [
-                {"value": one.value, **one.sums._asdict()}
-                for one in stats.by(DIMENSIONS[name], since)
-            ]
+            name: [{"value": value, **sums._asdict()} for value, sums in groups[DIMENSIONS[name]]]
             for name in dimensions
         },
         "latency": [one._asdict() for one in stats.quantiles(since)],
@@ -51,10 +49,10 @@ def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, A
 
 def show(stats: Stats, dimensions: Sequence[str], since: float) -> RenderableType:
     """The tables. Raises as `report` does."""
-    total = stats.total(since)
+    total, groups = stats.by_each([DIMENSIONS[name] for name in dimensions], since)
     if not total.requests:
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
-    tables = [_sums_table(name, stats.by(DIMENSIONS[name], since), total) for name in dimensions]
+    tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
     return Group(_headline(total, since), *tables, _latencies(stats.quantiles(since)))
 
 

@@ -7,7 +7,7 @@ of them block: ask in a thread.
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -29,6 +29,12 @@ from proxy.quality import BUCKETS, Pair, Quality, recovered
 from proxy.rollup import DAY_SECONDS, DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
 from proxy.tables import DaySpread, Feedback, Hour, Judgement, Request, Spread
 
+# The columns of `hours`, or what is made of them, in the order of `Sums`.
+_SUMMED: Final = (
+    "requests", "failed", "streamed", "fallbacks", "estimated", "input_tokens",
+    "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_pico", "cloud_cost_pico",
+    "saved_pico",
+)  # fmt: skip
 # Latencies and scores of the last days are told by the hour, of longer times by the day.
 FINE_SECONDS: Final = 3 * 86_400
 _MAX_PAIRS: Final = 5_000
@@ -140,48 +146,45 @@ class Stats:
 
     def total(self, since: float = 0.0) -> Sums:
         """Everything from `since` (UNIX seconds) on."""
-        return next((group.sums for group in self._grouped(None, since)), Sums())
+        return self.by_each((), since)[0]
 
     def by(self, dimension: Dimension, since: float = 0.0) -> list[Group]:
         """The same by one dimension: the most requests first, days and hours in order."""
-        groups = self._grouped(dimension, since)
-        if dimension in ("day", "hour"):
-            return sorted(groups, key=lambda group: group.value)
-        return sorted(groups, key=lambda group: (-group.sums.requests, group.value))
+        return self.by_each((dimension,), since)[1][dimension]
 
-    def _grouped(self, dimension: Dimension | None, since: float) -> list[Group]:
-        column: Any = {
-            None: peewee.Value(""),
-            "day": (Hour.hour / DAY_SECONDS).cast("INTEGER"),
-            "hour": Hour.hour,
-        }.get(dimension) or getattr(Hour, str(dimension))
-        total = peewee.fn.SUM
-        failed = peewee.Case(None, ((Hour.ending.in_(("ok", "client_gone")), 0),), Hour.requests)
-        query = Hour.select(
-            column.alias("value"),
-            total(Hour.requests),
-            total(failed),
-            *(
-                total(getattr(Hour, name))
-                for name in (
-                    "streamed fallbacks estimated input_tokens cached_input_tokens output_tokens "
-                    "reasoning_tokens cost_pico cloud_cost_pico saved_pico".split()
-                )
-            ),
-        ).where(Hour.hour >= hour_of(since))
-        if dimension is not None:
-            query = query.group_by(peewee.SQL("value"))
-        with self._asking() as database:
-            rows = list(query.tuples().execute(database))
-        return [
-            Group(
-                _shown(dimension, value),
-                Sums(*map(int, counts), *(int(pico) / PICO for pico in money)),
+    def by_each(
+        self, dimensions: Sequence[Dimension], since: float = 0.0
+    ) -> tuple[Sums, dict[Dimension, list[Group]]]:
+        """The total, and by each of several dimensions, in one reading of the sums."""
+        everything = nothing = [0] * len(_SUMMED)
+        found: dict[Dimension, dict[Any, list[int]]] = {name: {} for name in dimensions}
+        for row in self._summed(dimensions, since):
+            values, numbers = row[: len(dimensions)], [int(one) for one in row[len(dimensions) :]]
+            everything = [sum(pair) for pair in zip(everything, numbers, strict=True)]
+            for groups, value in zip(found.values(), values, strict=True):
+                before = groups.get(value, nothing)
+                groups[value] = [sum(pair) for pair in zip(before, numbers, strict=True)]
+        return _as_sums(everything), {
+            name: _in_order(
+                name, [Group(_shown(name, value), _as_sums(sums)) for value, sums in groups.items()]
             )
-            for value, *numbers in rows
-            if numbers[0]
-            for counts, money in ((numbers[:-3], numbers[-3:]),)
-        ]
+            for name, groups in found.items()
+        }
+
+    def _summed(self, dimensions: Sequence[Dimension], since: float) -> list[tuple[Any, ...]]:
+        """What the hours from `since` on add up to, by all of these dimensions at once."""
+        day: Any = (Hour.hour / DAY_SECONDS).cast("INTEGER")
+        columns = [day if name == "day" else getattr(Hour, name) for name in dimensions]
+        failed = peewee.Case(None, ((Hour.ending.in_(("ok", "client_gone")), 0),), Hour.requests)
+        counted = {name: getattr(Hour, name, failed) for name in _SUMMED}
+        query = Hour.select(*columns, *(peewee.fn.SUM(one) for one in counted.values())).where(
+            Hour.hour >= hour_of(since)
+        )
+        if dimensions:
+            places = range(1, len(dimensions) + 1)
+            query = query.group_by(*(peewee.SQL(str(place)) for place in places))
+        with self._asking() as database:
+            return [row for row in query.tuples().execute(database) if row[-1] is not None]
 
     def quantiles(self, since: float = 0.0) -> list[Quantiles]:
         """How long decisions, first tokens, answers and our own part took, by tier."""
@@ -361,14 +364,23 @@ def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
     return [(message["role"], message["content"]) for message in messages]
 
 
-def _shown(dimension: Dimension | None, value: Any) -> str:
+def _as_sums(numbers: Sequence[int]) -> Sums:
+    """Whole picodollars become dollars last."""
+    return Sums(*numbers[:-3], *(pico / PICO for pico in numbers[-3:]))
+
+
+def _in_order(dimension: Dimension, groups: list[Group]) -> list[Group]:
+    if dimension in ("day", "hour"):
+        return sorted(groups, key=lambda group: group.value)
+    return sorted(groups, key=lambda group: (-group.sums.requests, group.value))
+
+
+def _shown(dimension: Dimension, value: Any) -> str:
     match dimension:
         case "day":
             return time.strftime("%Y-%m-%d", time.gmtime(int(value) * DAY_SECONDS))
         case "hour":
             return time.strftime("%Y-%m-%d %H:00", time.gmtime(int(value)))
-        case None:
-            return "all"
     return value or "none"
 
 

@@ -13,8 +13,8 @@ CATEGORIES: Final = (
     "other",
 )  # fmt: skip
 # A task is said at the beginning or at the end; this much of each is looked at.
-_HEAD_CHARS: Final = 160
-_TAIL_CHARS: Final = 80
+_HEAD_CHARS: Final = 120
+_TAIL_CHARS: Final = 60
 
 _WORDS: Final = {
     word: category
