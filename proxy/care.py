@@ -21,7 +21,7 @@ from proxy.database import (
 )
 from proxy.migrations import Migration, migrate, sums_of_rows
 from proxy.rollup import DAY_SECONDS, HOUR_SECONDS, Sums, add_sums
-from proxy.tables import TABLES, DaySpread, Hour, Request, Spread
+from proxy.tables import TABLES, DaySpread, Hour, Request, Spread, split_columns
 
 SumsTable = Hour | Spread | DaySpread
 
@@ -143,11 +143,9 @@ class Care:
         return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 
     def _kept(self, table: type[SumsTable]) -> Sums:
-        names = [field.name for field in table._meta.sorted_fields]
-        key: Any = table._meta.primary_key
-        keys = len(key.field_names)
-        rows = table.select(*(getattr(table, name) for name in names)).tuples()
-        return {tuple(row[:keys]): list(row[keys:]) for row in rows.bind(self._database).iterator()}
+        keys = len(split_columns(table)[0])
+        rows = table.select().tuples().bind(self._database).iterator()
+        return {tuple(row[:keys]): list(row[keys:]) for row in rows}
 
 
 def _times_that_differ(kept: Sums, counted: Sums, first_whole: int) -> set[int]:

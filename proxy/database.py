@@ -188,9 +188,9 @@ def may_pass(error: Exception) -> bool:
         return isinstance(cause, sqlite3.OperationalError)
     state = getattr(cause, "sqlstate", None)
     if state is None:  # no answer of the server's: the connection
-        return isinstance(error, (peewee.OperationalError, peewee.InterfaceError, OSError)) or (
-            type(cause).__name__ in ("OperationalError", "InterfaceError")
-        )
+        # psycopg's classes and peewee's have these names; psycopg may not be loaded.
+        names = {kind.__name__ for one in (error, cause) for kind in type(one).__mro__}
+        return not names.isdisjoint({"OperationalError", "InterfaceError", "OSError"})
     return str(state).startswith(_PASSING)
 
 
@@ -203,11 +203,9 @@ def is_corrupt(error: Exception) -> bool:
 
 def _cause(error: BaseException) -> BaseException:
     """The driver's own error under peewee's."""
-    return error.__cause__ or error.__context__ or error if _is_peewees(error) else error
-
-
-def _is_peewees(error: BaseException) -> bool:
-    return isinstance(error, peewee.PeeweeException)
+    if not isinstance(error, peewee.PeeweeException):
+        return error
+    return error.__cause__ or error.__context__ or error
 
 
 class FileState(NamedTuple):

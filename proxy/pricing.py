@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 PICO: Final = 10**12
 
 _DATED: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+_SPECIAL: Final = frozenset({"flex", "priority"})  # the service tiers that may have prices
 _MAX_WARNED: Final = 100  # clients may name any model
 
 
@@ -58,8 +59,8 @@ class Prices:
         self._special: dict[tuple[str, str | None], Price] = {
             (name, tier): Price.of(price)
             for name, one in listed.items()
-            for tier, price in (("flex", one.flex), ("priority", one.priority))
-            if price is not None
+            for tier in _SPECIAL
+            if (price := getattr(one, tier)) is not None
         }
         self._models = {target: tier.model for target, tier in tiers.items()}
         self._own = {target: self._price_of(tier) for target, tier in tiers.items()}
@@ -84,8 +85,11 @@ class Prices:
         Args:
             service_tier: by which the answer says that it was served.
         """
+        is_special = target is Target.CLOUD and service_tier in _SPECIAL
+        if model == self._models[target] and not is_special:
+            return self._own[target]
         name = self._listed_name(model)
-        if target is Target.CLOUD and (name, service_tier) in self._special:
+        if is_special and (name, service_tier) in self._special:
             return self._special[name, service_tier]
         return self._own[target] if model == self._models[target] else self._listed.get(name)
 

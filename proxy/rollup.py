@@ -14,7 +14,7 @@ import peewee
 
 from proxy.database import storable
 from proxy.pricing import pico
-from proxy.tables import DaySpread, Hour, Spread
+from proxy.tables import DaySpread, Hour, Spread, split_columns
 
 HOUR_SECONDS: Final = 3600
 DAY_SECONDS: Final = 86_400
@@ -25,16 +25,10 @@ _PER_DECADE: Final = 20
 SCORE_BUCKETS: Final = 100
 DURATIONS: Final = ("decision_ms", "overhead_ms", "ttft_ms", "duration_ms")
 
-_HOUR_KEY: Final = ("hour", "endpoint", "target", "model", "reason", "ending", "category")
-_HOUR_SUMS: Final = (
-    "requests", "streamed", "fallbacks", "estimated", "input_tokens", "cached_input_tokens",
-    "output_tokens", "reasoning_tokens", "cost_pico", "cloud_cost_pico", "saved_pico",
-)  # fmt: skip
-_SPREAD_KEY: Final = ("hour", "measure", "target", "bucket")
-_DAY_KEY: Final = ("day", "measure", "target", "bucket")
-_SPREAD_SUMS: Final = ("requests", "cloud_cost_pico")
+_HOUR_SUMS: Final = len(split_columns(Hour)[1])
 
-Sums = dict[tuple[Any, ...], list[int]]  # by the key of a table, the hour or the day first
+# By the key of a table, the hour or the day first; the sums in the order of its columns.
+Sums = dict[tuple[Any, ...], list[int]]
 
 
 class Row(Protocol):
@@ -77,7 +71,7 @@ class Rollup:
                row.ending or "", category or "")  # fmt: skip
         sums = self.hours.get(key)
         if sums is None:
-            sums = self.hours[key] = [0] * len(_HOUR_SUMS)
+            sums = self.hours[key] = [0] * _HOUR_SUMS
         cloud_cost = pico(row.cloud_cost_usd)
         sums[0] += 1
         sums[1] += row.streamed
@@ -126,30 +120,20 @@ class Rollup:
         add_sums(database, DaySpread, self.day_spreads)
 
 
-_FORMS: Final[dict[type[peewee.Model], tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    Hour: (_HOUR_KEY, _HOUR_SUMS),
-    Spread: (_SPREAD_KEY, _SPREAD_SUMS),
-    DaySpread: (_DAY_KEY, _SPREAD_SUMS),
-}
-
-
 def add_sums(database: peewee.Database, table: type[peewee.Model], rows: Sums) -> None:
     """Add to what a table of sums has, within the caller's transaction."""
     if rows:
         # In one order everywhere: two writers that met crosswise would lock each other.
         values = [(*key, *added) for key, added in sorted(rows.items())]
-        database.cursor().executemany(_add_sql(table, *_FORMS[table], database.param), values)
+        database.cursor().executemany(_add_sql(table, database.param), values)
 
 
-def _add_sql(
-    table: type[peewee.Model], key: tuple[str, ...], sums: tuple[str, ...], param: str
-) -> str:
-    name = table._meta.table_name
-    columns = ", ".join((*key, *sums))
-    values = ", ".join([param] * (len(key) + len(sums)))
+def _add_sql(table: type[peewee.Model], param: str) -> str:
+    name, (key, sums) = table._meta.table_name, split_columns(table)
+    columns = [*key, *sums]
     added = ", ".join(f"{one} = {name}.{one} + excluded.{one}" for one in sums)
     return (
-        f"INSERT INTO {name} ({columns}) VALUES ({values}) "
+        f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join([param] * len(columns))}) "
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
     )
 

@@ -36,7 +36,7 @@ _SUMMED: Final = (
     "saved_pico",
 )  # fmt: skip
 # Latencies and scores of the last days are told by the hour, of longer times by the day.
-FINE_SECONDS: Final = 3 * 86_400
+FINE_SECONDS: Final = 3 * DAY_SECONDS
 _MAX_PAIRS: Final = 5_000
 QUANTILES: Final = (0.5, 0.95, 0.99)
 

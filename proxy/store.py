@@ -94,7 +94,6 @@ class Store:
         self._on_dropped = on_dropped
         self._max_pending = max_pending
         self._max_pending_chars = max_pending_chars
-        self._busy_seconds = busy_seconds
         self._clock = clock
         self._pending: deque[CallRecord] = deque()
         # Each is changed by one thread only, so that neither needs a lock.

@@ -4,7 +4,7 @@ Times are UNIX seconds, durations milliseconds, money USD. Null means not known 
 a rejected request has no target.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import peewee
 
@@ -170,3 +170,11 @@ class DaySpread(peewee.Model):
 
 
 TABLES: Final = (Request, Judgement, Response, Feedback, Hour, Spread, DaySpread)
+
+
+def split_columns(table: type[peewee.Model]) -> tuple[list[str], list[str]]:
+    """The columns of a table of sums, in order: its key, which comes first, and the sums."""
+    names: list[str] = table._meta.sorted_field_names
+    key: Any = table._meta.primary_key  # a CompositeKey, of which the stubs know nothing
+    keys = len(key.field_names)
+    return names[:keys], names[keys:]

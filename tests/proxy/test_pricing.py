@@ -4,6 +4,7 @@ import itertools
 import random
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -27,9 +28,9 @@ LISTED = {
 }
 
 
-def prices(cloud: PriceConfig | str = MINI, local: PriceConfig = FREE) -> Prices:
-    def tier(model: str, price: PriceConfig | str) -> UpstreamConfig:
-        return UpstreamConfig(base_url="http://x", model=model, price=price)  # type: ignore[arg-type]
+def prices(cloud: PriceConfig | Literal["auto"] = MINI, local: PriceConfig = FREE) -> Prices:
+    def tier(model: str, price: PriceConfig | Literal["auto"]) -> UpstreamConfig:
+        return UpstreamConfig(base_url="http://x", model=model, price=price)
 
     tiers = {Target.LOCAL: tier("phi3", local), Target.CLOUD: tier("gpt-4o-mini", cloud)}
     return Prices(tiers, LISTED)
@@ -139,8 +140,7 @@ def test_a_service_tier_has_its_price(model: str, service_tier: str, usd: float)
 
 
 def test_embeddings_cost_what_is_listed_and_save_nothing() -> None:
-    named = {"model": "text-embedding-3-small", "is_routed": False}
-    record = priced(Target.CLOUD, input=500_000, **named)  # type: ignore[arg-type]
+    record = priced(Target.CLOUD, input=500_000, model="text-embedding-3-small", is_routed=False)
     assert (record.cost_usd, record.saved_usd) == (0.01, 0)
     local = priced(Target.LOCAL, input=500_000, model="nomic-embed-text", is_routed=False)
     assert (local.cost_usd, local.cloud_cost_usd, local.saved_usd) == (0, None, None)
