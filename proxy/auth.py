@@ -12,6 +12,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from proxy.config import ApiKeyConfig
@@ -63,10 +64,10 @@ class ApiKeys:
             NotAuthenticated: a key is needed, and this is none of ours.
             Forbidden: a web page sent it that may not.
         """
-        authorization = read_key(headers)
         if not self._known:
             self._check_origin(headers)
             return None
+        authorization = read_key(headers)
         if not authorization:
             raise NotAuthenticated(
                 "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'."
@@ -105,6 +106,7 @@ class ApiKeys:
             )
 
 
+@lru_cache(maxsize=64)  # clients of one proxy call it by few names; to parse one costs 5 µs
 def _is_this_machine(host: bytes) -> bool:
     """Whether a `Host` header names this machine, with whatever port."""
     name = _PORT.sub(b"", host).decode("latin-1")
