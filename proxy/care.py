@@ -11,7 +11,7 @@ from proxy.database import (
     FAILURES,
     StoreUnavailable,
     close_all,
-    is_corrupt,
+    damage_of,
     is_postgresql,
     one_at_a_time,
     one_view,
@@ -103,13 +103,7 @@ class Care:
     def _check_file(self) -> list[str]:
         if not isinstance(self._database, peewee.SqliteDatabase):
             return []
-        try:
-            found = self._database.execute_sql("PRAGMA quick_check").fetchall()
-        except FAILURES as error:
-            if not is_corrupt(error):
-                raise
-            return [str(error)]
-        return [text for (text,) in found if text != "ok"]
+        return damage_of(self._database)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

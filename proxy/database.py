@@ -37,6 +37,10 @@ class StoreUnavailable(Exception):
     """The database cannot be used at all; the message names it and says why."""
 
 
+class Damaged(Exception):
+    """A file that can be opened and read, and of which parts are missing."""
+
+
 def is_postgresql(config: StorageConfig) -> bool:
     return config.url.startswith("postgresql:")
 
@@ -194,8 +198,21 @@ def may_pass(error: Exception) -> bool:
     return str(state).startswith(_PASSING)
 
 
+def damage_of(database: peewee.Database) -> list[str]:
+    """What is wrong with the pages of a SQLite file, all of which are read."""
+    try:
+        found = database.execute_sql("PRAGMA quick_check").fetchall()
+    except FAILURES as error:
+        if not is_corrupt(error):
+            raise
+        return [str(error)]
+    return [text for (text,) in found if text != "ok"]
+
+
 def is_corrupt(error: Exception) -> bool:
     """Whether the file is no database any more, as SQLite sees it."""
+    if isinstance(error, Damaged):
+        return True
     cause = _cause(error)
     code = getattr(cause, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

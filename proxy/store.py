@@ -24,9 +24,11 @@ from proxy.config import StorageConfig
 from proxy.database import (
     BUSY_SECONDS,
     FAILURES,
+    Damaged,
     FileState,
     StoreUnavailable,
     close_all,
+    damage_of,
     insert_rows,
     is_corrupt,
     is_postgresql,
@@ -104,6 +106,7 @@ class Store:
         self._stopping = False
         self._swept = 0.0
         self._file: FileState | None = None  # that the writer has open
+        self._has_shrunk = False
         self._in_doubt = 0  # the first so many rows: whether they went in is not known
         self.healthy = False
         self.database = open_database(config, busy_seconds=busy_seconds)
@@ -290,7 +293,7 @@ class Store:
         try:
             if self._file is not None and self._file.is_same(FileState.of(path)):
                 logger.error("%s is broken; it is kept as %s", path, set_aside(path))
-            self._file = None
+            self._file, self._has_shrunk = None, False
             self.prepare()
         except (OSError, StoreUnavailable) as error:
             self._note_failure(error)
@@ -308,16 +311,21 @@ class Store:
         """Open the writer's connection, and make what is missing in what it leads to.
 
         Again where the file is not the one that was opened: what is written to one that was
-        replaced or removed would be lost without an error.
+        replaced or removed would be lost without an error. One that has shrunk is read as a whole:
+        if it was no VACUUM, pages are missing that new rows may not touch for long.
         """
         path = None if is_postgresql(self._config) else path_of(self._config)
         if path is not None:
             found = FileState.of(path)
             if self._file is not None and not self._file.goes_on_as(found):
                 logger.warning("%s is not the file that it was", path)
+                self._has_shrunk = self._file.is_same(found)
                 self._let_go()
             self._file = found
         if self.database.connect(reuse_if_open=True):
+            if self._has_shrunk and (damage := damage_of(self.database)):
+                raise Damaged(damage[0])
+            self._has_shrunk = False
             migrate(self.database)
             self._file = FileState.of(path) if path is not None else None
 

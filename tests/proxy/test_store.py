@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import random
 import select
 import socket
@@ -421,6 +422,27 @@ def test_a_file_that_is_replaced_or_removed_is_noticed(sqlite_url: str, tmp_path
         until(path.exists)
         until(lambda: store.healthy)
     assert len(read(sqlite_url)) == 1
+    assert wrong(sqlite_url) == []
+
+
+@pytest.mark.parametrize("kept", [0.25, 0.5, 0.9])
+def test_a_file_that_lost_its_end_is_set_aside(
+    sqlite_url: str, tmp_path: Path, kept: float
+) -> None:
+    """New rows may long be written without a look at what is missing."""
+    path = tmp_path / "rows.db"
+    rows = sorted(any_records(1_200), key=lambda record: record.created_at)
+    fill(sqlite_url, rows[:1_000])
+    with opened(sqlite_url) as store:
+        for record in rows[1_000:1_100]:
+            store.add(record)
+        until(lambda: len(read(sqlite_url)) == 1_100)
+        os.truncate(path, int(path.stat().st_size * kept))
+        for record in rows[1_100:]:
+            store.add(record)
+        until(lambda: list(tmp_path.glob("*.broken-*")))
+        until(lambda: store.healthy)
+    assert ids(sqlite_url) == {record.id for record in rows[1_100:]}
     assert wrong(sqlite_url) == []
 
 
