@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 BUSY_SECONDS: Final = 5.0  # how long a write waits for another process's lock
 _CONNECT_SECONDS: Final = 5
 _MAX_CONNECTIONS: Final = 8
-_ROWS_AT_ONCE: Final = 100  # the least limit of SQLite's is 32,766 values in a statement
+_ROWS_AT_ONCE: Final = 20  # their values are bound in one go, in which nothing else runs
 
 # SQLSTATE classes of what may pass: connection, locks and deadlocks, space, operator, system; and
 # a server that is read-only for now.

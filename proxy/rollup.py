@@ -7,13 +7,17 @@
 Sums only ever grow by adding, so any number of writers may do so, in any order.
 """
 
-import math
+import itertools
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import peewee
 
 from proxy.database import storable
-from proxy.pricing import pico
+from proxy.pricing import PICO
 from proxy.tables import DaySpread, Hour, Spread, split_columns
 
 HOUR_SECONDS: Final = 3600
@@ -25,7 +29,19 @@ _PER_DECADE: Final = 20
 SCORE_BUCKETS: Final = 100
 DURATIONS: Final = ("decision_ms", "overhead_ms", "ttft_ms", "duration_ms")
 
-_HOUR_SUMS: Final = len(split_columns(Hour)[1])
+_FIRST_BUCKET: Final = -3 * _PER_DECADE
+_LAST_BUCKET: Final = 12 * _PER_DECADE
+# By comparison, which is the same on every machine, as a logarithm is not to the last digit.
+_BOUNDS: Final = np.array(
+    [10 ** (bucket / _PER_DECADE) for bucket in range(_FIRST_BUCKET + 1, _LAST_BUCKET + 1)]
+)
+_UNKNOWN: Final = np.iinfo(np.int64).min
+
+_ROWS_AT_ONCE: Final = 5_000
+_SUMS_AT_ONCE: Final = 100
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 # By the key of a table, the hour or the day first; the sums in the order of its columns.
 Sums = dict[tuple[Any, ...], list[int]]
@@ -57,51 +73,86 @@ class Row(Protocol):
     duration_ms: float | None
 
 
+_values = operator.attrgetter(*Row.__annotations__)
+
+
 class Rollup:
     """What some rows add up to."""
 
     def __init__(self) -> None:
-        self.hours: Sums = {}
-        self.spreads: Sums = {}
+        self._hours: Sums = {}
+        self._spreads: Sums = {}
+        self._rows: list[tuple[Any, ...]] = []  # that are not in the sums yet
 
     def add(self, row: Row, category: str | None) -> None:
-        hour = int(row.created_at) // HOUR_SECONDS * HOUR_SECONDS
-        target = row.target or ""
-        key = (hour, row.endpoint, target, storable(row.model or ""), row.reason or "",
-               row.ending or "", category or "")  # fmt: skip
-        sums = self.hours.get(key)
-        if sums is None:
-            sums = self.hours[key] = [0] * _HOUR_SUMS
-        cloud_cost = pico(row.cloud_cost_usd)
-        sums[0] += 1
-        sums[1] += row.streamed
-        sums[2] += row.fallback_from is not None
-        sums[3] += row.usage_source == "estimated"
-        sums[4] += row.input_tokens or 0
-        sums[5] += row.cached_input_tokens or 0
-        sums[6] += row.output_tokens or 0
-        sums[7] += row.reasoning_tokens or 0
-        sums[8] += pico(row.cost_usd)
-        sums[9] += cloud_cost
-        sums[10] += pico(row.saved_usd)
-        if row.score is not None:
-            bucket = min(int(row.score * SCORE_BUCKETS), SCORE_BUCKETS - 1)
-            self._count((hour, "score", target, bucket), cloud_cost)
-        if row.decision_ms is not None:
-            self._count((hour, "decision_ms", target, bucket_of(row.decision_ms)), cloud_cost)
-        if row.ttft_ms is not None:
-            self._count((hour, "ttft_ms", target, bucket_of(row.ttft_ms)), cloud_cost)
-        if row.duration_ms is not None:
-            self._count((hour, "duration_ms", target, bucket_of(row.duration_ms)), cloud_cost)
-            overhead = row.duration_ms - (row.upstream_ms or 0.0)
-            self._count((hour, "overhead_ms", target, bucket_of(overhead)), cloud_cost)
+        self._rows.append((*_values(row), category))
+        if len(self._rows) >= _ROWS_AT_ONCE:
+            self._sum_up()
 
-    def _count(self, key: tuple[Any, ...], cloud_cost: int) -> None:
-        sums = self.spreads.get(key)
-        if sums is None:
-            sums = self.spreads[key] = [0, 0]
-        sums[0] += 1
-        sums[1] += cloud_cost
+    @property
+    def hours(self) -> Sums:
+        self._sum_up()
+        return self._hours
+
+    @property
+    def spreads(self) -> Sums:
+        self._sum_up()
+        return self._spreads
+
+    def _sum_up(self) -> None:
+        """Column by column, which takes a third of the time that row by row does."""
+        if not self._rows:
+            return
+        (created_at, endpoint, target, model, reason, ending, streamed, fallback_from, usage_source,
+         input_tokens, cached, output_tokens, reasoning, cost, cloud_cost, saved,
+         score, decision_ms, ttft_ms, upstream_ms, duration_ms, category) = zip(
+            *self._rows, strict=True)  # fmt: skip
+        self._rows = []
+        hour = [int(time) // HOUR_SECONDS * HOUR_SECONDS for time in created_at]
+        targets = [one or "" for one in target]
+        cloud_pico = _picos(cloud_cost)
+        _add_up(
+            self._hours,
+            zip(
+                hour,
+                endpoint,
+                targets,
+                [storable(one or "") for one in model],
+                *([one or "" for one in column] for column in (reason, ending, category)),
+                strict=True,
+            ),
+            np.ones(len(hour), np.int64),
+            np.array(streamed, np.int64),
+            np.array([one is not None for one in fallback_from], np.int64),
+            np.array([one == "estimated" for one in usage_source], np.int64),
+            *map(_counts, (input_tokens, cached, output_tokens, reasoning)),
+            _picos(cost),
+            cloud_pico,
+            _picos(saved),
+        )
+        duration = _floats(duration_ms)
+        if np.isnan(duration).any():
+            raise ValueError("duration_ms: not a number")
+        measures = {
+            "score": _score_buckets(_floats(score)),
+            "decision_ms": _duration_buckets(_floats(decision_ms)),
+            "ttft_ms": _duration_buckets(_floats(ttft_ms)),
+            "duration_ms": _duration_buckets(duration),
+            "overhead_ms": _duration_buckets(duration - np.nan_to_num(_floats(upstream_ms))),
+        }
+        for measure, buckets in measures.items():
+            known = buckets != _UNKNOWN
+            _add_up(
+                self._spreads,
+                (
+                    (hour[place], measure, targets[place], bucket)
+                    for place, bucket in zip(
+                        np.flatnonzero(known).tolist(), buckets[known].tolist(), strict=True
+                    )
+                ),
+                np.ones(int(known.sum()), np.int64),
+                cloud_pico[known],
+            )
 
     @property
     def day_spreads(self) -> Sums:
@@ -122,25 +173,60 @@ class Rollup:
 
 def add_sums(database: peewee.Database, table: type[peewee.Model], rows: Sums) -> None:
     """Add to what a table of sums has, within the caller's transaction."""
-    if rows:
-        # In one order everywhere: two writers that met crosswise would lock each other.
-        values = [(*key, *added) for key, added in sorted(rows.items())]
-        database.cursor().executemany(_add_sql(table, database.param), values)
+    # In one order everywhere: two writers that met crosswise would lock each other.
+    values = [(*key, *added) for key, added in sorted(rows.items())]
+    for start in range(0, len(values), _SUMS_AT_ONCE):
+        some = values[start : start + _SUMS_AT_ONCE]
+        sql = _add_sql(table, database.param, len(some))
+        database.cursor().execute(sql, tuple(itertools.chain.from_iterable(some)))
 
 
-def _add_sql(table: type[peewee.Model], param: str) -> str:
+def _add_sql(table: type[peewee.Model], param: str, rows: int) -> str:
     name, (key, sums) = table._meta.table_name, split_columns(table)
     columns = [*key, *sums]
+    values = f"({', '.join([param] * len(columns))})"
     added = ", ".join(f"{one} = {name}.{one} + excluded.{one}" for one in sums)
     return (
-        f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join([param] * len(columns))}) "
+        f"INSERT INTO {name} ({', '.join(columns)}) VALUES {', '.join([values] * rows)} "
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
     )
 
 
-def bucket_of(ms: float) -> int:
-    """The bucket that a duration falls into; what is below a microsecond is as good as nothing."""
-    return math.floor(math.log10(max(ms, 1e-3)) * _PER_DECADE)
+def _add_up(sums: Sums, keys: Iterable[tuple[Any, ...]], *columns: Integers) -> None:
+    """Add whole columns to the sums under their rows' keys."""
+    places: dict[tuple[Any, ...], int] = {}
+    place = np.array([places.setdefault(key, len(places)) for key in keys], np.intp)
+    added = np.zeros((len(columns), len(places)), np.int64)
+    for total, column in zip(added, columns, strict=True):
+        np.add.at(total, place, column)
+    for key, more in zip(places, added.T.tolist(), strict=True):
+        known = sums.get(key)
+        sums[key] = more if known is None else [*map(operator.add, known, more)]
+
+
+def _counts(column: Sequence[int | None]) -> Integers:
+    return np.array([one or 0 for one in column], np.int64)
+
+
+def _picos(column: Sequence[float | None]) -> Integers:
+    """Picodollars of dollars, as `pricing.pico` has them."""
+    return np.rint(np.nan_to_num(_floats(column)) * PICO).astype(np.int64)
+
+
+def _floats(column: Sequence[float | None]) -> Floats:
+    """NaN where there is none."""
+    return np.array(column, np.float64)
+
+
+def _score_buckets(scores: Floats) -> Integers:
+    buckets = np.minimum(np.nan_to_num(scores) * SCORE_BUCKETS, SCORE_BUCKETS - 1).astype(np.int64)
+    return np.where(np.isnan(scores), _UNKNOWN, buckets)
+
+
+def _duration_buckets(ms: Floats) -> Integers:
+    """The first holds everything below it: less than a microsecond is as good as nothing."""
+    buckets = np.searchsorted(_BOUNDS, ms, side="right") + _FIRST_BUCKET
+    return np.where(np.isnan(ms), _UNKNOWN, buckets)
 
 
 def middle_of(bucket: int) -> float:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # How long a thread keeps the interpreter when another wants it. Python's own 5 ms is what the
 # event loop would wait for the thread that writes rows.
-SWITCH_SECONDS: Final = 0.0005
+SWITCH_SECONDS: Final = 0.0001
 
 
 class Server(uvicorn.Server):

@@ -257,8 +257,9 @@ class Store:
 
     def _write_pending(self) -> None:
         size = self._in_doubt or _BATCH
-        while self._pending:
-            batch = [self._pending.popleft() for _ in range(min(size, len(self._pending)))]
+        left = len(self._pending)  # what comes meanwhile waits: few large batches cost less
+        while left:
+            batch = [self._pending.popleft() for _ in range(min(size, left))]
             try:
                 self._insert(batch)
             except Exception as error:
@@ -276,6 +277,7 @@ class Store:
                     continue
                 logger.error("row %s was refused and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
+            left -= len(batch)
             size, self._in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
             if not self.healthy:

@@ -17,7 +17,7 @@ _HEAD_CHARS: Final = 120
 _TAIL_CHARS: Final = 60
 
 _WORDS: Final = {
-    word: category
+    word.encode(): category
     for category, words in (
         (
             "code",
@@ -51,22 +51,28 @@ _WORDS: Final = {
 }
 _ORDER: Final = {name: place for place, name in enumerate(CATEGORIES)}
 _KNOWN: Final = frozenset(_WORDS)
-_SPACES: Final = str.maketrans(dict.fromkeys(".,:;!?()[]{}<>/'`=*_-" + '"', " "))
+# Of bytes, which is twice as fast as of a text, and ASCII is what there is to replace.
+_STOPS: Final = b".,:;!?()[]{}<>/'`=*_-" + b'"'
+_SPACES: Final = bytes.maketrans(_STOPS, b" " * len(_STOPS))
 _SIGNS: Final = frozenset("+*^=×÷∑∫√\\")
 _MATHS: Final = re.compile(r"\\(?:frac|sqrt|int|sum)|[∑∫√]|[\dx] ?[+*^=×÷] ?[\dx]")
 _ASKING: Final = frozenset(
-    "what who when where which how is are does do can could name list define tell".split()
+    b"what who when where which how is are does do can could name list define tell".split()
 )
 
 
 def category_of(turns: Sequence[tuple[str, str]]) -> str:
     """The category of a conversation of (role, text) pairs, one of CATEGORIES."""
-    text = next((text for role, text in reversed(turns) if role == "user"), "")
+    text = ""
+    for role, said in reversed(turns):
+        if role == "user":
+            text = said
+            break
     if len(text) > _HEAD_CHARS + _TAIL_CHARS:
         text = f"{text[:_HEAD_CHARS]} {text[-_TAIL_CHARS:]}"
     if "```" in text:
         return "code"
-    words = text.lower().translate(_SPACES).split()
+    words = text.lower().encode(errors="replace").translate(_SPACES).split()
     found = {_WORDS[word] for word in _KNOWN.intersection(words)}
     if "code" not in found and any(map(text.__contains__, _SIGNS)) and _MATHS.search(text):
         return "maths"
