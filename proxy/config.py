@@ -157,6 +157,13 @@ class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     cloud: UpstreamConfig
 
 
+class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Another router model that scores a share of the requests beside the one that decides."""
+
+    path: Name
+    share: Unit = 0.1
+
+
 class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a request finds its tier."""
 
@@ -167,18 +174,33 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     sticky: Literal["off", "escalate_only", "session"] = "escalate_only"
     fallback: bool = True
     spill_when_busy: bool = True
+    explore_rate: Unit = 0.0
+    explore_width: Unit = 0.05
+    candidate: CandidateConfig | None = None
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cloud_usd_per_day: Dollars | None = None
+    pacing: bool = True
     when_spent: Literal["local", "reject"] = "local"
 
 
 class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who judges answers, how many of them, and for how many dollars a day (UTC).
+
+    Without a `base_url` the judge is a model of the cloud's, asked with its key. `shadow_rate` is
+    the share of requests that the other tier answers, too.
+    """
+
     enabled: bool = False
     model: Name = "gpt-4o-mini"
+    base_url: Name | None = None
+    api_key: Secret | None = None
+    price: Literal["auto"] | PriceConfig = "auto"
     sample_rate: Unit = 0.02
     usd_per_day: Dollars = 1.0
+    shadow_rate: Unit = 0.01
+    shadow_usd_per_day: Dollars = 1.0
 
 
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -87,6 +87,7 @@ class CallRecord:
         "_clock",
         "_opened",
         "cached_input_tokens",
+        "candidate_score",
         "client_key_hash",
         "cloud_cost_usd",
         "cost_usd",
@@ -100,12 +101,15 @@ class CallRecord:
         "error_code",
         "fallback_from",
         "fallback_why",
+        "finish_reason",
         "id",
         "input_tokens",
         "model",
+        "no_store",
         "output_tokens",
         "p_cloud",
         "p_local",
+        "propensity",
         "reason",
         "reasoning_tokens",
         "requested_model",
@@ -140,6 +144,8 @@ class CallRecord:
         self.p_local: float | None = None
         self.p_cloud: float | None = None
         self.threshold: float | None = None
+        self.propensity: float | None = None  # of the chosen tier, before it was chosen
+        self.candidate_score: float | None = None
         self.decision_ms: float | None = None
         self.ttft_ms: float | None = None
         self.upstream_ms: float | None = None
@@ -160,6 +166,8 @@ class CallRecord:
         self.turns: list[tuple[str, str]] | None = None  # (role, text)
         self.counted_tokens: int | None = None  # of the prompt, where its length mattered
         self.response: str | None = None
+        self.finish_reason: str | None = None  # of a whole answer
+        self.no_store = False  # the client wants no text of it kept
         self.fallback_from: Target | None = None
         self.fallback_why: str | None = None
         self.trace: list[tuple[float, str]] | None = None  # (ms, step), where somebody wants it

@@ -47,6 +47,9 @@ class Request(peewee.Model):
     client_key_hash = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
     error_code = peewee.TextField(null=True)
+    # How probable the chosen tier was: 1 where nothing but the score decided.
+    propensity = peewee.DoubleField(null=True)
+    candidate_score = peewee.DoubleField(null=True)  # what `routing.candidate` would have said
 
     class Meta:
         table_name = "requests"
@@ -68,6 +71,69 @@ class Judgement(peewee.Model):
 
     class Meta:
         table_name = "judgements"
+
+
+class Sample(peewee.Model):
+    """A request that was drawn to be judged, and how far that is.
+
+    `kind` is grade (the answer that the client got is graded) or pair (the other tier answers,
+    too, and both answers are graded and compared). `propensity`: with what probability a request
+    like it was drawn as this kind, known before it was. `turn` is a random number: the order in
+    which samples have their turn, so that a budget that ends early leaves no hour out. `state` is
+    pending, done or refused (`why`). `body` is the request as it was sent, for the other tier;
+    it goes when the sample is done. A sample is `claimed_by` one judge until `next_at`.
+    """
+
+    request_id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField()
+    kind = peewee.TextField()
+    propensity = peewee.DoubleField()
+    turn = peewee.DoubleField()
+    state = peewee.TextField()
+    attempts = peewee.IntegerField()
+    next_at = peewee.DoubleField()
+    claimed_by = peewee.TextField(null=True)
+    body = peewee.TextField(null=True)
+    other_model = peewee.TextField(null=True)
+    other_response = peewee.TextField(null=True)
+    why = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "samples"
+
+
+class Preference(peewee.Model):
+    """Which of a request's two answers a judge found better: local, cloud or tie.
+
+    `verdict` is what remains of the two times it was asked, with the answers in both orders.
+    """
+
+    request_id = peewee.TextField()
+    created_at = peewee.DoubleField()
+    judge_model = peewee.TextField()
+    verdict = peewee.TextField()
+    first = peewee.TextField()
+    swapped = peewee.TextField()
+
+    class Meta:
+        table_name = "preferences"
+
+
+class Expense(peewee.Model):
+    """Dollars for a call that no client made. `purpose` is judge or shadow.
+
+    Written before the call with the most that it can cost; settled with what it did.
+    """
+
+    created_at = peewee.DoubleField()
+    purpose = peewee.TextField()
+    request_id = peewee.TextField()
+    model = peewee.TextField()
+    usd = peewee.DoubleField()
+    is_settled = peewee.BooleanField()
+
+    class Meta:
+        table_name = "expenses"
 
 
 class Response(peewee.Model):

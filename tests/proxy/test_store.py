@@ -76,6 +76,8 @@ def test_a_record_becomes_a_row(url: str) -> None:
         "client_key_hash": "abc",
         "error": "Broke off.",
         "error_code": "upstream_broken",
+        "propensity": 0.9,
+        "candidate_score": 0.3,
     }
     record = finished(**values, turns=[("user", "Grüße\n")], response="Hallo 🙂\t\\N\r\n")
     with opened(url) as store:
