@@ -12,8 +12,9 @@ import contextlib
 import hashlib
 import logging
 import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -36,11 +37,14 @@ from proxy.config import (
 from proxy.database import StoreUnavailable, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
+from proxy.judge import Caller, Count, Judge, Unpriced, judge_price
 from proxy.metrics import Metrics, Readings
-from proxy.pricing import Prices
+from proxy.pricing import Price, Prices
 from proxy.quality import Quality
 from proxy.record import Target
 from proxy.routing import Model, Router, Scorer, is_same_model
+from proxy.samples import Desk
+from proxy.sampling import Sampler
 from proxy.stats import Stats
 from proxy.store import Store
 from proxy.tokens import TokenCounter
@@ -118,6 +122,64 @@ def _load_if_possible(config: Config) -> Loaded:
     return loaded
 
 
+def open_judge(
+    config: Config,
+    desk: Desk,
+    prices: Prices,
+    *,
+    tiers: Mapping[Target, Upstream] | None = None,
+    transport: OpenTransport = open_transport,
+    count: Count = lambda purpose, outcome, usd: None,
+) -> Judge:
+    """The judge of a configuration, with connections of its own: what it does to a server says
+    nothing about how well a tier answers clients.
+
+    Args:
+        tiers: that clients use, so that their hardware is theirs first.
+
+    Raises:
+        Unpriced: nothing says what the judge costs.
+    """
+    judge = config.judge
+    local, cloud = config.upstreams.local, config.upstreams.cloud
+    price = judge_price(config, prices)
+    asked = msgspec.structs.replace(cloud, model=judge.model, max_concurrency=None)
+    if judge.base_url is not None:
+        asked = msgspec.structs.replace(asked, base_url=judge.base_url, api_key=judge.api_key)
+    elif judge.api_key is not None:
+        asked = msgspec.structs.replace(asked, api_key=judge.api_key)
+    local_tier = tiers[Target.LOCAL] if tiers is not None else None
+    shares_hardware = not set(asked.base_urls).isdisjoint(local.base_urls)
+    shadows = {}
+    for target, tier in ((Target.LOCAL, local), (Target.CLOUD, cloud)):
+        alone = msgspec.structs.replace(tier, max_concurrency=None)
+        shadows[target] = Caller(
+            "shadow",
+            Upstream(target.value, alone, transport=transport(alone)),
+            prices.of(target, tier.model) or Price(),
+            cap_usd=judge.shadow_usd_per_day,
+            guest_of=local_tier if target is Target.LOCAL else None,
+        )
+    return Judge(
+        desk,
+        model=judge.model,
+        judge=Caller(
+            "judge",
+            Upstream("judge", asked, transport=transport(asked)),
+            price,
+            cap_usd=judge.usd_per_day,
+            guest_of=local_tier if shares_hardware else None,
+        ),
+        shadows=shadows,
+        count=count,
+    )
+
+
+def name_of_judge() -> str:
+    """Tells one judge from the others at a database."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 class Proxy:
     """A whole proxy: `app` is the ASGI application, `gateway` what answers its requests.
 
@@ -161,6 +223,8 @@ class Proxy:
         self._quotas = Quotas()
         self._reloaded = True
         self._quality: Quality | None = None
+        self._desk = Desk(self.store.database, who=name_of_judge())
+        self._judging: asyncio.Task[None] | None = None
         self.gateway = Gateway(
             snapshot,
             store=self.store,
@@ -220,6 +284,7 @@ class Proxy:
                 gone.add(old_loaded.scorer)
             self._retire(gone, after_seconds=old.config.server.request_timeout_seconds)
             self._reloaded = True
+            await self._judge_anew()
             logger.info("the configuration in %s is in use", self._path)
             for warning in config.warnings():
                 logger.warning("%s: %s", self._path, warning)
@@ -289,6 +354,7 @@ class Proxy:
             upstreams=upstreams,
             prices=prices,
             model_version=loaded.version,
+            sampler=Sampler(config.judge) if _judges(config) else None,
         )
 
     async def _model_for(self, config: Config) -> Loaded:
@@ -346,6 +412,39 @@ class Proxy:
                 logger.warning("the answers' quality is not known: %s", error)
             await asyncio.sleep(self._quality_seconds)
 
+    async def _judge_anew(self) -> None:
+        """Have answers judged as it is configured now, if at all."""
+        await self._end_judging()
+        config, snapshot = self.config, self.gateway.snapshot
+        if not _judges(config):
+            return
+        try:
+            judge = open_judge(
+                config,
+                self._desk,
+                snapshot.prices,
+                tiers=snapshot.upstreams,
+                transport=self._open_transport,
+                count=self.metrics.count_judging,
+            )
+        except Unpriced as error:
+            logger.error("nothing is judged: %s", error)
+            return
+
+        async def judge_on() -> None:
+            try:
+                await judge.run()
+            finally:
+                await judge.close()
+
+        self._judging = asyncio.create_task(judge_on())
+
+    async def _end_judging(self) -> None:
+        if self._judging is not None:
+            self._judging.cancel()
+            await asyncio.gather(self._judging, return_exceptions=True)
+            self._judging = None
+
     async def _keep_refreshing(self) -> None:
         """What this worker is doing, for the worker that is scraped."""
         while True:
@@ -377,6 +476,7 @@ class Proxy:
         self._start(self._keep_learning())
         self._start(self._keep_probing())
         self._start(self._keep_quality())
+        await self._judge_anew()
         if METRICS_VARIABLE in os.environ:
             self._start(self._keep_refreshing())
         if self._path is not None:
@@ -384,6 +484,7 @@ class Proxy:
         try:
             yield
         finally:
+            await self._end_judging()
             await self.gateway.drain()
             for task in list(self._tasks):
                 task.cancel()
@@ -393,6 +494,10 @@ class Proxy:
                 if one is not None:
                     await _close(one)
             await asyncio.to_thread(self.store.close)
+
+
+def _judges(config: Config) -> bool:
+    return config.judge.enabled and config.storage.prompts == "full"
 
 
 def _cors(config: Config) -> CORSConfig | None:

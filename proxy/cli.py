@@ -1,4 +1,4 @@
-"""The command line: serve, demo, check-config, route, stats, explain, export, calibrate, db.
+"""The command line: serve, demo, check-config, route, stats, explain, export, judge, calibrate, db.
 
 hybrid-llm serve --config configs/default.yaml
 """
@@ -20,16 +20,20 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy import __version__, logs
-from proxy.app import Proxy, load_router
+from proxy.app import Proxy, load_router, name_of_judge, open_judge
 from proxy.care import Care
 from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
-from proxy.database import StoreUnavailable
+from proxy.database import FAILURES, StoreUnavailable, open_database
 from proxy.demo import DemoNotInstalled, run_demo
-from proxy.migrations import NEWEST
+from proxy.judge import Summary, Unpriced
+from proxy.migrations import NEWEST, migrate
+from proxy.pricing import Prices
 from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate, training_rows
+from proxy.record import Target
 from proxy.reports import DIMENSIONS, USUAL, report, show
 from proxy.reports import explain as sentences
 from proxy.routing import Decision, Router, Wish
+from proxy.samples import Desk
 from proxy.serving import Server
 from proxy.stand_in import StandInFailed
 from proxy.stats import Stats
@@ -275,6 +279,51 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
     except (OSError, StoreUnavailable) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Wrote {number} requests to {out}.", err=True)
+
+
+@main.command()
+@_config_option(DEFAULT_CONFIG)
+@click.option("--once", is_flag=True, help="Judge what can be judged now, then stop.")
+def judge(config_path: Path, once: bool) -> None:
+    """Judge the requests that were drawn, beside the proxy or in its place.
+
+    The proxy itself does so with `judge.enabled: true`. Caps, claims and what is done are in the
+    database, so any number may work at once. On the hardware of the local tier this command does
+    not give way to clients, as the proxy's own judging does.
+
+    Example: hybrid-llm judge --once
+    """
+    config = _load_to_serve(config_path)
+    prices = Prices(
+        {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud},
+        load_prices(pricing_path(config, config_path)),
+    )
+    database = open_database(config.storage)
+    desk = Desk(database, who=name_of_judge())
+
+    async def work() -> Summary:
+        worker = open_judge(config, desk, prices)
+        try:
+            if not once:
+                await worker.run()
+            return await worker.work_off()
+        finally:
+            await worker.close()
+
+    try:
+        with database.connection_context():
+            migrate(database)
+        done = asyncio.run(work())
+        left = desk.count().get("pending", 0)
+        verdicts, answers = desk.spent_today("judge"), desk.spent_today("shadow")
+    except (ConfigError, StoreUnavailable, Unpriced, *FAILURES) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        return
+    click.echo(
+        f"{done.judged} judged, {done.refused} refused, {left} pending; today verdicts have cost "
+        f"{verdicts:.4f} USD and second answers {answers:.4f}"
+    )
 
 
 @main.group()

@@ -236,8 +236,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         limits = any(one.requests_per_minute for one in self.server.api_keys)
         if self.server.workers > 1 and limits:
             yield "server.api_keys: each worker counts requests_per_minute on its own"
-        if self.judge.enabled:
-            yield "judge.enabled: this version does not judge answers"
+        if self.judge.enabled and self.storage.prompts != "full":
+            yield "judge.enabled: nothing is judged, because storage.prompts keeps no text to judge"
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: only the local tier's are checked before routing"

@@ -20,7 +20,7 @@ import msgspec
 from proxy import logs
 from proxy.auth import ApiKeys, Client, Quotas
 from proxy.config import Config
-from proxy.endpoints import OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
+from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -57,7 +57,8 @@ from proxy.responses import (
     replace_input,
     without_foreign_reasoning,
 )
-from proxy.routing import Decision, Router, Wish, is_same_model, read_headers
+from proxy.routing import Decision, Router, Wish, is_same_model, read_headers, wants_no_store
+from proxy.sampling import Sampler
 from proxy.sessions import Sessions, is_continued, session_of
 from proxy.store import KeptResponse, Store
 from proxy.tokens import TokenCounter
@@ -66,6 +67,7 @@ from proxy.upstream import Body, Upstream, UpstreamResponse
 logger = logging.getLogger(__name__)
 
 _ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
+_JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
@@ -105,6 +107,7 @@ class Snapshot:
     upstreams: Mapping[Target, Upstream]
     prices: Prices
     model_version: str | None  # of the router model; None when there is none
+    sampler: Sampler | None = None  # draws what is judged; None where nothing is
 
 
 class Call:
@@ -247,7 +250,7 @@ class Gateway:
             bug = InternalError("The proxy failed to answer this request; its log says why.")
             await self._refuse(call, bug)
         finally:
-            self._keep(record)
+            self._keep(call)
             logs.log_request(record, snapshot.config.logging)
             self._running -= 1
             if not self._running:
@@ -394,6 +397,7 @@ class Gateway:
     async def _decide(self, call: Call) -> Decision:
         started = self._clock()
         request, record = call.request, call.record
+        record.no_store = wants_no_store(call.exchange.headers)
         record.requested_model = request.model
         record.streamed = request.streams
         record.turns = request.turns
@@ -538,6 +542,9 @@ class Gateway:
                 self._settle(call, usage, text, service_tier)
 
         def note(last: Seen | None) -> None:
+            record.finish_reason = last.finish_reason if last is not None else None
+            if record.no_store:
+                return
             if isinstance(request, ResponsesRequest) and isinstance(last, SeenResponse):
                 assert record.target is not None  # it has answered
                 client = record.client_key_hash
@@ -587,17 +594,28 @@ class Gateway:
         except TimeoutError:
             logger.warning("request %s: its client does not read; hanging up", record.id)
 
-    def _keep(self, record: CallRecord) -> None:
+    def _keep(self, call: Call) -> None:
         """The record's one way into the metrics and the database."""
+        record = call.record
         if record.ending is None:
             record.finish(Ending.INTERNAL_ERROR, error_code=InternalError.code)
         if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
             record.saved_usd = 0.0  # half an answer has cost something and saved nothing
         if record.session_id is not None and record.target and record.ending is Ending.OK:
             self._sessions.note(record.session_id, record.target)
+        self._draw(call)
         self._quotas.note(record)
         self._metrics.observe(record)
         self._store.add(record)
+
+    def _draw(self, call: Call) -> None:
+        """Perhaps have the answer judged. Only text is: no images, tools or several choices."""
+        record, sampler = call.record, call.snapshot.sampler
+        if sampler is None or record.score is None or not call.request.needs.keys() <= _JUDGEABLE:
+            return
+        record.sample = sampler.draw(record)
+        if record.sample is not None and call.endpoint is CHAT:
+            record.body = call.body.decode()
 
 
 async def send_error(

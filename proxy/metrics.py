@@ -56,6 +56,18 @@ class Metrics:
             ["endpoint", "target", "reason", "ending"],
             registry=registry,
         )
+        self._judge_calls = Counter(
+            "router_judge_calls",
+            "Calls to the judge, and to the other tier for comparison, by what came of them.",
+            ["purpose", "outcome"],
+            registry=registry,
+        )
+        self._judge_cost = Counter(
+            "router_judge_cost_usd",
+            "Dollars that these calls cost; they are in no other metric.",
+            ["purpose"],
+            registry=registry,
+        )
         self._errors = Counter(
             "router_errors",
             "Requests that ended in an error, ours or the upstream's, by its code.",
@@ -170,6 +182,11 @@ class Metrics:
 
     def count_feedback(self, target: str, thumb: str) -> None:
         self._feedback.labels(target, thumb).inc()
+
+    def count_judging(self, purpose: str, outcome: str, usd: float) -> None:
+        """A call that no client made: to the judge, or to the other tier."""
+        self._judge_calls.labels(purpose, outcome).inc()
+        self._judge_cost.labels(purpose).inc(usd)
 
     def count_truncation(self) -> None:
         self._truncations.inc()

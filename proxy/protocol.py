@@ -90,6 +90,10 @@ class Seen(Protocol):
         """True when a choice, or the whole answer, says that it is over."""
 
     @property
+    def finish_reason(self) -> str | None:
+        """Why its only choice is over: `stop` for a whole answer, `length` for one cut off."""
+
+    @property
     def speaks(self) -> bool:
         """True when there is something a client would show or act on."""
 
@@ -457,6 +461,11 @@ class ChatAnswer(msgspec.Struct):
     @property
     def finished(self) -> bool:
         return any(choice.finish_reason for choice in self.choices or ())
+
+    @property
+    def finish_reason(self) -> str | None:
+        choices = self.choices or ()
+        return choices[0].finish_reason if len(choices) == 1 else None
 
     @property
     def speaks(self) -> bool:

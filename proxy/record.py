@@ -86,6 +86,7 @@ class CallRecord:
     __slots__ = (
         "_clock",
         "_opened",
+        "body",
         "cached_input_tokens",
         "candidate_score",
         "client_key_hash",
@@ -114,6 +115,7 @@ class CallRecord:
         "reasoning_tokens",
         "requested_model",
         "response",
+        "sample",
         "saved_usd",
         "score",
         "session_id",
@@ -168,6 +170,8 @@ class CallRecord:
         self.response: str | None = None
         self.finish_reason: str | None = None  # of a whole answer
         self.no_store = False  # the client wants no text of it kept
+        self.sample: tuple[str, float, float] | None = None  # kind, propensity, turn; if drawn
+        self.body: str | None = None  # as it was sent, where the other tier is to answer it, too
         self.fallback_from: Target | None = None
         self.fallback_why: str | None = None
         self.trace: list[tuple[float, str]] | None = None  # (ms, step), where somebody wants it
@@ -177,7 +181,8 @@ class CallRecord:
     @property
     def text_chars(self) -> int:
         """Characters of prompt and answer, which may be megabytes."""
-        return len(self.response or "") + sum(len(text) for _, text in self.turns or ())
+        texts = (self.response or "", self.body or "", *(text for _, text in self.turns or ()))
+        return sum(map(len, texts))
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""

@@ -353,6 +353,11 @@ class SeenResponse:
         )
 
     @property
+    def finish_reason(self) -> str | None:
+        status = self._response.status if self._response is not None else None
+        return {"completed": "stop", "incomplete": "length"}.get(status or "")
+
+    @property
     def speaks(self) -> bool:
         kind = self._event.type
         return bool(kind) and kind not in _SILENT and kind not in _TERMINAL and not self.failed

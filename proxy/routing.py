@@ -24,6 +24,7 @@ DECISION_TIMEOUT_SECONDS: Final = 1.0
 
 TARGET_HEADER: Final = b"x-router-target"
 THRESHOLD_HEADER: Final = b"x-router-threshold"
+NO_STORE_HEADER: Final = b"x-router-no-store"
 
 # Named to clients while there is no router model to recommend one; nothing is compared with it.
 _ANY_THRESHOLD: Final = 0.5
@@ -256,6 +257,21 @@ def read_headers(wish: Wish, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
             threshold = _read_share(text, what="threshold", param="x-router-threshold")
             wish = wish._replace(threshold=threshold)
     return wish
+
+
+def wants_no_store(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a client wants none of a request's text kept. Raises InvalidRequest."""
+    for name, value in headers:
+        if name == NO_STORE_HEADER:
+            text = value.decode("latin-1").strip().lower()
+            if text not in ("true", "false"):
+                raise InvalidRequest(
+                    f"Invalid value for the header x-router-no-store: '{text}' is not true or "
+                    "false.",
+                    param="x-router-no-store",
+                )
+            return text == "true"
+    return False
 
 
 def _read_target(wish: Wish, value: bytes) -> Wish:

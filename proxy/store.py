@@ -42,7 +42,15 @@ from proxy.database import (
 from proxy.migrations import migrate
 from proxy.record import CallRecord, Target
 from proxy.rollup import Rollup
-from proxy.tables import Feedback, Request, Response
+from proxy.tables import (
+    Expense,
+    Feedback,
+    Judgement,
+    Preference,
+    Request,
+    Response,
+    Sample,
+)
 from router_model.categories import category_of
 
 logger = logging.getLogger(__name__)
@@ -75,6 +83,11 @@ _PLAIN_COLUMNS: Final = tuple(
     "propensity candidate_score".split()
 )
 _COLUMNS: Final = (*_PLAIN_COLUMNS, "category", "prompt", "response")
+_SAMPLE_COLUMNS: Final = (
+    "request_id", "created_at", "kind", "propensity", "turn", "state", "attempts", "next_at",
+    "body",
+)  # fmt: skip
+_GROWING: Final = (Request, Response, Feedback, Judgement, Sample, Preference, Expense)
 _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 
@@ -339,9 +352,12 @@ class Store:
             return  # the answer to the last commit was lost, not the commit
         added = Rollup()
         rows = [self._row(record, added) for record in batch]
+        samples = [_sample(record) for record in batch if record.sample is not None]
         self._in_doubt = len(batch)
         with database.atomic():
             insert_rows(database, "requests", _COLUMNS, rows)
+            if samples:
+                insert_rows(database, "samples", _SAMPLE_COLUMNS, samples)
             added.write(database)
 
     def _is_there(self, request_id: str) -> bool:
@@ -355,7 +371,7 @@ class Store:
 
     def _keep(self, record: CallRecord) -> tuple[str | None, str | None]:
         """Prompt and response as `storage.prompts` allows them to be kept."""
-        if self._prompts == "none" or record.turns is None:
+        if self._prompts == "none" or record.no_store or record.turns is None:
             return None, None
         messages = [{"role": role, "content": text} for role, text in record.turns]
         prompt = msgspec.json.encode(messages).decode()
@@ -415,7 +431,7 @@ class Store:
         try:
             self._connect()
             more = True in [  # each of them gets its turn
-                self._delete_older(table, oldest) for table in (Request, Response, Feedback)
+                self._delete_older(table, oldest) for table in _GROWING
             ]
         except Exception as error:  # whatever it is, the writer goes on
             logger.warning("old rows cannot be deleted: %s", error)
@@ -424,9 +440,9 @@ class Store:
         if not more:
             self._swept = now
 
-    def _delete_older(self, table: type[Request | Response | Feedback], oldest: float) -> bool:
+    def _delete_older(self, table: Any, oldest: float) -> bool:
         """Delete some rows; whether there may be more. Others want to write in between."""
-        key: Any = table._meta.primary_key
+        key = table._meta.primary_key
         old = (
             table.select(key)
             .where(table.created_at < oldest)
@@ -435,6 +451,13 @@ class Store:
         )
         deleted = table.delete().where(key.in_(old)).execute(self.database)
         return bool(deleted == _DELETED_AT_ONCE)
+
+
+def _sample(record: CallRecord) -> tuple[object, ...]:
+    """A row of `samples`: what was drawn waits for a judge from now on."""
+    kind, propensity, turn = record.sample or ("", 0.0, 0.0)
+    at = record.created_at
+    return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body
 
 
 def _chars_of(kept: KeptResponse | str) -> int:

@@ -125,6 +125,7 @@ class Expense(peewee.Model):
     Written before the call with the most that it can cost; settled with what it did.
     """
 
+    id = peewee.AutoField()
     created_at = peewee.DoubleField()
     purpose = peewee.TextField()
     request_id = peewee.TextField()

@@ -14,9 +14,9 @@ import logging
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -66,6 +66,8 @@ _OF_BODY: Final = frozenset({b"content-type", b"content-length"})
 # what its browser says.
 _KEPT_PREFIXES: Final = (b"x-router-", b"x-forwarded-", b"sec-fetch-")
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+T = TypeVar("T")
 
 Headers = Sequence[tuple[bytes, bytes]]
 Body = bytes | AsyncIterator[bytes]
@@ -310,6 +312,7 @@ class Upstream:
         self._transport = transport
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = Slots(config.max_concurrency, clock=clock)
+        self._guests: set[asyncio.Task[Any]] = set()
         self._base_headers: list[tuple[bytes, bytes]] = [
             (b"accept-encoding", b"identity"),
             *_authorization(config.api_key),
@@ -388,7 +391,26 @@ class Upstream:
         sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
         return await self._open(_Outgoing(method, path, body, sent), client)
 
+    async def while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Have something done by this tier's hardware as long as no request wants it.
+
+        Nothing is begun while one does, and a request that comes ends it at once. None then.
+        """
+        if self.count_in_flight() or self.queued:
+            work.close()
+            return None
+        guest = asyncio.create_task(work)
+        self._guests.add(guest)
+        try:
+            await asyncio.wait((guest,))
+        finally:
+            self._guests.discard(guest)
+            guest.cancel()
+        return None if guest.cancelled() else guest.result()
+
     async def _open(self, outgoing: "_Outgoing", client: str | None) -> UpstreamResponse:
+        for guest in self._guests:
+            guest.cancel()
         try:
             taken_at = await self._slots.acquire(client)
         except QueueFull as full:

@@ -16,7 +16,7 @@ from proxy.cli import main
 from proxy.config import Config, PriceConfig, load_config
 from proxy.quality import Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
-from proxy.routing import TARGET_HEADER, THRESHOLD_HEADER
+from proxy.routing import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.sessions import SESSION_HEADER
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +74,7 @@ def metric_names(proxy: Proxy) -> set[str]:
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
     proxy.metrics.count_feedback("local", "up")
+    proxy.metrics.count_judging("judge", "ok", 0.001)
     proxy._quality = Quality({"local": ([1] * 10, 55.0)}, Recovered(0.5, 0.4, 0.6))
     names = set()
     for family in text_string_to_metric_families(proxy.metrics.expose().decode()):
@@ -117,6 +118,9 @@ def test_metrics_in_the_readme_exist_and_all_are_there(metric_names: set[str]) -
     assert {name for name in families if name not in named} == set()
 
 
+ASKED = {TARGET_HEADER, THRESHOLD_HEADER, NO_STORE_HEADER, SESSION_HEADER}
+
+
 def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
     record = CallRecord("chat.completions")
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
@@ -124,7 +128,7 @@ def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
     record.trace = []
     sent = {name for name, _ in record.router_headers() + record.cost_headers()}
-    known = {name.decode() for name in sent | {TARGET_HEADER, THRESHOLD_HEADER, SESSION_HEADER}}
+    known = {name.decode() for name in sent | ASKED}
     named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", README))
     assert named == {name for name in known if name.startswith("x-router-")}
 

@@ -13,6 +13,8 @@ from proxy.record import CallRecord, Ending, Reason, Target
 
 # The public interface: dashboards and alerts are built on these names.
 PUBLISHED = {
+    "router_judge_calls_total": {"purpose", "outcome"},
+    "router_judge_cost_usd_total": {"purpose"},
     "router_requests_total": {"endpoint", "target", "reason", "ending"},
     "router_errors_total": {"target", "code"},
     "router_decision_seconds": set(),
@@ -98,6 +100,7 @@ def test_names_and_labels_are_the_published_ones() -> None:
     metrics = make()
     metrics.observe(full_record())
     metrics.count_feedback("local", "up")
+    metrics.count_judging("judge", "ok", 0.001)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         assert family.documentation
