@@ -22,7 +22,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training test-clients check bench bench-store soak fuzz pictures \
+.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store soak fuzz pictures \
 	train lock lock-clients clean
 
 help:  ## this list
@@ -66,6 +66,9 @@ check: $(VENV)/.dev  ## format, lint, types, tests
 
 bench: $(VENV)/.dev  ## what the proxy costs, as a table
 	$(VENV)/bin/python tests/bench.py
+
+bench-judge: $(VENV)/.dev  ## whether judging slows a client
+	$(VENV)/bin/python tests/bench_judge.py
 
 bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
 	$(VENV)/bin/python tests/bench_store.py
