@@ -236,7 +236,9 @@ class DaySpread(peewee.Model):
         primary_key = peewee.CompositeKey("day", "measure", "target", "bucket")
 
 
-TABLES: Final = (Request, Judgement, Response, Feedback, Hour, Spread, DaySpread)
+TABLES: Final = (
+    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Hour, Spread, DaySpread,
+)  # fmt: skip
 
 
 def split_columns(table: type[peewee.Model]) -> tuple[list[str], list[str]]:
