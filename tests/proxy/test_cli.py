@@ -325,7 +325,7 @@ def test_stats_of_nothing(asked: Path, url: str) -> None:
 def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
     result = run("stats", "--config", asked, "--json", "--by", "tier", "--by", "ending")
     told = json.loads(result.output)
-    assert told.keys() == {"since", "total", "by", "latency"}
+    assert told.keys() == {"since", "total", "by", "latency", "drift", "candidate"}
     assert (told["since"], told["total"]["requests"], told["total"]["cost_usd"]) == (0, 4, 0.75)
     counts = {
         name: {one["value"]: one["requests"] for one in groups}
