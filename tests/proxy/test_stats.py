@@ -509,10 +509,10 @@ def test_drift_and_candidate_are_told(url: str, stats: Stats) -> None:
     console.print(show(stats, (), 0.0, routers=routers))
     assert_lines(
         console.file.getvalue(),  # type: ignore[attr-defined]
-        "drift: the last 600 scored requests against what the router was fitted to",
+        "drift of the last 600 scored requests",
         "score 0.11 some",
         "category 0.11 some writing 50% → 33%, maths 50% → 67%",
-        "candidate: 100 requests that both routers scored; they agree on 0.0%",
+        "candidate: agrees on 0.0% of 100",
         "live 100.0% $1.00 100.0%",
         "candidate 0.0% $0.00 0.0%",
     )
