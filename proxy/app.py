@@ -26,6 +26,7 @@ from litestar.config.cors import CORSConfig
 
 from proxy import admin, api
 from proxy.auth import ApiKeys, Quotas
+from proxy.canary import TIMEOUT_SECONDS, Canary
 from proxy.config import (
     Config,
     ConfigError,
@@ -50,6 +51,7 @@ from proxy.store import Store
 from proxy.tokens import TokenCounter
 from proxy.upstream import Upstream, open_transport
 from proxy.workers import METRICS_VARIABLE
+from router_model.drift import MUCH, Drift
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 
@@ -60,6 +62,7 @@ PROBE_SICK_SECONDS: Final = 5.0
 WATCH_SECONDS: Final = 1.0  # how often the files are looked at
 QUALITY_SECONDS: Final = 30.0  # how often the judges' scores are read
 QUALITY_DAYS: Final = 30.0  # and how far back
+DRIFT_SECONDS: Final = 300.0  # how often traffic is held against what the router was fitted to
 REFRESH_SECONDS: Final = 1.0
 
 
@@ -85,6 +88,20 @@ def load_model(config: Config) -> Loaded:
     fingerprint = _fingerprint(folder)
     loaded = RouterModel.load(folder)
     return Loaded(Scorer(loaded), loaded.manifest, fingerprint)
+
+
+def load_candidate(config: Config) -> Loaded:
+    """Load the candidate of a configuration, where it has one. Raises RouterModelError."""
+    if config.routing.candidate is None:
+        return Loaded()
+    folder = Path(config.routing.candidate.path)
+    fingerprint = _fingerprint(folder)
+    loaded = RouterModel.load(folder)
+    return Loaded(_candidate_scorer(loaded), loaded.manifest, fingerprint)
+
+
+def _candidate_scorer(model: Model) -> Scorer:
+    return Scorer(model, timeout_seconds=TIMEOUT_SECONDS, name="candidate router model")
 
 
 def warn_of_strangers(manifest: Manifest, config: Config) -> None:
@@ -180,6 +197,19 @@ def name_of_judge() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def _given(model: Model) -> Loaded:
+    manifest = model.manifest if isinstance(model, RouterModel) else None
+    return Loaded(Scorer(model), manifest)
+
+
+def _load_candidate_if_possible(config: Config) -> Loaded:
+    try:
+        return load_candidate(config)
+    except RouterModelError as error:
+        logger.error("no candidate router model: %s", error)
+        return Loaded()
+
+
 class Proxy:
     """A whole proxy: `app` is the ASGI application, `gateway` what answers its requests.
 
@@ -187,10 +217,12 @@ class Proxy:
         config: as `load_config` returns it.
         path: the file it is from; without one there is nothing to reload.
         model: scores texts; by default the router model at `routing.model_path`.
+        candidate: likewise, in the place of the one at `routing.candidate`.
         transport: makes a tier's connections; called once for each.
         first_wait: seconds, about, before a failed upstream is tried again; later ones double.
         watch_seconds: how often `path` is looked at.
         quality_seconds: how often the judges' scores in the database are.
+        drift_seconds: how often the requests there are held against the model's reference.
     """
 
     def __init__(
@@ -199,23 +231,32 @@ class Proxy:
         *,
         path: Path | None = None,
         model: Model | None = None,
+        candidate: Model | None = None,
         transport: OpenTransport = open_transport,
         first_wait: float = FIRST_WAIT_SECONDS,
         watch_seconds: float = WATCH_SECONDS,
         quality_seconds: float = QUALITY_SECONDS,
+        drift_seconds: float = DRIFT_SECONDS,
     ) -> None:
         self.config = config
         self._path = path
         self._open_transport = transport
         self._watch_seconds = watch_seconds
         self._quality_seconds = quality_seconds
+        self._drift_seconds = drift_seconds
         self._fixed_model = model
-        self._loaded = Loaded(Scorer(model)) if model is not None else _load_if_possible(config)
+        self._loaded = _given(model) if model is not None else _load_if_possible(config)
+        self._fixed_candidate = candidate
+        self._candidate = (
+            Loaded(_candidate_scorer(candidate))
+            if candidate is not None
+            else _load_candidate_if_possible(config)
+        )
         self._reloading = asyncio.Lock()
         self._taken_up: Signature = []  # of the files when they were last read
         self._retired: set[Upstream | Scorer] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        snapshot = self._snapshot(config, self._loaded)
+        snapshot = self._snapshot(config, self._loaded, self._candidate)
         self.metrics = Metrics(multiprocess_folder=os.environ.get(METRICS_VARIABLE))
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self.stats = Stats(self.store.database, url=shown_url(config.storage))
@@ -225,6 +266,7 @@ class Proxy:
         self._quality: Quality | None = None
         self._desk = Desk(self.store.database, who=name_of_judge())
         self._judging: asyncio.Task[None] | None = None
+        self._drift: Drift | None = None
         self.gateway = Gateway(
             snapshot,
             store=self.store,
@@ -263,7 +305,8 @@ class Proxy:
                     self.config,
                 )
                 loaded = await self._model_for(config)
-                snapshot = self._snapshot(config, loaded, old=self.gateway.snapshot)
+                candidate = await self._candidate_for(config)
+                snapshot = self._snapshot(config, loaded, candidate, old=self.gateway.snapshot)
             except (ConfigError, RouterModelError) as error:
                 logger.error("the configuration stays as it was: %s", error)
                 self._reloaded = False
@@ -272,16 +315,21 @@ class Proxy:
                 logger.exception("the configuration stays as it was")
                 self._reloaded = False
                 return False
-            old, old_loaded = self.gateway.snapshot, self._loaded
+            old, replaced = self.gateway.snapshot, (self._loaded, self._candidate)
             if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
                 await local.learn()
             self.config, self._loaded, self.gateway.snapshot = config, loaded, snapshot
+            self._candidate = candidate
             kept = set(snapshot.upstreams.values())
             gone: set[Upstream | Scorer] = {
                 one for one in old.upstreams.values() if one not in kept
             }
-            if old_loaded.scorer is not None and old_loaded.scorer is not loaded.scorer:
-                gone.add(old_loaded.scorer)
+            in_use = (loaded.scorer, candidate.scorer)
+            gone.update(
+                one.scorer
+                for one in replaced
+                if one.scorer is not None and one.scorer not in in_use
+            )
             self._retire(gone, after_seconds=old.config.server.request_timeout_seconds)
             self._reloaded = True
             await self._judge_anew()
@@ -314,6 +362,7 @@ class Proxy:
             spent_usd=self._quotas.spent_today,
             reloaded=lambda: self._reloaded,
             quality=lambda: self._quality,
+            drift=lambda: self._drift,
         )
 
     def _count_in_flight(self, target: Target) -> int:
@@ -328,7 +377,9 @@ class Proxy:
     def _price_list(self, config: Config) -> Path | None:
         return pricing_path(config, self._path) if self._path is not None else None
 
-    def _snapshot(self, config: Config, loaded: Loaded, *, old: Snapshot | None = None) -> Snapshot:
+    def _snapshot(
+        self, config: Config, loaded: Loaded, candidate: Loaded, *, old: Snapshot | None = None
+    ) -> Snapshot:
         tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
         prices = Prices(tiers, load_prices(self._price_list(config)))
         if prices.cloud_is_free:
@@ -355,6 +406,7 @@ class Proxy:
             prices=prices,
             model_version=loaded.version,
             sampler=Sampler(config.judge) if _judges(config) else None,
+            canary=_canary(config, candidate),
         )
 
     async def _model_for(self, config: Config) -> Loaded:
@@ -365,6 +417,19 @@ class Proxy:
         ):
             return self._loaded
         return await asyncio.to_thread(load_model, config)
+
+    async def _candidate_for(self, config: Config) -> Loaded:
+        """The candidate in use, with the same exception."""
+        wanted, running = config.routing.candidate, self.config.routing.candidate
+        unchanged = (
+            wanted is not None
+            and running is not None
+            and wanted.path == running.path
+            and self._candidate.fingerprint == _fingerprint(Path(wanted.path))
+        )
+        if unchanged or self._fixed_candidate is not None:
+            return self._candidate
+        return await asyncio.to_thread(load_candidate, config)
 
     def _retire(self, gone: set[Upstream | Scorer], *, after_seconds: float) -> None:
         """Close what a reload replaced once the last request that may use it is over."""
@@ -445,6 +510,23 @@ class Proxy:
             await asyncio.gather(self._judging, return_exceptions=True)
             self._judging = None
 
+    async def _keep_drift(self) -> None:
+        """Say it once when traffic no longer looks like what the router was fitted to, and once
+        when it does again."""
+        is_said = False
+        while True:
+            manifest = self._loaded.manifest
+            reference = manifest.reference if manifest is not None else None
+            try:
+                found = None
+                if reference is not None:
+                    found = await asyncio.to_thread(self.stats.drift, reference)
+                self._drift = found
+                is_said = _tell_drift(found, is_said=is_said)
+            except (StoreUnavailable, ValueError) as error:
+                logger.warning("how traffic has changed is not known: %s", error)
+            await asyncio.sleep(self._drift_seconds)
+
     async def _keep_refreshing(self) -> None:
         """What this worker is doing, for the worker that is scraped."""
         while True:
@@ -463,8 +545,11 @@ class Proxy:
 
     def _signature(self, path: Path) -> Signature:
         """What tells that the configuration, its variables or the router model were written."""
-        manifest = Path(self.config.routing.model_path, MANIFEST_FILE)
-        files = (path, Path(".env"), manifest, self._price_list(self.config))
+        routing = self.config.routing
+        manifests = [Path(routing.model_path, MANIFEST_FILE)]
+        if routing.candidate is not None:
+            manifests.append(Path(routing.candidate.path, MANIFEST_FILE))
+        files = (path, Path(".env"), *manifests, self._price_list(self.config))
         return [_written(one) for one in files if one is not None]
 
     @asynccontextmanager
@@ -477,6 +562,7 @@ class Proxy:
         self._start(self._keep_probing())
         self._start(self._keep_quality())
         await self._judge_anew()
+        self._start(self._keep_drift())
         if METRICS_VARIABLE in os.environ:
             self._start(self._keep_refreshing())
         if self._path is not None:
@@ -490,7 +576,7 @@ class Proxy:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             in_use = set(self.gateway.snapshot.upstreams.values())
-            for one in (*self._retired, *in_use, self._loaded.scorer):
+            for one in (*self._retired, *in_use, self._loaded.scorer, self._candidate.scorer):
                 if one is not None:
                     await _close(one)
             await asyncio.to_thread(self.store.close)
@@ -498,6 +584,38 @@ class Proxy:
 
 def _judges(config: Config) -> bool:
     return config.judge.enabled and config.storage.prompts == "full"
+
+
+def _canary(config: Config, candidate: Loaded) -> Canary | None:
+    """The candidate with its threshold, the one that it would have if it decided."""
+    if config.routing.candidate is None or candidate.scorer is None:
+        return None
+    return Canary(
+        candidate.scorer,
+        threshold=Router(config, None, thresholds=candidate.manifest).threshold,
+        share=config.routing.candidate.share,
+    )
+
+
+def _tell_drift(drift: Drift | None, *, is_said: bool) -> bool:
+    """Whether it is said now that traffic has drifted. What is not known changes nothing."""
+    if drift is None or drift.is_much is is_said:
+        return is_said
+    if drift.is_much:
+        logger.warning(
+            "traffic no longer looks like what the router was fitted to: the drift index of the "
+            "last %d scored requests is %.2f by score and %.2f by category (over %g is much); %s",
+            drift.requests,
+            drift.score,
+            drift.category,
+            MUCH,
+            "; ".join(
+                f"{name} was {before:.1%} and is {now:.1%}" for name, before, now in drift.moved
+            ),
+        )
+    else:
+        logger.info("traffic looks like what the router was fitted to again")
+    return drift.is_much
 
 
 def _cors(config: Config) -> CORSConfig | None:

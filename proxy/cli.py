@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,10 +27,10 @@ from proxy.database import FAILURES, StoreUnavailable, open_database
 from proxy.demo import DemoNotInstalled, run_demo
 from proxy.judge import Summary, Unpriced
 from proxy.migrations import NEWEST, migrate
-from proxy.pricing import Prices
+from proxy.pricing import Price, Prices
 from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate, training_rows
 from proxy.record import Target
-from proxy.reports import DIMENSIONS, USUAL, report, show
+from proxy.reports import DIMENSIONS, USUAL, Routers, report, show
 from proxy.reports import explain as sentences
 from proxy.routing import Decision, Router, Wish
 from proxy.samples import Desk
@@ -39,6 +39,7 @@ from proxy.stand_in import StandInFailed
 from proxy.stats import Stats
 from proxy.store import Store
 from proxy.workers import Workers, is_worker, place
+from router_model.manifest import Manifest
 from router_model.model import RouterModel, RouterModelError, copy_with
 
 logger = logging.getLogger(__name__)
@@ -210,17 +211,44 @@ def stats(
 ) -> None:
     """Show requests, dollars spent and saved, and latencies. Hours are whole ones, UTC.
 
+    Also how far traffic of the last day (or week) is from what the router was fitted to, once there
+    are 500 scored requests, and what a candidate router would have done.
+
     Example: hybrid-llm stats --since 7d --by tier --by day
     """
-    start, by = _start(since), dimensions or USUAL
+    start, by, config = _start(since), dimensions or USUAL, _load(config_path)
     try:
-        with Stats.open(_load(config_path).storage) as rows:
+        with Stats.open(config.storage) as rows:
+            routers = _routers(config, config_path)
             if as_json:
-                click.echo(msgspec.json.encode(report(rows, by, start)).decode())
+                told = report(rows, by, start, routers=routers)
+                click.echo(msgspec.json.encode(told).decode())
             else:
-                Console(width=None if Console().is_terminal else 120).print(show(rows, by, start))
+                shown = show(rows, by, start, routers=routers)
+                Console(width=None if Console().is_terminal else 120).print(shown)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
+
+
+def _routers(config: Config, path: Path) -> Routers:
+    """What is known of the router models, and of the price of staying local."""
+    candidate, live, other = config.routing.candidate, None, None
+    with suppress(RouterModelError):  # the proxy's own log says why
+        live = Manifest.load(Path(config.routing.model_path))
+    try:
+        if candidate is not None:
+            other = Manifest.load(Path(candidate.path))
+    except RouterModelError as error:
+        click.echo(f"Warning: routing.candidate: {error}", err=True)
+    threshold = Router(config, None, thresholds=other).threshold if other is not None else None
+    try:
+        listed = load_prices(pricing_path(config, path))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+    price = Prices(tiers, listed).of(Target.LOCAL, config.upstreams.local.model)
+    reference = live.reference if live is not None else None
+    return Routers(reference, threshold, price or Price())
 
 
 @main.command()

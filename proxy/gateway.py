@@ -19,6 +19,7 @@ import msgspec
 
 from proxy import logs
 from proxy.auth import ApiKeys, Client, Quotas
+from proxy.canary import Canary
 from proxy.config import Config
 from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
 from proxy.errors import (
@@ -108,6 +109,7 @@ class Snapshot:
     prices: Prices
     model_version: str | None  # of the router model; None when there is none
     sampler: Sampler | None = None  # draws what is judged; None where nothing is
+    canary: Canary | None = None
 
 
 class Call:
@@ -251,6 +253,7 @@ class Gateway:
             await self._refuse(call, bug)
         finally:
             self._keep(call)
+            self._compare(call)
             logs.log_request(record, snapshot.config.logging)
             self._running -= 1
             if not self._running:
@@ -449,6 +452,10 @@ class Gateway:
                 target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
             )
             record.step("the dollars for the cloud are spent: %s", decision)
+        # A threshold of the request's own is not comparable; what something else than the score
+        # has decided would have gone there by another score, too.
+        if decision.reason is Reason.SCORE and wish.threshold is None and snapshot.canary:
+            snapshot.canary.ask(record)
         return decision
 
     def _stay(self, call: Call, decision: Decision) -> Decision:
@@ -616,6 +623,18 @@ class Gateway:
         record.sample = sampler.draw(record)
         if record.sample is not None and call.endpoint is CHAT:
             record.body = call.body.decode()
+
+    def _compare(self, call: Call) -> None:
+        """Count what the candidate router would have done, where it has scored a request, too."""
+        record, canary = call.record, call.snapshot.canary
+        if canary is not None and record.candidate_score is not None:
+            live, candidate = canary.targets(record)
+            live_usd, candidate_usd = (
+                call.snapshot.prices.cost_at(record, target) for target in (live, candidate)
+            )
+            self._metrics.count_candidate(
+                live, candidate, live_usd=live_usd, candidate_usd=candidate_usd
+            )
 
 
 async def send_error(

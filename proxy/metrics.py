@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from proxy import __version__
 from proxy.quality import BUCKETS, Quality
 from proxy.record import CallRecord, Target
+from router_model.drift import Drift
 
 # A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
 _DECISION_BUCKETS: Final = (
@@ -132,6 +133,18 @@ class Metrics:
             ["target", "thumb"],
             registry=registry,
         )
+        self._candidate_decisions = Counter(
+            "router_candidate_decisions",
+            "Requests that a candidate router scored, too, by what either of the two would do.",
+            ["live", "candidate"],
+            registry=registry,
+        )
+        self._candidate_cost = Counter(
+            "router_candidate_cost_usd",
+            "What these requests cost, in dollars, as either of the two routers would have it.",
+            ["router"],
+            registry=registry,
+        )
         self._truncations = Counter(
             "router_context_truncations",
             "Local answers to prompts that the upstream had cut without saying so.",
@@ -188,6 +201,19 @@ class Metrics:
         self._judge_calls.labels(purpose, outcome).inc()
         self._judge_cost.labels(purpose).inc(usd)
 
+    def count_candidate(
+        self,
+        live: Target,
+        candidate: Target,
+        *,
+        live_usd: float | None,
+        candidate_usd: float | None,
+    ) -> None:
+        """Count a request that both routers have scored."""
+        self._candidate_decisions.labels(live, candidate).inc()
+        for router, usd in (("live", live_usd), ("candidate", candidate_usd)):
+            self._candidate_cost.labels(router).inc(usd or 0.0)
+
     def count_truncation(self) -> None:
         self._truncations.inc()
 
@@ -239,6 +265,7 @@ class Readings:
         spent_usd: of it, since midnight UTC.
         reloaded: whether the configuration in the file is the one in use.
         quality: None while it is not known.
+        drift: so is this.
     """
 
     is_up: Callable[[Target], bool]
@@ -251,6 +278,7 @@ class Readings:
     spent_usd: Callable[[], float]
     reloaded: Callable[[], bool]
     quality: Callable[[], Quality | None]
+    drift: Callable[[], Drift | None]
 
 
 class _Now(Collector):
@@ -291,6 +319,16 @@ class _Now(Collector):
         )
         build.add_metric([__version__, now.model_version()], 1)
         yield build
+        if (drift := now.drift()) is not None:
+            index = GaugeMetricFamily(
+                "router_drift_index",
+                "How far traffic is from what the router was fitted to (population stability "
+                "index, less what chance gives).",
+                labels=["of"],
+            )
+            index.add_metric(["score"], drift.score)
+            index.add_metric(["category"], drift.category)
+            yield index
         quality = now.quality()
         if quality is not None:
             yield from _quality_metrics(quality)

@@ -128,6 +128,19 @@ class Prices:
             record.cloud_cost_usd = elsewhere / PICO
             record.saved_usd = (elsewhere - cost) / PICO
 
+    def cost_at(self, record: CallRecord, target: Target) -> float | None:
+        """What a settled record's tokens cost at a tier, in USD; None where that is not known."""
+        if target is record.target:
+            return record.cost_usd
+        if target is Target.CLOUD or record.input_tokens is None:
+            return record.cloud_cost_usd
+        cost = self._own[target].cost(
+            input_tokens=record.input_tokens,
+            cached_input_tokens=0,
+            output_tokens=record.output_tokens or 0,
+        )
+        return cost / PICO
+
     def _warn(self, model: str) -> None:
         if model not in self._warned and len(self._warned) < _MAX_WARNED:
             self._warned.add(model)

@@ -23,6 +23,7 @@ from proxy.stats import JudgedRequest
 from router_model import calibrate
 from router_model.calibrate import Outcomes
 from router_model.categories import category_of
+from router_model.drift import reference_of
 from router_model.features import routing_text
 from router_model.label import is_ok
 from router_model.manifest import MANIFEST_FILE, Manifest, OperatingPoint
@@ -109,6 +110,7 @@ def recalibrate(
             "own_traffic": _without_models(report),
             "trained": model.manifest.metrics.get("trained", model.manifest.metrics),
         },
+        reference=reference_of(score.tolist(), [category_of(r.turns or ()) for _, r in usable]),
     )
     return manifest, report
 

@@ -2,13 +2,16 @@
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from proxy.stats import Dimension, Quantiles, Stats, Sums
+from proxy.pricing import Price
+from proxy.stats import Compared, Dimension, Quantiles, Stats, Sums
 from proxy.stats import Group as Alike
+from router_model.drift import Drift, reading
+from router_model.manifest import Reference
 
 # As people say them: what is a target in rows is a tier to them.
 DIMENSIONS: Final[dict[str, Dimension]] = {
@@ -29,12 +32,43 @@ _MEASURES: Final = {
 }
 
 
-def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, Any]:
+class Routers(NamedTuple):
+    """What requests are held against.
+
+    Attributes:
+        reference: what the router model was fitted to.
+        candidate_threshold: None without a candidate.
+        local_price: of the local tier's own model.
+    """
+
+    reference: Reference | None = None
+    candidate_threshold: float | None = None
+    local_price: Price = Price()
+
+    def drift(self, stats: Stats) -> Drift | None:
+        return stats.drift(self.reference) if self.reference is not None else None
+
+    def compared(self, stats: Stats, since: float) -> Compared | None:
+        """What the candidate would have done, where it has scored anything."""
+        threshold = self.candidate_threshold
+        if threshold is None:
+            return None
+        found = stats.compared(since, threshold=threshold, local_price=self.local_price)
+        return found if found.requests else None
+
+
+_NO_ROUTERS: Final = Routers()
+
+
+def report(
+    stats: Stats, dimensions: Sequence[str], since: float, *, routers: Routers = _NO_ROUTERS
+) -> dict[str, Any]:
     """Everything that `show` shows, as plain values.
 
     Raises:
         StoreUnavailable: the database does not answer.
     """
+    drift, compared = routers.drift(stats), routers.compared(stats, since)
     total, groups = stats.by_each([DIMENSIONS[name] for name in dimensions], since)
     return {
         "since": since,
@@ -44,16 +78,30 @@ def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, A
             for name in dimensions
         },
         "latency": [one._asdict() for one in stats.quantiles(since)],
+        "drift": None if drift is None else _as_plain(drift),
+        "candidate": None if compared is None else compared._asdict(),
     }
 
 
-def show(stats: Stats, dimensions: Sequence[str], since: float) -> RenderableType:
+def _as_plain(drift: Drift) -> dict[str, Any]:
+    plain = drift._asdict() | {"moved": [move._asdict() for move in drift.moved]}
+    return plain | {f"{of}_reading": reading(getattr(drift, of)) for of in ("score", "category")}
+
+
+def show(
+    stats: Stats, dimensions: Sequence[str], since: float, *, routers: Routers = _NO_ROUTERS
+) -> RenderableType:
     """The tables. Raises as `report` does."""
     total, groups = stats.by_each([DIMENSIONS[name] for name in dimensions], since)
     if not total.requests:
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
-    return Group(_headline(total, since), *tables, _latencies(stats.quantiles(since)))
+    tables.append(_latencies(stats.quantiles(since)))
+    if (drift := routers.drift(stats)) is not None:
+        tables.append(_drift_table(drift))
+    if (compared := routers.compared(stats, since)) is not None:
+        tables.append(_candidate_table(compared))
+    return Group(_headline(total, since), *tables)
 
 
 def _headline(total: Sums, since: float) -> RenderableType:
@@ -100,6 +148,31 @@ def _latencies(quantiles: Sequence[Quantiles]) -> Table:
                     f"{one.requests:,}",
                     *(f"{one.ms[p]:,.3g}" for p in ("p50", "p95", "p99")),
                 )
+    return table
+
+
+def _drift_table(drift: Drift) -> Table:
+    table = _table(
+        f"drift of the last {drift.requests:,} scored requests",
+        "of", "index", "change", "moved most",
+    )  # fmt: skip
+    moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in drift.moved)
+    table.add_row("score", f"{drift.score:.2f}", reading(drift.score), "")
+    table.add_row("category", f"{drift.category:.2f}", reading(drift.category), moved)
+    return table
+
+
+def _candidate_table(found: Compared) -> Table:
+    table = _table(
+        f"candidate: agrees on {_percent(found.agreed, found.requests)} of {found.requests:,}",
+        "router", "to the cloud", "would cost", "of all cloud",
+    )  # fmt: skip
+    for name, cloud, usd in (
+        ("live", found.live_cloud, found.live_usd),
+        ("candidate", found.candidate_cloud, found.candidate_usd),
+    ):
+        share = _percent(usd, found.all_cloud_usd)
+        table.add_row(name, _percent(cloud, found.requests), _usd(usd), share)
     return table
 
 

@@ -101,12 +101,23 @@ class Decision(NamedTuple):
 
 
 class Scorer:
-    """The router model behind one inference thread."""
+    """The router model behind one inference thread.
 
-    def __init__(self, model: Model, *, timeout_seconds: float = DECISION_TIMEOUT_SECONDS) -> None:
+    Args:
+        name: what the log calls it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        timeout_seconds: float = DECISION_TIMEOUT_SECONDS,
+        name: str = "router model",
+    ) -> None:
         self._model = model
+        self._name = name
         self._timeout_seconds = timeout_seconds
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="router-model")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name.replace(" ", "-"))
 
     async def score(self, turns: Sequence[tuple[str, str]]) -> Score | None:
         """Score a conversation; None when the model failed or was late."""
@@ -118,9 +129,9 @@ class Scorer:
                 raise ValueError(f"{score} is no probability")  # NaN, from a broken file
             return score
         except TimeoutError:
-            logger.warning("the router model gave no score in %g s", self._timeout_seconds)
+            logger.warning("the %s gave no score in %g s", self._name, self._timeout_seconds)
         except Exception:
-            logger.exception("the router model failed")
+            logger.exception("the %s failed", self._name)
         return None
 
     def _score(self, turns: Sequence[tuple[str, str]]) -> Score:

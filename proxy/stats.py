@@ -6,6 +6,7 @@ of them block: ask in a thread.
 """
 
 import itertools
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +25,14 @@ from proxy.database import (
     storable,
 )
 from proxy.migrations import NEWEST, applied
-from proxy.pricing import PICO
+from proxy.pricing import PICO, Price
 from proxy.quality import BUCKETS, Pair, Quality, recovered
+from proxy.record import Reason
 from proxy.rollup import DAY_SECONDS, DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
 from proxy.tables import DaySpread, Feedback, Hour, Judgement, Request, Spread
+from router_model import drift
+from router_model.drift import Drift
+from router_model.manifest import Reference
 
 # The columns of `hours`, or what is made of them, in the order of `Sums`.
 _SUMMED: Final = (
@@ -38,6 +43,10 @@ _SUMMED: Final = (
 # Latencies and scores of the last days are told by the hour, of longer times by the day.
 FINE_SECONDS: Final = 3 * DAY_SECONDS
 _MAX_PAIRS: Final = 5_000
+# Of a request that the router scored; a few of these had none.
+_SCORED: Final = (
+    Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.BUDGET, Reason.FALLBACK,
+)  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 Dimension = Literal["target", "reason", "ending", "category", "model", "endpoint", "day", "hour"]
@@ -95,6 +104,22 @@ class JudgedRequest(NamedTuple):
     local_score: float
     cloud_score: float
     cloud_cost_usd: float | None
+
+
+class Compared(NamedTuple):
+    """Requests that a candidate router scored, too, and what either of the two would have done.
+
+    `cloud`: how many would have gone there. `usd`: what all would have cost; `all_cloud_usd`: all
+    of them in the cloud.
+    """
+
+    requests: int = 0
+    agreed: int = 0
+    live_cloud: int = 0
+    candidate_cloud: int = 0
+    live_usd: float = 0.0
+    candidate_usd: float = 0.0
+    all_cloud_usd: float = 0.0
 
 
 class Stats:
@@ -207,6 +232,77 @@ class Stats:
         for _, _, bucket, number in self._spread(("score",), since):
             counts[bucket] += number
         return counts
+
+    def drift(self, reference: Reference) -> Drift | None:
+        """How far what was routed in the last day is from the reference; of the last week where
+        that is too little, and None where even that is."""
+        now = self._clock()
+        found = None
+        for since in (now - DAY_SECONDS, day_of(now - 7 * DAY_SECONDS)):
+            if found is None:
+                found = drift.measure(reference, self.scores(since), self._categories_routed(since))
+        return found
+
+    def _categories_routed(self, since: float) -> dict[str, int]:
+        query = (
+            Hour.select(Hour.category, peewee.fn.SUM(Hour.requests))
+            .where(Hour.hour >= hour_of(since), Hour.reason.in_(_SCORED))
+            .group_by(Hour.category)
+        )
+        with self._asking() as database:
+            return {name: int(number) for name, number in query.tuples().execute(database)}
+
+    def compared(self, since: float, *, threshold: float, local_price: Price) -> Compared:
+        """What a candidate router would have done since then, by what it scored beside the other.
+
+        Args:
+            threshold: the candidate's.
+            local_price: for what would have stayed local and did not.
+        """
+        live, candidate = (
+            peewee.Case(None, ((score >= limit, 1),), 0)
+            for score, limit in (
+                (Request.score, Request.threshold),
+                (Request.candidate_score, threshold),
+            )
+        )
+        summed = ("cost_usd", "cloud_cost_usd", "input_tokens", "output_tokens")
+        query = (
+            Request.select(
+                Request.target,
+                live.alias("live"),
+                candidate.alias("candidate"),
+                peewee.fn.COUNT(Request.id),
+                *(peewee.fn.COALESCE(peewee.fn.SUM(getattr(Request, one)), 0) for one in summed),
+            )
+            .where(
+                Request.created_at >= since,
+                Request.candidate_score.is_null(False),
+                Request.score.is_null(False),
+            )
+            .group_by(*(peewee.SQL(str(place)) for place in (1, 2, 3)))
+        )
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        found = Compared()
+        for target, live_local, candidate_local, requests, cost, cloud, tokens, written in rows:
+            local = cost
+            if target != "local":
+                price = local_price.cost(
+                    input_tokens=int(tokens), cached_input_tokens=0, output_tokens=int(written)
+                )
+                local = price / PICO
+            added = (
+                requests,
+                requests if live_local == candidate_local else 0,
+                0 if live_local else requests,
+                0 if candidate_local else requests,
+                local if live_local else cloud,
+                local if candidate_local else cloud,
+                cloud,
+            )
+            found = Compared(*map(operator.add, found, added))
+        return found
 
     def _spread(self, measures: tuple[str, ...], since: float) -> list[tuple[str, str, int, int]]:
         """How many requests are in each bucket: of whole days, where that is fine enough."""

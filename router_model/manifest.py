@@ -67,8 +67,25 @@ class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local_share: float
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything about a router model but its weights. `thresholds` ascends by threshold."""
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the prompts look like that the router was fitted to; `drift` compares traffic with it.
+
+    `rows`: how many they were. `scores`: their shares in equal bands of the served score, from 0
+    to 1. `categories`: their shares by router_model.categories.
+    """
+
+    rows: int
+    scores: list[float]
+    categories: dict[str, float]
+
+
+class Manifest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """Everything about a router model but its weights. `thresholds` ascends by threshold.
+
+    `reference` is missing from models that were exported before there was one.
+    """
 
     version: str
     created_at: str
@@ -83,6 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     data_sha256: str
     files: dict[str, str]
     metrics: dict[str, Any]
+    reference: Reference | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -136,3 +154,5 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             <= 0
         ):
             raise RouterModelError(f"{path}: calibration slope and temperatures must be positive")
+        if self.reference is not None and (self.reference.rows < 1 or not self.reference.scores):
+            raise RouterModelError(f"{path}: reference is of no prompts")

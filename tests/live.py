@@ -166,6 +166,7 @@ class LiveProxy:
         local, cloud: the two tiers, or base URLs where nobody answers.
         changes: put over the test configuration.
         model: the router model.
+        candidate: the one at `routing.candidate`.
         transport: makes a tier's connections.
     """
 
@@ -177,6 +178,7 @@ class LiveProxy:
         *,
         changes: Fields | None = None,
         model: Model | None = None,
+        candidate: Model | None = None,
         transport: OpenTransport = open_transport,
     ) -> None:
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
@@ -190,10 +192,12 @@ class LiveProxy:
             config,
             path=path,
             model=model or StubModel(),
+            candidate=candidate,
             transport=transport,
             first_wait=0.002,
             watch_seconds=0.02,
             quality_seconds=0.5,
+            drift_seconds=0.5,
         )
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -320,6 +324,7 @@ class StartProxy(Protocol):
         local: FakeUpstream | str | None = None,
         cloud: FakeUpstream | str | None = None,
         model: Model | None = None,
+        candidate: Model | None = None,
         transport: OpenTransport = open_transport,
     ) -> Awaitable[LiveProxy]: ...
 

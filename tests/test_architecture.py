@@ -22,7 +22,7 @@ ROWS = [
     "app",
     "api admin connection workers",
     "gateway recalibrate reports care judge",
-    "memory samples",
+    "memory samples canary",
     "routing upstream relay failover fit store metrics sessions stats",
     "migrations",
     "rollup",

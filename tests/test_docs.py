@@ -18,6 +18,7 @@ from proxy.quality import Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.sessions import SESSION_HEADER
+from router_model.drift import Drift
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -75,6 +76,8 @@ def metric_names(proxy: Proxy) -> set[str]:
     proxy.metrics.observe(record)
     proxy.metrics.count_feedback("local", "up")
     proxy.metrics.count_judging("judge", "ok", 0.001)
+    proxy.metrics.count_candidate(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=1.0)
+    proxy._drift = Drift(500, 0.3, 0.1, 0.3, 0.1, [])
     proxy._quality = Quality({"local": ([1] * 10, 55.0)}, Recovered(0.5, 0.4, 0.6))
     names = set()
     for family in text_string_to_metric_families(proxy.metrics.expose().decode()):

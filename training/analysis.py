@@ -74,6 +74,22 @@ def cache_beside(prepared: Path) -> Path:
 @click.command()
 @options.prepared
 @options.model
+def reference(prepared: Path, model: Path) -> None:
+    """Put into the manifest what the validation prompts look like, for the proxy to compare with.
+
+    Export does so, too; this is for models that were exported before there was a reference.
+
+    Example: hybrid-llm-train reference
+    """
+    from training.export import refer
+
+    made = refer(dataset.load(prepared), load_model(model), folder=model)
+    say(f"reference: {made.rows} prompts, {made.categories}")
+
+
+@click.command()
+@options.prepared
+@options.model
 @options.results
 @options.split("validation")
 def baselines(prepared: Path, model: Path, results: Path, split: Split) -> None:
@@ -146,4 +162,4 @@ def write_report(results: Path) -> None:
         say(f"wrote {path}")
 
 
-COMMANDS = (baselines, errors, robustness, report)
+COMMANDS = (reference, baselines, errors, robustness, report)

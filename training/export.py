@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 import torch
@@ -27,12 +28,14 @@ from tokenizers import Tokenizer
 
 from router_model import calibrate
 from router_model.calibrate import Outcomes
+from router_model.categories import category_of
+from router_model.drift import reference_of
 from router_model.features import token_ids
-from router_model.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest
+from router_model.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest, Reference
 from router_model.metrics import apgr, auroc, curve, ece
 from router_model.model import RouterModel
 from training import lexical
-from training.dataset import Prepared, Row
+from training.dataset import DataError, Prepared, Row
 from training.network import ServedNetwork
 from training.outcomes import outcomes_of
 from training.progress import say, track
@@ -170,6 +173,7 @@ def export(
             "int8": parity,
             "checkpoint": checkpoint.name,
         },
+        reference=reference_of(score.tolist(), categories_of(rows)),
     )
     manifest.save(target)
     RouterModel.load(target)
@@ -210,6 +214,26 @@ def lexical_table(
 def validation_rows(prepared: Prepared) -> list[Row]:
     """The rows that calibrate: real outcomes of the routed pair, never guesses."""
     return [row for row in prepared.of("validation", auxiliary=False) if not row.weak]
+
+
+def refer(prepared: Prepared, model: RouterModel, *, folder: Path) -> Reference:
+    """Put into an exported model's manifest what its validation prompts look like.
+
+    For models that were exported without it; everything else in the manifest stays. Raises
+    DataError where the rows are not those that the model was fitted to.
+    """
+    if prepared.data_sha256 != model.manifest.data_sha256:
+        raise DataError(f"{folder} was not made from these prepared rows")
+    rows = validation_rows(prepared)
+    scores = [model.score(row.text).score for row in track(rows, "scores", total=len(rows))]
+    reference = reference_of(scores, categories_of(rows))
+    msgspec.structs.replace(model.manifest, reference=reference).save(folder)
+    return reference
+
+
+def categories_of(rows: list[Row]) -> list[str]:
+    """What kind of task each prompt is, told as of live ones."""
+    return [category_of([("user", row.text)]) for row in rows]
 
 
 def compare(reference: Logits, logits: Logits, *, out: Outcomes) -> dict[str, Any]:

@@ -32,8 +32,12 @@ def heading(
 
 
 def model_sha256(model: RouterModel) -> str:
-    """One hash for weights, tokenizer, calibration and threshold: the manifest names them all."""
-    return hashlib.sha256(msgspec.json.encode(model.manifest)).hexdigest()
+    """One hash for weights, tokenizer, calibration and threshold: the manifest names them all.
+
+    What traffic is compared with changes no score, so it is left out.
+    """
+    manifest = msgspec.structs.replace(model.manifest, reference=None)
+    return hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
 
 
 def is_current(path: Path, prepared: Prepared, model: RouterModel, *, split: Split) -> bool:

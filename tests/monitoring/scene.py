@@ -33,8 +33,11 @@ from fakes import (
 )
 from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy
 from monitoring.prometheus import Prometheus
+from proxy.record import CallRecord, Ending, Reason, Target
+from router_model.drift import MIN_REQUESTS
 from router_model.model import RouterModel, Score
 from served import MODEL
+from stored import fill, finished
 from traffic import FOREVER_SECONDS, TOOLS, Pause
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -43,16 +46,13 @@ BUDGET_USD = 5.0  # more than they spend: without a cloud there would be nothing
 PAIRS = 120  # requests of which both tiers' answers are judged
 
 
-class ShakyModel:
+class ShakyModel(RouterModel):
     """The shipped router model, but for texts on which it fails."""
-
-    def __init__(self) -> None:
-        self._model = RouterModel.load(MODEL)
 
     def score(self, text: str) -> Score:
         if BROKEN in text:
             raise RuntimeError(BROKEN)
-        return self._model.score(text)
+        return super().score(text)
 
 
 class Tier:
@@ -107,6 +107,22 @@ class Tier:
         for one in openai_events(words, usage):
             steps += [one, Pause(self._between)]
         return chunked(*steps)
+
+
+def yesterdays() -> list[CallRecord]:
+    """Requests of an hour ago: enough to tell how traffic has changed. Nobody judges these."""
+    common: dict[str, Any] = {"target": Target.LOCAL, "model": LOCAL_MODEL, "reason": Reason.SCORE}
+    prompts = read_prompts()
+    return [
+        finished(
+            **common,
+            created_at=time.time() - 3_600,
+            ending=Ending.CLIENT_GONE,
+            score=0.5 + 0.4 * number / MIN_REQUESTS,
+            turns=[("user", prompts[number % len(prompts)])],
+        )
+        for number in range(MIN_REQUESTS)
+    ]
 
 
 class Visitors:
@@ -241,7 +257,7 @@ async def open_scene(
     config = {
         "server": {"request_timeout_seconds": 2 / speed},
         "budget": {"cloud_usd_per_day": BUDGET_USD},
-        "routing": {"threshold": RouterModel.load(MODEL).manifest.threshold},
+        "routing": {"threshold": "auto", "candidate": {"path": str(MODEL), "share": 0.2}},
         "upstreams": {
             "local": {"timeouts": timeouts, "max_concurrency": 6},
             "cloud": {"timeouts": timeouts},
@@ -253,7 +269,8 @@ async def open_scene(
     }
     async with FakeUpstream() as local, FakeUpstream() as cloud:
         local.answer, cloud.answer = tiers["local"], tiers["cloud"]
-        proxy = LiveProxy(folder, local, cloud, changes=config, model=ShakyModel())
+        fill(f"sqlite:///{folder}/router.db", yesterdays())
+        proxy = LiveProxy(folder, local, cloud, changes=config, model=ShakyModel.load(MODEL))
         prometheus = Prometheus(folder / "prometheus", [f"127.0.0.1:{proxy.port}"])
         async with proxy, prometheus:
             yield Scene(

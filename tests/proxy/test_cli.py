@@ -326,7 +326,7 @@ def test_stats_of_nothing(asked: Path, url: str) -> None:
 def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
     result = run("stats", "--config", asked, "--json", "--by", "tier", "--by", "ending")
     told = json.loads(result.output)
-    assert told.keys() == {"since", "total", "by", "latency"}
+    assert told.keys() == {"since", "total", "by", "latency", "drift", "candidate"}
     assert (told["since"], told["total"]["requests"], told["total"]["cost_usd"]) == (0, 4, 0.75)
     counts = {
         name: {one["value"]: one["requests"] for one in groups}
@@ -334,6 +334,22 @@ def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
     }
     assert counts == {"tier": {"cloud": 3, "none": 1}, "ending": {"ok": 3, "rejected": 1}}
     assert {one["target"] for one in told["latency"]} == {"cloud", "none"}
+
+
+def test_stats_of_a_candidate(asked: Path, url: str) -> None:
+    """By the threshold that it would have in the place of the router model."""
+    scored = {"target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.9}
+    fill(url, [finished(**scored, threshold=0.4, candidate_score=0.6)])
+    no_candidate = asked.read_text()
+    for threshold, agreed in (("0.4", 1), ("0.61", 0), ("auto", 0)):
+        candidate = f"threshold: {threshold}, candidate: {{path: {ROOT}/data/models/router}}"
+        asked.write_text(no_candidate.replace("threshold: 0.4", candidate))
+        told = json.loads(run("stats", "--config", asked, "--json").output)["candidate"]
+        assert (told["requests"], told["agreed"]) == (1, agreed)
+    asked.write_text(no_candidate.replace("threshold: 0.4", "candidate: {path: nowhere}"))
+    result = run("stats", "--config", asked, "--json")
+    assert json.loads(result.stdout)["candidate"] is None
+    assert "Warning: routing.candidate: no router model in nowhere" in result.stderr
 
 
 @pytest.mark.parametrize("since", ["yesterday", "1y", "", "-1h", "1.5h"])

@@ -10,6 +10,7 @@ from proxy import __version__
 from proxy.metrics import Metrics, Readings
 from proxy.quality import Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
+from router_model.drift import Drift, Move
 
 # The public interface: dashboards and alerts are built on these names.
 PUBLISHED = {
@@ -34,6 +35,9 @@ PUBLISHED = {
     "router_feedback_total": {"target", "thumb"},
     "router_quality_recovered_ratio_low": set(),
     "router_quality_recovered_ratio_high": set(),
+    "router_drift_index": {"of"},
+    "router_candidate_decisions_total": {"live", "candidate"},
+    "router_candidate_cost_usd_total": {"router"},
     "router_records_dropped_total": set(),
     "router_database_up": set(),
     "router_waiting": {"target"},
@@ -57,10 +61,12 @@ def readings(**changes: Any) -> Readings:
         "spent_usd": lambda: 1.25,
         "reloaded": lambda: True,
         "quality": lambda: QUALITY,
+        "drift": lambda: DRIFT,
     }
     return Readings(**now | changes)
 
 
+DRIFT = Drift(1_000, 0.3, 0.02, 0.05, 0.01, [Move("maths", 0.1, 0.2)])
 QUALITY = Quality({"local": ([0, 0, 0, 1, 0, 0, 0, 2, 0, 1], 30.0)}, Recovered(0.6, 0.5, 0.7))
 
 
@@ -101,6 +107,7 @@ def test_names_and_labels_are_the_published_ones() -> None:
     metrics.observe(full_record())
     metrics.count_feedback("local", "up")
     metrics.count_judging("judge", "ok", 0.001)
+    metrics.count_candidate(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=0.5)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         assert family.documentation
@@ -133,6 +140,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "version": {__version__},
         "model_version": {"m1"},
         "code": {"connect_timeout"},
+        "of": {"score", "category"},
     }
     for _, labels in sampled(metrics):
         for name, label in labels:
@@ -199,7 +207,9 @@ def test_gauges_are_read_at_every_scrape() -> None:
 
 
 def test_what_is_not_known_is_absent() -> None:
-    names = {name for name, _ in sampled(make(usd_per_day=lambda: None, quality=lambda: None))}
+    unknown = dict.fromkeys(("usd_per_day", "quality", "drift"), lambda: None)
+    names = {name for name, _ in sampled(make(**unknown))}
+    assert not any(name.startswith(("router_drift", "router_candidate")) for name in names)
     assert "router_budget_usd_per_day" not in names
     assert not any(name.startswith("router_quality") for name in names)
     few = {name for name, _ in sampled(make(quality=lambda: Quality(QUALITY.scores)))}
@@ -215,6 +225,24 @@ def test_the_judges_scores_are_a_histogram() -> None:
     assert value(metrics, f"{score}_count", target="local") == 4
     assert value(metrics, f"{score}_sum", target="local") == 30
     assert value(metrics, "router_quality_recovered_ratio_low") == 0.5
+
+
+def test_the_drift_is_told_by_what_has_drifted() -> None:
+    metrics = make()
+    assert value(metrics, "router_drift_index", of="score") == 0.3
+    assert value(metrics, "router_drift_index", of="category") == 0.05
+
+
+def test_what_a_candidate_would_do_is_counted() -> None:
+    metrics = make()
+    for usd in (0.25, None, 0.5):
+        metrics.count_candidate(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=usd)
+    metrics.count_candidate(Target.CLOUD, Target.CLOUD, live_usd=1.0, candidate_usd=1.0)
+    decisions = "router_candidate_decisions_total"
+    assert value(metrics, decisions, live="local", candidate="cloud") == 3
+    assert value(metrics, decisions, live="cloud", candidate="cloud") == 1
+    assert value(metrics, "router_candidate_cost_usd_total", router="live") == 1.0
+    assert value(metrics, "router_candidate_cost_usd_total", router="candidate") == 1.75
 
 
 def test_two_applications_do_not_add_up() -> None:

@@ -18,7 +18,8 @@ from proxy.config import StorageConfig, load_config
 from proxy.recalibrate import MIN_REQUESTS
 from proxy.record import CallRecord, Ending, Target
 from proxy.store import Store
-from router_model.categories import CATEGORIES
+from router_model.categories import CATEGORIES, category_of
+from router_model.drift import reference_of
 from router_model.manifest import Manifest
 from router_model.model import RouterModel
 
@@ -108,6 +109,10 @@ def test_a_new_local_model_gets_its_own_probabilities_and_threshold(
     assert manifest.threshold == told["threshold"]
     assert manifest.version != Manifest.load(SHIPPED).version
     assert f"{2 * len(PROMPTS)} judged requests" in manifest.threshold_why
+    assert manifest.reference == reference_of(
+        [fitted.score(text).score for text in 2 * PROMPTS],
+        [category_of([("user", text)]) for text in 2 * PROMPTS],
+    )
 
 
 def test_the_proxy_warns_until_the_new_model_is_named(

@@ -3,6 +3,7 @@
 import collections
 import io
 import json
+import operator
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ import pytest
 from rich.console import Console
 
 from proxy.database import StoreUnavailable, insert_rows, open_database
-from proxy.pricing import PICO
+from proxy.pricing import PICO, Price
 from proxy.quality import Pair, Quality, recovered
 from proxy.record import Ending, Reason, Target, UsageSource
-from proxy.reports import DIMENSIONS, USUAL, explain, report, show
+from proxy.reports import DIMENSIONS, USUAL, Routers, explain, report, show
 from proxy.stats import FINE_SECONDS, Dimension, Group, Stats, Sums, hour_of
+from router_model import drift
+from router_model.manifest import Reference
 from stored import (
     DAY,
     HOUR,
@@ -387,6 +390,137 @@ def test_a_database_that_is_not_there(sqlite_url: str, postgres_url: str) -> Non
         Stats.open(config_of(postgres_url))
     with pytest.raises(StoreUnavailable, match="does not exist"):
         Stats.open(config_of(f"{postgres_url}_unknown"))
+
+
+# ── Drift, and a candidate ──────────────────────────────────────────────────────────────────────
+
+
+def asked(number: int, *, hours: float, score: float | None, text: str, reason: Reason) -> Any:
+    """So many requests of so long before the question."""
+    return [
+        finished(
+            created_at=ASKED_AT - hours * HOUR,
+            target=Target.LOCAL,
+            model="phi3",
+            reason=reason,
+            score=score,
+            turns=[("user", text)],
+        )
+        for _ in range(number)
+    ]
+
+
+MATHS, POEM = "Solve 3x + 1 = 7", "Write a poem"
+REFERENCE = Reference(rows=1_000, scores=[0.5, 0.5], categories={"maths": 0.5, "writing": 0.5})
+
+
+def test_drift_is_of_what_was_routed(url: str, stats: Stats) -> None:
+    routed = asked(300, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE)
+    routed += asked(300, hours=20, score=0.75, text=POEM, reason=Reason.STICKY)
+    forced = asked(900, hours=1, score=None, text="What is it?", reason=Reason.FORCED)
+    fill(url, routed + forced)
+    found = stats.drift(REFERENCE)
+    assert found is not None
+    assert (found.requests, found.score, found.category) == (600, 0, 0)
+    fill(url, asked(1_400, hours=3, score=0.25, text=MATHS, reason=Reason.UNHEALTHY))
+    found = stats.drift(REFERENCE)
+    assert found is not None
+    assert found == drift.measure(REFERENCE, [1_700, 300], {"maths": 1_700, "writing": 300})
+    assert found.is_much
+
+
+def test_drift_is_of_a_week_where_a_day_is_too_little(url: str, stats: Stats) -> None:
+    fill(url, asked(499, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
+    assert stats.drift(REFERENCE) is None
+    fill(url, asked(101, hours=6 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
+    fill(url, asked(900, hours=9 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
+    assert stats.drift(REFERENCE) == drift.measure(
+        REFERENCE, [499, 101], {"maths": 499, "writing": 101}
+    )
+    fill(url, asked(1, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
+    assert stats.drift(REFERENCE) == drift.measure(REFERENCE, [500, 0], {"maths": 500})
+
+
+PRICE = Price(input=2_000_000, output=3_000_000)  # picodollars
+
+
+def compared_row(rng: random.Random) -> Any:
+    scores = {"score": rng.random(), "candidate_score": rng.random()}
+    if rng.random() < 0.3:
+        scores["candidate_score"] = None  # type: ignore[assignment]
+    target = rng.choice([*Target])
+    tokens = rng.randrange(1_000), rng.randrange(1_000)
+    cloud = tokens[0] * 5e-6 + tokens[1] * 7e-6
+    local = tokens[0] * 2e-6 + tokens[1] * 3e-6
+    known = rng.random() < 0.9
+    return finished(
+        created_at=NOW - rng.random() * 10 * HOUR,
+        target=target,
+        threshold=rng.choice([0.4, 0.6]),
+        input_tokens=tokens[0] if known else None,
+        output_tokens=tokens[1] if known else None,
+        cost_usd=(cloud if target is Target.CLOUD else local) if known else None,
+        cloud_cost_usd=cloud if known else None,
+        **scores,
+    )
+
+
+def test_what_a_candidate_would_have_done(url: str, stats: Stats) -> None:
+    rng = random.Random(3)
+    fill(url, [compared_row(rng) for _ in range(300)])
+    since = NOW - 5 * HOUR
+    rows = [
+        row
+        for row in read(url)
+        if row["candidate_score"] is not None and row["created_at"] >= since
+    ]
+
+    def usd(row: Row, *, stays: bool) -> float:
+        """The tiers' prices, by the plainest way."""
+        tokens = row["input_tokens"] or 0, row["output_tokens"] or 0
+        return tokens[0] * (2e-6 if stays else 5e-6) + tokens[1] * (3e-6 if stays else 7e-6)
+
+    live = [row["score"] >= row["threshold"] for row in rows]
+    candidate = [row["candidate_score"] >= 0.7 for row in rows]
+    found = stats.compared(since, threshold=0.7, local_price=PRICE)
+    assert found.requests == len(rows) > 50
+    assert found.agreed == sum(map(operator.eq, live, candidate))
+    assert (found.live_cloud, found.candidate_cloud) == (live.count(False), candidate.count(False))
+    for sum_usd, stays in (
+        (found.live_usd, live),
+        (found.candidate_usd, candidate),
+        (found.all_cloud_usd, [False] * len(rows)),
+    ):
+        wanted = sum(usd(row, stays=one) for row, one in zip(rows, stays, strict=True))
+        assert sum_usd == pytest.approx(wanted)
+
+
+def test_drift_and_candidate_are_told(url: str, stats: Stats) -> None:
+    made = asked(400, hours=1, score=0.25, text=MATHS, reason=Reason.SCORE)
+    made += asked(200, hours=1, score=0.75, text=POEM, reason=Reason.SCORE)
+    for record in made[:100]:
+        record.threshold, record.candidate_score = 0.5, 0.9
+        record.cost_usd = record.cloud_cost_usd = 0.01
+        record.target = Target.CLOUD
+    fill(url, made)
+    assert "drift" not in said(stats)
+    routers = Routers(REFERENCE, 0.8)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(show(stats, (), 0.0, routers=routers))
+    assert_lines(
+        console.file.getvalue(),  # type: ignore[attr-defined]
+        "drift of the last 600 scored requests",
+        "score 0.11 some",
+        "category 0.11 some writing 50% → 33%, maths 50% → 67%",
+        "candidate: agrees on 0.0% of 100",
+        "live 100.0% $1.00 100.0%",
+        "candidate 0.0% $0.00 0.0%",
+    )
+    plain = report(stats, (), 0.0, routers=routers)
+    assert json.loads(json.dumps(plain)) == plain
+    assert (plain["drift"]["requests"], plain["drift"]["score_reading"]) == (600, "some")
+    assert plain["candidate"]["all_cloud_usd"] == pytest.approx(1.0)
+    assert (report(stats, (), 0.0)["drift"], report(stats, (), 0.0)["candidate"]) == (None, None)
 
 
 # ── Reports ───────────────────────────────────────────────────────────────────────────────────

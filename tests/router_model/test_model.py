@@ -96,6 +96,8 @@ def test_no_folder_is_a_clear_error(tmp_path: Path) -> None:
         ("files", {"../model.onnx": "0", "model.onnx": "0", "tokenizer.json": "0"}, "plain name"),
         ("files", {"model.onnx": "0"}, "lacks tokenizer.json"),
         ("surprise", 1, "unknown field `surprise`"),
+        ("reference", {"rows": 0, "scores": [1.0], "categories": {}}, "reference is of no prompts"),
+        ("reference", {"rows": 1, "scores": [], "categories": {}}, "reference is of no prompts"),
         ("version", None, "version"),
     ],
 )
@@ -106,6 +108,17 @@ def test_a_wrong_manifest_is_refused(copy: Path, key: str, value: object, messag
     path.write_bytes(msgspec.json.encode(content))
     with pytest.raises(RouterModelError, match=message):
         Manifest.load(copy)
+
+
+def test_an_older_manifest_has_no_reference_and_stays_as_it_is(copy: Path) -> None:
+    path = copy / MANIFEST_FILE
+    content = msgspec.json.decode(path.read_bytes())
+    assert content.pop("reference")["rows"] > 1000
+    path.write_bytes(msgspec.json.encode(content))
+    manifest = Manifest.load(copy)
+    assert manifest.reference is None
+    manifest.save(copy)
+    assert msgspec.json.decode(path.read_bytes()) == content
 
 
 def test_something_that_is_no_model_is_refused(copy: Path) -> None:

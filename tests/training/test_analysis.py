@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
-from router_model.manifest import Calibration, HeadCalibration, Manifest
+from router_model.manifest import Calibration, HeadCalibration, Manifest, Reference
 from router_model.score import Score
 from training import cli, errors, report, results, robustness
 from training.dataset import DataError, Prepared
@@ -266,6 +267,9 @@ def test_a_result_is_current_only_for_its_data_model_and_split(
     results.write(path, about)
     assert results.is_current(path, prepared, model, split="test")
     assert not results.is_current(path, prepared, model, split="validation")
+    seen = Reference(rows=1, scores=[1.0], categories={"code": 1.0})
+    model.manifest = msgspec.structs.replace(model.manifest, reference=seen)
+    assert results.is_current(path, prepared, model, split="test")  # it changes no figure
     other = Prepared(data_sha256="other", rows=[])
     assert not results.is_current(path, other, model, split="test")
     path.write_text("{")

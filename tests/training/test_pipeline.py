@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
+from router_model.manifest import Manifest  # noqa: E402
 from router_model.model import RouterModel  # noqa: E402
 from training import cli, dataset, export, lexical, network, train  # noqa: E402
 from training.dataset import Prepared  # noqa: E402
@@ -53,6 +54,7 @@ def test_from_sample_to_loadable_model_and_again(tmp_path: Path) -> None:
     figures = msgspec.json.decode((tmp_path / "results/evaluation.json").read_bytes())
     assert set(figures["sources"]) == {"sample-maths", "sample-facts", "sample-code"}
     assert figures["data_sha256"] == model.manifest.data_sha256
+    check_reference(tmp_path)
 
     again = _all(tmp_path, "--epochs=2")
     assert "up to date" in again
@@ -60,6 +62,25 @@ def test_from_sample_to_loadable_model_and_again(tmp_path: Path) -> None:
     assert "export: " in again
     assert "scoring" not in again
     assert "epoch=" not in again
+
+
+def check_reference(folder: Path) -> None:
+    """Export has put it in, and it can be made anew, from the rows of this model only."""
+    path = folder / "model/manifest.json"
+    exported = path.read_bytes()
+    manifest = Manifest.load(folder / "model")
+    assert manifest.reference is not None
+    assert manifest.reference.rows == manifest.metrics["validation"]["rows"]
+    msgspec.structs.replace(manifest, reference=None).save(folder / "model")
+    assert path.read_bytes() != exported
+    arguments = ["reference", f"--prepared={folder / 'prepared'}", f"--model={folder / 'model'}"]
+    assert CliRunner().invoke(cli.main, arguments, catch_exceptions=False).exit_code == 0
+    assert path.read_bytes() == exported
+    dataset.save(Prepared(data_sha256="other", rows=[]), folder / "others")
+    arguments[1] = f"--prepared={folder / 'others'}"
+    refused = CliRunner().invoke(cli.main, arguments)
+    assert (refused.exit_code, path.read_bytes()) == (1, exported)
+    assert "was not made from these prepared rows" in refused.output
 
 
 def test_the_served_graph_agrees_with_the_network(tmp_path: Path) -> None:
