@@ -38,6 +38,7 @@ from proxy.config import (
 from proxy.database import StoreUnavailable, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway, Snapshot
+from proxy.governor import DAY_SECONDS, HOUR_SECONDS, MEMORY_SECONDS, PROFILE_DAYS, Governor
 from proxy.judge import Caller, Count, Judge, Unpriced, judge_price
 from proxy.metrics import Metrics, Readings
 from proxy.pricing import Price, Prices
@@ -64,6 +65,9 @@ QUALITY_SECONDS: Final = 30.0  # how often the judges' scores are read
 QUALITY_DAYS: Final = 30.0  # and how far back
 DRIFT_SECONDS: Final = 300.0  # how often traffic is held against what the router was fitted to
 REFRESH_SECONDS: Final = 1.0
+SPENT_SECONDS: Final = 5.0  # how often it is read what all workers have spent
+# Where that takes long, because there are millions of rows, it may take this share of the time.
+SPENT_SHARE: Final = 0.05
 
 
 Signature = list[tuple[int, int, int] | None]
@@ -223,6 +227,7 @@ class Proxy:
         watch_seconds: how often `path` is looked at.
         quality_seconds: how often the judges' scores in the database are.
         drift_seconds: how often the requests there are held against the model's reference.
+        spent_seconds: how often what was spent is read there.
     """
 
     def __init__(
@@ -237,6 +242,7 @@ class Proxy:
         watch_seconds: float = WATCH_SECONDS,
         quality_seconds: float = QUALITY_SECONDS,
         drift_seconds: float = DRIFT_SECONDS,
+        spent_seconds: float = SPENT_SECONDS,
     ) -> None:
         self.config = config
         self._path = path
@@ -244,6 +250,7 @@ class Proxy:
         self._watch_seconds = watch_seconds
         self._quality_seconds = quality_seconds
         self._drift_seconds = drift_seconds
+        self._spent_seconds = spent_seconds
         self._fixed_model = model
         self._loaded = _given(model) if model is not None else _load_if_possible(config)
         self._fixed_candidate = candidate
@@ -262,6 +269,8 @@ class Proxy:
         self.stats = Stats(self.store.database, url=shown_url(config.storage))
         self._tokens = TokenCounter()
         self._quotas = Quotas()
+        self._governor = Governor()
+        self._hours_read_at = 0.0
         self._reloaded = True
         self._quality: Quality | None = None
         self._desk = Desk(self.store.database, who=name_of_judge())
@@ -273,6 +282,7 @@ class Proxy:
             metrics=self.metrics,
             tokens=self._tokens,
             quotas=self._quotas,
+            governor=self._governor,
             first_wait=first_wait,
         )
         self.metrics.watch(self._readings())
@@ -357,13 +367,17 @@ class Proxy:
             waiting=lambda target: self._tier(target).queued,
             database_is_up=lambda: self.store.healthy,
             model_version=lambda: self._loaded.version or "none",
-            threshold=lambda: self.gateway.snapshot.router.threshold,
+            threshold=self._threshold,
+            reduction=lambda: self.gateway.snapshot.router.threshold - self._threshold(),
             usd_per_day=lambda: self.config.budget.cloud_usd_per_day,
             spent_usd=self._quotas.spent_today,
             reloaded=lambda: self._reloaded,
             quality=lambda: self._quality,
             drift=lambda: self._drift,
         )
+
+    def _threshold(self) -> float:
+        return self.gateway.governed_threshold(self.gateway.snapshot)
 
     def _count_in_flight(self, target: Target) -> int:
         """The replaced ones count until they are done."""
@@ -527,6 +541,50 @@ class Proxy:
                 logger.warning("how traffic has changed is not known: %s", error)
             await asyncio.sleep(self._drift_seconds)
 
+    async def _keep_budget(self) -> None:
+        """What the other workers have spent, and what today is like, is in the database."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            keys = self.config.server.api_keys
+            by_key = any(one.cloud_usd_per_day is not None for one in keys)
+            if (budget := self.config.budget.cloud_usd_per_day) is not None or by_key:
+                await self._read_spent(by_key=by_key)
+            if budget is not None:
+                await self._read_hours()
+                if share := self._quotas.newly_spent(budget):
+                    logger.warning(
+                        "%g %% of the day's %g USD for the cloud are spent", 100 * share, budget
+                    )
+            took = loop.time() - began
+            await asyncio.sleep(max(self._spent_seconds, took / SPENT_SHARE))
+
+    async def _read_spent(self, *, by_key: bool = True) -> None:
+        today = self._quotas.today()
+        spent = await asyncio.to_thread(self.store.spent_by_others, today, by_key=by_key)
+        if spent is not None:
+            self._quotas.note_others(spent, since=today)
+
+    async def _read_hours(self) -> None:
+        """Those that may have changed since they were read; at first all that matter."""
+        now = time.time()
+        since = max(self._hours_read_at - HOUR_SECONDS, now - (PROFILE_DAYS + 1) * DAY_SECONDS)
+        try:
+            self._governor.learn(await asyncio.to_thread(self.stats.dollars_by_hour, since))
+            self._hours_read_at = now
+        except StoreUnavailable as error:
+            logger.warning("what the hours cost is not known: %s", error)
+
+    async def _restore_budget(self) -> None:
+        """What is known of the traffic and its dollars from before this process began."""
+        await self._read_spent()
+        await self._read_hours()
+        try:
+            since = time.time() - 4 * MEMORY_SECONDS
+            self._governor.restore(await asyncio.to_thread(self.stats.dollars_by_score, since))
+        except StoreUnavailable as error:
+            logger.warning("what the scores cost is not known: %s", error)
+
     async def _keep_refreshing(self) -> None:
         """What this worker is doing, for the worker that is scraped."""
         while True:
@@ -555,7 +613,7 @@ class Proxy:
     @asynccontextmanager
     async def _live(self, app: Litestar) -> AsyncIterator[None]:
         self.store.open()
-        self._quotas.restore(await asyncio.to_thread(self.store.spent, self._quotas.today()))
+        await self._restore_budget()
         self._tokens.load_in_background()
         await self._tier(Target.LOCAL).learn()
         self._start(self._keep_learning())
@@ -563,6 +621,7 @@ class Proxy:
         self._start(self._keep_quality())
         await self._judge_anew()
         self._start(self._keep_drift())
+        self._start(self._keep_budget())
         if METRICS_VARIABLE in os.environ:
             self._start(self._keep_refreshing())
         if self._path is not None:

@@ -21,6 +21,7 @@ from proxy.record import CallRecord, Target, key_hash
 
 DAY_SECONDS: Final = 86_400
 _EVERYBODY: Final = ""  # which is no key's hash
+_TOLD_SHARES: Final = (0.8, 1.0)
 _PORT: Final = re.compile(rb":\d*$")
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -132,12 +133,13 @@ def read_key(headers: Headers) -> bytes | None:
 class _Used:
     """What one key has used: its place in the minute, and today's dollars."""
 
-    __slots__ = ("day", "full_at", "usd")
+    __slots__ = ("day", "full_at", "others_usd", "usd")
 
     def __init__(self) -> None:
         self.full_at = 0.0  # when all of a minute's requests are free again
         self.day = 0
-        self.usd = 0.0
+        self.usd = 0.0  # counted by this process
+        self.others_usd = 0.0
 
 
 class Quotas:
@@ -147,20 +149,33 @@ class Quotas:
     a steady flow may be as large as the limit. Dollars: what the cloud's answers cost since
     midnight UTC. A request's cost is known at its end, so those that run when the last cent is
     spent still finish.
+
+    What this process counts it knows at once. What others count, its siblings and those before it,
+    it is told by whoever reads that in the database.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._used: dict[str, _Used] = {}
+        self._told: dict[float, int] = {}  # by share of the budget, the last day it was told on
 
     def today(self) -> float:
         """When the day began, as UNIX seconds."""
         return self._clock() // DAY_SECONDS * DAY_SECONDS
 
-    def restore(self, spent_usd: Mapping[str | None, float]) -> None:
-        """Take over what was spent today before this process began, by the hash of the key."""
-        for name, usd in spent_usd.items():
-            self._spend(name, self._clock(), usd)
+    def note_others(self, spent_usd: Mapping[str | None, float], *, since: float) -> None:
+        """Take over what others than this process have spent, by the hash of the key.
+
+        Within a day that only grows: a database that has lost rows gives no dollars back.
+
+        Args:
+            since: the beginning of the day that it is of.
+        """
+        totals = {_EVERYBODY: sum(spent_usd.values())}
+        totals.update((name, usd) for name, usd in spent_usd.items() if name is not None)
+        for name, usd in totals.items():
+            if (used := self._of_day(name, since)) is not None:
+                used.others_usd = max(used.others_usd, usd)
 
     def spent_today(self) -> float:
         """Dollars that the cloud has cost since midnight UTC, whoever asked."""
@@ -210,21 +225,30 @@ class Quotas:
         if record.cost_usd and record.target is Target.CLOUD:
             self._spend(record.client_key_hash, record.created_at, record.cost_usd)
 
+    def newly_spent(self, usd_per_day: float) -> float | None:
+        """Which share of everybody's dollars, 0.8 or 1, is spent now; each is told once a day."""
+        day, spent = int(self.today()), self.spent_today()
+        reached = [share for share in _TOLD_SHARES if spent and spent >= share * usd_per_day]
+        new = [share for share in reached if self._told.get(share) != day]
+        self._told.update(dict.fromkeys(reached, day))
+        return max(new, default=None)
+
     def _spend(self, name: str | None, at: float, usd: float) -> None:
-        self._add(_EVERYBODY, at, usd)
-        if name is not None:
-            self._add(name, at, usd)
+        for one in (_EVERYBODY,) if name is None else (_EVERYBODY, name):
+            if (used := self._of_day(one, at)) is not None:
+                used.usd += usd
 
     def _today_of(self, name: str) -> float:
         used = self._of(name)
-        return used.usd if used.day == self._clock() // DAY_SECONDS else 0.0
+        is_of_today = used.day == self._clock() // DAY_SECONDS
+        return used.usd + used.others_usd if is_of_today else 0.0
 
-    def _add(self, name: str, at: float, usd: float) -> None:
+    def _of_day(self, name: str, at: float) -> _Used | None:
+        """What a key has used on the day of a time; None when a later day has begun for it."""
         used, day = self._of(name), int(at // DAY_SECONDS)
         if day > used.day:
-            used.day, used.usd = day, 0.0
-        if day == used.day:
-            used.usd += usd
+            used.day, used.usd, used.others_usd = day, 0.0, 0.0
+        return used if day == used.day else None
 
     def _of(self, name: str) -> _Used:
         return self._used.setdefault(name, _Used())

@@ -44,6 +44,7 @@ from proxy.failover import (
     failure_of_error,
 )
 from proxy.fit import LocalFit, Unfit
+from proxy.governor import Governor
 from proxy.memory import Memory, input_items_of, items_of, read_page
 from proxy.metrics import Metrics
 from proxy.pricing import Prices
@@ -152,11 +153,13 @@ class Gateway:
         metrics: Metrics,
         tokens: TokenCounter,
         quotas: Quotas,
+        governor: Governor,
         clock: Callable[[], float] = time.perf_counter,
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.snapshot = snapshot
         self._quotas = quotas
+        self._governor = governor
         self._running = 0
         self._idle = asyncio.Event()
         self._store = store
@@ -290,6 +293,15 @@ class Gateway:
     def _may_spend(self, call: Call) -> bool:
         budget = call.snapshot.config.budget.cloud_usd_per_day
         return self._quotas.may_spend(call.client, usd_per_day=budget)
+
+    def governed_threshold(self, snapshot: Snapshot) -> float:
+        """The threshold where a request brings none: the configured one, or what dollars allow."""
+        budget = snapshot.config.budget
+        return self._governor.threshold(
+            snapshot.router.threshold,
+            usd_per_day=budget.cloud_usd_per_day if budget.pacing else None,
+            spent_usd=self._quotas.spent_today(),
+        )
 
     async def _find(self, call: Call, path: Path) -> KeptResponse | None:
         """What is known of the answer that a path is about; None when it is about none.
@@ -437,8 +449,12 @@ class Gateway:
         record.step("the local tier %s", unfit or "can do it, as far as is known")
         if unfit is not None and wish.target is Target.LOCAL:
             raise unfit.error
+        record.is_governed = wish.target is None and wish.threshold is None
         decision = await snapshot.router.decide(
-            wish, turns, not_local=unfit.reason if unfit is not None else None
+            wish,
+            turns,
+            not_local=unfit.reason if unfit is not None else None,
+            governed=self.governed_threshold(snapshot),
         )
         record.step("decided: %s", decision)
         if decision.is_open:
@@ -612,6 +628,7 @@ class Gateway:
             self._sessions.note(record.session_id, record.target)
         self._draw(call)
         self._quotas.note(record)
+        self._governor.note(record)
         self._metrics.observe(record)
         self._store.add(record)
 
@@ -757,6 +774,7 @@ def _around_trouble(decision: Decision, snapshot: Snapshot) -> Decision:
         reason = Reason.UNHEALTHY
     elif (
         decision.target is Target.LOCAL
+        and decision.reason is not Reason.BUDGET  # or the more it saves the more would be spent
         and routing.spill_when_busy
         and chosen.expected_wait > SPILL_AFTER_SECONDS
     ):

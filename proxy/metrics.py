@@ -261,6 +261,7 @@ class Readings:
     Attributes:
         model_version: of the router model.
         threshold: the one that is used unless a request brings its own.
+        reduction: by which the budget has lowered it.
         usd_per_day: the day's budget for the cloud; None without one.
         spent_usd: of it, since midnight UTC.
         reloaded: whether the configuration in the file is the one in use.
@@ -274,6 +275,7 @@ class Readings:
     database_is_up: Callable[[], bool]
     model_version: Callable[[], str]
     threshold: Callable[[], float]
+    reduction: Callable[[], float]
     usd_per_day: Callable[[], float | None]
     spent_usd: Callable[[], float]
     reloaded: Callable[[], bool]
@@ -303,6 +305,8 @@ class _Now(Collector):
             ("router_database_up", "1 when rows can be written.", now.database_is_up()),
             ("router_threshold", "The threshold of the score, where a request brings none of its "
              "own.", now.threshold()),
+            ("router_budget_threshold_reduction", "By how much the day's budget has lowered the "
+             "threshold.", now.reduction()),
             ("router_budget_usd_per_day", "What the cloud may cost in a day; absent without a "
              "budget.", now.usd_per_day()),
             ("router_budget_spent_usd", "What the cloud has cost since midnight UTC.",

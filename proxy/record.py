@@ -105,6 +105,7 @@ class CallRecord:
         "finish_reason",
         "id",
         "input_tokens",
+        "is_governed",
         "model",
         "no_store",
         "output_tokens",
@@ -146,6 +147,7 @@ class CallRecord:
         self.p_local: float | None = None
         self.p_cloud: float | None = None
         self.threshold: float | None = None
+        self.is_governed = False  # whether a budget may move the threshold
         self.propensity: float | None = None  # of the chosen tier, before it was chosen
         self.candidate_score: float | None = None
         self.decision_ms: float | None = None

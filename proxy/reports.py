@@ -249,7 +249,7 @@ _REASONS: Final = {
     "capability": "the local model cannot do what the request asks for",
     "unhealthy": "the other tier was down",
     "overload": "the wait for the local tier was too long",
-    "budget": "the dollars for the cloud were spent",
+    "budget": "the dollars for the cloud were spent, or saved for later",
     "sticky": "its conversation was there",
     "router_unavailable": "there was no score: the router model was missing, broken or late",
     "fallback": "the other tier failed before its first word",

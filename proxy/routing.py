@@ -233,17 +233,24 @@ class Router:
         return Wish(Target.CLOUD, model, threshold)
 
     async def decide(
-        self, wish: Wish, turns: Sequence[tuple[str, str]], *, not_local: Reason | None = None
+        self,
+        wish: Wish,
+        turns: Sequence[tuple[str, str]],
+        *,
+        not_local: Reason | None = None,
+        governed: float = 1.0,
     ) -> Decision:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
         Args:
             not_local: why the local tier cannot answer this, whatever it would be worth.
+            governed: the threshold that the day's budget allows, for a request without its own.
         """
         if wish.target is not None:
             model = wish.model or self._models[wish.target]
             return Decision(wish.target, Reason.FORCED, model)
-        threshold = self.threshold if wish.threshold is None else wish.threshold
+        own = wish.threshold
+        threshold = min(self.threshold, governed) if own is None else own
         if not_local is not None:
             return Decision(Target.CLOUD, not_local, self._models[Target.CLOUD], threshold)
         score = await self._scorer.score(turns) if self._scorer is not None else None
@@ -251,7 +258,9 @@ class Router:
             cloud = self._models[Target.CLOUD]
             return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, is_open=True)
         target = Target.LOCAL if score.score >= threshold else Target.CLOUD
-        return Decision(target, Reason.SCORE, self._models[target], threshold, score, is_open=True)
+        is_spared = own is None and threshold <= score.score < self.threshold
+        reason = Reason.BUDGET if is_spared else Reason.SCORE
+        return Decision(target, reason, self._models[target], threshold, score, is_open=True)
 
     def close(self) -> None:
         if self._scorer is not None:

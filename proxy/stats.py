@@ -24,6 +24,7 @@ from proxy.database import (
     shown_url,
     storable,
 )
+from proxy.governor import ROUTED, HourDollars
 from proxy.migrations import NEWEST, applied
 from proxy.pricing import PICO, Price
 from proxy.quality import BUCKETS, Pair, Quality, recovered
@@ -318,6 +319,36 @@ class Stats:
         )
         with self._asking() as database:
             return [(*key, int(number)) for *key, number in query.tuples().execute(database)]
+
+    def dollars_by_hour(self, since: float) -> list[HourDollars]:
+        """What the hours from `since` on were about, oldest first; those without requests not."""
+        routed = Hour.reason.in_(ROUTED)
+        others = (~routed) & (Hour.target == "cloud")
+        query = (
+            Hour.select(
+                Hour.hour,
+                peewee.fn.SUM(peewee.Case(None, ((routed, Hour.cloud_cost_pico),), 0)),
+                peewee.fn.SUM(peewee.Case(None, ((others, Hour.cost_pico),), 0)),
+            )
+            .where(Hour.hour >= hour_of(since))
+            .group_by(Hour.hour)
+            .order_by(Hour.hour)
+        )
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        return [HourDollars(hour, int(usd) / PICO, int(other) / PICO) for hour, usd, other in rows]
+
+    def dollars_by_score(self, since: float) -> list[tuple[int, int, float]]:
+        """Hour, hundredth of the score, and what its requests cost in the cloud or would have."""
+        query = (
+            Spread.select(Spread.hour, Spread.bucket, peewee.fn.SUM(Spread.cloud_cost_pico))
+            .where(Spread.hour >= hour_of(since), Spread.measure == "score")
+            .group_by(Spread.hour, Spread.bucket)
+            .order_by(Spread.hour, Spread.bucket)
+        )
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        return [(hour, bucket, int(usd) / PICO) for hour, bucket, usd in rows]
 
     def find(self, request_id: str) -> dict[str, Any] | None:
         """One request with all that is known of it, its judgements and feedback included."""

@@ -40,11 +40,13 @@ from proxy.database import (
     storable,
 )
 from proxy.migrations import migrate
+from proxy.pricing import PICO
 from proxy.record import CallRecord, Target
-from proxy.rollup import Rollup
+from proxy.rollup import DAY_SECONDS, Rollup
 from proxy.tables import (
     Expense,
     Feedback,
+    Hour,
     Judgement,
     Preference,
     Request,
@@ -122,6 +124,11 @@ class Store:
         self._file: FileState | None = None  # that the writer has open
         self._has_shrunk = False
         self._in_doubt = 0  # the first so many rows: whether they went in is not known
+        # Held while rows go in: who has it knows which of this process's rows are in the database.
+        self._inserting = threading.Lock()
+        # What the cloud cost of what this process has written, by the day and the client's key.
+        self._written_usd: dict[tuple[int, str | None], float] = {}
+        self._knows_spent = True
         self.healthy = False
         self.database = open_database(config, busy_seconds=busy_seconds)
         self._writer = threading.Thread(target=self._write_until_stopped, name="row-writer")
@@ -234,17 +241,70 @@ class Store:
 
         Empty when the database does not say: the error is in the log.
         """
+        return self._spent(since) or {}
+
+    def spent_by_others(
+        self, since: float, *, by_key: bool = True
+    ) -> dict[str | None, float] | None:
+        """The same but for what this process has written: what its siblings spent, and others.
+
+        None when that is not known, be it that rows of this process may be there or not. Blocks,
+        and holds up the writer meanwhile.
+
+        Args:
+            since: the beginning of a day (UTC).
+            by_key: whether the keys matter. Everybody's total, as of nobody, is cheaper to find.
+        """
+        with self._inserting:
+            if self._in_doubt:
+                return None
+            found = self._spent(since) if by_key else self._spent_in_all(since)
+            if found is None:
+                return None
+            for (day, key), usd in self._written_usd.items():
+                if day >= since:
+                    name = key if by_key else None
+                    found[name] = max(found.get(name, 0.0) - usd, 0.0)
+        return found
+
+    def _spent(self, since: float) -> dict[str | None, float] | None:
         query = (
             Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
             .where(Request.created_at >= since, Request.target == "cloud", Request.cost_usd > 0)
             .group_by(Request.client_key_hash)
         )
+        return self._sums(query)
+
+    def _spent_in_all(self, since: float) -> dict[str | None, float] | None:
+        query = Hour.select(peewee.Value(None), peewee.fn.SUM(Hour.cost_pico)).where(
+            Hour.hour >= since, Hour.target == "cloud"
+        )
+        found = self._sums(query)
+        return found and {None: int(found[None] or 0) / PICO}
+
+    def _sums(self, query: Any) -> dict[str | None, Any] | None:
         try:
             with self.database.connection_context():
-                return dict(query.tuples().execute(self.database))
+                found = dict(query.tuples().execute(self.database))
         except FAILURES as error:
-            logger.error("what was spent today is not known: %s", error)
-            return {}
+            if self._knows_spent:  # it is asked for every few seconds
+                logger.error("what was spent today is not known: %s", error)
+            self._knows_spent = False
+            return None
+        self._knows_spent = True
+        return found
+
+    def _count_written(self, batch: Sequence[CallRecord]) -> None:
+        """Add up what rows cost that have just gone in."""
+        written = self._written_usd
+        for record in batch:
+            if record.cost_usd and record.target is Target.CLOUD:
+                day = int(record.created_at) // DAY_SECONDS * DAY_SECONDS
+                key = day, record.client_key_hash
+                if key not in written:  # the first of a day: those before yesterday are over
+                    for old in [one for one in written if one[0] < day - DAY_SECONDS]:
+                        del written[old]
+                written[key] = written.get(key, 0.0) + record.cost_usd
 
     def close(self) -> None:
         """Write what is pending and stop the writer."""
@@ -275,7 +335,10 @@ class Store:
         while left:
             batch = [self._pending.popleft() for _ in range(min(size, left))]
             try:
-                self._insert(batch)
+                with self._inserting:
+                    self._insert(batch)
+                    self._in_doubt = 0
+                    self._count_written(batch)
             except Exception as error:
                 self._let_go()
                 if may_pass(error) or is_corrupt(error):

@@ -27,7 +27,7 @@ ROWS = [
     "migrations",
     "rollup",
     "facts endpoints database",
-    "pricing sampling auth tokens admission responses tables quality logs",
+    "pricing sampling auth tokens admission responses tables quality logs governor",
     "config protocol record",
     "errors stand_in openapi",
     "__init__",

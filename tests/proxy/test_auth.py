@@ -220,7 +220,7 @@ def test_what_was_spent_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
     quotas = Quotas(clock=clock)
     assert quotas.today() == MIDNIGHT
-    quotas.restore({"team": 0.5})
+    quotas.note_others({"team": 0.5}, since=MIDNIGHT)
     assert not quotas.may_spend(HALF_A_DOLLAR)
 
 

@@ -42,6 +42,7 @@ PUBLISHED = {
     "router_database_up": set(),
     "router_waiting": {"target"},
     "router_threshold": set(),
+    "router_budget_threshold_reduction": set(),
     "router_budget_usd_per_day": set(),
     "router_budget_spent_usd": set(),
     "router_config_last_reload_successful": set(),
@@ -57,6 +58,7 @@ def readings(**changes: Any) -> Readings:
         "database_is_up": lambda: True,
         "model_version": lambda: "m1",
         "threshold": lambda: 0.75,
+        "reduction": lambda: 0.125,
         "usd_per_day": lambda: 5.0,
         "spent_usd": lambda: 1.25,
         "reloaded": lambda: True,
@@ -202,6 +204,7 @@ def test_gauges_are_read_at_every_scrape() -> None:
     assert value(metrics, "router_upstream_up", target="local") == 1
     assert value(metrics, "router_upstream_up", target="cloud") == 0
     assert value(metrics, "router_build_info", version=__version__, model_version="m1") == 1
+    assert value(metrics, "router_budget_threshold_reduction") == 0.125
     assert value(metrics, "router_budget_usd_per_day") == 5
     assert value(metrics, "router_budget_spent_usd") == 1.25
 
