@@ -424,6 +424,8 @@ class Gateway:
             decision = await self._choose(call)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
+        if decision.reason in (Reason.SCORE, Reason.SHADOW):
+            record.propensity = decision.propensity
         if decision.score is not None:
             record.score, record.p_local, record.p_cloud = decision.score
         record.decision_ms = (self._clock() - started) * 1e3

@@ -58,7 +58,7 @@ MIN_RATE_SECONDS: Final = 600.0
 LAG_SECONDS: Final = 600.0
 STEP_SECONDS: Final = 1.0  # for a new threshold there is no hurry
 
-ROUTED: Final = (Reason.SCORE, Reason.BUDGET)
+ROUTED: Final = (Reason.SCORE, Reason.SHADOW, Reason.BUDGET)
 
 Dollars = npt.NDArray[np.float64]
 

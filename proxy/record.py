@@ -40,7 +40,7 @@ class Reason(StrEnum):
     ROUTER_UNAVAILABLE = "router_unavailable"
     FALLBACK = "fallback"
     ESCALATED = "escalated"
-    SHADOW = "shadow"
+    SHADOW = "shadow"  # the score was close, and `routing.explore_rate` left it to chance
 
 
 class Ending(StrEnum):

@@ -7,6 +7,7 @@ the cloud, because that costs cents while a bad answer costs trust; the reason s
 
 import asyncio
 import logging
+import random
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
@@ -79,6 +80,7 @@ class Decision(NamedTuple):
 
     Attributes:
         score: None when nothing was scored.
+        propensity: how probable this tier was for this score; 1 where nothing was left to chance.
         is_open: whether the other tier could answer it as well, as far as is known.
     """
 
@@ -87,6 +89,7 @@ class Decision(NamedTuple):
     model: str
     threshold: float | None = None
     score: Score | None = None
+    propensity: float | None = None
     is_open: bool = False
 
     def __str__(self) -> str:
@@ -151,8 +154,16 @@ class Router:
         scorer: Scorer | None,
         *,
         thresholds: Thresholds | None,
+        dice: random.Random | None = None,
     ) -> None:
+        """
+        Args:
+            dice: decides what `routing.explore_rate` leaves to chance.
+        """
         routing = config.routing
+        self._explore_rate = routing.explore_rate
+        self._explore_width = routing.explore_width
+        self._dice = dice or random.Random()
         self._scorer = scorer
         self._thresholds = thresholds
         if routing.threshold != "auto":
@@ -259,8 +270,13 @@ class Router:
             return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, is_open=True)
         target = Target.LOCAL if score.score >= threshold else Target.CLOUD
         is_spared = own is None and threshold <= score.score < self.threshold
-        reason = Reason.BUDGET if is_spared else Reason.SCORE
-        return Decision(target, reason, self._models[target], threshold, score, is_open=True)
+        reason, propensity = Reason.BUDGET if is_spared else Reason.SCORE, 1.0
+        if own is None and not is_spared and abs(score.score - threshold) <= self._explore_width:
+            propensity -= self._explore_rate / 2
+            if self._dice.random() >= propensity:
+                target, reason, propensity = target.other, Reason.SHADOW, 1.0 - propensity
+        model = self._models[target]
+        return Decision(target, reason, model, threshold, score, propensity, is_open=True)
 
     def close(self) -> None:
         if self._scorer is not None:

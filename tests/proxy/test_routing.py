@@ -1,10 +1,13 @@
 """Which tier answers: the client's wish, the score against the threshold, and a failing model."""
 
 import asyncio
+import random
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
+import msgspec
 import pytest
 
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
@@ -298,3 +301,37 @@ async def test_a_closed_router_fails_no_request(serve: Callable[..., Router]) ->
     closed = serve(Fixed())
     closed.close()
     assert await closed.decide(Wish(), TURNS) == UNAVAILABLE
+
+
+# ── What is left to chance ────────────────────────────────────────────────────────────────────
+
+
+async def explore(score: float, *, threshold: float | None = None, number: int = 2_000) -> Counter:
+    """How often what was decided, where half of the close decisions are drawn by lot."""
+    config = configure(threshold=0.6)
+    routing = msgspec.structs.replace(config.routing, explore_rate=0.5, explore_width=0.05)
+    config = msgspec.structs.replace(config, routing=routing)
+    scorer = Scorer(Fixed(score))
+    router = Router(config, scorer, thresholds=Table(), dice=random.Random(1))
+    found: Counter = Counter()
+    for _ in range(number):
+        decision = await router.decide(Wish(threshold=threshold), TURNS)
+        found[decision.target, decision.reason, decision.propensity] += 1
+    scorer.close()
+    return found
+
+
+@pytest.mark.parametrize(("score", "usual"), [(0.62, LOCAL), (0.58, CLOUD)])
+async def test_a_close_decision_may_be_left_to_chance(score: float, usual: Target) -> None:
+    """Its propensity is kept, and is how often it is made."""
+    found = await explore(score)
+    assert found.keys() == {(usual, Reason.SCORE, 0.75), (usual.other, Reason.SHADOW, 0.25)}
+    assert found[usual.other, Reason.SHADOW, 0.25] / found.total() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(("score", "threshold"), [(0.7, None), (0.5, None), (0.62, 0.6)])
+async def test_no_other_decision_is(score: float, threshold: float | None) -> None:
+    """Neither a clear one, nor one by a threshold that the client named."""
+    found = await explore(score, threshold=threshold, number=100)
+    target = LOCAL if score >= 0.6 else CLOUD
+    assert found == {(target, Reason.SCORE, 1.0): 100}
