@@ -217,7 +217,7 @@ async def test_local_when_the_score_reaches_the_threshold(
     decision = await serve(Fixed(score)).decide(Wish(threshold=threshold), TURNS)
     model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
     scored = Score(score, 0.8, 0.9)
-    assert decision == Decision(target, Reason.SCORE, model, threshold, scored, is_open=True)
+    assert decision == Decision(target, Reason.SCORE, model, threshold, scored, 1.0, is_open=True)
 
 
 async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
