@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes import EASY, HARD, PATIENCE_SECONDS, FakeUpstream, error_json, whole
+from fakes import EASY, HARD, PATIENCE_SECONDS, FakeUpstream, Gate, answer_json, error_json, whole
 from live import (
     CLOUD_MODEL,
     LOCAL_MODEL,
@@ -179,9 +179,9 @@ async def until_metric(proxy: LiveProxy, name: str, expected: float) -> None:
             pass
 
 
-async def paced(start: StartProxy) -> LiveProxy:
+async def paced(start: StartProxy, **local: Any) -> LiveProxy:
     """A proxy that has spent 190 dollars, and then learned that a cent more is all there is."""
-    proxy = await start(with_dollars(1e6))
+    proxy = await start(merge(with_dollars(1e6), {"upstreams": {"local": local}}))
     for _ in range(10):
         answer = await proxy.chat(text=HARD)
         assert (answer.headers["x-router-target"], answer.headers["x-router-reason"]) == (
@@ -230,6 +230,23 @@ async def test_who_asks_for_a_threshold_or_a_tier_gets_it(
     assert answer.headers["x-router-reason"] == reason
     cut = await proxy.chat(model="auto:threshold=0.5", text=HARD)  # as for everybody
     assert (cut.headers["x-router-target"], cut.headers["x-router-reason"]) == ("local", "budget")
+
+
+async def test_what_the_budget_keeps_local_waits_there(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """Else the more it kept there the more would be sent to the cloud, for want of a place."""
+    proxy, gate = await paced(start, max_concurrency=1), Gate()
+    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0  # each, lately
+    local.answer = [gate, *whole(answer_json())]
+    occupying = await proxy.connect(model="local")
+    await gate.reached()
+    spared = asyncio.create_task(proxy.chat(text=HARD))
+    await proxy.queued("local")
+    gate.open()
+    assert (await spared).headers["x-router-reason"] == "budget"
+    assert len(cloud.calls) == 10
+    await occupying.leave()
 
 
 async def test_the_threshold_is_free_again_at_once(start: StartProxy) -> None:
