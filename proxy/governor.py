@@ -145,7 +145,7 @@ class Governor:
         if usd_per_day != self._budget:
             self._budget, self._is_due = usd_per_day, True
         now = self._clock()
-        if self._is_due or now - self._stepped_at >= STEP_SECONDS:
+        if self._is_due or abs(now - self._stepped_at) >= STEP_SECONDS:  # it may be set back
             self._step(now, configured, usd_per_day - spent_usd)
         return min(configured, self._limit)
 

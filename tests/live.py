@@ -198,6 +198,7 @@ class LiveProxy:
             watch_seconds=0.02,
             quality_seconds=0.5,
             drift_seconds=0.5,
+            spent_seconds=0.05,
         )
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes import EASY, HARD, FakeUpstream, error_json, whole
+from fakes import EASY, HARD, PATIENCE_SECONDS, FakeUpstream, Gate, answer_json, error_json, whole
 from live import (
     CLOUD_MODEL,
     LOCAL_MODEL,
@@ -17,6 +17,7 @@ from live import (
     StartProxy,
     chat_body,
     envelope_of,
+    merge,
 )
 from proxy import admin, api
 from proxy.connection import MAX_HEAD_BYTES, Connection
@@ -162,6 +163,133 @@ async def test_what_was_spent_today_outlives_a_restart(
     answer = await third.chat(text=HARD, headers=TEAM)
     assert answer.headers["x-router-target"] == "cloud"
     assert cloud.calls[-1].json["model"] == CLOUD_MODEL
+
+
+def with_dollars(usd: float, **budget: Any) -> dict[str, Any]:
+    """For all together; an answer of the cloud's costs 19 dollars."""
+    return {
+        "upstreams": {"cloud": {"price": DEAR}},
+        "budget": {"cloud_usd_per_day": usd} | budget,
+    }
+
+
+async def until_metric(proxy: LiveProxy, name: str, expected: float) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await proxy.scrape())(name) != pytest.approx(expected):
+            pass
+
+
+async def paced(start: StartProxy, **local: Any) -> LiveProxy:
+    """A proxy that has spent 190 dollars, and then learned that a cent more is all there is."""
+    proxy = await start(merge(with_dollars(1e6), {"upstreams": {"local": local}}))
+    for _ in range(10):
+        answer = await proxy.chat(text=HARD)
+        assert (answer.headers["x-router-target"], answer.headers["x-router-reason"]) == (
+            "cloud",
+            "score",
+        )
+    await proxy.settled(10)
+    proxy.configure(with_dollars(190.01))
+    await until_metric(proxy, "router_threshold", 0.1)
+    return proxy
+
+
+async def test_dollars_that_would_not_last_lower_the_threshold(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await paced(start)
+    samples = await proxy.scrape()
+    assert samples("router_budget_threshold_reduction") == pytest.approx(0.4)
+    assert samples("router_budget_spent_usd") == pytest.approx(190)
+    spared = await proxy.chat(text=HARD)
+    assert spared.headers["x-router-target"] == "local"
+    assert spared.headers["x-router-reason"] == "budget"
+    assert spared.headers["x-router-threshold"] == "0.1000"
+    easy = await proxy.chat(text=EASY)
+    assert easy.headers["x-router-reason"] == "score"
+    assert len(cloud.calls) == 10
+    outcome = await proxy.finish(12)
+    assert [row["reason"] for row in outcome.rows[10:]] == ["budget", "score"]
+    assert outcome.rows[10]["threshold"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "reason"),
+    [
+        ("auto:threshold=0.5", {}, "score"),
+        ("auto", {"x-router-threshold": "0.5"}, "score"),
+        ("cloud", {}, "forced"),
+    ],
+)
+async def test_who_asks_for_a_threshold_or_a_tier_gets_it(
+    start: StartProxy, model: str, headers: dict[str, str], reason: str
+) -> None:
+    proxy = await paced(start)
+    answer = await proxy.chat(model=model, text=HARD, headers=headers)
+    assert answer.headers["x-router-target"] == "cloud"
+    assert answer.headers["x-router-reason"] == reason
+    cut = await proxy.chat(model="auto:threshold=0.5", text=HARD)  # as for everybody
+    assert (cut.headers["x-router-target"], cut.headers["x-router-reason"]) == ("local", "budget")
+
+
+async def test_what_the_budget_keeps_local_waits_there(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """Else the more it kept there the more would be sent to the cloud, for want of a place."""
+    proxy, gate = await paced(start, max_concurrency=1), Gate()
+    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0  # each, lately
+    local.answer = [gate, *whole(answer_json())]
+    occupying = await proxy.connect(model="local")
+    await gate.reached()
+    spared = asyncio.create_task(proxy.chat(text=HARD))
+    await proxy.queued("local")
+    gate.open()
+    assert (await spared).headers["x-router-reason"] == "budget"
+    assert len(cloud.calls) == 10
+    await occupying.leave()
+
+
+async def test_the_threshold_is_free_again_at_once(start: StartProxy) -> None:
+    proxy = await paced(start)
+    proxy.configure(with_dollars(190.01, pacing=False))
+    await until_metric(proxy, "router_threshold", 0.5)
+    assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
+    proxy.configure(with_dollars(1e9, pacing=True))
+    await until_metric(proxy, "router_budget_usd_per_day", 1e9)
+    assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
+
+
+async def test_a_restart_forgets_nothing_of_the_traffic(start: StartProxy) -> None:
+    await (await paced(start)).stop()
+    proxy = await start(with_dollars(190.01))
+    answer = await proxy.chat(text=HARD)
+    assert answer.headers["x-router-reason"] == "budget"
+    assert answer.headers["x-router-threshold"] == "0.1000"
+
+
+async def test_proxies_that_share_a_database_share_the_dollars(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = merge(keys(cloud_usd_per_day=30), with_dollars(50, pacing=False))
+    one, other = await start(limits), await start(limits)
+    for proxy in (one, other):
+        answer = await proxy.chat(text=HARD, headers=TEAM)
+        assert answer.headers["x-router-target"] == "cloud"
+        await proxy.settled(1)
+    for proxy in (one, other):
+        await until_metric(proxy, "router_budget_spent_usd", 38)
+        answer = await proxy.chat(text=HARD, headers=TEAM)  # has spent 38 of its 30
+        assert answer.headers["x-router-reason"] == "budget"
+    assert (await one.chat(text=HARD, headers=OTHERS)).headers["x-router-target"] == "cloud"
+    await until_metric(other, "router_budget_spent_usd", 57)
+    assert (await other.chat(text=HARD, headers=OTHERS)).headers["x-router-reason"] == "budget"
+    told = "100 % of the day's 50 USD for the cloud are spent"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while caplog.messages.count(told) < 2:
+            await one.client.get("/health")  # the time in which it may happen
+    await one.stop()
+    await other.stop()
+    assert caplog.messages.count(told) == 2
 
 
 # Heads and bodies.

@@ -224,6 +224,51 @@ def test_what_was_spent_before_a_restart_counts() -> None:
     assert not quotas.may_spend(HALF_A_DOLLAR)
 
 
+def test_what_others_spend_counts_beside_what_is_counted_here() -> None:
+    clock = Clock(MIDNIGHT + 100)
+    quotas = Quotas(clock=clock)
+    quotas.note(answered(0.125, clock.now))
+    quotas.note_others({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert quotas.spent_today() == 3.375
+    assert quotas.may_spend(HALF_A_DOLLAR)
+    quotas.note_others({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert quotas.spent_today() == 3.5  # told anew, not once more
+    assert not quotas.may_spend(HALF_A_DOLLAR)
+    quotas.note_others({}, since=MIDNIGHT)  # a database that was emptied
+    assert quotas.spent_today() == 3.5
+    assert not quotas.may_spend(HALF_A_DOLLAR)
+
+
+def test_what_others_spent_yesterday_is_over() -> None:
+    clock = Clock(MIDNIGHT + 100)
+    quotas = Quotas(clock=clock)
+    quotas.note_others({"team": 1.0}, since=MIDNIGHT)
+    clock.now += DAY_SECONDS
+    assert quotas.may_spend(HALF_A_DOLLAR)
+    quotas.note(answered(0.25, clock.now))
+    quotas.note_others({"team": 9.0}, since=MIDNIGHT)  # read before midnight
+    assert quotas.spent_today() == 0.25
+    quotas.note_others({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
+    assert quotas.spent_today() == 0.375
+
+
+def test_that_dollars_run_out_is_told_once_a_day() -> None:
+    clock = Clock(MIDNIGHT + 100)
+    quotas = Quotas(clock=clock)
+
+    def told_after(usd: float) -> list[float | None]:
+        quotas.note(answered(usd, clock.now))
+        return [quotas.newly_spent(10.0) for _ in range(2)]
+
+    assert told_after(7.5) == [None, None]
+    assert told_after(1.0) == [0.8, None]
+    assert told_after(1.0) == [None, None]
+    assert told_after(1.0) == [1.0, None]
+    clock.now += DAY_SECONDS
+    assert told_after(50.0) == [1.0, None]  # both at once
+    assert Quotas(clock=clock).newly_spent(0.0) is None
+
+
 def test_no_dollars_at_all_is_a_limit_too() -> None:
     assert not Quotas().may_spend(Client("team", cloud_usd_per_day=0.0))
     assert Quotas().may_spend(Client("team"))

@@ -230,6 +230,35 @@ async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
     assert (await configured.decide(Wish(threshold=0.0), TURNS)).threshold == 0.0
 
 
+@pytest.mark.parametrize(
+    ("governed", "threshold", "target", "reason"),
+    [
+        (1.0, 0.8, CLOUD, Reason.SCORE),
+        (0.75, 0.75, CLOUD, Reason.SCORE),
+        (0.7, 0.7, LOCAL, Reason.BUDGET),
+        (0.0, 0.0, LOCAL, Reason.BUDGET),
+    ],
+)
+async def test_what_the_budget_allows_lowers_the_threshold(
+    serve: Callable[..., Router], governed: float, threshold: float, target: Target, reason: Reason
+) -> None:
+    router = serve(Fixed(0.7), configure(threshold=0.8))
+    decision = await router.decide(Wish(), TURNS, governed=governed)
+    assert decision[:2] == (target, reason)
+    assert decision.threshold == threshold
+    assert decision.is_open
+
+
+async def test_what_the_budget_allows_changes_nothing_else(serve: Callable[..., Router]) -> None:
+    router = serve(Fixed(0.7), configure(threshold=0.6))
+    local = await router.decide(Wish(), TURNS, governed=0.1)  # as without a budget
+    assert (local.target, local.reason) == (LOCAL, Reason.SCORE)
+    own = await router.decide(Wish(threshold=0.8), TURNS, governed=0.1)
+    assert (own.target, own.reason, own.threshold) == (CLOUD, Reason.SCORE, 0.8)
+    unfit = await router.decide(Wish(), TURNS, not_local=Reason.CONTEXT, governed=0.1)
+    assert (unfit.target, unfit.reason) == (CLOUD, Reason.CONTEXT)
+
+
 async def test_a_forced_request_is_not_scored(serve: Callable[..., Router]) -> None:
     model = Fixed()
     forced = serve(model)

@@ -110,6 +110,33 @@ def test_by_each_dimension(stats: Stats, filled: list[Row]) -> None:
             check_by(stats, filled, dimension, since)
 
 
+def test_dollars_by_the_hour(stats: Stats, filled: list[Row]) -> None:
+    for since in SINCE:
+        expected: dict[int, list[int]] = {}
+        for row in from_whole_hours(filled, since):
+            sums = expected.setdefault(hour_of(row["created_at"]), [0, 0])
+            if row["reason"] in ("score", "budget"):
+                sums[0] += picodollars(row["cloud_cost_usd"])
+            elif row["target"] == "cloud":
+                sums[1] += picodollars(row["cost_usd"])
+        assert stats.dollars_by_hour(since) == [
+            (hour, routed / PICO, other / PICO)
+            for hour, (routed, other) in sorted(expected.items())
+        ]
+
+
+def test_dollars_by_score(stats: Stats, filled: list[Row]) -> None:
+    for since in SINCE:
+        expected: collections.Counter[tuple[int, int]] = collections.Counter()
+        for row in from_whole_hours(filled, since):
+            if row["score"] is not None:
+                key = hour_of(row["created_at"]), min(int(row["score"] * 100), 99)
+                expected[key] += picodollars(row["cloud_cost_usd"])
+        assert stats.dollars_by_score(since) == [
+            (*key, usd / PICO) for key, usd in sorted(expected.items())
+        ]
+
+
 def check_by(stats: Stats, filled: list[Row], dimension: Dimension, since: float) -> None:
     groups: dict[str, list[Row]] = collections.defaultdict(list)
     for row in from_whole_hours(filled, since):

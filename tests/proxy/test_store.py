@@ -18,8 +18,10 @@ import pytest
 
 from fakes import refused_address
 from postgres import PostgresServer
+from proxy.auth import Client, Quotas
 from proxy.config import StorageConfig
 from proxy.database import StoreUnavailable, set_aside, shown_url
+from proxy.pricing import PICO
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.store import KeptResponse, Store
 from stored import (
@@ -396,7 +398,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     dropped: list[int] = []
-    records = [finished() for _ in range(5)]
+    records = [finished(target=Target.CLOUD, cost_usd=0.5) for _ in range(5)]
     with Severing(postgres.port, b"COMMIT") as way:
         url = postgres_url.replace(f":{postgres.port}/", f":{way.port}/")
         with opened(url, on_dropped=dropped.append) as store:
@@ -407,6 +409,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(
                 store.add(record)
             until(lambda: not store.healthy)
             until(lambda: store.healthy)
+            assert store.spent_by_others(0.0) == {None: 0.0}
     assert ids(postgres_url) == {record.id for record in records}
     assert dropped == []
     assert wrong(postgres_url) == []
@@ -664,6 +667,43 @@ def test_what_was_spent_is_empty_when_the_database_does_not_say(
         execute(sqlite_url, "ALTER TABLE requests RENAME TO gone")
         assert store.spent(0.0) == {}
     assert "what was spent today is not known" in caplog.text
+
+
+def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> None:
+    """Two processes of one database, while both write: each knows all, and counts nothing twice."""
+    midnight = NOW // DAY * DAY
+    dice = random.Random(3)
+    spent = {"one": 0.0, "other": 0.0, None: 0.0}
+    with opened(url) as one, opened(url) as other:
+        sides = [(store, Quotas(clock=lambda: NOW)) for store in (one, other)]
+        for number in range(60):
+            store, quotas = dice.choice(sides)
+            key = dice.choice([*spent])
+            usd = dice.randrange(10**9) / PICO
+            created_at = dice.choice([NOW, NOW, midnight, midnight - 1])
+            record = finished(
+                created_at=created_at, target=Target.CLOUD, cost_usd=usd, client_key_hash=key
+            )
+            quotas.note(record)
+            store.add(record)
+            spent[key] += usd if created_at >= midnight else 0.0
+            store, quotas = dice.choice(sides)
+            others = store.spent_by_others(midnight, by_key=number % 2 == 0)
+            assert others is not None
+            before = quotas.spent_today()
+            quotas.note_others(others, since=midnight)
+            assert before <= quotas.spent_today() <= sum(spent.values()) + 1e-12
+        until(lambda: len(read(url)) == 60)
+        for store, quotas in sides:
+            for by_key in (False, True):
+                others = store.spent_by_others(midnight, by_key=by_key)
+                assert others is not None
+                quotas.note_others(others, since=midnight)
+                assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
+            for key in ("one", "other"):
+                limit = Client(key, cloud_usd_per_day=spent[key] - 1e-12)
+                assert not quotas.may_spend(limit)
+                assert quotas.may_spend(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
 
 
 # ── The start ─────────────────────────────────────────────────────────────────────────────────
