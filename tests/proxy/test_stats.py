@@ -115,7 +115,7 @@ def test_dollars_by_the_hour(stats: Stats, filled: list[Row]) -> None:
         expected: dict[int, list[int]] = {}
         for row in from_whole_hours(filled, since):
             sums = expected.setdefault(hour_of(row["created_at"]), [0, 0])
-            if row["reason"] in ("score", "budget"):
+            if row["reason"] in ("score", "shadow", "budget"):
                 sums[0] += picodollars(row["cloud_cost_usd"])
             elif row["target"] == "cloud":
                 sums[1] += picodollars(row["cost_usd"])
