@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from proxy.quality import MIN_ANSWERS, MIN_PAIRS, Counted, Quality
 from proxy.stats import Dimension, Quantiles, Stats, Sums
 from proxy.stats import Group as Alike
 
@@ -27,6 +28,15 @@ _MEASURES: Final = {
     "ttft_ms": "first token",
     "duration_ms": "whole request",
 }
+# By name: in words, what of `Quality.counted` it rests on, and how much of that it takes.
+_ESTIMATES: Final = {
+    "recovered": ("share of the gap between the tiers recovered", "pairs", MIN_PAIRS),
+    "saved": ("saved at equal quality, of an all-cloud bill", "priced", MIN_PAIRS),
+    "good_local": ("share of local answers that are good", "local", MIN_ANSWERS),
+    "local_as_good": ("share of pairs with the local answer as good", "compared", MIN_PAIRS),
+    "local_score": ("mean score of local answers", "local", MIN_ANSWERS),
+    "cloud_score": ("mean score of cloud answers", "cloud", MIN_ANSWERS),
+}
 
 
 def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, Any]:
@@ -44,6 +54,7 @@ def report(stats: Stats, dimensions: Sequence[str], since: float) -> dict[str, A
             for name in dimensions
         },
         "latency": [one._asdict() for one in stats.quantiles(since)],
+        "quality": _estimates(stats.quality(since)),
     }
 
 
@@ -53,7 +64,12 @@ def show(stats: Stats, dimensions: Sequence[str], since: float) -> RenderableTyp
     if not total.requests:
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
-    return Group(_headline(total, since), *tables, _latencies(stats.quantiles(since)))
+    return Group(
+        _headline(total, since),
+        *tables,
+        _latencies(stats.quantiles(since)),
+        _quality_table(_estimates(stats.quality(since))),
+    )
 
 
 def _headline(total: Sums, since: float) -> RenderableType:
@@ -100,6 +116,41 @@ def _latencies(quantiles: Sequence[Quantiles]) -> Table:
                     f"{one.requests:,}",
                     *(f"{one.ms[p]:,.3g}" for p in ("p50", "p95", "p99")),
                 )
+    return table
+
+
+def _estimates(quality: Quality) -> dict[str, dict[str, Any]]:
+    """What is known of the answers' quality, by name, or why it is not: `missing`."""
+    known = {
+        "recovered": quality.recovered,
+        "saved": quality.saved,
+        "good_local": quality.good_local,
+        "local_as_good": quality.local_as_good,
+        **{f"{tier}_score": found for tier, found in quality.mean_scores.items()},
+    }
+    told = {}
+    for name, (_, basis, least) in _ESTIMATES.items():
+        value, low, high = known.get(name) or (None, None, None)
+        counted, missing = quality.counted.get(basis, Counted()), None
+        if shortage := counted.shortage(least):
+            missing = f"not enough data ({shortage})"
+        elif value is None:
+            missing = "no gap between the tiers to be seen"
+        told[name] = {
+            "value": value, "low": low, "high": high, "requests": counted.requests,
+            "missing": missing,
+        }  # fmt: skip
+    return told
+
+
+def _quality_table(estimates: dict[str, dict[str, Any]]) -> Table:
+    table = _table("quality of routed requests", "what", "estimate", "95 % interval", "n")
+    for name, one in estimates.items():
+        cells = [one["missing"], ""]
+        if one["missing"] is None:
+            form = ".2f" if name.endswith("_score") else ".1%"
+            cells = [f"{one['value']:{form}}", f"{one['low']:{form}} to {one['high']:{form}}"]
+        table.add_row(_ESTIMATES[name][0], *cells, f"{one['requests']:,}")
     return table
 
 

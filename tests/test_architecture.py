@@ -27,7 +27,7 @@ ROWS = [
     "migrations",
     "rollup",
     "facts endpoints database",
-    "pricing auth tokens admission responses tables quality logs",
+    "pricing auth tokens admission responses tables quality sampling logs",
     "config protocol record",
     "errors stand_in openapi",
     "__init__",

@@ -14,7 +14,7 @@ from proxy import __version__
 from proxy.app import Proxy
 from proxy.cli import main
 from proxy.config import Config, PriceConfig, load_config
-from proxy.quality import Quality, Recovered
+from proxy.quality import Interval, Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import TARGET_HEADER, THRESHOLD_HEADER
 from proxy.sessions import SESSION_HEADER
@@ -74,7 +74,12 @@ def metric_names(proxy: Proxy) -> set[str]:
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
     proxy.metrics.count_feedback("local", "up")
-    proxy._quality = Quality({"local": ([1] * 10, 55.0)}, Recovered(0.5, 0.4, 0.6))
+    proxy._quality = Quality(
+        {"local": ([1] * 10, 55.0)},
+        Recovered(0.5, 0.4, 0.6),
+        good_local=Interval(0.5, 0.4, 0.6),
+        saved=Interval(0.5, 0.4, 0.6),
+    )
     names = set()
     for family in text_string_to_metric_families(proxy.metrics.expose().decode()):
         if family.type == "histogram":
