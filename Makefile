@@ -22,7 +22,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store soak fuzz pictures \
+.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store simulate soak fuzz pictures \
 	train lock lock-clients clean
 
 help:  ## this list
@@ -72,6 +72,9 @@ bench-judge: $(VENV)/.dev  ## whether judging slows a client
 
 bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
 	$(VENV)/bin/python tests/bench_store.py
+
+simulate: $(VENV)/.dev  ## 3 minutes: are the estimates of live quality right? Known truth, 200 runs
+	$(VENV)/bin/python tests/simulation.py
 
 fuzz: $(VENV)/.dev  ## REQUESTS=100000: requests that nobody would write
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/test_fuzz.py -s

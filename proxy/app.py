@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -419,7 +420,7 @@ class Proxy:
             upstreams=upstreams,
             prices=prices,
             model_version=loaded.version,
-            sampler=Sampler(config.judge) if _judges(config) else None,
+            sampler=Sampler(config.judge, dice=random.Random()) if _judges(config) else None,
             canary=_canary(config, candidate),
         )
 

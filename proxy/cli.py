@@ -209,7 +209,7 @@ _since_option = click.option("--since", type=Age(), help="Only the newest: 12h, 
 def stats(
     config_path: Path, since: dt.timedelta | None, dimensions: tuple[str, ...], as_json: bool
 ) -> None:
-    """Show requests, dollars spent and saved, and latencies. Hours are whole ones, UTC.
+    """Show requests, dollars, latencies and the answers' quality. Hours are whole ones, UTC.
 
     Also how far traffic of the last day (or week) is from what the router was fitted to, once there
     are 500 scored requests, and what a candidate router would have done.

@@ -349,14 +349,23 @@ def _quality_metrics(quality: Quality) -> Iterator[Metric]:
         buckets = [(f"{edge}.0", float(count)) for edge, count in zip(BUCKETS, below, strict=True)]
         scores.add_metric([target], [*buckets, ("+Inf", float(below[-1]))], total)
     yield scores
-    if quality.recovered is not None:
-        for suffix, what, value in zip(
-            ("", "_low", "_high"),
-            ("Share of the quality gap between the tiers that routing wins back.",
-             "Lower end of its 95 % interval.", "Upper end of its 95 % interval."),
-            quality.recovered, strict=True,
-        ):  # fmt: skip
-            yield GaugeMetricFamily(f"router_quality_recovered_ratio{suffix}", what, value=value)
+    for name, what, tier, estimate in (
+        ("recovered", "Share of the quality gap between the tiers that routing wins back.", {},
+         quality.recovered),
+        ("good", "Share of the tier's answers with a score of 7 or more, of all that were routed.",
+         {"target": "local"}, quality.good_local),
+        ("saved", "What routing saves at equal quality, as a share of an all-cloud bill.", {},
+         quality.saved),
+    ):  # fmt: skip
+        if estimate is None:
+            continue
+        says = (what, "Lower end of its 95 % interval.", "Upper end of its 95 % interval.")
+        for suffix, told, value in zip(("", "_low", "_high"), says, estimate, strict=True):
+            gauge = GaugeMetricFamily(
+                f"router_quality_{name}_ratio{suffix}", told, labels=list(tier)
+            )
+            gauge.add_metric(list(tier.values()), value)
+            yield gauge
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from proxy.pricing import Price
+from proxy.quality import MIN_ANSWERS, MIN_PAIRS, Counted, Quality
 from proxy.stats import Compared, Dimension, Quantiles, Stats, Sums
 from proxy.stats import Group as Alike
 from router_model.drift import Drift, reading
@@ -29,6 +30,15 @@ _MEASURES: Final = {
     "overhead_ms": "in the proxy",
     "ttft_ms": "first token",
     "duration_ms": "whole request",
+}
+# By name: in words, what of `Quality.counted` it rests on, and how much of that it takes.
+_ESTIMATES: Final = {
+    "recovered": ("share of the gap between the tiers recovered", "pairs", MIN_PAIRS),
+    "saved": ("saved at equal quality, of an all-cloud bill", "priced", MIN_PAIRS),
+    "good_local": ("share of local answers that are good", "local", MIN_ANSWERS),
+    "local_as_good": ("share of pairs with the local answer as good", "compared", MIN_PAIRS),
+    "local_score": ("mean score of local answers", "local", MIN_ANSWERS),
+    "cloud_score": ("mean score of cloud answers", "cloud", MIN_ANSWERS),
 }
 
 
@@ -80,6 +90,7 @@ def report(
         "latency": [one._asdict() for one in stats.quantiles(since)],
         "drift": None if drift is None else _as_plain(drift),
         "candidate": None if compared is None else compared._asdict(),
+        "quality": _estimates(stats.quality(since)),
     }
 
 
@@ -97,6 +108,7 @@ def show(
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
     tables.append(_latencies(stats.quantiles(since)))
+    tables.append(_quality_table(_estimates(stats.quality(since))))
     if (drift := routers.drift(stats)) is not None:
         tables.append(_drift_table(drift))
     if (compared := routers.compared(stats, since)) is not None:
@@ -173,6 +185,41 @@ def _candidate_table(found: Compared) -> Table:
     ):
         share = _percent(usd, found.all_cloud_usd)
         table.add_row(name, _percent(cloud, found.requests), _usd(usd), share)
+    return table
+
+
+def _estimates(quality: Quality) -> dict[str, dict[str, Any]]:
+    """What is known of the answers' quality, by name, or why it is not: `missing`."""
+    known = {
+        "recovered": quality.recovered,
+        "saved": quality.saved,
+        "good_local": quality.good_local,
+        "local_as_good": quality.local_as_good,
+        **{f"{tier}_score": found for tier, found in quality.mean_scores.items()},
+    }
+    told = {}
+    for name, (_, basis, least) in _ESTIMATES.items():
+        value, low, high = known.get(name) or (None, None, None)
+        counted, missing = quality.counted.get(basis, Counted()), None
+        if shortage := counted.shortage(least):
+            missing = f"not enough data ({shortage})"
+        elif value is None:
+            missing = "no gap between the tiers to be seen"
+        told[name] = {
+            "value": value, "low": low, "high": high, "requests": counted.requests,
+            "missing": missing,
+        }  # fmt: skip
+    return told
+
+
+def _quality_table(estimates: dict[str, dict[str, Any]]) -> Table:
+    table = _table("quality of routed requests", "what", "estimate", "95 % interval", "n")
+    for name, one in estimates.items():
+        cells = [one["missing"], ""]
+        if one["missing"] is None:
+            form = ".2f" if name.endswith("_score") else ".1%"
+            cells = [f"{one['value']:{form}}", f"{one['low']:{form}} to {one['high']:{form}}"]
+        table.add_row(_ESTIMATES[name][0], *cells, f"{one['requests']:,}")
     return table
 
 

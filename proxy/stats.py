@@ -27,10 +27,19 @@ from proxy.database import (
 from proxy.governor import ROUTED, HourDollars
 from proxy.migrations import NEWEST, applied
 from proxy.pricing import PICO, Price
-from proxy.quality import BUCKETS, Pair, Quality, recovered
+from proxy.quality import BUCKETS, Judged, Pair, Quality, quality_of
 from proxy.record import Reason
 from proxy.rollup import DAY_SECONDS, DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
-from proxy.tables import DaySpread, Feedback, Hour, Judgement, Request, Spread
+from proxy.tables import (
+    DaySpread,
+    Feedback,
+    Hour,
+    Judgement,
+    Preference,
+    Request,
+    Sample,
+    Spread,
+)
 from router_model import drift
 from router_model.drift import Drift
 from router_model.manifest import Reference
@@ -43,10 +52,11 @@ _SUMMED: Final = (
 )  # fmt: skip
 # Latencies and scores of the last days are told by the hour, of longer times by the day.
 FINE_SECONDS: Final = 3 * DAY_SECONDS
-_MAX_PAIRS: Final = 5_000
+_MAX_JUDGED: Final = 5_000
 # Of a request that the router scored; a few of these had none.
 _SCORED: Final = (
     Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.BUDGET, Reason.FALLBACK,
+    Reason.SHADOW,
 )  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -434,12 +444,28 @@ class Stats:
         with self._asking() as database:
             rows = list(scores.tuples().execute(database))
             pairs = list(self._pairs(since).tuples().execute(database)) if rows else []
+            answers = list(self._answers(since).tuples().execute(database)) if rows else []
+            compared = list(self._compared(since).tuples().execute(database))
         found: dict[str, tuple[list[int], float]] = {}
         for target, bucket, number, total in rows:
             counts, before = found.get(target, ([0] * len(BUCKETS), 0.0))
             counts[min(max(int(bucket), 1), len(BUCKETS)) - 1] += int(number)
             found[target] = counts, before + total
-        return Quality(found, recovered([Pair(*pair) for pair in pairs]))
+        got: dict[str, list[Judged]] = {}
+        for target, score, propensity, session in answers:
+            got.setdefault(target, []).append(Judged(score, _weight(propensity), session))
+        return quality_of(
+            found,
+            pairs=[
+                Pair(local, cloud, target == "cloud", _weight(propensity), *rest)
+                for local, cloud, target, propensity, *rest in pairs
+            ],
+            answers=got,
+            compared=[
+                Judged(float(as_good), _weight(propensity), session)
+                for as_good, propensity, session in compared
+            ],
+        )
 
     def _pairs(self, since: float) -> Any:
         """The newest routed requests of which both tiers' answers were judged."""
@@ -449,16 +475,45 @@ class Stats:
                 peewee.Case(None, ((Judgement.target == target, Judgement.score),))
             )
 
-        went_to_cloud = peewee.fn.MAX(peewee.Case(None, ((Request.target == "cloud", 1),), 0))
-        return (
-            Request.select(score("local"), score("cloud"), went_to_cloud)
-            .join(Judgement, on=Judgement.request_id == Request.id)
-            .where(Judgement.created_at >= since, Request.score.is_null(False))
-            .group_by(Request.id)
+        both = (
+            Judgement.select(
+                Judgement.request_id, score("local").alias("local"), score("cloud").alias("cloud")
+            )
+            .where(Judgement.created_at >= since)
+            .group_by(Judgement.request_id)
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
-            .order_by(Request.created_at.desc())
-            .limit(_MAX_PAIRS)
         )
+        both = _newest(both, Judgement)
+        return _routed(
+            both, both.c.local, both.c.cloud, Request.target, Sample.propensity,
+            Request.session_id, Request.cost_usd, Request.cloud_cost_usd,
+        )  # fmt: skip
+
+    def _answers(self, since: float) -> Any:
+        """The newest judged answers that clients got to routed requests."""
+        judged = (
+            Judgement.select(
+                Judgement.request_id, Judgement.target,
+                peewee.fn.AVG(Judgement.score).alias("score"),
+            )
+            .where(Judgement.created_at >= since)
+            .group_by(Judgement.request_id, Judgement.target)
+        )  # fmt: skip
+        judged = _newest(judged, Judgement)
+        return _routed(
+            judged, Request.target, judged.c.score, Sample.propensity, Request.session_id
+        ).where(Request.target == judged.c.target)
+
+    def _compared(self, since: float) -> Any:
+        """The newest routed requests of which a judge saw both answers side by side."""
+        is_as_good = peewee.Case(None, ((Preference.verdict.in_(("local", "tie")), 1.0),), 0.0)
+        judged = (
+            Preference.select(Preference.request_id, peewee.fn.AVG(is_as_good).alias("as_good"))
+            .where(Preference.created_at >= since)
+            .group_by(Preference.request_id)
+        )
+        judged = _newest(judged, Preference)
+        return _routed(judged, judged.c.as_good, Sample.propensity, Request.session_id)
 
     @contextmanager
     def _asking(self) -> Iterator[peewee.Database]:
@@ -478,6 +533,35 @@ def day_of(seconds: float) -> int:
 def hour_of(seconds: float) -> int:
     """The beginning of the hour that a time is in."""
     return int(seconds) // HOUR_SECONDS * HOUR_SECONDS
+
+
+def _newest(judged: Any, table: type[Judgement | Preference]) -> Any:
+    """Some of these, those that were judged last.
+
+    Twice as many as are asked for: the other tier's answers, and requests that no score decided,
+    go again.
+    """
+    latest: Any = peewee.fn.MAX(table.created_at)
+    return judged.order_by(latest.desc()).limit(2 * _MAX_JUDGED).alias("judged")
+
+
+def _routed(judged: Any, *columns: Any) -> Any:
+    """Columns of the newest of these judged requests that were routed by their score.
+
+    From the judgements to their requests: there are far fewer of them.
+    """
+    return (
+        judged.select_from(*columns)
+        .join(Request, on=judged.c.request_id == Request.id)
+        .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == judged.c.request_id)
+        .where(Request.score.is_null(False))
+        .order_by(Request.created_at.desc(), Request.id)
+        .limit(_MAX_JUDGED)
+    )
+
+
+def _weight(propensity: float | None) -> float:
+    return 1 / propensity if propensity else 1.0
 
 
 def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:

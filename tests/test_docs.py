@@ -14,7 +14,7 @@ from proxy import __version__
 from proxy.app import Proxy
 from proxy.cli import main
 from proxy.config import Config, PriceConfig, load_config
-from proxy.quality import Quality, Recovered
+from proxy.quality import Interval, Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.sessions import SESSION_HEADER
@@ -78,7 +78,12 @@ def metric_names(proxy: Proxy) -> set[str]:
     proxy.metrics.count_judging("judge", "ok", 0.001)
     proxy.metrics.count_candidate(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=1.0)
     proxy._drift = Drift(500, 0.3, 0.1, 0.3, 0.1, [])
-    proxy._quality = Quality({"local": ([1] * 10, 55.0)}, Recovered(0.5, 0.4, 0.6))
+    proxy._quality = Quality(
+        {"local": ([1] * 10, 55.0)},
+        Recovered(0.5, 0.4, 0.6),
+        good_local=Interval(0.5, 0.4, 0.6),
+        saved=Interval(0.5, 0.4, 0.6),
+    )
     names = set()
     for family in text_string_to_metric_families(proxy.metrics.expose().decode()):
         if family.type == "histogram":

@@ -326,7 +326,7 @@ def test_stats_of_nothing(asked: Path, url: str) -> None:
 def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
     result = run("stats", "--config", asked, "--json", "--by", "tier", "--by", "ending")
     told = json.loads(result.output)
-    assert told.keys() == {"since", "total", "by", "latency", "drift", "candidate"}
+    assert told.keys() == {"since", "total", "by", "latency", "drift", "candidate", "quality"}
     assert (told["since"], told["total"]["requests"], told["total"]["cost_usd"]) == (0, 4, 0.75)
     counts = {
         name: {one["value"]: one["requests"] for one in groups}
@@ -334,6 +334,10 @@ def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
     }
     assert counts == {"tier": {"cloud": 3, "none": 1}, "ending": {"ok": 3, "rejected": 1}}
     assert {one["target"] for one in told["latency"]} == {"cloud", "none"}
+    assert told["quality"]["recovered"] == {
+        "value": None, "low": None, "high": None, "requests": 0,
+        "missing": "not enough data (0 of 100)",
+    }  # fmt: skip
 
 
 def test_stats_of_a_candidate(asked: Path, url: str) -> None:

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import __version__
 from proxy.metrics import Metrics, Readings
-from proxy.quality import Quality, Recovered
+from proxy.quality import Interval, Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.drift import Drift, Move
 
@@ -38,6 +38,12 @@ PUBLISHED = {
     "router_drift_index": {"of"},
     "router_candidate_decisions_total": {"live", "candidate"},
     "router_candidate_cost_usd_total": {"router"},
+    "router_quality_good_ratio": {"target"},
+    "router_quality_good_ratio_low": {"target"},
+    "router_quality_good_ratio_high": {"target"},
+    "router_quality_saved_ratio": set(),
+    "router_quality_saved_ratio_low": set(),
+    "router_quality_saved_ratio_high": set(),
     "router_records_dropped_total": set(),
     "router_database_up": set(),
     "router_waiting": {"target"},
@@ -69,7 +75,12 @@ def readings(**changes: Any) -> Readings:
 
 
 DRIFT = Drift(1_000, 0.3, 0.02, 0.05, 0.01, [Move("maths", 0.1, 0.2)])
-QUALITY = Quality({"local": ([0, 0, 0, 1, 0, 0, 0, 2, 0, 1], 30.0)}, Recovered(0.6, 0.5, 0.7))
+QUALITY = Quality(
+    {"local": ([0, 0, 0, 1, 0, 0, 0, 2, 0, 1], 30.0)},
+    Recovered(0.6, 0.5, 0.7),
+    good_local=Interval(0.75, 0.65, 0.85),
+    saved=Interval(0.2, -0.1, 0.5),
+)
 
 
 def make(**changes: Any) -> Metrics:
@@ -217,7 +228,7 @@ def test_what_is_not_known_is_absent() -> None:
     assert not any(name.startswith("router_quality") for name in names)
     few = {name for name, _ in sampled(make(quality=lambda: Quality(QUALITY.scores)))}
     assert "router_quality_score_bucket" in few
-    assert "router_quality_recovered_ratio" not in few
+    assert not any(name.endswith(("_ratio", "_low", "_high")) for name in few)
 
 
 def test_the_judges_scores_are_a_histogram() -> None:
@@ -227,7 +238,15 @@ def test_the_judges_scores_are_a_histogram() -> None:
     assert value(metrics, f"{score}_bucket", target="local", le="9.0") == 3
     assert value(metrics, f"{score}_count", target="local") == 4
     assert value(metrics, f"{score}_sum", target="local") == 30
+
+
+def test_estimates_have_their_intervals() -> None:
+    metrics = make()
     assert value(metrics, "router_quality_recovered_ratio_low") == 0.5
+    assert value(metrics, "router_quality_good_ratio", target="local") == 0.75
+    assert value(metrics, "router_quality_good_ratio_high", target="local") == 0.85
+    assert value(metrics, "router_quality_saved_ratio_low") == -0.1
+    assert value(metrics, "router_quality_saved_ratio") == 0.2
 
 
 def test_the_drift_is_told_by_what_has_drifted() -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from proxy.database import StoreUnavailable, insert_rows, open_database
 from proxy.pricing import PICO, Price
-from proxy.quality import Pair, Quality, recovered
+from proxy.quality import Judged, Pair, Quality, quality_of
 from proxy.record import Ending, Reason, Target, UsageSource
 from proxy.reports import DIMENSIONS, USUAL, Routers, explain, report, show
 from proxy.stats import FINE_SECONDS, Dimension, Group, Stats, Sums, hour_of
@@ -344,30 +344,98 @@ def test_the_requests_judged_on_both_sides(url: str, stats: Stats, filled: list[
         assert one.turns == (turns if prompt else None)
 
 
-def test_the_answers_quality(url: str, stats: Stats, filled: list[Row]) -> None:
-    given = judge_at_random(url, filled)
+def sample_at_random(url: str, rows: list[Row]) -> dict[str, float]:
+    """Propensities of most of them; the others were judged by somebody without a draw."""
+    rng = random.Random(9)
+    drawn = {row["id"]: rng.uniform(0.005, 1) for row in rows if rng.random() < 0.8}
+    names = ("request_id created_at kind propensity turn state attempts next_at").split()
+    samples = [(key, NOW, "pair", chance, 0.5, "done", 1, 0.0) for key, chance in drawn.items()]
+    with connected(url) as database, database.atomic():
+        insert_rows(database, "samples", names, samples)
+    return drawn
+
+
+def compare_at_random(url: str, rows: list[Row]) -> list[tuple[str, float, str, str]]:
+    """(request, when, judge, verdict)"""
+    rng = random.Random(10)
+    given = [
+        (row["id"], row["created_at"] + 60, judge, rng.choice(["local", "tie", "cloud"]))
+        for row in rows
+        for judge in ("a", "b")
+        if rng.random() < 0.5
+    ]
+    names = ("request_id", "created_at", "judge_model", "verdict", "first", "swapped")
+    with connected(url) as database, database.atomic():
+        insert_rows(database, "preferences", names, [(*one, "A", "B") for one in given])
+    return given
+
+
+def test_the_answers_quality(url: str, stats: Stats) -> None:
+    """Against plain loops: the histogram, and with which weights the estimates are made."""
+    records = any_records(1_000)
+    for number, record in enumerate(records):  # or most would be of one conversation
+        record.session_id = record.session_id and f"s{number // 3}"
+    fill(url, records)
+    rows = read(url)
+    given = judge_at_random(url, rows)
+    propensities, verdicts = sample_at_random(url, rows), compare_at_random(url, rows)
     for since in SINCE:
+        quality = stats.quality(since)
         newer = [one for one in given if one[1] >= since]
-        check_quality(stats.quality(since), filled, newer)
+        check_scores(quality, newer)
+        routed = [row for row in reversed(rows) if row["score"] is not None]
+        expected = quality_of(
+            quality.scores,
+            **basis(routed, propensities, newer, [one for one in verdicts if one[1] >= since]),
+        )
+        assert quality._replace(scores={}) == expected._replace(scores={})
+        if since == 0:
+            assert quality.recovered is None  # chance made the scores: there is no gap
+            assert quality.good_local is not None
+            assert quality.local_as_good is not None
+            assert quality.mean_scores.keys() == {"local", "cloud"}
+            assert all(quality.counted[name].requests > 100 for name in quality.counted)
 
 
-def check_quality(quality: Quality, rows: list[Row], given: list[Given]) -> None:
+def check_scores(quality: Quality, given: list[Given]) -> None:
     counts = {tier: [0] * 10 for _, _, tier, _, _ in given}
     totals: dict[str, float] = collections.defaultdict(float)
-    both: dict[str, dict[str, list[float]]] = collections.defaultdict(dict)
-    for request_id, _, tier, score, _ in given:
+    for _, _, tier, score, _ in given:
         counts[tier][int(np.ceil(score)) - 1] += 1
         totals[tier] += score
-        both[request_id].setdefault(tier, []).append(score)
     assert {tier: list(found[0]) for tier, found in quality.scores.items()} == counts
     for tier, (_, total) in quality.scores.items():
         assert total == pytest.approx(totals[tier])
-    pairs = [
-        Pair(mean(scores["local"]), mean(scores["cloud"]), row["target"] == "cloud")
-        for row in reversed(rows)
-        if row["score"] is not None and len(scores := both.get(row["id"], {})) == 2
-    ]
-    assert quality.recovered == recovered(pairs)
+
+
+def basis(
+    rows: list[Row],
+    propensities: dict[str, float],
+    given: list[Given],
+    verdicts: list[tuple[str, float, str, str]],
+) -> dict[str, Any]:
+    """What `quality_of` is to be given."""
+    scores: dict[str, dict[str, list[float]]] = collections.defaultdict(dict)
+    for request_id, _, tier, score, _ in given:
+        scores[request_id].setdefault(tier, []).append(score)
+    as_good: dict[str, list[float]] = collections.defaultdict(list)
+    for request_id, _, _, verdict in verdicts:
+        as_good[request_id].append(float(verdict != "cloud"))
+    pairs, compared = [], []
+    answers: dict[str, list[Judged]] = {}
+    for row in rows:
+        judged = scores.get(row["id"], {})
+        common = (1 / propensities.get(row["id"], 1.0), row["session_id"])
+        if len(judged) == 2:
+            local, cloud = mean(judged["local"]), mean(judged["cloud"])
+            prices = (row["cost_usd"], row["cloud_cost_usd"])
+            pairs.append(Pair(local, cloud, row["target"] == "cloud", *common, *prices))
+        if row["target"] in judged:
+            got = Judged(mean(judged[row["target"]]), *common)
+            answers.setdefault(row["target"], []).append(got)
+        if row["id"] in as_good:
+            compared.append(Judged(mean(as_good[row["id"]]), *common))
+    return {"pairs": pairs, "answers": answers, "compared": compared}
 
 
 def test_the_share_of_the_gap_that_was_won_back(url: str, stats: Stats) -> None:
@@ -388,6 +456,30 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: Stats) -> None:
     assert found is not None
     assert found.ratio == pytest.approx(0.5)
     assert 0.35 < found.low < 0.5 < found.high < 0.65
+    interval = f"{found.low:.1%} to {found.high:.1%}"
+    assert_lines(
+        said(stats),
+        f"share of the gap between the tiers recovered 50.0% {interval} 400",
+        "saved at equal quality, of an all-cloud bill not enough data (0 of 100) 0",
+        "share of pairs with the local answer as good not enough data (0 of 100) 0",
+    )
+    told = report(stats, USUAL, 0.0)["quality"]
+    assert told["recovered"] == {
+        "value": found.ratio, "low": found.low, "high": found.high, "requests": 400,
+        "missing": None,
+    }  # fmt: skip
+    assert told["saved"]["missing"] == "not enough data (0 of 100)"
+    assert told["good_local"]["value"] == 0.0
+
+
+def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: Stats) -> None:
+    records = [finished(created_at=NOW, target=Target.LOCAL, score=0.5) for _ in range(200)]
+    fill(url, records)
+    tiers = ("local", "cloud")
+    give_judgements(url, [(one.id, NOW, tier, 8.0, "a") for one in records for tier in tiers])
+    assert stats.quality().recovered is None
+    words = "share of the gap between the tiers recovered no gap between the tiers to be seen 200"
+    assert_lines(said(stats), words, "mean score of local answers 8.00 8.00 to 8.00 200")
 
 
 # ── Nothing, and no answer ────────────────────────────────────────────────────────────────────
@@ -398,7 +490,7 @@ def test_an_empty_database_says_nothing(stats: Stats) -> None:
     assert [stats.by(dimension) for dimension in get_args(Dimension)] == [[]] * 8
     assert (stats.quantiles(), stats.judged(), list(stats.export())) == ([], [], [])
     assert stats.scores() == [0] * 100
-    assert stats.quality() == ({}, None)
+    assert stats.quality() == quality_of({}, pairs=[], answers={}, compared=[])
     assert stats.find("req_1") is None
     assert said(stats) == "No requests are recorded yet.\n"
     assert said(stats, since=NOW) == "No requests are recorded since 2027-01-15 08:00 UTC.\n"
