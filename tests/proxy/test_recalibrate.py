@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from proxy.app import load_router
 from proxy.cli import main
 from proxy.config import StorageConfig, load_config
-from proxy.recalibrate import MIN_REQUESTS
+from proxy.judged import MIN_REQUESTS
 from proxy.record import CallRecord, Ending, Target
 from proxy.store import Store
 from router_model.categories import CATEGORIES
@@ -107,7 +107,7 @@ def test_a_new_local_model_gets_its_own_probabilities_and_threshold(
     assert (manifest.local_model, manifest.cloud_model) == ("strong:latest", "gpt-4o-mini")
     assert manifest.threshold == told["threshold"]
     assert manifest.version != Manifest.load(SHIPPED).version
-    assert f"{2 * len(PROMPTS)} judged requests" in manifest.threshold_why
+    assert f"{told['fitted']} judged requests" in manifest.threshold_why
 
 
 def test_the_proxy_warns_until_the_new_model_is_named(
