@@ -14,6 +14,7 @@ What each of the two does at its own threshold is shown beside it, and decides n
 import math
 from typing import Final, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
 from proxy.config import Config
@@ -34,7 +35,7 @@ class SeenAll(Exception):
     """The candidate was fitted to the requests that are to measure it."""
 
 
-class Measured(NamedTuple):
+class Measured(msgspec.Struct, frozen=True):
     """One router on the held-out requests; `at_threshold`: at its own."""
 
     version: str

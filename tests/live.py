@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import httpx2
 import pytest
@@ -165,7 +165,7 @@ class LiveProxy:
         folder: for its configuration file and its database.
         local, cloud: the two tiers, or base URLs where nobody answers.
         changes: put over the test configuration.
-        model: the router model.
+        model: the router model; "configured": what routing.model_path names.
         transport: makes a tier's connections.
     """
 
@@ -176,7 +176,7 @@ class LiveProxy:
         cloud: FakeUpstream | str,
         *,
         changes: Fields | None = None,
-        model: Model | None = None,
+        model: Model | Literal["configured"] | None = None,
         transport: OpenTransport = open_transport,
     ) -> None:
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
@@ -189,7 +189,7 @@ class LiveProxy:
         self.proxy = Proxy(
             config,
             path=path,
-            model=model or StubModel(),
+            model=None if model == "configured" else model or StubModel(),
             transport=transport,
             first_wait=0.002,
             watch_seconds=0.02,
@@ -319,7 +319,7 @@ class StartProxy(Protocol):
         *,
         local: FakeUpstream | str | None = None,
         cloud: FakeUpstream | str | None = None,
-        model: Model | None = None,
+        model: Model | Literal["configured"] | None = None,
         transport: OpenTransport = open_transport,
     ) -> Awaitable[LiveProxy]: ...
 
