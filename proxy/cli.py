@@ -1,4 +1,4 @@
-"""The command line: serve, demo, check-config, route, stats, explain, export, judge, calibrate, db.
+"""The command line: serve, demo, check-config, route, stats, explain, export, calibrate and more.
 
 hybrid-llm serve --config configs/default.yaml
 """
@@ -26,9 +26,11 @@ from proxy.config import Config, ConfigError, load_config, load_prices, pricing_
 from proxy.database import FAILURES, StoreUnavailable, open_database
 from proxy.demo import DemoNotInstalled, run_demo
 from proxy.judge import Summary, Unpriced
+from proxy.judged import TooFewJudged
 from proxy.migrations import NEWEST, migrate
 from proxy.pricing import Price, Prices
-from proxy.recalibrate import Recalibrated, TooFewJudged, check_target, recalibrate, training_rows
+from proxy.promotion import Comparison, SeenAll, compare
+from proxy.recalibrate import Aim, Recalibrated, check_target, recalibrate, training_rows
 from proxy.record import Target
 from proxy.reports import DIMENSIONS, USUAL, Routers, report, show
 from proxy.reports import explain as sentences
@@ -39,8 +41,14 @@ from proxy.stand_in import StandInFailed
 from proxy.stats import Stats
 from proxy.store import Store
 from proxy.workers import Workers, is_worker, place
-from router_model.manifest import Manifest
-from router_model.model import RouterModel, RouterModelError, copy_with
+from router_model.manifest import MANIFEST_FILE, Manifest
+from router_model.model import (
+    RouterModel,
+    RouterModelError,
+    copy_with,
+    put_calibration,
+    put_in_place,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -439,43 +447,90 @@ def _start(since: dt.timedelta | None) -> float:
 @_config_option(DEFAULT_CONFIG)
 @_since_option
 @click.option(
+    "--quality",
+    type=click.FloatRange(0, 1),
+    help="The threshold is to recover this share of the quality gap; 0.75 if left out.",
+)
+@click.option(
+    "--cost",
+    type=click.FloatRange(0, 1),
+    help="Instead: it may cost this share of sending everything to the cloud.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the new router model; beside the present one if left out.",
 )
+@click.option("--apply", is_flag=True, help="Change the router model in use instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def calibrate(
-    from_db: bool, config_path: Path, since: dt.timedelta | None, out: Path | None, as_json: bool
+    from_db: bool,
+    config_path: Path,
+    since: dt.timedelta | None,
+    quality: float | None,
+    cost: float | None,
+    out: Path | None,
+    apply: bool,
+    as_json: bool,
 ) -> None:
     """Fit the router to your own models and traffic, from requests that a judge scored.
 
     Needs 100 requests whose answers of both tiers have a score in the table judgements. Writes a
-    router model of its own for the configured pair; nothing changes until routing.model_path
-    names it.
+    router model of its own for the configured pair, and nothing changes until routing.model_path
+    names it; with --apply a proxy that runs takes it up at once.
 
-    Example: hybrid-llm calibrate --from-db --since 30d
+    Example: hybrid-llm calibrate --from-db --since 30d --quality 0.9
     """
+    if quality is not None and cost is not None:
+        raise click.UsageError("--quality and --cost are two aims; one threshold has one")
+    if apply and out is not None:
+        raise click.UsageError("--apply changes the model in use; --out writes another one")
+    aim = Aim() if quality is None else Aim("quality", quality)
+    if cost is not None:
+        aim = Aim("cost", cost)
     config = _load(config_path)
     source = Path(config.routing.model_path)
     now = dt.datetime.now(dt.UTC)
     target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
     try:
-        check_target(target)
+        if not apply:
+            check_target(target)
         with Stats.open(config.storage) as rows:
-            judged = rows.judged(_start(since))
-        manifest, report = recalibrate(RouterModel.load(source), judged, config=config, now=now)
-        copy_with(manifest, source, target)
+            judged, rated = rows.judged(_start(since)), rows.rated(_start(since))
+        manifest, report = recalibrate(
+            RouterModel.load(source), judged, config=config, now=now, rated=rated, aim=aim
+        )
+        if apply:
+            target, previous = source, put_calibration(manifest, source)
+        else:
+            copy_with(manifest, source, target)
     except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(msgspec.json.encode({"model_path": str(target), **report._asdict()}).decode())
-        return
-    Console(width=None if Console().is_terminal else 120).print(_recalibrated(report))
-    click.echo(f"Wrote {target}. To use it: `model_path: {target}` under routing in {config_path}.")
+    else:
+        Console(width=None if Console().is_terminal else 120).print(_recalibrated(report))
+        if apply:
+            click.echo(f"In use: {source}. To go back: cp {previous} {source / MANIFEST_FILE}")
+        else:
+            click.echo(
+                f"Wrote {target}. To use it: `model_path: {target}` under routing in "
+                f"{config_path}, or `hybrid-llm promote {target}`."
+            )
+    _say_if_overruled(config, config_path)
+
+
+def _say_if_overruled(config: Config, config_path: Path) -> None:
+    if config.routing.threshold != "auto":
+        click.echo(
+            f"{config_path}: routing.threshold: {config.routing.threshold:g} overrules the "
+            "router model's own threshold; auto does not",
+            err=True,
+        )
 
 
 def _recalibrated(report: Recalibrated) -> Table:
-    at = report.operating_point
+    at, kept = report.operating_point, report.held_out_point
     area, low, high = report.auroc_local
     rows = {
         "good local answers": f"{report.local_ok_share:.0%}",
@@ -488,16 +543,106 @@ def _recalibrated(report: Recalibrated) -> Table:
         "stay local": f"{at.local_share:.0%}",
         "of the all-cloud dollars": _share_of(at.cost_share, at.cost_interval),
         "of the quality gap recovered": _share_of(at.quality_share, at.quality_interval),
+        "settled": _settled(report),
     }
+    if kept is not None:
+        rows[f"on {report.held_out} held-out requests"] = (
+            f"{_share_of(kept.cost_share, kept.cost_interval)} of the dollars, "
+            f"{_share_of(kept.quality_share, kept.quality_interval)} of the gap"
+        )
     table = Table(
-        title=f"{report.requests} judged requests · {report.local_model} against "
-        f"{report.cloud_model} · [low, high]: 95 %, bootstrap",
+        title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
+        f"{report.local_model} against {report.cloud_model} · [low, high]: 95 %, bootstrap",
         title_justify="left",
         show_header=False,
         box=None,
     )
     for name, shown in rows.items():
         table.add_row(name, shown)
+    return table
+
+
+def _settled(report: Recalibrated) -> str:
+    if report.is_settled:
+        return f"yes, the whole interval meets {report.aim}"
+    sure = "no threshold's does"
+    if report.sure_threshold is not None:
+        sure = f"{report.sure_threshold:.4f} is where it does"
+    return f"no, the interval does not meet {report.aim} as a whole; {sure}"
+
+
+@main.command()
+@click.argument("candidate", type=click.Path(path_type=Path, file_okay=False))
+@_config_option(DEFAULT_CONFIG)
+@_since_option
+@click.option("--force", is_flag=True, help="Promote it whatever the comparison says.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def promote(
+    candidate: Path, config_path: Path, since: dt.timedelta | None, force: bool, as_json: bool
+) -> None:
+    """Put another router model in place of the one in use if it is better on your own traffic.
+
+    Both score the judged requests that no router was fitted to, 100 at least. Exit status 1 and no
+    change unless the 95 % interval of the difference lies above 0. A proxy that runs takes the new
+    one up without a restart; the old one is kept beside it.
+
+    Example: hybrid-llm promote data/models/candidate --since 30d
+    """
+    config = _load(config_path)
+    folder = Path(config.routing.model_path)
+    comparison: Comparison | None = None
+    refusal = ""
+    try:
+        models = RouterModel.load(folder), RouterModel.load(candidate)
+        try:
+            with Stats.open(config.storage) as rows:
+                judged = rows.judged()
+            comparison = compare(*models, judged, config=config, since=_start(since))
+        except (SeenAll, StoreUnavailable, TooFewJudged) as error:
+            refusal = str(error)
+        is_promoted = force or (comparison is not None and comparison.is_better)
+        previous = put_in_place(candidate, folder) if is_promoted else None
+    except (OSError, RouterModelError) as error:
+        raise click.ClickException(str(error)) from error
+    why = comparison.why if comparison is not None else refusal
+    if as_json:
+        found = comparison._asdict() if comparison is not None else {"why": why}
+        told = {"promoted": is_promoted, "previous": str(previous) if previous else None, **found}
+        click.echo(msgspec.json.encode(told).decode())
+    else:
+        if comparison is not None:
+            Console(width=None if Console().is_terminal else 120).print(_compared(comparison))
+        click.echo(f"{'Promoted' if is_promoted else 'Not promoted'}: {why}.")
+        if previous is not None:
+            click.echo(
+                f"In use: {folder}. To go back: hybrid-llm promote {previous} --force "
+                f"--config {config_path}"
+            )
+    if not is_promoted:
+        raise SystemExit(1)
+    _say_if_overruled(config, config_path)
+
+
+def _compared(found: Comparison) -> Table:
+    table = Table(
+        title=f"{found.held_out} held-out of {found.judged} judged requests, "
+        f"{found.conversations} conversations · decided by {found.measure} · 95 %, bootstrap",
+        title_justify="left",
+        box=None,
+    )
+    for name in ("", "version", "APGR", "log loss", "threshold", "of the dollars", "of the gap"):
+        table.add_column(name)
+    for name, one in (("current", found.current), ("candidate", found.candidate)):
+        at = one.at_threshold
+        table.add_row(
+            name,
+            one.version,
+            f"{one.apgr:.4f}",
+            f"{one.log_loss:.4f}",
+            f"{at.threshold:.4f}",
+            _share_of(at.cost_share, at.cost_interval),
+            _share_of(at.quality_share, at.quality_interval),
+        )
     return table
 
 

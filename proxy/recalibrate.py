@@ -3,13 +3,17 @@
 The router model knows how hard a prompt is; what its numbers mean depends on the two models behind
 the tiers. A few hundred requests whose answers a judge scored on both sides say that: each head's
 scale and shift, the curve of the served score, and the threshold table are fitted to them, near
-the calibration that is there. The network stays, so the order of prompts changes little: a model
-that is strong where Phi-3 is weak needs training, not calibration.
+the calibration that is there. What clients said of answers counts a little for the heads. The
+network stays, so the order of prompts changes little: a model that is strong where Phi-3 is weak
+needs training, not calibration.
+
+A fifth of the conversations, the test part of router_model.split, is not fitted to where there are
+twice as many requests as are needed: on it the chosen threshold is shown as what it does on
+requests that had no say in it, and `hybrid-llm promote` compares routers.
 """
 
 import datetime as dt
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,30 +22,58 @@ import msgspec
 import numpy as np
 
 from proxy.config import Config
-from proxy.routing import is_same_model
-from proxy.stats import JudgedRequest
-from router_model import calibrate
-from router_model.calibrate import Outcomes
+from proxy.judged import MIN_REQUESTS, Judged, of_pair, ratings_of
+from proxy.stats import JudgedRequest, RatedRequest
+from router_model import calibrate, split
+from router_model.calibrate import Outcomes, Ratings
 from router_model.categories import category_of
 from router_model.drift import reference_of
 from router_model.features import routing_text
-from router_model.label import is_ok
-from router_model.manifest import MANIFEST_FILE, Manifest, OperatingPoint
+from router_model.manifest import MANIFEST_FILE, Calibration, Manifest, OperatingPoint
 from router_model.metrics import Floats, auroc, bootstrap, ece, log_loss
 from router_model.model import RouterModel
 
-MIN_REQUESTS: Final = 100
 _FOLDS: Final = 5
 
 
-class TooFewJudged(Exception):
-    """There is not enough to fit anything to; the message says what there is."""
+class Aim(NamedTuple):
+    """What the threshold is to do: recover a share of the gap, or cost a share of all-cloud."""
+
+    measure: str = "quality"  # or cost
+    share: float = calibrate.RECOMMENDED_PGR
+
+    def threshold(self, table: list[OperatingPoint], *, rows: str) -> tuple[float, str]:
+        """The threshold of the table that does, and why."""
+        if self.measure == "cost":
+            return calibrate.recommend_for_cost(table, rows=rows, cost_share=self.share)
+        return calibrate.recommend(table, rows=rows, quality_share=self.share)
+
+    def is_settled(self, point: OperatingPoint) -> bool:
+        """Whether the whole interval is on the right side of what was aimed at."""
+        if self.measure == "cost":
+            return point.cost_interval[1] <= self.share
+        return point.quality_interval[0] >= self.share
+
+    def sure(self, table: list[OperatingPoint]) -> float | None:
+        """The cheapest (best) threshold of the table whose interval settles it, if one's does."""
+        fitting = [point.threshold for point in table if self.is_settled(point)]
+        if not fitting:
+            return None
+        return max(fitting) if self.measure == "cost" else min(fitting)
 
 
 class Recalibrated(NamedTuple):
-    """What was fitted and how well it fits. Figures in [value, low, high] are 95 % intervals."""
+    """What was fitted and how well it fits. Figures in [value, low, high] are 95 % intervals.
+
+    `operating_point`: what the threshold does on the `fitted` requests; `held_out_point`: on the
+    `held_out` ones, which had no part in anything. `is_settled`: whether the first one's interval
+    is on the right side of the aim as a whole; `sure_threshold`'s is.
+    """
 
     requests: int
+    fitted: int
+    held_out: int
+    ratings: int
     local_model: str
     cloud_model: str
     local_ok_share: float
@@ -51,14 +83,24 @@ class Recalibrated(NamedTuple):
     log_loss_after: float
     ece_before: float
     ece_after: float
+    aim: str
     threshold_before: float
     threshold: float
     threshold_why: str
+    is_settled: bool
+    sure_threshold: float | None
     operating_point: OperatingPoint
+    held_out_point: OperatingPoint | None
 
 
 def recalibrate(
-    model: RouterModel, judged: list[JudgedRequest], *, config: Config, now: dt.datetime
+    model: RouterModel,
+    judged: list[JudgedRequest],
+    *,
+    config: Config,
+    now: dt.datetime,
+    rated: Iterable[RatedRequest] = (),
+    aim: Aim = Aim(),  # noqa: B008 - a value
 ) -> tuple[Manifest, Recalibrated]:
     """A manifest for the configured pair, fitted to its judged requests.
 
@@ -68,49 +110,62 @@ def recalibrate(
     Raises:
         TooFewJudged: fewer than MIN_REQUESTS requests of this pair with a readable prompt.
     """
-    local, cloud = config.upstreams.local.model, config.upstreams.cloud.model
-    usable = _usable(judged, local, cloud)
-    logits = np.array([model.logits(text) for text, _ in usable])
-    out = _outcomes([request for _, request in usable])
-    before, _, _ = calibrate.scores(logits, model.manifest.calibration)
-    after = _cross_validated(model, logits, out)
-    calibration = calibrate.fit(logits, out, prior=model.manifest.calibration)
+    everything = of_pair(judged, config)
+    fitted, kept = _parted(everything)
+    ratings = ratings_of(list(rated), config, model)
+    prior = model.manifest.calibration
+    logits, out = _logits(model, fitted), fitted.outcomes
+    before, _, _ = calibrate.scores(logits, prior)
+    after = _cross_validated(model, logits, out, ratings)
+    calibration = calibrate.fit(logits, out, prior=prior, ratings=ratings)
     score, p_local, _ = calibrate.scores(logits, calibration)
     table = calibrate.threshold_table(score, out)
-    threshold, why = calibrate.recommend(table, rows=f"{len(usable)} judged requests of one's own")
-    low, high = bootstrap(lambda i: auroc(out.local_ok[i], p_local[i]), out.group)
+    rows = f"{len(fitted.texts)} judged requests of one's own"
+    threshold, why = aim.threshold(table, rows=rows)
+    point = next(one for one in table if one.threshold == threshold)
+    w = out.weight
+    low, high = bootstrap(lambda i: auroc(out.local_ok[i], p_local[i], weight=w[i]), out.group)
     report = Recalibrated(
-        requests=len(usable),
-        local_model=local,
-        cloud_model=cloud,
-        local_ok_share=_r(out.local_ok.mean()),
-        cloud_better_share=_r(1 - out.local_suffices.mean()),
-        auroc_local=[_r(v) for v in (auroc(out.local_ok, p_local), low, high)],
-        log_loss_before=_r(log_loss(out.local_suffices, before)),
-        log_loss_after=_r(log_loss(out.local_suffices, after)),
-        ece_before=_r(ece(out.local_suffices, before)),
-        ece_after=_r(ece(out.local_suffices, after)),
+        requests=len(everything.texts),
+        fitted=len(fitted.texts),
+        held_out=len(kept.texts),
+        ratings=ratings.ok.size,
+        local_model=config.upstreams.local.model,
+        cloud_model=config.upstreams.cloud.model,
+        local_ok_share=_r(np.average(out.local_ok, weights=w)),
+        cloud_better_share=_r(1 - np.average(out.local_suffices, weights=w)),
+        auroc_local=[_r(v) for v in (auroc(out.local_ok, p_local, weight=w), low, high)],
+        log_loss_before=_r(log_loss(out.local_suffices, before, weight=w)),
+        log_loss_after=_r(log_loss(out.local_suffices, after, weight=w)),
+        ece_before=_r(ece(out.local_suffices, before, weight=w)),
+        ece_after=_r(ece(out.local_suffices, after, weight=w)),
+        aim=f"{aim.measure} {aim.share:.4g}",
         threshold_before=model.manifest.threshold,
         threshold=threshold,
         threshold_why=why,
-        operating_point=next(point for point in table if point.threshold == threshold),
+        is_settled=aim.is_settled(point),
+        sure_threshold=aim.sure(table),
+        operating_point=point,
+        held_out_point=_on_held_out(model, kept, calibration, threshold),
     )
     manifest = msgspec.structs.replace(
         model.manifest,
         version=f"{model.manifest.version.partition('+')[0]}+own.{now:%Y%m%d.%H%M%S}",
         created_at=now.isoformat(timespec="seconds"),
-        local_model=local,
-        cloud_model=cloud,
+        local_model=report.local_model,
+        cloud_model=report.cloud_model,
         calibration=calibration,
         threshold=threshold,
         threshold_why=why,
         thresholds=table,
-        data_sha256=_sha256_of(usable),
+        data_sha256=_sha256_of(fitted.requests),
         metrics={
             "own_traffic": _without_models(report),
             "trained": model.manifest.metrics.get("trained", model.manifest.metrics),
         },
-        reference=reference_of(score.tolist(), [category_of(r.turns or ()) for _, r in usable]),
+        reference=reference_of(
+            score.tolist(), [category_of(one.turns or ()) for one in fitted.requests]
+        ),
     )
     return manifest, report
 
@@ -124,17 +179,18 @@ def check_target(folder: Path) -> None:
 def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | float]]:
     """Judged requests in the format of data/README.md, for `hybrid-llm-train`.
 
-    Left out are those whose prompt was not kept. A conversation is a group, because each of its
-    requests holds those before it.
+    Left out are those whose prompt was not kept, and clients' ratings: a row has both scores. Its
+    group is the one that training gives it from the database itself.
     """
     for request in judged:
         if request.turns:
+            text = routing_text(request.turns)
             yield {
                 "id": request.id,
                 "source": "proxy",
                 "category": category_of(request.turns),
-                "group": request.session_id or request.id,
-                "query": routing_text(request.turns),
+                "group": split.group_of(request.session_id, text),
+                "query": text,
                 "local_model": request.local_model,
                 "cloud_model": request.cloud_model,
                 "local_score": request.local_score,
@@ -142,68 +198,53 @@ def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | f
             }
 
 
-def _usable(judged: list[JudgedRequest], local: str, cloud: str) -> list[tuple[str, JudgedRequest]]:
-    """The requests of this pair with the text to score. Raises TooFewJudged."""
-    of_pair = [
-        request
-        for request in judged
-        if is_same_model(request.local_model, local) and is_same_model(request.cloud_model, cloud)
-    ]
-    read = [(routing_text(r.turns), r) for r in of_pair if r.turns is not None]
-    usable = [(text, request) for text, request in read if text]
-    if len(usable) < MIN_REQUESTS:
-        pairs = Counter(f"{r.local_model} and {r.cloud_model}" for r in judged)
-        found = ", ".join(f"{n} of {pair}" for pair, n in pairs.most_common(5)) or "none"
-        hint = ""
-        if len(read) < len(of_pair):
-            hint = f"; {len(of_pair) - len(read)} have no readable prompt: storage.prompts"
-        raise TooFewJudged(
-            f"{len(usable)} requests of {local} and {cloud} are judged on both sides with a "
-            f"readable prompt, and {MIN_REQUESTS} are needed (judged: {found}{hint})"
-        )
-    return usable
+def _parted(judged: Judged) -> tuple[Judged, Judged]:
+    """What is fitted to, and what is kept: nothing, where that would leave too little."""
+    test = judged.is_test
+    if test.size < 2 * MIN_REQUESTS or (~test).sum() < MIN_REQUESTS:
+        return judged, judged.take(np.zeros(test.size, dtype=bool))
+    return judged.take(~test), judged.take(judged.held_out)
 
 
-def _outcomes(requests: list[JudgedRequest]) -> Outcomes:
-    local = np.array([r.local_score for r in requests], dtype=float)
-    cloud = np.array([r.cloud_score for r in requests], dtype=float)
-    known = [r.cloud_cost_usd for r in requests if r.cloud_cost_usd is not None]
-    typical = float(np.median(known)) if known else 1.0
-    return Outcomes(
-        local=local,
-        cloud=cloud,
-        local_ok=np.array([is_ok(s) for s in local]),
-        cloud_ok=np.array([is_ok(s) for s in cloud]),
-        cost=np.array(
-            [typical if r.cloud_cost_usd is None else r.cloud_cost_usd for r in requests]
-        ),
-        source=np.full(len(requests), "own traffic"),
-        # Requests of one conversation hold each other.
-        group=np.array([r.session_id or r.id for r in requests]),
-    )
+def _logits(model: RouterModel, judged: Judged) -> Floats:
+    return np.array([model.logits(text) for text in judged.texts])
 
 
-def _cross_validated(model: RouterModel, logits: Floats, out: Outcomes) -> Floats:
+def _cross_validated(model: RouterModel, logits: Floats, out: Outcomes, ratings: Ratings) -> Floats:
     """Scores [n] of calibrations that have not seen the conversation they score."""
-    _, number = np.unique(out.group, return_inverse=True)
-    fold = np.random.default_rng(0).permutation(number.max() + 1)[number] % _FOLDS
+    names, number = np.unique(out.group, return_inverse=True)
+    folds = np.random.default_rng(0).permutation(number.max() + 1) % _FOLDS
+    fold = folds[number]
     score = np.empty(len(logits))
     for k in range(_FOLDS):
         held_out = fold == k
         fitted = calibrate.fit(
-            logits[~held_out], out.take(~held_out), prior=model.manifest.calibration
+            logits[~held_out],
+            out.take(~held_out),
+            prior=model.manifest.calibration,
+            ratings=ratings.take(~np.isin(ratings.group, names[folds == k])),
         )
         score[held_out], _, _ = calibrate.scores(logits[held_out], fitted)
     return score
 
 
-def _sha256_of(usable: list[tuple[str, JudgedRequest]]) -> str:
-    rows = [(request.id, request.local_score, request.cloud_score) for _, request in usable]
+def _on_held_out(
+    model: RouterModel, kept: Judged, calibration: Calibration, threshold: float
+) -> OperatingPoint | None:
+    if not kept.texts:
+        return None
+    score, _, _ = calibrate.scores(_logits(model, kept), calibration)
+    [point] = calibrate.operating_points(score, kept.outcomes, np.array([threshold]))
+    return point
+
+
+def _sha256_of(requests: list[JudgedRequest]) -> str:
+    rows = [(request.id, request.local_score, request.cloud_score) for request in requests]
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
 
 
 def _without_models(report: Recalibrated) -> dict[str, Any]:
-    told = {"local_model", "cloud_model", "operating_point"}
+    told = {"local_model", "cloud_model", "operating_point", "held_out_point"}
     return {name: value for name, value in report._asdict().items() if name not in told}
 
 

@@ -104,7 +104,8 @@ class JudgedRequest(NamedTuple):
     """A request whose answers of both tiers have a score, the mean over the judges.
 
     `turns` is None where no readable prompt was kept (`storage.prompts`). `cloud_cost_usd`: what
-    the cloud's answer cost, or would have.
+    the cloud's answer cost, or would have. `weight`: how many requests it stands for, 1 over the
+    probability with which it was drawn to be judged.
     """
 
     id: str
@@ -115,6 +116,22 @@ class JudgedRequest(NamedTuple):
     local_score: float
     cloud_score: float
     cloud_cost_usd: float | None
+    created_at: float
+    weight: float
+
+
+class RatedRequest(NamedTuple):
+    """A request that a client rated, from -1 to 1 and not 0, and that no judge has seen.
+
+    `target` and `model` say whose answer it was.
+    """
+
+    id: str
+    turns: list[tuple[str, str]] | None
+    session_id: str | None
+    target: str
+    model: str
+    rating: float
 
 
 class Compared(NamedTuple):
@@ -419,8 +436,11 @@ class Stats:
                 peewee.fn.AVG(of("local", Judgement.score)).alias("local_score"),
                 peewee.fn.AVG(of("cloud", Judgement.score)).alias("cloud_score"),
                 Request.cloud_cost_usd,
+                Request.created_at,
+                peewee.fn.MAX(Sample.propensity),
             )
             .join(Judgement, on=Judgement.request_id == Request.id)
+            .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Request.id)
             .where(Request.created_at >= since)
             .group_by(Request.id)
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
@@ -428,7 +448,34 @@ class Stats:
         )
         with self._asking() as database:
             rows = list(query.tuples().execute(database))
-        return [JudgedRequest(key, turns_of(prompt), *rest) for key, prompt, *rest in rows]
+        return [
+            JudgedRequest._make((key, turns_of(prompt), *rest, _weight(propensity)))
+            for key, prompt, *rest, propensity in rows
+        ]
+
+    def rated(self, since: float = 0.0) -> list[RatedRequest]:
+        """The requests from `since` on that have a client's rating and no judgement."""
+        query = (
+            Request.select(
+                Request.id, Request.prompt, Request.session_id, Request.target, Request.model,
+                Feedback.rating,
+            )
+            .join(Feedback, on=Feedback.request_id == Request.id)
+            .switch(Request)
+            .join(Judgement, peewee.JOIN.LEFT_OUTER, on=Judgement.request_id == Request.id)
+            .where(
+                Request.created_at >= since,
+                Request.ending == "ok",
+                Request.target.is_null(False),
+                Request.model.is_null(False),
+                Feedback.rating != 0,
+                Judgement.request_id.is_null(),
+            )
+            .order_by(Request.created_at, Request.id)
+        )  # fmt: skip
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        return [RatedRequest(key, turns_of(prompt), *rest) for key, prompt, *rest in rows]
 
     def quality(self, since: float = 0.0) -> Quality:
         """The judges' scores from `since` on, and what they say of the choices that were made."""
@@ -560,10 +607,6 @@ def _routed(judged: Any, *columns: Any) -> Any:
     )
 
 
-def _weight(propensity: float | None) -> float:
-    return 1 / propensity if propensity else 1.0
-
-
 def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
     """The turns of a stored prompt; None where it is a hash or was not kept."""
     if prompt is None:
@@ -573,6 +616,11 @@ def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
     except msgspec.DecodeError:
         return None
     return [(message["role"], message["content"]) for message in messages]
+
+
+def _weight(propensity: float | None) -> float:
+    """What was not drawn, but judged for another reason, stands for itself."""
+    return 1 / propensity if propensity else 1.0
 
 
 def _as_sums(numbers: Sequence[int]) -> Sums:

@@ -9,7 +9,8 @@
 4. The threshold table, with intervals, and the recommended threshold.
 
 Training fits all of it on thousands of validation rows. A user's own judged requests are a few
-hundred: then the calibration that is there is a prior, which the rows move as far as they can.
+hundred: then the calibration that is there is a prior, which the rows move as far as they can, and
+rows that were drawn with different probabilities weigh as many requests as they stand for.
 """
 
 from typing import NamedTuple
@@ -24,11 +25,21 @@ CLOUD_WEIGHTS = np.linspace(0.0, 1.0, 21)
 APGR_HAIR = 0.01
 MIN_SOURCE_ROWS = 50
 
+# What a client's rating weighs beside a judge's score of the same answer, times its own size of 0
+# to 1. It is one person's word on a tone as much as on a fact, and those who rate are few and not
+# drawn by chance: with a third of the weight, ratings move a head where there is little else, and
+# never outvote as many judgements. An assumption, not a measurement.
+RATING_WEIGHT = 0.3
+
 # The recommended threshold recovers this share of the gap between the models.
 RECOMMENDED_PGR = 0.75
 THRESHOLD_WHY = (
-    "the lowest-cost threshold that recovers 75 % of the quality gap between the local and the "
-    "cloud model on {rows}"
+    "the lowest-cost threshold that recovers {share:.4g} % of the quality gap between the local "
+    "and the cloud model on {rows}"
+)
+COST_WHY = (
+    "the highest threshold that costs at most {share:.4g} % of sending everything to the cloud "
+    "on {rows}"
 )
 NO_GAP_WHY = "on {rows} the cloud's answers are on average no better than the local ones"
 
@@ -39,7 +50,10 @@ PRIOR_INTERCEPT = 1.5
 
 
 class Outcomes(NamedTuple):
-    """Rows as arrays [n]: scores 0-10, good or not, dollars of a cloud answer, source, group."""
+    """Rows as arrays [n]: scores 0-10, good or not, dollars of a cloud answer, source, group.
+
+    `weight`: how many requests a row stands for, the inverse of the probability that it was drawn.
+    """
 
     local: Floats
     cloud: Floats
@@ -48,6 +62,7 @@ class Outcomes(NamedTuple):
     cost: Floats
     source: NDArray[np.str_]
     group: NDArray[np.str_]
+    weight: Floats
 
     @property
     def local_suffices(self) -> NDArray[np.bool_]:
@@ -56,15 +71,25 @@ class Outcomes(NamedTuple):
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Outcomes":
         """The same for some of the rows."""
-        return Outcomes(
-            local=self.local[index],
-            cloud=self.cloud[index],
-            local_ok=self.local_ok[index],
-            cloud_ok=self.cloud_ok[index],
-            cost=self.cost[index],
-            source=self.source[index],
-            group=self.group[index],
-        )
+        return Outcomes._make(column[index] for column in self)
+
+
+class Ratings(NamedTuple):
+    """Clients' ratings as arrays [m]: one-sided labels, of the answer that the client got.
+
+    `logits` [m, 2] are the router's, `is_local` says whose answer it was, `weight` is in units of
+    one judged row.
+    """
+
+    logits: Floats
+    is_local: NDArray[np.bool_]
+    ok: NDArray[np.bool_]
+    weight: Floats
+    group: NDArray[np.str_]
+
+    def take(self, index: NDArray[np.bool_]) -> "Ratings":
+        """The same for some of them."""
+        return Ratings._make(column[index] for column in self)
 
 
 def fit_logistic(
@@ -73,20 +98,22 @@ def fit_logistic(
     *,
     prior: tuple[float, float] = (1.0, 0.0),
     ridge: tuple[float, float] = (1e-3, 1e-3),
+    weight: ArrayLike = 1.0,
 ) -> tuple[float, float]:
     """(slope, intercept) of P(y) = sigmoid(slope x + intercept), by Newton's method.
 
     `ridge` pulls each of the two towards `prior`, as a Gaussian with variance 1 / ridge does; a
-    little of it keeps separable data finite.
+    little of it keeps separable data finite. A row counts `weight` times.
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    times = np.broadcast_to(np.asarray(weight, dtype=float), a.shape)
     design = np.stack([a, np.ones_like(a)], axis=1)
-    centre, weight = np.array(prior), np.array(ridge)
+    centre, pull = np.array(prior), np.array(ridge)
     beta = centre.copy()
     for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
-        gradient = design.T @ (p - b) + weight * (beta - centre)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(weight)
+        gradient = design.T @ (times * (p - b)) + pull * (beta - centre)
+        hessian = (design * (times * p * (1 - p))[:, None]).T @ design + np.diag(pull)
         step = np.linalg.solve(hessian, gradient)
         beta -= step * min(1.0, 2.0 / (float(np.abs(step).max()) + 1e-12))
         if float(np.abs(step).max()) < 1e-9:
@@ -94,20 +121,38 @@ def fit_logistic(
     return float(beta[0]), float(beta[1])
 
 
-def fit_around(x: ArrayLike, y: ArrayLike, prior: tuple[float, float]) -> tuple[float, float]:
+def fit_around(
+    x: ArrayLike, y: ArrayLike, prior: tuple[float, float], *, weight: ArrayLike = 1.0
+) -> tuple[float, float]:
     """The same for few rows, held near the (slope, intercept) of another model or pair."""
     spread = (PRIOR_SLOPE_SHARE * prior[0], PRIOR_INTERCEPT)
-    return fit_logistic(x, y, prior=prior, ridge=(spread[0] ** -2, spread[1] ** -2))
+    ridge = (spread[0] ** -2, spread[1] ** -2)
+    return fit_logistic(x, y, prior=prior, ridge=ridge, weight=weight)
+
+
+def evidence(weight: Floats) -> Floats:
+    """Weights [n] scaled to add up to the rows that unequal weights are worth (Kish 1965).
+
+    Rows that stand for a thousand requests each are still few rows: what holds a fit near its prior
+    must feel these, not those. Equal weights become ones.
+    """
+    squares = float((weight**2).sum())
+    return weight * (float(weight.sum()) / squares) if squares else weight
 
 
 def fit_head(
-    logits: Floats, ok: NDArray[np.bool_], *, prior: HeadCalibration | None = None
+    logits: Floats,
+    ok: NDArray[np.bool_],
+    *,
+    prior: HeadCalibration | None = None,
+    weight: ArrayLike = 1.0,
 ) -> HeadCalibration:
     """Scale and shift of one head. A slope that is not positive is a head that has not learnt."""
     if prior is None:
-        slope, intercept = fit_logistic(logits, ok)
+        slope, intercept = fit_logistic(logits, ok, weight=weight)
     else:
-        slope, intercept = fit_around(logits, ok, (1 / prior.temperature, prior.bias))
+        around = (1 / prior.temperature, prior.bias)
+        slope, intercept = fit_around(logits, ok, around, weight=weight)
     return HeadCalibration(temperature=1 / max(slope, 0.05), bias=intercept)
 
 
@@ -118,31 +163,59 @@ def within_source_apgr(gain: Floats, out: Outcomes) -> float:
         part = out.take(out.source == source)
         if part.local.size < MIN_SOURCE_ROWS or part.cloud.mean() <= part.local.mean():
             continue
-        value = apgr(curve(gain[out.source == source], part.local, part.cloud, part.cost))
+        points = curve(
+            gain[out.source == source], part.local, part.cloud, part.cost, weight=part.weight
+        )
+        value = apgr(points)
         total += value * part.local.size
         weight += part.local.size
     return total / weight if weight else float("nan")
 
 
-def fit(logits: Floats, out: Outcomes, *, prior: Calibration | None = None) -> Calibration:
+def fit(
+    logits: Floats,
+    out: Outcomes,
+    *,
+    prior: Calibration | None = None,
+    ratings: Ratings | None = None,
+) -> Calibration:
     """The whole calibration from raw logits [n, 2] (local, cloud) and what really happened.
 
-    With a `prior`, for few rows: its cloud weight stays, everything else is held near it.
+    With a `prior`, for few rows: its cloud weight stays, everything else is held near it. `ratings`
+    count for the heads alone: which answers were rated hangs on where requests were sent, so they
+    say how good an answer to such a prompt is, and nothing of how many such prompts there are.
     """
-    local = fit_head(logits[:, 0], out.local_ok, prior=prior.local if prior else None)
-    cloud = fit_head(logits[:, 1], out.cloud_ok, prior=prior.cloud if prior else None)
+    times = evidence(out.weight)
+
+    def head(column: int, ok: NDArray[np.bool_], around: HeadCalibration | None) -> HeadCalibration:
+        if ratings is None:
+            return fit_head(logits[:, column], ok, prior=around, weight=times)
+        its = ratings.take(ratings.is_local == (column == 0))
+        return fit_head(
+            np.concatenate([logits[:, column], its.logits[:, column]]),
+            np.concatenate([ok, its.ok]),
+            prior=around,
+            weight=np.concatenate([times, its.weight]),
+        )
+
+    local = head(0, out.local_ok, prior.local if prior else None)
+    cloud = head(1, out.cloud_ok, prior.cloud if prior else None)
     p_local, p_cloud = probabilities(logits, local, cloud)
     if prior is not None:
         weight = prior.cloud_weight
         slope, intercept = fit_around(
-            p_local - weight * p_cloud, out.local_suffices, (prior.slope, prior.intercept)
+            p_local - weight * p_cloud,
+            out.local_suffices,
+            (prior.slope, prior.intercept),
+            weight=times,
         )
     else:
         values = np.array([within_source_apgr(p_local - w * p_cloud, out) for w in CLOUD_WEIGHTS])
         weight = 0.5
         if np.isfinite(values).all():
             weight = float(CLOUD_WEIGHTS[np.flatnonzero(values >= values.max() - APGR_HAIR)[0]])
-        slope, intercept = fit_logistic(p_local - weight * p_cloud, out.local_suffices)
+        gain = p_local - weight * p_cloud
+        slope, intercept = fit_logistic(gain, out.local_suffices, weight=times)
     return Calibration(
         local=local,
         cloud=cloud,
@@ -179,7 +252,15 @@ def threshold_table(
     bootstrap over groups. Where the cloud is no better there is no gap, and no quality to recover.
     """
     inner = np.quantile(score, np.linspace(0, 1, steps + 1)[1:-1])
-    thresholds = np.array([0.0, *np.unique(np.round(inner, 4)), 1.0])
+    return operating_points(
+        score, out, np.array([0.0, *np.unique(np.round(inner, 4)), 1.0]), rounds=rounds
+    )
+
+
+def operating_points(
+    score: Floats, out: Outcomes, thresholds: Floats, *, rounds: int = 1000
+) -> list[OperatingPoint]:
+    """The same for ascending thresholds that are given, as they were chosen on other rows."""
     everything = np.arange(score.size)
     cost, quality = _shares(score, out, everything, thresholds)
     drawn = [_shares(score, out, i, thresholds) for i in resamples(out.group, rounds=rounds)]
@@ -191,7 +272,7 @@ def threshold_table(
             cost_interval=_interval(costs[:, k]),
             quality_share=round(float(quality[k]), 4),
             quality_interval=_interval(qualities[:, k]),
-            local_share=round(float((score >= threshold).mean()), 4),
+            local_share=round(float(np.average(score >= threshold, weights=out.weight)), 4),
         )
         for k, threshold in enumerate(thresholds)
     ]
@@ -204,24 +285,37 @@ def _shares(
     order = index[np.argsort(score[index], kind="stable")]
     # In the cloud, at each threshold: the rows up to here.
     ends = np.searchsorted(score[order], thresholds, side="left")
-    dollars = np.concatenate([[0.0], np.cumsum(out.cost[order])])[ends]
-    gains = np.concatenate([[0.0], np.cumsum((out.cloud - out.local)[order])])
-    total = float(out.cost[index].sum())
+    w = out.weight[order]
+    dollars = np.concatenate([[0.0], np.cumsum(w * out.cost[order])])[ends]
+    gains = np.concatenate([[0.0], np.cumsum(w * (out.cloud - out.local)[order])])
+    calls = np.concatenate([[0.0], np.cumsum(w)])
+    total = float((out.weight * out.cost)[index].sum())
     gap = float(gains[-1])
     quality = gains[ends] / gap if gap > 0 else np.zeros(thresholds.size)
-    cost = dollars / total if total else ends / index.size
+    cost = dollars / total if total else calls[ends] / calls[-1]
     return cost, np.maximum.accumulate(np.maximum(quality, 0.0))
 
 
-def recommend(table: list[OperatingPoint], *, rows: str) -> tuple[float, str]:
-    """The lowest threshold that recovers RECOMMENDED_PGR, and why; `rows` says what was measured.
+def recommend(
+    table: list[OperatingPoint], *, rows: str, quality_share: float = RECOMMENDED_PGR
+) -> tuple[float, str]:
+    """The lowest threshold that recovers this share, and why; `rows` says what was measured.
 
     0, everything local, where the cloud is no better than the local model.
     """
     if table[-1].quality_share <= 0:
         return 0.0, NO_GAP_WHY.format(rows=rows)
-    fitting = [point.threshold for point in table if point.quality_share >= RECOMMENDED_PGR]
-    return min(fitting, default=table[-1].threshold), THRESHOLD_WHY.format(rows=rows)
+    fitting = [point.threshold for point in table if point.quality_share >= quality_share]
+    why = THRESHOLD_WHY.format(share=100 * quality_share, rows=rows)
+    return min(fitting, default=table[-1].threshold), why
+
+
+def recommend_for_cost(
+    table: list[OperatingPoint], *, rows: str, cost_share: float
+) -> tuple[float, str]:
+    """The highest threshold that costs at most this share of all-cloud, and why."""
+    fitting = [point.threshold for point in table if point.cost_share <= cost_share]
+    return max(fitting, default=0.0), COST_WHY.format(share=100 * cost_share, rows=rows)
 
 
 def _interval(values: Floats) -> tuple[float, float]:

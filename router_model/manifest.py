@@ -12,6 +12,7 @@ import msgspec
 from router_model.score import sigmoid
 
 MANIFEST_FILE = "manifest.json"
+PREVIOUS_FILE = "manifest.previous.json"  # what a calibration in place replaced
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 REQUIRED_FILES = (MODEL_FILE, TOKENIZER_FILE)

@@ -1,7 +1,8 @@
 """Measures of a router, on plain arrays. No model, no files.
 
 Conventions: `quality` arrays are what a model's answer is worth on each prompt (here 0-10);
-`score` is higher where the prompt should stay local. Nothing here fits anything.
+`score` is higher where the prompt should stay local. `weight`, where it can be given, says how many
+prompts each row stands for. Nothing here fits anything.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,15 +27,25 @@ def ranks(values: ArrayLike) -> Floats:
     return mean
 
 
-def auroc(labels: ArrayLike, score: ArrayLike) -> float:
+def auroc(labels: ArrayLike, score: ArrayLike, *, weight: ArrayLike | None = None) -> float:
     """Area under the ROC curve by the Mann-Whitney statistic; NaN when only one class occurs."""
     positive = np.asarray(labels, dtype=bool)
+    if weight is not None:
+        return _weighted_auroc(positive, score, _floats(weight))
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive
     if not n_positive or not n_negative:
         return float("nan")
     total = float(ranks(score)[positive].sum())
     return (total - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def _weighted_auroc(positive: NDArray[np.bool_], score: ArrayLike, weight: Floats) -> float:
+    _, place = np.unique(_floats(score), return_inverse=True)
+    good, bad = (np.bincount(place, weight * chosen) for chosen in (positive, ~positive))
+    pairs = float(good.sum() * bad.sum())
+    below = np.cumsum(bad) - bad / 2  # a tie counts half
+    return float((good * below).sum()) / pairs if pairs else float("nan")
 
 
 def average_precision(labels: ArrayLike, score: ArrayLike) -> float:
@@ -68,8 +79,19 @@ def reliability(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) ->
     )
 
 
-def ece(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> float:
+def ece(
+    labels: ArrayLike,
+    probability: ArrayLike,
+    *,
+    bins: int = 10,
+    weight: ArrayLike | None = None,
+) -> float:
     """Expected calibration error over equally wide bins (Guo et al. 2017, arXiv:1706.04599)."""
+    if weight is not None:
+        p, w = _floats(probability), _floats(weight)
+        index = np.minimum((p * bins).astype(int), bins - 1)
+        misses = np.bincount(index, w * (p - _floats(labels)))
+        return float(np.abs(misses).sum() / w.sum())
     table = reliability(labels, probability, bins=bins)
     gaps = np.abs(np.array(table.predicted) - np.array(table.observed))
     return float((gaps * np.array(table.rows)).sum() / sum(table.rows))
@@ -90,10 +112,13 @@ def expected_ece(
     return float(np.mean(drawn))
 
 
-def log_loss(labels: ArrayLike, probability: ArrayLike) -> float:
+def log_loss(
+    labels: ArrayLike, probability: ArrayLike, *, weight: ArrayLike | None = None
+) -> float:
     """Mean negative log likelihood, in nats; predictions are kept 1e-6 off 0 and 1."""
     y, p = _floats(labels), np.clip(_floats(probability), 1e-6, 1 - 1e-6)
-    return float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean())
+    w = None if weight is None else _floats(weight)
+    return float(np.average(-(y * np.log(p) + (1 - y) * np.log(1 - p)), weights=w))
 
 
 class Curve(NamedTuple):
@@ -111,24 +136,32 @@ class Curve(NamedTuple):
 
 
 def curve(
-    score: ArrayLike, local_quality: ArrayLike, cloud_quality: ArrayLike, cost: ArrayLike
+    score: ArrayLike,
+    local_quality: ArrayLike,
+    cloud_quality: ArrayLike,
+    cost: ArrayLike,
+    *,
+    weight: ArrayLike | None = None,
 ) -> Curve:
     """The cost-quality curve of a ranking. Tied scores move together, on a straight line."""
     s, low, high, price = (_floats(a) for a in (score, local_quality, cloud_quality, cost))
+    w = np.ones(s.size) if weight is None else _floats(weight)
     order = np.argsort(s, kind="stable")
-    gain, dollars = (high - low)[order], price[order]
+    gain, dollars, moved = ((w * (high - low))[order], (w * price)[order], w[order])
     _, start, count = np.unique(s[order], return_index=True, return_counts=True)
     # Within a tie the order is arbitrary, so every prompt of it stands for the tie's mean.
-    gain = np.repeat(np.add.reduceat(gain, start) / count, count)
-    dollars = np.repeat(np.add.reduceat(dollars, start) / count, count)
-    n = s.size
-    quality = low.mean() + np.concatenate([[0.0], np.cumsum(gain)]) / n
-    gap = high.mean() - low.mean()
+    inside = np.add.reduceat(moved, start)
+    gain = np.repeat(np.add.reduceat(gain, start) / inside, count) * moved
+    dollars = np.repeat(np.add.reduceat(dollars, start) / inside, count) * moved
+    n, total = s.size, float(w.sum())
+    floor = float(np.average(low, weights=w))
+    quality = floor + np.concatenate([[0.0], np.cumsum(gain)]) / total
+    gap = float(np.average(high, weights=w)) - floor
     # Without a gap there is nothing to recover, and without cost nothing to save.
-    pgr = (quality - low.mean()) / gap if gap else np.full(n + 1, np.nan)
+    pgr = (quality - floor) / gap if gap else np.full(n + 1, np.nan)
     spent = np.concatenate([[0.0], np.cumsum(dollars)])
     cost_share = spent / spent[-1] if spent[-1] else np.full(n + 1, np.nan)
-    return Curve(np.arange(n + 1) / n, cost_share, pgr, quality)
+    return Curve(np.concatenate([[0.0], np.cumsum(moved)]) / total, cost_share, pgr, quality)
 
 
 def apgr(points: Curve) -> float:

@@ -6,6 +6,7 @@ grows with the tokens. One session serves one dedicated thread; ONNX Runtime rel
 it works, and its workers do not spin, so an idle router costs nothing.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from tokenizers import Tokenizer
 
 from router_model.features import token_ids
 from router_model.manifest import (
+    MANIFEST_FILE,
     MODEL_FILE,
+    PREVIOUS_FILE,
     TOKENIZER_FILE,
     Manifest,
     RouterModelError,
@@ -44,9 +47,7 @@ class RouterModel:
         """
         manifest = Manifest.load(folder)
         # The bytes that were verified are the bytes that are loaded.
-        content = {
-            name: _verified(folder / name, wanted) for name, wanted in manifest.files.items()
-        }
+        content = _content(manifest, folder)
         try:
             tokenizer = Tokenizer.from_str(content[TOKENIZER_FILE].decode())
             tokenizer.no_truncation()
@@ -82,13 +83,63 @@ def copy_with(manifest: Manifest, source: Path, target: Path) -> None:
     The manifest goes last, so a folder that is read meanwhile is the old one or refused. Raises
     RouterModelError when a file is missing or altered.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    for name, wanted in manifest.files.items():
-        content = _verified(source / name, wanted)
-        partial = target / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(target / name)
-    manifest.save(target)
+    _write(manifest, _content(manifest, source), target)
+
+
+def put_calibration(manifest: Manifest, folder: Path) -> Path:
+    """Give the model in `folder` another manifest for the same files; returns where the old one is.
+
+    A proxy that watches the folder takes it up whole. Raises RouterModelError when the files are
+    not those of the manifest.
+    """
+    content = _content(manifest, folder)
+    previous = folder / PREVIOUS_FILE
+    previous.write_bytes((folder / MANIFEST_FILE).read_bytes())
+    _write(manifest, content, folder)
+    return previous
+
+
+def put_in_place(candidate: Path, folder: Path) -> Path:
+    """Put the model of one folder in the place of another's; returns where that one is kept.
+
+    It is kept beside the folder, `.previous` behind its name, over what was kept there before. To
+    go back, put that one in place. A proxy that runs goes on with what it has loaded until the
+    manifest, which is written last, names the files that are there. Raises RouterModelError when
+    either model is not whole; then nothing is changed.
+    """
+    manifest, replaced = Manifest.load(candidate), Manifest.load(folder)
+    content, kept = _content(manifest, candidate), _content(replaced, folder)
+    previous = folder.with_name(f"{folder.name}.previous")
+    if previous.exists() and not (previous / MANIFEST_FILE).exists():
+        raise RouterModelError(f"{previous} holds something else than a router model")
+    _write(replaced, kept, previous)
+    # A manifest that was kept by put_calibration is of the old files.
+    (folder / PREVIOUS_FILE).unlink(missing_ok=True)
+    _write(manifest, content, folder)
+    return previous
+
+
+def _content(manifest: Manifest, folder: Path) -> dict[str, bytes]:
+    return {name: _verified(folder / name, wanted) for name, wanted in manifest.files.items()}
+
+
+def _write(manifest: Manifest, content: dict[str, bytes], folder: Path) -> None:
+    """All files beside their names first: between the first that counts and the last is no time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partials = {}
+    for name, data in content.items():
+        if not _holds(folder / name, data):
+            partials[name] = folder / f"{name}.partial"
+            partials[name].write_bytes(data)
+    for name, partial in partials.items():
+        partial.replace(folder / name)
+    manifest.save(folder)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    return False
 
 
 def _session_options() -> ort.SessionOptions:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import httpx2
 import pytest
@@ -165,7 +165,7 @@ class LiveProxy:
         folder: for its configuration file and its database.
         local, cloud: the two tiers, or base URLs where nobody answers.
         changes: put over the test configuration.
-        model: the router model.
+        model: the router model; "configured": what routing.model_path names.
         candidate: the one at `routing.candidate`.
         transport: makes a tier's connections.
     """
@@ -177,7 +177,7 @@ class LiveProxy:
         cloud: FakeUpstream | str,
         *,
         changes: Fields | None = None,
-        model: Model | None = None,
+        model: Model | Literal["configured"] | None = None,
         candidate: Model | None = None,
         transport: OpenTransport = open_transport,
     ) -> None:
@@ -191,7 +191,7 @@ class LiveProxy:
         self.proxy = Proxy(
             config,
             path=path,
-            model=model or StubModel(),
+            model=None if model == "configured" else model or StubModel(),
             candidate=candidate,
             transport=transport,
             first_wait=0.002,
@@ -324,7 +324,7 @@ class StartProxy(Protocol):
         *,
         local: FakeUpstream | str | None = None,
         cloud: FakeUpstream | str | None = None,
-        model: Model | None = None,
+        model: Model | Literal["configured"] | None = None,
         candidate: Model | None = None,
         transport: OpenTransport = open_transport,
     ) -> Awaitable[LiveProxy]: ...

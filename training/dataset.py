@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from router_model.split import part_of
+
 Split = Literal["train", "validation", "test", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "ood")
 
@@ -59,14 +61,7 @@ class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 def split_of(group: str, source: str) -> Split:
     """70 % train, 10 % validation, 20 % test, by a hash of the group alone."""
-    if source in OUT_OF_DISTRIBUTION_SOURCES:
-        return "ood"
-    # A hash as a stable dice roll, not as protection.
-    digest = hashlib.sha1(b"split1" + group.encode(), usedforsecurity=False).hexdigest()
-    percent = int(digest[:8], 16) % 100
-    if percent < 70:
-        return "train"
-    return "validation" if percent < 80 else "test"
+    return "ood" if source in OUT_OF_DISTRIBUTION_SOURCES else part_of(group)
 
 
 class Prepared(msgspec.Struct, kw_only=True):

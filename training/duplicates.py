@@ -1,12 +1,10 @@
-"""Which prompts are the same, or nearly: the key that groups them, and a check between splits.
+"""Which prompts are nearly the same, to check what the splits share.
 
 Finds what shares its wording. Not found: paraphrases, translations, and questions that share only
 their idea; a split that passes here may still leak those.
 """
 
-import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -23,15 +21,6 @@ _BANDS, _BAND_ROWS = 12, 5
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 Hashes = NDArray[np.uint64]
-
-
-def text_key(text: str) -> str:
-    """16 hex digits that prompts share when they differ in case, spacing or Unicode form only.
-
-    Punctuation counts: without it, 2+2 and 2-2 would be one question.
-    """
-    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return hashlib.sha256(normal.encode(errors="replace")).hexdigest()[:16]
 
 
 class NearPair(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from router_model.features import token_ids
-from training.duplicates import text_key
+from router_model.split import text_key
 from training.network import build
 from training.progress import track
 

@@ -35,6 +35,7 @@ def outcomes_of(rows: list[Row]) -> Outcomes:
         cost=np.array(cost),
         source=np.array([r.source for r in rows]),
         group=np.array([r.group for r in rows]),
+        weight=np.ones(len(rows)),
     )
 
 

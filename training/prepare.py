@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from router_model.label import is_ok
+from router_model.split import text_key
 from training import dataset, results
 from training.dataset import DataError, Prepared, Row
-from training.duplicates import NEAR, near_duplicates, text_key
+from training.duplicates import NEAR, near_duplicates
 from training.progress import say
 from training.sources import mmlu_pro, pairs, proxy_db, zeroeval
 from training.sources.fetch import DEFAULT_BASE, fetch

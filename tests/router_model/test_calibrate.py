@@ -26,6 +26,7 @@ def _made_up(n: int = 4000) -> tuple[np.ndarray, Outcomes]:
         cost=np.ones(n),
         source=np.full(n, "made up"),
         group=np.arange(n).astype(str),
+        weight=np.ones(n),
     )
     return logits, out
 

@@ -30,6 +30,7 @@ def _made_up(n: int, seed: int, *, informative: bool = True) -> tuple[list[list[
         cost=np.ones(n),
         source=np.full(n, "made up"),
         group=np.arange(n).astype(str),
+        weight=np.ones(n),
     )
     return ids, out
 

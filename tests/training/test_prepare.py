@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from router_model.split import text_key
 from training import cli, dataset, prepare
 from training.dataset import DataError, Row
-from training.duplicates import near_duplicates, text_key
+from training.duplicates import near_duplicates
 from training.sources import pairs
 
 SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"

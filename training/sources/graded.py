@@ -11,8 +11,8 @@ import msgspec
 
 from router_model.features import clip
 from router_model.label import soft_label
+from router_model.split import text_key
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row
-from training.duplicates import text_key
 from training.sources.pairs import canonical
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ import msgspec
 
 from router_model.features import clip
 from router_model.label import soft_label
+from router_model.split import text_key
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row, read_lines
-from training.duplicates import text_key
 
 KIND = "pairs"
 LAYOUT = "*.jsonl or *.jsonl.gz (the format of data/README.md)"

@@ -18,8 +18,8 @@ import msgspec
 
 from router_model.features import routing_text
 from router_model.label import soft_label
+from router_model.split import group_of
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row
-from training.duplicates import text_key
 
 KIND = "proxy-db"
 LAYOUT = "*.db or *.sqlite (a proxy's database with judgements)"
@@ -89,7 +89,7 @@ def rows(database: Path) -> Iterator[Row]:
             source=SOURCE,
             category=category or "uncategorised",
             text=text,
-            group=text_key(f"session {session}") if session else text_key(text),
+            group=group_of(session, text),
             outcomes={LOCAL_HEAD: soft_label(local), CLOUD_HEAD: soft_label(cloud)},
             local_score=local,
             cloud_score=cloud,
