@@ -73,7 +73,7 @@ bench-judge: $(VENV)/.dev  ## whether judging slows a client
 bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
 	$(VENV)/bin/python tests/bench_store.py
 
-simulate: $(VENV)/.dev  ## 3 minutes: are the estimates of live quality right? Known truth, 200 runs
+simulate: $(VENV)/.dev  ## a minute: estimates of live quality against a known truth
 	$(VENV)/bin/python tests/simulation.py
 
 fuzz: $(VENV)/.dev  ## REQUESTS=100000: requests that nobody would write
