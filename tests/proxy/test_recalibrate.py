@@ -324,7 +324,7 @@ def test_the_interval_settles_the_target_or_the_sure_threshold_does(
     assert f"no, the interval does not meet quality 0.8 as a whole; {sure.threshold:.4f}" in (
         " ".join(shown.output.split())
     )
-    everything = calibrated(config, "--quality=1", f"--out={tmp_path}/own")
+    everything = calibrated(config, "--cost=1", f"--out={tmp_path}/own")
     assert (everything["threshold"], everything["is_settled"]) == (1.0, True)
 
 
