@@ -552,7 +552,7 @@ def _recalibrated(report: Recalibrated) -> Table:
         )
     table = Table(
         title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
-        f"{report.local_model} against {report.cloud_model} · [low, high]: 95 %, bootstrap",
+        f"{report.local_model} against {report.cloud_model} · \\[low, high]: 95 %, bootstrap",
         title_justify="left",
         show_header=False,
         box=None,

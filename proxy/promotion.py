@@ -172,7 +172,7 @@ def _why(
     if is_better:
         return f"better by more than chance: {found}"
     if difference <= 0:
-        return f"no better: {found}; more of the same would hardly change that"
+        return f"no better: {found}; more of the same is not expected to change that"
     short = f"not shown to be better: {found}; the interval's lower end is {-interval[0]:.4f} short"
     if needed is None:
         return short

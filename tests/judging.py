@@ -79,13 +79,14 @@ def judge(
     seed: int = 0,
     cloud_ok: float = CLOUD_OK,
     sessions: Sequence[str | None] | None = None,
+    truth: Callable[[str], float] = local_ok,
 ) -> None:
     """Answer these, and judge both tiers' answers; with `propensity` only those that are drawn."""
     dice = random.Random(seed)
     records, judgements, samples = [], [], []
     for index, text in enumerate(texts):
         drawn = dice.random()
-        chances = {"local": local_ok(text), "cloud": cloud_ok}
+        chances = {"local": truth(text), "cloud": cloud_ok}
         scores = {tier: 9.0 if dice.random() < ok else 3.0 for tier, ok in chances.items()}
         record = _answered(text, "local")
         record.session_id = sessions[index] if sessions is not None else None

