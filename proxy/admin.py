@@ -8,9 +8,10 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
+from proxy.call import Snapshot
 from proxy.database import StoreUnavailable
 from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
-from proxy.gateway import Gateway, Snapshot
+from proxy.gateway import Gateway
 from proxy.metrics import Metrics
 from proxy.openapi import document
 from proxy.protocol import read_request, view_models

@@ -27,6 +27,7 @@ from litestar.config.cors import CORSConfig
 
 from proxy import admin, api
 from proxy.auth import ApiKeys, Quotas
+from proxy.call import Snapshot
 from proxy.canary import TIMEOUT_SECONDS, Canary
 from proxy.config import (
     Config,
@@ -38,7 +39,7 @@ from proxy.config import (
 )
 from proxy.database import StoreUnavailable, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
-from proxy.gateway import Gateway, Snapshot
+from proxy.gateway import Gateway
 from proxy.governor import DAY_SECONDS, HOUR_SECONDS, MEMORY_SECONDS, PROFILE_DAYS, Governor
 from proxy.judge import Caller, Count, Judge, Unpriced, judge_price
 from proxy.metrics import Metrics, Readings

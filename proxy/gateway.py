@@ -10,22 +10,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
-from urllib.parse import parse_qsl
-
-import msgspec
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from proxy import logs
-from proxy.auth import ApiKeys, Client, Quotas
-from proxy.canary import Canary
+from proxy.auth import Client, Quotas
+from proxy.call import Call, Exchange, Snapshot, body_for, recall
 from proxy.config import Config
-from proxy.endpoints import CHAT, OTHER, RESPONSES, ROUTED, Endpoint, Path, read_path
+from proxy.endpoints import CHAT, OTHER, RESPONSES, Endpoint
 from proxy.errors import (
     InternalError,
     InvalidRequest,
-    NotFound,
     RequestTimeout,
     RouterError,
     ServerStopping,
@@ -45,101 +40,30 @@ from proxy.failover import (
 )
 from proxy.fit import LocalFit, Unfit
 from proxy.governor import Governor
-from proxy.memory import Memory, input_items_of, items_of, read_page
+from proxy.memory import Memory
 from proxy.metrics import Metrics
-from proxy.pricing import Prices
-from proxy.protocol import JSON_TYPE, RoutedRequest, Seen, Usage, rewrite
+from proxy.passing import Passing
+from proxy.protocol import JSON_TYPE, Seen, Usage
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
-from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_untouched, relay_whole
+from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_whole
 from proxy.responses import (
     OwnIds,
     ResponsesRequest,
     SeenResponse,
-    parse_responses,
-    replace_input,
-    without_foreign_reasoning,
 )
-from proxy.routing import Decision, Router, Wish, is_same_model, read_headers, wants_no_store
-from proxy.sampling import Sampler
+from proxy.routing import Decision, Wish, is_same_model, read_headers, wants_no_store
 from proxy.sessions import Sessions, is_continued, session_of
-from proxy.store import KeptResponse, Store
+from proxy.store import Store
 from proxy.tokens import TokenCounter
-from proxy.upstream import Body, Upstream, UpstreamResponse
+from proxy.upstream import UpstreamResponse
 
 logger = logging.getLogger(__name__)
 
-_ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
-_ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
-
-
-class Exchange(Reply, Protocol):
-    """One request and the way back to its client, whatever carries them."""
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """Request headers, names in lower case."""
-
-    @property
-    def started(self) -> bool:
-        """True once a status was sent."""
-
-    @property
-    def client_gone(self) -> bool:
-        """True once the client hung up: that is what cancelled the request then."""
-
-    def iter_body(self) -> AsyncIterator[bytes]:
-        """The request body, piece by piece, of any length; the client is watched afterwards."""
-
-    async def read_body(self) -> bytes:
-        """The request body. Raises `BodyTooLarge`, and `RequestTimeout` when it trickles in."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything a request needs that a new configuration would replace, read once per request."""
-
-    config: Config
-    keys: ApiKeys
-    router: Router
-    upstreams: Mapping[Target, Upstream]
-    prices: Prices
-    model_version: str | None  # of the router model; None when there is none
-    sampler: Sampler | None = None  # draws what is judged; None where nothing is
-    canary: Canary | None = None
-
-
-class Call:
-    """One request on its way: what is known of it so far."""
-
-    __slots__ = (
-        "body",
-        "client",
-        "endpoint",
-        "exchange",
-        "facts",
-        "maker",
-        "record",
-        "request",
-        "snapshot",
-    )
-
-    def __init__(
-        self, snapshot: Snapshot, endpoint: Endpoint, exchange: Exchange, record: CallRecord
-    ) -> None:
-        self.snapshot = snapshot
-        self.endpoint = endpoint
-        self.exchange = exchange
-        self.record = record
-        self.client: Client | None = None
-        self.body = b""
-        self.request: RoutedRequest  # once its body was read
-        self.facts = snapshot.upstreams[Target.LOCAL].facts  # of the local model that is asked for
-        self.maker: Target | None = None  # of the answer that this request continues
 
 
 class Gateway:
@@ -171,6 +95,7 @@ class Gateway:
         self._fit = LocalFit(tokens)
         self._sessions = Sessions()
         self._memory = Memory(store)
+        self._passing = Passing(self._memory, need_budget=self._need_budget)
 
     async def answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
         """Answer a request to one of the endpoints.
@@ -183,7 +108,7 @@ class Gateway:
             call.body = await exchange.read_body()
             _need_plain(exchange.headers)
             call.request = endpoint.parse(call.body)
-            await self._recall(call)
+            await recall(call, self._memory)
             decision = await self._decide(call)
             await self._answer(call, decision)
 
@@ -204,19 +129,7 @@ class Gateway:
         """
 
         async def way(call: Call) -> None:
-            path = read_path(raw_path)
-            if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
-                raise _unknown_route(method, raw_path)
-            kept = await self._find(call, path)
-            if kept is not None and kept.target is Target.LOCAL:
-                await self._tell(call, kept, method, path, query)
-                return
-            # Anthropic's API: Ollama serves it, OpenAI does not.
-            target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
-            rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
-            if rejects_unknown and target is Target.CLOUD and kept is None:
-                raise _unknown_route(method, raw_path)
-            await self._forward(call, target, method, path, query)
+            await self._passing.answer(call, method=method, raw_path=raw_path, query=query)
 
         await self._run(OTHER, exchange, way)
 
@@ -302,112 +215,6 @@ class Gateway:
             usd_per_day=budget.cloud_usd_per_day if budget.pacing else None,
             spent_usd=self._quotas.spent_today(),
         )
-
-    async def _find(self, call: Call, path: Path) -> KeptResponse | None:
-        """What is known of the answer that a path is about; None when it is about none.
-
-        Raises:
-            NotFound: it is another key's.
-            Unavailable: whose it is cannot be found out now.
-        """
-        if len(path.steps) < 2 or path.steps[0].lower() != "responses":
-            return None
-        try:
-            return await self._memory.find(path.steps[1], call.record.client_key_hash)
-        except InvalidRequest as error:
-            raise NotFound(error.message, code=error.code) from None
-
-    async def _tell(
-        self, call: Call, kept: KeptResponse, method: str, path: Path, query: str
-    ) -> None:
-        """Answer a request about an answer of the local tier."""
-        if method == "GET" and len(path.steps) == 2 and ("stream", "true") in parse_qsl(query):
-            raise InvalidRequest(
-                f"The response '{kept.id}' is whole: it was not made in the background, and cannot "
-                "be streamed.",
-                param="stream",
-            )
-        match method, *path.steps[2:]:
-            case ["GET"] if kept.body is not None:
-                body = kept.body.encode()
-            case ["GET", "input_items"]:
-                body = msgspec.json.encode(input_items_of(kept, read_page(query)))
-            case ["DELETE"]:
-                self._memory.forget(kept.id)
-                deleted = {"id": kept.id, "object": "response", "deleted": True}
-                body = msgspec.json.encode(deleted)
-            case _:
-                raise NotFound(
-                    f"The response '{kept.id}' came from the local model, which cannot do this.",
-                    code="unsupported_by_local_model",
-                )
-        record = call.record
-        record.target, record.reason, record.status = Target.LOCAL, Reason.STICKY, 200
-        headers = [(b"content-type", JSON_TYPE), (b"content-length", b"%d" % len(body))]
-        await call.exchange.start(200, headers + record.router_headers())
-        await call.exchange.send(body, more=False)
-        record.finish(Ending.OK)
-
-    async def _forward(
-        self, call: Call, target: Target, method: str, path: Path, query: str
-    ) -> None:
-        """Send a request to a tier as it is, and its answer back as it is."""
-        record, snapshot = call.record, call.snapshot
-        # What only reads, ends or deletes costs nothing.
-        may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
-        if target is Target.CLOUD and may_cost:
-            self._need_budget(call)
-        record.target, record.reason = target, Reason.FORCED
-        exchange = call.exchange
-        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
-        if method == "POST" and path.name in _ABOUT_A_REQUEST:
-            body = await self._mend(call)
-        record.open_upstream()
-        response = await snapshot.upstreams[target].forward(
-            method,
-            f"{path.sent}?{query}" if query else path.sent,
-            body,
-            call.exchange.headers,
-            client=record.client_key_hash,
-        )
-        try:
-            check_credential(response.status, None, upstream=target)
-            await relay_untouched(response, call.exchange, record)
-        finally:
-            await response.close()
-
-    async def _mend(self, call: Call) -> bytes:
-        """The body of what asks about a request for a response, with names that the cloud knows."""
-        snapshot = call.snapshot
-        call.body = await call.exchange.read_body()
-        try:
-            call.request = parse_responses(call.body)
-            local = snapshot.upstreams[Target.LOCAL]
-            wish = snapshot.router.read_wish(call.request.model, (), local.models)
-        except InvalidRequest:
-            if call.client is not None:  # it may continue another key's answer
-                raise
-            return call.body  # for the cloud to say
-        await self._recall(call)
-        named = wish.model if wish.target is Target.CLOUD else None
-        model = named or snapshot.upstreams[Target.CLOUD].model
-        return _body_for(call, Target.CLOUD, model)
-
-    async def _recall(self, call: Call) -> None:
-        """Find who made the answer that a request continues; add what only we remember of it."""
-        request, client = call.request, call.record.client_key_hash
-        if not isinstance(request, ResponsesRequest):
-            return
-        items = await self._memory.resolve(request.items, client)
-        if request.previous is not None:
-            kept = await self._memory.find(request.previous, client)
-            call.maker = kept.target if kept is not None else Target.CLOUD
-            if kept is not None and kept.target is Target.LOCAL:
-                items = [*items_of(kept), *items]
-        if items != request.items:
-            continues = call.maker is Target.CLOUD
-            call.body = replace_input(call.body, items, continues=continues)
-            call.request = parse_responses(call.body)
 
     async def _decide(self, call: Call) -> Decision:
         started = self._clock()
@@ -513,7 +320,7 @@ class Gateway:
         while True:
             upstream = snapshot.upstreams[target]
             record.step("sent to the %s tier as %s", target, model)
-            rewritten = _body_for(call, target, model)
+            rewritten = body_for(call, target, model)
             is_renamed = endpoint is RESPONSES and target is Target.LOCAL
             rename = OwnIds(record.id).rename if is_renamed else None
             response = begun = error = None
@@ -706,21 +513,6 @@ def _check_background(call: Call) -> None:
         )
 
 
-def _body_for(call: Call, target: Target, model: str) -> bytes:
-    """The request as a tier is to get it."""
-    body, request, endpoint = call.body, call.request, call.endpoint
-    is_ollama = call.snapshot.upstreams[target].facts.is_ollama
-    if isinstance(request, ResponsesRequest):
-        is_local = target is Target.LOCAL
-        body = without_foreign_reasoning(body, request.items, is_local=is_local)
-    return rewrite(
-        body,
-        model=model,
-        include_usage=request.streams and endpoint.usage_on_demand,
-        mend=endpoint.mend_for_ollama if is_ollama else None,
-    )
-
-
 def _by_name(call: Call) -> Decision:
     """The tier that serves the named model, for what is not a question of difficulty.
 
@@ -746,11 +538,6 @@ def _by_name(call: Call) -> Decision:
             param="model",
         )
     return Decision(Target.CLOUD, Reason.FORCED, model)
-
-
-def _unknown_route(method: str, raw_path: bytes) -> NotFound:
-    place = raw_path.decode(errors="replace")
-    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
 
 
 def _made_by_the_cloud() -> InvalidRequest:
@@ -815,7 +602,3 @@ def _need_plain(headers: Sequence[tuple[bytes, bytes]]) -> None:
                 f"The content-encoding '{value.decode('latin-1')}' is not read here: send the body "
                 "as plain JSON."
             )
-
-
-def _has_body(exchange: Exchange) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)

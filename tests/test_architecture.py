@@ -22,6 +22,8 @@ ROWS = [
     "app",
     "api admin connection workers",
     "gateway recalibrate promotion reports care judge",
+    "passing",
+    "call",
     "memory samples canary judged",
     "routing upstream relay failover fit store metrics sessions stats",
     "migrations",
