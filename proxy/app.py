@@ -40,12 +40,12 @@ from proxy.config import (
 from proxy.database import StoreUnavailable, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway
-from proxy.governor import DAY_SECONDS, HOUR_SECONDS, MEMORY_SECONDS, PROFILE_DAYS, Governor
+from proxy.governor import MEMORY_SECONDS, PROFILE_DAYS, Governor
 from proxy.judge import Caller, Count, Judge, Unpriced, judge_price
 from proxy.metrics import Metrics, Readings
 from proxy.pricing import Price, Prices
 from proxy.quality import Quality
-from proxy.record import Target
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
 from proxy.routing import Model, Router, Scorer, is_same_model
 from proxy.samples import Desk
 from proxy.sampling import Sampler

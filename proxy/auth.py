@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 
 from proxy.config import ApiKeyConfig
 from proxy.errors import BudgetSpent, Forbidden, NotAuthenticated, RateLimited
-from proxy.record import CallRecord, Target, key_hash
+from proxy.record import DAY_SECONDS, CallRecord, Target, key_hash
 
-DAY_SECONDS: Final = 86_400
 _EVERYBODY: Final = ""  # which is no key's hash
 _TOLD_SHARES: Final = (0.8, 1.0)
 _PORT: Final = re.compile(rb":\d*$")

@@ -20,7 +20,8 @@ from proxy.database import (
     shown_url,
 )
 from proxy.migrations import Migration, migrate, sums_of_rows
-from proxy.rollup import DAY_SECONDS, HOUR_SECONDS, Sums, add_sums
+from proxy.record import DAY_SECONDS, HOUR_SECONDS
+from proxy.rollup import Sums, add_sums
 from proxy.tables import TABLES, DaySpread, Hour, Request, Spread, split_columns
 
 SumsTable = Hour | Spread | DaySpread

@@ -30,7 +30,7 @@ from proxy.judged import TooFewJudged
 from proxy.migrations import NEWEST, migrate
 from proxy.pricing import Price, Prices
 from proxy.promotion import Comparison, SeenAll, compare
-from proxy.recalibrate import Aim, Recalibrated, check_target, recalibrate, training_rows
+from proxy.recalibrate import USUAL_AIM, Aim, Recalibrated, check_target, recalibrate, training_rows
 from proxy.record import Target
 from proxy.reports import DIMENSIONS, USUAL, Routers, report, show
 from proxy.reports import explain as sentences
@@ -485,7 +485,7 @@ def calibrate(
         raise click.UsageError("--quality and --cost are two aims; one threshold has one")
     if apply and out is not None:
         raise click.UsageError("--apply changes the model in use; --out writes another one")
-    aim = Aim() if quality is None else Aim("quality", quality)
+    aim = USUAL_AIM if quality is None else Aim("quality", quality)
     if cost is not None:
         aim = Aim("cost", cost)
     config = _load(config_path)

@@ -41,11 +41,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from proxy.record import CallRecord, Reason, Target
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, CallRecord, Reason, Target
 
 BUCKETS: Final = 100  # of the score
-HOUR_SECONDS: Final = 3_600
-DAY_SECONDS: Final = 86_400
 PROFILE_DAYS: Final = 7
 # How long the spread over the scores counts.
 MEMORY_SECONDS: Final = 12 * HOUR_SECONDS

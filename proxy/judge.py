@@ -28,14 +28,18 @@ from proxy.samples import Claim, Desk, Purpose, Verdict
 from proxy.upstream import Upstream
 from router_model.label import unusable
 from router_model.rubric import (
+    OPTIONAL_FIELDS,
     RESPONSE_FORMAT,
+    TEMPERATURES,
     NotAVerdict,
     Side,
+    as_supported,
     grade_messages,
     merge_swapped,
     parse_grade,
     parse_preference,
     preference_messages,
+    read_verdict,
 )
 
 logger = logging.getLogger(__name__)
@@ -46,9 +50,6 @@ CALL_SECONDS: Final = 180.0
 MAX_VERDICT_TOKENS: Final = 512
 MAX_SHADOW_TOKENS: Final = 2048
 MAX_CHARS: Final = 200_000  # of a question with its answers; longer ones are not judged
-# A judge that writes nonsense is asked again, each time a little warmer: at temperature 0 it would
-# only repeat itself.
-TEMPERATURES: Final = (0.0, 0.4, 0.8)
 MAX_ATTEMPTS: Final = 5
 IDLE_SECONDS: Final = 2.0
 BUSY_SECONDS: Final = 10.0
@@ -59,7 +60,6 @@ _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 
 # Says what a call came to: purpose, outcome and dollars.
 Count = Callable[[Purpose, str, float], None]
-_OPTIONAL: Final = frozenset({"max_tokens", "temperature", "response_format"})
 
 
 class Unpriced(Exception):
@@ -95,10 +95,11 @@ class Summary(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a model said."""
+    """What a model said, and what it cost."""
 
     text: str
     finish_reason: str | None
+    usd: float
 
 
 class Caller:
@@ -274,7 +275,9 @@ class Judge:
         caller = self._shadows[target]
         fields, limit = _shadow_fields(claim, target, caller)
         answer = await self._ask(caller, fields, claim.request_id, max_tokens=limit)
-        if why := unusable(answer.text, answer.finish_reason):
+        why = unusable(answer.text, answer.finish_reason)
+        self._count(caller.purpose, "unusable" if why else "ok", answer.usd)
+        if why:
             raise _Refused(f"the {target} tier's answer is {why}")
         model = caller.upstream.model
         await asyncio.to_thread(self._desk.keep_other, claim.request_id, model, answer.text)
@@ -328,21 +331,22 @@ class Judge:
             answer = await self._ask(
                 self._judge, fields, claim.request_id, max_tokens=MAX_VERDICT_TOKENS
             )
-            if why := unusable(answer.text, answer.finish_reason):
-                problem = f"the judge's reply is {why}"
-                continue
             try:
-                return parse(answer.text)
+                verdict = read_verdict(answer.text, answer.finish_reason, parse)
             except NotAVerdict as error:
                 problem = str(error)
-                self._count(self._judge.purpose, "nonsense", 0.0)
+                self._count(self._judge.purpose, "unusable", answer.usd)
+            else:
+                self._count(self._judge.purpose, "ok", answer.usd)
+                return verdict
         raise _Nonsense(problem)
 
     async def _ask(
         self, caller: Caller, fields: dict[str, Any], request_id: str, *, max_tokens: int
     ) -> Answer:
-        """One paid call, for which dollars are set aside."""
-        body = msgspec.json.encode(_as_supported(fields, caller.unsupported))
+        """One paid call, for which dollars are set aside. What is answered is the caller's to
+        count, who sees what it is worth."""
+        body = msgspec.json.encode(as_supported(fields, caller.unsupported))
         # A token is a byte at least: more than this no call of the kind can cost.
         worst = caller.price.cost(
             input_tokens=len(body), cached_input_tokens=0, output_tokens=max_tokens
@@ -360,7 +364,7 @@ class Judge:
         status, data = await self._send(caller, body, expense)
         if status != 200:
             await self._settle(caller, expense, 0.0, "refused" if status < 500 else "failed")
-            if status == 400 and (param := _param_of(data)) in _OPTIONAL - caller.unsupported:
+            if status == 400 and (param := _param_of(data)) in OPTIONAL_FIELDS - caller.unsupported:
                 caller.unsupported.add(param)
                 return await self._ask(caller, fields, request_id, max_tokens=max_tokens)
             text = data[:200].decode(errors="replace")
@@ -370,6 +374,7 @@ class Judge:
             raise _Trouble(said)
         seen = view_answer(data)
         if seen is None or seen.failed:
+            self._count(caller.purpose, "failed", 0.0)
             raise _Trouble(f"{caller.upstream.name} sent no chat completion")
         usd = worst / PICO
         if seen.usage is not None and seen.usage.is_credible:
@@ -381,8 +386,8 @@ class Judge:
                 )
                 / PICO
             )
-        await self._settle(caller, expense, usd, "ok")
-        return Answer(seen.text.encode(errors="replace").decode(), seen.finish_reason)
+        await asyncio.to_thread(self._desk.settle, expense, usd)
+        return Answer(seen.text.encode(errors="replace").decode(), seen.finish_reason, usd)
 
     async def _send(self, caller: Caller, body: bytes, expense: int) -> tuple[int, bytes]:
         """Status and body of the answer. What a broken call was billed is not known: all of it."""
@@ -463,18 +468,6 @@ def _whole_number(raw: Any) -> int | None:
     except msgspec.DecodeError:
         return None
     return number if isinstance(number, int) and number > 0 else None
-
-
-def _as_supported(fields: dict[str, Any], unsupported: set[str]) -> dict[str, Any]:
-    """The request without what this server said it does not take.
-
-    OpenAI's reasoning models want `max_completion_tokens` and no temperature; some servers know no
-    JSON mode.
-    """
-    kept = {name: value for name, value in fields.items() if name not in unsupported}
-    if "max_tokens" in unsupported and "max_tokens" in fields:
-        kept["max_completion_tokens"] = fields["max_tokens"]
-    return kept
 
 
 def _param_of(data: bytes) -> str | None:

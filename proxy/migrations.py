@@ -111,6 +111,7 @@ def _judging(database: peewee.Database) -> None:
         database,
         "ALTER TABLE requests ADD COLUMN propensity DOUBLE PRECISION",
         "ALTER TABLE requests ADD COLUMN candidate_score DOUBLE PRECISION",
+        "CREATE INDEX request_compared ON requests (created_at) WHERE candidate_score IS NOT NULL",
         """CREATE TABLE samples (
             request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
             kind TEXT NOT NULL, propensity DOUBLE PRECISION NOT NULL,

@@ -62,6 +62,9 @@ class Aim(NamedTuple):
         return max(fitting) if self.measure == "cost" else min(fitting)
 
 
+USUAL_AIM: Final = Aim()
+
+
 class Recalibrated(NamedTuple):
     """What was fitted and how well it fits. Figures in [value, low, high] are 95 % intervals.
 
@@ -100,7 +103,7 @@ def recalibrate(
     config: Config,
     now: dt.datetime,
     rated: Iterable[RatedRequest] = (),
-    aim: Aim = Aim(),  # noqa: B008 - a value
+    aim: Aim = USUAL_AIM,
 ) -> tuple[Manifest, Recalibrated]:
     """A manifest for the configured pair, fitted to its judged requests.
 

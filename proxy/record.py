@@ -12,6 +12,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
+HOUR_SECONDS: Final = 3_600
+DAY_SECONDS: Final = 86_400
+
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 

@@ -18,10 +18,8 @@ import peewee
 
 from proxy.database import storable
 from proxy.pricing import PICO
+from proxy.record import DAY_SECONDS, HOUR_SECONDS
 from proxy.tables import DaySpread, Hour, Spread, split_columns
-
-HOUR_SECONDS: Final = 3600
-DAY_SECONDS: Final = 86_400
 
 # Durations fall into 20 buckets for each power of ten of their milliseconds: a quantile that is
 # read off them is at most 6 % off. Scores fall into 100.

@@ -28,8 +28,8 @@ from proxy.governor import ROUTED, HourDollars
 from proxy.migrations import NEWEST, applied
 from proxy.pricing import PICO, Price
 from proxy.quality import BUCKETS, Judged, Pair, Quality, quality_of
-from proxy.record import Reason
-from proxy.rollup import DAY_SECONDS, DURATIONS, HOUR_SECONDS, SCORE_BUCKETS, middle_of
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, Reason
+from proxy.rollup import DURATIONS, SCORE_BUCKETS, middle_of
 from proxy.tables import (
     DaySpread,
     Feedback,
@@ -209,14 +209,16 @@ class Stats:
         self, dimensions: Sequence[Dimension], since: float = 0.0
     ) -> tuple[Sums, dict[Dimension, list[Group]]]:
         """The total, and by each of several dimensions, in one reading of the sums."""
+        # Grouping sorts, which goes faster by a number first than by a text.
+        dimensions = sorted(dimensions, key=lambda name: name not in ("day", "hour"))
         everything = nothing = [0] * len(_SUMMED)
         found: dict[Dimension, dict[Any, list[int]]] = {name: {} for name in dimensions}
         for row in self._summed(dimensions, since):
             values, numbers = row[: len(dimensions)], [int(one) for one in row[len(dimensions) :]]
-            everything = [sum(pair) for pair in zip(everything, numbers, strict=True)]
+            everything = [*map(operator.add, everything, numbers)]
             for groups, value in zip(found.values(), values, strict=True):
                 before = groups.get(value, nothing)
-                groups[value] = [sum(pair) for pair in zip(before, numbers, strict=True)]
+                groups[value] = [*map(operator.add, before, numbers)]
         return _as_sums(everything), {
             name: _in_order(
                 name, [Group(_shown(name, value), _as_sums(sums)) for value, sums in groups.items()]
@@ -237,7 +239,9 @@ class Stats:
             places = range(1, len(dimensions) + 1)
             query = query.group_by(*(peewee.SQL(str(place)) for place in places))
         with self._asking() as database:
-            return [row for row in query.tuples().execute(database) if row[-1] is not None]
+            # The driver's own rows: there may be a thousand, of which peewee looks at each value.
+            rows = database.execute(query).fetchall()
+            return [tuple(row) for row in rows if row[-1] is not None]
 
     def quantiles(self, since: float = 0.0) -> list[Quantiles]:
         """How long decisions, first tokens, answers and our own part took, by tier."""

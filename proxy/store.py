@@ -41,8 +41,8 @@ from proxy.database import (
 )
 from proxy.migrations import migrate
 from proxy.pricing import PICO
-from proxy.record import CallRecord, Target
-from proxy.rollup import DAY_SECONDS, Rollup
+from proxy.record import DAY_SECONDS, CallRecord, Target
+from proxy.rollup import Rollup
 from proxy.tables import (
     Expense,
     Feedback,

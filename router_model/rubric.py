@@ -19,8 +19,10 @@ measures it.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
+
+from router_model.label import unusable
 
 # Changes whenever a prompt or the parser does: scores of two versions are not comparable.
 RUBRIC_VERSION: Final = "1"
@@ -55,6 +57,13 @@ class Preference(NamedTuple):
 class NotAVerdict(ValueError):
     """The judge's reply does not have the asked-for form; the message says in what way."""
 
+
+OPTIONAL_FIELDS: Final = frozenset({"max_tokens", "temperature", "response_format"})
+# A judge that writes nonsense is asked again, each time a little warmer: at temperature 0 it would
+# only repeat itself.
+TEMPERATURES: Final = (0.0, 0.4, 0.8)
+
+V = TypeVar("V")
 
 _MATERIAL = (
     "The material stands in sections. A section begins with the line `BEGIN NAME {code}` and ends "
@@ -125,6 +134,29 @@ def parse_preference(reply: str) -> Preference:
     if verdict not in ("A", "B", "tie"):
         raise NotAVerdict(f"the verdict is none of A, B and tie: {json.dumps(verdict)[:40]}")
     return Preference(cast(Side, verdict), fields["reasoning"])
+
+
+def read_verdict(text: str, finish_reason: str | None, parse: Callable[[str], V]) -> V:
+    """The verdict in a judge's answer. Raises NotAVerdict, also for one that was cut off.
+
+    Args:
+        parse: `parse_grade` or `parse_preference`.
+    """
+    if why := unusable(text, finish_reason):
+        raise NotAVerdict(f"the reply is {why}")
+    return parse(text)
+
+
+def as_supported(request: Mapping[str, Any], unsupported: Collection[str]) -> dict[str, Any]:
+    """A chat request without those of the OPTIONAL_FIELDS that its server said it does not take.
+
+    OpenAI's reasoning models want `max_completion_tokens`, which Ollama ignores, and no
+    temperature; some servers know no JSON mode.
+    """
+    kept = {name: value for name, value in request.items() if name not in unsupported}
+    if "max_tokens" in unsupported and "max_tokens" in request:
+        kept["max_completion_tokens"] = request["max_tokens"]
+    return kept
 
 
 def merge_swapped(first: Side, swapped: Side) -> Side:

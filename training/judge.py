@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from router_model import metrics
-from router_model.label import OK_SCORE, unusable
+from router_model.label import OK_SCORE
 from router_model.metrics import Floats
 from router_model.rubric import (
     MAX_SCORE,
     MIN_SCORE,
     RESPONSE_FORMAT,
+    TEMPERATURES,
     Grade,
     Message,
     NotAVerdict,
@@ -35,15 +36,13 @@ from router_model.rubric import (
     parse_grade,
     parse_preference,
     preference_messages,
+    read_verdict,
 )
 from training.dataset import DataError, read_lines
 from training.paid import Buyer, Endpoint
 
 V = TypeVar("V", Grade, Preference)
 
-# A judge that writes nonsense is asked again, each time a little warmer: at temperature 0 it would
-# only repeat itself.
-TEMPERATURES = (0.0, 0.4, 0.8)
 SHOWN_PROBLEMS = 10
 
 
@@ -111,11 +110,8 @@ class Judge:
                 response_format=RESPONSE_FORMAT,
             )
             cost += reply.cost_usd
-            if why := unusable(reply.text, reply.finish_reason):
-                problem = f"its reply is {why}"
-                continue
             try:
-                return parse(reply.text), cost
+                return read_verdict(reply.text, reply.finish_reason, parse), cost
             except NotAVerdict as error:
                 problem = str(error)
         raise NoVerdict(problem)

@@ -31,7 +31,7 @@ import httpx2
 import msgspec
 import tiktoken
 
-from router_model.rubric import Message
+from router_model.rubric import OPTIONAL_FIELDS, Message, as_supported
 from training.journal import Answer, Journal
 from training.progress import meter, say
 
@@ -359,7 +359,7 @@ class Buyer:
             self.budget.settle(worst, 0.0)
             raise self._disk_trouble(error) from error
         started = time.monotonic()
-        sent = self._as_supported(endpoint, request)
+        sent = as_supported(request, self._unsupported[endpoint.role])
         try:
             response = await self._client.post(
                 f"{endpoint.url}/chat/completions",
@@ -441,22 +441,10 @@ class Buyer:
         if status < 400:
             self.stop(f"{where} redirects; name the address that it names: {why}")
             raise Stopped(self.stopped)
-        if param in ("max_tokens", "temperature", "response_format") and param in sent:
+        if param in OPTIONAL_FIELDS and param in sent:
             self._unsupported[endpoint.role].add(param)
             return _Failed(why, counts=False)
         raise Declined(why)
-
-    def _as_supported(self, endpoint: Endpoint, request: dict[str, Any]) -> dict[str, Any]:
-        """The request without what this endpoint said it does not take.
-
-        OpenAI's reasoning models want `max_completion_tokens`, which Ollama ignores, and no
-        temperature; some servers know no JSON mode.
-        """
-        unsupported = self._unsupported[endpoint.role]
-        mended = {name: value for name, value in request.items() if name not in unsupported}
-        if "max_tokens" in unsupported:
-            mended["max_completion_tokens"] = request["max_tokens"]
-        return mended
 
     def _read(
         self,

@@ -566,7 +566,7 @@ PRICE = Price(input=2_000_000, output=3_000_000)  # picodollars
 def compared_row(rng: random.Random) -> Any:
     scores = {"score": rng.random(), "candidate_score": rng.random()}
     if rng.random() < 0.3:
-        scores["candidate_score"] = None  # type: ignore[assignment]
+        scores["candidate_score"] = None
     target = rng.choice([*Target])
     tokens = rng.randrange(1_000), rng.randrange(1_000)
     cloud = tokens[0] * 5e-6 + tokens[1] * 7e-6
@@ -627,7 +627,7 @@ def test_drift_and_candidate_are_told(url: str, stats: Stats) -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(show(stats, (), 0.0, routers=routers))
     assert_lines(
-        console.file.getvalue(),  # type: ignore[attr-defined]
+        console.file.getvalue(),
         "drift of the last 600 scored requests",
         "score 0.11 some",
         "category 0.11 some writing 50% → 33%, maths 50% → 67%",
@@ -648,7 +648,7 @@ def test_drift_and_candidate_are_told(url: str, stats: Stats) -> None:
 def said(stats: Stats, *, by: tuple[str, ...] = USUAL, since: float = 0.0) -> str:
     console = Console(file=io.StringIO(), width=120)
     console.print(show(stats, by, since))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = console.file.getvalue()
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
