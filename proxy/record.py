@@ -186,8 +186,8 @@ class CallRecord:
     @property
     def text_chars(self) -> int:
         """Characters of prompt and answer, which may be megabytes."""
-        texts = (self.response or "", self.body or "", *(text for _, text in self.turns or ()))
-        return sum(map(len, texts))
+        answer, sent = len(self.response or ""), len(self.body or "")
+        return answer + sent + sum(len(text) for _, text in self.turns or ())
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""

@@ -331,7 +331,7 @@ class Store:
 
     def _write_pending(self) -> None:
         size = self._in_doubt or _BATCH
-        left = len(self._pending)  # what comes meanwhile waits: few large batches cost less
+        left = len(self._pending)
         while left:
             batch = [self._pending.popleft() for _ in range(min(size, left))]
             try:
@@ -355,6 +355,8 @@ class Store:
                 logger.error("row %s was refused and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
             left -= len(batch)
+            if not left and len(self._pending) >= _BATCH:  # fewer wait: small batches cost more
+                left = len(self._pending)
             size, self._in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
             if not self.healthy:
