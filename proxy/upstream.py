@@ -306,6 +306,7 @@ class Upstream:
         self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
         self._facts_of: dict[str, Facts] = {}  # others of these
         self.is_stale = True  # the server may be another one than the one that was asked
+        self._failed = 0  # requests and probes, so far
         self._listing = asyncio.Lock()
         self._listed: bytes | None = None
         self._list_again_at = 0.0
@@ -465,7 +466,9 @@ class Upstream:
         """What became of a request at a replica, or of a probe."""
         if replica.note(self._clock(), failed=failed):
             logger.warning("%s upstream %s: sick, no requests for now", self.name, replica.base_url)
-        self.is_stale = self.is_stale or failed
+        if failed:
+            self._failed += 1
+            self.is_stale = True
         self.up = any(not one.failures for one in self._replicas)
 
     async def _send(
@@ -560,14 +563,17 @@ class Upstream:
 
         Of several replicas the least of each counts: a request may meet any of them.
         """
+        failed = self._failed
         try:
-            facts = await self._ask()
-            self._facts_of.clear()
+            # In this order: a server that comes between the two is still asked what it is.
             models = view_models(await self.fetch_models() or b"")
+            facts = await self._ask()
         except Exception:  # whatever it is, requests do not depend on it
             logger.exception("%s upstream: cannot find out what its model can do", self.name)
             return
-        self.is_stale = facts is None and models is None
+        # A server that failed a request meanwhile may be another one than the one that was asked.
+        self.is_stale = (facts is None and models is None) or self._failed != failed
+        self._facts_of.clear()
         self.facts = facts or self.facts
         if models is not None:
             self.models = frozenset(models)

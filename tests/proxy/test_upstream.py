@@ -346,6 +346,43 @@ async def test_a_stream_is_known_by_its_type(content_type: str, expected: bool) 
     await response.close()
 
 
+async def test_a_server_that_comes_between_two_questions_is_known() -> None:
+    asked: list[str] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        if len(asked) == 1:  # it comes
+            return httpx2.Response(503, stream=Pieces(b""))
+        bodies = {"/v1/models": b'{"data":[]}', "/api/version": b'{"version":"0.33.0"}'}
+        return httpx2.Response(200, stream=Pieces(bodies.get(request.url.path, b"{}")))
+
+    upstream, _ = make(answer)
+    await upstream.learn()
+    assert upstream.facts.is_ollama or upstream.is_stale
+
+
+async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
+    """What it answered may not be true of what is there now."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST":
+            return httpx2.Response(500, stream=Pieces(b"{}"))
+        asked.set()
+        await go_on.wait()
+        return httpx2.Response(200, stream=Pieces(b'{"data":[]}'))
+
+    upstream, _ = make(answer)
+    learning = asyncio.create_task(upstream.learn())
+    await asked.wait()
+    await (await ask(upstream)).close()
+    go_on.set()
+    await learning
+    assert upstream.is_stale
+    await upstream.learn()
+    assert not upstream.is_stale
+
+
 async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
     async def half(request: httpx2.Request) -> httpx2.Response:
         assert (request.method, request.url.path) == ("GET", "/v1/models")
