@@ -24,14 +24,14 @@ ROWS = [
     "gateway recalibrate promotion reports care judge",
     "passing",
     "call",
-    "memory samples canary judged",
+    "memory samples canary judged jobs",
     "routing upstream relay failover fit store metrics sessions stats",
     "migrations",
     "rollup",
     "facts endpoints database",
     "pricing sampling auth tokens admission responses tables quality logs governor",
     "config protocol record",
-    "errors stand_in openapi",
+    "errors stand_in openapi leash",
     "__init__",
 ]
 DEPTH = {f"proxy.{name}": depth for depth, row in enumerate(ROWS) for name in row.split()}
