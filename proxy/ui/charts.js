@@ -1,5 +1,9 @@
 // Charts, drawn by plotly.js, which is fetched when the first one is.
 
+// Elements by which plotly knows that it need not write rules of its own into the page, which the
+// page's policy forbids: ours are in style.css, and of maps there are none.
+const RULED = ['plotly.js-style-global', '9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53']
+
 let library = null
 
 function load() {
@@ -11,11 +15,13 @@ function load() {
       library = null
       reject(new Error('The charts could not be loaded.'))
     }
-    // Says that the rules which plotly would write into the page are in our stylesheet.
-    const rules = document.createElement('meta')
-    rules.id = 'plotly.js-style-global'
-    rules.className = 'no-inline-styles'
-    document.head.append(rules, script)
+    for (const id of RULED) {
+      const mark = document.createElement('meta')
+      mark.id = id
+      mark.className = 'no-inline-styles'
+      document.head.append(mark)
+    }
+    document.head.append(script)
   })
   return library
 }
@@ -36,10 +42,10 @@ export function palette() {
   return found
 }
 
-const number = { fixedrange: true, automargin: true, zeroline: false }
+const AXIS = { fixedrange: true, automargin: true, zeroline: false, showspikes: false }
 
 function framed({ data, layout = {}, config = {} }, colours) {
-  const axis = { ...number, gridcolor: colours.grid, linecolor: colours.line, tickcolor: colours.line }
+  const axis = { ...AXIS, gridcolor: colours.grid, linecolor: colours.line, tickcolor: colours.line }
   const axes = Object.keys(layout).filter((name) => /^[xy]axis/.test(name))
   const joined = Object.fromEntries(
     [...new Set(['xaxis', 'yaxis', ...axes])].map((name) => [name, { ...axis, ...layout[name] }]),
@@ -50,8 +56,8 @@ function framed({ data, layout = {}, config = {} }, colours) {
       paper_bgcolor: 'transparent',
       plot_bgcolor: 'transparent',
       font: { color: colours.dim, family: 'system-ui, sans-serif', size: 12 },
-      margin: { l: 8, r: 8, t: 8, b: 8 },
-      legend: { orientation: 'h', x: 0, y: -0.15, yanchor: 'top' },
+      margin: { l: 8, r: 8, t: 28, b: 8 },
+      legend: { orientation: 'h', x: 0, y: 1.02, yanchor: 'bottom' },
       hovermode: 'x unified',
       hoverlabel: {
         bgcolor: colours.surface,
