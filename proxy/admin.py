@@ -8,6 +8,8 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
+from proxy import __version__
+from proxy.auth import is_admin
 from proxy.call import Snapshot
 from proxy.database import StoreUnavailable
 from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
@@ -77,6 +79,17 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
             headers=_request_id(),
         )
 
+    @get("/api/status")
+    async def show_status(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        client = gateway.admit(tuple(request.scope["headers"]))
+        return Response(
+            _status(gateway.snapshot)
+            | {
+                "threshold": gateway.governed_threshold(gateway.snapshot),
+                "is_admin": is_admin(client),
+            }
+        )
+
     @get("/openapi.json")
     async def describe() -> Response[bytes]:
         return Response(document(), media_type="application/json")
@@ -95,7 +108,26 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
     async def expose_metrics() -> Response[bytes]:
         return Response(metrics.expose(), media_type=METRICS_TYPE)
 
-    return [list_models, show_model, take_feedback, describe, health, ready, expose_metrics]
+    return [
+        list_models, show_model, take_feedback, show_status, describe, health, ready,
+        expose_metrics,
+    ]  # fmt: skip
+
+
+def _status(snapshot: Snapshot) -> dict[str, object]:
+    """What the pages show of a proxy before anything was asked of it."""
+    config = snapshot.config
+    return {
+        "version": __version__,
+        "router_model": snapshot.model_version,
+        "tiers": {
+            target.value: {"model": tier.model, "is_up": tier.is_up()}
+            for target, tier in snapshot.upstreams.items()
+        },
+        "judge": config.judge.model if config.judge.enabled else None,
+        "keeps_prompts": config.storage.prompts,
+        "needs_key": snapshot.keys.are_needed,
+    }
 
 
 async def _rate(

@@ -1,7 +1,11 @@
 """API keys: who may use /v1, and how much. Compared in constant time, kept as hashes in rows.
 
-Where nobody needs a key, the web pages that a browser on this machine shows must not be able to
-spend the owner's: every page may send requests to localhost, and the browser says which one did.
+A browser sends its key once, to log in, and from then on a cookie, which no script can read and
+which says nothing about the key. It needs no memory of ours: it is signed with what only the key's
+owner and the configuration know, so it holds for every worker and ends when the key goes.
+
+Where nobody needs a key, or a cookie would do, the web pages that a browser shows must not be able
+to spend the owner's: every page may send requests anywhere, and the browser says which one did.
 
 What a key has used is known to the process, not to its configuration: a reload forgets nothing.
 """
@@ -19,6 +23,9 @@ from proxy.config import ApiKeyConfig
 from proxy.errors import BudgetSpent, Forbidden, NotAuthenticated, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target, key_hash
 
+SESSION_COOKIE: Final = "hybrid_llm_session"
+SESSION_SECONDS: Final = 7 * DAY_SECONDS
+
 _EVERYBODY: Final = ""  # which is no key's hash
 _TOLD_SHARES: Final = (0.8, 1.0)
 _PORT: Final = re.compile(rb":\d*$")
@@ -27,11 +34,23 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Client(NamedTuple):
-    """Whose request it is, by the hash of the key, and the limits of that key."""
+    """Whose request it is, by the hash of the key, and the limits of that key.
+
+    `is_admin`: whether it may see what others asked, and start work.
+    """
 
     key_hash: str
     requests_per_minute: int | None = None
     cloud_usd_per_day: float | None = None
+    is_admin: bool = False
+
+
+class _Known(NamedTuple):
+    """A configured key: what is compared, what signs its cookies, and whose it is."""
+
+    digest: bytes
+    secret: bytes
+    client: Client
 
 
 class ApiKeys:
@@ -42,68 +61,150 @@ class ApiKeys:
         origins: of web pages that may send requests.
         is_private: whether only this machine can reach the port. Then the names under which it is
             asked for are known, and no page can make its own one of them by a DNS entry.
+        clock: UNIX seconds.
     """
 
     def __init__(
-        self, keys: Iterable[ApiKeyConfig], *, origins: Iterable[str] = (), is_private: bool = False
+        self,
+        keys: Iterable[ApiKeyConfig],
+        *,
+        origins: Iterable[str] = (),
+        is_private: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._origins = frozenset(one.encode() for one in origins)
         self._is_private = is_private
-        self._known = [
-            (
-                hashlib.sha256(one.key.reveal().encode()).digest(),
-                Client(key_hash(one.key.reveal()), one.requests_per_minute, one.cloud_usd_per_day),
-            )
-            for one in keys
-        ]
+        self._clock = clock
+        configured = tuple(keys)
+        self._known = [_known(one, is_only=len(configured) == 1) for one in configured]
+
+    @property
+    def are_needed(self) -> bool:
+        return bool(self._known)
 
     def check(self, headers: Headers) -> Client | None:
-        """Whose request it is by its `Authorization: Bearer …`; None when nobody needs a key.
+        """Whose request it is by its `Authorization: Bearer …`, or by the cookie of a page of ours;
+        None when nobody needs a key.
 
         Raises:
             NotAuthenticated: a key is needed, and this is none of ours.
             Forbidden: a web page sent it that may not.
         """
         if not self._known:
-            self._check_origin(headers)
+            self._check_host(headers)
+            _check_origin(headers, self._origins)
             return None
         authorization = read_key(headers)
         if not authorization:
+            if (client := self.of_session(headers)) is not None:
+                _check_origin(headers)  # a cookie comes along with any page's
+                return client
             raise NotAuthenticated(
                 "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'."
             )
         scheme, _, given = authorization.partition(b" ")
-        digest = hashlib.sha256(given.strip()).digest()
-        found = None
-        for known, client in self._known:  # no early exit: the time tells nothing about the key
-            if hmac.compare_digest(known, digest):
-                found = client
+        found = self._find(given.strip())
         if found is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
+        return found.client
+
+    def log_in(self, key: str, headers: Headers) -> str:
+        """The value of the cookie that stands for a key from now on.
+
+        Raises:
+            NotAuthenticated: it is none of ours.
+            Forbidden: a web page sent it that may not.
+        """
+        _check_origin(headers)
+        found = self._find(key.strip().encode())
+        if found is None:
+            raise NotAuthenticated("Incorrect API key provided.")
+        ends = f"{int(self._clock() + SESSION_SECONDS):x}"
+        return f"{ends}.{_sign(found.secret, ends)}"
+
+    def of_session(self, headers: Headers) -> Client | None:
+        """Who has logged in with this browser, if anyone has and it is not too long ago."""
+        ends, _, signature = _session(headers).partition(".")
+        found = None
+        for one in self._known:
+            if hmac.compare_digest(_sign(one.secret, ends).encode(), signature.encode()):
+                found = one.client
+        # What was signed is a number of ours.
+        return found if found is not None and int(ends, 16) > self._clock() else None
+
+    def _find(self, given: bytes) -> _Known | None:
+        digest = hashlib.sha256(given).digest()
+        found = None
+        for one in self._known:  # no early exit: the time tells nothing about the key
+            if hmac.compare_digest(one.digest, digest):
+                found = one
         return found
 
-    def _check_origin(self, headers: Headers) -> None:
-        origin = host = site = b""
-        for name, value in headers:
-            match name:
-                case b"origin":
-                    origin = value
-                case b"host":
-                    host = value
-                case b"sec-fetch-site":
-                    site = value
+    def _check_host(self, headers: Headers) -> None:
+        host = _value(headers, b"host")
         if self._is_private and host and not _is_this_machine(host):
             raise Forbidden(f"There is no '{host.decode('latin-1')}' here; ask for localhost.")
-        if origin:
-            foreign = origin not in self._origins and origin.partition(b"://")[2] != host
-        else:  # an image's address, or a form's
-            foreign = site in (b"cross-site", b"same-site")
-        if foreign:
-            page = origin.decode("latin-1") or "other origins"
-            raise Forbidden(
-                f"Web pages of {page} may not use this proxy; server.cors_origins names those that "
-                "may."
-            )
+
+
+def _check_origin(headers: Headers, origins: frozenset[bytes] = frozenset()) -> None:
+    """Refuse what a web page of another origin than ours and these sent. Raises Forbidden."""
+    origin = host = site = b""
+    for name, value in headers:
+        match name:
+            case b"origin":
+                origin = value
+            case b"host":
+                host = value
+            case b"sec-fetch-site":
+                site = value
+    if origin:
+        foreign = origin not in origins and origin.partition(b"://")[2] != host
+    else:  # an image's address, or a form's
+        foreign = site in (b"cross-site", b"same-site")
+    if foreign:
+        page = origin.decode("latin-1") or "other origins"
+        raise Forbidden(
+            f"Web pages of {page} may not use this proxy; server.cors_origins names those that may."
+        )
+
+
+def _value(headers: Headers, wanted: bytes) -> bytes:
+    return next((value for name, value in headers if name == wanted), b"")
+
+
+def is_admin(client: Client | None) -> bool:
+    """Whether whoever asks may see everything. Where nobody needs a key, everybody may."""
+    return client is None or client.is_admin
+
+
+def _known(config: ApiKeyConfig, *, is_only: bool) -> _Known:
+    """Whoever has the only key there is has no one to hide anything from."""
+    key = config.key.reveal()
+    return _Known(
+        hashlib.sha256(key.encode()).digest(),
+        hmac.digest(key.encode(), b"session", "sha256"),
+        Client(
+            key_hash(key),
+            config.requests_per_minute,
+            config.cloud_usd_per_day,
+            is_only if config.admin is None else config.admin,
+        ),
+    )
+
+
+def _sign(secret: bytes, ends: str) -> str:
+    return hmac.digest(secret, ends.encode(), "sha256").hex()
+
+
+def _session(headers: Headers) -> str:
+    """The value of our cookie; empty where there is none. A browser may send several headers."""
+    for name, value in headers:
+        if name == b"cookie":
+            for one in value.decode("latin-1").split(";"):
+                key, _, content = one.strip().partition("=")
+                if key == SESSION_COOKIE:
+                    return content
+    return ""
 
 
 @lru_cache(maxsize=64)  # clients of one proxy call it by few names; to parse one costs 5 µs

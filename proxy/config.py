@@ -66,6 +66,7 @@ class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     key: Secret
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
     cloud_usd_per_day: Dollars | None = None
+    admin: bool | None = None  # of the only key there is: true; otherwise false
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from proxy import logs
-from proxy.auth import Client, Quotas
+from proxy.auth import Client, Quotas, is_admin
 from proxy.call import Call, Exchange, Snapshot, body_for, recall
 from proxy.config import Config
 from proxy.endpoints import CHAT, OTHER, RESPONSES, Endpoint
 from proxy.errors import (
+    Forbidden,
     InternalError,
     InvalidRequest,
     RequestTimeout,
@@ -187,6 +188,17 @@ class Gateway:
         """Whose request beside these ways it is; it counts as one of the key's."""
         client = self.snapshot.keys.check(headers)
         self._quotas.admit(client)
+        return client
+
+    def admit_admin(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+        """The same for what shows or does more than one client's business. Raises Forbidden."""
+        client = self.admit(headers)
+        if not is_admin(client):
+            raise Forbidden(
+                "This API key may not see this: server.api_keys says `admin: true` of those that "
+                "may.",
+                code="admin_only",
+            )
         return client
 
     def _admit(self, call: Call) -> None:

@@ -203,10 +203,11 @@ class LiveProxy:
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{self.port}/v1"
+        self.origin = f"http://127.0.0.1:{self.port}"
+        self.base_url = f"{self.origin}/v1"
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self.client = httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}",
+            base_url=self.origin,
             timeout=PATIENCE_SECONDS,
             trust_env=False,
             verify=False,  # nothing to verify, and loading certificates takes its time

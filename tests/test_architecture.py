@@ -20,7 +20,7 @@ ROWS = [
     "demo",
     "serving",
     "app",
-    "api admin connection workers",
+    "api admin pages connection workers",
     "gateway recalibrate promotion reports care judge",
     "passing",
     "call",

@@ -1,0 +1,3 @@
+// The page of the same name.
+
+import "./shell.js"

@@ -1,0 +1,64 @@
+// Numbers as people read them. What is not known is a dash.
+
+const NONE = '–'
+const missing = (value) => value === null || value === undefined || Number.isNaN(value)
+const plain = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
+const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 })
+
+/** Dollars, to the cent where that is enough to see anything. */
+export function usd(value) {
+  if (missing(value)) return NONE
+  const size = Math.abs(value)
+  const digits = size === 0 || size >= 1 ? 2 : size >= 0.01 ? 4 : 6
+  const text = size.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+  return `${value < 0 ? '−' : ''}$${text}`
+}
+
+export function ms(value) {
+  if (missing(value)) return NONE
+  if (value >= 60_000) return `${(value / 60_000).toFixed(1)} min`
+  if (value >= 1_000) return `${(value / 1_000).toFixed(value >= 10_000 ? 0 : 1)} s`
+  return `${value >= 10 ? value.toFixed(0) : value.toPrecision(2)} ms`
+}
+
+export function percent(value, digits = 0) {
+  return missing(value) ? NONE : `${(value * 100).toFixed(digits)} %`
+}
+
+export const count = (value) => (missing(value) ? NONE : plain.format(value))
+export const compact = (value) => (missing(value) ? NONE : value < 10_000 ? plain.format(value) : short.format(value))
+export const score = (value, digits = 2) => (missing(value) ? NONE : value.toFixed(digits))
+
+export function bytes(value) {
+  if (missing(value)) return NONE
+  for (const unit of ['B', 'kB', 'MB']) {
+    if (value < 1000) return `${unit === 'B' ? value : value.toFixed(1)} ${unit}`
+    value /= 1000
+  }
+  return `${value.toFixed(1)} GB`
+}
+
+const moment = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
+
+/** A time, given in UNIX seconds, where the reader is. */
+export const when = (seconds) => (missing(seconds) ? NONE : moment.format(seconds * 1000))
+
+/** How long ago that was. */
+export function ago(seconds, now = Date.now() / 1000) {
+  if (missing(seconds)) return NONE
+  const passed = Math.max(0, now - seconds)
+  if (passed < 10) return 'just now'
+  for (const [size, unit, next] of [[1, 's', 60], [60, 'min', 3600], [3600, 'h', 86_400], [86_400, 'd', Infinity]]) {
+    if (passed < next) return `${Math.floor(passed / size)} ${unit} ago`
+  }
+  return NONE
+}
+
+/** A length of time in seconds, as a clock shows it. */
+export function span(seconds) {
+  if (missing(seconds)) return NONE
+  const whole = Math.floor(seconds)
+  const two = (number) => String(number).padStart(2, '0')
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60]
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
+}

@@ -1,0 +1,47 @@
+"""A browser for each test of the pages, which complains of whatever goes wrong in it."""
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Protocol
+
+import pytest
+from playwright.async_api import Browser, Page
+
+import browser as browsers
+from browser import OpenPage
+
+
+class Show(Protocol):
+    """Opens a page of a proxy; when the test is over, nothing in it may have gone wrong.
+
+    Args:
+        origin: the proxy's, `LiveProxy.origin`.
+        expected: parts of the browser's complaints that are no surprise.
+        settings: of the window, as Playwright names them.
+    """
+
+    def __call__(
+        self, origin: str, path: str = "/", *, expected: tuple[str, ...] = (), **settings: Any
+    ) -> Awaitable[Page]: ...
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with browsers.open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def show(browser: Browser) -> AsyncIterator[Show]:
+    shown: list[tuple[OpenPage, tuple[str, ...]]] = []
+
+    async def show_page(
+        origin: str, path: str = "/", *, expected: tuple[str, ...] = (), **settings: Any
+    ) -> Page:
+        opened = await browsers.open_page(browser, origin, path, **settings)
+        shown.append((opened, expected))
+        return opened.page
+
+    yield show_page
+    for opened, expected in shown:
+        opened.check(expected)
+        await opened.context.close()

@@ -1,0 +1,186 @@
+"""What all pages have in common: who may open them, what they may do, and that everybody can."""
+
+import gzip
+
+import httpx2
+import pytest
+from playwright.async_api import Page
+
+from browser import check_accessible, fits_its_width
+from live import LiveProxy, StartProxy
+from pages.conftest import Show
+from proxy.auth import SESSION_COOKIE
+from proxy.pages import PAGES
+
+KEYS = {
+    "server": {
+        "api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}],
+    }
+}
+PATHS = [page.path for page in PAGES]
+PHONE = {"width": 390, "height": 844}
+
+
+async def log_in(page: Page, key: str) -> None:
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_role("button", name="Log in").click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_everybody_can_use_a_page(
+    proxy: LiveProxy, show: Show, path: str, scheme: str
+) -> None:
+    page = await show(proxy.origin, path, color_scheme=scheme)
+    await page.get_by_text("no router model").wait_for()
+    await check_accessible(page)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_page_fits_a_phone(proxy: LiveProxy, show: Show, path: str) -> None:
+    page = await show(proxy.origin, path, viewport=PHONE)
+    await page.wait_for_load_state("networkidle")
+    assert await fits_its_width(page)
+
+
+async def test_a_key_opens_the_page_that_was_asked_for(start: StartProxy, show: Show) -> None:
+    proxy = await start(KEYS)
+    page = await show(proxy.origin, "/dashboard?since=7d", expected=("401",))
+    await check_accessible(page)
+    await log_in(page, "sk-nobody")
+    await page.get_by_role("alert").get_by_text("Incorrect API key").wait_for()
+    await log_in(page, "sk-boss")
+    await page.wait_for_url("**/dashboard?since=7d")
+    (cookie,) = await page.context.cookies()
+    assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == (SESSION_COOKIE, True, "Lax")
+    assert "sk-boss" not in str(cookie)
+
+
+async def test_who_logs_out_is_out(start: StartProxy, show: Show) -> None:
+    proxy = await start(KEYS)
+    page = await show(proxy.origin, "/", expected=("401",))
+    await log_in(page, "sk-team")
+    await page.get_by_role("button", name="Log out").click()
+    await page.wait_for_url("**/login")
+    assert await page.context.cookies() == []
+    await page.goto(proxy.origin + "/")
+    await page.wait_for_url("**/login?next=/")
+
+
+async def test_pages_about_everybody_are_for_admins(start: StartProxy, show: Show) -> None:
+    proxy = await start(KEYS)
+    page = await show(proxy.origin, "/login?next=/experiments")
+    await log_in(page, "sk-team")
+    await page.wait_for_url(proxy.origin + "/")
+    await page.get_by_role("link", name="Compare").wait_for()
+    await page.get_by_role("link", name="Dashboard").wait_for(state="hidden")
+
+
+async def test_a_login_that_is_over_leads_to_a_new_one(start: StartProxy, show: Show) -> None:
+    proxy = await start(KEYS)
+    page = await show(proxy.origin, "/login?next=/compare", expected=("401",))
+    await log_in(page, "sk-team")
+    await page.wait_for_url("**/compare")
+    await page.context.clear_cookies()
+    await page.evaluate(
+        "void import('/ui/http.js').then(({getJson}) => getJson('/api/status')).catch(() => 0)"
+    )
+    await page.wait_for_url("**/login?next=%2Fcompare")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/", "//evil.example", "/\\evil.example", "/\t/evil.example",
+     "javascript:alert(1)", "/nowhere", "/%0d%0aset-cookie:%20a=b"],
+)  # fmt: skip
+async def test_the_login_leads_nowhere_else(start: StartProxy, target: str) -> None:
+    proxy = await start(KEYS)
+    answer = await proxy.client.post("/login", data={"key": "sk-team", "next": target})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+async def test_the_login_shows_what_was_asked_for_as_text(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    evil = '/dashboard?"><script>alert(1)</script>'
+    answer = await proxy.client.get("/login", params={"next": evil})
+    assert answer.status_code == 200
+    assert "<script>alert" not in answer.text
+    assert "/dashboard?" in answer.text
+
+
+async def test_other_pages_may_neither_log_in_nor_out(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    cookie = await session(proxy, "sk-team")
+    for path, data in (("/login", {"key": "sk-team"}), ("/logout", {})):
+        answer = await proxy.client.post(
+            path, data=data, headers={"origin": "https://evil.example", "cookie": cookie}
+        )
+        assert answer.status_code == 403, path
+        assert "set-cookie" not in answer.headers
+
+
+async def test_a_cookie_is_of_use_to_our_own_pages_only(start: StartProxy) -> None:
+    changes = {"server": KEYS["server"] | {"cors_origins": ["https://chat.example.org"]}}
+    proxy = await start(changes)
+    cookie = await session(proxy, "sk-team")
+    host = {"cookie": cookie, "origin": proxy.origin}
+    assert (await proxy.client.get("/api/status", headers=host)).status_code == 200
+    # One that may send requests with a key may not with the cookie that it does not know.
+    for origin in ("https://evil.example", "https://chat.example.org", "null"):
+        answer = await proxy.client.get("/api/status", headers={"cookie": cookie, "origin": origin})
+        assert answer.status_code == 403, origin
+    image = {"cookie": cookie, "sec-fetch-site": "cross-site"}
+    assert (await proxy.client.get("/api/status", headers=image)).status_code == 403
+
+
+async def test_behind_tls_the_cookie_stays_there(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    answer = await proxy.client.post(
+        "/login", data={"key": "sk-team"}, headers={"x-forwarded-proto": "https"}
+    )
+    assert "secure" in answer.headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/login"])
+async def test_a_page_may_run_nothing_but_our_files(start: StartProxy, path: str) -> None:
+    proxy = await start(KEYS)
+    headers = {} if path == "/login" else {"cookie": await session(proxy, "sk-boss")}
+    answer = await proxy.client.get(path, headers=headers)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert " style=" not in answer.text
+    assert " on" not in answer.text.partition("<body")[2].partition(">")[0]
+
+
+async def test_a_file_is_sent_once_and_compressed(proxy: LiveProxy) -> None:
+    plain = await proxy.client.get("/ui/style.css", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    async with proxy.client.stream(
+        "GET", "/ui/style.css", headers={"accept-encoding": "br;q=0.1, gzip"}
+    ) as small:
+        raw = b"".join([part async for part in small.aiter_raw()])
+    assert gzip.decompress(raw) == plain.content
+    assert len(raw) < len(plain.content) / 2
+    again = await proxy.client.get(
+        "/ui/style.css", headers={"if-none-match": plain.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["../pages.py", "%2e%2e/pages.py", "shell.html", "", "nothing.js"])
+async def test_nothing_else_is_served(proxy: LiveProxy, name: str) -> None:
+    answer = await proxy.client.get(f"/ui/{name}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+async def session(proxy: LiveProxy, key: str) -> str:
+    answer: httpx2.Response = await proxy.client.post("/login", data={"key": key})
+    assert answer.status_code == 303
+    proxy.client.cookies.clear()
+    return answer.headers["set-cookie"].partition(";")[0]
