@@ -1,6 +1,7 @@
 """What clients and operators ask about the proxy itself: its models, its health, its metrics."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from proxy.call import Snapshot
 from proxy.database import StoreUnavailable
 from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
 from proxy.gateway import Gateway
+from proxy.judge import Judge
 from proxy.metrics import Metrics
 from proxy.openapi import document
 from proxy.protocol import read_request, view_models
@@ -32,11 +34,30 @@ class _Feedback(msgspec.Struct):
     comment: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
 
 
+class _Turn(msgspec.Struct):
+    role: str
+    content: str
+
+
+class _Answers(msgspec.Struct):
+    request_id: Annotated[str, msgspec.Meta(max_length=100)]
+    messages: Annotated[list[_Turn], msgspec.Meta(min_length=1)]
+    local: Annotated[str, msgspec.Meta(min_length=1)]
+    cloud: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 _feedback = msgspec.json.Decoder(_Feedback)
+_answers = msgspec.json.Decoder(_Answers)
 
 
-def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerRouterHandler]:
-    """The handlers, bound to what they report on."""
+def routes(
+    gateway: Gateway, store: Store, metrics: Metrics, *, judge: Callable[[], Judge | None]
+) -> list[ControllerRouterHandler]:
+    """The handlers, bound to what they report on.
+
+    Args:
+        judge: the one at work now, if one is.
+    """
 
     @get("/v1/models", name="models")
     async def list_models(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
@@ -90,6 +111,23 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
             }
         )
 
+    @post("/api/verdicts", status_code=200)
+    async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        gateway.admit_admin(tuple(request.scope["headers"]))
+        asked = read_request(_answers, await _read_small(request))
+        if (at_work := judge()) is None:
+            raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
+        turns = [(turn.role, turn.content) for turn in asked.messages]
+        opinion = await at_work.assess(turns, asked.local, asked.cloud, request_id=asked.request_id)
+        told = opinion._asdict()
+        return Response(
+            told
+            | {
+                "judge": gateway.snapshot.config.judge.model,
+                **{tier: told[tier]._asdict() for tier in ("local", "cloud")},
+            }
+        )
+
     @get("/openapi.json")
     async def describe() -> Response[bytes]:
         return Response(document(), media_type="application/json")
@@ -109,8 +147,8 @@ def routes(gateway: Gateway, store: Store, metrics: Metrics) -> list[ControllerR
         return Response(metrics.expose(), media_type=METRICS_TYPE)
 
     return [
-        list_models, show_model, take_feedback, show_status, describe, health, ready,
-        expose_metrics,
+        list_models, show_model, take_feedback, show_status, give_verdict, describe, health,
+        ready, expose_metrics,
     ]  # fmt: skip
 
 
@@ -124,7 +162,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
             target.value: {"model": tier.model, "is_up": tier.is_up()}
             for target, tier in snapshot.upstreams.items()
         },
-        "judge": config.judge.model if config.judge.enabled else None,
+        "judge": config.judge.model if snapshot.sampler is not None else None,
         "keeps_prompts": config.storage.prompts,
         "needs_key": snapshot.keys.are_needed,
     }

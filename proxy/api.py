@@ -208,8 +208,16 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
             return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
         return await pass_on(request)
 
+    @asgi("/api/decisions", copy_scope=False)
+    async def preview(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "POST":
+            await _refuse_method(scope, receive, send, allow="POST")
+            return
+        await _answer(gateway, gateway.preview, scope, receive, send)
+
     return [
         *routed,
+        preview,
         delete_model,
         route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
     ]
@@ -227,14 +235,18 @@ def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
             await _answer(gateway, _passing_on(gateway, "GET", scope), scope, receive, send)
             return
         if scope.get("method") != "POST":
-            exchange = AsgiExchange(scope, receive, send, max_body_bytes=0)
             allow = "GET, POST" if endpoint is CHAT else "POST"
-            error = MethodNotAllowed("Use POST for this path.", allow=allow)
-            await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+            await _refuse_method(scope, receive, send, allow=allow)
             return
         await _answer(gateway, partial(gateway.answer, endpoint), scope, receive, send)
 
     return answer
+
+
+async def _refuse_method(scope: Scope, receive: Receive, send: Send, *, allow: str) -> None:
+    exchange = AsgiExchange(scope, receive, send, max_body_bytes=0)
+    error = MethodNotAllowed("Use POST for this path.", allow=allow)
+    await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
 
 
 async def _answer(

@@ -276,6 +276,7 @@ class Proxy:
         self._reloaded = True
         self._quality: Quality | None = None
         self._desk = Desk(self.store.database, who=name_of_judge())
+        self._judge: Judge | None = None
         self._judging: asyncio.Task[None] | None = None
         self._drift: Drift | None = None
         self.gateway = Gateway(
@@ -291,7 +292,7 @@ class Proxy:
         self.app = Litestar(
             route_handlers=[
                 *api.routes(self.gateway),
-                *admin.routes(self.gateway, self.store, self.metrics),
+                *admin.routes(self.gateway, self.store, self.metrics, judge=lambda: self._judge),
                 *pages.routes(self.gateway),
             ],
             exception_handlers={Exception: api.answer_error},
@@ -519,9 +520,11 @@ class Proxy:
             finally:
                 await judge.close()
 
+        self._judge = judge
         self._judging = asyncio.create_task(judge_on())
 
     async def _end_judging(self) -> None:
+        self._judge = None
         if self._judging is not None:
             self._judging.cancel()
             await asyncio.gather(self._judging, return_exceptions=True)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from proxy import logs
 from proxy.auth import Client, Quotas, is_admin
 from proxy.call import Call, Exchange, Snapshot, body_for, recall
@@ -114,6 +116,30 @@ class Gateway:
             await self._answer(call, decision)
 
         await self._run(endpoint, exchange, way)
+
+    async def preview(self, exchange: Exchange) -> None:
+        """Answer a chat request with what would be decided for it, and leave it at that.
+
+        No upstream is asked and no row is kept: it is no request to a model.
+
+        Raises:
+            asyncio.CancelledError: the client is gone.
+        """
+        record = CallRecord(CHAT.name, clock=self._clock)
+        call = Call(self.snapshot, CHAT, exchange, record)
+        try:
+            self._admit(call)
+            call.body = await exchange.read_body()
+            _need_plain(exchange.headers)
+            call.request = CHAT.parse(call.body)
+            decision = await self._decide(call)
+        except RouterError as error:
+            await send_error(error, exchange, record.router_headers())
+            return
+        told = msgspec.json.encode(_told(decision, record, self.snapshot))
+        headers = [(b"content-type", JSON_TYPE), (b"content-length", b"%d" % len(told))]
+        await exchange.start(200, headers)
+        await exchange.send(told, more=False)
 
     async def pass_on(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
@@ -473,6 +499,21 @@ class Gateway:
             self._metrics.count_candidate(
                 live, candidate, live_usd=live_usd, candidate_usd=candidate_usd
             )
+
+
+def _told(decision: Decision, record: CallRecord, snapshot: Snapshot) -> dict[str, object]:
+    """A decision, in the words of `hybrid-llm route --json`."""
+    return {
+        "target": decision.target.value,
+        "model": decision.model,
+        "score": record.score,
+        "p_local": record.p_local,
+        "p_cloud": record.p_cloud,
+        "threshold": decision.threshold,
+        "reason": decision.reason.value,
+        "latency_ms": round(record.decision_ms or 0.0, 3),
+        "router_model": snapshot.model_version,
+    }
 
 
 async def send_error(

@@ -13,14 +13,14 @@ What is judged is text: a request with tools, images or several choices is not d
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.config import Config
 from proxy.database import StoreUnavailable
-from proxy.errors import UpstreamError, UpstreamUnreachable
+from proxy.errors import InvalidRequest, Unavailable, UpstreamError, UpstreamUnreachable
 from proxy.pricing import PICO, Price, Prices
 from proxy.protocol import mend_for_ollama, view_answer
 from proxy.record import Target
@@ -31,6 +31,7 @@ from router_model.rubric import (
     OPTIONAL_FIELDS,
     RESPONSE_FORMAT,
     TEMPERATURES,
+    Grade,
     NotAVerdict,
     Side,
     as_supported,
@@ -92,6 +93,22 @@ class Summary(NamedTuple):
     judged: int = 0
     refused: int = 0
     put_off: int = 0
+
+
+class Opinion(NamedTuple):
+    """What a judge thinks of two answers, and why: each alone, and which is better.
+
+    `first` was asked with the local answer first, `swapped` with the cloud's; where they disagree
+    it is a tie.
+    """
+
+    local: Grade
+    cloud: Grade
+    verdict: Verdict
+    first: Verdict
+    first_reasoning: str
+    swapped: Verdict
+    swapped_reasoning: str
 
 
 class Answer(NamedTuple):
@@ -249,6 +266,50 @@ class Judge:
         self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
         return self._pause * random.uniform(0.8, 1.0)
 
+    async def assess(
+        self, turns: Sequence[tuple[str, str]], local: str, cloud: str, *, request_id: str
+    ) -> Opinion:
+        """Judge two answers now, for someone who waits for it. Nothing of it is kept but its cost.
+
+        Args:
+            turns: (role, text) pairs, what both are answers to.
+            request_id: what the dollars are booked on.
+
+        Raises:
+            InvalidRequest: there is too much of it.
+            Unavailable: the judge does not answer, or its dollars of the day are spent.
+        """
+        if sum(len(text) for _, text in turns) + len(local) + len(cloud) > MAX_CHARS:
+            raise InvalidRequest(f"More than {MAX_CHARS} characters are not judged.")
+        try:
+            graded = {
+                target: await self._verdict(grade_messages(turns, text), parse_grade, request_id)
+                for target, text in ((Target.LOCAL, local), (Target.CLOUD, cloud))
+            }
+            first, swapped = [
+                await self._verdict(preference_messages(turns, *pair), parse_preference, request_id)
+                for pair in ((local, cloud), (cloud, local))
+            ]
+        except _Spent:
+            raise Unavailable(
+                "The judge's dollars of today are spent (judge.usd_per_day)."
+            ) from None
+        except _Disturbed:
+            raise Unavailable("The judge's hardware is busy with a client; try again.") from None
+        except (_Trouble, _Refused, _Nonsense) as error:
+            raise Unavailable(f"The judge gave no verdict: {error}") from None
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from None
+        return Opinion(
+            local=graded[Target.LOCAL],
+            cloud=graded[Target.CLOUD],
+            verdict=_named(merge_swapped(first.verdict, swapped.verdict), "local", "cloud"),
+            first=_named(first.verdict, "local", "cloud"),
+            first_reasoning=first.reasoning,
+            swapped=_named(swapped.verdict, "cloud", "local"),
+            swapped_reasoning=swapped.reasoning,
+        )
+
     async def _judge_one(self, claim: Claim) -> None:
         """Whatever of it was done before is not done again."""
         if claim.turns is None or not claim.response:
@@ -286,7 +347,7 @@ class Judge:
     async def _grade(self, claim: Claim, target: Target, model: str, text: str) -> None:
         assert claim.turns is not None  # it was looked at
         messages = grade_messages(claim.turns, text)
-        grade = await self._verdict(messages, parse_grade, claim)
+        grade = await self._verdict(messages, parse_grade, claim.request_id)
         await asyncio.to_thread(
             self._desk.keep_grade,
             claim.request_id,
@@ -305,8 +366,9 @@ class Judge:
         if local != cloud:
             straight = preference_messages(claim.turns, local, cloud)
             turned = preference_messages(claim.turns, cloud, local)
-            first = (await self._verdict(straight, parse_preference, claim)).verdict
-            swapped = (await self._verdict(turned, parse_preference, claim)).verdict
+            asked = (parse_preference, claim.request_id)
+            first = (await self._verdict(straight, *asked)).verdict
+            swapped = (await self._verdict(turned, *asked)).verdict
         await asyncio.to_thread(
             self._desk.keep_preference,
             claim.request_id,
@@ -317,7 +379,7 @@ class Judge:
         )
 
     async def _verdict(
-        self, messages: list[dict[str, str]], parse: Callable[[str], V], claim: Claim
+        self, messages: list[dict[str, str]], parse: Callable[[str], V], request_id: str
     ) -> V:
         problem = ""
         for temperature in TEMPERATURES:
@@ -328,9 +390,7 @@ class Judge:
                 "max_tokens": MAX_VERDICT_TOKENS,
                 "response_format": RESPONSE_FORMAT,
             }
-            answer = await self._ask(
-                self._judge, fields, claim.request_id, max_tokens=MAX_VERDICT_TOKENS
-            )
+            answer = await self._ask(self._judge, fields, request_id, max_tokens=MAX_VERDICT_TOKENS)
             try:
                 verdict = read_verdict(answer.text, answer.finish_reason, parse)
             except NotAVerdict as error:
