@@ -8,6 +8,8 @@ validation therefore flatter all of them alike.
 
 Intervals: 95 %, bootstrap over groups of near-duplicates, the same samples for every baseline, so
 the difference to the router is measured in pairs.
+
+scikit-learn and torch are loaded where something is fitted: what only measures does without them.
 """
 
 import math
@@ -20,9 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from router_model import calibrate, metrics
 from router_model.calibrate import Outcomes
@@ -94,6 +93,8 @@ def logistic(
     x: Any, y: NDArray[np.bool_], others: Sequence[Any], *, strengths: Sequence[float] = STRENGTHS
 ) -> list[tuple[str, list[Floats]]]:
     """Per strength C: logits [n, 2] for each of `others`, one regression per head."""
+    from sklearn.linear_model import LogisticRegression
+
     out = []
     for strength in strengths:
         columns: list[list[Floats]] = [[] for _ in others]
@@ -129,6 +130,8 @@ def category_mean(data: Data) -> list[Candidate]:
 
 def features(data: Data) -> list[Candidate]:
     """Hand-made features + logistic regression: what a router without a language model knows."""
+    from sklearn.preprocessing import StandardScaler
+
     scale = StandardScaler()
     x = scale.fit_transform(_described(data.train))
     others = [scale.transform(_described(rows)) for rows in (data.validation, data.measured)]
@@ -138,6 +141,8 @@ def features(data: Data) -> list[Candidate]:
 
 def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
     """TF-IDF of words and word pairs + logistic regression; seed `shuffle` parts text and label."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     y = labels(data.train)
     if shuffle is not None:
         y = y[np.random.default_rng(shuffle).permutation(len(y))]
@@ -158,7 +163,7 @@ def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
 
 def embedded(data: Data, *, cache: Path, base: str) -> tuple[Floats, Floats, Floats]:
     """Frozen MiniLM vectors of train, validation and measured rows."""
-    from training.embeddings import embed  # torch is loaded where it is used only
+    from training.embeddings import embed
 
     rows = [*data.train, *data.validation, *data.measured]
     vectors = embed([row.text for row in rows], cache=cache, base=base).astype(float)
@@ -168,6 +173,8 @@ def embedded(data: Data, *, cache: Path, base: str) -> tuple[Floats, Floats, Flo
 
 def embedding_regression(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candidate]:
     """Logistic regression on the frozen vectors: the encoder without fine-tuning."""
+    from sklearn.preprocessing import StandardScaler
+
     scale = StandardScaler()
     x = scale.fit_transform(vectors[0])
     others = [scale.transform(v) for v in vectors[1:]]
