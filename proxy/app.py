@@ -283,6 +283,7 @@ class Proxy:
         self._judge: Judge | None = None
         self._judging: asyncio.Task[None] | None = None
         self._drift: Drift | None = None
+        self._pipeline: tuple[Snapshot, Pipeline] | None = None
         self._jobs = Jobs(self.store.database, prefix=command)
         self.gateway = Gateway(
             snapshot,
@@ -299,7 +300,7 @@ class Proxy:
                 *api.routes(self.gateway),
                 *admin.routes(self.gateway, self.store, self.metrics, judge=lambda: self._judge),
                 *pages.routes(self.gateway),
-                *experiments.routes(self.gateway, self._jobs, self._pipeline),
+                *experiments.routes(self.gateway, self._jobs, self._steps),
             ],
             exception_handlers={Exception: api.answer_error},
             cors_config=_cors(config),
@@ -367,8 +368,13 @@ class Proxy:
         else:
             self._start(self.reload())
 
-    def _pipeline(self) -> Pipeline:
-        return Pipeline(self.config, self.gateway.snapshot.prices, self._tokens)
+    def _steps(self) -> Pipeline:
+        """Those of the configuration in use, which knows what it has counted before."""
+        snapshot = self.gateway.snapshot
+        if self._pipeline is None or self._pipeline[0] is not snapshot:
+            made = Pipeline(snapshot.config, snapshot.prices, self._tokens)
+            self._pipeline = (snapshot, made)
+        return self._pipeline[1]
 
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]

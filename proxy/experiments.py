@@ -169,7 +169,6 @@ def _estimate(pipeline: Pipeline, jobs: Jobs, step: Step, chosen: dict[str, Any]
 def _begin(pipeline: Pipeline, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
     chosen = pipeline.choose(step, asked.parameters)
     estimate = _estimate(pipeline, jobs, step, chosen)
-    plan = pipeline.plan(step, chosen, max_usd=asked.accept_usd or 0.0)
     if asked.dry_run:
         return {"estimate": estimate, "parameters": chosen, "problems": pipeline.problems(step)}
     for problem in pipeline.problems(step):
@@ -184,6 +183,7 @@ def _begin(pipeline: Pipeline, jobs: Jobs, step: Step, asked: _Start) -> dict[st
             param="accept_usd",
             code="cost_not_accepted",
         )
+    plan = pipeline.plan(step, chosen, max_usd=asked.accept_usd or 0.0)
     try:
         job = jobs.start(step.name, plan.commands, arguments=chosen, environment=plan.environment)
     except Busy as busy:

@@ -34,6 +34,7 @@ _CALLS_AT_A_TIME: Final = 8
 # What calls take where nothing is known: a small model on one's own hardware, and a big one's API.
 _TYPICAL_SECONDS: Final = {"local": 15.0, "cloud": 4.0, "router": 8.0, "judge": 3.0}
 _OPENAI: Final = "https://api.openai.com/"
+_MAX_KNOWN: Final = 100
 _MAX_FILE_BYTES: Final = 64 * 2**20
 # What a command needs of the proxy's environment; keys are added where a step asks models.
 _PASSED_ON: Final = (
@@ -104,6 +105,7 @@ class Pipeline:
         self._prices = prices
         self._tokens = tokens
         self._has_package = has_package
+        self._known_calls: dict[tuple[Any, ...], list[_Calls]] = {}
         folders, model = config.experiments, Path(config.routing.model_path)
         self._work = Path(folders.work)
         self._data = Path(folders.data) if folders.data is not None else None
@@ -227,7 +229,7 @@ class Pipeline:
             return Estimate(seconds=seconds)
         max_tokens = chosen.get("max_tokens", 0)
         pico, most_pico, calls, read, written, seconds = 0, 0, 0, 0, 0, 0.0
-        for one in self._calls(step, chosen):
+        for one in self._counted(step, chosen):
             is_judge = one.role == "judge"
             price = self._price(one.role) or Price()
             inputs = one.fixed + one.answers * TYPICAL_ANSWER_TOKENS
@@ -248,6 +250,20 @@ class Pipeline:
             input_tokens=read,
             output_tokens=written,
         )
+
+    def _counted(self, step: Step, chosen: Mapping[str, Any]) -> list[_Calls]:
+        """What is asked of whom; counted once while the file is as it is."""
+        path = self._chosen_file(step, chosen) if "file" in chosen else _questions()
+        found = path.stat() if path.is_file() else None
+        key = (
+            step.name, msgspec.json.encode(chosen), found and (found.st_mtime_ns, found.st_size)
+        )  # fmt: skip
+        if key not in self._known_calls:
+            self._tokens.load()
+            if len(self._known_calls) >= _MAX_KNOWN:
+                self._known_calls.clear()
+            self._known_calls[key] = list(self._calls(step, chosen))
+        return self._known_calls[key]
 
     def _calls(self, step: Step, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
         match step.name:

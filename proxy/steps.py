@@ -224,7 +224,7 @@ STEPS: Final = (
         needs=(_DATA,),
         parameters=(_split("test"), _MODEL),
         results=("evaluation",),
-        seconds=120.0,
+        seconds=60.0,
     ),
     Step(
         name="errors",
@@ -235,7 +235,7 @@ STEPS: Final = (
         needs=(_DATA,),
         parameters=(_split("validation"), _MODEL),
         results=("errors", "robustness"),
-        seconds=180.0,
+        seconds=100.0,
     ),
     Step(
         name="report",
