@@ -22,7 +22,7 @@ from proxy.database import StoreUnavailable
 from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from proxy.findings import headline, results_of
 from proxy.gateway import Gateway
-from proxy.jobs import Busy, Job, Jobs
+from proxy.jobs import MAX_JOBS, Busy, Job, Jobs
 from proxy.pipeline import INSTALL_COMMAND, Estimate, Pipeline
 from proxy.protocol import read_request
 from proxy.steps import BY_NAME, STEPS, Step
@@ -30,7 +30,6 @@ from proxy.steps import BY_NAME, STEPS, Step
 T = TypeVar("T")
 
 TAIL_CHARS: Final = 16_000  # of a log, for who has seen nothing of it yet
-MAX_JOBS: Final = 200
 
 
 class _Start(msgspec.Struct):
@@ -82,8 +81,9 @@ def routes(
         limit: FromQuery[int] = 50,
     ) -> Response[dict[str, object]]:
         gateway.admit_admin(tuple(request.scope["headers"]))
-        most = min(max(limit, 1), MAX_JOBS)
-        found = await _ask(lambda: jobs.newest(limit=most, step=step))
+        if not 1 <= limit <= MAX_JOBS:
+            raise InvalidRequest(f"limit is from 1 to {MAX_JOBS}.", param="limit")
+        found = await _ask(lambda: jobs.newest(limit=limit, step=step))
         return Response({"now": time.time(), "jobs": found})
 
     @get("/api/jobs/{job_id:str}")
@@ -93,6 +93,8 @@ def routes(
         after: FromQuery[int | None] = None,
     ) -> Response[dict[str, object]]:
         gateway.admit_admin(tuple(request.scope["headers"]))
+        if after is not None and after < 0:
+            raise InvalidRequest("after is 0 or more.", param="after")
         return Response(await _ask(lambda: _job(jobs, job_id, after)))
 
     @post("/api/jobs/{job_id:str}/cancel", status_code=202)
