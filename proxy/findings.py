@@ -130,7 +130,7 @@ def _headline(name: str, found: Mapping[str, Any]) -> str | None:
         case "train":
             candidate, serving = found["models"]["candidate"], found["models"]["serving"]
             made = candidate or serving
-            return f"{'candidate' if candidate else 'serving'} {made['version']}" if made else None
+            return f"{'candidate' if candidate else 'serving'}: {made['version']}" if made else None
         case "ablation":
             rows = found["ablation"]["parts"]["in distribution"]["baselines"]
             return (

@@ -153,7 +153,7 @@ STEPS: Final = (
         name="train",
         title="Train",
         about="Reads the outcome data, trains the network on it and exports a candidate. The "
-        "router that serves stays; `hybrid-llm promote` takes the candidate up.",
+        "router that serves stays; hybrid-llm promote takes the candidate up.",
         commands=("prepare", "train", "export"),
         needs=(_DATA, "The train extra."),
         parameters=(

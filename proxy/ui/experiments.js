@@ -2,7 +2,7 @@
 
 import { $, copyButton, h, replace } from './dom.js'
 import { showResults } from './findings.js'
-import { ago, count, ms, span, usd, when } from './format.js'
+import { ago, count, percent, span, usd, when } from './format.js'
 import { getJson, postJson, send } from './http.js'
 import './shell.js'
 
@@ -22,14 +22,19 @@ let running = null // the job that runs, wherever it does
 let drift = 0 // what this clock is ahead of the proxy's, in seconds
 
 const now = () => Date.now() / 1000 - drift
-const about = (estimate) => [
-  estimate.seconds !== null && `${estimate.basis === 'last' ? 'last time' : 'about'} ${length(estimate.seconds)}`,
-  estimate.most_usd > 0 ? `about ${usd(estimate.usd)}` : 'free',
-].filter(Boolean).join(' · ')
+
+/** What a step takes, in words. */
+function takes(step, estimate) {
+  const words = []
+  if (estimate.seconds !== null) words.push(`${estimate.basis === 'last' ? 'last time' : 'about'} ${length(estimate.seconds)}`)
+  if (estimate.most_usd > 0) words.push(`about ${usd(estimate.usd)}`)
+  else words.push(step.is_paid && !estimate.calls ? 'the cost depends on the file' : 'free')
+  return words.join(' · ')
+}
 
 /** A length of time, as people say it. */
 function length(seconds) {
-  if (seconds < 90) return ms(seconds * 1000)
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`
   return `${(seconds / 3600).toFixed(1)} h`
 }
@@ -44,8 +49,8 @@ class Card {
     this.progress = h('div', { class: 'stack now', hidden: true })
     this.problems = h('div', { class: 'stack' })
     this.takes = h('span', { class: 'small dim num' })
-    this.log = h('button', { type: 'button', class: 'quiet small', hidden: true, on: { click: () => log.show(this.job, this.title) } }, 'Log')
-    this.run = h('button', { type: 'button', class: 'primary', on: { click: () => this.begin() } }, 'Run')
+    this.log = h('button', { type: 'button', class: 'quiet small', hidden: true, on: { click: () => log.open(this.job, this.title) } }, 'Log')
+    this.run = h('button', { type: 'button', on: { click: () => this.begin() } }, 'Run')
     this.stop = h('button', { type: 'button', class: 'danger', hidden: true, on: { click: () => this.cancel() } }, 'Cancel')
     this.trouble = h('p', { class: 'error', role: 'alert' })
     this.choice = h('details', { class: 'choice', hidden: !step.parameters.length })
@@ -107,7 +112,7 @@ class Card {
   }
 
   showEstimate() {
-    replace(this.takes, about(this.estimate))
+    replace(this.takes, takes(this.step, this.estimate))
   }
 
   /** The fields of what may be chosen; what somebody has typed stays. */
@@ -179,18 +184,17 @@ class Card {
     } catch (error) {
       replace(this.trouble, error.message)
       await refresh()
+      this.run.focus()
     }
   }
 
   async cancel() {
-    this.stop.disabled = true
     try {
       await send(`/api/jobs/${encodeURIComponent(this.job.id)}/cancel`, { method: 'POST' })
       announce(`${this.title} is told to stop.`)
     } catch (error) {
       replace(this.trouble, error.message)
     }
-    this.stop.disabled = false
   }
 }
 
@@ -208,7 +212,13 @@ const log = {
     this.job = job
     replace($('#log-title'), `Log of ${title}`)
     this.state(job)
-    this.read()
+    this.read().catch((error) => replace($('#trouble'), error.message))
+  },
+
+  open(job, title) {
+    this.show(job, title)
+    $('#log').scrollIntoView({ block: 'nearest' })
+    $('#log-text').focus({ preventScroll: true })
   },
 
   state(job) {
@@ -272,6 +282,15 @@ function askFor(title, estimate) {
   })
 }
 
+/** What runs now, in a line above everything. */
+function tell() {
+  const card = cards.get(running?.step)
+  $('#current').hidden = !card
+  if (!card) return
+  const far = running.progress === null ? '' : ` · ${percent(running.progress)}`
+  replace($('#current'), h('a', { href: `#step-${card.name}` }, `${card.title} is running`), h('span', { class: 'num' }, `${far} · ${span(now() - running.started_at)}`))
+}
+
 const announce = (text) => replace($('#announce'), text)
 
 /** Show a job that runs, until it does not. */
@@ -280,6 +299,7 @@ function follow(job) {
   for (const card of cards.values()) card.show(card.name === job.step ? job : card.step.last)
   const card = cards.get(job.step)
   if (card) log.show(job, card.title)
+  tell()
   schedule(POLL_MS)
 }
 
@@ -299,6 +319,7 @@ async function tick() {
   } catch (error) {
     replace($('#trouble'), error.message)
   }
+  tell()
   schedule(running ? POLL_MS : IDLE_MS)
 }
 

@@ -9,10 +9,12 @@ const INSIDE = 'in distribution'
 const COMPARED = ['router', 'TF-IDF + LR', 'features + LR', 'MiniLM kNN', 'rules', 'random']
 
 /** A figure with its 95 % interval. */
-const interval = (value, digits = 3) =>
-  value?.[0] === null || value === undefined
-    ? '–'
-    : [score(value[0], digits), ' ', h('span', { class: 'dim small' }, `[${score(value[1], digits)}, ${score(value[2], digits)}]`)]
+const interval = (value, show = (one) => score(one, 3)) =>
+  typeof value?.[0] === 'number'
+    ? [show(value[0]), ' ', h('span', { class: 'dim small interval' }, `[${show(value[1])}, ${show(value[2])}]`)]
+    : '–'
+const inPercent = (value) => interval(value, (one) => percent(one, 1))
+const brief = (value) => interval(value, (one) => score(one, 2))
 
 /** What every result says of itself. */
 const origin = (content, rows) =>
@@ -75,15 +77,15 @@ function evaluation({ evaluation: found }) {
   ]
   return [
     card('evaluate', 'Quality against cost', origin(found, inside.rows), h('p', {}, words), curve),
-    card('calibration', 'Calibration', origin(found, inside.rows), reliability(found.reliability),
-      table(['', 'Value'], facts.map((cells) => ({ cells })), 'Figures of the evaluation')),
+    card('calibration', 'Calibration', origin(found, inside.rows), h('p', {}, 'How often it came true, against what was predicted.'), reliability(found.reliability)),
     card('wins', 'Who wins, by source', origin(found), wins(found.sources)),
+    card('figures', 'The evaluation in figures', origin(found, inside.rows), table(['', 'Value'], facts.map((cells) => ({ cells })), 'Figures of the evaluation')),
   ]
 }
 
 function reliability(found) {
   const lines = [['p_local', 'local is good', 'local'], ['score', 'local suffices', 'accent']]
-  return picture('How often it came true, against what was predicted; on the diagonal both are equal.', 260, (colours) => ({
+  return picture('How often it came true, against what was predicted; on the diagonal both are equal.', 300, (colours) => ({
     data: [
       { x: [0, 1], y: [0, 1], name: 'as predicted', mode: 'lines', line: { color: colours.dim, dash: 'dot' }, hoverinfo: 'skip' },
       ...lines.filter(([key]) => found[key]).map(([key, name, colour]) => ({
@@ -170,7 +172,7 @@ function mistakes({ errors: found, robustness }) {
     const sources = Object.entries(found.sources)
     parts.push(card('errors', 'Where it decides wrongly', origin(found, found.rows),
       table(['', 'n', 'Kept local', 'Wrongly local', 'Wrongly cloud'], sources.map(([name, row]) => ({
-        isChosen: name === 'all', cells: [name, count(row.rows), percent(row.local_share), interval(row['false local']), interval(row['false cloud'])],
+        isChosen: name === 'all', cells: [name, count(row.rows), percent(row.local_share), inPercent(row['false local']), inPercent(row['false cloud'])],
       })), 'Shares of wrong decisions by source'),
       picture('How scores are spread, where local suffices and where the cloud is better.', 220, (colours) => ({
         data: [[suffices, 'local suffices', 'local'], [better, 'the cloud is better', 'cloud']].map(([y, name, colour]) => ({
@@ -192,7 +194,7 @@ function mistakes({ errors: found, robustness }) {
     const changes = Object.entries(robustness.changes)
     parts.push(card('robustness', 'What turns a decision', origin(robustness, robustness.rows),
       table(['Change', 'Stays', 'To cloud', 'To local'], changes.map(([name, row]) => ({
-        cells: [name, interval(row.survive), percent(row.to_cloud, 1), percent(row.to_local, 1)],
+        cells: [name, inPercent(row.survive), percent(row.to_cloud, 1), percent(row.to_local, 1)],
       })), 'Harmless changes of a prompt, and how many decisions they turn')))
   }
   return parts
@@ -205,7 +207,7 @@ function benchmark({ baseline: found }) {
   const names = Object.keys(all)
   const { pgr, cost_share: cost } = found.overall
   return card('benchmark', 'Live benchmark', origin(found, found.overall.questions),
-    pgr && h('p', {}, 'The proxy recovers ', interval(pgr, 2), ` of the quality gap for ${percent(cost)} of the cloud’s cost.`),
+    pgr && h('p', {}, 'The proxy recovers ', brief(pgr), ` of the quality gap for ${percent(cost)} of the cloud’s cost.`),
     picture(`Quality of ${roles.join(', ')} by category.`, 280, (colours) => ({
       data: roles.map((role) => ({
         type: 'bar', name: `${role} (${found.models[role]})`, x: names, y: names.map((name) => all[name].quality[role]?.[0]),
@@ -214,7 +216,7 @@ function benchmark({ baseline: found }) {
       layout: { barmode: 'group', yaxis: { range: [0, 10], title: { text: 'quality, 1 to 10' } } },
     })),
     table(['', ...roles], names.map((name) => ({
-      isChosen: name === 'all', cells: [name, ...roles.map((role) => interval(all[name].quality[role], 2))],
+      isChosen: name === 'all', cells: [name, ...roles.map((role) => brief(all[name].quality[role]))],
     })), 'Quality by category'))
 }
 
@@ -222,7 +224,7 @@ function validation({ judge: found }) {
   if (!found) return card('validate-judge', 'The judge and people', empty('Judge validation'))
   const figures = { spearman: 'Rank correlation', kappa_ok: 'Kappa, good or not', kappa_quadratic: 'Kappa, weighted', same_side_of_ok: 'Same side of good', judge_minus_human: 'Judge minus people, points' }
   return card('validate-judge', 'The judge and people', origin(found, found.n),
-    table(['', 'Value'], Object.entries(figures).map(([key, title]) => ({ cells: [title, interval(found[key], 2)] })), 'Agreement of the judge with people'))
+    table(['', 'Value'], Object.entries(figures).map(([key, title]) => ({ cells: [title, brief(found[key])] })), 'Agreement of the judge with people'))
 }
 
 function labels({ labels: found }) {
