@@ -25,7 +25,7 @@ import msgspec
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
-from proxy import admin, api, pages
+from proxy import admin, api, insights, pages
 from proxy.auth import ApiKeys, Quotas
 from proxy.call import Snapshot
 from proxy.canary import TIMEOUT_SECONDS, Canary
@@ -293,6 +293,7 @@ class Proxy:
             route_handlers=[
                 *api.routes(self.gateway),
                 *admin.routes(self.gateway, self.store, self.metrics, judge=lambda: self._judge),
+                *insights.routes(self.gateway, self.stats),
                 *pages.routes(self.gateway),
             ],
             exception_handlers={Exception: api.answer_error},

@@ -20,7 +20,7 @@ ROWS = [
     "demo",
     "serving",
     "app",
-    "api admin pages connection workers",
+    "api admin insights pages connection workers",
     "gateway recalibrate promotion reports care judge",
     "passing",
     "call",
