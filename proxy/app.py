@@ -293,7 +293,12 @@ class Proxy:
             route_handlers=[
                 *api.routes(self.gateway),
                 *admin.routes(self.gateway, self.store, self.metrics, judge=lambda: self._judge),
-                *insights.routes(self.gateway, self.stats),
+                *insights.routes(
+                    self.gateway,
+                    self.stats,
+                    manifest=lambda: self._loaded.manifest,
+                    drift=lambda: self._drift,
+                ),
                 *pages.routes(self.gateway),
             ],
             exception_handlers={Exception: api.answer_error},
