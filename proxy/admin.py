@@ -159,7 +159,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
         "version": __version__,
         "router_model": snapshot.model_version,
         "tiers": {
-            target.value: {"model": tier.model, "is_up": tier.is_up()}
+            target.value: {"model": tier.model, "is_up": tier.up}
             for target, tier in snapshot.upstreams.items()
         },
         "judge": config.judge.model if snapshot.sampler is not None else None,

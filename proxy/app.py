@@ -25,7 +25,7 @@ import msgspec
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
-from proxy import admin, api, experiments, pages
+from proxy import admin, api, experiments, insights, pages
 from proxy.auth import ApiKeys, Quotas
 from proxy.call import Snapshot
 from proxy.canary import TIMEOUT_SECONDS, Canary
@@ -299,6 +299,12 @@ class Proxy:
             route_handlers=[
                 *api.routes(self.gateway),
                 *admin.routes(self.gateway, self.store, self.metrics, judge=lambda: self._judge),
+                *insights.routes(
+                    self.gateway,
+                    self.stats,
+                    manifest=lambda: self._loaded.manifest,
+                    drift=lambda: self._drift,
+                ),
                 *pages.routes(self.gateway),
                 *experiments.routes(self.gateway, self._jobs, self._steps),
             ],

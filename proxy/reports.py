@@ -88,13 +88,14 @@ def report(
             for name in dimensions
         },
         "latency": [one._asdict() for one in stats.quantiles(since)],
-        "drift": None if drift is None else _as_plain(drift),
+        "drift": None if drift is None else plain_drift(drift),
         "candidate": None if compared is None else compared._asdict(),
-        "quality": _estimates(stats.quality(since)),
+        "quality": estimates(stats.quality(since)),
     }
 
 
-def _as_plain(drift: Drift) -> dict[str, Any]:
+def plain_drift(drift: Drift) -> dict[str, Any]:
+    """A drift with how its indices read."""
     plain = drift._asdict() | {"moved": [move._asdict() for move in drift.moved]}
     return plain | {f"{of}_reading": reading(getattr(drift, of)) for of in ("score", "category")}
 
@@ -108,7 +109,7 @@ def show(
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
     tables.append(_latencies(stats.quantiles(since)))
-    tables.append(_quality_table(_estimates(stats.quality(since))))
+    tables.append(_quality_table(estimates(stats.quality(since))))
     if (drift := routers.drift(stats)) is not None:
         tables.append(_drift_table(drift))
     if (compared := routers.compared(stats, since)) is not None:
@@ -158,7 +159,7 @@ def _latencies(quantiles: Sequence[Quantiles]) -> Table:
                     name,
                     one.target,
                     f"{one.requests:,}",
-                    *(f"{one.ms[p]:,.3g}" for p in ("p50", "p95", "p99")),
+                    *(_ms(one.ms[p]) for p in ("p50", "p95", "p99")),
                 )
     return table
 
@@ -188,7 +189,7 @@ def _candidate_table(found: Compared) -> Table:
     return table
 
 
-def _estimates(quality: Quality) -> dict[str, dict[str, Any]]:
+def estimates(quality: Quality) -> dict[str, dict[str, Any]]:
     """What is known of the answers' quality, by name, or why it is not: `missing`."""
     known = {
         "recovered": quality.recovered,
@@ -237,6 +238,11 @@ def _usd(usd: float) -> str:
     return f"${usd:,.{digits}f}"
 
 
+def _ms(value: float) -> str:
+    """Three digits, and whole milliseconds however many there are."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _percent(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else ""
 
@@ -259,7 +265,7 @@ def explain(row: dict[str, Any]) -> str:
     if row["fallback_from"]:
         lines.append(f"The {row['fallback_from']} tier had failed before: {row['fallback_why']}.")
     timing = [
-        f"{name} {row[key]:,.3g} ms"
+        f"{name} {_ms(row[key])} ms"
         for key, name in (
             ("decision_ms", "decision"),
             ("ttft_ms", "first token"),

@@ -8,8 +8,9 @@ of them block: ask in a thread.
 import itertools
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -59,6 +60,15 @@ _SCORED: Final = (
     Reason.SHADOW,
 )  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
+# What a list of requests shows; the texts are in the request itself.
+LISTED: Final = (
+    "id", "created_at", "endpoint", "requested_model", "target", "model", "reason", "score",
+    "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
+    "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from", "prompt",
+)  # fmt: skip
+# So many of the newest are looked at for those that fit, so that a rare one is no long wait.
+SEARCHED: Final = 50_000
+GIST_CHARS: Final = 160
 
 Dimension = Literal["target", "reason", "ending", "category", "model", "endpoint", "day", "hour"]
 
@@ -89,6 +99,65 @@ class Group(NamedTuple):
 
     value: str
     sums: Sums
+
+
+class Point(NamedTuple):
+    """The requests of one tier in one hour or day (UTC); `target` is empty where none was asked."""
+
+    begins: int
+    target: str
+    sums: Sums
+
+
+class Half(NamedTuple):
+    """The requests of one category that one tier answered."""
+
+    category: str
+    target: str
+    sums: Sums
+
+
+class Graded(NamedTuple):
+    """What judges gave the answers of one tier in one category: the mean of 1-10.
+
+    By propensity weighted, so that it stands for all requests and not for those that were drawn.
+    """
+
+    category: str
+    target: str
+    answers: int
+    score: float
+
+
+class Weighed(NamedTuple):
+    """A judged pair of answers with the score of its request; `weight` as in `JudgedRequest`."""
+
+    score: float
+    local: float
+    cloud: float
+    weight: float
+
+
+class Scored(NamedTuple):
+    """How many requests have a score in one hundredth, and what they cost in the cloud, or would
+    have."""
+
+    requests: int
+    cloud_usd: float
+
+
+class Listed(NamedTuple):
+    """Some requests, the newest first.
+
+    Attributes:
+        rows: with the columns of `LISTED`.
+        more: where to go on, as `before`; None when these are all.
+        searched: how many were looked at, where that is not all there are.
+    """
+
+    rows: list[dict[str, Any]]
+    more: tuple[float, str] | None
+    searched: int | None
 
 
 class Quantiles(NamedTuple):
@@ -197,9 +266,34 @@ class Stats:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def total(self, since: float = 0.0) -> Sums:
-        """Everything from `since` (UNIX seconds) on."""
-        return self.by_each((), since)[0]
+    def total(self, since: float = 0.0, *, until: float | None = None) -> Sums:
+        """Everything from `since` (UNIX seconds) on, and before `until`."""
+        (found,) = self._summed((), since, until=until) or [()]
+        return _as_sums([int(one) for one in found]) if found else Sums()
+
+    def series(self, since: float = 0.0, *, step: Literal["hour", "day"] = "hour") -> list[Point]:
+        """The same by hours or days, in order, and by tier."""
+        seconds = HOUR_SECONDS if step == "hour" else DAY_SECONDS
+        return [
+            Point(int(begins) * (seconds if step == "day" else 1), target, _as_sums(numbers))
+            for (begins, target), numbers in sorted(self._parted((step, "target"), since))
+        ]
+
+    def halves(self, since: float = 0.0) -> list[Half]:
+        """The same by category and tier."""
+        parted = sorted(self._parted(("category", "target"), since))
+        return [
+            Half(category or "none", target, _as_sums(sums)) for (category, target), sums in parted
+        ]
+
+    def _parted(
+        self, dimensions: Sequence[Dimension], since: float
+    ) -> list[tuple[tuple[Any, ...], list[int]]]:
+        number = len(dimensions)
+        return [
+            (row[:number], [int(one) for one in row[number:]])
+            for row in self._summed(dimensions, since)
+        ]
 
     def by(self, dimension: Dimension, since: float = 0.0) -> list[Group]:
         """The same by one dimension: the most requests first, days and hours in order."""
@@ -226,7 +320,9 @@ class Stats:
             for name, groups in found.items()
         }
 
-    def _summed(self, dimensions: Sequence[Dimension], since: float) -> list[tuple[Any, ...]]:
+    def _summed(
+        self, dimensions: Sequence[Dimension], since: float, *, until: float | None = None
+    ) -> list[tuple[Any, ...]]:
         """What the hours from `since` on add up to, by all of these dimensions at once."""
         day: Any = (Hour.hour / DAY_SECONDS).cast("INTEGER")
         columns = [day if name == "day" else getattr(Hour, name) for name in dimensions]
@@ -235,6 +331,8 @@ class Stats:
         query = Hour.select(*columns, *(peewee.fn.SUM(one) for one in counted.values())).where(
             Hour.hour >= hour_of(since)
         )
+        if until is not None:
+            query = query.where(Hour.hour < hour_of(until))
         if dimensions:
             places = range(1, len(dimensions) + 1)
             query = query.group_by(*(peewee.SQL(str(place)) for place in places))
@@ -243,27 +341,41 @@ class Stats:
             rows = database.execute(query).fetchall()
             return [tuple(row) for row in rows if row[-1] is not None]
 
-    def quantiles(self, since: float = 0.0) -> list[Quantiles]:
-        """How long decisions, first tokens, answers and our own part took, by tier."""
-        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for measure, target, bucket, number in self._spread(DURATIONS, since):
-            found.setdefault((measure, target), []).append((bucket, number))
+    def quantiles(self, since: float = 0.0, *, together: bool = False) -> list[Quantiles]:
+        """How long decisions, first tokens, answers and our own part took, by tier.
+
+        Args:
+            together: also of both tiers, as the tier `all`.
+        """
+        found: dict[tuple[str, str], dict[int, int]] = {}
+        for measure, target, bucket, number, _ in self._spread(DURATIONS, since):
+            for name in (target or "none", "all")[: 1 + together]:
+                buckets = found.setdefault((measure, name), {})
+                buckets[bucket] = buckets.get(bucket, 0) + number
         return [
             Quantiles(
                 measure,
-                target or "none",
-                sum(number for _, number in buckets),
-                {f"p{share * 100:g}": _quantile(sorted(buckets), share) for share in QUANTILES},
+                target,
+                sum(buckets.values()),
+                {
+                    f"p{share * 100:g}": _quantile(sorted(buckets.items()), share)
+                    for share in QUANTILES
+                },
             )
             for (measure, target), buckets in sorted(found.items())
         ]
 
     def scores(self, since: float = 0.0) -> list[int]:
         """How many requests were scored into each hundredth from 0 to 1."""
-        counts = [0] * SCORE_BUCKETS
-        for _, _, bucket, number in self._spread(("score",), since):
+        return [one.requests for one in self.scored(since)]
+
+    def scored(self, since: float = 0.0) -> list[Scored]:
+        """The same, with what they cost in the cloud or would have."""
+        counts, picos = [0] * SCORE_BUCKETS, [0] * SCORE_BUCKETS
+        for _, _, bucket, number, pico in self._spread(("score",), since):
             counts[bucket] += number
-        return counts
+            picos[bucket] += pico
+        return [Scored(number, pico / PICO) for number, pico in zip(counts, picos, strict=True)]
 
     def drift(self, reference: Reference) -> Drift | None:
         """How far what was routed in the last day is from the reference; of the last week where
@@ -336,20 +448,26 @@ class Stats:
             found = Compared(*map(operator.add, found, added))
         return found
 
-    def _spread(self, measures: tuple[str, ...], since: float) -> list[tuple[str, str, int, int]]:
-        """How many requests are in each bucket: of whole days, where that is fine enough."""
+    def _spread(
+        self, measures: tuple[str, ...], since: float
+    ) -> list[tuple[str, str, int, int, int]]:
+        """How many requests are in each bucket, and their cost in the cloud in picodollars: of
+        whole days, where that is fine enough."""
         table: Any = Spread
         begins = Spread.hour >= hour_of(since)
         if self._clock() - since > FINE_SECONDS:
             table, begins = DaySpread, DaySpread.day >= day_of(since)
         keys = (table.measure, table.target, table.bucket)
         query = (
-            table.select(*keys, peewee.fn.SUM(table.requests))
+            table.select(*keys, peewee.fn.SUM(table.requests), peewee.fn.SUM(table.cloud_cost_pico))
             .where(begins, table.measure.in_(measures))
             .group_by(*keys)
         )
         with self._asking() as database:
-            return [(*key, int(number)) for *key, number in query.tuples().execute(database)]
+            return [
+                (measure, target, bucket, int(number), int(pico))
+                for measure, target, bucket, number, pico in query.tuples().execute(database)
+            ]
 
     def dollars_by_hour(self, since: float) -> list[HourDollars]:
         """What the hours from `since` on were about, oldest first; those without requests not."""
@@ -385,6 +503,88 @@ class Stats:
         """One request with all that is known of it, its judgements and feedback included."""
         with self._asking() as database:
             return next(self._whole(database, Request.id == storable(request_id)), None)
+
+    def newest(
+        self,
+        since: float = 0.0,
+        *,
+        limit: int,
+        before: tuple[float, str] | None = None,
+        values: Mapping[str, str] = MappingProxyType({}),
+        text: str = "",
+    ) -> Listed:
+        """The newest requests from `since` on.
+
+        Args:
+            before: only older ones than this (`created_at`, `id`).
+            values: what columns must hold; empty for nothing.
+            text: in the prompt, or the beginning of the id. In the prompt the case of ASCII
+                letters does not matter.
+        """
+        which = Request.created_at >= since
+        if before is not None:
+            at, key = before
+            which &= (Request.created_at < at) | (
+                (Request.created_at == at) & (Request.id < storable(key))
+            )
+        order = (Request.created_at.desc(), Request.id.desc())
+        fits = [
+            getattr(Request, name).is_null() if not value else getattr(Request, name) == value
+            for name, value in values.items()
+        ]
+        if text:
+            # As it stands in the JSON of the turns.
+            written = msgspec.json.encode(storable(text)).decode()[1:-1]
+            fits.append(Request.id.startswith(storable(text)) | Request.prompt.contains(written))
+        last, searched = None, None
+        columns = [getattr(Request, name) for name in LISTED]
+        with self._asking() as database:
+            if fits:
+                edge = Request.select(Request.created_at, Request.id).where(which).order_by(*order)
+                found = list(edge.offset(SEARCHED - 1).limit(1).tuples().execute(database))
+                if found:
+                    (last,), searched = found, SEARCHED
+                    which &= Request.created_at >= last[0]
+            query = Request.select(*columns).where(which, *fits).order_by(*order).limit(limit + 1)
+            rows = list(query.dicts().execute(database))
+        if len(rows) > limit:
+            rows = rows[:limit]
+            last = rows[-1]["created_at"], rows[-1]["id"]
+        for row in rows:
+            row["streamed"] = bool(row["streamed"])
+            row["prompt"] = _gist(row["prompt"])
+        return Listed(rows, last, searched)
+
+    def graded(self, since: float = 0.0) -> list[Graded]:
+        """What judges gave by category and tier, whether a client got the answer or not."""
+        weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
+        query = (
+            Judgement.select(
+                Request.category, Judgement.target, peewee.fn.COUNT(Judgement.score),
+                peewee.fn.SUM(weight * Judgement.score) / peewee.fn.SUM(weight),
+            )
+            .join(Request, on=Judgement.request_id == Request.id)
+            .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Judgement.request_id)
+            .where(Judgement.created_at >= since)
+            .group_by(Request.category, Judgement.target)
+            .order_by(Request.category, Judgement.target)
+        )  # fmt: skip
+        with self._asking() as database:
+            return [
+                Graded(category or "none", target, int(number), float(score))
+                for category, target, number, score in query.tuples().execute(database)
+            ]
+
+    def weighed(self, since: float = 0.0) -> list[Weighed]:
+        """The newest judged pairs of answers from `since` on."""
+        both = self._both(since)
+        query = _routed(both, Request.score, both.c.local, both.c.cloud, Sample.propensity)
+        with self._asking() as database:
+            rows = list(query.tuples().execute(database))
+        return [
+            Weighed(score, local, cloud, _weight(propensity))
+            for score, local, cloud, propensity in rows
+        ]
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
         """Every request from `since` on, the oldest first, as `find` returns them."""
@@ -520,6 +720,14 @@ class Stats:
 
     def _pairs(self, since: float) -> Any:
         """The newest routed requests of which both tiers' answers were judged."""
+        both = self._both(since)
+        return _routed(
+            both, both.c.local, both.c.cloud, Request.target, Sample.propensity,
+            Request.session_id, Request.cost_usd, Request.cloud_cost_usd,
+        )  # fmt: skip
+
+    def _both(self, since: float) -> Any:
+        """The newest requests of which both tiers' answers were judged, with their mean scores."""
 
         def score(target: str) -> Any:
             return peewee.fn.AVG(
@@ -534,11 +742,7 @@ class Stats:
             .group_by(Judgement.request_id)
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
         )
-        both = _newest(both, Judgement)
-        return _routed(
-            both, both.c.local, both.c.cloud, Request.target, Sample.propensity,
-            Request.session_id, Request.cost_usd, Request.cloud_cost_usd,
-        )  # fmt: skip
+        return _newest(both, Judgement)
 
     def _answers(self, since: float) -> Any:
         """The newest judged answers that clients got to routed requests."""
@@ -620,6 +824,15 @@ def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
     except msgspec.DecodeError:
         return None
     return [(message["role"], message["content"]) for message in messages]
+
+
+def _gist(prompt: str | None) -> str | None:
+    """The beginning of what a user said last."""
+    turns = turns_of(prompt)
+    if not turns:
+        return None
+    said = next((text for role, text in reversed(turns) if role == "user"), turns[-1][1])
+    return said if len(said) <= GIST_CHARS else said[: GIST_CHARS - 1] + "…"
 
 
 def _weight(propensity: float | None) -> float:

@@ -69,12 +69,12 @@ class OpenPage:
             expected: parts of the complaints that are no surprise.
         """
         wrong = [one for one in self.complaints if not any(part in one for part in expected)]
-        assert wrong == []
+        assert not wrong, wrong
         foreign = [
             url for url in self.requested
             if not url.startswith((self.origin, "data:", "blob:", "about:"))
         ]  # fmt: skip
-        assert foreign == []
+        assert not foreign, foreign
 
 
 async def open_page(browser: Browser, origin: str, path: str = "/", **settings: Any) -> OpenPage:
@@ -103,7 +103,7 @@ async def check_accessible(page: Page) -> None:
     )
     assert "exceptionDetails" not in found, found
     serious = [one for one in found["result"]["value"] if one["impact"] in SERIOUS]
-    assert serious == []
+    assert not serious, serious
 
 
 async def fits_its_width(page: Page) -> bool:

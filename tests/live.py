@@ -305,6 +305,15 @@ class LiveProxy:
                     return row
                 await asyncio.sleep(0.02)
 
+    async def rows_of(self, requests: int) -> list[Row]:
+        """The rows, as soon as there are this many."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                if len(rows := self.rows()) >= requests:
+                    assert len(rows) == requests
+                    return rows
+                await asyncio.sleep(0.02)
+
     def rows(self) -> list[Row]:
         connection = sqlite3.connect(self._database)
         connection.row_factory = sqlite3.Row

@@ -21,7 +21,7 @@ ROWS = [
     "serving",
     "app",
     "experiments",
-    "api admin pages connection workers",
+    "api admin insights pages connection workers",
     "gateway recalibrate promotion reports care judge",
     "passing",
     "call",

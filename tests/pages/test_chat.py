@@ -1,0 +1,410 @@
+"""The chat page, as a person uses it: in a real browser, against a live proxy."""
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from browser import check_accessible, fits_its_width
+from fakes import EASY, HARD, End, FakeUpstream, Gate, chunk, chunked, error_json, event, whole
+from live import LiveProxy, StartProxy
+from pages.conftest import Show
+from pages.hostile import ALL, check_quiet
+
+PHONE = {"width": 390, "height": 844}
+CODE = "Here:\n\n```python\nprint('a < b')\n```\n\n| n | ms |\n|---|---|\n| 1 | 2 |\n"
+
+
+def streamed(*pieces: str | Gate | End, finish: str | None = "stop") -> Any:
+    """A stream of these words, with gates where it waits; with no `finish` it does not end well."""
+    steps = [
+        event(chunk({"content": piece})) if isinstance(piece, str) else piece for piece in pieces
+    ]
+    if finish is not None:
+        usage = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
+        steps += [event(chunk({}, finish)), event(chunk(usage=usage)), event(b"[DONE]")]
+    return chunked(*steps)
+
+
+async def ask(page: Page, text: str = EASY) -> None:
+    await page.get_by_label("Message").fill(text)
+    await page.keyboard.press("Enter")
+
+
+def answers(page: Page) -> Any:
+    return page.get_by_role("article", name="Answer")
+
+
+async def complete(page: Page, number: int = 1) -> None:
+    """Wait until the last of this many answers is complete."""
+    await expect(answers(page)).to_have_count(number)
+    await expect(answers(page).last).to_have_attribute("aria-busy", "false")
+
+
+async def test_an_answer_is_seen_while_it_comes(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = streamed("Four, ", gate, "of course.")
+    page = await show(proxy.origin)
+    await ask(page)
+    answer = answers(page)
+    await answer.get_by_text("Four,").wait_for()
+    # Who answers is known before the first word.
+    await expect(answer.locator(".badge")).to_have_text("localphi3:latest")
+    await expect(answer.get_by_role("img")).to_have_attribute(
+        "aria-label", "Score 0.90, threshold 0.50"
+    )
+    await expect(answer).to_have_attribute("aria-busy", "true")
+    assert "of course" not in await answer.inner_text()
+    gate.open()
+    await answer.get_by_text("Four, of course.").wait_for()
+    await complete(page)
+    await expect(page.locator("#announce")).to_have_text(
+        "The answer from the local model is complete."
+    )
+
+
+async def test_an_answer_says_what_it_cost_and_saved(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = cloud.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    await ask(page, EASY)
+    await complete(page)
+    await ask(page, HARD)
+    await complete(page, 2)
+    # 19 tokens at $0.15 and 10 at $0.60 a million.
+    easy, hard = answers(page).first, answers(page).last
+    await expect(easy).to_contain_text("cost $0.00 · saved $0.000009")
+    await expect(hard.locator(".badge")).to_have_text("cloudgpt-4o-mini")
+    await expect(hard).to_contain_text("score 0.10 < threshold 0.50")
+    await expect(hard).to_contain_text("cost $0.000009")
+    await expect(easy).to_contain_text("first token")
+    await expect(page.locator("#tally")).to_have_text(
+        "answers 2cost $0.000009saved $0.000009 (50 %)"
+    )
+
+
+async def test_a_conversation_goes_on(proxy: LiveProxy, show: Show, local: FakeUpstream) -> None:
+    local.answer = streamed("First ", "answer.")
+    page = await show(proxy.origin)
+    await ask(page, "One?")
+    await complete(page)
+    await ask(page, "Two?")
+    await complete(page, 2)
+    first, second = local.calls
+    assert second.json["messages"] == [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "First answer."},
+        {"role": "user", "content": "Two?"},
+    ]
+    assert first.json["messages"] == second.json["messages"][:1]
+    rows = await proxy.rows_of(2)
+    assert rows[0]["session_id"] == rows[1]["session_id"] is not None
+
+
+@pytest.mark.parametrize("how", ["button", "escape"])
+async def test_stopping_stops_the_model_too(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, how: str
+) -> None:
+    local.answer = streamed("Half an ", Gate(), "answer.")
+    page = await show(proxy.origin)
+    await ask(page)
+    await answers(page).get_by_text("Half an").wait_for()
+    if how == "button":
+        await page.get_by_role("button", name="Stop").click()
+    else:
+        await page.keyboard.press("Escape")
+    await answers(page).get_by_text("Stopped.").wait_for()
+    await (await local.called()).closed()
+    (row,) = await proxy.rows_of(1)
+    assert (row["ending"], row["response"]) == ("client_gone", "Half an ")
+    await expect(answers(page)).to_contain_text("Half an")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+async def test_a_thumb_is_the_request_rated(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    await ask(page)
+    await complete(page)
+    (row,) = await proxy.rows_of(1)
+    good = page.get_by_role("button", name="Good answer")
+    bad = page.get_by_role("button", name="Bad answer")
+    for button, rating in ((good, 1.0), (bad, -1.0), (bad, 0.0)):
+        async with page.expect_response("**/v1/feedback") as answered:
+            await button.click()
+        assert (await (await answered.value).json()) == {
+            "object": "feedback", "request_id": row["id"], "rating": rating,
+        }  # fmt: skip
+        await expect(button).to_have_attribute("aria-pressed", str(rating != 0).lower())
+    await expect(good).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "model", "told"),
+    [
+        ("Auto", None, "auto", None),
+        ("Local", None, "local", None),
+        ("Cloud", None, "cloud", None),
+        ("Cost", "45", "auto:cost=0.45", "at most 45 % of what the cloud alone would cost"),
+        ("Quality", "80", "auto:quality=0.8", "at least 80 % of the cloud’s lead in quality"),
+    ],
+)
+async def test_who_answers_can_be_chosen(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream,
+    mode: str, share: str | None, model: str, told: str | None,
+) -> None:  # fmt: skip
+    local.answer = cloud.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    await page.get_by_text(mode, exact=True).click()
+    slider = page.get_by_role("slider")
+    if share is None:
+        await expect(slider).to_be_hidden()
+    else:
+        await slider.fill(share)
+        await expect(page.locator("output")).to_have_text(told or "")
+    await ask(page)
+    await complete(page)
+    (row,) = await proxy.rows_of(1)
+    assert row["requested_model"] == model
+    if model in ("local", "cloud"):
+        await expect(answers(page).locator(".badge")).to_contain_text(model)
+        await expect(answers(page)).to_contain_text("asked for by name")
+
+
+async def test_a_refusal_is_shown_as_it_is(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    told = "You have <b>used</b> it all up."
+    refusal = error_json(told, kind="requests", code="rate_limit_exceeded")
+    cloud.answer = whole(refusal, status=429)
+    local.answer = streamed("Better now.")
+    page = await show(proxy.origin, expected=("429",))
+    await page.get_by_text("Cloud", exact=True).click()
+    await ask(page)
+    alert = page.get_by_role("alert")
+    await expect(alert).to_contain_text(told)
+    await expect(alert).to_contain_text("HTTP 429 · rate_limit_exceeded")
+    await page.get_by_text("Local", exact=True).click()
+    await page.get_by_role("button", name="Try again").click()
+    await answers(page).get_by_text("Better now.").wait_for()
+    assert await answers(page).count() == 1
+    (call,) = local.calls
+    assert call.json["messages"] == [{"role": "user", "content": EASY}]
+
+
+async def test_an_answer_that_breaks_off_stays_with_its_error(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("The beginning of", End.RESET, finish=None)
+    page = await show(proxy.origin)
+    await ask(page)
+    await page.get_by_role("alert").wait_for()
+    await expect(answers(page)).to_contain_text("The beginning of")
+    (row,) = await proxy.rows_of(1)
+    assert row["error"] is not None
+    await expect(page.get_by_role("alert")).to_contain_text(row["error"])
+    local.answer = streamed("Whole.")
+    await page.get_by_role("button", name="Try again").click()
+    await answers(page).get_by_text("Whole.").wait_for()
+
+
+async def test_what_was_not_tried_again_is_behind_one(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("Half", End.RESET, finish=None)
+    page = await show(proxy.origin)
+    await ask(page, "One?")
+    await page.get_by_role("alert").wait_for()
+    local.answer = streamed("Whole.")
+    await ask(page, "Two?")
+    await complete(page, 2)
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    said = [message["content"] for message in local.calls[-1].json["messages"]]
+    assert said == ["One?", "Half", "Two?"]
+
+
+async def test_a_proxy_that_is_gone_is_told(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, expected=("ERR_",))
+    await page.get_by_text("no router model").wait_for()
+    await proxy.stop()
+    await ask(page)
+    await expect(page.get_by_role("alert")).to_contain_text("The proxy does not answer.")
+
+
+async def test_code_and_tables_of_an_answer(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed(*CODE)
+    page = await show(proxy.origin, permissions=["clipboard-read", "clipboard-write"])
+    await ask(page)
+    await complete(page)
+    await expect(answers(page).locator("pre")).to_have_text("print('a < b')\n")
+    await expect(answers(page).locator("figcaption")).to_contain_text("python")
+    await expect(answers(page).get_by_role("cell", name="2")).to_be_visible()
+    await expect(answers(page)).to_contain_text("saved")  # nothing is to be drawn any more
+    for place, text in ((".code", "print('a < b')\n"), (".actions", CODE)):
+        button = answers(page).locator(place).get_by_role("button").first
+        await button.click()
+        await expect(button).to_have_text("Copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == text
+
+
+async def test_what_a_model_thinks_is_kept_apart(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = chunked(
+        event(chunk({"reasoning": "Two and two, <b>hm</b>."})),
+        event(chunk({"content": "Four."})),
+        event(chunk({}, "length")),
+        event(b"[DONE]"),
+    )
+    page = await show(proxy.origin)
+    await ask(page)
+    await complete(page)
+    await expect(answers(page).get_by_text("Two and two, <b>hm</b>.")).to_be_hidden()
+    await answers(page).get_by_text("Thinking").click()
+    await expect(answers(page).get_by_text("Two and two, <b>hm</b>.")).to_be_visible()
+    await expect(answers(page)).to_contain_text("Cut off")
+
+
+async def test_nothing_that_is_said_runs(
+    start: StartProxy, show: Show, local: FakeUpstream
+) -> None:
+    name = "<img src=x onerror=window.pwned=1>"
+    proxy = await start({"upstreams": {"local": {"model": name}}})
+    local.answer = streamed(*ALL)
+    page = await show(proxy.origin)
+    await ask(page, ALL)
+    await complete(page)
+    await check_quiet(page)
+    await expect(answers(page).locator(".badge")).to_have_text("local" + name)
+    await expect(page.get_by_role("article", name="You")).to_contain_text("<script>window.pwned=1")
+    await page.reload()
+    await complete(page)
+    await check_quiet(page)
+
+
+async def test_an_error_does_not_run(proxy: LiveProxy, show: Show, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(error_json(ALL), status=400)
+    page = await show(proxy.origin, expected=("400",))
+    await page.get_by_text("Cloud", exact=True).click()
+    await ask(page)
+    await expect(page.get_by_role("alert")).to_contain_text("<script>window.pwned=1</script>")
+    await check_quiet(page)
+
+
+async def test_a_chat_can_be_had_by_keyboard_alone(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    cloud.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    press = page.keyboard.press
+    await expect(page.get_by_label("Message")).to_be_focused()
+    await press("Shift+Tab")
+    await expect(page.get_by_role("radio", name="Auto")).to_be_focused()
+    await press("ArrowRight")
+    await press("ArrowRight")
+    await press("Tab")
+    await page.keyboard.type("Line one")
+    await press("Shift+Enter")
+    await page.keyboard.type("line two")
+    await press("Enter")
+    await complete(page)
+    assert (await cloud.called()).json["messages"][0]["content"] == "Line one\nline two"
+    await expect(page.get_by_label("Message")).to_be_focused()
+    while await page.evaluate("document.activeElement.ariaLabel") != "Good answer":
+        await press("Shift+Tab")
+    async with page.expect_response("**/v1/feedback"):
+        await press("Space")
+    await expect(page.get_by_role("button", name="Good answer")).to_be_focused()
+
+
+async def test_a_chat_outlives_a_reload_and_can_be_begun_anew(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    sample = page.get_by_role("button", name="What is the capital of Australia?")
+    await sample.click()
+    await complete(page)
+    await expect(answers(page)).to_contain_text("saved")
+    shown = await page.locator("#thread").inner_text()
+    await page.reload()
+    await complete(page)
+    assert await page.locator("#thread").inner_text() == shown
+    await page.get_by_role("button", name="New chat").click()
+    await expect(sample).to_be_visible()
+    await expect(answers(page)).to_have_count(0)
+
+
+async def test_a_very_long_answer_is_shown_whole(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    words = [f"Paragraph {n} of a **long** answer, `code` and all.\n\n" for n in range(3000)]
+    local.answer = streamed(*words, "The very end.")
+    page = await show(proxy.origin)
+    await ask(page)
+    await complete(page)
+    await expect(answers(page).locator(".block")).to_have_count(3001)
+    # Who reads the end is taken along with it.
+    await expect(answers(page).get_by_text("The very end.")).to_be_in_viewport()
+    assert await fits_its_width(page)
+
+
+async def test_who_reads_further_up_is_left_there(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    words = [f"Line {n}\n\n" for n in range(100)]
+    local.answer = streamed(*words, gate, *words, "The end.")
+    page = await show(proxy.origin)
+    await ask(page)
+    await answers(page).get_by_text("Line 99").wait_for()
+    await page.locator("#thread").hover()
+    await page.mouse.wheel(0, -100_000)
+    await expect(answers(page).get_by_text("Line 0")).to_be_in_viewport()
+    gate.open()
+    await complete(page)
+    await expect(answers(page).get_by_text("Line 0").first).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_everybody_can_use_a_conversation(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, scheme: str
+) -> None:
+    local.answer = streamed(CODE + "# Heading\n\n- [link](https://example.com)\n- `code`\n\n> said")
+    page = await show(proxy.origin, color_scheme=scheme, viewport=PHONE)
+    await ask(page)
+    await complete(page)
+    await page.get_by_text("Quality", exact=True).click()
+    await check_accessible(page)
+    assert await fits_its_width(page)
+    background = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (background == "rgb(14, 17, 22)") is (scheme == "dark")
+
+
+async def test_the_page_is_small(proxy: LiveProxy, show: Show) -> None:
+    """What a first visit takes over the wire, without the heads: below 150 kB."""
+    page = await show(proxy.origin)
+    await page.get_by_text("no router model").wait_for()
+    names: list[str] = await page.evaluate(
+        "performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    size = 0
+    for url in {proxy.origin + "/", *names}:
+        path = url.removeprefix(proxy.origin)
+        async with proxy.client.stream("GET", path, headers={"accept-encoding": "gzip"}) as sent:
+            raw = b"".join([part async for part in sent.aiter_raw()])
+        if path.startswith("/ui/"):
+            assert len(gzip.decompress(raw)) > 0
+        size += len(raw)
+    assert not any("plotly" in name for name in names)
+    assert size < 150_000
+    assert json.dumps(names).count("/ui/") >= 6
