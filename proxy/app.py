@@ -658,9 +658,10 @@ class Proxy:
         try:
             yield
         finally:
-            await asyncio.to_thread(self._jobs.close)
+            ending = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._end_judging()
             await self.gateway.drain()
+            await ending
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

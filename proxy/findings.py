@@ -161,5 +161,7 @@ def _headline(name: str, found: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _span(value: Sequence[float]) -> str:
-    return f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]"
+def _span(value: Sequence[float | None]) -> str:
+    """A figure with its interval; what is not defined, as where all scores are equal, is a dash."""
+    told, low, high = ("–" if one is None else f"{one:.2f}" for one in value)
+    return f"{told} [{low}, {high}]"

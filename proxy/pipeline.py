@@ -171,6 +171,11 @@ class Pipeline:
             )
         if step.is_paid:
             yield from self._paid_problems(step)
+        for name, folder in (("work", self._work), ("results", self.places.results)):
+            if not _is_writable(folder):
+                yield Problem(
+                    code="readonly", message=f"experiments.{name}: {folder} cannot be written."
+                )
         if any(one.kind == "file" for one in step.parameters):
             yield from self._file_problems(step)
         elif step.name == "report":
@@ -209,9 +214,9 @@ class Pipeline:
             )
         elif not any(self._files(step)):
             yield Problem(code="data_missing", message=f"There is no file in {folder}.")
-        elif step.name == "label" and not os.access(folder.parent, os.W_OK):
+        elif step.name == "label" and not _is_writable(folder.parent):
             yield Problem(
-                code="data_readonly", message=f"Labels go to {folder.parent}, which is read-only."
+                code="readonly", message=f"Labels go to {folder.parent}, which cannot be written."
             )
 
     def _has_rows(self, step: Step) -> bool:
@@ -401,8 +406,9 @@ class Pipeline:
                     paid += ["--router-url", self._own_url()]
                 journal = self._work / f"benchmark-{chosen['series']}.journal"
                 yield [
-                    "baseline", "--out", str(self.places.result("baseline")), "--journal",
-                    str(journal), "--max-tokens", str(chosen["max_tokens"]), *paid,
+                    "baseline", "--questions", str(_questions()),
+                    "--out", str(self.places.result("baseline")), "--journal", str(journal),
+                    "--max-tokens", str(chosen["max_tokens"]), *paid,
                 ]  # fmt: skip
             case "validate-judge":
                 path = self._chosen_file(step, chosen)
@@ -464,12 +470,20 @@ class Pipeline:
         return keys[0].key.reveal() if keys else ""
 
 
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be put there, be it after making the folder."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def _questions() -> Path:
-    """The benchmark's questions: beside the package that asks them."""
+    """The benchmark's questions: where the proxy runs, or beside the package that asks them."""
+    here = Path("data", "questions.jsonl")
     spec = find_spec("training")
-    if spec is None or spec.origin is None:
-        return Path(os.devnull)
-    return Path(spec.origin).parent.parent / "data" / "questions.jsonl"
+    if here.is_file() or spec is None or spec.origin is None:
+        return here
+    return Path(spec.origin).parent.parent / here
 
 
 def _prompts(path: Path) -> Iterator[list[tuple[str, str]]]:
