@@ -26,7 +26,7 @@ _NO_SUCH_COMMAND: Final = 127  # as shells have it
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     grace_seconds, command = float(arguments[0]), arguments[1:]
-    os.nice(NICENESS)
+    _step_back()
     try:
         process = subprocess.Popen(  # noqa: S603 -- what the holder says
             command, stdin=subprocess.DEVNULL, process_group=0
@@ -58,6 +58,14 @@ def main(arguments: Sequence[str]) -> int:
     status = process.wait()
     _tell(process.pid, signal.SIGKILL)  # the rest of the group
     return status if status >= 0 else 128 - status
+
+
+def _step_back() -> None:
+    """Leave the processors to others. Where Linux shares them out by sessions, a process's own
+    niceness counts within its session only (sched(7), "The autogroup feature")."""
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:  # noqa: PTH123
+        group.write(str(NICENESS))
 
 
 def _tell(group: int, number: signal.Signals) -> None:

@@ -142,7 +142,7 @@ function ablation({ ablation: found }) {
   if (!inside) return null
   const rows = inside.baselines
   const names = Object.keys(rows)
-  const titles = { 'features + LR': 'features alone', 'TF-IDF + LR': 'words alone', router: 'the whole router', random: 'nothing' }
+  const titles = { 'features + LR': 'features alone', 'TF-IDF + LR': 'words alone', router: 'the whole router', random: 'chance' }
   const ahead = rows['features + LR']?.router_ahead.auroc_local
   return card('ablation', 'Without the network', origin(found, inside.rows),
     h('p', {}, 'The network and what it is served with are ahead of hand-made features by ', interval(ahead), ' AUROC.'),
@@ -263,16 +263,22 @@ const SECTIONS = [
   ['benchmark', benchmark], ['validate-judge', validation], ['label', labels], ['report', report],
 ]
 
-/** Draw all that was found. A file that makes no sense costs its own card only. */
+const shown = new Map() // what was drawn of each step: from which text, and where
+
+/** Draw what was found, where it is new. A file that makes no sense costs its own card only. */
 export function showResults(results) {
-  const drawn = SECTIONS.map(([step, draw]) => {
+  for (const [step, draw] of SECTIONS) {
+    const text = JSON.stringify(results[step])
+    const last = shown.get(step) ?? { element: h('div', { class: 'found' }) }
+    if (last.text === text) continue
+    shown.set(step, { ...last, text })
     try {
-      return draw(results[step])
+      replace(last.element, draw(results[step]))
     } catch {
-      return card(step, `Results of ${step}`, h('p', { class: 'error' }, 'They are not of this version, or incomplete.'))
+      replace(last.element, card(step, `Results of ${step}`, h('p', { class: 'error' }, 'They are not of this version, or incomplete.')))
     }
-  })
-  replace($('#results'), drawn)
+  }
+  if (!$('#results').childElementCount) replace($('#results'), [...shown.values()].map(({ element }) => element))
   replace($('#caveat'), results.evaluate?.evaluation?.what)
   $('#results').setAttribute('aria-busy', 'false')
 }

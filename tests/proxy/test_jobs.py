@@ -194,9 +194,11 @@ def test_a_command_has_the_environment_it_is_given_and_no_other(
 
 
 def test_a_command_lets_requests_go_first(jobs: Jobs) -> None:
-    job = start(jobs, "import os; print(os.nice(0))")
+    job = start(jobs, "import os; print(os.nice(0)); print(open('/proc/self/autogroup').read())")
     ended(jobs, job)
-    assert log_of(jobs, job) == f"{min(os.nice(0) + NICENESS, 19)}\n"
+    nice, group, _ = log_of(jobs, job).split("\n", 2)
+    assert int(nice) == min(os.nice(0) + NICENESS, 19)
+    assert group.endswith(f"nice {NICENESS}")  # by which Linux goes
 
 
 def test_a_command_reads_no_input(jobs: Jobs) -> None:
