@@ -22,7 +22,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures \
+.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
 	train lock lock-clients vendor clean
 
 help:  ## this list
@@ -87,6 +87,9 @@ soak: $(VENV)/.dev  ## MINUTES=30: mixed traffic with faults; does it leak, lose
 
 pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/results/dashboard.png
 	$(TRAIN)/bin/python tests/pictures.py
+
+screenshots: $(VENV)/.dev $(VENV)/.demo  ## 10 minutes: the pages as pictures, with real models' answers
+	$(VENV)/bin/python tests/screenshots.py
 
 ifeq ($(strip $(DATA)),)
 train:
