@@ -24,9 +24,12 @@ WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
 COPY configs configs
 COPY data/models data/models
+COPY data/questions.jsonl data/checks.jsonl data/everyday.jsonl data/
+COPY --chown=hybrid-llm data/results data/results
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    STORAGE_URL=sqlite:////var/lib/hybrid-llm/router.db
+    STORAGE_URL=sqlite:////var/lib/hybrid-llm/router.db \
+    EXPERIMENTS_WORK=/var/lib/hybrid-llm/work
 USER hybrid-llm
 VOLUME /var/lib/hybrid-llm
 EXPOSE 8080

@@ -15,7 +15,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +25,7 @@ import msgspec
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
-from proxy import admin, api, insights, pages
+from proxy import admin, api, experiments, insights, pages
 from proxy.auth import ApiKeys, Quotas
 from proxy.call import Snapshot
 from proxy.canary import TIMEOUT_SECONDS, Canary
@@ -41,8 +41,10 @@ from proxy.database import StoreUnavailable, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway
 from proxy.governor import MEMORY_SECONDS, PROFILE_DAYS, Governor
+from proxy.jobs import PIPELINE, Jobs
 from proxy.judge import Caller, Count, Judge, Unpriced, judge_price
 from proxy.metrics import Metrics, Readings
+from proxy.pipeline import Pipeline
 from proxy.pricing import Price, Prices
 from proxy.quality import Quality
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
@@ -230,6 +232,7 @@ class Proxy:
         quality_seconds: how often the judges' scores in the database are.
         drift_seconds: how often the requests there are held against the model's reference.
         spent_seconds: how often what was spent is read there.
+        command: what a command of the pipeline begins with.
     """
 
     def __init__(
@@ -245,6 +248,7 @@ class Proxy:
         quality_seconds: float = QUALITY_SECONDS,
         drift_seconds: float = DRIFT_SECONDS,
         spent_seconds: float = SPENT_SECONDS,
+        command: Sequence[str] = PIPELINE,
     ) -> None:
         self.config = config
         self._path = path
@@ -279,6 +283,8 @@ class Proxy:
         self._judge: Judge | None = None
         self._judging: asyncio.Task[None] | None = None
         self._drift: Drift | None = None
+        self._pipeline: tuple[Snapshot, Pipeline] | None = None
+        self._jobs = Jobs(self.store.database, prefix=command)
         self.gateway = Gateway(
             snapshot,
             store=self.store,
@@ -300,6 +306,7 @@ class Proxy:
                     drift=lambda: self._drift,
                 ),
                 *pages.routes(self.gateway),
+                *experiments.routes(self.gateway, self._jobs, self._steps),
             ],
             exception_handlers={Exception: api.answer_error},
             cors_config=_cors(config),
@@ -366,6 +373,14 @@ class Proxy:
             logger.warning("there is no configuration file to reload")
         else:
             self._start(self.reload())
+
+    def _steps(self) -> Pipeline:
+        """Those of the configuration in use, which knows what it has counted before."""
+        snapshot = self.gateway.snapshot
+        if self._pipeline is None or self._pipeline[0] is not snapshot:
+            made = Pipeline(snapshot.config, snapshot.prices, self._tokens)
+            self._pipeline = (snapshot, made)
+        return self._pipeline[1]
 
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
@@ -625,6 +640,8 @@ class Proxy:
     @asynccontextmanager
     async def _live(self, app: Litestar) -> AsyncIterator[None]:
         self.store.open()
+        with contextlib.suppress(StoreUnavailable):
+            await asyncio.to_thread(self._jobs.interrupt_lost)
         await self._restore_budget()
         self._tokens.load_in_background()
         await self._tier(Target.LOCAL).learn()
@@ -641,8 +658,10 @@ class Proxy:
         try:
             yield
         finally:
+            ending = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._end_judging()
             await self.gateway.drain()
+            await ending
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

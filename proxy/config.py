@@ -212,6 +212,15 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     retention_days: Annotated[float, Meta(gt=0)] | None = 30
 
 
+class ExperimentsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether the page of experiments starts anything, and where the pipeline's files are."""
+
+    enabled: bool = True
+    data: Name | None = None
+    work: Name = "data/work"
+    results: Name = "data/results"
+
+
 class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the log says, and how. Rows and metrics do not depend on it."""
 
@@ -230,6 +239,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     judge: JudgeConfig = JudgeConfig()
     storage: StorageConfig = StorageConfig()
     logging: LoggingConfig = LoggingConfig()
+    experiments: ExperimentsConfig = ExperimentsConfig()
     pricing: Name | None = PRICING_FILE
 
     def warnings(self) -> Iterator[str]:

@@ -80,6 +80,13 @@ class MethodNotAllowed(RouterError):
         return [(b"allow", self.allow.encode())]
 
 
+class Conflict(RouterError):
+    """What is asked for may well be done, but not as things are now."""
+
+    status = 409
+    type = "invalid_request_error"
+
+
 class BodyTooLarge(RouterError):
     """The request body exceeds `server.max_body_mb`."""
 

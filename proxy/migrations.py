@@ -134,10 +134,28 @@ def _judging(database: peewee.Database) -> None:
     )
 
 
+def _jobs(database: peewee.Database) -> None:
+    """Steps of the pipeline that were started, of which one at most is running."""
+    _run(
+        database,
+        """CREATE TABLE jobs (
+            id TEXT NOT NULL PRIMARY KEY, step TEXT NOT NULL, arguments TEXT NOT NULL,
+            state TEXT NOT NULL, created_at DOUBLE PRECISION NOT NULL,
+            started_at DOUBLE PRECISION, ended_at DOUBLE PRECISION, exit_status INTEGER,
+            host TEXT NOT NULL, pid INTEGER, worker TEXT NOT NULL,
+            seen_at DOUBLE PRECISION NOT NULL, is_unwanted BOOLEAN NOT NULL,
+            progress DOUBLE PRECISION, message TEXT, log TEXT NOT NULL,
+            log_start BIGINT NOT NULL, cost_usd DOUBLE PRECISION)""",
+        "CREATE INDEX job_created_at ON jobs (created_at)",
+        "CREATE UNIQUE INDEX job_running ON jobs (state) WHERE state = 'running'",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
     Migration(3, "judging", _judging),
+    Migration(4, "jobs", _jobs),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

@@ -4,6 +4,7 @@ Request schemas name only what the proxy reads. What they do not name goes to th
 sent, so every schema is open; OpenAI's own document says what there is.
 """
 
+import re
 from functools import cache
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from proxy import __version__
 _ERRORS: Final = {
     "400": "A field is missing or wrong; `param` names it.",
     "401": "No API key, or one that is not configured.",
+    "403": "A web page that may not use the proxy, or a key that is no admin's.",
     "404": "No such model, request or path.",
     "408": "The request came in too slowly.",
-    "409": "The upstream's own.",
+    "409": "Another step runs, or this one cannot; or the upstream's own.",
     "413": "The body is larger than `server.max_body_mb`.",
     "422": "The upstream's own.",
     "429": "The key's requests or dollars are used up, or the upstream's are.",
@@ -108,6 +110,14 @@ def document() -> bytes:
     paths["/v1/feedback"] = {
         "post": _operation("What a client thought of an answer.", body=_FEEDBACK)
     }
+    for path, (method, summary, body) in _EXPERIMENTS.items():
+        operation = _operation(summary, body=body, accepted=method == "post")
+        names = re.findall(r"{([a-z_]+)}", path)
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ] + [{"name": name, "in": "query", "schema": kind} for name, kind in _ASKED.get(path, ())]
+        paths.setdefault(path, {})[method] = operation
     for path, summary in {
         "/health": "200 while the process lives.",
         "/ready": "Each part's state; 503 when no tier answers.",
@@ -164,8 +174,48 @@ _FEEDBACK: Final = {
 }
 
 
+# The page of experiments' own, for admins: path, method, what it does, what is sent.
+_EXPERIMENTS: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
+    "/api/experiments": (
+        "get", "The steps of training and measuring: cost, state, headline.", None
+    ),
+    "/api/experiments/{step}": (
+        "post",
+        "Start a step, or with `dry_run` only say what it would cost.",
+        {
+            "type": "object",
+            "properties": {
+                "parameters": {"type": "object", "description": "As /api/experiments names them."},
+                "accept_usd": {
+                    "type": ["number", "null"],
+                    "minimum": 0,
+                    "maximum": 10_000,
+                    "description": "What a step that asks paid models may spend.",
+                },
+                "dry_run": {"type": "boolean"},
+            },
+        },
+    ),
+    "/api/experiments/{step}/results": ("get", "What a step has found.", None),
+    "/api/jobs": ("get", "Steps that were started, the newest first.", None),
+    "/api/jobs/{job_id}": ("get", "How far a step is, and what it has printed.", None),
+    "/api/jobs/{job_id}/cancel": ("post", "End a step.", None),
+}  # fmt: skip
+_ASKED: Final = {
+    "/api/jobs": (
+        ("step", {"type": "string"}),
+        ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
+    ),
+    "/api/jobs/{job_id}": (("after", {"type": "integer", "minimum": 0}),),
+}
+
+
 def _operation(
-    summary: str, *, body: dict[str, Any] | None = None, stream: bool = False
+    summary: str,
+    *,
+    body: dict[str, Any] | None = None,
+    stream: bool = False,
+    accepted: bool = False,
 ) -> dict[str, Any]:
     good: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if stream:
@@ -174,6 +224,7 @@ def _operation(
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {"200": {"description": "The answer.", "content": good}}
+        | ({"202": {"description": "It is under way."}} if accepted else {})
         | {status: {"description": why, "content": bad} for status, why in _ERRORS.items()},
     }
     if body is not None:

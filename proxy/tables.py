@@ -168,6 +168,38 @@ class Feedback(peewee.Model):
         table_name = "feedback"
 
 
+class Job(peewee.Model):
+    """A step of the pipeline that somebody started: how far it is, or how it ended.
+
+    `state` is running, done, failed, cancelled or interrupted (whoever ran it is gone or was
+    stopped). At most one is running. `worker` names the process that runs it, which says that it
+    lives by `seen_at`. `arguments` are what was chosen, as JSON. `log` is the end of what was
+    printed, `log_start` how many characters were before it. `progress` is of what `message` names.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    step = peewee.TextField()
+    arguments = peewee.TextField()
+    state = peewee.TextField()
+    created_at = peewee.DoubleField()
+    started_at = peewee.DoubleField(null=True)
+    ended_at = peewee.DoubleField(null=True)
+    exit_status = peewee.IntegerField(null=True)
+    host = peewee.TextField()
+    pid = peewee.IntegerField(null=True)
+    worker = peewee.TextField()
+    seen_at = peewee.DoubleField()
+    is_unwanted = peewee.BooleanField()  # somebody asked for its end
+    progress = peewee.DoubleField(null=True)
+    message = peewee.TextField(null=True)
+    log = peewee.TextField()
+    log_start = peewee.BigIntegerField()
+    cost_usd = peewee.DoubleField(null=True)
+
+    class Meta:
+        table_name = "jobs"
+
+
 class Hour(peewee.Model):
     """Sums over the requests of one hour (UTC) that are alike in everything but their numbers.
 
@@ -237,7 +269,8 @@ class DaySpread(peewee.Model):
 
 
 TABLES: Final = (
-    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Hour, Spread, DaySpread,
+    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, Hour, Spread,
+    DaySpread,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +28,7 @@ from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.app import Proxy
 from proxy.config import UpstreamConfig, load_config
 from proxy.connection import Connection
+from proxy.jobs import PIPELINE
 from proxy.record import Target
 from proxy.routing import Model
 from proxy.upstream import open_transport
@@ -168,6 +169,7 @@ class LiveProxy:
         model: the router model; "configured": what routing.model_path names.
         candidate: the one at `routing.candidate`.
         transport: makes a tier's connections.
+        command: what a command of the pipeline begins with.
     """
 
     def __init__(
@@ -180,6 +182,7 @@ class LiveProxy:
         model: Model | Literal["configured"] | None = None,
         candidate: Model | None = None,
         transport: OpenTransport = open_transport,
+        command: Sequence[str] = PIPELINE,
     ) -> None:
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
         fields = merge(config_fields(folder, *urls), changes or {})
@@ -199,6 +202,7 @@ class LiveProxy:
             quality_seconds=0.5,
             drift_seconds=0.5,
             spent_seconds=0.05,
+            command=command,
         )
         self._server = _Server(self.proxy)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)

@@ -107,6 +107,12 @@ def opened(
         store.close()
 
 
+def migrated(url: str) -> None:
+    """Make the database where it is missing."""
+    with opened(url):
+        pass
+
+
 def fill(url: str, records: list[CallRecord]) -> None:
     """Make the database where it is missing, and write these."""
     with opened(url, max_pending=len(records)) as store:

@@ -25,7 +25,8 @@ async def test_schemathesis_finds_nothing(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = answer
-    proxy = await start({"server": {"api_keys": ["the-key"]}})
+    changes = {"server": {"api_keys": ["the-key"]}, "experiments": {"enabled": False}}
+    proxy = await start(changes)
     url = f"http://127.0.0.1:{proxy.port}/openapi.json"
     options = ["--header", "Authorization: Bearer the-key", "--max-examples", str(EXAMPLES)]
     command = [sys.executable, "-m", "schemathesis.cli", "run", url, *options]

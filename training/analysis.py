@@ -1,4 +1,4 @@
-"""The commands that look at a finished model: baselines, errors, robustness, report.
+"""The commands that look at a finished model: baselines, ablation, errors, robustness, report.
 
 Each writes one JSON file to data/results; `report` reads them all.
 """
@@ -42,6 +42,12 @@ def measure(
             from training.baselines import compare
 
             content = compare(prepared, model, split=split, cache=cache, command=command)
+        case "ablation":
+            from training.baselines import ABLATED, compare
+
+            content = compare(
+                prepared, model, split=split, cache=cache, command=command, only=ABLATED
+            )
         case "errors":
             from training.errors import analyse
 
@@ -109,6 +115,25 @@ def baselines(prepared: Path, model: Path, results: Path, split: Split) -> None:
 @options.model
 @options.results
 @options.split("validation")
+def ablation(prepared: Path, model: Path, results: Path, split: Split) -> None:
+    """Compare the router with what is left without its network: features alone, words alone.
+
+    Two of the baselines, by the same measures, and in a minute, since nothing is embedded.
+
+    Example: hybrid-llm-train ablation
+    """
+    from training.baselines import show
+
+    rows, router = dataset.load(prepared), load_model(model)
+    cache = cache_beside(prepared)
+    show(measure("ablation", rows, router, split=split, results=results, cache=cache))
+
+
+@click.command()
+@options.prepared
+@options.model
+@options.results
+@options.split("validation")
 def errors(prepared: Path, model: Path, results: Path, split: Split) -> None:
     """Show where the router decides wrongly, the most confident mistakes first.
 
@@ -162,4 +187,4 @@ def write_report(results: Path) -> None:
         say(f"wrote {path}")
 
 
-COMMANDS = (reference, baselines, errors, robustness, report)
+COMMANDS = (reference, baselines, ablation, errors, robustness, report)

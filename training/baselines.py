@@ -8,6 +8,8 @@ validation therefore flatter all of them alike.
 
 Intervals: 95 %, bootstrap over groups of near-duplicates, the same samples for every baseline, so
 the difference to the router is measured in pairs.
+
+scikit-learn and torch are loaded where something is fitted: what only measures does without them.
 """
 
 import math
@@ -20,9 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from router_model import calibrate, metrics
 from router_model.calibrate import Outcomes
@@ -30,7 +29,6 @@ from router_model.heuristic import Heuristic
 from router_model.metrics import Floats
 from router_model.model import RouterModel
 from training.dataset import DataError, Prepared, Row, Split
-from training.embeddings import embed
 from training.outcomes import outcomes_of
 from training.progress import say, track
 from training.results import heading
@@ -43,6 +41,8 @@ MIN_SOURCE_ROWS = 20
 CURVE_POINTS = 41
 
 ROUTER = "router"
+# What is left of a router without its network.
+ABLATED = ("random", "features + LR", "TF-IDF + LR")
 FITTED = ("source and category mean", "features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN")
 
 
@@ -93,6 +93,8 @@ def logistic(
     x: Any, y: NDArray[np.bool_], others: Sequence[Any], *, strengths: Sequence[float] = STRENGTHS
 ) -> list[tuple[str, list[Floats]]]:
     """Per strength C: logits [n, 2] for each of `others`, one regression per head."""
+    from sklearn.linear_model import LogisticRegression
+
     out = []
     for strength in strengths:
         columns: list[list[Floats]] = [[] for _ in others]
@@ -128,6 +130,8 @@ def category_mean(data: Data) -> list[Candidate]:
 
 def features(data: Data) -> list[Candidate]:
     """Hand-made features + logistic regression: what a router without a language model knows."""
+    from sklearn.preprocessing import StandardScaler
+
     scale = StandardScaler()
     x = scale.fit_transform(_described(data.train))
     others = [scale.transform(_described(rows)) for rows in (data.validation, data.measured)]
@@ -137,6 +141,8 @@ def features(data: Data) -> list[Candidate]:
 
 def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
     """TF-IDF of words and word pairs + logistic regression; seed `shuffle` parts text and label."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     y = labels(data.train)
     if shuffle is not None:
         y = y[np.random.default_rng(shuffle).permutation(len(y))]
@@ -157,6 +163,8 @@ def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
 
 def embedded(data: Data, *, cache: Path, base: str) -> tuple[Floats, Floats, Floats]:
     """Frozen MiniLM vectors of train, validation and measured rows."""
+    from training.embeddings import embed
+
     rows = [*data.train, *data.validation, *data.measured]
     vectors = embed([row.text for row in rows], cache=cache, base=base).astype(float)
     first, second = len(data.train), len(data.train) + len(data.validation)
@@ -165,6 +173,8 @@ def embedded(data: Data, *, cache: Path, base: str) -> tuple[Floats, Floats, Flo
 
 def embedding_regression(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candidate]:
     """Logistic regression on the frozen vectors: the encoder without fine-tuning."""
+    from sklearn.preprocessing import StandardScaler
+
     scale = StandardScaler()
     x = scale.fit_transform(vectors[0])
     others = [scale.transform(v) for v in vectors[1:]]
@@ -184,34 +194,40 @@ def neighbours(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candi
     return out
 
 
-def opinions(data: Data, *, cache: Path, base: str = "minilm") -> dict[str, tuple[str, Opinion]]:
-    """Every baseline's setting and opinion of the measured rows."""
+def opinions(
+    data: Data, *, cache: Path, base: str = "minilm", only: Sequence[str] | None = None
+) -> dict[str, tuple[str, Opinion]]:
+    """Every baseline's setting and opinion of the measured rows; or of those that are named."""
     out = outcomes_of(data.measured)
     n = len(data.measured)
     rules = [Heuristic().score(row.text) for row in data.measured]
     length = -np.array([float(len(row.text)) for row in data.measured])
-    found: dict[str, tuple[str, Opinion]] = {
-        "always local": ("", Opinion(None, None)),
-        "always cloud": ("", Opinion(None, None)),
-        "random": ("", Opinion(np.zeros(n), np.zeros(n))),
-        "shuffled labels": _shuffled(data),
-        "prompt length": ("", Opinion(length, length)),
-        "rules": (
+    plain: dict[str, Callable[[], tuple[str, Opinion]]] = {
+        "always local": lambda: ("", Opinion(None, None)),
+        "always cloud": lambda: ("", Opinion(None, None)),
+        "random": lambda: ("", Opinion(np.zeros(n), np.zeros(n))),
+        "shuffled labels": lambda: _shuffled(data),
+        "prompt length": lambda: ("", Opinion(length, length)),
+        "rules": lambda: (
             "",
             Opinion(np.array([r.p_local for r in rules]), np.array([r.score for r in rules])),
         ),
     }
-    vectors = embedded(data, cache=cache, base=base)
+    found = {name: made() for name, made in plain.items() if only is None or name in only}
+    vectors = embedded(data, cache=cache, base=base) if only is None else None
     learners: dict[str, Callable[[], list[Candidate]]] = {
         FITTED[0]: lambda: category_mean(data),
         FITTED[1]: lambda: features(data),
         FITTED[2]: lambda: tfidf(data),
-        FITTED[3]: lambda: embedding_regression(data, vectors),
-        FITTED[4]: lambda: neighbours(data, vectors),
     }
-    for name in track(FITTED, "fitting baselines", total=len(FITTED)):
+    if vectors is not None:
+        learners[FITTED[3]] = lambda: embedding_regression(data, vectors)
+        learners[FITTED[4]] = lambda: neighbours(data, vectors)
+    fitted = [name for name in learners if only is None or name in only]
+    for name in track(fitted, "fitting baselines", total=len(fitted)):
         found[name] = _chosen(data, learners[name]())
-    found["oracle"] = ("", Opinion(None, out.local - out.cloud))
+    if only is None:
+        found["oracle"] = ("", Opinion(None, out.local - out.cloud))
     return found
 
 
@@ -262,13 +278,14 @@ def compare(
     command: str,
     base: str = "minilm",
     rounds: int = 1000,
+    only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The router and all baselines on one split, per source and together.
+    """The router and all baselines on one split, per source and together; or those named.
 
     Raises DataError when a split is empty.
     """
     data = data_of(prepared, split)
-    found = opinions(data, cache=cache, base=base)
+    found = opinions(data, cache=cache, base=base, only=only)
     scored = [
         model.score(row.text)
         for row in track(data.measured, "scoring by the router", total=len(data.measured))

@@ -419,7 +419,9 @@ def _buy(
                 backoff_seconds=options["backoff"],
                 timeout_seconds=options["timeout"],
             ) as buyer:
+                before = buyer.budget.spent_usd
                 result = await work(buyer)
+            say(f"spent in this run: ${buyer.budget.spent_usd - before:.6f}")
             spent = ", ".join(f"{r} ${usd:.6f}" for r, usd in sorted(journal.spent_usd.items()))
             if journal.uncertain_usd:
                 spent += f", calls that were cut off ${journal.uncertain_usd:.6f} at most"

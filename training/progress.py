@@ -1,5 +1,9 @@
-"""Long work made visible: a rich bar on a terminal, one plain line in a while elsewhere."""
+"""Long work made visible: a rich bar on a terminal, one plain line in a while elsewhere.
 
+The environment's PROGRESS_SECONDS says how long the while is.
+"""
+
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +15,7 @@ from rich.progress import Progress
 
 T = TypeVar("T")
 
-PLAIN_LINE_SECONDS = 30.0
+PLAIN_LINE_SECONDS = float(os.environ.get("PROGRESS_SECONDS", "30"))
 
 
 def say(message: str) -> None:

@@ -134,3 +134,15 @@ def test_embeddings_are_cached_by_text(tmp_path: Path, monkeypatch: pytest.Monke
     second = embeddings.embed(["two words", "three"], cache=cache, base="tiny")
     assert asked == ["three"]
     assert (second[0] == first[1]).all()
+
+
+def test_what_is_left_without_the_network_is_measured_as_the_baselines_are(
+    data: baselines.Data, found: dict[str, tuple[str, Opinion]], tmp_path: Path
+) -> None:
+    left = baselines.opinions(data, cache=tmp_path / "none.npz", only=baselines.ABLATED)
+    assert tuple(left) == baselines.ABLATED
+    for name, (setting, opinion) in left.items():
+        assert setting == found[name][0]
+        assert opinion.score is not None
+        assert found[name][1].score == pytest.approx(opinion.score)
+    assert not (tmp_path / "none.npz").exists()  # nothing was embedded

@@ -1,0 +1,185 @@
+"""Real steps, run as the page of experiments runs them: the proxy's jobs, the real commands."""
+
+import asyncio
+import json
+import re
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from fakes import FakeUpstream
+from proxy.config import load_config
+from proxy.database import close_all, open_database
+from proxy.findings import headline, results_of
+from proxy.jobs import Job, Jobs
+from proxy.pipeline import Pipeline
+from proxy.pricing import Prices
+from proxy.record import Target
+from proxy.steps import BY_NAME, STEPS, Step
+from proxy.tokens import TokenCounter
+from scripted_models import CLOUD, JUDGE, LOCAL, PRICES, Models
+from stored import config_of, migrated
+from training import cli, label
+from training.paid import Endpoint, Price, Tokens
+
+PATIENCE_SECONDS = 120.0
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as server:
+        server.answer = Models()
+        yield server
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, upstream: FakeUpstream) -> Pipeline:
+    """With the rows that are in the repository, the router that is, and scripted models."""
+    data = tmp_path / "outcomes"
+    for folder in ("prompts", "annotated"):
+        (data / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "data/sample.jsonl", data)
+    (data / "prompts" / "mine.txt").write_text("A question\nAnother one, longer\n")
+    rows = [
+        {"question": f"q{i}", "answer": f"{('local', 'cloud')[i % 2]} {i}", "human_score": 3 + i}
+        for i in range(4)
+    ]
+    (data / "annotated" / "people.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tiers = {
+        name: {
+            "base_url": upstream.base_url,
+            "model": model,
+            "price": dict(zip(("input", "output"), PRICES[model], strict=True)),
+        }
+        for name, model in (("local", LOCAL), ("cloud", CLOUD))
+    }
+    fields = {
+        "upstreams": tiers,
+        "judge": {"model": JUDGE, "price": tiers["cloud"]["price"]},
+        "routing": {"model_path": str(ROOT / "data/models/router")},
+        "experiments": {
+            "data": str(data), "work": str(tmp_path / "work"), "results": str(tmp_path / "results"),
+        },
+    }  # fmt: skip
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(fields))
+    config = load_config(path, environ={})
+    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+    return Pipeline(config, Prices(tiers, {}), TokenCounter())
+
+
+def run(
+    pipeline: Pipeline, name: str, folder: Path, *, max_usd: float = 0.0, **given: Any
+) -> tuple[Job, str]:
+    """Start a step and wait for its end; the job, and what it printed."""
+    url = f"sqlite:///{folder / 'rows.db'}"
+    migrated(url)
+    database = open_database(config_of(url))
+    jobs = Jobs(database, beat_seconds=0.05)
+    step = BY_NAME[name]
+    assert pipeline.problems(step) == []
+    chosen = pipeline.choose(step, given)
+    plan = pipeline.plan(step, chosen, max_usd=max_usd)
+    try:
+        job = jobs.start(name, plan.commands, arguments=chosen, environment=plan.environment)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while jobs.running() is not None:
+            assert time.monotonic() < deadline, jobs.read_log(job.id).text
+            time.sleep(0.05)
+        done = jobs.find(job.id)
+        assert done is not None
+        return done, jobs.read_log(job.id).text
+    finally:
+        jobs.close()
+        close_all(database)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "errors"])
+async def test_a_step_measures_for_real(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    done, log = await asyncio.to_thread(run, pipeline, name, tmp_path, split="test")
+    assert (done.state, done.exit_status) == ("done", 0), log
+    assert "$ prepare --data outcomes" in log
+    step = BY_NAME[name]
+    found = results_of(step, pipeline.places)
+    assert all(found[name]["split"] == "test" for name in step.results)
+    assert headline(step, found) is not None
+    assert str(tmp_path) not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("benchmark", {"through_router": False}, r"local 4\.00, cloud 9\.00 of 10"),
+        ("validate-judge", {}, r"rank correlation 0\.45 \[.*\] over 4 answers"),
+        ("label", {}, r"2 prompts are labelled"),
+    ],
+)
+async def test_a_step_asks_models_for_real(
+    pipeline: Pipeline,
+    tmp_path: Path,
+    upstream: FakeUpstream,
+    name: str,
+    given: dict[str, Any],
+    said: str,
+) -> None:
+    done, log = await asyncio.to_thread(run, pipeline, name, tmp_path, max_usd=50.0, **given)
+    assert (done.state, done.exit_status) == ("done", 0), log
+    assert isinstance(upstream.answer, Models)
+    assert done.cost_usd == pytest.approx(upstream.answer.billed_usd, abs=1e-5)
+    step = BY_NAME[name]
+    assert re.fullmatch(said, str(headline(step, results_of(step, pipeline.places))))
+
+
+async def test_what_may_not_be_spent_is_not(
+    pipeline: Pipeline, tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    done, log = await asyncio.to_thread(run, pipeline, "label", tmp_path, max_usd=0.01)
+    assert done.state == "failed"
+    assert "--max-usd 0.01 is used up" in log
+    assert isinstance(upstream.answer, Models)
+    assert upstream.answer.billed_usd <= 0.01
+
+
+async def test_an_estimate_is_the_pipelines_own(pipeline: Pipeline) -> None:
+    prompts = label.read_prompts(ROOT / "data/sample.jsonl", source="own")
+    shutil.copy(ROOT / "data/sample.jsonl", pipeline.places.data / "prompts" / "s.jsonl")  # type: ignore[operator]
+    for pairwise in (True, False):
+        theirs = label.estimate(
+            prompts,
+            Tokens(),
+            **{
+                role: Endpoint(
+                    role=role, url="", model=model, price=Price(PRICES[model][0], *PRICES[model])
+                )
+                for role, model in (("local", LOCAL), ("cloud", CLOUD), ("judge", JUDGE))
+            },
+            max_tokens=2048,
+            judge_max_tokens=512,
+            pairwise=pairwise,
+        )
+        step = BY_NAME["label"]
+        chosen = pipeline.choose(step, {"file": "s.jsonl", "pairwise": pairwise})
+        ours = pipeline.estimate(step, chosen)
+        assert ours.calls == sum(one.calls for one in theirs)
+        assert ours.input_tokens == sum(one.input_tokens for one in theirs)
+        assert ours.output_tokens == sum(one.output_tokens for one in theirs)
+        assert ours.usd == pytest.approx(sum(one.usd for one in theirs))
+        assert ours.most_usd == pytest.approx(sum(one.most_usd for one in theirs))
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+async def test_the_commands_take_what_is_chosen(pipeline: Pipeline, step: Step) -> None:
+    plan = pipeline.plan(step, pipeline.choose(step, {}), max_usd=1.0)
+    group = click.Context(cli.main)
+    named = [command[0] for command in plan.commands]
+    assert set(step.commands) <= set(named)
+    for name, *arguments in plan.commands:
+        command = cli.main.get_command(group, name)
+        assert command is not None
+        command.make_context(name, arguments)  # raises for an option that there is not
