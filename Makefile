@@ -22,8 +22,8 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store simulate soak fuzz pictures \
-	train lock lock-clients clean
+.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
+	train lock lock-clients vendor clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-judge: $(VENV)/.dev  ## whether judging slows a client
 bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
 	$(VENV)/bin/python tests/bench_store.py
 
+bench-pages: $(VENV)/.dev  ## how long the pages take in a browser, with a million rows
+	$(VENV)/bin/python tests/bench_pages.py
+
 simulate: $(VENV)/.dev  ## a minute: estimates of live quality against a known truth
 	$(VENV)/bin/python tests/simulation.py
 
@@ -84,6 +87,9 @@ soak: $(VENV)/.dev  ## MINUTES=30: mixed traffic with faults; does it leak, lose
 
 pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/results/dashboard.png
 	$(TRAIN)/bin/python tests/pictures.py
+
+screenshots: $(VENV)/.dev $(VENV)/.demo  ## 10 minutes: the pages as pictures, with real models' answers
+	$(VENV)/bin/python tests/screenshots.py
 
 ifeq ($(strip $(DATA)),)
 train:
@@ -111,6 +117,21 @@ lock-clients: $(VENV)/.dev  ## the clients' versions anew, from tests/clients/*.
 			--output-file tests/clients/$$name.txt || exit 1; \
 	done
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npm install --prefix $(NODE) --package-lock-only
+
+# What the pages need of others' and no Python package carries, as it is published.
+UI_VENDOR := proxy/ui/vendor
+MARKED := 18.2.1
+DOMPURIFY := 3.4.18
+
+vendor:  ## the pages' two libraries anew, from the npm registry
+	rm -rf build/vendor && mkdir -p build/vendor
+	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY)
+	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
+	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
+	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
+	cp build/vendor/marked-$(MARKED)/LICENSE $(UI_VENDOR)/marked.LICENSE
+	cp build/vendor/dompurify-$(DOMPURIFY)/LICENSE $(UI_VENDOR)/purify.LICENSE
+	rm -rf build/vendor
 
 clean:  ## remove the environments and all caches; data stays
 	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

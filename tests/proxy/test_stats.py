@@ -7,7 +7,7 @@ import operator
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from proxy.quality import Judged, Pair, Quality, quality_of
 from proxy.record import Ending, Reason, Target, UsageSource
 from proxy.reports import DIMENSIONS, USUAL, Routers, explain, report, show
 from proxy.stats import FINE_SECONDS, Dimension, Group, Stats, Sums, hour_of
+from proxy.tables import Sample
 from router_model import drift
 from router_model.manifest import Reference
 from stored import (
@@ -102,6 +103,37 @@ def from_whole_hours(rows: list[Row], since: float) -> list[Row]:
 def test_the_total(stats: Stats, filled: list[Row]) -> None:
     for since in SINCE:
         assert stats.total(since) == added_up(from_whole_hours(filled, since))
+
+
+def test_the_total_of_a_time_that_is_over(stats: Stats, filled: list[Row]) -> None:
+    until = NOW - 10 * HOUR
+    for since in SINCE:
+        expected = [row for row in from_whole_hours(filled, since) if row["created_at"] < until]
+        assert stats.total(since, until=until) == added_up(expected)
+
+
+@pytest.mark.parametrize("step", ["hour", "day"])
+def test_a_series_of_each_tier(
+    stats: Stats, filled: list[Row], step: Literal["hour", "day"]
+) -> None:
+    seconds = HOUR if step == "hour" else int(DAY)
+    for since in SINCE:
+        groups: dict[tuple[int, str], list[Row]] = collections.defaultdict(list)
+        for row in from_whole_hours(filled, since):
+            key = int(row["created_at"]) // seconds * seconds, row["target"] or ""
+            groups[key].append(row)
+        assert stats.series(since, step=step) == [
+            (*key, added_up(rows)) for key, rows in sorted(groups.items())
+        ]
+
+
+def test_each_tiers_half_of_a_category(stats: Stats, filled: list[Row]) -> None:
+    for since in SINCE:
+        groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
+        for row in from_whole_hours(filled, since):
+            groups[row["category"] or "none", row["target"] or ""].append(row)
+        found = {(one.category, one.target): one.sums for one in stats.halves(since)}
+        assert found == {key: added_up(rows) for key, rows in groups.items()}
 
 
 def test_by_each_dimension(stats: Stats, filled: list[Row]) -> None:
@@ -214,6 +246,16 @@ def test_quantiles_are_at_most_six_percent_off(url: str, stats: Stats) -> None:
     assert 0 < found["duration_ms", "none"].ms["p99"] < 0.0011
 
 
+def test_quantiles_of_both_tiers_together(stats: Stats, filled: list[Row]) -> None:
+    found = {(one.measure, one.target): one for one in stats.quantiles(together=True)}
+    apart = {key: one for key, one in found.items() if key[1] != "all"}
+    assert list(apart.values()) == stats.quantiles()
+    whole = found["duration_ms", "all"]
+    assert whole.requests == len(filled)
+    true = np.quantile([row["duration_ms"] for row in filled], 0.5, method="inverted_cdf")
+    assert whole.ms["p50"] == pytest.approx(true, rel=0.06)
+
+
 def test_measures_of_long_ago_are_cut_at_whole_days(stats: Stats, filled: list[Row]) -> None:
     for since in SINCE:
         is_long_ago = ASKED_AT - since > FINE_SECONDS
@@ -223,6 +265,8 @@ def test_measures_of_long_ago_are_cut_at_whole_days(stats: Stats, filled: list[R
             if row["score"] is not None:
                 expected[min(int(row["score"] * 100), 99)] += 1
         assert stats.scores(since) == expected
+        dollars = sum(picodollars(r["cloud_cost_usd"]) for r in rows if r["score"] is not None)
+        assert sum(one.cloud_usd for one in stats.scored(since)) == pytest.approx(dollars / PICO)
         durations = [one for one in stats.quantiles(since) if one.measure == "duration_ms"]
         assert sum(one.requests for one in durations) == len(rows)
 
@@ -303,6 +347,58 @@ def test_hashed_prompts_stay_hashes(url: str, stats: Stats) -> None:
     assert len(row["prompt"]) == 64
 
 
+# ── Lists ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_newest_come_page_by_page(stats: Stats, filled: list[Row]) -> None:
+    expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
+    for values in ({}, {"target": "cloud"}, {"target": "", "ending": "ok"}, {"reason": "shadow"}):
+        wanted = [
+            row["id"] for row in expected if all((row[k] or "") == v for k, v in values.items())
+        ]
+        seen: list[str] = []
+        before = None
+        while True:
+            page = stats.newest(limit=90, before=before, values=values)
+            seen += [row["id"] for row in page.rows]
+            if (before := page.more) is None:
+                break
+        assert seen == wanted
+    since = NOW - 10.5 * HOUR
+    found = stats.newest(since, limit=1_000)
+    assert [row["id"] for row in found.rows] == [
+        row["id"] for row in expected if row["created_at"] >= since
+    ]
+    assert (found.more, found.searched) == (None, None)
+
+
+def test_of_one_time_each_is_listed_once(url: str, stats: Stats) -> None:
+    records = [finished(created_at=NOW) for _ in range(7)]
+    fill(url, records)
+    first = stats.newest(limit=4)
+    rest = stats.newest(limit=4, before=first.more)
+    listed = [row["id"] for row in (*first.rows, *rest.rows)]
+    assert listed == sorted((record.id for record in records), reverse=True)
+
+
+def test_a_search_looks_at_so_many_and_says_so(
+    stats: Stats, filled: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.stats.SEARCHED", 100)
+    expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
+    wanted = [row["id"] for row in expected if "poem" in (row["prompt"] or "")]
+    seen: list[str] = []
+    before, looks = None, 0
+    while True:
+        page = stats.newest(limit=1_000, before=before, text="A POEM")
+        looks += page.searched == 100
+        seen += [row["id"] for row in page.rows]
+        if (before := page.more) is None:
+            break
+    assert seen == wanted
+    assert looks >= len(filled) // 100 - 1
+
+
 # ── What judges say ───────────────────────────────────────────────────────────────────────────
 
 
@@ -321,6 +417,49 @@ def judge_at_random(url: str, rows: list[Row]) -> list[Given]:
 
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def test_grades_by_category_and_tier(url: str, stats: Stats, filled: list[Row]) -> None:
+    """A request that was drawn with a probability of 1 in 10 stands for ten."""
+    given = judge_at_random(url, filled)
+    drawn = {row["id"]: 0.1 for row in filled[::3]}
+    with connected(url) as database:
+        for key, propensity in drawn.items():
+            sample = {"created_at": NOW, "kind": "pair", "turn": 0.5, "state": "done"}
+            sample |= {"request_id": key, "propensity": propensity, "attempts": 1, "next_at": 0.0}
+            Sample.insert(**sample).execute(database)
+    category = {row["id"]: row["category"] or "none" for row in filled}
+    for since in (0.0, NOW - 10 * HOUR):
+        sums: dict[tuple[str, str], list[float]] = {}
+        for key, at, tier, score, _ in given:
+            if at >= since:
+                weight = 1 / drawn.get(key, 1.0)
+                before = sums.get((category[key], tier), [0, 0.0, 0.0])
+                sums[category[key], tier] = [
+                    before[0] + 1, before[1] + weight * score, before[2] + weight,
+                ]  # fmt: skip
+        assert {
+            (one.category, one.target): (one.answers, one.score) for one in stats.graded(since)
+        } == {
+            key: (number, pytest.approx(total / weight))
+            for key, (number, total, weight) in sums.items()
+        }
+
+
+def test_pairs_with_the_scores_of_their_requests(url: str, stats: Stats, filled: list[Row]) -> None:
+    scores: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    for key, _, tier, score, _ in judge_at_random(url, filled):
+        scores[key, tier].append(score)
+    expected = [
+        (row["score"], mean(scores[row["id"], "local"]), mean(scores[row["id"], "cloud"]), 1.0)
+        for row in filled
+        if row["score"] is not None
+        and (row["id"], "local") in scores
+        and (row["id"], "cloud") in scores
+    ]
+    assert len(expected) > 100
+    assert np.array(sorted(stats.weighed())) == pytest.approx(np.array(sorted(expected)))
+    assert stats.weighed(NOW + HOUR) == []
 
 
 def test_the_requests_judged_on_both_sides(url: str, stats: Stats, filled: list[Row]) -> None:
@@ -712,7 +851,7 @@ EXPLAINED = {
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for auto, as a stream.
 It went to phi3 (local): its score 0.7500 is not below the threshold 0.5000.
-It took: decision 2 ms, first token 150 ms, upstream 1.2e+03 ms, whole request 1.2e+03 ms.
+It took: decision 2 ms, first token 150 ms, upstream 1,200 ms, whole request 1,203 ms.
 Tokens: 1,000 in, of them 10 cached; 200 out.
 It cost $0.000000000, and saved $0.000270000.
 It ended: ok, status 200""",

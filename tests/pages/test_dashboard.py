@@ -1,0 +1,330 @@
+"""The dashboard: figures that are the rows', a list to go through, and no flicker."""
+
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from browser import check_accessible, fits_its_width
+from fakes import EASY, HARD, FakeUpstream
+from live import LiveProxy, StartProxy
+from pages.conftest import Show
+from pages.hostile import ALL, check_quiet
+from pages.test_chat import PHONE
+from proxy.record import CallRecord, Ending, Reason, Target
+from router_model.categories import CATEGORIES
+from stored import fill, finished
+
+REQUESTS = Path(__file__).parents[2] / "proxy/ui/requests.js"
+DECISION = Path(__file__).parents[2] / "proxy/ui/decision.js"
+
+
+def record(number: int, **values: object) -> CallRecord:
+    """One of many; the higher the number, the older it is."""
+    dice = random.Random(number)
+    target = dice.choice(list(Target))
+    known = {
+        "created_at": time.time() - number * 13,
+        "target": target,
+        "model": {"local": "phi3:latest", "cloud": "gpt-4o-mini"}[target],
+        "reason": Reason.SCORE,
+        "requested_model": "auto",
+        "score": 0.9 if target is Target.LOCAL else 0.1,
+        "threshold": 0.5,
+        "decision_ms": 2.0,
+        "ttft_ms": 100.0,
+        "upstream_ms": 900.0,
+        "duration_ms": 903.0,
+        "status": 200,
+        "input_tokens": 100,
+        "output_tokens": 50,
+        "cost_usd": 0.0 if target is Target.LOCAL else 0.25,
+        "cloud_cost_usd": 0.25,
+        "saved_usd": 0.25 if target is Target.LOCAL else 0.0,
+        "turns": [("user", f"Question number {number}?")],
+        "response": f"Answer number {number}.",
+    }
+    return finished(**known | values)
+
+
+def fill_up(folder: Path, number: int, **values: object) -> list[CallRecord]:
+    records = [record(n, **values) for n in range(number)]
+    fill(f"sqlite:///{folder}/router.db", records)
+    return records
+
+
+def figure(page: Page, name: str) -> Any:
+    return page.locator(".figure").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def listed(page: Page) -> Any:
+    return page.locator(".requests tbody tr")
+
+
+async def settled(page: Page) -> None:
+    await page.get_by_text("updated just now").wait_for()
+
+
+async def test_figures_are_those_of_the_rows(tmp_path: Path, start: StartProxy, show: Show) -> None:
+    records = fill_up(tmp_path, 100)
+    fill(f"sqlite:///{tmp_path}/router.db", [record(7_000, created_at=time.time() - 3 * 86_400)])
+    local = sum(one.target is Target.LOCAL for one in records)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    await expect(figure(page, "Requests")).to_contain_text("100")
+    await expect(figure(page, "Spent")).to_contain_text(f"${(100 - local) / 4:.2f}")
+    await expect(figure(page, "Spent")).to_contain_text("$25.00 if all went to the cloud")
+    await expect(figure(page, "Saved")).to_contain_text(f"${local / 4:.2f}")
+    await expect(figure(page, "Saved")).to_contain_text(f"{local} % of the all-cloud bill")
+    await expect(figure(page, "Answered locally")).to_contain_text(f"{local} %")
+    await expect(figure(page, "Decision")).to_contain_text("p95 2.")
+    await expect(figure(page, "Quality recovered")).to_contain_text("not known yet")
+    await expect(figure(page, "Local tier")).to_contain_text("phi3:latest")
+    for name in ("#traffic", "#money", "#curve", "#scores"):
+        await expect(page.locator(f"{name} .main-svg").first).to_be_visible()
+    await expect(page.locator("#latency")).to_contain_text("First tokencloud")
+    await expect(page.locator("#reasons")).to_contain_text("score100100.0 %")
+
+
+async def test_the_time_can_be_chosen_and_stays(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 20)
+    old = [record(n, created_at=time.time() - 3 * 86_400) for n in range(30)]
+    fill(f"sqlite:///{tmp_path}/router.db", old)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await expect(figure(page, "Requests")).to_contain_text("20")
+    await expect(listed(page)).to_have_count(20)
+    await page.get_by_text("7 d", exact=True).click()
+    await expect(figure(page, "Requests")).to_contain_text("50")
+    await expect(listed(page)).to_have_count(50)
+    await page.reload()
+    await expect(page.get_by_role("radio", name="7 d")).to_be_checked()
+    await expect(figure(page, "Requests")).to_contain_text("50")
+
+
+async def test_what_another_threshold_would_do(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    records = fill_up(tmp_path, 40)
+    cloud = sum(one.target is Target.CLOUD for one in records)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard", permissions=["clipboard-read", "clipboard-write"])
+    await settled(page)
+    slider = page.get_by_label("What if the threshold were")
+    await expect(slider).to_have_value("50")
+    said = page.locator("#whatif-said")
+    local = 40 - cloud
+    await expect(said).to_have_text(
+        f"{local / 40 * 100:.0f} % stay local, ${cloud / 4:.2f} of $10.00 spent"
+    )
+    await slider.focus()
+    await page.keyboard.press("End")
+    await expect(said).to_have_text("0 % stay local, $10.00 of $10.00 spent")
+    await page.keyboard.press("Home")
+    await expect(said).to_have_text("100 % stay local, $0.00 of $10.00 spent")
+    await slider.fill("95")
+    await page.get_by_role("button", name="Copy as configuration").click()
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied == "routing:\n  threshold: 0.95\n"
+    # It stays where it is when the figures are renewed.
+    async with page.expect_response("**/api/pareto*"):
+        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="Go on").click()
+    await expect(slider).to_have_value("95")
+
+
+async def test_requests_are_filtered_searched_and_paged(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 460)
+    failed = record(500, ending=Ending.TIMEOUT, error_code="idle_timeout", target=Target.CLOUD)
+    fill(f"sqlite:///{tmp_path}/router.db", [failed])
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    await expect(listed(page)).to_have_count(50)
+    await expect(page.locator("#list-state")).to_have_text("50 shown, and there are more")
+    more = page.get_by_role("button", name="More", exact=True)
+    for shown in (250, 450, 461):
+        await more.click()
+        await expect(listed(page)).to_have_count(shown)
+    await expect(more).to_be_hidden()
+    ids = await page.evaluate("[...document.querySelectorAll('[data-id]')].map(r => r.dataset.id)")
+    assert len(set(ids)) == 461
+    await expect(listed(page).first).to_contain_text("Question number 0?")
+    await expect(listed(page).last).to_contain_text("idle_timeout")
+
+    await page.get_by_label("Ending").select_option("timeout")
+    await expect(listed(page)).to_have_count(1)
+    await page.get_by_label("Ending").select_option("")
+    await page.get_by_label("Search").fill("number 45")
+    await expect(listed(page)).to_have_count(11)  # 45 and 450 to 459
+    await page.get_by_label("Tier").select_option("local")
+    expected = sum(record(n).target is Target.LOCAL for n in (45, *range(450, 460)))
+    await expect(listed(page)).to_have_count(expected)
+    await page.get_by_label("Search").fill("nobody asked this")
+    await expect(page.locator("#list-state")).to_have_text("No request fits.")
+
+
+async def test_a_request_in_detail_by_keyboard(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    answer = await proxy.chat(text=EASY)
+    row = await proxy.row_of(answer)
+    await proxy.client.post(
+        "/v1/feedback", json={"request_id": row["id"], "rating": -0.5, "comment": "Meh <i>."}
+    )
+    page = await show(proxy.origin, "/dashboard")
+    button = page.get_by_role("button", name=EASY)
+    await button.focus()
+    await page.keyboard.press("Enter")
+    drawer = page.get_by_role("dialog")
+    await expect(drawer).to_contain_text("its score 0.9000 is not below the threshold 0.5000")
+    for text in (row["id"], EASY, "Hello!", "Meh <i>.", "-0.5", "19", "$0.000009"):
+        await expect(drawer).to_contain_text(text)
+    assert page.url.endswith(f"#request={row['id']}")
+    await check_accessible(page)
+    await page.keyboard.press("Escape")
+    await expect(drawer).to_be_hidden()
+    await expect(button).to_be_focused()
+    assert "#" not in page.url
+    # A link leads there again; one to nothing says so.
+    await page.goto(f"{proxy.origin}/dashboard#request={row['id']}")
+    await page.reload()
+    await expect(drawer).to_contain_text("Hello!")
+
+
+async def test_a_link_to_a_request_that_is_gone(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, "/dashboard#request=req_gone", expected=("404",))
+    await expect(page.get_by_role("dialog")).to_contain_text("There is no request 'req_gone'.")
+    await page.get_by_role("button", name="Close").click()
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+async def test_a_new_request_comes_without_moving_the_page(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 60)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    await page.get_by_role("button", name="Pause").click()
+    row = listed(page).nth(20)
+    await row.get_by_role("button").focus()
+    await row.scroll_into_view_if_needed()
+    first = await page.locator(".requests thead").element_handle()
+    curve = await page.locator("#traffic .main-svg").first.element_handle()
+    question = await row.get_by_role("button").inner_text()
+    await proxy.row_of(await proxy.chat(text=HARD))
+    await page.evaluate("document.querySelector('#pause').click()")
+    await expect(listed(page).first).to_contain_text(HARD)
+    await expect(figure(page, "Requests")).to_contain_text("61")
+    await expect(listed(page)).to_have_count(51)
+    # What was there is still the same, and so is what has the focus.
+    assert await page.evaluate("document.activeElement.textContent") == question
+    assert first is not None
+    assert curve is not None
+    assert await first.evaluate("element => element.isConnected")
+    assert await curve.evaluate("element => element.isConnected")
+
+
+async def test_it_is_renewed_by_itself_unless_it_is_paused(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, "/login")
+    await page.clock.install()
+    await page.goto(proxy.origin + "/dashboard")
+    await page.get_by_text("updated just now").wait_for()
+    async with page.expect_response("**/api/stats*"):
+        await page.clock.fast_forward(10_100)
+    await settled(page)
+    await page.get_by_role("button", name="Pause").click()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.clock.fast_forward(60_000)
+    await expect(page.locator("#freshness")).to_have_text(re.compile("updated 1 min ago"))
+    assert asked == []
+
+
+async def test_a_failure_keeps_what_is_shown(proxy: LiveProxy, show: Show) -> None:
+    await proxy.row_of(await proxy.chat(text=EASY))
+    page = await show(proxy.origin, "/dashboard", expected=("503", "ERR_"))
+    await settled(page)
+
+    async def fail(route: Route) -> None:
+        error = {"message": "The database is <b>away</b>.", "type": "server_error"}
+        await route.fulfill(status=503, json={"error": error | {"param": None, "code": None}})
+
+    await page.route("**/api/stats*", fail)
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_role("button", name="Go on").click()
+    trouble = page.locator("#trouble")
+    await expect(trouble).to_have_text("The database is <b>away</b>. What is shown is as it was.")
+    await expect(figure(page, "Requests")).to_contain_text("1")
+    await expect(listed(page)).to_have_count(1)
+    await check_accessible(page)
+    await page.unroute("**/api/stats*")
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_role("button", name="Go on").click()
+    await expect(trouble).to_be_hidden()
+
+
+async def test_a_new_proxy_says_how_to_begin(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, "/dashboard?since=all")
+    await page.get_by_role("heading", name="No requests yet").wait_for()
+    await expect(page.locator("#first")).to_contain_text(f"curl {proxy.origin}/v1/chat/completions")
+    await check_accessible(page)
+    await proxy.row_of(await proxy.chat(text=EASY))
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_role("button", name="Go on").click()
+    await expect(page.get_by_role("heading", name="No requests yet")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_in_a_row_runs_and_everybody_can_read_it(
+    tmp_path: Path, start: StartProxy, show: Show, scheme: str
+) -> None:
+    hostile = ALL.replace("\0", "")
+    fill_up(
+        tmp_path, 3, turns=[("<b>user", hostile)], response=hostile, model=hostile[:300],
+        error=hostile, error_code=hostile[:100], ending=Ending.UPSTREAM_ERROR, session_id=hostile,
+        requested_model=hostile[:200], endpoint=hostile[:100],
+    )  # fmt: skip
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard", color_scheme=scheme)
+    await settled(page)
+    await check_accessible(page)
+    await listed(page).first.get_by_role("button").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("<script>window.pwned=1</script>")
+    await check_quiet(page)
+    await check_accessible(page)
+
+
+async def test_a_phone_is_wide_enough(tmp_path: Path, start: StartProxy, show: Show) -> None:
+    fill_up(tmp_path, 10, response="word" * 20_000)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard", viewport=PHONE)
+    await settled(page)
+    assert await fits_its_width(page)
+    await listed(page).first.get_by_role("button").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("wordword")
+    assert await fits_its_width(page)
+    drawer = page.get_by_role("dialog")
+    assert await drawer.evaluate("element => element.scrollWidth <= element.clientWidth")
+
+
+def test_filters_offer_what_there_is() -> None:
+    """The lists in the page are those of the code."""
+    text = REQUESTS.read_text(encoding="utf-8")
+    for name, known in (("CATEGORIES", CATEGORIES), ("ENDINGS", list(Ending))):
+        found = re.search(rf"const {name} = \[(.*)\]", text)
+        assert found
+        assert set(re.findall(r"'([a-z_]+)'", found[1])) == set(known)
+    reasons = re.search(r"const REASONS = \{(.*?)\n\}", DECISION.read_text(encoding="utf-8"), re.S)
+    assert reasons
+    assert {"score", *re.findall(r"^  ([a-z_]+):", reasons[1], re.MULTILINE)} == set(Reason)

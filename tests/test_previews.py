@@ -1,0 +1,148 @@
+"""What a page may ask beside an answer: the decision alone, the judge's opinion, what runs here."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fakes import EASY, HARD, Call, FakeUpstream, answer_json, whole
+from live import LiveProxy, StartProxy, chat_body, envelope_of
+
+KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
+TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
+JUDGING = {"judge": {"enabled": True, "sample_rate": 0, "model": "gpt-4o-mini"}}
+
+
+async def preview(proxy: LiveProxy, body: bytes, headers: dict[str, str] | None = None) -> Any:
+    answer = await proxy.client.post("/api/decisions", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers"),
+    [
+        ({"text": EASY}, {}),
+        ({"text": HARD}, {}),
+        ({"text": EASY, "model": "cloud"}, {}),
+        ({"text": HARD, "model": "auto:threshold=0.05"}, {}),
+        ({"text": EASY}, {"x-router-threshold": "0.95"}),
+        ({"text": HARD}, {"x-router-target": "local"}),
+    ],
+)
+async def test_what_would_be_decided_is_what_is_decided(
+    proxy: LiveProxy, fields: dict[str, Any], headers: dict[str, str]
+) -> None:
+    body = chat_body(**fields)
+    told = await preview(proxy, body, headers)
+    answer = await proxy.post(body, headers)
+    row = await proxy.row_of(answer)
+    for name in ("target", "model", "reason", "score", "threshold", "p_local", "p_cloud"):
+        assert told[name] == row[name], name
+    assert told["latency_ms"] > 0
+    (only,) = await proxy.rows_of(1)  # that of the answer
+    assert only["id"] == row["id"]
+
+
+async def test_a_decision_asks_no_upstream(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    await preview(proxy, chat_body(text=EASY))
+    await preview(proxy, chat_body(text=HARD))
+    assert [call.path for call in (*local.calls, *cloud.calls) if call.method == "POST"] == []
+    samples = await proxy.scrape()
+    assert samples("router_requests_total") == 0
+
+
+async def test_a_decision_is_refused_like_the_request(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    for body, headers, status, param in (
+        (chat_body(text=EASY), {}, 401, None),
+        (b"{", TEAM, 400, None),
+        (chat_body(messages="?"), TEAM, 400, "messages"),
+        (chat_body(model="auto:cost=2"), TEAM, 400, "model"),
+    ):
+        answer = await proxy.client.post("/api/decisions", content=body, headers=headers)
+        assert answer.status_code == status
+        assert envelope_of(answer)["param"] == param
+    answer = await proxy.client.get("/api/decisions", headers=TEAM)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def told(reasoning: str, **verdict: Any) -> list[Any]:
+    return whole(answer_json(json.dumps({"reasoning": reasoning, **verdict})))
+
+
+def biased(call: Call) -> list[Any]:
+    """A judge that prefers what comes first, and grades by the length."""
+    asked = json.dumps(call.json["messages"])
+    if "ANSWER-A" in asked:
+        return told("The first.", verdict="A")
+    return told("By length.", score=8 if "long answer" in asked else 3)
+
+
+def answers(**values: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": EASY}]
+    known = {"request_id": "req_1", "messages": messages, "local": "4", "cloud": "A long answer"}
+    return known | values
+
+
+async def test_a_judge_that_favours_a_position_finds_a_tie(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = biased
+    proxy = await start(JUDGING)
+    answer = await proxy.client.post("/api/verdicts", json=answers())
+    assert answer.json() == {
+        "judge": "gpt-4o-mini",
+        "local": {"score": 3, "reasoning": "By length."},
+        "cloud": {"score": 8, "reasoning": "By length."},
+        "verdict": "tie",
+        "first": "local",
+        "first_reasoning": "The first.",
+        "swapped": "cloud",
+        "swapped_reasoning": "The first.",
+    }
+    samples = await proxy.scrape()
+    assert samples("router_judge_calls_total", purpose="judge", outcome="ok") == 4
+
+
+async def test_the_judges_dollars_end(start: StartProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = biased
+    proxy = await start({"judge": JUDGING["judge"] | {"usd_per_day": 0.0001}})
+    answer = await proxy.client.post("/api/verdicts", json=answers())
+    assert answer.status_code == 503
+    assert "dollars of today" in envelope_of(answer)["message"]
+    assert [call for call in cloud.calls if call.method == "POST"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [({"messages": []}, "messages"), ({"local": ""}, "local"), ({"cloud": None}, "cloud"),
+     ({"messages": [{"role": "user"}]}, "messages[0]"), ({"request_id": 1}, "request_id")],
+)  # fmt: skip
+async def test_wrong_answers_to_judge_are_named(
+    start: StartProxy, values: dict[str, Any], param: str
+) -> None:
+    proxy = await start(JUDGING)
+    answer = await proxy.client.post("/api/verdicts", json=answers(**values))
+    assert answer.status_code == 400
+    assert (envelope_of(answer)["param"] or "").startswith(param.partition("[")[0])
+
+
+async def test_an_opinion_is_for_admins_and_takes_a_judge(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    for headers, status, code in ((TEAM, 403, "admin_only"), (BOSS, 404, "judge_off")):
+        answer = await proxy.client.post("/api/verdicts", json=answers(), headers=headers)
+        assert answer.status_code == status
+        assert envelope_of(answer)["code"] == code
+
+
+async def test_what_runs_here_is_told(start: StartProxy) -> None:
+    proxy = await start({**KEYS, **JUDGING})
+    told = (await proxy.client.get("/api/status", headers=TEAM)).json()
+    assert told["tiers"]["cloud"]["model"] == "gpt-4o-mini"
+    assert (told["judge"], told["keeps_prompts"]) == ("gpt-4o-mini", "full")
+    assert (told["needs_key"], told["is_admin"], told["threshold"]) == (True, False, 0.5)
+    assert (await proxy.client.get("/api/status", headers=BOSS)).json()["is_admin"] is True
+    assert (await proxy.client.get("/api/status")).status_code == 401
