@@ -23,6 +23,7 @@ from proxy.pricing import PICO, Price, Prices
 from proxy.record import Target
 from proxy.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, checked
 from proxy.tokens import TokenCounter
+from router_model.manifest import MANIFEST_FILE
 from router_model.rubric import grade_messages, preference_messages
 
 INSTALL_COMMAND: Final = "pip install 'hybrid-llm-router[train]'"
@@ -176,6 +177,10 @@ class Pipeline:
                 yield Problem(
                     code="readonly", message=f"experiments.{name}: {folder} cannot be written."
                 )
+        models = (self.places.serving, self.places.candidate)
+        measures = any(one.name == "model" for one in step.parameters)
+        if measures and not any((one / MANIFEST_FILE).is_file() for one in models):
+            yield Problem(code="model_missing", message=f"There is no router model in {models[0]}.")
         if any(one.kind == "file" for one in step.parameters):
             yield from self._file_problems(step)
         elif step.name == "report":

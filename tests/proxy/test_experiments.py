@@ -394,6 +394,12 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "work" / "prepared.msgpack.gz").touch()
     assert codes(bare, "evaluate") == []
     assert codes(bare, "train") == ["data_missing"]
+    blank = {"work": str(tmp_path / "work")}
+    modelless = pipeline(tmp_path, experiments=blank, routing={"model_path": str(tmp_path / "no")})
+    assert codes(modelless, "errors") == ["model_missing"]
+    (tmp_path / "file").touch()
+    locked = pipeline(tmp_path, experiments={"work": str(tmp_path / "file" / "work")})
+    assert codes(locked, "benchmark") == ["readonly"]
     dear = pipeline(tmp_path, judge={"model": "gpt-unheard-of"})
     assert codes(dear, "benchmark") == ["price_missing"]
     openai = {"base_url": "https://api.openai.com/v1", "api_key": ""}
