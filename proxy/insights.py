@@ -8,6 +8,7 @@ for a while.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
@@ -44,6 +45,9 @@ _FILTERS: Final = {
     "ending": tuple(Ending),
     "category": (*CATEGORIES, "none"),
 }
+
+# When, and the id, of the last request of a page.
+_CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -138,7 +142,7 @@ def routes(
             lambda: stats.newest(
                 _since(span),
                 limit=_limit(asked.get("limit", "50")),
-                before=_cursor(asked.get("before", "")),
+                before=_cursor(asked.get("before")),
                 values=_values(asked),
                 text=asked.get("search", "").strip(),
             )
@@ -328,29 +332,27 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _cursor(text: str) -> tuple[float, str] | None:
-    if not text:
+def _cursor(text: str | None) -> tuple[float, str] | None:
+    if text is None:
         return None
-    at, _, key = text.partition("~")
-    try:
-        return float(at), key
-    except ValueError:
+    if (found := _CURSOR.fullmatch(text)) is None:
         raise InvalidRequest(
             "Invalid value for 'before': give what the page before says as 'more'.", param="before"
-        ) from None
+        )
+    return float(found[1]), found[2]
 
 
 def _values(asked: Mapping[str, str]) -> dict[str, str]:
     """What columns must hold, by what was asked for; `none` is that they hold nothing."""
     values = {}
     for name, known in _FILTERS.items():
-        value = asked.get(name, "")
-        if value and value not in known:
+        if (value := asked.get(name)) is None:
+            continue
+        if value not in known:
             raise InvalidRequest(
                 f"Invalid value for '{name}': '{value}' is none of {', '.join(known)}.", param=name
             )
-        if value:
-            values[name] = "" if value == "none" else value
+        values[name] = "" if value == "none" else value
     if model := asked.get("model", ""):
         values["model"] = model
     return values

@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from proxy import __version__
+from proxy.record import Ending, Reason, Target
+from router_model.categories import CATEGORIES
 
 _ERRORS: Final = {
     "400": "A field is missing or wrong; `param` names it.",
@@ -110,7 +112,7 @@ def document() -> bytes:
     paths["/v1/feedback"] = {
         "post": _operation("What a client thought of an answer.", body=_FEEDBACK)
     }
-    for path, (method, summary, body) in _EXPERIMENTS.items():
+    for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")
         names = re.findall(r"{([a-z_]+)}", path)
         operation["parameters"] = [
@@ -174,8 +176,39 @@ _FEEDBACK: Final = {
 }
 
 
-# The page of experiments' own, for admins: path, method, what it does, what is sent.
-_EXPERIMENTS: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
+# What the pages ask, most of it for admins only: path, method, what it does, what is sent.
+_PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
+    "/api/status": ("get", "What runs here: tiers, router model, threshold.", None),
+    "/api/decisions": (
+        "post", "What would be decided on a chat request; no model is asked.",
+        _ROUTED["/v1/chat/completions"][1],
+    ),
+    "/api/verdicts": (
+        "post", "What the judge thinks of two answers.",
+        {
+            "type": "object",
+            "required": ["request_id", "messages", "local", "cloud"],
+            "properties": {
+                "request_id": {"type": "string", "maxLength": 100},
+                "messages": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["role", "content"],
+                        "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
+                    },
+                },
+                "local": {"type": "string", "minLength": 1},
+                "cloud": {"type": "string", "minLength": 1},
+            },
+        },
+    ),
+    "/api/stats": ("get", "Requests, dollars, latencies and scores of some time.", None),
+    "/api/quality": ("get", "What judges say of the answers of some time.", None),
+    "/api/pareto": ("get", "What each threshold would have cost and recovered.", None),
+    "/api/requests": ("get", "Requests, the newest first, filtered and searched.", None),
+    "/api/requests/{request_id}": ("get", "One request, with all that is known of it.", None),
     "/api/experiments": (
         "get", "The steps of training and measuring: cost, state, headline.", None
     ),
@@ -201,7 +234,20 @@ _EXPERIMENTS: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/jobs/{job_id}": ("get", "How far a step is, and what it has printed.", None),
     "/api/jobs/{job_id}/cancel": ("post", "End a step.", None),
 }  # fmt: skip
-_ASKED: Final = {
+_SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
+_ASKED: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
+    **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto"), (_SINCE,)),
+    "/api/requests": (
+        _SINCE,
+        ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
+        ("before", {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?~[a-z0-9_]{1,40}$"}),
+        ("search", {"type": "string", "description": "Text of a prompt, or an id's beginning."}),
+        ("target", {"enum": [*Target, "none"]}),
+        ("reason", {"enum": [*Reason]}),
+        ("ending", {"enum": [*Ending]}),
+        ("category", {"enum": [*CATEGORIES, "none"]}),
+        ("model", {"type": "string"}),
+    ),
     "/api/jobs": (
         ("step", {"type": "string"}),
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),

@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -44,16 +43,16 @@ async def demo(folder: Path, port: int) -> AsyncIterator[str]:
     fields["storage"] = {"url": f"sqlite:///{folder}/demo.db"}
     config = folder / "demo.yaml"
     config.write_text(yaml.safe_dump(fields), encoding="utf-8")
-    command = [Path(sys.executable).with_name("hybrid-llm"), "demo", "--config", config]
+    command = Path(sys.executable).with_name("hybrid-llm"), "demo", "--config", config
     nothing = {"OLLAMA_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "", "PORT": str(port)}
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | nothing)
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=os.environ | nothing)
     try:
         origin = f"http://127.0.0.1:{port}"
         await asyncio.to_thread(wait_until_ready, origin, seconds=START_SECONDS, pid=process.pid)
         yield origin
     finally:
         process.terminate()
-        process.wait()
+        await process.wait()
 
 
 async def send_traffic(origin: str, number: int) -> None:

@@ -30,9 +30,9 @@ ROWS = [
     "migrations",
     "rollup",
     "facts endpoints database findings",
-    "pricing sampling auth tokens admission responses tables quality logs governor steps",
+    "openapi pricing sampling auth tokens admission responses tables quality logs governor steps",
     "config protocol record",
-    "errors stand_in openapi leash",
+    "errors stand_in leash",
     "__init__",
 ]
 DEPTH = {f"proxy.{name}": depth for depth, row in enumerate(ROWS) for name in row.split()}

@@ -18,7 +18,7 @@ const ESTIMATES = {
   good_local: ['Good local answers', 'of those that clients got'],
 }
 
-const state = { span: readSpan(), stats: null, quality: null, pareto: null, at: null, paused: false }
+const state = { span: readSpan(), stats: null, quality: null, pareto: null, at: null, paused: false, drawing: false }
 const charts = {}
 let asking = null
 
@@ -82,10 +82,11 @@ function showFigures({ total, before, by, latency, tiers }) {
   }
 }
 
-function showQuality({ estimates }) {
-  const { value, low, high, missing, requests } = estimates.recovered
+function showQuality() {
+  const { value, low, high, missing, requests } = state.quality.estimates.recovered
   if (missing) figures.recovered.show('not known yet', missing)
   else figures.recovered.show(percent(value), `${percent(low)} to ${percent(high)}, of ${count(requests)} judged`)
+  showCategories()
 }
 
 // --- charts ---
@@ -189,6 +190,7 @@ const DRAWN = {
 const faded = (colour) => colour.replace('rgb(', 'rgba(').replace(')', ', 0.14)')
 
 function draw(name) {
+  if (!state.drawing) return
   if (charts[name]) charts[name].update()
   else charts[name] = chart($(`#${name}`), DRAWN[name])
 }
@@ -235,7 +237,7 @@ const head = (...names) =>
   h('thead', {}, h('tr', {}, names.map((name, place) => h('th', { scope: 'col', class: place ? 'num' : null }, name))))
 
 function showCategories() {
-  const { categories } = state.stats
+  const categories = state.stats?.categories ?? []
   const grades = state.quality?.categories ?? []
   const rows = new Map()
   for (const one of categories) {
@@ -295,20 +297,16 @@ async function refresh({ everything = false } = {}) {
   asking?.abort()
   asking = new AbortController()
   const { signal } = asking
-  const query = `since=${state.span}`
+  const get = async (what, show) => {
+    const found = await getJson(`/api/${what}?since=${state.span}`, { signal })
+    state[what] = found
+    show()
+  }
   try {
-    state.stats = await getJson(`/api/stats?${query}`, { signal })
-    showStats()
     await Promise.all([
-      getJson(`/api/pareto?${query}`, { signal }).then((found) => {
-        state.pareto = found
-        showPareto()
-      }),
-      getJson(`/api/quality?${query}`, { signal }).then((found) => {
-        state.quality = found
-        showQuality(found)
-        showCategories()
-      }),
+      get('stats', showStats),
+      get('pareto', showPareto),
+      get('quality', showQuality),
       requests.refresh({ everything }),
     ])
     state.at = Date.now() / 1000
@@ -319,6 +317,14 @@ async function refresh({ everything = false } = {}) {
     replace($('#trouble'), `${error.message}${kept}`)
   }
   showFreshness()
+  if (!state.drawing) drawAll()
+}
+
+/** What draws takes most of a second to start: the figures and the list come first. */
+function drawAll() {
+  state.drawing = true
+  if (state.stats) for (const name of ['traffic', 'money', 'scores']) draw(name)
+  if (state.pareto) draw('curve')
 }
 
 function showStats() {
