@@ -1,4 +1,5 @@
-// The dashboard's list of requests: filters, search, more of them, and one in all its detail.
+// The dashboard's list of requests: filters, search, page by page, and one in all its detail.
+// A page at a time: a browser with ten thousand rows takes seconds for what a drawer changes.
 
 import { gauge, REASON_NAMES, tierBadge, why } from './decision.js'
 import { $, copyButton, h, icon, replace } from './dom.js'
@@ -7,7 +8,6 @@ import { getJson } from './http.js'
 import { status } from './shell.js'
 
 const PAGE = 50
-const NEXT_PAGE = 200
 const TYPING_MS = 250
 const CATEGORIES = ['code', 'maths', 'translation', 'summary', 'extraction', 'writing', 'reasoning', 'question', 'other']
 const ENDINGS = ['ok', 'rejected', 'upstream_error', 'timeout', 'client_gone', 'stopped', 'internal_error']
@@ -30,7 +30,8 @@ export function openRequests(span) {
   const table = $('.requests')
   const body = $('tbody', table)
   const rows = new Map() // by id, in the order of the table
-  let more = null
+  let places = [null] // where each page begins, up to this one; null is the newest request
+  let more = null // where the next one would
   let asked = 0 // the newest question; answers to older ones are too late
   let wanted = new URLSearchParams()
 
@@ -40,30 +41,24 @@ export function openRequests(span) {
     h('label', { class: 'filter' }, h('span', { class: 'offscreen' }, label),
       h('select', { name }, h('option', { value: '' }, `${label}: all`), values.map((value) => h('option', { value }, value))))))
 
-  async function get({ before = '' } = {}) {
+  async function get(before) {
     const query = new URLSearchParams(wanted)
     query.set('since', span())
-    query.set('limit', before ? NEXT_PAGE : PAGE)
+    query.set('limit', PAGE)
     if (before) query.set('before', before)
     return getJson(`/api/requests?${query}`)
   }
 
-  async function fill() {
+  /** Show the page that begins at the last of these places. */
+  async function fill(wantedPlaces) {
     const question = (asked += 1)
     table.setAttribute('aria-busy', 'true')
-    const found = await get()
+    const found = await get(wantedPlaces.at(-1))
     if (question !== asked) return
+    places = wantedPlaces
     rows.clear()
-    replace(body)
-    append(found)
-  }
-
-  function append(found) {
-    for (const request of found.requests) {
-      if (rows.has(request.id)) continue
-      rows.set(request.id, request)
-      body.append(rowOf(request))
-    }
+    for (const request of found.requests) rows.set(request.id, request)
+    replace(body, [...rows.values()].map(rowOf))
     more = found.more
     finish(found.searched)
   }
@@ -71,29 +66,34 @@ export function openRequests(span) {
   function finish(searched) {
     table.removeAttribute('aria-busy')
     replace($('#list-trouble'))
-    $('#more').hidden = !more
-    const looked = searched ? ` among the newest ${count(searched)}` : ''
-    const end = more ? ', and there are more' : ''
+    $('#older').disabled = !more
+    $('#newer').disabled = places.length === 1
+    $('#pager').hidden = !more && places.length === 1
+    const looked = searched ? ` among the ${places.length > 1 ? 'next' : 'newest'} ${count(searched)}` : ''
+    const page = places.length > 1 || more ? `Page ${places.length}: ` : ''
     replace($('#list-state'), rows.size
-      ? `${count(rows.size)} shown${looked}${end}`
-      : `No request fits${looked}${more ? '; More looks further back' : ''}.`)
+      ? `${page}${count(rows.size)} requests${looked}`
+      : `${page}no request fits${looked}${more ? '; Older looks further back' : ''}`)
   }
 
-  /** Put what has come since on top, without moving what is read. */
+  /** Put what has come since on top, without moving what is read. An older page stays as it is. */
   async function bringIn() {
+    for (const cell of body.querySelectorAll('time')) replace(cell, ago(Number(cell.dataset.at)))
+    if (places.length > 1) return
     const question = asked
-    const found = await get()
+    const found = await get(null)
     if (question !== asked) return
     const fresh = found.requests.filter(({ id }) => !rows.has(id))
-    if (fresh.length === PAGE) return fill() // more than a page: there is a gap
-    if (rows.size === 0) return append(found)
-    const known = [...rows]
-    rows.clear()
+    const kept = new Set(found.requests.map(({ id }) => id))
+    for (const row of [...body.rows].filter(({ dataset }) => !kept.has(dataset.id))) {
+      if (row.contains(document.activeElement)) continue // whoever is there stays there
+      rows.delete(row.dataset.id)
+      row.remove()
+    }
     for (const request of fresh) rows.set(request.id, request)
-    for (const [id, request] of known) rows.set(id, request)
     body.prepend(...fresh.map(rowOf))
-    for (const cell of body.querySelectorAll('time')) replace(cell, ago(Number(cell.dataset.at)))
-    if (fresh.length) replace($('#list-state'), `${count(rows.size)} shown${more ? ', and there are more' : ''}`)
+    more = found.more
+    finish(found.searched)
   }
 
   async function told(work) {
@@ -109,7 +109,7 @@ export function openRequests(span) {
   const filter = () => {
     const form = new FormData($('#filters'))
     wanted = new URLSearchParams([...form].filter(([, value]) => value))
-    told(fill)
+    told(() => fill([null]))
   }
   $('#filters').addEventListener('input', (event) => {
     clearTimeout(typing)
@@ -119,18 +119,15 @@ export function openRequests(span) {
     event.preventDefault()
     filter()
   })
-  $('#more').addEventListener('click', () => told(async () => {
-    const question = asked
-    const found = await get({ before: more })
-    if (question === asked) append(found)
-  }))
+  $('#older').addEventListener('click', () => told(() => fill([...places, more])))
+  $('#newer').addEventListener('click', () => told(() => fill(places.slice(0, -1))))
   body.addEventListener('click', (event) => {
     const row = event.target.closest('tr')
     if (row && !getSelection().toString()) open(row.dataset.id)
   })
   openDrawer()
 
-  return { refresh: ({ everything = false } = {}) => (everything ? fill() : bringIn()) }
+  return { refresh: ({ everything = false } = {}) => (everything ? fill([null]) : bringIn()) }
 }
 
 function rowOf(request) {
