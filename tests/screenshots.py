@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -43,6 +44,7 @@ async def demo(folder: Path, port: int) -> AsyncIterator[str]:
     fields["storage"] = {"url": f"sqlite:///{folder}/demo.db"}
     config = folder / "demo.yaml"
     config.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    shutil.copy(ROOT / "configs/pricing.yaml", folder)
     command = Path(sys.executable).with_name("hybrid-llm"), "demo", "--config", config
     nothing = {"OLLAMA_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "", "PORT": str(port)}
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=os.environ | nothing)
@@ -58,9 +60,9 @@ async def demo(folder: Path, port: int) -> AsyncIterator[str]:
 async def send_traffic(origin: str, number: int) -> None:
     """Ordinary prompts to `auto`, some of them rated."""
     lines = (ROOT / "data/everyday.jsonl").read_text(encoding="utf-8").splitlines()
-    prompts = [json.loads(line)["query"] for line in lines]
+    prompts = [json.loads(line)["query"] for line in lines]  # some of them come twice, as they do
     dice = random.Random(0)
-    waiting = dice.sample(prompts, number)
+    waiting = dice.choices(prompts, k=number)
     async with httpx2.AsyncClient(base_url=origin, timeout=300, trust_env=False) as client:
 
         async def hand() -> None:

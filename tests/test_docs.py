@@ -182,8 +182,22 @@ def test_endpoints_in_the_readme_exist(proxy: Proxy) -> None:
     }
 
 
+def test_the_pages_libraries_are_those_that_make_fetches() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    vendor = ROOT / "proxy/ui/vendor"
+    for variable, name, said in (
+        ("MARKED", "marked", "marked v"), ("DOMPURIFY", "purify", "DOMPurify "),
+    ):  # fmt: skip
+        version = re.search(rf"^{variable} := (\S+)", makefile, re.MULTILINE)
+        assert version
+        head = (vendor / f"{name}.js").read_text(encoding="utf-8")[:300]
+        assert f"{said}{version[1]} " in head
+        assert (vendor / f"{name}.LICENSE").exists()
+
+
 def test_files_the_readme_links_to_exist() -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 

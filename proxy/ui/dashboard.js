@@ -3,7 +3,7 @@
 import { chart } from './charts.js'
 import { why } from './decision.js'
 import { $, copyButton, h, replace } from './dom.js'
-import { ago, compact, count, ms, percent, score as shownScore, usd } from './format.js'
+import { ago, compact, count, dollars, ms, percent, score as shownScore } from './format.js'
 import { getJson } from './http.js'
 import { openRequests } from './requests.js'
 import './shell.js'
@@ -62,9 +62,9 @@ function showFigures({ total, before, by, latency, tiers }) {
   const of = (target) => by.target.find(({ value }) => value === target)?.requests ?? 0
   const answered = of('local') + of('cloud')
   figures.requests.show(compact(total.requests), change(total.requests, before?.requests))
-  figures.spent.show(usd(total.cost_usd), `${usd(total.cloud_cost_usd)} if all went to the cloud`)
+  figures.spent.show(dollars(total.cost_usd), `${dollars(total.cloud_cost_usd)} if all went to the cloud`)
   figures.saved.show(
-    usd(total.saved_usd),
+    dollars(total.saved_usd),
     total.cloud_cost_usd ? `${percent(total.saved_usd / total.cloud_cost_usd)} of the all-cloud bill` : '',
     total.saved_usd > 0 ? 'good' : '',
   )
@@ -84,55 +84,62 @@ function showFigures({ total, before, by, latency, tiers }) {
 
 function showQuality() {
   const { value, low, high, missing, requests } = state.quality.estimates.recovered
-  if (missing) figures.recovered.show('not known yet', missing)
+  if (missing) figures.recovered.show('–', missing)
   else figures.recovered.show(percent(value), `${percent(low)} to ${percent(high)}, of ${count(requests)} judged`)
   showCategories()
 }
 
 // --- charts ---
 
-const begins = ({ begins: seconds }) =>
-  state.stats.step === 'day' ? new Date(seconds * 1000).toISOString().slice(0, 10) : new Date(seconds * 1000)
+const HOUR = 3600
+const SPANS = { '24h': 24 * HOUR, '7d': 7 * 24 * HOUR, '30d': 30 * 24 * HOUR }
 
-const pointsOf = (target) => state.stats.series.filter((point) => point.target === target)
-
-/** The sums of all tiers at each time. */
-function together() {
-  const found = new Map()
-  for (const point of state.stats.series) {
-    const sums = found.get(point.begins) ?? { begins: point.begins, cost_usd: 0, cloud_cost_usd: 0 }
-    sums.cost_usd += point.cost_usd
-    sums.cloud_cost_usd += point.cloud_cost_usd
-    found.set(point.begins, sums)
-  }
-  return [...found.values()]
+/** The hours or days that are shown, also those in which nothing came; UNIX seconds. */
+function steps() {
+  const { step, series } = state.stats
+  const size = step === 'day' ? 24 * HOUR : HOUR
+  const now = Math.floor(Date.now() / 1000 / size) * size
+  const first = state.span in SPANS ? now - SPANS[state.span] : Math.min(now - 6 * size, ...series.map(({ begins }) => begins))
+  const found = []
+  for (let begins = Math.floor(first / size) * size; begins <= now; begins += size) found.push(begins)
+  return { size, times: found }
 }
 
+/** A sum of each of these times, of one tier or of all. */
+function sumsOf(times, key, target = null) {
+  const found = new Map(times.map((begins) => [begins, 0]))
+  for (const point of state.stats.series) {
+    if (target !== null && point.target !== target) continue
+    found.set(point.begins, (found.get(point.begins) ?? 0) + point[key])
+  }
+  return times.map((begins) => found.get(begins))
+}
+
+const asDates = (times) => times.map((seconds) => new Date(seconds * 1000))
+
 const DRAWN = {
-  traffic: (colours) => ({
-    data: [...TIERS, ''].map((target) => {
-      const points = pointsOf(target)
-      return {
-        type: 'bar',
-        name: target || 'refused',
-        x: points.map(begins),
-        y: points.map(({ requests }) => requests),
-        marker: { color: target ? colours[target] : colours.dim },
-      }
-    }).filter(({ x, name }) => x.length || name !== 'refused'),
-    layout: { barmode: 'stack', bargap: 0.15, yaxis: { rangemode: 'tozero' } },
-  }),
+  traffic: (colours) => {
+    const { size, times } = steps()
+    const bars = (target, name) => ({
+      type: 'bar', name, x: asDates(times), y: sumsOf(times, 'requests', target), width: size * 850, offset: 0,
+      marker: { color: target ? colours[target] : colours.dim },
+    })
+    const shown = TIERS.map((tier) => bars(tier, tier))
+    const refused = bars('', 'refused')
+    return {
+      data: refused.y.some(Boolean) ? [...shown, refused] : shown,
+      layout: { barmode: 'stack', yaxis: { rangemode: 'tozero' } },
+    }
+  },
   money: (colours) => {
-    const points = together()
-    const line = (name, key, colour, more = {}) => ({
-      type: 'scatter', mode: points.length > 1 ? 'lines' : 'markers', name,
-      x: points.map(begins), y: points.map((point) => point[key]), line: { color: colour, width: 2 },
-      marker: { color: colour }, hovertemplate: '$%{y:.4f}', ...more,
+    const { times } = steps()
+    const line = (name, key, more) => ({
+      type: 'scatter', mode: 'lines', name, x: asDates(times), y: sumsOf(times, key), hovertemplate: '$%{y:.4f}', ...more,
     })
     return {
       data: [
-        line('spent', 'cost_usd', colours.cloud),
-        line('if all went to the cloud', 'cloud_cost_usd', colours.dim, {
+        line('spent', 'cost_usd', { line: { color: colours.cloud, width: 2 } }),
+        line('if all went to the cloud', 'cloud_cost_usd', {
           line: { color: colours.dim, width: 1.5, dash: 'dot' }, fill: 'tonexty', fillcolor: faded(colours.saved),
         }),
       ],
@@ -218,7 +225,7 @@ function showWhatIf() {
   const quality = point.quality === null ? '' : `, ${percent(point.quality)} of the gap recovered`
   replace($('#whatif-at'), shownScore(whatif()))
   replace($('#whatif-said'), requests
-    ? `${percent(1 - point.cloud_share)} stay local, ${usd(point.cost_usd)} of ${usd(all)} spent${quality}`
+    ? `${percent(1 - point.cloud_share)} stay local, ${dollars(point.cost_usd)} of ${dollars(all)} spent${quality}`
     : `No scored requests in this time${quality}`)
   replace($('#whatif-copy'), copyButton(`routing:\n  threshold: ${whatif().toFixed(2)}\n`, 'Copy as configuration'))
 }
@@ -253,17 +260,17 @@ function showCategories() {
     const [local, cloud] = TIERS.map(of)
     if (!local && !cloud) return right('–')
     const judged = Math.max(local?.answers ?? 0, cloud?.answers ?? 0)
-    return h('td', { class: 'num', title: `${count(judged)} judged` },
+    return h('td', { class: 'num', title: `Mean grades, local / cloud, of ${count(judged)} judged` },
       `${shownScore(local?.score, 1)} / ${shownScore(cloud?.score, 1)}`, h('span', { class: 'dim small' }, ` (${compact(judged)})`))
   }
   const sorted = [...rows].sort(([, one], [, other]) => other.requests - one.requests)
   replace($('#categories'),
-    head('Category', 'Requests', 'Local', 'Spent', 'Saved', 'Grades local / cloud'),
+    head('Category', 'Requests', 'Local', 'Spent', 'Saved', 'Grades'),
     h('tbody', {}, sorted.map(([category, row]) => h('tr', {},
       h('th', { scope: 'row' }, category),
       right(count(row.requests)),
       h('td', { class: 'num' }, h('span', { class: 'share', style: { '--share': row.local / row.requests } }), percent(row.local / row.requests)),
-      right(usd(row.cost_usd)), right(usd(row.saved_usd)),
+      right(dollars(row.cost_usd)), right(dollars(row.saved_usd)),
       grade(category)))))
 }
 

@@ -14,6 +14,14 @@ export function usd(value) {
   return `${value < 0 ? '−' : ''}$${text}`
 }
 
+/** Dollars of many requests: three digits that matter, or cents. */
+export function dollars(value) {
+  if (missing(value)) return NONE
+  const size = Math.abs(value)
+  if (size === 0 || size >= 1) return usd(value)
+  return `${value < 0 ? '−' : ''}$${size.toLocaleString('en', { maximumSignificantDigits: 3, maximumFractionDigits: 9 })}`
+}
+
 export function ms(value) {
   if (missing(value)) return NONE
   if (value >= 60_000) return `${(value / 60_000).toFixed(1)} min`

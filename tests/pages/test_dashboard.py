@@ -83,7 +83,7 @@ async def test_figures_are_those_of_the_rows(tmp_path: Path, start: StartProxy, 
     await expect(figure(page, "Saved")).to_contain_text(f"{local} % of the all-cloud bill")
     await expect(figure(page, "Answered locally")).to_contain_text(f"{local} %")
     await expect(figure(page, "Decision")).to_contain_text("p95 2.")
-    await expect(figure(page, "Quality recovered")).to_contain_text("not known yet")
+    await expect(figure(page, "Quality recovered")).to_contain_text("(0 of 100)")
     await expect(figure(page, "Local tier")).to_contain_text("phi3:latest")
     for name in ("#traffic", "#money", "#curve", "#scores"):
         await expect(page.locator(f"{name} .main-svg").first).to_be_visible()

@@ -1,5 +1,6 @@
 """The API of the dashboard: what it tells of rows, whom, and what it refuses."""
 
+import asyncio
 import itertools
 import time
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from fakes import EASY, HARD, FakeUpstream
 from live import LiveProxy, StartProxy, envelope_of
-from proxy.insights import SPANS, THRESHOLDS, pareto
+from proxy.errors import Unavailable
+from proxy.insights import SPANS, THRESHOLDS, Kept, pareto
 from proxy.quality import MIN_PAIRS
 from proxy.stats import Scored, Weighed
 from router_model.manifest import Manifest
@@ -267,3 +269,43 @@ async def test_the_period_before_is_before_it(proxy: LiveProxy) -> None:
     assert told["before"]["requests"] == 0
     (point,) = told["series"]
     assert 0 <= time.time() - point["begins"] < 2 * 3600
+
+
+# --- what is kept for a while ---
+
+
+async def test_what_takes_long_is_asked_once_for_all_who_wait() -> None:
+    now = [100.0]
+    kept = Kept(30.0, clock=lambda: now[0])
+    asked: list[str] = []
+    gate = asyncio.Event()
+
+    async def ask() -> int:
+        asked.append("")
+        await gate.wait()
+        return len(asked)
+
+    waiting = [asyncio.create_task(kept.get("24h", ask)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # who leaves takes nothing from the others
+    gate.set()
+    assert await asyncio.gather(*waiting[1:]) == [1, 1]
+    now[0] += 29
+    assert await kept.get("24h", ask) == 1
+    assert await kept.get("7d", ask) == 2
+    now[0] += 2
+    assert await kept.get("24h", ask) == 3
+
+
+async def test_a_failure_is_not_kept() -> None:
+    kept = Kept(30.0)
+
+    async def fail() -> int:
+        raise Unavailable("away")
+
+    async def ask() -> int:
+        return 1
+
+    with pytest.raises(Unavailable):
+        await kept.get("24h", fail)
+    assert await kept.get("24h", ask) == 1
