@@ -398,8 +398,10 @@ class _Run:
     def take(self, data: bytes, *, is_last: bool = False) -> None:
         """Add to the log what was printed, by whole lines."""
         text = self._partial + self._decoder.decode(data, is_last)
-        *lines, self._partial = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        if self._partial and (is_last or len(self._partial) > _MAX_LINE_CHARS):
+        *lines, last = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        *pieces, self._partial = _pieces(last)
+        lines = [piece for line in lines for piece in _pieces(line)] + pieces
+        if is_last and self._partial:
             lines.append(self._partial)
             self._partial = ""
         for line in lines:
@@ -437,6 +439,12 @@ class _Run:
 def _job(row: dict[str, Any]) -> Job:
     arguments = msgspec.json.decode(row.pop("arguments"), type=dict[str, Any])
     return Job(**row, arguments=arguments)
+
+
+def _pieces(line: str) -> list[str]:
+    """A line, in pieces where it is longer than any that people write."""
+    starts = range(0, max(len(line), 1), _MAX_LINE_CHARS)
+    return [line[start : start + _MAX_LINE_CHARS] for start in starts]
 
 
 def _shown(arguments: Sequence[str]) -> Iterator[str]:

@@ -97,7 +97,7 @@ async def test_the_tables_hold_what_the_files_do(open_page: Open) -> None:
             value, low, high = row["auroc_local"]
             assert shown[name][0] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
         assert shown[name][3] == f"{row['quality']:.2f}"
-    await page.get_by_text("zeroeval-gsm", exact=True).first.click()
+    await page.locator("#found-baselines label", has_text="zeroeval-gsm").click()
     other = shipped("baselines")["parts"]["zeroeval-gsm"]["baselines"]["router"]
     shown = await table(page, "The router and everything simpler, zeroeval-gsm")
     assert shown["router"][3] == f"{other['quality']:.2f}"
@@ -131,7 +131,7 @@ async def test_the_mistakes_are_shown_with_their_texts(open_page: Open) -> None:
     page = await open_page()
     examples = shipped("errors")["examples"]
     for kind in ("false local", "false cloud"):
-        await page.get_by_text(kind, exact=True).click()
+        await page.locator("#found-examples label", has_text=kind).click()
         shown = page.get_by_role("list", name=f"Mistakes: {kind}").locator("li p:last-child")
         texts = [" ".join(text.split()) for text in await shown.all_inner_texts()]
         assert texts == [" ".join(one["text"].split()) for one in examples[kind]]

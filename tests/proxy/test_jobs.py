@@ -174,6 +174,15 @@ def test_of_a_long_log_the_end_is_kept(url: str) -> None:
         assert log.start > 5_000 * 9 + 50_000 - 1_000
 
 
+def test_a_line_without_end_comes_in_pieces(jobs: Jobs) -> None:
+    job = start(jobs, "print('x' * 4_000); print('y' * 9_000, end='')", "print('z')")
+    ended(jobs, job)
+    lines = log_of(jobs, job).split("\n")
+    assert [(line[:1], len(line)) for line in lines] == [
+        ("x", 4_000), ("y", 4_000), ("y", 4_000), ("y", 1_000), ("z", 1), ("", 0),
+    ]  # fmt: skip
+
+
 def test_what_no_text_has_is_left_out_of_the_log(jobs: Jobs) -> None:
     job = start(
         jobs,
