@@ -20,7 +20,7 @@ from proxy.metrics import Metrics
 from proxy.openapi import document
 from proxy.protocol import read_request, view_models
 from proxy.record import Target, new_request_id
-from proxy.store import FLUSH_SECONDS, Store
+from proxy.store import Store, once_written
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
@@ -102,7 +102,7 @@ def routes(
 
     @get("/api/status")
     async def show_status(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = gateway.admit(tuple(request.scope["headers"]))
+        client = gateway.client_of(tuple(request.scope["headers"]))
         return Response(
             _status(gateway.snapshot)
             | {
@@ -113,7 +113,7 @@ def routes(
 
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.admit_admin(tuple(request.scope["headers"]))
+        gateway.need_admin(tuple(request.scope["headers"]))
         asked = read_request(_answers, await read_small(request))
         if (at_work := judge()) is None:
             raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
@@ -171,18 +171,13 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
 async def _rate(
     store: Store, feedback: _Feedback, rating: float, client: str | None
 ) -> tuple[str, bool] | None:
-    """Keep a rating; once more after a moment, since a row is written a moment after its answer."""
-    for wait in (0.0, 2 * FLUSH_SECONDS):
-        await asyncio.sleep(wait)
-        try:
-            rated = await asyncio.to_thread(
-                store.rate, feedback.request_id, rating, feedback.comment, client=client
-            )
-        except StoreUnavailable as error:
-            raise Unavailable(str(error)) from None
-        if rated is not None:
-            return rated
-    return None
+    """Keep a rating. Raises Unavailable."""
+    try:
+        return await once_written(
+            lambda: store.rate(feedback.request_id, rating, feedback.comment, client=client)
+        )
+    except StoreUnavailable as error:
+        raise Unavailable(str(error)) from None
 
 
 async def collect_models(snapshot: Snapshot) -> dict[str, str]:

@@ -216,16 +216,18 @@ class Gateway:
         self._quotas.admit(client)
         return client
 
-    def admit_admin(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
-        """The same for what shows or does more than one client's business. Raises Forbidden."""
-        client = self.admit(headers)
-        if not is_admin(client):
+    def client_of(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+        """Whose request it is, where it is none to a model and counts as none of the key's."""
+        return self.snapshot.keys.check(headers)
+
+    def need_admin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Refuse, with Forbidden, who may not see or do more than one client's business."""
+        if not is_admin(self.client_of(headers)):
             raise Forbidden(
                 "This API key may not see this: server.api_keys says `admin: true` of those that "
                 "may.",
                 code="admin_only",
             )
-        return client
 
     def _admit(self, call: Call) -> None:
         """Find out whose request it is, and whether there may be one more."""

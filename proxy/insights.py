@@ -26,7 +26,7 @@ from proxy.quality import MIN_PAIRS
 from proxy.record import DAY_SECONDS, Ending, Reason
 from proxy.reports import estimates, explain, plain_drift
 from proxy.stats import Listed, Scored, Stats, Sums, Weighed
-from proxy.store import FLUSH_SECONDS
+from proxy.store import once_written
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
 from router_model.manifest import Manifest, OperatingPoint
@@ -153,8 +153,11 @@ def routes(
     async def show_request(
         request: Request[Any, Any, Any], request_id: FromPath[str]
     ) -> Response[dict[str, Any]]:
-        client = gateway.admit(tuple(request.scope["headers"]))
-        row = await _find(stats, request_id)
+        client = gateway.client_of(tuple(request.scope["headers"]))
+        try:
+            row = await once_written(lambda: stats.find(request_id))
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
             raise NotFound(f"There is no request '{request_id}'.", param="request_id")
         return Response(row | {"explanation": explain(row).splitlines()})
@@ -306,7 +309,7 @@ def _as_page(found: Listed) -> dict[str, Any]:
 
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
-    gateway.admit_admin(tuple(request.scope["headers"]))
+    gateway.need_admin(tuple(request.scope["headers"]))
 
 
 def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:
@@ -369,12 +372,3 @@ def _may_see(client: Client | None, row: dict[str, Any]) -> bool:
     if client is None or is_admin(client):
         return True
     return bool(row["client_key_hash"] == client.key_hash)
-
-
-async def _find(stats: Stats, request_id: str) -> dict[str, Any] | None:
-    """A row; once more after a moment, since it is written a moment after its answer."""
-    for wait in (0.0, 2 * FLUSH_SECONDS):
-        await asyncio.sleep(wait)
-        if (row := await _ask(lambda: stats.find(request_id))) is not None:
-            return row
-    return None

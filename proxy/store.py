@@ -8,6 +8,7 @@ A process that is killed loses at most `FLUSH_SECONDS` of rows; one that is stop
 Questions about many rows are `stats`'; here are those about one.
 """
 
+import asyncio
 import hashlib
 import logging
 import operator
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import peewee
@@ -56,6 +57,8 @@ from proxy.tables import (
 from router_model.categories import category_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FLUSH_SECONDS: Final = 0.2
 MAX_PENDING: Final = 20_000
@@ -516,6 +519,16 @@ class Store:
         )
         deleted = table.delete().where(key.in_(old)).execute(self.database)
         return bool(deleted == _DELETED_AT_ONCE)
+
+
+async def once_written(ask: Callable[[], T | None]) -> T | None:
+    """The answer to a question about one row, which is written a moment after its request's end:
+    where there is none it is asked once more. Raises as the question does."""
+    for wait in (0.0, 2 * FLUSH_SECONDS):
+        await asyncio.sleep(wait)
+        if (found := await asyncio.to_thread(ask)) is not None:
+            return found
+    return None
 
 
 def _sample(record: CallRecord) -> tuple[object, ...]:

@@ -146,3 +146,16 @@ async def test_what_runs_here_is_told(start: StartProxy) -> None:
     assert (told["needs_key"], told["is_admin"], told["threshold"]) == (True, False, 0.5)
     assert (await proxy.client.get("/api/status", headers=BOSS)).json()["is_admin"] is True
     assert (await proxy.client.get("/api/status")).status_code == 401
+
+
+async def test_a_page_that_looks_uses_up_no_requests(start: StartProxy) -> None:
+    key = {"key": "sk-team", "requests_per_minute": 2}
+    proxy = await start({"server": {"api_keys": [key]}})
+    for _ in range(5):
+        for path in ("/api/status", "/api/stats", "/api/requests", "/api/experiments", "/api/jobs"):
+            assert (await proxy.client.get(path, headers=TEAM)).status_code == 200, path
+    for status in (200, 200, 429):
+        assert (await proxy.chat(text=EASY, headers=TEAM)).status_code == status
+    # A decision is work, and counts.
+    answer = await proxy.client.post("/api/decisions", content=chat_body(), headers=TEAM)
+    assert answer.status_code == 429

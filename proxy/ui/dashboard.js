@@ -324,10 +324,10 @@ async function refresh({ everything = false } = {}) {
     replace($('#trouble'), `${error.message}${kept}`)
   }
   showFreshness()
-  if (!state.drawing) drawAll()
+  // What draws takes most of a second to start: the figures and the list are seen first.
+  if (!state.drawing) requestAnimationFrame(() => setTimeout(drawAll))
 }
 
-/** What draws takes most of a second to start: the figures and the list come first. */
 function drawAll() {
   state.drawing = true
   if (state.stats) for (const name of ['traffic', 'money', 'scores']) draw(name)
