@@ -38,6 +38,7 @@ from proxy.errors import (
 )
 from proxy.facts import Facts, ask, configured, least
 from proxy.protocol import view_models
+from proxy.wire import WireTransport
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,9 @@ Body = bytes | AsyncIterator[bytes]
 Phase = Literal["connect", "first_token", "idle"]
 
 
-def open_transport(config: UpstreamConfig) -> AiohttpTransport:
-    """A tier's production transport: aiohttp with no limit of its own, no cookies, no redirects.
+def open_transport(config: UpstreamConfig) -> httpx2.AsyncBaseTransport:
+    """A tier's production transport: our own, and behind it, for what that does not do, aiohttp
+    with no limit of its own, no cookies, no redirects.
 
     A proxy named by the environment (HTTPS_PROXY, NO_PROXY …) is looked up once, here: aiohttp's
     own `trust_env` reads ~/.netrc for every request. No proxy leads to this machine itself.
@@ -96,9 +98,10 @@ def open_transport(config: UpstreamConfig) -> AiohttpTransport:
     # The session's connector has a context of its own. The transport's is never used: an empty
     # one, which trusts nobody, spares reading all certificates once more.
     unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return AiohttpTransport(
+    rest = AiohttpTransport(
         client=session, proxy=httpx2.Proxy(proxy) if proxy else None, verify=unused
     )
+    return rest if proxy else WireTransport(rest=rest)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -1,0 +1,497 @@
+"""HTTP/1.1 to an upstream, as much as a proxy needs of it: an engine under httpx2's interface.
+
+    transport = WireTransport(rest=AiohttpTransport())
+    response = await transport.handle_async_request(request)
+
+Every request goes through here twice per piece of its answer, and the ready-made engines spend on
+it several times what all the rest of the proxy does (`make bench` shows by how much). So what is
+hot is ours: a request whose body is there, an answer that comes in pieces. Connections are kept
+and handed out again, the last one first; TLS, happy eyeballs and name resolution are those of
+asyncio and aiohappyeyeballs. Everything else, bodies that come in pieces, HEAD, and ways through
+another proxy, goes to `rest`.
+
+Sources: RFC 9112; llhttp, by httptools, is the parser.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, cast
+
+import aiohappyeyeballs
+import httptools
+import httpx2
+
+KEPT_SECONDS: Final = 30.0  # that a connection may wait for its next request
+RESOLVED_SECONDS: Final = 10.0  # that an address found for a name is used
+MAX_HEAD_BYTES: Final = 128 * 1024
+MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
+_JOINED_BYTES: Final = 64 * 1024  # bodies up to here go out in one piece with their head
+_EYEBALLS_SECONDS: Final = 0.25
+
+Header = tuple[bytes, bytes]
+
+
+class Origin(NamedTuple):
+    """Where connections lead."""
+
+    is_tls: bool
+    host: str
+    port: int
+
+
+class _Stale(Exception):
+    """A kept connection ended before anything of an answer came: the server had given it up."""
+
+
+class Answer(httpx2.AsyncByteStream):
+    """One answer: its head, and its body as it comes. It outlives its use of the connection."""
+
+    __slots__ = (
+        "_connection", "_error", "_is_complete", "_is_paused", "_parts", "_size", "_waiter",
+        "head", "headers", "status",
+    )  # fmt: skip
+
+    def __init__(self, connection: "Connection", head: "asyncio.Future[None]") -> None:
+        self._connection: Connection | None = connection
+        self.head = head
+        self.status = 0
+        self.headers: list[Header] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._is_paused = False
+        self._is_complete = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # ── What the connection says ──────────────────────────────────────────────────────────────
+
+    def begin(self) -> None:
+        """The head is there."""
+        if not self.head.done():
+            self.head.set_result(None)
+
+    def add(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > MAX_BUFFERED_BYTES and not self._is_paused and self._connection is not None:
+            self._is_paused = True
+            self._connection.pause()
+
+    def wake(self) -> None:
+        """There is something new."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more comes: it is whole, or it broke off."""
+        if self._is_complete or self._error is not None:
+            return
+        self._connection = None
+        if error is None:
+            self._is_complete = True
+        else:
+            self._error = error
+            if not self.head.done():
+                self.head.set_exception(error)
+        self.wake()
+
+    # ── What its reader asks ──────────────────────────────────────────────────────────────────
+
+    def __aiter__(self) -> "Answer":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._is_complete:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts, self._size = [], 0
+        if self._is_paused and self._connection is not None:
+            self._is_paused = False
+            self._connection.resume()
+        return data
+
+    async def aclose(self) -> None:
+        """Let go. An answer that is not whole takes its connection with it, which is what tells
+        the server to stop."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+
+class Connection(asyncio.Protocol):
+    """One connection: idle, or with one request on its way."""
+
+    __slots__ = (
+        "_answer", "_closed", "_head_bytes", "_in_body", "_is_kept", "_is_more", "_is_over",
+        "_parser", "_pool", "_transport", "_until_eof", "idle_since", "is_used",
+    )  # fmt: skip
+
+    def __init__(self, pool: "_Pool") -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = None
+        self._answer: Answer | None = None
+        self._closed = False
+        self._head_bytes = 0
+        self._in_body = False
+        self._until_eof = False
+        self._is_over = False
+        self._is_more = False
+        self._is_kept = False
+        self.is_used = False
+        self.idle_since = 0.0
+
+    def send(self, head: bytes, body: bytes) -> Answer:
+        """Send a request; `head` of the answer is done when its head is there.
+
+        Raises:
+            _Stale: the connection has ended while it was idle.
+        """
+        transport = self._transport
+        if transport is None or self._closed or transport.is_closing():
+            raise _Stale
+        self._parser = _new_parser(self)
+        self._head_bytes = 0
+        self._in_body = self._until_eof = self._is_over = self._is_more = False
+        answer = Answer(self, asyncio.get_running_loop().create_future())
+        self._answer = answer
+        if len(body) <= _JOINED_BYTES:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        return answer
+
+    def pause(self) -> None:
+        if self._transport is not None and not self._closed:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._closed:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._closed = True
+        self._answer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ── asyncio.Protocol ──────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:
+            # Nobody had asked for it, so it must never be taken for an answer.
+            self._pool.drop(self)
+            self.abort()
+            return
+        if not self._in_body:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._break(httpx2.RemoteProtocolError(f"not HTTP: {error}"))
+            return
+        if self._is_more:  # the length that was said is wrong, so what there is of it may be, too
+            self._break(httpx2.RemoteProtocolError("there is more than the answer"))
+        elif self._is_over:
+            self._finish(answer)
+        elif not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
+            self._break(httpx2.RemoteProtocolError("the head of the answer is too large"))
+        else:
+            answer.wake()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._pool.drop(self)
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        if self._until_eof and self._in_body and exc is None:
+            answer.end()
+        elif self.is_used and not self._head_bytes:
+            answer.end(_stale())
+        else:
+            error = httpx2.ReadError("the connection ended before the answer did")
+            error.__cause__ = exc
+            answer.end(error)
+
+    # ── httptools' callbacks ──────────────────────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        if self._is_over:
+            self._is_more = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body and self._answer is not None:  # else it is a trailer
+            self._answer.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        answer = self._answer
+        if answer is None or self._is_over:
+            return
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            return  # an interim answer: the real one follows
+        answer.status = status
+        self._in_body = True
+        names = {name.lower() for name, _ in answer.headers}
+        bounded = b"content-length" in names or b"transfer-encoding" in names
+        self._until_eof = not bounded and status not in (204, 304)
+        self._is_kept = self._parser.should_keep_alive()  # afterwards it no longer knows
+        answer.begin()
+
+    def on_body(self, body: bytes) -> None:
+        if self._answer is not None and not self._is_over:
+            self._answer.add(body)
+
+    def on_message_complete(self) -> None:
+        if not self._in_body:
+            if self._answer is not None:
+                self._answer.headers.clear()  # of an interim answer
+            return
+        self._is_over = True
+
+    def _finish(self, answer: Answer) -> None:
+        """The answer is whole: the connection is free for the next request, if it may be kept."""
+        self._answer = None
+        reusable = self._is_kept and not self._until_eof
+        self._parser = None
+        answer.end()
+        if reusable:
+            self.is_used = True
+            self.resume()
+            self._pool.keep(self)
+        else:
+            self.abort()
+
+    def _break(self, error: Exception) -> None:
+        answer = self._answer
+        self._pool.drop(self)
+        self.abort()
+        if answer is not None:
+            answer.end(error)
+
+
+def _new_parser(connection: Connection) -> Any:
+    """For an answer; some servers' line breaks and chunk sizes are not by the letter."""
+    parser = httptools.HttpResponseParser(connection)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True,
+        lenient_optional_cr_before_lf=True,
+        lenient_spaces_after_chunk_size=True,
+    )
+    return parser
+
+
+def _stale() -> httpx2.ReadError:
+    error = httpx2.ReadError("a kept connection had ended")
+    error.__cause__ = _Stale()
+    return error
+
+
+class _Pool:
+    """The idle connections to one origin, the last used one at the end."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._idle: dict[Connection, None] = {}
+        self.everyone: set[Connection] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def take(self) -> Connection | None:
+        if not self._idle:
+            return None
+        connection, _ = self._idle.popitem()
+        return connection
+
+    def keep(self, connection: Connection) -> None:
+        connection.idle_since = self._clock()
+        self._idle[connection] = None
+        if self._sweep is None:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(KEPT_SECONDS, self._let_go)
+
+    def drop(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+        self.everyone.discard(connection)
+
+    def _let_go(self) -> None:
+        """Close what has waited for long, and look again when the next one has."""
+        self._sweep = None
+        due = self._clock() - KEPT_SECONDS
+        for connection in [one for one in self._idle if one.idle_since <= due]:
+            self.drop(connection)
+            connection.abort()
+        if self._idle:
+            oldest = next(iter(self._idle))
+            wait = max(0.1, oldest.idle_since - due)
+            self._sweep = asyncio.get_running_loop().call_later(wait, self._let_go)
+
+    def close(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for connection in list(self.everyone):
+            connection.abort()
+        self._idle.clear()
+        self.everyone.clear()
+
+
+class WireTransport(httpx2.AsyncBaseTransport):
+    """The engine.
+
+    Args:
+        rest: takes the requests that are not for it; closed with it.
+        verify: whom a server's certificate must be from; by default whoever the system trusts.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        rest: httpx2.AsyncBaseTransport,
+        verify: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rest = rest
+        self._verify = verify
+        self._clock = clock
+        self._pools: dict[Origin, _Pool] = {}
+        self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request and wait for the head of its answer.
+
+        Raises:
+            httpx2.ConnectTimeout, httpx2.ConnectError: there is no connection.
+            httpx2.ReadError: it ended before an answer began.
+            httpx2.RemoteProtocolError: what came is no HTTP.
+            httpx2.LocalProtocolError: a header would be two.
+        """
+        try:
+            body = request.content
+        except httpx2.RequestNotRead:
+            return await self._rest.handle_async_request(request)
+        if request.method == "HEAD":
+            return await self._rest.handle_async_request(request)
+        url = request.url
+        head = _head(request)
+        origin = Origin(url.scheme == "https", url.host, url.port or _port(url.scheme))
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool(self._clock)
+        while (connection := pool.take()) is not None:
+            try:
+                return await self._exchange(connection, head, body)
+            except _Stale:
+                continue  # nothing of it was answered: another connection gets it
+            except httpx2.ReadError as error:
+                if not isinstance(error.__cause__, _Stale):
+                    raise
+                break  # the others are as old; a new one is not
+        seconds = request.extensions["timeout"]["connect"]
+        connection = await self._connect(origin, pool, seconds)
+        try:
+            return await self._exchange(connection, head, body)
+        except _Stale:
+            raise httpx2.ReadError("the connection ended as it was made") from None
+
+    async def _exchange(self, connection: Connection, head: bytes, body: bytes) -> httpx2.Response:
+        answer = connection.send(head, body)
+        try:
+            await answer.head
+        except asyncio.CancelledError:
+            await answer.aclose()
+            raise
+        return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
+
+    async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = Connection(pool)
+        try:
+            async with asyncio.timeout(seconds):
+                found = await self._resolve(origin.host, origin.port)
+                sock = await aiohappyeyeballs.start_connection(
+                    found, happy_eyeballs_delay=_EYEBALLS_SECONDS, loop=loop
+                )
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                try:
+                    await loop.create_connection(
+                        lambda: connection,
+                        sock=sock,
+                        ssl=await self._trust() if origin.is_tls else None,
+                        server_hostname=origin.host if origin.is_tls else None,
+                    )
+                except BaseException:
+                    sock.close()
+                    raise
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout("no connection in time") from error
+        except OSError as error:  # also of name resolution and of TLS
+            self._resolved.pop((origin.host, origin.port), None)
+            raise httpx2.ConnectError(str(error)) from error
+        pool.everyone.add(connection)
+        return connection
+
+    async def _resolve(self, host: str, port: int) -> list[Any]:
+        now = self._clock()
+        known = self._resolved.get((host, port))
+        if known is not None and now - known[0] < RESOLVED_SECONDS:
+            return known[1]
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self._resolved[host, port] = now, found
+        return found
+
+    async def _trust(self) -> ssl.SSLContext:
+        """Reading all certificates takes a moment, so only for who needs them."""
+        if self._verify is None:
+            self._verify = await asyncio.to_thread(ssl.create_default_context)
+            with contextlib.suppress(NotImplementedError):
+                self._verify.set_alpn_protocols(["http/1.1"])
+        return self._verify
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        await self._rest.aclose()
+
+
+def _port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
+
+
+def _head(request: httpx2.Request) -> bytes:
+    """Request line and headers. Raises LocalProtocolError where one of them would be two."""
+    headers = request.headers.raw
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
+    lines += [b"%b: %b\r\n" % header for header in headers]
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    breaks = len(lines)
+    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
+        raise httpx2.LocalProtocolError("a header has a line break in it")
+    return head
