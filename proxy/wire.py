@@ -410,7 +410,7 @@ class WireTransport(httpx2.AsyncBaseTransport):
                 if not isinstance(error.__cause__, _Stale):
                     raise
                 break  # the others are as old; a new one is not
-        seconds = request.extensions["timeout"]["connect"]
+        seconds = request.extensions.get("timeout", {}).get("connect")
         connection = await self._connect(origin, pool, seconds)
         try:
             return await self._exchange(connection, head, body)
