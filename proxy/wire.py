@@ -27,7 +27,8 @@ import httpx2
 
 KEPT_SECONDS: Final = 30.0  # that a connection may wait for its next request
 RESOLVED_SECONDS: Final = 10.0  # that an address found for a name is used
-MAX_HEAD_BYTES: Final = 128 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
 _JOINED_BYTES: Final = 64 * 1024  # bodies up to here go out in one piece with their head
 _EYEBALLS_SECONDS: Final = 0.25
@@ -136,7 +137,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_closed", "_head_bytes", "_in_body", "_is_kept", "_is_more", "_is_over",
-        "_parser", "_pool", "_transport", "_until_eof", "idle_since", "is_used",
+        "_parser", "_pool", "_said", "_transport", "_until_eof", "idle_since", "is_used",
     )  # fmt: skip
 
     def __init__(self, pool: "_Pool") -> None:
@@ -146,6 +147,7 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._closed = False
         self._head_bytes = 0
+        self._said = 0  # of the head, by what the parser makes of it
         self._in_body = False
         self._until_eof = False
         self._is_over = False
@@ -164,7 +166,7 @@ class Connection(asyncio.Protocol):
         if transport is None or self._closed or transport.is_closing():
             raise _Stale
         self._parser = _new_parser(self)
-        self._head_bytes = 0
+        self._head_bytes = self._said = 0
         self._in_body = self._until_eof = self._is_over = self._is_more = False
         answer = Answer(self, asyncio.get_running_loop().create_future())
         self._answer = answer
@@ -242,9 +244,22 @@ class Connection(asyncio.Protocol):
         if self._is_over:
             self._is_more = True
 
+    def on_status(self, status: bytes) -> None:
+        self._count(len(status))
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_body and self._answer is not None:  # else it is a trailer
-            self._answer.headers.append((name, value))
+        if self._in_body or self._answer is None:
+            return  # it is a trailer
+        self._count(len(name) + len(value))
+        headers = self._answer.headers
+        if not name or b"\0" in value or len(headers) >= MAX_HEADERS:
+            raise ValueError("a header that nobody sends")  # what stops the parser
+        headers.append((name, value))
+
+    def _count(self, size: int) -> None:
+        self._said += size
+        if self._said > MAX_HEAD_BYTES:
+            raise ValueError("a head without end")
 
     def on_headers_complete(self) -> None:
         answer = self._answer

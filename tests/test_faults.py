@@ -672,7 +672,7 @@ BAD_HTTP = {
     # What there is of it has come by then.
     "length-too-short": Bad([raw_head(JSON_HEAD, b"content-length: 100") + BODY], (BROKEN,)),
     "length-too-short-stream": Bad(
-        [raw_head(EVENTS_HEAD, b"content-length: 100") + STREAM], NOT_HTTP, stream=True
+        [raw_head(EVENTS_HEAD, b"content-length: 100") + STREAM], (BROKEN,), stream=True
     ),
     "length-below-zero": Bad([raw_head(JSON_HEAD, b"content-length: -5") + BODY], NOT_HTTP),
     "length-of-words": Bad([raw_head(JSON_HEAD, b"content-length: some") + BODY], NOT_HTTP),
@@ -681,7 +681,7 @@ BAD_HTTP = {
         [raw_head(JSON_HEAD, LENGTH, IN_CHUNKS) + IN_ONE_CHUNK + b"0\r\n\r\n"], NOT_HTTP
     ),
     "switching-protocols": Bad(
-        [raw_head(b"connection: upgrade", b"upgrade: x", status=b"101 Switching") + BODY], (BROKEN,)
+        [raw_head(b"connection: upgrade", b"upgrade: x", status=b"101 Switching") + BODY], NOT_HTTP
     ),
     "only-continue": Bad([raw_head(status=b"100 Continue")], (TOTAL_TIMEOUT,), False, TOTAL),
     "only-continue-closed": Bad([raw_head(status=b"100 Continue"), End.FIN], NOT_HTTP),
