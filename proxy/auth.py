@@ -91,8 +91,7 @@ class ApiKeys:
             Forbidden: a web page sent it that may not.
         """
         if not self._known:
-            self._check_host(headers)
-            _check_origin(headers, self._origins)
+            _check_origin(headers, self._origins, is_private=self._is_private)
             return None
         authorization = read_key(headers)
         if not authorization:
@@ -140,14 +139,15 @@ class ApiKeys:
                 found = one
         return found
 
-    def _check_host(self, headers: Headers) -> None:
-        host = _value(headers, b"host")
-        if self._is_private and host and not _is_this_machine(host):
-            raise Forbidden(f"There is no '{host.decode('latin-1')}' here; ask for localhost.")
 
+def _check_origin(
+    headers: Headers, origins: frozenset[bytes] = frozenset(), *, is_private: bool = False
+) -> None:
+    """Refuse what a web page of another origin than ours and these sent. Raises Forbidden.
 
-def _check_origin(headers: Headers, origins: frozenset[bytes] = frozenset()) -> None:
-    """Refuse what a web page of another origin than ours and these sent. Raises Forbidden."""
+    Args:
+        is_private: refuse other names than this machine's, too.
+    """
     origin = host = site = b""
     for name, value in headers:
         match name:
@@ -157,6 +157,8 @@ def _check_origin(headers: Headers, origins: frozenset[bytes] = frozenset()) -> 
                 host = value
             case b"sec-fetch-site":
                 site = value
+    if is_private and host and not _is_this_machine(host):
+        raise Forbidden(f"There is no '{host.decode('latin-1')}' here; ask for localhost.")
     if origin:
         foreign = origin not in origins and origin.partition(b"://")[2] != host
     else:  # an image's address, or a form's
@@ -166,10 +168,6 @@ def _check_origin(headers: Headers, origins: frozenset[bytes] = frozenset()) -> 
         raise Forbidden(
             f"Web pages of {page} may not use this proxy; server.cors_origins names those that may."
         )
-
-
-def _value(headers: Headers, wanted: bytes) -> bytes:
-    return next((value for name, value in headers if name == wanted), b"")
 
 
 def is_admin(client: Client | None) -> bool:

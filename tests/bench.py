@@ -6,7 +6,7 @@ The server under test has one core to itself; the load and a mock upstream share
 ratios within a run: two runs, or two machines, differ by 20 % and more. Needs Linux (/proc) and two
 cores. The rows:
 
-  bare stack    Litestar and the httpx-aiohttp transport, and nothing else
+  bare stack    Litestar and the tiers' transport, and nothing else
   forced        the proxy with routing, rows, metrics and usage on, but the tier named by the client
   routed        the same with the router model deciding, every prompt a new one
 """
