@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
+from proxy.deadline import Deadline, Deadlines
 from proxy.endpoints import CHAT, ROUTED, Endpoint
 from proxy.errors import (
     BodyTooLarge,
@@ -57,6 +58,7 @@ class AsgiExchange:
 
     __slots__ = (
         "_complete",
+        "_deadlines",
         "_max_body_bytes",
         "_receive",
         "_send",
@@ -68,12 +70,21 @@ class AsgiExchange:
         "started",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        deadlines: Deadlines,
+        max_body_bytes: int,
+    ) -> None:
         self.headers = tuple(scope["headers"])
         self.started = False
         self.client_gone = False
         self._receive = receive
         self._send = send
+        self._deadlines = deadlines
         self._max_body_bytes = max_body_bytes
         self._complete = False
         self._task = asyncio.current_task()
@@ -89,15 +100,15 @@ class AsgiExchange:
             asyncio.CancelledError: the client left before the body was complete.
         """
         try:
-            async with asyncio.timeout(BODY_SECONDS) as patience:
+            with self._deadlines.within(BODY_SECONDS) as patience:
                 body = await self._read_body(patience)
         except TimeoutError:
             raise _too_slow() from None
         self._watch_soon()
         return body
 
-    async def _read_body(self, patience: asyncio.Timeout) -> bytes:
-        due = asyncio.get_running_loop().time() + BODY_SECONDS
+    async def _read_body(self, patience: Deadline) -> bytes:
+        due = patience.due
         parts = []
         size = 0
         more = True
@@ -105,7 +116,7 @@ class AsgiExchange:
             part, more = await self._receive_piece()
             size += len(part)
             if more:
-                patience.reschedule(due + size / BODY_BYTES_PER_SECOND)
+                patience.due = due + size / BODY_BYTES_PER_SECOND
             if size <= self._max_body_bytes:
                 parts.append(part)
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
@@ -125,7 +136,8 @@ class AsgiExchange:
         while more:
             since = clock()
             try:
-                async with asyncio.timeout(BODY_SECONDS + size / BODY_BYTES_PER_SECOND - waited):
+                seconds = BODY_SECONDS + size / BODY_BYTES_PER_SECOND - waited
+                with self._deadlines.within(seconds):
                     part, more = await self._receive_piece()
             except TimeoutError:
                 raise _too_slow() from None
@@ -211,7 +223,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     @asgi("/api/decisions", copy_scope=False)
     async def preview(scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("method") != "POST":
-            await _refuse_method(scope, receive, send, allow="POST")
+            await _refuse_method(gateway, scope, receive, send, allow="POST")
             return
         await _answer(gateway, gateway.preview, scope, receive, send)
 
@@ -236,15 +248,17 @@ def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
             return
         if scope.get("method") != "POST":
             allow = "GET, POST" if endpoint is CHAT else "POST"
-            await _refuse_method(scope, receive, send, allow=allow)
+            await _refuse_method(gateway, scope, receive, send, allow=allow)
             return
         await _answer(gateway, partial(gateway.answer, endpoint), scope, receive, send)
 
     return answer
 
 
-async def _refuse_method(scope: Scope, receive: Receive, send: Send, *, allow: str) -> None:
-    exchange = AsgiExchange(scope, receive, send, max_body_bytes=0)
+async def _refuse_method(
+    gateway: Gateway, scope: Scope, receive: Receive, send: Send, *, allow: str
+) -> None:
+    exchange = AsgiExchange(scope, receive, send, deadlines=gateway.deadlines, max_body_bytes=0)
     error = MethodNotAllowed("Use POST for this path.", allow=allow)
     await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
 
@@ -257,7 +271,9 @@ async def _answer(
     send: Send,
 ) -> None:
     max_body_bytes = gateway.snapshot.config.server.max_body_bytes
-    exchange = AsgiExchange(scope, receive, send, max_body_bytes=max_body_bytes)
+    exchange = AsgiExchange(
+        scope, receive, send, deadlines=gateway.deadlines, max_body_bytes=max_body_bytes
+    )
     try:
         await how(exchange)
     except asyncio.CancelledError:

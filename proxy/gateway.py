@@ -19,6 +19,7 @@ from proxy import logs
 from proxy.auth import Client, Quotas, is_admin
 from proxy.call import Call, Exchange, Snapshot, body_for, recall
 from proxy.config import Config
+from proxy.deadline import Deadlines
 from proxy.endpoints import CHAT, OTHER, RESPONSES, Endpoint
 from proxy.errors import (
     Forbidden,
@@ -85,6 +86,7 @@ class Gateway:
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.snapshot = snapshot
+        self.deadlines = Deadlines()
         self._quotas = quotas
         self._governor = governor
         self._running = 0
@@ -172,7 +174,7 @@ class Gateway:
         call = Call(snapshot, endpoint, exchange, record)
         self._running += 1
         try:
-            async with asyncio.timeout(snapshot.config.server.request_timeout_seconds):
+            with self.deadlines.within(snapshot.config.server.request_timeout_seconds):
                 self._admit(call)
                 await way(call)
         except asyncio.CancelledError:

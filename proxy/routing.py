@@ -8,11 +8,14 @@ the cloud, because that costs cents while a bad answer costs trust; the reason s
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
 from proxy.config import Config
+from proxy.deadline import Deadlines
 from proxy.errors import InvalidRequest, NotFound
 from proxy.record import Reason, Target
 from router_model.features import routing_text
@@ -22,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # A decision takes milliseconds; one that takes this long is not coming.
 DECISION_TIMEOUT_SECONDS: Final = 1.0
+# About 250 bytes each. Agents and retries send the same text again within minutes, tests all day.
+REMEMBERED_SCORES: Final = 10_000
 
 TARGET_HEADER: Final = b"x-router-target"
 THRESHOLD_HEADER: Final = b"x-router-threshold"
@@ -104,10 +109,14 @@ class Decision(NamedTuple):
 
 
 class Scorer:
-    """The router model behind one inference thread.
+    """The router model behind one inference thread, and what it has said lately.
+
+    A text that was scored is not scored again, and one that is being scored is waited for: the
+    model says the same. A new model has a new scorer. Of the texts only digests are remembered.
 
     Args:
         name: what the log calls it.
+        remembered: how many texts' scores are kept; the least recently used go first.
     """
 
     def __init__(
@@ -116,29 +125,61 @@ class Scorer:
         *,
         timeout_seconds: float = DECISION_TIMEOUT_SECONDS,
         name: str = "router model",
+        remembered: int = REMEMBERED_SCORES,
     ) -> None:
         self._model = model
         self._name = name
         self._timeout_seconds = timeout_seconds
+        self._remembered = remembered
+        self._known: OrderedDict[bytes, Score] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Future[Score]] = {}
+        self._deadlines = Deadlines()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name.replace(" ", "-"))
 
     async def score(self, turns: Sequence[tuple[str, str]]) -> Score | None:
         """Score a conversation; None when the model failed or was late."""
-        loop = asyncio.get_running_loop()
+        text = routing_text(turns)
+        key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+            return known
+        asked = self._asked.get(key)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                score = await loop.run_in_executor(self._thread, self._score, turns)
-            if not 0.0 <= score.score <= 1.0:
-                raise ValueError(f"{score} is no probability")  # NaN, from a broken file
-            return score
+            asked = asked or self._ask(key, text)
+            with self._deadlines.within(self._timeout_seconds):
+                return await asyncio.shield(asked)  # others may wait for it, too
         except TimeoutError:
             logger.warning("the %s gave no score in %g s", self._name, self._timeout_seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or asked is None or not asked.cancelled():
+                raise
+            # The scorer was closed meanwhile.
         except Exception:
             logger.exception("the %s failed", self._name)
         return None
 
-    def _score(self, turns: Sequence[tuple[str, str]]) -> Score:
-        return self._model.score(routing_text(turns))
+    def _ask(self, key: bytes, text: str) -> "asyncio.Future[Score]":
+        loop = asyncio.get_running_loop()
+        asked = self._asked[key] = loop.run_in_executor(self._thread, self._score, text)
+
+        def keep(done: "asyncio.Future[Score]") -> None:
+            del self._asked[key]
+            # Whoever waited for it has its error; the next one asks anew.
+            if not done.cancelled() and done.exception() is None:
+                self._known[key] = done.result()
+                if len(self._known) > self._remembered:
+                    self._known.popitem(last=False)
+
+        asked.add_done_callback(keep)
+        return asked
+
+    def _score(self, text: str) -> Score:
+        score = self._model.score(text)
+        if not 0.0 <= score.score <= 1.0:
+            raise ValueError(f"{score} is no probability")  # NaN, from a broken file
+        return score
 
     def close(self) -> None:
         """End the thread; what waits for it gets no score."""

@@ -28,6 +28,7 @@ from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from proxy.admission import QueueFull, Slots
 from proxy.config import Secret, UpstreamConfig
+from proxy.deadline import Deadline, Deadlines
 from proxy.errors import (
     Overloaded,
     RouterError,
@@ -38,7 +39,7 @@ from proxy.errors import (
 )
 from proxy.facts import Facts, ask, configured, least
 from proxy.protocol import view_models
-from proxy.wire import WireTransport
+from proxy.wire import Address, WireTransport
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ OPEN_AFTER: Final = 5
 OPEN_AFTER_SECONDS: Final = 2.0
 FIRST_PAUSE_SECONDS: Final = 5.0
 MAX_PAUSE_SECONDS: Final = 60.0
-_MAX_URLS: Final = 64  # kept parsed for each replica; clients may name any path
+_MAX_ADDRESSES: Final = 64  # kept parsed for each replica; clients may name any path
 
 # Request headers that stay here: hop-by-hop ones are between two neighbours; the credentials are
 # the client's for this proxy, and an organisation belongs to a key; a compressed answer could not
@@ -125,12 +126,14 @@ class UpstreamResponse:
 
     __slots__ = (
         "_chunks",
-        "_first_token_at",
         "_idle_seconds",
+        "_is_begun",
         "_replica",
-        "_response",
+        "_stream",
         "_taken_at",
         "_upstream",
+        "_wait",
+        "headers",
         "status",
     )
 
@@ -138,20 +141,20 @@ class UpstreamResponse:
         self,
         upstream: "Upstream",
         replica: "_Replica",
-        response: httpx2.Response,
+        begun: "_Begun",
         *,
         taken_at: float,
-        first_token_at: float | None,
-        idle_seconds: float | None,
+        wait: Deadline | None,
+        idle_seconds: float,
     ) -> None:
         self._upstream = upstream
         self._replica: _Replica | None = replica
-        self._response = response
         self._taken_at = taken_at
-        self._first_token_at = first_token_at
+        self._wait = wait  # of a stream: first for its first token, then for each piece
         self._idle_seconds = idle_seconds
+        self._is_begun = False
         self._chunks: AsyncIterator[bytes] | None = None
-        self.status = response.status_code
+        self.status, self.headers, self._stream = begun
 
     @property
     def upstream_name(self) -> str:
@@ -159,17 +162,16 @@ class UpstreamResponse:
 
     def begun(self) -> None:
         """The answer has begun to speak: no more waiting for a first token."""
-        self._first_token_at = None
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """All response headers, in order, as sent."""
-        return self._response.headers.raw
+        self._is_begun = True
 
     @property
     def is_event_stream(self) -> bool:
-        content_type: str = self._response.headers.get("content-type", "")
-        return content_type.lower().startswith("text/event-stream")
+        return self._header(b"content-type").startswith(b"text/event-stream")
+
+    def _header(self, wanted: bytes) -> bytes:
+        """In small letters; b"" without one. What is sent twice is joined, as HTTP has it."""
+        found = [value for name, value in self.headers if name.lower() == wanted]
+        return b", ".join(found).strip().lower()
 
     async def next_chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end.
@@ -178,24 +180,24 @@ class UpstreamResponse:
             UpstreamTimeout: nothing came within the idle timeout, or before the first token's.
             UpstreamBroken: the connection broke before the body's end.
         """
-        if self._chunks is None:
-            encoding = self._response.headers.get("content-encoding")
-            self._chunks = aiter(self._raw_stream())
-            if encoding is not None and encoding.strip().lower() not in ("", "identity"):
-                self._chunks = _unpack(self._chunks, encoding.strip().lower())
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._chunks = aiter(self._stream)
+            encoding = self._header(b"content-encoding")
+            if encoding not in (b"", b"identity"):
+                chunks = self._chunks = _unpack(chunks, encoding.decode("latin-1"))
         try:
-            if self._first_token_at is not None:
-                async with asyncio.timeout_at(self._first_token_at):
-                    return await anext(self._chunks)
-            if self._idle_seconds is None:
-                return await anext(self._chunks)
-            async with asyncio.timeout(self._idle_seconds):
-                return await anext(self._chunks)
+            if self._wait is None:
+                return await anext(chunks)
+            if self._is_begun:
+                self._wait.due = asyncio.get_running_loop().time() + self._idle_seconds
+            with self._wait:
+                return await anext(chunks)
         except StopAsyncIteration:
             return b""
         except TimeoutError:
             self._note_failure()
-            phase: Phase = "idle" if self._first_token_at is None else "first_token"
+            phase: Phase = "idle" if self._is_begun else "first_token"
             raise self._upstream.timeout(phase) from None
         except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
             self._note_failure()
@@ -208,11 +210,6 @@ class UpstreamResponse:
     def _note_failure(self) -> None:
         if self._replica is not None:
             self._upstream.note(self._replica, failed=True)
-
-    def _raw_stream(self) -> httpx2.AsyncByteStream:
-        stream = self._response.stream
-        assert isinstance(stream, httpx2.AsyncByteStream)
-        return stream
 
     async def read(self) -> bytes:
         """The whole body. Raises as `next_chunk` does."""
@@ -230,7 +227,7 @@ class UpstreamResponse:
         self._upstream.release(self._replica, self._taken_at)
         self._replica = None
         try:
-            await self._raw_stream().aclose()
+            await self._stream.aclose()
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             logger.debug("closing a response of %s: %s", self._upstream.name, _name(error))
 
@@ -243,12 +240,20 @@ class _Replica:
     time keeps a burst of failures from being taken for an illness.
     """
 
-    __slots__ = ("_failing_since", "_pause", "_try_at", "base_url", "failures", "in_flight", "urls")
+    __slots__ = (
+        "_failing_since",
+        "_pause",
+        "_try_at",
+        "addresses",
+        "base_url",
+        "failures",
+        "in_flight",
+    )
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
         self.in_flight = 0
-        self.urls: dict[str, httpx2.URL] = {}
+        self.addresses: dict[str, Address] = {}
         self.failures = 0  # in a row
         self._failing_since = 0.0
         self._pause = FIRST_PAUSE_SECONDS
@@ -281,11 +286,14 @@ class _Replica:
         return self.failures >= OPEN_AFTER and not was_sick
 
     def url(self, path: str) -> httpx2.URL:
-        found = self.urls.get(path)
+        return self.address(path).url
+
+    def address(self, path: str) -> Address:
+        found = self.addresses.get(path)
         if found is None:
-            found = httpx2.URL(self.base_url + path)
-            if len(self.urls) < _MAX_URLS:
-                self.urls[path] = found
+            found = Address.of(httpx2.URL(self.base_url + path))
+            if len(self.addresses) < _MAX_ADDRESSES:
+                self.addresses[path] = found
         return found
 
 
@@ -314,6 +322,7 @@ class Upstream:
         self._listed: bytes | None = None
         self._list_again_at = 0.0
         self._transport = transport
+        self._deadlines = Deadlines()
         self._replicas = [_Replica(url) for url in config.base_urls]
         self._slots = Slots(config.max_concurrency, clock=clock)
         self._guests: set[asyncio.Task[Any]] = set()
@@ -322,7 +331,7 @@ class Upstream:
             *_authorization(config.api_key),
         ]
         self._json_headers = [(b"content-type", b"application/json"), *self._base_headers]
-        # asyncio.timeout guards the phases, so that each can be told from the others.
+        # Deadlines guard the phases, so that each can be told from the others.
         self._extensions = MappingProxyType(
             {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
         )
@@ -477,42 +486,46 @@ class Upstream:
     async def _send(
         self, replica: _Replica, outgoing: "_Outgoing", taken_at: float
     ) -> UpstreamResponse:
-        timeouts, stream = self.config.timeouts, outgoing.stream
-        request = httpx2.Request(
-            outgoing.method,
-            replica.url(outgoing.path),
-            headers=outgoing.headers,
-            content=outgoing.body,
-            extensions=dict(self._extensions),
-        )
-        first_token_at = None
-        if stream:
-            first_token_at = asyncio.get_running_loop().time() + timeouts.first_token
+        timeouts = self.config.timeouts
+        wait = self._deadlines.within(timeouts.first_token) if outgoing.stream else None
         try:
-            if first_token_at is not None:
-                async with asyncio.timeout_at(first_token_at):
-                    response = await self._transport.handle_async_request(request)
+            if wait is None:
+                begun = await self._begin(replica, outgoing)
             else:
-                response = await self._transport.handle_async_request(request)
+                with wait:
+                    begun = await self._begin(replica, outgoing)
         except TimeoutError:
             raise self.timeout("first_token") from None
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _of_client(error) or self._unreachable(replica, error) from None
-        if not 200 <= response.status_code <= 599:  # no server would send it on for us
-            await response.aclose()
+        if not 200 <= begun.status <= 599:  # no server would send it on for us
+            await begun.stream.aclose()
             raise UpstreamBroken(
-                f"The {self.name} upstream answered with the status {response.status_code}, "
+                f"The {self.name} upstream answered with the status {begun.status}, "
                 "which HTTP does not have.",
                 upstream=self.name,
             )
         return UpstreamResponse(
-            self,
-            replica,
-            response,
-            taken_at=taken_at,
-            first_token_at=first_token_at,
-            idle_seconds=timeouts.idle if stream else None,
+            self, replica, begun, taken_at=taken_at, wait=wait, idle_seconds=timeouts.idle
         )
+
+    async def _begin(self, replica: _Replica, outgoing: "_Outgoing") -> "_Begun":
+        method, path, body, headers, _ = outgoing
+        address, transport = replica.address(path), self._transport
+        if isinstance(transport, WireTransport) and isinstance(body, bytes) and method != "HEAD":
+            connect_seconds = self.config.timeouts.connect
+            answer = await transport.ask(
+                method, address, headers, body, connect_seconds=connect_seconds
+            )
+            return _Begun(answer.status, answer.headers, answer)
+        extensions = dict(self._extensions)
+        request = httpx2.Request(
+            method, address.url, headers=headers, content=body, extensions=extensions
+        )
+        response = await transport.handle_async_request(request)
+        stream = response.stream
+        assert isinstance(stream, httpx2.AsyncByteStream)
+        return _Begun(response.status_code, response.headers.raw, stream)
 
     def release(self, replica: _Replica, taken_at: float) -> None:
         """Give back the slot of a request at a replica, taken then."""
@@ -640,6 +653,14 @@ class _Outgoing(NamedTuple):
     body: Body
     headers: Headers
     stream: bool = False
+
+
+class _Begun(NamedTuple):
+    """An answer whose head is there."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    stream: httpx2.AsyncByteStream
 
 
 class _Native:

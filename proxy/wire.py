@@ -1,7 +1,8 @@
 """HTTP/1.1 to an upstream, as much as a proxy needs of it: an engine under httpx2's interface.
 
     transport = WireTransport(rest=AiohttpTransport())
-    response = await transport.handle_async_request(request)
+    response = await transport.handle_async_request(request)   # as any transport of httpx2
+    answer = await transport.ask("POST", address, headers, body)  # without its objects
 
 Every request goes through here twice per piece of its answer, and the ready-made engines spend on
 it several times what all the rest of the proxy does (`make bench` shows by how much). So what is
@@ -18,7 +19,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import aiohappyeyeballs
@@ -32,6 +33,7 @@ MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
 _JOINED_BYTES: Final = 64 * 1024  # bodies up to here go out in one piece with their head
 _EYEBALLS_SECONDS: Final = 0.25
+_WITH_BODY: Final = ("POST", "PUT", "PATCH")  # whose length is told even where there is none
 
 Header = tuple[bytes, bytes]
 
@@ -42,6 +44,26 @@ class Origin(NamedTuple):
     is_tls: bool
     host: str
     port: int
+
+
+class Address(NamedTuple):
+    """A URL, taken apart once for all requests that go there.
+
+    Attributes:
+        target: what the request line names.
+        host: the value of the Host header.
+    """
+
+    url: httpx2.URL
+    origin: Origin
+    target: bytes
+    host: bytes
+
+    @classmethod
+    def of(cls, url: httpx2.URL) -> "Address":
+        """The address of a URL."""
+        origin = Origin(url.scheme == "https", url.host, url.port or _port(url.scheme))
+        return cls(url, origin, url.raw_path, url.netloc)
 
 
 class _Stale(Exception):
@@ -165,7 +187,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._closed or transport.is_closing():
             raise _Stale
-        self._parser = _new_parser(self)
+        if self._parser is None:
+            self._parser = _new_parser(self)
         self._head_bytes = self._said = 0
         self._in_body = self._until_eof = self._is_over = self._is_more = False
         answer = Answer(self, asyncio.get_running_loop().create_future())
@@ -291,7 +314,6 @@ class Connection(asyncio.Protocol):
         """The answer is whole: the connection is free for the next request, if it may be kept."""
         self._answer = None
         reusable = self._is_kept and not self._until_eof
-        self._parser = None
         answer.end()
         if reusable:
             self.is_used = True
@@ -410,36 +432,53 @@ class WireTransport(httpx2.AsyncBaseTransport):
             return await self._rest.handle_async_request(request)
         if request.method == "HEAD":
             return await self._rest.handle_async_request(request)
-        url = request.url
-        head = _head(request)
-        origin = Origin(url.scheme == "https", url.host, url.port or _port(url.scheme))
+        address = Address.of(request.url)
+        head = _head(request.method, address.target, request.headers.raw)
+        seconds = request.extensions.get("timeout", {}).get("connect")
+        answer = await self._ask(address.origin, head, body, seconds)
+        return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
+
+    async def ask(
+        self,
+        method: str,
+        address: Address,
+        headers: Sequence[Header],
+        body: bytes,
+        *,
+        connect_seconds: float | None = None,
+    ) -> Answer:
+        """The same without the objects around a request and its answer. Raises as it does.
+
+        Args:
+            method: any but HEAD.
+            headers: but for Host and the length of the body, which are told here.
+        """
+        sent = [(b"host", address.host), *headers]
+        if body or method in _WITH_BODY:
+            sent.append((b"content-length", b"%d" % len(body)))
+        head = _head(method, address.target, sent)
+        return await self._ask(address.origin, head, body, connect_seconds)
+
+    async def _ask(
+        self, origin: Origin, head: bytes, body: bytes, connect_seconds: float | None
+    ) -> Answer:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = _Pool(self._clock)
         while (connection := pool.take()) is not None:
             try:
-                return await self._exchange(connection, head, body)
+                return await _exchange(connection, head, body)
             except _Stale:
                 continue  # nothing of it was answered: another connection gets it
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
                 break  # the others are as old; a new one is not
-        seconds = request.extensions.get("timeout", {}).get("connect")
-        connection = await self._connect(origin, pool, seconds)
+        connection = await self._connect(origin, pool, connect_seconds)
         try:
-            return await self._exchange(connection, head, body)
+            return await _exchange(connection, head, body)
         except _Stale:
             raise httpx2.ReadError("the connection ended as it was made") from None
-
-    async def _exchange(self, connection: Connection, head: bytes, body: bytes) -> httpx2.Response:
-        answer = connection.send(head, body)
-        try:
-            await answer.head
-        except asyncio.CancelledError:
-            await answer.aclose()
-            raise
-        return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
 
     async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Connection:
         loop = asyncio.get_running_loop()
@@ -499,10 +538,19 @@ def _port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
-def _head(request: httpx2.Request) -> bytes:
+async def _exchange(connection: Connection, head: bytes, body: bytes) -> Answer:
+    answer = connection.send(head, body)
+    try:
+        await answer.head
+    except asyncio.CancelledError:
+        await answer.aclose()
+        raise
+    return answer
+
+
+def _head(method: str, target: bytes, headers: Sequence[Header]) -> bytes:
     """Request line and headers. Raises LocalProtocolError where one of them would be two."""
-    headers = request.headers.raw
-    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
+    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode(), target)]
     lines += [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"\r\n")
     head = b"".join(lines)

@@ -32,7 +32,7 @@ ROWS = [
     "facts endpoints database findings",
     "openapi pricing sampling auth tokens admission responses tables quality logs governor steps",
     "config protocol record",
-    "errors stand_in leash wire",
+    "errors stand_in leash wire deadline",
     "__init__",
 ]
 DEPTH = {f"proxy.{name}": depth for depth, row in enumerate(ROWS) for name in row.split()}

@@ -86,6 +86,17 @@ def _training_options(command: F) -> F:
             show_default=True,
             help="minilm (packaged), or a hub name such as distilbert-base-uncased.",
         ),
+        click.option(
+            "--layers",
+            type=click.IntRange(min=1),
+            default=None,
+            help="Keep so many of the base's layers, the first ones; all when left out.",
+        ),
+        click.option(
+            "--teacher",
+            default="",
+            help="Folder of a trained router, to learn from what it says beside the outcomes.",
+        ),
         click.option("--epochs", default=3, show_default=True),
         click.option("--seed", default=0, show_default=True),
         click.option(

@@ -8,6 +8,9 @@ Two bases, chosen by --base:
   about 2.5 times faster than the 66 M one.
 - any other name: loaded with transformers, e.g. distilbert-base-uncased where a hub can be reached.
 - "tiny": random weights over the same vocabulary; for tests of the machinery.
+
+Of any of them the first `layers` can be kept and the upper ones dropped, which costs a fine-tuned
+network least (Sajjad et al. 2020, arXiv:2004.03844).
 """
 
 import importlib.util
@@ -106,8 +109,14 @@ def packaged_base() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def build(base: str, heads: list[str]) -> tuple[RouterNetwork, Tokenizer]:
-    """A network on the base's weights with fresh heads, and its tokenizer (no truncation)."""
+def build(
+    base: str, heads: list[str], *, layers: int | None = None
+) -> tuple[RouterNetwork, Tokenizer]:
+    """A network on the base's weights with fresh heads, and its tokenizer (no truncation).
+
+    Args:
+        layers: how many of the base's are kept; all with None.
+    """
     # Without dropout inside the attention its fused kernel runs: 1.6 times faster on a processor.
     extra: dict[str, Any] = {
         "heads": heads,
@@ -129,6 +138,10 @@ def build(base: str, heads: list[str]) -> tuple[RouterNetwork, Tokenizer]:
     else:
         network = RouterNetwork.from_pretrained(base, **extra)
         tokenizer = AutoTokenizer.from_pretrained(base).backend_tokenizer
+    if layers is not None:
+        blocks = network.distilbert.transformer.layer
+        del blocks[layers:]
+        network.config.n_layers = len(blocks)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return network, tokenizer

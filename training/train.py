@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from router_model.calibrate import fit_logistic
 from router_model.features import token_ids
 from router_model.metrics import auroc
+from router_model.model import RouterModel
 from training.augment import vary
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Prepared, Row
 from training.network import RouterNetwork, build
@@ -42,13 +43,16 @@ from training.progress import say, track
 AUXILIARY_WEIGHT = 0.5
 MIN_HEAD_ROWS = 100
 CLOSING_LOSS = 0.01
+TEACHER_SHARE = 0.5
 
 
 class TrainConfig(msgspec.Struct, kw_only=True):
     """What defines a run; a changed value starts it afresh."""
 
     base: str = "minilm"
+    layers: int | None = None
     max_length: int = 256
+    teacher: str = ""
     epochs: int = 3
     batch_size: int = 32
     encoder_lr: float = 6e-5
@@ -113,6 +117,20 @@ def encode_rows(
         )
         for row in rows
     ]
+
+
+def taught(items: list[Item], teacher: Path) -> None:
+    """Draw the served heads' targets half-way to what a trained router says of the same texts.
+
+    Outcomes it does not replace: where one is unknown, so stays the target. A probability tells
+    more of a prompt than one answer that was right or wrong by chance (Hinton et al. 2015,
+    arXiv:1503.02531).
+    """
+    model = RouterModel.load(teacher)
+    for item in track(items, "teacher", total=len(items)):
+        _, *said = model.score(item.text)
+        for head, probability in enumerate(said):
+            item.targets[head] += TEACHER_SHARE * (probability - item.targets[head])
 
 
 def varied(
@@ -233,10 +251,12 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     rows = some_groups([row for row in rows if not row.weak], config.train_share)
     heads = head_names(rows)
     device, precision = where_to_run()
-    network, tokenizer = build(config.base, heads)
+    network, tokenizer = build(config.base, heads, layers=config.layers)
     network.to(device)
     tokenizer.save(str(run / "tokenizer.json"))
     items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
+    if config.teacher:
+        taught(items, Path(config.teacher))
     sample = random.Random(config.seed).sample(items, min(config.closing_rows, len(items)))
     guessed = encode_rows(guesses, heads, tokenizer=tokenizer, config=config)
     closing = sample + guessed * config.guess_repeats
@@ -338,7 +358,7 @@ def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
     """The network of a checkpoint with its tokenizer and the settings it was trained with."""
     config = msgspec.json.decode((path.parent / "config.json").read_bytes(), type=TrainConfig)
     state = torch.load(path, weights_only=True, map_location="cpu")
-    network, tokenizer = build(config.base, state["heads"])
+    network, tokenizer = build(config.base, state["heads"], layers=config.layers)
     network.load_state_dict(state["network"])
     network.eval()
     return network, tokenizer, config

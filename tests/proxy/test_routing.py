@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
 
 import msgspec
@@ -330,6 +330,117 @@ async def test_a_closed_router_fails_no_request(serve: Callable[..., Router]) ->
     closed = serve(Fixed())
     closed.close()
     assert await closed.decide(Wish(), TURNS) == UNAVAILABLE
+
+
+# ── What is remembered ────────────────────────────────────────────────────────────────────────
+
+
+def asking(*texts: str) -> list[list[tuple[str, str]]]:
+    return [[("user", text)] for text in texts]
+
+
+@pytest.fixture
+def remembering() -> Iterator[Callable[..., Scorer]]:
+    """Makes scorers that remember two texts; closed at the end."""
+    made: list[Scorer] = []
+
+    def make(model: Model) -> Scorer:
+        made.append(Scorer(model, timeout_seconds=30, remembered=2))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+async def test_a_text_is_scored_once(remembering: Callable[..., Scorer]) -> None:
+    model = Fixed(0.7)
+    scorer = remembering(model)
+    for _ in range(3):
+        for turns in asking("Hello", "hello"):
+            found = await scorer.score(turns)
+            assert found is not None
+            assert found.score == 0.7
+    # What is no part of the routing text makes no other text of it.
+    assert await scorer.score([("system", "Be brief."), ("user", "Hello")]) is not None
+    assert model.texts == ["Hello", "hello"]
+
+
+async def test_another_model_is_asked_anew(remembering: Callable[..., Scorer]) -> None:
+    for score in (0.2, 0.8):
+        found = await remembering(Fixed(score)).score(TURNS)
+        assert found is not None
+        assert found.score == score
+
+
+async def test_what_was_asked_for_longest_ago_is_forgotten(
+    remembering: Callable[..., Scorer],
+) -> None:
+    model = Fixed()
+    scorer = remembering(model)
+    for turns in asking("one", "two", "one", "three", "one", "two"):
+        await scorer.score(turns)
+    assert model.texts == ["one", "two", "three", "two"]
+
+
+class Waiting:
+    """A model that gives its scores when it is let: first an error, then a score."""
+
+    def __init__(self, *outcomes: Score | Exception) -> None:
+        self.outcomes = list(outcomes)
+        self.gate = threading.Event()
+        self.texts: list[str] = []
+
+    def score(self, text: str) -> Score:
+        self.texts.append(text)
+        self.gate.wait()
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+async def test_who_asks_the_same_at_the_same_time_waits_for_one_answer(
+    remembering: Callable[..., Scorer],
+) -> None:
+    """Also when the one that asked first has gone."""
+    model = Waiting(Score(0.9, 0.9, 0.9))
+    scorer = remembering(model)
+    try:
+        first, *others = [asyncio.ensure_future(scorer.score(TURNS)) for _ in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    finally:
+        model.gate.set()
+    assert await asyncio.gather(*others) == [Score(0.9, 0.9, 0.9)] * 2
+    assert len(model.texts) == 1
+
+
+async def test_a_failure_is_not_remembered(remembering: Callable[..., Scorer]) -> None:
+    model = Waiting(RuntimeError("once"), Score(0.9, 0.9, 0.9))
+    model.gate.set()
+    scorer = remembering(model)
+    assert await scorer.score(TURNS) is None
+    assert await scorer.score(TURNS) == Score(0.9, 0.9, 0.9)
+
+
+async def test_a_scorer_that_is_closed_lets_those_go_that_wait(
+    remembering: Callable[..., Scorer],
+) -> None:
+    model = Waiting(Score(0.9, 0.9, 0.9))
+    scorer = remembering(model)
+    try:
+        at_work, queued = (
+            asyncio.ensure_future(scorer.score(turns)) for turns in asking("one", "two")
+        )
+        await asyncio.sleep(0)
+        scorer.close()
+        assert await queued is None
+    finally:
+        model.gate.set()
+    assert await at_work == Score(0.9, 0.9, 0.9)
 
 
 # ── What is left to chance ────────────────────────────────────────────────────────────────────
