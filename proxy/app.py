@@ -643,7 +643,6 @@ class Proxy:
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(self._jobs.interrupt_lost)
         await self._restore_budget()
-        self._tokens.load_in_background()
         await self._tier(Target.LOCAL).learn()
         self._start(self._keep_learning())
         self._start(self._keep_probing())

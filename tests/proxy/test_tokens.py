@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from fakes import PATIENCE_SECONDS
 from proxy.tokens import TokenCounter
 
 QUESTION = "What is the capital of France, and how many people live there?"
@@ -34,6 +35,16 @@ def test_before_it_is_loaded_four_characters_are_a_token() -> None:
     assert TokenCounter().count("") == 0
     assert TokenCounter().count("x") == 1
     assert TokenCounter().count("x" * 400) == 100
+
+
+def test_the_first_count_has_the_encoding_loaded() -> None:
+    counter = TokenCounter()
+    rough = counter.count("x" * 400)
+    due = time.monotonic() + PATIENCE_SECONDS
+    while (found := counter.count("x" * 400)) == rough:
+        assert time.monotonic() < due
+        time.sleep(0.01)
+    assert found == 50
 
 
 def test_a_long_text_is_extrapolated_from_its_start(counter: TokenCounter) -> None:
