@@ -37,7 +37,7 @@ from proxy.config import (
     load_prices,
     pricing_path,
 )
-from proxy.database import StoreUnavailable, shown_url
+from proxy.database import StoreUnavailable, is_postgresql, shown_url
 from proxy.failover import FIRST_WAIT_SECONDS
 from proxy.gateway import Gateway
 from proxy.governor import MEMORY_SECONDS, PROFILE_DAYS, Governor
@@ -51,6 +51,7 @@ from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
 from proxy.routing import Model, Router, Scorer, is_same_model
 from proxy.samples import Desk
 from proxy.sampling import Sampler
+from proxy.sessions import Sessions
 from proxy.stats import Stats
 from proxy.store import Store
 from proxy.tokens import TokenCounter
@@ -292,6 +293,7 @@ class Proxy:
             tokens=self._tokens,
             quotas=self._quotas,
             governor=self._governor,
+            sessions=Sessions(look_up=self.store.find_session if _is_one_of_many(config) else None),
             first_wait=first_wait,
         )
         self.metrics.watch(self._readings())
@@ -705,6 +707,11 @@ def _tell_drift(drift: Drift | None, *, is_said: bool) -> bool:
     else:
         logger.info("traffic looks like what the router was fitted to again")
     return drift.is_much
+
+
+def _is_one_of_many(config: Config) -> bool:
+    """Whether other processes may answer the same clients."""
+    return config.server.workers > 1 or is_postgresql(config.storage)
 
 
 def _cors(config: Config) -> CORSConfig | None:

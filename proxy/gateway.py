@@ -82,6 +82,7 @@ class Gateway:
         tokens: TokenCounter,
         quotas: Quotas,
         governor: Governor,
+        sessions: Sessions,
         clock: Callable[[], float] = time.perf_counter,
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
@@ -98,7 +99,7 @@ class Gateway:
         self._first_wait = first_wait
         self._retry_budget = RetryBudget()
         self._fit = LocalFit(tokens)
-        self._sessions = Sessions()
+        self._sessions = sessions
         self._memory = Memory(store)
         self._passing = Passing(self._memory, need_budget=self._need_budget)
 
@@ -309,7 +310,7 @@ class Gateway:
         )
         record.step("decided: %s", decision)
         if decision.is_open:
-            decision = self._stay(call, decision)
+            decision = await self._stay(call, decision)
             decision = _around_trouble(decision, snapshot)
             record.step("with its conversation and the tiers' health: %s", decision)
         if decision.target is Target.CLOUD and not self._may_spend(call):
@@ -325,7 +326,7 @@ class Gateway:
             snapshot.canary.ask(record)
         return decision
 
-    def _stay(self, call: Call, decision: Decision) -> Decision:
+    async def _stay(self, call: Call, decision: Decision) -> Decision:
         """The tier where this conversation is, where that matters."""
         sticky = call.snapshot.config.routing.sticky
         if sticky == "off":
@@ -333,7 +334,7 @@ class Gateway:
         record, kept = call.record, call.maker
         if kept is None and is_continued(record.turns or (), call.exchange.headers):
             assert record.session_id is not None  # of what is routed
-            kept = self._sessions.find(record.session_id)
+            kept = await self._sessions.find(record.session_id)
         if kept is None or kept is decision.target:
             return decision
         if sticky == "escalate_only" and kept is Target.LOCAL:

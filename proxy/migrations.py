@@ -151,11 +151,21 @@ def _jobs(database: peewee.Database) -> None:
     )
 
 
+def _sessions(database: peewee.Database) -> None:
+    """Conversations are looked up by whoever gets their next request."""
+    _run(
+        database,
+        """CREATE INDEX request_session_id_created_at ON requests (session_id, created_at)
+            WHERE session_id IS NOT NULL""",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
     Migration(3, "judging", _judging),
     Migration(4, "jobs", _jobs),
+    Migration(5, "sessions", _sessions),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

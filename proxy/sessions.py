@@ -3,19 +3,26 @@
 Every request of the chat and responses APIs carries its whole conversation, and none says which it
 is. So a conversation is recognised by what the client says of it, and by its opening: whatever was
 said up to the first user message stays the same in all of its requests.
+
+Several processes that answer the same clients, workers of one server or servers on one database,
+know of each other's answers by the rows.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from proxy.database import StoreUnavailable
 from proxy.record import Target
 
 SESSION_HEADER: Final = b"x-router-session"
 TTL_SECONDS: Final = 3600.0
 MAX_SESSIONS: Final = 10_000
+ROWS_SECONDS: Final = 1.0  # by which an answer's row is there
 _MAX_OPENING_CHARS: Final = 2_000
 
 Turns = Sequence[tuple[str, str]]
@@ -55,18 +62,34 @@ def is_continued(turns: Turns, headers: Headers) -> bool:
 
 
 class Sessions:
-    """Where each conversation of the last hour was answered last. Bounded; the oldest go first."""
+    """Where each conversation of the last hour was answered last. Bounded; the oldest go first.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        look_up: where the rows say so: the tier of a session's last answer since then (UNIX
+            seconds). Blocks. Left out where no other process answers the same clients.
+    """
+
+    def __init__(
+        self,
+        *,
+        look_up: Callable[[str, float], Target | None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._clock = clock
+        self._look_up = look_up
         self._known: OrderedDict[str, tuple[Target, float]] = OrderedDict()
 
-    def find(self, session: str) -> Target | None:
+    async def find(self, session: str) -> Target | None:
         """The tier of its last answer; None when there was none, or long ago."""
-        known = self._known.get(session)
-        if known is None or self._clock() - known[1] > TTL_SECONDS:
-            return None
-        return known[0]
+        now = self._clock()
+        target, noted_at = self._known.get(session, (None, 0.0))
+        # What another process has answered is in the rows a moment later, as is our own.
+        if self._look_up is not None and now - noted_at > ROWS_SECONDS:
+            with contextlib.suppress(StoreUnavailable):
+                found = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
+                if found is not None:
+                    return found
+        return target if now - noted_at <= TTL_SECONDS else None
 
     def note(self, session: str, target: Target) -> None:
         """An answer of a conversation came from this tier."""

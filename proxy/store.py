@@ -42,7 +42,7 @@ from proxy.database import (
 )
 from proxy.migrations import migrate
 from proxy.pricing import PICO
-from proxy.record import DAY_SECONDS, CallRecord, Target
+from proxy.record import DAY_SECONDS, CallRecord, Ending, Target
 from proxy.rollup import Rollup
 from proxy.tables import (
     Expense,
@@ -200,6 +200,35 @@ class Store:
         except FAILURES as error:
             logger.error("response %s cannot be looked up: %s", response_id, error)
             raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
+        return None
+
+    def find_session(self, session: str, since: float) -> Target | None:
+        """Where the last whole answer since then (UNIX seconds) of a conversation came from.
+
+        None when there is none. Blocks: call it in a thread.
+
+        Raises:
+            StoreUnavailable: it cannot be read now.
+        """
+        query = (
+            Request.select(Request.target)
+            .where(
+                Request.session_id == session,
+                Request.created_at >= since,
+                Request.ending == Ending.OK,
+                Request.target.is_null(False),
+            )
+            .order_by(Request.created_at.desc())
+            .limit(1)
+            .tuples()
+        )
+        try:
+            with self.database.connection_context():
+                for (target,) in query.execute(self.database):
+                    return Target(target)
+        except FAILURES as error:
+            logger.error("a conversation cannot be looked up: %s", error)
+            raise StoreUnavailable(f"Conversations cannot be looked up: {error}") from None
         return None
 
     def forget_response(self, response_id: str) -> None:

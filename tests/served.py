@@ -255,11 +255,17 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def ask(port: int, body: bytes = b"", *, path: str = "/v1/chat/completions") -> Answer:
+async def ask(
+    port: int,
+    body: bytes = b"",
+    *,
+    path: str = "/v1/chat/completions",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """One request over a connection of its own."""
     connection = await Connection.open(port)
     try:
-        await connection.send(request(body, path=path))
+        await connection.send(request(body, headers, path=path))
         return await connection.read_answer()
     finally:
         connection.leave()

@@ -74,6 +74,23 @@ async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
         assert await proxy.stop() == 0
 
 
+async def test_a_conversation_stays_where_it_is_whichever_worker_gets_it(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = cloud.answer = whole(b'{"choices":[]}')
+    named = {"x-router-session": "one", "x-router-threshold": "0"}  # else it would stay local
+    turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Prove it")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    async with Served(tmp_path, local, cloud, changes=TWO) as proxy:
+        await ask(proxy.port, chat_body(model="cloud"), headers=named)
+        rows = "select * from requests"
+        await until(lambda: bool(proxy.query(rows)), what="the answer's row is there")
+        for _ in range(12):  # each on a connection of its own
+            answer = await ask(proxy.port, chat_body(messages=messages), headers=named)
+            assert answer.head.headers["x-router-reason"] == "sticky"
+        assert await proxy.stop() == 0
+
+
 async def test_workers_do_not_outlive_the_process_that_started_them(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
