@@ -456,7 +456,7 @@ class ChatAnswer(msgspec.Struct):
 
     @property
     def failed(self) -> bool:
-        return bytes(self.error) not in (b"", b"null")
+        return bool(self.error) and bytes(self.error) != b"null"
 
     @property
     def finished(self) -> bool:

@@ -202,6 +202,8 @@ class StreamObserver:
 
 
 def _data_of(event: bytes) -> bytes:
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2].strip()  # one line, as nearly all are
     lines = event.strip(b"\r\n").splitlines()
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 

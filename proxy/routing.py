@@ -151,11 +151,13 @@ class Scorer:
                 return await asyncio.shield(asked)  # others may wait for it, too
         except TimeoutError:
             logger.warning("the %s gave no score in %g s", self._name, self._timeout_seconds)
+            if asked is not None:
+                asked.cancel()  # or whatever comes would wait behind what nobody waits for
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling() or asked is None or not asked.cancelled():
                 raise
-            # The scorer was closed meanwhile.
+            # The scorer was closed, or who asked for the same before has waited long enough.
         except Exception:
             logger.exception("the %s failed", self._name)
         return None

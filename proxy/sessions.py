@@ -37,7 +37,7 @@ def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client:
         hints: what the client says of the conversation, by name.
         client: whose request it is, by the hash of the key: sessions of two never meet.
     """
-    digest = hashlib.sha256((client or "").encode())
+    digest = hashlib.blake2b((client or "").encode(), digest_size=8)
     named = next((value for name, value in headers if name == SESSION_HEADER), None)
     if named is not None:
         digest.update(b"\0named\0" + named)
@@ -48,7 +48,7 @@ def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client:
             digest.update(f"\0{role}\0{text[:_MAX_OPENING_CHARS]}".encode(errors="replace"))
             if role == "user":
                 break
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def is_continued(turns: Turns, headers: Headers) -> bool:

@@ -29,6 +29,11 @@ from router_model.score import Score
 __all__ = ["RouterModel", "RouterModelError", "Score"]
 
 
+# On the CPU this fused kernel takes three times what the two take that it stands for (ONNX Runtime
+# 1.32: 139 µs for 64 tokens, against 15 + 22 µs).
+_SLOWER_FUSIONS = ["SkipLayerNormFusion"]
+
+
 class RouterModel:
     """A loaded router model. Build it with `load`."""
 
@@ -53,7 +58,10 @@ class RouterModel:
             tokenizer.no_truncation()
             tokenizer.no_padding()
             session = ort.InferenceSession(
-                content[MODEL_FILE], _session_options(), providers=["CPUExecutionProvider"]
+                content[MODEL_FILE],
+                _session_options(),
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=_SLOWER_FUSIONS,
             )
             model = cls(manifest, session=session, tokenizer=tokenizer)
             model.score("What is the capital of France?")

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+from fakes import PATIENCE_SECONDS
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
 from proxy.errors import InvalidRequest, NotFound
 from proxy.record import Reason, Target
@@ -416,6 +417,27 @@ async def test_who_asks_the_same_at_the_same_time_waits_for_one_answer(
         model.gate.set()
     assert await asyncio.gather(*others) == [Score(0.9, 0.9, 0.9)] * 2
     assert len(model.texts) == 1
+
+
+async def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
+    """Or an hour's burst would be worked off while what comes then has no score, either."""
+    model = Waiting(Score(0.9, 0.9, 0.9), Score(0.8, 0.8, 0.8))
+    scorer = Scorer(model, timeout_seconds=0.02)
+    try:
+        at_work, *queued = [
+            asyncio.ensure_future(scorer.score(turns)) for turns in asking("one", "two", "two")
+        ]
+        assert await asyncio.gather(*queued) == [None, None]
+        assert await at_work is None
+    finally:
+        model.gate.set()
+    found = None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while found is None:  # until the first one is done with
+            (turns,) = asking("three")
+            found = await scorer.score(turns)
+    scorer.close()
+    assert "two" not in model.texts
 
 
 async def test_a_failure_is_not_remembered(remembering: Callable[..., Scorer]) -> None:
