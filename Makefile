@@ -1,7 +1,8 @@
 # Every command of this project that needs something installed; it installs that first.
 # `make help` lists them. Environments: .venv serves, tests and runs the demo, from the lock files;
 # .venv-train trains (its transformers wants an older huggingface-hub than the locked one);
-# .venv-clients and .venv-clients-older have the clients the proxy is tested with, and Node.
+# .venv-clients and .venv-clients-older have the clients the proxy is tested with, and Node;
+# .venv-peers has the gateways that tests/bench.py measures beside the proxy, where it is asked to.
 
 PYTHON ?= python3
 VENV := .venv
@@ -64,8 +65,8 @@ check: $(VENV)/.dev  ## format, lint, types, tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest --ignore=tests/training
 
-bench: $(VENV)/.dev  ## what the proxy costs, as a table
-	$(VENV)/bin/python tests/bench.py
+bench: $(VENV)/.dev  ## PEERS=litellm,portkey OUT=file: what the proxy costs, as tables
+	$(VENV)/bin/python tests/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
 
 bench-judge: $(VENV)/.dev  ## whether judging slows a client
 	$(VENV)/bin/python tests/bench_judge.py
@@ -134,7 +135,7 @@ vendor:  ## the pages' two libraries anew, from the npm registry
 	rm -rf build/vendor
 
 clean:  ## remove the environments and all caches; data stays
-	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: an environment is touched only when what it is made from has changed.

@@ -1,6 +1,7 @@
 """What the documents name exists in the code, and what the code has is documented."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench import as_sections, fill_in
 from proxy import __version__
 from proxy.app import Proxy
 from proxy.cli import main
@@ -193,6 +195,12 @@ def test_the_pages_libraries_are_those_that_make_fetches() -> None:
         head = (vendor / f"{name}.js").read_text(encoding="utf-8")[:300]
         assert f"{said}{version[1]} " in head
         assert (vendor / f"{name}.LICENSE").exists()
+
+
+def test_the_tables_of_the_benchmark_are_those_of_its_results() -> None:
+    results = json.loads((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
+    assert set(re.findall(r"<!-- bench: (.+?) -->", README)) == {*as_sections(results), "end"}
+    assert fill_in(README, results) == README, "python tests/bench.py --readme writes them"
 
 
 def test_files_the_readme_links_to_exist() -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
-from bench import WORDS
 from fakes import (
     DONE,
     WIRE_FORMS,
@@ -35,6 +34,7 @@ from fakes import (
     whole,
 )
 from live import CLOUD_MODEL, LOCAL_MODEL
+from load import WORDS
 from served import Connection, Head, request
 
 FOREVER_SECONDS: Final = 120.0  # longer than any timeout here

@@ -1,0 +1,464 @@
+"""The load of the benchmark: a mock upstream, clients in a closed loop, and what these send.
+
+    uvloop.run(run_upstream(port))                  # in a process of its own
+    load = Load(port, requests, stream=False)
+    uvloop.run(load.run(clients=64, seconds=3.0))   # then load.latencies, load.answers …
+
+Clients and mock share one core, so both do as little as they can: no HTTP library, no search that
+is wider than it must be, nothing kept of an answer but its times. Answers are not checked beyond
+their status and their end. At 256 streams of a chunk every 10 ms this is 25,600 chunks a second;
+whether the load kept up is told by the row that has no server between.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from itertools import count, cycle
+from typing import Any, Final
+
+import msgspec
+
+STREAM_CHUNKS: Final = 64
+CHUNK_SECONDS: Final = 0.010
+_TICK_SECONDS: Final = 0.001
+_TICKS: Final = round(CHUNK_SECONDS / _TICK_SECONDS)
+RECURRING: Final = 50  # prompts that come again and again
+KEY: Final = (
+    "sk-9ad3f1c07b52e86d41f0a5c2b7e69d38"  # that clients send; some peers refuse simple ones
+)
+
+WORDS: Final = (
+    "the of and to in is that for it as was with be by on not he his but at are this have from or "
+    "had an they which one you were all her she there would their we him been has when who will no "
+    "more if out so up said what its about than into them can only other time new some could these "
+    "two may first then do any like my now over such our man me even most made after also did many "
+    "function matrix prove integral theorem list python sort write email capital explain summarise"
+).split()
+SIMPLE_WORDS: Final = WORDS[:100]  # each of them is one token
+
+
+# ── What is sent ──────────────────────────────────────────────────────────────────────────────
+
+
+def make_prompts(seed: int) -> Iterator[str]:
+    """Prompts without end, no two alike, of a realistic mix of lengths: half are below some 40
+    tokens, a few have 2,000."""
+    rng = random.Random(seed)
+    for number in count():
+        words = min(1600, max(3, round(rng.lognormvariate(3.5, 1.1))))
+        yield " ".join(rng.choices(WORDS, k=words)) + f" {number}?"
+
+
+def make_requests(
+    *, model: str, stream: bool = False, unique: bool = False, headers: bytes = b""
+) -> Iterator[bytes]:
+    """Chat requests as they go over the wire, without end.
+
+    Args:
+        unique: every prompt is new; otherwise `RECURRING` prompts of the same mix take turns. One
+            iterator must last for all measurements: a second one would begin with known prompts.
+        headers: further ones, each with its line break.
+    """
+
+    def encode(prompt: str) -> bytes:
+        body = msgspec.json.encode(
+            {
+                "model": model,
+                "messages": [{"role": "user", "content": prompt}],
+                "temperature": 0.7,
+                "stream": stream,
+            }
+        )
+        return (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+            b"content-type: application/json\r\nauthorization: Bearer %b\r\n"
+            b"%bcontent-length: %d\r\n\r\n%b" % (KEY.encode(), headers, len(body), body)
+        )
+
+    prompts = make_prompts(seed=1 if unique else 2)
+    if unique:
+        return map(encode, prompts)
+    return cycle([encode(next(prompts)) for _ in range(RECURRING)])
+
+
+# ── What comes back ───────────────────────────────────────────────────────────────────────────
+
+MARK: Final = b'"@'  # before the time that a chunk was sent at; nothing else in a stream has it
+_DIGITS: Final = 19
+_STAMP: Final = len(MARK) + _DIGITS
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+class StreamReader:
+    """Finds in what arrives of a stream when its chunks were sent, however the network cut it."""
+
+    __slots__ = ("_rest", "is_whole")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.is_whole = False
+
+    def feed(self, data: bytes) -> list[int]:
+        """When those chunks were sent (monotonic nanoseconds) that are whole now."""
+        data = self._rest + data
+        found = []
+        done = 0
+        at = data.find(MARK)
+        while at >= 0 and at + _STAMP <= len(data):
+            done = at + _STAMP
+            found.append(int(data[at + len(MARK) : done]))
+            at = data.find(MARK, done)
+        self.is_whole = data.endswith(_LAST_CHUNK)
+        # A stamp, or the stream's end, may have come in part.
+        self._rest = data[max(done, len(data) - _STAMP + 1) :]
+        return found
+
+
+class AnswerReader:
+    """Tells when an answer that is no stream is whole. Its parts are not kept."""
+
+    __slots__ = ("_head", "_missing", "_tail")
+
+    def __init__(self) -> None:
+        self._head: bytes | None = b""
+        self._missing = 0
+        self._tail: bytes | None = None  # of a body without a length
+
+    def feed(self, data: bytes) -> bool:
+        """Whether nothing more is to come."""
+        if self._head is not None:
+            data = self._head + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._head = data
+                return False
+            self._head = None
+            length = _LENGTH.search(data, 0, end + 2)
+            if length is None:
+                self._tail = b""
+                data = data[end + 2 :]  # an empty body is the last chunk alone
+            else:
+                self._missing = int(length[1]) + end + 4
+        if self._tail is None:
+            self._missing -= len(data)
+            return self._missing <= 0
+        self._tail = (self._tail + data)[-len(_LAST_CHUNK) :]
+        return self._tail == _LAST_CHUNK
+
+
+# ── The clients ───────────────────────────────────────────────────────────────────────────────
+
+
+class Load:
+    """A number of clients against one port for some seconds. Times are in nanoseconds.
+
+    Attributes:
+        answers: that came whole, of all that were asked for.
+        latencies: from a request to its answer's end; of a stream to its first event.
+        first_transits: from the upstream's sending a stream's first token to its arrival.
+        transits: the same of all other tokens.
+        chunks_in_time: that came while all streams were running, within `steady_seconds`.
+    """
+
+    def __init__(self, port: int, requests: Iterable[bytes], *, stream: bool) -> None:
+        self.port, self.stream = port, stream
+        self.requests = iter(requests)
+        self.latencies: list[int] = []
+        self.first_transits: list[int] = []
+        self.transits: list[int] = []
+        self.answers = 0
+        self.chunks_in_time = 0
+        self.steady_seconds = 0.0
+        self.end = 0.0
+        self.steady_from = float("inf")
+        self.failure: str | None = None
+        self._open = 0
+        self._over = asyncio.Event()
+
+    async def run(self, clients: int, seconds: float) -> None:
+        """Until every client has the answer that it was waiting for when the time was up.
+
+        Raises:
+            ConnectionError: an answer was no success, or did not come.
+        """
+        loop = asyncio.get_running_loop()
+        kind = _StreamClient if self.stream else _Client
+        self._open = clients
+        ramp = STREAM_CHUNKS * CHUNK_SECONDS if self.stream and clients > 1 else 0.0
+        started = time.monotonic()
+        self.end = started + ramp + seconds
+        for number in range(clients):
+            if ramp:  # spread over a stream's length, or all would begin at one moment
+                await asyncio.sleep(started + ramp * number / clients - time.monotonic())
+            await loop.create_connection(lambda: kind(self), "127.0.0.1", self.port)
+        self.steady_from = time.monotonic()
+        self.steady_seconds = max(0.0, self.end - self.steady_from)
+        await self._over.wait()
+        if self.failure is not None:
+            raise ConnectionError(self.failure)
+
+    def fail(self, why: str) -> None:
+        self.failure = self.failure or why
+        self.end = 0.0
+
+    def leave(self) -> None:
+        self._open -= 1
+        if self._open == 0 or self.failure is not None:
+            self._over.set()
+
+
+class _Client(asyncio.Protocol):
+    """One keep-alive connection in a closed loop: a request, its answer, the next request."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.asked = 0
+        self.is_answered = True
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.ask()
+
+    def ask(self) -> None:
+        self.asked = time.monotonic_ns()
+        if self.asked >= self.load.end * 1e9:
+            self.transport.close()
+            return
+        self.is_answered = False
+        self.begin()
+        self.transport.write(next(self.load.requests))
+
+    def begin(self) -> None:
+        self.reader = AnswerReader()
+        self.is_begun = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self.is_begun:
+            self.check(data)
+        if self.reader.feed(data):
+            self.load.latencies.append(time.monotonic_ns() - self.asked)
+            self.answered()
+
+    def check(self, data: bytes) -> None:
+        self.is_begun = True
+        if not data.startswith(b"HTTP/1.1 200"):
+            self.load.fail(f"an answer was not 200: {data[:300]!r}")
+            self.transport.close()
+
+    def answered(self) -> None:
+        self.is_answered = True
+        self.load.answers += 1
+        self.ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.is_answered:
+            self.load.fail(f"the server hung up: {error}")
+        self.load.leave()
+
+
+class _StreamClient(_Client):
+    """The same with streams."""
+
+    def begin(self) -> None:
+        self.stream = StreamReader()
+        self.is_begun = self.has_event = self.has_token = False
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        if not self.is_begun:
+            self.check(data)
+        load = self.load
+        sent = self.stream.feed(data)
+        if not self.has_event and b"data: " in data:
+            self.has_event = True
+            load.latencies.append(now - self.asked)
+        if sent:
+            if load.steady_from * 1e9 <= now < load.end * 1e9:
+                load.chunks_in_time += len(sent)
+            if not self.has_token:
+                self.has_token = True
+                load.first_transits.append(now - sent.pop(0))
+            for when in sent:
+                load.transits.append(now - when)
+        if self.stream.is_whole:
+            self.answered()
+
+
+class Probe(asyncio.Protocol):
+    """One connection of its own that asks for something cheap every few milliseconds.
+
+    What it measures is a round trip, with the waiting for both event loops in it. When an answer
+    takes longer than a turn, the turns meanwhile are left out.
+    """
+
+    def __init__(self, path: str, *, every_seconds: float) -> None:
+        self._request = b"GET %b HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" % path.encode()
+        self._every = every_seconds
+        self._asked = 0
+        self._reader = AnswerReader()
+        self._timer: asyncio.TimerHandle | None = None
+        self.latencies: list[int] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time()
+        self._ask()
+
+    def _ask(self) -> None:
+        self._reader = AnswerReader()
+        self._asked = time.monotonic_ns()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reader.feed(data):
+            self.latencies.append(time.monotonic_ns() - self._asked)
+            now = self._loop.time()
+            self._due += self._every * (1 + max(0, (now - self._due) // self._every))
+            self._timer = self._loop.call_at(self._due, self._ask)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.close()
+
+
+# ── The mock upstream ─────────────────────────────────────────────────────────────────────────
+
+_ABOUT: Final = b'"id":"chatcmpl-bench","created":0,"model":"mock"'
+_USAGE: Final = b'"usage":{"prompt_tokens":42,"completion_tokens":64,"total_tokens":106}'
+_ANSWER: Final = (
+    b'{"object":"chat.completion",%b,"choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":"%b"},"finish_reason":"stop"}],%b}'
+    % (_ABOUT, b"All happy families are alike. " * 5, _USAGE)
+)
+_WHOLE: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    % (
+        len(_ANSWER),
+        _ANSWER,
+    )
+)
+
+
+def _event(data: bytes) -> bytes:
+    data = b"data: " + data + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _chunk(choice: bytes, *more: bytes) -> bytes:
+    about = b'{"object":"chat.completion.chunk",' + _ABOUT
+    return _event(b",".join((about + b',"choices":[' + choice + b"]", *more)) + b"}")
+
+
+_STREAM_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+_FIRST: Final = _STREAM_HEAD + _chunk(
+    b'{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}'
+)
+# The time is written in over the zeros.
+_BEFORE, _AFTER = _chunk(
+    b'{"index":0,"delta":{"content":%b%b "},"finish_reason":null}' % (MARK, b"0" * _DIGITS)
+).split(b"0" * _DIGITS)
+_FINISH: Final = _chunk(b'{"index":0,"delta":{},"finish_reason":"stop"}')
+_COUNTED: Final = _chunk(b"", _USAGE)
+_DONE: Final = _event(b"[DONE]") + b"0\r\n\r\n"
+_STREAMS: Final = re.compile(rb'"stream": ?true')
+
+
+class _Upstream(asyncio.Protocol):
+    """Answers at once; streams an empty beginning, as OpenAI does, and then every CHUNK_SECONDS
+    one of `STREAM_CHUNKS` chunks that each carry the time they were sent."""
+
+    def __init__(self, clock: "_Clock") -> None:
+        self.clock = clock
+        self.buffer = b""
+        self.chunks = 0
+        self.counts = False
+        self.is_lost = False
+
+    def connection_made(self, transport: Any) -> None:
+        self.write = transport.write
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_lost = True
+
+    def data_received(self, data: bytes) -> None:
+        if self.buffer:
+            data = self.buffer + data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self.buffer = data
+            return
+        length = _LENGTH.search(data, 0, end + 2)
+        if length is not None:
+            is_whole = len(data) >= end + 4 + int(length[1])
+        else:  # without a body, or with one in chunks
+            is_whole = data.startswith(b"GET ") or data.endswith(_LAST_CHUNK)
+        if not is_whole:
+            self.buffer = data
+            return
+        self.buffer = b""
+        if _STREAMS.search(data, end) is None:
+            self.write(_WHOLE)
+            return
+        self.counts = data.find(b'"include_usage"', end) >= 0
+        self.chunks = 0
+        self.write(_FIRST)
+        self.clock.add(self)
+
+    def send_chunk(self) -> bool:
+        """Whether there are more to come."""
+        if self.is_lost:
+            return False
+        if self.chunks == STREAM_CHUNKS:
+            self.write(_FINISH + (_COUNTED if self.counts else b"") + _DONE)
+            return False
+        self.chunks += 1
+        self.write(b"%b%019d%b" % (_BEFORE, time.monotonic_ns(), _AFTER))
+        return True
+
+
+class _Clock:
+    """One timer for all streams, which would otherwise take one for each of their chunks."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._streams: list[list[_Upstream]] = [[] for _ in range(_TICKS)]
+        self._ticks = 0
+        self._running = 0
+        self._started = 0.0
+
+    def add(self, stream: _Upstream) -> None:
+        """Have it send a chunk every CHUNK_SECONDS, the first one after as long."""
+        self._streams[self._ticks % _TICKS].append(stream)
+        self._running += 1
+        if self._running == 1:
+            self._started = self._loop.time() - self._ticks * _TICK_SECONDS
+            self._wait()
+
+    def _wait(self) -> None:
+        self._loop.call_at(self._started + (self._ticks + 1) * _TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        place = self._ticks % _TICKS
+        streams = self._streams[place]
+        if streams:
+            going = [stream for stream in streams if stream.send_chunk()]
+            self._running -= len(streams) - len(going)
+            self._streams[place] = going
+        if self._running:
+            self._wait()
+
+
+async def run_upstream(port: int) -> None:
+    """Until it is stopped."""
+    loop = asyncio.get_running_loop()
+    clock = _Clock()
+    server = await loop.create_server(lambda: _Upstream(clock), "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
