@@ -614,7 +614,7 @@ def describe_machine() -> dict[str, Any]:
 # ── The tables ────────────────────────────────────────────────────────────────────────────────
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def write(cells: Sequence[str]) -> str:
         return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
@@ -641,7 +641,7 @@ def decision_table(decision: Mapping[str, Any]) -> str:
                 line[-2] = ""  # of a few texts there is no such thing
             line.append(f"{decision['faster'][name]:.0f}×")
         lines.append(line)
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def requests_table(requests: Table) -> str:
@@ -649,7 +649,7 @@ def requests_table(requests: Table) -> str:
         "", "clients", "requests/s", "CPU µs/request", "requests/s and core",
         "p50", "added", "p99", "added",
     )  # fmt: skip
-    return _table(
+    return markdown_table(
         head,
         (
             (
@@ -684,7 +684,7 @@ def streams_table(streams: Table) -> str:
         "first token's transit p50", "p99", "others' p50", "p99", "load",
     )  # fmt: skip
     times = ("ttft_p50_ms", "ttft_p99_ms", "transit_p50_ms", "transit_p99_ms")
-    return _table(
+    return markdown_table(
         head,
         (
             (
@@ -708,7 +708,7 @@ def _share(value: float) -> str:
 
 
 def servers_table(servers: Mapping[str, Any]) -> str:
-    return _table(
+    return markdown_table(
         ("", "version", "ready in", "memory after the load"),
         (
             (
@@ -723,7 +723,7 @@ def servers_table(servers: Mapping[str, Any]) -> str:
 
 
 def workers_table(workers: Mapping[str, Any]) -> str:
-    return _table(
+    return markdown_table(
         ("workers", "on cores", "requests/s", "CPU µs/request", "memory", "for each"),
         (
             (
@@ -740,7 +740,7 @@ def workers_table(workers: Mapping[str, Any]) -> str:
 
 
 def probe_table(probed: Mapping[str, Row]) -> str:
-    return _table(
+    return markdown_table(
         (f"`GET {PROBED}` during", "probe p50", "p99", "longest"),
         (
             (name, *(_number(row, key, ".2f", " ms") for key in ("p50_ms", "p99_ms", "max_ms")))
@@ -774,13 +774,18 @@ def as_sections(results: Mapping[str, Any]) -> dict[str, str]:
 def fill_in(readme: str, results: Mapping[str, Any]) -> str:
     """The README with the tables of these results. Raises ValueError for a section it lacks."""
     for name, text in as_sections(results).items():
-        begin, end = f"<!-- bench: {name} -->", "<!-- bench: end -->"
-        before, marker, rest = readme.partition(begin)
-        _, end_marker, after = rest.partition(end)
-        if not marker or not end_marker:
-            raise ValueError(f"the README has no {begin} … {end}")
-        readme = f"{before}{begin}\n\n{text}\n\n{end}{after}"
+        readme = put_between(readme, f"bench: {name}", text)
     return readme
+
+
+def put_between(readme: str, name: str, text: str) -> str:
+    """A text with one section anew. Raises ValueError when it has none of the name."""
+    begin, end = f"<!-- {name} -->", f"<!-- {name.partition(':')[0]}: end -->"
+    before, marker, rest = readme.partition(begin)
+    _, end_marker, after = rest.partition(end)
+    if not marker or not end_marker:
+        raise ValueError(f"the README has no {begin} … {end}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def main() -> None:

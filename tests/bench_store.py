@@ -2,7 +2,7 @@
 
     make bench-store            # or: python tests/bench_store.py --rows 1000000 [--url postgresql://…]
 
-The figures go to data/results/bench_store.json as well. One process, as the proxy is one: the event
+The figures go to data/results as well. One process, as the proxy is one: the event
 loop hands over rows at a steady rate while it measures how late its own timers are.
 """
 
@@ -32,7 +32,7 @@ from proxy.serving import SWITCH_SECONDS
 from proxy.stats import Stats
 from proxy.store import Store
 
-RESULTS = Path(__file__).parents[1] / "data" / "results" / "bench_store.json"
+RESULTS = Path(__file__).parents[1] / "data" / "results"
 # Rows a second that the loop hands over: more than one process can serve, and as many as it must.
 RATES = (2_000, 20_000)
 SECONDS = 10
@@ -227,8 +227,8 @@ def main(rows: int, url: str | None) -> None:
         table.add_row(name, f"{ms:.1f}")
     console.print(table)
     console.print_json(json.dumps({k: v for k, v in results.items() if k != "questions_ms"}))
-    if url is None:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    name = "bench_store_postgresql.json" if url else "bench_store.json"
+    (RESULTS / name).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

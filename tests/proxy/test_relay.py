@@ -194,6 +194,47 @@ def test_an_unwanted_usage_event_without_blank_line_is_taken_out_too() -> None:
     assert observer.usage == Usage(prompt_tokens=3)
 
 
+@pytest.mark.parametrize(
+    ("event", "text", "finished", "failed", "tokens"),
+    [
+        (chunk({"content": 'say "no"'}), 'say "no"', False, False, None),
+        (chunk({"content": "a\\b\n"}), "a\\b\n", False, False, None),
+        (chunk({"content": "ünï ☃"}), "ünï ☃", False, False, None),
+        (chunk({"content": ""}), "", False, False, None),
+        (chunk({"content": "end"}, "stop"), "end", True, False, None),
+        (chunk({"content": "end"}, usage={"prompt_tokens": 7}), "end", False, False, 7),
+        (chunk({"content": "end"}, error={"message": "broken"}), "end", False, True, None),
+        (chunk({"content": "more", "refusal": "no"}), "more", False, False, None),
+        (chunk({"content": "x"} | {"tool_calls": [{"index": 0}]}), "x", False, False, None),
+    ],
+)
+def test_what_follows_simple_pieces_is_seen_for_what_it_is(
+    event: dict[str, object], text: str, finished: bool, failed: bool, tokens: int | None
+) -> None:
+    """Events like the one before are not decoded; one that has more to say must not pass as one."""
+    observer = StreamObserver(strip_usage=False)
+    pieces = [chunk({"content": "One"}), chunk({"content": " two"}), event, event]
+    for piece in pieces:
+        sent = data(piece) + b"\n\n"
+        assert observer.feed(sent) == sent
+    assert observer.text == "One two" + text * 2
+    assert (observer.finished, observer.failed) == (finished, failed)
+    found = observer.usage.prompt_tokens if observer.usage is not None else None
+    assert found == tokens
+
+
+@pytest.mark.parametrize("middle", [b"\xff", b'","error":{"message":"x"},"a":"', b"\\u0041"])
+def test_no_bytes_pass_for_a_simple_piece(middle: bytes) -> None:
+    observer = StreamObserver(strip_usage=False)
+    simple = data(chunk({"content": "One"})) + b"\n\n"
+    other = simple.replace(b"One", middle)
+    observer.feed(simple)
+    alone = StreamObserver(strip_usage=False)
+    for watched in (observer, alone):
+        assert watched.feed(other) == other
+    assert (observer.text, observer.failed) == ("One" + alone.text, alone.failed)
+
+
 def test_usage_in_a_chunk_with_choices_stays() -> None:
     event = data(chunk({"content": "a"}, "stop", usage={"prompt_tokens": 1})) + b"\n\n"
     assert StreamObserver(strip_usage=True).feed(event) == event
