@@ -55,7 +55,7 @@ HERE: Final = Path(__file__).resolve()
 ROOT: Final = HERE.parents[1]
 RESULTS: Final = ROOT / "data" / "results" / "bench.json"
 README: Final = ROOT / "README.md"
-UPSTREAM_PORT, PROXY_PORT, BARE_PORT = 9310, 9311, 9312
+UPSTREAM_PORT, PROXY_PORT, BARE_PORT, EMPTY_PORT = 9310, 9311, 9312, 9316
 PEER_PORTS: Final = {"nginx": 9313, "litellm": 9314, "portkey": 9315}
 TOKENS: Final = (16, 32, 64, 128, 256)
 MIX: Final = 150  # texts
@@ -126,6 +126,32 @@ def run_bare_stack() -> None:
         port=BARE_PORT,
         loop="uvloop",
         http="httptools",
+        access_log=False,
+        proxy_headers=False,
+        log_level="error",
+    )
+
+
+def run_empty_app() -> None:
+    """An ASGI application that does nothing: what the guard on CPU time compares with."""
+    answer = b'{"choices":[]}'
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(answer)),
+    ]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    uvicorn.run(
+        app,
+        port=EMPTY_PORT,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
         access_log=False,
         proxy_headers=False,
         log_level="error",
@@ -800,12 +826,15 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="write the README's tables, and end")
     parser.add_argument("--upstream", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--empty", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--decision", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.upstream:
         uvloop.run(run_upstream(UPSTREAM_PORT))
     elif arguments.bare:
         run_bare_stack()
+    elif arguments.empty:
+        run_empty_app()
     elif arguments.decision:
         print(json.dumps(decide_all(arguments.decision, passes=arguments.repeats)))
     elif arguments.readme:
