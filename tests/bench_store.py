@@ -1,6 +1,7 @@
 """What keeping rows costs: the writer, what the event loop feels of it, and questions to a million.
 
     make bench-store            # or: python tests/bench_store.py --rows 1000000 [--url postgresql://…]
+    python tests/bench_store.py --postgresql    # a server of its own, from the system's package
 
 The figures go to data/results as well. One process, as the proxy is one: the event
 loop hands over rows at a steady rate while it measures how late its own timers are.
@@ -25,6 +26,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from postgres import PostgresServer
 from proxy.config import StorageConfig
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
 from proxy.reports import USUAL, report
@@ -203,8 +205,18 @@ def _processor() -> str:
 @click.command()
 @click.option("--rows", default=1_000_000, show_default=True, help="How many the questions meet.")
 @click.option("--url", help="Another database than a new SQLite file; it must be empty.")
-def main(rows: int, url: str | None) -> None:
+@click.option("--postgresql", is_flag=True, help="A PostgreSQL of its own, without fsync.")
+def main(rows: int, url: str | None, *, postgresql: bool) -> None:
     """Measure the store."""
+    if postgresql:
+        with PostgresServer() as server, server.new_database() as new:
+            bench(rows, new)
+    else:
+        bench(rows, url)
+
+
+def bench(rows: int, url: str | None) -> None:
+    """Measure one database, print the figures and keep them."""
     sys.setswitchinterval(SWITCH_SECONDS)  # as `serve` does
     pool = [draw(random.Random(number)) for number in range(KINDS)]
     with tempfile.TemporaryDirectory() as folder:

@@ -89,13 +89,9 @@ def _training_options(command: F) -> F:
         click.option(
             "--layers",
             type=click.IntRange(min=1),
-            default=None,
-            help="Keep so many of the base's layers, the first ones; all when left out.",
-        ),
-        click.option(
-            "--teacher",
-            default="",
-            help="Folder of a trained router, to learn from what it says beside the outcomes.",
+            default=3,
+            show_default=True,
+            help="Keep so many of the base's layers, the first ones.",
         ),
         click.option("--epochs", default=3, show_default=True),
         click.option("--seed", default=0, show_default=True),
@@ -112,7 +108,7 @@ def _training_options(command: F) -> F:
             type=click.FloatRange(0, 1, min_open=True),
             help="Use this share of the training prompts: what more data would bring.",
         ),
-        click.option("--max-length", default=256, show_default=True, help="Tokens read at most."),
+        click.option("--max-length", default=128, show_default=True, help="Tokens read at most."),
         click.option("--threads", default=0, help="CPU threads; 0 for one per core."),
     ):
         command = option(command)
@@ -193,7 +189,7 @@ def train(prepared: Path, run_name: str, **options: Any) -> None:
 @click.option("--seeds", default=3, show_default=True, help="Trainings at each share.")
 @click.option("--base", default="minilm", show_default=True, help="As in train.")
 @click.option("--epochs", default=3, show_default=True)
-@click.option("--max-length", default=256, show_default=True, help="Tokens read at most.")
+@click.option("--max-length", default=128, show_default=True, help="Tokens read at most.")
 def learning_curve(prepared: Path, results: Path, shares: str, seeds: int, **settings: Any) -> None:
     """Train on shares of the data with several seeds: what more data would bring.
 

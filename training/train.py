@@ -10,6 +10,9 @@ real rows that keeps the rest in place. They tell the model about greetings and 
 tasks, of which no outcome was to be had. In every epoch prompts are varied anew as people vary
 them (training/augment.py).
 
+Of the base's layers only the first few are kept, and of a prompt at most 128 tokens are read, as a
+decision has to take a millisecond or two: more of either brought nothing (training/LOG.md).
+
 Batches hold prompts of similar length, so little is spent on padding. The forward pass is in bf16
 on a GPU or a processor with AMX; elsewhere bf16 takes longer than fp32. What is validated and
 exported is the running average of the weights, which is steadier than any single step; after the
@@ -34,7 +37,6 @@ from torch import Tensor, nn
 from router_model.calibrate import fit_logistic
 from router_model.features import token_ids
 from router_model.metrics import auroc
-from router_model.model import RouterModel
 from training.augment import vary
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Prepared, Row
 from training.network import RouterNetwork, build
@@ -43,16 +45,14 @@ from training.progress import say, track
 AUXILIARY_WEIGHT = 0.5
 MIN_HEAD_ROWS = 100
 CLOSING_LOSS = 0.01
-TEACHER_SHARE = 0.5
 
 
 class TrainConfig(msgspec.Struct, kw_only=True):
     """What defines a run; a changed value starts it afresh."""
 
     base: str = "minilm"
-    layers: int | None = None
-    max_length: int = 256
-    teacher: str = ""
+    layers: int | None = 3
+    max_length: int = 128
     epochs: int = 3
     batch_size: int = 32
     encoder_lr: float = 6e-5
@@ -117,20 +117,6 @@ def encode_rows(
         )
         for row in rows
     ]
-
-
-def taught(items: list[Item], teacher: Path) -> None:
-    """Draw the served heads' targets half-way to what a trained router says of the same texts.
-
-    Outcomes it does not replace: where one is unknown, so stays the target. A probability tells
-    more of a prompt than one answer that was right or wrong by chance (Hinton et al. 2015,
-    arXiv:1503.02531).
-    """
-    model = RouterModel.load(teacher)
-    for item in track(items, "teacher", total=len(items)):
-        _, *said = model.score(item.text)
-        for head, probability in enumerate(said):
-            item.targets[head] += TEACHER_SHARE * (probability - item.targets[head])
 
 
 def varied(
@@ -255,8 +241,6 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     network.to(device)
     tokenizer.save(str(run / "tokenizer.json"))
     items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
-    if config.teacher:
-        taught(items, Path(config.teacher))
     sample = random.Random(config.seed).sample(items, min(config.closing_rows, len(items)))
     guessed = encode_rows(guesses, heads, tokenizer=tokenizer, config=config)
     closing = sample + guessed * config.guess_repeats
