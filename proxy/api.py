@@ -8,13 +8,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from litestar import HttpMethod, MediaType, Request, Response, asgi, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
+from proxy.connection import CLIENT
 from proxy.deadline import Deadline, Deadlines
 from proxy.endpoints import CHAT, ROUTED, Endpoint
 from proxy.errors import (
@@ -42,29 +43,38 @@ EXPOSED_HEADERS: Final = tuple(
     "x-router-saved-usd".split()
 )
 _BESIDE_GET: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
-WATCH_AFTER_SECONDS: Final = 0.01
 # A body has this long, and longer the more of it has come: one that trickles in is hung up on.
 BODY_SECONDS: Final = 20.0
 BODY_BYTES_PER_SECOND: Final = 500
+
+
+class Client(Protocol):
+    """Who waits for the answer, as the connection knows it; `connection` puts it into the scope."""
+
+    on_leave: Callable[[], None] | None
+    has_left: bool
+
+    @property
+    def has_sent_all(self) -> bool:
+        """Whether the whole body has come."""
 
 
 class AsgiExchange:
     """One ASGI request as the gateway's `Exchange`.
 
     While it is open, the client's going away cancels the task that made it; `client_gone` tells
-    that cancellation from others. Watching takes a task of its own, so it begins only when an
-    answer takes a moment, as those of language models do and refusals do not.
+    that cancellation from others. The connection says so itself: to wait for ASGI's message would
+    take a task for every request.
     """
 
     __slots__ = (
+        "_client",
         "_complete",
         "_deadlines",
         "_max_body_bytes",
         "_receive",
         "_send",
         "_task",
-        "_timer",
-        "_watcher",
         "client_gone",
         "headers",
         "started",
@@ -82,14 +92,13 @@ class AsgiExchange:
         self.headers = tuple(scope["headers"])
         self.started = False
         self.client_gone = False
+        self._client: Client = scope[CLIENT]  # type: ignore[typeddict-item]
         self._receive = receive
         self._send = send
         self._deadlines = deadlines
         self._max_body_bytes = max_body_bytes
         self._complete = False
         self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
-        self._watcher: asyncio.Task[None] | None = None
 
     async def read_body(self) -> bytes:
         """The whole body; from then on the client is watched.
@@ -99,23 +108,26 @@ class AsgiExchange:
             RequestTimeout: it comes too slowly.
             asyncio.CancelledError: the client left before the body was complete.
         """
-        try:
-            with self._deadlines.within(BODY_SECONDS) as patience:
-                body = await self._read_body(patience)
-        except TimeoutError:
-            raise _too_slow() from None
-        self._watch_soon()
+        if self._client.has_sent_all:  # as small ones do, in one piece with their head
+            body = await self._read_body(None)
+        else:
+            try:
+                with self._deadlines.within(BODY_SECONDS) as patience:
+                    body = await self._read_body(patience)
+            except TimeoutError:
+                raise _too_slow() from None
+        self._watch()
         return body
 
-    async def _read_body(self, patience: Deadline) -> bytes:
-        due = patience.due
+    async def _read_body(self, patience: Deadline | None) -> bytes:
+        due = patience.due if patience is not None else 0.0
         parts = []
         size = 0
         more = True
         while more:
             part, more = await self._receive_piece()
             size += len(part)
-            if more:
+            if more and patience is not None:
                 patience.due = due + size / BODY_BYTES_PER_SECOND
             if size <= self._max_body_bytes:
                 parts.append(part)
@@ -148,7 +160,7 @@ class AsgiExchange:
             waited += clock() - since
             size += len(part)
             yield part
-        self._watch_soon()
+        self._watch()
 
     async def _receive_piece(self) -> tuple[bytes, bool]:
         """The next piece, and whether there is more."""
@@ -159,16 +171,12 @@ class AsgiExchange:
         assert message["type"] == "http.request"
         return message["body"], message["more_body"]
 
-    def _watch_soon(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watching)
+    def _watch(self) -> None:
+        self._client.on_leave = self._on_leave
+        if self._client.has_left:
+            self._on_leave()
 
-    def _start_watching(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _on_leave(self) -> None:
         if not self._complete and self._task is not None:
             self.client_gone = True
             self._task.cancel()
@@ -185,10 +193,7 @@ class AsgiExchange:
     def close(self) -> None:
         """Stop watching the client."""
         self._complete = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self._client.on_leave = None
 
 
 Way = Callable[[AsgiExchange], Awaitable[None]]

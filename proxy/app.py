@@ -662,6 +662,7 @@ class Proxy:
             ending = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._end_judging()
             await self.gateway.drain()
+            self.metrics.count_all()
             await ending
             for task in list(self._tasks):
                 task.cancel()

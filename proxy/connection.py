@@ -7,9 +7,14 @@ Bodies are the request's business (`api.AsgiExchange.read_body`).
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
 
@@ -19,6 +24,34 @@ HEAD_SECONDS: Final = 20.0
 # Nobody is upgraded here, and who offers to be is to be answered as they are. httptools, though,
 # skips the body of such a request; `curl --http2` and Java's own client offer HTTP/2 in each.
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*", re.IGNORECASE)
+
+
+CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
+
+
+class _Client:
+    """Who waits for one request's answer: `api.Client`, as this connection knows it."""
+
+    __slots__ = ("_cycle", "has_left", "on_leave")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self.has_left = False
+        self.on_leave: Callable[[], None] | None = None
+
+    @property
+    def has_sent_all(self) -> bool:
+        return not self._cycle.more_body
+
+    @property
+    def is_answered(self) -> bool:
+        return self._cycle.response_complete
+
+    def leave(self) -> None:
+        """It has hung up."""
+        self.has_left = True
+        if self.on_leave is not None and not self.is_answered:
+            self.on_leave()
 
 
 class Connection(HttpToolsProtocol):
@@ -34,6 +67,7 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._unread = 0  # bytes since the parser last made something of them
         self._refusal: RouterError | None = None
+        self._clients: list[_Client] = []  # whose requests have no whole answer yet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,6 +76,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        clients, self._clients = self._clients, []
+        for client in clients:
+            client.leave()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -71,6 +108,9 @@ class Connection(HttpToolsProtocol):
         self._unread = 0
         self._in_body = True
         super().on_headers_complete()
+        client = self.scope[CLIENT] = _Client(self.cycle)  # type: ignore[typeddict-unknown-key]
+        self._clients = [one for one in self._clients if not one.is_answered]
+        self._clients.append(client)
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0

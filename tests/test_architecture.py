@@ -21,7 +21,7 @@ ROWS = [
     "serving",
     "app",
     "experiments",
-    "api admin insights pages connection workers",
+    "api admin insights pages workers",
     "gateway recalibrate promotion reports care judge",
     "passing",
     "call",
@@ -32,6 +32,7 @@ ROWS = [
     "facts endpoints database findings",
     "openapi pricing sampling auth tokens admission responses tables quality logs governor steps",
     "config protocol record",
+    "connection",
     "errors stand_in leash wire deadline",
     "__init__",
 ]

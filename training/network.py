@@ -9,8 +9,8 @@ Two bases, chosen by --base:
 - any other name: loaded with transformers, e.g. distilbert-base-uncased where a hub can be reached.
 - "tiny": random weights over the same vocabulary; for tests of the machinery.
 
-Of any of them the first `layers` can be kept (three by the recipe: 17 M parameters) and the upper ones dropped, which costs a fine-tuned
-network least (Sajjad et al. 2020, arXiv:2004.03844).
+Of any of them the first `layers` can be kept (three by the recipe: 17 M parameters) and the upper
+ones dropped, which costs a fine-tuned network least (Sajjad et al. 2020, arXiv:2004.03844).
 """
 
 import importlib.util
