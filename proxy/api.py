@@ -55,6 +55,10 @@ class Client(Protocol):
     has_left: bool
 
     @property
+    def send(self) -> Send:
+        """The server's own."""
+
+    @property
     def has_sent_all(self) -> bool:
         """Whether the whole body has come."""
 
@@ -188,7 +192,8 @@ class AsgiExchange:
     async def send(self, data: bytes, *, more: bool) -> None:
         # Set before sending: once the last byte is out, a client that leaves is a satisfied one.
         self._complete = not more
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        # Not through Litestar's own `send`, which has nothing to do for a piece of a body.
+        await self._client.send({"type": "http.response.body", "body": data, "more_body": more})
 
     def close(self) -> None:
         """Stop watching the client."""

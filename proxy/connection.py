@@ -7,7 +7,7 @@ Bodies are the request's business (`api.AsgiExchange.read_body`).
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -38,6 +38,10 @@ class _Client:
         self._cycle = cycle
         self.has_left = False
         self.on_leave: Callable[[], None] | None = None
+
+    @property
+    def send(self) -> Callable[[Any], Awaitable[None]]:
+        return self._cycle.send
 
     @property
     def has_sent_all(self) -> bool:

@@ -15,11 +15,15 @@ from typing import Final, Literal
 
 # The set is looked through no more often than this, however many fall due one after the other.
 PAUSE_SECONDS: Final = 0.01
+NEVER: Final = float("inf")
 _SLACK_SECONDS: Final = 0.001  # a timer of the loop's may be early by its clock's resolution
 
 
 class Deadline:
     """One wait's limit: a context manager that can be entered again.
+
+    Who waits again and again, for the pieces of a stream, enters it once and for each piece arms
+    it, disarms it, and asks `raise_if_over` when it was cancelled meanwhile.
 
     Attributes:
         due: in the loop's time. Within the wait it may be set to later, never to earlier.
@@ -50,13 +54,29 @@ class Deadline:
         traceback: TracebackType | None,
     ) -> Literal[False]:
         self._all.leave(self)
-        task, self._task = self._task, None
-        if self._is_over and task is not None:
-            # As asyncio.timeout has it: whoever else wants the task cancelled has the say.
-            others = task.uncancel() > self._cancelling
-            if not others and kind is not None and issubclass(kind, asyncio.CancelledError):
-                raise TimeoutError from error
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self.raise_if_over()
+        elif self._is_over and self._task is not None:
+            self._task.uncancel()
+        self._task = None
         return False
+
+    def arm(self, due: float) -> None:
+        """From now on this is when the time is over."""
+        self.due = due
+        self._all.note(due)
+
+    def disarm(self) -> None:
+        """It is never over, for now."""
+        self.due = NEVER
+
+    def raise_if_over(self) -> None:
+        """Raises TimeoutError in place of the cancellation by which this limit has made itself
+        felt; as asyncio.timeout has it, whoever else wants the task cancelled has the say."""
+        if self._is_over and self._task is not None:
+            self._is_over = False
+            if self._task.uncancel() <= self._cancelling:
+                raise TimeoutError
 
     def end(self) -> None:
         """The time is over."""
@@ -71,7 +91,7 @@ class Deadlines:
     def __init__(self) -> None:
         self._waits: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._looks_at = float("inf")
+        self._looks_at = NEVER
 
     def within(self, seconds: float) -> Deadline:
         """A limit of so many seconds from now."""
@@ -80,8 +100,12 @@ class Deadlines:
     def watch(self, wait: Deadline) -> None:
         """From now on it counts."""
         self._waits.add(wait)
-        if wait.due < self._looks_at:
-            self._look_at(wait.due)
+        self.note(wait.due)
+
+    def note(self, due: float) -> None:
+        """The time of one of the waits is over then."""
+        if due < self._looks_at:
+            self._look_at(due)
 
     def leave(self, wait: Deadline) -> None:
         """It is no longer waited under."""
@@ -94,11 +118,12 @@ class Deadlines:
         self._timer = asyncio.get_running_loop().call_at(due, self._look)
 
     def _look(self) -> None:
-        self._timer, self._looks_at = None, float("inf")
+        self._timer, self._looks_at = None, NEVER
         now = asyncio.get_running_loop().time()
         over = [wait for wait in self._waits if wait.due <= now + _SLACK_SECONDS]
         for wait in over:
             self._waits.discard(wait)
             wait.end()
-        if self._waits:
-            self._look_at(max(now + PAUSE_SECONDS, min(wait.due for wait in self._waits)))
+        due = min((wait.due for wait in self._waits), default=NEVER)
+        if due < NEVER:
+            self._look_at(max(now + PAUSE_SECONDS, due))

@@ -28,7 +28,7 @@ from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from proxy.admission import QueueFull, Slots
 from proxy.config import Secret, UpstreamConfig
-from proxy.deadline import Deadline, Deadlines
+from proxy.deadline import NEVER, Deadline, Deadlines
 from proxy.errors import (
     Overloaded,
     RouterError,
@@ -126,6 +126,7 @@ class UpstreamResponse:
 
     __slots__ = (
         "_chunks",
+        "_first_token_at",
         "_idle_seconds",
         "_is_begun",
         "_replica",
@@ -151,6 +152,11 @@ class UpstreamResponse:
         self._replica: _Replica | None = replica
         self._taken_at = taken_at
         self._wait = wait  # of a stream: first for its first token, then for each piece
+        self._first_token_at = NEVER
+        if wait is not None:
+            self._first_token_at = wait.due
+            wait.disarm()
+            wait.__enter__()  # until `close`
         self._idle_seconds = idle_seconds
         self._is_begun = False
         self._chunks: AsyncIterator[bytes] | None = None
@@ -186,13 +192,21 @@ class UpstreamResponse:
             encoding = self._header(b"content-encoding")
             if encoding not in (b"", b"identity"):
                 chunks = self._chunks = _unpack(chunks, encoding.decode("latin-1"))
+        wait = self._wait
         try:
-            if self._wait is None:
+            if wait is None:
                 return await anext(chunks)
             if self._is_begun:
-                self._wait.due = asyncio.get_running_loop().time() + self._idle_seconds
-            with self._wait:
+                wait.arm(asyncio.get_running_loop().time() + self._idle_seconds)
+            else:
+                wait.arm(self._first_token_at)
+            try:
                 return await anext(chunks)
+            except asyncio.CancelledError:
+                wait.raise_if_over()
+                raise
+            finally:
+                wait.disarm()
         except StopAsyncIteration:
             return b""
         except TimeoutError:
@@ -226,6 +240,8 @@ class UpstreamResponse:
             return
         self._upstream.release(self._replica, self._taken_at)
         self._replica = None
+        if self._wait is not None:
+            self._wait.__exit__(None, None, None)
         try:
             await self._stream.aclose()
         except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
