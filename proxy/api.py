@@ -58,6 +58,9 @@ class Client(Protocol):
     def send(self) -> Send:
         """The server's own."""
 
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece of the body; False where that takes waiting."""
+
     @property
     def has_sent_all(self) -> bool:
         """Whether the whole body has come."""
@@ -194,6 +197,9 @@ class AsgiExchange:
         self._complete = not more
         # Not through Litestar's own `send`, which has nothing to do for a piece of a body.
         await self._client.send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def send_now(self, data: bytes) -> bool:
+        return self._client.send_now(data)
 
     def close(self) -> None:
         """Stop watching the client."""

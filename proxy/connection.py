@@ -43,6 +43,15 @@ class _Client:
     def send(self) -> Callable[[Any], Awaitable[None]]:
         return self._cycle.send
 
+    def send_now(self, data: bytes) -> bool:
+        """What `send` does with a piece of a body of no known length, where it need not wait."""
+        cycle = self._cycle
+        if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
+            return False
+        if data:
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     @property
     def has_sent_all(self) -> bool:
         return not self._cycle.more_body

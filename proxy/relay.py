@@ -64,6 +64,12 @@ class Answer(Protocol):
     async def next_chunk(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
 
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Give the next pieces to `take` as they come, until it returns False.
+
+        Returns False at the body's end.
+        """
+
     async def read(self) -> bytes:
         """The whole body."""
 
@@ -79,6 +85,10 @@ class Reply(Protocol):
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body; the last one with `more=False`."""
+
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece of the body at once; False, and nothing is sent, where that takes waiting:
+        for a client that reads slowly, or has gone."""
 
 
 class StreamObserver:
@@ -387,6 +397,15 @@ async def relay_stream(
     await reply.start(response.status, headers)
     passed = head.held
     noted = False
+
+    def take(chunk: bytes) -> bool:
+        """Send a piece on in the moment it comes; False when that takes more than a moment."""
+        nonlocal passed
+        passed = observer.feed(chunk)
+        if observer.spoke and record.ttft_ms is None:
+            record.ttft_ms = record.elapsed_ms()
+        return not observer.done and reply.send_now(passed)
+
     try:
         while True:
             if observer.done and not noted:
@@ -398,16 +417,12 @@ async def relay_stream(
                 # Clients hang up at [DONE], often before the connection's own end comes by.
                 _finish(record, observer)
             try:
-                chunk = await response.next_chunk()
+                if not await response.pump(take):
+                    break
             except UpstreamError:
                 if not observer.done:
                     raise
                 break  # the answer was whole; an error behind it would be none of the client's
-            if not chunk:
-                break
-            passed = observer.feed(chunk)
-            if observer.spoke and record.ttft_ms is None:
-                record.ttft_ms = record.elapsed_ms()
         last = observer.flush()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)

@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -40,6 +40,7 @@ from proxy.errors import (
 from proxy.facts import Facts, ask, configured, least
 from proxy.protocol import view_models
 from proxy.wire import Address, WireTransport
+from proxy.wire import Answer as WireAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -186,29 +187,56 @@ class UpstreamResponse:
             UpstreamTimeout: nothing came within the idle timeout, or before the first token's.
             UpstreamBroken: the connection broke before the body's end.
         """
-        chunks = self._chunks
-        if chunks is None:
-            chunks = self._chunks = aiter(self._stream)
+        try:
+            return await self._in_time(anext(self._pieces()))
+        except StopAsyncIteration:
+            return b""
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Give the next pieces to `take` as they come, until it returns False.
+
+        Returns False at the body's end. Raises as `next_chunk` does, and what `take` does.
+        """
+        answer, wait = self._pieces(), self._wait
+        if not isinstance(answer, WireAnswer) or wait is None:
+            while chunk := await self.next_chunk():
+                if not take(chunk):
+                    return True
+            return False
+        clock, seconds = asyncio.get_running_loop().time, self._idle_seconds
+
+        def take_in_time(data: bytes) -> bool:
+            goes_on = take(data)
+            wait.due = clock() + seconds
+            return goes_on
+
+        return await self._in_time(answer.pump(take_in_time))
+
+    def _pieces(self) -> AsyncIterator[bytes]:
+        if self._chunks is None:
+            self._chunks = aiter(self._stream)
             encoding = self._header(b"content-encoding")
             if encoding not in (b"", b"identity"):
-                chunks = self._chunks = _unpack(chunks, encoding.decode("latin-1"))
+                self._chunks = _unpack(self._chunks, encoding.decode("latin-1"))
+        return self._chunks
+
+    async def _in_time(self, coming: Awaitable[T]) -> T:
+        """What comes, if it does in time."""
         wait = self._wait
         try:
             if wait is None:
-                return await anext(chunks)
+                return await coming
             if self._is_begun:
                 wait.arm(asyncio.get_running_loop().time() + self._idle_seconds)
             else:
                 wait.arm(self._first_token_at)
             try:
-                return await anext(chunks)
+                return await coming
             except asyncio.CancelledError:
                 wait.raise_if_over()
                 raise
             finally:
                 wait.disarm()
-        except StopAsyncIteration:
-            return b""
         except TimeoutError:
             self._note_failure()
             phase: Phase = "idle" if self._is_begun else "first_token"

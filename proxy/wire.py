@@ -74,8 +74,8 @@ class Answer(httpx2.AsyncByteStream):
     """One answer: its head, and its body as it comes. It outlives its use of the connection."""
 
     __slots__ = (
-        "_connection", "_error", "_is_complete", "_is_paused", "_parts", "_size", "_waiter",
-        "head", "headers", "status",
+        "_connection", "_error", "_is_complete", "_is_paused", "_parts", "_size", "_take",
+        "_waiter", "head", "headers", "status",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", head: "asyncio.Future[None]") -> None:
@@ -89,6 +89,7 @@ class Answer(httpx2.AsyncByteStream):
         self._is_complete = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
 
     # ── What the connection says ──────────────────────────────────────────────────────────────
 
@@ -106,12 +107,35 @@ class Answer(httpx2.AsyncByteStream):
 
     def wake(self) -> None:
         """There is something new."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._take is not None and self._parts:
+            try:
+                if self._take(self._pop()) and not self._is_over:
+                    return
+            except Exception as error:  # whoever waits for the pump has to know
+                waiter.set_exception(error)
+                return
+        waiter.set_result(None)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_complete or self._error is not None
+
+    def _pop(self) -> bytes:
+        """What has come and was not read."""
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts, self._size = [], 0
+        if self._is_paused and self._connection is not None:
+            self._is_paused = False
+            self._connection.resume()
+        return data
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more comes: it is whole, or it broke off."""
-        if self._is_complete or self._error is not None:
+        if self._is_over:
             return
         self._connection = None
         if error is None:
@@ -133,18 +157,52 @@ class Answer(httpx2.AsyncByteStream):
                 raise self._error
             if self._is_complete:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
+            await self._wait()
+        return self._pop()
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Give every piece to `take` as it comes, in the moment it does, until it returns False.
+
+        Nobody is woken for a piece, which is half of what one costs.
+
+        Returns:
+            False when the answer is whole and all of it was taken.
+
+        Raises:
+            httpx2.HTTPError: it broke off.
+            Exception: whatever `take` raised.
+        """
+        while True:
+            if self._parts:
+                if not take(self._pop()):
+                    return True
+                continue
+            if self._error is not None:
+                raise self._error
+            if self._is_complete:
+                return False
+            stopped = False
+
+            def taken(data: bytes) -> bool:
+                nonlocal stopped
+                stopped = not take(data)
+                return not stopped
+
+            self._take = taken
             try:
-                await self._waiter
+                await self._wait()
             finally:
-                self._waiter = None
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._parts, self._size = [], 0
-        if self._is_paused and self._connection is not None:
-            self._is_paused = False
-            self._connection.resume()
-        return data
+                self._take = None
+            if stopped:
+                return True
+
+    async def _wait(self) -> None:
+        """Until there is something new."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     async def aclose(self) -> None:
         """Let go. An answer that is not whole takes its connection with it, which is what tells

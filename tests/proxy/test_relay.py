@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -296,6 +296,12 @@ class FakeAnswer:
             raise piece
         return piece
 
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        while piece := await self.next_chunk():
+            if not take(piece):
+                return True
+        return False
+
     async def read(self) -> bytes:
         body = b""
         while piece := await self.next_chunk():
@@ -311,6 +317,7 @@ class FakeReply:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.ended = False
+        self._takes = False
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert self.status is None
@@ -321,6 +328,14 @@ class FakeReply:
         assert not self.ended
         self.body += data
         self.ended = not more
+
+    def send_now(self, data: bytes) -> bool:
+        """Takes every second piece."""
+        assert not self.ended
+        self._takes = not self._takes
+        if self._takes:
+            self.body += data
+        return self._takes
 
 
 class Clock:

@@ -295,3 +295,80 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
         await ask(careful, url)
     await careful.aclose()
     server.close()
+
+
+# ── Pieces as they come ───────────────────────────────────────────────────────────────────────
+
+
+async def pumped(
+    transport: WireTransport, url: str, take: Callable[[bytes], bool]
+) -> tuple[wire.Answer, bool]:
+    """The answer to a request whose pieces `take` gets; whether it stopped before their end."""
+    address = wire.Address.of(httpx2.URL(f"{url}/chat/completions"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await transport.ask("POST", address, [], b"{}")
+        return answer, await answer.pump(take)
+
+
+async def test_pieces_are_given_as_they_come(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = chunked(b"one", gate, b"two", b"three")
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        gate.open()  # what comes next comes only now
+        return True
+
+    _, stopped = await pumped(transport, local.base_url, take)
+    assert (b"".join(seen), stopped) == (b"onetwothree", False)
+    assert seen[0] == b"one"
+
+
+async def test_a_pump_stops_when_it_is_told_to_and_goes_on(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = chunked(b"one", gate, b"two")
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        return False
+
+    answer, stopped = await pumped(transport, local.base_url, take)
+    assert (seen, stopped) == ([b"one"], True)
+    gate.open()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await answer.pump(take):
+            pass
+    assert b"".join(seen) == b"onetwo"
+
+
+async def test_what_the_taker_raises_reaches_who_waits(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = chunked(b"one", Gate(), b"two")
+
+    def take(data: bytes) -> bool:
+        raise LookupError(data)
+
+    with pytest.raises(LookupError):
+        await pumped(transport, local.base_url, take)
+
+
+async def test_a_pump_ends_with_the_answer_that_breaks_off(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = chunked(b"one", End.RESET)
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        return True
+
+    with pytest.raises(httpx2.ReadError):
+        await pumped(transport, local.base_url, take)
+    assert seen in ([b"one"], [])  # a reset may overtake it
