@@ -38,13 +38,15 @@ class Costs(NamedTuple):
 
     Attributes:
         relay: of a request without a decision.
-        decision: by the number of tokens, for who reads at most `max_tokens`.
+        routed: of a request of the mix with one.
+        decision: by the number of tokens, alone; beside a relay each takes somewhat longer.
         balancer: of a request through nginx.
         worker_mb: memory of one worker.
         rows: a second, that one database takes, by its name.
     """
 
     relay: float
+    routed: float
     decision: Callable[[float], float]
     balancer: float
     worker_mb: float
@@ -69,6 +71,7 @@ def read_costs(results: Path) -> Costs:
     requests = bench["requests"]
     return Costs(
         relay=requests["routed, repeats"]["64"]["cpu_us"] / 1e6,
+        routed=requests["routed, unique"]["64"]["cpu_us"] / 1e6,
         decision=lambda tokens: _between(points, tokens),
         balancer=requests["nginx"]["64"]["cpu_us"] / 1e6,
         worker_mb=bench["workers"]["2"]["memory_mb_per_worker"],
@@ -90,7 +93,9 @@ def service_times(costs: Costs, *, repeats: float, dice: random.Random) -> list[
     lengths = [
         len(prompt.split()) * _TOKENS_PER_WORD for prompt in islice(make_prompts(seed=5), _TEXTS)
     ]
-    decisions = [costs.decision(length) for length in lengths]
+    alone = [costs.decision(length) for length in lengths]
+    beside = (costs.routed - costs.relay) / (sum(alone) / len(alone))
+    decisions = [seconds * beside for seconds in alone]
     return [
         costs.relay + (0.0 if dice.random() < repeats else dice.choice(decisions))
         for _ in range(_REQUESTS)

@@ -310,9 +310,7 @@ async def pumped(
         return answer, await answer.pump(take)
 
 
-async def test_pieces_are_given_as_they_come(
-    transport: WireTransport, local: FakeUpstream
-) -> None:
+async def test_pieces_are_given_as_they_come(transport: WireTransport, local: FakeUpstream) -> None:
     gate = Gate()
     local.answer = chunked(b"one", gate, b"two", b"three")
     seen: list[bytes] = []
