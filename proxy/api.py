@@ -6,7 +6,7 @@ machinery would cost as much per request as everything the gateway does.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -60,6 +60,9 @@ class Client(Protocol):
 
     def send_now(self, data: bytes) -> bool:
         """Send a piece of the body; False where that takes waiting."""
+
+    def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send an answer in one piece; False where that is not possible."""
 
     @property
     def has_sent_all(self) -> bool:
@@ -200,6 +203,14 @@ class AsgiExchange:
 
     def send_now(self, data: bytes) -> bool:
         return self._client.send_now(data)
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        headers.append((b"content-length", b"%d" % len(body)))
+        if self._client.send_whole(status, headers, body):
+            self.started = self._complete = True
+            return
+        await self.start(status, headers)
+        await self.send(body, more=False)
 
     def close(self) -> None:
         """Stop watching the client."""

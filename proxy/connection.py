@@ -7,7 +7,7 @@ Bodies are the request's business (`api.AsgiExchange.read_body`).
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -52,6 +52,36 @@ class _Client:
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
+    def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Head and body of an answer in one piece; False, and nothing is sent, where it takes the
+        server's own way: that looks at each header for itself, and writes twice.
+
+        Args:
+            headers: with the length of the body.
+        """
+        cycle = self._cycle
+        is_ready = not (cycle.response_started or cycle.disconnected or cycle.flow.write_paused)
+        if not is_ready or status in (204, 304) or cycle.scope["method"] == "HEAD":
+            return False
+        lines = [STATUS_LINE[status]]
+        lines += [b"%b: %b\r\n" % header for header in cycle.default_headers]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        head = b"".join(lines)
+        breaks = len(lines)
+        if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(head + body)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
+
     @property
     def has_sent_all(self) -> bool:
         return not self._cycle.more_body
@@ -81,6 +111,8 @@ class Connection(HttpToolsProtocol):
         self._unread = 0  # bytes since the parser last made something of them
         self._refusal: RouterError | None = None
         self._clients: list[_Client] = []  # whose requests have no whole answer yet
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -88,6 +120,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
         clients, self._clients = self._clients, []
         for client in clients:
@@ -133,6 +167,29 @@ class Connection(HttpToolsProtocol):
         self._unread = 0
         self._in_body = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn has it, but with one timer for a connection and not one for each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        self._idle_timer = None
+        if self._in_head or (self.cycle is not None and not self.cycle.response_complete):
+            return  # the answer to what comes, or is worked on, begins the time anew
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._end_if_idle)
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """The parser's refusal, in our words."""

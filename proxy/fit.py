@@ -44,7 +44,7 @@ class LocalFit:
         self._tokens = tokens
         self._correction = Correction()
 
-    def check(self, request: RoutedRequest, facts: Facts, record: CallRecord) -> Unfit | None:
+    async def check(self, request: RoutedRequest, facts: Facts, record: CallRecord) -> Unfit | None:
         """None when the local tier can answer, as far as is known. Notes a count in the record."""
         needs = request.needs
         if lacking := facts.lacking(needs):
@@ -65,6 +65,7 @@ class LocalFit:
         turns, images = record.turns or (), request.images * _IMAGE_TOKENS
         if _at_most(request, turns) + images + room <= context:
             return None
+        await self._tokens.ready()
         schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
         counted = self._tokens.count_messages(turns) + schema
         if not images:  # of which the tokens are a guess, that nothing is learnt or told from

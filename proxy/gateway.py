@@ -140,9 +140,7 @@ class Gateway:
             await send_error(error, exchange, record.router_headers())
             return
         told = msgspec.json.encode(_told(decision, record, self.snapshot))
-        headers = [(b"content-type", JSON_TYPE), (b"content-length", b"%d" % len(told))]
-        await exchange.start(200, headers)
-        await exchange.send(told, more=False)
+        await exchange.answer(200, [(b"content-type", JSON_TYPE)], told)
 
     async def pass_on(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
@@ -294,7 +292,7 @@ class Gateway:
         if wish.target is not Target.CLOUD:
             if wish.model is not None:
                 call.facts = await local.facts_of(wish.model)
-            unfit = self._fit.check(request, call.facts, record)
+            unfit = await self._fit.check(request, call.facts, record)
         if call.maker is Target.CLOUD and wish.target is not Target.CLOUD:
             unfit = Unfit(Reason.STICKY, _made_by_the_cloud())
         record.step("asked for %s: %s", request.model, wish)
@@ -525,17 +523,8 @@ async def send_error(
     error: RouterError, reply: Reply, headers: Sequence[tuple[bytes, bytes]]
 ) -> None:
     """Answer with an error in OpenAI's envelope."""
-    body = envelope(error)
-    await reply.start(
-        error.status,
-        [
-            (b"content-type", JSON_TYPE),
-            (b"content-length", b"%d" % len(body)),
-            *error.headers,
-            *headers,
-        ],
-    )
-    await reply.send(body, more=False)
+    sent = [(b"content-type", JSON_TYPE), *error.headers, *headers]
+    await reply.answer(error.status, sent, envelope(error))
 
 
 def _ending_of(error: RouterError) -> Ending:

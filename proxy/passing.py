@@ -96,9 +96,8 @@ class Passing:
                 )
         record = call.record
         record.target, record.reason, record.status = Target.LOCAL, Reason.STICKY, 200
-        headers = [(b"content-type", JSON_TYPE), (b"content-length", b"%d" % len(body))]
-        await call.exchange.start(200, headers + record.router_headers())
-        await call.exchange.send(body, more=False)
+        headers = [(b"content-type", JSON_TYPE), *record.router_headers()]
+        await call.exchange.answer(200, headers, body)
         record.finish(Ending.OK)
 
     async def _forward(

@@ -80,6 +80,9 @@ class Answer(Protocol):
 class Reply(Protocol):
     """The client's side of a request, as far as relaying needs it."""
 
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer. Its length is told here."""
+
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send the status and headers; after this they are promised."""
 
@@ -366,9 +369,7 @@ async def relay_whole(
             *(seen.usage, seen.text, seen.service_tier) if seen is not None else (None, "", None)
         )
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
-    headers.append((b"content-length", b"%d" % len(body)))
-    await reply.start(response.status, headers)
-    await reply.send(body, more=False)
+    await reply.answer(response.status, headers, body)
     if succeeded:
         record.finish(Ending.OK)
     else:

