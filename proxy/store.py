@@ -257,7 +257,9 @@ class Store:
             preserve=[Feedback.created_at, Feedback.rating, Feedback.comment],
         )
         try:
-            with self.database.connection_context(), self.database.atomic():
+            # In no transaction: SQLite refuses, at once, to write in one that has read what
+            # another connection has changed since.
+            with self.database.connection_context():
                 found = list(find.tuples().execute(self.database))
                 if not found or found[0][1] != client:
                     return None
