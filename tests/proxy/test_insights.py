@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -164,7 +163,7 @@ async def test_requests_are_found_by_what_they_are(proxy: LiveProxy) -> None:
         ({"search": "%"}, [said]),
         ({"search": "_"}, [said]),
         ({"search": easy}, [easy]),
-        ({"search": os.path.commonprefix([easy, hard, said])}, [said, hard, easy]),
+        ({"search": easy[:8]}, [said, hard, easy]),
         ({"search": "' OR 1=1 --"}, []),
         ({"search": "\x00"}, []),
         ({"category": categories[hard], "target": "cloud"}, [hard]),
