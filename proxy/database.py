@@ -8,6 +8,7 @@ because it has COPY as a cursor's method: rows go in without a statement for eac
 import contextlib
 import itertools
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -98,7 +99,14 @@ class _WaitingSqlite(peewee.SqliteDatabase):
         self._busy_seconds = busy_seconds
         super().__init__(path, **options)
 
+    def _make_private(self) -> None:
+        """A new file is its owner's alone: it holds what people asked. Its -wal and -shm get the
+        same mode from SQLite; one that is there keeps the mode it has."""
+        with contextlib.suppress(OSError):  # what is wrong with the path SQLite says better
+            os.close(os.open(self.database, os.O_CREAT | os.O_EXCL, 0o600))
+
     def _connect(self) -> Any:
+        self._make_private()
         deadline = time.monotonic() + self._busy_seconds
         while True:
             try:
