@@ -2,7 +2,7 @@
 
     make bench                                         # or: make bench PEERS=litellm OUT=file.json
     python tests/bench.py --seconds 0.5 --repeats 1    # whether it works; the figures say nothing
-    python tests/bench.py --readme                     # the README's tables, from the kept results
+    python tests/bench.py --readme                     # the documents' tables, from kept results
 
 The server under test has one core to itself; the load and a mock upstream share another. Compare
 ratios within a run: two runs, or two machines, differ by 20 % and more. Needs Linux (/proc) and two
@@ -54,7 +54,7 @@ from peers import PEERS, NotHere, Peer, Place, say
 HERE: Final = Path(__file__).resolve()
 ROOT: Final = HERE.parents[1]
 RESULTS: Final = ROOT / "data" / "results" / "bench.json"
-README: Final = ROOT / "README.md"
+DOCUMENTS: Final = (ROOT / "README.md", ROOT / "data" / "results" / "README.md")
 UPSTREAM_PORT, PROXY_PORT, BARE_PORT, EMPTY_PORT = 9310, 9311, 9312, 9316
 PEER_PORTS: Final = {"nginx": 9313, "litellm": 9314, "portkey": 9315}
 TOKENS: Final = (16, 32, 64, 128, 256)
@@ -670,6 +670,46 @@ def decision_table(decision: Mapping[str, Any]) -> str:
     return markdown_table(head, lines)
 
 
+def peers_table(results: Mapping[str, Any]) -> str:
+    """The shortest account: what a gateway costs, and whether a stream comes through it in time."""
+    names = {
+        "forced": "this proxy, *forced*",
+        "routed, repeats": "*routed, repeats*",
+        "routed, unique": "*routed, unique*",
+        "nginx": "nginx, which relays and nothing else",
+        "portkey": "Portkey's gateway",
+        "litellm": "LiteLLM",
+    }
+
+    def of_server(name: str, key: str, shape: str, unit: str) -> str:
+        server = "the proxy" if name == "forced" else name
+        return _number(results["servers"].get(server, {}), key, shape, unit)
+
+    lines = []
+    for name, said in names.items():
+        if name not in results["requests"]:
+            continue
+        many = results["requests"][name]["64"]
+        stream = results["streams"].get(name, {}).get("64")
+        version = results["servers"].get(name, {}).get("version")
+        lines.append(
+            (
+                f"{said} {version}" if version else said,
+                _number(many, "per_second_and_core"),
+                _number(many, "cpu_us", ",.0f", " µs"),
+                _number(results["requests"][name]["1"], "added_p50_ms", ".2f", " ms"),
+                _share(stream["on_time"]) if stream else "",
+                of_server(name, "memory_mb", ".0f", " MB"),
+                of_server(name, "ready_seconds", ".1f", " s"),
+            )
+        )
+    head = (
+        "", "requests/s and core", "CPU of one", "added, p50",
+        "chunks of 64 streams on time", "memory", "ready in",
+    )  # fmt: skip
+    return markdown_table(head, lines)
+
+
 def requests_table(requests: Table) -> str:
     head = (
         "", "clients", "requests/s", "CPU µs/request", "requests/s and core",
@@ -785,8 +825,9 @@ def machine_line(results: Mapping[str, Any]) -> str:
 
 
 def as_sections(results: Mapping[str, Any]) -> dict[str, str]:
-    """What stands between the README's markers, by name."""
+    """What stands between the documents' markers, by name."""
     return {
+        "peers": peers_table(results) + "\n\n" + machine_line(results),
         "machine": machine_line(results),
         "decision": decision_table(results["decision"]),
         "requests": requests_table(results["requests"]) + "\n\n" + reasons_line(results["reasons"]),
@@ -797,20 +838,21 @@ def as_sections(results: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def fill_in(readme: str, results: Mapping[str, Any]) -> str:
-    """The README with the tables of these results. Raises ValueError for a section it lacks."""
+def fill_in(document: str, results: Mapping[str, Any]) -> str:
+    """A document with the tables of these results, those that it has marks for."""
     for name, text in as_sections(results).items():
-        readme = put_between(readme, f"bench: {name}", text)
-    return readme
+        if f"<!-- bench: {name} -->" in document:
+            document = put_between(document, f"bench: {name}", text)
+    return document
 
 
-def put_between(readme: str, name: str, text: str) -> str:
+def put_between(document: str, name: str, text: str) -> str:
     """A text with one section anew. Raises ValueError when it has none of the name."""
     begin, end = f"<!-- {name} -->", f"<!-- {name.partition(':')[0]}: end -->"
-    before, marker, rest = readme.partition(begin)
+    before, marker, rest = document.partition(begin)
     _, end_marker, after = rest.partition(end)
     if not marker or not end_marker:
-        raise ValueError(f"the README has no {begin} … {end}")
+        raise ValueError(f"there is no {begin} … {end}")
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
@@ -823,7 +865,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "data/models/router")
     parser.add_argument("--peers", default="", help=f"some of {','.join(PEERS)}, with commas")
     parser.add_argument("--out", type=Path, help="keep the results as JSON here")
-    parser.add_argument("--readme", action="store_true", help="write the README's tables, and end")
+    parser.add_argument("--readme", action="store_true", help="write the documents' tables")
     parser.add_argument("--upstream", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--empty", action="store_true", help=argparse.SUPPRESS)
@@ -838,7 +880,10 @@ def main() -> None:
     elif arguments.decision:
         print(json.dumps(decide_all(arguments.decision, passes=arguments.repeats)))
     elif arguments.readme:
-        README.write_text(fill_in(README.read_text("utf-8"), json.loads(RESULTS.read_text())))
+        for document in DOCUMENTS:
+            document.write_text(
+                fill_in(document.read_text("utf-8"), json.loads(RESULTS.read_text()))
+            )
     else:
         peers = [name for name in re.split(r"[,\s]+", arguments.peers) if name]
         if unknown := set(peers) - set(PEERS):

@@ -2,7 +2,7 @@
 
     python tests/sizing.py                                # 10, 1,000 and 100,000 requests a second
     python tests/sizing.py --rates 250 --repeats 0.3      # a share of prompts that were seen before
-    python tests/sizing.py --readme                       # the README's tables
+    python tests/sizing.py --readme                       # the operators' tables
 
 Measured is what one request costs (`data/results/bench.json`, by `make bench`) and what a database
 takes (`bench_store.json`, `bench_store_postgresql.json`, by `make bench-store`). Simulated is how
@@ -20,10 +20,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench import README, markdown_table, put_between
+from bench import ROOT, markdown_table, put_between
 from load import make_prompts
 
-RESULTS: Final = Path(__file__).parents[1] / "data" / "results"
+RESULTS: Final = ROOT / "data" / "results"
+GUIDE: Final = ROOT / "configs" / "README.md"
 RATES: Final = (10, 1_000, 100_000)
 USD_PER_CORE_HOUR: Final = 0.05  # on demand, in a large cloud, with its share of memory: about
 P99_SECONDS: Final = 0.05  # that waiting and deciding may add: a model takes longer to begin
@@ -188,13 +189,13 @@ def main() -> None:
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="requests a second")
     parser.add_argument("--repeats", type=float, default=0.0, help="share of prompts seen before")
     parser.add_argument("--usd-per-core-hour", type=float, default=USD_PER_CORE_HOUR)
-    parser.add_argument("--readme", action="store_true", help="write the README's tables, and end")
+    parser.add_argument("--readme", action="store_true", help="write the guide's tables, and end")
     arguments = parser.parse_args()
     rates = [int(rate) for rate in arguments.rates.split(",")]
     options: dict[str, Any] = {"repeats": arguments.repeats, "usd": arguments.usd_per_core_hour}
     text = tables(read_costs(RESULTS), rates=rates, **options)
     if arguments.readme:
-        README.write_text(put_between(README.read_text("utf-8"), "sizing", text), encoding="utf-8")
+        GUIDE.write_text(put_between(GUIDE.read_text("utf-8"), "sizing", text), encoding="utf-8")
     else:
         print(text)
 

@@ -24,11 +24,19 @@ from router_model.drift import Drift
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+SHIPPED = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+FOLDERS = ("proxy", "configs", "training", "data", "data/results")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / name for name in (*SHIPPED, *(f"{one}/README.md" for one in FOLDERS)))
+}
+each_page = pytest.mark.parametrize("name", PAGES)
+# What is said of the product, wherever it is said.
+DOCS = "\n".join(PAGES.values())
+CHANGELOG = PAGES["CHANGELOG.md"]
 # Code spans and blocks: prose may say "make a wish" of what is no target.
-CODE = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", README, re.DOTALL))
-BLOCKS = "\n".join(re.findall(r"```.*?```", README, re.DOTALL))
+CODE = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", DOCS, re.DOTALL))
+BLOCKS = "\n".join(re.findall(r"```.*?```", DOCS, re.DOTALL))
 
 
 def config_keys(kind: msgspec.inspect.Type, prefix: str = "") -> set[str]:
@@ -113,16 +121,16 @@ def test_the_default_configuration_shows_the_defaults() -> None:
     assert shown.upstreams.local.timeouts == shown.upstreams.cloud.timeouts
 
 
-def test_keys_in_the_readme_exist() -> None:
+def test_keys_in_the_documents_exist() -> None:
     first = "|".join(sorted(field.name for field in msgspec.structs.fields(Config)))
-    named = set(re.findall(rf"`((?:{first})\.(?!py\b)[a-z_.]+)", README))
+    named = set(re.findall(rf"`((?:{first})\.(?!py\b|yaml\b)[a-z_.]+)", DOCS))
     assert named
     assert named <= sections(KEYS)
 
 
-def test_metrics_in_the_readme_exist_and_all_are_there(metric_names: set[str]) -> None:
+def test_metrics_in_the_documents_exist_and_all_are_there(metric_names: set[str]) -> None:
     others = {"router_model", *Reason}  # the package, and a reason that is spelt alike
-    named = set(re.findall(r"\brouter_[a-z_]*[a-z](?![a-z_]*\.)", README)) - others
+    named = set(re.findall(r"\brouter_[a-z_]*[a-z](?![a-z_]*\.)", DOCS)) - others
     assert named <= metric_names
     families = {re.sub("_(bucket|sum|count)$", "", name) for name in metric_names}
     assert {name for name in families if name not in named} == set()
@@ -131,7 +139,7 @@ def test_metrics_in_the_readme_exist_and_all_are_there(metric_names: set[str]) -
 ASKED = {TARGET_HEADER, THRESHOLD_HEADER, NO_STORE_HEADER, SESSION_HEADER}
 
 
-def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
+def test_router_headers_in_the_documents_exist_and_all_are_there() -> None:
     record = CallRecord("chat.completions")
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
@@ -139,11 +147,11 @@ def test_router_headers_in_the_readme_exist_and_all_are_there() -> None:
     record.trace = []
     sent = {name for name, _ in record.router_headers() + record.cost_headers()}
     known = {name.decode() for name in sent | ASKED}
-    named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", README))
+    named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", DOCS))
     assert named == {name for name in known if name.startswith("x-router-")}
 
 
-def test_commands_in_the_readme_exist() -> None:
+def test_commands_in_the_documents_exist() -> None:
     # `proxy` and not `training`: that one's commands are read, for torch may not be here.
     served = set(main.list_commands(click.Context(main)))
     named = set(re.findall(r"\bhybrid-llm ([a-z][a-z-]+)", CODE))
@@ -155,7 +163,7 @@ def test_commands_in_the_readme_exist() -> None:
         assert option in {known for parameter in command.params for known in parameter.opts}
 
 
-def test_training_commands_in_the_readme_exist() -> None:
+def test_training_commands_in_the_documents_exist() -> None:
     known = {"all"}
     for path in (ROOT / "training").glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -165,19 +173,19 @@ def test_training_commands_in_the_readme_exist() -> None:
     assert set(re.findall(r"\bhybrid-llm-train ([a-z][a-z-]+)", CODE)) <= known
 
 
-@pytest.mark.parametrize("text", [README, CHANGELOG], ids=["README.md", "CHANGELOG.md"])
-def test_make_targets_exist(text: str) -> None:
+def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    spans = re.findall(r"`make ([a-z-]+)", text)
-    assert spans
+    spans = re.findall(r"`make ([a-z-]+)", DOCS)
     blocks = re.findall(r"^\$?\s*make ([a-z-]+)", BLOCKS, re.MULTILINE)
+    assert spans
+    assert blocks
     assert {*spans, *blocks} <= targets
 
 
-def test_endpoints_in_the_readme_exist(proxy: Proxy) -> None:
+def test_endpoints_in_the_documents_exist(proxy: Proxy) -> None:
     known = {re.sub(r":[a-z]+\}", "}", route.path) for route in proxy.app.routes}
-    named = set(re.findall(r"`(?:GET|POST) (/[^` ]*)`", README))
+    named = set(re.findall(r"`(?:GET|POST) (/[^` ]*)`", DOCS))
     assert "/v1/chat/completions" in named
     assert {re.sub(r"\{[a-z_]+\}", "{}", path) for path in named} <= {
         re.sub(r"\{[a-z_]+\}", "{}", path) for path in known
@@ -199,21 +207,44 @@ def test_the_pages_libraries_are_those_that_make_fetches() -> None:
 
 def test_the_tables_of_the_benchmark_are_those_of_its_results() -> None:
     results = json.loads((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
-    assert set(re.findall(r"<!-- bench: (.+?) -->", README)) == {*as_sections(results), "end"}
-    assert fill_in(README, results) == README, "python tests/bench.py --readme writes them"
+    shown = {name: text for name, text in PAGES.items() if "<!-- bench: " in text}
+    marks = set(re.findall(r"<!-- bench: (.+?) -->", "".join(shown.values())))
+    assert marks == {*as_sections(results), "end"}
+    for text in shown.values():
+        assert fill_in(text, results) == text, "python tests/bench.py --readme writes them"
 
 
-def test_files_the_readme_links_to_exist() -> None:
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
-    links += re.findall(r'(?:src|srcset)="([^"]+)"', README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@each_page
+def test_files_that_are_linked_to_exist(name: str) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", PAGES[name])
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', PAGES[name])
+    here = (ROOT / name).parent
+    assert [link for link in links if not (here / link).exists()] == []
 
 
-def test_headings_the_readme_links_to_exist() -> None:
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+@each_page
+def test_headings_that_are_linked_to_exist(name: str) -> None:
+    here = (ROOT / name).parent
+    for path, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", PAGES[name]):
+        target = (here / path if path else ROOT / name).resolve().relative_to(ROOT).as_posix()
+        headings = re.findall(r"^#+ (.+)$", PAGES[target], re.MULTILINE)
+        known = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+        assert anchor in known, f"{name} links to {target}#{anchor}"
+
+
+def test_every_claim_of_the_threat_model_has_its_test() -> None:
+    rows = re.findall(
+        r"^\| (?!claim|-)(.+?) \| (.*`tests/.*) \|$", PAGES["SECURITY.md"], re.MULTILINE
+    )
+    assert len(rows) > 20
+    for claim, tests in rows:
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests):
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), claim
+
+
+def test_every_document_is_found_from_the_readme() -> None:
+    links = set(re.findall(r"\]\((?!https?://|#)([^)#]+)", PAGES["README.md"]))
+    assert PAGES.keys() - {"README.md"} <= links
 
 
 def test_the_changelogs_newest_version_is_this_one() -> None:

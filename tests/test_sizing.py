@@ -1,4 +1,4 @@
-"""What a number of requests takes: waits against queueing theory, and the README's table."""
+"""What a number of requests takes: waits against queueing theory, and the operators' table."""
 
 import random
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from bench import put_between
 from sizing import RATES, RESULTS, USD_PER_CORE_HOUR, Costs, carry, quantile_at, read_costs, tables
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[1] / "configs/README.md").read_text(encoding="utf-8")
 
 
 def test_waits_are_those_of_a_queue_with_random_service() -> None:
@@ -37,4 +37,4 @@ def test_prompts_that_are_known_need_no_decision() -> None:
 
 def test_the_table_of_the_readme_follows_from_what_was_measured() -> None:
     text = tables(read_costs(RESULTS), rates=RATES, repeats=0.0, usd=USD_PER_CORE_HOUR)
-    assert put_between(README, "sizing", text) == README, "python tests/sizing.py --readme"
+    assert put_between(GUIDE, "sizing", text) == GUIDE, "python tests/sizing.py --readme"

@@ -1,4 +1,4 @@
-"""curl, as README.md shows it: every block of shell with a curl in it is run as it stands."""
+"""curl, as proxy/README.md shows it: every block of shell with a curl in it is run as it stands."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from scene import TEXT, Stage
 
 HERE = Path(__file__).parent
 SHOWN = "http://127.0.0.1:8080"
-README = HERE.parents[1] / "README.md"
+GUIDE = HERE.parents[1] / "proxy/README.md"
 BLOCKS = [
     block
-    for block in re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     if re.search(r"\bcurl\b", block)
 ]
 
