@@ -89,9 +89,16 @@ def _training_options(command: F) -> F:
         click.option(
             "--layers",
             type=click.IntRange(min=1),
-            default=3,
+            default=4,
             show_default=True,
             help="Keep so many of the base's layers, the first ones.",
+        ),
+        click.option(
+            "--pooling-layers",
+            type=click.IntRange(min=0),
+            default=2,
+            show_default=True,
+            help="The last so many of these ask with one vector, which is almost free.",
         ),
         click.option("--epochs", default=3, show_default=True),
         click.option("--seed", default=0, show_default=True),

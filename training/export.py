@@ -20,10 +20,9 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantFormat, QuantizationMode, QuantType
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.exporters.onnx import export as export_graph
 from optimum.exporters.onnx.model_configs import DistilBertOnnxConfig
-from optimum.onnxruntime import ORTQuantizer, QuantizationConfig
 from tokenizers import Tokenizer
 
 from router_model import calibrate
@@ -72,19 +71,11 @@ def to_onnx(served: ServedNetwork, path: Path) -> None:
         export_graph(served.eval(), onnx_config, path, opset=OPSET)
 
 
-def quantise(source: Path, target: Path, *, served: ServedNetwork) -> None:
-    """fp32 graph -> int8 graph."""
-    settings = QuantizationConfig(
-        is_static=False,
-        format=QuantFormat.QOperator,
-        mode=QuantizationMode.IntegerOps,
-        weights_dtype=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,
+def quantise(source: Path, target: Path) -> None:
+    """fp32 graph -> int8 graph: the weights, and what is multiplied by them."""
+    quantize_dynamic(
+        source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
     )
-    quantizer = ORTQuantizer(source, config=served.config)
-    quantizer.quantize(settings, save_dir=target.parent, file_suffix="int8")
-    (target.parent / f"{source.stem}_int8.onnx").rename(target)
 
 
 def onnx_logits(path: Path, items: list[Item], *, title: str) -> Logits:
@@ -128,7 +119,7 @@ def export(
     with tempfile.TemporaryDirectory() as scratch:
         full, small = Path(scratch, "full.onnx"), Path(scratch, MODEL_FILE)
         to_onnx(served, full)
-        quantise(full, small, served=served)
+        quantise(full, small)
         logits = onnx_logits(small, items, title="int8 on validation")
         reference = deep + lexical.bags(ids, len(table)) @ table
         parity = compare(reference, logits, out=out)

@@ -10,8 +10,9 @@ real rows that keeps the rest in place. They tell the model about greetings and 
 tasks, of which no outcome was to be had. In every epoch prompts are varied anew as people vary
 them (training/augment.py).
 
-Of the base's layers only the first few are kept, and of a prompt at most 128 tokens are read, as a
-decision has to take a millisecond or two: more of either brought nothing (training/LOG.md).
+Of the base's layers only the first few are kept, the upper ones of these for one vector instead of
+every token, and of a prompt at most 128 tokens are read, as a decision has to take a millisecond
+or two: more of any of it brought nothing (training/LOG.md).
 
 Batches hold prompts of similar length, so little is spent on padding. The forward pass is in bf16
 on a GPU or a processor with AMX; elsewhere bf16 takes longer than fp32. What is validated and
@@ -51,7 +52,8 @@ class TrainConfig(msgspec.Struct, kw_only=True):
     """What defines a run; a changed value starts it afresh."""
 
     base: str = "minilm"
-    layers: int | None = 3
+    layers: int | None = 4
+    pooling_layers: int = 2
     max_length: int = 128
     epochs: int = 3
     batch_size: int = 32
@@ -187,7 +189,7 @@ def loss_of(logits: Tensor, targets: Tensor, weight: Tensor, *, smoothing: float
 
 def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[str, Any]]:
     """Lower layers learn slower; word embeddings stay, or only the seen ones would move."""
-    layers = network.distilbert.transformer.layer
+    layers = [*network.distilbert.transformer.layer, *network.pooling]
     groups: list[dict[str, Any]] = [
         {"params": list(network.heads.parameters()), "lr": config.head_lr, "weight_decay": 0.0}
     ]
@@ -237,7 +239,9 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     rows = some_groups([row for row in rows if not row.weak], config.train_share)
     heads = head_names(rows)
     device, precision = where_to_run()
-    network, tokenizer = build(config.base, heads, layers=config.layers)
+    network, tokenizer = build(
+        config.base, heads, layers=config.layers, pooling_layers=config.pooling_layers
+    )
     network.to(device)
     tokenizer.save(str(run / "tokenizer.json"))
     items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
@@ -342,7 +346,9 @@ def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
     """The network of a checkpoint with its tokenizer and the settings it was trained with."""
     config = msgspec.json.decode((path.parent / "config.json").read_bytes(), type=TrainConfig)
     state = torch.load(path, weights_only=True, map_location="cpu")
-    network, tokenizer = build(config.base, state["heads"], layers=config.layers)
+    network, tokenizer = build(
+        config.base, state["heads"], layers=config.layers, pooling_layers=config.pooling_layers
+    )
     network.load_state_dict(state["network"])
     network.eval()
     return network, tokenizer, config
