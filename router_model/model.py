@@ -1,7 +1,7 @@
 """The trained router: text -> Score, by ONNX Runtime on one core.
 
 Loads a folder of model.onnx (int8; token ids -> two logits), tokenizer.json and manifest.json.
-A short prompt takes 1-3 ms, the longest allowed about 7. Nothing is padded, since inference cost
+A short prompt takes 1-2 ms, the longest allowed about 5. Nothing is padded, since inference cost
 grows with the tokens. One session serves one dedicated thread; ONNX Runtime releases the GIL while
 it works, and its workers do not spin, so an idle router costs nothing.
 """

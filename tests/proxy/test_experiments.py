@@ -110,8 +110,8 @@ async def test_the_results_that_are_shipped_are_told(start: StartProxy) -> None:
         for file, content in answer.json()["results"].items():
             assert content == json.loads((DATA / "results" / f"{file}.json").read_text())
         assert steps[name]["headline"] is not None
-    assert steps["evaluate"]["headline"] == "72% of the quality gap for 67% of the cost"
-    assert steps["errors"]["headline"] == "7.5% wrongly local, 35.9% wrongly cloud"
+    assert steps["evaluate"]["headline"] == "68% of the quality gap for 64% of the cost"
+    assert steps["errors"]["headline"] == "8.0% wrongly local, 33.9% wrongly cloud"
     assert steps["benchmark"]["headline"] is None
 
 

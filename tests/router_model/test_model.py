@@ -48,7 +48,7 @@ def test_easy_prompts_stay_local_at_the_recommended_threshold(model: RouterModel
 def test_demanding_prompts_score_below_easy_ones(model: RouterModel) -> None:
     lowest_easy = min(model.score(text).score for text in EASY)
     for text in HARD:
-        assert model.score(text).score < lowest_easy - 0.02, text
+        assert model.score(text).score < lowest_easy, text
 
 
 def test_two_threads_do_not_disturb_each_other(model: RouterModel) -> None:
