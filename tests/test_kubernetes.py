@@ -536,8 +536,9 @@ async def test_probes_keep_pods_whose_tiers_are_down_and_begin_with_none_that_ha
             assert await statuses(proxy) == {"startup": 503, "readiness": 200, "liveness": 200}
 
 
-PAUSE_SECONDS = 0.5  # in a stream; and what stands for a load balancer's delay
-PRE_STOP_SECONDS = 1.5
+LATE_SECONDS = 0.3  # by which load balancers hear that a Pod goes
+PRE_STOP_SECONDS = 1.0
+STREAM_SECONDS = 2.0  # longer than that, so that streams still run when the proxy is told to stop
 
 
 def slow_streams(call: Call) -> Answer:
@@ -545,7 +546,7 @@ def slow_streams(call: Call) -> Answer:
     if not call.json.get("stream"):
         return whole(answer_json())
     gate = Gate()
-    asyncio.get_running_loop().call_later(PAUSE_SECONDS, gate.open)
+    asyncio.get_running_loop().call_later(STREAM_SECONDS, gate.open)
     begun = event(chunk({"role": "assistant", "content": "Hel"}))
     return chunked(begun, gate, *openai_events(["lo"]))
 
@@ -607,7 +608,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(
     async def replace(service: Service, old: Served) -> None:
         service.pods.append(await begin())
         told = asyncio.get_running_loop().time()
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(LATE_SECONDS)
         service.pods.remove(old)
         await asyncio.sleep(told + PRE_STOP_SECONDS - asyncio.get_running_loop().time())
         assert await old.stop() == 0
