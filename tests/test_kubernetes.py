@@ -50,7 +50,8 @@ pytest_plugins = ["databases"]
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "configs/kubernetes"
 README = (KUBERNETES / "README.md").read_text(encoding="utf-8")
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+# Its last stage is the image that serves.
+IMAGE = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
 CONFIG = KUBERNETES / "base/config.yaml"
 SECRET = (KUBERNETES / ".env.example").read_text(encoding="utf-8")
 NAME = "hybrid-llm-router"
@@ -183,12 +184,25 @@ def check_config(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def image_variables() -> dict[str, str]:
+    """What the image sets, as it is written there."""
+    lines = re.findall(r"^ENV ((?:.*\\\n)*.*)", IMAGE, re.MULTILINE)
+    return dict(re.findall(r"\b([A-Z_]+)=(\S+)", " ".join(lines)))
+
+
+def image_places() -> Iterator[Path]:
+    """Where the image has what is copied into it from this repository."""
+    for line in re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*)", IMAGE, re.MULTILINE):
+        *sources, to = line.split()
+        for one in sources:
+            yield Path("/app", to, Path(one).name if len(sources) > 1 else "")
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The configuration in the ConfigMap with the example's Secret."""
-    variables = dict(line.split("=", 1) for line in SECRET.splitlines() if "=" in line)
-    quoted = {name: value.strip("'") for name, value in variables.items()}
-    return load_config(CONFIG, environ=quoted)
+def config() -> Config:
+    """The configuration in the ConfigMap with the example's Secret, in the image."""
+    kept = re.findall(r"^(\w+)='(.*)'$", SECRET, re.MULTILINE)
+    return load_config(CONFIG, environ=dict(kept) | image_variables())
 
 
 # The objects, by what Kubernetes itself says of them.
@@ -298,7 +312,7 @@ def test_the_pod_may_do_nothing_that_it_need_not(variants: dict[str, Objects]) -
             "capabilities": {"drop": ["ALL"]},
         }
         assert pod["automountServiceAccountToken"] is False
-        numbers = set(re.findall(r"^USER (\d+)", DOCKERFILE, re.MULTILINE))
+        numbers = set(re.findall(r"^USER (\d+)", IMAGE, re.MULTILINE))
         assert numbers <= {str(user["runAsUser"])}  # the image's, where it is a number
         mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
         assert mounts["/etc/hybrid-llm"]["readOnly"] is True
@@ -329,9 +343,7 @@ def test_a_pod_that_goes_has_the_time_that_its_requests_may_take(
     assert server.shutdown_grace_seconds >= server.request_timeout_seconds
     rows = GRACE_SECONDS + 5
     assert pod["terminationGracePeriodSeconds"] >= before + server.shutdown_grace_seconds + rows
-    # Longer than a Pod is taken for ready that is not.
-    probe = container_of(base)["readinessProbe"]
-    assert before >= probe["periodSeconds"] * probe["failureThreshold"]
+    assert before > PRE_STOP_SECONDS  # with which no request is lost below
 
 
 # The configuration, and the variables in it.
@@ -358,13 +370,10 @@ def test_it_does_not_start_without_a_variable(mounted: Mounted, tmp_path: Path, 
 
 def test_variables_are_those_of_the_secret_and_of_nothing_else(base: Objects) -> None:
     """The image's own variables would win over the Secret's."""
-    used = set(re.findall(r"\$\{(\w+)", CONFIG.read_text(encoding="utf-8")))
-    assert used == set(re.findall(r"^(\w+)=", SECRET, re.MULTILINE))
-    image = set(
-        re.findall(r"\b([A-Z_]+)=", "".join(re.findall(r"^ENV .*(?:\n .*)*", DOCKERFILE, re.M)))
-    )
-    assert "PATH" in image
-    assert not used & image
+    needed = set(re.findall(r"\$\{(\w+)\}", CONFIG.read_text(encoding="utf-8")))
+    assert needed == set(re.findall(r"^(\w+)=", SECRET, re.MULTILINE))
+    assert "PATH" in image_variables()
+    assert not needed & image_variables().keys()
     assert "env" not in container_of(base)
     sources = next(one for one in pod_of(base)["volumes"] if one["name"] == "configuration")
     config_map, secret = (one for one in sources["projected"]["sources"])
@@ -373,15 +382,22 @@ def test_variables_are_those_of_the_secret_and_of_nothing_else(base: Objects) ->
     assert secret["secret"]["items"] == [{"key": ".env", "path": ".env"}]
 
 
+def test_the_secret_does_not_get_into_the_image_or_the_repository() -> None:
+    """It lies beside the example, in a folder that the image has."""
+    for name in (".dockerignore", ".gitignore"):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        (at,) = (number for number, line in enumerate(lines) if line in (".env", "**/.env"))
+        assert lines[at] == "**/.env" or name == ".gitignore"  # which means every folder by .env
+        assert not any(line.startswith("!") and "configs" in line for line in lines[at:])
+
+
 def test_paths_in_the_image_are_there(config: Config) -> None:
-    assert "WORKDIR /app" in DOCKERFILE
-    copied = " ".join(re.findall(r"^COPY (?!--from)(.*)", DOCKERFILE, re.MULTILINE)).split()
-    paths = (config.routing.model_path, config.experiments.results, config.pricing)
-    for path in paths:
+    assert "WORKDIR /app\n" in IMAGE
+    for path in (config.routing.model_path, config.experiments.results, config.pricing):
         assert path is not None
-        inside = Path(path).relative_to("/app")
-        assert (ROOT / inside).exists()
-        assert any(inside.is_relative_to(one) for one in copied), path
+        assert any(Path(path).is_relative_to(one) for one in image_places()), path
+    assert config.routing.model_path == "/app/data/models/router"
+    assert config.pricing == "/app/configs/pricing.yaml"
 
 
 # Watching.
@@ -407,7 +423,7 @@ def test_the_job_has_the_name_that_the_alerts_know(monitored: Objects) -> None:
     # A key that the operator does not know it refuses.
     assert monitored["ServiceMonitor"]["spec"].keys() == {"jobLabel", "selector", "endpoints"}
     (endpoint,) = monitored["ServiceMonitor"]["spec"]["endpoints"]
-    assert endpoint.keys() == {"port", "path", "interval"}
+    assert endpoint.keys() == {"port", "path", "interval", "relabelings"}
 
 
 def blocks() -> list[Object]:
