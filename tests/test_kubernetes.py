@@ -239,10 +239,8 @@ def test_a_deployment_of_several_keeps_nothing_and_one_of_sqlite_is_alone(
     assert alone["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert not {"HorizontalPodAutoscaler", "PodDisruptionBudget"} & alone.keys()
     (claim,) = (one for one in pod_of(alone)["volumes"] if "persistentVolumeClaim" in one)
-    assert (
-        claim["persistentVolumeClaim"]["claimName"]
-        == (alone["PersistentVolumeClaim"]["metadata"]["name"])
-    )
+    name = alone["PersistentVolumeClaim"]["metadata"]["name"]
+    assert claim["persistentVolumeClaim"] == {"claimName": name}
 
 
 def selectors(objects: Objects) -> Iterator[tuple[Object, Object]]:
@@ -376,7 +374,7 @@ def test_variables_are_those_of_the_secret_and_of_nothing_else(base: Objects) ->
     assert not needed & image_variables().keys()
     assert "env" not in container_of(base)
     sources = next(one for one in pod_of(base)["volumes"] if one["name"] == "configuration")
-    config_map, secret = (one for one in sources["projected"]["sources"])
+    config_map, secret = sources["projected"]["sources"]
     assert config_map["configMap"]["name"] == base["ConfigMap"]["metadata"]["name"]
     assert f"create secret generic {secret['secret']['name']} --from-file=.env" in README
     assert secret["secret"]["items"] == [{"key": ".env", "path": ".env"}]
@@ -493,8 +491,14 @@ def secret(database: str, *, keys: str) -> str:
 
 
 async def test_edits_of_config_map_and_secret_are_taken_up_as_the_kubelet_brings_them(
-    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, postgres_url: str
+    tmp_path: Path,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in re.findall(r"^(\w+)=", SECRET, re.MULTILINE):
+        monkeypatch.delenv(name, raising=False)  # this machine's would win
     proxy = Served(tmp_path, local, cloud)
     proxy.config_file.unlink()
     volume = Mounted(tmp_path)
@@ -642,6 +646,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(
         for pod in service.pods:
             assert await pod.stop() == 0
     finally:
+        service.is_over = True
         for pod in all_pods:
             pod.kill()
     assert service.wrong == []
