@@ -63,6 +63,9 @@ class RouterModel:
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=_SLOWER_FUSIONS,
             )
+            # It keeps the file's bytes, in case they are to be loaded for another provider.
+            session.disable_fallback()
+            session._model_bytes = None  # noqa: SLF001
             model = cls(manifest, session=session, tokenizer=tokenizer)
             model.score("What is the capital of France?")
         except Exception as error:  # Both libraries raise a plain Exception of many kinds.
