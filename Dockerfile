@@ -33,6 +33,7 @@ RUN python3 -m pip --python /opt/venv/bin/python install \
 RUN set -e; \
     python3 -m pip --python /opt/venv/bin/python uninstall --yes faker hf-xet; \
     for name in plotly/graph_objs plotly/labextension plotly/validators plotly/package_data/datasets \
+        plotly/package_data/widgetbundle.js \
         onnxruntime/quantization onnxruntime/tools onnxruntime/transformers; do \
         rm -r /opt/venv/lib/python3*/site-packages/$name; \
     done; \
