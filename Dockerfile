@@ -58,7 +58,7 @@ RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-has
 # From pyproject.toml, not from the lock: torch has a build for each CUDA and one for processors
 # alone. PIP_EXTRA_INDEX_URL says where to find another than PyPI's.
 FROM ${PYTHON_IMAGE} AS train
-ARG PIP_EXTRA_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:$PATH
 WORKDIR /app
 RUN python3 -m venv /opt/venv

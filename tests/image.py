@@ -9,8 +9,8 @@ nothing writable but its volume and /tmp. A scripted model answers behind it. It
 stopped in the middle of an answer, it is started again and must know what it was asked.
 
 Left to itself it fetches no image: the base is a Debian 12 made here, whose Python 3.11 stands in
-for the image's own. So this says nothing of the real base but what --base pull says, and nothing of
-another processor than this one; for those tests/test_deploy_files.py looks at the lock's wheels.
+for the image's own. So this says nothing of the real base; --base pull does. Of processors other
+than this machine's it says only that PyPI has every package of the lock for them.
 """
 
 import argparse
@@ -52,21 +52,22 @@ HARDENED: Final = (
 STOP_SECONDS: Final = 30  # compose.yaml's stop_grace_period
 START_SECONDS: Final = 60.0
 MAX_ADDED_MB: Final = 350
+PROCESSORS: Final = ("x86_64", "aarch64")
 
 
 class Podman:
     """Podman with its images and containers in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self._command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
-        self._command += ["--storage-driver=overlay", "--cgroup-manager=cgroupfs"]
+        self.command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
+        self.command += ["--storage-driver=overlay", "--cgroup-manager=cgroupfs"]
         if shutil.which("runc"):
-            self._command.append("--runtime=runc")
+            self.command.append("--runtime=runc")
 
     def __call__(self, *arguments: str, check: bool = True, shown: bool = False) -> str:
         """What it writes; with `shown` it writes to the terminal. Raises AssertionError."""
         done = subprocess.run(
-            [*self._command, *arguments],
+            [*self.command, *arguments],
             stdout=None if shown else subprocess.PIPE,
             stderr=None if shown else subprocess.PIPE,
             text=True,
@@ -76,7 +77,7 @@ class Podman:
         return (done.stdout or "").strip()
 
     def succeeds(self, *arguments: str) -> bool:
-        command = [*self._command, *arguments]
+        command = [*self.command, *arguments]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     @contextmanager
@@ -97,11 +98,13 @@ def main() -> None:
     # Podman asks for as many files as it may have.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard), hard))
-    podman = Podman(options.folder)
+    podman = Podman(options.folder.resolve())
     try:
         base = find_base()
         if options.base == "here" and not podman.succeeds("image", "exists", base):
             make_base(podman, base)
+        for processor in PROCESSORS:
+            check_wheels(processor)
         started = time.monotonic()
         build(podman, pull=options.base == "pull")
         print(f"built in {time.monotonic() - started:.0f} s")
@@ -133,11 +136,29 @@ def make_base(podman: Podman, name: str) -> None:
         shutil.copy("/etc/ssl/certs/ca-certificates.crt", trusted)
         with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
             subprocess.run(
-                [*podman._command, "import", "--quiet", "-", name],
+                [*podman.command, "import", "--quiet", "-", name],
                 stdin=tar.stdout,
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
+
+
+def check_wheels(processor: str) -> None:
+    """Every package of the lock is there for it as a wheel, with one of the lock's hashes."""
+    platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(17, 29)]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
+                "--only-binary=:all:", "--implementation=cp", "--python-version=3.11",
+                f"--platform=manylinux2014_{processor}", *map("--platform={}".format, platforms),
+                f"--dest={folder}", f"--requirement={ROOT / 'requirements.lock'}",
+            ],
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{processor}: {done.stderr}"
+        wheels = [path.stat().st_size for path in Path(folder).iterdir()]
+    print(f"{processor}: {len(wheels)} wheels, {sum(wheels) / 1e6:.0f} MB")
 
 
 def build(podman: Podman, *, pull: bool) -> None:
@@ -155,8 +176,8 @@ def build(podman: Podman, *, pull: bool) -> None:
 
 
 def config_of(podman: Podman) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(podman("image", "inspect", IMAGE))[0]["Config"]
-    return found
+    inspected: dict[str, Any] = json.loads(podman("image", "inspect", IMAGE))[0]
+    return {**inspected["Config"], "Healthcheck": inspected["Healthcheck"]}
 
 
 def check_config(podman: Podman) -> None:
@@ -349,13 +370,11 @@ async def check_answers(client: httpx2.AsyncClient) -> str:
     return str(answer.headers["x-request-id"])
 
 
-async def check_stop(
-    client: httpx2.AsyncClient, container: Container, model: FakeUpstream
-) -> None:
+async def check_stop(client: httpx2.AsyncClient, container: Container, model: FakeUpstream) -> None:
     """Told to stop in the middle of an answer it takes nobody new, finishes that one, and ends."""
     gate = Gate()
-    first, *rest = openai_events()
-    model.answer = chunked(first, gate, *rest)
+    events = openai_events()
+    model.answer = chunked(*events[:3], gate, *events[3:])
     body = {
         "model": "auto",
         "stream": True,
