@@ -27,7 +27,7 @@ COPY requirements.lock ./
 # Wheels alone: what builds a package from its source is in no lock.
 RUN python3 -m pip --python /opt/venv/bin/python install \
     --require-hashes --no-deps --only-binary=:all: -r requirements.lock
-# What a proxy never loads, 90 MB: Plotly's charts in Python (the pages need one file of it), the
+# What a proxy never loads, 70 MB: Plotly's charts in Python (the pages need one file of it), the
 # makers of examples for an API's description, a faster way to fetch from a model hub, tests, and
 # the tools that convert and quantise models.
 RUN set -e; \

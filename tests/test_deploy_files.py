@@ -118,6 +118,8 @@ def test_a_service_may_write_only_where_it_must(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
+    # Beside limits of `deploy` Compose refuses these, whatever they say.
+    assert not {"pids_limit", "mem_limit", "cpus"} & service.keys()
     for volume in service.get("volumes", []):
         source, target, *options = volume.split(":")
         if source.startswith("./"):
