@@ -33,7 +33,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
-	train lock lock-clients vendor clean
+	image-check train lock lock-clients vendor clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/result
 screenshots: $(VENV)/.dev $(VENV)/.demo  ## 10 minutes: the pages as pictures, with real models' answers
 	$(VENV)/bin/python tests/screenshots.py
 
+image-check: $(VENV)/.dev  ## 3 minutes, root on Debian: the Dockerfile built by Podman, and run
+	$(VENV)/bin/python tests/image.py
+
 ifeq ($(strip $(DATA)),)
 train:
 	@echo "Which data? make train DATA=folder, with router_pairs.jsonl.gz or JSONL files of your own;" >&2
@@ -144,7 +147,7 @@ vendor:  ## the pages' two libraries anew, from the npm registry
 	rm -rf build/vendor
 
 clean:  ## remove the environments and all caches; data stays
-	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .image
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: an environment is touched only when what it is made from has changed.

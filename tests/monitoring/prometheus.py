@@ -68,6 +68,7 @@ class Prometheus:
         config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
         (scrape,) = config["scrape_configs"]
         scrape["static_configs"] = [{"targets": targets}]
+        del scrape["dns_sd_configs"]
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))

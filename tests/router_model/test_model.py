@@ -1,6 +1,8 @@
 """Loading the committed model: it works, it orders prompts sensibly, it refuses what is altered."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -38,6 +40,25 @@ def test_scores_are_probabilities_and_repeatable(model: RouterModel) -> None:
         score = model.score(text)
         assert all(0.0 <= value <= 1.0 for value in score)
         assert model.score(text) == score
+
+
+def test_the_model_runtime_tells_nobody(tmp_path: Path) -> None:
+    """Left to itself it keeps a number of this machine and events to send below the user's home."""
+    program = (
+        "from pathlib import Path; from router_model.model import RouterModel; "
+        "RouterModel.load(Path('data/models/router')).score('Hello!')"
+    )
+    # Without anything that a build server sets: there it would be silent anyhow.
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=FOLDER.parents[2],
+        env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_easy_prompts_stay_local_at_the_recommended_threshold(model: RouterModel) -> None:
