@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -162,10 +163,11 @@ async def test_what_keys_may_use_is_counted_over_all_processes(
         return told
 
     async with cluster_of(tmp_path, postgres_url, local, cloud, changes) as cluster:
+        began = time.monotonic()
         slow = Counter(one.head.status for one in await until_refused("sk-slow", model="local"))
-        # Meanwhile others become free, one every ten seconds.
         assert slow.keys() == {200, 429}
-        assert 6 <= slow[200] <= 8
+        # One more becomes free every ten seconds.
+        assert 6 <= slow[200] <= 6 + (time.monotonic() - began) / 10 + 1
 
         asked = sum(slow.values())
         for key, usd in (("sk-poor", 12), ("sk-free", 40)):
