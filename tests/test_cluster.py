@@ -270,7 +270,8 @@ async def test_replacing_one_after_the_other_loses_nothing(
     drain = {"server": {"drain_seconds": 6}}
     async with cluster_of(tmp_path, postgres_url, local, cloud, drain) as cluster:
         balancer, held = cluster.balancer, []
-        async with under_load(balancer.port) as load:
+        # With fewer, some proxy might be told to stop when nobody was just being connected.
+        async with under_load(balancer.port, clients=60) as load:
             for number, proxy in enumerate(cluster.proxies, 1):
                 local.answer = holding = Holding()
                 streams = []

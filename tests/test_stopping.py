@@ -51,8 +51,9 @@ class Told(NamedTuple):
 class Load:
     """Clients in a closed loop, streams and whole answers, routed and forced."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, clients: int = CLIENTS) -> None:
         self._port = port
+        self.clients = clients
         self._over = False
         self.told: list[Told] = []
         self.cut = 0  # streams that ended without their last event
@@ -64,7 +65,7 @@ class Load:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as clients:
-            for number in range(CLIENTS):
+            for number in range(self.clients):
                 clients.create_task(self._ask_again_and_again(number))
 
     async def _ask_again_and_again(self, number: int) -> None:
@@ -96,13 +97,13 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(port: int) -> AsyncIterator[Load]:
+async def under_load(port: int, *, clients: int = CLIENTS) -> AsyncIterator[Load]:
     """Clients that ask until the block ends, and have begun before it does."""
-    load = Load(port)
+    load = Load(port, clients=clients)
     running = asyncio.create_task(load.run())
     try:
         await until(
-            lambda: len(load.told) > CLIENTS, seconds=PATIENCE_SECONDS, what="clients are answered"
+            lambda: len(load.told) > clients, seconds=PATIENCE_SECONDS, what="clients are answered"
         )
         yield load
     finally:
