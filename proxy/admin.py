@@ -61,7 +61,7 @@ def routes(
 
     @get("/v1/models", name="models")
     async def list_models(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.admit(tuple(request.scope["headers"]))
+        await gateway.admit(tuple(request.scope["headers"]))
         models = await collect_models(gateway.snapshot)
         data = [_entry(model_id, owner) for model_id, owner in models.items()]
         return Response({"object": "list", "data": data}, headers=_request_id())
@@ -70,7 +70,7 @@ def routes(
     async def show_model(
         request: Request[Any, Any, Any], model_id: FromPath[str]
     ) -> Response[dict[str, str | int]]:
-        gateway.admit(tuple(request.scope["headers"]))
+        await gateway.admit(tuple(request.scope["headers"]))
         wanted = model_id.removeprefix("/")
         models = await collect_models(gateway.snapshot)
         if wanted not in models:
@@ -81,7 +81,7 @@ def routes(
 
     @post("/v1/feedback", status_code=200)
     async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = gateway.admit(tuple(request.scope["headers"]))
+        client = await gateway.admit(tuple(request.scope["headers"]))
         key_hash = client.key_hash if client is not None else None
         feedback = read_request(_feedback, await read_small(request))
         rating = feedback.rating
@@ -139,8 +139,9 @@ def routes(
     @get("/ready")
     async def ready() -> Response[dict[str, object]]:
         parts, is_ready = await check_parts(gateway.snapshot, store)
-        status = "ready" if is_ready else "unavailable"
-        return Response({"status": status, "parts": parts}, status_code=200 if is_ready else 503)
+        status = "stopping" if gateway.is_leaving else "ready" if is_ready else "unavailable"
+        code = 200 if status == "ready" else 503
+        return Response({"status": status, "parts": parts}, status_code=code)
 
     @get("/metrics")
     async def expose_metrics() -> Response[bytes]:

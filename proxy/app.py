@@ -26,7 +26,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
 from proxy import admin, api, experiments, insights, pages
-from proxy.auth import ApiKeys, Quotas
+from proxy.auth import ApiKeys
 from proxy.call import Snapshot
 from proxy.canary import TIMEOUT_SECONDS, Canary
 from proxy.config import (
@@ -43,10 +43,12 @@ from proxy.gateway import Gateway
 from proxy.governor import MEMORY_SECONDS, PROFILE_DAYS, Governor
 from proxy.jobs import PIPELINE, Jobs
 from proxy.judge import Caller, Count, Judge, Unpriced, judge_price
+from proxy.ledger import Ledger
 from proxy.metrics import Metrics, Readings
 from proxy.pipeline import Pipeline
 from proxy.pricing import Price, Prices
 from proxy.quality import Quality
+from proxy.quotas import Quotas
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
 from proxy.routing import Model, Router, Scorer, is_same_model
 from proxy.samples import Desk
@@ -275,7 +277,8 @@ class Proxy:
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self.stats = Stats(self.store.database, url=shown_url(config.storage))
         self._tokens = TokenCounter()
-        self._quotas = Quotas()
+        is_one_of_many = _is_one_of_many(config)
+        self._quotas = Quotas(ledger=Ledger(self.store.database) if is_one_of_many else None)
         self._governor = Governor()
         self._hours_read_at = 0.0
         self._reloaded = True
@@ -293,7 +296,7 @@ class Proxy:
             tokens=self._tokens,
             quotas=self._quotas,
             governor=self._governor,
-            sessions=Sessions(look_up=self.store.find_session if _is_one_of_many(config) else None),
+            sessions=Sessions(look_up=self.store.find_session if is_one_of_many else None),
             first_wait=first_wait,
         )
         self.metrics.watch(self._readings())
@@ -579,6 +582,7 @@ class Proxy:
             by_key = any(one.cloud_usd_per_day is not None for one in keys)
             if (budget := self.config.budget.cloud_usd_per_day) is not None or by_key:
                 await self._read_spent(by_key=by_key)
+            await self._quotas.give_back()
             if budget is not None:
                 await self._read_hours()
                 if share := self._quotas.newly_spent(budget):
@@ -662,6 +666,7 @@ class Proxy:
             ending = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._end_judging()
             await self.gateway.drain()
+            await self._quotas.give_back(all_of_it=True)
             self.metrics.count_all()
             await ending
             for task in list(self._tasks):

@@ -1,4 +1,4 @@
-"""API keys: who may use /v1, and how much. Compared in constant time, kept as hashes in rows.
+"""API keys: who may use /v1. Compared in constant time, kept as hashes in rows.
 
 A browser sends its key once, to log in, and from then on a cookie, which no script can read and
 which says nothing about the key. It needs no memory of ours: it is signed with what only the key's
@@ -6,8 +6,6 @@ owner and the configuration know, so it holds for every worker and ends when the
 
 Where nobody needs a key, or a cookie would do, the web pages that a browser shows must not be able
 to spend the owner's: every page may send requests anywhere, and the browser says which one did.
-
-What a key has used is known to the process, not to its configuration: a reload forgets nothing.
 """
 
 import hashlib
@@ -15,19 +13,17 @@ import hmac
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from proxy.config import ApiKeyConfig
-from proxy.errors import BudgetSpent, Forbidden, NotAuthenticated, RateLimited
-from proxy.record import DAY_SECONDS, CallRecord, Target, key_hash
+from proxy.errors import Forbidden, NotAuthenticated
+from proxy.record import DAY_SECONDS, key_hash
 
 SESSION_COOKIE: Final = "hybrid_llm_session"
 SESSION_SECONDS: Final = 7 * DAY_SECONDS
 
-_EVERYBODY: Final = ""  # which is no key's hash
-_TOLD_SHARES: Final = (0.8, 1.0)
 _PORT: Final = re.compile(rb":\d*$")
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -226,127 +222,3 @@ def read_key(headers: Headers) -> bytes | None:
         if name == b"x-api-key":
             found = b"Bearer " + value
     return found
-
-
-class _Used:
-    """What one key has used: its place in the minute, and today's dollars."""
-
-    __slots__ = ("day", "full_at", "others_usd", "usd")
-
-    def __init__(self) -> None:
-        self.full_at = 0.0  # when all of a minute's requests are free again
-        self.day = 0
-        self.usd = 0.0  # counted by this process
-        self.others_usd = 0.0
-
-
-class Quotas:
-    """What the keys have used so far, and whether it leaves them room.
-
-    Requests: a bucket that holds a minute's requests and fills evenly, so that a burst is fine and
-    a steady flow may be as large as the limit. Dollars: what the cloud's answers cost since
-    midnight UTC. A request's cost is known at its end, so those that run when the last cent is
-    spent still finish.
-
-    What this process counts it knows at once. What others count, its siblings and those before it,
-    it is told by whoever reads that in the database.
-    """
-
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._used: dict[str, _Used] = {}
-        self._told: dict[float, int] = {}  # by share of the budget, the last day it was told on
-
-    def today(self) -> float:
-        """When the day began, as UNIX seconds."""
-        return self._clock() // DAY_SECONDS * DAY_SECONDS
-
-    def note_others(self, spent_usd: Mapping[str | None, float], *, since: float) -> None:
-        """Take over what others than this process have spent, by the hash of the key.
-
-        Within a day that only grows: a database that has lost rows gives no dollars back.
-
-        Args:
-            since: the beginning of the day that it is of.
-        """
-        totals = {_EVERYBODY: sum(spent_usd.values())}
-        totals.update((name, usd) for name, usd in spent_usd.items() if name is not None)
-        for name, usd in totals.items():
-            if (used := self._of_day(name, since)) is not None:
-                used.others_usd = max(used.others_usd, usd)
-
-    def spent_today(self) -> float:
-        """Dollars that the cloud has cost since midnight UTC, whoever asked."""
-        return self._today_of(_EVERYBODY)
-
-    def admit(self, client: Client | None) -> None:
-        """Count a request. Raises RateLimited when the key has none left for now."""
-        if client is None or client.requests_per_minute is None:
-            return
-        used, now = self._of(client.key_hash), self._clock()
-        each = 60 / client.requests_per_minute
-        full_at = max(used.full_at, now) + each
-        if full_at - now > 60 + 1e-6:
-            raise RateLimited(
-                f"Rate limit reached: this API key may make {client.requests_per_minute} "
-                "requests a minute.",
-                seconds=full_at - now - 60,
-            )
-        used.full_at = full_at
-
-    def may_spend(self, client: Client | None, *, usd_per_day: float | None = None) -> bool:
-        """Whether the key has dollars left for the cloud today, and everybody together has.
-
-        Args:
-            usd_per_day: what everybody together may spend.
-        """
-        if usd_per_day is not None and self.spent_today() >= usd_per_day:
-            return False
-        if client is None or client.cloud_usd_per_day is None:
-            return True
-        return self._today_of(client.key_hash) < client.cloud_usd_per_day
-
-    def refusal(self, client: Client | None, *, usd_per_day: float | None = None) -> BudgetSpent:
-        """What to tell a client when there are no dollars left. Arguments as for `may_spend`."""
-        who = "This proxy"
-        if usd_per_day is None or self.spent_today() < usd_per_day:
-            assert client is not None
-            who, usd_per_day = "This API key", client.cloud_usd_per_day
-        return BudgetSpent(
-            f"{who} has spent its {usd_per_day:g} USD for the cloud today; "
-            "the next day begins at midnight UTC.",
-            seconds=self.today() + DAY_SECONDS - self._clock(),
-        )
-
-    def note(self, record: CallRecord) -> None:
-        """Count what a finished request cost in the cloud."""
-        if record.cost_usd and record.target is Target.CLOUD:
-            self._spend(record.client_key_hash, record.created_at, record.cost_usd)
-
-    def newly_spent(self, usd_per_day: float) -> float | None:
-        """Which share of everybody's dollars, 0.8 or 1, is spent now; each is told once a day."""
-        day, spent = int(self.today()), self.spent_today()
-        reached = [share for share in _TOLD_SHARES if spent and spent >= share * usd_per_day]
-        new = [share for share in reached if self._told.get(share) != day]
-        self._told.update(dict.fromkeys(reached, day))
-        return max(new, default=None)
-
-    def _spend(self, name: str | None, at: float, usd: float) -> None:
-        for one in (_EVERYBODY,) if name is None else (_EVERYBODY, name):
-            if (used := self._of_day(one, at)) is not None:
-                used.usd += usd
-
-    def _today_of(self, name: str) -> float:
-        used = self._of(name)
-        is_of_today = used.day == self._clock() // DAY_SECONDS
-        return used.usd + used.others_usd if is_of_today else 0.0
-
-    def _of_day(self, name: str, at: float) -> _Used | None:
-        """What a key has used on the day of a time; None when a later day has begun for it."""
-        used, day = self._of(name), int(at // DAY_SECONDS)
-        if day > used.day:
-            used.day, used.usd, used.others_usd = day, 0.0, 0.0
-        return used if day == used.day else None
-
-    def _of(self, name: str) -> _Used:
-        return self._used.setdefault(name, _Used())

@@ -14,6 +14,7 @@ from proxy.endpoints import Endpoint
 from proxy.memory import Memory, items_of
 from proxy.pricing import Prices
 from proxy.protocol import RoutedRequest, rewrite
+from proxy.quotas import Hold
 from proxy.record import CallRecord, Target
 from proxy.relay import Reply
 from proxy.responses import (
@@ -72,6 +73,7 @@ class Call:
         "endpoint",
         "exchange",
         "facts",
+        "hold",
         "maker",
         "record",
         "request",
@@ -89,6 +91,7 @@ class Call:
         self.body = b""
         self.request: RoutedRequest  # once its body was read
         self.facts = snapshot.upstreams[Target.LOCAL].facts  # of the local model that is asked for
+        self.hold = Hold()  # what is set aside for it of the dollars for the cloud
         self.maker: Target | None = None  # of the answer that this request continues
 
 

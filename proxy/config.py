@@ -80,6 +80,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
+    drain_seconds: Annotated[float, Meta(ge=0)] = 0
     shutdown_grace_seconds: Seconds = 25
 
     @property
@@ -244,9 +245,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def warnings(self) -> Iterator[str]:
         """Settings that are understood but change nothing in this version, as `key: why`."""
-        limits = any(one.requests_per_minute for one in self.server.api_keys)
-        if self.server.workers > 1 and limits:
-            yield "server.api_keys: each worker counts requests_per_minute on its own"
         if self.judge.enabled and self.storage.prompts != "full":
             yield "judge.enabled: nothing is judged, because storage.prompts keeps no text to judge"
         for name in ("context_tokens", "capabilities"):

@@ -145,14 +145,22 @@ def close_all(database: peewee.Database) -> None:
 
 
 @contextlib.contextmanager
-def one_at_a_time(database: peewee.Database) -> Iterator[None]:
-    """A transaction that no other process runs beside one of these."""
+def one_at_a_time(database: peewee.Database, *, name: str | None = None) -> Iterator[None]:
+    """A transaction that no other process runs beside one of these.
+
+    Args:
+        name: on PostgreSQL only beside those of the same name.
+    """
     if isinstance(database, peewee.SqliteDatabase):
         with database.atomic("EXCLUSIVE"):
             yield
     else:
         with database.atomic():
-            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (7_282_047_103,))
+            if name is None:
+                database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (7_282_047_103,))
+            else:
+                lock = "SELECT pg_advisory_xact_lock(%s::int, hashtext(%s))"
+                database.execute_sql(lock, (728_204_710, name))
             yield
 
 

@@ -16,12 +16,13 @@ from typing import Final
 import msgspec
 
 from proxy import logs
-from proxy.auth import Client, Quotas, is_admin
+from proxy.auth import Client, is_admin
 from proxy.call import Call, Exchange, Snapshot, body_for, recall
 from proxy.config import Config
 from proxy.deadline import Deadlines
 from proxy.endpoints import CHAT, OTHER, RESPONSES, Endpoint
 from proxy.errors import (
+    BudgetSpent,
     Forbidden,
     InternalError,
     InvalidRequest,
@@ -36,6 +37,7 @@ from proxy.errors import (
 from proxy.failover import (
     FIRST_WAIT_SECONDS,
     Course,
+    FallBack,
     Retry,
     RetryBudget,
     check_credential,
@@ -48,6 +50,7 @@ from proxy.memory import Memory
 from proxy.metrics import Metrics
 from proxy.passing import Passing
 from proxy.protocol import JSON_TYPE, Seen, Usage
+from proxy.quotas import Quotas
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_whole
 from proxy.responses import (
@@ -66,6 +69,8 @@ logger = logging.getLogger(__name__)
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
+# Tokens that are set aside for an answer to a request that sets no limit.
+ANSWER_TOKENS: Final = 4096
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
 
@@ -87,6 +92,7 @@ class Gateway:
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.snapshot = snapshot
+        self.is_leaving = False  # whether it is to be sent nothing more, and answers still
         self.deadlines = Deadlines()
         self._quotas = quotas
         self._governor = governor
@@ -131,7 +137,7 @@ class Gateway:
         record = CallRecord(CHAT.name, clock=self._clock)
         call = Call(self.snapshot, CHAT, exchange, record)
         try:
-            self._admit(call)
+            await self._admit(call)
             call.body = await exchange.read_body()
             _need_plain(exchange.headers)
             call.request = CHAT.parse(call.body)
@@ -139,6 +145,8 @@ class Gateway:
         except RouterError as error:
             await send_error(error, exchange, record.router_headers())
             return
+        finally:
+            self._quotas.let_go(call.hold)
         told = msgspec.json.encode(_told(decision, record, self.snapshot))
         await exchange.answer(200, [(b"content-type", JSON_TYPE)], told)
 
@@ -174,7 +182,7 @@ class Gateway:
         self._running += 1
         try:
             with self.deadlines.within(snapshot.config.server.request_timeout_seconds):
-                self._admit(call)
+                await self._admit(call)
                 await way(call)
         except asyncio.CancelledError:
             if exchange.client_gone:
@@ -211,10 +219,10 @@ class Gateway:
                     self._idle.clear()
                     await self._idle.wait()
 
-    def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+    async def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
         """Whose request beside these ways it is; it counts as one of the key's."""
         client = self.snapshot.keys.check(headers)
-        self._quotas.admit(client)
+        await self._quotas.admit(client)
         return client
 
     def client_of(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
@@ -230,19 +238,44 @@ class Gateway:
                 code="admin_only",
             )
 
-    def _admit(self, call: Call) -> None:
+    async def _admit(self, call: Call) -> None:
         """Find out whose request it is, and whether there may be one more."""
         call.client = call.snapshot.keys.check(call.exchange.headers)
         if call.client is not None:
             call.record.client_key_hash = call.client.key_hash
-        self._quotas.admit(call.client)
+        await self._quotas.admit(call.client)
 
-    def _need_budget(self, call: Call) -> None:
-        """Refuse what must go to the cloud when the key's dollars are spent."""
-        if not self._may_spend(call):
+    async def _need_budget(self, call: Call, model: str | None = None) -> None:
+        """Refuse what must go to the cloud, as this model if its price is known, when the dollars
+        are spent."""
+        try:
+            await self._set_aside(call, model, may_wait=True)
+        except BudgetSpent:
             call.record.reason = Reason.BUDGET
-            budget = call.snapshot.config.budget.cloud_usd_per_day
-            raise self._quotas.refusal(call.client, usd_per_day=budget)
+            raise
+
+    async def _set_aside(self, call: Call, model: str | None, *, may_wait: bool = False) -> None:
+        """Set dollars aside for what goes to the cloud. Raises BudgetSpent."""
+        budget = call.snapshot.config.budget.cloud_usd_per_day
+        if budget is None and (call.client is None or call.client.cloud_usd_per_day is None):
+            return
+        usd = 0.0
+        if model is not None:
+            tokens = (call.request.answer_tokens or ANSWER_TOKENS) if call.endpoint.is_routed else 0
+            prices = call.snapshot.prices
+            usd = prices.at_most(model, body_bytes=len(call.body), answer_tokens=tokens)
+        call.hold = await self._quotas.set_aside(
+            call.client, usd, usd_per_day=budget, may_wait=may_wait
+        )
+
+    async def _can_pay(self, call: Call, target: Target) -> bool:
+        """Whether a request may go to this tier, too, for which so far nothing was set aside."""
+        if target is Target.CLOUD:
+            try:
+                await self._set_aside(call, call.snapshot.upstreams[target].model)
+            except BudgetSpent:
+                return False
+        return True
 
     def _may_spend(self, call: Call) -> bool:
         budget = call.snapshot.config.budget.cloud_usd_per_day
@@ -267,7 +300,7 @@ class Gateway:
         if not call.endpoint.is_routed:
             decision = _by_name(call)
             if decision.target is Target.CLOUD:
-                self._need_budget(call)
+                await self._need_budget(call, decision.model)
         else:
             decision = await self._choose(call)
         record.target, record.reason, record.model = decision[:3]
@@ -311,13 +344,17 @@ class Gateway:
             decision = await self._stay(call, decision)
             decision = _around_trouble(decision, snapshot)
             record.step("with its conversation and the tiers' health: %s", decision)
-        if decision.target is Target.CLOUD and not self._may_spend(call):
+        if decision.target is Target.CLOUD:
             if not _may_stay_local(wish, unfit, snapshot.config):
-                self._need_budget(call)
-            decision = decision._replace(
-                target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
-            )
-            record.step("the dollars for the cloud are spent: %s", decision)
+                await self._need_budget(call, decision.model)
+            else:
+                try:
+                    await self._set_aside(call, decision.model)
+                except BudgetSpent:
+                    decision = decision._replace(
+                        target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
+                    )
+                    record.step("the dollars for the cloud are spent: %s", decision)
         # A threshold of the request's own is not comparable; what something else than the score
         # has decided would have gone there by another score, too.
         if decision.reason is Reason.SCORE and wish.threshold is None and snapshot.canary:
@@ -388,6 +425,8 @@ class Gateway:
                 except UpstreamError as caught:
                     error, failure = caught, failure_of_error(caught)
                 step = course.after(failure, target=target) if failure is not None else None
+                if isinstance(step, FallBack) and not await self._can_pay(call, target.other):
+                    step = None
                 record.step("the %s tier: %s", target, failure or "answers")
                 if failure is None or step is None:
                     if error is not None or response is None or begun is None:
@@ -478,6 +517,7 @@ class Gateway:
             self._sessions.note(record.session_id, record.target)
         self._draw(call)
         self._quotas.note(record)
+        self._quotas.let_go(call.hold)
         self._governor.note(record)
         self._metrics.observe(record)
         self._store.add(record)

@@ -160,12 +160,25 @@ def _sessions(database: peewee.Database) -> None:
     )
 
 
+def _quotas(database: peewee.Database) -> None:
+    """What all processes have used of a key's minute, and have drawn of a day's dollars."""
+    _run(
+        database,
+        """CREATE TABLE rates (
+            key_hash TEXT NOT NULL PRIMARY KEY, full_at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE leases (
+            day BIGINT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
+            usd DOUBLE PRECISION NOT NULL, PRIMARY KEY (day, name, holder))""",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
     Migration(3, "judging", _judging),
     Migration(4, "jobs", _jobs),
     Migration(5, "sessions", _sessions),
+    Migration(6, "quotas", _quotas),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

@@ -122,7 +122,7 @@ def document() -> bytes:
         paths.setdefault(path, {})[method] = operation
     for path, summary in {
         "/health": "200 while the process lives.",
-        "/ready": "Each part's state; 503 when no tier answers.",
+        "/ready": "Each part's state; 503 when no tier answers, and while it is being stopped.",
         "/metrics": "Prometheus text.",
     }.items():
         answers: dict[str, Any] = {"200": {"description": "As the summary says."}}

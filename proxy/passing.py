@@ -3,7 +3,7 @@
 What is about an answer of the local tier's is answered here, for it remembers none.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -32,7 +32,7 @@ class Passing:
         need_budget: raises where no dollars are left for the cloud.
     """
 
-    def __init__(self, memory: Memory, *, need_budget: Callable[[Call], None]) -> None:
+    def __init__(self, memory: Memory, *, need_budget: Callable[[Call], Awaitable[None]]) -> None:
         self._memory = memory
         self._need_budget = need_budget
 
@@ -108,7 +108,7 @@ class Passing:
         # What only reads, ends or deletes costs nothing.
         may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
         if target is Target.CLOUD and may_cost:
-            self._need_budget(call)
+            await self._need_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()

@@ -93,6 +93,14 @@ class Prices:
             return self._special[name, service_tier]
         return self._own[target] if model == self._models[target] else self._listed.get(name)
 
+    def at_most(self, model: str, *, body_bytes: int, answer_tokens: int) -> float:
+        """Dollars that an answer of the cloud's costs at most: a token is a byte at least."""
+        price = self.of(Target.CLOUD, model) or self._own[Target.CLOUD]
+        cost = price.cost(
+            input_tokens=body_bytes, cached_input_tokens=0, output_tokens=answer_tokens
+        )
+        return cost / PICO
+
     def settle(
         self, record: CallRecord, *, service_tier: str | None = None, is_routed: bool = True
     ) -> None:

@@ -195,11 +195,14 @@ class Desk:
     ) -> int | None:
         """Set dollars aside for a call; None when that would pass the day's cap (UTC).
 
-        Returns the number by which to `settle` it.
+        Returns the number by which to `settle` it. A sample that is worked on stays this judge's.
         """
         with self._using() as database, one_at_a_time(database):
             if usd > 0 and self._spent(purpose) + usd > cap_usd:
                 return None
+            Sample.update(next_at=self._clock() + CLAIM_SECONDS).where(
+                Sample.request_id == request_id, Sample.claimed_by == self._who
+            ).execute(database)
             return int(
                 Expense.insert(
                     created_at=self._clock(),

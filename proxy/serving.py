@@ -20,7 +20,7 @@ from rich.table import Table
 
 from proxy import __version__
 from proxy.app import Proxy
-from proxy.connection import Connection
+from proxy.connection import IS_LEAVING, Connection
 from proxy.record import Target
 from proxy.workers import Place
 
@@ -97,13 +97,29 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal: stop. Another one: do not wait for the requests that are running.
+        """The first signal: stop, at SIGTERM once whoever sends requests could notice. Another one:
+        do not wait for the requests that are running.
 
         uvicorn's way out would then skip the end of the application, and with it the last rows.
         """
-        if self.should_exit and self._loop is not None:
+        is_first = not (self.should_exit or self._proxy.gateway.is_leaving)
+        if is_first and sig == signal.SIGTERM and self._loop is not None and self.started:
+            self._loop.call_soon_threadsafe(self._leave)
+            return
+        if not is_first and self._loop is not None:
             self._loop.call_soon_threadsafe(self._hang_up)
         super().handle_exit(signal.SIGTERM, frame)
+
+    def _leave(self) -> None:
+        """Say that it is to be sent nothing more, and answer what comes for the moment in which a
+        load balancer has yet to ask; then stop."""
+        assert self._loop is not None
+        seconds = self._proxy.config.server.drain_seconds
+        if seconds:
+            logger.info("not ready from now on; stopping in %g s", seconds)
+        self._proxy.gateway.is_leaving = True
+        self.lifespan.state[IS_LEAVING] = True
+        self._loop.call_later(seconds, self.stop)
 
     def _on_orphaned(self) -> None:
         """The process that started the workers is gone; nobody would stop this one."""

@@ -200,6 +200,33 @@ class Job(peewee.Model):
         table_name = "jobs"
 
 
+class Rate(peewee.Model):
+    """A key's requests of the minute, of all processes: when all of them are free again."""
+
+    key_hash = peewee.TextField(primary_key=True)
+    full_at = peewee.DoubleField()
+
+    class Meta:
+        table_name = "rates"
+
+
+class Lease(peewee.Model):
+    """What one process may have spent of a day's dollars: what it has, and what it may yet.
+
+    `name` is the hash of the key whose dollars they are, or empty: everybody's. `day` counts from
+    1970. `holder` names one life of a process; its row stays when it has ended.
+    """
+
+    day = peewee.BigIntegerField()
+    name = peewee.TextField()
+    holder = peewee.TextField()
+    usd = peewee.DoubleField()
+
+    class Meta:
+        table_name = "leases"
+        primary_key = peewee.CompositeKey("day", "name", "holder")
+
+
 class Hour(peewee.Model):
     """Sums over the requests of one hour (UTC) that are alike in everything but their numbers.
 
@@ -269,8 +296,8 @@ class DaySpread(peewee.Model):
 
 
 TABLES: Final = (
-    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, Hour, Spread,
-    DaySpread,
+    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, Rate, Lease, Hour,
+    Spread, DaySpread,
 )  # fmt: skip
 
 

@@ -107,6 +107,8 @@ class Workers:
                 self._workers.append(self._start(number, passed))
             while self._workers:
                 self._pass_on_signals()
+                if self._stopping:
+                    listening.close()  # else it would go on taking what no worker answers any more
                 self._look_after(passed)
                 time.sleep(_LOOK_SECONDS)
         return 1 if self._too_soon >= _MAX_TOO_SOON else 0
@@ -162,11 +164,10 @@ class Workers:
     def _pass_on_signals(self) -> None:
         """To the workers: stop (a second time: at once), or read the configuration again."""
         while self._signals:
-            number = self._signals.pop(0)
-            self._tell(signal.SIGTERM if number == signal.SIGINT else number)
+            self._tell(self._signals.pop(0))
 
     def _tell(self, number: int) -> None:
-        self._stopping = self._stopping or number == signal.SIGTERM
+        self._stopping = self._stopping or number in (signal.SIGINT, signal.SIGTERM)
         for worker in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 worker.process.send_signal(number)

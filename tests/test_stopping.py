@@ -51,10 +51,12 @@ class Told(NamedTuple):
 class Load:
     """Clients in a closed loop, streams and whole answers, routed and forced."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, clients: int = CLIENTS) -> None:
         self._port = port
+        self.clients = clients
         self._over = False
         self.told: list[Told] = []
+        self.cut = 0  # streams that ended without their last event
         self.broken = 0  # requests whose connection ended before their answer
         self.refused = 0  # connections
 
@@ -63,7 +65,7 @@ class Load:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as clients:
-            for number in range(CLIENTS):
+            for number in range(self.clients):
                 clients.create_task(self._ask_again_and_again(number))
 
     async def _ask_again_and_again(self, number: int) -> None:
@@ -86,6 +88,8 @@ class Load:
                     answer = await connection.ask(body)
                     told = Told(answer.request_id, time.monotonic(), answer.head.status)
                     self.told.append(told)
+                    if answer.head.is_stream and not answer.body.endswith(DONE):
+                        self.cut += 1
             except ConnectionError:
                 self.broken += 1
             finally:
@@ -93,13 +97,13 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(proxy: Served) -> AsyncIterator[Load]:
+async def under_load(port: int, *, clients: int = CLIENTS) -> AsyncIterator[Load]:
     """Clients that ask until the block ends, and have begun before it does."""
-    load = Load(proxy.port)
+    load = Load(port, clients=clients)
     running = asyncio.create_task(load.run())
     try:
         await until(
-            lambda: len(load.told) > CLIENTS, seconds=PATIENCE_SECONDS, what="clients are answered"
+            lambda: len(load.told) > clients, seconds=PATIENCE_SECONDS, what="clients are answered"
         )
         yield load
     finally:
@@ -169,7 +173,7 @@ async def read_all(streams: list[tuple[Connection, Head]]) -> list[bytes]:
 
 
 async def test_a_killed_proxy_loses_only_its_last_moment_and_starts_again(proxy: Served) -> None:
-    async with under_load(proxy) as load:
+    async with under_load(proxy.port) as load:
 
         def has_run_longer_than_it_may_lose() -> bool:
             return load.told[-1].at - load.told[0].at > 1.2 * (FLUSH_SECONDS + LATE_SECONDS)
@@ -201,7 +205,7 @@ async def test_told_to_stop_it_finishes_what_runs_and_takes_nothing_new(
     proxy: Served, local: FakeUpstream, number: signal.Signals
 ) -> None:
     local.answer = holding = Holding()
-    async with under_load(proxy) as load, held_streams(proxy, 3) as streams:
+    async with under_load(proxy.port) as load, held_streams(proxy, 3) as streams:
         proxy.signal(number)
         await refuses(proxy)
         assert proxy.runs
@@ -223,7 +227,7 @@ async def test_told_twice_it_does_not_wait_and_still_loses_no_row(
     proxy: Served, local: FakeUpstream, number: signal.Signals
 ) -> None:
     local.answer = Holding()
-    async with under_load(proxy) as load, held_streams(proxy, 3) as streams:
+    async with under_load(proxy.port) as load, held_streams(proxy, 3) as streams:
         proxy.signal(number)
         await refuses(proxy)
         proxy.signal(number)
@@ -238,8 +242,49 @@ async def test_told_twice_it_does_not_wait_and_still_loses_no_row(
     assert [told.id for told in load.told if told.id not in rows] == []
 
 
+FOR_EVER = {"server": {"drain_seconds": 600}}
+
+
+async def test_before_it_stops_it_says_so_and_answers_still(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = cloud.answer = answers
+    async with Served(tmp_path, local, cloud, changes=FOR_EVER) as proxy:
+        kept = await Connection.open(proxy.port)
+        assert (await kept.ask(chat_body())).head.headers.get("connection") is None
+        proxy.signal(signal.SIGTERM)
+
+        async def is_unready() -> bool:
+            found = await ask(proxy.port, path="/ready")
+            assert (found.head.status == 503) is (b'"stopping"' in found.body)
+            return found.head.status == 503
+
+        await until(is_unready, what="it is not ready any more")
+        for stream in (False, True):
+            # Whoever has a connection is told to take another one the next time.
+            answer = await kept.ask(chat_body(stream=stream))
+            assert (answer.head.status, kept.reusable) == (200, False)
+            kept.leave()
+            kept = await Connection.open(proxy.port)
+        kept.leave()
+        assert (await ask(proxy.port, path="/health")).head.status == 200
+        proxy.signal(signal.SIGTERM)
+        assert await proxy.ended() == 0
+        assert Counter(endings(proxy).values()) == {"ok": 3}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_who_sits_in_front_of_it_need_not_wait(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, workers: int
+) -> None:
+    changes = {"server": FOR_EVER["server"] | {"workers": workers}}
+    async with Served(tmp_path, local, cloud, changes=changes) as proxy:
+        proxy.signal(signal.SIGINT)
+        assert await proxy.ended() == 0
+
+
 async def test_a_reload_under_load_drops_no_request(proxy: Served) -> None:
-    async with under_load(proxy) as load:
+    async with under_load(proxy.port) as load:
         for number in range(1, 4):
             before = len(load.told)
             proxy.configure({"upstreams": {"local": {"timeouts": {"idle": 10 + number}}}})

@@ -121,6 +121,20 @@ def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
     assert again.graded == {Target.LOCAL}  # which need not be paid for twice
 
 
+def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
+    fill(url, [sampled(1)])
+    clock = Clock()
+    with desk(url, clock=clock) as slow, desk(url, who="other", clock=clock) as other:
+        claim = slow.claim(JUDGE)
+        assert claim is not None
+        for _ in range(3):  # each call is made within the claim, and all of them are not
+            clock.now += CLAIM_SECONDS - 1
+            assert slow.reserve("judge", claim.request_id, JUDGE, 0.001, cap_usd=1) is not None
+            assert other.claim(JUDGE) is None
+        clock.now += CLAIM_SECONDS + 1
+        assert other.claim(JUDGE) is not None
+
+
 def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()

@@ -18,10 +18,11 @@ import pytest
 
 from fakes import refused_address
 from postgres import PostgresServer
-from proxy.auth import Client, Quotas
+from proxy.auth import Client
 from proxy.config import StorageConfig
 from proxy.database import StoreUnavailable, set_aside, shown_url
 from proxy.pricing import PICO
+from proxy.quotas import Quotas
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.store import KeptResponse, Store
 from stored import (
