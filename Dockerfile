@@ -1,4 +1,4 @@
-# The serving image: no torch, the router model inside, not root.
+# The serving image: no torch, the router model inside (the package carries it), not root.
 #   docker build -t hybrid-llm-router .
 #   docker run -p 127.0.0.1:8080:8080 -v router-data:/var/lib/hybrid-llm -e OPENAI_API_KEY \
 #     -e ROUTER_API_KEYS=a-key-for-clients --stop-timeout 30 \
@@ -16,6 +16,9 @@ COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
 COPY router_model router_model
 COPY training training
+COPY configs configs
+COPY data/models data/models
+COPY data/questions.jsonl data/checks.jsonl data/everyday.jsonl data/
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim
@@ -23,8 +26,6 @@ RUN useradd --system --create-home --home-dir /var/lib/hybrid-llm hybrid-llm
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
 COPY configs configs
-COPY data/models data/models
-COPY data/questions.jsonl data/checks.jsonl data/everyday.jsonl data/
 COPY --chown=hybrid-llm data/results data/results
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
