@@ -139,7 +139,7 @@ dist: $(VENV)/.dev  ## SIGN=key: a release in dist/, with its parts, licences an
 
 # Asks PyPI, so it needs internet, and what it says changes from day to day: no test runs it.
 audit: $(VENV)/.dev  ## known vulnerabilities of what serving needs, as PyPI has them today
-	$(VENV)/bin/uv tool run pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	$(VENV)/bin/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean:  ## remove the environments and all caches; data stays
 	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
