@@ -92,7 +92,18 @@ _host_option = click.option("--host", help="Instead of server.host.")
 _port_option = click.option("--port", type=click.IntRange(0, 65535), help="Instead of server.port.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Commands in the order in which they are defined: what a new user needs comes first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with `hybrid-llm init`, then `hybrid-llm serve`.",
+)
 @click.version_option(__version__, prog_name="hybrid-llm")
 def main() -> None:
     """Answer OpenAI requests locally or in the cloud, as a trained router decides."""

@@ -99,6 +99,12 @@ def test_the_examples_options_exist(name: str) -> None:
     assert {word for word in example if word.startswith("--")} <= known
 
 
+def test_what_a_new_user_needs_comes_first() -> None:
+    listed = re.findall(r"(?m)^  ([a-z][a-z-]+)  ", run("--help").output)
+    assert listed[:2] == ["init", "serve"]
+    assert sorted(listed) == sorted(COMMANDS)
+
+
 def test_version() -> None:
     assert run("--version").output == f"hybrid-llm, version {__version__}\n"
 
