@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 import httpx2
+from dotenv import dotenv_values
 
 from proxy.config import Config, ConfigError, load_config, read_environment
 from router_model.carried import carried
@@ -57,12 +58,14 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
     """Look around, ask what cannot be found, write both files and say what to type next.
 
     Raises:
-        SetupFailed: a configuration is there already, the cloud refuses the key, or what was
-            wished for makes no valid configuration. Then nothing has been written.
+        SetupFailed: a configuration or a key is there already, the cloud refuses the key, or what
+            was wished for makes no valid configuration. Then nothing has been written.
     """
     if SETUP_FILE.exists() and not wishes.may_overwrite:
         raise SetupFailed(f"{SETUP_FILE} is there already; --force writes it anew")
     environ = read_environment()
+    if wishes.cloud_key and not wishes.may_overwrite and dotenv_values(DOTENV_FILE).get(CLOUD_KEY):
+        raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
     defaults: dict[str, str] = {}
     url = wishes.ollama_url or ollama_url(environ)
     defaults["OLLAMA_BASE_URL"] = url = url.rstrip("/").removesuffix("/v1")

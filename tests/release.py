@@ -307,8 +307,10 @@ def sign(sums: Path, key: str) -> Path:
 
 
 def release(out: Path, key: str | None) -> None:
-    """Everything, into an empty folder."""
-    shutil.rmtree(out, ignore_errors=True)
+    """Everything, into a folder, in place of what a release before it left there."""
+    for name in (f"{NAME}-*", "LICENSES.md", "SHA256SUMS*"):
+        for path in out.glob(name):
+            path.unlink()
     parts = list_parts()
     check_licences(parts["components"])
     build(ROOT, out, "sdist", "wheel")
@@ -419,7 +421,7 @@ async def _ask(command: Path, home: Path, variables: Mapping[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="is emptied first")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder")
     parser.add_argument("--sign", metavar="KEY", help="of gpg")
     parser.add_argument("--try", dest="wheel", type=Path, help="install and use a wheel instead")
     arguments = parser.parse_args()

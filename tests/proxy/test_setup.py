@@ -249,6 +249,16 @@ async def test_what_is_there_is_not_written_over(init: Init, tmp_path: Path) -> 
     assert written(tmp_path).server.port == 8080
 
 
+async def test_a_key_that_is_there_is_not_written_over(init: Init, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-mine\nPORT=8081\n")
+    done = await init("--key-file", "-", stdin=KEY.encode())
+    assert done.returncode == 1
+    assert done.stderr == "Error: .env has OPENAI_API_KEY already; --force replaces it\n"
+    assert (tmp_path / ".env").read_text() == "OPENAI_API_KEY=sk-mine\nPORT=8081\n"
+    assert (await init("--force", "--key-file", "-", stdin=KEY.encode())).returncode == 0
+    assert (tmp_path / ".env").read_text() == f"PORT=8081\nOPENAI_API_KEY='{KEY}'\n"
+
+
 async def test_a_wish_that_makes_no_configuration(init: Init, tmp_path: Path) -> None:
     done = await init("--ollama", "localhost:11434", "--model", "phi3")
     assert done.returncode == 1
