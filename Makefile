@@ -33,7 +33,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
-	image-check train lock lock-clients vendor clean
+	image-check train lock lock-clients vendor dist audit clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -145,6 +145,13 @@ vendor:  ## the pages' two libraries anew, from the npm registry
 	cp build/vendor/marked-$(MARKED)/LICENSE $(UI_VENDOR)/marked.LICENSE
 	cp build/vendor/dompurify-$(DOMPURIFY)/LICENSE $(UI_VENDOR)/purify.LICENSE
 	rm -rf build/vendor
+
+dist: $(VENV)/.dev  ## SIGN=key: a release in dist/, with its parts, licences and checksums
+	$(VENV)/bin/python tests/release.py $(if $(SIGN),--sign "$(SIGN)")
+
+# Asks PyPI, so it needs internet, and what it says changes from day to day: no test runs it.
+audit: $(VENV)/.dev  ## known vulnerabilities of what serving needs, as PyPI has them today
+	$(VENV)/bin/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean:  ## remove the environments and all caches; data stays
 	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .image

@@ -95,7 +95,7 @@ class Loaded(NamedTuple):
 
 def load_model(config: Config) -> Loaded:
     """Load the router model of a configuration. Raises RouterModelError."""
-    folder = Path(config.routing.model_path)
+    folder = config.routing.model_folder
     fingerprint = _fingerprint(folder)
     loaded = RouterModel.load(folder)
     return Loaded(Scorer(loaded), loaded.manifest, fingerprint)
@@ -457,7 +457,7 @@ class Proxy:
         """The model in use, unless the configuration names another or its files have changed."""
         unchanged = config.routing.model_path == self.config.routing.model_path
         if self._fixed_model is not None or (
-            unchanged and self._loaded.fingerprint == _fingerprint(Path(config.routing.model_path))
+            unchanged and self._loaded.fingerprint == _fingerprint(config.routing.model_folder)
         ):
             return self._loaded
         return await asyncio.to_thread(load_model, config)
@@ -637,7 +637,7 @@ class Proxy:
     def _signature(self, path: Path) -> Signature:
         """What tells that the configuration, its variables or the router model were written."""
         routing = self.config.routing
-        manifests = [Path(routing.model_path, MANIFEST_FILE)]
+        manifests = [routing.model_folder / MANIFEST_FILE]
         if routing.candidate is not None:
             manifests.append(Path(routing.candidate.path, MANIFEST_FILE))
         files = (path, Path(".env"), *manifests, self._price_list(self.config))

@@ -1,4 +1,4 @@
-"""The command line: serve, demo, check-config, route, stats, explain, export, calibrate and more.
+"""The command line: init, serve, demo, check-config, route, stats, explain, export and more.
 
 hybrid-llm serve --config configs/default.yaml
 """
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import click
 import msgspec
@@ -37,10 +37,12 @@ from proxy.reports import explain as sentences
 from proxy.routing import Decision, Router, Wish
 from proxy.samples import Desk
 from proxy.serving import Server
+from proxy.setup import SETUP_FILE, SetupFailed, Wishes, write_setup
 from proxy.stand_in import StandInFailed
 from proxy.stats import Stats
 from proxy.store import Store
 from proxy.workers import Workers, is_worker, place
+from router_model.carried import carried
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import (
     RouterModel,
@@ -74,12 +76,14 @@ class Age(click.ParamType[dt.timedelta]):
 
 
 def _config_option(default: Path) -> Callable[[Command], Command]:
+    """--config; left out, what `init` wrote here or else what the package carries."""
+    own = SETUP_FILE if default == DEFAULT_CONFIG else default
     return click.option(
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
-        default=default,
-        show_default=True,
+        default=lambda: own if own.exists() else carried(default),
+        show_default=str(default) if own == default else f"{own} if there is one, or {default}",
         help="The configuration file.",
     )
 
@@ -88,10 +92,59 @@ _host_option = click.option("--host", help="Instead of server.host.")
 _port_option = click.option("--port", type=click.IntRange(0, 65535), help="Instead of server.port.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Commands in the order in which they are defined: what a new user needs comes first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with `hybrid-llm init`, then `hybrid-llm serve`.",
+)
 @click.version_option(__version__, prog_name="hybrid-llm")
 def main() -> None:
     """Answer OpenAI requests locally or in the cloud, as a trained router decides."""
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Ask nothing, as where no person is at a terminal.")
+@click.option("--ollama", metavar="URL", help="Where Ollama answers; looked for if left out.")
+@click.option("--model", help="The local model; phi3 or the smallest there if left out.")
+@click.option("--cloud-model", help="The cloud's model.")
+@click.option("--key-file", type=click.File(), help="Holds the cloud's key; - for standard input.")
+@click.option("--client-key", is_flag=True, help="Make a key that clients must send.")
+@click.option("--force", is_flag=True, help="Write over a configuration that is there.")
+def init(
+    yes: bool,
+    ollama: str | None,
+    model: str | None,
+    cloud_model: str | None,
+    key_file: IO[str] | None,
+    client_key: bool,
+    force: bool,
+) -> None:
+    """Write a configuration for this machine: hybrid-llm.yaml, and keys into .env.
+
+    Looks for Ollama (OLLAMA_BASE_URL, OLLAMA_HOST, localhost), asks on a terminal for what it does
+    not find, and checks the cloud's key. A key that OPENAI_API_KEY holds already is not written.
+
+    Example: hybrid-llm init --yes --model qwen3:4b
+    """
+    try:
+        wishes = Wishes(
+            ollama_url=ollama,
+            model=model,
+            cloud_model=cloud_model,
+            cloud_key=key_file.read() if key_file is not None else None,
+            has_client_key=client_key,
+            may_overwrite=force,
+        )
+        write_setup(wishes, ask=not yes and sys.stdin.isatty())
+    except (ConfigError, SetupFailed, UnicodeDecodeError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()
@@ -242,7 +295,7 @@ def _routers(config: Config, path: Path) -> Routers:
     """What is known of the router models, and of the price of staying local."""
     candidate, live, other = config.routing.candidate, None, None
     with suppress(RouterModelError):  # the proxy's own log says why
-        live = Manifest.load(Path(config.routing.model_path))
+        live = Manifest.load(config.routing.model_folder)
     try:
         if candidate is not None:
             other = Manifest.load(Path(candidate.path))
@@ -497,13 +550,15 @@ def calibrate(
             check_target(target)
         with Stats.open(config.storage) as rows:
             judged, rated = rows.judged(_start(since)), rows.rated(_start(since))
+        used = config.routing.model_folder
         manifest, report = recalibrate(
-            RouterModel.load(source), judged, config=config, now=now, rated=rated, aim=aim
+            RouterModel.load(used), judged, config=config, now=now, rated=rated, aim=aim
         )
         if apply:
+            _copy_carried(used, source)
             target, previous = source, put_calibration(manifest, source)
         else:
-            copy_with(manifest, source, target)
+            copy_with(manifest, used, target)
     except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -518,6 +573,12 @@ def calibrate(
                 f"{config_path}, or `hybrid-llm promote {target}`."
             )
     _say_if_overruled(config, config_path)
+
+
+def _copy_carried(used: Path, folder: Path) -> None:
+    """Put the router model that the package carries where it can be replaced, if it is in use."""
+    if used != folder:
+        copy_with(Manifest.load(used), used, folder)
 
 
 def _say_if_overruled(config: Config, config_path: Path) -> None:
@@ -593,7 +654,8 @@ def promote(
     comparison: Comparison | None = None
     refusal = ""
     try:
-        models = RouterModel.load(folder), RouterModel.load(candidate)
+        used = config.routing.model_folder
+        models = RouterModel.load(used), RouterModel.load(candidate)
         try:
             with Stats.open(config.storage) as rows:
                 judged = rows.judged()
@@ -601,6 +663,8 @@ def promote(
         except (SeenAll, StoreUnavailable, TooFewJudged) as error:
             refusal = str(error)
         is_promoted = force or (comparison is not None and comparison.is_better)
+        if is_promoted:
+            _copy_carried(used, folder)
         previous = put_in_place(candidate, folder) if is_promoted else None
     except (OSError, RouterModelError) as error:
         raise click.ClickException(str(error)) from error

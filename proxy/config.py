@@ -22,6 +22,8 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import Meta
 
+from router_model.carried import carried
+
 PRICING_FILE: Final = "pricing.yaml"
 
 
@@ -180,6 +182,11 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     explore_width: Unit = 0.05
     candidate: CandidateConfig | None = None
 
+    @property
+    def model_folder(self) -> Path:
+        """Where the router model is now: the package carries the default one."""
+        return carried(Path(self.model_path))
+
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cloud_usd_per_day: Dollars | None = None
@@ -271,7 +278,7 @@ def load_config(
         ConfigError: with file, line and key of the first thing that is wrong.
     """
     if environ is None:
-        environ = _read_dotenv() | dict(os.environ)
+        environ = read_environment()
     document = _Document(path, _read(path), environ)
     _spread_api_keys(document.value)
     try:
@@ -288,8 +295,16 @@ def load_config(
 
 
 def pricing_path(config: Config, path: Path) -> Path | None:
-    """The price list of a configuration that was read from `path`; None when it has none."""
-    return path.parent / config.pricing if config.pricing is not None else None
+    """The price list of a configuration that was read from `path`; None when it has none.
+
+    Where none lies beside the configuration, it is the one that the package carries.
+    """
+    if config.pricing is None:
+        return None
+    beside = path.parent / config.pricing
+    if config.pricing == PRICING_FILE and not beside.exists():
+        return carried(Path("configs", PRICING_FILE))
+    return beside
 
 
 def load_prices(path: Path | None) -> Mapping[str, ListedPrice]:
@@ -320,6 +335,11 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
+
+
+def read_environment() -> dict[str, str]:
+    """The process's variables over those of `.env`. Raises ConfigError when it cannot be read."""
+    return _read_dotenv() | dict(os.environ)
 
 
 def _read_dotenv() -> dict[str, str]:

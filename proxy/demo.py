@@ -90,7 +90,8 @@ def find_model_file() -> Path:
     package = importlib.util.find_spec(_MODEL_PACKAGE)
     if package is None or package.origin is None or importlib.util.find_spec("llama_cpp") is None:
         raise DemoNotInstalled(
-            "The stand-in models are not installed; `make demo` installs them and starts this."
+            "The stand-in models are not installed; `make demo` installs them and starts this. "
+            "Without a clone: pip install 'hybrid-llm-router[demo]'"
         )
     return Path(package.origin).with_name(_MODEL_FILE)
 

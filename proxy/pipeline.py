@@ -23,6 +23,7 @@ from proxy.pricing import PICO, Price, Prices
 from proxy.record import Target
 from proxy.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, checked
 from proxy.tokens import TokenCounter
+from router_model.carried import carried
 from router_model.manifest import MANIFEST_FILE
 from router_model.rubric import grade_messages, preference_messages
 
@@ -111,7 +112,12 @@ class Pipeline:
         self._work = Path(folders.work)
         self._data = Path(folders.data) if folders.data is not None else None
         # What is trained has a folder of its own: what serves is taken up once it is written.
-        self.places = Places(Path(folders.results), self._data, model, model.with_name("candidate"))
+        self.places = Places(
+            Path(folders.results),
+            self._data,
+            config.routing.model_folder,
+            model.with_name("candidate"),
+        )
 
     @property
     def lacks_extra(self) -> bool:
@@ -483,12 +489,8 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _questions() -> Path:
-    """The benchmark's questions: where the proxy runs, or beside the package that asks them."""
-    here = Path("data", "questions.jsonl")
-    spec = find_spec("training")
-    if here.is_file() or spec is None or spec.origin is None:
-        return here
-    return Path(spec.origin).parent.parent / here
+    """The benchmark's questions: where the proxy runs, or those that the package carries."""
+    return carried(Path("data/questions.jsonl"))
 
 
 def _prompts(path: Path) -> Iterator[list[tuple[str, str]]]:

@@ -30,7 +30,8 @@ ROWS = [
     "migrations ledger",
     "rollup",
     "facts endpoints database findings",
-    "openapi pricing sampling auth tokens admission responses tables quality logs governor steps",
+    "openapi pricing sampling auth tokens admission responses tables quality logs governor steps "
+    "setup",
     "config protocol record",
     "connection",
     "errors stand_in leash wire deadline",

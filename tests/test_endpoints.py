@@ -181,7 +181,7 @@ async def embed(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.
 async def test_embeddings_go_to_the_tier_that_serves_the_model(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, model: str, target: str, sent: str
 ) -> None:
-    proxy = await start()
+    proxy = await start({"pricing": None})
     response = await embed(proxy, model=model, dimensions=2)
     assert response.content == VECTORS
     call = {"local": local, "cloud": cloud}[target].call
@@ -191,7 +191,7 @@ async def test_embeddings_go_to_the_tier_that_serves_the_model(
     assert (row["endpoint"], row["target"], row["reason"]) == ("embeddings", target, "forced")
     assert (row["input_tokens"], row["output_tokens"]) == (8, 0)
     assert row["score"] is None
-    # Here no price is listed for the embedding model, and a chat model's says nothing about it.
+    # Without a list the embedding model has no price; a chat model's says nothing about it.
     usd = {"text-embedding-3-small": None, CLOUD_MODEL: 1.2e-6}.get(sent, 0)
     assert (row["cost_usd"], row["cloud_cost_usd"]) == (usd, usd or None)
     assert row["saved_usd"] == (0 if usd else None)

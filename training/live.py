@@ -19,13 +19,12 @@ from router_model.rubric import RUBRIC_VERSION
 from training import benchmark, judge, label
 from training.dataset import DataError
 from training.journal import Journal
-from training.options import RESULTS, ROOT, this_command
+from training.options import QUESTIONS, RESULTS, ROOT, this_command
 from training.paid import Buyer, Declined, Endpoint, Price, Tokens
 from training.progress import say
 from training.results import write
 
 WORK = ROOT / "data/work"
-QUESTIONS = ROOT / "data/questions.jsonl"
 
 OPENAI_URL = "https://api.openai.com/v1"
 OLLAMA_URL = "http://localhost:11434"

@@ -8,13 +8,17 @@ from typing import Any, TypeVar
 
 import click
 
-ROOT = Path(__file__).resolve().parent.parent
+from router_model.carried import IS_CLONE, carried
+
+# Installed from a wheel, the commands work in the folder where they are called.
+ROOT = Path(__file__).resolve().parent.parent if IS_CLONE else Path()
 PREPARED = ROOT / "data/work/prepared.msgpack.gz"
 RUNS = ROOT / "data/runs"
 MODEL = ROOT / "data/models/router"
 RESULTS = ROOT / "data/results"
-EVERYDAY = ROOT / "data/everyday.jsonl"
-CHECKS = ROOT / "data/checks.jsonl"
+EVERYDAY = carried(ROOT / "data/everyday.jsonl")
+CHECKS = carried(ROOT / "data/checks.jsonl")
+QUESTIONS = carried(ROOT / "data/questions.jsonl")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

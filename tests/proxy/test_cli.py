@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,9 +18,11 @@ from click.testing import CliRunner, Result
 from fakes import refused_address
 from proxy import __version__
 from proxy.cli import db, main
-from proxy.config import load_config
+from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.migrations import MIGRATIONS, NEWEST
 from proxy.record import CallRecord, Ending, Reason, Target
+from router_model.carried import CARRIED
+from router_model.manifest import Manifest
 from stored import DAY, any_records, execute, fill, finished, spoil
 
 pytest_plugins = ["databases"]
@@ -94,6 +97,12 @@ def test_the_examples_options_exist(name: str) -> None:
     example = command.help.split("Example:")[1].split()
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in example if word.startswith("--")} <= known
+
+
+def test_what_a_new_user_needs_comes_first() -> None:
+    listed = re.findall(r"(?m)^  ([a-z][a-z-]+)  ", run("--help").output)
+    assert listed[:2] == ["init", "serve"]
+    assert sorted(listed) == sorted(COMMANDS)
 
 
 def test_version() -> None:
@@ -231,6 +240,83 @@ def test_route_with_the_shipped_model(tmp_path: Path) -> None:
 def test_the_shipped_default_configuration_names_the_shipped_model() -> None:
     config = load_config(ROOT / "configs" / "default.yaml", environ={})
     assert (ROOT / config.routing.model_path / "manifest.json").exists()
+
+
+# ── Without a clone ──────────────────────────────────────────────────────────────────────────
+
+
+def test_the_wheel_has_what_the_code_looks_for() -> None:
+    """The names of `carried`, and no other; tests/test_release.py looks into a wheel."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = wheel["targets"]["wheel"]["force-include"]
+    assert included == {name: f"router_model/carried/{name}" for name in CARRIED}
+    assert all((ROOT / name).exists() for name in CARRIED)
+
+
+def test_in_an_empty_folder_the_packages_own_files_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = json.loads(run("route", "Hi", "--json").stdout)
+    assert told["reason"] == "score"
+    assert told["router_model"] == Manifest.load(ROOT / "data/models/router").version
+    config = tmp_path / "own.yaml"
+    config.write_text((ROOT / "configs/default.yaml").read_text())
+    loaded = load_config(config, environ={})
+    assert load_prices(pricing_path(loaded, config))["gpt-4o-mini"].output == 0.6
+    assert run("route", "Hi", "--json", "--config", config).exit_code == 0
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_files_of_ones_own_come_before_the_packages(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config.rename("hybrid-llm.yaml")
+    Path("pricing.yaml").write_text("models: {mine: {input: 1, output: 2}}\n")
+    told = json.loads(run("route", "Hi", "--json").stdout)
+    assert (told["threshold"], told["model"]) == (0.4, "gpt-4o-mini")
+    loaded = load_config(Path("hybrid-llm.yaml"), environ={})
+    assert set(load_prices(pricing_path(loaded, Path("hybrid-llm.yaml")))) == {"mine"}
+    Path("data/models/router").mkdir(parents=True)
+    assert RoutingConfig().model_folder == Path("data/models/router")
+
+
+@pytest.mark.parametrize("name", ["configs/default.yaml", "configs/none.yaml"])
+def test_a_wrong_path_that_was_given_is_no_wish_for_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("route", "Hi", "--config", name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"{name}: cannot be read: No such file or directory\n"
+    assert RoutingConfig(model_path="data/models/other").model_folder == Path("data/models/other")
+
+
+def test_the_packages_model_is_replaced_by_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = ROOT / "data/models/router"
+    before = (shipped / "manifest.json").read_bytes()
+    result = run("promote", shipped, "--force")
+    assert result.exit_code == 0, result.output
+    assert "In use: data/models/router." in result.output
+    for folder in ("data/models/router", "data/models/router.previous"):
+        assert Manifest.load(Path(folder)) == Manifest.load(shipped)
+    assert (shipped / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc takes no file from anyone")
+def test_serve_in_a_folder_that_cannot_be_written() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy.cli", "serve", "--port", "0"],
+        cwd="/proc", capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    said = "storage.url: sqlite:///data/router.db cannot be used: [Errno "
+    assert done.stderr.splitlines()[-1].startswith(said)
 
 
 # ── What the rows say ─────────────────────────────────────────────────────────────────────────

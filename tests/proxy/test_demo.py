@@ -159,7 +159,7 @@ async def test_stand_ins_answer_under_their_own_names(tmp_path: Path) -> None:
         assert cloud.headers["x-router-model"] == "smollm2-135m-cloud-stand-in"
         assert float(cloud.headers["x-router-cost-usd"]) > 0
         # The name that clients already send is routed, though the stand-in has another.
-        assert (await ask(demo, "gpt-4o-mini")).headers["x-router-target"] == "cloud"
+        assert (await ask(demo, "gpt-4o-mini")).headers["x-router-reason"] == "score"
         assert (await ask(demo, "gpt-4")).status_code == 404
         assert "the dollars shown are what gpt-4o-mini would have cost" in demo.output
         assert (tmp_path / "data/demo.db").exists()

@@ -1,0 +1,298 @@
+"""A first configuration for this machine: `hybrid-llm init`.
+
+    write_setup(Wishes(), ask=False)    # ./hybrid-llm.yaml, and keys into ./.env
+
+The file is configs/default.yaml with other defaults in it, so that it explains every key and cannot
+lag behind. Keys never enter it: it names variables, which `.env` holds for its owner alone. This
+file asks Ollama what it has and the cloud whether it takes the key; it starts nothing.
+"""
+
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+import httpx2
+from dotenv import dotenv_values
+
+from proxy.config import Config, ConfigError, load_config, read_environment
+from router_model.carried import carried
+
+SETUP_FILE: Final = Path("hybrid-llm.yaml")
+DOTENV_FILE: Final = Path(".env")
+CLOUD_KEY, CLIENT_KEYS = "OPENAI_API_KEY", "ROUTER_API_KEYS"
+
+_PREFERRED: Final = "phi3"  # what the router model was fitted to
+_TIMEOUT_SECONDS: Final = 10.0
+_ATTEMPTS: Final = 3
+_HEADER: Final = """\
+# Written by `hybrid-llm init`: the default configuration with what was found on this machine.
+# ${VAR} and ${VAR:-default} are filled from the environment or from the .env file of the folder in
+# which the proxy is started; keys belong there. A proxy that runs takes up what is saved here.
+# Check it with:  hybrid-llm check-config hybrid-llm.yaml
+# Marked * are settings that are understood but change nothing in this version yet.
+"""
+
+
+class SetupFailed(Exception):
+    """Why nothing was written, for the terminal."""
+
+
+class Wishes(NamedTuple):
+    """What was said on the command line; the rest is looked for, asked or left as it is."""
+
+    ollama_url: str | None = None
+    model: str | None = None
+    cloud_model: str | None = None
+    cloud_key: str | None = None
+    has_client_key: bool = False
+    may_overwrite: bool = False
+
+
+def write_setup(wishes: Wishes, *, ask: bool) -> None:
+    """Look around, ask what cannot be found, write both files and say what to type next.
+
+    Raises:
+        SetupFailed: a configuration or a key is there already, the cloud refuses the key, or what
+            was wished for makes no valid configuration. Then nothing has been written.
+    """
+    if SETUP_FILE.exists() and not wishes.may_overwrite:
+        raise SetupFailed(f"{SETUP_FILE} is there already; --force writes it anew")
+    environ = read_environment()
+    if wishes.cloud_key and not wishes.may_overwrite and dotenv_values(DOTENV_FILE).get(CLOUD_KEY):
+        raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
+    defaults: dict[str, str] = {}
+    url = wishes.ollama_url or ollama_url(environ)
+    defaults["OLLAMA_BASE_URL"] = url = url.rstrip("/").removesuffix("/v1")
+    defaults["OLLAMA_MODEL"], pull = _choose_local(url, wishes, environ, ask=ask)
+    if wishes.cloud_model:
+        defaults["CLOUD_MODEL"] = wishes.cloud_model
+    text = _configuration(defaults)
+    config = _checked(text, environ)
+    kept = {}
+    if (key := _cloud_key(config, wishes, environ, ask=ask)) is not None:
+        kept[CLOUD_KEY] = key
+    if not environ.get(CLIENT_KEYS) and (
+        wishes.has_client_key
+        or (ask and click.confirm("Make a key that clients must send?", default=False))
+    ):
+        kept[CLIENT_KEYS] = f"sk-router-{secrets.token_urlsafe(24)}"
+    try:
+        if kept:
+            keep_in_dotenv(DOTENV_FILE, kept)
+            click.echo(f"Wrote {' and '.join(kept)} into {DOTENV_FILE}, which only you can read.")
+        SETUP_FILE.write_text(text, encoding="utf-8")
+        click.echo(f"Wrote {SETUP_FILE}.")
+    except OSError as error:
+        raise SetupFailed(f"{error.filename}: cannot be written: {error.strerror}") from None
+    if CLIENT_KEYS in kept:
+        click.echo(f"The key for clients: {kept[CLIENT_KEYS]}")
+    _warn_if_overruled(config, wishes, url)
+    if pull:
+        click.echo(f"First:  ollama pull {defaults['OLLAMA_MODEL'].removesuffix(':latest')}")
+    click.echo("Next:  hybrid-llm serve")
+
+
+def ollama_url(environ: Mapping[str, str]) -> str:
+    """Where Ollama answers, as the proxy's own variable says it or Ollama's.
+
+    OLLAMA_HOST is read as Ollama reads it: `host`, `:port`, `host:port` or an address; one that
+    means every interface is this machine (https://docs.ollama.com/faq).
+    """
+    if own := environ.get("OLLAMA_BASE_URL"):
+        return own
+    said = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+    has_scheme = "://" in said
+    parts = urlsplit(said if has_scheme else f"http://{said}")
+    try:
+        host, port = parts.hostname or "localhost", parts.port
+    except ValueError:
+        host, port = "localhost", None
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # what is avoided
+        host = "localhost"
+    if ":" in host:
+        host = f"[{host}]"
+    if port is None and not has_scheme:
+        port = 11434
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+def chat_models(url: str) -> list[str] | None:
+    """The models of an Ollama that can chat, the smallest first; None when nobody answers."""
+    try:
+        with httpx2.Client(base_url=url, timeout=_TIMEOUT_SECONDS) as client:
+            answer = client.get("/api/tags")
+            answer.raise_for_status()
+            models = answer.json()["models"]
+            found = sorted((int(one.get("size") or 0), str(one["name"])) for one in models)
+            return [name for _, name in found if _can_chat(client, name)]
+    except (
+        httpx2.HTTPError,
+        httpx2.InvalidURL,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ):
+        return None
+
+
+def _can_chat(client: httpx2.Client, name: str) -> bool:
+    """As Ollama says it; an old one does not, and there the name has to do."""
+    answer = client.post("/api/show", json={"model": name})
+    capabilities = answer.json().get("capabilities") if answer.is_success else None
+    return "completion" in capabilities if capabilities else "embed" not in name
+
+
+def _choose_local(
+    url: str, wishes: Wishes, environ: Mapping[str, str], *, ask: bool
+) -> tuple[str, bool]:
+    """The local model, and whether it has still to be downloaded."""
+    found = chat_models(url)
+    wanted = wishes.model or environ.get("OLLAMA_MODEL")
+    if found is None:
+        click.echo(f"No Ollama answers at {url}: start it with `ollama serve`.")
+    elif found:
+        click.echo(f"Ollama at {url} has {', '.join(found)}.")
+    else:
+        click.echo(f"Ollama at {url} has no model that can chat.")
+    chosen = wanted
+    if chosen is None:
+        preferred = [one for one in found or () if one.split(":")[0] == _PREFERRED]
+        chosen = next(iter([*preferred, *(found or ())]), f"{_PREFERRED}:latest")
+        if found and not preferred:
+            click.echo(f"No {_PREFERRED}, which the router was fitted to: the smallest is taken.")
+        if ask:
+            chosen = click.prompt("Local model", default=chosen).strip()
+    click.echo(f"The local model: {chosen}.")
+    has_it = found is None or {chosen, f"{chosen}:latest"} & set(found)
+    return chosen, not has_it or (found is None and wanted is None)
+
+
+def _cloud_key(
+    config: Config, wishes: Wishes, environ: Mapping[str, str], *, ask: bool
+) -> str | None:
+    """A key to be kept, once the cloud takes it or cannot be asked; None when none is to be."""
+    cloud = config.upstreams.cloud
+    url, model = cloud.base_urls[0], cloud.model
+    if wishes.cloud_key is None and (known := environ.get(CLOUD_KEY)):
+        click.echo(f"{CLOUD_KEY} is set already.")
+        if refusal := _refusal(url, known, model):
+            raise SetupFailed(f"{refusal}; correct {CLOUD_KEY} or unset it")
+        return None
+    key = wishes.cloud_key
+    for _ in range(_ATTEMPTS):
+        if key is None and ask:
+            key = click.prompt(
+                f"Key for {urlsplit(url).hostname}, not shown (Enter: none yet)",
+                default="",
+                show_default=False,
+                hide_input=True,
+            )
+        key = (key or "").strip()
+        if not key:
+            click.echo(f"No key for the cloud yet: put {CLOUD_KEY}=… into {DOTENV_FILE}.")
+            return None
+        refusal = _refusal(url, key, model)
+        if refusal is None:
+            return key
+        if not ask:
+            break
+        click.echo(f"{refusal}.")
+        key = None
+    raise SetupFailed(f"{refusal}; nothing was written")
+
+
+def _refusal(url: str, key: str, model: str) -> str | None:
+    """Why the cloud does not take the key, as it says; None when it does or cannot be asked."""
+    host = urlsplit(url).netloc
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        return "That is no key: it has a character that none has"
+    try:
+        answer = httpx2.get(
+            f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_SECONDS
+        )
+    except httpx2.HTTPError as error:
+        why = str(error) or type(error).__name__
+        click.echo(f"{host} cannot be reached ({why}): the key is not checked.")
+        return None
+    if answer.status_code in (401, 403):
+        return f"{host} refuses the key (status {answer.status_code})"
+    if not answer.is_success:
+        click.echo(f"{host} answers with status {answer.status_code}: the key is not checked.")
+        return None
+    click.echo(f"{host} takes the key.")
+    if (names := set(_names(answer))) and model not in names:
+        click.echo(f"It lists no {model}: name another with --cloud-model.")
+    return None
+
+
+def _names(answer: httpx2.Response) -> Iterator[str]:
+    try:
+        found: Any = answer.json()
+        yield from (str(one["id"]) for one in found["data"])
+    except (ValueError, TypeError, LookupError):
+        return
+
+
+def _configuration(defaults: Mapping[str, str]) -> str:
+    """The default configuration with other defaults of its variables, and a header of its own."""
+    text = carried(Path("configs/default.yaml")).read_text(encoding="utf-8")
+    text = _HEADER + text[text.index("\n\n") + 1 :]
+    for name, value in defaults.items():
+        before, found, rest = text.partition(f"${{{name}:-")
+        assert found, name
+        text = f"{before}{found}{value}{rest[rest.index('}') :]}"
+    return text
+
+
+def _checked(text: str, environ: Mapping[str, str]) -> Config:
+    """What the text says, once it is known that `check-config` would take it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, SETUP_FILE.name)
+        path.write_text(text, encoding="utf-8")
+        try:
+            return load_config(path, environ=environ)
+        except ConfigError as error:
+            raise SetupFailed(str(error).removeprefix(f"{folder}{os.sep}")) from None
+
+
+def _warn_if_overruled(config: Config, wishes: Wishes, url: str) -> None:
+    """Variables win over the defaults that are written, also over those that were wished for."""
+    upstreams = config.upstreams
+    for name, wanted, given, used in (
+        ("OLLAMA_BASE_URL", wishes.ollama_url, f"{url}/v1", upstreams.local.base_urls[0]),
+        ("OLLAMA_MODEL", wishes.model, wishes.model, upstreams.local.model),
+        ("CLOUD_MODEL", wishes.cloud_model, wishes.cloud_model, upstreams.cloud.model),
+    ):
+        if wanted and given != used:
+            click.echo(f"Warning: the variable {name} is set and overrules it: {used}.", err=True)
+    if wishes.cloud_key and os.environ.get(CLOUD_KEY, "") not in ("", wishes.cloud_key.strip()):
+        click.echo(f"Warning: the variable {CLOUD_KEY} is set and overrules the key.", err=True)
+
+
+def keep_in_dotenv(path: Path, values: Mapping[str, str]) -> None:
+    """Put variables into a `.env`, in place of those of the same name; only its owner may read it.
+
+    The old file stays whole until the new one, which nobody else could ever read, takes its place.
+    """
+    old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    is_ours = re.compile(rf"\s*(?:export\s+)?(?:{'|'.join(map(re.escape, values))})\s*=")
+    lines = [line for line in old if not is_ours.match(line)]
+    quoted = {
+        name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in values.items()
+    }
+    lines += [f"{name}='{value}'" for name, value in quoted.items()]
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".env-")  # with mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
