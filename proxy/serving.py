@@ -4,7 +4,6 @@ Server(Proxy(config)).run()
 """
 
 import asyncio
-import gc
 import logging
 import math
 import signal
@@ -21,6 +20,7 @@ from rich.table import Table
 from proxy import __version__
 from proxy.app import Proxy
 from proxy.connection import IS_LEAVING, Connection
+from proxy.garbage import Collector
 from proxy.record import Target
 from proxy.workers import Place
 
@@ -46,6 +46,7 @@ class Server(uvicorn.Server):
         self._proxy = proxy
         self._place = place
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._collector = Collector(lambda: not self.server_state.tasks)
         super().__init__(
             uvicorn.Config(
                 proxy.app,
@@ -134,6 +135,7 @@ class Server(uvicorn.Server):
             task.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._collector.stop()
         running = len(self.server_state.tasks)
         if running:
             logger.info(
@@ -147,10 +149,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
-            # What is there now stays: to look for garbage in it took a tenth of a second every
-            # few thousand requests, and everybody waited.
-            gc.collect()
-            gc.freeze()
+            self._collector.start(self._loop)
             if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
                 self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
             if self._place is not None:

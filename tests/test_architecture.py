@@ -34,7 +34,7 @@ ROWS = [
     "setup",
     "config protocol record",
     "connection",
-    "errors stand_in leash wire deadline",
+    "errors stand_in leash wire deadline garbage",
     "__init__",
 ]
 DEPTH = {f"proxy.{name}": depth for depth, row in enumerate(ROWS) for name in row.split()}

@@ -3,12 +3,14 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import click
 import msgspec
 import pytest
 import yaml
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench import as_sections, fill_in
@@ -21,6 +23,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.sessions import SESSION_HEADER
 from router_model.drift import Drift
+from stored import fill, finished
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -161,6 +164,48 @@ def test_commands_in_the_documents_exist() -> None:
         command = main.get_command(click.Context(main), name)
         assert command is not None
         assert option in {known for parameter in command.params for known in parameter.opts}
+
+
+def shell_lines(name: str) -> list[str]:
+    """The commands of a document's blocks of shell, without what is said behind them."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGES[name], re.DOTALL)
+    return [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+
+
+def test_the_operators_commands_work_where_a_proxy_has_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hybrid-llm.yaml").write_text(
+        "upstreams:\n"
+        "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
+        "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
+        "judge: {enabled: true, price: {input: 0, output: 0}}\n"
+    )
+    records = [finished(turns=[("user", f"Hello {number}")]) for number in range(3)]
+    fill("sqlite:///data/router.db", records)
+    commands = [
+        line.replace("REQUEST_ID", records[0].id)
+        for name in ("README.md", "configs/README.md")
+        for line in shell_lines(name)
+        if re.match(r"hybrid-llm (?!init|serve)", line)
+    ]
+    assert len(commands) >= 7
+    for command in commands:
+        done = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert done.exit_code == 0, f"{command}: {done.output}"
+
+
+def test_a_mistake_in_a_configuration_is_told_as_it_is_shown(tmp_path: Path) -> None:
+    shown = re.search(r"\$ hybrid-llm check-config my.yaml\n(my.yaml:(\d+): .*)\n", DOCS)
+    assert shown
+    default = (CONFIGS / "default.yaml").read_text(encoding="utf-8")
+    line = "routing: {treshold: 0.5}"
+    lines = [*("#" * (int(shown[2]) - 1)), line]
+    path = tmp_path / "my.yaml"
+    path.write_text("\n".join(lines) + "\n" + re.sub(r"(?ms)^routing:.*?(?=^\w)", "", default))
+    done = CliRunner().invoke(main, ["check-config", str(path)])
+    assert (done.exit_code, done.output) == (2, f"{tmp_path}/{shown[1]}\n")
 
 
 def test_training_commands_in_the_documents_exist() -> None:
