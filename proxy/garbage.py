@@ -7,7 +7,10 @@ minute in which there was no such moment. What it cannot know: whether there is 
 """
 
 import asyncio
+import contextlib
+import ctypes
 import gc
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -34,6 +37,7 @@ class Collector:
         """From here on; what exists now is taken to stay."""
         gc.collect()
         gc.freeze()
+        give_back()
         gc.set_threshold(*_THRESHOLDS)
         self._last = loop.time()
         self._look_later(loop)
@@ -49,9 +53,12 @@ class Collector:
             now: seconds, by the loop's clock.
         """
         since_last = gc.get_count()[2]  # younger collections, whose survivors nobody has looked at
-        if since_last and (self._is_idle() or now - self._last > PATIENCE_SECONDS):
+        is_idle = self._is_idle()
+        if since_last and (is_idle or now - self._last > PATIENCE_SECONDS):
             gc.collect()
             self._last = now
+            if is_idle:
+                give_back()
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
         def look() -> None:
@@ -59,3 +66,10 @@ class Collector:
             self._look_later(loop)
 
         self._timer = loop.call_later(LOOK_SECONDS, look)
+
+
+def give_back() -> None:
+    """Let the system have the memory that is free in between; glibc keeps most of it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another libc
+            ctypes.CDLL(None).malloc_trim(0)
