@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from live import LiveProxy
 from proxy.garbage import PATIENCE_SECONDS, Collector
 
 
@@ -64,3 +65,22 @@ async def test_no_full_collection_comes_by_itself(collector: Collector) -> None:
     assert gc.get_stats()[2]["collections"] == before
     assert gc.get_stats()[1]["collections"] > 10
     del keep
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_leaves_no_circle_behind(proxy: LiveProxy, stream: bool) -> None:
+    """Between two full collections nothing is kept that nobody wants any more."""
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            assert (await proxy.chat(model="local", stream=stream)).status_code == 200
+
+    await ask(3)
+    gc.collect()
+    gc.disable()
+    try:
+        await ask(20)
+        await proxy.settled(23)
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
