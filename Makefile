@@ -33,7 +33,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
-	image-check train lock lock-clients vendor dist audit clean
+	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/result
 
 screenshots: $(VENV)/.dev $(VENV)/.demo  ## 10 minutes: the pages as pictures, with real models' answers
 	$(VENV)/bin/python tests/screenshots.py
+
+first-use: $(VENV)/.dev  ## 10 minutes, root on Debian: README's ways to start, from nothing, timed
+	$(VENV)/bin/python tests/first_use.py --out data/results/first_use.json
 
 image-check: $(VENV)/.dev  ## 3 minutes, root on Debian: the Dockerfile built by Podman, and run
 	$(VENV)/bin/python tests/image.py
