@@ -49,7 +49,7 @@ HARDENED: Final = (
     "--security-opt=no-new-privileges", "--network=host", "--ulimit=nofile=4096:4096",
     "--ulimit=nproc=4096:4096", "--no-healthcheck",
 )  # fmt: skip
-STOP_SECONDS: Final = 30  # compose.yaml's stop_grace_period
+STOP_SECONDS: Final = 40  # compose.yaml's stop_grace_period
 START_SECONDS: Final = 60.0
 MAX_ADDED_MB: Final = 350
 PROCESSORS: Final = ("x86_64", "aarch64")

@@ -189,11 +189,12 @@ def test_ports_and_paths_are_the_proxys(config: Config) -> None:
 
 
 def test_whoever_stops_waits_for_the_answers_that_run(config: Config) -> None:
+    drain = 6.0  # that .env.example recommends
     grace = config.server.shutdown_grace_seconds
     hard = re.search(r"hard-stop-after (\w+)", HAPROXY)
     assert hard is not None
     for name in PROXIES:
-        assert seconds(SERVICES[name]["stop_grace_period"]) > grace
+        assert seconds(SERVICES[name]["stop_grace_period"]) > drain + grace
     assert grace < seconds(hard[1]) < seconds(SERVICES["balancer"]["stop_grace_period"])
 
 

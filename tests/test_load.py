@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from bench import decision_table, fill_in, quantile
+from bench import decision_table, fill_in, machine_line, quantile
 from load import (
     RECURRING,
     STREAM_CHUNKS,
@@ -180,7 +180,12 @@ def test_the_decision_is_told_without_the_original_too() -> None:
     assert decision_table(both).splitlines()[2].endswith("| 12 ms | | 1 ms | 12× |")
 
 
-def test_a_section_that_the_readme_lacks_is_named() -> None:
+def test_a_document_gets_the_tables_that_it_has_marks_for() -> None:
     results = json.loads((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
+    document = "# Fast\n\n<!-- bench: machine -->\nold\n<!-- bench: end -->\n\nThe end.\n"
+    filled = fill_in(document, results)
+    assert filled.splitlines()[4] == machine_line(results)
+    assert "old" not in filled
+    assert filled.endswith("<!-- bench: end -->\n\nThe end.\n")
     with pytest.raises(ValueError, match="bench: machine"):
-        fill_in("# nothing here", results)
+        fill_in("<!-- bench: machine --> without its end", results)
