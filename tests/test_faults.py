@@ -895,8 +895,13 @@ class Mixture:
 
     async def rest(self, *, sockets: int, tasks: int) -> tuple[int, int]:
         """Objects and blocks of memory when no more sockets and tasks than these are left."""
+
+        def is_at_rest() -> bool:
+            self._relay.hang_up()  # on the proxy's own questions, too, whenever they come
+            return count_sockets() <= sockets and self.count_tasks() <= tasks
+
         await self.alone()
-        await until(lambda: count_sockets() <= sockets and self.count_tasks() <= tasks)
+        await until(is_at_rest)
         gc.collect()
         return len(gc.get_objects()), sys.getallocatedblocks()
 
@@ -935,9 +940,10 @@ async def test_nothing_is_left_of_hundreds_of_faults(
     mixed = Mixture(proxy, local, relay)
     await mixed.alone()
     sockets, tasks = count_sockets(), mixed.count_tasks()
-    grown = []  # objects and blocks of memory for each request
+    await mixed.run(1)  # which fills what is kept on purpose
     before = await mixed.rest(sockets=sockets, tasks=tasks)
-    for _ in range(3):  # the first time fills what is kept on purpose; others may fill theirs, once
+    grown = []  # objects and blocks of memory for each request
+    for _ in range(3):  # other proxies of this process may fill theirs, once
         requests = -mixed.requests
         await mixed.run(2)
         after = await mixed.rest(sockets=sockets, tasks=tasks)
