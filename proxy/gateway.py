@@ -261,9 +261,16 @@ class Gateway:
             return
         usd = 0.0
         if model is not None:
-            tokens = (call.request.answer_tokens or ANSWER_TOKENS) if call.endpoint.is_routed else 0
+            asked, answer = len(call.body), 0
+            if call.endpoint.is_routed:
+                answer = call.request.answer_tokens or ANSWER_TOKENS
+                # No model reads or writes more than its context, whatever images weigh or a client
+                # allows for: one request must not keep a day's dollars from all others.
+                context = call.snapshot.config.upstreams.cloud.context_tokens
+                if context != "auto":
+                    asked, answer = min(asked, context), min(answer, context)
             prices = call.snapshot.prices
-            usd = prices.at_most(model, body_bytes=len(call.body), answer_tokens=tokens)
+            usd = prices.at_most(model, body_bytes=asked, answer_tokens=answer)
         call.hold = await self._quotas.set_aside(
             call.client, usd, usd_per_day=budget, may_wait=may_wait
         )

@@ -124,6 +124,26 @@ async def test_what_may_not_stay_local_is_refused(
     assert (row["ending"], row["reason"], row["target"]) == ("rejected", "budget", None)
 
 
+async def test_no_request_keeps_more_from_others_than_a_model_can_write(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    team = {"key": "sk-team", "cloud_usd_per_day": 1.0}
+    proxy = await start(
+        {"server": {"api_keys": [team]}, "upstreams": {"cloud": {"context_tokens": 1000}}}
+    )
+    gate = Gate()
+    cloud.answer = [gate, *whole(answer_json())]
+    first = asyncio.create_task(
+        proxy.chat(model="cloud", headers=TEAM, max_tokens=999_999_999)  # of 600 dollars
+    )
+    await gate.reached()
+    cloud.answer = whole(answer_json())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await proxy.chat(model="cloud", headers=TEAM)).status_code == 200
+    gate.open()
+    assert (await first).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
 async def test_nothing_else_spends_what_is_not_there(
     start: StartProxy, cloud: FakeUpstream, path: str
