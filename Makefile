@@ -39,7 +39,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.serve  ## the proxy on http://127.0.0.1:8080, between Ollama and OpenAI
-	$(VENV)/bin/hybrid-llm serve --config configs/default.yaml
+	$(VENV)/bin/hybrid-llm serve
 
 demo: $(VENV)/.demo  ## the same without Ollama or a key: small real models stand in
 	$(VENV)/bin/hybrid-llm demo --config configs/demo.yaml

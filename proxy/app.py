@@ -667,6 +667,7 @@ class Proxy:
             await self._end_judging()
             await self.gateway.drain()
             await self._quotas.give_back(all_of_it=True)
+            self._quotas.close()
             self.metrics.count_all()
             await ending
             for task in list(self._tasks):

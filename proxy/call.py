@@ -74,10 +74,12 @@ class Call:
         "exchange",
         "facts",
         "hold",
+        "is_preview",
         "maker",
         "record",
         "request",
         "snapshot",
+        "waited_seconds",
     )
 
     def __init__(
@@ -92,6 +94,8 @@ class Call:
         self.request: RoutedRequest  # once its body was read
         self.facts = snapshot.upstreams[Target.LOCAL].facts  # of the local model that is asked for
         self.hold = Hold()  # what is set aside for it of the dollars for the cloud
+        self.waited_seconds = 0.0  # for that to be possible
+        self.is_preview = False  # goes nowhere, so that nothing is set aside
         self.maker: Target | None = None  # of the answer that this request continues
 
 

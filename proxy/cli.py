@@ -116,7 +116,7 @@ def main() -> None:
 @click.option("--cloud-model", help="The cloud's model.")
 @click.option("--key-file", type=click.File(), help="Holds the cloud's key; - for standard input.")
 @click.option("--client-key", is_flag=True, help="Make a key that clients must send.")
-@click.option("--force", is_flag=True, help="Write over a configuration that is there.")
+@click.option("--force", is_flag=True, help="Write over a configuration, or a key, that is there.")
 def init(
     yes: bool,
     ollama: str | None,

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 5.0  # how long a write waits for another process's lock
 _CONNECT_SECONDS: Final = 5
+_SILENT_SECONDS: Final = 10  # until a server that acknowledges nothing is taken for gone
 _MAX_CONNECTIONS: Final = 8
 _ROWS_AT_ONCE: Final = 20  # their values are bound in one go, in which nothing else runs
 
@@ -132,6 +133,10 @@ def _open_postgresql(url: str, busy_seconds: float, *, read_only: bool) -> peewe
         stale_timeout=60,
         timeout=_CONNECT_SECONDS,
         connect_timeout=_CONNECT_SECONDS,
+        tcp_user_timeout=_SILENT_SECONDS * 1000,
+        keepalives_idle=_SILENT_SECONDS,
+        keepalives_interval=_SILENT_SECONDS // 3,
+        keepalives_count=3,
         application_name="hybrid-llm-router",
         options=options,
     )

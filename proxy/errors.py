@@ -131,8 +131,16 @@ class RateLimited(RouterError):
         return [_retry_after(self.seconds)]
 
 
-class BudgetSpent(RateLimited):
-    """The API key has spent its dollars of the day. Clients need not try again before the next."""
+class NoDollars(RateLimited):
+    """There are no dollars for the cloud."""
+
+
+class BudgetHeld(NoDollars):
+    """What is left of the day's dollars is set aside for other requests."""
+
+
+class BudgetSpent(NoDollars):
+    """The day's dollars are spent. Clients need not try again before the next."""
 
     type = "insufficient_quota"
     code = "insufficient_quota"

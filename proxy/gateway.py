@@ -22,10 +22,10 @@ from proxy.config import Config
 from proxy.deadline import Deadlines
 from proxy.endpoints import CHAT, OTHER, RESPONSES, Endpoint
 from proxy.errors import (
-    BudgetSpent,
     Forbidden,
     InternalError,
     InvalidRequest,
+    NoDollars,
     RequestTimeout,
     RouterError,
     ServerStopping,
@@ -50,7 +50,7 @@ from proxy.memory import Memory
 from proxy.metrics import Metrics
 from proxy.passing import Passing
 from proxy.protocol import JSON_TYPE, Seen, Usage
-from proxy.quotas import Quotas
+from proxy.quotas import Hold, Quotas
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.relay import Head, Reply, Whole, begin, relay_stream, relay_whole
 from proxy.responses import (
@@ -136,6 +136,7 @@ class Gateway:
         """
         record = CallRecord(CHAT.name, clock=self._clock)
         call = Call(self.snapshot, CHAT, exchange, record)
+        call.is_preview = True
         try:
             await self._admit(call)
             call.body = await exchange.read_body()
@@ -145,8 +146,6 @@ class Gateway:
         except RouterError as error:
             await send_error(error, exchange, record.router_headers())
             return
-        finally:
-            self._quotas.let_go(call.hold)
         told = msgspec.json.encode(_told(decision, record, self.snapshot))
         await exchange.answer(200, [(b"content-type", JSON_TYPE)], told)
 
@@ -250,37 +249,33 @@ class Gateway:
         are spent."""
         try:
             await self._set_aside(call, model, may_wait=True)
-        except BudgetSpent:
+        except NoDollars:
             call.record.reason = Reason.BUDGET
             raise
 
     async def _set_aside(self, call: Call, model: str | None, *, may_wait: bool = False) -> None:
-        """Set dollars aside for what goes to the cloud. Raises BudgetSpent."""
+        """Set dollars aside for what goes to the cloud. Raises NoDollars."""
         budget = call.snapshot.config.budget.cloud_usd_per_day
         if budget is None and (call.client is None or call.client.cloud_usd_per_day is None):
             return
-        usd = 0.0
-        if model is not None:
-            asked, answer = len(call.body), 0
-            if call.endpoint.is_routed:
-                answer = call.request.answer_tokens or ANSWER_TOKENS
-                # No model reads or writes more than its context, whatever images weigh or a client
-                # allows for: one request must not keep a day's dollars from all others.
-                context = call.snapshot.config.upstreams.cloud.context_tokens
-                if context != "auto":
-                    asked, answer = min(asked, context), min(answer, context)
-            prices = call.snapshot.prices
-            usd = prices.at_most(model, body_bytes=asked, answer_tokens=answer)
-        call.hold = await self._quotas.set_aside(
-            call.client, usd, usd_per_day=budget, may_wait=may_wait
-        )
+        if call.is_preview:
+            self._quotas.check(call.client, usd_per_day=budget)
+            return
+        usd = _at_most(call, model) if model is not None else 0.0
+        began = self._clock()
+        try:
+            call.hold = await self._quotas.set_aside(
+                call.client, usd, usd_per_day=budget, may_wait=may_wait
+            )
+        finally:
+            call.waited_seconds += self._clock() - began
 
     async def _can_pay(self, call: Call, target: Target) -> bool:
         """Whether a request may go to this tier, too, for which so far nothing was set aside."""
         if target is Target.CLOUD:
             try:
                 await self._set_aside(call, call.snapshot.upstreams[target].model)
-            except BudgetSpent:
+            except NoDollars:
                 return False
         return True
 
@@ -316,7 +311,7 @@ class Gateway:
             record.propensity = decision.propensity
         if decision.score is not None:
             record.score, record.p_local, record.p_cloud = decision.score
-        record.decision_ms = (self._clock() - started) * 1e3
+        record.decision_ms = (self._clock() - started - call.waited_seconds) * 1e3
         return decision
 
     async def _choose(self, call: Call) -> Decision:
@@ -357,7 +352,7 @@ class Gateway:
             else:
                 try:
                     await self._set_aside(call, decision.model)
-                except BudgetSpent:
+                except NoDollars:
                     decision = decision._replace(
                         target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
                     )
@@ -448,6 +443,9 @@ class Gateway:
                 continue
             record.fallback_from, record.fallback_why = target, failure.why
             target = target.other
+            if target is Target.LOCAL:
+                self._quotas.let_go(call.hold)
+                call.hold = Hold()
             model = snapshot.upstreams[target].model
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
@@ -586,6 +584,22 @@ def _ending_of(error: RouterError) -> Ending:
             return Ending.STOPPED
         case _:
             return Ending.REJECTED
+
+
+def _at_most(call: Call, model: str) -> float:
+    """Dollars that a request costs at most in the cloud, by this model's standard price."""
+    asked, answer = len(call.body), 0
+    if call.endpoint.is_routed:
+        answer = call.request.answer_tokens or ANSWER_TOKENS
+        # No model reads or writes more than its context, whatever images weigh or a client allows
+        # for: one request must not keep a day's dollars from all others.
+        context = call.snapshot.config.upstreams.cloud.context_tokens
+        if context != "auto":
+            # Of a conversation that the cloud remembers the body is the last turn only.
+            asked = context if call.maker is Target.CLOUD else min(asked, context)
+            answer = min(answer, context)
+        answer *= call.request.choices
+    return call.snapshot.prices.at_most(model, body_bytes=asked, answer_tokens=answer)
 
 
 def _may_stay_local(wish: Wish, unfit: Unfit | None, config: Config) -> bool:

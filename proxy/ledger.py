@@ -5,7 +5,8 @@
     ledger.draw_dollars(day, "", budget=5.0, own=1.25, others=0.5, need=0.01)
 
 Nobody asks here for every request. A process takes some requests of a key's minute, and draws some
-of the dollars that are left of a day, both the fewer the less is left; from these it serves alone.
+of the dollars that are left of a day, both the fewer the less is left, though as many dollars as
+its running requests may cost; from these it serves alone.
 What it has drawn counts as spent until it is given back, so that all of them together never draw
 more than there is; what a process that was killed had drawn is not spent, and not to be had either.
 
@@ -69,15 +70,21 @@ class Ledger:
                 .execute(database)
             )
             full_at = max(found[0][0] if found else 0.0, now)
+            if full_at > now + MINUTE_SECONDS:  # whoever took some had a clock that was ahead
+                full_at = now + MINUTE_SECONDS
+                self._note(database, key_hash, full_at)
             free = int((MINUTE_SECONDS - (full_at - now)) / each + _ROUNDING)
             if free < 1:
                 return Taken(0, full_at + each - now - MINUTE_SECONDS)
             ahead = min(per_minute // REQUEST_SHARE, free // _FREE_SHARE)
             taken = min(free, max(wanted, ahead))
-            Rate.insert(key_hash=key_hash, full_at=full_at + taken * each).on_conflict(
-                conflict_target=[Rate.key_hash], preserve=[Rate.full_at]
-            ).execute(database)
+            self._note(database, key_hash, full_at + taken * each)
             return Taken(taken)
+
+    def _note(self, database: peewee.Database, key_hash: str, full_at: float) -> None:
+        Rate.insert(key_hash=key_hash, full_at=full_at).on_conflict(
+            conflict_target=[Rate.key_hash], preserve=[Rate.full_at]
+        ).execute(database)
 
     def draw_dollars(
         self, day: int, name: str, *, budget: float, own: float, others: float, need: float
@@ -100,9 +107,9 @@ class Ledger:
                 .execute(database)
             )
             mine = drawn.pop(self._who, None)
-            left = budget - max(sum(drawn.values()), others) - own
-            more = min(left / 2, max(left / _DOLLAR_SHARE, need)) if left > 0 else 0.0
-            granted = max(mine or 0.0, own + more)
+            had = max(mine or 0.0, own)
+            left = max(budget - max(sum(drawn.values()), others) - had, 0.0)
+            granted = had + min(left, max(left / _DOLLAR_SHARE, own + need - had))
             if mine is None:  # its first of a day: nobody asks for those before yesterday
                 Lease.delete().where(Lease.day < day - 1).execute(database)
             self._keep(database, day, name, granted)

@@ -50,6 +50,10 @@ class RoutedRequest(Protocol):
         """The most tokens the answer may have; None when the client did not say."""
 
     @property
+    def choices(self) -> int:
+        """How many answers of that length are asked for."""
+
+    @property
     def tool_chars(self) -> int:
         """Characters that tools, calls of them and a schema add to the prompt."""
 
@@ -252,6 +256,10 @@ class ChatRequest(msgspec.Struct):
         return read_limit(self.max_completion_tokens, self.max_tokens)
 
     @property
+    def choices(self) -> int:
+        return _count_choices(self.n)
+
+    @property
     def tool_chars(self) -> int:
         chars = len(self.functions) + len(self.response_format)
         if self._offers_tools:
@@ -330,6 +338,13 @@ class CompletionRequest(msgspec.Struct):
         return read_limit(self.max_tokens)
 
     @property
+    def choices(self) -> int:
+        prompts = 1
+        if isinstance(self.prompt, list) and not (self.prompt and isinstance(self.prompt[0], int)):
+            prompts = len(self.prompt)
+        return prompts * max(_count_choices(self.n), _count_choices(self.best_of))
+
+    @property
     def turns(self) -> list[tuple[str, str]]:
         """The prompt as a user's; what is given as tokens has no text."""
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt or []
@@ -346,6 +361,7 @@ class EmbeddingRequest(msgspec.Struct):
     streams = hides_usage = False
     images = 0
     answer_tokens = None
+    choices = 1
 
     @property
     def tool_chars(self) -> int:
@@ -499,6 +515,7 @@ _encoder = msgspec.json.Encoder()
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 DEVELOPER: Final = b'"developer"'
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
+_MAX_CHOICES: Final = 128  # that OpenAI takes, https://platform.openai.com/docs/api-reference/chat
 # It refuses others; which of them it takes depends on its version.
 OLLAMAS_EFFORTS: Final = frozenset(
     {b"", b"null", b'""', b'"none"', b'"low"', b'"medium"', b'"high"', b'"max"'}
@@ -695,6 +712,10 @@ def read_limit(*fields: msgspec.Raw) -> int | None:
         if text.isdigit():
             return int(text[:9])
     return None
+
+
+def _count_choices(field: msgspec.Raw) -> int:
+    return min(read_limit(field) or 1, _MAX_CHOICES)
 
 
 def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:

@@ -13,28 +13,41 @@ is to fail by that.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from proxy.auth import Client
-from proxy.errors import BudgetSpent, RateLimited
+from proxy.errors import BudgetHeld, BudgetSpent, RateLimited
 from proxy.ledger import MINUTE_SECONDS, Ledger
 from proxy.record import DAY_SECONDS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 1.0  # the longest that a request waits for the ledger
+WAIT_SECONDS: Final = 30.0  # and for dollars that are set aside for others
+MAX_WAITING: Final = 100  # requests that do
+_LOOK_SECONDS: Final = 1.0  # how often those look: other processes give back, and days begin
+_THREADS: Final = 2  # for the ledger alone: one that hangs keeps nothing else from a thread
 _ALONE_SECONDS: Final = 5.0  # how long the ledger is left alone that has not answered
 _EMPTY_SECONDS: Final = 1.0  # before it is asked again for dollars, where there were none,
 _HELD_SECONDS: Final = 0.1  # or none beyond what running requests may take
+_NEVER: Final = float("-inf")  # when something is over that has not been
 _DUST_USD: Final = 1e-6  # not worth giving back
 _ROUNDING_SECONDS: Final = 1e-6
 
+_Answer = TypeVar("_Answer")
+
 _EVERYBODY: Final = ""  # which is no key's hash
 _TOLD_SHARES: Final = (0.8, 1.0)
+
+
+class _NotAsked(Exception):
+    """The ledger was left alone meanwhile."""
 
 
 class Hold(NamedTuple):
@@ -57,14 +70,14 @@ class _Used:
         self.per_minute = 0  # the limit by which some were
         self.taken = 0  # out of the ledger, and not answered yet
         self.waiting = 0  # for the ledger to answer
-        self.free_at = 0.0  # before then it has none
+        self.free_at = _NEVER  # before then it has none
         self.day = 0
         self.usd = 0.0  # counted by this process
         self.others_usd = 0.0
         self.running = 0  # requests with dollars set aside, of whatever day
         self.held_usd = 0.0  # what is set aside for them
         self.drawn_usd = 0.0  # what `usd` may be, out of the ledger
-        self.ask_again_at = 0.0  # for more of it
+        self.ask_again_at = _NEVER  # for more of it
 
     @property
     def bound_usd(self) -> float:
@@ -87,18 +100,28 @@ class Quotas:
     Args:
         ledger: where other processes count, too.
         clock: UNIX seconds.
+        timer: seconds that no change of the clock makes more or fewer.
     """
 
     def __init__(
-        self, *, ledger: Ledger | None = None, clock: Callable[[], float] = time.time
+        self,
+        *,
+        ledger: Ledger | None = None,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._timer = timer
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
         self._used: dict[str, _Used] = {}
         self._told: dict[float, int] = {}  # by share of the budget, the last day it was told on
         self._trips: dict[tuple[str, str], asyncio.Task[None]] = {}  # to the ledger
-        self._alone_until = 0.0
+        self._late: set[tuple[str, str]] = set()  # of these, for which nobody waits any more
+        self._alone_until = _NEVER
+        self._is_told_alone = False
         self._ended = asyncio.Event()
+        self._waiting = 0  # for dollars
 
     def today(self) -> float:
         """When the day began, as UNIX seconds."""
@@ -131,9 +154,9 @@ class Quotas:
         used, per_minute = self._of(client.key_hash), client.requests_per_minute
         each = MINUTE_SECONDS / per_minute
         if used.per_minute != per_minute:  # what was taken by another limit is gone
-            used.per_minute, used.taken, used.free_at = per_minute, 0, 0.0
-        while not used.taken and self._may_ask():
-            if (seconds := used.free_at - self._clock()) > 0:
+            used.per_minute, used.taken, used.free_at = per_minute, 0, _NEVER
+        while not used.taken and self._may_ask("requests", client.key_hash):
+            if (seconds := used.free_at - self._timer()) > 0:
                 raise _rate_limited(per_minute, seconds)
             used.waiting += 1
             try:
@@ -141,6 +164,7 @@ class Quotas:
             finally:
                 used.waiting -= 1
         now = self._clock()
+        used.full_at = min(used.full_at, now + MINUTE_SECONDS)  # the clock may have been ahead
         full_at = max(used.full_at, now) + each
         if used.taken:
             used.taken -= 1
@@ -152,12 +176,12 @@ class Quotas:
         assert self._ledger is not None
         used = self._of(name)
         per_minute, wanted = used.per_minute, used.waiting
-        taken, seconds = await asyncio.to_thread(
-            self._ledger.take_requests, name, per_minute, wanted=wanted
+        taken, seconds = await self._ask(
+            partial(self._ledger.take_requests, name, per_minute, wanted=wanted)
         )
         if used.per_minute == per_minute:
             used.taken += taken
-            used.free_at = self._clock() + seconds
+            used.free_at = self._timer() + seconds
 
     # ── Dollars of a day ──────────────────────────────────────────────────────────────────────
 
@@ -168,7 +192,18 @@ class Quotas:
         Args:
             usd_per_day: what everybody together may spend.
         """
-        return all(self._today_of(name) < usd for name, usd in _limits(client, usd_per_day))
+        return self._spent_limit(client, usd_per_day) is None
+
+    def check(self, client: Client | None, *, usd_per_day: float | None = None) -> None:
+        """Raise BudgetSpent where `may_spend` says no."""
+        if (spent := self._spent_limit(client, usd_per_day)) is not None:
+            raise self._refusal(*spent)
+
+    def _spent_limit(
+        self, client: Client | None, usd_per_day: float | None
+    ) -> tuple[str, float] | None:
+        limits = _limits(client, usd_per_day)
+        return next((one for one in limits if self._today_of(one[0]) >= one[1]), None)
 
     async def set_aside(
         self,
@@ -183,26 +218,41 @@ class Quotas:
         Args:
             usd: what it costs at most.
             usd_per_day: what everybody together may spend.
-            may_wait: for requests that run, when those may take all that is left.
+            may_wait: for requests that run, when those may take all that is left; not for longer
+                than WAIT_SECONDS, nor beside more than MAX_WAITING others.
 
         Raises:
             BudgetSpent: nothing is left.
+            BudgetHeld: nothing that is not set aside for others.
         """
         limits = tuple(_limits(client, usd_per_day))
+        began = None
         while lacking := next((one for one in limits if not self._has_room(*one)), None):
             name, budget = lacking
             used = self._of(name)
-            if self._may_ask() and self._clock() >= used.ask_again_at:
+            now = self._timer()
+            if self._may_ask("dollars", name) and now >= used.ask_again_at:
                 await self._join("dollars", name, partial(self._draw, name, budget, usd))
                 continue
-            if not (may_wait and used.held_usd):
+            began = now if began is None else began
+            if not (may_wait and used.held_usd and now < began + WAIT_SECONDS):
                 raise self._refusal(name, budget)
-            await self._ended.wait()
+            await self._wait_for_others(name, budget)
         for name, _ in limits:
             used = self._of(name)
             used.running += 1
             used.held_usd += usd
         return Hold(tuple(name for name, _ in limits), usd)
+
+    async def _wait_for_others(self, name: str, budget: float) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise self._refusal(name, budget)
+        self._waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _LOOK_SECONDS)
+        finally:
+            self._waiting -= 1
 
     def let_go(self, hold: Hold) -> None:
         """A request is over for which dollars were set aside; what it cost is noted by now."""
@@ -210,7 +260,7 @@ class Quotas:
             used = self._of(name)
             used.running -= 1
             used.held_usd = used.held_usd - hold.usd if used.running else 0.0
-            used.ask_again_at = 0.0
+            used.ask_again_at = _NEVER
         if hold.names:
             self._ended.set()  # for all who wait, and anew for those who will
             self._ended = asyncio.Event()
@@ -218,7 +268,7 @@ class Quotas:
     def _has_room(self, name: str, budget: float) -> bool:
         used = self._of_today(name)
         room = budget - used.others_usd
-        if self._may_ask():
+        if self._may_ask("dollars", name):
             room = min(room, used.drawn_usd)
         return used.bound_usd < room
 
@@ -226,19 +276,22 @@ class Quotas:
         assert self._ledger is not None
         used = self._of_today(name)
         day = used.day
-        drawn = await asyncio.to_thread(
-            self._ledger.draw_dollars,
-            day,
-            name,
-            budget=budget,
-            own=used.usd,
-            others=used.others_usd,
-            need=used.held_usd + usd,
+        drawn = await self._ask(
+            partial(
+                self._ledger.draw_dollars,
+                day,
+                name,
+                budget=budget,
+                own=used.usd,
+                others=used.others_usd,
+                need=used.held_usd + usd,
+            )
         )
         if used.day == day:
             used.drawn_usd = drawn
-            pause = _EMPTY_SECONDS if drawn <= used.usd else _HELD_SECONDS
-            used.ask_again_at = 0.0 if self._has_room(name, budget) else self._clock() + pause
+            if not self._has_room(name, budget):
+                pause = _EMPTY_SECONDS if drawn <= used.usd else _HELD_SECONDS
+                used.ask_again_at = self._timer() + pause
 
     async def give_back(self, *, all_of_it: bool = False) -> None:
         """Let others have half of the dollars that were drawn and are not needed; or all, at the
@@ -248,14 +301,19 @@ class Quotas:
                 continue
             spare = used.drawn_usd - used.bound_usd
             kept = used.bound_usd if all_of_it else used.bound_usd + max(spare, 0.0) / 2
-            if self._may_ask() and abs(kept - used.drawn_usd) > (0 if all_of_it else _DUST_USD):
+            is_worth_it = abs(kept - used.drawn_usd) > (0 if all_of_it else _DUST_USD)
+            if is_worth_it and self._may_ask("dollars", name):
                 used.drawn_usd = kept  # before it is said: what runs meanwhile takes no more
                 await self._join("dollars", name, partial(self._return, name))
 
     async def _return(self, name: str) -> None:
         assert self._ledger is not None
         used = self._of(name)
-        await asyncio.to_thread(self._ledger.give_back, used.day, name, used.drawn_usd)
+        await self._ask(partial(self._ledger.give_back, used.day, name, used.drawn_usd))
+
+    def close(self) -> None:
+        """Ask the ledger nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def note(self, record: CallRecord) -> None:
         """Count what a finished request cost in the cloud."""
@@ -270,8 +328,14 @@ class Quotas:
         self._told.update(dict.fromkeys(reached, day))
         return max(new, default=None)
 
-    def _refusal(self, name: str, usd_per_day: float) -> BudgetSpent:
+    def _refusal(self, name: str, usd_per_day: float) -> BudgetSpent | BudgetHeld:
         who = "This proxy" if name == _EVERYBODY else "This API key"
+        if self._today_of(name) < usd_per_day:
+            return BudgetHeld(
+                f"{who} may need all that is left of its {usd_per_day:g} USD for the cloud today "
+                "for the requests that run; please try again.",
+                seconds=_LOOK_SECONDS,
+            )
         return BudgetSpent(
             f"{who} has spent its {usd_per_day:g} USD for the cloud today; "
             "the next day begins at midnight UTC.",
@@ -280,18 +344,29 @@ class Quotas:
 
     # ── What the counting rests on ────────────────────────────────────────────────────────────
 
-    def _may_ask(self) -> bool:
+    def _may_ask(self, what: str, name: str) -> bool:
         """Whether others count, too, and can be asked."""
-        return self._ledger is not None and self._clock() >= self._alone_until
+        return (
+            self._ledger is not None
+            and self._timer() >= self._alone_until
+            and (what, name) not in self._late
+        )
 
     async def _join(
         self, what: str, name: str, go: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        """Wait for a trip to the ledger: the one that is on its way, or a new one. Not for long."""
+        """Wait for a trip to the ledger: the one that is on its way, or a new one. Not for long,
+        and once it is late not at all: until it ends, this is counted here alone."""
 
         def end(trip: asyncio.Task[None]) -> None:
             del self._trips[what, name]
-            if not trip.cancelled() and (error := trip.exception()) is not None:
+            self._late.discard((what, name))
+            if trip.cancelled():
+                return
+            error = trip.exception()
+            if error is None:
+                self._count_with_others()
+            elif not isinstance(error, _NotAsked):
                 self._count_alone(str(error))
 
         trip = self._trips.get((what, name))
@@ -299,13 +374,30 @@ class Quotas:
             trip = self._trips[what, name] = asyncio.create_task(go())
             trip.add_done_callback(end)
         _, late = await asyncio.wait({trip}, timeout=PATIENCE_SECONDS)
-        if late:
+        if late and (what, name) not in self._late:
+            self._late.add((what, name))
             self._count_alone(f"the database has not answered in {PATIENCE_SECONDS:g} s")
 
+    async def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """Ask the ledger. What had to wait for a thread until nobody wants to know is not asked."""
+
+        def ask() -> _Answer:
+            if self._timer() < self._alone_until:
+                raise _NotAsked
+            return question()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
     def _count_alone(self, why: str) -> None:
-        if self._may_ask():
+        self._alone_until = self._timer() + _ALONE_SECONDS
+        if not self._is_told_alone:
+            self._is_told_alone = True
             logger.warning("quotas are counted by this process alone for now: %s", why)
-        self._alone_until = self._clock() + _ALONE_SECONDS
+
+    def _count_with_others(self) -> None:
+        if self._is_told_alone and not self._late:
+            self._is_told_alone = False
+            logger.info("quotas are counted with other processes again")
 
     def _spend(self, name: str | None, at: float, usd: float) -> None:
         for one in (_EVERYBODY,) if name is None else (_EVERYBODY, name):
@@ -324,7 +416,7 @@ class Quotas:
         used, day = self._of(name), int(at // DAY_SECONDS)
         if day > used.day:
             used.day, used.usd, used.others_usd = day, 0.0, 0.0
-            used.drawn_usd = used.ask_again_at = 0.0
+            used.drawn_usd, used.ask_again_at = 0.0, _NEVER
         return used if day == used.day else None
 
     def _day(self) -> int:

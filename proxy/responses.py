@@ -147,6 +147,10 @@ class ResponsesRequest:
         return read_limit(self._body.max_output_tokens)
 
     @property
+    def choices(self) -> int:
+        return 1
+
+    @property
     def hints(self) -> Mapping[str, str]:
         body = self._body
         return read_hints(body.user, body.prompt_cache_key, body.metadata)

@@ -46,6 +46,7 @@ class Server(uvicorn.Server):
         self._proxy = proxy
         self._place = place
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_told = False  # by a signal, to stop
         self._collector = Collector(lambda: not self.server_state.tasks)
         super().__init__(
             uvicorn.Config(
@@ -103,7 +104,9 @@ class Server(uvicorn.Server):
 
         uvicorn's way out would then skip the end of the application, and with it the last rows.
         """
-        is_first = not (self.should_exit or self._proxy.gateway.is_leaving)
+        # What is scheduled here has perhaps not been done when the next one comes.
+        is_first = not (self.should_exit or self._is_told)
+        self._is_told = True
         if is_first and sig == signal.SIGTERM and self._loop is not None and self.started:
             self._loop.call_soon_threadsafe(self._leave)
             return

@@ -23,6 +23,7 @@ SESSION_HEADER: Final = b"x-router-session"
 TTL_SECONDS: Final = 3600.0
 MAX_SESSIONS: Final = 10_000
 ROWS_SECONDS: Final = 1.0  # by which an answer's row is there
+PATIENCE_SECONDS: Final = 1.0  # the longest that a request waits for what the rows say
 _MAX_OPENING_CHARS: Final = 2_000
 
 Turns = Sequence[tuple[str, str]]
@@ -85,8 +86,9 @@ class Sessions:
         target, noted_at = self._known.get(session, (None, 0.0))
         # What another process has answered is in the rows a moment later, as is our own.
         if self._look_up is not None and now - noted_at > ROWS_SECONDS:
-            with contextlib.suppress(StoreUnavailable):
-                found = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                asked = asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
+                found = await asyncio.wait_for(asked, PATIENCE_SECONDS)
                 if found is not None:
                     return found
         return target if now - noted_at <= TTL_SECONDS else None

@@ -10,6 +10,7 @@ file asks Ollama what it has and the cloud whether it takes the key; it starts n
 import os
 import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,13 @@ from router_model.carried import carried
 SETUP_FILE: Final = Path("hybrid-llm.yaml")
 DOTENV_FILE: Final = Path(".env")
 CLOUD_KEY, CLIENT_KEYS = "OPENAI_API_KEY", "ROUTER_API_KEYS"
+
+_OPTIONS: Final = {
+    "OLLAMA_BASE_URL": "--ollama",
+    "OLLAMA_MODEL": "--model",
+    "CLOUD_MODEL": "--cloud-model",
+}
+_NOT_PLAIN: Final = re.compile(r"""["'{}$\\\s\x00-\x1f]""")  # would end a default, or its text
 
 _PREFERRED: Final = "phi3"  # what the router model was fitted to
 _TIMEOUT_SECONDS: Final = 10.0
@@ -61,25 +69,36 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
         SetupFailed: a configuration or a key is there already, the cloud refuses the key, or what
             was wished for makes no valid configuration. Then nothing has been written.
     """
+    if wishes.cloud_key is not None and not wishes.cloud_key.strip():
+        raise SetupFailed("--key-file: there is no key in it")
     if SETUP_FILE.exists() and not wishes.may_overwrite:
         raise SetupFailed(f"{SETUP_FILE} is there already; --force writes it anew")
     environ = read_environment()
     if wishes.cloud_key and not wishes.may_overwrite and dotenv_values(DOTENV_FILE).get(CLOUD_KEY):
         raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
     defaults: dict[str, str] = {}
-    url = wishes.ollama_url or ollama_url(environ)
-    defaults["OLLAMA_BASE_URL"] = url = url.rstrip("/").removesuffix("/v1")
+    url = (wishes.ollama_url or ollama_url(environ)).rstrip("/").removesuffix("/v1")
+    if "@" in urlsplit(url).netloc:
+        raise SetupFailed(
+            "--ollama, or the variable OLLAMA_BASE_URL: an address here has no password in it; "
+            "upstreams.local.api_key is for what the server asks for"
+        )
+    defaults["OLLAMA_BASE_URL"] = url
     defaults["OLLAMA_MODEL"], pull = _choose_local(url, wishes, environ, ask=ask)
     if wishes.cloud_model:
         defaults["CLOUD_MODEL"] = wishes.cloud_model
     text = _configuration(defaults)
+    # By itself, too: a variable that is set today hides what is written.
+    _checked(text, {name: value for name, value in environ.items() if name not in defaults})
     config = _checked(text, environ)
     kept = {}
     if (key := _cloud_key(config, wishes, environ, ask=ask)) is not None:
         kept[CLOUD_KEY] = key
-    if not environ.get(CLIENT_KEYS) and (
-        wishes.has_client_key
-        or (ask and click.confirm("Make a key that clients must send?", default=False))
+    if environ.get(CLIENT_KEYS):
+        if wishes.has_client_key:
+            click.echo(f"{CLIENT_KEYS} is set already: no other key is made.")
+    elif wishes.has_client_key or (
+        ask and click.confirm("Make a key that clients must send?", default=False)
     ):
         kept[CLIENT_KEYS] = f"sk-router-{secrets.token_urlsafe(24)}"
     try:
@@ -93,6 +112,7 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
     if CLIENT_KEYS in kept:
         click.echo(f"The key for clients: {kept[CLIENT_KEYS]}")
     _warn_if_overruled(config, wishes, url)
+    _warn_if_readable(DOTENV_FILE)
     if pull:
         click.echo(f"First:  ollama pull {defaults['OLLAMA_MODEL'].removesuffix(':latest')}")
     click.echo("Next:  hybrid-llm serve")
@@ -245,6 +265,11 @@ def _configuration(defaults: Mapping[str, str]) -> str:
     text = carried(Path("configs/default.yaml")).read_text(encoding="utf-8")
     text = _HEADER + text[text.index("\n\n") + 1 :]
     for name, value in defaults.items():
+        if bad := _NOT_PLAIN.search(value):
+            raise SetupFailed(
+                f"{_OPTIONS[name]}, or the variable {name}: {value!r} has {bad[0]!r}, "
+                f"which {SETUP_FILE} cannot hold there"
+            )
         before, found, rest = text.partition(f"${{{name}:-")
         assert found, name
         text = f"{before}{found}{value}{rest[rest.index('}') :]}"
@@ -276,11 +301,22 @@ def _warn_if_overruled(config: Config, wishes: Wishes, url: str) -> None:
         click.echo(f"Warning: the variable {CLOUD_KEY} is set and overrules the key.", err=True)
 
 
+def _warn_if_readable(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        click.echo(f"Warning: others can read {path}; chmod 600 {path} keeps it yours.", err=True)
+
+
 def keep_in_dotenv(path: Path, values: Mapping[str, str]) -> None:
     """Put variables into a `.env`, in place of those of the same name; only its owner may read it.
 
-    The old file stays whole until the new one, which nobody else could ever read, takes its place.
+    The old file stays whole until the new one, which nobody else could ever read, takes its place;
+    where a link leads to it, there.
     """
+    path = path.resolve()
     old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     is_ours = re.compile(rf"\s*(?:export\s+)?(?:{'|'.join(map(re.escape, values))})\s*=")
     lines = [line for line in old if not is_ours.match(line)]

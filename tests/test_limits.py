@@ -144,6 +144,46 @@ async def test_no_request_keeps_more_from_others_than_a_model_can_write(
     assert (await first).status_code == 200
 
 
+async def test_what_is_set_aside_is_for_all_answers_that_are_asked_for(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start(keys(cloud_usd_per_day=0.05))
+    for fields, target in (({}, "cloud"), ({"n": 100}, "local")):  # of $0.0006 each
+        gate = Gate()
+        cloud.answer = [gate, *whole(answer_json())]
+        body = {"model": "cloud", "headers": TEAM, "max_tokens": 1000, **fields}
+        first = asyncio.create_task(proxy.chat(**body))
+        await gate.reached()
+        cloud.answer = whole(answer_json())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer = await proxy.chat(text=HARD, headers=TEAM)
+            assert answer.headers["x-router-target"] == target
+            # What would be decided is asked for nothing: it waits for nobody's dollars.
+            body = chat_body(model="cloud")
+            told = await proxy.client.post("/api/decisions", content=body, headers=TEAM)
+            assert told.json()["target"] == "cloud"
+        gate.open()
+        assert (await first).status_code == 200
+
+
+async def test_what_falls_back_to_this_hardware_keeps_no_dollars(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start(keys(cloud_usd_per_day=0.05))
+    gate = Gate()
+    cloud.answer = whole(b"{}", status=401)
+    local.answer = [gate, *whole(answer_json())]
+    first = asyncio.create_task(proxy.chat(text=HARD, headers=TEAM, max_tokens=100_000))
+    await gate.reached()
+    cloud.answer = whole(answer_json())
+    answer = await proxy.chat(model="cloud", headers=TEAM)
+    assert answer.headers["x-router-target"] == "cloud"
+    routed = await proxy.chat(text=HARD, headers=TEAM)
+    assert routed.headers["x-router-reason"] != "budget"
+    gate.open()
+    assert (await first).headers["x-router-fallback"]
+
+
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
 async def test_nothing_else_spends_what_is_not_there(
     start: StartProxy, cloud: FakeUpstream, path: str

@@ -1,17 +1,21 @@
 """What keys may use: by one process, and by several at one database."""
 
 import asyncio
+import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+import peewee
 import pytest
 
 from postgres import PostgresServer
 from proxy.auth import Client
-from proxy.errors import BudgetSpent, RateLimited
+from proxy.errors import BudgetHeld, BudgetSpent, NoDollars, RateLimited
 from proxy.ledger import Ledger, Taken
-from proxy.quotas import Hold, Quotas
+from proxy.quotas import MAX_WAITING, WAIT_SECONDS, Hold, Quotas
 from proxy.record import DAY_SECONDS, CallRecord, Target
 from stored import connected, fill, read
 
@@ -75,6 +79,16 @@ async def test_a_refusal_says_how_long_to_wait() -> None:
     assert caught.value.headers == [(b"retry-after", b"15")]
     clock.now += 15
     await quotas.admit(THREE_A_MINUTE)
+
+
+async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
+    clock = Clock(MIDNIGHT + 7200)
+    quotas = Quotas(clock=clock)
+    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
+    clock.now -= 7200
+    assert await admitted(quotas, THREE_A_MINUTE, 10) == 0
+    clock.now += 60
+    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
 
 
 async def test_keys_do_not_use_up_each_others_requests() -> None:
@@ -177,8 +191,10 @@ def test_no_dollars_at_all_is_a_limit_too() -> None:
 async def test_what_runs_is_taken_to_cost_all_that_it_may() -> None:
     quotas = Quotas(clock=Clock(MIDNIGHT + 100))
     holds = [await quotas.set_aside(HALF_A_DOLLAR, 0.2) for _ in range(3)]  # 0, 0.2, 0.4 before
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(BudgetHeld, match=r"may need all that is left of its 0.5 USD") as caught:
         await quotas.set_aside(HALF_A_DOLLAR, 0.2)
+    assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent: it comes free
+    quotas.check(HALF_A_DOLLAR)
     quotas.note(answered(0.01, MIDNIGHT + 100))
     quotas.let_go(holds.pop())
     holds.append(await quotas.set_aside(HALF_A_DOLLAR, 0.2))
@@ -203,6 +219,39 @@ async def test_who_can_go_nowhere_else_waits_for_what_runs() -> None:
     quotas.let_go(await first)
     with pytest.raises(BudgetSpent, match=r"This proxy has spent its 1 USD"):
         await second
+    with pytest.raises(BudgetSpent):
+        quotas.check(None, usd_per_day=1.0)
+
+
+async def test_who_waits_learns_of_the_new_day() -> None:
+    clock = Clock(MIDNIGHT - 10)
+    quotas = Quotas(clock=clock)
+    quotas.note(answered(1.5, clock.now))
+    await quotas.set_aside(None, 0.6, usd_per_day=2.0)
+    waiting = asyncio.create_task(quotas.set_aside(None, 0.6, usd_per_day=2.0, may_wait=True))
+    await asyncio.sleep(0)
+    clock.now += 20  # and nothing that runs has ended
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_nobody_waits_for_ever_nor_does_everybody() -> None:
+    clock, timer = Clock(MIDNIGHT + 100), Clock(0.0)
+    quotas = Quotas(clock=clock, timer=timer)
+    hold = await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+    waiting = [
+        asyncio.create_task(quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True))
+        for _ in range(MAX_WAITING)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(BudgetHeld):
+        await quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True)
+    timer.now += WAIT_SECONDS
+    for one in waiting:
+        with pytest.raises(BudgetHeld):
+            await one
+    quotas.let_go(hold)
+    await quotas.set_aside(None, 1.0, usd_per_day=1.0)
 
 
 # Several processes at one database.
@@ -263,12 +312,12 @@ async def test_a_restart_gives_no_requests_back(url: str) -> None:
 
 
 async def spend(quotas: Quotas, client: Client, *, usd: float, at_most: float, total: float) -> int:
-    """Request after request, until there are no dollars left; how many there were."""
+    """Request after request, until there are no dollars to be had; how many there were."""
     count = 0
     while True:
         try:
             hold = await quotas.set_aside(client, at_most, usd_per_day=total)
-        except BudgetSpent:
+        except NoDollars:
             return count
         await asyncio.sleep(0)  # it runs
         quotas.note(answered(usd, time.time(), key=client.key_hash))
@@ -314,6 +363,76 @@ async def test_what_one_does_not_need_the_others_get(url: str) -> None:
         await other.give_back(all_of_it=True)
     with at_one_database(url, 1) as ((third,), _):
         assert await spend(third, everybody, usd=1, at_most=1, total=16.0) == 1
+
+
+async def test_one_may_have_all_that_is_left(url: str) -> None:
+    with at_one_database(url, 2) as ((one, other), _):
+        for _ in range(5):  # though at first it draws a sixteenth
+            await one.set_aside(None, 2.0, usd_per_day=10.0)
+        with pytest.raises(BudgetHeld):
+            await one.set_aside(None, 2.0, usd_per_day=10.0)
+        with pytest.raises(BudgetHeld) as caught:
+            await other.set_aside(None, 2.0, usd_per_day=10.0)
+        assert caught.value.seconds <= 1.0
+
+
+async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ahead.db"
+    fill(url, [])
+    clock = Clock(MIDNIGHT + 7200)
+    with connected(url) as database:
+        ledger = Ledger(database, clock=clock)
+        assert ledger.take_requests("team", 3, wanted=3) == Taken(3)
+        clock.now -= 7200
+        assert ledger.take_requests("team", 3, wanted=3).seconds == pytest.approx(20)
+        clock.now += 60
+        assert ledger.take_requests("team", 3, wanted=3) == Taken(3)
+
+
+class StuckLedger(Ledger):
+    """Answers nothing until it is let, and knows what it was asked."""
+
+    def __init__(self, database: peewee.Database) -> None:
+        super().__init__(database)
+        self.asked: list[str] = []
+        self.is_free = threading.Event()
+
+    def take_requests(self, key_hash: str, per_minute: int, *, wanted: int) -> Taken:
+        self.asked.append(key_hash)
+        assert self.is_free.wait(30)
+        return super().take_requests(key_hash, per_minute, wanted=wanted)
+
+
+async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="proxy")
+    url = f"sqlite:///{tmp_path}/stuck.db"
+    fill(url, [])
+    timer = Clock(0.0)
+    with connected(url) as database:
+        ledger = StuckLedger(database)
+        quotas = Quotas(ledger=ledger, timer=timer)
+        keys = [Client(f"key {number}", requests_per_minute=3) for number in range(60)]
+        waiting = asyncio.gather(*(quotas.admit(one) for one in keys))
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(lambda: None)  # what sessions and answers are looked up in
+            await waiting  # each counted alone
+            begun = list(ledger.asked)
+            assert len(begun) == 2
+            timer.now += 5  # the ledger may be asked again, but not of these
+            assert await admitted(quotas, keys[0], 5) == 2
+            quotas._count_alone("it hangs still")
+            ledger.is_free.set()
+            trips = list(quotas._trips.values())
+            assert len(trips) == 60
+            await asyncio.wait(trips)
+        assert ledger.asked == begun
+        assert caplog.text.count("counted by this process alone for now") == 1
+        timer.now += 5
+        await quotas.admit(Client("new", requests_per_minute=3))
+        assert "counted with other processes again" in caplog.text
+        quotas.close()
 
 
 async def test_what_was_spent_before_there_was_a_budget_counts(url: str) -> None:

@@ -274,6 +274,58 @@ async def test_a_wish_that_a_variable_overrules(init: Init, tmp_path: Path) -> N
     assert written(tmp_path).upstreams.local.model == "gemma3"
 
 
+async def test_a_variable_hides_no_wish_that_makes_no_configuration(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    done = await init("--ollama", "notaurl", OLLAMA_BASE_URL=local.base_url.removesuffix("/v1"))
+    assert done.returncode == 1
+    assert "upstreams.local.base_url: " in done.stderr
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--model", "phi3}"),
+        ("--cloud-model", 'gpt"'),
+        ("--ollama", "http://gpu\n"),
+        ("--model", " "),
+    ],
+)
+async def test_what_would_break_out_of_its_place(
+    init: Init, tmp_path: Path, option: str, value: str
+) -> None:
+    done = await init(option, value)
+    assert done.returncode == 1
+    assert f"Error: {option}, or the variable " in done.stderr
+    assert files(tmp_path) == []
+
+
+async def test_a_password_in_an_address_is_kept_out_of_the_configuration(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    address = local.base_url.removesuffix("/v1").replace("//", "//me:hunter2@")
+    for done in (await init("--ollama", address), await init(OLLAMA_BASE_URL=address)):
+        assert done.returncode == 1
+        assert "an address here has no password in it" in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+        assert files(tmp_path) == []
+
+
+async def test_what_is_given_for_nothing_is_said(init: Init, tmp_path: Path) -> None:
+    done = await init("--key-file", "-", stdin=b" \n")
+    assert done.returncode == 1
+    assert done.stderr == "Error: --key-file: there is no key in it\n"
+    assert files(tmp_path) == []
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("ROUTER_API_KEYS=sk-mine\n")
+    dotenv.chmod(0o644)
+    done = await init("--client-key")
+    assert "ROUTER_API_KEYS is set already: no other key is made.\n" in done.stdout
+    assert "Warning: others can read .env; chmod 600 .env keeps it yours.\n" in done.stderr
+    assert dotenv.read_text() == "ROUTER_API_KEYS=sk-mine\n"
+
+
 async def test_a_folder_that_cannot_be_written(init: Init, tmp_path: Path) -> None:
     (tmp_path / "hybrid-llm.yaml").mkdir()
     done = await init("--force")
@@ -365,6 +417,16 @@ async def test_questions_on_a_terminal(
 def test_where_ollama_is(host: str, url: str) -> None:
     assert ollama_url({"OLLAMA_HOST": host}) == url
     assert ollama_url({"OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://b:1"}) == "http://b:1"
+
+
+def test_a_link_to_a_dotenv_stays_one(tmp_path: Path) -> None:
+    kept, link = tmp_path / "secrets" / "env", tmp_path / ".env"
+    kept.parent.mkdir()
+    kept.write_text("A=1\n")
+    link.symlink_to(kept)
+    keep_in_dotenv(link, {"OPENAI_API_KEY": "sk-x"})
+    assert link.is_symlink()
+    assert kept.read_text() == "A=1\nOPENAI_API_KEY='sk-x'\n"
 
 
 def test_a_dotenv_keeps_what_else_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
