@@ -60,8 +60,7 @@ WAYS: Final = {
         (
             "mkdir /home/user/anywhere && cd /home/user/anywhere",
             "python3 -m venv .venv && . .venv/bin/activate",
-            "pip install --quiet --require-hashes --no-deps -r /wheel/requirements.lock",
-            "pip install --quiet --no-deps /wheel/*.whl",
+            "pip install --quiet /wheel/*.whl",
             "hybrid-llm init --yes",
             "hybrid-llm serve --port $PORT",
         ),
@@ -100,7 +99,7 @@ def main() -> None:
 
 @contextmanager
 def things() -> Iterator[Path]:
-    """A folder with what git has of this one, and with the wheel and its lock."""
+    """A folder with what git has of this one, and with the wheel."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "clone").mkdir()
@@ -113,7 +112,6 @@ def things() -> Iterator[Path]:
             [sys.executable, str(ROOT / "tests/release.py"), "--out", str(folder / "wheel")],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        (folder / "wheel/requirements.lock").write_bytes((ROOT / "requirements.lock").read_bytes())
         yield folder
 
 

@@ -259,6 +259,10 @@ def test_the_tables_of_the_benchmark_are_those_of_its_results() -> None:
         assert fill_in(text, results) == text, "python tests/bench.py --readme writes them"
 
 
+def test_the_wheel_has_the_name_that_is_said() -> None:
+    assert set(re.findall(r"hybrid_llm_router-([\w.]+?)-py3", DOCS)) == {__version__}
+
+
 @each_page
 def test_files_that_are_linked_to_exist(name: str) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", PAGES[name])
