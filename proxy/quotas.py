@@ -313,6 +313,7 @@ class Quotas:
 
     def close(self) -> None:
         """Ask the ledger nothing more."""
+        self._alone_until = float("inf")
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def note(self, record: CallRecord) -> None:
