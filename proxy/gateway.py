@@ -593,12 +593,12 @@ def _at_most(call: Call, model: str) -> float:
         answer = call.request.answer_tokens or ANSWER_TOKENS
         # No model reads or writes more than its context, whatever images weigh or a client allows
         # for: one request must not keep a day's dollars from all others.
-        context = call.snapshot.config.upstreams.cloud.context_tokens
+        context, choices = call.snapshot.config.upstreams.cloud.context_tokens, call.request.choices
         if context != "auto":
             # Of a conversation that the cloud remembers the body is the last turn only.
-            asked = context if call.maker is Target.CLOUD else min(asked, context)
+            asked = context if call.maker is Target.CLOUD else min(asked, context * choices)
             answer = min(answer, context)
-        answer *= call.request.choices
+        answer *= choices
     return call.snapshot.prices.at_most(model, body_bytes=asked, answer_tokens=answer)
 
 

@@ -341,7 +341,7 @@ class CompletionRequest(msgspec.Struct):
     def choices(self) -> int:
         prompts = 1
         if isinstance(self.prompt, list) and not (self.prompt and isinstance(self.prompt[0], int)):
-            prompts = len(self.prompt)
+            prompts = len(self.prompt) or 1
         return prompts * max(_count_choices(self.n), _count_choices(self.best_of))
 
     @property

@@ -179,7 +179,8 @@ class Quotas:
         taken, seconds = await self._ask(
             partial(self._ledger.take_requests, name, per_minute, wanted=wanted)
         )
-        if used.per_minute == per_minute:
+        # Those who waited for a late answer have been counted alone.
+        if used.per_minute == per_minute and ("requests", name) not in self._late:
             used.taken += taken
             used.free_at = self._timer() + seconds
 
@@ -249,8 +250,10 @@ class Quotas:
             raise self._refusal(name, budget)
         self._waiting += 1
         try:
+            # Not wait_for: before Python 3.12 it may lose a cancellation, of a client that is gone.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._ended.wait()
         finally:
             self._waiting -= 1
 
@@ -284,7 +287,7 @@ class Quotas:
                 budget=budget,
                 own=used.usd,
                 others=used.others_usd,
-                need=used.held_usd + usd,
+                need=used.held_usd + max(usd, _DUST_USD),  # what costs nothing needs room, too
             )
         )
         if used.day == day:
@@ -296,11 +299,15 @@ class Quotas:
     async def give_back(self, *, all_of_it: bool = False) -> None:
         """Let others have half of the dollars that were drawn and are not needed; or all, at the
         end. To be called now and then: so nothing is left lying where nobody asks for it."""
+        if all_of_it and self._trips:  # those that bring dollars, too
+            await asyncio.wait(set(self._trips.values()), timeout=PATIENCE_SECONDS)
         for name, used in list(self._used.items()):
             if not used.drawn_usd or used.day != self._day() or ("dollars", name) in self._trips:
                 continue
             spare = used.drawn_usd - used.bound_usd
             kept = used.bound_usd if all_of_it else used.bound_usd + max(spare, 0.0) / 2
+            # What runs may come to more than was drawn; to keep that would be to draw it.
+            kept = max(used.usd, min(kept, used.drawn_usd))
             is_worth_it = abs(kept - used.drawn_usd) > (0 if all_of_it else _DUST_USD)
             if is_worth_it and self._may_ask("dollars", name):
                 used.drawn_usd = kept  # before it is said: what runs meanwhile takes no more
@@ -390,7 +397,7 @@ class Quotas:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
     def _count_alone(self, why: str) -> None:
-        self._alone_until = self._timer() + _ALONE_SECONDS
+        self._alone_until = max(self._alone_until, self._timer() + _ALONE_SECONDS)
         if not self._is_told_alone:
             self._is_told_alone = True
             logger.warning("quotas are counted by this process alone for now: %s", why)
@@ -415,7 +422,7 @@ class Quotas:
     def _of_day(self, name: str, at: float) -> _Used | None:
         """What a key has used on the day of a time; None when a later day has begun for it."""
         used, day = self._of(name), int(at // DAY_SECONDS)
-        if day > used.day:
+        if day > used.day or day == self._day() < used.day:  # the clock was ahead
             used.day, used.usd, used.others_usd = day, 0.0, 0.0
             used.drawn_usd, used.ask_again_at = 0.0, _NEVER
         return used if day == used.day else None

@@ -87,8 +87,8 @@ class Sessions:
         # What another process has answered is in the rows a moment later, as is our own.
         if self._look_up is not None and now - noted_at > ROWS_SECONDS:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
-                asked = asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
-                found = await asyncio.wait_for(asked, PATIENCE_SECONDS)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    found = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
                 if found is not None:
                     return found
         return target if now - noted_at <= TTL_SECONDS else None

@@ -78,7 +78,11 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
         raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
     defaults: dict[str, str] = {}
     url = (wishes.ollama_url or ollama_url(environ)).rstrip("/").removesuffix("/v1")
-    if "@" in urlsplit(url).netloc:
+    try:
+        has_password = "@" in urlsplit(url).netloc
+    except ValueError as error:
+        raise SetupFailed(f"--ollama, or the variable OLLAMA_BASE_URL: {error}") from None
+    if has_password:
         raise SetupFailed(
             "--ollama, or the variable OLLAMA_BASE_URL: an address here has no password in it; "
             "upstreams.local.api_key is for what the server asks for"
@@ -128,11 +132,11 @@ def ollama_url(environ: Mapping[str, str]) -> str:
         return own
     said = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
     has_scheme = "://" in said
-    parts = urlsplit(said if has_scheme else f"http://{said}")
     try:
+        parts = urlsplit(said if has_scheme else f"http://{said}")
         host, port = parts.hostname or "localhost", parts.port
     except ValueError:
-        host, port = "localhost", None
+        parts, host, port = urlsplit("http://localhost"), "localhost", None
     if host in ("0.0.0.0", "::"):  # noqa: S104  # what is avoided
         host = "localhost"
     if ":" in host:

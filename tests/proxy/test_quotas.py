@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import peewee
@@ -374,6 +374,53 @@ async def test_one_may_have_all_that_is_left(url: str) -> None:
         with pytest.raises(BudgetHeld) as caught:
             await other.set_aside(None, 2.0, usd_per_day=10.0)
         assert caught.value.seconds <= 1.0
+
+
+async def test_who_passes_its_share_by_a_request_does_not_keep_that(url: str) -> None:
+    with at_one_database(url, 2) as ((one, other), _):
+        for _ in range(5):
+            await other.set_aside(None, 1.0, usd_per_day=10.0)
+        small = [await one.set_aside(None, 0.05, usd_per_day=10.0) for _ in range(10)]
+        running = 0.0
+        while small:
+            with suppress(NoDollars):
+                while True:
+                    running += (await one.set_aside(None, 0.9, usd_per_day=10.0)).usd
+            await one.give_back()
+            one.let_go(small.pop())  # there may be room for one more than its share has
+        assert 4.0 <= running < 5.0 + 0.9
+
+
+async def test_what_costs_nothing_needs_no_dollars_but_that_there_are_some(url: str) -> None:
+    with at_one_database(url, 1) as ((quotas,), _):
+        for usd in (0.1, 5.0, 0.0):  # the second passes what the first has drawn
+            await quotas.set_aside(None, usd, usd_per_day=10.0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_client_that_is_gone_is_not_taken_for_one_that_waits(turns: int) -> None:
+    quotas = Quotas()
+    hold = await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+    waiting = asyncio.create_task(quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True))
+    await asyncio.sleep(0)
+    quotas.let_go(hold)
+    for _ in range(turns):  # of the loop, between there being dollars and the client's going
+        await asyncio.sleep(0)
+    if waiting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    else:
+        quotas.let_go(await waiting)
+    await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+
+
+def test_a_day_that_a_clock_has_skipped_is_counted() -> None:
+    clock = Clock(MIDNIGHT + DAY_SECONDS + 100)
+    quotas = Quotas(clock=clock)
+    assert quotas.may_spend(HALF_A_DOLLAR)
+    clock.now -= DAY_SECONDS
+    quotas.note(answered(0.5, clock.now))
+    assert not quotas.may_spend(HALF_A_DOLLAR)
 
 
 async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> None:

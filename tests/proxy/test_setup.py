@@ -289,6 +289,7 @@ async def test_a_variable_hides_no_wish_that_makes_no_configuration(
         ("--model", "phi3}"),
         ("--cloud-model", 'gpt"'),
         ("--ollama", "http://gpu\n"),
+        ("--ollama", "http://[::1"),
         ("--model", " "),
     ],
 )
