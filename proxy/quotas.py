@@ -1,7 +1,7 @@
 """How much each key may use: requests a minute, and dollars a day, of which all together have some.
 
     await quotas.admit(client)                                   # or RateLimited
-    hold = await quotas.set_aside(client, 0.002, usd_per_day=5)  # or BudgetSpent
+    hold = await quotas.set_aside(client, 0.002, usd_per_day=5)  # or NoDollars
     quotas.note(record)                                          # what it came to
     quotas.let_go(hold)
 
