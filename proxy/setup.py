@@ -78,15 +78,7 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
         raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
     defaults: dict[str, str] = {}
     url = (wishes.ollama_url or ollama_url(environ)).rstrip("/").removesuffix("/v1")
-    try:
-        has_password = "@" in urlsplit(url).netloc
-    except ValueError as error:
-        raise SetupFailed(f"--ollama, or the variable OLLAMA_BASE_URL: {error}") from None
-    if has_password:
-        raise SetupFailed(
-            "--ollama, or the variable OLLAMA_BASE_URL: an address here has no password in it; "
-            "upstreams.local.api_key is for what the server asks for"
-        )
+    _need_address(url)
     defaults["OLLAMA_BASE_URL"] = url
     defaults["OLLAMA_MODEL"], pull = _choose_local(url, wishes, environ, ask=ask)
     if wishes.cloud_model:
@@ -144,6 +136,21 @@ def ollama_url(environ: Mapping[str, str]) -> str:
     if port is None and not has_scheme:
         port = 11434
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+def _need_address(url: str) -> None:
+    """Refuse what is none, or has a password in it, before it is shown or kept."""
+    why = None
+    try:
+        if "@" in urlsplit(url).netloc:
+            why = (
+                "an address here has no password in it; upstreams.local.api_key is for what the "
+                "server asks for"
+            )
+    except ValueError as error:
+        why = str(error)
+    if why is not None:
+        raise SetupFailed(f"--ollama, or the variable OLLAMA_BASE_URL: {why}")
 
 
 def chat_models(url: str) -> list[str] | None:

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,20 +172,20 @@ async def test_what_keys_may_use_is_counted_over_all_processes(
         assert 6 <= slow[200] <= 6 + (time.monotonic() - began) / 10 + 1
 
         asked = sum(slow.values())
+
+        async def has_spent(key: str, usd: int) -> bool:
+            """What one has drawn and does not need comes back to the others in seconds; until then
+            they say that it is held, and not that it is spent."""
+            nonlocal asked
+            told = await until_refused(key, model="cloud", max_tokens=2)
+            asked += len(told)
+            refused = [one for one in told if one.head.status != 200]
+            codes = {json.loads(one.body)["error"]["code"] for one in refused}
+            assert codes <= {"insufficient_quota", "rate_limit_exceeded"}
+            return len(cloud.calls) >= usd and codes == {"insufficient_quota"}
+
         for key, usd in (("sk-poor", 12), ("sk-free", 40)):
-
-            async def all_spent() -> bool:
-                """What one has drawn and does not need comes back to the others in seconds; until
-                then they say that it is held, and not that it is spent."""
-                nonlocal asked
-                told = await until_refused(key, model="cloud", max_tokens=2)  # noqa: B023
-                asked += len(told)
-                refused = [one for one in told if one.head.status != 200]
-                codes = {json.loads(one.body)["error"]["code"] for one in refused}
-                assert codes <= {"insufficient_quota", "rate_limit_exceeded"}
-                return len(cloud.calls) >= usd and codes == {"insufficient_quota"}  # noqa: B023
-
-            await until(all_spent, what="all is spent")
+            await until(partial(has_spent, key, usd), what="all is spent")
             asked += len(await until_refused(key, model="cloud", max_tokens=2))
             assert len(cloud.calls) <= usd + PROCESSES
         # What may be answered on this hardware is, whoever is asked.
