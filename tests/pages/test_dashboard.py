@@ -19,8 +19,8 @@ from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.categories import CATEGORIES
 from stored import fill, finished
 
-REQUESTS = Path(__file__).parents[2] / "proxy/ui/requests.js"
-DECISION = Path(__file__).parents[2] / "proxy/ui/decision.js"
+REQUESTS = Path(__file__).parents[2] / "proxy/web/ui/requests.js"
+DECISION = Path(__file__).parents[2] / "proxy/web/ui/decision.js"
 
 
 def record(number: int, **values: object) -> CallRecord:

@@ -12,7 +12,7 @@ from browser import PATIENCE_MS, check_accessible, fits_its_width
 from live import LiveProxy, StartProxy
 from pages.conftest import Show
 from pipeline import COMMAND, DATA, WAITING, Folders
-from proxy.pipeline import INSTALL_COMMAND
+from proxy.experiments.planner import INSTALL_COMMAND
 
 PHONE = {"width": 390, "height": 844}
 EVIL = "<img src=x onerror=window.evil=1><script>window.evil=1</script>"

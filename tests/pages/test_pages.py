@@ -10,7 +10,7 @@ from browser import check_accessible, fits_its_width
 from live import LiveProxy, StartProxy
 from pages.conftest import Show
 from proxy.auth import SESSION_COOKIE
-from proxy.pages import PAGES
+from proxy.web.pages import PAGES
 
 KEYS = {
     "server": {

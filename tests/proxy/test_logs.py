@@ -104,10 +104,10 @@ def test_other_lines_carry_the_id_of_their_request(
 ) -> None:
     logs.set_up(LoggingConfig(format=kind))
     record = finished()
-    logging.getLogger("proxy.upstream").warning("%s broke off", "local")
+    logging.getLogger("proxy.upstream.upstream").warning("%s broke off", "local")
     logs.request_id.set("")
-    logging.getLogger("proxy.app").info("reloaded")
-    logging.getLogger("proxy.app").debug("not at this level")
+    logging.getLogger("proxy.server.app").info("reloaded")
+    logging.getLogger("proxy.server.app").debug("not at this level")
     logging.getLogger("aiohttp").info("of no interest")
     first, second = capsys.readouterr().err.splitlines()
     assert "local broke off" in first
@@ -120,7 +120,7 @@ def test_an_error_in_json_brings_its_trace(capsys: pytest.CaptureFixture[str]) -
     try:
         raise ValueError("of ours")
     except ValueError:
-        logging.getLogger("proxy.gateway").exception("request failed")
+        logging.getLogger("proxy.gateway.gateway").exception("request failed")
     told = json.loads(capsys.readouterr().err)
     assert told["level"] == "error"
     assert told["exception"].endswith("ValueError: of ours")

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import __version__
+from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.metrics import Metrics, Readings
-from proxy.quality import Interval, Quality, Recovered
 from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.drift import Drift, Move
 

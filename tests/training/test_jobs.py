@@ -13,15 +13,15 @@ import click
 import pytest
 
 from fakes import FakeUpstream
+from proxy.budget.pricing import Prices
+from proxy.budget.token_counter import TokenCounter
 from proxy.config import load_config
-from proxy.database import close_all, open_database
-from proxy.findings import headline, results_of
-from proxy.jobs import Job, Jobs
-from proxy.pipeline import Pipeline
-from proxy.pricing import Prices
+from proxy.experiments.jobs import Job, Jobs
+from proxy.experiments.planner import Pipeline
+from proxy.experiments.results import headline, results_of
+from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.record import Target
-from proxy.steps import BY_NAME, STEPS, Step
-from proxy.tokens import TokenCounter
+from proxy.storage.database import close_all, open_database
 from scripted_models import CLOUD, JUDGE, LOCAL, PRICES, Models
 from stored import config_of, migrated
 from training import cli, label

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-import proxy.cli  # noqa: E402
+import proxy.cli.main  # noqa: E402
 from judging import SHIPPED, TEXTS, configuration, judge  # noqa: E402
 from router_model.manifest import Manifest  # noqa: E402
 from router_model.model import RouterModel  # noqa: E402

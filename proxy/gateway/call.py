@@ -1,0 +1,131 @@
+"""One request on its way: what is known of it, and what it needs that a reload would replace.
+
+What understands a request, `gateway`, and what passes one on, `passing`, both work on it.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.auth import ApiKeys, Client
+from proxy.budget.pricing import Prices
+from proxy.budget.rate_limits import Hold
+from proxy.config import Config
+from proxy.evaluation.sampling import Sampler
+from proxy.gateway.relay import Reply
+from proxy.gateway.stored_responses import Memory, items_of
+from proxy.protocol.chat import RoutedRequest, rewrite
+from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.responses import (
+    ResponsesRequest,
+    parse_responses,
+    replace_input,
+    without_foreign_reasoning,
+)
+from proxy.record import CallRecord, Target
+from proxy.routing.router import Router
+from proxy.routing.shadow_router import Canary
+from proxy.upstream.upstream import Upstream
+
+
+class Exchange(Reply, Protocol):
+    """One request and the way back to its client, whatever carries them."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Request headers, names in lower case."""
+
+    @property
+    def started(self) -> bool:
+        """True once a status was sent."""
+
+    @property
+    def client_gone(self) -> bool:
+        """True once the client hung up: that is what cancelled the request then."""
+
+    def iter_body(self) -> AsyncIterator[bytes]:
+        """The request body, piece by piece, of any length; the client is watched afterwards."""
+
+    async def read_body(self) -> bytes:
+        """The request body. Raises `BodyTooLarge`, and `RequestTimeout` when it trickles in."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a request needs that a new configuration would replace, read once per request."""
+
+    config: Config
+    keys: ApiKeys
+    router: Router
+    upstreams: Mapping[Target, Upstream]
+    prices: Prices
+    model_version: str | None  # of the router model; None when there is none
+    sampler: Sampler | None = None  # draws what is judged; None where nothing is
+    canary: Canary | None = None
+
+
+class Call:
+    """One request on its way: what is known of it so far."""
+
+    __slots__ = (
+        "body",
+        "client",
+        "endpoint",
+        "exchange",
+        "facts",
+        "hold",
+        "is_preview",
+        "maker",
+        "record",
+        "request",
+        "snapshot",
+        "waited_seconds",
+    )
+
+    def __init__(
+        self, snapshot: Snapshot, endpoint: Endpoint, exchange: Exchange, record: CallRecord
+    ) -> None:
+        self.snapshot = snapshot
+        self.endpoint = endpoint
+        self.exchange = exchange
+        self.record = record
+        self.client: Client | None = None
+        self.body = b""
+        self.request: RoutedRequest  # once its body was read
+        self.facts = snapshot.upstreams[Target.LOCAL].facts  # of the local model that is asked for
+        self.hold = Hold()  # what is set aside for it of the dollars for the cloud
+        self.waited_seconds = 0.0  # for that to be possible
+        self.is_preview = False  # goes nowhere, so that nothing is set aside
+        self.maker: Target | None = None  # of the answer that this request continues
+
+
+async def recall(call: Call, memory: Memory) -> None:
+    """Find who made the answer that a request continues; add what only we remember of it."""
+    request, client = call.request, call.record.client_key_hash
+    if not isinstance(request, ResponsesRequest):
+        return
+    items = await memory.resolve(request.items, client)
+    if request.previous is not None:
+        kept = await memory.find(request.previous, client)
+        call.maker = kept.target if kept is not None else Target.CLOUD
+        if kept is not None and kept.target is Target.LOCAL:
+            items = [*items_of(kept), *items]
+    if items != request.items:
+        continues = call.maker is Target.CLOUD
+        call.body = replace_input(call.body, items, continues=continues)
+        call.request = parse_responses(call.body)
+
+
+def body_for(call: Call, target: Target, model: str) -> bytes:
+    """The request as a tier is to get it."""
+    body, request, endpoint = call.body, call.request, call.endpoint
+    is_ollama = call.snapshot.upstreams[target].facts.is_ollama
+    if isinstance(request, ResponsesRequest):
+        is_local = target is Target.LOCAL
+        body = without_foreign_reasoning(body, request.items, is_local=is_local)
+    return rewrite(
+        body,
+        model=model,
+        include_usage=request.streams and endpoint.usage_on_demand,
+        mend=endpoint.mend_for_ollama if is_ollama else None,
+    )

@@ -1,0 +1,155 @@
+"""Requests that are not ours to understand: an upstream answers them, as they are.
+
+What is about an answer of the local tier's is answered here, for it remembers none.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from proxy.errors import InvalidRequest, NotFound
+from proxy.gateway.call import Call, Exchange, body_for, recall
+from proxy.gateway.failover import check_credential
+from proxy.gateway.relay import relay_untouched
+from proxy.gateway.stored_responses import Memory, input_items_of, read_page
+from proxy.protocol.chat import JSON_TYPE
+from proxy.protocol.endpoints import ROUTED, Path, read_path
+from proxy.protocol.responses import parse_responses
+from proxy.record import Ending, Reason, Target
+from proxy.storage.writer import KeptResponse
+from proxy.upstream.upstream import Body
+
+_ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
+_ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
+
+
+class Passing:
+    """Passes requests on.
+
+    Args:
+        need_budget: raises where no dollars are left for the cloud.
+    """
+
+    def __init__(self, memory: Memory, *, need_budget: Callable[[Call], Awaitable[None]]) -> None:
+        self._memory = memory
+        self._need_budget = need_budget
+
+    async def answer(self, call: Call, *, method: str, raw_path: bytes, query: str) -> None:
+        """Answer a request, be it by an upstream.
+
+        Args:
+            raw_path: as it was sent, /v1 included.
+        """
+        path = read_path(raw_path)
+        if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
+            raise _unknown_route(method, raw_path)
+        kept = await self._find(call, path)
+        if kept is not None and kept.target is Target.LOCAL:
+            await self._tell(call, kept, method, path, query)
+            return
+        # Anthropic's API: Ollama serves it, OpenAI does not.
+        target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
+        rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
+        if rejects_unknown and target is Target.CLOUD and kept is None:
+            raise _unknown_route(method, raw_path)
+        await self._forward(call, target, method, path, query)
+
+    async def _find(self, call: Call, path: Path) -> KeptResponse | None:
+        """What is known of the answer that a path is about; None when it is about none.
+
+        Raises:
+            NotFound: it is another key's.
+            Unavailable: whose it is cannot be found out now.
+        """
+        if len(path.steps) < 2 or path.steps[0].lower() != "responses":
+            return None
+        try:
+            return await self._memory.find(path.steps[1], call.record.client_key_hash)
+        except InvalidRequest as error:
+            raise NotFound(error.message, code=error.code) from None
+
+    async def _tell(
+        self, call: Call, kept: KeptResponse, method: str, path: Path, query: str
+    ) -> None:
+        """Answer a request about an answer of the local tier."""
+        if method == "GET" and len(path.steps) == 2 and ("stream", "true") in parse_qsl(query):
+            raise InvalidRequest(
+                f"The response '{kept.id}' is whole: it was not made in the background, and cannot "
+                "be streamed.",
+                param="stream",
+            )
+        match method, *path.steps[2:]:
+            case ["GET"] if kept.body is not None:
+                body = kept.body.encode()
+            case ["GET", "input_items"]:
+                body = msgspec.json.encode(input_items_of(kept, read_page(query)))
+            case ["DELETE"]:
+                self._memory.forget(kept.id)
+                deleted = {"id": kept.id, "object": "response", "deleted": True}
+                body = msgspec.json.encode(deleted)
+            case _:
+                raise NotFound(
+                    f"The response '{kept.id}' came from the local model, which cannot do this.",
+                    code="unsupported_by_local_model",
+                )
+        record = call.record
+        record.target, record.reason, record.status = Target.LOCAL, Reason.STICKY, 200
+        headers = [(b"content-type", JSON_TYPE), *record.router_headers()]
+        await call.exchange.answer(200, headers, body)
+        record.finish(Ending.OK)
+
+    async def _forward(
+        self, call: Call, target: Target, method: str, path: Path, query: str
+    ) -> None:
+        """Send a request to a tier as it is, and its answer back as it is."""
+        record, snapshot = call.record, call.snapshot
+        # What only reads, ends or deletes costs nothing.
+        may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
+        if target is Target.CLOUD and may_cost:
+            await self._need_budget(call)
+        record.target, record.reason = target, Reason.FORCED
+        exchange = call.exchange
+        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        if method == "POST" and path.name in _ABOUT_A_REQUEST:
+            body = await self._mend(call)
+        record.open_upstream()
+        response = await snapshot.upstreams[target].forward(
+            method,
+            f"{path.sent}?{query}" if query else path.sent,
+            body,
+            call.exchange.headers,
+            client=record.client_key_hash,
+        )
+        try:
+            check_credential(response.status, None, upstream=target)
+            await relay_untouched(response, call.exchange, record)
+        finally:
+            await response.close()
+
+    async def _mend(self, call: Call) -> bytes:
+        """The body of what asks about a request for a response, with names that the cloud knows."""
+        snapshot = call.snapshot
+        call.body = await call.exchange.read_body()
+        try:
+            call.request = parse_responses(call.body)
+            local = snapshot.upstreams[Target.LOCAL]
+            wish = snapshot.router.read_wish(call.request.model, (), local.models)
+        except InvalidRequest:
+            if call.client is not None:  # it may continue another key's answer
+                raise
+            return call.body  # for the cloud to say
+        await recall(call, self._memory)
+        named = wish.model if wish.target is Target.CLOUD else None
+        model = named or snapshot.upstreams[Target.CLOUD].model
+        return body_for(call, Target.CLOUD, model)
+
+
+def _unknown_route(method: str, raw_path: bytes) -> NotFound:
+    place = raw_path.decode(errors="replace")
+    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
+
+
+def _has_body(exchange: Exchange) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)

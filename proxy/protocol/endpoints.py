@@ -1,0 +1,109 @@
+"""The endpoints whose requests are routed: how each is read, looked at, and told of an error.
+
+What differs between them is here and in the wire formats below; the gateway treats all alike.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from proxy.errors import RouterError, envelope
+from proxy.protocol import chat, responses
+from proxy.protocol.chat import (
+    Fields,
+    RoutedRequest,
+    Seen,
+    parse_chat,
+    parse_completion,
+    parse_embedding,
+    view_answer,
+)
+
+
+def _event_of(error: RouterError) -> bytes:
+    """As OpenAI's clients raise it in a stream of chunks."""
+    return b"data: " + envelope(error) + b"\n\n"
+
+
+class Endpoint(NamedTuple):
+    """One endpoint.
+
+    Attributes:
+        name: in rows and metrics.
+        path: behind a base URL.
+        parse: reads a request; raises InvalidRequest.
+        view: looks at a whole answer or one event of a stream; None when it is nothing known.
+        error_event: the last event of a stream that cannot go on.
+        mend_for_ollama: changes a request's fields into what Ollama understands.
+        usage_on_demand: whether a stream tells its usage only when asked.
+        ends_with_done: whether [DONE] ends a stream; otherwise the event that finishes it does.
+        is_routed: whether the router may choose the tier.
+    """
+
+    name: str
+    path: str
+    parse: Callable[[bytes], RoutedRequest]
+    view: Callable[[bytes], Seen | None]
+    error_event: Callable[[RouterError], bytes] = _event_of
+    mend_for_ollama: Callable[[Fields], None] | None = None
+    usage_on_demand: bool = True
+    ends_with_done: bool = True
+    is_routed: bool = True
+
+
+CHAT: Final = Endpoint(
+    "chat.completions",
+    "/chat/completions",
+    parse_chat,
+    view_answer,
+    mend_for_ollama=chat.mend_for_ollama,
+)
+COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, view_answer)
+EMBEDDINGS: Final = Endpoint(
+    "embeddings", "/embeddings", parse_embedding, view_answer, is_routed=False
+)
+# Whatever else there is below /v1: passed on to the cloud without a look.
+OTHER: Final = Endpoint(
+    "other", "", parse_embedding, view_answer, usage_on_demand=False, is_routed=False
+)
+RESPONSES: Final = Endpoint(
+    "responses",
+    "/responses",
+    responses.parse_responses,
+    responses.view_response,
+    responses.error_event,
+    responses.mend_for_ollama,
+    usage_on_demand=False,
+    ends_with_done=False,
+)
+ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+
+_OPEN_IN_A_STEP: Final = "!$&'()*+,;=:@"  # RFC 3986, section 3.3; no client or server encodes more
+
+
+class Path(NamedTuple):
+    """A path below /v1 in its one spelling, so that what is decided about it holds where it goes.
+
+    Attributes:
+        steps: decoded. An encoded slash parts two steps as well: so some upstreams read it.
+        sent: encoded again, to go behind a base URL.
+    """
+
+    steps: tuple[str, ...]
+    sent: str
+
+    @property
+    def name(self) -> str:
+        """To be compared: there are upstreams that read capitals as small letters."""
+        return "/" + "/".join(self.steps).lower()
+
+
+def read_path(raw: bytes) -> Path | None:
+    """The path of a request line. None when it has steps that some upstream or client on the way
+    might leave out, and so make another path of it: empty ones, `.` and `..`."""
+    parts = [unquote_to_bytes(part) for part in raw.removesuffix(b"/").split(b"/")]
+    below = b"/".join(parts[2:]).replace(b"\\", b"/").decode(errors="replace")
+    steps = tuple(below.split("/"))
+    if parts[:2] != [b"", b"v1"] or {"", ".", ".."}.intersection(steps):
+        return None
+    return Path(steps, "".join("/" + quote(part, safe=_OPEN_IN_A_STEP) for part in parts[2:]))

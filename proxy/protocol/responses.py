@@ -1,0 +1,548 @@
+"""The Responses API's wire format, as little of it as a router must understand.
+
+As in `protocol`, bodies travel as bytes and are only viewed. What is different here: input comes as
+a text or as items of many kinds, of which only messages and the results of tools have text; a
+stream is of typed events and ends with one of three, not with [DONE]; and an answer may be
+continued by its id, which takes somebody who remembers it (`proxy.memory`).
+
+Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoint sends.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from proxy.errors import InvalidRequest, RouterError
+from proxy.protocol.chat import (
+    DEVELOPER,
+    OLLAMAS_EFFORTS,
+    CompletionTokensDetails,
+    Fields,
+    PromptTokensDetails,
+    Usage,
+    drop_forbidden_tools,
+    is_given,
+    make_system,
+    need_model,
+    read_hints,
+    read_limit,
+    read_request,
+    read_text,
+)
+
+# Tools that the server itself would have to run are all the others.
+_CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
+_RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+_TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# Events that come before anything is said. Whatever is not among them is worth showing.
+_SILENT: Final = frozenset(
+    {
+        "keepalive",
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+    }
+)
+_TEXT_DELTAS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
+
+
+class _Part(msgspec.Struct):
+    """One part of a message's content."""
+
+    type: str = "input_text"
+    text: str | None = None
+    image_url: str | None = None
+    file_id: msgspec.Raw = msgspec.Raw()
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Item(msgspec.Struct):
+    """One item of the input, as far as its kind."""
+
+    type: str | None = None
+    output: msgspec.Raw = msgspec.Raw()
+
+
+class _Tool(msgspec.Struct):
+    type: str
+
+
+class _Text(msgspec.Struct):
+    format: msgspec.Raw = msgspec.Raw()
+
+
+class _Reasoning(msgspec.Struct):
+    effort: msgspec.Raw = msgspec.Raw()
+
+
+class Body(msgspec.Struct):
+    """What is read of a POST /v1/responses body."""
+
+    model: str | None = None
+    input: str | list[msgspec.Raw] | None = None
+    instructions: str | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    conversation: msgspec.Raw = msgspec.Raw()
+    background: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    tools: list[_Tool] | None = None
+    tool_choice: msgspec.Raw = msgspec.Raw()
+    parallel_tool_calls: msgspec.Raw = msgspec.Raw()
+    reasoning: _Reasoning | None = None
+    text: _Text | None = None
+    include: msgspec.Raw = msgspec.Raw()
+    top_logprobs: msgspec.Raw = msgspec.Raw()
+    max_output_tokens: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = msgspec.Raw()
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+class ResponsesRequest:
+    """What the router must know of a POST /v1/responses; a `protocol.RoutedRequest`.
+
+    Attributes:
+        previous: the id of the answer that this one continues.
+        may_be_continued: whether the client may later ask to continue from this one.
+        in_background: whether the client will ask for the answer later.
+        items: the input as a list of items.
+    """
+
+    prompt_field = "input"
+    hides_usage = False  # it is part of the last event
+
+    def __init__(self, body: Body, raw: bytes) -> None:
+        self._body = body
+        self.model = body.model or "cloud"  # where stored prompts are
+        self.streams = bool(body.stream)
+        self.previous = body.previous_response_id
+        self.may_be_continued = body.store is not False
+        self.in_background = bytes(body.background) == b"true"
+        self.items = _as_items(body.input)
+        self.needs = _needs(body)
+        self.images = 0
+        fields = _raw_fields.decode(raw) if body.tools or body.text is not None else {}
+        drop_forbidden_tools(fields)
+        self.tool_chars = sum(len(fields.get(name, b"")) for name in ("tools", "text"))
+        self.turns = [("system", body.instructions)] if body.instructions else []
+        if isinstance(body.input, str):
+            self.turns.append(("user", body.input))
+        else:
+            for index, item in enumerate(body.input or ()):
+                self._read_item(item, f"input[{index}]")
+
+    @property
+    def answer_tokens(self) -> int | None:
+        return read_limit(self._body.max_output_tokens)
+
+    @property
+    def choices(self) -> int:
+        return 1
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        body = self._body
+        return read_hints(body.user, body.prompt_cache_key, body.metadata)
+
+    def _read_item(self, raw: msgspec.Raw, at: str) -> None:
+        """Note the turn that an input item is, or its length, and what it needs."""
+        item = read_request(_item, bytes(raw), at=at)
+        match item.type:
+            case None | "message":
+                message = read_request(_message, bytes(raw), at=at)
+                content = message.content
+                if isinstance(content, list):
+                    content = self._read_parts(content, f"{at}.content")
+                self.turns.append((message.role, content or ""))
+                return
+            case "function_call" | "function_call_output":
+                self.needs.setdefault("tools", at)
+            case "item_reference":
+                self.needs.setdefault("state", at)
+            case "reasoning":
+                pass
+            case _:
+                self.needs.setdefault("input_item", at)
+        output = bytes(item.output) if item.type in _RESULTS else b""
+        if output.startswith(b'"'):
+            self.turns.append(("tool", msgspec.json.decode(output)))
+        elif output.startswith(b"["):
+            parts = read_request(_parts, output, at=f"{at}.output")
+            self.turns.append(("tool", self._read_parts(parts, f"{at}.output")))
+        else:
+            self.tool_chars += len(raw)
+
+    def _read_parts(self, parts: list[_Part], at: str) -> str:
+        needs = self.needs
+        for part in parts:
+            match part.type:
+                case "input_text" | "output_text":
+                    pass
+                case "input_image":
+                    self.images += 1
+                    needs.setdefault("vision", at)
+                    if part.image_url is None or not part.image_url.startswith("data:"):
+                        needs.setdefault("image_url", at)
+                case "input_file":
+                    needs.setdefault("file", at)
+                case "input_audio":
+                    needs.setdefault("audio", at)
+                case _:
+                    needs.setdefault("content_part", at)
+            if is_given(part.file_id):
+                needs.setdefault("file_id", at)
+        return "\n".join(part.text for part in parts if part.text)
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: CompletionTokensDetails | None = None
+
+
+class _OutputPart(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Output(msgspec.Struct):
+    type: str = ""
+    content: list[_OutputPart] | None = None
+
+
+class _Response(msgspec.Struct):
+    """A whole answer: the body of a plain one, or what a stream's last event carries."""
+
+    id: str | None = None
+    status: str | None = None
+    usage: _Usage | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+    output: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    """An event of a stream, or, where `type` is missing, a whole answer's other fields."""
+
+    type: str = ""
+    delta: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_body = msgspec.json.Decoder(Body)
+_item = msgspec.json.Decoder(_Item)
+_message = msgspec.json.Decoder(_Message)
+_parts = msgspec.json.Decoder(list[_Part])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_response = msgspec.json.Decoder(_Response)
+_event = msgspec.json.Decoder(_Event)
+_output = msgspec.json.Decoder(_Output)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+def parse_responses(raw: bytes) -> ResponsesRequest:
+    """Decode the view of a POST /v1/responses body.
+
+    Raises:
+        InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
+    """
+    body = read_request(_body, raw)
+    if body.model is not None:
+        need_model(body.model)
+    elif not is_given(body.prompt):  # a stored prompt may name one itself
+        raise InvalidRequest("Missing required parameter: 'model'.", param="model")
+    if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input")
+    return ResponsesRequest(body, raw)
+
+
+def _needs(request: Body) -> dict[str, str]:
+    needs: dict[str, str] = {}
+    choice = bytes(request.tool_choice)
+    if request.tools and choice != b'"none"':
+        needs["tools"] = "tools"
+        if any(tool.type not in _CLIENTS_TOOLS for tool in request.tools):
+            needs["hosted_tools"] = "tools"
+        if any(tool.type == "custom" for tool in request.tools):
+            needs["custom_tools"] = "tools"
+        if choice not in (b"", b"null", b'"auto"'):
+            needs["tool_choice"] = "tool_choice"
+        if bytes(request.parallel_tool_calls) == b"false":  # a promise of one call at most
+            needs["parallel_tool_calls"] = "parallel_tool_calls"
+    form = bytes(request.text.format) if request.text is not None else b""
+    if b'"json_schema"' in form:
+        needs["json_schema"] = "text.format"
+    elif b'"json_object"' in form:
+        needs["json_object"] = "text.format"
+    if b"logprobs" in bytes(request.include):
+        needs["logprobs"] = needs["response_logprobs"] = "include"
+    elif bytes(request.top_logprobs) not in (b"", b"null", b"0"):
+        needs["logprobs"] = needs["response_logprobs"] = "top_logprobs"
+    if request.reasoning is not None and bytes(request.reasoning.effort) not in OLLAMAS_EFFORTS:
+        needs["reasoning_effort"] = "reasoning.effort"
+    # These are about what the cloud remembers.
+    for name in ("conversation", "prompt"):
+        if is_given(getattr(request, name)):
+            needs["state"] = name
+    if bytes(request.background) == b"true":
+        needs["state"] = "background"
+    if request.store:
+        needs["store"] = "store"
+    return needs
+
+
+class SeenResponse:
+    """A whole answer, or one event of a stream; a `protocol.Seen`.
+
+    Attributes:
+        id, output, body: of an answer that is whole, for whoever may continue it.
+        is_pending: whether that is yet to be made, in the background.
+    """
+
+    __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
+
+    is_usage_only = False
+
+    def __init__(self, data: bytes) -> None:
+        self._event = event = _event.decode(data)
+        self.finished = not event.type or event.type in _TERMINAL
+        self._response: _Response | None = None
+        self.id: str | None = None
+        self.output: list[msgspec.Raw] = []
+        self.is_pending = False
+        self.body = b""
+        if self.finished:
+            self.body = bytes(event.response) if event.type else data
+            self._response = response = _response.decode(self.body)
+            self.id, self.output = response.id, response.output or []
+            self.is_pending = response.status in ("queued", "in_progress")
+
+    @property
+    def usage(self) -> Usage | None:
+        usage = self._response.usage if self._response is not None else None
+        if usage is None:
+            return None
+        details = usage.input_tokens_details
+        cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
+        return Usage(usage.input_tokens, usage.output_tokens, cached, usage.output_tokens_details)
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_text(self._response.service_tier) if self._response is not None else None
+
+    @property
+    def failed(self) -> bool:
+        return (
+            self._event.type in ("error", "response.failed")
+            or is_given(self._event.error)
+            or (self._response is not None and self._response.status == "failed")
+        )
+
+    @property
+    def finish_reason(self) -> str | None:
+        status = self._response.status if self._response is not None else None
+        return {"completed": "stop", "incomplete": "length"}.get(status or "")
+
+    @property
+    def speaks(self) -> bool:
+        kind = self._event.type
+        return bool(kind) and kind not in _SILENT and kind not in _TERMINAL and not self.failed
+
+    @property
+    def text(self) -> str:
+        if self._event.type in _TEXT_DELTAS:
+            delta = msgspec.json.decode(self._event.delta)
+            return delta if isinstance(delta, str) else ""
+        if self._event.type:
+            return ""
+        texts = []
+        for raw in self.output:
+            try:
+                item = _output.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            texts += [part.text or part.refusal or "" for part in item.content or ()]
+        return "\n".join(texts)
+
+
+def view_response(data: bytes) -> SeenResponse | None:
+    """Look at a whole answer or one event; None when it is nothing we know."""
+    try:
+        return SeenResponse(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def error_event(error: RouterError) -> bytes:
+    """How a stream ends that cannot go on: typed, and as OpenAI's clients raise it."""
+    fields = {"message": error.message, "param": error.param, "code": error.code}
+    data = {
+        "type": "error",
+        "sequence_number": 0,
+        **fields,
+        "error": {"type": error.type, **fields},
+    }
+    return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
+
+
+def mend_for_ollama(fields: Fields) -> None:
+    """Mend what Ollama would drop: it knows no `tool_choice` and no role `developer`."""
+    drop_forbidden_tools(fields)
+    given = bytes(fields.get("input", b""))
+    if given.startswith(b"[") and DEVELOPER in given:
+        items = _items.decode(given)
+        for index, raw in enumerate(items):
+            item = _raw_fields.decode(raw)
+            if make_system(item):
+                items[index] = msgspec.Raw(_encoder.encode(item))
+        fields["input"] = msgspec.Raw(_encoder.encode(items))
+
+
+# Continuing an answer.
+
+
+def _as_items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
+    """The input as a list of items: a text is short for a user's message."""
+    if isinstance(given, str):
+        return [msgspec.Raw(_encoder.encode({"role": "user", "content": given}))]
+    return given or []
+
+
+def replace_input(raw: bytes, items: list[msgspec.Raw], *, continues: bool = True) -> bytes:
+    """A request with other input.
+
+    Args:
+        continues: whether it goes on from the answer that it names; otherwise `items` have it all,
+            and it needs nobody to remember that.
+    """
+    fields = _raw_fields.decode(raw)
+    if not continues:
+        fields.pop("previous_response_id", None)
+    fields["input"] = msgspec.Raw(_encoder.encode(items))
+    return _encoder.encode(fields)
+
+
+# The local tier's answers under ids of ours.
+
+
+class _Named(msgspec.Struct):
+    """What has an id in an event, or in a whole answer."""
+
+    id: str | None = None
+    item: "_Named | None" = None
+    response: "_Named | None" = None
+    output: "list[_Named] | None" = None
+
+
+class _Label(msgspec.Struct):
+    """What tells an item of ours."""
+
+    type: str | None = None
+    id: str | None = None
+    encrypted_content: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named)
+_label = msgspec.json.Decoder(_Label)
+_ID: Final = re.compile(rb'("(?:item_|response_)?id"\s*:\s*)"([^"\\]+)"')
+_KIND: Final = re.compile(r"[a-z]+(?=_)")
+_OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<answer>[0-9a-f]{32})_\d+")
+
+
+class OwnIds:
+    """Ids of ours for one answer of the local tier and the items of its output.
+
+    Ollama draws its own from a million numbers, which two conversations soon share. Ours are made
+    from the id of the request, and an item's tells which answer it is of.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        self._unique = request_id.rpartition("_")[2]
+        self._ours: dict[bytes, bytes] = {}
+
+    def rename(self, text: bytes, data: bytes) -> bytes:
+        """`text`, an event or a whole answer, with our ids and otherwise byte for byte as it was.
+
+        `data` is the JSON in it, which names the ids; what is no JSON has none. Where they are
+        replaced no text can be: within a JSON string there are no bare quotes.
+        """
+        try:
+            self._learn(_named.decode(data))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return text
+        return _ID.sub(self._renamed, text)
+
+    def _learn(self, named: _Named) -> None:
+        if named.response is not None:
+            self._learn(named.response)
+        if named.id is not None:
+            self._ours.setdefault(named.id.encode(), f"resp_{self._unique}".encode())
+        for item in (named.item, *(named.output or ())):
+            if item is not None and item.id is not None:
+                kind = _KIND.match(item.id)
+                own = f"{kind[0] if kind else 'item'}_{self._unique}_{len(self._ours)}"
+                self._ours.setdefault(item.id.encode(), own.encode())
+
+    def _renamed(self, found: re.Match[bytes]) -> bytes:
+        return found[1] + b'"' + self._ours.get(found[2], found[2]) + b'"'
+
+
+def read_reference(raw: msgspec.Raw) -> tuple[str, str] | None:
+    """The ids of item and answer that an input item refers to, where they are of ours."""
+    label = _label_of(raw)
+    if label.type != "item_reference" or label.id is None:
+        return None
+    own = _OWN_ITEM.fullmatch(label.id)
+    return (label.id, f"resp_{own['answer']}") if own is not None else None
+
+
+def find_item(items: Iterable[msgspec.Raw], item_id: str) -> msgspec.Raw | None:
+    """The item of this id among others."""
+    return next((raw for raw in items if _label_of(raw).id == item_id), None)
+
+
+def without_foreign_reasoning(raw: bytes, items: list[msgspec.Raw], *, is_local: bool) -> bytes:
+    """A request of these items without what another server than the one it goes to has thought.
+
+    Reasoning travels sealed, in `encrypted_content`: a cloud refuses what it did not seal itself,
+    and Ollama, which does not seal, takes what is there for its model's own thoughts.
+    """
+    labels = ((item, _label_of(item)) for item in items)
+    kept = [
+        item
+        for item, label in labels
+        if label.type != "reasoning" or _is_of_local(label) == is_local
+    ]
+    return raw if len(kept) == len(items) else replace_input(raw, kept)
+
+
+def _is_of_local(label: _Label) -> bool:
+    """Whether the local model has thought it; where the client left the id out, what is a text."""
+    if label.id is not None:
+        return _OWN_ITEM.fullmatch(label.id) is not None
+    return any(one.isspace() for one in label.encrypted_content or "")
+
+
+def _label_of(raw: msgspec.Raw) -> _Label:
+    try:
+        return _label.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Label()

@@ -1,0 +1,115 @@
+"""Whether the local tier can answer a request at all, before it is sent there.
+
+Ollama cuts a prompt that is too long and drops fields it does not know, both without a word. So
+what the model is known to lack goes to the cloud, or is refused when the client forced the local
+tier.
+Prompt tokens are our own estimate, corrected by what the model reported of earlier prompts.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from proxy.budget.token_counter import Correction, TokenCounter
+from proxy.errors import InvalidRequest
+from proxy.protocol.chat import RoutedRequest, Usage
+from proxy.record import CallRecord, Reason
+from proxy.upstream.capabilities import Facts
+
+logger = logging.getLogger(__name__)
+
+# Room for an answer whose length the client did not limit.
+ANSWER_TOKENS: Final = 512
+# A prompt this much shorter than we counted was cut: encodings differ by less.
+_CUT_SHARE: Final = 0.6
+_CHARS_PER_SCHEMA_TOKEN: Final = 4
+# Local vision models read from 256 tokens (Gemma 3) to some 2,900 (LLaVA 1.6) into an image.
+_IMAGE_TOKENS: Final = 1_000
+
+
+class Unfit(NamedTuple):
+    """Why the local tier cannot answer, as a reason and as the error of a forced request."""
+
+    reason: Reason
+    error: InvalidRequest
+
+    def __str__(self) -> str:
+        return f"cannot ({self.reason}): {self.error.message}"
+
+
+class LocalFit:
+    """Holds a request against what is known of the local model; learns how it counts tokens."""
+
+    def __init__(self, tokens: TokenCounter) -> None:
+        self._tokens = tokens
+        self._correction = Correction()
+
+    async def check(self, request: RoutedRequest, facts: Facts, record: CallRecord) -> Unfit | None:
+        """None when the local tier can answer, as far as is known. Notes a count in the record."""
+        needs = request.needs
+        if lacking := facts.lacking(needs):
+            need = lacking[0]
+            return Unfit(
+                Reason.CAPABILITY,
+                InvalidRequest(
+                    f"The local model does not support what '{needs[need]}' asks for ({need}). "
+                    "Send it to 'auto' or 'cloud'.",
+                    param=needs[need],
+                    code="unsupported_by_local_model",
+                ),
+            )
+        context = facts.context_tokens
+        if context is None:
+            return None
+        room = min(request.answer_tokens or ANSWER_TOKENS, context // 2)
+        turns, images = record.turns or (), request.images * _IMAGE_TOKENS
+        if _at_most(request, turns) + images + room <= context:
+            return None
+        await self._tokens.ready()
+        schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
+        counted = self._tokens.count_messages(turns) + schema
+        if not images:  # of which the tokens are a guess, that nothing is learnt or told from
+            record.counted_tokens = counted
+        prompt = self._correction.apply(counted) + images
+        if prompt + room <= context:
+            return None
+        return Unfit(
+            Reason.CONTEXT,
+            InvalidRequest(
+                f"This conversation has about {prompt} tokens, and with {room} for the answer that "
+                f"is more than the {context} tokens of the local model's context.",
+                param=request.prompt_field,
+                code="context_length_exceeded",
+            ),
+        )
+
+    def was_cut(self, record: CallRecord, usage: Usage, facts: Facts) -> bool:
+        """Whether the local model saw less than it was sent, or ran out of room in its answer."""
+        prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
+        context, counted = facts.context_tokens, record.counted_tokens
+        cut = counted is not None and prompt < _CUT_SHARE * self._correction.apply(counted)
+        if cut or (context is not None and prompt + answer >= context):
+            logger.warning(
+                "request %s: the local model's context was too small: it read %d tokens of about "
+                "%s and wrote %d; its context is %s",
+                record.id,
+                prompt,
+                counted or prompt,
+                answer,
+                context or "not known",
+            )
+            return True
+        if counted is not None:
+            self._correction.observe(counted=counted, reported=prompt)
+        return False
+
+
+def _at_most(request: RoutedRequest, turns: Sequence[tuple[str, str]]) -> float:
+    """A bound on the prompt's tokens that costs nothing: most requests are far below the context.
+
+    English and code have over 2 characters to a token; other scripts can have 2 tokens to one.
+    """
+    bound = request.tool_chars / 2 + 8 * len(turns) + 8
+    for _, text in turns:
+        bound += len(text) / 2 if text.isascii() else 2 * len(text)
+    return bound

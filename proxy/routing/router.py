@@ -1,0 +1,386 @@
+"""Which tier answers: what the client asked for, what the router model thinks, one decision.
+
+The model is scored in a thread of its own (onnxruntime lets go of the GIL), never on the event
+loop. The router may not fail a request: when the model is missing, broken or late, the decision is
+the cloud, because that costs cents while a bad answer costs trust; the reason says so.
+"""
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import Final, NamedTuple, Protocol
+
+from proxy.config import Config
+from proxy.errors import InvalidRequest, NotFound
+from proxy.record import Reason, Target
+from proxy.timeouts import Deadlines
+from router_model.features import routing_text
+from router_model.model import Score
+
+logger = logging.getLogger(__name__)
+
+# A decision takes milliseconds; one that takes this long is not coming.
+DECISION_TIMEOUT_SECONDS: Final = 1.0
+# About 250 bytes each. Agents and retries send the same text again within minutes, tests all day.
+REMEMBERED_SCORES: Final = 10_000
+
+TARGET_HEADER: Final = b"x-router-target"
+THRESHOLD_HEADER: Final = b"x-router-threshold"
+NO_STORE_HEADER: Final = b"x-router-no-store"
+
+# Named to clients while there is no router model to recommend one; nothing is compared with it.
+_ANY_THRESHOLD: Final = 0.5
+
+_TARGETS: Final = {target.value: target for target in Target}
+
+
+class Model(Protocol):
+    """What scores a text; `router_model.model.RouterModel` is one."""
+
+    def score(self, text: str) -> Score:
+        """Calibrated P(the local answer is at least as good as the cloud's), and both heads."""
+
+
+class Thresholds(Protocol):
+    """Which threshold does what; `router_model.manifest.Manifest` is one.
+
+    Shares are those measured on the validation data of the router model.
+    """
+
+    @property
+    def threshold(self) -> float:
+        """The recommended one."""
+
+    def threshold_for_cost(self, cost_share: float) -> float:
+        """One that costs at most this share of sending everything to the cloud."""
+
+    def threshold_for_quality(self, quality_share: float) -> float:
+        """One that recovers at least this share of the gap between the models."""
+
+
+class Wish(NamedTuple):
+    """What a client asked for, headers and model name taken together.
+
+    Attributes:
+        target: the tier, when it was forced.
+        model: the model name for that tier, when it is not the tier's own.
+        threshold: of this request, when it has one.
+    """
+
+    target: Target | None = None
+    model: str | None = None
+    threshold: float | None = None
+
+    def __str__(self) -> str:
+        by = "" if self.threshold is None else f", by threshold {self.threshold:.4f}"
+        return f"{self.target or 'either'} tier, {self.model or 'its own model'}{by}"
+
+
+class Decision(NamedTuple):
+    """Where a request goes and why.
+
+    Attributes:
+        score: None when nothing was scored.
+        propensity: how probable this tier was for this score; 1 where nothing was left to chance.
+        is_open: whether the other tier could answer it as well, as far as is known.
+    """
+
+    target: Target
+    reason: Reason
+    model: str
+    threshold: float | None = None
+    score: Score | None = None
+    propensity: float | None = None
+    is_open: bool = False
+
+    def __str__(self) -> str:
+        said = f"{self.target} ({self.model}), reason {self.reason}"
+        if self.score is not None and self.threshold is not None:
+            score, p_local, p_cloud = self.score
+            said += (
+                f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f}) and "
+                f"threshold {self.threshold:.4f}"
+            )
+        return said
+
+
+class Scorer:
+    """The router model behind one inference thread, and what it has said lately.
+
+    A text that was scored is not scored again, and one that is being scored is waited for: the
+    model says the same. A new model has a new scorer. Of the texts only digests are remembered.
+
+    Args:
+        name: what the log calls it.
+        remembered: how many texts' scores are kept; the least recently used go first.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        timeout_seconds: float = DECISION_TIMEOUT_SECONDS,
+        name: str = "router model",
+        remembered: int = REMEMBERED_SCORES,
+    ) -> None:
+        self._model = model
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+        self._remembered = remembered
+        self._known: OrderedDict[bytes, Score] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Future[Score]] = {}
+        self._deadlines = Deadlines()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name.replace(" ", "-"))
+
+    async def score(self, turns: Sequence[tuple[str, str]]) -> Score | None:
+        """Score a conversation; None when the model failed or was late."""
+        text = routing_text(turns)
+        key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+            return known
+        asked = self._asked.get(key)
+        try:
+            asked = asked or self._ask(key, text)
+            with self._deadlines.within(self._timeout_seconds):
+                return await asyncio.shield(asked)  # others may wait for it, too
+        except TimeoutError:
+            logger.warning("the %s gave no score in %g s", self._name, self._timeout_seconds)
+            if asked is not None:
+                asked.cancel()  # or whatever comes would wait behind what nobody waits for
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or asked is None or not asked.cancelled():
+                raise
+            # The scorer was closed, or who asked for the same before has waited long enough.
+        except Exception:
+            logger.exception("the %s failed", self._name)
+        return None
+
+    def _ask(self, key: bytes, text: str) -> "asyncio.Future[Score]":
+        loop = asyncio.get_running_loop()
+        asked = self._asked[key] = loop.run_in_executor(self._thread, self._score, text)
+
+        def keep(done: "asyncio.Future[Score]") -> None:
+            del self._asked[key]
+            # Whoever waited for it has its error; the next one asks anew.
+            if not done.cancelled() and done.exception() is None:
+                self._known[key] = done.result()
+                if len(self._known) > self._remembered:
+                    self._known.popitem(last=False)
+
+        asked.add_done_callback(keep)
+        return asked
+
+    def _score(self, text: str) -> Score:
+        score = self._model.score(text)
+        if not 0.0 <= score.score <= 1.0:
+            raise ValueError(f"{score} is no probability")  # NaN, from a broken file
+        return score
+
+    def close(self) -> None:
+        """End the thread; what waits for it gets no score."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Router:
+    """Decides for one configuration and one router model."""
+
+    def __init__(
+        self,
+        config: Config,
+        scorer: Scorer | None,
+        *,
+        thresholds: Thresholds | None,
+        dice: random.Random | None = None,
+    ) -> None:
+        """
+        Args:
+            dice: decides what `routing.explore_rate` leaves to chance.
+        """
+        routing = config.routing
+        self._explore_rate = routing.explore_rate
+        self._explore_width = routing.explore_width
+        self._dice = dice or random.Random()
+        self._scorer = scorer
+        self._thresholds = thresholds
+        if routing.threshold != "auto":
+            self.threshold = routing.threshold
+        else:
+            self.threshold = _ANY_THRESHOLD if thresholds is None else thresholds.threshold
+        own_name = (config.upstreams.cloud.model,)
+        routed = own_name if routing.routed_models is None else routing.routed_models
+        self._routed = frozenset({"auto", *routed})
+        self._rejects_unknown = routing.unknown_models == "reject"
+        self._models = {
+            Target.LOCAL: config.upstreams.local.model,
+            Target.CLOUD: config.upstreams.cloud.model,
+        }
+
+    def read_wish(
+        self,
+        model: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        local_models: Collection[str] = (),
+    ) -> Wish:
+        """What the client asked for. Headers win over the model name.
+
+        Args:
+            local_models: that the local tier has, its own and others.
+
+        Raises:
+            InvalidRequest: an unknown target, threshold or `auto:` parameter.
+            NotFound: an unknown model name, when those are rejected.
+        """
+        wish = read_headers(self._read_model_name(model, local_models), headers)
+        if wish.model is not None and wish.target is not Target.LOCAL:
+            wish = self._take_at_its_word(wish.model, wish.threshold)
+        return wish
+
+    def _read_model_name(self, model: str, local_models: Collection[str]) -> Wish:
+        """The wish in a model name; a name that is none of ours stays in `model`, undecided."""
+        if model in self._routed:
+            return Wish()
+        name, colon, parameters = model.partition(":")
+        if name == "auto" and colon:
+            return Wish(threshold=self._read_auto(parameters))
+        if model in _TARGETS:
+            return Wish(target=_TARGETS[model])
+        if is_same_model(model, self._models[Target.LOCAL]):
+            return Wish(target=Target.LOCAL)
+        if model != self._models[Target.CLOUD] and any(
+            is_same_model(model, one) for one in local_models
+        ):
+            return Wish(Target.LOCAL, model)
+        return Wish(model=model)
+
+    def _read_auto(self, parameters: str) -> float:
+        """The threshold that `auto:threshold=0.6`, `auto:cost=0.3`, `auto:quality=0.9` ask for."""
+        name, _, value = parameters.partition("=")
+        if name not in ("threshold", "cost", "quality"):
+            raise InvalidRequest(
+                f"Invalid value for 'model': 'auto' has no parameter '{name}'; "
+                "it has threshold, cost and quality, as in 'auto:cost=0.3'.",
+                param="model",
+            )
+        share = _read_share(value, what=name, param="model")
+        if name == "threshold" or self._thresholds is None:
+            return share
+        if name == "cost":
+            return self._thresholds.threshold_for_cost(share)
+        return self._thresholds.threshold_for_quality(share)
+
+    def _take_at_its_word(self, model: str, threshold: float | None) -> Wish:
+        """A name we do not know is a model of the cloud, unless such names are rejected."""
+        if self._rejects_unknown and model != self._models[Target.CLOUD]:
+            raise NotFound(
+                f"The model '{model}' does not exist here. Use 'auto', 'local' or 'cloud', "
+                "or see GET /v1/models.",
+                param="model",
+                code="model_not_found",
+            )
+        return Wish(Target.CLOUD, model, threshold)
+
+    async def decide(
+        self,
+        wish: Wish,
+        turns: Sequence[tuple[str, str]],
+        *,
+        not_local: Reason | None = None,
+        governed: float = 1.0,
+    ) -> Decision:
+        """Choose the tier for a conversation of (role, text) pairs. Never fails.
+
+        Args:
+            not_local: why the local tier cannot answer this, whatever it would be worth.
+            governed: the threshold that the day's budget allows, for a request without its own.
+        """
+        if wish.target is not None:
+            model = wish.model or self._models[wish.target]
+            return Decision(wish.target, Reason.FORCED, model)
+        own = wish.threshold
+        threshold = min(self.threshold, governed) if own is None else own
+        if not_local is not None:
+            return Decision(Target.CLOUD, not_local, self._models[Target.CLOUD], threshold)
+        score = await self._scorer.score(turns) if self._scorer is not None else None
+        if score is None:
+            cloud = self._models[Target.CLOUD]
+            return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, is_open=True)
+        target = Target.LOCAL if score.score >= threshold else Target.CLOUD
+        is_spared = own is None and threshold <= score.score < self.threshold
+        reason, propensity = Reason.BUDGET if is_spared else Reason.SCORE, 1.0
+        if own is None and not is_spared and abs(score.score - threshold) <= self._explore_width:
+            propensity -= self._explore_rate / 2
+            if self._dice.random() >= propensity:
+                target, reason, propensity = target.other, Reason.SHADOW, 1.0 - propensity
+        model = self._models[target]
+        return Decision(target, reason, model, threshold, score, propensity, is_open=True)
+
+    def close(self) -> None:
+        if self._scorer is not None:
+            self._scorer.close()
+
+
+def read_headers(wish: Wish, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
+    """The wish with what the headers ask for over it. Raises InvalidRequest."""
+    for name, value in headers:
+        if name == TARGET_HEADER:
+            wish = _read_target(wish, value)
+        elif name == THRESHOLD_HEADER:
+            text = value.decode("latin-1")
+            threshold = _read_share(text, what="threshold", param="x-router-threshold")
+            wish = wish._replace(threshold=threshold)
+    return wish
+
+
+def wants_no_store(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a client wants none of a request's text kept. Raises InvalidRequest."""
+    for name, value in headers:
+        if name == NO_STORE_HEADER:
+            text = value.decode("latin-1").strip().lower()
+            if text not in ("true", "false"):
+                raise InvalidRequest(
+                    f"Invalid value for the header x-router-no-store: '{text}' is not true or "
+                    "false.",
+                    param="x-router-no-store",
+                )
+            return text == "true"
+    return False
+
+
+def _read_target(wish: Wish, value: bytes) -> Wish:
+    text = value.decode("latin-1").strip().lower()
+    if text == "auto":
+        return Wish(threshold=wish.threshold)
+    target = _TARGETS.get(text)
+    if target is None:
+        raise InvalidRequest(
+            f"Invalid value for the header x-router-target: '{text}' is not local, cloud or auto.",
+            param="x-router-target",
+        )
+    # The name of a model of this tier stays; of one that the other tier has, its own is meant.
+    is_its = target is (wish.target or Target.CLOUD)
+    return Wish(target, wish.model if is_its else None, wish.threshold)
+
+
+def _read_share(text: str, *, what: str, param: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise InvalidRequest(
+            f"Invalid value for '{param}': the {what} '{text}' is not a number from 0 to 1.",
+            param=param,
+        )
+    return share
+
+
+def is_same_model(asked: str, own: str) -> bool:
+    """Whether two names mean one model, as Ollama reads them: `phi3` is `phi3:latest`."""
+    return asked.removesuffix(":latest") == own.removesuffix(":latest")

@@ -1,0 +1,149 @@
+"""Looking after the database: its size, its schema, its space, and whether its sums are right."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import peewee
+
+from proxy.config import StorageConfig
+from proxy.record import DAY_SECONDS, HOUR_SECONDS
+from proxy.storage.database import (
+    FAILURES,
+    StoreUnavailable,
+    close_all,
+    damage_of,
+    is_postgresql,
+    one_at_a_time,
+    one_view,
+    open_database,
+    path_of,
+    shown_url,
+)
+from proxy.storage.migrations import Migration, migrate, sums_of_rows
+from proxy.storage.rollups import Sums, add_sums
+from proxy.storage.tables import TABLES, DaySpread, Hour, Request, Spread, split_columns
+
+SumsTable = Hour | Spread | DaySpread
+
+
+class Care:
+    """What can be done for one database. Everything blocks, some of it for minutes."""
+
+    def __init__(self, database: peewee.Database) -> None:
+        self._database = database
+
+    @classmethod
+    @contextmanager
+    def of(cls, config: StorageConfig) -> Iterator["Care"]:
+        """The database behind `storage.url`. Raises StoreUnavailable when it does not answer."""
+        if not is_postgresql(config) and not path_of(config).is_file():
+            raise StoreUnavailable(
+                f"storage.url: there is no {path_of(config)}: the proxy has recorded nothing"
+            )
+        database = open_database(config)
+        try:
+            with database.connection_context():
+                yield cls(database)
+        except FAILURES as error:
+            raise StoreUnavailable(f"storage.url: {shown_url(config)}: {error}") from None
+        finally:
+            close_all(database)
+
+    def migrate(self) -> list[Migration]:
+        """The steps that were missing, applied now."""
+        return migrate(self._database)
+
+    def count_rows(self) -> dict[str, int]:
+        """Rows of each table."""
+        return {
+            table._meta.table_name: table.select().bind(self._database).count() for table in TABLES
+        }
+
+    def size_bytes(self) -> int:
+        """Bytes of the whole database, indices included."""
+        if isinstance(self._database, peewee.SqliteDatabase):
+            pages, size = (
+                self._database.execute_sql(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "page_size")
+            )
+            return int(pages * size)
+        query = "SELECT pg_database_size(current_database())"
+        return int(self._database.execute_sql(query).fetchone()[0])
+
+    def vacuum(self) -> None:
+        """Give back the space of deleted rows."""
+        self._database.execute_sql("VACUUM")
+
+    def check(self, *, repair: bool = False) -> list[str]:
+        """What is wrong, a line each: the file itself, and sums that are not those of the rows.
+
+        Where rows were deleted because they are old, the sums may be more, but not less.
+
+        Args:
+            repair: count the sums of these hours anew.
+
+        Raises:
+            StoreUnavailable: the file is broken, and was to be repaired.
+        """
+        wrong = self._check_file()
+        if wrong and repair:
+            raise StoreUnavailable(f"the file is broken, which no sums can mend: {wrong[0]}")
+        if wrong:
+            return wrong  # its rows cannot be trusted, nor read to the end
+        with self._alone() if repair else one_view(self._database):
+            added = sums_of_rows(self._database)
+            for table, counted, seconds in (
+                (Hour, added.hours, HOUR_SECONDS),
+                (Spread, added.spreads, HOUR_SECONDS),
+                (DaySpread, added.day_spreads, DAY_SECONDS),
+            ):
+                wrong += self._check_sums(table, counted, seconds, repair=repair)
+        return wrong
+
+    def _check_file(self) -> list[str]:
+        if not isinstance(self._database, peewee.SqliteDatabase):
+            return []
+        return damage_of(self._database)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Rows and sums stay as they are. Who wants to write has to wait."""
+        with one_at_a_time(self._database):
+            if not isinstance(self._database, peewee.SqliteDatabase):
+                self._database.execute_sql(
+                    "LOCK TABLE hours, spreads, day_spreads IN EXCLUSIVE MODE"
+                )
+            yield
+
+    def _check_sums(
+        self, table: type[SumsTable], counted: Sums, seconds: int, *, repair: bool
+    ) -> list[str]:
+        """The hours, or days, of a table that differ from what its rows add up to."""
+        times = _times_that_differ(self._kept(table), counted, self._first_whole(seconds))
+        if repair and times:
+            begins: Any = table._meta.sorted_fields[0]
+            table.delete().where(begins.in_(list(times))).execute(self._database)
+            mended = {key: sums for key, sums in counted.items() if key[0] in times}
+            add_sums(self._database, table, mended)
+        what = "day" if seconds == DAY_SECONDS else "hour"
+        return [
+            f"{table._meta.table_name}: {what} {time} is not what its rows add up to"
+            for time in sorted(times)
+        ]
+
+    def _first_whole(self, seconds: int) -> int:
+        """Of the hours or days that have rows; of the oldest one some may be deleted already."""
+        oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
+        return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
+
+    def _kept(self, table: type[SumsTable]) -> Sums:
+        keys = len(split_columns(table)[0])
+        rows = table.select().tuples().bind(self._database).iterator()
+        return {tuple(row[:keys]): list(row[keys:]) for row in rows}
+
+
+def _times_that_differ(kept: Sums, counted: Sums, first_whole: int) -> set[int]:
+    less = {key[0] for key, sums in counted.items() if key not in kept or sums[0] > kept[key][0]}
+    unlike = {key[0] for key in kept.keys() | counted.keys() if kept.get(key) != counted.get(key)}
+    return less | {time for time in unlike if time >= first_whole}

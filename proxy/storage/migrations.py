@@ -1,0 +1,251 @@
+"""The schema's history: numbered steps, each applied once, by whichever process comes first.
+
+    migrate(database)        # brings any older database up to date; the rows stay
+
+A step is never edited once it was released; what is wrong with it is mended by the next.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import peewee
+
+from proxy.storage.database import StoreUnavailable, one_at_a_time
+from proxy.storage.rollups import Rollup
+from proxy.storage.tables import Request
+
+logger = logging.getLogger(__name__)
+
+
+_SUMMED: Final = (
+    "created_at endpoint target model reason ending category streamed fallback_from usage_source "
+    "input_tokens cached_input_tokens output_tokens reasoning_tokens cost_usd cloud_cost_usd "
+    "saved_usd score decision_ms ttft_ms upstream_ms duration_ms".split()
+)
+
+
+class Migration(NamedTuple):
+    """One step. `apply` runs within a transaction."""
+
+    number: int
+    name: str
+    apply: Callable[[peewee.Database], None]
+
+
+def _first_tables(database: peewee.Database) -> None:
+    serial = _serial(database)
+    _run(
+        database,
+        """CREATE TABLE IF NOT EXISTS requests (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
+            endpoint TEXT NOT NULL, requested_model TEXT, target TEXT, model TEXT, reason TEXT,
+            score DOUBLE PRECISION, p_local DOUBLE PRECISION, p_cloud DOUBLE PRECISION,
+            threshold DOUBLE PRECISION, decision_ms DOUBLE PRECISION, ttft_ms DOUBLE PRECISION,
+            duration_ms DOUBLE PRECISION NOT NULL, status INTEGER, ending TEXT NOT NULL,
+            streamed BOOLEAN NOT NULL, input_tokens BIGINT, cached_input_tokens BIGINT,
+            output_tokens BIGINT, usage_source TEXT, cost_usd DOUBLE PRECISION,
+            cloud_cost_usd DOUBLE PRECISION, saved_usd DOUBLE PRECISION, category TEXT,
+            prompt TEXT, response TEXT, fallback_from TEXT, session_id TEXT,
+            client_key_hash TEXT, error TEXT)""",
+        "CREATE INDEX IF NOT EXISTS request_created_at ON requests (created_at)",
+        f"""CREATE TABLE IF NOT EXISTS judgements (
+            id {serial}, request_id TEXT NOT NULL, created_at DOUBLE PRECISION NOT NULL,
+            target TEXT NOT NULL, model TEXT NOT NULL, score DOUBLE PRECISION NOT NULL,
+            judge_model TEXT NOT NULL, reason TEXT)""",
+        "CREATE INDEX IF NOT EXISTS judgement_request_id ON judgements (request_id)",
+        """CREATE UNIQUE INDEX IF NOT EXISTS judgement_request_id_target_judge_model
+            ON judgements (request_id, target, judge_model)""",
+        """CREATE TABLE IF NOT EXISTS responses (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
+            target TEXT NOT NULL, client_key_hash TEXT, items TEXT, input_items INTEGER NOT NULL,
+            body TEXT)""",
+        "CREATE INDEX IF NOT EXISTS response_created_at ON responses (created_at)",
+        """CREATE TABLE IF NOT EXISTS feedback (
+            request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
+            rating DOUBLE PRECISION NOT NULL, comment TEXT)""",
+    )
+
+
+def _sums_and_causes(database: peewee.Database) -> None:
+    """Sums by the hour, and of each request why it failed or fell back and what it took where."""
+    without_rowid = "WITHOUT ROWID" if isinstance(database, peewee.SqliteDatabase) else ""
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN upstream_ms DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN reasoning_tokens BIGINT",
+        "ALTER TABLE requests ADD COLUMN fallback_why TEXT",
+        "ALTER TABLE requests ADD COLUMN error_code TEXT",
+        "CREATE INDEX request_reason ON requests (reason, created_at)",
+        "CREATE INDEX request_model ON requests (model, created_at)",
+        "CREATE INDEX request_failed ON requests (ending, created_at) WHERE ending <> 'ok'",
+        "CREATE INDEX request_key ON requests (client_key_hash, created_at) "
+        "WHERE client_key_hash IS NOT NULL",
+        f"""CREATE TABLE hours (
+            hour BIGINT NOT NULL, endpoint TEXT NOT NULL, target TEXT NOT NULL,
+            model TEXT NOT NULL, reason TEXT NOT NULL, ending TEXT NOT NULL,
+            category TEXT NOT NULL, requests BIGINT NOT NULL, streamed BIGINT NOT NULL,
+            fallbacks BIGINT NOT NULL, estimated BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
+            cached_input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+            reasoning_tokens BIGINT NOT NULL, cost_pico BIGINT NOT NULL,
+            cloud_cost_pico BIGINT NOT NULL, saved_pico BIGINT NOT NULL,
+            PRIMARY KEY (hour, endpoint, target, model, reason, ending, category)
+            ) {without_rowid}""",
+        f"""CREATE TABLE spreads (
+            hour BIGINT NOT NULL, measure TEXT NOT NULL, target TEXT NOT NULL,
+            bucket INTEGER NOT NULL, requests BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
+            PRIMARY KEY (hour, measure, target, bucket)) {without_rowid}""",
+        f"""CREATE TABLE day_spreads (
+            day BIGINT NOT NULL, measure TEXT NOT NULL, target TEXT NOT NULL,
+            bucket INTEGER NOT NULL, requests BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
+            PRIMARY KEY (day, measure, target, bucket)) {without_rowid}""",
+    )
+    sums_of_rows(database).write(database)
+
+
+def _judging(database: peewee.Database) -> None:
+    """Which requests are to be judged, with what probability they were drawn, and what it cost."""
+    serial = _serial(database)
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN propensity DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN candidate_score DOUBLE PRECISION",
+        "CREATE INDEX request_compared ON requests (created_at) WHERE candidate_score IS NOT NULL",
+        """CREATE TABLE samples (
+            request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
+            kind TEXT NOT NULL, propensity DOUBLE PRECISION NOT NULL,
+            turn DOUBLE PRECISION NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
+            next_at DOUBLE PRECISION NOT NULL, claimed_by TEXT, body TEXT, other_model TEXT,
+            other_response TEXT, why TEXT)""",
+        "CREATE INDEX sample_state ON samples (state, turn)",
+        "CREATE INDEX sample_created_at ON samples (created_at)",
+        f"""CREATE TABLE preferences (
+            id {serial}, request_id TEXT NOT NULL, created_at DOUBLE PRECISION NOT NULL,
+            judge_model TEXT NOT NULL, verdict TEXT NOT NULL, first TEXT NOT NULL,
+            swapped TEXT NOT NULL)""",
+        """CREATE UNIQUE INDEX preference_request_id_judge_model
+            ON preferences (request_id, judge_model)""",
+        f"""CREATE TABLE expenses (
+            id {serial}, created_at DOUBLE PRECISION NOT NULL, purpose TEXT NOT NULL,
+            request_id TEXT NOT NULL, model TEXT NOT NULL, usd DOUBLE PRECISION NOT NULL,
+            is_settled BOOLEAN NOT NULL)""",
+        "CREATE INDEX expense_created_at ON expenses (created_at)",
+    )
+
+
+def _jobs(database: peewee.Database) -> None:
+    """Steps of the pipeline that were started, of which one at most is running."""
+    _run(
+        database,
+        """CREATE TABLE jobs (
+            id TEXT NOT NULL PRIMARY KEY, step TEXT NOT NULL, arguments TEXT NOT NULL,
+            state TEXT NOT NULL, created_at DOUBLE PRECISION NOT NULL,
+            started_at DOUBLE PRECISION, ended_at DOUBLE PRECISION, exit_status INTEGER,
+            host TEXT NOT NULL, pid INTEGER, worker TEXT NOT NULL,
+            seen_at DOUBLE PRECISION NOT NULL, is_unwanted BOOLEAN NOT NULL,
+            progress DOUBLE PRECISION, message TEXT, log TEXT NOT NULL,
+            log_start BIGINT NOT NULL, cost_usd DOUBLE PRECISION)""",
+        "CREATE INDEX job_created_at ON jobs (created_at)",
+        "CREATE UNIQUE INDEX job_running ON jobs (state) WHERE state = 'running'",
+    )
+
+
+def _sessions(database: peewee.Database) -> None:
+    """Conversations are looked up by whoever gets their next request."""
+    _run(
+        database,
+        """CREATE INDEX request_session_id_created_at ON requests (session_id, created_at)
+            WHERE session_id IS NOT NULL""",
+    )
+
+
+def _quotas(database: peewee.Database) -> None:
+    """What all processes have used of a key's minute, and have drawn of a day's dollars."""
+    _run(
+        database,
+        """CREATE TABLE rates (
+            key_hash TEXT NOT NULL PRIMARY KEY, full_at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE leases (
+            day BIGINT NOT NULL, name TEXT NOT NULL, holder TEXT NOT NULL,
+            usd DOUBLE PRECISION NOT NULL, PRIMARY KEY (day, name, holder))""",
+    )
+
+
+MIGRATIONS: Final = (
+    Migration(1, "first tables", _first_tables),
+    Migration(2, "sums and causes", _sums_and_causes),
+    Migration(3, "judging", _judging),
+    Migration(4, "jobs", _jobs),
+    Migration(5, "sessions", _sessions),
+    Migration(6, "quotas", _quotas),
+)
+NEWEST: Final = MIGRATIONS[-1].number
+
+
+def migrate(database: peewee.Database) -> list[Migration]:
+    """Apply the steps that this database has not had; returns them.
+
+    Raises:
+        StoreUnavailable: a newer version of the proxy has changed it since.
+    """
+    with one_at_a_time(database):
+        _run(
+            database,
+            """CREATE TABLE IF NOT EXISTS migrations (
+                number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
+                applied_at DOUBLE PRECISION NOT NULL)""",
+        )
+        found = applied(database)
+        if found > NEWEST:
+            raise StoreUnavailable(
+                f"the database is of a newer version (schema {found}; this one knows {NEWEST})"
+            )
+        missing = [step for step in MIGRATIONS if step.number > found]
+        for step in missing:
+            started = time.monotonic()
+            step.apply(database)
+            _run(
+                database,
+                f"INSERT INTO migrations (number, name, applied_at) "
+                f"VALUES ({step.number}, '{step.name}', {time.time()})",
+            )
+            logger.info(
+                "database: schema %d (%s) in %.1f s",
+                step.number,
+                step.name,
+                time.monotonic() - started,
+            )
+    return missing
+
+
+def applied(database: peewee.Database) -> int:
+    """The number of the last step that a database has had."""
+    (number,) = database.execute_sql("SELECT max(number) FROM migrations").fetchone()
+    return number or 0
+
+
+def sums_of_rows(database: peewee.Database) -> Rollup:
+    """What the rows that are there add up to."""
+    added = Rollup()
+    for row in _summed_columns(database):
+        added.add(row, row.category)
+    return added
+
+
+def _summed_columns(database: peewee.Database) -> Iterator[Any]:
+    """Every row, without what is not summed."""
+    columns = (getattr(Request, name) for name in _SUMMED)
+    yield from Request.select(*columns).namedtuples().bind(database).iterator()
+
+
+def _serial(database: peewee.Database) -> str:
+    """A key that the database counts up by itself."""
+    if isinstance(database, peewee.SqliteDatabase):
+        return "INTEGER NOT NULL PRIMARY KEY"
+    return "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"
+
+
+def _run(database: peewee.Database, *statements: str) -> None:
+    for statement in statements:
+        database.execute_sql(statement)

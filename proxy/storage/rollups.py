@@ -1,0 +1,232 @@
+"""Sums over many rows, for the tables `hours` and `spreads`: what a batch of rows adds to them.
+
+    added = Rollup()
+    for record in batch: added.add(record, category)
+    added.write(database)
+
+Sums only ever grow by adding, so any number of writers may do so, in any order.
+"""
+
+import itertools
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import peewee
+
+from proxy.budget.pricing import PICO
+from proxy.record import DAY_SECONDS, HOUR_SECONDS
+from proxy.storage.database import storable
+from proxy.storage.tables import DaySpread, Hour, Spread, split_columns
+
+# Durations fall into 20 buckets for each power of ten of their milliseconds: a quantile that is
+# read off them is at most 6 % off. Scores fall into 100.
+_PER_DECADE: Final = 20
+SCORE_BUCKETS: Final = 100
+DURATIONS: Final = ("decision_ms", "overhead_ms", "ttft_ms", "duration_ms")
+
+_FIRST_BUCKET: Final = -3 * _PER_DECADE
+_LAST_BUCKET: Final = 12 * _PER_DECADE
+# By comparison, which is the same on every machine, as a logarithm is not to the last digit.
+_BOUNDS: Final = np.array(
+    [10 ** (bucket / _PER_DECADE) for bucket in range(_FIRST_BUCKET + 1, _LAST_BUCKET + 1)]
+)
+_UNKNOWN: Final = np.iinfo(np.int64).min
+
+_ROWS_AT_ONCE: Final = 5_000
+_SUMS_AT_ONCE: Final = 100
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# By the key of a table, the hour or the day first; the sums in the order of its columns.
+Sums = dict[tuple[Any, ...], list[int]]
+
+
+class Row(Protocol):
+    """What is summed of a request: a finished record, or a row of `requests`."""
+
+    created_at: float
+    endpoint: str
+    target: Any
+    model: str | None
+    reason: Any
+    ending: Any
+    streamed: bool
+    fallback_from: Any
+    usage_source: Any
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    cloud_cost_usd: float | None
+    saved_usd: float | None
+    score: float | None
+    decision_ms: float | None
+    ttft_ms: float | None
+    upstream_ms: float | None
+    duration_ms: float | None
+
+
+_values = operator.attrgetter(*Row.__annotations__)
+
+
+class Rollup:
+    """What some rows add up to."""
+
+    def __init__(self) -> None:
+        self._hours: Sums = {}
+        self._spreads: Sums = {}
+        self._rows: list[tuple[Any, ...]] = []  # that are not in the sums yet
+
+    def add(self, row: Row, category: str | None) -> None:
+        self._rows.append((*_values(row), category))
+        if len(self._rows) >= _ROWS_AT_ONCE:
+            self._sum_up()
+
+    @property
+    def hours(self) -> Sums:
+        self._sum_up()
+        return self._hours
+
+    @property
+    def spreads(self) -> Sums:
+        self._sum_up()
+        return self._spreads
+
+    def _sum_up(self) -> None:
+        """Column by column, which takes a third of the time that row by row does."""
+        if not self._rows:
+            return
+        (created_at, endpoint, target, model, reason, ending, streamed, fallback_from, usage_source,
+         input_tokens, cached, output_tokens, reasoning, cost, cloud_cost, saved,
+         score, decision_ms, ttft_ms, upstream_ms, duration_ms, category) = zip(
+            *self._rows, strict=True)  # fmt: skip
+        self._rows = []
+        hour = [int(time) // HOUR_SECONDS * HOUR_SECONDS for time in created_at]
+        targets = [one or "" for one in target]
+        cloud_pico = _picos(cloud_cost)
+        _add_up(
+            self._hours,
+            zip(
+                hour,
+                endpoint,
+                targets,
+                [storable(one or "") for one in model],
+                *([one or "" for one in column] for column in (reason, ending, category)),
+                strict=True,
+            ),
+            np.ones(len(hour), np.int64),
+            np.array(streamed, np.int64),
+            np.array([one is not None for one in fallback_from], np.int64),
+            np.array([one == "estimated" for one in usage_source], np.int64),
+            *map(_counts, (input_tokens, cached, output_tokens, reasoning)),
+            _picos(cost),
+            cloud_pico,
+            _picos(saved),
+        )
+        duration = _floats(duration_ms)
+        if np.isnan(duration).any():
+            raise ValueError("duration_ms: not a number")
+        measures = {
+            "score": _score_buckets(_floats(score)),
+            "decision_ms": _duration_buckets(_floats(decision_ms)),
+            "ttft_ms": _duration_buckets(_floats(ttft_ms)),
+            "duration_ms": _duration_buckets(duration),
+            "overhead_ms": _duration_buckets(duration - np.nan_to_num(_floats(upstream_ms))),
+        }
+        for measure, buckets in measures.items():
+            known = buckets != _UNKNOWN
+            _add_up(
+                self._spreads,
+                (
+                    (hour[place], measure, targets[place], bucket)
+                    for place, bucket in zip(
+                        np.flatnonzero(known).tolist(), buckets[known].tolist(), strict=True
+                    )
+                ),
+                np.ones(int(known.sum()), np.int64),
+                cloud_pico[known],
+            )
+
+    @property
+    def day_spreads(self) -> Sums:
+        """The spreads of whole days."""
+        days: Sums = {}
+        for (hour, *rest), (requests, cloud_cost) in self.spreads.items():
+            sums = days.setdefault((hour // DAY_SECONDS * DAY_SECONDS, *rest), [0, 0])
+            sums[0] += requests
+            sums[1] += cloud_cost
+        return days
+
+    def write(self, database: peewee.Database) -> None:
+        """Add everything to the tables, within the caller's transaction."""
+        add_sums(database, Hour, self.hours)
+        add_sums(database, Spread, self.spreads)
+        add_sums(database, DaySpread, self.day_spreads)
+
+
+def add_sums(database: peewee.Database, table: type[peewee.Model], rows: Sums) -> None:
+    """Add to what a table of sums has, within the caller's transaction."""
+    # In one order everywhere: two writers that met crosswise would lock each other.
+    values = [(*key, *added) for key, added in sorted(rows.items())]
+    for start in range(0, len(values), _SUMS_AT_ONCE):
+        some = values[start : start + _SUMS_AT_ONCE]
+        sql = _add_sql(table, database.param, len(some))
+        database.cursor().execute(sql, tuple(itertools.chain.from_iterable(some)))
+
+
+def _add_sql(table: type[peewee.Model], param: str, rows: int) -> str:
+    name, (key, sums) = table._meta.table_name, split_columns(table)
+    columns = [*key, *sums]
+    values = f"({', '.join([param] * len(columns))})"
+    added = ", ".join(f"{one} = {name}.{one} + excluded.{one}" for one in sums)
+    return (
+        f"INSERT INTO {name} ({', '.join(columns)}) VALUES {', '.join([values] * rows)} "
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+    )
+
+
+def _add_up(sums: Sums, keys: Iterable[tuple[Any, ...]], *columns: Integers) -> None:
+    """Add whole columns to the sums under their rows' keys."""
+    places: dict[tuple[Any, ...], int] = {}
+    place = np.array([places.setdefault(key, len(places)) for key in keys], np.intp)
+    added = np.zeros((len(columns), len(places)), np.int64)
+    for total, column in zip(added, columns, strict=True):
+        np.add.at(total, place, column)
+    for key, more in zip(places, added.T.tolist(), strict=True):
+        known = sums.get(key)
+        sums[key] = more if known is None else [*map(operator.add, known, more)]
+
+
+def _counts(column: Sequence[int | None]) -> Integers:
+    return np.array([one or 0 for one in column], np.int64)
+
+
+def _picos(column: Sequence[float | None]) -> Integers:
+    """Picodollars of dollars, as `pricing.pico` has them."""
+    return np.rint(np.nan_to_num(_floats(column)) * PICO).astype(np.int64)
+
+
+def _floats(column: Sequence[float | None]) -> Floats:
+    """NaN where there is none."""
+    return np.array(column, np.float64)
+
+
+def _score_buckets(scores: Floats) -> Integers:
+    buckets = np.minimum(np.nan_to_num(scores) * SCORE_BUCKETS, SCORE_BUCKETS - 1).astype(np.int64)
+    return np.where(np.isnan(scores), _UNKNOWN, buckets)
+
+
+def _duration_buckets(ms: Floats) -> Integers:
+    """The first holds everything below it: less than a microsecond is as good as nothing."""
+    buckets = np.searchsorted(_BOUNDS, ms, side="right") + _FIRST_BUCKET
+    return np.where(np.isnan(ms), _UNKNOWN, buckets)
+
+
+def middle_of(bucket: int) -> float:
+    """Milliseconds in the (geometric) middle of a bucket."""
+    return float(10 ** ((bucket + 0.5) / _PER_DECADE))

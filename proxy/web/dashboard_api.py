@@ -1,0 +1,374 @@
+"""What the rows tell, as JSON for the dashboard and for scripts: /api/stats and what is beside.
+
+All of it is about everybody's requests and therefore for admins, but for a client's own ones.
+
+Whatever grows with the number of rows is asked of their sums or bounded, so that a page is there
+in a moment with a million of them. The judges' scores take longer: they are asked apart, and kept
+for a while.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+
+from litestar import Request, Response, get
+from litestar.params import FromPath
+from litestar.types import ControllerRouterHandler
+
+from proxy.auth import Client, is_admin
+from proxy.cli.tables import estimates, explain, plain_drift
+from proxy.errors import InvalidRequest, NotFound, Unavailable
+from proxy.evaluation.estimates import MIN_PAIRS
+from proxy.gateway.call import Snapshot
+from proxy.gateway.gateway import Gateway
+from proxy.record import DAY_SECONDS, Ending, Reason
+from proxy.storage.database import StoreUnavailable
+from proxy.storage.queries import Listed, Scored, Stats, Sums, Weighed
+from proxy.storage.writer import once_written
+from router_model.categories import CATEGORIES
+from router_model.drift import Drift
+from router_model.manifest import Manifest, OperatingPoint
+
+# How far back one may look, in seconds; None is all there is.
+SPANS: Final[dict[str, float | None]] = {
+    "24h": DAY_SECONDS, "7d": 7 * DAY_SECONDS, "30d": 30 * DAY_SECONDS, "all": None,
+}  # fmt: skip
+HOURLY: Final = ("24h", "7d")  # the others are shown by days
+MAX_LISTED: Final = 200
+KEPT_SECONDS: Final = 30.0  # what judges say, which takes a second to add up
+THRESHOLDS: Final = [step / 100 for step in range(101)]
+_FILTERS: Final = {
+    "target": ("local", "cloud", "none"),
+    "reason": tuple(Reason),
+    "ending": tuple(Ending),
+    "category": (*CATEGORIES, "none"),
+}
+
+# When, and the id, of the last request of a page.
+_CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
+
+T = TypeVar("T")
+Headers = Mapping[str, str]
+
+
+class Kept:
+    """Answers that take a while, by what was asked: given again for some seconds, and asked for
+    once by however many that wait.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._asked: dict[object, tuple[float, asyncio.Task[Any]]] = {}
+
+    async def get(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
+        asked_at, task = self._asked.get(key, (0.0, None))
+        failed = task is not None and task.done() and (task.cancelled() or task.exception())
+        if task is None or failed or self._clock() - asked_at > self._seconds:
+            task = asyncio.ensure_future(ask())
+            self._asked[key] = self._clock(), task
+        return cast(T, await asyncio.shield(task))
+
+
+class Sight(NamedTuple):
+    """A point of the cost-quality curve: what a threshold makes of the requests of some time.
+
+    `quality` is the share of the gap between the tiers that is won back, where that is known.
+    """
+
+    threshold: float
+    cloud_share: float
+    cost_usd: float
+    cost_share: float
+    quality: float | None
+
+
+def routes(
+    gateway: Gateway, stats: Stats, *, manifest: Callable[[], Manifest | None],
+    drift: Callable[[], Drift | None],
+) -> list[ControllerRouterHandler]:  # fmt: skip
+    """The handlers, bound to the rows.
+
+    Args:
+        manifest: of the router model in use, if there is one.
+        drift: how far traffic is from what it was fitted to, as it was last measured.
+    """
+    kept = Kept(KEPT_SECONDS)
+
+    @get("/api/stats")
+    async def show_stats(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        span = _span(request)
+        told = await _ask(lambda: overview(stats, span))
+        drifted = drift()
+        return Response(
+            {
+                "span": span,
+                "threshold": gateway.governed_threshold(gateway.snapshot),
+                "tiers": _tiers(gateway.snapshot),
+                "drift": None if drifted is None else plain_drift(drifted),
+                **told,
+            }
+        )
+
+    @get("/api/quality")
+    async def show_quality(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        span = _span(request)
+        told = await kept.get(("quality", span), lambda: _ask(lambda: judged(stats, span)))
+        return Response({"span": span, **told})
+
+    @get("/api/pareto")
+    async def show_pareto(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        span = _span(request)
+        since = _since(span)
+        pairs = await kept.get(("pairs", span), lambda: _ask(lambda: stats.weighed(since)))
+        scored = await _ask(lambda: stats.scored(since))
+        current = gateway.governed_threshold(gateway.snapshot)
+        return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
+
+    @get("/api/requests")
+    async def list_requests(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        asked = request.query_params
+        span = _span(request, usual="all")
+        found = await _ask(
+            lambda: stats.newest(
+                _since(span),
+                limit=_limit(asked.get("limit", "50")),
+                before=_cursor(asked.get("before")),
+                values=_values(asked),
+                text=asked.get("search", "").strip(),
+            )
+        )
+        return Response(_as_page(found))
+
+    @get("/api/requests/{request_id:str}")
+    async def show_request(
+        request: Request[Any, Any, Any], request_id: FromPath[str]
+    ) -> Response[dict[str, Any]]:
+        client = gateway.client_of(tuple(request.scope["headers"]))
+        try:
+            row = await once_written(lambda: stats.find(request_id))
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from None
+        if row is None or not _may_see(client, row):
+            raise NotFound(f"There is no request '{request_id}'.", param="request_id")
+        return Response(row | {"explanation": explain(row).splitlines()})
+
+    return [show_stats, show_quality, show_pareto, list_requests, show_request]
+
+
+# --- what is told ---
+
+
+def overview(stats: Stats, span: str) -> dict[str, Any]:
+    """What the sums of the hours say."""
+    since = _since(span)
+    step: Literal["hour", "day"] = "hour" if span in HOURLY else "day"
+    total, groups = stats.by_each(("target", "reason", "model", "ending"), since)
+    seconds = SPANS[span]
+    before = stats.total(since - seconds, until=since) if seconds is not None else None
+    return {
+        "total": total._asdict(),
+        "before": None if before is None else before._asdict(),
+        "step": step,
+        "series": [
+            {"begins": begins, "target": target, **_money(sums)}
+            for begins, target, sums in stats.series(since, step=step)
+        ],
+        "categories": [
+            {"category": category, "target": target, **_money(sums)}
+            for category, target, sums in stats.halves(since)
+        ],
+        "by": {
+            name: [{"value": value, **_money(sums)} for value, sums in found]
+            for name, found in groups.items()
+        },
+        "latency": [one._asdict() for one in stats.quantiles(since, together=True)],
+        "scores": stats.scores(since),
+    }
+
+
+def judged(stats: Stats, span: str) -> dict[str, Any]:
+    """What the judges' scores say."""
+    since = _since(span)
+    return {
+        "estimates": estimates(stats.quality(since)),
+        "categories": [one._asdict() for one in stats.graded(since)],
+    }
+
+
+def pareto(
+    scored: Sequence[Scored], pairs: Sequence[Weighed], manifest: Manifest | None, current: float
+) -> dict[str, Any]:
+    """What each threshold would have made of some requests.
+
+    Their cost is what they cost in the cloud, or would have: the local tier's own price, mostly 0,
+    is left out. Their quality is measured on those of them that were judged, where these are
+    enough, and else what the router model's validation data say.
+
+    Args:
+        scored: by the hundredth of the score.
+        pairs: judged requests with both tiers' answers.
+        current: the threshold in use.
+    """
+    if len(pairs) >= MIN_PAIRS:
+        basis, table = "judged", _recovered(pairs)
+    elif manifest is not None:
+        basis, table = "validation", _validated(manifest.thresholds)
+    else:
+        basis, table = None, [None] * len(THRESHOLDS)
+    requests = sum(one.requests for one in scored)
+    dollars = sum(one.cloud_usd for one in scored)
+    sent, spent = 0, 0.0
+    curve = []
+    for place, (threshold, quality) in enumerate(zip(THRESHOLDS, table, strict=True)):
+        curve.append(
+            Sight(
+                threshold,
+                sent / requests if requests else 0.0,
+                spent,
+                spent / dollars if dollars else 0.0,
+                quality,
+            )
+        )
+        if place < len(scored):
+            sent, spent = sent + scored[place].requests, spent + scored[place].cloud_usd
+    return {
+        "requests": requests,
+        "all_cloud_usd": dollars,
+        "basis": basis,
+        "judged": len(pairs),
+        "judged_needed": MIN_PAIRS,
+        "threshold": current,
+        "curve": [one._asdict() for one in curve],
+    }
+
+
+def _recovered(pairs: Sequence[Weighed]) -> list[float | None]:
+    """By threshold, the share of the gap between the tiers that the cloud's answers win back."""
+    gap = sum(one.weight * (one.cloud - one.local) for one in pairs)
+    if gap <= 0:
+        return [None] * len(THRESHOLDS)
+    return [
+        sum(one.weight * (one.cloud - one.local) for one in pairs if one.score < threshold) / gap
+        for threshold in THRESHOLDS
+    ]
+
+
+def _validated(table: Sequence[OperatingPoint]) -> list[float | None]:
+    """The same by the router model's own table, straight between its rows."""
+    known = [(0.0, 0.0), *((one.threshold, one.quality_share) for one in table), (1.0, 1.0)]
+    found: list[float | None] = []
+    place = 0
+    for threshold in THRESHOLDS:
+        while place + 2 < len(known) and known[place + 1][0] < threshold:
+            place += 1
+        (left, low), (right, high) = known[place], known[place + 1]
+        share = (threshold - left) / (right - left) if right > left else 1.0
+        found.append(low + min(max(share, 0.0), 1.0) * (high - low))
+    return found
+
+
+def _money(sums: Sums) -> dict[str, Any]:
+    return {
+        "requests": sums.requests,
+        "failed": sums.failed,
+        "cost_usd": sums.cost_usd,
+        "cloud_cost_usd": sums.cloud_cost_usd,
+        "saved_usd": sums.saved_usd,
+    }
+
+
+def _tiers(snapshot: Snapshot) -> dict[str, Any]:
+    """`is_up` is null for a tier that nobody has asked anything yet."""
+    return {
+        target.value: {
+            "model": tier.model,
+            "is_up": tier.up,
+            "in_flight": tier.count_in_flight(),
+            "waiting": tier.queued,
+        }
+        for target, tier in snapshot.upstreams.items()
+    }
+
+
+def _as_page(found: Listed) -> dict[str, Any]:
+    more = None if found.more is None else f"{found.more[0]!r}~{found.more[1]}"
+    return {"requests": found.rows, "more": more, "searched": found.searched}
+
+
+# --- what is asked ---
+
+
+def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
+    gateway.need_admin(tuple(request.scope["headers"]))
+
+
+def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:
+    span = request.query_params.get("since", usual)
+    if span not in SPANS:
+        raise InvalidRequest(
+            f"Invalid value for 'since': '{span}' is none of {', '.join(SPANS)}.", param="since"
+        )
+    return span
+
+
+def _since(span: str) -> float:
+    seconds = SPANS[span]
+    return 0.0 if seconds is None else time.time() - seconds
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= MAX_LISTED:
+        raise InvalidRequest(
+            f"Invalid value for 'limit': '{text}' is no number from 1 to {MAX_LISTED}.",
+            param="limit",
+        )
+    return int(text)
+
+
+def _cursor(text: str | None) -> tuple[float, str] | None:
+    if text is None:
+        return None
+    if (found := _CURSOR.fullmatch(text)) is None:
+        raise InvalidRequest(
+            "Invalid value for 'before': give what the page before says as 'more'.", param="before"
+        )
+    return float(found[1]), found[2]
+
+
+def _values(asked: Mapping[str, str]) -> dict[str, str]:
+    """What columns must hold, by what was asked for; `none` is that they hold nothing."""
+    values = {}
+    for name, known in _FILTERS.items():
+        if (value := asked.get(name)) is None:
+            continue
+        if value not in known:
+            raise InvalidRequest(
+                f"Invalid value for '{name}': '{value}' is none of {', '.join(known)}.", param=name
+            )
+        values[name] = "" if value == "none" else value
+    if model := asked.get("model", ""):
+        values["model"] = model
+    return values
+
+
+async def _ask(question: Callable[[], T]) -> T:
+    try:
+        return await asyncio.to_thread(question)
+    except StoreUnavailable as error:
+        raise Unavailable(str(error)) from None
+
+
+def _may_see(client: Client | None, row: dict[str, Any]) -> bool:
+    if client is None or is_admin(client):
+        return True
+    return bool(row["client_key_hash"] == client.key_hash)

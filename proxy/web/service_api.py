@@ -1,0 +1,232 @@
+"""What clients and operators ask about the proxy itself: its models, its health, its metrics."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.params import FromPath
+from litestar.types import ControllerRouterHandler
+
+from proxy import __version__
+from proxy.auth import is_admin
+from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
+from proxy.evaluation.judge import Judge
+from proxy.gateway.call import Snapshot
+from proxy.gateway.gateway import Gateway
+from proxy.metrics import Metrics
+from proxy.protocol.chat import read_request, view_models
+from proxy.record import Target, new_request_id
+from proxy.storage.database import StoreUnavailable
+from proxy.storage.writer import Store, once_written
+from proxy.web.openapi import document
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OWNER: Final = "hybrid-llm-router"
+SMALL_BODY_SECONDS: Final = 20.0
+
+
+class _Feedback(msgspec.Struct):
+    request_id: str
+    rating: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    thumb: Literal["up", "down"] | None = None
+    comment: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
+
+
+class _Turn(msgspec.Struct):
+    role: str
+    content: str
+
+
+class _Answers(msgspec.Struct):
+    request_id: Annotated[str, msgspec.Meta(max_length=100)]
+    messages: Annotated[list[_Turn], msgspec.Meta(min_length=1)]
+    local: Annotated[str, msgspec.Meta(min_length=1)]
+    cloud: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+_feedback = msgspec.json.Decoder(_Feedback)
+_answers = msgspec.json.Decoder(_Answers)
+
+
+def routes(
+    gateway: Gateway, store: Store, metrics: Metrics, *, judge: Callable[[], Judge | None]
+) -> list[ControllerRouterHandler]:
+    """The handlers, bound to what they report on.
+
+    Args:
+        judge: the one at work now, if one is.
+    """
+
+    @get("/v1/models", name="models")
+    async def list_models(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        await gateway.admit(tuple(request.scope["headers"]))
+        models = await collect_models(gateway.snapshot)
+        data = [_entry(model_id, owner) for model_id, owner in models.items()]
+        return Response({"object": "list", "data": data}, headers=_request_id())
+
+    @get("/v1/models/{model_id:path}", name="model")
+    async def show_model(
+        request: Request[Any, Any, Any], model_id: FromPath[str]
+    ) -> Response[dict[str, str | int]]:
+        await gateway.admit(tuple(request.scope["headers"]))
+        wanted = model_id.removeprefix("/")
+        models = await collect_models(gateway.snapshot)
+        if wanted not in models:
+            raise NotFound(
+                f"The model '{wanted}' does not exist here.", param="model", code="model_not_found"
+            )
+        return Response(_entry(wanted, models[wanted]), headers=_request_id())
+
+    @post("/v1/feedback", status_code=200)
+    async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        client = await gateway.admit(tuple(request.scope["headers"]))
+        key_hash = client.key_hash if client is not None else None
+        feedback = read_request(_feedback, await read_small(request))
+        rating = feedback.rating
+        if rating is None:
+            if feedback.thumb is None:
+                raise InvalidRequest("Give either 'rating' or 'thumb'.", param="rating")
+            rating = 1.0 if feedback.thumb == "up" else -1.0
+        rated = await _rate(store, feedback, rating, key_hash)
+        if rated is None:
+            raise NotFound(f"There is no request '{feedback.request_id}'.", param="request_id")
+        target, is_first = rated
+        if rating and is_first:  # a client that sends it again, or changes its mind, is one client
+            metrics.count_feedback(target, "up" if rating > 0 else "down")
+        return Response(
+            {"object": "feedback", "request_id": feedback.request_id, "rating": rating},
+            headers=_request_id(),
+        )
+
+    @get("/api/status")
+    async def show_status(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        client = gateway.client_of(tuple(request.scope["headers"]))
+        return Response(
+            _status(gateway.snapshot)
+            | {
+                "threshold": gateway.governed_threshold(gateway.snapshot),
+                "is_admin": is_admin(client),
+            }
+        )
+
+    @post("/api/verdicts", status_code=200)
+    async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        gateway.need_admin(tuple(request.scope["headers"]))
+        asked = read_request(_answers, await read_small(request))
+        if (at_work := judge()) is None:
+            raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
+        turns = [(turn.role, turn.content) for turn in asked.messages]
+        opinion = await at_work.assess(turns, asked.local, asked.cloud, request_id=asked.request_id)
+        told = opinion._asdict()
+        return Response(
+            told
+            | {
+                "judge": gateway.snapshot.config.judge.model,
+                **{tier: told[tier]._asdict() for tier in ("local", "cloud")},
+            }
+        )
+
+    @get("/openapi.json")
+    async def describe() -> Response[bytes]:
+        return Response(document(), media_type="application/json")
+
+    @get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/ready")
+    async def ready() -> Response[dict[str, object]]:
+        parts, is_ready = await check_parts(gateway.snapshot, store)
+        status = "stopping" if gateway.is_leaving else "ready" if is_ready else "unavailable"
+        code = 200 if status == "ready" else 503
+        return Response({"status": status, "parts": parts}, status_code=code)
+
+    @get("/metrics")
+    async def expose_metrics() -> Response[bytes]:
+        return Response(metrics.expose(), media_type=METRICS_TYPE)
+
+    return [
+        list_models, show_model, take_feedback, show_status, give_verdict, describe, health,
+        ready, expose_metrics,
+    ]  # fmt: skip
+
+
+def _status(snapshot: Snapshot) -> dict[str, object]:
+    """What the pages show of a proxy before anything was asked of it."""
+    config = snapshot.config
+    return {
+        "version": __version__,
+        "router_model": snapshot.model_version,
+        "tiers": {
+            target.value: {"model": tier.model, "is_up": tier.up}
+            for target, tier in snapshot.upstreams.items()
+        },
+        "judge": config.judge.model if snapshot.sampler is not None else None,
+        "keeps_prompts": config.storage.prompts,
+        "needs_key": snapshot.keys.are_needed,
+    }
+
+
+async def _rate(
+    store: Store, feedback: _Feedback, rating: float, client: str | None
+) -> tuple[str, bool] | None:
+    """Keep a rating. Raises Unavailable."""
+    try:
+        return await once_written(
+            lambda: store.rate(feedback.request_id, rating, feedback.comment, client=client)
+        )
+    except StoreUnavailable as error:
+        raise Unavailable(str(error)) from None
+
+
+async def collect_models(snapshot: Snapshot) -> dict[str, str]:
+    """Every model name a client may send, with its owner: ours, the tiers' own, and theirs."""
+    bodies = await asyncio.gather(*(snapshot.upstreams[target].list_models() for target in Target))
+    models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
+    for target, body in zip(Target, bodies, strict=True):
+        models.setdefault(snapshot.upstreams[target].model, target.value)
+        for model_id in view_models(body or b"") or ():
+            models.setdefault(model_id, target.value)
+    return models
+
+
+async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, object], bool]:
+    """Each part's state, and whether requests can be answered: that takes one tier that is up.
+
+    Without the router model or the database requests are still answered, so neither makes the
+    proxy unready; their state says `missing` or `failing`.
+    """
+    targets = list(Target)
+    up = await asyncio.gather(*(snapshot.upstreams[target].probe() for target in targets))
+    parts: dict[str, object] = {
+        "router_model": snapshot.model_version or "missing",
+        "upstreams": {
+            target.value: {
+                "status": "up" if is_up else "down",
+                "model": snapshot.upstreams[target].model,
+            }
+            for target, is_up in zip(targets, up, strict=True)
+        },
+        "database": "ok" if store.healthy else "failing",
+    }
+    return parts, any(up)
+
+
+def _entry(model_id: str, owner: str) -> dict[str, str | int]:
+    """One model as OpenAI's clients parse it; `created` is not known and therefore 0."""
+    return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
+
+
+async def read_small(request: Request[Any, Any, Any]) -> bytes:
+    """A body that no client needs long to send. Raises RequestTimeout."""
+    try:
+        async with asyncio.timeout(SMALL_BODY_SECONDS):
+            return await request.body()
+    except TimeoutError:
+        raise RequestTimeout("The request body came in too slowly.") from None
+
+
+def _request_id() -> dict[str, str]:
+    return {"x-request-id": new_request_id()}

@@ -1,0 +1,215 @@
+"""Dollars, worked out by hand."""
+
+import itertools
+import random
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from proxy.budget.pricing import PICO, Price, Prices, pico
+from proxy.config import ConfigError, ListedPrice, PriceConfig, UpstreamConfig, load_prices
+from proxy.record import CallRecord, Target
+
+# gpt-4o-mini: USD per million tokens.
+MINI = PriceConfig(input=0.15, cached_input=0.075, output=0.60)
+FREE = PriceConfig()
+LISTED = {
+    "gpt-4o-mini": ListedPrice(
+        input=0.15, cached_input=0.075, output=0.60, priority=PriceConfig(input=0.25, output=1)
+    ),
+    "gpt-5": ListedPrice(
+        input=1.25, cached_input=0.125, output=10, flex=PriceConfig(input=0.625, output=5)
+    ),
+    "gpt-5-2025-08-07": ListedPrice(input=1, output=1),
+    "ft:gpt-4o-mini": ListedPrice(input=0.3, output=1.2),
+    "text-embedding-3-small": ListedPrice(input=0.02),
+}
+
+
+def prices(cloud: PriceConfig | Literal["auto"] = MINI, local: PriceConfig = FREE) -> Prices:
+    def tier(model: str, price: PriceConfig | Literal["auto"]) -> UpstreamConfig:
+        return UpstreamConfig(base_url="http://x", model=model, price=price)
+
+    tiers = {Target.LOCAL: tier("phi3", local), Target.CLOUD: tier("gpt-4o-mini", cloud)}
+    return Prices(tiers, LISTED)
+
+
+def priced(
+    target: Target | None,
+    *,
+    by: Prices | None = None,
+    model: str | None = None,
+    service_tier: str | None = None,
+    is_routed: bool = True,
+    **tokens: int | None,
+) -> CallRecord:
+    record = CallRecord("chat.completions")
+    record.target = target
+    record.model = model or ("phi3" if target is Target.LOCAL else "gpt-4o-mini")
+    record.input_tokens = tokens.get("input")
+    record.cached_input_tokens = tokens.get("cached")
+    record.output_tokens = tokens.get("output")
+    (by or prices()).settle(record, service_tier=service_tier, is_routed=is_routed)
+    return record
+
+
+def test_tokens_at_their_three_prices() -> None:
+    # 1000 at 0.15 + 500 at 0.60 per million = 150 + 300 millionths.
+    assert priced(Target.CLOUD, input=1000, output=500).cost_usd == 0.000450
+    # 400 cached: 600 * 0.15 + 400 * 0.075 + 500 * 0.60 = 90 + 30 + 300.
+    assert priced(Target.CLOUD, input=1000, cached=400, output=500).cost_usd == 0.000420
+
+
+def test_more_cached_than_input_tokens_cost_no_less_than_nothing() -> None:
+    assert priced(Target.CLOUD, input=100, cached=900, output=0).cost_usd == 100 * 75_000 / PICO
+
+
+def test_cached_tokens_cost_as_much_as_others_unless_it_is_said() -> None:
+    dear = prices(PriceConfig(input=2, output=0))
+    assert priced(Target.CLOUD, by=dear, input=1000, cached=500).cost_usd == 0.002
+
+
+def test_a_cloud_answer_costs_and_saves_nothing() -> None:
+    record = priced(Target.CLOUD, input=1000, cached=400, output=500)
+    assert record.cost_usd == record.cloud_cost_usd == 0.000420
+    assert record.saved_usd == 0
+
+
+def test_a_free_local_answer_saves_what_the_cloud_would_have_cost() -> None:
+    record = priced(Target.LOCAL, input=1000, cached=400, output=500)
+    assert record.cost_usd == 0
+    # The local server's cache hit says nothing about the cloud's.
+    assert record.cloud_cost_usd == record.saved_usd == 0.000450
+
+
+def test_a_local_tier_dearer_than_the_cloud_saves_less_than_nothing() -> None:
+    dear = prices(local=PriceConfig(input=1, output=2))
+    record = priced(Target.LOCAL, by=dear, input=1000, output=500)
+    assert record.cost_usd == 0.002
+    assert record.saved_usd == -0.00155
+
+
+def test_missing_output_counts_as_none_was_written() -> None:
+    assert priced(Target.CLOUD, input=1000).cost_usd == 0.000150
+
+
+def test_what_was_never_answered_has_no_price() -> None:
+    for record in (priced(None, input=5), priced(Target.CLOUD)):
+        assert (record.cost_usd, record.cloud_cost_usd, record.saved_usd) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "usd"),
+    [
+        ("gpt-4o-mini", 0.15),
+        ("gpt-4o-mini-2024-07-18", 0.15),
+        ("gpt-5", 1.25),
+        ("gpt-5-2025-08-07", 1),  # listed under its date
+        ("gpt-5-2026-01-01", 1.25),
+        ("ft:gpt-4o-mini-2024-07-18:org::abc", 0.3),
+        ("gpt-unheard-of", 0.15),  # as the tier's own, which is said in the log
+    ],
+)
+def test_a_model_costs_what_is_listed_for_it(model: str, usd: float) -> None:
+    assert priced(Target.CLOUD, model=model, input=1_000_000).cost_usd == usd
+
+
+def test_the_configured_price_of_the_own_model_wins_over_the_list() -> None:
+    mine = prices(PriceConfig(input=0.1, output=0.2))
+    assert priced(Target.CLOUD, by=mine, input=1_000_000).cost_usd == 0.1
+    assert priced(Target.CLOUD, by=prices("auto"), input=1_000_000).cost_usd == 0.15
+
+
+@pytest.mark.parametrize(
+    ("model", "service_tier", "usd"),
+    [
+        ("gpt-4o-mini", "default", 0.15),
+        ("gpt-4o-mini", "priority", 0.25),
+        ("gpt-4o-mini", "flex", 0.15),  # not offered: whatever the answer calls it
+        ("gpt-5", "flex", 0.625),
+        ("gpt-5", "scale", 1.25),
+    ],
+)
+def test_a_service_tier_has_its_price(model: str, service_tier: str, usd: float) -> None:
+    record = priced(Target.CLOUD, model=model, service_tier=service_tier, input=1_000_000)
+    assert record.cost_usd == usd
+    local = priced(Target.LOCAL, model="phi3", service_tier=service_tier, input=1_000_000)
+    assert local.cost_usd == 0
+
+
+def test_embeddings_cost_what_is_listed_and_save_nothing() -> None:
+    record = priced(Target.CLOUD, input=500_000, model="text-embedding-3-small", is_routed=False)
+    assert (record.cost_usd, record.saved_usd) == (0.01, 0)
+    local = priced(Target.LOCAL, input=500_000, model="nomic-embed-text", is_routed=False)
+    assert (local.cost_usd, local.cloud_cost_usd, local.saved_usd) == (0, None, None)
+    unlisted = priced(Target.CLOUD, input=500_000, model="embed-new", is_routed=False)
+    assert unlisted.cost_usd is None  # a chat model's price would be thirty times too high
+
+
+def test_an_unlisted_model_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    by = prices()
+    for _ in range(3):
+        priced(Target.CLOUD, by=by, model="gpt-unheard-of", input=1)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "no price is listed for 'gpt-unheard-of'"
+    ]
+
+
+def test_sums_are_exact_to_the_last_decimal() -> None:
+    """Prices of any six decimals: the dollars of rows, summed as `pico`, lose nothing."""
+    random.seed(6)
+    total = 0
+    exact = Decimal(0)
+    for _ in range(10_000):
+        usd = [random.randrange(1, 10**8) / 10**6 for _ in range(3)]
+        price = Price.of(PriceConfig(input=usd[0], cached_input=usd[1], output=usd[2]))
+        tokens = [random.randrange(200_000) for _ in range(3)]
+        cost = price.cost(
+            input_tokens=tokens[0] + tokens[1],
+            cached_input_tokens=tokens[1],
+            output_tokens=tokens[2],
+        )
+        total += pico(cost / PICO)
+        exact += sum(
+            (Decimal(str(one)) * many for one, many in zip(usd, tokens, strict=True)), Decimal(0)
+        )
+    assert Decimal(total) / PICO == exact / 10**6
+
+
+# The list.
+
+
+def test_the_shipped_list_has_the_default_models(tmp_path: Path) -> None:
+    listed = load_prices(Path(__file__).parents[2] / "configs" / "pricing.yaml")
+    assert (listed["gpt-4o-mini"].input, listed["gpt-4o-mini"].output) == (0.15, 0.6)
+    assert listed["text-embedding-3-small"].input == 0.02
+    for name, one in listed.items():
+        assert one.input > 0, name
+        for special, usual in itertools.product((one.flex, one.priority), (one,)):
+            assert special is None or special.output != usual.output, name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models:\n  gpt-x: {input: -1}\n", "2: models.gpt-x.input: expected `float` >= 0.0"),
+        ("models:\n  gpt-x: {inputs: 1}\n", "2: models.gpt-x.inputs: unknown key"),
+        ("as_of: 2026-11-24\n", "1: models: is missing"),
+        ("models: [\n", "not valid YAML"),
+    ],
+)
+def test_a_mistake_in_the_list_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "pricing.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_prices(path)
+    assert said in str(caught.value)
+
+
+def test_only_a_list_that_is_named_must_be_there(tmp_path: Path) -> None:
+    assert load_prices(tmp_path / "pricing.yaml") == {}
+    assert load_prices(None) == {}
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_prices(tmp_path / "prices.yaml")

@@ -1,0 +1,92 @@
+"""Token estimates: close, bounded in time, and made without a network."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fakes import PATIENCE_SECONDS
+from proxy.budget.token_counter import TokenCounter
+
+QUESTION = "What is the capital of France, and how many people live there?"
+
+
+@pytest.fixture(scope="module")
+def counter() -> TokenCounter:
+    loaded = TokenCounter()
+    loaded.load()
+    return loaded
+
+
+def test_counts_are_the_encodings(counter: TokenCounter) -> None:
+    assert counter.count("") == 0
+    assert counter.count("hello world") == 2
+    assert counter.count("<|endoftext|>") > 1  # a user's text, not a special token
+
+
+def test_a_conversation_counts_its_frame_too(counter: TokenCounter) -> None:
+    # 3 for the answer's primer, 3 for each message.
+    assert counter.count_messages([]) == 3
+    assert counter.count_messages([("system", "hello world"), ("user", "")]) == 3 + 3 + 2 + 3
+
+
+def test_before_it_is_loaded_four_characters_are_a_token() -> None:
+    assert TokenCounter().count("") == 0
+    assert TokenCounter().count("x") == 1
+    assert TokenCounter().count("x" * 400) == 100
+
+
+def test_the_first_count_has_the_encoding_loaded() -> None:
+    counter = TokenCounter()
+    rough = counter.count("x" * 400)
+    due = time.monotonic() + PATIENCE_SECONDS
+    while (found := counter.count("x" * 400)) == rough:
+        assert time.monotonic() < due
+        time.sleep(0.01)
+    assert found == 50
+
+
+def test_a_long_text_is_extrapolated_from_its_start(counter: TokenCounter) -> None:
+    exact = counter.count(QUESTION)
+    assert counter.count(QUESTION * 2000) == pytest.approx(exact * 2000, rel=0.05)
+
+
+@pytest.mark.parametrize("unit", ["a", "\n", "0", "ü", "\ud800", "\U0001f600"])
+def test_no_text_holds_up_the_event_loop(counter: TokenCounter, unit: str) -> None:
+    started = time.thread_time()
+    assert counter.count(unit * 1_000_000) > 0
+    assert time.thread_time() - started < 0.5
+
+
+def test_no_conversation_holds_up_the_event_loop(counter: TokenCounter) -> None:
+    turns = [("user", QUESTION * 250)] * 2000  # as large as a request body may be
+    started = time.thread_time()
+    tokens = counter.count_messages(turns)
+    assert time.thread_time() - started < 0.5
+    exact = counter.count(QUESTION)
+    assert tokens == pytest.approx(exact * 250 * 2000, rel=0.05)
+
+
+def test_the_encoding_needs_no_network() -> None:
+    """A fresh process without sockets or cache: nothing may be downloaded."""
+    program = """
+import os, socket, sys
+
+def refuse(*arguments):
+    raise SystemExit("a socket was opened")
+
+sys.addaudithook(lambda event, args: refuse() if event.startswith("socket.") else None)
+from proxy.budget.token_counter import TokenCounter
+counter = TokenCounter()
+counter.load()
+print(counter.count("hello world"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": "", "TIKTOKEN_CACHE_DIR": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr

@@ -1,0 +1,448 @@
+"""`hybrid-llm init` in an empty folder, beside scripted upstreams: what it asks and writes."""
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import stat
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from fakes import FakeUpstream, refused_address, whole
+from proxy.cli.init import keep_in_dotenv, ollama_url
+from proxy.cli.main import main
+from proxy.config import Config, load_config
+
+ROOT = Path(__file__).parents[2]
+KEY = "sk-proj-Of_Ours-0123456789"
+COMMAND = (sys.executable, "-m", "proxy.cli", "init")
+SIZES = {"nomic-embed-text:latest": 1, "qwen3:0.6b": 2, "phi3:latest": 4, "llama3:8b": 8}
+UNSET = ("OLLAMA_", "OPENAI_", "ROUTER_", "CLOUD_", "STORAGE_", "PORT")
+
+Init = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
+    return kept | variables
+
+
+def has_models(ollama: FakeUpstream, *names: str, tells_capabilities: bool = True) -> None:
+    tags = {"models": [{"name": name, "size": SIZES[name]} for name in names]}
+    ollama.native["/api/tags"] = whole(json.dumps(tags).encode())
+
+    def show(call: Any) -> Any:
+        does = "embedding" if "embed" in call.json["model"] else "completion"
+        told = {"capabilities": [does]} if tells_capabilities else {}
+        return whole(json.dumps({"details": {}, **told}).encode())
+
+    ollama.native["/api/show"] = show
+
+
+def takes(cloud: FakeUpstream, key: str) -> None:
+    """The cloud answers as OpenAI does to who asks for its models with this key, or another."""
+
+    def models(call: Any) -> Any:
+        if call.header("authorization") == f"Bearer {key}":
+            return whole(b'{"object":"list","data":[{"id":"gpt-4o-mini"}]}')
+        body = b'{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}'
+        return whole(body, status=401)
+
+    cloud.models = models
+
+
+@pytest.fixture
+def init(tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream) -> Init:
+    """The command in an empty folder, with nobody at a terminal."""
+
+    async def run(
+        *arguments: str, stdin: bytes = b"", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        base = {
+            "OLLAMA_HOST": local.base_url.removesuffix("/v1"),
+            "OPENAI_BASE_URL": cloud.base_url,
+        }
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *arguments,
+            cwd=tmp_path,
+            env=environment(**(base | variables)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate(stdin)
+        assert process.returncode is not None
+        return subprocess.CompletedProcess(COMMAND, process.returncode, out.decode(), err.decode())
+
+    return run
+
+
+def written(folder: Path, **environ: str) -> Config:
+    return load_config(folder / "hybrid-llm.yaml", environ=environ)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_what_is_there_is_found_and_no_key_is_in_the_configuration(
+    init: Init, tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    has_models(local, "llama3:8b", "phi3:latest", "nomic-embed-text:latest")
+    takes(cloud, KEY)
+    done = await init("--key-file", "-", stdin=f"{KEY}\n".encode())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "has phi3:latest, llama3:8b.\nThe local model: phi3:latest.\n" in done.stdout
+    assert "takes the key." in done.stdout
+    assert done.stdout.endswith("\nNext:  hybrid-llm serve\n")
+    assert KEY not in done.stdout
+    text = (tmp_path / "hybrid-llm.yaml").read_text()
+    assert KEY not in text
+    assert (tmp_path / ".env").read_text() == f"OPENAI_API_KEY='{KEY}'\n"
+    assert mode_of(tmp_path / ".env") == 0o600
+    config = written(tmp_path, OPENAI_BASE_URL=cloud.base_url)
+    assert config.upstreams.local.base_urls == (local.base_url,)
+    assert config.upstreams.local.model == "phi3:latest"
+    assert files(tmp_path) == [".env", "hybrid-llm.yaml"]
+
+
+async def test_it_is_the_default_configuration_with_other_defaults(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    has_models(local, "qwen3:0.6b")
+    await init("--cloud-model", "gpt-4.1-mini")
+    own = (tmp_path / "hybrid-llm.yaml").read_text()
+    default = (ROOT / "configs/default.yaml").read_text()
+    changed = {
+        "http://localhost:11434}": f"{local.base_url.removesuffix('/v1')}}}",
+        "phi3:latest}": "qwen3:0.6b}",
+        "gpt-4o-mini}": "gpt-4.1-mini}",
+    }
+    for old, new in changed.items():
+        default = default.replace(old, new)
+    assert own.partition("\n\n")[2] == default.partition("\n\n")[2]
+    assert all(line.startswith("#") for line in own.partition("\n\n")[0].splitlines())
+    assert yaml.safe_load(own) == yaml.safe_load(default)
+    checked = CliRunner().invoke(main, ["check-config", str(tmp_path / "hybrid-llm.yaml")])
+    assert (checked.exit_code, checked.output) == (0, f"{tmp_path}/hybrid-llm.yaml: ok\n")
+
+
+@pytest.mark.parametrize("tells_capabilities", [True, False], ids=["newer", "older"])
+async def test_without_phi3_the_smallest_that_can_chat_is_taken(
+    init: Init, tmp_path: Path, local: FakeUpstream, tells_capabilities: bool
+) -> None:
+    names = ("llama3:8b", "nomic-embed-text:latest", "qwen3:0.6b")
+    has_models(local, *names, tells_capabilities=tells_capabilities)
+    done = await init()
+    assert "No phi3, which the router was fitted to: the smallest is taken.\n" in done.stdout
+    assert written(tmp_path).upstreams.local.model == "qwen3:0.6b"
+    assert "ollama pull" not in done.stdout
+
+
+async def test_a_model_that_is_not_there_is_to_be_pulled(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    has_models(local, "nomic-embed-text:latest")
+    done = await init("--yes")
+    assert "has no model that can chat" in done.stdout
+    assert done.stdout.endswith("First:  ollama pull phi3\nNext:  hybrid-llm serve\n")
+    done = await init("--yes", "--force", "--model", "gemma3")
+    assert "First:  ollama pull gemma3\n" in done.stdout
+    assert written(tmp_path).upstreams.local.model == "gemma3"
+
+
+async def test_nobody_answers_anywhere(init: Init, tmp_path: Path) -> None:
+    with refused_address() as url:
+        done = await init(
+            "--key-file", "-", stdin=KEY.encode(), OLLAMA_HOST=url, OPENAI_BASE_URL=url
+        )
+    assert done.returncode == 0
+    assert (
+        f"No Ollama answers at {url.removesuffix('/v1')}: start it with `ollama serve`.\n"
+        in done.stdout
+    )
+    assert re.search(r"cannot be reached \(.+\): the key is not checked\.\n", done.stdout)
+    assert "First:  ollama pull phi3\n" in done.stdout
+    assert KEY in (tmp_path / ".env").read_text()
+    assert written(tmp_path).upstreams.local.model == "phi3:latest"
+
+
+async def test_a_server_that_is_no_ollama(init: Init, local: FakeUpstream) -> None:
+    for body in (
+        b"<html>",
+        b"{}",
+        b"[]",
+        b'{"models":[{}]}',
+        b'{"models":[{"name":"a","size":"b"}]}',
+    ):
+        local.native["/api/tags"] = whole(body)
+        done = await init("--force")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "No Ollama answers at " in done.stdout
+
+
+@pytest.mark.parametrize("key", ["sk-wrong", "sk wrong", "sk-größer"])
+async def test_a_key_that_is_refused_is_said_and_nothing_is_written(
+    init: Init, tmp_path: Path, cloud: FakeUpstream, key: str
+) -> None:
+    takes(cloud, KEY)
+    done = await init("--key-file", "-", stdin=key.encode())
+    assert done.returncode == 1
+    assert re.search(
+        r"^Error: .*(refuses the key \(status 401\)|no key: .*); nothing was written$",
+        done.stderr, re.M,
+    )  # fmt: skip
+    assert key not in done.stdout + done.stderr
+    assert files(tmp_path) == []
+
+
+async def test_a_key_of_the_environment_is_checked_and_not_written(
+    init: Init, tmp_path: Path, cloud: FakeUpstream
+) -> None:
+    takes(cloud, KEY)
+    done = await init(OPENAI_API_KEY="sk-old")
+    assert done.returncode == 1
+    assert "refuses the key (status 401); correct OPENAI_API_KEY or unset it" in done.stderr
+    assert files(tmp_path) == []
+    done = await init(OPENAI_API_KEY=KEY)
+    assert done.returncode == 0
+    assert not (tmp_path / ".env").exists()
+
+
+async def test_a_key_for_clients(init: Init, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# mine\nPORT=8081\n")
+    (tmp_path / ".env").chmod(0o644)
+    done = await init("--client-key")
+    lines = (tmp_path / ".env").read_text().splitlines()
+    assert lines[:2] == ["# mine", "PORT=8081"]
+    (key,) = re.findall(r"sk-router-[\w-]{32}", lines[2])
+    assert f"The key for clients: {key}\n" in done.stdout
+    assert mode_of(tmp_path / ".env") == 0o600
+    assert written(tmp_path, ROUTER_API_KEYS=key).server.api_keys[0].key.reveal() == key
+    again = await init("--client-key", "--force")  # the one that clients have stays
+    assert "The key for clients" not in again.stdout
+    assert (tmp_path / ".env").read_text().splitlines() == lines
+
+
+async def test_what_is_there_is_not_written_over(init: Init, tmp_path: Path) -> None:
+    (tmp_path / "hybrid-llm.yaml").write_text("mine")
+    done = await init("--key-file", "-", stdin=KEY.encode())
+    assert done.returncode == 1
+    assert done.stderr == "Error: hybrid-llm.yaml is there already; --force writes it anew\n"
+    assert (tmp_path / "hybrid-llm.yaml").read_text() == "mine"
+    assert not (tmp_path / ".env").exists()
+    assert (await init("--force")).returncode == 0
+    assert written(tmp_path).server.port == 8080
+
+
+async def test_a_key_that_is_there_is_not_written_over(init: Init, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-mine\nPORT=8081\n")
+    done = await init("--key-file", "-", stdin=KEY.encode())
+    assert done.returncode == 1
+    assert done.stderr == "Error: .env has OPENAI_API_KEY already; --force replaces it\n"
+    assert (tmp_path / ".env").read_text() == "OPENAI_API_KEY=sk-mine\nPORT=8081\n"
+    assert (await init("--force", "--key-file", "-", stdin=KEY.encode())).returncode == 0
+    assert (tmp_path / ".env").read_text() == f"PORT=8081\nOPENAI_API_KEY='{KEY}'\n"
+
+
+async def test_a_wish_that_makes_no_configuration(init: Init, tmp_path: Path) -> None:
+    done = await init("--ollama", "localhost:11434", "--model", "phi3")
+    assert done.returncode == 1
+    assert re.search(
+        r"^Error: hybrid-llm\.yaml:\d+: upstreams\.local\.base_url: ", done.stderr, re.M
+    )
+    assert files(tmp_path) == []
+
+
+async def test_a_wish_that_a_variable_overrules(init: Init, tmp_path: Path) -> None:
+    done = await init("--model", "gemma3", OLLAMA_MODEL="phi4")
+    assert "Warning: the variable OLLAMA_MODEL is set and overrules it: phi4.\n" in done.stderr
+    assert written(tmp_path).upstreams.local.model == "gemma3"
+
+
+async def test_a_variable_hides_no_wish_that_makes_no_configuration(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    done = await init("--ollama", "notaurl", OLLAMA_BASE_URL=local.base_url.removesuffix("/v1"))
+    assert done.returncode == 1
+    assert "upstreams.local.base_url: " in done.stderr
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--model", "phi3}"),
+        ("--cloud-model", 'gpt"'),
+        ("--ollama", "http://gpu\n"),
+        ("--ollama", "http://[::1"),
+        ("--model", " "),
+    ],
+)
+async def test_what_would_break_out_of_its_place(
+    init: Init, tmp_path: Path, option: str, value: str
+) -> None:
+    done = await init(option, value)
+    assert done.returncode == 1
+    assert f"Error: {option}, or the variable " in done.stderr
+    assert files(tmp_path) == []
+
+
+async def test_a_password_in_an_address_is_kept_out_of_the_configuration(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    address = local.base_url.removesuffix("/v1").replace("//", "//me:hunter2@")
+    for done in (await init("--ollama", address), await init(OLLAMA_BASE_URL=address)):
+        assert done.returncode == 1
+        assert "an address here has no password in it" in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+        assert files(tmp_path) == []
+
+
+async def test_what_is_given_for_nothing_is_said(init: Init, tmp_path: Path) -> None:
+    done = await init("--key-file", "-", stdin=b" \n")
+    assert done.returncode == 1
+    assert done.stderr == "Error: --key-file: there is no key in it\n"
+    assert files(tmp_path) == []
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("ROUTER_API_KEYS=sk-mine\n")
+    dotenv.chmod(0o644)
+    done = await init("--client-key")
+    assert "ROUTER_API_KEYS is set already: no other key is made.\n" in done.stdout
+    assert "Warning: others can read .env; chmod 600 .env keeps it yours.\n" in done.stderr
+    assert dotenv.read_text() == "ROUTER_API_KEYS=sk-mine\n"
+
+
+async def test_a_folder_that_cannot_be_written(init: Init, tmp_path: Path) -> None:
+    (tmp_path / "hybrid-llm.yaml").mkdir()
+    done = await init("--force")
+    assert done.returncode == 1
+    assert done.stderr == "Error: hybrid-llm.yaml: cannot be written: Is a directory\n"
+
+
+class Terminal:
+    """Somebody at a terminal: says what was asked and takes the answer."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self._ours, theirs = pty.openpty()
+        self._shown = ""
+        self._process = subprocess.Popen(
+            COMMAND, cwd=folder, env=environment(**variables), start_new_session=True,
+            stdin=theirs, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+    async def asked(self, question: str, answer: str) -> str:
+        """Wait for a question and answer it; returns all that was shown before."""
+        await self._read(lambda: question in self._shown)
+        before, _, self._shown = self._shown.partition(question)
+        os.write(self._ours, f"{answer}\n".encode())
+        return before
+
+    async def ended(self) -> str:
+        """What was shown after the last question; it must end well."""
+        await self._read(lambda: False)
+        assert await asyncio.to_thread(self._process.wait, 60) == 0
+        return self._shown
+
+    async def _read(self, is_enough: Callable[[], bool]) -> None:
+        """Until then, or until the other side is closed."""
+        while not is_enough():
+            readable, _, _ = await asyncio.to_thread(select.select, [self._ours], [], [], 60)
+            assert readable, self._shown
+            try:
+                self._shown += os.read(self._ours, 4096).decode()
+            except OSError:  # nobody has the other side open any more
+                assert is_enough() or self._process.wait(60) == 0, self._shown
+                return
+
+
+async def test_questions_on_a_terminal(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    has_models(local, "llama3:8b", "qwen3:0.6b")
+    takes(cloud, KEY)
+    variables = {"OLLAMA_BASE_URL": local.base_url[:-3], "OPENAI_BASE_URL": cloud.base_url}
+    terminal = Terminal(tmp_path, variables)
+    try:
+        shown = await terminal.asked("Local model [qwen3:0.6b]: ", "llama3:8b")
+        for key in ("sk-wrong", KEY):
+            shown += await terminal.asked("Key for 127.0.0.1, not shown (Enter: none yet): ", key)
+        shown += await terminal.asked("Make a key that clients must send? [y/N]: ", "y")
+        shown += await terminal.ended()
+    finally:
+        terminal.close()
+    assert "refuses the key (status 401)." in shown
+    assert KEY not in shown  # it is not echoed
+    assert "sk-wrong" not in shown
+    assert shown.endswith("Next:  hybrid-llm serve\r\n")
+    lines = (tmp_path / ".env").read_text().splitlines()
+    assert lines[0] == f"OPENAI_API_KEY='{KEY}'"
+    assert lines[1].startswith("ROUTER_API_KEYS='sk-router-")
+    assert written(tmp_path).upstreams.local.model == "llama3:8b"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://localhost:11434"),
+        ("0.0.0.0", "http://localhost:11434"),
+        ("[::]:11500", "http://localhost:11500"),
+        (":11500", "http://localhost:11500"),
+        ("gpu", "http://gpu:11434"),
+        ("10.0.0.7:80", "http://10.0.0.7:80"),
+        ("[fd00::7]", "http://[fd00::7]:11434"),
+        ("https://ollama.example.org", "https://ollama.example.org"),
+        ("gpu:eleven", "http://localhost:11434"),
+    ],
+)
+def test_where_ollama_is(host: str, url: str) -> None:
+    assert ollama_url({"OLLAMA_HOST": host}) == url
+    assert ollama_url({"OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://b:1"}) == "http://b:1"
+
+
+def test_a_link_to_a_dotenv_stays_one(tmp_path: Path) -> None:
+    kept, link = tmp_path / "secrets" / "env", tmp_path / ".env"
+    kept.parent.mkdir()
+    kept.write_text("A=1\n")
+    link.symlink_to(kept)
+    keep_in_dotenv(link, {"OPENAI_API_KEY": "sk-x"})
+    assert link.is_symlink()
+    assert kept.read_text() == "A=1\nOPENAI_API_KEY='sk-x'\n"
+
+
+def test_a_dotenv_keeps_what_else_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A='1'\nexport KEY=old\n KEY = older\nKEYS=2")
+    value = "it's a \\ key # with $signs"
+    keep_in_dotenv(path, {"KEY": value})
+    assert path.read_text().splitlines()[:2] == ["A='1'", "KEYS=2"]
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "upstreams:\n  local: {base_url: http://l/v1, model: m}\n"
+        "  cloud: {base_url: http://c/v1, model: m, api_key: '${KEY}'}\n"
+    )
+    assert load_config(config).upstreams.cloud.api_key is not None
+    key = load_config(config).upstreams.cloud.api_key
+    assert key is not None
+    assert key.reveal() == value

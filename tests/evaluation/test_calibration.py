@@ -1,0 +1,447 @@
+"""Fitting the shipped router to another local model, from a real database of judged requests."""
+
+import asyncio
+import json
+import logging
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from fakes import FakeUpstream
+from judging import (
+    SHIPPED,
+    TEXTS,
+    change,
+    configuration,
+    content_of,
+    judge,
+    local_ok,
+    rate,
+    shipped,
+    true_shares,
+)
+from live import LiveProxy
+from proxy.cli.main import main
+from proxy.config import StorageConfig, load_config
+from proxy.evaluation.calibration import training_rows
+from proxy.evaluation.dataset import MIN_REQUESTS
+from proxy.record import CallRecord, Ending, Target
+from proxy.server.app import load_router
+from proxy.storage.queries import Stats
+from proxy.storage.writer import Store
+from router_model.categories import CATEGORIES
+from router_model.manifest import Manifest
+from router_model.model import RouterModel
+from stored import execute
+from training.sources import proxy_db
+
+pytest_plugins = ["databases"]
+
+ROOT = Path(__file__).parents[2]
+PROMPTS = [
+    json.loads(line)["query"]
+    for name in ("everyday.jsonl", "sample.jsonl")
+    for line in (ROOT / "data" / name).read_text().splitlines()
+]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        f"""\
+upstreams:
+  local: {{base_url: http://127.0.0.1:9/v1, model: strong:latest}}
+  cloud: {{base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}}
+routing: {{model_path: {SHIPPED}}}
+storage: {{url: "sqlite:///{tmp_path}/rows.db"}}
+"""
+    )
+    return path
+
+
+def record_judged(
+    config: Path,
+    *,
+    local_model: str = "strong",
+    local_good: float = 0.8,
+    cloud_good: float = 0.95,
+    prompts: Literal["full", "hash", "none"] = "full",
+    times: int = 2,
+) -> None:
+    """Prompts as answered requests, with judgements of both tiers' answers, good by chance."""
+    storage = load_config(config).storage
+    store = Store(StorageConfig(url=storage.url, prompts=prompts))
+    store.open()
+    dice = random.Random(1)
+    judgements = []
+    for text in PROMPTS * times:
+        record = CallRecord("chat.completions")
+        record.target, record.model = Target.LOCAL, local_model
+        record.turns = [("user", text)]
+        record.cloud_cost_usd = len(text) * 1e-6
+        record.finish(Ending.OK)
+        store.add(record)
+        tiers = (("local", local_model, local_good), ("cloud", "gpt-4o-mini", cloud_good))
+        for target, model, good in tiers:
+            score = 9.0 if dice.random() < good else 3.0
+            judgements.append((record.id, record.created_at, target, model, score, "judge"))
+    store.close()
+    with closing(sqlite3.connect(storage.url.removeprefix("sqlite:///"))) as database, database:
+        database.executemany(
+            "insert into judgements (request_id, created_at, target, model, score, judge_model)"
+            " values (?, ?, ?, ?, ?, ?)",
+            judgements,
+        )
+
+
+def calibrate(config: Path, *more: str) -> Result:
+    arguments = ["calibrate", "--from-db", "--config", str(config), *more]
+    return CliRunner().invoke(main, arguments)
+
+
+def test_a_new_local_model_gets_its_own_probabilities_and_threshold(
+    config: Path, tmp_path: Path
+) -> None:
+    record_judged(config)
+    target = tmp_path / "strong"
+    done = calibrate(config, f"--out={target}", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert told["requests"] == 2 * len(PROMPTS)
+    assert told["log_loss_after"] < told["log_loss_before"]
+    assert told["ece_after"] < told["ece_before"]
+    low, high = told["operating_point"]["quality_interval"]
+    assert low <= told["operating_point"]["quality_share"] <= high
+
+    fitted = RouterModel.load(target)
+    mean = sum(fitted.score(text).p_local for text in PROMPTS) / len(PROMPTS)
+    assert mean == pytest.approx(told["local_ok_share"], abs=0.03)
+    manifest = fitted.manifest
+    assert (manifest.local_model, manifest.cloud_model) == ("strong:latest", "gpt-4o-mini")
+    assert manifest.threshold == told["threshold"]
+    assert manifest.version != Manifest.load(SHIPPED).version
+    assert f"{told['fitted']} judged requests" in manifest.threshold_why
+    assert manifest.reference is not None
+    assert manifest.reference.rows == told["fitted"]
+
+
+def test_the_proxy_warns_until_the_new_model_is_named(
+    config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record_judged(config)
+    target = tmp_path / "strong"
+    assert calibrate(config, f"--out={target}").exit_code == 0
+    with caplog.at_level(logging.WARNING):
+        load_router(load_config(config))[0].close()
+        assert "was trained for phi3" in caplog.text
+        caplog.clear()
+        config.write_text(config.read_text().replace(str(SHIPPED), str(target)))
+        load_router(load_config(config))[0].close()
+    assert caplog.text == ""
+
+
+def test_the_table_for_people_says_where_it_wrote(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    done = calibrate(config, f"--out={tmp_path}/strong", "--since=1d")
+    assert done.exit_code == 0, done.output
+    assert "before 0." in done.output
+    assert f"model_path: {tmp_path}/strong" in done.output
+
+
+def test_calibrating_again_starts_from_the_same_version(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    target = tmp_path / "strong"
+    assert calibrate(config, f"--out={target}").exit_code == 0
+    config.write_text(config.read_text().replace(str(SHIPPED), str(target)))
+    assert calibrate(config, f"--out={target}").exit_code == 0
+    shipped, again = Manifest.load(SHIPPED), Manifest.load(target)
+    assert again.version.startswith(f"{shipped.version}+own.")
+    assert again.version.count("+") == 1
+    assert again.metrics["trained"] == shipped.metrics
+
+
+def test_where_the_cloud_is_no_better_everything_stays_local(config: Path, tmp_path: Path) -> None:
+    record_judged(config, local_good=0.9, cloud_good=0.8)
+    target = tmp_path / "strong"
+    assert calibrate(config, f"--out={target}").exit_code == 0
+    manifest = Manifest.load(target)
+    assert manifest.threshold == 0.0
+    assert "no better" in manifest.threshold_why
+    assert {point.quality_share for point in manifest.thresholds} == {0.0}
+
+
+def test_another_models_judgements_are_not_taken(config: Path, tmp_path: Path) -> None:
+    record_judged(config, local_model="phi3")
+    done = calibrate(config, f"--out={tmp_path}/strong")
+    assert done.exit_code == 1
+    assert f"{MIN_REQUESTS} are needed" in done.output
+    assert f"{2 * len(PROMPTS)} of phi3 and gpt-4o-mini" in done.output
+    assert not (tmp_path / "strong").exists()
+
+
+@pytest.mark.parametrize("prompts", ["hash", "none"])
+def test_unreadable_prompts_are_named_as_the_reason(
+    config: Path, tmp_path: Path, prompts: Literal["hash", "none"]
+) -> None:
+    record_judged(config, prompts=prompts)
+    done = calibrate(config, f"--out={tmp_path}/strong")
+    assert done.exit_code == 1
+    assert "storage.prompts" in done.output
+
+
+def test_no_database_is_one_clear_line(config: Path) -> None:
+    done = calibrate(config)
+    assert done.exit_code == 1
+    assert "rows.db" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_folder_of_something_else_is_left_alone(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters/to-mother.txt").write_text("dear")
+    done = calibrate(config, f"--out={tmp_path}/letters")
+    assert done.exit_code == 1
+    assert "something else" in done.output
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to-mother.txt"]
+
+
+@pytest.mark.parametrize("age", ["7", "d", "-1d", "1y", ""])
+def test_a_wrong_age_is_refused(config: Path, age: str) -> None:
+    done = calibrate(config, f"--since={age}")
+    assert done.exit_code == 2
+    assert "is not an age" in done.output
+
+
+def test_old_requests_can_be_left_out(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    path = load_config(config).storage.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("update requests set created_at = created_at - 86400 * 10")
+    done = calibrate(config, f"--out={tmp_path}/strong", "--since=1w")
+    assert done.exit_code == 1
+    assert "judged: none" in done.output
+
+
+def test_the_report_can_be_read_by_programs(config: Path, tmp_path: Path) -> None:
+    record_judged(config, times=1)
+    done = calibrate(config, f"--out={tmp_path}/strong", "--json")
+    point = msgspec.json.decode(done.output)["operating_point"]
+    assert set(point) >= {"local_share", "cost_share", "quality_share"}
+
+
+def test_judged_requests_can_be_exported_for_training(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    out = tmp_path / "own.jsonl"
+    done = CliRunner().invoke(main, ["export", "--judged", f"--out={out}", f"--config={config}"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 2 * len(PROMPTS)
+    assert {row["query"] for row in rows} == set(PROMPTS)
+    for row in rows:
+        assert row["source"] == "proxy"
+        assert row["category"] in CATEGORIES
+        assert (row["local_model"], row["cloud_model"]) == ("strong", "gpt-4o-mini")
+        assert row["local_score"] in (3, 9)
+
+
+# ── A target, on traffic whose truth is known ─────────────────────────────────────────────────
+
+FRESH = TEXTS[600:1600]
+
+
+def calibrated(config: Path, *more: str) -> dict[str, Any]:
+    done = calibrate(config, "--json", *more)
+    assert done.exit_code == 0, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def on_fresh_traffic(model_path: Path, threshold: float) -> tuple[float, float]:
+    model = RouterModel.load(model_path)
+    scores = np.array([model.score(text).score for text in FRESH])
+    return true_shares(scores, FRESH, threshold)
+
+
+@pytest.fixture(scope="module")
+def judged_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of 500 judged requests, which the tests only read."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('judged')}/rows.db"
+    judge(url, TEXTS[:500])
+    return url
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Path:
+    """A copy of the shipped router whose threshold keeps everything local."""
+    folder = Path(shutil.copytree(SHIPPED, tmp_path / "used"))
+    change(folder, threshold=0.0)
+    return folder
+
+
+@pytest.mark.parametrize(("option", "aim"), [("quality", 0.6), ("quality", 0.9), ("cost", 0.3)])
+def test_a_target_is_reached_from_a_wrong_threshold(
+    judged_url: str, tmp_path: Path, used: Path, option: str, aim: float
+) -> None:
+    told = calibrated(
+        configuration(tmp_path, judged_url, used), f"--{option}={aim}", "--apply", "--since=1d"
+    )
+    assert told["model_path"] == str(used)
+    assert (told["threshold_before"], told["fitted"] + told["held_out"]) == (0.0, 500)
+    assert 80 <= told["held_out"] <= 120
+    manifest = Manifest.load(used)
+    assert manifest.threshold == told["threshold"]
+    which = {"quality": 0, "cost": 1}[option]
+    truth = on_fresh_traffic(used, manifest.threshold)[which]
+    for name in ("operating_point", "held_out_point"):
+        low, high = told[name][f"{option}_interval"]
+        assert low <= truth <= high, name
+    assert truth == pytest.approx(aim, abs=0.12)
+    point = told["operating_point"]
+    reached = point[f"{option}_share"]
+    assert reached >= aim if option == "quality" else reached <= aim
+
+
+def test_the_interval_settles_the_target_or_the_sure_threshold_does(
+    judged_url: str, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path, judged_url, SHIPPED)
+    told = calibrated(config, "--quality=0.8", f"--out={tmp_path}/own")
+    assert not told["is_settled"]
+    assert told["operating_point"]["quality_interval"][0] < 0.8
+    table = Manifest.load(tmp_path / "own").thresholds
+    sure = next(point for point in table if point.threshold == told["sure_threshold"])
+    assert sure.quality_interval[0] >= 0.8
+    assert told["threshold"] < sure.threshold < 1
+    shown = calibrate(config, "--quality=0.8", f"--out={tmp_path}/own")
+    assert f"no, the interval does not meet quality 0.8 as a whole; {sure.threshold:.4f}" in (
+        " ".join(shown.output.split())
+    )
+    everything = calibrated(config, "--cost=1", f"--out={tmp_path}/own")
+    assert (everything["threshold"], everything["is_settled"]) == (1.0, True)
+
+
+def test_drawn_requests_stand_for_those_that_were_not_drawn(
+    url: str, tmp_path: Path, used: Path
+) -> None:
+    """Hard prompts were judged five times as often as easy ones, as a sampler may want it."""
+    judge(url, TEXTS[:1000], propensity=lambda text: 1.0 if local_ok(text) < 0.5 else 0.2)
+    config = configuration(tmp_path, url, used)
+    good = float(np.mean([local_ok(text) for text in TEXTS[:1000]]))
+    out = f"--out={tmp_path}/own"
+    told = calibrated(config, "--quality=0.6", out)
+    assert told["local_ok_share"] == pytest.approx(good, abs=0.06)
+    quality, cost = on_fresh_traffic(tmp_path / "own", told["threshold"])
+    point = told["operating_point"]
+    for truth, (low, high) in (
+        (quality, point["quality_interval"]),
+        (cost, point["cost_interval"]),
+    ):
+        assert low <= truth <= high
+    execute(url, "DELETE FROM samples")
+    blind = calibrated(config, "--quality=0.6", out)
+    assert blind["local_ok_share"] < good - 0.15
+    low, high = blind["operating_point"]["cost_interval"]
+    assert not low <= on_fresh_traffic(tmp_path / "own", blind["threshold"])[1] <= high
+
+
+def test_ratings_move_a_head_a_little_and_no_share(url: str, tmp_path: Path) -> None:
+    judge(url, TEXTS[:150])
+    config = configuration(tmp_path, url, SHIPPED)
+    out = tmp_path / "own"
+    told = [calibrated(config, f"--out={out}")]
+    heads = [Manifest.load(out).calibration]
+    rate(url, TEXTS[150:250], -1.0)
+    told.append(calibrated(config, f"--out={out}"))
+    heads.append(Manifest.load(out).calibration)
+    rate(url, TEXTS[:150], 1.0, tier="cloud")
+    rate(url, TEXTS[250:300], 0.0)
+    execute(url, "UPDATE requests SET ending = 'timeout' WHERE target = 'cloud'")
+    told.append(calibrated(config, f"--out={out}"))
+    assert told[0]["ratings"] == 0
+    assert 60 <= told[1]["ratings"] < 100  # but those that are kept to measure with
+    assert told[2]["ratings"] == told[1]["ratings"]  # no opinion, and no answer to have one of
+    means = [
+        np.mean([one.local.probability(shipped().logits(text)[0]) for text in TEXTS[:150]])
+        for one in heads
+    ]
+    assert 0.02 < means[0] - means[1] < 0.25  # a hundred judgements would have gone all the way
+    assert heads[0].cloud == heads[1].cloud
+    for name in ("local_ok_share", "cloud_better_share", "requests", "fitted"):
+        assert told[0][name] == told[1][name]
+
+
+def test_what_was_applied_can_be_taken_back(judged_url: str, tmp_path: Path, used: Path) -> None:
+    before = content_of(used)
+    config = configuration(tmp_path, judged_url, used)
+    done = calibrate(config, "--apply")
+    assert done.exit_code == 0, done.output
+    after = content_of(used)
+    assert after.pop("manifest.previous.json") == before["manifest.json"]
+    assert after["manifest.json"] != before["manifest.json"]
+    assert after | {"manifest.json": before["manifest.json"]} == before
+    assert RouterModel.load(used).manifest.threshold > 0
+    *_, source, target = done.output.split()
+    shutil.copy(source, target)
+    assert content_of(used)["manifest.json"] == before["manifest.json"]
+    assert RouterModel.load(used).manifest.threshold == 0
+
+
+def test_a_fixed_threshold_is_said_to_overrule(judged_url: str, tmp_path: Path, used: Path) -> None:
+    done = calibrate(configuration(tmp_path, judged_url, used, threshold=0.4), "--apply")
+    assert done.exit_code == 0, done.output
+    assert "routing.threshold: 0.4 overrules" in done.stderr
+    assert "overrules" not in calibrate(configuration(tmp_path, judged_url, used)).stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["--quality=0.9", "--cost=0.3"], ["--apply", "--out=x"], ["--quality=2"]]
+)
+def test_options_that_contradict_are_refused(config: Path, options: list[str]) -> None:
+    assert calibrate(config, *options).exit_code == 2
+
+
+def test_a_broken_model_in_use_is_left_alone(judged_url: str, tmp_path: Path, used: Path) -> None:
+    (used / "tokenizer.json").write_text("{}")
+    before = content_of(used)
+    done = calibrate(configuration(tmp_path, judged_url, used), "--apply")
+    assert done.exit_code == 1
+    assert "sha256" in done.output
+    assert content_of(used) == before
+
+
+async def test_a_running_proxy_takes_the_applied_threshold_up(
+    judged_url: str, tmp_path: Path, used: Path
+) -> None:
+    changes = {"routing": {"model_path": str(used), "threshold": "auto"}}
+    async with (
+        FakeUpstream() as local,
+        FakeUpstream() as cloud,
+        LiveProxy(tmp_path, local, cloud, changes=changes, model="configured") as proxy,
+    ):
+        assert (await proxy.chat()).headers["x-router-threshold"] == "0.0000"
+        config = configuration(tmp_path, judged_url, used)
+        told = await asyncio.to_thread(calibrated, config, "--apply")
+        await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot.router.threshold > 0)
+        answer = await proxy.chat()
+        assert float(answer.headers["x-router-threshold"]) == pytest.approx(told["threshold"])
+
+
+def test_the_export_and_the_database_give_training_the_same_groups(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Else what a router was trained on, by way of the file, would be held out by the proxy."""
+    judge(sqlite_url, TEXTS[:20], sessions=[None, "s1", "s2", "s2"] * 5)
+    with Stats.open(StorageConfig(url=sqlite_url)) as stats:
+        exported = {row["id"]: row["group"] for row in training_rows(stats.judged())}
+    read = proxy_db.rows(Path(sqlite_url.removeprefix("sqlite:///")))
+    assert {row.id.removeprefix("proxy/"): row.group for row in read} == exported

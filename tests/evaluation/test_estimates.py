@@ -1,0 +1,206 @@
+"""Estimates of quality, each by hand. All at once against a truth: tests/bench/simulation.py."""
+
+import random
+
+import pytest
+
+from proxy.evaluation.estimates import (
+    MIN_ANSWERS,
+    MIN_CONVERSATIONS,
+    MIN_PAIRS,
+    Counted,
+    Judged,
+    Pair,
+    mean,
+    recovered,
+    saved,
+    share,
+)
+
+
+def pairs(*groups: tuple[int, float, float, bool]) -> list[Pair]:
+    """(how many, local score, cloud score, whether they went to the cloud)."""
+    return [
+        Pair(local, cloud, went) for number, local, cloud, went in groups for _ in range(number)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "ratio"),
+    [
+        pytest.param(pairs((200, 4, 8, True)), 1.0, id="all-to-the-cloud"),
+        pytest.param(pairs((200, 4, 8, False)), 0.0, id="all-local"),
+        pytest.param(pairs((50, 4, 8, True), (150, 4, 8, False)), 0.25, id="a-quarter"),
+        # 100 hard ones are 5 better in the cloud, 100 easy ones alike: only the hard ones count.
+        pytest.param(pairs((100, 4, 9, True), (100, 9, 9, False)), 1.0, id="the-hard-ones"),
+        pytest.param(pairs((100, 4, 9, False), (100, 9, 9, True)), 0.0, id="the-easy-ones"),
+        # Where the cloud is worse, staying local wins more than the whole gap: 400 of 300.
+        pytest.param(pairs((100, 5, 9, True), (100, 9, 8, False)), 4 / 3, id="better-than-all"),
+        pytest.param(pairs((100, 5, 9, False), (100, 9, 8, True)), -1 / 3, id="worse-than-none"),
+    ],
+)
+def test_the_share_by_hand(given: list[Pair], ratio: float) -> None:
+    found = recovered(given)
+    assert found is not None
+    assert found.ratio == pytest.approx(ratio)
+    assert found.low <= found.ratio <= found.high
+
+
+def test_few_pairs_say_nothing() -> None:
+    assert recovered([]) is None
+    assert recovered(pairs((MIN_PAIRS - 1, 4, 8, True))) is None
+    assert recovered(pairs((MIN_PAIRS, 4, 8, True))) is not None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(pairs((500, 7, 7, True)), id="alike"),
+        pytest.param(pairs((250, 7, 8, True), (250, 8, 7, False)), id="as-often-better-as-worse"),
+        pytest.param(pairs((500, 8, 7, True)), id="the-cloud-is-worse"),
+        pytest.param(pairs((1, 1, 10, True), (499, 7, 7, True)), id="better-once"),
+    ],
+)
+def test_without_a_gap_there_is_no_share_of_it(given: list[Pair]) -> None:
+    assert recovered(given) is None
+
+
+def test_the_same_rows_give_the_same_interval() -> None:
+    given = simulated(random.Random(1), 300)
+    assert recovered(given) == recovered(given)
+
+
+def test_a_weight_counts_as_often_as_it_says() -> None:
+    """4 of every 5 hard ones were drawn, 1 of every 10 easy ones."""
+    hard = [Pair(4, 9, True, 1.25)] * 160
+    easy = [Pair(8, 9, False, 10.0)] * 40
+    found = recovered(hard + easy)
+    assert found is not None
+    assert found.ratio == pytest.approx(200 * 5 / (200 * 5 + 400))  # not 160 * 5 of 840
+    assert found.low < 200 * 5 / 1400 < found.high < 160 * 5 / 840
+    rows = [Judged(1, 2.0)] * 60 + [Judged(0, 6.0)] * 60
+    for estimate in (share(rows), mean(rows)):
+        assert estimate is not None
+        assert estimate.value == pytest.approx(0.25)
+
+
+def test_a_scale_of_the_weights_changes_nothing() -> None:
+    given = simulated(random.Random(1), 300)
+    rows = [Judged(float(pair.local_score > 7), 1 + pair.cloud_score**2) for pair in given]
+    for weight in (1e-3, 50.0):
+        heavy = [pair._replace(weight=weight) for pair in given]
+        assert recovered(heavy) == pytest.approx(recovered(given))
+        scaled = [row._replace(weight=row.weight * weight) for row in rows]
+        assert share(scaled) == pytest.approx(share(rows))
+        assert mean(scaled) == pytest.approx(mean(rows))
+
+
+def test_what_one_conversation_says_again_says_nothing_new() -> None:
+    """Its requests are alike: ten times the rows, and not a bit more is known."""
+    given = simulated(random.Random(1), 300)
+    once = [pair._replace(session=str(number)) for number, pair in enumerate(given)]
+    assert recovered(once) == recovered(given)
+    assert recovered(once * 10) == pytest.approx(recovered(once))
+    rows = [Judged(float(pair.local_score > 7), 1.0, pair.session) for pair in once]
+    assert mean(rows * 10) == pytest.approx(mean(rows))
+    assert share(rows * 10) == pytest.approx(share(rows))
+    free = share([row._replace(session=None) for row in rows * 10])
+    one = share(rows)
+    assert free is not None
+    assert one is not None
+    assert free.high - free.low < 0.4 * (one.high - one.low)
+
+
+def test_few_conversations_say_nothing_however_long() -> None:
+    few = [Pair(4, 8, True, session=str(n % (MIN_CONVERSATIONS - 1))) for n in range(1_000)]
+    assert recovered(few) is None
+    assert Counted.of(few) == (1_000, 19)
+    assert Counted.of(few).shortage(MIN_PAIRS) == "19 of 20 conversations"
+    assert recovered([*few, Pair(4, 8, True)]) == (1, 1, 1)
+    assert Counted(99, 99).shortage(MIN_PAIRS) == "99 of 100"
+    assert Counted(100, 100).shortage(MIN_PAIRS) is None
+
+
+@pytest.mark.parametrize(
+    ("ones", "low", "high"),
+    # Wilson's with Student's t for 99 degrees of freedom, 1.9842; the variance is of 99, too.
+    [(100, 0.9621, 1.0), (98, 0.9287, 0.9946), (50, 0.4022, 0.5978), (0, 0.0, 0.0379)],
+)
+def test_the_share_of_good_answers_by_hand(ones: int, low: float, high: float) -> None:
+    """All of a hundred is not all of a million."""
+    found = share([Judged(1.0)] * ones + [Judged(0.0)] * (100 - ones))
+    assert found == pytest.approx((ones / 100, low, high), abs=1e-4)
+    assert share([Judged(1.0)] * (MIN_ANSWERS - 1)) is None
+
+
+def test_heavy_weights_say_less() -> None:
+    """Where few rows stand for most, it is these that count; as Kish has it."""
+    light = [Judged(1.0, 1.0)] * 160
+    plain, skewed = share([Judged(1.0)] * 200), share(light + [Judged(1.0, 16.0)] * 40)
+    assert plain is not None
+    assert skewed is not None
+    effective = (160 + 640) ** 2 / (160 + 40 * 256)
+    assert 1 - skewed.low == pytest.approx((1 - plain.low) * 200 / effective, rel=0.1)
+
+
+def test_the_mean_by_hand() -> None:
+    """8 and 4, as often: the error is 2 / sqrt(100), or nearly."""
+    found = mean([Judged(8.0)] * 50 + [Judged(4.0)] * 50)
+    assert found == pytest.approx((6, 5.6, 6.4), abs=0.02)
+    assert mean([Judged(9.0, 3.0)] * 60) == (9, 9, 9)
+    assert mean([Judged(9.0)] * (MIN_ANSWERS - 1)) is None
+
+
+def priced(*groups: tuple[int, float, bool, float]) -> list[Pair]:
+    """(how many, by how much the cloud is better, whether they went there, what it costs)."""
+    return [
+        Pair(5, 5 + gap, went, cost_usd=cost if went else 0.0, cloud_cost_usd=cost)
+        for number, gap, went, cost in groups
+        for _ in range(number)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        pytest.param(priced((200, 4, True, 1.0)), 0.0, id="all-to-the-cloud"),
+        pytest.param(priced((200, 4, False, 1.0)), 0.0, id="all-local"),
+        pytest.param(priced((50, 4, True, 1.0), (150, 4, False, 1.0)), 0.0, id="as-a-lot-does"),
+        # All of the gap for half of the bill, and for a quarter of it.
+        pytest.param(priced((100, 4, True, 1.0), (100, 0, False, 1.0)), 0.5, id="the-hard-ones"),
+        pytest.param(priced((100, 4, True, 1.0), (100, 0, False, 3.0)), 0.75, id="cheap-ones"),
+        pytest.param(priced((100, 0, True, 1.0), (100, 4, False, 1.0)), -0.5, id="the-easy-ones"),
+        pytest.param(priced((100, 4, True, 1e-7), (100, 0, False, 1e-7)), 0.5, id="tiny-prices"),
+    ],
+)
+def test_what_is_saved_at_equal_quality_by_hand(given: list[Pair], value: float) -> None:
+    found = saved(given)
+    assert found is not None
+    assert found.value == pytest.approx(value, abs=1e-12)
+    assert found.low <= found.value <= found.high
+
+
+def test_without_a_bill_or_a_gap_nothing_is_saved() -> None:
+    assert saved(priced((200, 4, True, 0.0))) is None
+    assert saved(priced((200, 0, True, 1.0))) is None
+    assert saved(priced((MIN_PAIRS - 1, 4, True, 1.0))) is None
+
+
+def simulated(rng: random.Random, number: int) -> list[Pair]:
+    """A third is hard, 3 points better in the cloud; 80 % of these go there, 10 % of the rest."""
+    made = []
+    for _ in range(number):
+        is_hard = rng.random() < 1 / 3
+        went = rng.random() < (0.8 if is_hard else 0.1)
+        local = (5 if is_hard else 8) + rng.gauss(0, 1.5)
+        made.append(Pair(local, 8 + rng.gauss(0, 1.5), went))
+    return made
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = random.Random(2)
+    found = [recovered(simulated(rng, 400)) for _ in range(60)]
+    covered = sum(one is not None and one.low <= 0.8 <= one.high for one in found)
+    assert covered >= 53  # 57 are expected of 95 %; fewer than 53 once in a hundred times
+    widths = [one.high - one.low for one in found if one is not None]
+    assert 0.1 < sum(widths) / len(widths) < 0.5

@@ -1,0 +1,232 @@
+"""The judges' side of the database: one judge to a sample, and no dollar beyond the day's."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from fakes import refused_address
+from proxy.evaluation.judge_queue import CLAIM_SECONDS, Desk
+from proxy.record import CallRecord, Target
+from proxy.storage.database import StoreUnavailable, close_all, open_database
+from stored import DAY, NOW, config_of, fill, finished, opened, read, until
+
+pytest_plugins = ["databases"]
+
+JUDGE = "judge-1"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def desk(url: str, *, who: str = "me", clock: Clock | None = None) -> Iterator[Desk]:
+    database = open_database(config_of(url))
+    try:
+        yield Desk(database, who=who, clock=clock or Clock())
+    finally:
+        close_all(database)
+
+
+def sampled(number: int, *, kind: str = "grade", **values: object) -> CallRecord:
+    """A finished request that was drawn; its turn is its number's."""
+    record = finished(
+        target=Target.LOCAL, model="phi3", turns=[("user", f"Question {number}")],
+        response=f"Answer {number}", score=0.5, **values,
+    )  # fmt: skip
+    record.sample = (kind, 0.25, number / 1_000)
+    return record
+
+
+def test_a_drawn_request_is_a_sample_with_its_propensity(url: str) -> None:
+    record = sampled(7, kind="pair")
+    record.body = '{"model":"auto"}'
+    fill(url, [record, finished()])
+    (row,) = read(url, "SELECT * FROM samples")
+    assert row == {
+        "request_id": record.id,
+        "created_at": record.created_at,
+        "kind": "pair",
+        "propensity": 0.25,
+        "turn": 0.007,
+        "state": "pending",
+        "attempts": 0,
+        "next_at": 0.0,
+        "claimed_by": None,
+        "body": '{"model":"auto"}',
+        "other_model": None,
+        "other_response": None,
+        "why": None,
+    }
+
+
+def test_samples_have_their_turn_by_lot_and_one_judge_each(url: str) -> None:
+    records = [sampled(number) for number in (3, 1, 2)]
+    fill(url, records)
+    with desk(url) as mine, desk(url, who="other") as other:
+        found = [one.claim(JUDGE) for one in (mine, other, mine, other)]
+    assert [claim and claim.response for claim in found] == [
+        "Answer 1", "Answer 2", "Answer 3", None,
+    ]  # fmt: skip
+    claim = found[0]
+    assert claim is not None
+    assert (claim.turns, claim.target, claim.model) == (
+        [("user", "Question 1")],
+        Target.LOCAL,
+        "phi3",
+    )
+
+
+def test_judges_at_the_same_time_never_have_the_same_sample(url: str) -> None:
+    fill(url, [sampled(number) for number in range(60)])
+    start = threading.Barrier(4)
+
+    def work(who: int) -> list[str]:
+        with desk(url, who=str(who)) as mine:
+            start.wait()
+            found = []
+            while (claim := mine.claim(JUDGE)) is not None:
+                found.append(claim.request_id)
+                mine.finish(claim.request_id)
+            return found
+
+    with ThreadPoolExecutor(4) as threads:
+        found = [one for some in threads.map(work, range(4)) for one in some]
+    assert len(found) == len(set(found)) == 60
+    assert read(url, "SELECT DISTINCT state FROM samples") == [{"state": "done"}]
+
+
+def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
+    fill(url, [sampled(1)])
+    clock = Clock()
+    with desk(url, clock=clock) as dead, desk(url, who="next", clock=clock) as alive:
+        claim = dead.claim(JUDGE)
+        assert claim is not None
+        dead.keep_grade(
+            claim.request_id, Target.LOCAL, model="phi3", score=8, judge_model=JUDGE, reason="Good."
+        )
+        clock.now += CLAIM_SECONDS - 1
+        assert alive.claim(JUDGE) is None
+        clock.now += 2
+        again = alive.claim(JUDGE)
+    assert again is not None
+    assert again.graded == {Target.LOCAL}  # which need not be paid for twice
+
+
+def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
+    fill(url, [sampled(1)])
+    clock = Clock()
+    with desk(url, clock=clock) as slow, desk(url, who="other", clock=clock) as other:
+        claim = slow.claim(JUDGE)
+        assert claim is not None
+        for _ in range(3):  # each call is made within the claim, and all of them are not
+            clock.now += CLAIM_SECONDS - 1
+            assert slow.reserve("judge", claim.request_id, JUDGE, 0.001, cap_usd=1) is not None
+            assert other.claim(JUDGE) is None
+        clock.now += CLAIM_SECONDS + 1
+        assert other.claim(JUDGE) is not None
+
+
+def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
+    fill(url, [sampled(1)])
+    clock = Clock()
+    with desk(url, clock=clock) as mine:
+        claim = mine.claim(JUDGE)
+        assert claim is not None
+        mine.put_back(claim.request_id, seconds=60, failed=True)
+        assert mine.claim(JUDGE) is None
+        clock.now += 61
+        again = mine.claim(JUDGE)
+        assert again is not None
+        assert again.attempts == 1
+        mine.finish(again.request_id, why="no verdict")
+        clock.now += DAY
+        assert mine.claim(JUDGE) is None
+        assert mine.count() == {"refused": 1}
+
+
+def test_a_pair_without_its_second_answer_waits_while_those_are_not_to_be_had(url: str) -> None:
+    fill(url, [sampled(1, kind="pair"), sampled(2)])
+    with desk(url) as mine:
+        first = mine.claim(JUDGE, shadows=False)
+        assert first is not None
+        assert first.kind == "grade"
+        assert mine.claim(JUDGE, shadows=False) is None
+        pair = mine.claim(JUDGE)
+        assert pair is not None
+        assert pair.needs_shadow
+        mine.keep_other(pair.request_id, "gpt-4o-mini", "Other")
+        mine.put_back(pair.request_id, seconds=0)
+        again = mine.claim(JUDGE, shadows=False)
+        assert again is not None
+        assert (again.other_model, again.other_response) == ("gpt-4o-mini", "Other")
+
+
+def test_a_days_dollars_hold_for_judges_at_the_same_time_and_after_a_restart(url: str) -> None:
+    fill(url, [])
+    clock = Clock()
+    clock.now = NOW // DAY * DAY + 3_600
+
+    def spend(who: int) -> int:
+        with desk(url, who=str(who), clock=clock) as mine:
+            found = [mine.reserve("judge", "r", JUDGE, 0.03, cap_usd=1.0) for _ in range(20)]
+            return sum(one is not None for one in found)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(spend, range(4))) == 33
+    with desk(url, clock=clock) as mine:
+        assert mine.spent_today("judge") == pytest.approx(0.99)
+        assert mine.reserve("judge", "r", JUDGE, 0.02, cap_usd=1.0) is None
+        assert mine.reserve("shadow", "r", JUDGE, 0.02, cap_usd=1.0) is not None
+        assert mine.reserve("judge", "r", JUDGE, 0.0, cap_usd=0.0) is not None  # costs nothing
+        clock.now += DAY
+        expense = mine.reserve("judge", "r", JUDGE, 0.9, cap_usd=1.0)
+        assert expense is not None
+        mine.settle(expense, 0.1)
+        assert mine.spent_today("judge") == pytest.approx(0.1)
+        assert mine.reserve("judge", "r", JUDGE, 0.9, cap_usd=1.0) is not None
+
+
+def test_a_verdict_stands(url: str) -> None:
+    fill(url, [sampled(1)])
+    with desk(url) as mine:
+        for score in (8, 3):
+            mine.keep_grade(
+                "r", Target.CLOUD, model="m", score=score, judge_model=JUDGE, reason="So."
+            )
+        for verdict in ("local", "cloud"):
+            mine.keep_preference(
+                "r", judge_model=JUDGE, verdict=verdict, first=verdict, swapped="tie"
+            )
+    assert [row["score"] for row in read(url, "SELECT score FROM judgements")] == [8.0]
+    assert [row["verdict"] for row in read(url, "SELECT verdict FROM preferences")] == ["local"]
+
+
+def test_samples_and_what_they_led_to_grow_old_too(url: str) -> None:
+    old = NOW - 40 * DAY
+    fill(url, [sampled(1, created_at=old)])
+    clock = Clock()
+    clock.now = old
+    with desk(url, clock=clock) as mine:
+        mine.keep_grade("r", Target.LOCAL, model="m", score=5, judge_model=JUDGE, reason="So.")
+        mine.keep_preference("r", judge_model=JUDGE, verdict="tie", first="tie", swapped="tie")
+        mine.reserve("judge", "r", JUDGE, 0.1, cap_usd=1.0)
+    with opened(url, retention_days=30, clock=lambda: NOW):
+        until(lambda: not read(url, "SELECT id FROM requests"))
+        for table in ("samples", "judgements", "preferences", "expenses"):
+            until(lambda table=table: not read(url, f"SELECT created_at FROM {table}"))
+
+
+def test_a_database_that_is_not_there_is_an_error() -> None:
+    with refused_address() as address:
+        url = f"postgresql://nobody@{urlsplit(address).netloc}/nothing"
+        with desk(url) as mine, pytest.raises(StoreUnavailable):
+            mine.claim(JUDGE)

@@ -1,0 +1,367 @@
+"""Answers are judged while the proxy serves: over real sockets, with a scripted judge.
+
+Whatever the judge does, no client notices; what it costs stays within the day's dollars; and what
+a client wants kept from it never gets there.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fakes import (
+    EASY,
+    HARD,
+    Answer,
+    Call,
+    FakeUpstream,
+    Gate,
+    answer_json,
+    chunked,
+    error_json,
+    openai_events,
+    response_answer,
+    whole,
+)
+from live import LiveProxy, released
+from proxy.cli.main import main
+from scripted_models import completion, verdict
+
+JUDGE = "judge-1"
+PRICE = {"input": 1.0, "output": 2.0}  # USD per million tokens
+BILLED = (1_000 * 1.0 + 100 * 2.0) / 1e6
+
+
+class JudgeServer:
+    """The script of a judge: local answers get a 4, the cloud's a 9."""
+
+    def __init__(self) -> None:
+        self.billed = 0.0
+
+    def __call__(self, call: Call) -> Answer:
+        self.billed += BILLED
+        usage = {"prompt_tokens": 1_000, "completion_tokens": 100}
+        return completion(verdict(call.json), usage=usage)
+
+
+def judging(judge: FakeUpstream | str, **changes: Any) -> dict[str, Any]:
+    """Everything is drawn, and the other tier answers everything, too."""
+    url = judge if isinstance(judge, str) else judge.base_url
+    given: dict[str, Any] = {
+        "enabled": True, "model": JUDGE, "base_url": url, "price": PRICE,
+        "sample_rate": 0, "shadow_rate": 1, "usd_per_day": 100, "shadow_usd_per_day": 100,
+    }  # fmt: skip
+    return {"judge": given | changes}
+
+
+@pytest.fixture
+async def judge() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as upstream:
+        upstream.answer = JudgeServer()
+        yield upstream
+
+
+@pytest.fixture(autouse=True)
+def tiers(local: FakeUpstream, cloud: FakeUpstream) -> None:
+    local.answer = whole(answer_json("local says"))
+    cloud.answer = whole(answer_json("cloud says"))
+
+
+def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
+    connection = sqlite3.connect(folder / "router.db")
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(sql)]
+    finally:
+        connection.close()
+
+
+async def until_rows(
+    folder: Path, sql: str, met: Callable[[list[dict[str, Any]]], bool]
+) -> list[dict[str, Any]]:
+    async with asyncio.timeout(30):
+        while not met(found := rows(folder, sql)):  # noqa: ASYNC110 - no event of ours
+            await asyncio.sleep(0.02)
+        return found
+
+
+async def all_done(folder: Path, number: int) -> None:
+    await until_rows(
+        folder,
+        "SELECT * FROM samples WHERE state <> 'pending'",
+        lambda found: len(found) == number,
+    )
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_both_answers_are_graded_and_compared(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, streams: bool
+) -> None:
+    if streams:
+        local.answer = chunked(*openai_events(["local ", "says"]))
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        answer = await proxy.chat(stream=streams, temperature=0.5, unknown={"a": 1})
+        request_id = answer.headers["x-request-id"]
+        assert answer.headers["x-router-target"] == "local"
+        await all_done(tmp_path, 1)
+        samples = await proxy.scrape()
+    (sample,) = rows(tmp_path, "SELECT * FROM samples")
+    assert (sample["request_id"], sample["kind"], sample["state"]) == (request_id, "pair", "done")
+    assert (sample["propensity"], sample["body"]) == (1.0, None)
+    assert (sample["other_model"], sample["other_response"]) == ("gpt-4o-mini", "cloud says")
+    asked = cloud.call.json
+    assert (asked["model"], asked["temperature"], asked["unknown"]) == (
+        "gpt-4o-mini", 0.5, {"a": 1},
+    )  # fmt: skip
+    assert (asked["stream"], "stream_options" in asked) == (False, False)
+    judged = {row["target"]: row for row in rows(tmp_path, "SELECT * FROM judgements")}
+    assert {target: row["score"] for target, row in judged.items()} == {"local": 4, "cloud": 9}
+    assert {row["judge_model"] for row in judged.values()} == {JUDGE}
+    (preference,) = rows(tmp_path, "SELECT * FROM preferences")
+    assert [preference[one] for one in ("verdict", "first", "swapped")] == ["cloud"] * 3
+    spent = {
+        row["purpose"]: row["usd"]
+        for row in rows(tmp_path, "SELECT purpose, SUM(usd) usd FROM expenses GROUP BY purpose")
+    }
+    assert isinstance(judge.answer, JudgeServer)
+    assert spent["judge"] == pytest.approx(judge.answer.billed)
+    assert spent["shadow"] > 0
+    assert all(row["is_settled"] for row in rows(tmp_path, "SELECT * FROM expenses"))
+    for purpose, usd in spent.items():
+        assert samples("router_judge_cost_usd_total", purpose=purpose) == pytest.approx(usd)
+    assert samples("router_judge_calls_total", purpose="judge", outcome="ok") == 4
+    (row,) = rows(tmp_path, "SELECT * FROM requests")
+    assert row["cost_usd"] == 0  # what nobody asked for is in no client's bill
+
+
+async def test_a_grade_asks_no_other_tier(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    changes = judging(judge, sample_rate=1, shadow_rate=0)
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat(text=HARD)
+        await all_done(tmp_path, 1)
+    assert local.calls == []
+    (row,) = rows(tmp_path, "SELECT * FROM judgements")
+    assert (row["target"], row["model"], row["score"]) == ("cloud", "gpt-4o-mini", 9)
+
+
+REFUSED: dict[str, Any] = {
+    "no-store": {"headers": {"x-router-no-store": "true"}},
+    "forced": {"model": "local"},
+    "tools": {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+    "several choices": {"n": 2},
+}
+
+
+@pytest.mark.parametrize("fields", REFUSED.values(), ids=REFUSED)
+async def test_what_is_not_to_be_judged_is_not_drawn(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, fields: Any
+) -> None:
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        assert (await proxy.chat(**fields)).status_code == 200
+        await proxy.settled()
+        await proxy.stop()
+    assert rows(tmp_path, "SELECT * FROM samples") == []
+    assert judge.calls == []
+    assert len(local.calls) + len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize("prompts", ["hash", "none"])
+async def test_prompts_that_are_not_kept_are_not_judged(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, prompts: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/router.db"
+    changes = judging(judge) | {"storage": {"url": url, "prompts": prompts}}
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat()
+        await proxy.settled()
+        await proxy.stop()
+    assert rows(tmp_path, "SELECT * FROM samples") == []
+    assert judge.calls == []
+
+
+async def test_a_client_may_have_nothing_kept(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    secret = "xyzzy-plugh"
+    local.answer = whole(answer_json(secret))
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        for value in ("true", "TRUE"):
+            await proxy.chat(text=f"{EASY} {secret}", headers={"x-router-no-store": value})
+        body = json.dumps({"model": "auto", "input": f"{EASY} {secret}"}).encode()
+        await proxy.client.post(
+            "/v1/responses", content=body, headers={"x-router-no-store": "true"}
+        )
+        refused = await proxy.chat(headers={"x-router-no-store": "perhaps"})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "x-router-no-store"
+        await proxy.settled(4)
+        await proxy.stop()
+    for file in tmp_path.glob("router.db*"):  # noqa: ASYNC240 - the proxy is no longer there
+        assert secret.encode() not in file.read_bytes()
+    assert all(call.header("x-router-no-store") is None for call in local.calls)
+    assert judge.calls == []
+
+
+async def test_a_truncated_answer_is_not_judged(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    """The client's is not drawn; the other tier's is refused."""
+    local.answer = completion("local says ha", finish_reason="length")
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        await proxy.chat()
+        await proxy.chat(text=HARD)
+        await all_done(tmp_path, 1)
+    (sample,) = rows(tmp_path, "SELECT * FROM samples")
+    assert (sample["state"], sample["why"]) == ("refused", "the local tier's answer is truncated")
+    assert judge.calls == []
+
+
+TROUBLES: dict[str, Any] = {
+    "500": whole(error_json("down"), status=500),
+    "429": whole(error_json("slow down"), status=429),
+    "401": whole(error_json("who?"), status=401),
+    "no JSON": whole(b"<html>"),
+    "nonsense": completion("I would give it a 7."),
+    "out of range": completion('{"reasoning": "So.", "score": 11}'),
+    "cut off": completion('{"reasoning": "So', finish_reason="length"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+async def test_a_judge_in_trouble_is_asked_again_and_nobody_notices(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, trouble: Answer
+) -> None:
+    judge.answer = trouble
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        await proxy.chat()
+        await judge.called()
+        for _ in range(3):
+            assert (await proxy.chat()).status_code == 200
+        (sample, *_) = await until_rows(
+            tmp_path,
+            "SELECT * FROM samples WHERE next_at > 0 AND claimed_by IS NULL",
+            lambda found: bool(found),
+        )
+        assert sample["state"] == "pending"
+    assert rows(tmp_path, "SELECT * FROM judgements") == []
+    # It works again: what waited is judged.
+    judge.answer = JudgeServer()
+    connection = sqlite3.connect(tmp_path / "router.db")
+    with connection:
+        connection.execute("UPDATE samples SET next_at = 0")
+    connection.close()
+    command = ["judge", "--once", "--config", str(tmp_path / "config.yaml")]
+    done = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert done.exit_code == 0, done.output
+    assert "4 judged, 0 refused, 0 pending" in done.output
+    assert len(rows(tmp_path, "SELECT * FROM judgements")) == 8
+
+
+async def test_a_judge_that_hangs_holds_nobody_up_and_not_the_end_either(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    judge.answer = [Gate()]
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        await proxy.chat()
+        await judge.called()
+        for _ in range(3):
+            assert (await proxy.chat()).status_code == 200
+    (sample,) = rows(tmp_path, "SELECT * FROM samples WHERE next_at > 0 OR attempts > 0 LIMIT 1")
+    assert (sample["state"], sample["claimed_by"]) == ("pending", None)
+    (open_,) = rows(tmp_path, "SELECT * FROM expenses WHERE is_settled = 0")
+    assert open_["usd"] > 0  # it may have been billed
+
+
+async def test_a_judge_that_cannot_be_paid_any_more_waits(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    """No verdict is asked for that could pass the cap, and a restart makes no difference."""
+    changes = judging(judge, sample_rate=1, shadow_rate=0, usd_per_day=0.02)
+    for _ in range(2):
+        async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+            for _ in range(20):
+                await proxy.chat()
+            await until_rows(
+                tmp_path,
+                "SELECT * FROM samples WHERE next_at > 0 AND claimed_by IS NULL "
+                "AND state = 'pending'",
+                lambda found: bool(found),
+            )
+    server = judge.answer
+    assert isinstance(server, JudgeServer)
+    assert 0.01 < server.billed <= 0.02
+    assert rows(tmp_path, "SELECT SUM(usd) usd FROM expenses")[0]["usd"] <= 0.02
+
+
+async def test_without_a_price_no_cap_could_hold(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    changes = judging(judge, price="auto")
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        assert (await proxy.chat()).status_code == 200
+    assert "judge.price: no price is listed for judge-1" in caplog.text
+    assert judge.calls == []
+
+
+async def test_the_local_tier_is_a_clients_first(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    """A second answer that it is making is given up for the request that comes."""
+
+    def answer(call: Call) -> Answer:
+        if HARD in call.body.decode():
+            return [Gate()]
+        return whole(answer_json("local says"))
+
+    local.answer = answer
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        await proxy.chat(text=HARD)
+        second = await local.called()
+        assert HARD in second.body.decode()
+        assert (await proxy.chat()).status_code == 200
+        await released(second)
+        (sample, *_) = await until_rows(
+            tmp_path,
+            "SELECT * FROM samples WHERE next_at > 0 AND claimed_by IS NULL AND attempts = 0",
+            lambda found: bool(found),
+        )
+        assert sample["state"] == "pending"
+        assert (await proxy.scrape())(
+            "router_judge_calls_total", purpose="shadow", outcome="disturbed"
+        ) >= 1
+
+
+async def test_judging_follows_the_configuration(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge, enabled=False)) as proxy:
+        await proxy.chat()
+        proxy.configure({"judge": {"enabled": True}})
+        await proxy.reloaded(lambda: proxy.proxy.config.judge.enabled)
+        await proxy.chat()
+        await all_done(tmp_path, 1)
+        proxy.configure({"judge": {"enabled": False}})
+        await proxy.reloaded(lambda: not proxy.proxy.config.judge.enabled)
+        await proxy.chat()
+        await proxy.settled(3)
+    assert len(rows(tmp_path, "SELECT * FROM samples")) == 1
+
+
+async def test_the_other_tier_is_asked_by_the_turns_of_other_endpoints(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    local.answer = response_answer("local says")
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        body = json.dumps({"model": "auto", "instructions": "Be kind.", "input": EASY}).encode()
+        answer = await proxy.client.post("/v1/responses", content=body)
+        assert answer.status_code == 200
+        await all_done(tmp_path, 1)
+    assert [message["content"] for message in cloud.call.json["messages"]][-1] == EASY

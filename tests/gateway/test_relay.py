@@ -1,0 +1,630 @@
+"""Relaying: what passes, what is seen on the way, what is taken out, however the bytes arrive."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import UpstreamBroken, UpstreamTimeout
+from proxy.gateway.relay import (
+    MAX_EVENT_BYTES,
+    MAX_HELD_BYTES,
+    Head,
+    Note,
+    Reply,
+    Settle,
+    StreamObserver,
+    begin,
+    is_stream,
+    relay_stream,
+    relay_whole,
+)
+from proxy.protocol.chat import Seen, Usage
+from proxy.protocol.endpoints import CHAT
+from proxy.record import CallRecord, Ending, Reason, Target
+
+
+class Event(NamedTuple):
+    """One event's lines, and what an observer must see in it."""
+
+    lines: list[bytes]
+    text: str = ""
+    usage: int | None = None  # its prompt_tokens
+    usage_only: bool = False
+    finished: bool = False
+    done: bool = False
+    failed: bool = False
+    spoke: bool = False
+
+
+def data(value: object) -> bytes:
+    return b"data: " + msgspec.json.encode(value)
+
+
+def chunk(delta: object, finish_reason: str | None = None, **more: object) -> dict[str, object]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return {"id": "c", "object": "chat.completion.chunk", "choices": [choice]} | more
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+one_line = st.binary(max_size=20).filter(lambda line: b"\n" not in line and b"\r" not in line)
+
+contents = texts.map(lambda text: Event([data(chunk({"content": text}))], text=text, spoke=True))
+pretty = texts.map(
+    lambda text: Event(
+        [
+            b"data: " + line
+            for line in msgspec.json.format(
+                msgspec.json.encode(chunk({"content": text}, usage=None))
+            ).splitlines()
+        ],
+        text=text,
+        spoke=True,
+    )
+)
+usages = st.integers(0, 2**40).map(
+    lambda count: Event(
+        [data({"choices": [], "usage": {"prompt_tokens": count}})], usage=count, usage_only=True
+    )
+)
+last_chunks = st.integers(0, 99).map(
+    lambda count: Event(
+        [data(chunk({}, "stop", usage={"prompt_tokens": count}))], usage=count, finished=True
+    )
+)
+fixed = st.sampled_from(
+    [
+        Event([data(chunk({"role": "assistant", "content": ""}))]),
+        Event([data(chunk({"content": None, "tool_calls": [{"index": 0}]}))], spoke=True),
+        Event([data(chunk({"reasoning": "Hm"}))], spoke=True),
+        Event([data(chunk({"refusal": "No."}))], text="No.", spoke=True),
+        Event([data(chunk({}, "length"))], finished=True),
+        Event([data({"error": {"message": "overloaded"}})], failed=True),
+        Event([b"data: [DONE]"], done=True),
+        Event([b"data:[DONE]"], done=True),
+        Event([b": keep-alive"]),
+        Event([b"retry: 10"]),
+        Event([b"event: ping", b"id: 7", b"data: {}"]),
+        Event([b"data"]),
+        Event([b"data: {", b"data: "]),
+        Event([b'data: {"choices": 7}']),
+        Event([b"data: \xff\xfe"]),
+    ]
+)
+garbage = one_line.map(lambda line: Event([b"x" + line]))
+events = st.one_of(contents, pretty, usages, last_chunks, fixed, garbage)
+line_ends = st.sampled_from([b"\n", b"\r\n"])
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[tuple[Event, bytes]]:
+    """Events with their bytes, line ends mixed at will."""
+    stream = []
+    for event in draw(st.lists(events, max_size=8)):
+        written = b"".join(line + draw(line_ends) for line in event.lines) + draw(line_ends)
+        stream.append((event, written))
+    return stream
+
+
+def cut(whole: bytes, places: Sequence[int]) -> list[bytes]:
+    edges = sorted({0, len(whole), *(place % (len(whole) + 1) for place in places)})
+    return [whole[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def run(observer: StreamObserver, pieces: Sequence[bytes]) -> bytes:
+    return b"".join([*map(observer.feed, pieces), observer.flush()])
+
+
+cuts = st.lists(st.integers(0, 10_000), max_size=30)
+
+
+@given(stream=streams(), places=cuts, strip=st.booleans())
+def test_an_observer_sees_whole_events_however_the_bytes_are_split(
+    stream: list[tuple[Event, bytes]], places: list[int], strip: bool
+) -> None:
+    observer = StreamObserver(strip_usage=strip)
+    whole = b"".join(written for _, written in stream)
+    passed = run(observer, cut(whole, places))
+
+    kept = [written for event, written in stream if not (strip and event.usage_only)]
+    assert passed == b"".join(kept)
+    seen = [event for event, _ in stream]
+    counts = [event.usage for event in seen if event.usage is not None]
+    assert (observer.usage.prompt_tokens if observer.usage else None) == (
+        counts[-1] if counts else None
+    )
+    assert observer.text == "".join(event.text for event in seen)
+    assert observer.done == any(event.done for event in seen)
+    assert observer.failed == any(event.failed for event in seen)
+    assert observer.finished == any(event.finished for event in seen)
+    assert observer.spoke == any(event.spoke for event in seen)
+    assert not observer.blind
+
+
+@given(whole=st.text('data: []{}\r\n"DONE', max_size=60).map(str.encode), places=cuts)
+def test_no_bytes_whatever_make_a_difference_between_splits(
+    whole: bytes, places: list[int]
+) -> None:
+    at_once, in_pieces, single = (StreamObserver(strip_usage=True) for _ in range(3))
+    passed = run(at_once, [whole])
+    assert run(in_pieces, cut(whole, places)) == passed
+    assert run(single, [whole[i : i + 1] for i in range(len(whole))]) == passed
+    assert whole.startswith(passed)
+    assert at_once.complete == in_pieces.complete == single.complete
+
+
+@given(stream=streams(), places=cuts)
+def test_a_stream_cut_short_passes_its_whole_events(
+    stream: list[tuple[Event, bytes]], places: list[int]
+) -> None:
+    """The torn last event is of no use to a client, and must not look like one."""
+    whole = b"".join(written for _, written in stream)
+    observer = StreamObserver(strip_usage=False)
+    torn = b'data: {"choices": [{"delta": {"content": "lo'
+    passed = run(observer, cut(whole + torn, places))
+    assert passed == (whole + torn if observer.complete or observer.failed else whole)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        b"data: [DONE]",
+        b"data:[DONE]\n",
+        b"data: [DONE]\r\n",
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}',
+        b'data: {"error":{"message":"overloaded"}}',
+    ],
+)
+def test_a_last_event_may_lack_its_blank_line(last: bytes) -> None:
+    observer = StreamObserver(strip_usage=True)
+    first = data(chunk({"content": "Hi"})) + b"\n\n"
+    assert run(observer, [first + last]) == first + last
+    assert observer.complete or observer.failed
+
+
+def test_an_unwanted_usage_event_without_blank_line_is_taken_out_too() -> None:
+    observer = StreamObserver(strip_usage=True)
+    done = b"data: [DONE]\n\n"
+    assert run(observer, [done + b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n']) == done
+    assert observer.usage == Usage(prompt_tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("event", "text", "finished", "failed", "tokens"),
+    [
+        (chunk({"content": 'say "no"'}), 'say "no"', False, False, None),
+        (chunk({"content": "a\\b\n"}), "a\\b\n", False, False, None),
+        (chunk({"content": "ünï ☃"}), "ünï ☃", False, False, None),
+        (chunk({"content": ""}), "", False, False, None),
+        (chunk({"content": "end"}, "stop"), "end", True, False, None),
+        (chunk({"content": "end"}, usage={"prompt_tokens": 7}), "end", False, False, 7),
+        (chunk({"content": "end"}, error={"message": "broken"}), "end", False, True, None),
+        (chunk({"content": "more", "refusal": "no"}), "more", False, False, None),
+        (chunk({"content": "x"} | {"tool_calls": [{"index": 0}]}), "x", False, False, None),
+    ],
+)
+def test_what_follows_simple_pieces_is_seen_for_what_it_is(
+    event: dict[str, object], text: str, finished: bool, failed: bool, tokens: int | None
+) -> None:
+    """Events like the one before are not decoded; one that has more to say must not pass as one."""
+    observer = StreamObserver(strip_usage=False)
+    pieces = [chunk({"content": "One"}), chunk({"content": " two"}), event, event]
+    for piece in pieces:
+        sent = data(piece) + b"\n\n"
+        assert observer.feed(sent) == sent
+    assert observer.text == "One two" + text * 2
+    assert (observer.finished, observer.failed) == (finished, failed)
+    found = observer.usage.prompt_tokens if observer.usage is not None else None
+    assert found == tokens
+
+
+@pytest.mark.parametrize("middle", [b"\xff", b'","error":{"message":"x"},"a":"', b"\\u0041"])
+def test_no_bytes_pass_for_a_simple_piece(middle: bytes) -> None:
+    observer = StreamObserver(strip_usage=False)
+    simple = data(chunk({"content": "One"})) + b"\n\n"
+    other = simple.replace(b"One", middle)
+    observer.feed(simple)
+    alone = StreamObserver(strip_usage=False)
+    for watched in (observer, alone):
+        assert watched.feed(other) == other
+    assert (observer.text, observer.failed) == ("One" + alone.text, alone.failed)
+
+
+def test_usage_in_a_chunk_with_choices_stays() -> None:
+    event = data(chunk({"content": "a"}, "stop", usage={"prompt_tokens": 1})) + b"\n\n"
+    assert StreamObserver(strip_usage=True).feed(event) == event
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [5_000, 65_536, MAX_EVENT_BYTES])
+def test_an_endless_event_makes_the_observer_blind_and_everything_pass(
+    size: int, line_end: bytes
+) -> None:
+    observer = StreamObserver(strip_usage=True)
+    head = data(chunk({"content": "seen"})) + line_end * 2
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3}}' + line_end * 2
+    endless = b"data: " + b"x" * (2 * MAX_EVENT_BYTES)
+    whole = head + usage + endless + line_end * 2 + usage
+    pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
+    passed = run(observer, pieces)
+    # Compared outside the assertion: a diff of megabytes takes minutes.
+    same = passed == head + endless + line_end * 2 + usage
+    assert same
+    assert (observer.blind, observer.complete, observer.text) == (True, True, "seen")
+
+
+def test_a_large_event_may_come_in_many_pieces() -> None:
+    observer = StreamObserver(strip_usage=True)
+    answer = "x" * 600_000
+    event = b": x\r\n" + data(chunk({"content": answer})) + b"\r\n\r\n"
+    passed = run(observer, [event[i : i + 4096] for i in range(0, len(event), 4096)])
+    same = passed == event and observer.text == answer
+    assert same
+
+
+# The two ways of relaying, over an answer and a reply made of lists.
+
+
+class FakeAnswer:
+    """An upstream's answer; an exception among the pieces is raised when its turn comes."""
+
+    def __init__(
+        self,
+        *pieces: bytes | BaseException,
+        status: int = 200,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        is_event_stream: bool = False,
+    ) -> None:
+        self.upstream_name = "local"
+        self.status = status
+        self.headers = headers
+        self.is_event_stream = is_event_stream
+        self.has_begun = False
+        self._pieces = list(pieces)
+
+    def begun(self) -> None:
+        self.has_begun = True
+
+    async def next_chunk(self) -> bytes:
+        piece = self._pieces.pop(0) if self._pieces else b""
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        while piece := await self.next_chunk():
+            if not take(piece):
+                return True
+        return False
+
+    async def read(self) -> bytes:
+        body = b""
+        while piece := await self.next_chunk():
+            body += piece
+        return body
+
+
+class FakeReply:
+    """The client: keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.ended = False
+        self._takes = False
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        await self.start(status, headers)
+        await self.send(body, more=False)
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        assert self.status is None
+        self.status, self.headers = status, headers
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        assert self.status is not None
+        assert not self.ended
+        self.body += data
+        self.ended = not more
+
+    def send_now(self, data: bytes) -> bool:
+        """Takes every second piece."""
+        assert not self.ended
+        self._takes = not self._takes
+        if self._takes:
+            self.body += data
+        return self._takes
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Settled:
+    """Takes what relaying found out."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Usage | None, str]] = []
+
+    def __call__(self, usage: Usage | None, text: str, service_tier: str | None) -> None:
+        self.calls.append((usage, text))
+
+
+def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
+    return FakeAnswer(*pieces, is_event_stream=True, **arguments)
+
+
+def forget(last: Seen | None) -> None:
+    """Take the end of an answer, for nothing."""
+
+
+async def relay(
+    answer: FakeAnswer, reply: Reply, record: CallRecord, *, settle: Settle, note: Note = forget
+) -> None:
+    """Begin and relay, as the gateway does when all is well."""
+    begun = await begin(answer, strip_usage=True)
+    if isinstance(begun, Head):
+        await relay_stream(answer, begun, reply, record, settle=settle, note=note)
+    else:
+        await relay_whole(answer, begun, reply, record, settle=settle, note=note)
+
+
+def decided(clock: Clock | None = None) -> CallRecord:
+    record = CallRecord("chat.completions", clock=clock or Clock())
+    record.target, record.reason, record.model = Target.LOCAL, Reason.SCORE, "phi3"
+    record.open_upstream()
+    return record
+
+
+async def test_a_whole_answer_passes_unchanged_with_our_headers() -> None:
+    body = b'{ "choices":[{"message":{"content":"Hi"}}], "usage":{"prompt_tokens":2}, "x": 1.0 }'
+    answer = FakeAnswer(
+        body[:10],
+        body[10:],
+        headers=[
+            (b"Content-Type", b"application/json; charset=utf-8"),
+            (b"X-Request-Id", b"theirs"),
+            (b"openai-processing-ms", b"12"),
+            (b"Content-Length", b"1"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"Set-Cookie", b"a=b"),
+            (b"X-Router-Target", b"forged"),
+        ],
+    )
+    reply, record, settled = FakeReply(), decided(), Settled()
+    await relay(answer, reply, record, settle=settled)
+    assert (reply.status, reply.body, reply.ended) == (200, body, True)
+    headers = dict(reply.headers)
+    assert len(headers) == len(reply.headers)
+    assert headers[b"content-type"] == b"application/json; charset=utf-8"
+    assert b"content-length" not in headers  # theirs is wrong; ours is told with the body
+    assert headers[b"x-upstream-request-id"] == b"theirs"
+    assert headers[b"x-request-id"] == record.id.encode()
+    assert headers[b"openai-processing-ms"] == b"12"
+    assert headers[b"x-router-target"] == b"local"
+    assert not {b"set-cookie", b"transfer-encoding"} & set(headers)
+    assert settled.calls == [(Usage(prompt_tokens=2), "Hi")]
+    assert (record.ending, record.status) == (Ending.OK, 200)
+    assert record.upstream_ms is not None
+
+
+async def test_dollars_are_in_the_headers_of_a_whole_answer() -> None:
+    record, reply = decided(), FakeReply()
+
+    def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
+        record.cost_usd, record.saved_usd = 0.0, 0.00012
+
+    await relay(FakeAnswer(b"{}"), reply, record, settle=settle)
+    assert dict(reply.headers)[b"x-router-cost-usd"] == b"0.000000000"
+    assert dict(reply.headers)[b"x-router-saved-usd"] == b"0.000120000"
+
+
+async def test_an_error_answer_passes_and_costs_nothing() -> None:
+    body = b'{"error": {"message": "slow down"}}'
+    reply, record, settled = FakeReply(), decided(), Settled()
+    answer = FakeAnswer(body, status=429, headers=[(b"retry-after", b"3")])
+    await relay(answer, reply, record, settle=settled)
+    assert (reply.status, reply.body) == (429, body)
+    assert dict(reply.headers)[b"retry-after"] == b"3"
+    assert settled.calls == []
+    assert (record.ending, record.status) == (Ending.UPSTREAM_ERROR, 429)
+
+
+async def test_an_answer_that_is_no_json_passes_too() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    await relay(FakeAnswer(b"\xff<html>"), reply, record, settle=settled)
+    assert reply.body == b"\xff<html>"
+    assert settled.calls == [(None, "")]
+    assert record.ending is Ending.OK
+
+
+async def test_a_whole_answer_that_breaks_off_promises_nothing() -> None:
+    reply, record = FakeReply(), decided()
+    answer = FakeAnswer(b"{", UpstreamBroken("It broke.", upstream="local"))
+    with pytest.raises(UpstreamBroken):
+        await relay(answer, reply, record, settle=Settled())
+    assert reply.status is None
+    assert record.ending is None
+
+
+DONE = b"data: [DONE]\n\n"
+HELLO = data(chunk({"content": "Hello"})) + b"\n\n"
+STOP = data(chunk({}, "stop")) + b"\n\n"
+USAGE = data({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}) + b"\n\n"
+
+
+async def test_a_stream_passes_without_the_usage_nobody_asked_for() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    answer = stream_of(
+        HELLO + STOP,
+        USAGE + DONE,
+        headers=[(b"content-type", b"text/event-stream"), (b"content-length", b"9")],
+    )
+    await relay(answer, reply, record, settle=settled)
+    assert (reply.status, reply.body, reply.ended) == (200, HELLO + STOP + DONE, True)
+    assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+    assert (record.ending, record.streamed) == (Ending.OK, True)
+    headers = dict(reply.headers)
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert headers[b"content-type"] == b"text/event-stream"
+    assert b"content-length" not in headers
+    assert b"x-router-cost-usd" not in headers
+
+
+async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
+    clock = Clock()
+    record = decided(clock)
+    role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
+
+    class Timed(FakeAnswer):
+        async def next_chunk(self) -> bytes:
+            clock.now += 0.25
+            return await super().next_chunk()
+
+    answer = Timed(role, HELLO, HELLO, STOP + DONE, is_event_stream=True)
+    await relay(answer, FakeReply(), record, settle=Settled())
+    assert record.ttft_ms == pytest.approx(500)
+    assert record.duration_ms == pytest.approx(1000)
+
+
+async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settled() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    with pytest.raises(UpstreamBroken, match="local upstream ended its stream without finishing"):
+        await relay(stream_of(HELLO, b'data: {"choi'), reply, record, settle=settled)
+    assert reply.body == HELLO
+    assert not reply.ended
+    assert settled.calls == [(None, "Hello")]
+    assert record.ending is None
+    await reply.send(CHAT.error_event(UpstreamBroken("It stopped.", upstream="local")), more=False)
+    event = reply.body.removeprefix(HELLO)
+    assert event.startswith(b'data: {"error":')
+    assert event.endswith(b"\n\n")
+    assert msgspec.json.decode(event[6:])["error"]["code"] == "upstream_broken"
+    assert reply.ended
+
+
+async def test_a_finish_reason_is_an_end_even_without_done() -> None:
+    reply, record = FakeReply(), decided()
+    await relay(stream_of(HELLO, STOP), reply, record, settle=Settled())
+    assert (reply.body, reply.ended, record.ending) == (HELLO + STOP, True, Ending.OK)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\n", b"\n\n" + DONE])
+async def test_the_upstreams_own_error_event_reaches_the_client(end: bytes) -> None:
+    reply, record = FakeReply(), decided()
+    error = b'data: {"error": {"message": "overloaded"}}' + end
+    await relay(stream_of(HELLO, error), reply, record, settle=Settled())
+    assert (reply.body, reply.ended) == (HELLO + error, True)
+    assert record.ending is Ending.UPSTREAM_ERROR
+
+
+async def test_a_failure_within_a_stream_is_raised_after_what_came_before() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    late = UpstreamTimeout("Too late.", upstream="local", phase="idle")
+    with pytest.raises(UpstreamTimeout):
+        await relay(stream_of(HELLO, late), reply, record, settle=settled)
+    assert reply.body == HELLO
+    assert settled.calls == [(None, "Hello")]
+    assert record.upstream_ms is not None
+
+
+async def test_a_client_that_hangs_up_at_done_was_answered() -> None:
+    reply, record, settled = FakeReply(), decided(), Settled()
+    answer = stream_of(HELLO + STOP, USAGE + DONE, asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await relay(answer, reply, record, settle=settled)
+    record.finish(Ending.CLIENT_GONE)
+    assert record.ending is Ending.OK
+    assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+
+
+async def test_a_stream_is_held_until_it_speaks() -> None:
+    role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
+    answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
+    begun = await begin(answer, strip_usage=True)
+    assert isinstance(begun, Head)
+    assert begun.held == b": ping\n\n" + role + HELLO
+    assert begun.error is None
+    assert answer.has_begun
+    assert await answer.next_chunk() == STOP
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (),
+        (b": ping\n\n",),
+        (data(chunk({"role": "assistant"})) + b"\n\n",),
+        (HELLO[:20],),
+    ],
+    ids=["nothing", "comment", "role", "half-an-event"],
+)
+async def test_a_stream_that_ends_before_it_spoke_is_no_answer(pieces: tuple[bytes, ...]) -> None:
+    with pytest.raises(UpstreamBroken, match="local upstream"):
+        await begin(stream_of(*pieces), strip_usage=True)
+
+
+async def test_an_error_event_at_the_head_is_known_as_one() -> None:
+    error = b'data: {"error": {"message": "overloaded"}}\n\n'
+    begun = await begin(stream_of(error, HELLO), strip_usage=True)
+    assert begun.error == error
+
+
+async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
+    error = b'data: {"error": {"message": "overloaded"}}\n\n'
+    begun = await begin(stream_of(HELLO + error), strip_usage=True)
+    assert begun.error is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        FakeAnswer(STOP[6:]),
+        stream_of(HELLO + STOP + DONE),
+        stream_of(HELLO, STOP, DONE, b": bye\n\n"),
+        stream_of(HELLO, STOP.rstrip()),
+    ],
+    ids=["whole", "at once", "in pieces", "without its blank line"],
+)
+async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: FakeAnswer) -> None:
+    reply, sent_by_then = FakeReply(), list[bytes]()
+
+    def note(last: Seen | None) -> None:
+        assert last is not None
+        assert last.finished
+        sent_by_then.append(reply.body)
+
+    await relay(answer, reply, decided(), settle=Settled(), note=note)
+    (sent,) = sent_by_then
+    assert len(sent) < len(reply.body)
+    assert b"stop" in reply.body
+
+
+async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
+    ping = b": " + b"x" * 1021 + b"\n\n"
+    answer = stream_of(*[ping] * 200, HELLO, STOP)
+    begun = await begin(answer, strip_usage=True)
+    assert isinstance(begun, Head)
+    assert MAX_HELD_BYTES <= len(begun.held) < MAX_HELD_BYTES + len(ping)
+    reply, record = FakeReply(), decided()
+    await relay_stream(answer, begun, reply, record, settle=Settled(), note=forget)
+    assert reply.body == ping * 200 + HELLO + STOP
+    assert record.ttft_ms is not None
+
+
+def test_only_a_successful_event_stream_is_relayed_as_one() -> None:
+    assert is_stream(FakeAnswer(is_event_stream=True))
+    assert not is_stream(FakeAnswer(is_event_stream=True, status=500))
+    assert not is_stream(FakeAnswer())

@@ -1,0 +1,209 @@
+"""The wire format: what is read of a request, what is replaced in it, what is left alone."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import InvalidRequest
+from proxy.protocol.chat import parse_chat, rewrite, view_answer
+
+DEEP = b"[" * 200_000 + b"]" * 200_000
+
+
+def body(**fields: object) -> bytes:
+    request = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]} | fields
+    return json.dumps({key: value for key, value in request.items() if value != ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "param", "says"),
+    [
+        (b"", None, "not valid JSON"),
+        (b"{", None, "not valid JSON"),
+        (b'{"model": "a", "messages": []} x', None, "not valid JSON"),
+        (b"\xff\xfe", None, "not valid JSON"),
+        (b'{"model": "\xff", "messages": []}', None, "not valid JSON"),
+        pytest.param(b'{"a": ' + DEEP + b"}", None, "not valid JSON", id="deep"),
+        (b'{"a": NaN}', None, "not valid JSON"),
+        (b"[]", None, "expected `object`, got `array`"),
+        (body(model=...), "model", "Missing required parameter: 'model'."),
+        (body(model=7), "model", "Invalid value for 'model'"),
+        (body(model=None), "model", "Invalid value for 'model'"),
+        (body(model=""), "model", "You must name a model"),
+        (body(messages=...), "messages", "Missing required parameter: 'messages'."),
+        (body(messages="Hi"), "messages", "Invalid value for 'messages'"),
+        (body(messages=[]), "messages", "at least one message"),
+        (body(messages=["Hi"]), "messages[0]", "Invalid value for 'messages[0]'"),
+        (
+            body(messages=[{"role": "user"}, {"content": "Hi"}]),
+            "messages[1].role",
+            "Missing required parameter: 'messages[1].role'.",
+        ),
+        (body(messages=[{"role": "user", "content": 3}]), "messages[0].content", "got `int`"),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "text", "text": 3}]}]),
+            "messages[0].content[0].text",
+            "Invalid value for 'messages[0].content[0].text'",
+        ),
+        (body(stream="yes"), "stream", "Invalid value for 'stream'"),
+        (body(stream_options=[]), "stream_options", "Invalid value for 'stream_options'"),
+        (
+            body(stream_options={"include_usage": 1}),
+            "stream_options.include_usage",
+            "Invalid value for 'stream_options.include_usage'",
+        ),
+    ],
+)
+def test_what_no_tier_can_answer_is_refused_with_its_place(
+    text: bytes, param: str | None, says: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_chat(text)
+    error = caught.value
+    assert error.param == param
+    assert says in error.message
+    assert error.message.endswith(".")
+    assert error.status == 400
+
+
+def test_only_text_is_read_of_a_conversation() -> None:
+    request = parse_chat(
+        body(
+            messages=[
+                {"role": "system", "content": "Be brief."},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "What is"},
+                        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}},
+                        {"type": "text", "text": "this?"},
+                    ],
+                },
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                {"role": "tool", "tool_call_id": "1", "content": "17"},
+                {"role": "developer", "content": []},
+            ]
+        )
+    )
+    assert request.turns == [
+        ("system", "Be brief."),
+        ("user", "What is\nthis?"),
+        ("assistant", ""),
+        ("tool", "17"),
+        ("developer", ""),
+    ]
+
+
+def test_a_null_switch_is_an_absent_one() -> None:
+    request = parse_chat(body(stream=None, stream_options=None))
+    assert not request.stream
+    assert request.hides_usage
+    assert parse_chat(body(stream_options={})).hides_usage
+    assert not parse_chat(body(stream_options={"include_usage": True})).hides_usage
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('abé"\\ '), inner),
+    max_leaves=12,
+)
+unknown_fields = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(
+        lambda key: key not in {"model", "messages", "stream", "stream_options"}
+    ),
+    json_values,
+    max_size=6,
+)
+
+
+@given(fields=unknown_fields, escape=st.booleans(), indent=st.sampled_from([None, 1]))
+def test_rewriting_replaces_the_model_and_keeps_every_other_byte(
+    fields: dict[str, object], escape: bool, indent: int | None
+) -> None:
+    names = [*fields, "model", "messages"]
+    raw = {
+        name: json.dumps(value, ensure_ascii=escape, indent=indent)
+        for name, value in fields.items()
+    }
+    raw["model"] = '"auto"'
+    raw["messages"] = '[ {"content" : "\\u0041\\/", "role":"user", "weight": 1.0E+2} ]'
+    text = "{" + ",\n".join(f"{json.dumps(name)}: {raw[name]}" for name in names) + "}"
+    rewritten = rewrite(text.encode(), model='phi3 "mini"', include_usage=False)
+    raw["model"] = json.dumps('phi3 "mini"')
+    assert json.loads(rewritten) == json.loads(text) | {"model": 'phi3 "mini"'}
+    assert list(json.loads(rewritten)) == names
+    for name in names:
+        assert raw[name].encode() in rewritten
+
+
+@pytest.mark.parametrize(
+    ("sent", "forwarded"),
+    [
+        (..., {"include_usage": True}),
+        (None, {"include_usage": True}),
+        ({}, {"include_usage": True}),
+        ({"include_usage": None}, {"include_usage": True}),
+        ({"include_usage": False, "new": [1.0]}, {"include_usage": True, "new": [1.0]}),
+    ],
+)
+def test_a_stream_always_reports_its_usage_to_us(sent: object, forwarded: object) -> None:
+    text = body(stream=True, stream_options=sent)
+    assert parse_chat(text).hides_usage is True
+    rewritten = json.loads(rewrite(text, model="m", include_usage=True))
+    assert rewritten["stream_options"] == forwarded
+    assert rewritten["stream"] is True
+
+
+def test_a_whole_answer_is_asked_for_as_the_client_did() -> None:
+    rewritten = json.loads(rewrite(body(), model="m", include_usage=False))
+    assert "stream_options" not in rewritten
+
+
+def test_of_a_field_sent_twice_the_one_that_was_judged_is_forwarded() -> None:
+    text = body()[:-1] + b', "stream": true, "stream": false}'
+    assert parse_chat(text).stream is False
+    assert rewrite(text, model="m", include_usage=False).count(b'"stream"') == 1
+    assert json.loads(rewrite(text, model="m", include_usage=False))["stream"] is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'"text"',
+        b'{"choices": 7}',
+        b'{"usage": {"prompt_tokens": "3"}}',
+        pytest.param(DEEP, id="deep"),
+    ],
+)
+def test_an_answer_we_do_not_know_is_none(text: bytes) -> None:
+    assert view_answer(text) is None
+
+
+def test_usage_of_every_shape() -> None:
+    answer = view_answer(
+        b'{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,'
+        b'"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":0},"cost":0.1}}'
+    )
+    assert answer is not None
+    assert answer.usage is not None
+    assert answer.is_usage_only
+    assert (answer.usage.prompt_tokens, answer.usage.cached_tokens) == (9, 8)
+    for details in (b"null", b"{}", b'{"cached_tokens": null}'):
+        answer = view_answer(b'{"usage":{"prompt_tokens_details":' + details + b"}}")
+        assert answer is not None
+        assert answer.usage is not None
+        assert answer.usage.cached_tokens == 0
+    answer = view_answer(b'{"choices":[{"delta":{}}],"usage":null,"error":null}')
+    assert answer is not None
+    assert not answer.is_usage_only
+    assert not answer.failed

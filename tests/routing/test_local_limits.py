@@ -1,0 +1,407 @@
+"""What the local model cannot do goes to the cloud or is refused; nothing is cut or dropped unseen.
+
+The local tier is Ollama here, as far as it speaks of itself, with phi3: no tools, 4096 tokens.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, ollama_events, whole
+from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of
+from proxy.record import Target
+from proxy.server import app
+
+MODELS = {"local": LOCAL_MODEL, "cloud": CLOUD_MODEL}
+WORD = "word "  # one token
+TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+INLINE = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+LINK = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
+TEXT = {"type": "text", "text": EASY}
+FILE = {
+    "type": "file",
+    "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="},
+}
+STORED_FILE = {"type": "file", "file": {"file_id": "file-1"}}
+QUESTION = {"role": "user", "content": EASY}
+ARGUMENTS = '{"city":"Paris"}'
+CALL = {"id": "c", "type": "function", "function": {"name": "now", "arguments": ARGUMENTS}}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "12:00"}
+OLD_CALLING = {"role": "assistant", "function_call": {"name": "now", "arguments": ARGUMENTS}}
+OLD_RESULT = {"role": "function", "name": "now", "content": "12:00"}
+REFUSAL = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+
+
+def become_ollama(
+    upstream: FakeUpstream,
+    *,
+    version: str = "0.33.0",
+    capabilities: tuple[str, ...] = ("completion",),
+    context: int = 4096,
+) -> None:
+    show = {"capabilities": capabilities, "model_info": {"phi3.context_length": 131072}}
+    running = {"models": [{"name": "phi3:latest", "context_length": context}]}
+    for path, document in (("version", {"version": version}), ("show", show), ("ps", running)):
+        upstream.native[f"/api/{path}"] = whole(json.dumps(document).encode())
+
+
+@pytest.fixture
+async def proxy(start: StartProxy, local: FakeUpstream) -> LiveProxy:
+    become_ollama(local)
+    return await start()
+
+
+def user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(parts)}]
+
+
+BEYOND: dict[str, tuple[dict[str, Any], str]] = {
+    "tools": ({"tools": TOOLS}, "tools"),
+    "tools-auto": ({"tools": TOOLS, "tool_choice": "auto"}, "tools"),
+    "functions": ({"functions": [{"name": "now"}]}, "functions"),
+    "tool-calls": ({"messages": [QUESTION, CALLING]}, "messages[1]"),
+    "tool-results": ({"messages": [QUESTION, RESULT]}, "messages[1]"),
+    "image": ({"messages": user(TEXT, IMAGE)}, "messages[0].content"),
+    "image-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
+    "audio": ({"messages": user(TEXT, {"type": "input_audio"})}, "messages[0].content"),
+    "n": ({"n": 2}, "n"),
+    "logit-bias": ({"logit_bias": {"50256": -100}}, "logit_bias"),
+}
+# With the ablest model of Ollama's, too.
+BEYOND_OLLAMA: dict[str, tuple[dict[str, Any], str]] = {
+    "a-demanded-call": ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
+    "a-named-call": ({"tools": TOOLS, "tool_choice": {"type": "x"}}, "tool_choice"),
+    "one-call": ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
+    "old-functions": ({"functions": [{"name": "now"}]}, "functions"),
+    "old-function-call": ({"messages": [QUESTION, OLD_CALLING]}, "messages[1]"),
+    "old-function-result": ({"messages": [QUESTION, OLD_RESULT]}, "messages[1]"),
+    "image-by-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
+    "file": ({"messages": user(TEXT, FILE)}, "messages[0].content"),
+    "refusal": ({"messages": [REFUSAL, QUESTION]}, "messages[0].content"),
+    "effort": ({"reasoning_effort": "minimal"}, "reasoning_effort"),
+}
+# Wherever the local tier is, whatever it is.
+BEYOND_ALL_BUT_THE_CLOUD: dict[str, tuple[dict[str, Any], str]] = {
+    "stored-chat": ({"store": True}, "store"),
+    "stored-file": ({"messages": user(TEXT, STORED_FILE)}, "messages[0].content"),
+    "web-search": ({"web_search_options": {}}, "web_search_options"),
+}
+ABLE = ("completion", "tools", "vision", "thinking")
+cases = pytest.mark.parametrize(
+    ("capabilities", "fields", "param"),
+    [
+        pytest.param(capabilities, *case, id=name)
+        for capabilities, those in (
+            (("completion",), BEYOND),
+            (ABLE, BEYOND_OLLAMA),
+            (None, BEYOND_ALL_BUT_THE_CLOUD),
+        )
+        for name, case in those.items()
+    ],
+)
+WITHIN: dict[str, dict[str, Any]] = {
+    "no-tools": {"tools": [], "functions": None},
+    "functions-none": {"functions": [{"name": "now"}], "function_call": "none"},
+    "no-calls": {"messages": [QUESTION | {"tool_calls": [], "function_call": None}]},
+    "many-calls-of-nothing": {"parallel_tool_calls": False},
+    "efforts": {"reasoning_effort": "low"},
+    "tools-none": {"tools": TOOLS, "tool_choice": "none"},
+    "schema": {"response_format": SCHEMA},
+    "json": {"response_format": {"type": "json_object"}},
+    "logprobs": {"logprobs": True, "top_logprobs": 3},
+    "n-1": {"n": 1, "logit_bias": {}},
+    "parts": {"messages": user(TEXT, TEXT)},
+}
+
+
+@cases
+async def test_what_the_local_model_lacks_goes_to_the_cloud(
+    start: StartProxy, local: FakeUpstream, capabilities: Any, fields: Any, param: str
+) -> None:
+    if capabilities is not None:
+        become_ollama(local, capabilities=capabilities)
+    proxy = await start()
+    response = await proxy.chat(**fields)
+    assert response.status_code == 200
+    assert response.headers["x-router-target"] == "cloud"
+    assert response.headers["x-router-reason"] == "capability"
+    outcome = await proxy.finish()
+    assert (outcome.row["reason"], outcome.row["score"]) == ("capability", None)
+    assert local.calls == []
+
+
+@cases
+async def test_forcing_it_on_the_local_model_is_refused(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    capabilities: Any,
+    fields: Any,
+    param: str,
+) -> None:
+    if capabilities is not None:
+        become_ollama(local, capabilities=capabilities)
+    proxy = await start()
+    response = await proxy.chat(model="local", **fields)
+    error = envelope_of(response)
+    assert response.status_code == 400
+    assert (error["param"], error["code"]) == (param, "unsupported_by_local_model")
+    outcome = await proxy.finish()
+    assert outcome.row["ending"] == "rejected"
+    assert (local.calls, cloud.calls) == ([], [])
+
+
+@pytest.mark.parametrize("fields", WITHIN.values(), ids=WITHIN)
+async def test_what_it_can_do_stays(proxy: LiveProxy, fields: dict[str, Any]) -> None:
+    response = await proxy.chat(**fields)
+    assert response.headers["x-router-target"] == "local"
+
+
+async def test_a_model_with_tools_and_eyes_gets_them(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    for fields in (
+        {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": True},
+        {"messages": [QUESTION, CALLING, RESULT]},
+        {"messages": user(TEXT, IMAGE)},
+    ):
+        response = await proxy.chat(**fields)
+        assert response.headers["x-router-target"] == "local"
+
+
+async def test_logprobs_need_a_new_ollama(start: StartProxy, local: FakeUpstream) -> None:
+    become_ollama(local, version="0.12.10")
+    proxy = await start()
+    response = await proxy.chat(logprobs=True)
+    assert response.headers["x-router-reason"] == "capability"
+
+
+async def test_of_another_server_nothing_is_presumed(start: StartProxy) -> None:
+    proxy = await start()
+    for fields, _ in (*BEYOND.values(), *BEYOND_OLLAMA.values()):
+        assert (await proxy.chat(**fields)).headers["x-router-target"] == "local"
+    long = await proxy.chat(text=WORD * 100_000)
+    assert long.headers["x-router-target"] == "local"
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+async def test_a_server_that_comes_is_asked_what_it_can_do(
+    start: StartProxy, local: FakeUpstream, monkeypatch: pytest.MonkeyPatch, was_there: bool
+) -> None:
+    """At once, whether it was not there at the start or failed since: it may be another one."""
+    monkeypatch.setattr(app, "PROBE_SICK_SECONDS", 0.01)
+    models, nothing = local.models, whole(b"", status=503)
+    local.models = models if was_there else nothing
+    proxy = await start()
+    upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
+    assert upstream.is_stale != was_there
+    local.models, local.answer = nothing, whole(b"", status=500)
+    await proxy.chat(model="local")
+    assert upstream.is_stale
+    become_ollama(local)
+    local.models = models
+    await proxy.reloaded(lambda: upstream.facts.is_ollama)
+    assert (await proxy.chat(n=2)).headers["x-router-reason"] == "capability"
+
+
+async def test_the_configuration_can_say_it_instead(start: StartProxy) -> None:
+    limits = {"context_tokens": 1000, "capabilities": ["tools"]}
+    proxy = await start({"upstreams": {"local": limits}})
+    assert (await proxy.chat(tools=TOOLS)).headers["x-router-target"] == "local"
+    assert (await proxy.chat(logprobs=True)).headers["x-router-reason"] == "capability"
+    assert (await proxy.chat(text=WORD * 900)).headers["x-router-reason"] == "context"
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "target"),
+    [
+        (3400, {}, "local"),
+        (3700, {}, "cloud"),
+        (3700, {"max_tokens": 100}, "local"),
+        (3000, {"max_completion_tokens": 1500}, "cloud"),
+        (1800, {"max_tokens": 100_000}, "local"),
+        (2200, {"response_format": SCHEMA | {"x": "y" * 8000}}, "cloud"),
+        (2200, {"tools": TOOLS * 200, "tool_choice": "none"}, "local"),  # they are not sent
+    ],
+)
+async def test_a_prompt_and_its_answer_must_fit_the_context(
+    proxy: LiveProxy, words: int, fields: dict[str, Any], target: str
+) -> None:
+    response = await proxy.chat(text=WORD * words, **fields)
+    assert response.headers["x-router-target"] == target
+    assert response.headers["x-router-reason"] == ("score" if target == "local" else "context")
+
+
+LONG_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "x" * 15_000}}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "target"),
+    [
+        ("chat/completions", {"messages": [CALLING | {"tool_calls": [LONG_CALL]}]}, "cloud"),
+        (
+            "chat/completions",
+            {"messages": [CALLING, RESULT | {"reasoning": "x" * 15_000}]},
+            "cloud",
+        ),
+        ("chat/completions", {"messages": user(*[IMAGE] * 4)}, "cloud"),
+        ("chat/completions", {"messages": user(*[IMAGE] * 3)}, "local"),
+        ("responses", {"input": [{"type": "function_call", "arguments": "x" * 15_000}]}, "cloud"),
+        ("responses", {"input": [{"type": "reasoning", "summary": ["x" * 15_000]}]}, "cloud"),
+        ("responses", {"input": [{"role": "user", "content": [INLINE] * 4}]}, "cloud"),
+    ],
+    ids=["call", "reasoning", "images", "fewer images", "item", "reasoning item", "image items"],
+)
+async def test_what_is_no_text_takes_room_too(
+    start: StartProxy, local: FakeUpstream, path: str, fields: dict[str, Any], target: str
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    response = await proxy.client.post(f"/v1/{path}", json={"model": "auto"} | fields)
+    assert response.headers["x-router-target"] == target
+    assert response.headers["x-router-reason"] == ("score" if target == "local" else "context")
+
+
+async def test_an_image_that_takes_fewer_tokens_was_not_cut(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    local.answer = whole(answer_json(usage={"prompt_tokens": 700, "completion_tokens": 1}))
+    proxy = await start()
+    await proxy.chat(messages=user({"type": "text", "text": WORD * 1800}, IMAGE))
+    assert (await proxy.finish()).metrics("router_context_truncations_total") == 0
+
+
+async def test_a_forced_prompt_that_is_too_long_is_refused_not_cut(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    response = await proxy.chat(model="local", text=WORD * 5000)
+    error = envelope_of(response)
+    assert response.status_code == 400
+    assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
+    assert "4096" in error["message"]
+    assert local.calls == []
+
+
+async def test_the_cloud_tier_is_not_replaced_by_one_that_cannot(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    cloud.answer = whole(b'{"error":{"message":"No"}}', status=500)
+    response = await proxy.chat(text=HARD, tools=TOOLS)
+    assert response.status_code == 500
+    assert local.calls == []
+
+
+async def test_a_prompt_that_was_cut_all_the_same_is_counted(
+    proxy: LiveProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = {"prompt_tokens": 1500, "completion_tokens": 5, "total_tokens": 1505}
+    local.answer = whole(answer_json(usage=usage))
+    await proxy.chat(text=WORD * 3400)
+    outcome = await proxy.finish()
+    assert outcome.metrics("router_context_truncations_total") == 1
+    assert "context was too small" in caplog.text
+
+
+async def test_an_answer_that_ran_out_of_room_is_counted(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    usage = {"prompt_tokens": 96, "completion_tokens": 4000, "total_tokens": 4096}
+    local.answer = chunked(*ollama_events(usage=usage))
+    await proxy.chat(stream=True)
+    outcome = await proxy.finish()
+    assert outcome.metrics("router_context_truncations_total") == 1
+
+
+async def test_a_model_that_splits_text_finer_is_learnt(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    """By its reports it reads a third more tokens than we count: the limit comes sooner."""
+    local.answer = whole(answer_json(usage={"prompt_tokens": 4000, "completion_tokens": 1}))
+    targets = [(await proxy.chat(text=WORD * 3000)).headers["x-router-target"] for _ in range(20)]
+    assert targets[0] == "local"
+    assert targets[-1] == "cloud"
+    outcome = await proxy.finish(20)
+    assert outcome.metrics("router_context_truncations_total") == 0
+
+
+# ── What Ollama would drop or take apart ──────────────────────────────────────────────────────
+
+
+async def test_the_new_name_of_the_token_limit_becomes_the_old_one(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    await proxy.chat(max_completion_tokens=7, temperature=0.125)
+    assert local.call.json["max_tokens"] == 7
+    assert "max_completion_tokens" not in local.call.json
+    assert b'"temperature": 0.125' in local.call.body or b'"temperature":0.125' in local.call.body
+
+
+async def test_a_limit_by_its_old_name_stands(proxy: LiveProxy, local: FakeUpstream) -> None:
+    await proxy.chat(max_completion_tokens=7, max_tokens=5)
+    assert local.call.json["max_tokens"] == 5
+
+
+async def test_text_parts_become_one_text(start: StartProxy, local: FakeUpstream) -> None:
+    become_ollama(local, capabilities=("completion", "vision"))
+    proxy = await start()
+    messages = [
+        {"role": "system", "content": "Be brief.", "name": "x"},
+        *user({"type": "text", "text": "é1"}, {"type": "text", "text": "2"}),
+        *user(IMAGE, {"type": "text", "text": "3"}, {"type": "text", "text": "4"}),
+    ]
+    await proxy.chat(messages=messages)
+    sent = local.call.json["messages"]
+    assert sent[0] == messages[0]
+    assert sent[1] == {"role": "user", "content": "é1\n2"}
+    assert sent[2]["content"] == [IMAGE, {"type": "text", "text": "3\n4"}]
+
+
+async def test_a_developers_message_is_a_systems(proxy: LiveProxy, local: FakeUpstream) -> None:
+    """The templates of most models know no such role, and leave its messages out."""
+    said = {"role": "developer", "content": "Be brief.", "name": "x"}
+    await proxy.chat(messages=[said, {"role": "user", "content": 'the "developer" role'}])
+    assert local.call.json["messages"] == [
+        said | {"role": "system"},
+        {"role": "user", "content": 'the "developer" role'},
+    ]
+
+
+async def test_tools_that_must_not_be_called_are_not_shown(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    await proxy.chat(tools=TOOLS, tool_choice="none", messages=[QUESTION, CALLING, RESULT])
+    assert not {"tools", "tool_choice"} & local.call.json.keys()
+    assert local.call.json["messages"] == [QUESTION, CALLING, RESULT]
+
+
+async def test_calls_beside_an_empty_content_stay_with_their_message(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    become_ollama(local, capabilities=ABLE)
+    proxy = await start()
+    await proxy.chat(messages=[QUESTION, CALLING | {"content": []}, RESULT])
+    assert local.call.json["messages"] == [QUESTION, CALLING | {"content": ""}, RESULT]
+
+
+async def test_the_cloud_and_other_servers_get_what_was_sent(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    sent = {
+        "messages": [{"role": "developer", "content": []}, *user(TEXT, TEXT)],
+        "max_completion_tokens": 7,
+        "tools": TOOLS,
+        "tool_choice": "none",
+    }
+    for model, upstream in (("local", local), ("cloud", cloud)):
+        await proxy.chat(model=model, **sent)
+        assert upstream.call.json == sent | {"model": MODELS[model]}

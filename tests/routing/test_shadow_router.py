@@ -1,0 +1,285 @@
+"""A candidate router scores beside the one that decides, and no request notices it."""
+
+import asyncio
+import logging
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from fakes import (
+    EASY,
+    HARD,
+    PATIENCE_SECONDS,
+    BrokenModel,
+    FakeUpstream,
+    Gate,
+    answer_json,
+    chunked,
+    openai_events,
+    whole,
+)
+from live import LiveProxy, StartProxy
+from proxy.budget.pricing import Price
+from proxy.config import load_config
+from proxy.record import CallRecord
+from proxy.routing.router import Scorer
+from proxy.routing.shadow_router import MAX_IN_FLIGHT, Canary
+from proxy.server.app import Proxy
+from proxy.storage.queries import Compared, Stats
+from router_model.manifest import Manifest
+from router_model.model import Score
+from stored import config_of
+
+SHIPPED = Path(__file__).parents[2] / "data/models/router"
+DECISIONS = "router_candidate_decisions_total"
+COST = "router_candidate_cost_usd_total"
+ANSWER_USD = 19 * 0.15e-6 + 10 * 0.60e-6  # of either tier's answers, in the cloud
+
+
+def sharing(share: float) -> dict[str, Any]:
+    return {"routing": {"candidate": {"path": "nowhere", "share": share}}}
+
+
+class Timid:
+    """Sends all to the cloud."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def score(self, text: str) -> Score:
+        self.texts.append(text)
+        return Score(0.25, 0.5, 0.5)
+
+
+class Stuck(Timid):
+    """Scores nothing until it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def score(self, text: str) -> Score:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE_SECONDS)
+        return super().score(text)
+
+
+def canary_of(proxy: LiveProxy) -> Canary:
+    canary = proxy.proxy.gateway.snapshot.canary
+    assert canary is not None
+    return canary
+
+
+async def ask(proxy: LiveProxy, tier: FakeUpstream, **fields: Any) -> httpx2.Response:
+    """A chat whose answer begins once the candidate has said what it has to say."""
+    gate = Gate()
+    tier.answer = [gate, *whole(answer_json())]
+    asked = asyncio.create_task(proxy.chat(**fields))
+    await gate.reached()
+    await proxy.reloaded(lambda: not canary_of(proxy)._asked)
+    gate.open()
+    response: httpx2.Response = await asked
+    assert response.status_code == 200
+    return response
+
+
+def decision_of(response: httpx2.Response) -> dict[str, str]:
+    names = ("target", "model", "score", "threshold", "reason")
+    return {name: response.headers[f"x-router-{name}"] for name in names}
+
+
+async def test_what_both_routers_say_is_compared(
+    start: StartProxy, tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    candidate = Timid()
+    proxy = await start(sharing(1.0), candidate=candidate)
+    easy = await ask(proxy, local, text=EASY)
+    hard = await ask(proxy, cloud, text=HARD)
+    assert decision_of(easy) == {
+        "target": "local",
+        "model": "phi3:latest",
+        "score": "0.9000",
+        "threshold": "0.5000",
+        "reason": "score",
+    }
+    assert decision_of(hard)["target"] == "cloud"
+    assert candidate.texts == [EASY, HARD]
+    outcome = await proxy.finish(2)
+    assert [row["candidate_score"] for row in outcome.rows] == [0.25, 0.25]
+    assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "local"): 1, ("cloud", "cloud"): 1}
+    assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
+    assert outcome.metrics(COST, router="candidate") == pytest.approx(2 * ANSWER_USD)
+    with Stats.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
+        found = stats.compared(0.0, threshold=0.5, local_price=Price())
+    assert found == Compared(
+        requests=2,
+        agreed=1,
+        live_cloud=1,
+        candidate_cloud=2,
+        live_usd=pytest.approx(ANSWER_USD),
+        candidate_usd=pytest.approx(2 * ANSWER_USD),
+        all_cloud_usd=pytest.approx(2 * ANSWER_USD),
+    )
+
+
+async def test_what_would_have_stayed_costs_what_the_local_tier_does(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    """The candidate keeps what the router in use sends away."""
+    changes = sharing(1.0) | {"upstreams": {"local": {"price": {"input": 0.01, "output": 0.02}}}}
+    proxy = await start(changes, model=Timid(), candidate=Bold())
+    await ask(proxy, cloud, text=EASY)
+    samples = (await proxy.finish(1)).metrics
+    assert samples.by_labels(DECISIONS) == {("local", "cloud"): 1}
+    assert samples(COST, router="candidate") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
+    assert samples(COST, router="live") == pytest.approx(ANSWER_USD)
+
+
+class Bold:
+    """Keeps all."""
+
+    def score(self, text: str) -> Score:
+        return Score(0.75, 0.5, 0.5)
+
+
+async def test_a_candidate_that_hangs_is_waited_for_by_nobody(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    candidate = Stuck()
+    proxy = await start(sharing(1.0), candidate=candidate)
+    local.answer = chunked(*openai_events())
+    try:
+        for number in range(MAX_IN_FLIGHT + 4):  # other texts, or it would be asked for one score
+            response = await proxy.chat(stream=True, text=f"What is 2+{number}?")
+            assert b"[DONE]" in response.content
+            assert decision_of(response)["target"] == "local"
+        assert candidate.begun.wait(PATIENCE_SECONDS)
+        asked = canary_of(proxy)._asked
+        assert len(asked) == MAX_IN_FLIGHT
+        await proxy.settled(MAX_IN_FLIGHT + 4)
+    finally:
+        candidate.go_on.set()
+    await proxy.reloaded(lambda: not asked)
+    assert len(candidate.texts) == MAX_IN_FLIGHT
+    outcome = await proxy.finish(MAX_IN_FLIGHT + 4)
+    for row in outcome.rows:  # its scores came when these requests were over
+        assert row["candidate_score"] is None
+        assert row["ttft_ms"] is not None
+    assert not outcome.metrics.by_labels(DECISIONS)
+
+
+async def test_only_what_the_score_alone_decided_is_compared(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    """Not who names a tier or a threshold, nor what stays where its conversation is."""
+    candidate = Timid()
+    proxy = await start(sharing(1.0), candidate=candidate)
+    for model in ("local", "cloud", "auto:threshold=0.3"):
+        assert (await proxy.chat(model=model)).status_code == 200
+    await proxy.chat(headers={"x-router-threshold": "0.3"})
+    session = {"x-router-session": "s"}
+    await ask(proxy, cloud, text=HARD, headers=session)
+    stays = await proxy.chat(text=EASY, headers=session)
+    assert (stays.headers["x-router-reason"], candidate.texts) == ("sticky", [HARD])
+    outcome = await proxy.finish(6)
+    assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "cloud"): 1}
+
+
+async def test_the_dice_decide_which() -> None:
+    rolls = iter([0.09, 0.1, 0.5, 0.05])
+    scorer = Scorer(Timid())
+    canary = Canary(scorer, threshold=0.5, share=0.1, dice=lambda: next(rolls))
+    asked = []
+    for _ in range(4):
+        before = len(canary._asked)
+        record = CallRecord("chat.completions")
+        record.turns = [("user", EASY)]
+        canary.ask(record)
+        asked.append(len(canary._asked) - before)
+    assert asked == [1, 0, 0, 1]
+    await asyncio.gather(*canary._asked)
+    scorer.close()
+
+
+async def test_a_candidate_that_fails_is_no_requests_trouble(
+    start: StartProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await start(sharing(1.0), candidate=BrokenModel())
+    with caplog.at_level(logging.ERROR):
+        assert decision_of(await ask(proxy, local, text=EASY))["reason"] == "score"
+    assert "the candidate router model failed" in caplog.text
+    outcome = await proxy.finish(1)
+    assert outcome.row["candidate_score"] is None
+    assert not outcome.metrics.by_labels(DECISIONS)
+
+
+async def test_without_its_folder_there_is_no_candidate(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        proxy = await start(sharing(1.0))
+    assert "no candidate router model: no router model in nowhere" in caplog.text
+    assert proxy.proxy.gateway.snapshot.canary is None
+    assert (await proxy.chat()).status_code == 200
+
+
+# ── Reloading ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_reload_swaps_the_candidate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "candidate"
+    shutil.copytree(SHIPPED, folder)
+    path = tmp_path / "router.yaml"
+
+    def configure(candidate: str) -> None:
+        path.write_text(
+            "upstreams:\n"
+            "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
+            "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
+            f"routing: {{model_path: {SHIPPED}, candidate: {candidate}}}\n"
+            f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
+        )
+
+    configure("null")
+    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
+    async with proxy._live(proxy.app):
+        assert proxy.gateway.snapshot.canary is None
+        configure(f"{{path: {folder}, share: 0.5}}")
+        assert await proxy.reload()
+        await check_candidate_reloads(proxy, folder, configure, caplog)
+
+
+async def check_candidate_reloads(
+    proxy: Proxy, folder: Path, configure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def canary() -> Canary:
+        found = proxy.gateway.snapshot.canary
+        assert found is not None
+        return found
+
+    manifest, scorer = Manifest.load(folder), canary()._scorer
+    assert (canary().threshold, canary()._share) == (manifest.threshold, 0.5)
+    configure(f"{{path: {folder}, share: 0.25}}")
+    assert await proxy.reload()
+    assert (canary()._share, canary()._scorer) == (0.25, scorer)
+    (folder / "manifest.json").write_text("{}")
+    assert not await proxy.reload()
+    assert canary()._scorer is scorer
+    msgspec.structs.replace(manifest, threshold=0.123).save(folder)
+    assert proxy._path is not None
+    assert proxy._signature(proxy._path) != proxy._taken_up  # the watch would have seen it
+    assert await proxy.reload()
+    assert canary().threshold == 0.123
+    assert canary()._scorer is not scorer
+    assert scorer in proxy._retired
+    configure("null")
+    assert await proxy.reload()
+    assert proxy.gateway.snapshot.canary is None

@@ -1,0 +1,277 @@
+"""An edit of the configuration file is taken up while requests run; a wrong one is refused."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from fakes import (
+    HARD,
+    PATIENCE_SECONDS,
+    FakeUpstream,
+    Gate,
+    chunk,
+    chunked,
+    event,
+    openai_events,
+)
+from live import LiveProxy, StartProxy
+from proxy.config import UpstreamConfig, load_config
+from proxy.server.app import Proxy
+from proxy.upstream.upstream import open_transport
+from router_model.manifest import Manifest
+
+SHIPPED = Path(__file__).parents[2] / "data/models/router"
+
+
+def reloads(proxy: LiveProxy, changes: dict[str, Any]) -> Any:
+    """Write changes, and wait until another snapshot is in use."""
+    before = proxy.proxy.gateway.snapshot
+    proxy.configure(changes)
+    return proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not before)
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+async def last_reload(proxy: LiveProxy, *, successful: bool) -> None:
+    """Wait until the metric says that the last reload went well, or did not."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await proxy.scrape())("router_config_last_reload_successful") != successful:
+            pass
+
+
+class OnlyAtFirst:
+    """Makes the connections of two tiers, and then has a bug."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, config: UpstreamConfig) -> httpx2.AsyncBaseTransport:
+        self.made += 1
+        if self.made > 2:
+            raise RuntimeError("no more of these")
+        return open_transport(config)
+
+
+async def test_threshold_model_price_and_keys_change_without_a_restart(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
+    await reloads(
+        proxy,
+        {
+            "routing": {"threshold": 0.05},
+            "server": {"api_keys": ["new-key"]},
+            "upstreams": {"local": {"model": "phi4", "price": {"output": 1000.0}}},
+        },
+    )
+    assert (await proxy.chat()).status_code == 401
+    response = await proxy.chat(text=HARD, headers={"authorization": "Bearer new-key"})
+    assert response.headers["x-router-target"] == "local"
+    assert response.headers["x-router-model"] == "phi4"
+    assert float(response.headers["x-router-cost-usd"]) == pytest.approx(0.01)
+    assert local.call.json["model"] == "phi4"
+    assert len(cloud.calls) == 1
+
+
+async def test_a_tier_moves_while_its_old_place_finishes_a_stream(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    begun = event(chunk({"role": "assistant", "content": "Hel"}))
+    local.answer = chunked(begun, gate, *openai_events(["lo"]))
+    proxy = await start()
+    client = await proxy.connect(model="local", stream=True)
+    await client.read_until(b'"Hel"')
+    async with FakeUpstream() as moved:
+        await reloads(proxy, {"upstreams": {"local": {"base_url": moved.base_url}}})
+        assert (await proxy.chat(model="local")).status_code == 200
+        assert (await proxy.scrape())("router_in_flight", target="local") == 1
+        gate.open()
+        assert b"[DONE]" in await client.read_until(b"[DONE]\n\n")
+        await client.leave()
+        outcome = await proxy.finish(2)
+        assert {row["ending"] for row in outcome.rows} == {"ok"}
+        assert (len(local.calls), len(moved.calls)) == (1, 1)
+
+
+async def test_what_did_not_change_keeps_its_connections(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    before = proxy.proxy.gateway.snapshot.upstreams
+    await reloads(proxy, {"routing": {"threshold": 0.4}})
+    after = proxy.proxy.gateway.snapshot.upstreams
+    assert {id(upstream) for upstream in before.values()} == {
+        id(upstream) for upstream in after.values()
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "not valid YAML"),
+        ("", "upstreams"),
+        ("routing: {treshold: 1}", "treshold"),
+        ("upstreams: ${NO_SUCH_VARIABLE_AT_ALL}", "NO_SUCH_VARIABLE_AT_ALL"),
+    ],
+)
+async def test_a_wrong_file_is_refused_and_the_old_one_stays(
+    proxy: LiveProxy, caplog: pytest.LogCaptureFixture, text: str, why: str
+) -> None:
+    good = proxy.config_file.read_text()
+    snapshot = proxy.proxy.gateway.snapshot
+    with caplog.at_level(logging.ERROR):
+        proxy.config_file.write_text(text)
+        await last_reload(proxy, successful=False)
+    assert why in caplog.text
+    assert proxy.proxy.gateway.snapshot is snapshot
+    assert (await proxy.chat()).status_code == 200
+    proxy.config_file.write_text(good)
+    await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not snapshot)
+    assert (await proxy.scrape())("router_config_last_reload_successful") == 1
+
+
+async def test_a_file_that_vanishes_for_a_moment_changes_nothing(proxy: LiveProxy) -> None:
+    aside = proxy.config_file.with_suffix(".aside")
+    proxy.config_file.rename(aside)
+    await last_reload(proxy, successful=False)
+    assert (await proxy.chat()).status_code == 200
+    aside.rename(proxy.config_file)
+    await last_reload(proxy, successful=True)
+
+
+async def test_what_takes_a_restart_is_said_and_left(
+    proxy: LiveProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        await reloads(proxy, {"storage": {"url": "sqlite:///elsewhere.db"}})
+    assert "storage: some of what changed there takes a restart" in caplog.text
+    assert proxy.proxy.config.storage.url.endswith("/router.db")
+    await proxy.chat()
+    await proxy.finish(1)
+
+
+async def test_a_bug_while_reloading_leaves_the_old_one_and_the_watch(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await start(transport=OnlyAtFirst())
+    with caplog.at_level(logging.ERROR):
+        proxy.configure({"upstreams": {"local": {"model": "phi4"}}})
+        await last_reload(proxy, successful=False)
+    assert "no more of these" in caplog.text
+    response = await proxy.chat(model="local")
+    assert response.headers["x-router-model"] == "phi3:latest"
+    await reloads(proxy, {"upstreams": {"local": {"model": "phi3:latest"}}})
+    assert (await proxy.scrape())("router_config_last_reload_successful") == 1
+
+
+async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    proxy = await start()
+    changing = True
+
+    async def change() -> int:
+        number = 0
+        while changing:
+            number += 1
+            timeouts = {"idle": 10 + number}
+            await reloads(proxy, {"upstreams": {"local": {"timeouts": timeouts}}})
+        return number
+
+    changer = asyncio.create_task(change())
+    statuses = []
+    for _ in range(40):
+        answers = await asyncio.gather(*(proxy.chat(model="local") for _ in range(5)))
+        statuses += [answer.status_code for answer in answers]
+    changing = False
+    assert await changer >= 2
+    assert statuses == [200] * 200
+    outcome = await proxy.finish(200)
+    assert {row["ending"] for row in outcome.rows} == {"ok"}
+
+
+async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "router"
+    shutil.copytree(SHIPPED, folder)
+    path = tmp_path / "router.yaml"
+    path.write_text(
+        "upstreams:\n"
+        "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
+        "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
+        f"routing: {{model_path: {folder}}}\n"
+        f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
+    )
+    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
+    async with proxy._live(proxy.app):
+        await check_model_reloads(proxy, path, folder, caplog)
+
+
+async def check_model_reloads(
+    proxy: Proxy, path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = Manifest.load(folder)
+    threshold = proxy.gateway.snapshot.router.threshold
+    assert await proxy.reload()
+    scorer = proxy.gateway.snapshot.router._scorer
+    replace_in(path, "model: phi3", "model: phi4")
+    with caplog.at_level(logging.WARNING):
+        assert await proxy.reload()
+    assert "was trained for phi3 as the local model, not for phi4" in caplog.text
+    assert proxy.gateway.snapshot.router._scorer is scorer
+    (folder / "manifest.json").write_text("{}")
+    assert not await proxy.reload()
+    assert proxy.gateway.snapshot.router._scorer is scorer
+    msgspec.structs.replace(manifest, threshold=0.123, version="newer").save(folder)
+    assert await proxy.reload()
+    snapshot = proxy.gateway.snapshot
+    assert (snapshot.model_version, snapshot.router.threshold) == ("newer", 0.123)
+    assert snapshot.router.threshold != threshold
+    assert 'model_version="newer"' in proxy.metrics.expose().decode()
+
+
+def test_sighup_reloads_and_sigterm_still_ends(tmp_path: Path) -> None:
+    path = tmp_path / "router.yaml"
+    text = (
+        "server: {port: 0}\n"
+        "upstreams:\n"
+        "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
+        "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
+        f"routing: {{model_path: {SHIPPED}}}\n"
+        f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
+    )
+    path.write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxy.cli", "serve", f"--config={path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        while "base_url" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        while "is in use" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.stderr.close()

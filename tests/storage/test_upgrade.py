@@ -1,0 +1,186 @@
+"""From every schema that there has been to the newest: nothing is lost, whatever happens meanwhile.
+
+tests/storage/test_migrations.py has the steps one by one; here are databases as users have them.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.storage.migrations import MIGRATIONS, NEWEST, Migration, applied, migrate
+from schemas import load, numbers
+from stored import any_records, check_sums, connected, fill, opened, read, wrong
+
+pytest_plugins = ["databases"]
+
+Rows = dict[str, list[dict[str, Any]]]
+
+# A process that upgrades when it is told to, and one that is stuck in what comes after the last
+# step; each says how far it is.
+UPGRADE = """
+import sys
+from proxy.storage.migrations import migrate
+from stored import connected
+with connected(sys.argv[1]) as database:
+    print("ready", flush=True)
+    input()
+    print(len(migrate(database)), flush=True)
+"""
+STUCK = """
+import sys
+from proxy.storage import migrations
+from stored import connected
+def wait(database):
+    database.execute_sql("DELETE FROM requests")
+    print("inside", flush=True)
+    input()
+stuck = migrations.Migration(migrations.NEWEST + 1, "stuck", wait)
+migrations.MIGRATIONS += (stuck,)
+with connected(sys.argv[1]) as database:
+    migrations.migrate(database)
+"""
+
+
+@pytest.fixture(params=numbers(), ids=lambda number: f"schema-{number}")
+def number(request: pytest.FixtureRequest) -> int:
+    found: int = request.param
+    return found
+
+
+@pytest.fixture
+def old(url: str, number: int) -> str:
+    """`storage.url` of a database of that version, with rows in every table."""
+    with connected(url) as database:
+        load(number, database)
+        assert applied(database) == number
+    return url
+
+
+def content(url: str) -> Rows:
+    """Every row of every table, in the order of its columns."""
+    with connected(url) as database:
+        tables = database.get_tables()
+    return {
+        table: sorted(read(url, f"SELECT * FROM {table}"), key=lambda row: repr([*row.values()]))
+        for table in tables
+    }
+
+
+def shape(url: str) -> dict[str, tuple[set[str], set[str]]]:
+    """The columns of every table and its indexes."""
+    with connected(url) as database:
+        return {
+            table: (
+                {column.name for column in database.get_columns(table)},
+                {
+                    index.name
+                    for index in database.get_indexes(table)
+                    if not index.name.startswith("sqlite_") and "pkey" not in index.name
+                },
+            )
+            for table in database.get_tables()
+        }
+
+
+def upgrade(url: str) -> list[Migration]:
+    with connected(url) as database:
+        return migrate(database)
+
+
+def check_kept(before: Rows, after: Rows) -> None:
+    """Every row is still there as it was, with what is new in it empty."""
+    for table in before.keys() - {"migrations"}:
+        assert before[table], f"{table}: the dump has no row"
+        added = after[table][0].keys() - before[table][0].keys()
+        assert after[table] == [row | dict.fromkeys(added) for row in before[table]], table
+
+
+def start(program: str, url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, url],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parent,  # where `stored` is
+    )  # fmt: skip
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_every_schema_that_there_was_has_its_dump() -> None:
+    """`python tests/support/schemas.py N` writes it, before the step after it is written."""
+    assert set(range(1, NEWEST)) <= set(numbers())
+
+
+def test_every_row_is_kept_and_the_sums_are_right(old: str, number: int) -> None:
+    before = content(old)
+    assert [step.number for step in upgrade(old)] == list(range(number + 1, NEWEST + 1))
+    check_kept(before, content(old))
+    check_sums(old)
+
+
+def test_a_second_start_changes_nothing(old: str) -> None:
+    upgrade(old)
+    before = content(old)
+    assert upgrade(old) == []
+    with opened(old):
+        pass
+    assert content(old) == before
+
+
+def test_it_goes_on_as_a_new_one(old: str, tmp_path: Path) -> None:
+    with opened(old):  # as the proxy does it when it starts
+        pass
+    new = f"sqlite:///{tmp_path / 'new.db'}"
+    upgrade(new)
+    assert shape(old) == shape(new)
+    kept = len(read(old))
+    fill(old, any_records(50, seed=99))
+    assert len(read(old)) == kept + 50
+    assert wrong(old) == []
+
+
+def test_who_is_killed_in_the_middle_leaves_the_old_one(old: str, number: int) -> None:
+    before, old_shape = content(old), shape(old)
+    process = start(STUCK, old)
+    with process:
+        assert line_of(process) == "inside"
+        process.kill()
+    assert content(old) == before
+    assert shape(old) == old_shape
+    assert len(upgrade(old)) == NEWEST - number
+    check_kept(before, content(old))
+    check_sums(old)
+
+
+def test_of_two_processes_one_does_it(old: str, number: int) -> None:
+    before = content(old)
+    with start(UPGRADE, old) as one, start(UPGRADE, old) as other:
+        assert [line_of(process) for process in (one, other)] == ["ready", "ready"]
+        for process in (one, other):
+            assert process.stdin is not None
+            process.stdin.write("now\n")
+            process.stdin.flush()
+        done = sorted(int(line_of(process)) for process in (one, other))
+    assert done == sorted([0, NEWEST - number])
+    check_kept(before, content(old))
+    assert [row["number"] for row in content(old)["migrations"]] == list(range(1, NEWEST + 1))
+
+
+@pytest.mark.parametrize("number", numbers()[:1], ids=["schema-1"])
+def test_a_step_that_is_still_to_come_needs_nothing_of_these_tests(
+    old: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply: Callable[[Any], Any] = lambda database: database.execute_sql(  # noqa: E731
+        "ALTER TABLE requests ADD COLUMN tomorrow TEXT"
+    )
+    steps = (*MIGRATIONS, Migration(NEWEST + 1, "tomorrow", apply))
+    monkeypatch.setattr("proxy.storage.migrations.MIGRATIONS", steps)
+    before = content(old)
+    assert len(upgrade(old)) == NEWEST - number + 1
+    check_kept(before, content(old))

@@ -1,0 +1,740 @@
+"""Rows: what is kept of a request, and that neither load nor a bad database loses them unseen."""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import select
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from fakes import refused_address
+from postgres import PostgresServer
+from proxy.auth import Client
+from proxy.budget.pricing import PICO
+from proxy.budget.rate_limits import Quotas
+from proxy.config import StorageConfig
+from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
+from proxy.storage.database import StoreUnavailable, set_aside, shown_url
+from proxy.storage.writer import KeptResponse, Store
+from stored import (
+    DAY,
+    NOW,
+    any_records,
+    config_of,
+    connected,
+    execute,
+    fill,
+    finished,
+    opened,
+    read,
+    until,
+    wrong,
+)
+
+pytest_plugins = ["databases"]
+
+
+def ids(url: str) -> set[str]:
+    return {row["id"] for row in read(url, "SELECT id FROM requests")}
+
+
+# ── Rows ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_record_becomes_a_row(url: str) -> None:
+    values = {
+        "requested_model": "auto",
+        "target": Target.CLOUD,
+        "model": "gpt-4o-mini",
+        "reason": Reason.SCORE,
+        "score": 0.25,
+        "p_local": 0.5,
+        "p_cloud": 0.75,
+        "threshold": 0.6,
+        "decision_ms": 2.5,
+        "ttft_ms": 120.0,
+        "status": 200,
+        "streamed": True,
+        "input_tokens": 10,
+        "cached_input_tokens": 4,
+        "output_tokens": 20,
+        "reasoning_tokens": 5,
+        "usage_source": UsageSource.UPSTREAM,
+        "cost_usd": 0.001,
+        "cloud_cost_usd": 0.001,
+        "saved_usd": 0.0,
+        "fallback_from": Target.LOCAL,
+        "fallback_why": "5xx",
+        "upstream_ms": 140.0,
+        "session_id": "s",
+        "client_key_hash": "abc",
+        "error": "Broke off.",
+        "error_code": "upstream_broken",
+        "propensity": 0.9,
+        "candidate_score": 0.3,
+    }
+    record = finished(**values, turns=[("user", "Grüße\n")], response="Hallo 🙂\t\\N\r\n")
+    with opened(url) as store:
+        store.add(record)
+    (row,) = read(url)
+    assert json.loads(row.pop("prompt")) == [{"role": "user", "content": "Grüße\n"}]
+    assert row == values | {
+        "id": record.id,
+        "created_at": record.created_at,
+        "endpoint": "chat.completions",
+        "duration_ms": record.duration_ms,
+        "ending": "ok",
+        "response": "Hallo 🙂\t\\N\r\n",
+        "category": "other",
+    }
+
+
+def test_a_request_that_was_refused_at_once_is_a_row_too(url: str) -> None:
+    record = CallRecord("chat.completions")
+    record.finish(Ending.REJECTED, error="No key.")
+    with opened(url) as store:
+        store.add(record)
+    (row,) = read(url)
+    assert (row["ending"], row["error"], row["target"]) == ("rejected", "No key.", None)
+    assert wrong(url) == []
+
+
+def test_anything_that_a_request_may_leave_is_kept_exactly(url: str) -> None:
+    records = {record.id: record for record in any_records(300)}
+    with opened(url) as store:
+        for record in records.values():
+            store.add(record)
+    rows = read(url)
+    assert len(rows) == len(records)
+    for row in rows:
+        record = records[row["id"]]
+        for name in row.keys() - {"prompt", "response", "category"}:
+            assert row[name] == getattr(record, name), name
+        assert row["response"] == (None if record.turns is None else record.response)
+        assert (row["prompt"] is None) == (row["category"] is None) == (record.turns is None)
+
+
+def test_folders_are_made_on_the_way(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/made/on/the/way/rows.db"
+    with opened(url) as store:
+        store.add(finished())
+    assert len(read(url)) == 1
+
+
+def test_rows_survive_a_restart(url: str) -> None:
+    for _ in range(2):
+        with opened(url) as store:
+            store.add(finished())
+    assert len(read(url)) == 2
+
+
+def test_prompts_can_be_kept_as_hashes(url: str) -> None:
+    with opened(url, prompts="hash") as store:
+        for number, prompt in enumerate(("secret", "secret", "other")):
+            store.add(finished(created_at=number, turns=[("user", prompt)], response="hidden"))
+        store.add(finished(created_at=9, turns=[("user", "secret")], response=""))
+    rows = read(url)
+    assert rows[0]["prompt"] == rows[1]["prompt"] != rows[2]["prompt"]
+    assert rows[0]["response"] == hashlib.sha256(b"hidden").hexdigest()
+    assert rows[3]["response"] is None
+    kept = "".join(str(value) for row in rows for value in row.values())
+    assert "secret" not in kept
+    assert "hidden" not in kept
+
+
+def test_hashed_texts_are_nowhere_in_the_files(sqlite_url: str, tmp_path: Path) -> None:
+    with opened(sqlite_url, prompts="hash") as store:
+        store.add(finished(turns=[("user", "secret")], response="hidden"))
+    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert content
+    assert b"secret" not in content
+    assert b"hidden" not in content
+
+
+def test_prompts_can_be_left_out(url: str) -> None:
+    with opened(url, prompts="none") as store:
+        store.add(finished(turns=[("user", "Translate this.")], response="hidden"))
+    (row,) = read(url)
+    assert (row["prompt"], row["response"]) == (None, None)
+    assert row["category"] == "translation"
+
+
+@pytest.mark.parametrize("name", ["response", "model", "requested_model", "error", "session_id"])
+def test_a_null_character_costs_no_row(url: str, name: str) -> None:
+    dropped: list[int] = []
+    good, bad = finished(), finished(**{"turns": [("user", "a\0b")], name: "a\0b"})
+    with opened(url, on_dropped=dropped.append) as store:
+        store.add(good)
+        store.add(bad)
+    rows = {row["id"]: row for row in read(url)}
+    assert rows.keys() == {good.id, bad.id}
+    assert rows[bad.id][name] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")  # PostgreSQL has none
+    assert json.loads(rows[bad.id]["prompt"])[0]["content"] == "a\0b"
+    assert dropped == []
+    assert wrong(url) == []
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"requested_model": "\ud800"},
+        {"response": "\ud800", "turns": []},
+        {"turns": [("user", "\ud800")]},
+        {"input_tokens": 2**70},
+        {"cost_usd": float("inf")},
+        {"duration_ms": float("nan")},
+        {"model": object()},
+        {"endpoint": None},
+    ],
+    ids=str,
+)
+def test_a_row_no_database_takes_does_not_cost_the_others_theirs(
+    url: str, poison: dict[str, object]
+) -> None:
+    dropped: list[int] = []
+    good = [finished() for _ in range(4)]
+    with opened(url, on_dropped=dropped.append) as store:
+        for record in (*good[:2], finished(**poison), *good[2:]):
+            store.add(record)
+    assert ids(url) == {record.id for record in good}
+    assert dropped == [1]
+    assert wrong(url) == []
+
+
+class CountingStore(Store):
+    """A store that knows how often it has tried."""
+
+    attempts = 0
+
+    def _insert(self, batch: Sequence[CallRecord]) -> None:
+        self.attempts += 1
+        super()._insert(batch)
+
+
+def test_poison_among_many_is_found_by_halves(url: str) -> None:
+    """Not row by row: each attempt is a transaction."""
+    dropped: list[int] = []
+    store = CountingStore(config_of(url), on_dropped=dropped.append)
+    records = [finished() for _ in range(3_000)]
+    for place in (17, 999, 1_500, 2_999):
+        records[place].input_tokens = 2**70
+    for record in records:
+        store.add(record)
+    store.open()
+    store.close()
+    assert ids(url) == {record.id for record in records if record.input_tokens is None}
+    assert dropped == [1] * 4
+    assert store.attempts < 150
+
+
+# ── The writer ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_closing_writes_everything_that_is_pending(url: str) -> None:
+    records = [finished() for _ in range(2_500)]  # more than two batches
+    with opened(url) as store:
+        for record in records:
+            store.add(record)
+    assert ids(url) == {record.id for record in records}
+    assert wrong(url) == []
+
+
+def test_rows_are_written_while_the_process_lives(url: str) -> None:
+    with opened(url) as store:
+        store.add(finished())
+        until(lambda: len(read(url)) == 1)
+
+
+@contextlib.contextmanager
+def waiting(url: str, **arguments: Any) -> Iterator[Store]:
+    """A store that writes nothing until it is opened."""
+    prompts = arguments.pop("prompts", "full")
+    store = Store(config_of(url, prompts=prompts), **arguments)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_a_full_queue_drops_and_counts(url: str) -> None:
+    dropped: list[int] = []
+    records = [finished() for _ in range(5)]
+    with waiting(url, on_dropped=dropped.append, max_pending=3) as store:
+        for record in records:
+            store.add(record)
+        assert dropped == [1, 1]
+        store.open()
+    assert ids(url) == {record.id for record in records[:3]}
+
+
+@pytest.mark.parametrize("prompts", ["full", "hash", "none"])
+def test_a_queue_of_long_texts_drops_and_counts(sqlite_url: str, prompts: str) -> None:
+    """Texts wait in memory, whether or not they are to be kept."""
+    dropped: list[int] = []
+
+    def long() -> CallRecord:
+        return finished(turns=[("user", "q" * 200)], response="a" * 200)
+
+    with waiting(
+        sqlite_url, prompts=prompts, on_dropped=dropped.append, max_pending_chars=1_000
+    ) as store:
+        for record in (long(), long(), long(), finished(), finished()):
+            store.add(record)
+        assert dropped == [1]
+        store.open()
+        until(lambda: store._chars_written == store._chars_added)
+        for record in (long(), long()):  # what was written has made room
+            store.add(record)
+        assert dropped == [1]
+    assert len(read(sqlite_url)) == 6
+
+
+def test_answers_that_wait_to_be_kept_are_bounded_by_their_length_too(sqlite_url: str) -> None:
+    with waiting(sqlite_url, max_pending_chars=1_000) as store:
+        for number in range(4):
+            store.keep_response(kept_response(f"resp_{number}", body="b" * 300, items="i" * 100))
+        store.open()
+        until(lambda: store._chars_written == store._chars_added)
+        store.keep_response(kept_response("resp_4", body="b" * 300))
+    kept = {row["id"] for row in read(sqlite_url, "SELECT id FROM responses")}
+    assert kept == {"resp_0", "resp_1", "resp_4"}
+
+
+def test_a_locked_database_is_waited_for(sqlite_url: str) -> None:
+    dropped: list[int] = []
+    with opened(sqlite_url, on_dropped=dropped.append, busy_seconds=0.01) as store:
+        with locked(sqlite_url):
+            # One that is refused whatever happens must not lose the others to the lock.
+            for record in (finished(), finished(input_tokens=2**70), finished()):
+                store.add(record)
+            until(lambda: not store.healthy)
+        until(lambda: store.healthy)
+        until(lambda: len(read(sqlite_url)) == 2)
+    assert dropped == [1]
+
+
+def test_a_locked_table_is_waited_for(postgres_url: str) -> None:
+    with opened(postgres_url, busy_seconds=0.01) as store, connected(postgres_url) as other:
+        with other.atomic():
+            other.execute_sql("LOCK TABLE hours")
+            store.add(finished())
+            until(lambda: not store.healthy)
+        until(lambda: store.healthy)
+    assert len(read(postgres_url)) == 1
+    assert wrong(postgres_url) == []
+
+
+def test_what_cannot_be_written_before_the_end_is_counted(sqlite_url: str) -> None:
+    dropped: list[int] = []
+    with contextlib.ExitStack() as lock:
+        with opened(sqlite_url, on_dropped=dropped.append, busy_seconds=0.01) as store:
+            lock.enter_context(locked(sqlite_url))
+            store.add(finished())
+            store.add(finished())
+        assert dropped == [2]
+    assert read(sqlite_url) == []
+
+
+@contextlib.contextmanager
+def locked(url: str) -> Iterator[None]:
+    path = url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+class Severing:
+    """A way to a server. Once armed, it breaks off behind a statement, before the answer to it."""
+
+    def __init__(self, port: int, statement: bytes) -> None:
+        self._server = ("127.0.0.1", port)
+        self._statement = statement
+        self.is_armed = False
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> "Severing":
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                self._threads.append(threading.Thread(target=self._relay, args=(client,)))
+                self._threads[-1].start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._server) as server:
+            while True:
+                source = select.select([client, server], [], [])[0][0]
+                data = source.recv(2**16)
+                if not data:
+                    return
+                (server if source is client else client).sendall(data)
+                if self.is_armed and source is client and self._statement in data:
+                    self.is_armed = False
+                    server.recv(2**16)  # it is done
+                    return
+
+
+def test_a_commit_whose_answer_was_lost_is_not_repeated(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    dropped: list[int] = []
+    records = [finished(target=Target.CLOUD, cost_usd=0.5) for _ in range(5)]
+    with Severing(postgres.port, b"COMMIT") as way:
+        url = postgres_url.replace(f":{postgres.port}/", f":{way.port}/")
+        with opened(url, on_dropped=dropped.append) as store:
+            store.add(records[0])
+            until(lambda: len(ids(postgres_url)) == 1)
+            way.is_armed = True
+            for record in records[1:]:
+                store.add(record)
+            until(lambda: not store.healthy)
+            until(lambda: store.healthy)
+            assert store.spent_by_others(0.0) == {None: 0.0}
+    assert ids(postgres_url) == {record.id for record in records}
+    assert dropped == []
+    assert wrong(postgres_url) == []
+
+
+def test_a_file_that_is_replaced_or_removed_is_noticed(sqlite_url: str, tmp_path: Path) -> None:
+    """What a connection holds open has no name any more: rows that go there are lost unseen."""
+    path = tmp_path / "rows.db"
+    with opened(sqlite_url) as store:
+        store.add(finished())
+        until(lambda: len(read(sqlite_url)) == 1)
+        for file in tmp_path.glob("rows.db*"):
+            file.unlink()
+        store.add(finished())
+        until(path.exists)
+        until(lambda: store.healthy)
+    assert len(read(sqlite_url)) == 1
+    assert wrong(sqlite_url) == []
+
+
+@pytest.mark.parametrize("kept", [0.25, 0.5, 0.9])
+def test_a_file_that_lost_its_end_is_set_aside(
+    sqlite_url: str, tmp_path: Path, kept: float
+) -> None:
+    """New rows may long be written without a look at what is missing."""
+    path = tmp_path / "rows.db"
+    rows = sorted(any_records(1_200), key=lambda record: record.created_at)
+    fill(sqlite_url, rows[:1_000])
+    with opened(sqlite_url) as store:
+        for record in rows[1_000:1_100]:
+            store.add(record)
+        until(lambda: len(read(sqlite_url)) == 1_100)
+        os.truncate(path, int(path.stat().st_size * kept))
+        for record in rows[1_100:]:
+            store.add(record)
+        until(lambda: list(tmp_path.glob("*.broken-*")))
+        until(lambda: store.healthy)
+    assert ids(sqlite_url) == {record.id for record in rows[1_100:]}
+    assert wrong(sqlite_url) == []
+
+
+def test_what_is_set_aside_never_replaces_another(tmp_path: Path) -> None:
+    found = []
+    for number in range(3):  # within a second
+        path = tmp_path / "rows.db"
+        path.write_text(str(number))
+        Path(f"{path}-wal").write_text(f"wal {number}")
+        found.append(set_aside(path))
+        assert not path.exists()
+    for number, path in enumerate(found):
+        assert path.read_text() == str(number)
+        assert Path(f"{path}-wal").read_text() == f"wal {number}"
+
+
+# ── Retention ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_rows_past_their_retention_are_deleted_hourly(url: str) -> None:
+    now = NOW
+
+    def ages() -> list[float]:
+        return sorted((NOW - row["created_at"]) / DAY for row in read(url))
+
+    with opened(url, retention_days=2, clock=lambda: now) as store:
+        for days in (0, 1.99, 2.01, 400):
+            store.add(finished(created_at=NOW - days * DAY))
+        until(lambda: ages() == pytest.approx([0, 1.99]))
+        now += 0.5 * DAY
+        until(lambda: ages() == [0])
+    assert wrong(url) == []
+
+
+def test_many_old_rows_are_deleted_in_steps_the_oldest_first(url: str) -> None:
+    """So that the writer is never away for long, and the sums of the rest stay those of rows."""
+    times = [NOW - 9 * DAY + 10 * number for number in range(12_000)]
+    random.Random(2).shuffle(times)
+    fill(url, [finished(created_at=one) for one in times])
+    with opened(url, retention_days=2, clock=lambda: NOW):
+        until(lambda: len(ids(url)) < 12_000)
+        left = [row["created_at"] for row in read(url)]
+        assert 0 < len(left) < 12_000
+        assert left == sorted(times)[-len(left) :]
+        assert wrong(url) == []
+        until(lambda: not ids(url))
+    assert sum(row["requests"] for row in read(url, "SELECT requests FROM hours")) == 12_000
+
+
+def test_answers_and_feedback_grow_old_too(url: str) -> None:
+    now = NOW
+    with opened(url, retention_days=2, clock=lambda: now) as store:
+        record = finished(created_at=NOW)
+        store.add(record)
+        store.keep_response(kept_response("resp_1"))
+        until(lambda: store.find_response("resp_1") is not None)
+        store.rate(record.id, 1.0, None, client=None)
+        now += 3 * DAY
+        until(
+            lambda: (
+                not any(
+                    read(url, f"SELECT * FROM {table}")
+                    for table in ("requests", "responses", "feedback")
+                )
+            )
+        )
+
+
+def test_without_retention_rows_stay(url: str) -> None:
+    with opened(url, retention_days=None, clock=lambda: NOW) as store:
+        store.add(finished(created_at=0.0))
+    assert len(read(url)) == 1
+
+
+# ── Answers that may be continued ─────────────────────────────────────────────────────────────
+
+
+def kept_response(response_id: str, **values: Any) -> KeptResponse:
+    plain = KeptResponse(response_id, Target.LOCAL, "key", "[1]", 1, "{}")
+    return plain._replace(**values)
+
+
+def test_an_answer_is_kept_found_and_forgotten(url: str) -> None:
+    kept = kept_response("resp_1", items='["Grüße"]', body='{"a":"🙂"}', input_items=7)
+    with opened(url) as store:
+        assert store.find_response("resp_1") is None
+        store.keep_response(kept)
+        until(lambda: store.find_response("resp_1") == kept)
+        found = store.find_response("resp_1")
+        assert found is not None
+        assert found.target is Target.LOCAL
+        store.forget_response("resp_1")
+        until(lambda: store.find_response("resp_1") is None)
+
+
+def test_the_last_of_an_id_counts(url: str) -> None:
+    store = Store(config_of(url))
+    for body in ("first", "second"):  # in one batch: nobody writes yet
+        store.keep_response(kept_response("resp_1", body=body))
+    store.keep_response(kept_response("resp_2", client_key_hash=None, items=None, body=None))
+    store.open()
+    store.close()
+    with opened(url) as store:
+        store.keep_response(kept_response("resp_1", body="third", target=Target.CLOUD))
+    rows = read(url, "SELECT id, body, target FROM responses ORDER BY id")
+    assert [tuple(row.values()) for row in rows] == [
+        ("resp_1", "third", "cloud"),
+        ("resp_2", None, "local"),
+    ]
+
+
+@pytest.mark.parametrize("poison", ["\ud800", "a\0b"], ids=ascii)
+def test_an_answer_no_database_takes_costs_neither_the_others_nor_the_writer(
+    url: str, poison: str
+) -> None:
+    with opened(url) as store:
+        for one in ("resp_1", poison, "resp_2"):
+            store.keep_response(kept_response(one))
+        store.keep_response(kept_response("resp_3", body=poison))
+        store.forget_response(poison)
+        store.keep_response(kept_response("resp_4"))
+        store.add(finished())
+    with opened(url) as store:
+        store.add(finished())
+    kept = {row["id"] for row in read(url, "SELECT id FROM responses")}
+    assert {"resp_1", "resp_2", "resp_4"} <= kept
+    assert len(read(url)) == 2
+
+
+def test_an_answer_waits_for_a_lock(sqlite_url: str) -> None:
+    with opened(sqlite_url, busy_seconds=0.01) as store:
+        store.keep_response(kept_response("resp_1"))
+        until(lambda: store.find_response("resp_1") is not None)
+        with locked(sqlite_url):
+            store.add(finished())
+            until(lambda: not store.healthy)
+            store.keep_response(kept_response("resp_2"))
+            store.forget_response("resp_1")
+        until(lambda: store.find_response("resp_2") is not None)
+        assert store.find_response("resp_1") is None
+
+
+def test_whose_an_answer_is_cannot_be_said_without_the_database(sqlite_url: str) -> None:
+    with opened(sqlite_url) as store:
+        execute(sqlite_url, "ALTER TABLE responses RENAME TO gone")
+        with pytest.raises(StoreUnavailable, match="Responses cannot be looked up"):
+            store.find_response("resp_1")
+
+
+# ── Feedback, and what was spent ──────────────────────────────────────────────────────────────
+
+
+def test_the_last_word_on_a_request_stands(url: str) -> None:
+    mine, nobodys = finished(target=Target.CLOUD, client_key_hash="key"), finished()
+    with opened(url, clock=lambda: NOW) as store:
+        store.add(mine)
+        store.add(nobodys)
+        until(lambda: len(read(url)) == 2)
+        assert store.rate(mine.id, 1.0, "Nice.", client="key") == ("cloud", True)
+        assert store.rate(mine.id, -0.5, None, client="key") == ("cloud", False)
+        assert store.rate(nobodys.id, 0.0, "a\0b", client=None) == ("none", True)
+        for request_id, client in (
+            (mine.id, "other"),
+            (mine.id, None),
+            (nobodys.id, "key"),
+            ("req_unknown", None),
+            ("req_\0", None),
+        ):
+            assert store.rate(request_id, 1.0, None, client=client) is None
+    found = {row.pop("request_id"): row for row in read(url, "SELECT * FROM feedback")}
+    assert found[mine.id] == {"created_at": NOW, "rating": -0.5, "comment": None}
+    assert found[nobodys.id]["comment"] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
+    assert len(found) == 2
+
+
+def test_feedback_that_cannot_be_kept_is_an_error(sqlite_url: str) -> None:
+    record = finished()
+    with opened(sqlite_url, busy_seconds=0.01) as store:
+        store.add(record)
+        until(lambda: len(read(sqlite_url)) == 1)
+        with locked(sqlite_url), pytest.raises(StoreUnavailable, match="Feedback cannot be kept"):
+            store.rate(record.id, 1.0, None, client=None)
+        assert store.rate(record.id, 1.0, None, client=None) == ("none", True)
+
+
+def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
+    def bought(key: str | None, usd: float | None, **values: object) -> CallRecord:
+        return finished(
+            **{"created_at": NOW, "target": Target.CLOUD, "cost_usd": usd, "client_key_hash": key}
+            | values
+        )
+
+    with opened(url) as store:
+        assert store.spent(NOW) == {}
+    fill(
+        url,
+        [
+            bought("one", 0.25),
+            bought("one", 0.5),
+            bought("other", 1.0),
+            bought("free", 0.0),
+            bought("unknown", None),
+            bought(None, 4.0),
+            bought("one", 8.0, target=Target.LOCAL),
+            bought("one", 16.0, created_at=NOW - 1),
+        ],
+    )
+    with opened(url) as store:
+        assert store.spent(NOW) == {"one": 0.75, "other": 1.0, None: 4.0}
+        assert store.spent(NOW + 1) == {}
+
+
+def test_what_was_spent_is_empty_when_the_database_does_not_say(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(sqlite_url) as store:
+        execute(sqlite_url, "ALTER TABLE requests RENAME TO gone")
+        assert store.spent(0.0) == {}
+    assert "what was spent today is not known" in caplog.text
+
+
+def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> None:
+    """Two processes of one database, while both write: each knows all, and counts nothing twice."""
+    midnight = NOW // DAY * DAY
+    dice = random.Random(3)
+    spent = {"one": 0.0, "other": 0.0, None: 0.0}
+    with opened(url) as one, opened(url) as other:
+        sides = [(store, Quotas(clock=lambda: NOW)) for store in (one, other)]
+        for number in range(60):
+            store, quotas = dice.choice(sides)
+            key = dice.choice([*spent])
+            usd = dice.randrange(10**9) / PICO
+            created_at = dice.choice([NOW, NOW, midnight, midnight - 1])
+            record = finished(
+                created_at=created_at, target=Target.CLOUD, cost_usd=usd, client_key_hash=key
+            )
+            quotas.note(record)
+            store.add(record)
+            spent[key] += usd if created_at >= midnight else 0.0
+            store, quotas = dice.choice(sides)
+            others = store.spent_by_others(midnight, by_key=number % 2 == 0)
+            assert others is not None
+            before = quotas.spent_today()
+            quotas.note_others(others, since=midnight)
+            assert before <= quotas.spent_today() <= sum(spent.values()) + 1e-12
+        until(lambda: len(read(url)) == 60)
+        for store, quotas in sides:
+            for by_key in (False, True):
+                others = store.spent_by_others(midnight, by_key=by_key)
+                assert others is not None
+                quotas.note_others(others, since=midnight)
+                assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
+            for key in ("one", "other"):
+                limit = Client(key, cloud_usd_per_day=spent[key] - 1e-12)
+                assert not quotas.may_spend(limit)
+                assert quotas.may_spend(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
+
+
+# ── The start ─────────────────────────────────────────────────────────────────────────────────
+
+
+def check_refused(url: str, said: str) -> None:
+    store = Store(StorageConfig(url=url))
+    with pytest.raises(StoreUnavailable) as caught:
+        store.open()
+    assert str(caught.value).startswith(f"storage.url: {shown_url(config_of(url))}")
+    assert said in str(caught.value)
+    assert not store.healthy
+    store.close()  # a store that never opened can be closed
+
+
+def test_a_path_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no database, but longer than the header of one" * 10)
+    for path in (tmp_path / "file" / "rows.db", tmp_path / "file", tmp_path):
+        check_refused(f"sqlite:///{path}", " cannot be used: ")
+
+
+def test_a_server_that_cannot_be_used_is_an_error_at_the_start(postgres_url: str) -> None:
+    check_refused(f"{postgres_url}_unknown", " cannot be used: ")
+    with refused_address() as address:
+        url = f"postgresql://somebody:geheim@{urlsplit(address).netloc}/rows"
+        check_refused(url, "somebody:***@127.0.0.1")
+
+
+def test_no_thread_is_left_behind(url: str) -> None:
+    before = threading.active_count()
+    with opened(url) as store:
+        store.add(finished())
+    assert threading.active_count() == before

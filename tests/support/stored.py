@@ -1,0 +1,253 @@
+"""What tests of the database share: records, a store to write them, and what became of them.
+
+    with opened(url) as store:
+        store.add(finished(model="gpt-4o-mini"))
+    (row,) = read(url)
+
+The same for SQLite and PostgreSQL.
+"""
+
+import bisect
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import peewee
+
+from proxy.budget.pricing import PICO
+from proxy.config import StorageConfig
+from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
+from proxy.storage.database import close_all, open_database
+from proxy.storage.maintenance import Care
+from proxy.storage.writer import Store
+
+NOW: Final = 1_800_000_000.0
+HOUR: Final = 3_600
+DAY: Final = 86_400.0
+PATIENCE_SECONDS: Final = 20.0  # far longer than anything takes that works
+
+Row = dict[str, Any]
+
+
+def finished(**values: object) -> CallRecord:
+    """A record of a request that ended well, unless `ending` or `duration_ms` say otherwise."""
+    record = CallRecord("chat.completions")
+    record.finish(Ending.OK)
+    for name, value in values.items():
+        setattr(record, name, value)
+    return record
+
+
+def any_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
+    """A record with anything in it that a request may leave, of the hours before NOW."""
+
+    def perhaps(value: Any) -> Any:
+        return value if rng.random() < 0.8 else None
+
+    target = rng.choice([Target.LOCAL, Target.CLOUD, None])
+    cost = rng.randrange(10**10)
+    return finished(
+        created_at=NOW - rng.random() * hours * HOUR,
+        endpoint=rng.choice(["chat.completions", "responses", "embeddings"]),
+        requested_model=perhaps("auto"),
+        target=target,
+        model=perhaps(rng.choice(["phi3:latest", "gpt-4o-mini", "größer"])) if target else None,
+        reason=rng.choice([*Reason]) if target else None,
+        ending=rng.choice([*Ending]),
+        streamed=rng.random() < 0.5,
+        fallback_from=None if target is None or rng.random() < 0.8 else target.other,
+        usage_source=rng.choice([*UsageSource, None]),
+        input_tokens=perhaps(rng.randrange(100_000)),
+        cached_input_tokens=perhaps(rng.randrange(1_000)),
+        output_tokens=perhaps(rng.randrange(10_000)),
+        reasoning_tokens=perhaps(rng.randrange(1_000)),
+        cost_usd=perhaps(cost / PICO),
+        cloud_cost_usd=perhaps((cost + rng.randrange(10**12)) / PICO),
+        saved_usd=perhaps(rng.randrange(-(10**9), 10**12) / PICO),
+        score=perhaps(rng.choice([rng.random(), 0.0, 1.0])),
+        threshold=perhaps(0.5),
+        decision_ms=perhaps(rng.lognormvariate(0.5, 0.8)),
+        ttft_ms=perhaps(rng.lognormvariate(5, 1)),
+        upstream_ms=perhaps(rng.lognormvariate(6, 1)),
+        duration_ms=rng.lognormvariate(7, 1.2),
+        turns=perhaps([("user", rng.choice(["A poem!", "2 + 2 = ?", "Hello", "Fix the bug"]))]),
+        response=perhaps("An answer"),
+        client_key_hash=perhaps(rng.choice(["one", "other"])),
+        session_id=perhaps("s"),
+    )
+
+
+def any_records(number: int, seed: int = 0) -> list[CallRecord]:
+    rng = random.Random(seed)
+    return [any_record(rng) for _ in range(number)]
+
+
+def config_of(url: str, **fields: Any) -> StorageConfig:
+    return StorageConfig(url=url, **fields)
+
+
+@contextlib.contextmanager
+def opened(
+    url: str,
+    *,
+    prompts: Literal["full", "hash", "none"] = "full",
+    retention_days: float | None = None,
+    **arguments: Any,
+) -> Iterator[Store]:
+    """A store that writes; in the end everything is written."""
+    store = Store(config_of(url, prompts=prompts, retention_days=retention_days), **arguments)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def migrated(url: str) -> None:
+    """Make the database where it is missing."""
+    with opened(url):
+        pass
+
+
+def fill(url: str, records: list[CallRecord]) -> None:
+    """Make the database where it is missing, and write these."""
+    with opened(url, max_pending=len(records)) as store:
+        for record in records:
+            store.add(record)
+
+
+@contextlib.contextmanager
+def connected(url: str) -> Iterator[peewee.Database]:
+    """A connection of the test's own."""
+    database = open_database(config_of(url))
+    try:
+        with database.connection_context():
+            yield database
+    finally:
+        close_all(database)
+
+
+def read(url: str, sql: str = "SELECT * FROM requests ORDER BY created_at, id") -> list[Row]:
+    with connected(url) as database:
+        cursor = database.execute_sql(sql)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def execute(url: str, *statements: str) -> None:
+    with connected(url) as database:
+        for statement in statements:
+            database.execute_sql(statement)
+
+
+def spoil(url: str) -> None:
+    """Write over some pages in the middle of a SQLite file, which nobody has open."""
+    with Path(url.removeprefix("sqlite:///")).open("r+b") as file:
+        file.seek(64 * 4096)
+        file.write(b"\xff" * 8 * 4096)
+
+
+def wrong(url: str) -> list[str]:
+    """What `hybrid-llm db check` finds."""
+    with Care.of(config_of(url)) as care:
+        return care.check()
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Wait for another thread; far longer than it may take, but not for ever."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# ── What the sums should be ───────────────────────────────────────────────────────────────────
+
+
+def picodollars(usd: float | None) -> int:
+    """The whole number that a row's dollars are, by decimals instead of floats."""
+    return int((Decimal(repr(usd or 0.0)) * PICO).to_integral_value())
+
+
+def hours_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
+    """What is to be in `hours`, added up in the plainest way."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        names = ("endpoint", "target", "model", "reason", "ending", "category")
+        key = (int(row["created_at"] // HOUR) * HOUR, *(row[name] or "" for name in names))
+        counts = [
+            1,
+            int(row["streamed"]),
+            int(row["fallback_from"] is not None),
+            int(row["usage_source"] == "estimated"),
+            row["input_tokens"] or 0,
+            row["cached_input_tokens"] or 0,
+            row["output_tokens"] or 0,
+            row["reasoning_tokens"] or 0,
+            picodollars(row["cost_usd"]),
+            picodollars(row["cloud_cost_usd"]),
+            picodollars(row["saved_usd"]),
+        ]
+        found[key] = [a + b for a, b in zip(found.get(key, [0] * 11), counts, strict=True)]
+    return found
+
+
+def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
+    """What is to be in `spreads`: 20 buckets for each power of ten, and 100 of scores."""
+    edges = [10 ** (number / 20) for number in range(-60, 200)]
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        measures = {name: row[name] for name in ("decision_ms", "ttft_ms", "duration_ms")}
+        measures["overhead_ms"] = row["duration_ms"] - (row["upstream_ms"] or 0.0)
+        buckets = {
+            name: max(bisect.bisect_right(edges, ms) - 61, -60)
+            for name, ms in measures.items()
+            if ms is not None
+        }
+        if row["score"] is not None:
+            buckets["score"] = min(int(row["score"] * 100), 99)
+        for name, bucket in buckets.items():
+            key = (int(row["created_at"] // HOUR) * HOUR, name, row["target"] or "", bucket)
+            before, cost = found.get(key, [0, 0])
+            found[key] = [before + 1, cost + picodollars(row["cloud_cost_usd"])]
+    return found
+
+
+def days_of(spreads: dict[tuple[Any, ...], list[int]]) -> dict[tuple[Any, ...], list[int]]:
+    """What is to be in `day_spreads`, of what is in `spreads`."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for (hour, *rest), (requests, cost) in spreads.items():
+        key = (int(hour // DAY * DAY), *rest)
+        before, cost_before = found.get(key, [0, 0])
+        found[key] = [before + requests, cost_before + cost]
+    return found
+
+
+def kept_sums(url: str, table: str, keys: int) -> dict[tuple[Any, ...], list[int]]:
+    """A table of sums, by its first columns."""
+    rows = [tuple(row.values()) for row in read(url, f"SELECT * FROM {table}")]
+    return {row[:keys]: list(row[keys:]) for row in rows}
+
+
+def check_sums(url: str) -> None:
+    """The sums are those of the rows: by the plainest way, and by our own check."""
+    rows = read(url)
+    assert kept_sums(url, "hours", 7) == hours_of(rows)
+    spreads = spreads_of(rows)
+    assert kept_sums(url, "spreads", 4) == spreads
+    assert kept_sums(url, "day_spreads", 4) == days_of(spreads)
+    assert wrong(url) == []
+
+
+def write_when_told(url: str, seed: int, number: int) -> None:
+    """For a process of its own: says that it is ready, and writes once it is told to."""
+    records = any_records(number, seed)
+    with opened(url, max_pending=number) as store:
+        print("ready", flush=True)
+        input()
+        for record in records:
+            store.add(record)

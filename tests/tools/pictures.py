@@ -1,0 +1,343 @@
+"""The dashboard as a picture, for those who have not started it: data/results/dashboard.png.
+
+    make pictures         # or: .venv-train/bin/python tests/tools/pictures.py --minutes 5
+
+No Grafana draws it: this draws some of the dashboard's panels by what configs/grafana says of them,
+their queries, colours and names. The data are real as far as they can be: a live proxy with the
+shipped router model has visitors for some minutes, tiers that are scripted stand behind it, one of
+them is down for a while, and a real Prometheus scrapes it and answers the panels' queries.
+
+Needs matplotlib, which the environment for training has, and: apt-get install prometheus.
+"""
+
+import argparse
+import asyncio
+import io
+import logging
+import math
+import random
+import re
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, MinuteLocator, date2num
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+from monitoring import expressions
+from monitoring.expressions import fill_in
+from monitoring.prometheus import Prometheus, Series
+from monitoring.scene import Scene, judge, open_scene
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+STATS: Final = (
+    "Requests",
+    "Answered locally",
+    "Spent today",
+    "Saved",
+    "First token, p95",
+    "Quality recovered",
+    "Failed",
+    "Fell back",
+)
+GRAPHS: Final = (
+    "Requests by tier",
+    "Why they went there",
+    "Scores and the threshold",
+    "First token by tier",
+    "Dollars an hour",
+    "Gap recovered",
+    "Fallbacks",
+    "At work and waiting",
+)
+STEP_SECONDS: Final = 2.0
+RATE_SECONDS: Final = 20  # $__rate_interval
+SETTLE_SECONDS: Final = 25.0  # at the beginning, which is not shown
+JUDGE_SECONDS: Final = 5.0
+DOWN_FROM, DOWN_TO = 0.55, 0.68  # of the time: the cloud is down
+WAVE_SECONDS: Final = 150.0
+
+# Grafana's dark theme.
+PAGE, PANEL, EDGE, TEXT, DIM = "#111217", "#181b1f", "#2b2f36", "#d8d9da", "#8e8e8e"
+COLOURS: Final = {
+    "green": "#73bf69",
+    "light-green": "#96d98d",
+    "dark-green": "#37872d",
+    "blue": "#5794f2",
+    "light-blue": "#8ab8ff",
+    "dark-blue": "#1f60c4",
+    "purple": "#b877d9",
+    "light-purple": "#ca95e5",
+    "dark-purple": "#8f3bb8",
+    "yellow": "#fade2a",
+    "dark-yellow": "#e0b400",
+    "orange": "#ff9830",
+    "dark-orange": "#fa6400",
+    "red": "#f2495c",
+    "dark-red": "#c4162a",
+    "text": TEXT,
+}
+CLASSIC: Final = ("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9")
+
+
+# --- the time that is shown ---
+
+
+async def run_traffic(scene: Scene, *, seconds: float) -> None:
+    """Visitors come in waves, their answers are judged, and for a while the cloud is down."""
+    over = asyncio.Event()
+    begun = time.monotonic()
+    coming = asyncio.create_task(scene.visitors.come(visits_per_second, over))
+    told = 0.0
+    while (passed := time.monotonic() - begun) < seconds and not coming.done():
+        scene.cloud.down = DOWN_FROM < passed / seconds < DOWN_TO
+        judged = judge(scene.database, random.Random(passed))
+        if passed >= told:
+            print(f"{passed:.0f} of {seconds:.0f} s: {judged} requests are judged", flush=True)
+            told += 30
+        await asyncio.sleep(JUDGE_SECONDS)
+    over.set()
+    await coming
+
+
+def visits_per_second(seconds: float) -> float:
+    return 9 + 5 * math.sin(2 * math.pi * seconds / WAVE_SECONDS)
+
+
+# --- panels ---
+
+
+class Look:
+    """How a series of a panel looks, by its overrides."""
+
+    def __init__(self, panel: dict[str, Any], name: str, number: int) -> None:
+        self._said = panel["fieldConfig"]["defaults"].get("custom", {})
+        for override in panel["fieldConfig"]["overrides"]:
+            if is_meant(override["matcher"], name):
+                found = {one["id"]: one["value"] for one in override["properties"]}
+                custom = {key[7:]: value for key, value in found.items() if key[:7] == "custom."}
+                self._said = self._said | found | custom
+        colour = self._said.get("color", {}).get("fixedColor", CLASSIC[number % len(CLASSIC)])
+        self.colour = COLOURS.get(colour, colour)
+        self.name: str = self._said.get("displayName", name)
+        self.width: float = self._said.get("lineWidth", 1)
+        self.fill: float = self._said.get("fillOpacity", 0) / 100
+        self.down_to: str | None = self._said.get("fillBelowTo")
+        self.dashed = self._said.get("lineStyle", {}).get("fill") == "dash"
+        self.stacked = self._said.get("stacking", {}).get("mode") == "normal"
+
+
+def is_meant(matcher: dict[str, str], name: str) -> bool:
+    if matcher["id"] == "byRegexp":
+        return re.search(matcher["options"], name) is not None
+    return matcher["options"] == name
+
+
+async def draw_graph(
+    card: Axes, panel: dict[str, Any], prometheus: Prometheus, *, start: float, end: float
+) -> None:
+    axes = card.inset_axes((0.075, 0.3, 0.905, 0.56))
+    found: dict[str, list[float]] = {}
+    times = [start + STEP_SECONDS * n for n in range(int((end - start) / STEP_SECONDS) + 1)]
+    for target in panel["targets"]:
+        expr = fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=f"{end - start:.0f}s")
+        series = await prometheus.query_range(expr, start=start, end=end, step=STEP_SECONDS)
+        for one in series:
+            found[legend(target["legendFormat"], one)] = values_at(times, one)
+    moments = date2num([datetime.fromtimestamp(one, UTC) for one in times])
+    floor = [0.0] * len(times)
+    for number, name in enumerate(sorted(found, key=lambda name: order(panel, name))):
+        look, values = Look(panel, name, number), found[name]
+        if look.stacked:
+            low, values = floor, [a + b for a, b in zip(floor, no_gaps(values), strict=True)]
+            floor = values
+        else:
+            low = found.get(look.down_to or "", [0.0] * len(times))
+        axes.fill_between(moments, low, values, color=look.colour, alpha=look.fill, linewidth=0)
+        axes.plot(
+            moments,
+            values,
+            color=look.colour,
+            linewidth=1.2 * look.width or 0.5,
+            linestyle=(0, (5, 3)) if look.dashed else "solid",
+            label=look.name,
+        )
+    finish(axes, panel)
+    axes.set_xlim(moments[0], moments[-1])
+
+
+def no_gaps(values: list[float]) -> list[float]:
+    return [0.0 if math.isnan(value) else value for value in values]
+
+
+def order(panel: dict[str, Any], name: str) -> int:
+    """Series come as the panel names them."""
+    meant = [is_meant(one["matcher"], name) for one in panel["fieldConfig"]["overrides"]]
+    return meant.index(True) if True in meant else len(meant)
+
+
+def legend(template: str, series: Series) -> str:
+    for label, value in series.labels.items():
+        template = template.replace("{{" + label + "}}", value)
+    return template
+
+
+def values_at(times: list[float], series: Series) -> list[float]:
+    """The series' value at each of these times; not a number where it has none."""
+    known = {round(seconds, 1): value for seconds, value in series.points}
+    return [known.get(round(one, 1), math.nan) for one in times]
+
+
+def make_card(figure: Figure, place: SubplotSpec, title: str) -> Axes:
+    card = figure.add_subplot(place, facecolor=PANEL, xticks=[], yticks=[])
+    for side in card.spines.values():
+        side.set_color(EDGE)
+    card.annotate(
+        title,
+        (0, 1),
+        xytext=(9, -9),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=TEXT,
+        fontsize=9.5,
+        fontweight="bold",
+        va="top",
+    )
+    return card
+
+
+def finish(axes: Axes, panel: dict[str, Any]) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    axes.set_facecolor(PANEL)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.margins(x=0)
+    axes.set_ylim(bottom=defaults.get("min"), top=defaults.get("max"))
+    axes.grid(color=EDGE, linewidth=0.7)
+    axes.tick_params(colors=DIM, labelsize=7.5, length=0)
+    axes.xaxis.set_major_locator(MinuteLocator())
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: say(y, defaults["unit"])))
+    if axes.get_lines():
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(-0.02, -0.11),
+            ncols=3,
+            fontsize=7.5,
+            labelcolor=TEXT,
+            frameon=False,
+            handlelength=1.2,
+            columnspacing=1.4,
+        )
+
+
+async def draw_stat(
+    card: Axes, panel: dict[str, Any], prometheus: Prometheus, *, start: float, end: float
+) -> None:
+    (target,) = panel["targets"]
+    span = f"{end - start:.0f}s"
+    found = await prometheus.query(fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=span))
+    defaults = panel["fieldConfig"]["defaults"]
+    value = found[0].points[0][1] if found else math.nan
+    text = defaults.get("noValue", "no data") if math.isnan(value) else say(value, defaults["unit"])
+    card.text(
+        0.5,
+        0.36,
+        text,
+        color=stat_colour(defaults, value),
+        fontsize=20 if len(text) < 8 else 11,
+        fontweight="bold",
+        ha="center",
+        va="center",
+    )
+
+
+def stat_colour(defaults: dict[str, Any], value: float) -> str:
+    colour: str = defaults["color"].get("fixedColor", "")
+    if not colour:
+        for step in defaults["thresholds"]["steps"]:
+            if step["value"] is None or value >= step["value"]:
+                colour = step["color"]
+    return COLOURS.get(colour, colour)
+
+
+def say(value: float, unit: str) -> str:
+    """A value with its unit, for the units that these panels have."""
+    if unit == "percentunit":
+        return f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
+    if unit == "currencyUSD":
+        return f"${value:.2f}"
+    if unit == "reqps":
+        return f"{value:.3g}/s"
+    if unit == "s":
+        return f"{value * 1e3:.0f} ms" if 0 < value < 1 else f"{value:.3g} s"
+    return f"{value:.3g}"
+
+
+async def draw(prometheus: Prometheus, *, start: float, end: float) -> Figure:
+    panels = {panel["title"]: panel for panel in expressions.panels()}
+    rows = len(GRAPHS) // 2
+    figure = plt.figure(figsize=(14, 1.75 + 2.7 * rows), facecolor=PAGE)
+    grid = figure.add_gridspec(
+        rows + 1,
+        len(STATS),
+        height_ratios=[0.36] + [1] * rows,
+        hspace=0.05,
+        wspace=0.06,
+        left=0.012,
+        right=0.988,
+        top=0.955,
+        bottom=0.012,
+    )
+    title = expressions.dashboard()["title"]
+    figure.text(0.014, 0.97, title, color=TEXT, fontsize=14, fontweight="bold")
+    half = len(STATS) // 2
+    for number, name in enumerate(STATS):
+        card = make_card(figure, grid[0, number], name)
+        await draw_stat(card, panels[name], prometheus, start=start, end=end)
+    for number, name in enumerate(GRAPHS):
+        row, column = divmod(number, 2)
+        place = grid[1 + row, half * column : half * (column + 1)]
+        card = make_card(figure, place, name)
+        await draw_graph(card, panels[name], prometheus, start=start, end=end)
+    return figure
+
+
+async def take(*, minutes: float, seed: int) -> Figure:
+    with tempfile.TemporaryDirectory() as folder:
+        dice = random.Random(seed)
+        async with open_scene(Path(folder), dice=dice, speed=0.3, trouble=0.02) as scene:
+            await run_traffic(scene, seconds=SETTLE_SECONDS + 60 * minutes)
+            end = time.time() - 2
+            start = end - 60 * minutes
+            return await draw(scene.prometheus, start=start, end=end)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, help="that are shown")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn")
+    parser.add_argument("--out", type=Path, default=ROOT / "data/results/dashboard.png")
+    arguments = parser.parse_args()
+    logging.disable()  # the proxy has much to say of what is meant to go wrong here
+    figure = asyncio.run(take(minutes=arguments.minutes, seed=arguments.seed))
+    out: Path = arguments.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100, facecolor=figure.get_facecolor())
+    Image.open(drawn).convert("RGB").quantize(256).save(out, optimize=True)  # a third of the size
+    print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

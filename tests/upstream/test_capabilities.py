@@ -1,0 +1,126 @@
+"""What Ollama says of a model, in the forms that its versions have, and what follows from it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.config import UpstreamConfig
+from proxy.upstream.capabilities import OLLAMA_DEFAULT_CONTEXT, Facts, ask, configured, least
+
+PHI = {
+    "capabilities": ["completion"],
+    "parameters": 'stop                           "<|end|>"',
+    "model_info": {"general.architecture": "phi3", "phi3.context_length": 131072},
+}
+
+
+class FakeNative:
+    """A server's native API; what is not in it is a 404."""
+
+    def __init__(self, **answers: Any) -> None:
+        self._answers = {
+            f"/api/{name}": value if isinstance(value, bytes) else json.dumps(value).encode()
+            for name, value in answers.items()
+        }
+        self.posted: list[bytes] = []
+
+    async def get(self, path: str) -> bytes | None:
+        return self._answers.get(path)
+
+    async def post(self, path: str, body: bytes) -> bytes | None:
+        self.posted.append(body)
+        return self._answers.get(path)
+
+
+def ollama(**answers: Any) -> FakeNative:
+    return FakeNative(**{"version": {"version": "0.33.0-rc2"}, "show": PHI, **answers})
+
+
+def tier(**values: Any) -> UpstreamConfig:
+    return UpstreamConfig(base_url="http://h/v1", model="phi3:latest", **values)
+
+
+async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None:
+    native = ollama()
+    facts = await ask(native, tier())
+    assert facts == Facts(
+        OLLAMA_DEFAULT_CONTEXT, frozenset({"completion", "json_schema", "logprobs"}), is_ollama=True
+    )
+    assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
+
+
+@pytest.mark.parametrize("field", ["name", "model"])
+@pytest.mark.parametrize("name", ["phi3", "phi3:latest"])
+async def test_a_loaded_model_has_the_context_it_runs_with(field: str, name: str) -> None:
+    running = {"models": [{"name": "qwen3:4b", "context_length": 1}, {"context_length": 8192}]}
+    running["models"][1][field] = name
+    facts = await ask(ollama(ps=running), tier())
+    assert facts is not None
+    assert facts.context_tokens == 8192
+
+
+async def test_a_modelfiles_num_ctx_counts_up_to_the_models_own_limit() -> None:
+    for asked, wanted in ((16384, 16384), (999_999, 131072)):
+        show = PHI | {"parameters": f"num_ctx                        {asked}\nstop  x"}
+        facts = await ask(ollama(show=show), tier())
+        assert facts is not None
+        assert facts.context_tokens == wanted
+
+
+async def test_a_small_models_own_limit_is_below_the_default() -> None:
+    show = PHI | {"model_info": {"llama.context_length": 2048}}
+    facts = await ask(ollama(show=show), tier())
+    assert facts is not None
+    assert facts.context_tokens == 2048
+
+
+async def test_the_configuration_comes_first() -> None:
+    facts = await ask(ollama(), tier(context_tokens=1000, capabilities=("tools",)))
+    assert facts == Facts(1000, frozenset({"tools"}), is_ollama=True)
+    assert configured(tier(context_tokens=7)) == Facts(7)
+
+
+async def test_an_old_ollama_says_less() -> None:
+    facts = await ask(
+        FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
+    )
+    assert facts == Facts(OLLAMA_DEFAULT_CONTEXT, None, is_ollama=True)
+    shown = await ask(ollama(version={"version": "0.12.10"}), tier())
+    assert shown is not None
+    assert shown.capabilities == {"completion", "json_schema"}
+
+
+@pytest.mark.parametrize(
+    "native",
+    [
+        FakeNative(),
+        FakeNative(version=b"<html>"),
+        FakeNative(version=b'{"version": 3}'),
+        FakeNative(version=b"\xff"),
+    ],
+    ids=["404", "html", "number", "no-utf8"],
+)
+async def test_another_server_is_not_ollama(native: FakeNative) -> None:
+    assert await ask(native, tier()) is None
+
+
+async def test_a_missing_model_and_garbage_leave_it_unknown() -> None:
+    for answers in ({"show": b"?"}, {"show": b"[]", "ps": b"{"}, {"show": {}, "ps": {}}):
+        facts = await ask(ollama(**answers), tier())
+        assert facts == Facts(None, None, is_ollama=True)
+
+
+def test_replicas_can_do_what_all_of_them_can() -> None:
+    one = Facts(4096, frozenset({"tools", "vision"}), is_ollama=True)
+    two = Facts(8192, frozenset({"tools"}))
+    assert least([one, two]) == Facts(4096, frozenset({"tools"}), is_ollama=True)
+    assert least([Facts()]) == Facts()
+
+
+def test_what_is_not_known_is_not_lacking() -> None:
+    needs = ["tools", "n", "vision"]
+    assert Facts().lacking(needs) == []
+    assert Facts(is_ollama=True).lacking(needs) == ["n"]
+    assert Facts(capabilities=frozenset({"tools"})).lacking(needs) == ["vision"]
+    assert Facts(capabilities=frozenset({"tools"}), is_ollama=True).lacking([]) == []

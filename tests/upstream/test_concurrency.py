@@ -1,0 +1,138 @@
+"""The queue of a tier: turns by client, a bound, and that no place is lost whoever leaves."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from proxy.upstream.concurrency import QueueFull, Slots
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def settle() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_without_a_limit_nobody_waits() -> None:
+    slots = Slots(None)
+    taken = [await slots.acquire("a") for _ in range(1000)]
+    assert (slots.waiting, slots.expected_wait) == (0, 0.0)
+    for one in taken:
+        slots.release(one)
+
+
+async def test_clients_take_turns_whoever_has_more_waiting() -> None:
+    slots, order = Slots(1), []
+
+    async def work(client: str) -> None:
+        taken = await slots.acquire(client)
+        order.append(client)
+        await asyncio.sleep(0)
+        slots.release(taken)
+
+    first = await slots.acquire("busy")
+    waiting = [asyncio.create_task(work("busy")) for _ in range(4)]
+    await settle()
+    waiting += [asyncio.create_task(work("b")), asyncio.create_task(work("c"))]
+    await settle()
+    assert slots.waiting == 6
+    slots.release(first)
+    await asyncio.gather(*waiting)
+    assert order == ["busy", "b", "c", "busy", "busy", "busy"]
+    assert slots.waiting == 0
+
+
+async def test_the_queue_is_bounded_and_says_how_long() -> None:
+    clock = Clock()
+    slots = Slots(2, max_waiting=3, clock=clock)
+    taken = [await slots.acquire(None) for _ in range(2)]
+    clock.now = 4.0
+    slots.release(taken.pop())
+    taken.append(await slots.acquire(None))
+    waiting = [asyncio.create_task(slots.acquire(None)) for _ in range(3)]
+    await settle()
+    assert slots.expected_wait == pytest.approx(4 * 4.0 / 2)
+    with pytest.raises(QueueFull) as caught:
+        await slots.acquire(None)
+    assert caught.value.seconds == pytest.approx(8.0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert slots.waiting == 0
+
+
+async def test_the_mean_time_follows_the_newest_requests() -> None:
+    clock = Clock()
+    slots = Slots(1, clock=clock)
+    for seconds in (10.0, *[1.0] * 30):
+        taken = await slots.acquire(None)
+        clock.now += seconds
+        slots.release(taken)
+    await slots.acquire(None)
+    assert slots.expected_wait == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("moment", ["waiting", "just-served"])
+async def test_a_waiter_that_leaves_costs_nobody_a_place(moment: str) -> None:
+    slots = Slots(1)
+    first = await slots.acquire("a")
+    leaving = asyncio.create_task(slots.acquire("a"))
+    staying = asyncio.create_task(slots.acquire("b"))
+    await settle()
+    if moment == "waiting":
+        leaving.cancel()
+        slots.release(first)
+    else:
+        slots.release(first)  # it has the place, and has not noticed
+        leaving.cancel()
+    await settle()
+    assert leaving.cancelled()
+    slots.release(await staying)
+    taken = await asyncio.wait_for(slots.acquire("c"), 1)
+    slots.release(taken)
+    assert slots.waiting == 0
+
+
+async def test_in_a_crowd_that_comes_and_goes_the_limit_holds_and_none_is_stuck() -> None:
+    slots = Slots(3)
+    at_work = 0
+    ended: Counter[str] = Counter()
+
+    async def work(number: int) -> None:
+        nonlocal at_work
+        try:
+            taken = await slots.acquire(f"client-{number % 7}")
+        except asyncio.CancelledError:
+            ended["left"] += 1
+            raise
+        at_work += 1
+        assert at_work <= 3
+        try:
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+        finally:
+            at_work -= 1
+            slots.release(taken)
+        ended["served"] += 1
+
+    tasks = [asyncio.create_task(work(number)) for number in range(200)]
+    for number, task in enumerate(tasks):
+        if number % 3 == 0:
+            task.cancel()
+        if number % 5 == 0:
+            await asyncio.sleep(0)
+    await asyncio.wait(tasks, timeout=10)
+    assert all(task.done() for task in tasks)
+    assert ended["served"] >= 133
+    assert (slots.waiting, at_work) == (0, 0)
+    for _ in range(3):
+        await asyncio.wait_for(slots.acquire(None), 1)

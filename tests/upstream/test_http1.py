@@ -1,0 +1,372 @@
+"""The HTTP/1.1 engine on real sockets: connections that are kept, and what ends them."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from fakes import (
+    PATIENCE_SECONDS,
+    End,
+    FakeUpstream,
+    Gate,
+    chunked,
+    head,
+    refused_address,
+    silent_address,
+    whole,
+)
+from proxy.upstream import http1
+from proxy.upstream.http1 import KEPT_SECONDS, MAX_BUFFERED_BYTES, MAX_HEAD_BYTES, WireTransport
+
+
+class Rest(httpx2.AsyncBaseTransport):
+    """Where requests go that are not the engine's."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx2.Request] = []
+        self.closed = False
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        return httpx2.Response(299)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [1000.0]
+
+
+@pytest.fixture
+async def transport(now: list[float]) -> AsyncIterator[WireTransport]:
+    made = WireTransport(rest=Rest(), clock=lambda: now[0])
+    yield made
+    await made.aclose()
+
+
+def request(
+    base_url: str,
+    body: bytes = b"{}",
+    *,
+    method: str = "POST",
+    seconds: float | None = 5,
+    query: str = "",
+    **headers: str,
+) -> httpx2.Request:
+    url = f"{base_url}/chat/completions{query}"
+    extensions = {"timeout": {"connect": seconds}}
+    return httpx2.Request(method, url, content=body, headers=headers, extensions=extensions)
+
+
+async def ask(transport: WireTransport, url: str, body: bytes = b"{}") -> httpx2.Response:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        response = await transport.handle_async_request(request(url, body))
+        await response.aread()
+    return response
+
+
+async def met(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.002)
+
+
+def connections(transport: WireTransport) -> int:
+    return sum(len(pool.everyone) for pool in transport._pools.values())
+
+
+async def test_a_connection_serves_one_request_after_the_other(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    for number in range(3):
+        local.answer = whole(b"%d" % number) if number != 1 else chunked(b"1", b"", b"")
+        response = await ask(transport, local.base_url)
+        assert (response.status_code, response.content) == (200, b"%d" % number)
+    assert connections(transport) == 1
+    assert len(local.calls) == 3
+
+
+async def test_requests_at_once_have_connections_of_their_own(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = [gate, *whole(b"ok")]
+    asked = [asyncio.create_task(ask(transport, local.base_url)) for _ in range(5)]
+    await local.called(5)
+    gate.open()
+    assert {response.content for response in await asyncio.gather(*asked)} == {b"ok"}
+    assert connections(transport) == 5
+
+
+async def test_what_is_sent_arrives(transport: WireTransport, local: FakeUpstream) -> None:
+    body = b"x" * 3_000_000
+    sent = request(local.base_url, body, query="?a=b%20c", one="1")
+    response = await transport.handle_async_request(sent)
+    await response.aread()
+    call = local.call
+    assert (call.method, call.path) == ("POST", "/v1/chat/completions?a=b%20c")
+    assert call.body == body
+    assert call.header("one") == "1"
+    assert call.header("content-length") == str(len(body))
+
+
+async def test_a_header_with_a_line_break_is_not_sent(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    for value in ("a\r\nx-evil: 1", "a\nx-evil: 1", "a\rb", "a\0b"):
+        with pytest.raises(httpx2.LocalProtocolError):
+            await transport.handle_async_request(request(local.base_url, one=value))
+    assert local.calls == []
+
+
+async def test_a_kept_connection_that_has_ended_is_replaced(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    """The server gave it up at the moment in which it got the next request."""
+    gate = Gate()
+    local.answer = [*whole(b"one"), gate, End.RESET]
+    await ask(transport, local.base_url)
+    local.answer = whole(b"two")
+    asked = asyncio.create_task(ask(transport, local.base_url))
+    gate.open()
+    assert (await asked).content == b"two"
+
+
+async def test_a_new_connection_that_ends_is_an_error(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    for end in End:
+        local.answer = [end]
+        with pytest.raises(httpx2.ReadError):
+            await ask(transport, local.base_url)
+    assert connections(transport) == 0
+
+
+async def test_a_connection_waits_so_long_and_no_longer(
+    transport: WireTransport, local: FakeUpstream, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "KEPT_SECONDS", 0.01)
+    await ask(transport, local.base_url)
+    now[0] += KEPT_SECONDS + 1
+    await met(lambda: connections(transport) == 0)
+    await ask(transport, local.base_url)
+    assert len(local.calls) == 2
+
+
+async def test_interim_answers_are_passed_over(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = [b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", *whole(b"ok")]
+    response = await ask(transport, local.base_url)
+    assert (response.status_code, response.content) == (200, b"ok")
+    assert "link" not in response.headers
+
+
+async def test_an_answer_may_end_with_its_connection(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = [head(headers=[("connection", "close")]) + b"all ", b"of it", End.FIN]
+    assert (await ask(transport, local.base_url)).content == b"all of it"
+    assert connections(transport) == 0
+
+
+async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = [head(headers=[("content-length", "10")]) + b"half", End.FIN]
+    response = await transport.handle_async_request(request(local.base_url))
+    stream = response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream)
+    pieces = aiter(stream)
+    assert await anext(pieces) == b"half"
+    with pytest.raises(httpx2.ReadError):
+        await anext(pieces)
+
+
+async def test_a_head_without_end_is_refused(transport: WireTransport, local: FakeUpstream) -> None:
+    local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD_BYTES // 5), Gate()]
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await ask(transport, local.base_url)
+    await local.call.closed()
+
+
+async def test_a_server_waits_for_who_reads(transport: WireTransport, local: FakeUpstream) -> None:
+    """A body that nobody takes is not taken from the wire either."""
+    size = 64 * MAX_BUFFERED_BYTES
+    local.answer = whole(b"x" * size)
+    response = await transport.handle_async_request(request(local.base_url))
+    answer = response.stream
+    assert isinstance(answer, http1.Answer)
+    await met(lambda: answer._is_paused)
+    held = answer._size
+    assert held < size / 8
+    await asyncio.sleep(0.01)
+    assert answer._size == held
+    assert len(await response.aread()) == size
+
+
+async def test_who_lets_go_tells_the_server(transport: WireTransport, local: FakeUpstream) -> None:
+    local.answer = chunked(b"one", Gate())
+    response = await transport.handle_async_request(request(local.base_url))
+    await response.aclose()
+    await local.call.closed()
+    assert connections(transport) == 0
+
+
+async def test_who_is_cancelled_tells_the_server(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = [Gate()]
+    asked = asyncio.create_task(ask(transport, local.base_url))
+    call = await local.called()
+    asked.cancel()
+    await call.closed()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+
+async def test_no_connection_is_told_apart(transport: WireTransport) -> None:
+    with refused_address() as url, pytest.raises(httpx2.ConnectError):
+        await transport.handle_async_request(request(url))
+    with silent_address() as url, pytest.raises(httpx2.ConnectTimeout):
+        await transport.handle_async_request(request(url, seconds=0.05))
+    with pytest.raises(httpx2.ConnectError):
+        await transport.handle_async_request(request("http://no-such-host.invalid/v1"))
+
+
+async def test_the_rest_goes_elsewhere(local: FakeUpstream) -> None:
+    rest = Rest()
+    transport = WireTransport(rest=rest)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"piece"
+
+    upload = httpx2.Request("POST", local.base_url, content=pieces())
+    for one in (upload, request(local.base_url, b"", method="HEAD")):
+        assert (await transport.handle_async_request(one)).status_code == 299
+    await transport.aclose()
+    assert rest.closed
+    assert local.calls == []
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of localhost's own, with its key, in one file."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return both
+
+
+async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"{}")
+            writer.write(whole(b"secret")[0])  # type: ignore[arg-type]
+            await writer.drain()
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    trusting = WireTransport(rest=Rest(), verify=ssl.create_default_context(cafile=certificate))
+    for _ in range(2):
+        assert (await ask(trusting, url)).content == b"secret"
+    assert connections(trusting) == 1
+    await trusting.aclose()
+    careful = WireTransport(rest=Rest())
+    with pytest.raises(httpx2.ConnectError, match="certificate"):
+        await ask(careful, url)
+    await careful.aclose()
+    server.close()
+
+
+# ── Pieces as they come ───────────────────────────────────────────────────────────────────────
+
+
+async def pumped(
+    transport: WireTransport, url: str, take: Callable[[bytes], bool]
+) -> tuple[http1.Answer, bool]:
+    """The answer to a request whose pieces `take` gets; whether it stopped before their end."""
+    address = http1.Address.of(httpx2.URL(f"{url}/chat/completions"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await transport.ask("POST", address, [], b"{}")
+        return answer, await answer.pump(take)
+
+
+async def test_pieces_are_given_as_they_come(transport: WireTransport, local: FakeUpstream) -> None:
+    gate = Gate()
+    local.answer = chunked(b"one", gate, b"two", b"three")
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        gate.open()  # what comes next comes only now
+        return True
+
+    _, stopped = await pumped(transport, local.base_url, take)
+    assert (b"".join(seen), stopped) == (b"onetwothree", False)
+    assert seen[0] == b"one"
+
+
+async def test_a_pump_stops_when_it_is_told_to_and_goes_on(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = chunked(b"one", gate, b"two")
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        return False
+
+    answer, stopped = await pumped(transport, local.base_url, take)
+    assert (seen, stopped) == ([b"one"], True)
+    gate.open()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await answer.pump(take):
+            pass
+    assert b"".join(seen) == b"onetwo"
+
+
+async def test_what_the_taker_raises_reaches_who_waits(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = chunked(b"one", Gate(), b"two")
+
+    def take(data: bytes) -> bool:
+        raise LookupError(data)
+
+    with pytest.raises(LookupError):
+        await pumped(transport, local.base_url, take)
+
+
+async def test_a_pump_ends_with_the_answer_that_breaks_off(
+    transport: WireTransport, local: FakeUpstream
+) -> None:
+    local.answer = chunked(b"one", End.RESET)
+    seen: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        seen.append(data)
+        return True
+
+    with pytest.raises(httpx2.ReadError):
+        await pumped(transport, local.base_url, take)
+    assert seen in ([b"one"], [])  # a reset may overtake it

@@ -1,0 +1,533 @@
+"""A tier without a network: what is sent, who waits, what a failure is called, what is let go."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+import httpx2
+import pytest
+from httpx_aiohttp.httpx2 import AiohttpTransport
+
+from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
+from proxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from proxy.upstream.upstream import (
+    FIRST_PAUSE_SECONDS,
+    MAX_PAUSE_SECONDS,
+    Upstream,
+    UpstreamResponse,
+    open_transport,
+)
+
+Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+
+
+class Pieces(httpx2.AsyncByteStream):
+    """A body in pieces; an exception among them is raised when its turn comes."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self._pieces = pieces
+        self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """Keeps the requests and answers them as told."""
+
+    def __init__(self, answer: Handler) -> None:
+        self.requests: list[httpx2.Request] = []
+        self._answer = answer
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        return await self._answer(request)
+
+
+async def hello(request: httpx2.Request) -> httpx2.Response:
+    return httpx2.Response(200, stream=Pieces(b"hel", b"lo"))
+
+
+def make(answer: Handler = hello, **settings: object) -> tuple[Upstream, Transport]:
+    transport = Transport(answer)
+    values = {"base_url": "http://tier:1/v1/", "model": "m"} | settings
+    return Upstream("local", UpstreamConfig(**values), transport=transport), transport  # type: ignore[arg-type]
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Replicas:
+    """Two replicas of a tier, each of which can be told to fail."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.clock = Clock()
+        self.down: set[str] = set()
+        self.status = 500
+        self.transport = Transport(self._answer)
+        urls = tuple(f"http://{host}:1/v1" for host in hosts)
+        config = UpstreamConfig(base_url=urls, model="m")
+        self.upstream = Upstream("local", config, transport=self.transport, clock=self.clock)
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.host in self.down:
+            if self.status:
+                return httpx2.Response(self.status, stream=Pieces(b"{}"))
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, stream=Pieces(b"{}"))
+
+    async def ask(self, times: int = 1) -> list[str]:
+        """Ask some times, half a second apart; the hosts that were asked."""
+        before = len(self.transport.requests)
+        for _ in range(times):
+            self.clock.now += 0.5
+            try:
+                response = await ask(self.upstream)
+            except UpstreamUnreachable:
+                continue
+            await response.close()
+        return [request.url.host for request in self.transport.requests[before:]]
+
+
+async def ask(upstream: Upstream, *, stream: bool = False) -> UpstreamResponse:
+    return await upstream.open("/chat/completions", b"{}", [], stream=stream)
+
+
+def failing(error: Exception, cause: Exception | None = None) -> Handler:
+    async def fail(request: httpx2.Request) -> httpx2.Response:
+        raise error from cause
+
+    return fail
+
+
+async def test_the_body_and_the_clients_own_headers_are_sent() -> None:
+    upstream, transport = make(api_key=Secret("sk-ours"))
+    sent = [
+        (b"host", b"proxy:8080"),
+        (b"authorization", b"Bearer theirs"),
+        (b"cookie", b"session=1"),
+        (b"openai-organization", b"org"),
+        (b"content-length", b"99"),
+        (b"content-type", b"text/plain"),
+        (b"accept-encoding", b"gzip, br"),
+        (b"connection", b"keep-alive"),
+        (b"x-router-target", b"local"),
+        (b"x-request-id", b"theirs"),
+        (b"x-forwarded-for", b"10.0.0.1"),
+        (b"user-agent", b"OpenAI/Python"),
+        (b"x-stainless-retry-count", b"0"),
+        (b"openai-beta", b"a=1"),
+        (b"openai-beta", b"b=2"),
+    ]
+    response = await upstream.open("/chat/completions", b'{"a": 1}', sent, stream=False)
+    assert (response.status, await response.read()) == (200, b"hello")
+    await response.close()
+    (request,) = transport.requests
+    assert (request.method, str(request.url)) == ("POST", "http://tier:1/v1/chat/completions")
+    assert await request.aread() == b'{"a": 1}'
+    names = [name.lower() for name, _ in request.headers.raw]
+    assert sorted(set(names) - {b"host", b"content-length"}) == [
+        b"accept-encoding",
+        b"authorization",
+        b"content-type",
+        b"openai-beta",
+        b"user-agent",
+        b"x-stainless-retry-count",
+    ]
+    assert names.count(b"openai-beta") == 2
+    assert request.headers["authorization"] == "Bearer sk-ours"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["content-length"] == "8"
+    assert request.headers["host"] == "tier:1"
+
+
+@pytest.mark.parametrize("api_key", [None, Secret("")])
+async def test_without_a_key_no_key_is_sent(api_key: Secret | None) -> None:
+    upstream, transport = make(api_key=api_key)
+    await (await ask(upstream)).close()
+    assert "authorization" not in transport.requests[0].headers
+
+
+async def test_the_least_busy_replica_is_asked() -> None:
+    upstream, transport = make(base_url=("http://a/v1", "http://b/v1"))
+    first, second = await ask(upstream), await ask(upstream)
+    assert upstream.count_in_flight() == 2
+    await first.close()
+    third = await ask(upstream)
+    hosts = [request.url.host for request in transport.requests]
+    assert hosts == ["a", "b", "a"]
+    await second.close()
+    await third.close()
+    assert upstream.count_in_flight() == 0
+
+
+async def test_closing_twice_lets_go_once() -> None:
+    body = Pieces(b"x")
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=body)
+
+    upstream, _ = make(answer)
+    response = await ask(upstream)
+    await response.close()
+    await response.close()
+    assert (body.closed, upstream.count_in_flight()) == (1, 0)
+
+
+async def test_more_than_the_limit_wait_their_turn() -> None:
+    upstream, transport = make(max_concurrency=1)
+    first = await ask(upstream)
+    second = asyncio.ensure_future(ask(upstream))
+    third = asyncio.ensure_future(ask(upstream))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(transport.requests) == 1
+    second.cancel()  # its client left the queue
+    await first.close()
+    await (await third).close()
+    assert len(transport.requests) == 2
+    assert upstream.count_in_flight() == 0
+    await (await ask(upstream)).close()
+
+
+async def test_a_failure_and_a_cancellation_free_their_slot() -> None:
+    arrived = asyncio.Event()
+
+    async def hang(request: httpx2.Request) -> httpx2.Response:
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    for answer in (failing(httpx2.ConnectError("refused")), hang):
+        upstream, transport = make(answer, max_concurrency=1)
+        asking = asyncio.ensure_future(ask(upstream))
+        if answer is hang:
+            await arrived.wait()
+            assert upstream.count_in_flight() == 1
+            asking.cancel()
+        with pytest.raises((asyncio.CancelledError, UpstreamUnreachable)):
+            await asking
+        assert upstream.count_in_flight() == 0
+        again = asyncio.ensure_future(ask(upstream))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(transport.requests) == 2
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx2.ConnectError("refused"),
+        httpx2.ReadError("reset"),
+        httpx2.RemoteProtocolError("no HTTP"),
+        aiohttp.ClientPayloadError("cut"),
+        ConnectionResetError(),
+    ],
+    ids=repr,
+)
+async def test_no_answer_is_unreachable(error: Exception) -> None:
+    upstream, _ = make(failing(error))
+    with pytest.raises(UpstreamUnreachable, match="The local upstream cannot be reached") as got:
+        await ask(upstream)
+    assert (got.value.status, got.value.upstream) == (502, "local")
+    assert not upstream.is_up()
+
+
+async def test_a_connection_timeout_is_told_from_a_lost_connection() -> None:
+    upstream, _ = make(failing(httpx2.ConnectTimeout("slow")))
+    with pytest.raises(UpstreamTimeout, match="could not be connected to within 5 seconds") as got:
+        await ask(upstream)
+    assert (got.value.phase, got.value.status) == ("connect", 504)
+    lost = failing(httpx2.ReadTimeout("?"), cause=aiohttp.ServerDisconnectedError())
+    with pytest.raises(UpstreamUnreachable):
+        await ask(make(lost)[0])
+
+
+async def test_only_a_stream_must_begin_in_time() -> None:
+    gate = asyncio.Event()
+
+    async def late(request: httpx2.Request) -> httpx2.Response:
+        await gate.wait()
+        return await hello(request)
+
+    timeouts = TimeoutsConfig(first_token=0.01, idle=0.01)
+    upstream, _ = make(late, timeouts=timeouts)
+    whole = asyncio.ensure_future(ask(upstream))
+    with pytest.raises(UpstreamTimeout, match="did not begin to answer within") as caught:
+        await ask(upstream, stream=True)
+    assert caught.value.phase == "first_token"
+    assert not upstream.is_up()
+    assert not whole.done()
+    gate.set()
+    response = await whole
+    assert await response.read() == b"hello"
+    await response.close()
+    assert upstream.count_in_flight() == 0
+
+
+async def test_a_stream_must_not_stop() -> None:
+    class Stuck(Pieces):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"a"
+            await asyncio.Event().wait()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Stuck())
+
+    upstream, _ = make(answer, timeouts=TimeoutsConfig(idle=0.01))
+    response = await ask(upstream, stream=True)
+    assert await response.next_chunk() == b"a"
+    response.begun()
+    with pytest.raises(UpstreamTimeout, match="stopped in the middle of its answer") as caught:
+        await response.next_chunk()
+    assert caught.value.phase == "idle"
+    await response.close()
+
+
+@pytest.mark.parametrize(
+    "error", [httpx2.ReadError("cut"), aiohttp.ClientPayloadError("cut"), OSError()], ids=repr
+)
+async def test_an_answer_that_is_cut_is_broken(error: Exception) -> None:
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Pieces(b"a", error))
+
+    upstream, _ = make(answer)
+    response = await ask(upstream)
+    with pytest.raises(UpstreamBroken, match="broke off in the middle"):
+        await response.read()
+    await response.close()
+    assert upstream.count_in_flight() == 0
+
+
+async def test_a_compressed_answer_nobody_asked_for_is_unpacked() -> None:
+    packed = gzip.compress(b'{"choices": []}')
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        headers = {"content-encoding": "gzip"}
+        return httpx2.Response(200, headers=headers, stream=Pieces(packed[:9], packed[9:]))
+
+    response = await ask(make(answer)[0])
+    assert await response.read() == b'{"choices": []}'
+    await response.close()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("text/event-stream", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("Text/Event-Stream", True),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+async def test_a_stream_is_known_by_its_type(content_type: str, expected: bool) -> None:
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": content_type}, stream=Pieces())
+
+    response = await ask(make(answer)[0])
+    assert response.is_event_stream is expected
+    await response.close()
+
+
+async def test_a_server_that_comes_between_two_questions_is_known() -> None:
+    asked: list[str] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        if len(asked) == 1:  # it comes
+            return httpx2.Response(503, stream=Pieces(b""))
+        bodies = {"/v1/models": b'{"data":[]}', "/api/version": b'{"version":"0.33.0"}'}
+        return httpx2.Response(200, stream=Pieces(bodies.get(request.url.path, b"{}")))
+
+    upstream, _ = make(answer)
+    await upstream.learn()
+    assert upstream.facts.is_ollama or upstream.is_stale
+
+
+async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
+    """What it answered may not be true of what is there now."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST":
+            return httpx2.Response(500, stream=Pieces(b"{}"))
+        asked.set()
+        await go_on.wait()
+        return httpx2.Response(200, stream=Pieces(b'{"data":[]}'))
+
+    upstream, _ = make(answer)
+    learning = asyncio.create_task(upstream.learn())
+    await asked.wait()
+    await (await ask(upstream)).close()
+    go_on.set()
+    await learning
+    assert upstream.is_stale
+    await upstream.learn()
+    assert not upstream.is_stale
+
+
+async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
+    async def half(request: httpx2.Request) -> httpx2.Response:
+        assert (request.method, request.url.path) == ("GET", "/v1/models")
+        if request.url.host == "a":
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, stream=Pieces(b'{"data": []}'))
+
+    upstream, _ = make(half, base_url=("http://a/v1", "http://b/v1"))
+    assert not upstream.is_up()
+    assert await upstream.probe()
+    assert upstream.is_up()
+    assert await upstream.fetch_models() == b'{"data": []}'
+
+    async def broken(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(500, stream=Pieces(b"{}"))
+
+    upstream, _ = make(broken)
+    assert not await upstream.probe()
+    assert await upstream.fetch_models() is None
+
+
+# The way out.
+
+
+@pytest.mark.parametrize(
+    ("base_url", "proxied"),
+    [
+        ("https://api.example.com/v1", True),
+        ("https://inside.example.org/v1", False),
+        ("https://localhost:11434/v1", False),
+        ("https://127.0.0.1:11434/v1", False),
+        ("https://[::1]:11434/v1", False),
+        ("http://api.example.com/v1", False),  # only https is named
+    ],
+)
+async def test_a_proxy_of_the_environment_is_used_where_it_leads_somewhere(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, proxied: bool
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    transport = open_transport(UpstreamConfig(base_url=base_url, model="m"))
+    used = isinstance(transport, AiohttpTransport) and transport.proxy is not None
+    assert used == proxied
+
+
+# ── Sick replicas ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_replica_that_keeps_failing_gets_no_more_requests() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    assert len(await tier.ask(20)) < 8
+    assert tier.upstream.is_sick
+    with pytest.raises(UpstreamUnreachable, match="failed too often") as caught:
+        await ask(tier.upstream)
+    assert caught.value.code == "upstream_unhealthy"
+    assert tier.upstream.count_in_flight() == 0
+
+
+async def test_a_burst_of_failures_is_no_illness() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    for _ in range(50):
+        await (await ask(tier.upstream)).close()
+    assert not tier.upstream.is_sick
+    tier.down = set()
+    await tier.ask()
+    assert tier.upstream.up
+
+
+async def test_after_a_while_one_request_tries_and_a_success_ends_it() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    await tier.ask(20)
+    tier.clock.now += FIRST_PAUSE_SECONDS * 4
+    assert not tier.upstream.is_sick
+    assert len(await tier.ask(3)) == 1
+    tier.down = set()
+    tier.clock.now += MAX_PAUSE_SECONDS
+    assert len(await tier.ask(3)) == 3
+    assert not tier.upstream.is_sick
+    assert tier.upstream.up
+
+
+async def test_the_pauses_grow_up_to_a_limit() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    await tier.ask(20)
+    tries = await tier.ask(1200)  # ten minutes
+    assert 10 <= len(tries) <= 15
+
+
+async def test_a_sick_replica_is_passed_over_while_another_is_well() -> None:
+    tier = Replicas("a", "b")
+    tier.down = {"a"}
+    asked = await tier.ask(40)
+    assert asked.count("a") < 8
+    assert asked[-5:] == ["b"] * 5
+    assert tier.upstream.up
+    assert not tier.upstream.is_sick
+
+
+async def test_one_that_refuses_is_replaced_by_another_at_once() -> None:
+    tier = Replicas("a", "b")
+    tier.down, tier.status = {"a"}, 0
+    response = await ask(tier.upstream)
+    assert response.status == 200
+    assert [request.url.host for request in tier.transport.requests] == ["a", "b"]
+    assert tier.upstream.count_in_flight() == 1
+    await response.close()
+    assert tier.upstream.count_in_flight() == 0
+
+
+async def test_when_all_refuse_the_tier_does() -> None:
+    tier = Replicas("a", "b")
+    tier.down, tier.status = {"a", "b"}, 0
+    with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
+        await ask(tier.upstream)
+    assert tier.upstream.count_in_flight() == 0
+
+
+async def test_a_probe_brings_a_replica_back_before_the_next_trial() -> None:
+    tier = Replicas("a")
+    tier.down = {"a"}
+    await tier.ask(20)
+    await tier.upstream.probe_the_sick()
+    assert tier.upstream.is_sick
+    tier.down = set()
+    await tier.upstream.probe_the_sick()
+    assert not tier.upstream.is_sick
+    assert tier.upstream.up
+
+
+async def test_an_answer_that_breaks_off_counts_against_its_replica() -> None:
+    async def broken(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Pieces(b"a", aiohttp.ClientPayloadError("cut")))
+
+    upstream, _ = make(broken)
+    response = await ask(upstream)
+    assert upstream.up
+    with pytest.raises(UpstreamBroken):
+        await response.read()
+    assert not upstream.up
+    await response.close()

@@ -1,0 +1,311 @@
+"""The API of the dashboard: what it tells of rows, whom, and what it refuses."""
+
+import asyncio
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import EASY, HARD, FakeUpstream
+from live import LiveProxy, StartProxy, envelope_of
+from proxy.errors import Unavailable
+from proxy.evaluation.estimates import MIN_PAIRS
+from proxy.storage.queries import Scored, Weighed
+from proxy.web.dashboard_api import SPANS, THRESHOLDS, Kept, pareto
+from router_model.manifest import Manifest
+
+KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
+TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
+PATHS = ["/api/stats", "/api/quality", "/api/pareto", "/api/requests"]
+
+
+async def get(proxy: LiveProxy, path: str, **query: Any) -> Any:
+    answer = await proxy.client.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def ask(proxy: LiveProxy, *texts: str, **fields: Any) -> list[str]:
+    """The ids of some requests, in their order, once their rows are there."""
+    ids = []
+    for text in texts:
+        answer = await proxy.chat(text=text, **fields)
+        await proxy.row_of(answer)
+        ids.append(answer.headers["x-request-id"])
+    return ids
+
+
+async def test_stats_add_up_to_the_rows(proxy: LiveProxy) -> None:
+    await ask(proxy, EASY, EASY, HARD)
+    await ask(proxy, "Say hello", model="cloud")
+    await proxy.chat(messages=[])  # refused
+    rows = await proxy.rows_of(5)
+    for span in SPANS:
+        told = await get(proxy, "/api/stats", since=span)
+        assert told["span"] == span
+        assert told["total"]["requests"] == 5
+        for name in ("cost_usd", "saved_usd", "cloud_cost_usd"):
+            total = pytest.approx(sum(row[name] or 0.0 for row in rows))
+            assert told["total"][name] == total
+            assert sum(point[name] for point in told["series"]) == total
+            assert sum(half[name] for half in told["categories"]) == total
+        by_target = {one["value"]: one["requests"] for one in told["by"]["target"]}
+        assert by_target == {"local": 2, "cloud": 2, "none": 1}
+        assert sum(told["scores"]) == 3
+        assert (told["scores"][90], told["scores"][10]) == (2, 1)
+        assert told["tiers"]["local"] == {
+            "model": "phi3:latest", "is_up": True, "in_flight": 0, "waiting": 0,
+        }  # fmt: skip
+        assert told["threshold"] == 0.5
+        assert (told["before"] is None) is (span == "all")
+        together = [one for one in told["latency"] if one["target"] == "all"]
+        assert {one["measure"]: one["requests"] for one in together}["duration_ms"] == 5
+
+
+async def test_a_request_is_told_whole(proxy: LiveProxy, local: FakeUpstream) -> None:
+    (request_id,) = await ask(proxy, EASY)
+    told = await get(proxy, f"/api/requests/{request_id}")
+    assert told["prompt"] == [{"role": "user", "content": EASY}]
+    assert told["response"] == "Hello!"
+    assert any("its score 0.9000 is not below" in line for line in told["explanation"])
+
+
+async def test_a_row_is_told_a_moment_after_its_answer(proxy: LiveProxy) -> None:
+    """A page asks at once; the row is written within a moment."""
+    answer = await proxy.chat(text=EASY)
+    told = await get(proxy, f"/api/requests/{answer.headers['x-request-id']}")
+    assert told["saved_usd"] > 0
+
+
+async def test_a_client_sees_its_own_requests_only(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    ids = {}
+    for name, headers in (("team", TEAM), ("boss", BOSS)):
+        answer = await proxy.chat(text=EASY, headers=headers)
+        await proxy.row_of(answer)
+        ids[name] = answer.headers["x-request-id"]
+    for asker, whose, status in (
+        (TEAM, "team", 200), (TEAM, "boss", 404), (BOSS, "team", 200), (BOSS, "boss", 200),
+    ):  # fmt: skip
+        answer = await proxy.client.get(f"/api/requests/{ids[whose]}", headers=asker)
+        assert answer.status_code == status, (asker, whose)
+    unknown = await proxy.client.get("/api/requests/req_unknown", headers=BOSS)
+    foreign = await proxy.client.get(f"/api/requests/{ids['boss']}", headers=TEAM)
+    # It does not even tell that there is one.
+    told = [envelope_of(one)["message"].partition("'")[0] for one in (unknown, foreign)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_what_is_about_everybody_is_for_admins(start: StartProxy, path: str) -> None:
+    proxy = await start(KEYS)
+    assert (await proxy.client.get(path)).status_code == 401
+    refused = await proxy.client.get(path, headers=TEAM)
+    assert refused.status_code == 403
+    assert envelope_of(refused)["code"] == "admin_only"
+    assert (await proxy.client.get(path, headers=BOSS)).status_code == 200
+
+
+async def test_the_only_key_there_is_sees_everything(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": ["sk-team"]}})
+    assert (await proxy.client.get("/api/stats", headers=TEAM)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        *((path, "since", value) for path in PATHS for value in ("1y", "-1", "24h'--")),
+        *(("/api/requests", "limit", value) for value in ("0", "-1", "201", "x", "1e2", "٣", "")),
+        *(("/api/requests", "before", value) for value in ("yesterday", "", "1~", "nan~req_1")),
+        ("/api/requests", "target", "moon"),
+        ("/api/requests", "reason", "score' OR 1=1"),
+        ("/api/requests", "ending", "good"),
+        ("/api/requests", "category", "gossip"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(
+    proxy: LiveProxy, path: str, name: str, value: str
+) -> None:
+    answer = await proxy.client.get(path, params={name: value})
+    assert answer.status_code == 400
+    assert envelope_of(answer)["param"] == name
+
+
+async def test_pages_of_requests_have_each_once(proxy: LiveProxy) -> None:
+    ids = await ask(proxy, *(f"{EASY} {n}" for n in range(7)))
+    seen: list[str] = []
+    place: dict[str, str] = {}
+    for _ in itertools.count():
+        page = await get(proxy, "/api/requests", limit=3, **place)
+        seen += [row["id"] for row in page["requests"]]
+        if page["more"] is None:
+            break
+        place = {"before": page["more"]}
+        if len(seen) == 3:  # what comes in between is not on the older pages
+            await ask(proxy, "A later one")
+    assert seen == ids[::-1]
+
+
+async def test_requests_are_found_by_what_they_are(proxy: LiveProxy) -> None:
+    easy, hard, said = await ask(proxy, EASY, HARD, 'Say "100 % \\ ü_x"\nplease')
+    categories = {row["id"]: row["category"] for row in proxy.rows()}
+    for query, found in (
+        ({"target": "cloud"}, [hard]),
+        ({"target": "local"}, [said, easy]),
+        ({"target": "none"}, []),
+        ({"reason": "score", "ending": "ok", "target": "local"}, [said, easy]),
+        ({"reason": "forced"}, []),
+        ({"model": "gpt-4o-mini"}, [hard]),
+        ({"search": "RIEMANN"}, [hard]),
+        ({"search": '"100 % \\ ü_x"\nplease'}, [said]),
+        ({"search": "%"}, [said]),
+        ({"search": "_"}, [said]),
+        ({"search": easy}, [easy]),
+        ({"search": easy[:8]}, [said, hard, easy]),
+        ({"search": "' OR 1=1 --"}, []),
+        ({"search": "\x00"}, []),
+        ({"category": categories[hard], "target": "cloud"}, [hard]),
+        ({"category": "translation"}, []),
+    ):
+        page = await get(proxy, "/api/requests", **query)
+        assert [row["id"] for row in page["requests"]] == found, query
+        assert page["searched"] is None  # there are not so many
+
+
+async def test_a_list_has_the_gist_and_no_answers(proxy: LiveProxy) -> None:
+    await ask(proxy, "word " * 200)
+    (row,) = (await get(proxy, "/api/requests"))["requests"]
+    assert len(row["prompt"]) == 160
+    assert row["prompt"].endswith("…")
+    assert "response" not in row
+
+
+async def test_texts_that_are_not_kept_are_not_told(start: StartProxy) -> None:
+    proxy = await start({"storage": {"prompts": "hash"}})
+    (request_id,) = await ask(proxy, EASY)
+    (row,) = (await get(proxy, "/api/requests"))["requests"]
+    assert row["prompt"] is None
+    told = await get(proxy, f"/api/requests/{request_id}")
+    assert EASY not in str(told)
+
+
+# --- the curve ---
+
+
+def test_a_threshold_sends_what_is_below_it_to_the_cloud() -> None:
+    scored = [Scored(0, 0.0)] * 100
+    scored[10], scored[60], scored[99] = Scored(2, 8.0), Scored(1, 1.5), Scored(1, 0.5)
+    told = pareto(scored, [], None, 0.5)
+    by = {one["threshold"]: one for one in told["curve"]}
+    for threshold, share, usd in (
+        (0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.11, 0.5, 8.0), (0.6, 0.5, 8.0), (0.61, 0.75, 9.5),
+        (1.0, 1.0, 10.0),
+    ):  # fmt: skip
+        point = by[threshold]
+        assert (point["cloud_share"], point["cost_usd"]) == (share, usd), threshold
+        assert point["cost_share"] == usd / 10
+        assert point["quality"] is None
+    assert (told["requests"], told["all_cloud_usd"], told["basis"]) == (4, 10.0, None)
+
+
+def test_quality_is_the_gap_that_the_cloud_wins_back() -> None:
+    nothing = [Scored(0, 0.0)] * 100
+    # Below 0.3 the cloud is 4 better, above 0.3 it is 1 better but stands for twice as many.
+    pairs = [Weighed(0.2, 4.0, 8.0, 1.0), Weighed(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
+    told = pareto(nothing, pairs, None, 0.5)
+    assert told["basis"] == "judged"
+    quality = {one["threshold"]: one["quality"] for one in told["curve"]}
+    assert quality[0.2] == 0.0
+    assert quality[0.21] == quality[0.8] == pytest.approx(4 / 6)
+    assert quality[0.81] == quality[1.0] == 1.0
+    # Where the local answers are better, there is no gap to win back.
+    worse = [Weighed(0.5, 9.0, 8.0, 1.0)] * MIN_PAIRS
+    assert {one["quality"] for one in pareto(nothing, worse, None, 0.5)["curve"]} == {None}
+
+
+def test_without_judged_pairs_it_is_what_validation_says(shipped_manifest: Manifest) -> None:
+    told = pareto([Scored(1, 1.0)] * 100, [], shipped_manifest, 0.5)
+    assert told["basis"] == "validation"
+    quality = [one["quality"] for one in told["curve"]]
+    assert quality[0] == 0.0
+    assert quality[-1] == 1.0
+    assert len(quality) == len(THRESHOLDS)
+    for point in shipped_manifest.thresholds:
+        if round(point.threshold, 2) == point.threshold:
+            place = round(point.threshold * 100)
+            assert quality[place] == pytest.approx(point.quality_share)
+
+
+@pytest.fixture
+def shipped_manifest() -> Manifest:
+    return Manifest.load(Path(__file__).parents[2] / "data/models/router")
+
+
+async def test_the_curve_is_of_the_requests_of_the_time(proxy: LiveProxy) -> None:
+    await ask(proxy, EASY, HARD)
+    told = await get(proxy, "/api/pareto", since="24h")
+    assert told["requests"] == 2
+    assert told["threshold"] == 0.5
+    assert told["all_cloud_usd"] > 0
+    half = told["curve"][50]
+    assert (half["cloud_share"], half["cost_usd"]) == (
+        0.5,
+        pytest.approx(told["all_cloud_usd"] / 2),
+    )
+
+
+async def test_quality_says_what_is_missing(proxy: LiveProxy) -> None:
+    await ask(proxy, EASY)
+    told = await get(proxy, "/api/quality")
+    assert told["estimates"]["recovered"]["missing"] == f"not enough data (0 of {MIN_PAIRS})"
+    assert told["categories"] == []
+
+
+async def test_the_period_before_is_before_it(proxy: LiveProxy) -> None:
+    await ask(proxy, EASY)
+    told = await get(proxy, "/api/stats", since="24h")
+    assert told["before"]["requests"] == 0
+    (point,) = told["series"]
+    assert 0 <= time.time() - point["begins"] < 2 * 3600
+
+
+# --- what is kept for a while ---
+
+
+async def test_what_takes_long_is_asked_once_for_all_who_wait() -> None:
+    now = [100.0]
+    kept = Kept(30.0, clock=lambda: now[0])
+    asked: list[str] = []
+    gate = asyncio.Event()
+
+    async def ask() -> int:
+        asked.append("")
+        await gate.wait()
+        return len(asked)
+
+    waiting = [asyncio.create_task(kept.get("24h", ask)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # who leaves takes nothing from the others
+    gate.set()
+    assert await asyncio.gather(*waiting[1:]) == [1, 1]
+    now[0] += 29
+    assert await kept.get("24h", ask) == 1
+    assert await kept.get("7d", ask) == 2
+    now[0] += 2
+    assert await kept.get("24h", ask) == 3
+
+
+async def test_a_failure_is_not_kept() -> None:
+    kept = Kept(30.0)
+
+    async def fail() -> int:
+        raise Unavailable("away")
+
+    async def ask() -> int:
+        return 1
+
+    with pytest.raises(Unavailable):
+        await kept.get("24h", fail)
+    assert await kept.get("24h", ask) == 1

@@ -1,0 +1,511 @@
+"""The API of experiments: what is told of steps, how they are started, and what becomes of them."""
+
+import asyncio
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from live import CLOUD_KEY, LOCAL_KEY, LiveProxy, StartProxy, config_fields, merge
+from pipeline import COMMAND, DATA, PATIENCE_SECONDS, WAITING, Folders
+from proxy.budget.pricing import Prices
+from proxy.budget.token_counter import TokenCounter
+from proxy.config import load_config
+from proxy.errors import InvalidRequest
+from proxy.experiments.planner import INSTALL_COMMAND, Pipeline
+from proxy.experiments.results import headline, results_of
+from proxy.experiments.steps import BY_NAME, STEPS
+from proxy.record import Target
+from stored import until as until_met
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
+
+
+@pytest.fixture
+async def proxy(start: StartProxy, folders: Folders) -> LiveProxy:
+    return await start(folders.config(), command=COMMAND)
+
+
+async def begin(proxy: LiveProxy, step: str, **body: Any) -> Json:
+    answer = await proxy.client.post(f"/api/experiments/{step}", json=body)
+    assert answer.status_code == 202, answer.text
+    told: Json = answer.json()["job"]
+    return told
+
+
+async def look(proxy: LiveProxy, job: Json, **query: int) -> Json:
+    answer = await proxy.client.get(f"/api/jobs/{job['id']}", params=query)
+    assert answer.status_code == 200, answer.text
+    told: Json = answer.json()
+    return told
+
+
+async def until(proxy: LiveProxy, job: Json, *states: str, progress: float | None = None) -> Json:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            told = await look(proxy, job)
+            if told["job"]["state"] in states and (
+                progress is None or told["job"]["progress"] == progress
+            ):
+                return told
+            await asyncio.sleep(0.02)
+
+
+async def refusal(proxy: LiveProxy, step: str, **body: Any) -> tuple[int, str | None, str | None]:
+    answer = await proxy.client.post(f"/api/experiments/{step}", json=body)
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["param"]
+
+
+async def overview(proxy: LiveProxy) -> dict[str, Json]:
+    answer = await proxy.client.get("/api/experiments")
+    assert answer.status_code == 200, answer.text
+    return {step["name"]: step for step in answer.json()["steps"]}
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+# ── What is told ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_steps_are_told_in_the_pipelines_order(proxy: LiveProxy) -> None:
+    steps = await overview(proxy)
+    assert list(steps) == [
+        "benchmark", "validate-judge", "label", "train", "ablation", "baselines", "evaluate",
+        "errors", "report",
+    ]  # fmt: skip
+    evaluate = steps["evaluate"]
+    assert evaluate["commands"] == ["hybrid-llm-train evaluate"]
+    assert evaluate["can_run"] is True
+    assert evaluate["estimate"]["seconds"] > 0
+    assert evaluate["last"] is None
+    assert {one["name"]: one["default"] for one in evaluate["parameters"]} == {
+        "split": "test", "model": "serving",
+    }  # fmt: skip
+
+
+async def test_the_results_that_are_shipped_are_told(start: StartProxy) -> None:
+    proxy = await start({"experiments": {"results": str(DATA / "results")}})
+    steps = await overview(proxy)
+    for name in ("ablation", "baselines", "evaluate", "errors"):
+        answer = await proxy.client.get(f"/api/experiments/{name}/results")
+        for file, content in answer.json()["results"].items():
+            assert content == json.loads((DATA / "results" / f"{file}.json").read_text())
+        assert steps[name]["headline"] is not None
+    assert steps["evaluate"]["headline"] == "68% of the quality gap for 64% of the cost"
+    assert steps["errors"]["headline"] == "8.0% wrongly local, 33.9% wrongly cloud"
+    assert steps["benchmark"]["headline"] is None
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"in_distribution": 3}'])
+async def test_a_result_that_makes_no_sense_is_none(
+    proxy: LiveProxy, folders: Folders, content: str
+) -> None:
+    folders.results.mkdir()
+    for name in ("baseline", "judge", "ablation", "baselines", "evaluation", "errors"):
+        (folders.results / f"{name}.json").write_text(content)
+    for step in (await overview(proxy)).values():
+        assert step["headline"] is None or step["name"] in ("train", "report")
+
+
+async def test_labels_are_added_up(proxy: LiveProxy, folders: Folders) -> None:
+    rows = [
+        {"local_score": 8, "cloud_score": 9, "preference": "cloud", "judge_usd": 0.1},
+        {"local_score": 4, "cloud_score": 9, "preference": "tie", "cloud_usd": 0.2},
+    ]
+    path = folders.data / "mine.labelled.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\nno row\n")
+    answer = await proxy.client.get("/api/experiments/label/results")
+    (labels,) = answer.json()["results"]["labels"]
+    assert labels.pop("at") == path.stat().st_mtime
+    assert labels == {
+        "name": path.name,
+        "rows": 2,
+        "preferences": {"local": 0, "cloud": 1, "tie": 1},
+        "local_score": 6.0,
+        "cloud_score": 9.0,
+        "usd": pytest.approx(0.3),
+    }
+    assert (await overview(proxy))["label"]["headline"] == "2 prompts are labelled"
+
+
+# ── Starting, watching, ending ────────────────────────────────────────────────────────────────
+
+
+async def test_a_step_runs_and_is_watched(proxy: LiveProxy, folders: Folders) -> None:
+    folders.program("evaluate", WAITING)
+    job = await begin(proxy, "evaluate", parameters={"split": "validation"})
+    assert (job["step"], job["state"]) == ("evaluate", "running")
+    assert job["arguments"] == {"split": "validation", "model": "serving"}
+    seen = await until(proxy, job, "running", progress=0.25)
+    assert "prepare: done\n" in seen["log"]
+    assert (await overview(proxy))["evaluate"]["last"]["id"] == job["id"]
+    running = (await proxy.client.get("/api/experiments")).json()["running"]
+    assert running["id"] == job["id"]
+    folders.go_on()
+    done = await until(proxy, job, "done")
+    assert done["job"]["exit_status"] == 0
+    assert done["log"].startswith(seen["log"])
+    rest = await look(proxy, job, after=seen["log_end"])
+    assert rest["log"] == "scoring: 4/4, about 0.0 min left\n"
+    assert (rest["log_start"], rest["log_end"]) == (seen["log_end"], done["log_end"])
+    arguments, environment, _ = json.loads((folders.work / "told.json").read_text())
+    assert arguments[arguments.index("--split") + 1] == "validation"
+    assert arguments[arguments.index("--out") + 1] == str(folders.results / "evaluation.json")
+    assert not [name for name in environment if name.endswith("_KEY")]
+    listed = (await proxy.client.get("/api/jobs", params={"step": "evaluate"})).json()["jobs"]
+    assert [one["id"] for one in listed] == [job["id"]]
+    again = await proxy.client.post(
+        "/api/experiments/evaluate", json={"dry_run": True, "parameters": {"split": "validation"}}
+    )
+    assert again.json()["estimate"]["basis"] == "last"
+
+
+async def test_one_step_at_a_time_and_the_refusal_names_it(
+    proxy: LiveProxy, folders: Folders
+) -> None:
+    folders.program("evaluate", WAITING)
+    job = await begin(proxy, "evaluate")
+    answer = await proxy.client.post("/api/experiments/errors", json={})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "job_running")
+    assert f"Evaluate is running ({job['id']})" in answer.json()["error"]["message"]
+    cancelled = await proxy.client.post(f"/api/jobs/{job['id']}/cancel")
+    assert cancelled.status_code == 202
+    await until(proxy, job, "cancelled")
+    errors = await begin(proxy, "errors")
+    assert (await until(proxy, errors, "done"))["log"].count("$ ") == 3  # prepare and two more
+
+
+async def test_a_step_that_fails_tells_its_status_and_last_words(
+    proxy: LiveProxy, folders: Folders
+) -> None:
+    folders.program("errors", "print('Error: no rows'); raise SystemExit(1)")
+    job = await begin(proxy, "errors")
+    failed = await until(proxy, job, "failed")
+    assert failed["job"]["exit_status"] == 1
+    assert failed["job"]["message"] == "Error: no rows"
+    assert "robustness" not in failed["log"]
+
+
+async def test_a_long_log_begins_with_its_end(proxy: LiveProxy, folders: Folders) -> None:
+    folders.program("evaluate", "for i in range(5000): print('line', i)")
+    job = await begin(proxy, "evaluate")
+    done = await until(proxy, job, "done")
+    assert len(done["log"]) == 16_000
+    assert done["log"].endswith("line 4999\n")
+    whole = await look(proxy, job, after=0)
+    assert whole["log"].endswith(done["log"])
+    assert "line 0\n" in whole["log"]
+
+
+async def test_a_paid_step_starts_for_who_accepts_its_cost(
+    proxy: LiveProxy, folders: Folders
+) -> None:
+    folders.program("baseline", WAITING)
+    dry = await proxy.client.post("/api/experiments/benchmark", json={"dry_run": True})
+    estimate = dry.json()["estimate"]
+    assert 0 < estimate["usd"] < estimate["most_usd"]
+    assert estimate["calls"] == 80 * 2 * 3 * 2
+    assert (await proxy.client.get("/api/jobs")).json()["jobs"] == []
+    for accepted in (None, 0, estimate["usd"] * 0.99):
+        refused = await refusal(proxy, "benchmark", accept_usd=accepted)
+        assert refused == (400, "cost_not_accepted", "accept_usd")
+    job = await begin(proxy, "benchmark", accept_usd=1.5)
+    await until(proxy, job, "running", progress=0.25)
+    arguments, environment, _ = json.loads((folders.work / "told.json").read_text())
+    given = dict(itertools.pairwise(arguments))
+    assert given["--max-usd"] == "1.500000"
+    assert given["--cloud-price"] == "0.15,0.075,0.6"
+    assert given["--local-price"] == "0,0,0"
+    assert given["--judge-model"] == "gpt-4o-mini"
+    assert (environment["LOCAL_API_KEY"], environment["CLOUD_API_KEY"]) == (LOCAL_KEY, CLOUD_KEY)
+    assert CLOUD_KEY not in " ".join(arguments)
+    assert CLOUD_KEY not in (await look(proxy, job))["log"]
+
+
+async def test_what_is_labelled_is_a_file_of_the_folder(proxy: LiveProxy, folders: Folders) -> None:
+    assert [one["code"] for one in (await overview(proxy))["label"]["problems"]] == ["data_missing"]
+    (folders.data / "prompts" / "mine.txt").write_text("A question\nAnother one\n")
+    (folders.data / "prompts" / "--out.jsonl").write_text("{}")
+    (folders.data / "secret.txt").write_text("x")
+    label = (await overview(proxy))["label"]
+    (file,) = [one for one in label["parameters"] if one["name"] == "file"]
+    assert (file["choices"], file["default"]) == (["mine.txt"], "mine.txt")
+    assert label["estimate"]["calls"] == 2 * 2 + 2 * 4
+    for name in ("../secret.txt", str(folders.data / "secret.txt"), "--out.jsonl", "", 3):
+        refused = await refusal(proxy, "label", parameters={"file": name}, accept_usd=9)
+        assert refused == (400, None, "file")
+    folders.program("label", WAITING)
+    job = await begin(proxy, "label", accept_usd=2, parameters={"pairwise": False})
+    await until(proxy, job, "running", progress=0.25)
+    arguments, _, _ = json.loads((folders.work / "told.json").read_text())
+    assert arguments[:2] == ["label", str(folders.data / "prompts" / "mine.txt")]
+    assert arguments[3] == str(folders.data / "mine.labelled.jsonl")
+    assert "--no-pairwise" in arguments
+
+
+@pytest.mark.parametrize(
+    ("step", "parameters", "param"),
+    [
+        ("evaluate", {"split": "train"}, "split"),
+        ("evaluate", {"split": None}, "split"),
+        ("evaluate", {"split": ["test"]}, "split"),
+        ("evaluate", {"model": "../../etc"}, "model"),
+        ("evaluate", {"out": "/etc/passwd"}, "out"),
+        ("train", {"epochs": 0}, "epochs"),
+        ("train", {"epochs": 21}, "epochs"),
+        ("train", {"epochs": 2.5}, "epochs"),
+        ("train", {"epochs": True}, "epochs"),
+        ("train", {"epochs": "3; rm -rf /"}, "epochs"),
+        ("train", {"train_share": 0}, "train_share"),
+        ("train", {"auxiliary": "yes"}, "auxiliary"),
+        ("benchmark", {"series": "../other"}, "series"),
+        ("benchmark", {"series": "-x"}, "series"),
+        ("benchmark", {"series": "a\n"}, "series"),
+        ("benchmark", {"max_tokens": 63}, "max_tokens"),
+    ],
+)
+async def test_what_cannot_be_chosen_is_refused_by_name(
+    shared: LiveProxy, step: str, parameters: Json, param: str
+) -> None:
+    assert await refusal(shared, step, parameters=parameters) == (400, None, param)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"no", b'{"parameters": 3}', b'{"accept_usd": -1}'])
+async def test_a_body_that_makes_no_sense_is_refused(shared: LiveProxy, body: bytes) -> None:
+    answer = await shared.client.post("/api/experiments/evaluate", content=body)
+    assert answer.status_code == 400
+
+
+async def test_what_is_not_there_is_not_found(shared: LiveProxy) -> None:
+    assert (await refusal(shared, "rm"))[0] == 404
+    for path in ("/api/experiments/rm/results", "/api/jobs/job_of_nobody"):
+        assert (await shared.client.get(path)).status_code == 404, path
+    answer = await shared.client.post("/api/jobs/job_of_nobody/cancel")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "job_id")
+
+
+@pytest.fixture
+async def shared(proxy: LiveProxy) -> LiveProxy:
+    return proxy
+
+
+# ── Who may, and where it cannot run ──────────────────────────────────────────────────────────
+
+
+async def test_it_is_for_admins(start: StartProxy, folders: Folders) -> None:
+    keys = [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]
+    proxy = await start(folders.config() | {"server": {"api_keys": keys}}, command=COMMAND)
+    calls = [
+        ("GET", "/api/experiments"), ("POST", "/api/experiments/evaluate"),
+        ("GET", "/api/experiments/evaluate/results"), ("GET", "/api/jobs"),
+        ("GET", "/api/jobs/x"), ("POST", "/api/jobs/x/cancel"),
+    ]  # fmt: skip
+    for method, path in calls:
+        for key, status in ((None, 401), ("sk-team", 403)):
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            answer = await proxy.client.request(method, path, headers=headers)
+            assert answer.status_code == status, path
+    answer = await proxy.client.get("/api/jobs", headers={"authorization": "Bearer sk-boss"})
+    assert answer.json()["jobs"] == []
+
+
+async def test_web_pages_of_others_start_nothing(proxy: LiveProxy) -> None:
+    answer = await proxy.client.post(
+        "/api/experiments/evaluate",
+        content=b"{}",
+        headers={"origin": "https://evil.example", "content-type": "text/plain"},
+    )
+    assert answer.status_code == 403
+    assert (await proxy.client.get("/api/jobs")).json()["jobs"] == []
+
+
+async def test_where_it_is_disabled_nothing_starts(start: StartProxy, folders: Folders) -> None:
+    proxy = await start(folders.config(enabled=False), command=COMMAND)
+    assert await refusal(proxy, "evaluate") == (403, "experiments_disabled", None)
+    step = (await overview(proxy))["evaluate"]
+    assert step["can_run"] is False
+
+
+def pipeline(tmp_path: Path, *installed: str, **changes: Any) -> Pipeline:
+    fields = merge(config_fields(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9"), changes)
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(json.dumps(fields))
+    config = load_config(path, environ={})
+    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
+    has = installed.__contains__
+    return Pipeline(config, Prices(tiers, {}), TokenCounter(), has_package=has)
+
+
+ALL = ("torch", "sklearn", "optimum", "plotly", "matplotlib")
+
+
+def codes(steps: Pipeline, name: str) -> list[str]:
+    return [problem.code for problem in steps.problems(BY_NAME[name])]
+
+
+def test_without_the_extra_its_steps_say_what_to_install(tmp_path: Path) -> None:
+    data = {"experiments": {"data": str(tmp_path), "results": str(tmp_path / "none")}}
+    lacking = pipeline(tmp_path, **data)
+    assert lacking.lacks_extra
+    for name in ("train", "ablation", "baselines"):
+        (problem,) = lacking.problems(BY_NAME[name])
+        assert (problem.code, problem.command) == ("train_missing", INSTALL_COMMAND)
+    assert codes(lacking, "evaluate") == codes(lacking, "errors") == []
+    having = pipeline(tmp_path, *ALL, **data)
+    assert not having.lacks_extra
+    assert all(codes(having, name) == [] for name in ("train", "ablation", "baselines"))
+    assert codes(having, "report") == ["results_missing"]
+
+
+async def test_without_the_extra_a_step_is_refused(proxy: LiveProxy) -> None:
+    answer = await proxy.client.post("/api/experiments/baselines", json={})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (409, "train_missing")
+    assert error["message"].endswith(f"Run: {INSTALL_COMMAND}")
+    told = (await proxy.client.get("/api/experiments")).json()["train"]
+    assert told == {"is_installed": False, "command": INSTALL_COMMAND}
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    bare = pipeline(tmp_path, *ALL, experiments={"work": str(tmp_path / "work")})
+    assert codes(bare, "evaluate") == codes(bare, "train") == codes(bare, "label")
+    assert codes(bare, "evaluate") == ["data_missing"]
+    assert codes(bare, "benchmark") == []
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "prepared.msgpack.gz").touch()
+    assert codes(bare, "evaluate") == []
+    assert codes(bare, "train") == ["data_missing"]
+    blank = {"work": str(tmp_path / "work")}
+    modelless = pipeline(tmp_path, experiments=blank, routing={"model_path": str(tmp_path / "no")})
+    assert codes(modelless, "errors") == ["model_missing"]
+    (tmp_path / "file").touch()
+    locked = pipeline(tmp_path, experiments={"work": str(tmp_path / "file" / "work")})
+    assert codes(locked, "benchmark") == ["readonly"]
+    dear = pipeline(tmp_path, judge={"model": "gpt-unheard-of"})
+    assert codes(dear, "benchmark") == ["price_missing"]
+    openai = {"base_url": "https://api.openai.com/v1", "api_key": ""}
+    keyless = pipeline(tmp_path, upstreams={"cloud": openai})
+    assert codes(keyless, "benchmark") == ["key_missing", "key_missing"]
+
+
+def test_an_estimate_is_calls_times_tokens_times_price(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    steps = pipeline(tmp_path, **folders.config())
+    (folders.data / "annotated" / "a.jsonl").write_text(
+        '{"question": "Q", "answer": "A", "human_score": 3}\n'
+        '{"question": "Q", "answer": "A", "human_score": 3, "judge_score": 4}\n'
+    )
+    found = steps.estimate(BY_NAME["validate-judge"], {"file": "a.jsonl"})
+    assert (found.calls, found.output_tokens) == (1, 80)
+    assert found.usd == pytest.approx((found.input_tokens * 0.15 + 80 * 0.60) / 1e6)
+    assert found.most_usd == pytest.approx((found.input_tokens * 0.15 + 512 * 0.60) / 1e6)
+    free = steps.estimate(BY_NAME["train"], {"epochs": 6, "train_share": 0.5})
+    assert (free.usd, free.calls) == (0, 0)
+
+
+def test_what_is_chosen_has_the_defaults_of_the_rest(tmp_path: Path) -> None:
+    steps = pipeline(tmp_path, *ALL)
+    for step in STEPS:
+        if not any(one.kind == "file" for one in step.parameters):
+            assert steps.choose(step, {}).keys() == {one.name for one in step.parameters}
+    with pytest.raises(InvalidRequest, match="one of: there is none"):
+        steps.choose(BY_NAME["label"], {})
+
+
+def test_a_candidate_is_trained_and_measured_beside_what_serves(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    steps = pipeline(tmp_path, *ALL, **folders.config(), routing={"model_path": "models/router"})
+    train = BY_NAME["train"]
+    prepare, fit, export = steps.plan(train, steps.choose(train, {}), max_usd=0).commands
+    assert prepare[:3] == ["prepare", "--data", str(folders.data)]
+    assert fit[0] == "train"
+    assert export[-1] == str(Path("models/candidate"))
+    for model, folder in (("serving", "router"), ("candidate", "candidate")):
+        chosen = steps.choose(BY_NAME["ablation"], {"model": model})
+        command = steps.plan(BY_NAME["ablation"], chosen, max_usd=0).commands[-1]
+        assert command[command.index("--model") + 1] == str(Path("models") / folder)
+
+
+def test_every_step_has_a_headline_only_where_something_was_found(tmp_path: Path) -> None:
+    places = pipeline(tmp_path, experiments={"results": str(tmp_path / "none")}).places
+    for step in STEPS:
+        found = results_of(step, places)
+        if step.name != "train":
+            assert headline(step, found) is None
+
+
+# ── When the proxy ends ───────────────────────────────────────────────────────────────────────
+
+SERVER = """
+import sys
+from pathlib import Path
+from proxy.server.app import Proxy
+from proxy.config import load_config
+from proxy.server.server import Server
+path = Path(sys.argv[1])
+Server(Proxy(load_config(path, environ={}), path=path, command=sys.argv[2:])).run()
+"""
+
+
+@contextmanager
+def served(path: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
+    """The proxy in a process of its own, and a client of it."""
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(path), *COMMAND])
+
+    def answers() -> bool:
+        assert process.poll() is None
+        with suppress(httpx2.TransportError):
+            client.get("/health")
+            return True
+        return False
+
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            until_met(answers)
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_proxy_that_ends_leaves_no_process_and_the_next_says_interrupted(
+    tmp_path: Path, folders: Folders, number: signal.Signals, unused_tcp_port: int
+) -> None:
+    fields = config_fields(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9")
+    changes = folders.config() | {"server": {"port": unused_tcp_port}}
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(merge(fields, changes)))
+    folders.program("evaluate", WAITING)
+    told = folders.work / "told.json"
+    with served(config, unused_tcp_port) as (process, client):
+        job = client.post("/api/experiments/evaluate", json={}).json()["job"]
+        until_met(lambda: told.exists() and told.read_text().endswith("]"))
+        pid = json.loads(told.read_text())[2]
+        process.send_signal(number)
+        status = process.wait(PATIENCE_SECONDS)
+        assert status == (0 if number is signal.SIGTERM else -signal.SIGKILL)
+        until_met(lambda: is_gone(pid))
+    with served(config, unused_tcp_port) as (_, client):
+        (found,) = client.get("/api/jobs").json()["jobs"]
+        assert (found["id"], found["state"]) == (job["id"], "interrupted")
+        assert client.get("/api/experiments").json()["running"] is None

@@ -1,0 +1,679 @@
+"""Requests that nobody would write, over real sockets: each gets an answer, and none does harm.
+
+    FUZZ_REQUESTS=100000 .venv/bin/pytest tests/web/test_fuzz.py -s
+
+No answer is a 500, shows a trace, a path or a key of ours, or comes late; those of /v1 that are
+errors have OpenAI's form; nothing is logged as an error; every chat request is one row.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakes import (
+    EASY,
+    HARD,
+    PATIENCE_SECONDS,
+    Answer,
+    Call,
+    FakeUpstream,
+    answer_json,
+    chunked,
+    head,
+    openai_events,
+    whole,
+)
+from live import CLOUD_KEY, LOCAL_KEY, StartProxy, check_agreement
+
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3000"))
+BATCH = 50  # requests in one example
+IDLE_SECONDS = 2.0  # uvicorn closes connections that are idle for longer than 5
+CHAT, ROWS = "/v1/chat/completions", "chat.completions"
+
+BODY, EVENTS = answer_json(), openai_events()
+SECRETS = tuple(
+    text.encode()
+    for text in (LOCAL_KEY, CLOUD_KEY, "Traceback", 'File "', "site-packages", ".py", "/proxy/")
+)
+
+
+# ── JSON, and what is nearly JSON ─────────────────────────────────────────────────────────────
+
+
+class Token(str):
+    """A value as it stands in the text, whether it is JSON or not."""
+
+
+class Fields(list[tuple[str, Any]]):
+    """An object; unlike a dict it may have a key twice."""
+
+
+def fields_of(value: Any) -> Any:
+    """The same value with `Fields` for its objects."""
+    match value:
+        case dict():
+            return Fields((key, fields_of(item)) for key, item in value.items())
+        case list():
+            return [fields_of(item) for item in value]
+    return value
+
+
+def dump(value: Any) -> str:
+    match value:
+        case Token():
+            return str(value)
+        case Fields():
+            return "{" + ",".join(f"{json.dumps(key)}:{dump(item)}" for key, item in value) + "}"
+        case list():
+            return "[" + ",".join(map(dump, value)) + "]"
+    return json.dumps(value)
+
+
+ODD_VALUES = [
+    Token(text)
+    for text in (
+        *("null", "true", "false", "0", "-0", "1", "-1", "0.5", "1e400", "1E-400", "-1.0e5"),
+        *("9" * 20, "-" + "9" * 400, "0." + "1" * 500, "NaN", "Infinity", "-Infinity", "01", "+1"),
+        *('""', '"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\\uFFFF"', '"é"', "'x'", '"\t"'),
+        *("[]", "{}", "[[]]", '{"":{}}', '{"a":1,"a":2}', "[1,]", "{,}", "undefined", "/**/1"),
+        *("[" * 50 + "]" * 50, "[" * 5000, '{"a":' * 2000 + "1" + "}" * 2000),
+        *(f'"{"x" * 100_000}"', f'"{"é " * 20_000}"', f'"{EASY}"', f'"{HARD}"'),
+        *('"auto"', '"local"', '"cloud"', '"auto:cost=0.3"', '"auto:cost=nan"', '"auto:"', '"gpt"'),
+        *('[{"type":"text","text":"Hi"}]', '[{"type":"text"}]', '[{"type":7}]', '["Hi"]'),
+        *('[{"type":"image_url","image_url":"data:,"}]', '[{"role":"user","content":"Hi"}]'),
+    )
+]
+small_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=4,
+).map(fields_of)
+any_value = st.sampled_from(ODD_VALUES) | small_values
+
+USER = [{"role": "user", "content": EASY}]
+TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+PARTS = [
+    {"type": "text", "text": "What is this?"},
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+]
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": HARD},
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+    {"role": "tool", "tool_call_id": "c", "content": "1"},
+    {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+]
+BASES = [
+    fields_of({"model": "auto", "messages": USER} | changes)
+    for changes in (
+        {},
+        {"model": "auto:cost=0.3", "temperature": 0.5, "max_completion_tokens": 100},
+        {"model": "auto:quality=0.95", "logprobs": True, "n": 1, "logit_bias": {}},
+        {"model": "local", "messages": TURNS, "max_tokens": 10},
+        {"model": "cloud", "tools": TOOLS, "tool_choice": "auto"},
+        {"model": "auto:threshold=0.6", "response_format": SCHEMA},
+        {"messages": [{"role": "user", "content": PARTS}]},
+        {"stream": True},
+        {"model": "phi3", "stream": True, "stream_options": {"include_usage": True}},
+        {"model": "gpt-9", "messages": TURNS, "stream": True, "stream_options": None},
+    )
+]
+
+EDITS = ("replace", "delete", "repeat", "rename", "insert")
+
+
+class Edit(NamedTuple):
+    """One change at one place of a document; `place` is taken modulo the number of places."""
+
+    kind: str
+    place: int
+    value: Any
+    key: str
+
+
+edits = st.builds(
+    Edit,
+    st.sampled_from(EDITS),
+    st.integers(0, 200),
+    any_value,
+    st.sampled_from(["model", "messages", "stream", "stream_options", "role", "content", "x", ""]),
+)
+
+
+def places(value: Any) -> Iterator[tuple[list[Any], int]]:
+    """Every (container, index) in a document."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield value, index
+            yield from places(item[1] if isinstance(value, Fields) else item)
+
+
+def copy(value: Any) -> Any:
+    match value:
+        case Fields():
+            return Fields((key, copy(item)) for key, item in value)
+        case list():
+            return [copy(item) for item in value]
+    return value
+
+
+def edit(document: Any, change: Edit) -> None:
+    found = list(places(document))
+    if not found:
+        return
+    container, index = found[change.place % len(found)]
+    old_key, old = container[index] if isinstance(container, Fields) else ("", container[index])
+
+    def entry(key: str, value: Any) -> Any:
+        return (key, value) if isinstance(container, Fields) else value
+
+    match change.kind:
+        case "replace":
+            container[index] = entry(old_key, change.value)
+        case "delete":
+            del container[index]
+        case "repeat":
+            container.append(entry(old_key, change.value))
+        case "rename":
+            container[index] = entry(change.key, old)
+        case "insert":
+            container.insert(index, entry(change.key, change.value))
+
+
+# ── Bytes ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def cut(data: bytes, place: int, _: bytes) -> bytes:
+    return data[: place % (len(data) + 1)]
+
+
+def flip(data: bytes, place: int, _: bytes) -> bytes:
+    if not data:
+        return data
+    at = place // 8 % len(data)
+    return data[:at] + bytes([data[at] ^ 1 << place % 8]) + data[at + 1 :]
+
+
+def put_in(data: bytes, place: int, more: bytes) -> bytes:
+    at = place % (len(data) + 1)
+    return data[:at] + more + data[at:]
+
+
+def overwrite(data: bytes, place: int, more: bytes) -> bytes:
+    at = place % (len(data) + 1)
+    return data[:at] + more + data[at + len(more) :]
+
+
+byte_changes = st.tuples(
+    st.sampled_from([cut, flip, put_in, overwrite]),
+    st.integers(0, 2**16),
+    st.binary(min_size=1, max_size=6),
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A chat request with some changes, or hardly one."""
+    document = copy(draw(st.sampled_from(BASES)))
+    for change in draw(st.lists(edits, max_size=3)):
+        edit(document, change)
+    data = dump(document).encode("utf-8", "surrogatepass")
+    for garble, place, more in draw(st.lists(byte_changes, max_size=1)):
+        data = garble(data, place, more)
+    return data
+
+
+# ── HTTP ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Sent(NamedTuple):
+    """Bytes for a connection.
+
+    Attributes:
+        method: of the request; "" for bytes that may be none. Of those there is no more to say
+            than that they do no harm, and the connection is given up.
+        path: of the request.
+        begins_chat: whether it is the beginning of a chat request that stays without its end.
+    """
+
+    data: bytes
+    method: str = ""
+    path: str = ""
+    begins_chat: bool = False
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is for the chat endpoint, in whichever spelling of its path."""
+        path = re.sub("/+", "/", unquote(self.path.partition("?")[0]))
+        return self.method == "POST" and path.removesuffix("/") == CHAT
+
+    def __repr__(self) -> str:
+        return f"Sent({self.data[:1000]!r}…, {len(self.data)} bytes)"
+
+
+METHODS = ("GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND")
+PATHS = (
+    CHAT,
+    CHAT + "?a=b&c",
+    CHAT + "/",
+    CHAT + "/x",
+    "/v1/chat%2Fcompletions",
+    "/v1//chat/completions",
+    "/V1/chat/completions",
+    "/v1/responses",
+    "/v1/responses/resp_1?stream=true",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/feedback",
+    "/v1/files/x%00y",
+    "/v1/messages",
+    "/openapi.json",
+    "/v1/models",
+    "/v1/models/auto",
+    "/v1/models/%ff%00%0d%0ax:%20y",
+    "/v1/models/" + "x" * 5000,
+    "/v1/../etc/passwd",
+    "/v1/%2e%2e/%2e%2e/etc/passwd",
+    "/v1",
+    "/",
+    "//",
+    "/health",
+    "/ready",
+    "/metrics?name[]=x",
+    "/api/requests?limit=-1",
+    "/*",
+    "http://elsewhere.example/v1/models",
+)
+HEADER_VALUES = (
+    b"",
+    b"0",
+    b"0.3",
+    b"2",
+    b"-1",
+    b"nan",
+    b"inf",
+    b"1e-400",
+    b"local",
+    b"cloud",
+    b"AUTO",
+    b"moon",
+    b"\xff\xfe",
+    "é😀".encode(),
+    b"a\tb",
+    b"x" * 8000,
+    b"Bearer x",
+    b"text/plain; charset=utf-7",
+    b"multipart/form-data",
+    b"gzip",
+    b"*/*;q=\xff",
+    b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+HEADER_NAMES = (
+    *("x-router-target", "x-router-threshold", "x-router-x", "X-Router-Target", "authorization"),
+    *("content-type", "content-encoding", "accept", "accept-encoding", "cookie", "user-agent"),
+    *("x-request-id", "x-forwarded-for", "forwarded", "origin", "range", "if-none-match", "te"),
+    *("connection", "keep-alive", "trailer", "traceparent", "openai-organization", "x", "x_y.z~"),
+)
+headers = st.lists(
+    st.tuples(st.sampled_from(HEADER_NAMES), st.sampled_from(HEADER_VALUES)), max_size=3
+)
+
+
+@st.composite
+def chat_requests(draw: st.DrawFn) -> Sent:
+    return whole_request("POST", CHAT, draw(headers), draw(bodies()))
+
+
+@st.composite
+def any_requests(draw: st.DrawFn) -> Sent:
+    return whole_request(
+        draw(st.just("POST") | st.sampled_from(METHODS)),
+        draw(st.just(CHAT) | st.sampled_from(PATHS)),
+        draw(headers),
+        draw(bodies()),
+        chunk_size=draw(st.sampled_from([0, 0, 7, 1000])),
+    )
+
+
+def whole_request(
+    method: str, path: str, fields: list[tuple[str, bytes]], body: bytes, *, chunk_size: int = 0
+) -> Sent:
+    """A request that is HTTP, whatever it says."""
+    lines = [f"{method} {path} HTTP/1.1".encode(), b"host: localhost"]
+    lines += [name.encode() + b": " + value for name, value in fields]
+    if chunk_size:
+        lines.append(b"transfer-encoding: chunked")
+        pieces = [body[start : start + chunk_size] for start in range(0, len(body), chunk_size)]
+        framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces[:200])
+        return Sent(head_of(lines) + framed + b"0\r\n\r\n", method, path)
+    lines.append(b"content-length: %d" % len(body))
+    return Sent(head_of(lines) + body, method, path)
+
+
+def head_of(lines: list[bytes]) -> bytes:
+    return b"\r\n".join([*lines, b"", b""])
+
+
+# A change of a byte may make anything of a request but one to the chat endpoint.
+HARMLESS = head_of(
+    [b"POST /v1/models HTTP/1.1", b"host: localhost", b"x: y", b"content-length: 2", b"", b"{}"]
+)
+CHAT_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+NO_HTTP = [
+    Sent(data)
+    for data in (
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"get /health http/1.1\r\n\r\n",
+        b"FROB /health HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"CONNECT proxy:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /health HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nx y: z\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nx: \x00\r\n\r\n",
+        "GET /health HTTP/1.1\r\né: z\r\n\r\n".encode(),
+        b"GET /health HTTP/1.1\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 20_000 + b"\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade, http2-settings\r\n\r\n",
+        CHAT_HEAD + b"content-length: 5\r\ncontent-length: 6\r\n\r\n{}",
+        CHAT_HEAD + b"content-length: -5\r\n\r\n{}",
+        CHAT_HEAD + b"content-length: " + b"9" * 30 + b"\r\n\r\n{}",
+        CHAT_HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        CHAT_HEAD[:-5],
+        b"",
+    )
+] + [
+    Sent(data, begins_chat=True)
+    for data in (
+        CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+        CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\n{}",
+        CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}XX0\r\n\r\n",
+        CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        CHAT_HEAD + b'content-length: 100\r\n\r\n{"model":',
+        CHAT_HEAD + b"content-length: 100\r\nexpect: 100-continue\r\n\r\n",
+    )
+]
+
+
+@st.composite
+def no_requests(draw: st.DrawFn) -> Sent:
+    kind = draw(st.integers(0, 2))
+    if kind == 0:
+        return draw(st.sampled_from(NO_HTTP))
+    if kind == 1:
+        return Sent(draw(st.binary(max_size=100)))
+    garble, place, more = draw(byte_changes)
+    return Sent(garble(HARMLESS, place, more))
+
+
+# Most are chat requests: what lies behind the parsers is what there is most of.
+batches = st.lists(
+    chat_requests() | chat_requests() | any_requests() | no_requests(),
+    min_size=BATCH,
+    max_size=BATCH,
+)
+
+
+# ── Sending it ────────────────────────────────────────────────────────────────────────────────
+
+
+class Answered(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """A blocking client that keeps its connection for as long as it is kept."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._unread = b""
+        self._used_at = 0.0
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, self._unread = None, b""
+
+    def _connection(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.create_connection(("127.0.0.1", self._port), PATIENCE_SECONDS)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._socket
+
+    def ask(self, sent: Sent) -> Answered:
+        """Send a request and read its answer."""
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self.close()
+        self._connection().sendall(sent.data)
+        while (answer := self._read_answer(sent.method)).status < 200:
+            pass
+        if answer.headers.get("connection", "").lower() == "close":
+            self.close()
+        self._used_at = time.monotonic()
+        return answer
+
+    def throw(self, sent: Sent) -> bytes:
+        """Send bytes over a connection of their own, and all that comes until it is closed."""
+        self.close()
+        got = b""
+        try:
+            connection = self._connection()
+            connection.sendall(sent.data)
+            connection.shutdown(socket.SHUT_WR)
+            while data := connection.recv(2**16):
+                got += data
+        except OSError:
+            pass  # it was hung up on before it was sent, which is an answer, too
+        self.close()
+        return got
+
+    def _read_answer(self, method: str) -> Answered:
+        first, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        status = int(first.split(" ")[1])
+        if method == "HEAD" or status < 200 or status in (204, 304):
+            return Answered(status, headers, b"")
+        if "content-length" in headers:
+            return Answered(status, headers, self._read(int(headers["content-length"])))
+        assert headers["transfer-encoding"] == "chunked"
+        body = b""
+        while size := int(self._read_until(b"\r\n"), 16):
+            body += self._read(size + 2)[:-2]
+        assert self._read_until(b"\r\n") == b""
+        return Answered(status, headers, body)
+
+    def _read_until(self, marker: bytes) -> bytes:
+        while marker not in self._unread:
+            self._receive()
+        found, _, self._unread = self._unread.partition(marker)
+        return found
+
+    def _read(self, size: int) -> bytes:
+        while len(self._unread) < size:
+            self._receive()
+        found, self._unread = self._unread[:size], self._unread[size:]
+        return found
+
+    def _receive(self) -> None:
+        data = self._connection().recv(2**16)
+        assert data, f"the connection was closed within an answer: {self._unread!r}"
+        self._unread += data
+
+
+class Fuzz:
+    """Sends batches and checks what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self._client = Client(port)
+        self._plain = whole_request("POST", CHAT, [], dump(BASES[0]).encode())
+        self._health = whole_request("GET", "/health", [], b"")
+        self.answered: set[str] = set()  # the ids of chat requests
+        self.begun = 0  # chat requests without an end
+        self.sent = 0
+        self.slowest = 0.0  # seconds
+        self.statuses: Counter[str] = Counter()
+
+    def send(self, batch: list[Sent]) -> None:
+        for sent in batch:
+            self.sent += 1
+            if sent.method:
+                self._ask(sent)
+            else:
+                self._throw(sent)
+        assert self._ask(self._health).status == 200
+        assert self._ask(self._plain).body == BODY
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, sent: Sent) -> Answered:
+        began = time.monotonic()
+        answer = self._client.ask(sent)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        assert self.slowest < PATIENCE_SECONDS
+        self.statuses[str(answer.status)] += 1
+        assert answer.status < 500, answer
+        check_secrets(answer.body)
+        check_secrets(repr(answer.headers).encode())
+        if sent.path.startswith("/v1") and sent.method != "OPTIONS":
+            assert answer.headers["x-request-id"].startswith("req_")
+            if answer.status >= 400 and sent.method != "HEAD":
+                check_envelope(answer)
+        if sent.is_chat:
+            self.answered.add(answer.headers["x-request-id"])
+            if answer.status == 200:
+                assert answer.body in (BODY, STREAM, STREAM_WITHOUT_USAGE)
+        return answer
+
+    def _throw(self, sent: Sent) -> None:
+        got = self._client.throw(sent)
+        self.begun += sent.begins_chat
+        check_secrets(got)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", got)
+        self.statuses.update(status.decode() + " for no HTTP" for status in statuses)
+        self.statuses["closed"] += not statuses
+        assert all(int(status) < 500 for status in statuses), got
+
+
+STREAM = b"".join(EVENTS)
+STREAM_WITHOUT_USAGE = b"".join(data for data in EVENTS if b'"choices": []' not in data)
+
+
+def check_secrets(data: bytes) -> None:
+    for secret in SECRETS:
+        assert secret not in data, data
+
+
+def check_envelope(answer: Answered) -> None:
+    assert answer.headers["content-type"].startswith("application/json"), answer
+    error = json.loads(answer.body)["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert isinstance(error["message"], str)
+
+
+def answer_call(call: Call) -> Answer:
+    """As asked for; seen in the bytes, because no parser takes all that passes."""
+    if call.method == "HEAD":
+        return [head(headers=[("content-length", str(len(BODY)))])]
+    return chunked(*EVENTS) if b'"stream":true' in call.body else whole(BODY)
+
+
+class Errors(logging.Handler):
+    """What is logged as an error by anyone."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(self.format(record))
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    handler = Errors()
+    logging.getLogger().addHandler(handler)
+    yield handler.messages
+    logging.getLogger().removeHandler(handler)
+
+
+def become_ollama(upstream: FakeUpstream) -> None:
+    """So that requests are held against a context and capabilities, and rewritten for it."""
+    show = {"capabilities": ["completion"], "model_info": {"phi3.context_length": 131072}}
+    for path, document in (("version", {"version": "0.33.0"}), ("show", show), ("ps", {})):
+        upstream.native[f"/api/{path}"] = whole(json.dumps(document).encode())
+
+
+async def test_no_request_does_harm(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    errors: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.ERROR)  # pytest keeps what is logged
+    local.answer = cloud.answer = answer_call
+    become_ollama(local)
+    proxy = await start()
+    fuzz = Fuzz(proxy.port)
+
+    @settings(
+        max_examples=max(1, REQUESTS // BATCH),
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(batches)
+    def run(batch: list[Sent]) -> None:
+        local.calls.clear()
+        cloud.calls.clear()
+        errors.clear()
+        fuzz.send(batch)
+        assert errors == []
+
+    began = time.perf_counter()
+    try:
+        await asyncio.to_thread(run)
+    finally:
+        fuzz.close()
+    print(
+        f"\n{fuzz.sent} requests in {time.perf_counter() - began:.0f} s, "
+        f"{len(fuzz.answered)} of them to the chat endpoint, the slowest in {fuzz.slowest:.2f} s: "
+        f"{dict(fuzz.statuses.most_common())}"
+    )
+    chats = len(fuzz.answered) + fuzz.begun
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (samples := await proxy.scrape())("router_requests_total", endpoint=ROWS) < chats:
+            pass
+    await proxy.stop()
+    rows = proxy.rows()
+    check_agreement(rows, samples)
+    assert Counter(row["id"] for row in rows).most_common(1)[0][1] == 1
+    finished = [row for row in rows if row["ending"] != "client_gone"]
+    assert {row["id"] for row in finished if row["endpoint"] == ROWS} == fuzz.answered
+    assert errors == []

@@ -1,0 +1,543 @@
+"""What a client may use and how it must behave, over real sockets: keys, dollars, slow senders."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from typing import Any
+
+import pytest
+
+from fakes import EASY, HARD, PATIENCE_SECONDS, FakeUpstream, Gate, answer_json, error_json, whole
+from live import (
+    CLOUD_MODEL,
+    LOCAL_MODEL,
+    LiveProxy,
+    RawClient,
+    StartProxy,
+    chat_body,
+    envelope_of,
+    merge,
+)
+from proxy.record import Target, key_hash
+from proxy.web import openai_api, service_api
+from proxy.web.client_connection import MAX_HEAD_BYTES, Connection
+
+TEAM = {"authorization": "Bearer sk-team"}
+OTHERS = {"authorization": "Bearer sk-others"}
+DEAR = {"input": 1e6, "cached_input": 1e6, "output": 0}  # a dollar a token: 19 for each answer
+
+
+def keys(**limits: Any) -> dict[str, Any]:
+    return {"server": {"api_keys": [{"key": "sk-team"} | limits, "sk-others"]}}
+
+
+def with_budget(usd: float, when_spent: str = "local") -> dict[str, Any]:
+    return keys(cloud_usd_per_day=usd) | {
+        "upstreams": {"cloud": {"price": DEAR}},
+        "budget": {"when_spent": when_spent},
+    }
+
+
+# Requests.
+
+
+async def test_a_key_has_its_requests_a_minute(start: StartProxy, local: FakeUpstream) -> None:
+    proxy = await start(keys(requests_per_minute=2))
+    for _ in range(2):
+        assert (await proxy.chat(headers=TEAM)).status_code == 200
+    refused = await proxy.chat(headers=TEAM)
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
+    error = envelope_of(refused)
+    assert error["code"] == "rate_limit_exceeded"
+    assert "2 requests a minute" in error["message"]
+    assert (await proxy.chat(headers=OTHERS)).status_code == 200
+    assert len(local.calls) == 3
+    outcome = await proxy.finish(4)
+    assert [row["ending"] for row in outcome.rows] == ["ok", "ok", "rejected", "ok"]
+    assert outcome.rows[2]["client_key_hash"] == key_hash("sk-team")
+
+
+async def test_a_reload_forgets_no_requests(start: StartProxy) -> None:
+    proxy = await start(keys(requests_per_minute=1))
+    assert (await proxy.chat(headers=TEAM)).status_code == 200
+    proxy.configure({"routing": {"threshold": 0.4}})
+    await proxy.reloaded(lambda: proxy.proxy.config.routing.threshold == 0.4)
+    assert (await proxy.chat(headers=TEAM)).status_code == 429
+    proxy.configure(keys(requests_per_minute=1000))
+    await proxy.reloaded(lambda: proxy.proxy.config.server.api_keys[0].requests_per_minute == 1000)
+    assert (await proxy.chat(headers=TEAM)).status_code == 200
+
+
+# Dollars.
+
+
+async def test_when_a_keys_dollars_are_spent_its_requests_stay_local(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start(with_budget(20))
+    for _ in range(2):  # 19 dollars leave one; the second one's cost is known only afterwards
+        answer = await proxy.chat(text=HARD, headers=TEAM)
+        assert answer.headers["x-router-target"] == "cloud"
+    answer = await proxy.chat(text=HARD, headers=TEAM)
+    assert answer.status_code == 200
+    assert answer.headers["x-router-target"] == "local"
+    assert answer.headers["x-router-reason"] == "budget"
+    assert answer.headers["x-router-model"] == LOCAL_MODEL
+    assert local.call.json["model"] == LOCAL_MODEL
+    other = await proxy.chat(text=HARD, headers=OTHERS)
+    assert other.headers["x-router-reason"] == "score"
+    assert len(cloud.calls) == 3
+    outcome = await proxy.finish(4)
+    assert [row["reason"] for row in outcome.rows] == ["score", "score", "budget", "score"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "when_spent"),
+    [
+        pytest.param({"text": HARD}, "reject", id="routed, when told to"),
+        pytest.param({"model": "cloud"}, "local", id="forced"),
+        pytest.param({"model": "gpt-5"}, "local", id="a cloud model by its name"),
+        pytest.param({"text": EASY, "n": 2}, "local", id="what the local tier cannot do"),
+    ],
+)
+async def test_what_may_not_stay_local_is_refused(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, fields: Any, when_spent: str
+) -> None:
+    local.native = {
+        "/api/version": whole(b'{"version":"0.32.6"}'),
+        "/api/ps": whole(b'{"models":[]}'),
+        "/api/show": whole(b'{"capabilities":["completion"],"model_info":{}}'),
+    }
+    proxy = await start(with_budget(0, when_spent))
+    refused = await proxy.chat(headers=TEAM, **fields)
+    assert refused.status_code == 429
+    assert refused.headers["x-should-retry"] == "false"
+    assert int(refused.headers["retry-after"]) <= 86_400
+    error = envelope_of(refused)
+    assert error["code"] == error["type"] == "insufficient_quota"
+    assert "0 USD" in error["message"]
+    assert not local.calls
+    assert not cloud.calls
+    row = (await proxy.finish()).row
+    assert (row["ending"], row["reason"], row["target"]) == ("rejected", "budget", None)
+
+
+async def test_no_request_keeps_more_from_others_than_a_model_can_write(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    team = {"key": "sk-team", "cloud_usd_per_day": 1.0}
+    proxy = await start(
+        {"server": {"api_keys": [team]}, "upstreams": {"cloud": {"context_tokens": 1000}}}
+    )
+    gate = Gate()
+    cloud.answer = [gate, *whole(answer_json())]
+    first = asyncio.create_task(
+        proxy.chat(model="cloud", headers=TEAM, max_tokens=999_999_999)  # of 600 dollars
+    )
+    await gate.reached()
+    cloud.answer = whole(answer_json())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await proxy.chat(model="cloud", headers=TEAM)).status_code == 200
+    gate.open()
+    assert (await first).status_code == 200
+
+
+async def test_what_is_set_aside_is_for_all_answers_that_are_asked_for(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start(keys(cloud_usd_per_day=0.05))
+    for fields, target in (({}, "cloud"), ({"n": 100}, "local")):  # of $0.0006 each
+        gate = Gate()
+        cloud.answer = [gate, *whole(answer_json())]
+        body = {"model": "cloud", "headers": TEAM, "max_tokens": 1000, **fields}
+        first = asyncio.create_task(proxy.chat(**body))
+        await gate.reached()
+        cloud.answer = whole(answer_json())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer = await proxy.chat(text=HARD, headers=TEAM)
+            assert answer.headers["x-router-target"] == target
+            # What would be decided is asked for nothing: it waits for nobody's dollars.
+            body = chat_body(model="cloud")
+            told = await proxy.client.post("/api/decisions", content=body, headers=TEAM)
+            assert told.json()["target"] == "cloud"
+        gate.open()
+        assert (await first).status_code == 200
+
+
+async def test_what_falls_back_to_this_hardware_keeps_no_dollars(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start(keys(cloud_usd_per_day=0.05))
+    gate = Gate()
+    cloud.answer = whole(b"{}", status=401)
+    local.answer = [gate, *whole(answer_json())]
+    first = asyncio.create_task(proxy.chat(text=HARD, headers=TEAM, max_tokens=100_000))
+    await gate.reached()
+    cloud.answer = whole(answer_json())
+    answer = await proxy.chat(model="cloud", headers=TEAM)
+    assert answer.headers["x-router-target"] == "cloud"
+    routed = await proxy.chat(text=HARD, headers=TEAM)
+    assert routed.headers["x-router-reason"] != "budget"
+    gate.open()
+    assert (await first).headers["x-router-fallback"]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
+async def test_nothing_else_spends_what_is_not_there(
+    start: StartProxy, cloud: FakeUpstream, path: str
+) -> None:
+    proxy = await start(with_budget(0))
+    body = b'{"model":"text-embedding-3-small","input":"x"}'
+    response = await proxy.client.post(path, content=body, headers=TEAM)
+    assert (response.status_code, envelope_of(response)["code"]) == (429, "insufficient_quota")
+    assert not cloud.calls
+    assert (await proxy.finish()).row["reason"] == "budget"
+
+
+async def test_a_failing_local_tier_does_not_spend_what_is_not_there(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start(with_budget(0))
+    local.answer = whole(error_json("out of memory"), status=500)
+    answer = await proxy.chat(text=EASY, headers=TEAM)
+    assert answer.status_code == 500
+    assert not cloud.calls
+
+
+async def test_what_was_spent_today_outlives_a_restart(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    first = await start(with_budget(10))
+    await first.chat(text=HARD, headers=TEAM)
+    await first.stop()
+    second = await start(with_budget(10))
+    answer = await second.chat(text=HARD, headers=TEAM)
+    assert answer.headers["x-router-reason"] == "budget"
+    await second.stop()
+    with sqlite3.connect(first.proxy.config.storage.url.removeprefix("sqlite:///")) as database:
+        database.execute("update requests set created_at = ?", (time.time() - 86_400,))
+    database.close()
+    third = await start(with_budget(10))
+    answer = await third.chat(text=HARD, headers=TEAM)
+    assert answer.headers["x-router-target"] == "cloud"
+    assert cloud.calls[-1].json["model"] == CLOUD_MODEL
+
+
+def with_dollars(usd: float, **budget: Any) -> dict[str, Any]:
+    """For all together; an answer of the cloud's costs 19 dollars."""
+    return {
+        "upstreams": {"cloud": {"price": DEAR}},
+        "budget": {"cloud_usd_per_day": usd} | budget,
+    }
+
+
+async def until_metric(proxy: LiveProxy, name: str, expected: float) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await proxy.scrape())(name) != pytest.approx(expected):
+            pass
+
+
+async def paced(start: StartProxy, **local: Any) -> LiveProxy:
+    """A proxy that has spent 190 dollars, and then learned that a cent more is all there is."""
+    proxy = await start(merge(with_dollars(1e6), {"upstreams": {"local": local}}))
+    for _ in range(10):
+        answer = await proxy.chat(text=HARD)
+        assert (answer.headers["x-router-target"], answer.headers["x-router-reason"]) == (
+            "cloud",
+            "score",
+        )
+    await proxy.settled(10)
+    proxy.configure(with_dollars(190.01))
+    await until_metric(proxy, "router_threshold", 0.1)
+    return proxy
+
+
+async def test_dollars_that_would_not_last_lower_the_threshold(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await paced(start)
+    samples = await proxy.scrape()
+    assert samples("router_budget_threshold_reduction") == pytest.approx(0.4)
+    assert samples("router_budget_spent_usd") == pytest.approx(190)
+    spared = await proxy.chat(text=HARD)
+    assert spared.headers["x-router-target"] == "local"
+    assert spared.headers["x-router-reason"] == "budget"
+    assert spared.headers["x-router-threshold"] == "0.1000"
+    easy = await proxy.chat(text=EASY)
+    assert easy.headers["x-router-reason"] == "score"
+    assert len(cloud.calls) == 10
+    outcome = await proxy.finish(12)
+    assert [row["reason"] for row in outcome.rows[10:]] == ["budget", "score"]
+    assert outcome.rows[10]["threshold"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "reason"),
+    [
+        ("auto:threshold=0.5", {}, "score"),
+        ("auto", {"x-router-threshold": "0.5"}, "score"),
+        ("cloud", {}, "forced"),
+    ],
+)
+async def test_who_asks_for_a_threshold_or_a_tier_gets_it(
+    start: StartProxy, model: str, headers: dict[str, str], reason: str
+) -> None:
+    proxy = await paced(start)
+    answer = await proxy.chat(model=model, text=HARD, headers=headers)
+    assert answer.headers["x-router-target"] == "cloud"
+    assert answer.headers["x-router-reason"] == reason
+    cut = await proxy.chat(model="auto:threshold=0.5", text=HARD)  # as for everybody
+    assert (cut.headers["x-router-target"], cut.headers["x-router-reason"]) == ("local", "budget")
+
+
+async def test_what_the_budget_keeps_local_waits_there(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """Else the more it kept there the more would be sent to the cloud, for want of a place."""
+    proxy, gate = await paced(start, max_concurrency=1), Gate()
+    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0  # each, lately
+    local.answer = [gate, *whole(answer_json())]
+    occupying = await proxy.connect(model="local")
+    await gate.reached()
+    spared = asyncio.create_task(proxy.chat(text=HARD))
+    await proxy.queued("local")
+    gate.open()
+    assert (await spared).headers["x-router-reason"] == "budget"
+    assert len(cloud.calls) == 10
+    await occupying.leave()
+
+
+async def test_the_threshold_is_free_again_at_once(start: StartProxy) -> None:
+    proxy = await paced(start)
+    proxy.configure(with_dollars(190.01, pacing=False))
+    await until_metric(proxy, "router_threshold", 0.5)
+    assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
+    proxy.configure(with_dollars(1e9, pacing=True))
+    await until_metric(proxy, "router_budget_usd_per_day", 1e9)
+    assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
+
+
+async def test_a_restart_forgets_nothing_of_the_traffic(start: StartProxy) -> None:
+    await (await paced(start)).stop()
+    proxy = await start(with_dollars(190.01))
+    answer = await proxy.chat(text=HARD)
+    assert answer.headers["x-router-reason"] == "budget"
+    assert answer.headers["x-router-threshold"] == "0.1000"
+
+
+async def test_proxies_that_share_a_database_share_the_dollars(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = merge(keys(cloud_usd_per_day=30), with_dollars(50, pacing=False))
+    one, other = await start(limits), await start(limits)
+    for proxy in (one, other):
+        answer = await proxy.chat(text=HARD, headers=TEAM)
+        assert answer.headers["x-router-target"] == "cloud"
+        await proxy.settled(1)
+    for proxy in (one, other):
+        await until_metric(proxy, "router_budget_spent_usd", 38)
+        answer = await proxy.chat(text=HARD, headers=TEAM)  # has spent 38 of its 30
+        assert answer.headers["x-router-reason"] == "budget"
+    assert (await one.chat(text=HARD, headers=OTHERS)).headers["x-router-target"] == "cloud"
+    await until_metric(other, "router_budget_spent_usd", 57)
+    assert (await other.chat(text=HARD, headers=OTHERS)).headers["x-router-reason"] == "budget"
+    told = "100 % of the day's 50 USD for the cloud are spent"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while caplog.messages.count(told) < 2:
+            await one.client.get("/health")  # the time in which it may happen
+    await one.stop()
+    await other.stop()
+    assert caplog.messages.count(told) == 2
+
+
+# Heads and bodies.
+
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+)
+
+
+def split_answer(data: bytes) -> tuple[int, Any]:
+    """Status and error of a raw answer."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head.lower()
+    error = json.loads(body)["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return int(head.split()[1]), error
+
+
+async def said_to(proxy: LiveProxy, data: bytes) -> tuple[int, Any]:
+    return await last_word(await proxy.connect_raw(data))
+
+
+async def last_word(client: RawClient) -> tuple[int, Any]:
+    """The answer with which the proxy hung up."""
+    answer = await client.read_to_end()
+    await client.leave()
+    return split_answer(answer)
+
+
+async def still_well(proxy: LiveProxy) -> None:
+    assert (await proxy.chat()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES, id="one header, not ended"),
+        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", id="one header"),
+        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6), id="many headers, not ended"),
+        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
+    ],
+)
+async def test_a_head_has_a_size(proxy: LiveProxy, head: bytes) -> None:
+    status, error = await said_to(proxy, HEAD + head)
+    assert (status, error["code"]) == (431, "headers_too_large")
+    assert "32 kB" in error["message"]
+    await still_well(proxy)
+
+
+@pytest.mark.parametrize(
+    "start_of_endless",
+    [b"0\r\nx-trailer: ", b"1;extension="],
+    ids=["a trailer", "a chunk's header"],
+)
+async def test_what_surrounds_a_body_has_a_size(proxy: LiveProxy, start_of_endless: bytes) -> None:
+    client = await proxy.connect_raw(
+        HEAD + b"transfer-encoding: chunked\r\n\r\n" + start_of_endless
+    )
+    await proxy.client.get("/health")  # by now that has been read
+    await client.send(b"a" * (MAX_HEAD_BYTES + 1))
+    assert (await last_word(client))[0] == 431
+    await still_well(proxy)
+
+
+async def test_an_address_counts_too(proxy: LiveProxy) -> None:
+    status, _ = await said_to(proxy, b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n")
+    assert status == 431
+
+
+async def test_a_large_body_does_not_count_as_head(proxy: LiveProxy) -> None:
+    answer = await proxy.chat(text=EASY + " " * 10 * MAX_HEAD_BYTES)
+    assert answer.status_code == 200
+    large = {"x-large": "a" * (MAX_HEAD_BYTES - 1000)}
+    assert (await proxy.chat(headers=large, text="x" * 100_000)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        HEAD + b"content-length: many\r\n\r\n",
+        HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
+        HEAD + b"no colon\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_openais_envelope(proxy: LiveProxy, data: bytes) -> None:
+    status, error = await said_to(proxy, data)
+    assert status == 400
+    assert error["type"] == "invalid_request_error"
+    await still_well(proxy)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same patience in miniature."""
+    monkeypatch.setattr(Connection, "head_seconds", 0.05)
+    monkeypatch.setattr(openai_api, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(service_api, "SMALL_BODY_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_that_says_nothing_is_closed(proxy: LiveProxy) -> None:
+    client = await proxy.connect_raw(b"")
+    assert await client.read_to_end() == b""
+    await client.leave()
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("first", [b"P", HEAD, HEAD + b"x-half: "])
+async def test_a_head_has_a_time(proxy: LiveProxy, first: bytes) -> None:
+    status, error = await said_to(proxy, first)
+    assert (status, error["code"]) == (408, "request_timeout")
+    await still_well(proxy)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_second_head_on_a_connection_has_a_time_too(proxy: LiveProxy) -> None:
+    client = await proxy.connect()
+    await client.read_until(b"}}")
+    await client.send(HEAD)
+    assert (await last_word(client))[0] == 408
+
+
+async def trickle(client: RawClient, data: bytes) -> None:
+    """Byte by byte. Raises ConnectionError when hung up on."""
+    for byte in data:
+        await client.send(bytes([byte]))
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_trickles_in_does_not_gain_time(proxy: LiveProxy) -> None:
+    client = await proxy.connect_raw(b"")
+    with pytest.raises(ConnectionError):
+        await trickle(client, HEAD + b"x: y\r\n" * 5_000)
+    client.vanish()
+    await still_well(proxy)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("sent", [0, 10])
+async def test_a_body_that_does_not_come_is_given_up(proxy: LiveProxy, sent: int) -> None:
+    body = chat_body()
+    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
+    status, error = await last_word(client)
+    assert (status, error["code"]) == (408, "request_timeout")
+    row = (await proxy.finish()).row
+    assert (row["status"], row["ending"]) == (408, "timeout")
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/feedback", b"/v1/files"])
+async def test_a_body_that_trickles_in_does_not_gain_time(
+    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    monkeypatch.setattr(openai_api, "BODY_BYTES_PER_SECOND", 10**6)
+    head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n" % path
+    client = await proxy.connect_raw(head)
+    with pytest.raises(ConnectionError):
+        await trickle(client, b" " * 5_000)
+    client.vanish()
+    await still_well(proxy)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_who_does_not_send_an_upload_is_not_the_upstreams_failure(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    upload = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\nhalf"
+    status, error = await said_to(proxy, upload)
+    assert (status, error["code"]) == (408, "request_timeout")
+    row = (await proxy.finish()).row
+    assert (row["target"], row["status"], row["ending"]) == ("cloud", 408, "timeout")
+    cloud_tier = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD]
+    assert [replica.failures for replica in cloud_tier._replicas] == [0]
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_body_that_comes_fast_enough_has_longer(
+    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its size: it is the pace that counts."""
+    monkeypatch.setattr(openai_api, "BODY_BYTES_PER_SECOND", 10)  # 100 ms for a byte
+    body = chat_body()
+    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
+    await trickle(client, body)
+    assert (await client.read_until(b"}}")).startswith(b"HTTP/1.1 200")
+    await client.leave()
