@@ -161,7 +161,7 @@ class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     cloud: UpstreamConfig
 
 
-class CandidateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ShadowRouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Another router model that scores a share of the requests beside the one that decides."""
 
     path: Name
@@ -180,7 +180,7 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     spill_when_busy: bool = True
     explore_rate: Unit = 0.0
     explore_width: Unit = 0.05
-    candidate: CandidateConfig | None = None
+    candidate: ShadowRouterConfig | None = None
 
     @property
     def model_folder(self) -> Path:

@@ -131,15 +131,15 @@ class RateLimited(RouterError):
         return [_retry_after(self.seconds)]
 
 
-class NoDollars(RateLimited):
+class BudgetExhausted(RateLimited):
     """There are no dollars for the cloud."""
 
 
-class BudgetHeld(NoDollars):
+class BudgetReserved(BudgetExhausted):
     """What is left of the day's dollars is set aside for other requests."""
 
 
-class BudgetSpent(NoDollars):
+class BudgetSpent(BudgetExhausted):
     """The day's dollars are spent. Clients need not try again before the next."""
 
     type = "insufficient_quota"

@@ -7,8 +7,7 @@ files up (prometheus_client's multiprocess mode).
 """
 
 import asyncio
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,12 +20,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy import __version__
-from proxy.evaluation.estimates import BUCKETS, Quality
 from proxy.record import CallRecord, Target
 from router_model.drift import Drift
 
@@ -205,7 +203,7 @@ class Metrics:
         self._judge_calls.labels(purpose, outcome).inc()
         self._judge_cost.labels(purpose).inc(usd)
 
-    def count_candidate(
+    def count_shadow_decision(
         self,
         live: Target,
         candidate: Target,
@@ -285,8 +283,8 @@ class Readings:
         usd_per_day: the day's budget for the cloud; None without one.
         spent_usd: of it, since midnight UTC.
         reloaded: whether the configuration in the file is the one in use.
-        quality: None while it is not known.
-        drift: so is this.
+        drift: None while it is not known.
+        quality: answer quality, as metric families; empty while it is not known.
     """
 
     is_up: Callable[[Target], bool]
@@ -299,7 +297,7 @@ class Readings:
     usd_per_day: Callable[[], float | None]
     spent_usd: Callable[[], float]
     reloaded: Callable[[], bool]
-    quality: Callable[[], Quality | None]
+    quality: Callable[[], Iterable[Metric]]
     drift: Callable[[], Drift | None]
 
 
@@ -353,39 +351,7 @@ class _Now(Collector):
             index.add_metric(["score"], drift.score)
             index.add_metric(["category"], drift.category)
             yield index
-        quality = now.quality()
-        if quality is not None:
-            yield from _quality_metrics(quality)
-
-
-def _quality_metrics(quality: Quality) -> Iterator[Metric]:
-    scores = HistogramMetricFamily(
-        "router_quality_score",
-        "Judges' scores of answers, 1 to 10, by the tier that gave them.",
-        labels=["target"],
-    )
-    for target, (counts, total) in quality.scores.items():
-        below = list(itertools.accumulate(counts))
-        buckets = [(f"{edge}.0", float(count)) for edge, count in zip(BUCKETS, below, strict=True)]
-        scores.add_metric([target], [*buckets, ("+Inf", float(below[-1]))], total)
-    yield scores
-    for name, what, tier, estimate in (
-        ("recovered", "Share of the quality gap between the tiers that routing wins back.", {},
-         quality.recovered),
-        ("good", "Share of the tier's answers with a score of 7 or more, of all that were routed.",
-         {"target": "local"}, quality.good_local),
-        ("saved", "What routing saves at equal quality, as a share of an all-cloud bill.", {},
-         quality.saved),
-    ):  # fmt: skip
-        if estimate is None:
-            continue
-        says = (what, "Lower end of its 95 % interval.", "Upper end of its 95 % interval.")
-        for suffix, told, value in zip(("", "_low", "_high"), says, estimate, strict=True):
-            gauge = GaugeMetricFamily(
-                f"router_quality_{name}_ratio{suffix}", told, labels=list(tier)
-            )
-            gauge.add_metric(list(tier.values()), value)
-            yield gauge
+        yield from now.quality()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
+PICODOLLARS: Final = 10**12  # in one USD: sums of costs are kept as integers
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -44,6 +45,10 @@ class Reason(StrEnum):
     FALLBACK = "fallback"
     ESCALATED = "escalated"
     SHADOW = "shadow"  # the score was close, and `routing.explore_rate` left it to chance
+
+
+# Decided by the router or its budget: what budget pacing can move.
+PACED_REASONS: Final = (Reason.SCORE, Reason.SHADOW, Reason.BUDGET)
 
 
 class Ending(StrEnum):
@@ -108,7 +113,7 @@ class CallRecord:
         "finish_reason",
         "id",
         "input_tokens",
-        "is_governed",
+        "is_paced",
         "model",
         "no_store",
         "output_tokens",
@@ -150,7 +155,7 @@ class CallRecord:
         self.p_local: float | None = None
         self.p_cloud: float | None = None
         self.threshold: float | None = None
-        self.is_governed = False  # whether a budget may move the threshold
+        self.is_paced = False  # whether a budget may move the threshold
         self.propensity: float | None = None  # of the chosen tier, before it was chosen
         self.candidate_score: float | None = None
         self.decision_ms: float | None = None

@@ -96,8 +96,7 @@ def test_imports_go_up_the_table(name: str) -> None:
     wrong = {
         imported
         for imported in imports(OURS[name]) - {"proxy.__init__"}
-        if top(imported) == "proxy"
-        and ROW[package_of(imported)] > ROW[own]
+        if top(imported) == "proxy" and ROW[package_of(imported)] > ROW[own]
     }
     assert wrong == set()
 

@@ -50,7 +50,7 @@ class NoVerdict(Exception):
     """The judge was asked several times and never replied in the asked-for form."""
 
 
-class Graded(NamedTuple):
+class CategoryScore(NamedTuple):
     """A score of 1-10, why, and what asking cost."""
 
     score: int
@@ -58,7 +58,7 @@ class Graded(NamedTuple):
     cost_usd: float
 
 
-class Compared(NamedTuple):
+class ShadowComparison(NamedTuple):
     """The verdict on two answers: merged, as first shown, and as said when they were swapped."""
 
     verdict: Side
@@ -77,24 +77,24 @@ class Judge:
 
     async def grade(
         self, question: Question, answer: str, *, what: str, reference: str | None = None
-    ) -> Graded:
+    ) -> CategoryScore:
         """How good one answer is. Raises NoVerdict, and what `Buyer.ask` raises."""
         messages = grade_messages(question, answer, reference=reference)
         grade, cost = await self._verdict(messages, parse_grade, what=what)
-        return Graded(grade.score, grade.reasoning, cost)
+        return CategoryScore(grade.score, grade.reasoning, cost)
 
     async def compare(
         self, question: Question, a: str, b: str, *, what: str, reference: str | None = None
-    ) -> Compared:
+    ) -> ShadowComparison:
         """Which answer is better, asked in both orders. Equal answers are a tie for free."""
         if a == b:
-            return Compared("tie", "tie", "tie", 0.0)
+            return ShadowComparison("tie", "tie", "tie", 0.0)
         straight = preference_messages(question, a, b, reference=reference)
         turned = preference_messages(question, b, a, reference=reference)
         first, cost = await self._verdict(straight, parse_preference, what=what)
         swapped, more = await self._verdict(turned, parse_preference, what=f"{what}, swapped")
         merged = merge_swapped(first.verdict, swapped.verdict)
-        return Compared(merged, first.verdict, swapped.verdict, cost + more)
+        return ShadowComparison(merged, first.verdict, swapped.verdict, cost + more)
 
     async def _verdict(
         self, messages: Sequence[Message], parse: Callable[[str], V], *, what: str

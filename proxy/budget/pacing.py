@@ -1,8 +1,8 @@
-"""The budget governor: moves the threshold so that the day's dollars for the cloud last all day.
+"""The budget pacer: moves the threshold so that the day's dollars for the cloud last all day.
 
-    governor.note(record)                      # each finished request
-    governor.learn(hours)                      # now and then: what the database has, by the hour
-    governor.threshold(0.7, usd_per_day=5, spent_usd=1.2)
+    pacer.note(record)                      # each finished request
+    pacer.learn(hours)                      # now and then: what the database has, by the hour
+    pacer.threshold(0.7, usd_per_day=5, spent_usd=1.2)
 
 A request stays local when its score reaches the threshold, so a lower threshold is cheaper. Under
 one budget the best choice is a single price for quality: a threshold that is the same all day, just
@@ -36,12 +36,13 @@ score. No I/O, and no clock but the one that is given.
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, CallRecord, Reason, Target
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, CallRecord, Target
+from proxy.storage.queries import HourlySpend
 
 BUCKETS: Final = 100  # of the score
 PROFILE_DAYS: Final = 7
@@ -56,25 +57,10 @@ MIN_RATE_SECONDS: Final = 600.0
 LAG_SECONDS: Final = 600.0
 STEP_SECONDS: Final = 1.0  # for a new threshold there is no hurry
 
-ROUTED: Final = (Reason.SCORE, Reason.SHADOW, Reason.BUDGET)
-
 Dollars = npt.NDArray[np.float64]
 
 
-class HourDollars(NamedTuple):
-    """What one hour (its beginning, UNIX seconds) was about, of all who share a database.
-
-    Attributes:
-        routed_usd: what requests that the score or the budget decided cost in the cloud, or would.
-        other_usd: what the cloud cost for all others.
-    """
-
-    hour: int
-    routed_usd: float
-    other_usd: float
-
-
-class Governor:
+class BudgetPacer:
     """What is known of the traffic, and the threshold that follows from it.
 
     Args:
@@ -99,10 +85,10 @@ class Governor:
     def note(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
-        if not usd or usd < 0 or record.reason not in ROUTED:
+        if not usd or usd < 0 or record.reason not in PACED_REASONS:
             return
         self._decay()
-        if record.is_governed and record.score is not None:
+        if record.is_paced and record.score is not None:
             self._by_score[_bucket_of(record.score)] += usd
         else:
             spent = usd if record.target is Target.CLOUD else 0.0
@@ -119,7 +105,7 @@ class Governor:
             self._by_score[bucket] += usd * 0.5 ** (age / MEMORY_SECONDS)
             self._is_due = True
 
-    def learn(self, hours: Iterable[HourDollars]) -> None:
+    def learn(self, hours: Iterable[HourlySpend]) -> None:
         """Take over what the database has of these hours; of others what it had stays known."""
         now = self._clock()
         self._hours.update((hour, (routed, other)) for hour, routed, other in hours)

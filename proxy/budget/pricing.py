@@ -15,11 +15,9 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from proxy.config import ListedPrice, PriceConfig, UpstreamConfig
-from proxy.record import CallRecord, Target
+from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
-
-PICO: Final = 10**12
 
 _DATED: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 _SPECIAL: Final = frozenset({"flex", "priority"})  # the service tiers that may have prices
@@ -99,7 +97,7 @@ class Prices:
         cost = price.cost(
             input_tokens=body_bytes, cached_input_tokens=0, output_tokens=answer_tokens
         )
-        return cost / PICO
+        return cost / PICODOLLARS
 
     def settle(
         self, record: CallRecord, *, service_tier: str | None = None, is_routed: bool = True
@@ -125,7 +123,7 @@ class Prices:
             cached_input_tokens=record.cached_input_tokens or 0,
             output_tokens=output_tokens,
         )
-        record.cost_usd = cost / PICO
+        record.cost_usd = cost / PICODOLLARS
         if target is Target.CLOUD:
             record.cloud_cost_usd, record.saved_usd = record.cost_usd, 0.0
         elif is_routed:
@@ -133,8 +131,8 @@ class Prices:
             elsewhere = self._own[Target.CLOUD].cost(
                 input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
             )
-            record.cloud_cost_usd = elsewhere / PICO
-            record.saved_usd = (elsewhere - cost) / PICO
+            record.cloud_cost_usd = elsewhere / PICODOLLARS
+            record.saved_usd = (elsewhere - cost) / PICODOLLARS
 
     def cost_at(self, record: CallRecord, target: Target) -> float | None:
         """What a settled record's tokens cost at a tier, in USD; None where that is not known."""
@@ -147,7 +145,7 @@ class Prices:
             cached_input_tokens=0,
             output_tokens=record.output_tokens or 0,
         )
-        return cost / PICO
+        return cost / PICODOLLARS
 
     def _warn(self, model: str) -> None:
         if model not in self._warned and len(self._warned) < _MAX_WARNED:
@@ -161,11 +159,11 @@ class Prices:
 
 def pico(usd: float | None) -> int:
     """A record's dollars as the whole picodollars that they were; 0 for what is not known."""
-    return round(usd * PICO) if usd else 0
+    return round(usd * PICODOLLARS) if usd else 0
 
 
 def _per_token(usd_per_million: float) -> int:
-    return round(Decimal(str(usd_per_million)) * (PICO // 10**6))
+    return round(Decimal(str(usd_per_million)) * (PICODOLLARS // 10**6))
 
 
 def _undated(model: str) -> str:

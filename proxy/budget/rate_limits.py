@@ -1,13 +1,13 @@
 """How much each key may use: requests a minute, and dollars a day, of which all together have some.
 
-    await quotas.admit(client)                                   # or RateLimited
-    hold = await quotas.set_aside(client, 0.002, usd_per_day=5)  # or NoDollars
-    quotas.note(record)                                          # what it came to
-    quotas.let_go(hold)
+    await limits.admit(client)                                   # or RateLimited
+    hold = await limits.reserve(client, 0.002, usd_per_day=5)  # or BudgetExhausted
+    limits.note(record)                                          # what it came to
+    limits.release(hold)
 
 What a process counts it knows at once, and a reload forgets none of it. What others at the same
 database count it need not know: it has a share of its own of what all of them may use, out of the
-`ledger`, and asks for more when that is used up. Without a ledger it is told what others have
+shared limits, and asks for more when that is used up. Without them it reads what others have
 spent, and counts requests alone; and so it does while the database does not answer, for no request
 is to fail by that.
 """
@@ -22,18 +22,18 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from proxy.auth import Client
-from proxy.errors import BudgetHeld, BudgetSpent, RateLimited
+from proxy.errors import BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
-from proxy.storage.shared_limits import MINUTE_SECONDS, Ledger
+from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS: Final = 1.0  # the longest that a request waits for the ledger
+PATIENCE_SECONDS: Final = 1.0  # the longest that a request waits for the shared limits
 WAIT_SECONDS: Final = 30.0  # and for dollars that are set aside for others
 MAX_WAITING: Final = 100  # requests that do
 _LOOK_SECONDS: Final = 1.0  # how often those look: other processes give back, and days begin
-_THREADS: Final = 2  # for the ledger alone: one that hangs keeps nothing else from a thread
-_ALONE_SECONDS: Final = 5.0  # how long the ledger is left alone that has not answered
+_THREADS: Final = 2  # for the shared limits alone: one that hangs keeps nothing else from a thread
+_ALONE_SECONDS: Final = 5.0  # how long the shared limits is left alone that has not answered
 _EMPTY_SECONDS: Final = 1.0  # before it is asked again for dollars, where there were none,
 _HELD_SECONDS: Final = 0.1  # or none beyond what running requests may take
 _NEVER: Final = float("-inf")  # when something is over that has not been
@@ -47,10 +47,10 @@ _TOLD_SHARES: Final = (0.8, 1.0)
 
 
 class _NotAsked(Exception):
-    """The ledger was left alone meanwhile."""
+    """The shared_limits was left alone meanwhile."""
 
 
-class Hold(NamedTuple):
+class Reservation(NamedTuple):
     """Dollars that are set aside for a request, and of whose."""
 
     names: tuple[str, ...] = ()
@@ -68,15 +68,15 @@ class _Used:
     def __init__(self) -> None:
         self.full_at = 0.0  # when all of a minute's requests are free again, as counted here
         self.per_minute = 0  # the limit by which some were
-        self.taken = 0  # out of the ledger, and not answered yet
-        self.waiting = 0  # for the ledger to answer
+        self.taken = 0  # out of the shared limits, and not answered yet
+        self.waiting = 0  # for the shared limits to answer
         self.free_at = _NEVER  # before then it has none
         self.day = 0
         self.usd = 0.0  # counted by this process
         self.others_usd = 0.0
         self.running = 0  # requests with dollars set aside, of whatever day
         self.held_usd = 0.0  # what is set aside for them
-        self.drawn_usd = 0.0  # what `usd` may be, out of the ledger
+        self.drawn_usd = 0.0  # what `usd` may be, out of the shared limits
         self.ask_again_at = _NEVER  # for more of it
 
     @property
@@ -85,11 +85,11 @@ class _Used:
         return self.usd + self.held_usd
 
 
-class Quotas:
+class Limits:
     """What the keys have used so far, and whether it leaves them room.
 
     Requests: a bucket that holds a minute's requests and fills evenly, so that a burst is fine and
-    a steady flow may be as large as the limit. Out of the ledger each process has up to a
+    a steady flow may be as large as the limit. Out of the shared limits each process has up to a
     twentieth of a minute's requests in hand: by so many, and no more, all together may pass the
     limit, when they had them from before.
 
@@ -98,7 +98,7 @@ class Quotas:
     leaves anything, one more may begin: each process passes its share by one request at most.
 
     Args:
-        ledger: where other processes count, too.
+        shared_limits: where other processes count, too.
         clock: UNIX seconds.
         timer: seconds that no change of the clock makes more or fewer.
     """
@@ -106,17 +106,17 @@ class Quotas:
     def __init__(
         self,
         *,
-        ledger: Ledger | None = None,
+        shared_limits: SharedLimits | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger = ledger
+        self._shared_limits = shared_limits
         self._clock = clock
         self._timer = timer
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ledger")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="shared-limits")
         self._used: dict[str, _Used] = {}
         self._told: dict[float, int] = {}  # by share of the budget, the last day it was told on
-        self._trips: dict[tuple[str, str], asyncio.Task[None]] = {}  # to the ledger
+        self._trips: dict[tuple[str, str], asyncio.Task[None]] = {}  # to the shared limits
         self._late: set[tuple[str, str]] = set()  # of these, for which nobody waits any more
         self._alone_until = _NEVER
         self._is_told_alone = False
@@ -173,11 +173,11 @@ class Quotas:
         used.full_at = full_at
 
     async def _take(self, name: str) -> None:
-        assert self._ledger is not None
+        assert self._shared_limits is not None
         used = self._of(name)
         per_minute, wanted = used.per_minute, used.waiting
         taken, seconds = await self._ask(
-            partial(self._ledger.take_requests, name, per_minute, wanted=wanted)
+            partial(self._shared_limits.take_requests, name, per_minute, wanted=wanted)
         )
         # Those who waited for a late answer have been counted alone.
         if used.per_minute == per_minute and ("requests", name) not in self._late:
@@ -206,14 +206,14 @@ class Quotas:
         limits = _limits(client, usd_per_day)
         return next((one for one in limits if self._today_of(one[0]) >= one[1]), None)
 
-    async def set_aside(
+    async def reserve(
         self,
         client: Client | None,
         usd: float,
         *,
         usd_per_day: float | None = None,
         may_wait: bool = False,
-    ) -> Hold:
+    ) -> Reservation:
         """Set dollars aside for a request that is about to go to the cloud.
 
         Args:
@@ -224,7 +224,7 @@ class Quotas:
 
         Raises:
             BudgetSpent: nothing is left.
-            BudgetHeld: nothing that is not set aside for others.
+            BudgetReserved: nothing that is not set aside for others.
         """
         limits = tuple(_limits(client, usd_per_day))
         began = None
@@ -243,7 +243,7 @@ class Quotas:
             used = self._of(name)
             used.running += 1
             used.held_usd += usd
-        return Hold(tuple(name for name, _ in limits), usd)
+        return Reservation(tuple(name for name, _ in limits), usd)
 
     async def _wait_for_others(self, name: str, budget: float) -> None:
         if self._waiting >= MAX_WAITING:
@@ -257,7 +257,7 @@ class Quotas:
         finally:
             self._waiting -= 1
 
-    def let_go(self, hold: Hold) -> None:
+    def release(self, hold: Reservation) -> None:
         """A request is over for which dollars were set aside; what it cost is noted by now."""
         for name in hold.names:
             used = self._of(name)
@@ -276,12 +276,12 @@ class Quotas:
         return used.bound_usd < room
 
     async def _draw(self, name: str, budget: float, usd: float) -> None:
-        assert self._ledger is not None
+        assert self._shared_limits is not None
         used = self._of_today(name)
         day = used.day
         drawn = await self._ask(
             partial(
-                self._ledger.draw_dollars,
+                self._shared_limits.draw_dollars,
                 day,
                 name,
                 budget=budget,
@@ -314,12 +314,12 @@ class Quotas:
                 await self._join("dollars", name, partial(self._return, name))
 
     async def _return(self, name: str) -> None:
-        assert self._ledger is not None
+        assert self._shared_limits is not None
         used = self._of(name)
-        await self._ask(partial(self._ledger.give_back, used.day, name, used.drawn_usd))
+        await self._ask(partial(self._shared_limits.give_back, used.day, name, used.drawn_usd))
 
     def close(self) -> None:
-        """Ask the ledger nothing more."""
+        """Ask the shared limits nothing more."""
         self._alone_until = float("inf")
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -336,10 +336,10 @@ class Quotas:
         self._told.update(dict.fromkeys(reached, day))
         return max(new, default=None)
 
-    def _refusal(self, name: str, usd_per_day: float) -> BudgetSpent | BudgetHeld:
+    def _refusal(self, name: str, usd_per_day: float) -> BudgetSpent | BudgetReserved:
         who = "This proxy" if name == _EVERYBODY else "This API key"
         if self._today_of(name) < usd_per_day:
-            return BudgetHeld(
+            return BudgetReserved(
                 f"{who} may need all that is left of its {usd_per_day:g} USD for the cloud today "
                 "for the requests that run; please try again.",
                 seconds=_LOOK_SECONDS,
@@ -355,7 +355,7 @@ class Quotas:
     def _may_ask(self, what: str, name: str) -> bool:
         """Whether others count, too, and can be asked."""
         return (
-            self._ledger is not None
+            self._shared_limits is not None
             and self._timer() >= self._alone_until
             and (what, name) not in self._late
         )
@@ -363,8 +363,8 @@ class Quotas:
     async def _join(
         self, what: str, name: str, go: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        """Wait for a trip to the ledger: the one that is on its way, or a new one. Not for long,
-        and once it is late not at all: until it ends, this is counted here alone."""
+        """Wait for a trip to the shared limits: the one that is on its way, or a new one. Not for
+        long, and once it is late not at all: until it ends, this is counted here alone."""
 
         def end(trip: asyncio.Task[None]) -> None:
             del self._trips[what, name]
@@ -387,7 +387,7 @@ class Quotas:
             self._count_alone(f"the database has not answered in {PATIENCE_SECONDS:g} s")
 
     async def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Ask the ledger. What had to wait for a thread until nobody wants to know is not asked."""
+        """Ask the shared limits, unless nobody waits for the answer once a thread is free."""
 
         def ask() -> _Answer:
             if self._timer() < self._alone_until:
@@ -400,12 +400,12 @@ class Quotas:
         self._alone_until = max(self._alone_until, self._timer() + _ALONE_SECONDS)
         if not self._is_told_alone:
             self._is_told_alone = True
-            logger.warning("quotas are counted by this process alone for now: %s", why)
+            logger.warning("limits are counted by this process alone for now: %s", why)
 
     def _count_with_others(self) -> None:
         if self._is_told_alone and not self._late:
             self._is_told_alone = False
-            logger.info("quotas are counted with other processes again")
+            logger.info("limits are counted with other processes again")
 
     def _spend(self, name: str | None, at: float, usd: float) -> None:
         for one in (_EVERYBODY,) if name is None else (_EVERYBODY, name):

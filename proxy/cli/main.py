@@ -25,29 +25,30 @@ from proxy.cli.demo import DemoNotInstalled, run_demo
 from proxy.cli.init import SETUP_FILE, SetupFailed, Wishes, write_setup
 from proxy.cli.stand_in import StandInFailed
 from proxy.cli.tables import DIMENSIONS, USUAL, Routers, report, show
-from proxy.cli.tables import explain as sentences
 from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
 from proxy.evaluation.calibration import (
-    USUAL_AIM,
-    Aim,
-    Recalibrated,
+    DEFAULT_TARGET,
+    CalibrationReport,
+    CalibrationTarget,
+    calibrate_router,
     check_target,
-    recalibrate,
     training_rows,
 )
-from proxy.evaluation.dataset import TooFewJudged
-from proxy.evaluation.judge import Summary, Unpriced
-from proxy.evaluation.judge_queue import Desk
-from proxy.evaluation.promotion import Comparison, SeenAll, compare
+from proxy.evaluation.dataset import NotEnoughJudgements
+from proxy.evaluation.explain import explain as explain_request
+from proxy.evaluation.judge import JudgePriceUnknown, Summary
+from proxy.evaluation.judge_queue import JudgeQueue
+from proxy.evaluation.promotion import Comparison, NothingHeldOut, compare
+from proxy.evaluation.queries import QualityQueries
 from proxy.record import Target
-from proxy.routing.router import Decision, Router, Wish
-from proxy.server.app import Proxy, load_router, name_of_judge, open_judge
+from proxy.routing.router import Decision, Router, RoutingPreference
+from proxy.server.app import Proxy, judge_identity, load_router, open_judge
 from proxy.server.server import Server
 from proxy.server.workers import Workers, is_worker, place
 from proxy.storage.database import FAILURES, StoreUnavailable, open_database
-from proxy.storage.maintenance import Care
+from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
-from proxy.storage.queries import Stats
+from proxy.storage.queries import RequestQueries
 from proxy.storage.writer import Store
 from router_model.carried import carried
 from router_model.manifest import MANIFEST_FILE, Manifest
@@ -286,13 +287,13 @@ def stats(
     """
     start, by, config = _start(since), dimensions or USUAL, _load(config_path)
     try:
-        with Stats.open(config.storage) as rows:
+        with RequestQueries.open(config.storage) as requests:
             routers = _routers(config, config_path)
             if as_json:
-                told = report(rows, by, start, routers=routers)
+                told = report(requests, by, start, routers=routers)
                 click.echo(msgspec.json.encode(told).decode())
             else:
-                shown = show(rows, by, start, routers=routers)
+                shown = show(requests, by, start, routers=routers)
                 Console(width=None if Console().is_terminal else 120).print(shown)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
@@ -331,13 +332,13 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     Example: hybrid-llm explain req_019300000000abcdef
     """
     try:
-        with Stats.open(_load(config_path).storage) as rows:
-            row = rows.find(request_id)
+        with RequestQueries.open(_load(config_path).storage) as requests:
+            row = requests.find(request_id)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
     if row is None:
         raise click.ClickException(f"there is no request {request_id}")
-    click.echo(msgspec.json.encode(row).decode() if as_json else sentences(row))
+    click.echo(msgspec.json.encode(row).decode() if as_json else explain_request(row))
 
 
 @main.command()
@@ -365,11 +366,12 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
     number = 0
     try:
         with (
-            Stats.open(_load(config_path).storage) as rows,
+            RequestQueries.open(_load(config_path).storage) as requests,
             click.open_file(str(out), "wb", atomic=True) as file,
         ):
             start = _start(since)
-            for row in training_rows(rows.judged(start)) if judged else rows.export(start):
+            quality = QualityQueries.beside(requests)
+            for row in training_rows(quality.judged(start)) if judged else requests.export(start):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1
     except (OSError, StoreUnavailable) as error:
@@ -395,10 +397,10 @@ def judge(config_path: Path, once: bool) -> None:
         load_prices(pricing_path(config, config_path)),
     )
     database = open_database(config.storage)
-    desk = Desk(database, who=name_of_judge())
+    queue = JudgeQueue(database, who=judge_identity())
 
     async def work() -> Summary:
-        worker = open_judge(config, desk, prices)
+        worker = open_judge(config, queue, prices)
         try:
             if not once:
                 await worker.run()
@@ -410,9 +412,9 @@ def judge(config_path: Path, once: bool) -> None:
         with database.connection_context():
             migrate(database)
         done = asyncio.run(work())
-        left = desk.count().get("pending", 0)
-        verdicts, answers = desk.spent_today("judge"), desk.spent_today("shadow")
-    except (ConfigError, StoreUnavailable, Unpriced, *FAILURES) as error:
+        left = queue.count().get("pending", 0)
+        verdicts, answers = queue.spent_today("judge"), queue.spent_today("shadow")
+    except (ConfigError, StoreUnavailable, JudgePriceUnknown, *FAILURES) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         return
@@ -437,7 +439,7 @@ def db_size(config_path: Path) -> None:
 
     Example: hybrid-llm db size
     """
-    with _caring(config_path) as care:
+    with _maintenance(config_path) as care:
         table = Table("table", "rows", box=None)
         for name, number in care.count_rows().items():
             table.add_row(name, f"{number:,}")
@@ -452,7 +454,7 @@ def db_migrate(config_path: Path) -> None:
 
     Example: hybrid-llm db migrate
     """
-    with _caring(config_path) as care:
+    with _maintenance(config_path) as care:
         for step in care.migrate():
             click.echo(f"schema {step.number}: {step.name}")
         click.echo(f"schema {NEWEST}: up to date")
@@ -465,7 +467,7 @@ def db_vacuum(config_path: Path) -> None:
 
     Example: hybrid-llm db vacuum
     """
-    with _caring(config_path) as care:
+    with _maintenance(config_path) as care:
         before = care.size_bytes()
         care.vacuum()
         click.echo(f"{before / 1e6:,.1f} MB before, {care.size_bytes() / 1e6:,.1f} MB now")
@@ -479,7 +481,7 @@ def db_check(config_path: Path, repair: bool) -> None:
 
     Example: hybrid-llm db check
     """
-    with _caring(config_path) as care:
+    with _maintenance(config_path) as care:
         wrong = care.check(repair=repair)
     for one in wrong:
         click.echo(one)
@@ -489,9 +491,9 @@ def db_check(config_path: Path, repair: bool) -> None:
 
 
 @contextmanager
-def _caring(config_path: Path) -> Iterator[Care]:
+def _maintenance(config_path: Path) -> Iterator[Maintenance]:
     try:
-        with Care.of(_load(config_path).storage) as care:
+        with Maintenance.of(_load(config_path).storage) as care:
             yield care
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
@@ -545,9 +547,9 @@ def calibrate(
         raise click.UsageError("--quality and --cost are two aims; one threshold has one")
     if apply and out is not None:
         raise click.UsageError("--apply changes the model in use; --out writes another one")
-    aim = USUAL_AIM if quality is None else Aim("quality", quality)
+    aim = DEFAULT_TARGET if quality is None else CalibrationTarget("quality", quality)
     if cost is not None:
-        aim = Aim("cost", cost)
+        aim = CalibrationTarget("cost", cost)
     config = _load(config_path)
     source = Path(config.routing.model_path)
     now = dt.datetime.now(dt.UTC)
@@ -555,10 +557,10 @@ def calibrate(
     try:
         if not apply:
             check_target(target)
-        with Stats.open(config.storage) as rows:
-            judged, rated = rows.judged(_start(since)), rows.rated(_start(since))
+        with QualityQueries.open(config.storage) as queries:
+            judged, rated = queries.judged(_start(since)), queries.rated(_start(since))
         used = config.routing.model_folder
-        manifest, report = recalibrate(
+        manifest, report = calibrate_router(
             RouterModel.load(used), judged, config=config, now=now, rated=rated, aim=aim
         )
         if apply:
@@ -566,7 +568,7 @@ def calibrate(
             target, previous = source, put_calibration(manifest, source)
         else:
             copy_with(manifest, used, target)
-    except (OSError, RouterModelError, StoreUnavailable, TooFewJudged) as error:
+    except (OSError, RouterModelError, StoreUnavailable, NotEnoughJudgements) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(msgspec.json.encode({"model_path": str(target), **report._asdict()}).decode())
@@ -597,7 +599,7 @@ def _say_if_overruled(config: Config, config_path: Path) -> None:
         )
 
 
-def _recalibrated(report: Recalibrated) -> Table:
+def _recalibrated(report: CalibrationReport) -> Table:
     at, kept = report.operating_point, report.held_out_point
     area, low, high = report.auroc_local
     rows = {
@@ -630,7 +632,7 @@ def _recalibrated(report: Recalibrated) -> Table:
     return table
 
 
-def _settled(report: Recalibrated) -> str:
+def _settled(report: CalibrationReport) -> str:
     if report.is_settled:
         return f"yes, the whole interval meets {report.aim}"
     sure = "no threshold's does"
@@ -664,10 +666,10 @@ def promote(
         used = config.routing.model_folder
         models = RouterModel.load(used), RouterModel.load(candidate)
         try:
-            with Stats.open(config.storage) as rows:
-                judged = rows.judged()
+            with QualityQueries.open(config.storage) as queries:
+                judged = queries.judged()
             comparison = compare(*models, judged, config=config, since=_start(since))
-        except (SeenAll, StoreUnavailable, TooFewJudged) as error:
+        except (NothingHeldOut, StoreUnavailable, NotEnoughJudgements) as error:
             refusal = str(error)
         is_promoted = force or (comparison is not None and comparison.is_better)
         if is_promoted:
@@ -733,9 +735,9 @@ def _file_name(model: str) -> str:
 async def _decide_twice(router: Router, text: str) -> tuple[Decision, float]:
     """A decision and its milliseconds. The first run pays for memory that all others reuse."""
     turns = [("user", text)]
-    await router.decide(Wish(), turns)
+    await router.decide(RoutingPreference(), turns)
     started = time.perf_counter()
-    decision = await router.decide(Wish(), turns)
+    decision = await router.decide(RoutingPreference(), turns)
     latency_ms = (time.perf_counter() - started) * 1e3
     router.close()
     return decision, latency_ms

@@ -23,7 +23,7 @@ import numpy as np
 
 from proxy.config import Config
 from proxy.evaluation.dataset import MIN_REQUESTS, Judged, of_pair, ratings_of
-from proxy.storage.queries import JudgedRequest, RatedRequest
+from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from router_model import calibrate, split
 from router_model.calibrate import Outcomes, Ratings
 from router_model.categories import category_of
@@ -36,7 +36,7 @@ from router_model.model import RouterModel
 _FOLDS: Final = 5
 
 
-class Aim(NamedTuple):
+class CalibrationTarget(NamedTuple):
     """What the threshold is to do: recover a share of the gap, or cost a share of all-cloud."""
 
     measure: str = "quality"  # or cost
@@ -62,10 +62,10 @@ class Aim(NamedTuple):
         return max(fitting) if self.measure == "cost" else min(fitting)
 
 
-USUAL_AIM: Final = Aim()
+DEFAULT_TARGET: Final = CalibrationTarget()
 
 
-class Recalibrated(NamedTuple):
+class CalibrationReport(NamedTuple):
     """What was fitted and how well it fits. Figures in [value, low, high] are 95 % intervals.
 
     `operating_point`: what the threshold does on the `fitted` requests; `held_out_point`: on the
@@ -96,22 +96,22 @@ class Recalibrated(NamedTuple):
     held_out_point: OperatingPoint | None
 
 
-def recalibrate(
+def calibrate_router(
     model: RouterModel,
     judged: list[JudgedRequest],
     *,
     config: Config,
     now: dt.datetime,
     rated: Iterable[RatedRequest] = (),
-    aim: Aim = USUAL_AIM,
-) -> tuple[Manifest, Recalibrated]:
+    aim: CalibrationTarget = DEFAULT_TARGET,
+) -> tuple[Manifest, CalibrationReport]:
     """A manifest for the configured pair, fitted to its judged requests.
 
     `after` figures come from cross-validation over conversations: no request is predicted by a
     calibration that has seen it.
 
     Raises:
-        TooFewJudged: fewer than MIN_REQUESTS requests of this pair with a readable prompt.
+        NotEnoughJudgements: fewer than MIN_REQUESTS requests of this pair with a readable prompt.
     """
     everything = of_pair(judged, config)
     fitted, kept = _parted(everything)
@@ -128,7 +128,7 @@ def recalibrate(
     point = next(one for one in table if one.threshold == threshold)
     w = out.weight
     low, high = bootstrap(lambda i: auroc(out.local_ok[i], p_local[i], weight=w[i]), out.group)
-    report = Recalibrated(
+    report = CalibrationReport(
         requests=len(everything.texts),
         fitted=len(fitted.texts),
         held_out=len(kept.texts),
@@ -246,7 +246,7 @@ def _sha256_of(requests: list[JudgedRequest]) -> str:
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
 
 
-def _without_models(report: Recalibrated) -> dict[str, Any]:
+def _without_models(report: CalibrationReport) -> dict[str, Any]:
     told = {"local_model", "cloud_model", "operating_point", "held_out_point"}
     return {name: value for name, value in report._asdict().items() if name not in told}
 

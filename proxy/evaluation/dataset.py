@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.config import Config
+from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from proxy.routing.router import is_same_model
-from proxy.storage.queries import JudgedRequest, RatedRequest
 from router_model import split
 from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
 from router_model.features import routing_text
@@ -22,7 +22,7 @@ from router_model.model import RouterModel
 MIN_REQUESTS: Final = 100
 
 
-class TooFewJudged(Exception):
+class NotEnoughJudgements(Exception):
     """There is not enough to fit or to measure; the message says what there is."""
 
 
@@ -57,7 +57,7 @@ def of_pair(judged: list[JudgedRequest], config: Config) -> Judged:
     """The requests of the configured pair of models with a readable prompt.
 
     Raises:
-        TooFewJudged: fewer than MIN_REQUESTS.
+        NotEnoughJudgements: fewer than MIN_REQUESTS.
     """
     local, cloud = config.upstreams.local.model, config.upstreams.cloud.model
     its = [
@@ -73,7 +73,7 @@ def of_pair(judged: list[JudgedRequest], config: Config) -> Judged:
         hint = ""
         if len(read) < len(its):
             hint = f"; {len(its) - len(read)} have no readable prompt: storage.prompts"
-        raise TooFewJudged(
+        raise NotEnoughJudgements(
             f"{len(usable)} requests of {local} and {cloud} are judged on both sides with a "
             f"readable prompt, and {MIN_REQUESTS} are needed (judged: {found}{hint})"
         )

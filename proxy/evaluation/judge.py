@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from proxy.budget.pricing import PICO, Price, Prices
+from proxy.budget.pricing import Price, Prices
 from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable, UpstreamError, UpstreamUnreachable
-from proxy.evaluation.judge_queue import Claim, Desk, Purpose, Verdict
+from proxy.evaluation.judge_queue import Claim, JudgeQueue, Purpose, Verdict
 from proxy.protocol.chat import mend_for_ollama, view_answer
-from proxy.record import Target
+from proxy.record import PICODOLLARS, Target
 from proxy.storage.database import StoreUnavailable
 from proxy.upstream.upstream import Upstream
 from router_model.label import unusable
@@ -63,7 +63,7 @@ _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 Count = Callable[[Purpose, str, float], None]
 
 
-class Unpriced(Exception):
+class JudgePriceUnknown(Exception):
     """Nothing says what the judge costs, so no cap could hold."""
 
 
@@ -155,14 +155,14 @@ class Judge:
 
     def __init__(
         self,
-        desk: Desk,
+        queue: JudgeQueue,
         *,
         model: str,
         judge: Caller,
         shadows: Mapping[Target, Caller],
         count: Count = lambda purpose, outcome, usd: None,
     ) -> None:
-        self._desk = desk
+        self._queue = queue
         self._model = model
         self._judge = judge
         self._shadows = shadows
@@ -209,7 +209,7 @@ class Judge:
         """
         try:
             claim = await asyncio.to_thread(
-                self._desk.claim, self._model, shadows=not self._shadows_spent
+                self._queue.claim, self._model, shadows=not self._shadows_spent
             )
         except StoreUnavailable as error:
             return self._trouble(str(error)), Summary()
@@ -227,7 +227,7 @@ class Judge:
 
     def _let_go(self, claim: Claim) -> None:
         try:
-            self._desk.put_back(claim.request_id, seconds=0.0)
+            self._queue.put_back(claim.request_id, seconds=0.0)
         except StoreUnavailable as error:
             logger.debug("the claim stays until it is over: %s", error)
 
@@ -237,12 +237,12 @@ class Judge:
             await self._judge_one(claim)
         except _Refused as error:
             logger.info("request %s is not judged: %s", claim.request_id, error)
-            await asyncio.to_thread(self._desk.finish, claim.request_id, why=str(error))
+            await asyncio.to_thread(self._queue.finish, claim.request_id, why=str(error))
             return 0.0, Summary(refused=1)
         except _Nonsense as error:
             if claim.attempts + 1 >= MAX_ATTEMPTS:
                 why = f"no verdict in {MAX_ATTEMPTS} attempts: {error}"
-                await asyncio.to_thread(self._desk.finish, claim.request_id, why=why)
+                await asyncio.to_thread(self._queue.finish, claim.request_id, why=why)
                 return 0.0, Summary(refused=1)
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
         except _Disturbed:
@@ -254,9 +254,11 @@ class Judge:
             seconds = later = self._trouble(str(error))
         else:
             self._pause = 0.0
-            await asyncio.to_thread(self._desk.finish, claim.request_id)
+            await asyncio.to_thread(self._queue.finish, claim.request_id)
             return 0.0, Summary(judged=1)
-        await asyncio.to_thread(self._desk.put_back, claim.request_id, seconds=later, failed=failed)
+        await asyncio.to_thread(
+            self._queue.put_back, claim.request_id, seconds=later, failed=failed
+        )
         return seconds, Summary(put_off=1)
 
     def _trouble(self, what: str) -> float:
@@ -341,7 +343,7 @@ class Judge:
         if why:
             raise _Refused(f"the {target} tier's answer is {why}")
         model = caller.upstream.model
-        await asyncio.to_thread(self._desk.keep_other, claim.request_id, model, answer.text)
+        await asyncio.to_thread(self._queue.keep_other, claim.request_id, model, answer.text)
         return claim._replace(other_model=model, other_response=answer.text)
 
     async def _grade(self, claim: Claim, target: Target, model: str, text: str) -> None:
@@ -349,7 +351,7 @@ class Judge:
         messages = grade_messages(claim.turns, text)
         grade = await self._verdict(messages, parse_grade, claim.request_id)
         await asyncio.to_thread(
-            self._desk.keep_grade,
+            self._queue.keep_grade,
             claim.request_id,
             target,
             model=model,
@@ -370,7 +372,7 @@ class Judge:
             first = (await self._verdict(straight, *asked)).verdict
             swapped = (await self._verdict(turned, *asked)).verdict
         await asyncio.to_thread(
-            self._desk.keep_preference,
+            self._queue.keep_preference,
             claim.request_id,
             judge_model=self._model,
             verdict=_named(merge_swapped(first, swapped), "local", "cloud"),
@@ -412,11 +414,11 @@ class Judge:
             input_tokens=len(body), cached_input_tokens=0, output_tokens=max_tokens
         )
         expense = await asyncio.to_thread(
-            self._desk.reserve,
+            self._queue.reserve,
             caller.purpose,
             request_id,
             fields["model"],
-            worst / PICO,
+            worst / PICODOLLARS,
             cap_usd=caller.cap_usd,
         )
         if expense is None:
@@ -436,7 +438,7 @@ class Judge:
         if seen is None or seen.failed:
             self._count(caller.purpose, "failed", 0.0)
             raise _Trouble(f"{caller.upstream.name} sent no chat completion")
-        usd = worst / PICO
+        usd = worst / PICODOLLARS
         if seen.usage is not None and seen.usage.is_credible:
             usd = (
                 caller.price.cost(
@@ -444,9 +446,9 @@ class Judge:
                     cached_input_tokens=seen.usage.cached_tokens or 0,
                     output_tokens=seen.usage.completion_tokens or 0,
                 )
-                / PICO
+                / PICODOLLARS
             )
-        await asyncio.to_thread(self._desk.settle, expense, usd)
+        await asyncio.to_thread(self._queue.settle, expense, usd)
         return Answer(seen.text.encode(errors="replace").decode(), seen.finish_reason, usd)
 
     async def _send(self, caller: Caller, body: bytes, expense: int) -> tuple[int, bytes]:
@@ -480,18 +482,18 @@ class Judge:
         return answer
 
     async def _settle(self, caller: Caller, expense: int, usd: float, outcome: str) -> None:
-        await asyncio.to_thread(self._desk.settle, expense, usd)
+        await asyncio.to_thread(self._queue.settle, expense, usd)
         self._count(caller.purpose, outcome, usd)
 
 
 def judge_price(config: Config, prices: Prices) -> Price:
-    """What the judge model costs. Raises Unpriced."""
+    """What the judge model costs. Raises JudgePriceUnknown."""
     judge = config.judge
     if judge.price != "auto":
         return Price.of(judge.price)
     price = prices.of(Target.CLOUD, judge.model)
     if price is None or not any(price):
-        raise Unpriced(
+        raise JudgePriceUnknown(
             f"judge.price: no price is listed for {judge.model}, so judge.usd_per_day could not "
             "hold; set one ({input: 0, output: 0} for a free judge)"
         )
@@ -508,7 +510,7 @@ def _shadow_fields(claim: Claim, target: Target, caller: Caller) -> tuple[dict[s
     fields: dict[str, Any] = {}
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if caller.guest_of is not None and caller.guest_of.facts.is_ollama:
+        if caller.guest_of is not None and caller.guest_of.capabilities.is_ollama:
             mend_for_ollama(raw)
         fields = dict(raw)
     else:

@@ -1,8 +1,8 @@
 """What is to be judged, and what judging has cost: the judges' side of the database.
 
-    desk = Desk(database, who="host:42")
-    claim = desk.claim("gpt-4o-mini")
-    expense = desk.reserve("judge", claim.request_id, "gpt-4o-mini", 0.001, cap_usd=1.0)
+    queue = JudgeQueue(database, who="host:42")
+    claim = queue.claim("gpt-4o-mini")
+    expense = queue.reserve("judge", claim.request_id, "gpt-4o-mini", 0.001, cap_usd=1.0)
 
 Any number of judges may work at one database, in one process or on several machines: a sample is
 claimed by one of them at a time, and dollars are set aside, with the most that a call can cost,
@@ -18,8 +18,8 @@ from typing import Any, Final, Literal, NamedTuple
 import peewee
 
 from proxy.record import Target
-from proxy.storage.database import FAILURES, StoreUnavailable, one_at_a_time
-from proxy.storage.queries import day_of, turns_of
+from proxy.storage.database import FAILURES, StoreUnavailable, exclusive_transaction
+from proxy.storage.queries import parse_turns, start_of_day
 from proxy.storage.tables import Expense, Judgement, Preference, Request, Sample
 
 CLAIM_SECONDS: Final = 900.0
@@ -53,7 +53,7 @@ class Claim(NamedTuple):
         return self.kind == "pair" and self.other_response is None
 
 
-class Desk:
+class JudgeQueue:
     """The samples of one database.
 
     Args:
@@ -84,7 +84,7 @@ class Desk:
         with self._using() as database:
             if not list(due.tuples().execute(database)):
                 return None  # the usual case, for which nobody has to wait
-            with one_at_a_time(database):
+            with exclusive_transaction(database):
                 found = list(due.dicts().execute(database))
                 if not found:
                     return None
@@ -113,7 +113,7 @@ class Desk:
             request_id=request_id,
             kind=sample["kind"],
             attempts=sample["attempts"],
-            turns=turns_of(prompt),
+            turns=parse_turns(prompt),
             response=response or "",
             target=Target(target),
             model=model or "",
@@ -197,7 +197,7 @@ class Desk:
 
         Returns the number by which to `settle` it. A sample that is worked on stays this judge's.
         """
-        with self._using() as database, one_at_a_time(database):
+        with self._using() as database, exclusive_transaction(database):
             if usd > 0 and self._spent(purpose) + usd > cap_usd:
                 return None
             Sample.update(next_at=self._clock() + CLAIM_SECONDS).where(
@@ -226,7 +226,7 @@ class Desk:
 
     def _spent(self, purpose: Purpose) -> float:
         query = Expense.select(peewee.fn.SUM(Expense.usd)).where(
-            Expense.created_at >= day_of(self._clock()), Expense.purpose == purpose
+            Expense.created_at >= start_of_day(self._clock()), Expense.purpose == purpose
         )
         ((usd,),) = query.tuples().execute(self._database)
         return usd or 0.0

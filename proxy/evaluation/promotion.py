@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from proxy.config import Config
-from proxy.evaluation.dataset import TooFewJudged, of_pair
-from proxy.storage.queries import JudgedRequest
+from proxy.evaluation.dataset import NotEnoughJudgements, of_pair
+from proxy.evaluation.queries import JudgedRequest
 from router_model.calibrate import Outcomes, operating_points
 from router_model.manifest import OperatingPoint
 from router_model.metrics import Floats, apgr, curve, log_loss, percentiles, resamples
@@ -31,7 +31,7 @@ ROUNDS: Final = 2000
 _MOST_WITHOUT_GAP: Final = 0.025
 
 
-class SeenAll(Exception):
+class NothingHeldOut(Exception):
     """The candidate was fitted to the requests that are to measure it."""
 
 
@@ -72,18 +72,18 @@ def compare(
     config: Config,
     since: float = 0.0,
 ) -> Comparison:
-    """Hold a candidate against the router in use, on the configured pair's held-out requests.
+    """Compare a candidate against the router in use, on the configured pair's held-out requests.
 
     Args:
         judged: all there are, for those before `since` (UNIX seconds) may hold the same prompts.
 
     Raises:
-        TooFewJudged: fewer than MIN_HELD_OUT held-out requests.
-        SeenAll: the candidate is a calibration that left nothing out.
+        NotEnoughJudgements: fewer than MIN_HELD_OUT held-out requests.
+        NothingHeldOut: the candidate is a calibration that left nothing out.
     """
     own = candidate.manifest.metrics.get("own_traffic")
     if own is not None and not own.get("held_out"):
-        raise SeenAll(
+        raise NothingHeldOut(
             f"{candidate.manifest.version} was calibrated on all requests there were, those that "
             "would measure it included; calibrate again: from 200 on some are left out"
         )
@@ -92,7 +92,7 @@ def compare(
     kept = pairs.take(pairs.held_out & recent)
     n = len(kept.texts)
     if n < MIN_HELD_OUT:
-        raise TooFewJudged(
+        raise NotEnoughJudgements(
             f"not enough data: {n} of {MIN_HELD_OUT} judged requests that no router was fitted to "
             f"(a fifth of the conversations; {len(pairs.texts)} are judged on both sides)"
         )

@@ -24,7 +24,7 @@ _MEMORY: Final = 2_000.0  # requests after which a share is forgotten but for 1/
 _REFRESH: Final = 32  # requests after which rates follow the shares
 
 
-class Drawn(NamedTuple):
+class Draw(NamedTuple):
     """A request was drawn, as `tables.Sample` describes it.
 
     `propensity` is the probability, in (0, 1], with which it was drawn as this kind; `turn` is
@@ -58,7 +58,7 @@ class Sampler:
         self._factors: dict[int, float] = {}
         self._unseen = min(1.0, self._highest)  # the factor of what was not seen lately
 
-    def draw(self, record: CallRecord) -> Drawn | None:
+    def draw(self, record: CallRecord) -> Draw | None:
         """Whether this finished request is to be judged, and how; call it once for each."""
         if not self._config.enabled or not _is_eligible(record):
             return None
@@ -69,9 +69,9 @@ class Sampler:
         self._count(stratum)  # after the rates were read: they depend on earlier requests only
         at = self._random()
         if at < pair:
-            return Drawn("pair", pair, self._random())
+            return Draw("pair", pair, self._random())
         if at < pair + grade:
-            return Drawn("grade", grade, self._random())
+            return Draw("grade", grade, self._random())
         return None
 
     def _count(self, stratum: int) -> None:

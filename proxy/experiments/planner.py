@@ -16,13 +16,13 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from proxy.budget.pricing import PICO, Price, Prices
+from proxy.budget.pricing import Price, Prices
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import Config
 from proxy.errors import InvalidRequest
 from proxy.experiments.results import LABELLED, Places, records
 from proxy.experiments.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, checked
-from proxy.record import Target
+from proxy.record import PICODOLLARS, Target
 from router_model.carried import carried
 from router_model.manifest import MANIFEST_FILE
 from router_model.rubric import grade_messages, preference_messages
@@ -88,7 +88,7 @@ class _Calls(NamedTuple):
     answers: int
 
 
-class Pipeline:
+class Planner:
     """The steps, as they are with one configuration.
 
     Args:
@@ -260,8 +260,8 @@ class Pipeline:
             seconds += one.number * _TYPICAL_SECONDS[one.role] / self._at_a_time(one.role)
         return Estimate(
             seconds=seconds if calls else None,
-            usd=pico / PICO,
-            most_usd=most_pico / PICO,
+            usd=pico / PICODOLLARS,
+            most_usd=most_pico / PICODOLLARS,
             calls=calls,
             input_tokens=read,
             output_tokens=written,
@@ -466,7 +466,7 @@ class Pipeline:
             price = self._price(role) or Price()
             words += [
                 f"--{role}-url", self._url(role), f"--{role}-model", self._model_of(role),
-                f"--{role}-price", ",".join(f"{one / (PICO / 10**6):g}" for one in price),
+                f"--{role}-price", ",".join(f"{one / (PICODOLLARS / 10**6):g}" for one in price),
             ]  # fmt: skip
         return words
 

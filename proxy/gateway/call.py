@@ -9,12 +9,12 @@ from typing import Protocol
 
 from proxy.auth import ApiKeys, Client
 from proxy.budget.pricing import Prices
-from proxy.budget.rate_limits import Hold
+from proxy.budget.rate_limits import Reservation
 from proxy.config import Config
 from proxy.evaluation.sampling import Sampler
 from proxy.gateway.relay import Reply
-from proxy.gateway.stored_responses import Memory, items_of
-from proxy.protocol.chat import RoutedRequest, rewrite
+from proxy.gateway.stored_responses import StoredResponses, items_of
+from proxy.protocol.chat import RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -24,7 +24,7 @@ from proxy.protocol.responses import (
 )
 from proxy.record import CallRecord, Target
 from proxy.routing.router import Router
-from proxy.routing.shadow_router import Canary
+from proxy.routing.shadow_router import ShadowRouter
 from proxy.upstream.upstream import Upstream
 
 
@@ -61,7 +61,7 @@ class Snapshot:
     prices: Prices
     model_version: str | None  # of the router model; None when there is none
     sampler: Sampler | None = None  # draws what is judged; None where nothing is
-    canary: Canary | None = None
+    shadow_router: ShadowRouter | None = None
 
 
 class Call:
@@ -69,15 +69,15 @@ class Call:
 
     __slots__ = (
         "body",
+        "capabilities",
         "client",
         "endpoint",
         "exchange",
-        "facts",
-        "hold",
         "is_preview",
         "maker",
         "record",
         "request",
+        "reservation",
         "snapshot",
         "waited_seconds",
     )
@@ -91,22 +91,24 @@ class Call:
         self.record = record
         self.client: Client | None = None
         self.body = b""
-        self.request: RoutedRequest  # once its body was read
-        self.facts = snapshot.upstreams[Target.LOCAL].facts  # of the local model that is asked for
-        self.hold = Hold()  # what is set aside for it of the dollars for the cloud
+        self.request: RoutingRequest  # once its body was read
+        self.capabilities = snapshot.upstreams[
+            Target.LOCAL
+        ].capabilities  # of the local model that is asked for
+        self.reservation = Reservation()  # what is set aside for it of the dollars for the cloud
         self.waited_seconds = 0.0  # for that to be possible
         self.is_preview = False  # goes nowhere, so that nothing is set aside
         self.maker: Target | None = None  # of the answer that this request continues
 
 
-async def recall(call: Call, memory: Memory) -> None:
+async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
     """Find who made the answer that a request continues; add what only we remember of it."""
     request, client = call.request, call.record.client_key_hash
     if not isinstance(request, ResponsesRequest):
         return
-    items = await memory.resolve(request.items, client)
+    items = await stored_responses.resolve(request.items, client)
     if request.previous is not None:
-        kept = await memory.find(request.previous, client)
+        kept = await stored_responses.find(request.previous, client)
         call.maker = kept.target if kept is not None else Target.CLOUD
         if kept is not None and kept.target is Target.LOCAL:
             items = [*items_of(kept), *items]
@@ -116,10 +118,10 @@ async def recall(call: Call, memory: Memory) -> None:
         call.request = parse_responses(call.body)
 
 
-def body_for(call: Call, target: Target, model: str) -> bytes:
+def upstream_body(call: Call, target: Target, model: str) -> bytes:
     """The request as a tier is to get it."""
     body, request, endpoint = call.body, call.request, call.endpoint
-    is_ollama = call.snapshot.upstreams[target].facts.is_ollama
+    is_ollama = call.snapshot.upstreams[target].capabilities.is_ollama
     if isinstance(request, ResponsesRequest):
         is_local = target is Target.LOCAL
         body = without_foreign_reasoning(body, request.items, is_local=is_local)

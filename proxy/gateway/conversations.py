@@ -62,7 +62,7 @@ def is_continued(turns: Turns, headers: Headers) -> bool:
     )
 
 
-class Sessions:
+class Conversations:
     """Where each conversation of the last hour was answered last. Bounded; the oldest go first.
 
     Args:

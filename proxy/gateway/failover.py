@@ -148,7 +148,7 @@ class RetryBudget:
         return True
 
 
-class Course:
+class FailoverPlan:
     """How one request goes on after a failure. `tried` counts the retries so far."""
 
     def __init__(self, *, may_fall_back: bool, budget: RetryBudget, first_wait: float) -> None:

@@ -1,6 +1,6 @@
 """The way of a request, as one straight line; free of Litestar, testable without HTTP.
 
-    parse → recall → decide → open upstream (again, or the other one) → relay → record
+    parse → resolve_references → decide → open upstream (again, or the other one) → relay → record
 
 Whatever happens on it, the client gets an answer or one clear error, the upstream is let go, and
 the record is finished once and kept once. A client that leaves cancels the task that runs `answer`.
@@ -17,15 +17,15 @@ import msgspec
 
 from proxy import logs
 from proxy.auth import Client, is_admin
-from proxy.budget.pacing import Governor
-from proxy.budget.rate_limits import Hold, Quotas
+from proxy.budget.pacing import BudgetPacer
+from proxy.budget.rate_limits import Limits, Reservation
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import Config
 from proxy.errors import (
+    BudgetExhausted,
     Forbidden,
     InternalError,
     InvalidRequest,
-    NoDollars,
     RequestTimeout,
     RouterError,
     ServerStopping,
@@ -34,11 +34,11 @@ from proxy.errors import (
     UpstreamTimeout,
     envelope,
 )
-from proxy.gateway.call import Call, Exchange, Snapshot, body_for, recall
-from proxy.gateway.conversations import Sessions, is_continued, session_of
+from proxy.gateway.call import Call, Exchange, Snapshot, resolve_references, upstream_body
+from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.gateway.failover import (
     FIRST_WAIT_SECONDS,
-    Course,
+    FailoverPlan,
     FallBack,
     Retry,
     RetryBudget,
@@ -46,20 +46,26 @@ from proxy.gateway.failover import (
     failure_of_answer,
     failure_of_error,
 )
-from proxy.gateway.passthrough import Passing
+from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.relay import Head, Reply, Whole, begin, relay_stream, relay_whole
-from proxy.gateway.stored_responses import Memory
+from proxy.gateway.stored_responses import StoredResponses
 from proxy.metrics import Metrics
-from proxy.protocol.chat import JSON_TYPE, Seen, Usage
+from proxy.protocol.chat import JSON_MEDIA_TYPE, AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, OTHER, RESPONSES, Endpoint
 from proxy.protocol.responses import (
-    OwnIds,
+    ResponseIdRewriter,
     ResponsesRequest,
-    SeenResponse,
+    ResponseView,
 )
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
-from proxy.routing.local_limits import LocalFit, Unfit
-from proxy.routing.router import Decision, Wish, is_same_model, read_headers, wants_no_store
+from proxy.routing.local_limits import LimitExceeded, LocalLimits
+from proxy.routing.router import (
+    Decision,
+    RoutingPreference,
+    is_same_model,
+    read_headers,
+    wants_no_store,
+)
 from proxy.storage.writer import Store
 from proxy.timeouts import Deadlines
 from proxy.upstream.upstream import UpstreamResponse
@@ -85,17 +91,17 @@ class Gateway:
         store: Store,
         metrics: Metrics,
         tokens: TokenCounter,
-        quotas: Quotas,
-        governor: Governor,
-        sessions: Sessions,
+        limits: Limits,
+        pacer: BudgetPacer,
+        conversations: Conversations,
         clock: Callable[[], float] = time.perf_counter,
         first_wait: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.snapshot = snapshot
-        self.is_leaving = False  # whether it is to be sent nothing more, and answers still
+        self.is_draining = False  # whether it is to be sent nothing more, and answers still
         self.deadlines = Deadlines()
-        self._quotas = quotas
-        self._governor = governor
+        self._limits = limits
+        self._pacer = pacer
         self._running = 0
         self._idle = asyncio.Event()
         self._store = store
@@ -104,10 +110,10 @@ class Gateway:
         self._clock = clock
         self._first_wait = first_wait
         self._retry_budget = RetryBudget()
-        self._fit = LocalFit(tokens)
-        self._sessions = sessions
-        self._memory = Memory(store)
-        self._passing = Passing(self._memory, need_budget=self._need_budget)
+        self._local_limits = LocalLimits(tokens)
+        self._conversations = conversations
+        self._stored_responses = StoredResponses(store)
+        self._passthrough = Passthrough(self._stored_responses, need_budget=self._need_budget)
 
     async def answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
         """Answer a request to one of the endpoints.
@@ -120,7 +126,7 @@ class Gateway:
             call.body = await exchange.read_body()
             _need_plain(exchange.headers)
             call.request = endpoint.parse(call.body)
-            await recall(call, self._memory)
+            await resolve_references(call, self._stored_responses)
             decision = await self._decide(call)
             await self._answer(call, decision)
 
@@ -147,7 +153,7 @@ class Gateway:
             await send_error(error, exchange, record.router_headers())
             return
         told = msgspec.json.encode(_told(decision, record, self.snapshot))
-        await exchange.answer(200, [(b"content-type", JSON_TYPE)], told)
+        await exchange.answer(200, [(b"content-type", JSON_MEDIA_TYPE)], told)
 
     async def pass_on(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
@@ -164,7 +170,7 @@ class Gateway:
         """
 
         async def way(call: Call) -> None:
-            await self._passing.answer(call, method=method, raw_path=raw_path, query=query)
+            await self._passthrough.answer(call, method=method, raw_path=raw_path, query=query)
 
         await self._run(OTHER, exchange, way)
 
@@ -221,7 +227,7 @@ class Gateway:
     async def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
         """Whose request beside these ways it is; it counts as one of the key's."""
         client = self.snapshot.keys.check(headers)
-        await self._quotas.admit(client)
+        await self._limits.admit(client)
         return client
 
     def client_of(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
@@ -242,29 +248,29 @@ class Gateway:
         call.client = call.snapshot.keys.check(call.exchange.headers)
         if call.client is not None:
             call.record.client_key_hash = call.client.key_hash
-        await self._quotas.admit(call.client)
+        await self._limits.admit(call.client)
 
     async def _need_budget(self, call: Call, model: str | None = None) -> None:
         """Refuse what must go to the cloud, as this model if its price is known, when the dollars
         are spent."""
         try:
-            await self._set_aside(call, model, may_wait=True)
-        except NoDollars:
+            await self._reserve(call, model, may_wait=True)
+        except BudgetExhausted:
             call.record.reason = Reason.BUDGET
             raise
 
-    async def _set_aside(self, call: Call, model: str | None, *, may_wait: bool = False) -> None:
-        """Set dollars aside for what goes to the cloud. Raises NoDollars."""
+    async def _reserve(self, call: Call, model: str | None, *, may_wait: bool = False) -> None:
+        """Set dollars aside for what goes to the cloud. Raises BudgetExhausted."""
         budget = call.snapshot.config.budget.cloud_usd_per_day
         if budget is None and (call.client is None or call.client.cloud_usd_per_day is None):
             return
         if call.is_preview:
-            self._quotas.check(call.client, usd_per_day=budget)
+            self._limits.check(call.client, usd_per_day=budget)
             return
         usd = _at_most(call, model) if model is not None else 0.0
         began = self._clock()
         try:
-            call.hold = await self._quotas.set_aside(
+            call.reservation = await self._limits.reserve(
                 call.client, usd, usd_per_day=budget, may_wait=may_wait
             )
         finally:
@@ -274,22 +280,22 @@ class Gateway:
         """Whether a request may go to this tier, too, for which so far nothing was set aside."""
         if target is Target.CLOUD:
             try:
-                await self._set_aside(call, call.snapshot.upstreams[target].model)
-            except NoDollars:
+                await self._reserve(call, call.snapshot.upstreams[target].model)
+            except BudgetExhausted:
                 return False
         return True
 
     def _may_spend(self, call: Call) -> bool:
         budget = call.snapshot.config.budget.cloud_usd_per_day
-        return self._quotas.may_spend(call.client, usd_per_day=budget)
+        return self._limits.may_spend(call.client, usd_per_day=budget)
 
-    def governed_threshold(self, snapshot: Snapshot) -> float:
+    def paced_threshold(self, snapshot: Snapshot) -> float:
         """The threshold where a request brings none: the configured one, or what dollars allow."""
         budget = snapshot.config.budget
-        return self._governor.threshold(
+        return self._pacer.threshold(
             snapshot.router.threshold,
             usd_per_day=budget.cloud_usd_per_day if budget.pacing else None,
-            spent_usd=self._quotas.spent_today(),
+            spent_usd=self._limits.spent_today(),
         )
 
     async def _decide(self, call: Call) -> Decision:
@@ -322,24 +328,24 @@ class Gateway:
         record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
-        wish = snapshot.router.read_wish(request.model, headers, local.models)
-        unfit = None
-        if wish.target is not Target.CLOUD:
-            if wish.model is not None:
-                call.facts = await local.facts_of(wish.model)
-            unfit = await self._fit.check(request, call.facts, record)
-        if call.maker is Target.CLOUD and wish.target is not Target.CLOUD:
-            unfit = Unfit(Reason.STICKY, _made_by_the_cloud())
-        record.step("asked for %s: %s", request.model, wish)
-        record.step("the local tier %s", unfit or "can do it, as far as is known")
-        if unfit is not None and wish.target is Target.LOCAL:
-            raise unfit.error
-        record.is_governed = wish.target is None and wish.threshold is None
+        preference = snapshot.router.read_preference(request.model, headers, local.models)
+        limit = None
+        if preference.target is not Target.CLOUD:
+            if preference.model is not None:
+                call.capabilities = await local.capabilities_of(preference.model)
+            limit = await self._local_limits.check(request, call.capabilities, record)
+        if call.maker is Target.CLOUD and preference.target is not Target.CLOUD:
+            limit = LimitExceeded(Reason.STICKY, _made_by_the_cloud())
+        record.step("asked for %s: %s", request.model, preference)
+        record.step("the local tier %s", limit or "can do it, as far as is known")
+        if limit is not None and preference.target is Target.LOCAL:
+            raise limit.error
+        record.is_paced = preference.target is None and preference.threshold is None
         decision = await snapshot.router.decide(
-            wish,
+            preference,
             turns,
-            not_local=unfit.reason if unfit is not None else None,
-            governed=self.governed_threshold(snapshot),
+            not_local=limit.reason if limit is not None else None,
+            paced_threshold=self.paced_threshold(snapshot),
         )
         record.step("decided: %s", decision)
         if decision.is_open:
@@ -347,20 +353,24 @@ class Gateway:
             decision = _around_trouble(decision, snapshot)
             record.step("with its conversation and the tiers' health: %s", decision)
         if decision.target is Target.CLOUD:
-            if not _may_stay_local(wish, unfit, snapshot.config):
+            if not _may_stay_local(preference, limit, snapshot.config):
                 await self._need_budget(call, decision.model)
             else:
                 try:
-                    await self._set_aside(call, decision.model)
-                except NoDollars:
+                    await self._reserve(call, decision.model)
+                except BudgetExhausted:
                     decision = decision._replace(
                         target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
                     )
                     record.step("the dollars for the cloud are spent: %s", decision)
         # A threshold of the request's own is not comparable; what something else than the score
         # has decided would have gone there by another score, too.
-        if decision.reason is Reason.SCORE and wish.threshold is None and snapshot.canary:
-            snapshot.canary.ask(record)
+        if (
+            decision.reason is Reason.SCORE
+            and preference.threshold is None
+            and snapshot.shadow_router
+        ):
+            snapshot.shadow_router.ask(record)
         return decision
 
     async def _stay(self, call: Call, decision: Decision) -> Decision:
@@ -371,7 +381,7 @@ class Gateway:
         record, kept = call.record, call.maker
         if kept is None and is_continued(record.turns or (), call.exchange.headers):
             assert record.session_id is not None  # of what is routed
-            kept = await self._sessions.find(record.session_id)
+            kept = await self._conversations.find(record.session_id)
         if kept is None or kept is decision.target:
             return decision
         if sticky == "escalate_only" and kept is Target.LOCAL:
@@ -387,7 +397,7 @@ class Gateway:
             call.record,
             call.snapshot,
         )
-        course = Course(
+        plan = FailoverPlan(
             may_fall_back=snapshot.config.routing.fallback
             and decision.is_open
             and (decision.target is Target.CLOUD or self._may_spend(call)),
@@ -400,9 +410,9 @@ class Gateway:
         while True:
             upstream = snapshot.upstreams[target]
             record.step("sent to the %s tier as %s", target, model)
-            rewritten = body_for(call, target, model)
+            rewritten = upstream_body(call, target, model)
             is_renamed = endpoint is RESPONSES and target is Target.LOCAL
-            rename = OwnIds(record.id).rename if is_renamed else None
+            rename = ResponseIdRewriter(record.id).rename if is_renamed else None
             response = begun = error = None
             try:
                 try:
@@ -426,7 +436,7 @@ class Gateway:
                     )
                 except UpstreamError as caught:
                     error, failure = caught, failure_of_error(caught)
-                step = course.after(failure, target=target) if failure is not None else None
+                step = plan.after(failure, target=target) if failure is not None else None
                 if isinstance(step, FallBack) and not await self._can_pay(call, target.other):
                     step = None
                 record.step("the %s tier: %s", target, failure or "answers")
@@ -444,28 +454,28 @@ class Gateway:
             record.fallback_from, record.fallback_why = target, failure.why
             target = target.other
             if target is Target.LOCAL:
-                self._quotas.let_go(call.hold)
-                call.hold = Hold()
+                self._limits.release(call.reservation)
+                call.reservation = Reservation()
             model = snapshot.upstreams[target].model
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
     async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
         request, record = call.request, call.record
         seen = begun.seen if isinstance(begun, Whole) else None
-        is_pending = isinstance(seen, SeenResponse) and seen.is_pending
+        is_pending = isinstance(seen, ResponseView) and seen.is_pending
 
         def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
             if not is_pending:  # there are no tokens yet
                 self._settle(call, usage, text, service_tier)
 
-        def note(last: Seen | None) -> None:
+        def note(last: AnswerView | None) -> None:
             record.finish_reason = last.finish_reason if last is not None else None
             if record.no_store:
                 return
-            if isinstance(request, ResponsesRequest) and isinstance(last, SeenResponse):
+            if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):
                 assert record.target is not None  # it has answered
                 client = record.client_key_hash
-                self._memory.note(last, request, target=record.target, client=client)
+                self._stored_responses.note(last, request, target=record.target, client=client)
 
         if isinstance(begun, Head):
             await relay_stream(response, begun, call.exchange, record, settle=settle, note=note)
@@ -483,7 +493,7 @@ class Gateway:
             record.output_tokens = usage.completion_tokens or 0
             record.reasoning_tokens = usage.reasoning_tokens
             is_local = record.target is Target.LOCAL
-            if is_local and self._fit.was_cut(record, usage, call.facts):
+            if is_local and self._local_limits.was_cut(record, usage, call.capabilities):
                 self._metrics.count_truncation()
         else:
             record.usage_source = UsageSource.ESTIMATED
@@ -519,11 +529,11 @@ class Gateway:
         if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
             record.saved_usd = 0.0  # half an answer has cost something and saved nothing
         if record.session_id is not None and record.target and record.ending is Ending.OK:
-            self._sessions.note(record.session_id, record.target)
+            self._conversations.note(record.session_id, record.target)
         self._draw(call)
-        self._quotas.note(record)
-        self._quotas.let_go(call.hold)
-        self._governor.note(record)
+        self._limits.note(record)
+        self._limits.release(call.reservation)
+        self._pacer.note(record)
         self._metrics.observe(record)
         self._store.add(record)
 
@@ -538,13 +548,13 @@ class Gateway:
 
     def _compare(self, call: Call) -> None:
         """Count what the candidate router would have done, where it has scored a request, too."""
-        record, canary = call.record, call.snapshot.canary
-        if canary is not None and record.candidate_score is not None:
-            live, candidate = canary.targets(record)
+        record, shadow_router = call.record, call.snapshot.shadow_router
+        if shadow_router is not None and record.candidate_score is not None:
+            live, candidate = shadow_router.targets(record)
             live_usd, candidate_usd = (
                 call.snapshot.prices.cost_at(record, target) for target in (live, candidate)
             )
-            self._metrics.count_candidate(
+            self._metrics.count_shadow_decision(
                 live, candidate, live_usd=live_usd, candidate_usd=candidate_usd
             )
 
@@ -568,7 +578,7 @@ async def send_error(
     error: RouterError, reply: Reply, headers: Sequence[tuple[bytes, bytes]]
 ) -> None:
     """Answer with an error in OpenAI's envelope."""
-    sent = [(b"content-type", JSON_TYPE), *error.headers, *headers]
+    sent = [(b"content-type", JSON_MEDIA_TYPE), *error.headers, *headers]
     await reply.answer(error.status, sent, envelope(error))
 
 
@@ -602,9 +612,11 @@ def _at_most(call: Call, model: str) -> float:
     return call.snapshot.prices.at_most(model, body_bytes=asked, answer_tokens=answer)
 
 
-def _may_stay_local(wish: Wish, unfit: Unfit | None, config: Config) -> bool:
+def _may_stay_local(
+    preference: RoutingPreference, limit: LimitExceeded | None, config: Config
+) -> bool:
     """Whether a request may go to the local tier because the cloud is no longer paid for."""
-    return wish.target is None and unfit is None and config.budget.when_spent == "local"
+    return preference.target is None and limit is None and config.budget.when_spent == "local"
 
 
 def _check_background(call: Call) -> None:
@@ -629,17 +641,17 @@ def _by_name(call: Call) -> Decision:
         NotFound: nobody serves it.
     """
     model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
-    forced = read_headers(Wish(), headers).target
+    forced = read_headers(RoutingPreference(), headers).target
     local = snapshot.upstreams[Target.LOCAL]
     if forced is None and any(is_same_model(model, one) for one in local.models):
         return Decision(Target.LOCAL, Reason.FORCED, model)
     if forced is Target.LOCAL:  # no other model's vectors would do, so the name stays
         own = local.model if model in ("auto", *Target) else model
         return Decision(Target.LOCAL, Reason.FORCED, own)
-    wish = snapshot.router.read_wish(model, headers)
-    if wish.target is not None:
-        own = snapshot.upstreams[wish.target].model
-        return Decision(wish.target, Reason.FORCED, wish.model or own)
+    preference = snapshot.router.read_preference(model, headers)
+    if preference.target is not None:
+        own = snapshot.upstreams[preference.target].model
+        return Decision(preference.target, Reason.FORCED, preference.model or own)
     if model != snapshot.upstreams[Target.CLOUD].model:
         raise InvalidRequest(
             f"'{model}' chooses between chat models; name the model that is to answer here.",
@@ -664,10 +676,10 @@ def _around_trouble(decision: Decision, snapshot: Snapshot) -> Decision:
     routing = snapshot.config.routing
     chosen = snapshot.upstreams[decision.target]
     other = snapshot.upstreams[decision.target.other]
-    if other.is_sick:
+    if other.is_unhealthy:
         return decision
     reason = None
-    if chosen.is_sick and routing.fallback:
+    if chosen.is_unhealthy and routing.fallback:
         reason = Reason.UNHEALTHY
     elif (
         decision.target is Target.LOCAL

@@ -10,30 +10,32 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from proxy.errors import InvalidRequest, NotFound
-from proxy.gateway.call import Call, Exchange, body_for, recall
+from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.failover import check_credential
 from proxy.gateway.relay import relay_untouched
-from proxy.gateway.stored_responses import Memory, input_items_of, read_page
-from proxy.protocol.chat import JSON_TYPE
+from proxy.gateway.stored_responses import StoredResponses, input_items_of, read_page
+from proxy.protocol.chat import JSON_MEDIA_TYPE
 from proxy.protocol.endpoints import ROUTED, Path, read_path
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
-from proxy.storage.writer import KeptResponse
+from proxy.storage.writer import StoredResponse
 from proxy.upstream.upstream import Body
 
 _ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 
 
-class Passing:
+class Passthrough:
     """Passes requests on.
 
     Args:
         need_budget: raises where no dollars are left for the cloud.
     """
 
-    def __init__(self, memory: Memory, *, need_budget: Callable[[Call], Awaitable[None]]) -> None:
-        self._memory = memory
+    def __init__(
+        self, stored_responses: StoredResponses, *, need_budget: Callable[[Call], Awaitable[None]]
+    ) -> None:
+        self._stored_responses = stored_responses
         self._need_budget = need_budget
 
     async def answer(self, call: Call, *, method: str, raw_path: bytes, query: str) -> None:
@@ -56,7 +58,7 @@ class Passing:
             raise _unknown_route(method, raw_path)
         await self._forward(call, target, method, path, query)
 
-    async def _find(self, call: Call, path: Path) -> KeptResponse | None:
+    async def _find(self, call: Call, path: Path) -> StoredResponse | None:
         """What is known of the answer that a path is about; None when it is about none.
 
         Raises:
@@ -66,12 +68,12 @@ class Passing:
         if len(path.steps) < 2 or path.steps[0].lower() != "responses":
             return None
         try:
-            return await self._memory.find(path.steps[1], call.record.client_key_hash)
+            return await self._stored_responses.find(path.steps[1], call.record.client_key_hash)
         except InvalidRequest as error:
             raise NotFound(error.message, code=error.code) from None
 
     async def _tell(
-        self, call: Call, kept: KeptResponse, method: str, path: Path, query: str
+        self, call: Call, kept: StoredResponse, method: str, path: Path, query: str
     ) -> None:
         """Answer a request about an answer of the local tier."""
         if method == "GET" and len(path.steps) == 2 and ("stream", "true") in parse_qsl(query):
@@ -86,7 +88,7 @@ class Passing:
             case ["GET", "input_items"]:
                 body = msgspec.json.encode(input_items_of(kept, read_page(query)))
             case ["DELETE"]:
-                self._memory.forget(kept.id)
+                self._stored_responses.forget(kept.id)
                 deleted = {"id": kept.id, "object": "response", "deleted": True}
                 body = msgspec.json.encode(deleted)
             case _:
@@ -96,7 +98,7 @@ class Passing:
                 )
         record = call.record
         record.target, record.reason, record.status = Target.LOCAL, Reason.STICKY, 200
-        headers = [(b"content-type", JSON_TYPE), *record.router_headers()]
+        headers = [(b"content-type", JSON_MEDIA_TYPE), *record.router_headers()]
         await call.exchange.answer(200, headers, body)
         record.finish(Ending.OK)
 
@@ -135,15 +137,15 @@ class Passing:
         try:
             call.request = parse_responses(call.body)
             local = snapshot.upstreams[Target.LOCAL]
-            wish = snapshot.router.read_wish(call.request.model, (), local.models)
+            preference = snapshot.router.read_preference(call.request.model, (), local.models)
         except InvalidRequest:
             if call.client is not None:  # it may continue another key's answer
                 raise
             return call.body  # for the cloud to say
-        await recall(call, self._memory)
-        named = wish.model if wish.target is Target.CLOUD else None
+        await resolve_references(call, self._stored_responses)
+        named = preference.model if preference.target is Target.CLOUD else None
         model = named or snapshot.upstreams[Target.CLOUD].model
-        return body_for(call, Target.CLOUD, model)
+        return upstream_body(call, Target.CLOUD, model)
 
 
 def _unknown_route(method: str, raw_path: bytes) -> NotFound:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import UpstreamBroken, UpstreamError
-from proxy.protocol.chat import Seen, Usage
+from proxy.protocol.chat import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.record import CallRecord, Ending
 
@@ -37,7 +37,7 @@ _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Takes the usage, the text, and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
-Note = Callable[[Seen | None], None]
+Note = Callable[[AnswerView | None], None]
 # Takes an event, or a whole answer, and the JSON in it; gives it with other ids.
 Rename = Callable[[bytes, bytes], bytes]
 
@@ -133,7 +133,7 @@ class StreamObserver:
         self.began = False  # an event of an answer has passed, though it may say nothing yet
         self.spoke = False  # something a client would show has passed
         self.finished = False  # a choice gave its finish_reason
-        self.last: Seen | None = None  # the event that did
+        self.last: AnswerView | None = None  # the event that did
         self.done = False  # [DONE] has passed, or the event that ends a stream without one
         self.failed = False  # the upstream sent an error event
         self.blind = False
@@ -206,7 +206,7 @@ class StreamObserver:
         self._shape = _Shape.of(event, seen) if self._rename is None else None
         return event if self._note(seen) else b""
 
-    def _note(self, seen: Seen) -> bool:
+    def _note(self, seen: AnswerView) -> bool:
         self.began = True
         if seen.failed:
             self.failed = True
@@ -232,7 +232,7 @@ class _Shape(NamedTuple):
     behind: bytes
 
     @classmethod
-    def of(cls, event: bytes, seen: Seen) -> "_Shape | None":
+    def of(cls, event: bytes, seen: AnswerView) -> "_Shape | None":
         """The shape of an event that has text and nothing else to say; None of any other."""
         text = seen.text
         if (
@@ -289,7 +289,7 @@ class Whole(NamedTuple):
     """An answer that is there in one piece, before anything of it was sent on."""
 
     body: bytes
-    seen: Seen | None
+    seen: AnswerView | None
     succeeded: bool
 
     @property

@@ -14,10 +14,10 @@ import msgspec
 
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.protocol.chat import invalid
-from proxy.protocol.responses import ResponsesRequest, SeenResponse, find_item, read_reference
+from proxy.protocol.responses import ResponsesRequest, ResponseView, find_item, read_reference
 from proxy.record import Target
 from proxy.storage.database import StoreUnavailable
-from proxy.storage.writer import KeptResponse, Store
+from proxy.storage.writer import Store, StoredResponse
 
 # Remembered here as well, until the database surely has them. Conversations may hold images.
 MAX_LATEST: Final = 1_000
@@ -27,16 +27,16 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
-class Memory:
+class StoredResponses:
     """The answers that may be continued."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._latest: OrderedDict[str, KeptResponse | None] = OrderedDict()  # None: deleted
+        self._latest: OrderedDict[str, StoredResponse | None] = OrderedDict()  # None: deleted
         self._chars = 0
 
     def note(
-        self, seen: SeenResponse, request: ResponsesRequest, *, target: Target, client: str | None
+        self, seen: ResponseView, request: ResponsesRequest, *, target: Target, client: str | None
     ) -> None:
         """An answer is whole. `client`: whose it is, by the hash of the key."""
         if seen.id is None:
@@ -46,11 +46,11 @@ class Memory:
             # What a server sends may be no UTF-8 where nobody had to look; it is an answer still.
             items = _encoder.encode([*request.items, *seen.output]).decode(errors="replace")
             body = seen.body.decode(errors="replace")
-        kept = KeptResponse(seen.id, target, client, items, len(request.items), body)
+        kept = StoredResponse(seen.id, target, client, items, len(request.items), body)
         self._remember(seen.id, kept)
         self._store.keep_response(kept)
 
-    async def find(self, response_id: str, client: str | None) -> KeptResponse | None:
+    async def find(self, response_id: str, client: str | None) -> StoredResponse | None:
         """What is known of an answer; None when it was not made here, as far as is known.
 
         Raises:
@@ -103,7 +103,7 @@ class Memory:
         self._remember(response_id, None)
         self._store.forget_response(response_id)
 
-    def _remember(self, response_id: str, kept: KeptResponse | None) -> None:
+    def _remember(self, response_id: str, kept: StoredResponse | None) -> None:
         self._chars += _chars_of(kept) - _chars_of(self._latest.pop(response_id, None))
         self._latest[response_id] = kept
         while len(self._latest) > MAX_LATEST or self._chars > MAX_LATEST_CHARS:
@@ -111,11 +111,11 @@ class Memory:
             self._chars -= _chars_of(oldest)
 
 
-def _chars_of(kept: KeptResponse | None) -> int:
+def _chars_of(kept: StoredResponse | None) -> int:
     return len(kept.items or "") + len(kept.body or "") if kept is not None else 0
 
 
-def items_of(kept: KeptResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
+def items_of(kept: StoredResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
     """Input and output of an answer of the local tier, as the input of the next.
 
     Args:
@@ -154,7 +154,7 @@ def read_page(query: str) -> Page:
         raise invalid(str(error)) from None
 
 
-def input_items_of(kept: KeptResponse, page: Page) -> dict[str, Any]:
+def input_items_of(kept: StoredResponse, page: Page) -> dict[str, Any]:
     """GET /v1/responses/{id}/input_items for an answer of the local tier."""
     items = items_of(kept)[: kept.input_items]
     data = [

@@ -5,8 +5,8 @@ we read, so that wrong types are refused with their place) and into a top-level 
 in which we replace what we decided and leave every other field, known or not, as it was sent.
 Responses and stream chunks are only viewed, never rebuilt.
 
-The Responses API has a module of its own, `responses`; what both must offer is `RoutedRequest` and
-`Seen` here. Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
+The Responses API has a module of its own, `responses`; what both must offer is `RoutingRequest` and
+`AnswerView` here. Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
 """
 
 import re
@@ -17,7 +17,7 @@ import msgspec
 
 from proxy.errors import InvalidRequest
 
-JSON_TYPE = b"application/json"
+JSON_MEDIA_TYPE = b"application/json"
 
 _MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]  # a request's, each as it was sent
 
 
-class RoutedRequest(Protocol):
+class RoutingRequest(Protocol):
     """What the router must know of a request, whichever endpoint it is for."""
 
     @property
@@ -74,7 +74,7 @@ class RoutedRequest(Protocol):
         """What tells one conversation from another, apart from its text."""
 
 
-class Seen(Protocol):
+class AnswerView(Protocol):
     """What a whole answer, or one event of a stream, shows of itself."""
 
     @property

@@ -10,9 +10,9 @@ from urllib.parse import quote, unquote_to_bytes
 from proxy.errors import RouterError, envelope
 from proxy.protocol import chat, responses
 from proxy.protocol.chat import (
+    AnswerView,
     Fields,
-    RoutedRequest,
-    Seen,
+    RoutingRequest,
     parse_chat,
     parse_completion,
     parse_embedding,
@@ -42,8 +42,8 @@ class Endpoint(NamedTuple):
 
     name: str
     path: str
-    parse: Callable[[bytes], RoutedRequest]
-    view: Callable[[bytes], Seen | None]
+    parse: Callable[[bytes], RoutingRequest]
+    view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
     mend_for_ollama: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True

@@ -110,7 +110,7 @@ class Body(msgspec.Struct):
 
 
 class ResponsesRequest:
-    """What the router must know of a POST /v1/responses; a `protocol.RoutedRequest`.
+    """What the router must know of a POST /v1/responses; a `protocol.RoutingRequest`.
 
     Attributes:
         previous: the id of the answer that this one continues.
@@ -309,8 +309,8 @@ def _needs(request: Body) -> dict[str, str]:
     return needs
 
 
-class SeenResponse:
-    """A whole answer, or one event of a stream; a `protocol.Seen`.
+class ResponseView:
+    """A whole answer, or one event of a stream; a `protocol.AnswerView`.
 
     Attributes:
         id, output, body: of an answer that is whole, for whoever may continue it.
@@ -383,10 +383,10 @@ class SeenResponse:
         return "\n".join(texts)
 
 
-def view_response(data: bytes) -> SeenResponse | None:
+def view_response(data: bytes) -> ResponseView | None:
     """Look at a whole answer or one event; None when it is nothing we know."""
     try:
-        return SeenResponse(data)
+        return ResponseView(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -467,7 +467,7 @@ _KIND: Final = re.compile(r"[a-z]+(?=_)")
 _OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<answer>[0-9a-f]{32})_\d+")
 
 
-class OwnIds:
+class ResponseIdRewriter:
     """Ids of ours for one answer of the local tier and the items of its output.
 
     Ollama draws its own from a million numbers, which two conversations soon share. Ours are made

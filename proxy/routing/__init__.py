@@ -1,4 +1,4 @@
-"""The routing decision: the client's wish, the router model's score, the local model's limits.
+"""The routing decision: the client's preference, the model's score, the local model's limits.
 
 This package does not send requests and does not know what an answer costs.
 """

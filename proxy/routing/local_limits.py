@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from proxy.budget.token_counter import Correction, TokenCounter
 from proxy.errors import InvalidRequest
-from proxy.protocol.chat import RoutedRequest, Usage
+from proxy.protocol.chat import RoutingRequest, Usage
 from proxy.record import CallRecord, Reason
-from proxy.upstream.capabilities import Facts
+from proxy.upstream.capabilities import Capabilities
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _CHARS_PER_SCHEMA_TOKEN: Final = 4
 _IMAGE_TOKENS: Final = 1_000
 
 
-class Unfit(NamedTuple):
+class LimitExceeded(NamedTuple):
     """Why the local tier cannot answer, as a reason and as the error of a forced request."""
 
     reason: Reason
@@ -37,19 +37,21 @@ class Unfit(NamedTuple):
         return f"cannot ({self.reason}): {self.error.message}"
 
 
-class LocalFit:
+class LocalLimits:
     """Holds a request against what is known of the local model; learns how it counts tokens."""
 
     def __init__(self, tokens: TokenCounter) -> None:
         self._tokens = tokens
         self._correction = Correction()
 
-    async def check(self, request: RoutedRequest, facts: Facts, record: CallRecord) -> Unfit | None:
+    async def check(
+        self, request: RoutingRequest, capabilities: Capabilities, record: CallRecord
+    ) -> LimitExceeded | None:
         """None when the local tier can answer, as far as is known. Notes a count in the record."""
         needs = request.needs
-        if lacking := facts.lacking(needs):
+        if lacking := capabilities.lacking(needs):
             need = lacking[0]
-            return Unfit(
+            return LimitExceeded(
                 Reason.CAPABILITY,
                 InvalidRequest(
                     f"The local model does not support what '{needs[need]}' asks for ({need}). "
@@ -58,7 +60,7 @@ class LocalFit:
                     code="unsupported_by_local_model",
                 ),
             )
-        context = facts.context_tokens
+        context = capabilities.context_tokens
         if context is None:
             return None
         room = min(request.answer_tokens or ANSWER_TOKENS, context // 2)
@@ -73,7 +75,7 @@ class LocalFit:
         prompt = self._correction.apply(counted) + images
         if prompt + room <= context:
             return None
-        return Unfit(
+        return LimitExceeded(
             Reason.CONTEXT,
             InvalidRequest(
                 f"This conversation has about {prompt} tokens, and with {room} for the answer that "
@@ -83,10 +85,10 @@ class LocalFit:
             ),
         )
 
-    def was_cut(self, record: CallRecord, usage: Usage, facts: Facts) -> bool:
+    def was_cut(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
         """Whether the local model saw less than it was sent, or ran out of room in its answer."""
         prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
-        context, counted = facts.context_tokens, record.counted_tokens
+        context, counted = capabilities.context_tokens, record.counted_tokens
         cut = counted is not None and prompt < _CUT_SHARE * self._correction.apply(counted)
         if cut or (context is not None and prompt + answer >= context):
             logger.warning(
@@ -104,7 +106,7 @@ class LocalFit:
         return False
 
 
-def _at_most(request: RoutedRequest, turns: Sequence[tuple[str, str]]) -> float:
+def _at_most(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> float:
     """A bound on the prompt's tokens that costs nothing: most requests are far below the context.
 
     English and code have over 2 characters to a token; other scripts can have 2 tokens to one.

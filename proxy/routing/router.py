@@ -62,7 +62,7 @@ class Thresholds(Protocol):
         """One that recovers at least this share of the gap between the models."""
 
 
-class Wish(NamedTuple):
+class RoutingPreference(NamedTuple):
     """What a client asked for, headers and model name taken together.
 
     Attributes:
@@ -222,12 +222,12 @@ class Router:
             Target.CLOUD: config.upstreams.cloud.model,
         }
 
-    def read_wish(
+    def read_preference(
         self,
         model: str,
         headers: Sequence[tuple[bytes, bytes]],
         local_models: Collection[str] = (),
-    ) -> Wish:
+    ) -> RoutingPreference:
         """What the client asked for. Headers win over the model name.
 
         Args:
@@ -237,27 +237,27 @@ class Router:
             InvalidRequest: an unknown target, threshold or `auto:` parameter.
             NotFound: an unknown model name, when those are rejected.
         """
-        wish = read_headers(self._read_model_name(model, local_models), headers)
-        if wish.model is not None and wish.target is not Target.LOCAL:
-            wish = self._take_at_its_word(wish.model, wish.threshold)
-        return wish
+        preference = read_headers(self._read_model_name(model, local_models), headers)
+        if preference.model is not None and preference.target is not Target.LOCAL:
+            preference = self._take_at_its_word(preference.model, preference.threshold)
+        return preference
 
-    def _read_model_name(self, model: str, local_models: Collection[str]) -> Wish:
-        """The wish in a model name; a name that is none of ours stays in `model`, undecided."""
+    def _read_model_name(self, model: str, local_models: Collection[str]) -> RoutingPreference:
+        """The preference in a model name. An unknown name stays in `model`, undecided."""
         if model in self._routed:
-            return Wish()
+            return RoutingPreference()
         name, colon, parameters = model.partition(":")
         if name == "auto" and colon:
-            return Wish(threshold=self._read_auto(parameters))
+            return RoutingPreference(threshold=self._read_auto(parameters))
         if model in _TARGETS:
-            return Wish(target=_TARGETS[model])
+            return RoutingPreference(target=_TARGETS[model])
         if is_same_model(model, self._models[Target.LOCAL]):
-            return Wish(target=Target.LOCAL)
+            return RoutingPreference(target=Target.LOCAL)
         if model != self._models[Target.CLOUD] and any(
             is_same_model(model, one) for one in local_models
         ):
-            return Wish(Target.LOCAL, model)
-        return Wish(model=model)
+            return RoutingPreference(Target.LOCAL, model)
+        return RoutingPreference(model=model)
 
     def _read_auto(self, parameters: str) -> float:
         """The threshold that `auto:threshold=0.6`, `auto:cost=0.3`, `auto:quality=0.9` ask for."""
@@ -275,7 +275,7 @@ class Router:
             return self._thresholds.threshold_for_cost(share)
         return self._thresholds.threshold_for_quality(share)
 
-    def _take_at_its_word(self, model: str, threshold: float | None) -> Wish:
+    def _take_at_its_word(self, model: str, threshold: float | None) -> RoutingPreference:
         """A name we do not know is a model of the cloud, unless such names are rejected."""
         if self._rejects_unknown and model != self._models[Target.CLOUD]:
             raise NotFound(
@@ -284,27 +284,27 @@ class Router:
                 param="model",
                 code="model_not_found",
             )
-        return Wish(Target.CLOUD, model, threshold)
+        return RoutingPreference(Target.CLOUD, model, threshold)
 
     async def decide(
         self,
-        wish: Wish,
+        preference: RoutingPreference,
         turns: Sequence[tuple[str, str]],
         *,
         not_local: Reason | None = None,
-        governed: float = 1.0,
+        paced_threshold: float = 1.0,
     ) -> Decision:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
         Args:
             not_local: why the local tier cannot answer this, whatever it would be worth.
-            governed: the threshold that the day's budget allows, for a request without its own.
+            paced_threshold: what the day's budget allows, for a request without its own.
         """
-        if wish.target is not None:
-            model = wish.model or self._models[wish.target]
-            return Decision(wish.target, Reason.FORCED, model)
-        own = wish.threshold
-        threshold = min(self.threshold, governed) if own is None else own
+        if preference.target is not None:
+            model = preference.model or self._models[preference.target]
+            return Decision(preference.target, Reason.FORCED, model)
+        own = preference.threshold
+        threshold = min(self.threshold, paced_threshold) if own is None else own
         if not_local is not None:
             return Decision(Target.CLOUD, not_local, self._models[Target.CLOUD], threshold)
         score = await self._scorer.score(turns) if self._scorer is not None else None
@@ -326,16 +326,18 @@ class Router:
             self._scorer.close()
 
 
-def read_headers(wish: Wish, headers: Sequence[tuple[bytes, bytes]]) -> Wish:
-    """The wish with what the headers ask for over it. Raises InvalidRequest."""
+def read_headers(
+    preference: RoutingPreference, headers: Sequence[tuple[bytes, bytes]]
+) -> RoutingPreference:
+    """The preference with what the headers ask for over it. Raises InvalidRequest."""
     for name, value in headers:
         if name == TARGET_HEADER:
-            wish = _read_target(wish, value)
+            preference = _read_target(preference, value)
         elif name == THRESHOLD_HEADER:
             text = value.decode("latin-1")
             threshold = _read_share(text, what="threshold", param="x-router-threshold")
-            wish = wish._replace(threshold=threshold)
-    return wish
+            preference = preference._replace(threshold=threshold)
+    return preference
 
 
 def wants_no_store(headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -353,10 +355,10 @@ def wants_no_store(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     return False
 
 
-def _read_target(wish: Wish, value: bytes) -> Wish:
+def _read_target(preference: RoutingPreference, value: bytes) -> RoutingPreference:
     text = value.decode("latin-1").strip().lower()
     if text == "auto":
-        return Wish(threshold=wish.threshold)
+        return RoutingPreference(threshold=preference.threshold)
     target = _TARGETS.get(text)
     if target is None:
         raise InvalidRequest(
@@ -364,8 +366,8 @@ def _read_target(wish: Wish, value: bytes) -> Wish:
             param="x-router-target",
         )
     # The name of a model of this tier stays; of one that the other tier has, its own is meant.
-    is_its = target is (wish.target or Target.CLOUD)
-    return Wish(target, wish.model if is_its else None, wish.threshold)
+    is_its = target is (preference.target or Target.CLOUD)
+    return RoutingPreference(target, preference.model if is_its else None, preference.threshold)
 
 
 def _read_share(text: str, *, what: str, param: str) -> float:

@@ -21,7 +21,7 @@ MAX_IN_FLIGHT: Final = 8
 TIMEOUT_SECONDS: Final = 60.0
 
 
-class Canary:
+class ShadowRouter:
     """The candidate in one configuration.
 
     Args:

@@ -26,9 +26,9 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
 from proxy.auth import ApiKeys
-from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, Governor
+from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer
 from proxy.budget.pricing import Price, Prices
-from proxy.budget.rate_limits import Quotas
+from proxy.budget.rate_limits import Limits
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import (
     Config,
@@ -39,23 +39,25 @@ from proxy.config import (
     pricing_path,
 )
 from proxy.evaluation.estimates import Quality
-from proxy.evaluation.judge import Caller, Count, Judge, Unpriced, judge_price
-from proxy.evaluation.judge_queue import Desk
+from proxy.evaluation.judge import Caller, Count, Judge, JudgePriceUnknown, judge_price
+from proxy.evaluation.judge_queue import JudgeQueue
+from proxy.evaluation.metrics import quality_metrics
+from proxy.evaluation.queries import QualityQueries
 from proxy.evaluation.sampling import Sampler
 from proxy.experiments.jobs import PIPELINE, Jobs
-from proxy.experiments.planner import Pipeline
+from proxy.experiments.planner import Planner
 from proxy.gateway.call import Snapshot
-from proxy.gateway.conversations import Sessions
+from proxy.gateway.conversations import Conversations
 from proxy.gateway.failover import FIRST_WAIT_SECONDS
 from proxy.gateway.gateway import Gateway
 from proxy.metrics import Metrics, Readings
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
 from proxy.routing.router import Model, Router, Scorer, is_same_model
-from proxy.routing.shadow_router import TIMEOUT_SECONDS, Canary
+from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.server.workers import METRICS_VARIABLE
-from proxy.storage.database import StoreUnavailable, is_postgresql, shown_url
-from proxy.storage.queries import Stats
-from proxy.storage.shared_limits import Ledger
+from proxy.storage.database import StoreUnavailable, is_postgresql, redacted_url
+from proxy.storage.queries import RequestQueries
+from proxy.storage.shared_limits import SharedLimits
 from proxy.storage.writer import Store
 from proxy.upstream.upstream import Upstream, open_transport
 from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
@@ -101,21 +103,21 @@ def load_model(config: Config) -> Loaded:
     return Loaded(Scorer(loaded), loaded.manifest, fingerprint)
 
 
-def load_candidate(config: Config) -> Loaded:
+def load_shadow_model(config: Config) -> Loaded:
     """Load the candidate of a configuration, where it has one. Raises RouterModelError."""
     if config.routing.candidate is None:
         return Loaded()
     folder = Path(config.routing.candidate.path)
     fingerprint = _fingerprint(folder)
     loaded = RouterModel.load(folder)
-    return Loaded(_candidate_scorer(loaded), loaded.manifest, fingerprint)
+    return Loaded(_shadow_scorer(loaded), loaded.manifest, fingerprint)
 
 
-def _candidate_scorer(model: Model) -> Scorer:
+def _shadow_scorer(model: Model) -> Scorer:
     return Scorer(model, timeout_seconds=TIMEOUT_SECONDS, name="candidate router model")
 
 
-def warn_of_strangers(manifest: Manifest, config: Config) -> None:
+def warn_of_other_models(manifest: Manifest, config: Config) -> None:
     """Say which of the configured models the router model was not trained for."""
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
     for tier, model_name in trained.items():
@@ -146,13 +148,13 @@ def _load_if_possible(config: Config) -> Loaded:
         logger.error("no router model, every routed request goes to the cloud: %s", error)
         return Loaded()
     if loaded.manifest is not None:
-        warn_of_strangers(loaded.manifest, config)
+        warn_of_other_models(loaded.manifest, config)
     return loaded
 
 
 def open_judge(
     config: Config,
-    desk: Desk,
+    queue: JudgeQueue,
     prices: Prices,
     *,
     tiers: Mapping[Target, Upstream] | None = None,
@@ -166,7 +168,7 @@ def open_judge(
         tiers: that clients use, so that their hardware is theirs first.
 
     Raises:
-        Unpriced: nothing says what the judge costs.
+        JudgePriceUnknown: nothing says what the judge costs.
     """
     judge = config.judge
     local, cloud = config.upstreams.local, config.upstreams.cloud
@@ -189,7 +191,7 @@ def open_judge(
             guest_of=local_tier if target is Target.LOCAL else None,
         )
     return Judge(
-        desk,
+        queue,
         model=judge.model,
         judge=Caller(
             "judge",
@@ -203,7 +205,7 @@ def open_judge(
     )
 
 
-def name_of_judge() -> str:
+def judge_identity() -> str:
     """Tells one judge from the others at a database."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
@@ -213,9 +215,9 @@ def _given(model: Model) -> Loaded:
     return Loaded(Scorer(model), manifest)
 
 
-def _load_candidate_if_possible(config: Config) -> Loaded:
+def _load_shadow_if_possible(config: Config) -> Loaded:
     try:
-        return load_candidate(config)
+        return load_shadow_model(config)
     except RouterModelError as error:
         logger.error("no candidate router model: %s", error)
         return Loaded()
@@ -262,11 +264,11 @@ class Proxy:
         self._spent_seconds = spent_seconds
         self._fixed_model = model
         self._loaded = _given(model) if model is not None else _load_if_possible(config)
-        self._fixed_candidate = candidate
+        self._fixed_shadow_model = candidate
         self._candidate = (
-            Loaded(_candidate_scorer(candidate))
+            Loaded(_shadow_scorer(candidate))
             if candidate is not None
-            else _load_candidate_if_possible(config)
+            else _load_shadow_if_possible(config)
         )
         self._reloading = asyncio.Lock()
         self._taken_up: Signature = []  # of the files when they were last read
@@ -275,28 +277,32 @@ class Proxy:
         snapshot = self._snapshot(config, self._loaded, self._candidate)
         self.metrics = Metrics(multiprocess_folder=os.environ.get(METRICS_VARIABLE))
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
-        self.stats = Stats(self.store.database, url=shown_url(config.storage))
+        self.requests = RequestQueries(self.store.database, url=redacted_url(config.storage))
         self._tokens = TokenCounter()
         is_one_of_many = _is_one_of_many(config)
-        self._quotas = Quotas(ledger=Ledger(self.store.database) if is_one_of_many else None)
-        self._governor = Governor()
+        self._limits = Limits(
+            shared_limits=SharedLimits(self.store.database) if is_one_of_many else None
+        )
+        self._pacer = BudgetPacer()
         self._hours_read_at = 0.0
         self._reloaded = True
         self._quality: Quality | None = None
-        self._desk = Desk(self.store.database, who=name_of_judge())
+        self._judge_queue = JudgeQueue(self.store.database, who=judge_identity())
         self._judge: Judge | None = None
         self._judging: asyncio.Task[None] | None = None
         self._drift: Drift | None = None
-        self._pipeline: tuple[Snapshot, Pipeline] | None = None
+        self._planner: tuple[Snapshot, Planner] | None = None
         self._jobs = Jobs(self.store.database, prefix=command)
         self.gateway = Gateway(
             snapshot,
             store=self.store,
             metrics=self.metrics,
             tokens=self._tokens,
-            quotas=self._quotas,
-            governor=self._governor,
-            sessions=Sessions(look_up=self.store.find_session if is_one_of_many else None),
+            limits=self._limits,
+            pacer=self._pacer,
+            conversations=Conversations(
+                look_up=self.store.find_session if is_one_of_many else None
+            ),
             first_wait=first_wait,
         )
         self.metrics.watch(self._readings())
@@ -308,7 +314,7 @@ class Proxy:
                 ),
                 *dashboard_api.routes(
                     self.gateway,
-                    self.stats,
+                    self.requests,
                     manifest=lambda: self._loaded.manifest,
                     drift=lambda: self._drift,
                 ),
@@ -339,7 +345,7 @@ class Proxy:
                     self.config,
                 )
                 loaded = await self._model_for(config)
-                candidate = await self._candidate_for(config)
+                candidate = await self._shadow_model_for(config)
                 snapshot = self._snapshot(config, loaded, candidate, old=self.gateway.snapshot)
             except (ConfigError, RouterModelError) as error:
                 logger.error("the configuration stays as it was: %s", error)
@@ -371,7 +377,7 @@ class Proxy:
             for warning in config.warnings():
                 logger.warning("%s: %s", self._path, warning)
             if loaded.manifest is not None:
-                warn_of_strangers(loaded.manifest, config)
+                warn_of_other_models(loaded.manifest, config)
             return True
 
     def reload_soon(self) -> None:
@@ -381,13 +387,13 @@ class Proxy:
         else:
             self._start(self.reload())
 
-    def _steps(self) -> Pipeline:
+    def _steps(self) -> Planner:
         """Those of the configuration in use, which knows what it has counted before."""
         snapshot = self.gateway.snapshot
-        if self._pipeline is None or self._pipeline[0] is not snapshot:
-            made = Pipeline(snapshot.config, snapshot.prices, self._tokens)
-            self._pipeline = (snapshot, made)
-        return self._pipeline[1]
+        if self._planner is None or self._planner[0] is not snapshot:
+            made = Planner(snapshot.config, snapshot.prices, self._tokens)
+            self._planner = (snapshot, made)
+        return self._planner[1]
 
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
@@ -402,14 +408,14 @@ class Proxy:
             threshold=self._threshold,
             reduction=lambda: self.gateway.snapshot.router.threshold - self._threshold(),
             usd_per_day=lambda: self.config.budget.cloud_usd_per_day,
-            spent_usd=self._quotas.spent_today,
+            spent_usd=self._limits.spent_today,
             reloaded=lambda: self._reloaded,
-            quality=lambda: self._quality,
+            quality=lambda: quality_metrics(self._quality),
             drift=lambda: self._drift,
         )
 
     def _threshold(self) -> float:
-        return self.gateway.governed_threshold(self.gateway.snapshot)
+        return self.gateway.paced_threshold(self.gateway.snapshot)
 
     def _count_in_flight(self, target: Target) -> int:
         """The replaced ones count until they are done."""
@@ -452,7 +458,7 @@ class Proxy:
             prices=prices,
             model_version=loaded.version,
             sampler=Sampler(config.judge, dice=random.Random()) if _judges(config) else None,
-            canary=_canary(config, candidate),
+            shadow_router=_shadow_router(config, candidate),
         )
 
     async def _model_for(self, config: Config) -> Loaded:
@@ -464,7 +470,7 @@ class Proxy:
             return self._loaded
         return await asyncio.to_thread(load_model, config)
 
-    async def _candidate_for(self, config: Config) -> Loaded:
+    async def _shadow_model_for(self, config: Config) -> Loaded:
         """The candidate in use, with the same exception."""
         wanted, running = config.routing.candidate, self.config.routing.candidate
         unchanged = (
@@ -473,9 +479,9 @@ class Proxy:
             and wanted.path == running.path
             and self._candidate.fingerprint == _fingerprint(Path(wanted.path))
         )
-        if unchanged or self._fixed_candidate is not None:
+        if unchanged or self._fixed_shadow_model is not None:
             return self._candidate
-        return await asyncio.to_thread(load_candidate, config)
+        return await asyncio.to_thread(load_shadow_model, config)
 
     def _retire(self, gone: set[Upstream | Scorer], *, after_seconds: float) -> None:
         """Close what a reload replaced once the last request that may use it is over."""
@@ -509,7 +515,7 @@ class Proxy:
         while True:
             await asyncio.sleep(PROBE_SICK_SECONDS)
             for target in Target:
-                await self._tier(target).probe_the_sick()
+                await self._tier(target).probe_unhealthy()
             if (local := self._tier(Target.LOCAL)).is_stale:
                 await local.learn()
 
@@ -518,7 +524,9 @@ class Proxy:
         while True:
             since = time.time() - QUALITY_DAYS * 86_400
             try:
-                self._quality = await asyncio.to_thread(self.stats.quality, since)
+                self._quality = await asyncio.to_thread(
+                    QualityQueries.beside(self.requests).quality, since
+                )
             except StoreUnavailable as error:
                 logger.warning("the answers' quality is not known: %s", error)
             await asyncio.sleep(self._quality_seconds)
@@ -532,13 +540,13 @@ class Proxy:
         try:
             judge = open_judge(
                 config,
-                self._desk,
+                self._judge_queue,
                 snapshot.prices,
                 tiers=snapshot.upstreams,
                 transport=self._open_transport,
                 count=self.metrics.count_judging,
             )
-        except Unpriced as error:
+        except JudgePriceUnknown as error:
             logger.error("nothing is judged: %s", error)
             return
 
@@ -568,7 +576,7 @@ class Proxy:
             try:
                 found = None
                 if reference is not None:
-                    found = await asyncio.to_thread(self.stats.drift, reference)
+                    found = await asyncio.to_thread(self.requests.drift, reference)
                 self._drift = found
                 is_said = _tell_drift(found, is_said=is_said)
             except (StoreUnavailable, ValueError) as error:
@@ -584,10 +592,10 @@ class Proxy:
             by_key = any(one.cloud_usd_per_day is not None for one in keys)
             if (budget := self.config.budget.cloud_usd_per_day) is not None or by_key:
                 await self._read_spent(by_key=by_key)
-            await self._quotas.give_back()
+            await self._limits.give_back()
             if budget is not None:
                 await self._read_hours()
-                if share := self._quotas.newly_spent(budget):
+                if share := self._limits.newly_spent(budget):
                     logger.warning(
                         "%g %% of the day's %g USD for the cloud are spent", 100 * share, budget
                     )
@@ -595,17 +603,17 @@ class Proxy:
             await asyncio.sleep(max(self._spent_seconds, took / SPENT_SHARE))
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
-        today = self._quotas.today()
+        today = self._limits.today()
         spent = await asyncio.to_thread(self.store.spent_by_others, today, by_key=by_key)
         if spent is not None:
-            self._quotas.note_others(spent, since=today)
+            self._limits.note_others(spent, since=today)
 
     async def _read_hours(self) -> None:
         """Those that may have changed since they were read; at first all that matter."""
         now = time.time()
         since = max(self._hours_read_at - HOUR_SECONDS, now - (PROFILE_DAYS + 1) * DAY_SECONDS)
         try:
-            self._governor.learn(await asyncio.to_thread(self.stats.dollars_by_hour, since))
+            self._pacer.learn(await asyncio.to_thread(self.requests.spend_by_hour, since))
             self._hours_read_at = now
         except StoreUnavailable as error:
             logger.warning("what the hours cost is not known: %s", error)
@@ -616,7 +624,7 @@ class Proxy:
         await self._read_hours()
         try:
             since = time.time() - 4 * MEMORY_SECONDS
-            self._governor.restore(await asyncio.to_thread(self.stats.dollars_by_score, since))
+            self._pacer.restore(await asyncio.to_thread(self.requests.spend_by_score, since))
         except StoreUnavailable as error:
             logger.warning("what the scores cost is not known: %s", error)
 
@@ -668,8 +676,8 @@ class Proxy:
             ending = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._end_judging()
             await self.gateway.drain()
-            await self._quotas.give_back(all_of_it=True)
-            self._quotas.close()
+            await self._limits.give_back(all_of_it=True)
+            self._limits.close()
             self.metrics.count_all()
             await ending
             for task in list(self._tasks):
@@ -686,11 +694,11 @@ def _judges(config: Config) -> bool:
     return config.judge.enabled and config.storage.prompts == "full"
 
 
-def _canary(config: Config, candidate: Loaded) -> Canary | None:
+def _shadow_router(config: Config, candidate: Loaded) -> ShadowRouter | None:
     """The candidate with its threshold, the one that it would have if it decided."""
     if config.routing.candidate is None or candidate.scorer is None:
         return None
-    return Canary(
+    return ShadowRouter(
         candidate.scorer,
         threshold=Router(config, None, thresholds=candidate.manifest).threshold,
         share=config.routing.candidate.share,

@@ -22,7 +22,7 @@ from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.gc import Collector
 from proxy.server.workers import Place
-from proxy.web.client_connection import IS_LEAVING, Connection
+from proxy.web.client_connection import IS_DRAINING, Connection
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ class Server(uvicorn.Server):
         seconds = self._proxy.config.server.drain_seconds
         if seconds:
             logger.info("not ready from now on; stopping in %g s", seconds)
-        self._proxy.gateway.is_leaving = True
-        self.lifespan.state[IS_LEAVING] = True
+        self._proxy.gateway.is_draining = True
+        self.lifespan.state[IS_DRAINING] = True
         self._loop.call_later(seconds, self.stop)
 
     def _on_orphaned(self) -> None:

@@ -52,7 +52,7 @@ def path_of(config: StorageConfig) -> Path:
     return Path(config.url.removeprefix("sqlite:///"))
 
 
-def shown_url(config: StorageConfig) -> str:
+def redacted_url(config: StorageConfig) -> str:
     """The address without the password that may be in it."""
     parts = urlsplit(config.url)
     if not parts.password:
@@ -150,7 +150,7 @@ def close_all(database: peewee.Database) -> None:
 
 
 @contextlib.contextmanager
-def one_at_a_time(database: peewee.Database, *, name: str | None = None) -> Iterator[None]:
+def exclusive_transaction(database: peewee.Database, *, name: str | None = None) -> Iterator[None]:
     """A transaction that no other process runs beside one of these.
 
     Args:
@@ -170,7 +170,7 @@ def one_at_a_time(database: peewee.Database, *, name: str | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def one_view(database: peewee.Database) -> Iterator[None]:
+def snapshot_transaction(database: peewee.Database) -> Iterator[None]:
     """A transaction that sees everything as it is now, whatever others write meanwhile."""
     is_sqlite = isinstance(database, peewee.SqliteDatabase)
     with database.atomic(*([] if is_sqlite else ["REPEATABLE READ"])):
@@ -204,7 +204,7 @@ def storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same rows may go in later: locked, full, read-only, restarted, gone."""
     if isinstance(error, StoreUnavailable):
         return True
@@ -219,7 +219,7 @@ def may_pass(error: Exception) -> bool:
     return str(state).startswith(_PASSING)
 
 
-def damage_of(database: peewee.Database) -> list[str]:
+def integrity_errors(database: peewee.Database) -> list[str]:
     """What is wrong with the pages of a SQLite file, all of which are read."""
     try:
         found = database.execute_sql("PRAGMA quick_check").fetchall()

@@ -12,13 +12,13 @@ from proxy.storage.database import (
     FAILURES,
     StoreUnavailable,
     close_all,
-    damage_of,
+    exclusive_transaction,
+    integrity_errors,
     is_postgresql,
-    one_at_a_time,
-    one_view,
     open_database,
     path_of,
-    shown_url,
+    redacted_url,
+    snapshot_transaction,
 )
 from proxy.storage.migrations import Migration, migrate, sums_of_rows
 from proxy.storage.rollups import Sums, add_sums
@@ -27,7 +27,7 @@ from proxy.storage.tables import TABLES, DaySpread, Hour, Request, Spread, split
 SumsTable = Hour | Spread | DaySpread
 
 
-class Care:
+class Maintenance:
     """What can be done for one database. Everything blocks, some of it for minutes."""
 
     def __init__(self, database: peewee.Database) -> None:
@@ -35,7 +35,7 @@ class Care:
 
     @classmethod
     @contextmanager
-    def of(cls, config: StorageConfig) -> Iterator["Care"]:
+    def of(cls, config: StorageConfig) -> Iterator["Maintenance"]:
         """The database behind `storage.url`. Raises StoreUnavailable when it does not answer."""
         if not is_postgresql(config) and not path_of(config).is_file():
             raise StoreUnavailable(
@@ -46,7 +46,7 @@ class Care:
             with database.connection_context():
                 yield cls(database)
         except FAILURES as error:
-            raise StoreUnavailable(f"storage.url: {shown_url(config)}: {error}") from None
+            raise StoreUnavailable(f"storage.url: {redacted_url(config)}: {error}") from None
         finally:
             close_all(database)
 
@@ -91,7 +91,7 @@ class Care:
             raise StoreUnavailable(f"the file is broken, which no sums can mend: {wrong[0]}")
         if wrong:
             return wrong  # its rows cannot be trusted, nor read to the end
-        with self._alone() if repair else one_view(self._database):
+        with self._alone() if repair else snapshot_transaction(self._database):
             added = sums_of_rows(self._database)
             for table, counted, seconds in (
                 (Hour, added.hours, HOUR_SECONDS),
@@ -104,12 +104,12 @@ class Care:
     def _check_file(self) -> list[str]:
         if not isinstance(self._database, peewee.SqliteDatabase):
             return []
-        return damage_of(self._database)
+        return integrity_errors(self._database)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Rows and sums stay as they are. Who wants to write has to wait."""
-        with one_at_a_time(self._database):
+        with exclusive_transaction(self._database):
             if not isinstance(self._database, peewee.SqliteDatabase):
                 self._database.execute_sql(
                     "LOCK TABLE hours, spreads, day_spreads IN EXCLUSIVE MODE"

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import peewee
 
-from proxy.storage.database import StoreUnavailable, one_at_a_time
+from proxy.storage.database import StoreUnavailable, exclusive_transaction
 from proxy.storage.rollups import Rollup
 from proxy.storage.tables import Request
 
@@ -160,7 +160,7 @@ def _sessions(database: peewee.Database) -> None:
     )
 
 
-def _quotas(database: peewee.Database) -> None:
+def _shared_limits(database: peewee.Database) -> None:
     """What all processes have used of a key's minute, and have drawn of a day's dollars."""
     _run(
         database,
@@ -178,7 +178,7 @@ MIGRATIONS: Final = (
     Migration(3, "judging", _judging),
     Migration(4, "jobs", _jobs),
     Migration(5, "sessions", _sessions),
-    Migration(6, "quotas", _quotas),
+    Migration(6, "quotas", _shared_limits),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 
@@ -189,7 +189,7 @@ def migrate(database: peewee.Database) -> list[Migration]:
     Raises:
         StoreUnavailable: a newer version of the proxy has changed it since.
     """
-    with one_at_a_time(database):
+    with exclusive_transaction(database):
         _run(
             database,
             """CREATE TABLE IF NOT EXISTS migrations (

@@ -11,22 +11,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import msgspec
 import peewee
 
-from proxy.budget.pacing import ROUTED, HourDollars
-from proxy.budget.pricing import PICO, Price
 from proxy.config import StorageConfig
-from proxy.evaluation.estimates import BUCKETS, Judged, Pair, Quality, quality_of
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, Reason
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, PICODOLLARS, Reason
 from proxy.storage.database import (
     FAILURES,
     StoreUnavailable,
     close_all,
     open_database,
-    shown_url,
+    redacted_url,
     storable,
 )
 from proxy.storage.migrations import NEWEST, applied
@@ -36,9 +33,7 @@ from proxy.storage.tables import (
     Feedback,
     Hour,
     Judgement,
-    Preference,
     Request,
-    Sample,
     Spread,
 )
 from router_model import drift
@@ -53,7 +48,6 @@ _SUMMED: Final = (
 )  # fmt: skip
 # Latencies and scores of the last days are told by the hour, of longer times by the day.
 FINE_SECONDS: Final = 3 * DAY_SECONDS
-_MAX_JUDGED: Final = 5_000
 # Of a request that the router scored; a few of these had none.
 _SCORED: Final = (
     Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.BUDGET, Reason.FALLBACK,
@@ -109,7 +103,7 @@ class Point(NamedTuple):
     sums: Sums
 
 
-class Half(NamedTuple):
+class CategoryTotals(NamedTuple):
     """The requests of one category that one tier answered."""
 
     category: str
@@ -117,28 +111,7 @@ class Half(NamedTuple):
     sums: Sums
 
 
-class Graded(NamedTuple):
-    """What judges gave the answers of one tier in one category: the mean of 1-10.
-
-    By propensity weighted, so that it stands for all requests and not for those that were drawn.
-    """
-
-    category: str
-    target: str
-    answers: int
-    score: float
-
-
-class Weighed(NamedTuple):
-    """A judged pair of answers with the score of its request; `weight` as in `JudgedRequest`."""
-
-    score: float
-    local: float
-    cloud: float
-    weight: float
-
-
-class Scored(NamedTuple):
+class ScoreBucket(NamedTuple):
     """How many requests have a score in one hundredth, and what they cost in the cloud, or would
     have."""
 
@@ -146,7 +119,7 @@ class Scored(NamedTuple):
     cloud_usd: float
 
 
-class Listed(NamedTuple):
+class RequestPage(NamedTuple):
     """Some requests, the newest first.
 
     Attributes:
@@ -169,61 +142,25 @@ class Quantiles(NamedTuple):
     ms: dict[str, float]
 
 
-class JudgedRequest(NamedTuple):
-    """A request whose answers of both tiers have a score, the mean over the judges.
+class HourlySpend(NamedTuple):
+    """What one hour (its beginning, UNIX seconds) was about, of all who share a database.
 
-    `turns` is None where no readable prompt was kept (`storage.prompts`). `cloud_cost_usd`: what
-    the cloud's answer cost, or would have. `weight`: how many requests it stands for, 1 over the
-    probability with which it was drawn to be judged.
+    Attributes:
+        routed_usd: what requests that the score or the budget decided cost in the cloud, or would.
+        other_usd: what the cloud cost for all others.
     """
 
-    id: str
-    turns: list[tuple[str, str]] | None
-    session_id: str | None
-    local_model: str
-    cloud_model: str
-    local_score: float
-    cloud_score: float
-    cloud_cost_usd: float | None
-    created_at: float
-    weight: float
+    hour: int
+    routed_usd: float
+    other_usd: float
 
 
-class RatedRequest(NamedTuple):
-    """A request that a client rated, from -1 to 1 and not 0, and that no judge has seen.
-
-    `target` and `model` say whose answer it was.
-    """
-
-    id: str
-    turns: list[tuple[str, str]] | None
-    session_id: str | None
-    target: str
-    model: str
-    rating: float
-
-
-class Compared(NamedTuple):
-    """Requests that a candidate router scored, too, and what either of the two would have done.
-
-    `cloud`: how many would have gone there. `usd`: what all would have cost; `all_cloud_usd`: all
-    of them in the cloud.
-    """
-
-    requests: int = 0
-    agreed: int = 0
-    live_cloud: int = 0
-    candidate_cloud: int = 0
-    live_usd: float = 0.0
-    candidate_usd: float = 0.0
-    all_cloud_usd: float = 0.0
-
-
-class Stats:
-    """The questions, to one database.
+class Queries:
+    """Read-only questions to one database. All of them block: call them in a thread.
 
     Args:
         database: as `open_database` returns it.
+        url: shown in errors.
         clock: UNIX seconds.
     """
 
@@ -234,37 +171,55 @@ class Stats:
         url: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database = database
-        self._url = url
-        self._clock = clock
+        self.database = database
+        self.url = url
+        self.clock = clock
 
     @classmethod
-    def open(cls, config: StorageConfig) -> "Stats":
-        """Of the database behind `storage.url`, which is only read.
+    def open(cls, config: StorageConfig) -> Self:
+        """Open the database behind `storage.url` for reading only.
 
         Raises:
-            StoreUnavailable: there is none, or none of this version.
+            StoreUnavailable: there is no database, or it has another schema version.
         """
-        stats = cls(open_database(config, read_only=True), url=shown_url(config))
-        with stats._asking() as database:
+        queries = cls(open_database(config, read_only=True), url=redacted_url(config))
+        with queries._reading() as database:
             found = applied(database) if database.table_exists("migrations") else 0
         if found != NEWEST:
-            stats.close()
+            queries.close()
             raise StoreUnavailable(
-                f"storage.url: {stats._url} has schema {found}, not {NEWEST}; start the proxy "
+                f"storage.url: {queries.url} has schema {found}, not {NEWEST}; start the proxy "
                 "once, or run `hybrid-llm db migrate`"
             )
-        return stats
+        return queries
+
+    @classmethod
+    def beside(cls, other: "Queries") -> Self:
+        """Other questions to the same database, through its connections."""
+        return cls(other.database, url=other.url, clock=other.clock)
 
     def close(self) -> None:
-        """Close the connections that are kept for the next question."""
-        close_all(self._database)
+        """Close the connections kept for later questions."""
+        close_all(self.database)
 
-    def __enter__(self) -> "Stats":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[peewee.Database]:
+        """The database for a question. Raises StoreUnavailable when it gives no answer."""
+        try:
+            with self.database.connection_context():
+                yield self.database
+        except FAILURES as error:
+            raise StoreUnavailable(f"storage.url: {self.url} cannot be read: {error}") from None
+
+
+class RequestQueries(Queries):
+    """Totals, series, percentiles and single requests."""
 
     def total(self, since: float = 0.0, *, until: float | None = None) -> Sums:
         """Everything from `since` (UNIX seconds) on, and before `until`."""
@@ -279,11 +234,12 @@ class Stats:
             for (begins, target), numbers in sorted(self._parted((step, "target"), since))
         ]
 
-    def halves(self, since: float = 0.0) -> list[Half]:
+    def halves(self, since: float = 0.0) -> list[CategoryTotals]:
         """The same by category and tier."""
         parted = sorted(self._parted(("category", "target"), since))
         return [
-            Half(category or "none", target, _as_sums(sums)) for (category, target), sums in parted
+            CategoryTotals(category or "none", target, _as_sums(sums))
+            for (category, target), sums in parted
         ]
 
     def _parted(
@@ -329,14 +285,14 @@ class Stats:
         failed = peewee.Case(None, ((Hour.ending.in_(("ok", "client_gone")), 0),), Hour.requests)
         counted = {name: getattr(Hour, name, failed) for name in _SUMMED}
         query = Hour.select(*columns, *(peewee.fn.SUM(one) for one in counted.values())).where(
-            Hour.hour >= hour_of(since)
+            Hour.hour >= start_of_hour(since)
         )
         if until is not None:
-            query = query.where(Hour.hour < hour_of(until))
+            query = query.where(Hour.hour < start_of_hour(until))
         if dimensions:
             places = range(1, len(dimensions) + 1)
             query = query.group_by(*(peewee.SQL(str(place)) for place in places))
-        with self._asking() as database:
+        with self._reading() as database:
             # The driver's own rows: there may be a thousand, of which peewee looks at each value.
             rows = database.execute(query).fetchall()
             return [tuple(row) for row in rows if row[-1] is not None]
@@ -369,20 +325,23 @@ class Stats:
         """How many requests were scored into each hundredth from 0 to 1."""
         return [one.requests for one in self.scored(since)]
 
-    def scored(self, since: float = 0.0) -> list[Scored]:
+    def scored(self, since: float = 0.0) -> list[ScoreBucket]:
         """The same, with what they cost in the cloud or would have."""
         counts, picos = [0] * SCORE_BUCKETS, [0] * SCORE_BUCKETS
         for _, _, bucket, number, pico in self._spread(("score",), since):
             counts[bucket] += number
             picos[bucket] += pico
-        return [Scored(number, pico / PICO) for number, pico in zip(counts, picos, strict=True)]
+        return [
+            ScoreBucket(number, pico / PICODOLLARS)
+            for number, pico in zip(counts, picos, strict=True)
+        ]
 
     def drift(self, reference: Reference) -> Drift | None:
         """How far what was routed in the last day is from the reference; of the last week where
         that is too little, and None where even that is."""
-        now = self._clock()
+        now = self.clock()
         found = None
-        for since in (now - DAY_SECONDS, day_of(now - 7 * DAY_SECONDS)):
+        for since in (now - DAY_SECONDS, start_of_day(now - 7 * DAY_SECONDS)):
             if found is None:
                 found = drift.measure(reference, self.scores(since), self._categories_routed(since))
         return found
@@ -390,63 +349,11 @@ class Stats:
     def _categories_routed(self, since: float) -> dict[str, int]:
         query = (
             Hour.select(Hour.category, peewee.fn.SUM(Hour.requests))
-            .where(Hour.hour >= hour_of(since), Hour.reason.in_(_SCORED))
+            .where(Hour.hour >= start_of_hour(since), Hour.reason.in_(_SCORED))
             .group_by(Hour.category)
         )
-        with self._asking() as database:
+        with self._reading() as database:
             return {name: int(number) for name, number in query.tuples().execute(database)}
-
-    def compared(self, since: float, *, threshold: float, local_price: Price) -> Compared:
-        """What a candidate router would have done since then, by what it scored beside the other.
-
-        Args:
-            threshold: the candidate's.
-            local_price: for what would have stayed local and did not.
-        """
-        live, candidate = (
-            peewee.Case(None, ((score >= limit, 1),), 0)
-            for score, limit in (
-                (Request.score, Request.threshold),
-                (Request.candidate_score, threshold),
-            )
-        )
-        summed = ("cost_usd", "cloud_cost_usd", "input_tokens", "output_tokens")
-        query = (
-            Request.select(
-                Request.target,
-                live.alias("live"),
-                candidate.alias("candidate"),
-                peewee.fn.COUNT(Request.id),
-                *(peewee.fn.COALESCE(peewee.fn.SUM(getattr(Request, one)), 0) for one in summed),
-            )
-            .where(
-                Request.created_at >= since,
-                Request.candidate_score.is_null(False),
-                Request.score.is_null(False),
-            )
-            .group_by(*(peewee.SQL(str(place)) for place in (1, 2, 3)))
-        )
-        with self._asking() as database:
-            rows = list(query.tuples().execute(database))
-        found = Compared()
-        for target, live_local, candidate_local, requests, cost, cloud, tokens, written in rows:
-            local = cost
-            if target != "local":
-                price = local_price.cost(
-                    input_tokens=int(tokens), cached_input_tokens=0, output_tokens=int(written)
-                )
-                local = price / PICO
-            added = (
-                requests,
-                requests if live_local == candidate_local else 0,
-                0 if live_local else requests,
-                0 if candidate_local else requests,
-                local if live_local else cloud,
-                local if candidate_local else cloud,
-                cloud,
-            )
-            found = Compared(*map(operator.add, found, added))
-        return found
 
     def _spread(
         self, measures: tuple[str, ...], since: float
@@ -454,24 +361,24 @@ class Stats:
         """How many requests are in each bucket, and their cost in the cloud in picodollars: of
         whole days, where that is fine enough."""
         table: Any = Spread
-        begins = Spread.hour >= hour_of(since)
-        if self._clock() - since > FINE_SECONDS:
-            table, begins = DaySpread, DaySpread.day >= day_of(since)
+        begins = Spread.hour >= start_of_hour(since)
+        if self.clock() - since > FINE_SECONDS:
+            table, begins = DaySpread, DaySpread.day >= start_of_day(since)
         keys = (table.measure, table.target, table.bucket)
         query = (
             table.select(*keys, peewee.fn.SUM(table.requests), peewee.fn.SUM(table.cloud_cost_pico))
             .where(begins, table.measure.in_(measures))
             .group_by(*keys)
         )
-        with self._asking() as database:
+        with self._reading() as database:
             return [
                 (measure, target, bucket, int(number), int(pico))
                 for measure, target, bucket, number, pico in query.tuples().execute(database)
             ]
 
-    def dollars_by_hour(self, since: float) -> list[HourDollars]:
+    def spend_by_hour(self, since: float) -> list[HourlySpend]:
         """What the hours from `since` on were about, oldest first; those without requests not."""
-        routed = Hour.reason.in_(ROUTED)
+        routed = Hour.reason.in_(PACED_REASONS)
         others = (~routed) & (Hour.target == "cloud")
         query = (
             Hour.select(
@@ -479,29 +386,32 @@ class Stats:
                 peewee.fn.SUM(peewee.Case(None, ((routed, Hour.cloud_cost_pico),), 0)),
                 peewee.fn.SUM(peewee.Case(None, ((others, Hour.cost_pico),), 0)),
             )
-            .where(Hour.hour >= hour_of(since))
+            .where(Hour.hour >= start_of_hour(since))
             .group_by(Hour.hour)
             .order_by(Hour.hour)
         )
-        with self._asking() as database:
+        with self._reading() as database:
             rows = list(query.tuples().execute(database))
-        return [HourDollars(hour, int(usd) / PICO, int(other) / PICO) for hour, usd, other in rows]
+        return [
+            HourlySpend(hour, int(usd) / PICODOLLARS, int(other) / PICODOLLARS)
+            for hour, usd, other in rows
+        ]
 
-    def dollars_by_score(self, since: float) -> list[tuple[int, int, float]]:
+    def spend_by_score(self, since: float) -> list[tuple[int, int, float]]:
         """Hour, hundredth of the score, and what its requests cost in the cloud or would have."""
         query = (
             Spread.select(Spread.hour, Spread.bucket, peewee.fn.SUM(Spread.cloud_cost_pico))
-            .where(Spread.hour >= hour_of(since), Spread.measure == "score")
+            .where(Spread.hour >= start_of_hour(since), Spread.measure == "score")
             .group_by(Spread.hour, Spread.bucket)
             .order_by(Spread.hour, Spread.bucket)
         )
-        with self._asking() as database:
+        with self._reading() as database:
             rows = list(query.tuples().execute(database))
-        return [(hour, bucket, int(usd) / PICO) for hour, bucket, usd in rows]
+        return [(hour, bucket, int(usd) / PICODOLLARS) for hour, bucket, usd in rows]
 
     def find(self, request_id: str) -> dict[str, Any] | None:
         """One request with all that is known of it, its judgements and feedback included."""
-        with self._asking() as database:
+        with self._reading() as database:
             return next(self._whole(database, Request.id == storable(request_id)), None)
 
     def newest(
@@ -512,7 +422,7 @@ class Stats:
         before: tuple[float, str] | None = None,
         values: Mapping[str, str] = MappingProxyType({}),
         text: str = "",
-    ) -> Listed:
+    ) -> RequestPage:
         """The newest requests from `since` on.
 
         Args:
@@ -538,7 +448,7 @@ class Stats:
             fits.append(Request.id.startswith(storable(text)) | Request.prompt.contains(written))
         last, searched = None, None
         columns = [getattr(Request, name) for name in LISTED]
-        with self._asking() as database:
+        with self._reading() as database:
             if fits:
                 edge = Request.select(Request.created_at, Request.id).where(which).order_by(*order)
                 found = list(edge.offset(SEARCHED - 1).limit(1).tuples().execute(database))
@@ -553,42 +463,11 @@ class Stats:
         for row in rows:
             row["streamed"] = bool(row["streamed"])
             row["prompt"] = _gist(row["prompt"])
-        return Listed(rows, last, searched)
-
-    def graded(self, since: float = 0.0) -> list[Graded]:
-        """What judges gave by category and tier, whether a client got the answer or not."""
-        weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
-        query = (
-            Judgement.select(
-                Request.category, Judgement.target, peewee.fn.COUNT(Judgement.score),
-                peewee.fn.SUM(weight * Judgement.score) / peewee.fn.SUM(weight),
-            )
-            .join(Request, on=Judgement.request_id == Request.id)
-            .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Judgement.request_id)
-            .where(Judgement.created_at >= since)
-            .group_by(Request.category, Judgement.target)
-            .order_by(Request.category, Judgement.target)
-        )  # fmt: skip
-        with self._asking() as database:
-            return [
-                Graded(category or "none", target, int(number), float(score))
-                for category, target, number, score in query.tuples().execute(database)
-            ]
-
-    def weighed(self, since: float = 0.0) -> list[Weighed]:
-        """The newest judged pairs of answers from `since` on."""
-        both = self._both(since)
-        query = _routed(both, Request.score, both.c.local, both.c.cloud, Sample.propensity)
-        with self._asking() as database:
-            rows = list(query.tuples().execute(database))
-        return [
-            Weighed(score, local, cloud, _weight(propensity))
-            for score, local, cloud, propensity in rows
-        ]
+        return RequestPage(rows, last, searched)
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
         """Every request from `since` on, the oldest first, as `find` returns them."""
-        with self._asking() as database:
+        with self._reading() as database:
             yield from self._whole(database, Request.created_at >= since)
 
     def _whole(self, database: peewee.Database, which: Any) -> Iterator[dict[str, Any]]:
@@ -609,7 +488,7 @@ class Stats:
         known = {row["id"]: row for row in rows}
         for row in rows:
             row["streamed"] = bool(row["streamed"])
-            turns = turns_of(row["prompt"])
+            turns = parse_turns(row["prompt"])
             if turns is not None:
                 row["prompt"] = [{"role": role, "content": text} for role, text in turns]
             row["judgements"], row["feedback"] = [], None
@@ -624,198 +503,18 @@ class Stats:
                     row["feedback"] = found
         return rows
 
-    def judged(self, since: float = 0.0) -> list[JudgedRequest]:
-        """The requests from `since` on that were judged on both sides, oldest first."""
 
-        def of(target: str, value: Any) -> Any:
-            return peewee.Case(None, ((Judgement.target == target, value),))
-
-        query = (
-            Request.select(
-                Request.id,
-                Request.prompt,
-                Request.session_id,
-                peewee.fn.MAX(of("local", Judgement.model)),
-                peewee.fn.MAX(of("cloud", Judgement.model)),
-                peewee.fn.AVG(of("local", Judgement.score)).alias("local_score"),
-                peewee.fn.AVG(of("cloud", Judgement.score)).alias("cloud_score"),
-                Request.cloud_cost_usd,
-                Request.created_at,
-                peewee.fn.MAX(Sample.propensity),
-            )
-            .join(Judgement, on=Judgement.request_id == Request.id)
-            .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Request.id)
-            .where(Request.created_at >= since)
-            .group_by(Request.id)
-            .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
-            .order_by(Request.created_at, Request.id)
-        )
-        with self._asking() as database:
-            rows = list(query.tuples().execute(database))
-        return [
-            JudgedRequest._make((key, turns_of(prompt), *rest, _weight(propensity)))
-            for key, prompt, *rest, propensity in rows
-        ]
-
-    def rated(self, since: float = 0.0) -> list[RatedRequest]:
-        """The requests from `since` on that have a client's rating and no judgement."""
-        query = (
-            Request.select(
-                Request.id, Request.prompt, Request.session_id, Request.target, Request.model,
-                Feedback.rating,
-            )
-            .join(Feedback, on=Feedback.request_id == Request.id)
-            .switch(Request)
-            .join(Judgement, peewee.JOIN.LEFT_OUTER, on=Judgement.request_id == Request.id)
-            .where(
-                Request.created_at >= since,
-                Request.ending == "ok",
-                Request.target.is_null(False),
-                Request.model.is_null(False),
-                Feedback.rating != 0,
-                Judgement.request_id.is_null(),
-            )
-            .order_by(Request.created_at, Request.id)
-        )  # fmt: skip
-        with self._asking() as database:
-            rows = list(query.tuples().execute(database))
-        return [RatedRequest(key, turns_of(prompt), *rest) for key, prompt, *rest in rows]
-
-    def quality(self, since: float = 0.0) -> Quality:
-        """The judges' scores from `since` on, and what they say of the choices that were made."""
-        bucket = peewee.fn.ROUND(Judgement.score + 0.4999)  # up: there is a ceil in few SQLites
-        scores = (
-            Judgement.select(
-                Judgement.target, bucket.alias("bucket"), peewee.fn.COUNT(Judgement.score),
-                peewee.fn.SUM(Judgement.score),
-            )
-            .where(Judgement.created_at >= since)
-            .group_by(Judgement.target, peewee.SQL("bucket"))
-        )  # fmt: skip
-        with self._asking() as database:
-            rows = list(scores.tuples().execute(database))
-            pairs = list(self._pairs(since).tuples().execute(database)) if rows else []
-            answers = list(self._answers(since).tuples().execute(database)) if rows else []
-            compared = list(self._compared(since).tuples().execute(database))
-        found: dict[str, tuple[list[int], float]] = {}
-        for target, bucket, number, total in rows:
-            counts, before = found.get(target, ([0] * len(BUCKETS), 0.0))
-            counts[min(max(int(bucket), 1), len(BUCKETS)) - 1] += int(number)
-            found[target] = counts, before + total
-        got: dict[str, list[Judged]] = {}
-        for target, score, propensity, session in answers:
-            got.setdefault(target, []).append(Judged(score, _weight(propensity), session))
-        return quality_of(
-            found,
-            pairs=[
-                Pair(local, cloud, target == "cloud", _weight(propensity), *rest)
-                for local, cloud, target, propensity, *rest in pairs
-            ],
-            answers=got,
-            compared=[
-                Judged(float(as_good), _weight(propensity), session)
-                for as_good, propensity, session in compared
-            ],
-        )
-
-    def _pairs(self, since: float) -> Any:
-        """The newest routed requests of which both tiers' answers were judged."""
-        both = self._both(since)
-        return _routed(
-            both, both.c.local, both.c.cloud, Request.target, Sample.propensity,
-            Request.session_id, Request.cost_usd, Request.cloud_cost_usd,
-        )  # fmt: skip
-
-    def _both(self, since: float) -> Any:
-        """The newest requests of which both tiers' answers were judged, with their mean scores."""
-
-        def score(target: str) -> Any:
-            return peewee.fn.AVG(
-                peewee.Case(None, ((Judgement.target == target, Judgement.score),))
-            )
-
-        both = (
-            Judgement.select(
-                Judgement.request_id, score("local").alias("local"), score("cloud").alias("cloud")
-            )
-            .where(Judgement.created_at >= since)
-            .group_by(Judgement.request_id)
-            .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
-        )
-        return _newest(both, Judgement)
-
-    def _answers(self, since: float) -> Any:
-        """The newest judged answers that clients got to routed requests."""
-        judged = (
-            Judgement.select(
-                Judgement.request_id, Judgement.target,
-                peewee.fn.AVG(Judgement.score).alias("score"),
-            )
-            .where(Judgement.created_at >= since)
-            .group_by(Judgement.request_id, Judgement.target)
-        )  # fmt: skip
-        judged = _newest(judged, Judgement)
-        return _routed(
-            judged, Request.target, judged.c.score, Sample.propensity, Request.session_id
-        ).where(Request.target == judged.c.target)
-
-    def _compared(self, since: float) -> Any:
-        """The newest routed requests of which a judge saw both answers side by side."""
-        is_as_good = peewee.Case(None, ((Preference.verdict.in_(("local", "tie")), 1.0),), 0.0)
-        judged = (
-            Preference.select(Preference.request_id, peewee.fn.AVG(is_as_good).alias("as_good"))
-            .where(Preference.created_at >= since)
-            .group_by(Preference.request_id)
-        )
-        judged = _newest(judged, Preference)
-        return _routed(judged, judged.c.as_good, Sample.propensity, Request.session_id)
-
-    @contextmanager
-    def _asking(self) -> Iterator[peewee.Database]:
-        """The database for a question. Raises StoreUnavailable when it gives no answer."""
-        try:
-            with self._database.connection_context():
-                yield self._database
-        except FAILURES as error:
-            raise StoreUnavailable(f"storage.url: {self._url} cannot be read: {error}") from None
-
-
-def day_of(seconds: float) -> int:
+def start_of_day(seconds: float) -> int:
     """The beginning of the day (UTC) that a time is in."""
     return int(seconds) // DAY_SECONDS * DAY_SECONDS
 
 
-def hour_of(seconds: float) -> int:
+def start_of_hour(seconds: float) -> int:
     """The beginning of the hour that a time is in."""
     return int(seconds) // HOUR_SECONDS * HOUR_SECONDS
 
 
-def _newest(judged: Any, table: type[Judgement | Preference]) -> Any:
-    """Some of these, those that were judged last.
-
-    Twice as many as are asked for: the other tier's answers, and requests that no score decided,
-    go again.
-    """
-    latest: Any = peewee.fn.MAX(table.created_at)
-    return judged.order_by(latest.desc()).limit(2 * _MAX_JUDGED).alias("judged")
-
-
-def _routed(judged: Any, *columns: Any) -> Any:
-    """Columns of the newest of these judged requests that were routed by their score.
-
-    From the judgements to their requests: there are far fewer of them.
-    """
-    return (
-        judged.select_from(*columns)
-        .join(Request, on=judged.c.request_id == Request.id)
-        .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == judged.c.request_id)
-        .where(Request.score.is_null(False))
-        .order_by(Request.created_at.desc(), Request.id)
-        .limit(_MAX_JUDGED)
-    )
-
-
-def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
+def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:
     """The turns of a stored prompt; None where it is a hash or was not kept."""
     if prompt is None:
         return None
@@ -828,21 +527,16 @@ def turns_of(prompt: str | None) -> list[tuple[str, str]] | None:
 
 def _gist(prompt: str | None) -> str | None:
     """The beginning of what a user said last."""
-    turns = turns_of(prompt)
+    turns = parse_turns(prompt)
     if not turns:
         return None
     said = next((text for role, text in reversed(turns) if role == "user"), turns[-1][1])
     return said if len(said) <= GIST_CHARS else said[: GIST_CHARS - 1] + "…"
 
 
-def _weight(propensity: float | None) -> float:
-    """What was not drawn, but judged for another reason, stands for itself."""
-    return 1 / propensity if propensity else 1.0
-
-
 def _as_sums(numbers: Sequence[int]) -> Sums:
     """Whole picodollars become dollars last."""
-    return Sums(*numbers[:-3], *(pico / PICO for pico in numbers[-3:]))
+    return Sums(*numbers[:-3], *(pico / PICODOLLARS for pico in numbers[-3:]))
 
 
 def _in_order(dimension: Dimension, groups: list[Group]) -> list[Group]:

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import peewee
 
-from proxy.budget.pricing import PICO
-from proxy.record import DAY_SECONDS, HOUR_SECONDS
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS
 from proxy.storage.database import storable
 from proxy.storage.tables import DaySpread, Hour, Spread, split_columns
 
@@ -208,7 +207,7 @@ def _counts(column: Sequence[int | None]) -> Integers:
 
 def _picos(column: Sequence[float | None]) -> Integers:
     """Picodollars of dollars, as `pricing.pico` has them."""
-    return np.rint(np.nan_to_num(_floats(column)) * PICO).astype(np.int64)
+    return np.rint(np.nan_to_num(_floats(column)) * PICODOLLARS).astype(np.int64)
 
 
 def _floats(column: Sequence[float | None]) -> Floats:

@@ -1,8 +1,8 @@
 """What all processes at one database may use together: a key's requests, and the day's dollars.
 
-    ledger = Ledger(store.database)
-    ledger.take_requests("a1b2…", 60, wanted=1)
-    ledger.draw_dollars(day, "", budget=5.0, own=1.25, others=0.5, need=0.01)
+    shared_limits = SharedLimits(store.database)
+    shared_limits.take_requests("a1b2…", 60, wanted=1)
+    shared_limits.draw_dollars(day, "", budget=5.0, own=1.25, others=0.5, need=0.01)
 
 Nobody asks here for every request. A process takes some requests of a key's minute, and draws some
 of the dollars that are left of a day, both the fewer the less is left, though as many dollars as
@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import peewee
 
-from proxy.storage.database import FAILURES, StoreUnavailable, one_at_a_time
+from proxy.storage.database import FAILURES, StoreUnavailable, exclusive_transaction
 from proxy.storage.tables import Lease, Rate
 
 MINUTE_SECONDS: Final = 60.0
@@ -38,7 +38,7 @@ class Taken(NamedTuple):
     seconds: float = 0.0
 
 
-class Ledger:
+class SharedLimits:
     """One process's access to what all have used.
 
     Args:
@@ -134,7 +134,10 @@ class Ledger:
     @contextmanager
     def _alone(self, name: str) -> Iterator[peewee.Database]:
         try:
-            with self._database.connection_context(), one_at_a_time(self._database, name=name):
+            with (
+                self._database.connection_context(),
+                exclusive_transaction(self._database, name=name),
+            ):
                 yield self._database
         except FAILURES as error:
             raise StoreUnavailable(f"what others use is not known: {error}") from None

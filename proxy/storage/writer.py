@@ -21,9 +21,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 import peewee
 
-from proxy.budget.pricing import PICO
 from proxy.config import StorageConfig
-from proxy.record import DAY_SECONDS, CallRecord, Ending, Target
+from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Target
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
@@ -31,15 +30,15 @@ from proxy.storage.database import (
     FileState,
     StoreUnavailable,
     close_all,
-    damage_of,
     insert_rows,
+    integrity_errors,
     is_corrupt,
     is_postgresql,
-    may_pass,
+    is_transient,
     open_database,
     path_of,
+    redacted_url,
     set_aside,
-    shown_url,
     storable,
 )
 from proxy.storage.migrations import migrate
@@ -68,7 +67,7 @@ _RETENTION_SECONDS: Final = 3600.0
 _DELETED_AT_ONCE: Final = 5_000
 
 
-class KeptResponse(NamedTuple):
+class StoredResponse(NamedTuple):
     """A row of `responses`."""
 
     id: str
@@ -120,7 +119,7 @@ class Store:
         # Each is changed by one thread only, so that neither needs a lock.
         self._chars_added = 0
         self._chars_written = 0
-        self._kept: deque[KeptResponse | str] = deque()  # a text: the id of one to be forgotten
+        self._kept: deque[StoredResponse | str] = deque()  # a text: the id of one to be forgotten
         self._wake = threading.Event()
         self._stopping = False
         self._swept = 0.0
@@ -150,10 +149,10 @@ class Store:
                 migrate(self.database)
         except FAILURES as error:
             raise StoreUnavailable(
-                f"storage.url: {shown_url(self._config)} cannot be used: {error}"
+                f"storage.url: {redacted_url(self._config)} cannot be used: {error}"
             ) from None
         except StoreUnavailable as error:
-            raise StoreUnavailable(f"storage.url: {shown_url(self._config)}: {error}") from None
+            raise StoreUnavailable(f"storage.url: {redacted_url(self._config)}: {error}") from None
 
     def open(self) -> None:
         """Prepare the database and start the writer. Raises as `prepare` does."""
@@ -180,23 +179,23 @@ class Store:
         """Whether prompts and answers may be kept as they are."""
         return self._prompts == "full"
 
-    def keep_response(self, kept: KeptResponse) -> None:
+    def keep_response(self, kept: StoredResponse) -> None:
         """Hand an answer that may be continued to the writer. Never blocks."""
         if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
             self._kept.append(kept)
 
-    def find_response(self, response_id: str) -> KeptResponse | None:
+    def find_response(self, response_id: str) -> StoredResponse | None:
         """The row of an answer; None when there is none. Blocks: call it in a thread.
 
         Raises:
             StoreUnavailable: it cannot be read now.
         """
-        columns = [getattr(Response, name) for name in KeptResponse._fields]
+        columns = [getattr(Response, name) for name in StoredResponse._fields]
         query = Response.select(*columns).where(Response.id == storable(response_id)).tuples()
         try:
             with self.database.connection_context():
                 for row in query.execute(self.database):
-                    return KeptResponse(*row)._replace(target=Target(row[1]))
+                    return StoredResponse(*row)._replace(target=Target(row[1]))
         except FAILURES as error:
             logger.error("response %s cannot be looked up: %s", response_id, error)
             raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
@@ -314,7 +313,7 @@ class Store:
             Hour.hour >= since, Hour.target == "cloud"
         )
         found = self._sums(query)
-        return found and {None: int(found[None] or 0) / PICO}
+        return found and {None: int(found[None] or 0) / PICODOLLARS}
 
     def _sums(self, query: Any) -> dict[str | None, Any] | None:
         try:
@@ -375,7 +374,7 @@ class Store:
                     self._count_written(batch)
             except Exception as error:
                 self._let_go()
-                if may_pass(error) or is_corrupt(error):
+                if is_transient(error) or is_corrupt(error):
                     self._pending.extendleft(reversed(batch))
                     self._note_failure(error)
                     if not is_corrupt(error) or not self._begin_anew():
@@ -438,7 +437,7 @@ class Store:
                 self._let_go()
             self._file = found
         if self.database.connect(reuse_if_open=True):
-            if self._has_shrunk and (damage := damage_of(self.database)):
+            if self._has_shrunk and (damage := integrity_errors(self.database)):
                 raise Damaged(damage[0])
             self._has_shrunk = False
             migrate(self.database)
@@ -487,7 +486,7 @@ class Store:
                 self._upsert(batch)
             except Exception as error:
                 self._let_go()
-                is_lost = not (may_pass(error) or is_corrupt(error))
+                is_lost = not (is_transient(error) or is_corrupt(error))
                 if is_lost and len(batch) == 1:
                     logger.error("a response cannot be kept or deleted: %s", error)
                 else:
@@ -501,13 +500,13 @@ class Store:
             self._chars_written += sum(map(_chars_of, batch))
             size = min(2 * size, _BATCH)
 
-    def _upsert(self, batch: Sequence[KeptResponse | str]) -> None:
+    def _upsert(self, batch: Sequence[StoredResponse | str]) -> None:
         now = self._clock()
         # The last of an id counts; one statement must not touch a row twice.
         rows = {
             kept.id: kept._asdict() | {"created_at": now}
             for kept in batch
-            if isinstance(kept, KeptResponse)
+            if isinstance(kept, StoredResponse)
         }
         gone = [kept for kept in batch if isinstance(kept, str)]
         self._connect()
@@ -515,7 +514,7 @@ class Store:
             if rows:
                 keep = Response.insert_many(list(rows.values())).on_conflict(
                     conflict_target=[Response.id],
-                    preserve=[getattr(Response, name) for name in KeptResponse._fields[1:]],
+                    preserve=[getattr(Response, name) for name in StoredResponse._fields[1:]],
                 )
                 keep.execute(self.database)
             if gone:
@@ -545,7 +544,7 @@ class Store:
         old = (
             table.select(key)
             .where(table.created_at < oldest)
-            .order_by(table.created_at)  # whole hours go: `Care.check` relies on it
+            .order_by(table.created_at)  # whole hours go: `Maintenance.check` relies on it
             .limit(_DELETED_AT_ONCE)
         )
         deleted = table.delete().where(key.in_(old)).execute(self.database)
@@ -569,7 +568,7 @@ def _sample(record: CallRecord) -> tuple[object, ...]:
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body
 
 
-def _chars_of(kept: KeptResponse | str) -> int:
+def _chars_of(kept: StoredResponse | str) -> int:
     return 0 if isinstance(kept, str) else len(kept.items or "") + len(kept.body or "")
 
 

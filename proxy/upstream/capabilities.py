@@ -33,7 +33,7 @@ _LOGPROBS_SINCE: Final = (0, 12, 11)
 _NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
 
 
-class Facts(NamedTuple):
+class Capabilities(NamedTuple):
     """What is known of a tier's model. None: not known.
 
     `capabilities`: of tools, vision, json_schema, logprobs. `context_tokens`: prompt and answer
@@ -85,27 +85,29 @@ class _Ps(msgspec.Struct):
     models: list[_Running] | None = None
 
 
-def configured(config: UpstreamConfig) -> Facts:
+def configured(config: UpstreamConfig) -> Capabilities:
     """What the configuration alone says."""
     capabilities = config.capabilities
-    return Facts(
+    return Capabilities(
         None if config.context_tokens == "auto" else config.context_tokens,
         None if capabilities == "auto" else frozenset(capabilities),
     )
 
 
-def least(facts: Collection[Facts]) -> Facts:
+def least(facts: Collection[Capabilities]) -> Capabilities:
     """What all of several replicas can do."""
     contexts = [one.context_tokens for one in facts if one.context_tokens is not None]
     known = [one.capabilities for one in facts if one.capabilities is not None]
-    return Facts(
+    return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
         is_ollama=any(one.is_ollama for one in facts),
     )
 
 
-async def ask(native: Native, config: UpstreamConfig, model: str | None = None) -> Facts | None:
+async def ask(
+    native: Native, config: UpstreamConfig, model: str | None = None
+) -> Capabilities | None:
     """The facts of a tier whose server is Ollama, the configuration's first; None elsewhere.
 
     Args:
@@ -114,7 +116,7 @@ async def ask(native: Native, config: UpstreamConfig, model: str | None = None) 
     version = _decode(await native.get("/api/version"), _Version)
     if version is None:
         return None
-    said = configured(config) if model is None else Facts()
+    said = configured(config) if model is None else Capabilities()
     model = model or config.model
     body = msgspec.json.encode({"model": model})
     shown = _decode(await native.post("/api/show", body), _Shown) or _Shown()
@@ -126,7 +128,7 @@ async def ask(native: Native, config: UpstreamConfig, model: str | None = None) 
         capabilities = frozenset({"json_schema", *shown.capabilities})
         if _numbers(version.version) >= _LOGPROBS_SINCE:
             capabilities |= {"logprobs"}
-    return Facts(context, capabilities, is_ollama=True)
+    return Capabilities(context, capabilities, is_ollama=True)
 
 
 def _context_of(model: str, shown: _Shown, running: _Ps) -> int | None:

@@ -23,7 +23,7 @@ class QueueFull(Exception):
         self.seconds = seconds
 
 
-class Slots:
+class ConcurrencyLimiter:
     """The places of one tier. Without a limit there is always one.
 
     Args:

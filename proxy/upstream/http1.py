@@ -1,6 +1,6 @@
 """HTTP/1.1 to an upstream, as much as a proxy needs of it: an engine under httpx2's interface.
 
-    transport = WireTransport(rest=AiohttpTransport())
+    transport = Http1Transport(rest=AiohttpTransport())
     response = await transport.handle_async_request(request)   # as any transport of httpx2
     answer = await transport.ask("POST", address, headers, body)  # without its objects
 
@@ -453,7 +453,7 @@ class _Pool:
         self.everyone.clear()
 
 
-class WireTransport(httpx2.AsyncBaseTransport):
+class Http1Transport(httpx2.AsyncBaseTransport):
     """The engine.
 
     Args:

@@ -37,9 +37,9 @@ from proxy.errors import (
 )
 from proxy.protocol.chat import view_models
 from proxy.timeouts import NEVER, Deadline, Deadlines
-from proxy.upstream.capabilities import Facts, ask, configured, least
-from proxy.upstream.concurrency import QueueFull, Slots
-from proxy.upstream.http1 import Address, WireTransport
+from proxy.upstream.capabilities import Capabilities, ask, configured, least
+from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
+from proxy.upstream.http1 import Address, Http1Transport
 from proxy.upstream.http1 import Answer as WireAnswer
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def open_transport(config: UpstreamConfig) -> httpx2.AsyncBaseTransport:
     rest = AiohttpTransport(
         client=session, proxy=httpx2.Proxy(proxy) if proxy else None, verify=unused
     )
-    return rest if proxy else WireTransport(rest=rest)
+    return rest if proxy else Http1Transport(rest=rest)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -303,7 +303,7 @@ class _Replica:
         self._pause = FIRST_PAUSE_SECONDS
         self._try_at = 0.0
 
-    def is_sick(self, now: float) -> bool:
+    def is_unhealthy(self, now: float) -> bool:
         """Whether it gets no requests for now."""
         return self.failures >= OPEN_AFTER and now < self._try_at
 
@@ -357,9 +357,9 @@ class Upstream:
         self._clock = clock
         self.model = config.model
         self.up: bool | None = None
-        self.facts = configured(config)
+        self.capabilities = configured(config)
         self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
-        self._facts_of: dict[str, Facts] = {}  # others of these
+        self._facts_of: dict[str, Capabilities] = {}  # others of these
         self.is_stale = True  # the server may be another one than the one that was asked
         self._failed = 0  # requests and probes, so far
         self._listing = asyncio.Lock()
@@ -368,7 +368,7 @@ class Upstream:
         self._transport = transport
         self._deadlines = Deadlines()
         self._replicas = [_Replica(url) for url in config.base_urls]
-        self._slots = Slots(config.max_concurrency, clock=clock)
+        self._slots = ConcurrencyLimiter(config.max_concurrency, clock=clock)
         self._guests: set[asyncio.Task[Any]] = set()
         self._base_headers: list[tuple[bytes, bytes]] = [
             (b"accept-encoding", b"identity"),
@@ -400,10 +400,10 @@ class Upstream:
         return self._slots.expected_wait
 
     @property
-    def is_sick(self) -> bool:
+    def is_unhealthy(self) -> bool:
         """Whether every replica failed too often of late to be asked now."""
         now = self._clock()
-        return all(replica.is_sick(now) for replica in self._replicas)
+        return all(replica.is_unhealthy(now) for replica in self._replicas)
 
     def count_in_flight(self) -> int:
         """Requests this tier is working on now; queued ones are not among them."""
@@ -516,7 +516,7 @@ class Upstream:
 
     def _well(self, replicas: list[_Replica]) -> list[_Replica]:
         now = self._clock()
-        return [replica for replica in replicas if not replica.is_sick(now)]
+        return [replica for replica in replicas if not replica.is_unhealthy(now)]
 
     def note(self, replica: _Replica, *, failed: bool) -> None:
         """What became of a request at a replica, or of a probe."""
@@ -556,7 +556,7 @@ class Upstream:
     async def _begin(self, replica: _Replica, outgoing: "_Outgoing") -> "_Begun":
         method, path, body, headers, _ = outgoing
         address, transport = replica.address(path), self._transport
-        if isinstance(transport, WireTransport) and isinstance(body, bytes) and method != "HEAD":
+        if isinstance(transport, Http1Transport) and isinstance(body, bytes) and method != "HEAD":
             connect_seconds = self.config.timeouts.connect
             answer = await transport.ask(
                 method, address, headers, body, connect_seconds=connect_seconds
@@ -610,16 +610,19 @@ class Upstream:
         self.up = await self.list_models() is not None
         return self.up
 
-    async def probe_the_sick(self) -> None:
+    async def probe_unhealthy(self) -> None:
         """Ask sick replicas for their models: one that answers gets requests again at once."""
         now = self._clock()
         for replica in self._replicas:
-            if replica.is_sick(now) and await self.fetch("GET", replica.url("/models")) is not None:
+            if (
+                replica.is_unhealthy(now)
+                and await self.fetch("GET", replica.url("/models")) is not None
+            ):
                 logger.info("%s upstream %s: well again", self.name, replica.base_url)
                 self.note(replica, failed=False)
 
     async def learn(self) -> None:
-        """Ask the server what its model can do; what is not to be had leaves the facts as known.
+        """Ask the server what its model can do. Without an answer the known capabilities stay.
 
         Of several replicas the least of each counts: a request may meet any of them.
         """
@@ -627,30 +630,30 @@ class Upstream:
         try:
             # In this order: a server that comes between the two is still asked what it is.
             models = view_models(await self.fetch_models() or b"")
-            facts = await self._ask()
+            capabilities = await self._ask()
         except Exception:  # whatever it is, requests do not depend on it
             logger.exception("%s upstream: cannot find out what its model can do", self.name)
             return
         # A server that failed a request meanwhile may be another one than the one that was asked.
-        self.is_stale = (facts is None and models is None) or self._failed != failed
+        self.is_stale = (capabilities is None and models is None) or self._failed != failed
         self._facts_of.clear()
-        self.facts = facts or self.facts
+        self.capabilities = capabilities or self.capabilities
         if models is not None:
             self.models = frozenset(models)
 
-    async def facts_of(self, model: str) -> Facts:
+    async def capabilities_of(self, model: str) -> Capabilities:
         """What is known of another of the server's models; it is asked when it is first wanted."""
         if model not in self._facts_of:
             found = await self._ask(model)
-            self._facts_of[model] = found or Facts(is_ollama=self.facts.is_ollama)
+            self._facts_of[model] = found or Capabilities(is_ollama=self.capabilities.is_ollama)
         return self._facts_of[model]
 
-    async def _ask(self, model: str | None = None) -> Facts | None:
+    async def _ask(self, model: str | None = None) -> Capabilities | None:
         found = await asyncio.gather(
             *(ask(_Native(self, one), self.config, model) for one in self._replicas)
         )
-        facts = [one for one in found if one is not None]
-        return least(facts) if facts else None
+        capabilities = [one for one in found if one is not None]
+        return least(capabilities) if capabilities else None
 
     async def list_models(self) -> bytes | None:
         """As `fetch_models`, but what was found a moment ago is told again."""
@@ -708,7 +711,7 @@ class _Begun(NamedTuple):
 
 
 class _Native:
-    """A replica's server beside its /v1, for `facts.ask`."""
+    """A replica's server beside its /v1, for `capabilities.ask`."""
 
     def __init__(self, upstream: Upstream, replica: _Replica) -> None:
         self._upstream = upstream

@@ -29,7 +29,7 @@ _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*", re.IGNORECASE)
 CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
 # In the application's state: the server will soon close its connections. Each answer says so from
 # then on, so that no client sends its next request just when they are closed.
-IS_LEAVING: Final = "hybrid_llm.is_leaving"
+IS_DRAINING: Final = "hybrid_llm.is_draining"
 
 
 class _Client:
@@ -158,7 +158,7 @@ class Connection(HttpToolsProtocol):
         self._unread = 0
         self._in_body = True
         super().on_headers_complete()
-        if IS_LEAVING in self.app_state:
+        if IS_DRAINING in self.app_state:
             self.cycle.keep_alive = False
         client = self.scope[CLIENT] = _Client(self.cycle)  # type: ignore[typeddict-unknown-key]
         self._clients = [one for one in self._clients if not one.is_answered]

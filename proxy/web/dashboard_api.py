@@ -18,14 +18,15 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from proxy.auth import Client, is_admin
-from proxy.cli.tables import estimates, explain, plain_drift
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
+from proxy.evaluation.explain import estimates, explain, plain_drift
+from proxy.evaluation.queries import QualityQueries, WeightedPair
 from proxy.gateway.call import Snapshot
 from proxy.gateway.gateway import Gateway
 from proxy.record import DAY_SECONDS, Ending, Reason
 from proxy.storage.database import StoreUnavailable
-from proxy.storage.queries import Listed, Scored, Stats, Sums, Weighed
+from proxy.storage.queries import RequestPage, RequestQueries, ScoreBucket, Sums
 from proxy.storage.writer import once_written
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
@@ -53,7 +54,7 @@ T = TypeVar("T")
 Headers = Mapping[str, str]
 
 
-class Kept:
+class TimedCache:
     """Answers that take a while, by what was asked: given again for some seconds, and asked for
     once by however many that wait.
 
@@ -89,27 +90,31 @@ class Sight(NamedTuple):
 
 
 def routes(
-    gateway: Gateway, stats: Stats, *, manifest: Callable[[], Manifest | None],
+    gateway: Gateway,
+    requests: RequestQueries,
+    *,
+    manifest: Callable[[], Manifest | None],
     drift: Callable[[], Drift | None],
-) -> list[ControllerRouterHandler]:  # fmt: skip
+) -> list[ControllerRouterHandler]:
     """The handlers, bound to the rows.
 
     Args:
         manifest: of the router model in use, if there is one.
         drift: how far traffic is from what it was fitted to, as it was last measured.
     """
-    kept = Kept(KEPT_SECONDS)
+    cache = TimedCache(KEPT_SECONDS)
+    quality = QualityQueries.beside(requests)
 
     @get("/api/stats")
     async def show_stats(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         span = _span(request)
-        told = await _ask(lambda: overview(stats, span))
+        told = await _ask(lambda: overview(requests, span))
         drifted = drift()
         return Response(
             {
                 "span": span,
-                "threshold": gateway.governed_threshold(gateway.snapshot),
+                "threshold": gateway.paced_threshold(gateway.snapshot),
                 "tiers": _tiers(gateway.snapshot),
                 "drift": None if drifted is None else plain_drift(drifted),
                 **told,
@@ -120,7 +125,7 @@ def routes(
     async def show_quality(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         span = _span(request)
-        told = await kept.get(("quality", span), lambda: _ask(lambda: judged(stats, span)))
+        told = await cache.get(("quality", span), lambda: _ask(lambda: judged(quality, span)))
         return Response({"span": span, **told})
 
     @get("/api/pareto")
@@ -128,9 +133,9 @@ def routes(
         _admit(gateway, request)
         span = _span(request)
         since = _since(span)
-        pairs = await kept.get(("pairs", span), lambda: _ask(lambda: stats.weighed(since)))
-        scored = await _ask(lambda: stats.scored(since))
-        current = gateway.governed_threshold(gateway.snapshot)
+        pairs = await cache.get(("pairs", span), lambda: _ask(lambda: quality.weighed(since)))
+        scored = await _ask(lambda: requests.scored(since))
+        current = gateway.paced_threshold(gateway.snapshot)
         return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
 
     @get("/api/requests")
@@ -139,7 +144,7 @@ def routes(
         asked = request.query_params
         span = _span(request, usual="all")
         found = await _ask(
-            lambda: stats.newest(
+            lambda: requests.newest(
                 _since(span),
                 limit=_limit(asked.get("limit", "50")),
                 before=_cursor(asked.get("before")),
@@ -155,7 +160,7 @@ def routes(
     ) -> Response[dict[str, Any]]:
         client = gateway.client_of(tuple(request.scope["headers"]))
         try:
-            row = await once_written(lambda: stats.find(request_id))
+            row = await once_written(lambda: requests.find(request_id))
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
@@ -168,45 +173,48 @@ def routes(
 # --- what is told ---
 
 
-def overview(stats: Stats, span: str) -> dict[str, Any]:
+def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
     """What the sums of the hours say."""
     since = _since(span)
     step: Literal["hour", "day"] = "hour" if span in HOURLY else "day"
-    total, groups = stats.by_each(("target", "reason", "model", "ending"), since)
+    total, groups = requests.by_each(("target", "reason", "model", "ending"), since)
     seconds = SPANS[span]
-    before = stats.total(since - seconds, until=since) if seconds is not None else None
+    before = requests.total(since - seconds, until=since) if seconds is not None else None
     return {
         "total": total._asdict(),
         "before": None if before is None else before._asdict(),
         "step": step,
         "series": [
             {"begins": begins, "target": target, **_money(sums)}
-            for begins, target, sums in stats.series(since, step=step)
+            for begins, target, sums in requests.series(since, step=step)
         ],
         "categories": [
             {"category": category, "target": target, **_money(sums)}
-            for category, target, sums in stats.halves(since)
+            for category, target, sums in requests.halves(since)
         ],
         "by": {
             name: [{"value": value, **_money(sums)} for value, sums in found]
             for name, found in groups.items()
         },
-        "latency": [one._asdict() for one in stats.quantiles(since, together=True)],
-        "scores": stats.scores(since),
+        "latency": [one._asdict() for one in requests.quantiles(since, together=True)],
+        "scores": requests.scores(since),
     }
 
 
-def judged(stats: Stats, span: str) -> dict[str, Any]:
+def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
     """What the judges' scores say."""
     since = _since(span)
     return {
-        "estimates": estimates(stats.quality(since)),
-        "categories": [one._asdict() for one in stats.graded(since)],
+        "estimates": estimates(quality.quality(since)),
+        "categories": [one._asdict() for one in quality.graded(since)],
     }
 
 
 def pareto(
-    scored: Sequence[Scored], pairs: Sequence[Weighed], manifest: Manifest | None, current: float
+    scored: Sequence[ScoreBucket],
+    pairs: Sequence[WeightedPair],
+    manifest: Manifest | None,
+    current: float,
 ) -> dict[str, Any]:
     """What each threshold would have made of some requests.
 
@@ -252,7 +260,7 @@ def pareto(
     }
 
 
-def _recovered(pairs: Sequence[Weighed]) -> list[float | None]:
+def _recovered(pairs: Sequence[WeightedPair]) -> list[float | None]:
     """By threshold, the share of the gap between the tiers that the cloud's answers win back."""
     gap = sum(one.weight * (one.cloud - one.local) for one in pairs)
     if gap <= 0:
@@ -300,7 +308,7 @@ def _tiers(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _as_page(found: Listed) -> dict[str, Any]:
+def _as_page(found: RequestPage) -> dict[str, Any]:
     more = None if found.more is None else f"{found.more[0]!r}~{found.more[1]}"
     return {"requests": found.rows, "more": more, "searched": found.searched}
 

@@ -19,7 +19,7 @@ from litestar.types import ControllerRouterHandler
 
 from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from proxy.experiments.jobs import MAX_JOBS, Busy, Job, Jobs
-from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Pipeline
+from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
 from proxy.experiments.results import headline, results_of
 from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.gateway.gateway import Gateway
@@ -42,7 +42,7 @@ _start = msgspec.json.Decoder(_Start)
 
 
 def routes(
-    gateway: Gateway, jobs: Jobs, pipeline: Callable[[], Pipeline]
+    gateway: Gateway, jobs: Jobs, pipeline: Callable[[], Planner]
 ) -> list[ControllerRouterHandler]:
     """The handlers.
 
@@ -128,7 +128,7 @@ def _no_job(job_id: str) -> NotFound:
     return NotFound(f"There is no job '{job_id}'.", param="job_id")
 
 
-def _overview(pipeline: Pipeline, jobs: Jobs) -> dict[str, object]:
+def _overview(pipeline: Planner, jobs: Jobs) -> dict[str, object]:
     last = {step.name: jobs.newest(limit=1, step=step.name) for step in STEPS}
     return {
         "now": time.time(),
@@ -138,7 +138,7 @@ def _overview(pipeline: Pipeline, jobs: Jobs) -> dict[str, object]:
     }
 
 
-def _told(pipeline: Pipeline, jobs: Jobs, step: Step, last: list[Job]) -> dict[str, object]:
+def _told(pipeline: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[str, object]:
     problems = pipeline.problems(step)
     parameters = pipeline.parameters(step)
     return {
@@ -158,7 +158,7 @@ def _told(pipeline: Pipeline, jobs: Jobs, step: Step, last: list[Job]) -> dict[s
     }
 
 
-def _estimate(pipeline: Pipeline, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
+def _estimate(pipeline: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
     """What a step takes; the time by the last run with the same choice, where there was one."""
     found = pipeline.estimate(step, chosen)
     for job in jobs.newest(limit=10, step=step.name):
@@ -168,7 +168,7 @@ def _estimate(pipeline: Pipeline, jobs: Jobs, step: Step, chosen: dict[str, Any]
     return found
 
 
-def _begin(pipeline: Pipeline, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
+def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
     chosen = pipeline.choose(step, asked.parameters)
     estimate = _estimate(pipeline, jobs, step, chosen)
     if asked.dry_run:

@@ -106,7 +106,7 @@ def routes(
         return Response(
             _status(gateway.snapshot)
             | {
-                "threshold": gateway.governed_threshold(gateway.snapshot),
+                "threshold": gateway.paced_threshold(gateway.snapshot),
                 "is_admin": is_admin(client),
             }
         )
@@ -139,7 +139,7 @@ def routes(
     @get("/ready")
     async def ready() -> Response[dict[str, object]]:
         parts, is_ready = await check_parts(gateway.snapshot, store)
-        status = "stopping" if gateway.is_leaving else "ready" if is_ready else "unavailable"
+        status = "stopping" if gateway.is_draining else "ready" if is_ready else "unavailable"
         code = 200 if status == "ready" else 503
         return Response({"status": status, "parts": parts}, status_code=code)
 

@@ -93,12 +93,12 @@ def run_bare_stack() -> None:
     from litestar.types import Receive, Scope, Send
 
     from proxy.config import UpstreamConfig
-    from proxy.upstream.http1 import Address, WireTransport
+    from proxy.upstream.http1 import Address, Http1Transport
     from proxy.upstream.upstream import open_transport
 
     base_url = f"http://127.0.0.1:{UPSTREAM_PORT}/v1"
     transport = open_transport(UpstreamConfig(base_url=base_url, model="mock"))
-    assert isinstance(transport, WireTransport)
+    assert isinstance(transport, Http1Transport)
     address = Address.of(httpx2.URL(f"{base_url}/chat/completions"))
     json_type = [(b"content-type", b"application/json")]
 

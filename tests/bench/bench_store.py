@@ -30,9 +30,10 @@ from rich.table import Table
 from postgres import PostgresServer
 from proxy.cli.tables import USUAL, report
 from proxy.config import StorageConfig
+from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
 from proxy.server.server import SWITCH_SECONDS
-from proxy.storage.queries import Stats
+from proxy.storage.queries import RequestQueries
 from proxy.storage.writer import Store
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
@@ -158,7 +159,7 @@ def fill(config: StorageConfig, pool: list[CallRecord], rows: int) -> float:
 
 def bench_questions(config: StorageConfig) -> dict[str, float]:
     """Milliseconds of each question, the median of five."""
-    stats = Stats.open(config)
+    stats = RequestQueries.open(config)
     yesterday = time.time() - 86_400
     some = next(stats.export(time.time() - 3_600))["id"]
     questions: dict[str, Callable[[], object]] = {
@@ -171,7 +172,7 @@ def bench_questions(config: StorageConfig) -> dict[str, float]:
         "by hour": lambda: stats.by("hour"),
         "quantiles": stats.quantiles,
         "scores": stats.scores,
-        "quality": stats.quality,
+        "quality": QualityQueries.beside(stats).quality,
         "one request": lambda: stats.find(some),
     }
     found = {}

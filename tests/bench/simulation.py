@@ -42,9 +42,9 @@ from bench import describe_machine
 from proxy import __version__
 from proxy.config import JudgeConfig, StorageConfig
 from proxy.evaluation.estimates import Floats, Interval, Quality
-from proxy.evaluation.sampling import Drawn, Sampler
+from proxy.evaluation.queries import QualityQueries
+from proxy.evaluation.sampling import Draw, Sampler
 from proxy.record import CallRecord, Ending, Reason, Target
-from proxy.storage.queries import Stats
 from proxy.storage.tables import Judgement, Preference, Sample
 from proxy.storage.writer import Store
 from router_model.label import OK_SCORE
@@ -178,7 +178,7 @@ def run(pool: Sequence[Prompt], seed: int, requests: int = REQUESTS) -> dict[str
         store.close()
         with store.database.connection_context(), store.database.atomic():
             write_judgements(store.database, drawn, dice)
-        stats = Stats(store.database)
+        stats = QualityQueries(store.database)
         quality = stats.quality()
         with store.database.connection_context():
             Sample.update(propensity=1.0).execute(store.database)
@@ -216,7 +216,7 @@ def traffic(
 
 def write_judgements(
     database: peewee.Database,
-    drawn: Sequence[tuple[Prompt, CallRecord, Drawn]],
+    drawn: Sequence[tuple[Prompt, CallRecord, Draw]],
     dice: random.Random,
 ) -> None:
     """A judge's rows, one for each judged side, and one for a comparison of both."""

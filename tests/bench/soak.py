@@ -74,7 +74,7 @@ class Operator:
     def __init__(self, proxy: Served, dice: random.Random, ledger: Ledger) -> None:
         self._proxy = proxy
         self._dice = dice
-        self._ledger = ledger
+        self._shared_limits = ledger
         self.taken_up = 0
         self.refused = 0
 
@@ -86,7 +86,7 @@ class Operator:
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await edit()
             except (TimeoutError, ConnectionError):
-                self._ledger.wrong["an edit of the configuration was not noticed"] += 1
+                self._shared_limits.wrong["an edit of the configuration was not noticed"] += 1
 
     async def _edit(self) -> None:
         """Another threshold, which answers name, and another price, which makes the tier anew."""
@@ -107,8 +107,8 @@ class Operator:
     async def _threshold_in_use(self) -> str | None:
         """What an answer says; this is a request like others and has its row."""
         answer = await ask(self._proxy.port, chat_body())
-        self._ledger.made["stays"] += 1
-        self._ledger.note(answer.head, judge(answer.head, answer.body))
+        self._shared_limits.made["stays"] += 1
+        self._shared_limits.note(answer.head, judge(answer.head, answer.body))
         return answer.head.headers.get("x-router-threshold")
 
     async def _edit_wrongly(self) -> None:
@@ -174,7 +174,7 @@ class Watch:
     ) -> None:
         self._proxy = proxy
         self._upstreams = upstreams
-        self._ledger = ledger
+        self._shared_limits = ledger
         self._tell = tell
         self.started = time.monotonic()
         self.samples: list[Sample] = []
@@ -182,7 +182,7 @@ class Watch:
     async def run(self, over: asyncio.Event) -> None:
         while not await comes(over, 1.0):
             if not self._proxy.runs:
-                self._ledger.wrong["the proxy ended by itself"] += 1
+                self._shared_limits.wrong["the proxy ended by itself"] += 1
                 over.set()
                 return
             self.samples.append(await self.look())
@@ -196,11 +196,14 @@ class Watch:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await ask(self._proxy.port, path="/health")
         except (TimeoutError, ConnectionError):
-            self._ledger.wrong["/health was not answered"] += 1
+            self._shared_limits.wrong["/health was not answered"] += 1
         health_ms = (time.perf_counter() - asked) * 1e3
         seconds = time.monotonic() - self.started
         return Sample(
-            seconds, self._ledger.requests, *read_process(self._proxy.pid), health_ms=health_ms
+            seconds,
+            self._shared_limits.requests,
+            *read_process(self._proxy.pid),
+            health_ms=health_ms,
         )
 
 

@@ -123,7 +123,7 @@ async def test_a_local_cache_hit_is_none_of_the_clouds(
 
 async def test_half_a_local_answer_saves_nothing(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start({"upstreams": {"local": {"price": {"output": 0.01}}}})
-    local.answer = chunked(*openai_events(["Half an"])[:-3])
+    local.answer = chunked(*openai_events(["CategoryTotals an"])[:-3])
     await proxy.chat(stream=True)
     outcome = await proxy.finish()
     assert outcome.row["ending"] == "upstream_error"

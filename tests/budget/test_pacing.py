@@ -1,7 +1,7 @@
-"""The budget governor: weeks of made-up traffic on a clock of their own, and what is hard on it.
+"""The budget pacer: weeks of made-up traffic on a clock of their own, and what is hard on it.
 
 A day's requests come by the hour as in an office, weekends are quiet, on some days an hour has ten
-times its requests, and costs have a heavy tail. What the governor is compared with is the same
+times its requests, and costs have a heavy tail. What the pacer is compared with is the same
 budget without it: whoever comes first is served.
 """
 
@@ -19,10 +19,10 @@ from proxy.budget.pacing import (
     DAY_SECONDS,
     HOUR_SECONDS,
     LAG_SECONDS,
-    Governor,
-    HourDollars,
+    BudgetPacer,
 )
 from proxy.record import CallRecord, Reason, Target
+from proxy.storage.queries import HourlySpend
 from proxy.storage.rollups import SCORE_BUCKETS
 
 FIRST: Final = 20_004 * DAY_SECONDS  # a midnight
@@ -112,7 +112,7 @@ class Proxy:
         self.usd_per_day = usd_per_day
         self.pacing = pacing
         self.configured = configured
-        self.governors = [Governor(clock=self.clock) for _ in range(workers)]
+        self.governors = [BudgetPacer(clock=self.clock) for _ in range(workers)]
         self.thresholds: list[tuple[float, float]] = []  # by the minute
         self.seen: list[Prompt] = []
         self.cloud: list[Prompt] = []  # what it answered
@@ -136,9 +136,9 @@ class Proxy:
 
     def learn(self) -> None:
         recent = self.clock.now - 3 * HOUR_SECONDS if self._has_learned else 0.0
-        hours = [HourDollars(hour, *usd) for hour, usd in self._hours.items() if hour > recent]
-        for governor in self.governors:
-            governor.learn(hours)
+        hours = [HourlySpend(hour, *usd) for hour, usd in self._hours.items() if hour > recent]
+        for pacer in self.governors:
+            pacer.learn(hours)
         self._has_learned = True
 
     def wait_until(self, at: float) -> None:
@@ -161,7 +161,7 @@ class Proxy:
             record.cloud_cost_usd = prompt.usd
             record.target, record.reason = Target.CLOUD, Reason.FORCED
             if not prompt.is_forced:
-                record.is_governed, record.score = True, prompt.score
+                record.is_paced, record.score = True, prompt.score
                 record.reason = Reason.SCORE
                 if prompt.score >= threshold:
                     record.target = Target.LOCAL
@@ -448,18 +448,18 @@ def test_where_all_is_forced_no_threshold_helps() -> None:
 
 def test_thresholds_of_their_own_are_taken_off_what_the_others_have() -> None:
     """Half of the dollars go by `x-router-threshold: 1`, so all of them are spent."""
-    half, none = Governor(clock=(clock := Clock(at(0, 12)))), Governor(clock=clock)
+    half, none = BudgetPacer(clock=(clock := Clock(at(0, 12)))), BudgetPacer(clock=clock)
     dice = random.Random(7)
     for _ in range(2_000):
         record = CallRecord("chat.completions")
         record.target, record.reason = Target.CLOUD, Reason.SCORE
         record.score, record.cloud_cost_usd = dice.random(), 0.005
-        record.is_governed = True
+        record.is_paced = True
         none.note(record)
-        record.is_governed = dice.random() < 0.5
+        record.is_paced = dice.random() < 0.5
         half.note(record)
     for one in (half, none):
-        one.learn([HourDollars(int(at(0, 0)), 0.0, 0.0), HourDollars(int(at(0, 11)), 2.0, 0.0)])
+        one.learn([HourlySpend(int(at(0, 0)), 0.0, 0.0), HourlySpend(int(at(0, 11)), 2.0, 0.0)])
     # What is left is 60 % of what will be in play.
     in_play = none._left(clock.now)[0]
     given = {"usd_per_day": 10.0, "spent_usd": 10.0 - 0.6 * in_play}

@@ -8,9 +8,9 @@ from typing import Literal
 
 import pytest
 
-from proxy.budget.pricing import PICO, Price, Prices, pico
+from proxy.budget.pricing import Price, Prices, pico
 from proxy.config import ConfigError, ListedPrice, PriceConfig, UpstreamConfig, load_prices
-from proxy.record import CallRecord, Target
+from proxy.record import PICODOLLARS, CallRecord, Target
 
 # gpt-4o-mini: USD per million tokens.
 MINI = PriceConfig(input=0.15, cached_input=0.075, output=0.60)
@@ -63,7 +63,9 @@ def test_tokens_at_their_three_prices() -> None:
 
 
 def test_more_cached_than_input_tokens_cost_no_less_than_nothing() -> None:
-    assert priced(Target.CLOUD, input=100, cached=900, output=0).cost_usd == 100 * 75_000 / PICO
+    assert (
+        priced(Target.CLOUD, input=100, cached=900, output=0).cost_usd == 100 * 75_000 / PICODOLLARS
+    )
 
 
 def test_cached_tokens_cost_as_much_as_others_unless_it_is_said() -> None:
@@ -171,11 +173,11 @@ def test_sums_are_exact_to_the_last_decimal() -> None:
             cached_input_tokens=tokens[1],
             output_tokens=tokens[2],
         )
-        total += pico(cost / PICO)
+        total += pico(cost / PICODOLLARS)
         exact += sum(
             (Decimal(str(one)) * many for one, many in zip(usd, tokens, strict=True)), Decimal(0)
         )
-    assert Decimal(total) / PICO == exact / 10**6
+    assert Decimal(total) / PICODOLLARS == exact / 10**6
 
 
 # The list.

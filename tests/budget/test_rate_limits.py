@@ -13,10 +13,10 @@ import pytest
 
 from postgres import PostgresServer
 from proxy.auth import Client
-from proxy.budget.rate_limits import MAX_WAITING, WAIT_SECONDS, Hold, Quotas
-from proxy.errors import BudgetHeld, BudgetSpent, NoDollars, RateLimited
+from proxy.budget.rate_limits import MAX_WAITING, WAIT_SECONDS, Limits, Reservation
+from proxy.errors import BudgetExhausted, BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
-from proxy.storage.shared_limits import Ledger, Taken
+from proxy.storage.shared_limits import SharedLimits, Taken
 from stored import connected, fill, read
 
 pytest_plugins = ["databases"]
@@ -35,11 +35,11 @@ THREE_A_MINUTE = Client("team", requests_per_minute=3)
 HALF_A_DOLLAR = Client("team", cloud_usd_per_day=0.5)
 
 
-async def admitted(quotas: Quotas, client: Client, requests: int) -> int:
+async def admitted(limits: Limits, client: Client, requests: int) -> int:
     count = 0
     for _ in range(requests):
         try:
-            await quotas.admit(client)
+            await limits.admit(client)
         except RateLimited:
             continue
         count += 1
@@ -48,54 +48,54 @@ async def admitted(quotas: Quotas, client: Client, requests: int) -> int:
 
 async def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:
     clock = Clock(MIDNIGHT)
-    quotas = Quotas(clock=clock)
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
+    limits = Limits(clock=clock)
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 3
     clock.now += 19.9
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 0
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 0
     clock.now += 0.2
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 1
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 1
     clock.now += 3600  # more than a minute's worth is not saved up
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 3
 
 
 async def test_a_flow_at_the_limit_is_never_refused() -> None:
     clock = Clock(MIDNIGHT)
-    quotas = Quotas(clock=clock)
+    limits = Limits(clock=clock)
     client = Client("team", requests_per_minute=7)
-    assert await admitted(quotas, client, 7) == 7
+    assert await admitted(limits, client, 7) == 7
     for _ in range(1000):
         clock.now += 60 / 7
-        assert await admitted(quotas, client, 1) == 1
+        assert await admitted(limits, client, 1) == 1
 
 
 async def test_a_refusal_says_how_long_to_wait() -> None:
     clock = Clock(MIDNIGHT)
-    quotas = Quotas(clock=clock)
-    await admitted(quotas, THREE_A_MINUTE, 3)
+    limits = Limits(clock=clock)
+    await admitted(limits, THREE_A_MINUTE, 3)
     clock.now += 5.5
     with pytest.raises(RateLimited, match="3 requests a minute") as caught:
-        await quotas.admit(THREE_A_MINUTE)
+        await limits.admit(THREE_A_MINUTE)
     assert caught.value.seconds == pytest.approx(14.5)
     assert caught.value.headers == [(b"retry-after", b"15")]
     clock.now += 15
-    await quotas.admit(THREE_A_MINUTE)
+    await limits.admit(THREE_A_MINUTE)
 
 
 async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
     clock = Clock(MIDNIGHT + 7200)
-    quotas = Quotas(clock=clock)
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
+    limits = Limits(clock=clock)
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 3
     clock.now -= 7200
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 0
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 0
     clock.now += 60
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 3
 
 
 async def test_keys_do_not_use_up_each_others_requests() -> None:
-    quotas = Quotas(clock=Clock(MIDNIGHT))
-    assert await admitted(quotas, THREE_A_MINUTE, 10) == 3
-    assert await admitted(quotas, Client("others", requests_per_minute=3), 10) == 3
-    assert await admitted(quotas, Client("free"), 1000) == 1000
+    limits = Limits(clock=Clock(MIDNIGHT))
+    assert await admitted(limits, THREE_A_MINUTE, 10) == 3
+    assert await admitted(limits, Client("others", requests_per_minute=3), 10) == 3
+    assert await admitted(limits, Client("free"), 1000) == 1000
 
 
 def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
@@ -107,68 +107,68 @@ def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
 
 async def test_a_days_dollars_are_spent_by_the_clouds_answers_of_that_day() -> None:
     clock = Clock(MIDNIGHT + 100)
-    quotas = Quotas(clock=clock)
-    assert quotas.may_spend(HALF_A_DOLLAR)
-    quotas.note(answered(0.3, clock.now))
+    limits = Limits(clock=clock)
+    assert limits.may_spend(HALF_A_DOLLAR)
+    limits.note(answered(0.3, clock.now))
     free = answered(1.0, clock.now)
     free.target = Target.LOCAL
-    quotas.note(free)
-    quotas.note(answered(1.0, clock.now, key="others"))
-    assert quotas.may_spend(HALF_A_DOLLAR)
-    quotas.note(answered(0.2, clock.now))
-    assert not quotas.may_spend(HALF_A_DOLLAR)
+    limits.note(free)
+    limits.note(answered(1.0, clock.now, key="others"))
+    assert limits.may_spend(HALF_A_DOLLAR)
+    limits.note(answered(0.2, clock.now))
+    assert not limits.may_spend(HALF_A_DOLLAR)
     with pytest.raises(BudgetSpent, match=r"This API key has spent its 0.5 USD") as caught:
-        await quotas.set_aside(HALF_A_DOLLAR, 0.1)
+        await limits.reserve(HALF_A_DOLLAR, 0.1)
     assert caught.value.seconds == DAY_SECONDS - 100
     clock.now = MIDNIGHT + DAY_SECONDS
-    assert quotas.may_spend(HALF_A_DOLLAR)
-    quotas.note(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
-    assert quotas.may_spend(HALF_A_DOLLAR)
+    assert limits.may_spend(HALF_A_DOLLAR)
+    limits.note(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
+    assert limits.may_spend(HALF_A_DOLLAR)
 
 
 def test_what_was_spent_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
-    quotas = Quotas(clock=clock)
-    assert quotas.today() == MIDNIGHT
-    quotas.note_others({"team": 0.5}, since=MIDNIGHT)
-    assert not quotas.may_spend(HALF_A_DOLLAR)
+    limits = Limits(clock=clock)
+    assert limits.today() == MIDNIGHT
+    limits.note_others({"team": 0.5}, since=MIDNIGHT)
+    assert not limits.may_spend(HALF_A_DOLLAR)
 
 
 def test_what_others_spend_counts_beside_what_is_counted_here() -> None:
     clock = Clock(MIDNIGHT + 100)
-    quotas = Quotas(clock=clock)
-    quotas.note(answered(0.125, clock.now))
-    quotas.note_others({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert quotas.spent_today() == 3.375
-    assert quotas.may_spend(HALF_A_DOLLAR)
-    quotas.note_others({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert quotas.spent_today() == 3.5  # told anew, not once more
-    assert not quotas.may_spend(HALF_A_DOLLAR)
-    quotas.note_others({}, since=MIDNIGHT)  # a database that was emptied
-    assert quotas.spent_today() == 3.5
-    assert not quotas.may_spend(HALF_A_DOLLAR)
+    limits = Limits(clock=clock)
+    limits.note(answered(0.125, clock.now))
+    limits.note_others({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert limits.spent_today() == 3.375
+    assert limits.may_spend(HALF_A_DOLLAR)
+    limits.note_others({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert limits.spent_today() == 3.5  # told anew, not once more
+    assert not limits.may_spend(HALF_A_DOLLAR)
+    limits.note_others({}, since=MIDNIGHT)  # a database that was emptied
+    assert limits.spent_today() == 3.5
+    assert not limits.may_spend(HALF_A_DOLLAR)
 
 
 def test_what_others_spent_yesterday_is_over() -> None:
     clock = Clock(MIDNIGHT + 100)
-    quotas = Quotas(clock=clock)
-    quotas.note_others({"team": 1.0}, since=MIDNIGHT)
+    limits = Limits(clock=clock)
+    limits.note_others({"team": 1.0}, since=MIDNIGHT)
     clock.now += DAY_SECONDS
-    assert quotas.may_spend(HALF_A_DOLLAR)
-    quotas.note(answered(0.25, clock.now))
-    quotas.note_others({"team": 9.0}, since=MIDNIGHT)  # read before midnight
-    assert quotas.spent_today() == 0.25
-    quotas.note_others({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
-    assert quotas.spent_today() == 0.375
+    assert limits.may_spend(HALF_A_DOLLAR)
+    limits.note(answered(0.25, clock.now))
+    limits.note_others({"team": 9.0}, since=MIDNIGHT)  # read before midnight
+    assert limits.spent_today() == 0.25
+    limits.note_others({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
+    assert limits.spent_today() == 0.375
 
 
 def test_that_dollars_run_out_is_told_once_a_day() -> None:
     clock = Clock(MIDNIGHT + 100)
-    quotas = Quotas(clock=clock)
+    limits = Limits(clock=clock)
 
     def told_after(usd: float) -> list[float | None]:
-        quotas.note(answered(usd, clock.now))
-        return [quotas.newly_spent(10.0) for _ in range(2)]
+        limits.note(answered(usd, clock.now))
+        return [limits.newly_spent(10.0) for _ in range(2)]
 
     assert told_after(7.5) == [None, None]
     assert told_after(1.0) == [0.8, None]
@@ -176,59 +176,59 @@ def test_that_dollars_run_out_is_told_once_a_day() -> None:
     assert told_after(1.0) == [1.0, None]
     clock.now += DAY_SECONDS
     assert told_after(50.0) == [1.0, None]  # both at once
-    assert Quotas(clock=clock).newly_spent(0.0) is None
+    assert Limits(clock=clock).newly_spent(0.0) is None
 
 
 def test_no_dollars_at_all_is_a_limit_too() -> None:
-    assert not Quotas().may_spend(Client("team", cloud_usd_per_day=0.0))
-    assert Quotas().may_spend(Client("team"))
-    assert Quotas().may_spend(None)
+    assert not Limits().may_spend(Client("team", cloud_usd_per_day=0.0))
+    assert Limits().may_spend(Client("team"))
+    assert Limits().may_spend(None)
 
 
 # What is set aside for running requests.
 
 
 async def test_what_runs_is_taken_to_cost_all_that_it_may() -> None:
-    quotas = Quotas(clock=Clock(MIDNIGHT + 100))
-    holds = [await quotas.set_aside(HALF_A_DOLLAR, 0.2) for _ in range(3)]  # 0, 0.2, 0.4 before
-    with pytest.raises(BudgetHeld, match=r"may need all that is left of its 0.5 USD") as caught:
-        await quotas.set_aside(HALF_A_DOLLAR, 0.2)
+    limits = Limits(clock=Clock(MIDNIGHT + 100))
+    holds = [await limits.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]  # 0, 0.2, 0.4 before
+    with pytest.raises(BudgetReserved, match=r"may need all that is left of its 0.5 USD") as caught:
+        await limits.reserve(HALF_A_DOLLAR, 0.2)
     assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent: it comes free
-    quotas.check(HALF_A_DOLLAR)
-    quotas.note(answered(0.01, MIDNIGHT + 100))
-    quotas.let_go(holds.pop())
-    holds.append(await quotas.set_aside(HALF_A_DOLLAR, 0.2))
+    limits.check(HALF_A_DOLLAR)
+    limits.note(answered(0.01, MIDNIGHT + 100))
+    limits.release(holds.pop())
+    holds.append(await limits.reserve(HALF_A_DOLLAR, 0.2))
     for hold in holds:
-        quotas.let_go(hold)
-    assert await quotas.set_aside(None, 5.0) == Hold((), 5.0)  # nobody's limit
+        limits.release(hold)
+    assert await limits.reserve(None, 5.0) == Reservation((), 5.0)  # nobody's limit
 
 
 async def test_who_can_go_nowhere_else_waits_for_what_runs() -> None:
-    quotas = Quotas(clock=Clock(MIDNIGHT + 100))
-    hold = await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+    limits = Limits(clock=Clock(MIDNIGHT + 100))
+    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True))
+        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
         for _ in range(2)
     ]
     await asyncio.sleep(0)
-    quotas.note(answered(0.25, MIDNIGHT + 100))
-    quotas.let_go(hold)
+    limits.note(answered(0.25, MIDNIGHT + 100))
+    limits.release(hold)
     (first,), (second,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert not second.done()  # three quarters are left, and the first has set them aside
-    quotas.note(answered(0.75, MIDNIGHT + 100))
-    quotas.let_go(await first)
+    limits.note(answered(0.75, MIDNIGHT + 100))
+    limits.release(await first)
     with pytest.raises(BudgetSpent, match=r"This proxy has spent its 1 USD"):
         await second
     with pytest.raises(BudgetSpent):
-        quotas.check(None, usd_per_day=1.0)
+        limits.check(None, usd_per_day=1.0)
 
 
 async def test_who_waits_learns_of_the_new_day() -> None:
     clock = Clock(MIDNIGHT - 10)
-    quotas = Quotas(clock=clock)
-    quotas.note(answered(1.5, clock.now))
-    await quotas.set_aside(None, 0.6, usd_per_day=2.0)
-    waiting = asyncio.create_task(quotas.set_aside(None, 0.6, usd_per_day=2.0, may_wait=True))
+    limits = Limits(clock=clock)
+    limits.note(answered(1.5, clock.now))
+    await limits.reserve(None, 0.6, usd_per_day=2.0)
+    waiting = asyncio.create_task(limits.reserve(None, 0.6, usd_per_day=2.0, may_wait=True))
     await asyncio.sleep(0)
     clock.now += 20  # and nothing that runs has ended
     async with asyncio.timeout(10):
@@ -237,27 +237,27 @@ async def test_who_waits_learns_of_the_new_day() -> None:
 
 async def test_nobody_waits_for_ever_nor_does_everybody() -> None:
     clock, timer = Clock(MIDNIGHT + 100), Clock(0.0)
-    quotas = Quotas(clock=clock, timer=timer)
-    hold = await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+    limits = Limits(clock=clock, timer=timer)
+    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True))
+        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
         for _ in range(MAX_WAITING)
     ]
     await asyncio.sleep(0)
-    with pytest.raises(BudgetHeld):
-        await quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True)
+    with pytest.raises(BudgetReserved):
+        await limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
     timer.now += WAIT_SECONDS
     for one in waiting:
-        with pytest.raises(BudgetHeld):
+        with pytest.raises(BudgetReserved):
             await one
-    quotas.let_go(hold)
-    await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+    limits.release(hold)
+    await limits.reserve(None, 1.0, usd_per_day=1.0)
 
 
 # Several processes at one database.
 
 
-class CountedLedger(Ledger):
+class CountedSharedLimits(SharedLimits):
     """Counts how often it is asked."""
 
     trips = 0
@@ -274,12 +274,14 @@ class CountedLedger(Ledger):
 
 
 @contextmanager
-def at_one_database(url: str, processes: int) -> Iterator[tuple[list[Quotas], list[CountedLedger]]]:
+def at_one_database(
+    url: str, processes: int
+) -> Iterator[tuple[list[Limits], list[CountedSharedLimits]]]:
     fill(url, [])  # makes the tables
     with ExitStack() as stack:
         databases = [stack.enter_context(connected(url)) for _ in range(processes)]
-        ledgers = [CountedLedger(database) for database in databases]
-        yield [Quotas(ledger=one) for one in ledgers], ledgers
+        ledgers = [CountedSharedLimits(database) for database in databases]
+        yield [Limits(shared_limits=one) for one in ledgers], ledgers
 
 
 async def test_a_keys_requests_are_those_of_all_processes(url: str) -> None:
@@ -302,26 +304,26 @@ async def test_many_at_once_are_counted_by_few_questions(url: str) -> None:
         await asyncio.gather(*(one.admit(client) for _ in range(900)))
         for _ in range(900):
             await other.admit(client)
-        assert sum(ledger.trips for ledger in ledgers) <= 40
+        assert sum(shared_limits.trips for shared_limits in ledgers) <= 40
 
 
 async def test_a_restart_gives_no_requests_back(url: str) -> None:
     for expected in (5, 0):
-        with at_one_database(url, 1) as ((quotas,), _):
-            assert await admitted(quotas, Client("team", requests_per_minute=5), 10) == expected
+        with at_one_database(url, 1) as ((limits,), _):
+            assert await admitted(limits, Client("team", requests_per_minute=5), 10) == expected
 
 
-async def spend(quotas: Quotas, client: Client, *, usd: float, at_most: float, total: float) -> int:
+async def spend(limits: Limits, client: Client, *, usd: float, at_most: float, total: float) -> int:
     """Request after request, until there are no dollars to be had; how many there were."""
     count = 0
     while True:
         try:
-            hold = await quotas.set_aside(client, at_most, usd_per_day=total)
-        except NoDollars:
+            hold = await limits.reserve(client, at_most, usd_per_day=total)
+        except BudgetExhausted:
             return count
         await asyncio.sleep(0)  # it runs
-        quotas.note(answered(usd, time.time(), key=client.key_hash))
-        quotas.let_go(hold)
+        limits.note(answered(usd, time.time(), key=client.key_hash))
+        limits.release(hold)
         count += 1
 
 
@@ -345,18 +347,18 @@ async def test_a_days_dollars_are_overspent_by_one_request_a_process_at_most(url
 
 
 async def test_far_from_the_limit_nobody_is_asked(url: str) -> None:
-    with at_one_database(url, 2) as ((one, _), (ledger, _)):
+    with at_one_database(url, 2) as ((one, _), (shared_limits, _)):
         for _ in range(500):
-            hold = await one.set_aside(None, 0.01, usd_per_day=100.0)
+            hold = await one.reserve(None, 0.01, usd_per_day=100.0)
             one.note(answered(0.01, time.time()))
-            one.let_go(hold)
-        assert ledger.trips == 1
+            one.release(hold)
+        assert shared_limits.trips == 1
 
 
 async def test_what_one_does_not_need_the_others_get(url: str) -> None:
     everybody = Client("team")
     with at_one_database(url, 2) as ((one, other), _):
-        one.let_go(await one.set_aside(None, 1.0, usd_per_day=16.0))
+        one.release(await one.reserve(None, 1.0, usd_per_day=16.0))
         assert await spend(other, everybody, usd=1, at_most=1, total=16.0) == 15
         for _ in range(10):
             await one.give_back()
@@ -368,59 +370,59 @@ async def test_what_one_does_not_need_the_others_get(url: str) -> None:
 async def test_one_may_have_all_that_is_left(url: str) -> None:
     with at_one_database(url, 2) as ((one, other), _):
         for _ in range(5):  # though at first it draws a sixteenth
-            await one.set_aside(None, 2.0, usd_per_day=10.0)
-        with pytest.raises(BudgetHeld):
-            await one.set_aside(None, 2.0, usd_per_day=10.0)
-        with pytest.raises(BudgetHeld) as caught:
-            await other.set_aside(None, 2.0, usd_per_day=10.0)
+            await one.reserve(None, 2.0, usd_per_day=10.0)
+        with pytest.raises(BudgetReserved):
+            await one.reserve(None, 2.0, usd_per_day=10.0)
+        with pytest.raises(BudgetReserved) as caught:
+            await other.reserve(None, 2.0, usd_per_day=10.0)
         assert caught.value.seconds <= 1.0
 
 
 async def test_who_passes_its_share_by_a_request_does_not_keep_that(url: str) -> None:
     with at_one_database(url, 2) as ((one, other), _):
         for _ in range(5):
-            await other.set_aside(None, 1.0, usd_per_day=10.0)
-        small = [await one.set_aside(None, 0.05, usd_per_day=10.0) for _ in range(10)]
+            await other.reserve(None, 1.0, usd_per_day=10.0)
+        small = [await one.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
         running = 0.0
         while small:
-            with suppress(NoDollars):
+            with suppress(BudgetExhausted):
                 while True:
-                    running += (await one.set_aside(None, 0.9, usd_per_day=10.0)).usd
+                    running += (await one.reserve(None, 0.9, usd_per_day=10.0)).usd
             await one.give_back()
-            one.let_go(small.pop())  # there may be room for one more than its share has
+            one.release(small.pop())  # there may be room for one more than its share has
         assert 4.0 <= running < 5.0 + 0.9
 
 
 async def test_what_costs_nothing_needs_no_dollars_but_that_there_are_some(url: str) -> None:
-    with at_one_database(url, 1) as ((quotas,), _):
+    with at_one_database(url, 1) as ((limits,), _):
         for usd in (0.1, 5.0, 0.0):  # the second passes what the first has drawn
-            await quotas.set_aside(None, usd, usd_per_day=10.0)
+            await limits.reserve(None, usd, usd_per_day=10.0)
 
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_client_that_is_gone_is_not_taken_for_one_that_waits(turns: int) -> None:
-    quotas = Quotas()
-    hold = await quotas.set_aside(None, 1.0, usd_per_day=1.0)
-    waiting = asyncio.create_task(quotas.set_aside(None, 1.0, usd_per_day=1.0, may_wait=True))
+    limits = Limits()
+    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    waiting = asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
     await asyncio.sleep(0)
-    quotas.let_go(hold)
+    limits.release(hold)
     for _ in range(turns):  # of the loop, between there being dollars and the client's going
         await asyncio.sleep(0)
     if waiting.cancel():
         with pytest.raises(asyncio.CancelledError):
             await waiting
     else:
-        quotas.let_go(await waiting)
-    await quotas.set_aside(None, 1.0, usd_per_day=1.0)
+        limits.release(await waiting)
+    await limits.reserve(None, 1.0, usd_per_day=1.0)
 
 
 def test_a_day_that_a_clock_has_skipped_is_counted() -> None:
     clock = Clock(MIDNIGHT + DAY_SECONDS + 100)
-    quotas = Quotas(clock=clock)
-    assert quotas.may_spend(HALF_A_DOLLAR)
+    limits = Limits(clock=clock)
+    assert limits.may_spend(HALF_A_DOLLAR)
     clock.now -= DAY_SECONDS
-    quotas.note(answered(0.5, clock.now))
-    assert not quotas.may_spend(HALF_A_DOLLAR)
+    limits.note(answered(0.5, clock.now))
+    assert not limits.may_spend(HALF_A_DOLLAR)
 
 
 async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> None:
@@ -428,15 +430,15 @@ async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> N
     fill(url, [])
     clock = Clock(MIDNIGHT + 7200)
     with connected(url) as database:
-        ledger = Ledger(database, clock=clock)
-        assert ledger.take_requests("team", 3, wanted=3) == Taken(3)
+        shared_limits = SharedLimits(database, clock=clock)
+        assert shared_limits.take_requests("team", 3, wanted=3) == Taken(3)
         clock.now -= 7200
-        assert ledger.take_requests("team", 3, wanted=3).seconds == pytest.approx(20)
+        assert shared_limits.take_requests("team", 3, wanted=3).seconds == pytest.approx(20)
         clock.now += 60
-        assert ledger.take_requests("team", 3, wanted=3) == Taken(3)
+        assert shared_limits.take_requests("team", 3, wanted=3) == Taken(3)
 
 
-class StuckLedger(Ledger):
+class StuckSharedLimits(SharedLimits):
     """Answers nothing until it is let, and knows what it was asked."""
 
     def __init__(self, database: peewee.Database) -> None:
@@ -458,34 +460,34 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
     fill(url, [])
     timer = Clock(0.0)
     with connected(url) as database:
-        ledger = StuckLedger(database)
-        quotas = Quotas(ledger=ledger, timer=timer)
+        shared_limits = StuckSharedLimits(database)
+        limits = Limits(shared_limits=shared_limits, timer=timer)
         keys = [Client(f"key {number}", requests_per_minute=3) for number in range(60)]
-        waiting = asyncio.gather(*(quotas.admit(one) for one in keys))
+        waiting = asyncio.gather(*(limits.admit(one) for one in keys))
         async with asyncio.timeout(10):
             await asyncio.to_thread(lambda: None)  # what sessions and answers are looked up in
             await waiting  # each counted alone
-            begun = list(ledger.asked)
+            begun = list(shared_limits.asked)
             assert len(begun) == 2
-            timer.now += 5  # the ledger may be asked again, but not of these
-            assert await admitted(quotas, keys[0], 5) == 2
-            quotas._count_alone("it hangs still")
-            ledger.is_free.set()
-            trips = list(quotas._trips.values())
+            timer.now += 5  # the shared limits may be asked again, but not of these
+            assert await admitted(limits, keys[0], 5) == 2
+            limits._count_alone("it hangs still")
+            shared_limits.is_free.set()
+            trips = list(limits._trips.values())
             assert len(trips) == 60
             await asyncio.wait(trips)
-        assert ledger.asked == begun
+        assert shared_limits.asked == begun
         assert caplog.text.count("counted by this process alone for now") == 1
         timer.now += 5
-        await quotas.admit(Client("new", requests_per_minute=3))
+        await limits.admit(Client("new", requests_per_minute=3))
         assert "counted with other processes again" in caplog.text
-        quotas.close()
+        limits.close()
 
 
 async def test_what_was_spent_before_there_was_a_budget_counts(url: str) -> None:
-    with at_one_database(url, 1) as ((quotas,), _):
-        quotas.note_others({"team": 9.5}, since=quotas.today())
-        assert await spend(quotas, Client("team"), usd=1, at_most=1, total=10.0) == 1
+    with at_one_database(url, 1) as ((limits,), _):
+        limits.note_others({"team": 9.5}, since=limits.today())
+        assert await spend(limits, Client("team"), usd=1, at_most=1, total=10.0) == 1
 
 
 async def test_without_the_database_each_counts_alone(
@@ -510,10 +512,10 @@ async def test_a_database_that_hangs_holds_nobody_up_for_long(
 ) -> None:
     client = Client("team", requests_per_minute=3)
     with (
-        at_one_database(postgres_url, 1) as ((quotas,), _),
+        at_one_database(postgres_url, 1) as ((limits,), _),
         connected(postgres_url) as database,
         database.atomic(),
     ):
         database.execute_sql("LOCK TABLE rates IN ACCESS EXCLUSIVE MODE")
-        assert await admitted(quotas, client, 10) == 3
+        assert await admitted(limits, client, 10) == 3
     assert "has not answered in 1 s" in caplog.text

@@ -39,8 +39,8 @@ from live import CLOUD_MODEL, LOCAL_MODEL, Row, Samples, check_agreement
 from postgres import PostgresServer
 from proxy.budget.pricing import pico
 from proxy.config import StorageConfig
-from proxy.storage.maintenance import Care
-from proxy.storage.queries import Stats
+from proxy.storage.maintenance import Maintenance
+from proxy.storage.queries import RequestQueries
 from served import Connection, Served, request, until
 
 REQUESTS = 10_000
@@ -216,13 +216,13 @@ async def test_rows_sums_metrics_and_bills_agree(
             samples = await _settled(proxy)
             assert await proxy.stop() == 0
         storage = StorageConfig(url=url)
-        with Stats.open(storage) as stats:
+        with RequestQueries.open(storage) as stats:
             rows, total = list(stats.export()), stats.total()
         check(rows, samples, {tier: script.bill for tier, script in scripts.items()})
         assert total.requests == REQUESTS
         for name in ("cost_usd", "cloud_cost_usd", "saved_usd"):
             assert pico(getattr(total, name)) == sum(pico(row[name]) for row in rows)
-        with Care.of(storage) as care:
+        with Maintenance.of(storage) as care:
             assert care.check() == []
 
 

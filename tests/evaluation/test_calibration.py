@@ -33,9 +33,9 @@ from proxy.cli.main import main
 from proxy.config import StorageConfig, load_config
 from proxy.evaluation.calibration import training_rows
 from proxy.evaluation.dataset import MIN_REQUESTS
+from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Target
 from proxy.server.app import load_router
-from proxy.storage.queries import Stats
 from proxy.storage.writer import Store
 from router_model.categories import CATEGORIES
 from router_model.manifest import Manifest
@@ -441,7 +441,7 @@ def test_the_export_and_the_database_give_training_the_same_groups(
 ) -> None:
     """Else what a router was trained on, by way of the file, would be held out by the proxy."""
     judge(sqlite_url, TEXTS[:20], sessions=[None, "s1", "s2", "s2"] * 5)
-    with Stats.open(StorageConfig(url=sqlite_url)) as stats:
+    with QualityQueries.open(StorageConfig(url=sqlite_url)) as stats:
         exported = {row["id"]: row["group"] for row in training_rows(stats.judged())}
     read = proxy_db.rows(Path(sqlite_url.removeprefix("sqlite:///")))
     assert {row.id.removeprefix("proxy/"): row.group for row in read} == exported

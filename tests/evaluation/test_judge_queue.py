@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from fakes import refused_address
-from proxy.evaluation.judge_queue import CLAIM_SECONDS, Desk
+from proxy.evaluation.judge_queue import CLAIM_SECONDS, JudgeQueue
 from proxy.record import CallRecord, Target
 from proxy.storage.database import StoreUnavailable, close_all, open_database
 from stored import DAY, NOW, config_of, fill, finished, opened, read, until
@@ -28,10 +28,10 @@ class Clock:
 
 
 @contextmanager
-def desk(url: str, *, who: str = "me", clock: Clock | None = None) -> Iterator[Desk]:
+def queue(url: str, *, who: str = "me", clock: Clock | None = None) -> Iterator[JudgeQueue]:
     database = open_database(config_of(url))
     try:
-        yield Desk(database, who=who, clock=clock or Clock())
+        yield JudgeQueue(database, who=who, clock=clock or Clock())
     finally:
         close_all(database)
 
@@ -71,7 +71,7 @@ def test_a_drawn_request_is_a_sample_with_its_propensity(url: str) -> None:
 def test_samples_have_their_turn_by_lot_and_one_judge_each(url: str) -> None:
     records = [sampled(number) for number in (3, 1, 2)]
     fill(url, records)
-    with desk(url) as mine, desk(url, who="other") as other:
+    with queue(url) as mine, queue(url, who="other") as other:
         found = [one.claim(JUDGE) for one in (mine, other, mine, other)]
     assert [claim and claim.response for claim in found] == [
         "Answer 1", "Answer 2", "Answer 3", None,
@@ -90,7 +90,7 @@ def test_judges_at_the_same_time_never_have_the_same_sample(url: str) -> None:
     start = threading.Barrier(4)
 
     def work(who: int) -> list[str]:
-        with desk(url, who=str(who)) as mine:
+        with queue(url, who=str(who)) as mine:
             start.wait()
             found = []
             while (claim := mine.claim(JUDGE)) is not None:
@@ -107,7 +107,7 @@ def test_judges_at_the_same_time_never_have_the_same_sample(url: str) -> None:
 def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
-    with desk(url, clock=clock) as dead, desk(url, who="next", clock=clock) as alive:
+    with queue(url, clock=clock) as dead, queue(url, who="next", clock=clock) as alive:
         claim = dead.claim(JUDGE)
         assert claim is not None
         dead.keep_grade(
@@ -124,7 +124,7 @@ def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
 def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
-    with desk(url, clock=clock) as slow, desk(url, who="other", clock=clock) as other:
+    with queue(url, clock=clock) as slow, queue(url, who="other", clock=clock) as other:
         claim = slow.claim(JUDGE)
         assert claim is not None
         for _ in range(3):  # each call is made within the claim, and all of them are not
@@ -138,7 +138,7 @@ def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
 def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
-    with desk(url, clock=clock) as mine:
+    with queue(url, clock=clock) as mine:
         claim = mine.claim(JUDGE)
         assert claim is not None
         mine.put_back(claim.request_id, seconds=60, failed=True)
@@ -155,7 +155,7 @@ def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
 
 def test_a_pair_without_its_second_answer_waits_while_those_are_not_to_be_had(url: str) -> None:
     fill(url, [sampled(1, kind="pair"), sampled(2)])
-    with desk(url) as mine:
+    with queue(url) as mine:
         first = mine.claim(JUDGE, shadows=False)
         assert first is not None
         assert first.kind == "grade"
@@ -176,13 +176,13 @@ def test_a_days_dollars_hold_for_judges_at_the_same_time_and_after_a_restart(url
     clock.now = NOW // DAY * DAY + 3_600
 
     def spend(who: int) -> int:
-        with desk(url, who=str(who), clock=clock) as mine:
+        with queue(url, who=str(who), clock=clock) as mine:
             found = [mine.reserve("judge", "r", JUDGE, 0.03, cap_usd=1.0) for _ in range(20)]
             return sum(one is not None for one in found)
 
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(spend, range(4))) == 33
-    with desk(url, clock=clock) as mine:
+    with queue(url, clock=clock) as mine:
         assert mine.spent_today("judge") == pytest.approx(0.99)
         assert mine.reserve("judge", "r", JUDGE, 0.02, cap_usd=1.0) is None
         assert mine.reserve("shadow", "r", JUDGE, 0.02, cap_usd=1.0) is not None
@@ -197,7 +197,7 @@ def test_a_days_dollars_hold_for_judges_at_the_same_time_and_after_a_restart(url
 
 def test_a_verdict_stands(url: str) -> None:
     fill(url, [sampled(1)])
-    with desk(url) as mine:
+    with queue(url) as mine:
         for score in (8, 3):
             mine.keep_grade(
                 "r", Target.CLOUD, model="m", score=score, judge_model=JUDGE, reason="So."
@@ -215,7 +215,7 @@ def test_samples_and_what_they_led_to_grow_old_too(url: str) -> None:
     fill(url, [sampled(1, created_at=old)])
     clock = Clock()
     clock.now = old
-    with desk(url, clock=clock) as mine:
+    with queue(url, clock=clock) as mine:
         mine.keep_grade("r", Target.LOCAL, model="m", score=5, judge_model=JUDGE, reason="So.")
         mine.keep_preference("r", judge_model=JUDGE, verdict="tie", first="tie", swapped="tie")
         mine.reserve("judge", "r", JUDGE, 0.1, cap_usd=1.0)
@@ -228,5 +228,5 @@ def test_samples_and_what_they_led_to_grow_old_too(url: str) -> None:
 def test_a_database_that_is_not_there_is_an_error() -> None:
     with refused_address() as address:
         url = f"postgresql://nobody@{urlsplit(address).netloc}/nothing"
-        with desk(url) as mine, pytest.raises(StoreUnavailable):
+        with queue(url) as mine, pytest.raises(StoreUnavailable):
             mine.claim(JUDGE)

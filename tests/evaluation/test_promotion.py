@@ -15,7 +15,7 @@ from proxy.cli.main import main
 from proxy.config import load_config
 from proxy.evaluation.dataset import of_pair
 from proxy.evaluation.promotion import MIN_HELD_OUT
-from proxy.storage.queries import Stats
+from proxy.evaluation.queries import QualityQueries
 from router_model.manifest import Manifest
 from router_model.model import RouterModel
 from router_model.split import part_of, text_key
@@ -228,7 +228,7 @@ def test_no_prompt_that_was_trained_on_is_held_out(tmp_path: Path, url: str) -> 
     texts = TEXTS[:150]
     judge(url, texts * 2, sessions=[f"s{number}" for number in range(2 * len(texts))])
     config = load_config(configuration(tmp_path, url, SHIPPED))
-    with Stats.open(config.storage) as stats:
+    with QualityQueries.open(config.storage) as stats:
         judged = of_pair(stats.judged(), config)
     kept = judged.take(judged.held_out)
     seen = judged.take(~judged.is_test)

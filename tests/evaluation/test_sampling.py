@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.config import JudgeConfig
-from proxy.evaluation.sampling import MAX_FACTOR, Drawn, Sampler, factors
+from proxy.evaluation.sampling import MAX_FACTOR, Draw, Sampler, factors
 from proxy.record import CallRecord, Ending, Target
 from stored import finished
 
@@ -44,7 +44,7 @@ def traffic(number: int, seed: int = 1) -> Iterator[str]:
     )
 
 
-def drawn_of(sampling: Sampler, names: Iterable[str]) -> list[tuple[str, Drawn]]:
+def drawn_of(sampling: Sampler, names: Iterable[str]) -> list[tuple[str, Draw]]:
     draws = ((name, sampling.draw(KINDS[name][0])) for name in names)
     return [(name, drawn) for name, drawn in draws if drawn is not None]
 

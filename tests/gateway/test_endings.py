@@ -343,11 +343,11 @@ async def test_a_stream_that_breaks_ends_in_one_error_event(
 @pytest.mark.parametrize(
     "events",
     [
-        [event(error_json("CUDA ran out of memory"))],
-        [event(error_json("CUDA ran out of memory")), DONE],
-        [event(error_json("CUDA ran out of memory")).removesuffix(b"\n")],
-        [b"event: error\n" + event(error_json("CUDA ran out of memory"))],
-        [event(b'{"error":"CUDA ran out of memory"}')],
+        [event(error_json("CUDA ran out of stored_responses"))],
+        [event(error_json("CUDA ran out of stored_responses")), DONE],
+        [event(error_json("CUDA ran out of stored_responses")).removesuffix(b"\n")],
+        [b"event: error\n" + event(error_json("CUDA ran out of stored_responses"))],
+        [event(b'{"error":"CUDA ran out of stored_responses"}')],
     ],
     ids=["alone", "with-done", "without-blank-line", "named-event", "error-as-a-string"],
 )

@@ -9,7 +9,7 @@ from proxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from proxy.gateway.failover import (
     MAX_RETRIES,
     MAX_WAIT_SECONDS,
-    Course,
+    FailoverPlan,
     Failure,
     FallBack,
     Retry,
@@ -22,8 +22,8 @@ from proxy.record import Target
 PASSING, LASTING = Failure("server_error", may_retry=True), Failure("context", may_retry=False)
 
 
-def course(*, may_fall_back: bool, budget: RetryBudget | None = None) -> Course:
-    return Course(may_fall_back=may_fall_back, budget=budget or RetryBudget(), first_wait=0.1)
+def course(*, may_fall_back: bool, budget: RetryBudget | None = None) -> FailoverPlan:
+    return FailoverPlan(may_fall_back=may_fall_back, budget=budget or RetryBudget(), first_wait=0.1)
 
 
 def failed(

@@ -249,9 +249,9 @@ async def test_the_clients_own_retries_work(
     [
         pytest.param([End.RESET], id="reset"),
         pytest.param([], id="no-finish"),
-        pytest.param([event(error_json("CUDA ran out of memory"))], id="error-event"),
+        pytest.param([event(error_json("CUDA ran out of stored_responses"))], id="error-event"),
         pytest.param(
-            [event(error_json("CUDA ran out of memory")), DONE], id="error-event-and-done"
+            [event(error_json("CUDA ran out of stored_responses")), DONE], id="error-event-and-done"
         ),
     ],
 )

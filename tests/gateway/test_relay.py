@@ -24,7 +24,7 @@ from proxy.gateway.relay import (
     relay_stream,
     relay_whole,
 )
-from proxy.protocol.chat import Seen, Usage
+from proxy.protocol.chat import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT
 from proxy.record import CallRecord, Ending, Reason, Target
 
@@ -366,7 +366,7 @@ def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
     return FakeAnswer(*pieces, is_event_stream=True, **arguments)
 
 
-def forget(last: Seen | None) -> None:
+def forget(last: AnswerView | None) -> None:
     """Take the end of an answer, for nothing."""
 
 
@@ -601,7 +601,7 @@ async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
 async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: FakeAnswer) -> None:
     reply, sent_by_then = FakeReply(), list[bytes]()
 
-    def note(last: Seen | None) -> None:
+    def note(last: AnswerView | None) -> None:
         assert last is not None
         assert last.finished
         sent_by_then.append(reply.body)

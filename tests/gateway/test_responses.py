@@ -285,7 +285,7 @@ async def test_a_failing_tier_is_replaced(proxy: LiveProxy, local: FakeUpstream)
 
 
 async def test_an_answer_that_failed_is_no_answer(proxy: LiveProxy, local: FakeUpstream) -> None:
-    error = {"code": "server_error", "message": "out of memory"}
+    error = {"code": "server_error", "message": "out of stored_responses"}
     local.answer = response_answer("", status="failed", error=error)
     assert (await ask(proxy)).json()["id"] == "resp_cloud"
 

@@ -8,21 +8,21 @@ import pytest
 from fakes import response_fields
 from proxy.config import StorageConfig
 from proxy.gateway import stored_responses
-from proxy.gateway.stored_responses import Memory
+from proxy.gateway.stored_responses import StoredResponses
 from proxy.protocol.responses import parse_responses, view_response
 from proxy.record import Target
 from proxy.storage.writer import Store
 
 
 @pytest.fixture
-def unwritten(tmp_path: Path) -> Memory:
-    """A memory whose writer has not begun."""
+def unwritten(tmp_path: Path) -> StoredResponses:
+    """StoredResponses whose writer has not begun."""
     store = Store(StorageConfig(url=f"sqlite:///{tmp_path}/router.db"))
     store.prepare()
-    return Memory(store)
+    return StoredResponses(store)
 
 
-def note(remembered: Memory, name: str, text: str = "Hello!") -> None:
+def note(remembered: StoredResponses, name: str, text: str = "Hello!") -> None:
     seen = view_response(msgspec.json.encode(response_fields(text, response_id=name)))
     request = parse_responses(b'{"model":"auto","input":"Hi"}')
     assert seen is not None
@@ -30,7 +30,7 @@ def note(remembered: Memory, name: str, text: str = "Hello!") -> None:
 
 
 async def test_an_answer_is_known_before_it_is_written_and_not_once_deleted(
-    unwritten: Memory,
+    unwritten: StoredResponses,
 ) -> None:
     note(unwritten, "a")
     kept = await unwritten.find("a", None)
@@ -41,7 +41,7 @@ async def test_an_answer_is_known_before_it_is_written_and_not_once_deleted(
 
 
 async def test_large_answers_make_room_for_new_ones(
-    unwritten: Memory, monkeypatch: pytest.MonkeyPatch
+    unwritten: StoredResponses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stored_responses, "MAX_LATEST_CHARS", 10_000)
     for name in ("a", "b", "c", "d"):
@@ -53,7 +53,9 @@ async def test_large_answers_make_room_for_new_ones(
     assert await unwritten.find("f", None) is not None
 
 
-async def test_many_small_ones_do_too(unwritten: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_small_ones_do_too(
+    unwritten: StoredResponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stored_responses, "MAX_LATEST", 2)
     for name in ("a", "b", "c"):
         note(unwritten, name)

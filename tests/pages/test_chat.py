@@ -110,10 +110,10 @@ async def test_a_conversation_goes_on(proxy: LiveProxy, show: Show, local: FakeU
 async def test_stopping_stops_the_model_too(
     proxy: LiveProxy, show: Show, local: FakeUpstream, how: str
 ) -> None:
-    local.answer = streamed("Half an ", Gate(), "answer.")
+    local.answer = streamed("CategoryTotals an ", Gate(), "answer.")
     page = await show(proxy.origin)
     await ask(page)
-    await answers(page).get_by_text("Half an").wait_for()
+    await answers(page).get_by_text("CategoryTotals an").wait_for()
     if how == "button":
         await page.get_by_role("button", name="Stop").click()
     else:
@@ -121,8 +121,8 @@ async def test_stopping_stops_the_model_too(
     await answers(page).get_by_text("Stopped.").wait_for()
     await (await local.called()).closed()
     (row,) = await proxy.rows_of(1)
-    assert (row["ending"], row["response"]) == ("client_gone", "Half an ")
-    await expect(answers(page)).to_contain_text("Half an")
+    assert (row["ending"], row["response"]) == ("client_gone", "CategoryTotals an ")
+    await expect(answers(page)).to_contain_text("CategoryTotals an")
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
@@ -218,7 +218,7 @@ async def test_an_answer_that_breaks_off_stays_with_its_error(
 async def test_what_was_not_tried_again_is_behind_one(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
-    local.answer = streamed("Half", End.RESET, finish=None)
+    local.answer = streamed("CategoryTotals", End.RESET, finish=None)
     page = await show(proxy.origin)
     await ask(page, "One?")
     await page.get_by_role("alert").wait_for()
@@ -227,7 +227,7 @@ async def test_what_was_not_tried_again_is_behind_one(
     await complete(page, 2)
     await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     said = [message["content"] for message in local.calls[-1].json["messages"]]
-    assert said == ["One?", "Half", "Two?"]
+    assert said == ["One?", "CategoryTotals", "Two?"]
 
 
 async def test_a_proxy_that_is_gone_is_told(proxy: LiveProxy, show: Show) -> None:

@@ -99,11 +99,11 @@ async def test_one_tier_may_fail_alone(
 async def test_stopping_stops_both(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    local.answer = cloud.answer = streamed("Half", Gate())
+    local.answer = cloud.answer = streamed("CategoryTotals", Gate())
     page = await show(proxy.origin, "/compare")
     await compare(page)
     for tier in ("local", "cloud"):
-        await side(page, tier).get_by_text("Half").wait_for()
+        await side(page, tier).get_by_text("CategoryTotals").wait_for()
     await page.get_by_role("button", name="Stop").click()
     for tier, upstream in (("local", local), ("cloud", cloud)):
         await side(page, tier).get_by_text("Stopped.").wait_for()
@@ -180,11 +180,11 @@ async def test_two_answers_by_keyboard_alone(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     gate = Gate()
-    local.answer = cloud.answer = streamed("Half", gate)
+    local.answer = cloud.answer = streamed("CategoryTotals", gate)
     page = await show(proxy.origin, "/compare")
     await expect(page.get_by_label("Prompt")).to_be_focused()
     await page.keyboard.type(EASY)
     await page.keyboard.press("Control+Enter")
-    await side(page, "local").get_by_text("Half").wait_for()
+    await side(page, "local").get_by_text("CategoryTotals").wait_for()
     await page.keyboard.press("Escape")
     await side(page, "local").get_by_text("Stopped.").wait_for()

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
+from proxy.evaluation.metrics import quality_metrics
 from proxy.metrics import Metrics, Readings
 from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.drift import Drift, Move
@@ -68,7 +69,7 @@ def readings(**changes: Any) -> Readings:
         "usd_per_day": lambda: 5.0,
         "spent_usd": lambda: 1.25,
         "reloaded": lambda: True,
-        "quality": lambda: QUALITY,
+        "quality": lambda: quality_metrics(QUALITY),
         "drift": lambda: DRIFT,
     }
     return Readings(**now | changes)
@@ -120,7 +121,7 @@ def test_names_and_labels_are_the_published_ones() -> None:
     metrics.observe(full_record())
     metrics.count_feedback("local", "up")
     metrics.count_judging("judge", "ok", 0.001)
-    metrics.count_candidate(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=0.5)
+    metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=0.5)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         assert family.documentation
@@ -226,7 +227,9 @@ def test_what_is_not_known_is_absent() -> None:
     assert not any(name.startswith(("router_drift", "router_candidate")) for name in names)
     assert "router_budget_usd_per_day" not in names
     assert not any(name.startswith("router_quality") for name in names)
-    few = {name for name, _ in sampled(make(quality=lambda: Quality(QUALITY.scores)))}
+    few = {
+        name for name, _ in sampled(make(quality=lambda: quality_metrics(Quality(QUALITY.scores))))
+    }
     assert "router_quality_score_bucket" in few
     assert not any(name.endswith(("_ratio", "_low", "_high")) for name in few)
 
@@ -258,8 +261,8 @@ def test_the_drift_is_told_by_what_has_drifted() -> None:
 def test_what_a_candidate_would_do_is_counted() -> None:
     metrics = make()
     for usd in (0.25, None, 0.5):
-        metrics.count_candidate(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=usd)
-    metrics.count_candidate(Target.CLOUD, Target.CLOUD, live_usd=1.0, candidate_usd=1.0)
+        metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=usd)
+    metrics.count_shadow_decision(Target.CLOUD, Target.CLOUD, live_usd=1.0, candidate_usd=1.0)
     decisions = "router_candidate_decisions_total"
     assert value(metrics, decisions, live="local", candidate="cloud") == 3
     assert value(metrics, decisions, live="cloud", candidate="cloud") == 1

@@ -167,7 +167,7 @@ def test_swapped_verdicts_must_agree(
     [
         ("Fine.", "stop", None),
         ("Fine.", "eos", None),
-        ("Half a sen", "length", "truncated"),
+        ("CategoryTotals a sen", "length", "truncated"),
         ("", "length", "truncated"),
         ("Partly", "content_filter", "filtered"),
         ("Broken off", None, "unfinished"),

@@ -1,4 +1,4 @@
-"""Which tier answers: the client's wish, the score against the threshold, and a failing model."""
+"""Which tier answers: the client's preference, the score and threshold, and a failing model."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from fakes import PATIENCE_SECONDS
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
 from proxy.errors import InvalidRequest, NotFound
 from proxy.record import Reason, Target
-from proxy.routing.router import Decision, Model, Router, Scorer, Wish
+from proxy.routing.router import Decision, Model, Router, RoutingPreference, Scorer
 from router_model.model import Score
 
 TURNS = [("user", "What is 2 + 2?")]
@@ -70,57 +70,59 @@ class Table:
 
 def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
     by_default = router(configure(routed=None))
-    assert by_default.read_wish("gpt-4o-mini", ()) == Wish()
-    assert by_default.read_wish("gpt-4o", ()) == Wish(CLOUD, "gpt-4o")
+    assert by_default.read_preference("gpt-4o-mini", ()) == RoutingPreference()
+    assert by_default.read_preference("gpt-4o", ()) == RoutingPreference(CLOUD, "gpt-4o")
     only_auto = router(configure(routed=("auto",)))
-    assert only_auto.read_wish("gpt-4o-mini", ()) == Wish(CLOUD, "gpt-4o-mini")
+    assert only_auto.read_preference("gpt-4o-mini", ()) == RoutingPreference(CLOUD, "gpt-4o-mini")
 
 
 @pytest.mark.parametrize(
-    ("model", "headers", "wish"),
+    ("model", "headers", "preference"),
     [
-        ("auto", {}, Wish()),
-        ("gpt-4o-mini", {}, Wish()),  # routed: it is in routed_models
-        ("local", {}, Wish(LOCAL)),
-        ("cloud", {}, Wish(CLOUD)),
-        ("phi3:latest", {}, Wish(LOCAL)),
-        ("phi3", {}, Wish(LOCAL)),
-        ("phi3:mini", {}, Wish(CLOUD, "phi3:mini")),
-        ("qwen3:4b", {}, Wish(LOCAL, "qwen3:4b")),
-        ("qwen3:4b", {"target": "local"}, Wish(LOCAL, "qwen3:4b")),
-        ("qwen3:4b", {"target": "cloud"}, Wish(CLOUD)),
-        ("qwen3:4b", {"target": "auto"}, Wish()),
-        ("gpt-4o", {}, Wish(CLOUD, "gpt-4o")),
-        ("Auto", {}, Wish(CLOUD, "Auto")),
-        ("auto:threshold=0.25", {}, Wish(threshold=0.25)),
-        ("auto:cost=0.3", {}, Wish(threshold=0.03)),  # by the table
-        ("auto:quality=0.5", {}, Wish(threshold=0.005)),
-        ("auto:threshold=0", {}, Wish(threshold=0)),
-        ("auto:threshold=1", {}, Wish(threshold=1)),
+        ("auto", {}, RoutingPreference()),
+        ("gpt-4o-mini", {}, RoutingPreference()),  # routed: it is in routed_models
+        ("local", {}, RoutingPreference(LOCAL)),
+        ("cloud", {}, RoutingPreference(CLOUD)),
+        ("phi3:latest", {}, RoutingPreference(LOCAL)),
+        ("phi3", {}, RoutingPreference(LOCAL)),
+        ("phi3:mini", {}, RoutingPreference(CLOUD, "phi3:mini")),
+        ("qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("qwen3:4b", {"target": "local"}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("qwen3:4b", {"target": "cloud"}, RoutingPreference(CLOUD)),
+        ("qwen3:4b", {"target": "auto"}, RoutingPreference()),
+        ("gpt-4o", {}, RoutingPreference(CLOUD, "gpt-4o")),
+        ("Auto", {}, RoutingPreference(CLOUD, "Auto")),
+        ("auto:threshold=0.25", {}, RoutingPreference(threshold=0.25)),
+        ("auto:cost=0.3", {}, RoutingPreference(threshold=0.03)),  # by the table
+        ("auto:quality=0.5", {}, RoutingPreference(threshold=0.005)),
+        ("auto:threshold=0", {}, RoutingPreference(threshold=0)),
+        ("auto:threshold=1", {}, RoutingPreference(threshold=1)),
         # Headers win over names.
-        ("auto", {"target": "local"}, Wish(LOCAL)),
-        ("local", {"target": "cloud"}, Wish(CLOUD)),
-        ("local", {"target": "auto"}, Wish()),
-        ("gpt-4o", {"target": "auto"}, Wish()),
-        ("gpt-4o", {"target": "local"}, Wish(LOCAL)),
-        ("gpt-4o", {"target": "cloud"}, Wish(CLOUD, "gpt-4o")),
-        ("phi3", {"target": "cloud"}, Wish(CLOUD)),
-        ("auto", {"target": " LOCAL "}, Wish(LOCAL)),
-        ("auto", {"threshold": "0.9"}, Wish(threshold=0.9)),
-        ("auto:threshold=0.1", {"threshold": "0.9"}, Wish(threshold=0.9)),
-        ("auto:threshold=0.1", {"target": "auto"}, Wish(threshold=0.1)),
-        ("auto", {"threshold": "0.9", "target": "auto"}, Wish(threshold=0.9)),
-        ("gpt-4o", {"threshold": "0.9", "target": "auto"}, Wish(threshold=0.9)),
-        ("gpt-4o", {"target": "auto", "threshold": "0.9"}, Wish(threshold=0.9)),
-        ("auto", {"unknown": "1"}, Wish()),
+        ("auto", {"target": "local"}, RoutingPreference(LOCAL)),
+        ("local", {"target": "cloud"}, RoutingPreference(CLOUD)),
+        ("local", {"target": "auto"}, RoutingPreference()),
+        ("gpt-4o", {"target": "auto"}, RoutingPreference()),
+        ("gpt-4o", {"target": "local"}, RoutingPreference(LOCAL)),
+        ("gpt-4o", {"target": "cloud"}, RoutingPreference(CLOUD, "gpt-4o")),
+        ("phi3", {"target": "cloud"}, RoutingPreference(CLOUD)),
+        ("auto", {"target": " LOCAL "}, RoutingPreference(LOCAL)),
+        ("auto", {"threshold": "0.9"}, RoutingPreference(threshold=0.9)),
+        ("auto:threshold=0.1", {"threshold": "0.9"}, RoutingPreference(threshold=0.9)),
+        ("auto:threshold=0.1", {"target": "auto"}, RoutingPreference(threshold=0.1)),
+        ("auto", {"threshold": "0.9", "target": "auto"}, RoutingPreference(threshold=0.9)),
+        ("gpt-4o", {"threshold": "0.9", "target": "auto"}, RoutingPreference(threshold=0.9)),
+        ("gpt-4o", {"target": "auto", "threshold": "0.9"}, RoutingPreference(threshold=0.9)),
+        ("auto", {"unknown": "1"}, RoutingPreference()),
     ],
 )
 def test_a_wish_is_read_from_headers_and_name(
-    model: str, headers: dict[str, str], wish: Wish
+    model: str, headers: dict[str, str], preference: RoutingPreference
 ) -> None:
     sent = [(f"x-router-{name}".encode(), value.encode()) for name, value in headers.items()]
-    found = router().read_wish(model, [(b"accept", b"*/*"), *sent], {"phi3:latest", "qwen3:4b"})
-    assert found == wish
+    found = router().read_preference(
+        model, [(b"accept", b"*/*"), *sent], {"phi3:latest", "qwen3:4b"}
+    )
+    assert found == preference
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_wish_that_cannot_be_understood_is_refused(
         (f"x-router-{name}".encode(), value.encode("latin-1")) for name, value in headers.items()
     ]
     with pytest.raises(InvalidRequest) as caught:
-        router().read_wish(model, sent)
+        router().read_preference(model, sent)
     assert caught.value.param == param
 
 
@@ -161,13 +163,15 @@ def test_unknown_models_can_be_refused() -> None:
     strict = router(configure(unknown="reject", routed=()))
     for headers in ([], [(b"x-router-target", b"cloud")]):
         with pytest.raises(NotFound) as caught:
-            strict.read_wish("gpt-5", headers)
+            strict.read_preference("gpt-5", headers)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
-    assert strict.read_wish("auto", []) == Wish()  # always understood
-    assert strict.read_wish("gpt-4o-mini", []) == Wish(CLOUD, "gpt-4o-mini")
-    assert strict.read_wish("phi3", []) == Wish(LOCAL)
-    assert strict.read_wish("gpt-5", [(b"x-router-target", b"auto")]) == Wish()
-    assert strict.read_wish("gpt-5", [(b"x-router-target", b"local")]) == Wish(LOCAL)
+    assert strict.read_preference("auto", []) == RoutingPreference()  # always understood
+    assert strict.read_preference("gpt-4o-mini", []) == RoutingPreference(CLOUD, "gpt-4o-mini")
+    assert strict.read_preference("phi3", []) == RoutingPreference(LOCAL)
+    assert strict.read_preference("gpt-5", [(b"x-router-target", b"auto")]) == RoutingPreference()
+    assert strict.read_preference("gpt-5", [(b"x-router-target", b"local")]) == RoutingPreference(
+        LOCAL
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,8 +184,8 @@ def test_unknown_models_can_be_refused() -> None:
     ],
 )
 def test_an_ollama_name_without_tag_means_latest(own: str, asked: str, is_local: bool) -> None:
-    wish = router(configure(local=own)).read_wish(asked, [])
-    assert (wish.target is LOCAL) == is_local
+    preference = router(configure(local=own)).read_preference(asked, [])
+    assert (preference.target is LOCAL) == is_local
 
 
 # Decisions.
@@ -215,7 +219,7 @@ async def serve() -> AsyncIterator[Callable[..., Router]]:
 async def test_local_when_the_score_reaches_the_threshold(
     serve: Callable[..., Router], score: float, threshold: float, target: Target
 ) -> None:
-    decision = await serve(Fixed(score)).decide(Wish(threshold=threshold), TURNS)
+    decision = await serve(Fixed(score)).decide(RoutingPreference(threshold=threshold), TURNS)
     model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
     scored = Score(score, 0.8, 0.9)
     assert decision == Decision(target, Reason.SCORE, model, threshold, scored, 1.0, is_open=True)
@@ -226,13 +230,13 @@ async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
 ) -> None:
     recommended = serve(Fixed())
     configured = serve(Fixed(), configure(threshold=0.75))
-    assert (await recommended.decide(Wish(), TURNS)).threshold == 0.6
-    assert (await configured.decide(Wish(), TURNS)).threshold == 0.75
-    assert (await configured.decide(Wish(threshold=0.0), TURNS)).threshold == 0.0
+    assert (await recommended.decide(RoutingPreference(), TURNS)).threshold == 0.6
+    assert (await configured.decide(RoutingPreference(), TURNS)).threshold == 0.75
+    assert (await configured.decide(RoutingPreference(threshold=0.0), TURNS)).threshold == 0.0
 
 
 @pytest.mark.parametrize(
-    ("governed", "threshold", "target", "reason"),
+    ("paced_threshold", "threshold", "target", "reason"),
     [
         (1.0, 0.8, CLOUD, Reason.SCORE),
         (0.75, 0.75, CLOUD, Reason.SCORE),
@@ -241,10 +245,14 @@ async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
     ],
 )
 async def test_what_the_budget_allows_lowers_the_threshold(
-    serve: Callable[..., Router], governed: float, threshold: float, target: Target, reason: Reason
+    serve: Callable[..., Router],
+    paced_threshold: float,
+    threshold: float,
+    target: Target,
+    reason: Reason,
 ) -> None:
     router = serve(Fixed(0.7), configure(threshold=0.8))
-    decision = await router.decide(Wish(), TURNS, governed=governed)
+    decision = await router.decide(RoutingPreference(), TURNS, paced_threshold=paced_threshold)
     assert decision[:2] == (target, reason)
     assert decision.threshold == threshold
     assert decision.is_open
@@ -252,19 +260,25 @@ async def test_what_the_budget_allows_lowers_the_threshold(
 
 async def test_what_the_budget_allows_changes_nothing_else(serve: Callable[..., Router]) -> None:
     router = serve(Fixed(0.7), configure(threshold=0.6))
-    local = await router.decide(Wish(), TURNS, governed=0.1)  # as without a budget
+    local = await router.decide(
+        RoutingPreference(), TURNS, paced_threshold=0.1
+    )  # as without a budget
     assert (local.target, local.reason) == (LOCAL, Reason.SCORE)
-    own = await router.decide(Wish(threshold=0.8), TURNS, governed=0.1)
+    own = await router.decide(RoutingPreference(threshold=0.8), TURNS, paced_threshold=0.1)
     assert (own.target, own.reason, own.threshold) == (CLOUD, Reason.SCORE, 0.8)
-    unfit = await router.decide(Wish(), TURNS, not_local=Reason.CONTEXT, governed=0.1)
+    unfit = await router.decide(
+        RoutingPreference(), TURNS, not_local=Reason.CONTEXT, paced_threshold=0.1
+    )
     assert (unfit.target, unfit.reason) == (CLOUD, Reason.CONTEXT)
 
 
 async def test_a_forced_request_is_not_scored(serve: Callable[..., Router]) -> None:
     model = Fixed()
     forced = serve(model)
-    assert await forced.decide(Wish(LOCAL), TURNS) == Decision(LOCAL, Reason.FORCED, "phi3:latest")
-    assert await forced.decide(Wish(CLOUD, "gpt-5"), TURNS) == Decision(
+    assert await forced.decide(RoutingPreference(LOCAL), TURNS) == Decision(
+        LOCAL, Reason.FORCED, "phi3:latest"
+    )
+    assert await forced.decide(RoutingPreference(CLOUD, "gpt-5"), TURNS) == Decision(
         CLOUD, Reason.FORCED, "gpt-5"
     )
     assert model.texts == []
@@ -272,7 +286,7 @@ async def test_a_forced_request_is_not_scored(serve: Callable[..., Router]) -> N
 
 async def test_what_is_scored_is_the_routing_text(serve: Callable[..., Router]) -> None:
     model = Fixed()
-    await serve(model).decide(Wish(), [("system", "Be brief."), ("user", "Hello")])
+    await serve(model).decide(RoutingPreference(), [("system", "Be brief."), ("user", "Hello")])
     assert model.texts == ["Hello"]
 
 
@@ -280,8 +294,8 @@ UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6, is_
 
 
 async def test_without_a_model_everything_goes_to_the_cloud() -> None:
-    assert await router().decide(Wish(), TURNS) == UNAVAILABLE
-    forced = await router().decide(Wish(LOCAL), TURNS)
+    assert await router().decide(RoutingPreference(), TURNS) == UNAVAILABLE
+    forced = await router().decide(RoutingPreference(LOCAL), TURNS)
     assert (forced.target, forced.reason) == (LOCAL, Reason.FORCED)
 
 
@@ -293,14 +307,14 @@ async def test_a_model_that_raises_fails_no_request(
         def score(self, text: str) -> Score:
             raise error
 
-    assert await serve(Broken()).decide(Wish(), TURNS) == UNAVAILABLE
+    assert await serve(Broken()).decide(RoutingPreference(), TURNS) == UNAVAILABLE
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1])
 async def test_a_score_that_is_no_probability_is_no_score(
     serve: Callable[..., Router], score: float
 ) -> None:
-    assert await serve(Fixed(score)).decide(Wish(), TURNS) == UNAVAILABLE
+    assert await serve(Fixed(score)).decide(RoutingPreference(), TURNS) == UNAVAILABLE
 
 
 async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
@@ -317,9 +331,11 @@ async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
     model = Gated()
     patient, hasty = serve(model), serve(model, timeout_seconds=0.01)
     try:
-        assert await hasty.decide(Wish(), TURNS) == UNAVAILABLE
-        assert await hasty.decide(Wish(), TURNS) == UNAVAILABLE  # also behind the one that hangs
-        waiting = asyncio.ensure_future(patient.decide(Wish(), TURNS))
+        assert await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
+        assert (
+            await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
+        )  # also behind the one that hangs
+        waiting = asyncio.ensure_future(patient.decide(RoutingPreference(), TURNS))
         await asyncio.sleep(0)
         assert not waiting.done()
     finally:
@@ -330,7 +346,7 @@ async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
 async def test_a_closed_router_fails_no_request(serve: Callable[..., Router]) -> None:
     closed = serve(Fixed())
     closed.close()
-    assert await closed.decide(Wish(), TURNS) == UNAVAILABLE
+    assert await closed.decide(RoutingPreference(), TURNS) == UNAVAILABLE
 
 
 # ── What is remembered ────────────────────────────────────────────────────────────────────────
@@ -477,7 +493,7 @@ async def explore(score: float, *, threshold: float | None = None, number: int =
     router = Router(config, scorer, thresholds=Table(), dice=random.Random(1))
     found: Counter = Counter()
     for _ in range(number):
-        decision = await router.decide(Wish(threshold=threshold), TURNS)
+        decision = await router.decide(RoutingPreference(threshold=threshold), TURNS)
         found[decision.target, decision.reason, decision.propensity] += 1
     scorer.close()
     return found

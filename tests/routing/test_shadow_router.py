@@ -26,11 +26,11 @@ from fakes import (
 from live import LiveProxy, StartProxy
 from proxy.budget.pricing import Price
 from proxy.config import load_config
+from proxy.evaluation.queries import QualityQueries, ShadowComparison
 from proxy.record import CallRecord
 from proxy.routing.router import Scorer
-from proxy.routing.shadow_router import MAX_IN_FLIGHT, Canary
+from proxy.routing.shadow_router import MAX_IN_FLIGHT, ShadowRouter
 from proxy.server.app import Proxy
-from proxy.storage.queries import Compared, Stats
 from router_model.manifest import Manifest
 from router_model.model import Score
 from stored import config_of
@@ -70,10 +70,10 @@ class Stuck(Timid):
         return super().score(text)
 
 
-def canary_of(proxy: LiveProxy) -> Canary:
-    canary = proxy.proxy.gateway.snapshot.canary
-    assert canary is not None
-    return canary
+def canary_of(proxy: LiveProxy) -> ShadowRouter:
+    shadow_router = proxy.proxy.gateway.snapshot.shadow_router
+    assert shadow_router is not None
+    return shadow_router
 
 
 async def ask(proxy: LiveProxy, tier: FakeUpstream, **fields: Any) -> httpx2.Response:
@@ -115,9 +115,9 @@ async def test_what_both_routers_say_is_compared(
     assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "local"): 1, ("cloud", "cloud"): 1}
     assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
     assert outcome.metrics(COST, router="candidate") == pytest.approx(2 * ANSWER_USD)
-    with Stats.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
+    with QualityQueries.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
         found = stats.compared(0.0, threshold=0.5, local_price=Price())
-    assert found == Compared(
+    assert found == ShadowComparison(
         requests=2,
         agreed=1,
         live_cloud=1,
@@ -194,16 +194,16 @@ async def test_only_what_the_score_alone_decided_is_compared(
 async def test_the_dice_decide_which() -> None:
     rolls = iter([0.09, 0.1, 0.5, 0.05])
     scorer = Scorer(Timid())
-    canary = Canary(scorer, threshold=0.5, share=0.1, dice=lambda: next(rolls))
+    shadow_router = ShadowRouter(scorer, threshold=0.5, share=0.1, dice=lambda: next(rolls))
     asked = []
     for _ in range(4):
-        before = len(canary._asked)
+        before = len(shadow_router._asked)
         record = CallRecord("chat.completions")
         record.turns = [("user", EASY)]
-        canary.ask(record)
-        asked.append(len(canary._asked) - before)
+        shadow_router.ask(record)
+        asked.append(len(shadow_router._asked) - before)
     assert asked == [1, 0, 0, 1]
-    await asyncio.gather(*canary._asked)
+    await asyncio.gather(*shadow_router._asked)
     scorer.close()
 
 
@@ -225,7 +225,7 @@ async def test_without_its_folder_there_is_no_candidate(
     with caplog.at_level(logging.ERROR):
         proxy = await start(sharing(1.0))
     assert "no candidate router model: no router model in nowhere" in caplog.text
-    assert proxy.proxy.gateway.snapshot.canary is None
+    assert proxy.proxy.gateway.snapshot.shadow_router is None
     assert (await proxy.chat()).status_code == 200
 
 
@@ -251,7 +251,7 @@ async def test_a_reload_swaps_the_candidate(
     configure("null")
     proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
     async with proxy._live(proxy.app):
-        assert proxy.gateway.snapshot.canary is None
+        assert proxy.gateway.snapshot.shadow_router is None
         configure(f"{{path: {folder}, share: 0.5}}")
         assert await proxy.reload()
         await check_candidate_reloads(proxy, folder, configure, caplog)
@@ -260,26 +260,26 @@ async def test_a_reload_swaps_the_candidate(
 async def check_candidate_reloads(
     proxy: Proxy, folder: Path, configure: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def canary() -> Canary:
-        found = proxy.gateway.snapshot.canary
+    def shadow_router() -> ShadowRouter:
+        found = proxy.gateway.snapshot.shadow_router
         assert found is not None
         return found
 
-    manifest, scorer = Manifest.load(folder), canary()._scorer
-    assert (canary().threshold, canary()._share) == (manifest.threshold, 0.5)
+    manifest, scorer = Manifest.load(folder), shadow_router()._scorer
+    assert (shadow_router().threshold, shadow_router()._share) == (manifest.threshold, 0.5)
     configure(f"{{path: {folder}, share: 0.25}}")
     assert await proxy.reload()
-    assert (canary()._share, canary()._scorer) == (0.25, scorer)
+    assert (shadow_router()._share, shadow_router()._scorer) == (0.25, scorer)
     (folder / "manifest.json").write_text("{}")
     assert not await proxy.reload()
-    assert canary()._scorer is scorer
+    assert shadow_router()._scorer is scorer
     msgspec.structs.replace(manifest, threshold=0.123).save(folder)
     assert proxy._path is not None
     assert proxy._signature(proxy._path) != proxy._taken_up  # the watch would have seen it
     assert await proxy.reload()
-    assert canary().threshold == 0.123
-    assert canary()._scorer is not scorer
+    assert shadow_router().threshold == 0.123
+    assert shadow_router()._scorer is not scorer
     assert scorer in proxy._retired
     configure("null")
     assert await proxy.reload()
-    assert proxy.gateway.snapshot.canary is None
+    assert proxy.gateway.snapshot.shadow_router is None

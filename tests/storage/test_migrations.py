@@ -8,7 +8,7 @@ import pytest
 from proxy.config import StorageConfig
 from proxy.storage.database import StoreUnavailable, is_postgresql
 from proxy.storage.migrations import MIGRATIONS, NEWEST, Migration, applied, migrate
-from proxy.storage.queries import Stats
+from proxy.storage.queries import RequestQueries
 from proxy.storage.rollups import Rollup
 from proxy.storage.writer import Store
 from stored import any_records, config_of, connected, execute, fill, opened, read, wrong
@@ -189,16 +189,16 @@ def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
     assert str(caught.value).startswith(f"storage.url: {url}: ")
     store.close()
     with pytest.raises(StoreUnavailable, match=f"has schema {NEWEST + 1}, not {NEWEST}"):
-        Stats.open(config_of(url))
+        RequestQueries.open(config_of(url))
     assert len(read(url)) == 1
 
 
 def test_a_database_that_is_old_is_not_asked(url: str) -> None:
     make_old(url)
     with pytest.raises(StoreUnavailable, match=f"has schema 0, not {NEWEST}; start the proxy"):
-        Stats.open(config_of(url))
+        RequestQueries.open(config_of(url))
     migrate_now(url)
-    with Stats.open(config_of(url)) as stats:
+    with RequestQueries.open(config_of(url)) as stats:
         assert stats.total().requests == 4
 
 

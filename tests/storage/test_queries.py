@@ -13,12 +13,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from proxy.budget.pricing import PICO, Price
-from proxy.cli.tables import DIMENSIONS, USUAL, Routers, explain, report, show
+from proxy.budget.pricing import Price
+from proxy.cli.tables import DIMENSIONS, USUAL, Routers, report, show
 from proxy.evaluation.estimates import Judged, Pair, Quality, quality_of
-from proxy.record import Ending, Reason, Target, UsageSource
+from proxy.evaluation.explain import explain
+from proxy.evaluation.queries import QualityQueries
+from proxy.record import PICODOLLARS, Ending, Reason, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, insert_rows, open_database
-from proxy.storage.queries import FINE_SECONDS, Dimension, Group, Stats, Sums, hour_of
+from proxy.storage.queries import (
+    FINE_SECONDS,
+    Dimension,
+    Group,
+    RequestQueries,
+    Sums,
+    start_of_hour,
+)
 from proxy.storage.tables import Sample
 from router_model import drift
 from router_model.manifest import Reference
@@ -45,16 +54,20 @@ SINCE = [0.0, NOW - 30.5 * HOUR, NOW - 10 * HOUR, NOW - 10.5 * HOUR, NOW + HOUR]
 
 
 @pytest.fixture
-def stats(url: str) -> Iterator[Stats]:
+def stats(url: str) -> Iterator[RequestQueries]:
     """An empty database."""
     fill(url, [])
     database = open_database(config_of(url), read_only=True)
-    with Stats(database, clock=lambda: ASKED_AT) as stats:
+    with RequestQueries(database, clock=lambda: ASKED_AT) as stats:
         yield stats
 
 
+def opinions(stats: RequestQueries) -> QualityQueries:
+    return QualityQueries.beside(stats)
+
+
 @pytest.fixture
-def filled(url: str, stats: Stats) -> list[Row]:
+def filled(url: str, stats: RequestQueries) -> list[Row]:
     """Random rows, the oldest first. The hours of one of them are not whole."""
     fill(url, any_records(700))
     return read(url)
@@ -68,7 +81,7 @@ def added_up(rows: list[Row]) -> Sums:
         return sum(row[name] or 0 for row in rows)
 
     def usd(name: str) -> float:
-        return sum(picodollars(row[name]) for row in rows) / PICO
+        return sum(picodollars(row[name]) for row in rows) / PICODOLLARS
 
     return Sums(
         requests=len(rows),
@@ -100,12 +113,12 @@ def from_whole_hours(rows: list[Row], since: float) -> list[Row]:
     return [row for row in rows if row["created_at"] >= since // HOUR * HOUR]
 
 
-def test_the_total(stats: Stats, filled: list[Row]) -> None:
+def test_the_total(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         assert stats.total(since) == added_up(from_whole_hours(filled, since))
 
 
-def test_the_total_of_a_time_that_is_over(stats: Stats, filled: list[Row]) -> None:
+def test_the_total_of_a_time_that_is_over(stats: RequestQueries, filled: list[Row]) -> None:
     until = NOW - 10 * HOUR
     for since in SINCE:
         expected = [row for row in from_whole_hours(filled, since) if row["created_at"] < until]
@@ -114,7 +127,7 @@ def test_the_total_of_a_time_that_is_over(stats: Stats, filled: list[Row]) -> No
 
 @pytest.mark.parametrize("step", ["hour", "day"])
 def test_a_series_of_each_tier(
-    stats: Stats, filled: list[Row], step: Literal["hour", "day"]
+    stats: RequestQueries, filled: list[Row], step: Literal["hour", "day"]
 ) -> None:
     seconds = HOUR if step == "hour" else int(DAY)
     for since in SINCE:
@@ -127,7 +140,7 @@ def test_a_series_of_each_tier(
         ]
 
 
-def test_each_tiers_half_of_a_category(stats: Stats, filled: list[Row]) -> None:
+def test_each_tiers_half_of_a_category(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
         for row in from_whole_hours(filled, since):
@@ -136,40 +149,40 @@ def test_each_tiers_half_of_a_category(stats: Stats, filled: list[Row]) -> None:
         assert found == {key: added_up(rows) for key, rows in groups.items()}
 
 
-def test_by_each_dimension(stats: Stats, filled: list[Row]) -> None:
+def test_by_each_dimension(stats: RequestQueries, filled: list[Row]) -> None:
     for dimension in get_args(Dimension):
         for since in SINCE:
             check_by(stats, filled, dimension, since)
 
 
-def test_dollars_by_the_hour(stats: Stats, filled: list[Row]) -> None:
+def test_dollars_by_the_hour(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         expected: dict[int, list[int]] = {}
         for row in from_whole_hours(filled, since):
-            sums = expected.setdefault(hour_of(row["created_at"]), [0, 0])
+            sums = expected.setdefault(start_of_hour(row["created_at"]), [0, 0])
             if row["reason"] in ("score", "shadow", "budget"):
                 sums[0] += picodollars(row["cloud_cost_usd"])
             elif row["target"] == "cloud":
                 sums[1] += picodollars(row["cost_usd"])
-        assert stats.dollars_by_hour(since) == [
-            (hour, routed / PICO, other / PICO)
+        assert stats.spend_by_hour(since) == [
+            (hour, routed / PICODOLLARS, other / PICODOLLARS)
             for hour, (routed, other) in sorted(expected.items())
         ]
 
 
-def test_dollars_by_score(stats: Stats, filled: list[Row]) -> None:
+def test_dollars_by_score(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         expected: collections.Counter[tuple[int, int]] = collections.Counter()
         for row in from_whole_hours(filled, since):
             if row["score"] is not None:
-                key = hour_of(row["created_at"]), min(int(row["score"] * 100), 99)
+                key = start_of_hour(row["created_at"]), min(int(row["score"] * 100), 99)
                 expected[key] += picodollars(row["cloud_cost_usd"])
-        assert stats.dollars_by_score(since) == [
-            (*key, usd / PICO) for key, usd in sorted(expected.items())
+        assert stats.spend_by_score(since) == [
+            (*key, usd / PICODOLLARS) for key, usd in sorted(expected.items())
         ]
 
 
-def check_by(stats: Stats, filled: list[Row], dimension: Dimension, since: float) -> None:
+def check_by(stats: RequestQueries, filled: list[Row], dimension: Dimension, since: float) -> None:
     groups: dict[str, list[Row]] = collections.defaultdict(list)
     for row in from_whole_hours(filled, since):
         groups[value_of(row, dimension)].append(row)
@@ -183,8 +196,8 @@ def check_by(stats: Stats, filled: list[Row], dimension: Dimension, since: float
     assert found == sorted(found, key=in_order)
 
 
-def test_since_cuts_at_whole_hours(url: str, stats: Stats) -> None:
-    start = hour_of(NOW)
+def test_since_cuts_at_whole_hours(url: str, stats: RequestQueries) -> None:
+    start = start_of_hour(NOW)
     assert start % HOUR == 0
     fill(url, [finished(created_at=start + offset) for offset in (-0.001, 0.0, HOUR - 0.001, HOUR)])
     for since, expected in (
@@ -202,7 +215,7 @@ def test_since_cuts_at_whole_hours(url: str, stats: Stats) -> None:
 # ── How measures are spread ───────────────────────────────────────────────────────────────────
 
 
-def test_quantiles_are_at_most_six_percent_off(url: str, stats: Stats) -> None:
+def test_quantiles_are_at_most_six_percent_off(url: str, stats: RequestQueries) -> None:
     rng = random.Random(4)
     durations = {
         Target.LOCAL: [rng.lognormvariate(6, 1.5) for _ in range(3_000)],
@@ -246,7 +259,7 @@ def test_quantiles_are_at_most_six_percent_off(url: str, stats: Stats) -> None:
     assert 0 < found["duration_ms", "none"].ms["p99"] < 0.0011
 
 
-def test_quantiles_of_both_tiers_together(stats: Stats, filled: list[Row]) -> None:
+def test_quantiles_of_both_tiers_together(stats: RequestQueries, filled: list[Row]) -> None:
     found = {(one.measure, one.target): one for one in stats.quantiles(together=True)}
     apart = {key: one for key, one in found.items() if key[1] != "all"}
     assert list(apart.values()) == stats.quantiles()
@@ -256,7 +269,9 @@ def test_quantiles_of_both_tiers_together(stats: Stats, filled: list[Row]) -> No
     assert whole.ms["p50"] == pytest.approx(true, rel=0.06)
 
 
-def test_measures_of_long_ago_are_cut_at_whole_days(stats: Stats, filled: list[Row]) -> None:
+def test_measures_of_long_ago_are_cut_at_whole_days(
+    stats: RequestQueries, filled: list[Row]
+) -> None:
     for since in SINCE:
         is_long_ago = ASKED_AT - since > FINE_SECONDS
         rows = from_whole_hours(filled, since // DAY * DAY if is_long_ago else since)
@@ -266,7 +281,9 @@ def test_measures_of_long_ago_are_cut_at_whole_days(stats: Stats, filled: list[R
                 expected[min(int(row["score"] * 100), 99)] += 1
         assert stats.scores(since) == expected
         dollars = sum(picodollars(r["cloud_cost_usd"]) for r in rows if r["score"] is not None)
-        assert sum(one.cloud_usd for one in stats.scored(since)) == pytest.approx(dollars / PICO)
+        assert sum(one.cloud_usd for one in stats.scored(since)) == pytest.approx(
+            dollars / PICODOLLARS
+        )
         durations = [one for one in stats.quantiles(since) if one.measure == "duration_ms"]
         assert sum(one.requests for one in durations) == len(rows)
 
@@ -284,7 +301,7 @@ def give_judgements(url: str, judgements: list[Given]) -> None:
         insert_rows(database, "judgements", names, rows)
 
 
-def test_one_request_with_all_that_is_known_of_it(url: str, stats: Stats) -> None:
+def test_one_request_with_all_that_is_known_of_it(url: str, stats: RequestQueries) -> None:
     record = finished(turns=[("system", "Be nice."), ("user", "Grüße")], streamed=True)
     plain = finished()
     with opened(url) as store:
@@ -319,7 +336,7 @@ def test_one_request_with_all_that_is_known_of_it(url: str, stats: Stats) -> Non
         assert stats.find(unknown) is None
 
 
-def test_every_request_is_exported(url: str, stats: Stats, filled: list[Row]) -> None:
+def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list[Row]) -> None:
     rated = [row["id"] for row in filled[::50]]
     with opened(url) as store:
         for request_id in rated:
@@ -338,7 +355,7 @@ def test_every_request_is_exported(url: str, stats: Stats, filled: list[Row]) ->
         assert row == {name: value for name, value in plain.items() if name != "prompt"}
 
 
-def test_hashed_prompts_stay_hashes(url: str, stats: Stats) -> None:
+def test_hashed_prompts_stay_hashes(url: str, stats: RequestQueries) -> None:
     record = finished(turns=[("user", "secret")])
     with opened(url, prompts="hash") as store:
         store.add(record)
@@ -350,7 +367,7 @@ def test_hashed_prompts_stay_hashes(url: str, stats: Stats) -> None:
 # ── Lists ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_newest_come_page_by_page(stats: Stats, filled: list[Row]) -> None:
+def test_the_newest_come_page_by_page(stats: RequestQueries, filled: list[Row]) -> None:
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
     for values in ({}, {"target": "cloud"}, {"target": "", "ending": "ok"}, {"reason": "shadow"}):
         wanted = [
@@ -372,7 +389,7 @@ def test_the_newest_come_page_by_page(stats: Stats, filled: list[Row]) -> None:
     assert (found.more, found.searched) == (None, None)
 
 
-def test_of_one_time_each_is_listed_once(url: str, stats: Stats) -> None:
+def test_of_one_time_each_is_listed_once(url: str, stats: RequestQueries) -> None:
     records = [finished(created_at=NOW) for _ in range(7)]
     fill(url, records)
     first = stats.newest(limit=4)
@@ -382,7 +399,7 @@ def test_of_one_time_each_is_listed_once(url: str, stats: Stats) -> None:
 
 
 def test_a_search_looks_at_so_many_and_says_so(
-    stats: Stats, filled: list[Row], monkeypatch: pytest.MonkeyPatch
+    stats: RequestQueries, filled: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.storage.queries.SEARCHED", 100)
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
@@ -419,7 +436,7 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def test_grades_by_category_and_tier(url: str, stats: Stats, filled: list[Row]) -> None:
+def test_grades_by_category_and_tier(url: str, stats: RequestQueries, filled: list[Row]) -> None:
     """A request that was drawn with a probability of 1 in 10 stands for ten."""
     given = judge_at_random(url, filled)
     drawn = {row["id"]: 0.1 for row in filled[::3]}
@@ -439,14 +456,17 @@ def test_grades_by_category_and_tier(url: str, stats: Stats, filled: list[Row]) 
                     before[0] + 1, before[1] + weight * score, before[2] + weight,
                 ]  # fmt: skip
         assert {
-            (one.category, one.target): (one.answers, one.score) for one in stats.graded(since)
+            (one.category, one.target): (one.answers, one.score)
+            for one in opinions(stats).graded(since)
         } == {
             key: (number, pytest.approx(total / weight))
             for key, (number, total, weight) in sums.items()
         }
 
 
-def test_pairs_with_the_scores_of_their_requests(url: str, stats: Stats, filled: list[Row]) -> None:
+def test_pairs_with_the_scores_of_their_requests(
+    url: str, stats: RequestQueries, filled: list[Row]
+) -> None:
     scores: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for key, _, tier, score, _ in judge_at_random(url, filled):
         scores[key, tier].append(score)
@@ -458,11 +478,13 @@ def test_pairs_with_the_scores_of_their_requests(url: str, stats: Stats, filled:
         and (row["id"], "cloud") in scores
     ]
     assert len(expected) > 100
-    assert np.array(sorted(stats.weighed())) == pytest.approx(np.array(sorted(expected)))
-    assert stats.weighed(NOW + HOUR) == []
+    assert np.array(sorted(opinions(stats).weighed())) == pytest.approx(np.array(sorted(expected)))
+    assert opinions(stats).weighed(NOW + HOUR) == []
 
 
-def test_the_requests_judged_on_both_sides(url: str, stats: Stats, filled: list[Row]) -> None:
+def test_the_requests_judged_on_both_sides(
+    url: str, stats: RequestQueries, filled: list[Row]
+) -> None:
     scores: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for request_id, _, tier, score, _ in judge_at_random(url, filled):
         scores[request_id, tier].append(score)
@@ -471,8 +493,8 @@ def test_the_requests_judged_on_both_sides(url: str, stats: Stats, filled: list[
     ]
     for since in SINCE:
         newest = [row["id"] for row in expected if row["created_at"] >= since]
-        assert [one.id for one in stats.judged(since)] == newest
-    for one, row in zip(stats.judged(), expected, strict=True):
+        assert [one.id for one in opinions(stats).judged(since)] == newest
+    for one, row in zip(opinions(stats).judged(), expected, strict=True):
         assert one.local_score == pytest.approx(mean(scores[one.id, "local"]))
         assert one.cloud_score == pytest.approx(mean(scores[one.id, "cloud"]))
         assert (one.local_model, one.cloud_model) == ("local-model", "cloud-model")
@@ -509,7 +531,7 @@ def compare_at_random(url: str, rows: list[Row]) -> list[tuple[str, float, str, 
     return given
 
 
-def test_the_answers_quality(url: str, stats: Stats) -> None:
+def test_the_answers_quality(url: str, stats: RequestQueries) -> None:
     """Against plain loops: the histogram, and with which weights the estimates are made."""
     records = any_records(1_000)
     for number, record in enumerate(records):  # or most would be of one conversation
@@ -519,7 +541,7 @@ def test_the_answers_quality(url: str, stats: Stats) -> None:
     given = judge_at_random(url, rows)
     propensities, verdicts = sample_at_random(url, rows), compare_at_random(url, rows)
     for since in SINCE:
-        quality = stats.quality(since)
+        quality = opinions(stats).quality(since)
         newer = [one for one in given if one[1] >= since]
         check_scores(quality, newer)
         routed = [row for row in reversed(rows) if row["score"] is not None]
@@ -577,7 +599,7 @@ def basis(
     return {"pairs": pairs, "answers": answers, "compared": compared}
 
 
-def test_the_share_of_the_gap_that_was_won_back(url: str, stats: Stats) -> None:
+def test_the_share_of_the_gap_that_was_won_back(url: str, stats: RequestQueries) -> None:
     """The cloud is better by 4 at every other request; of these half went there."""
     tiers = [Target.CLOUD, Target.LOCAL, Target.LOCAL, Target.LOCAL] * 100
     records = [finished(created_at=NOW, target=tier, score=0.5) for tier in tiers]
@@ -591,7 +613,7 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: Stats) -> None:
     give_judgements(url, judgements)
     for tier, score in (("local", 1.0), ("cloud", 10.0)):  # nobody decided where these go
         give_judgements(url, [(one.id, NOW, tier, score, "a") for one in forced])
-    found = stats.quality().recovered
+    found = opinions(stats).quality().recovered
     assert found is not None
     assert found.ratio == pytest.approx(0.5)
     assert 0.35 < found.low < 0.5 < found.high < 0.65
@@ -611,12 +633,12 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: Stats) -> None:
     assert told["good_local"]["value"] == 0.0
 
 
-def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: Stats) -> None:
+def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: RequestQueries) -> None:
     records = [finished(created_at=NOW, target=Target.LOCAL, score=0.5) for _ in range(200)]
     fill(url, records)
     tiers = ("local", "cloud")
     give_judgements(url, [(one.id, NOW, tier, 8.0, "a") for one in records for tier in tiers])
-    assert stats.quality().recovered is None
+    assert opinions(stats).quality().recovered is None
     words = "share of the gap between the tiers recovered no gap between the tiers to be seen 200"
     assert_lines(said(stats), words, "mean score of local answers 8.00 8.00 to 8.00 200")
 
@@ -624,30 +646,34 @@ def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: Stats
 # ── Nothing, and no answer ────────────────────────────────────────────────────────────────────
 
 
-def test_an_empty_database_says_nothing(stats: Stats) -> None:
+def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
     assert stats.total() == Sums()
     assert [stats.by(dimension) for dimension in get_args(Dimension)] == [[]] * 8
-    assert (stats.quantiles(), stats.judged(), list(stats.export())) == ([], [], [])
+    assert (stats.quantiles(), opinions(stats).judged(), list(stats.export())) == (
+        [],
+        [],
+        [],
+    )
     assert stats.scores() == [0] * 100
-    assert stats.quality() == quality_of({}, pairs=[], answers={}, compared=[])
+    assert opinions(stats).quality() == quality_of({}, pairs=[], answers={}, compared=[])
     assert stats.find("req_1") is None
     assert said(stats) == "No requests are recorded yet.\n"
     assert said(stats, since=NOW) == "No requests are recorded since 2027-01-15 08:00 UTC.\n"
     assert report(stats, USUAL, 0.0)["total"] == Sums()._asdict()
 
 
-def test_what_is_asked_is_only_read(url: str, stats: Stats) -> None:
+def test_what_is_asked_is_only_read(url: str, stats: RequestQueries) -> None:
     with pytest.raises(Exception, match=r"(?i)read-?only"), stats._asking() as database:
         database.execute_sql("DELETE FROM requests")
 
 
 def test_a_database_that_is_not_there(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match="the proxy has recorded nothing"):
-        Stats.open(config_of(sqlite_url))
+        RequestQueries.open(config_of(sqlite_url))
     with pytest.raises(StoreUnavailable, match="has schema 0, not"):
-        Stats.open(config_of(postgres_url))
+        RequestQueries.open(config_of(postgres_url))
     with pytest.raises(StoreUnavailable, match="does not exist"):
-        Stats.open(config_of(f"{postgres_url}_unknown"))
+        RequestQueries.open(config_of(f"{postgres_url}_unknown"))
 
 
 # ── Drift, and a candidate ──────────────────────────────────────────────────────────────────────
@@ -672,7 +698,7 @@ MATHS, POEM = "Solve 3x + 1 = 7", "Write a poem"
 REFERENCE = Reference(rows=1_000, scores=[0.5, 0.5], categories={"maths": 0.5, "writing": 0.5})
 
 
-def test_drift_is_of_what_was_routed(url: str, stats: Stats) -> None:
+def test_drift_is_of_what_was_routed(url: str, stats: RequestQueries) -> None:
     routed = asked(300, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE)
     routed += asked(300, hours=20, score=0.75, text=POEM, reason=Reason.STICKY)
     forced = asked(900, hours=1, score=None, text="What is it?", reason=Reason.FORCED)
@@ -687,7 +713,7 @@ def test_drift_is_of_what_was_routed(url: str, stats: Stats) -> None:
     assert found.is_much
 
 
-def test_drift_is_of_a_week_where_a_day_is_too_little(url: str, stats: Stats) -> None:
+def test_drift_is_of_a_week_where_a_day_is_too_little(url: str, stats: RequestQueries) -> None:
     fill(url, asked(499, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
     assert stats.drift(REFERENCE) is None
     fill(url, asked(101, hours=6 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
@@ -723,7 +749,7 @@ def compared_row(rng: random.Random) -> Any:
     )
 
 
-def test_what_a_candidate_would_have_done(url: str, stats: Stats) -> None:
+def test_what_a_candidate_would_have_done(url: str, stats: RequestQueries) -> None:
     rng = random.Random(3)
     fill(url, [compared_row(rng) for _ in range(300)])
     since = NOW - 5 * HOUR
@@ -740,7 +766,7 @@ def test_what_a_candidate_would_have_done(url: str, stats: Stats) -> None:
 
     live = [row["score"] >= row["threshold"] for row in rows]
     candidate = [row["candidate_score"] >= 0.7 for row in rows]
-    found = stats.compared(since, threshold=0.7, local_price=PRICE)
+    found = opinions(stats).compared(since, threshold=0.7, local_price=PRICE)
     assert found.requests == len(rows) > 50
     assert found.agreed == sum(map(operator.eq, live, candidate))
     assert (found.live_cloud, found.candidate_cloud) == (live.count(False), candidate.count(False))
@@ -753,7 +779,7 @@ def test_what_a_candidate_would_have_done(url: str, stats: Stats) -> None:
         assert sum_usd == pytest.approx(wanted)
 
 
-def test_drift_and_candidate_are_told(url: str, stats: Stats) -> None:
+def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
     made = asked(400, hours=1, score=0.25, text=MATHS, reason=Reason.SCORE)
     made += asked(200, hours=1, score=0.75, text=POEM, reason=Reason.SCORE)
     for record in made[:100]:
@@ -784,14 +810,14 @@ def test_drift_and_candidate_are_told(url: str, stats: Stats) -> None:
 # ── Reports ───────────────────────────────────────────────────────────────────────────────────
 
 
-def said(stats: Stats, *, by: tuple[str, ...] = USUAL, since: float = 0.0) -> str:
+def said(stats: RequestQueries, *, by: tuple[str, ...] = USUAL, since: float = 0.0) -> str:
     console = Console(file=io.StringIO(), width=120)
     console.print(show(stats, by, since))
     text = console.file.getvalue()
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
-def test_tables_for_people(url: str, stats: Stats) -> None:
+def test_tables_for_people(url: str, stats: RequestQueries) -> None:
     common = {"created_at": NOW, "reason": Reason.SCORE, "duration_ms": 100.0, "upstream_ms": 98.0}
     local = finished(
         **common, target=Target.LOCAL, model="phi3", input_tokens=1_000, cached_input_tokens=100,
@@ -889,7 +915,7 @@ It ended: rejected (model_not_found), status 404: No such model.""",
 
 @pytest.mark.parametrize(("values", "expected"), EXPLAINED.values(), ids=EXPLAINED.keys())
 def test_a_request_is_explained(
-    url: str, stats: Stats, values: dict[str, Any], expected: str
+    url: str, stats: RequestQueries, values: dict[str, Any], expected: str
 ) -> None:
     record = finished(created_at=NOW, **values)
     fill(url, [record])
@@ -898,7 +924,7 @@ def test_a_request_is_explained(
     assert explain(row) == expected.replace("ID", record.id)
 
 
-def test_opinions_are_explained(url: str, stats: Stats) -> None:
+def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
     record = finished()
     fill(url, [record])
     with opened(url) as store:
@@ -919,7 +945,7 @@ NEVER_GIVEN = {Reason.ESCALATED, Reason.SHADOW}  # by this version
 def test_every_reason_is_explained(sqlite_url: str, reason: Reason) -> None:
     record = finished(target=Target.LOCAL, model="phi3", reason=reason)
     fill(sqlite_url, [record])
-    with Stats.open(config_of(sqlite_url)) as stats:
+    with RequestQueries.open(config_of(sqlite_url)) as stats:
         row = stats.find(record.id)
     assert row is not None
     (line,) = (line for line in explain(row).splitlines() if line.startswith("It went to"))

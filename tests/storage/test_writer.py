@@ -19,12 +19,11 @@ import pytest
 from fakes import refused_address
 from postgres import PostgresServer
 from proxy.auth import Client
-from proxy.budget.pricing import PICO
-from proxy.budget.rate_limits import Quotas
+from proxy.budget.rate_limits import Limits
 from proxy.config import StorageConfig
-from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
-from proxy.storage.database import StoreUnavailable, set_aside, shown_url
-from proxy.storage.writer import KeptResponse, Store
+from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
+from proxy.storage.database import StoreUnavailable, redacted_url, set_aside
+from proxy.storage.writer import Store, StoredResponse
 from stored import (
     DAY,
     NOW,
@@ -526,8 +525,8 @@ def test_without_retention_rows_stay(url: str) -> None:
 # ── Answers that may be continued ─────────────────────────────────────────────────────────────
 
 
-def kept_response(response_id: str, **values: Any) -> KeptResponse:
-    plain = KeptResponse(response_id, Target.LOCAL, "key", "[1]", 1, "{}")
+def kept_response(response_id: str, **values: Any) -> StoredResponse:
+    plain = StoredResponse(response_id, Target.LOCAL, "key", "[1]", 1, "{}")
     return plain._replace(**values)
 
 
@@ -676,11 +675,11 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
     dice = random.Random(3)
     spent = {"one": 0.0, "other": 0.0, None: 0.0}
     with opened(url) as one, opened(url) as other:
-        sides = [(store, Quotas(clock=lambda: NOW)) for store in (one, other)]
+        sides = [(store, Limits(clock=lambda: NOW)) for store in (one, other)]
         for number in range(60):
             store, quotas = dice.choice(sides)
             key = dice.choice([*spent])
-            usd = dice.randrange(10**9) / PICO
+            usd = dice.randrange(10**9) / PICODOLLARS
             created_at = dice.choice([NOW, NOW, midnight, midnight - 1])
             record = finished(
                 created_at=created_at, target=Target.CLOUD, cost_usd=usd, client_key_hash=key
@@ -714,7 +713,7 @@ def check_refused(url: str, said: str) -> None:
     store = Store(StorageConfig(url=url))
     with pytest.raises(StoreUnavailable) as caught:
         store.open()
-    assert str(caught.value).startswith(f"storage.url: {shown_url(config_of(url))}")
+    assert str(caught.value).startswith(f"storage.url: {redacted_url(config_of(url))}")
     assert said in str(caught.value)
     assert not store.healthy
     store.close()  # a store that never opened can be closed

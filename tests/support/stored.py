@@ -18,11 +18,10 @@ from typing import Any, Final, Literal
 
 import peewee
 
-from proxy.budget.pricing import PICO
 from proxy.config import StorageConfig
-from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
+from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
 from proxy.storage.database import close_all, open_database
-from proxy.storage.maintenance import Care
+from proxy.storage.maintenance import Maintenance
 from proxy.storage.writer import Store
 
 NOW: Final = 1_800_000_000.0
@@ -65,9 +64,9 @@ def any_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
         cached_input_tokens=perhaps(rng.randrange(1_000)),
         output_tokens=perhaps(rng.randrange(10_000)),
         reasoning_tokens=perhaps(rng.randrange(1_000)),
-        cost_usd=perhaps(cost / PICO),
-        cloud_cost_usd=perhaps((cost + rng.randrange(10**12)) / PICO),
-        saved_usd=perhaps(rng.randrange(-(10**9), 10**12) / PICO),
+        cost_usd=perhaps(cost / PICODOLLARS),
+        cloud_cost_usd=perhaps((cost + rng.randrange(10**12)) / PICODOLLARS),
+        saved_usd=perhaps(rng.randrange(-(10**9), 10**12) / PICODOLLARS),
         score=perhaps(rng.choice([rng.random(), 0.0, 1.0])),
         threshold=perhaps(0.5),
         decision_ms=perhaps(rng.lognormvariate(0.5, 0.8)),
@@ -153,7 +152,7 @@ def spoil(url: str) -> None:
 
 def wrong(url: str) -> list[str]:
     """What `hybrid-llm db check` finds."""
-    with Care.of(config_of(url)) as care:
+    with Maintenance.of(config_of(url)) as care:
         return care.check()
 
 
@@ -170,7 +169,7 @@ def until(met: Callable[[], bool]) -> None:
 
 def picodollars(usd: float | None) -> int:
     """The whole number that a row's dollars are, by decimals instead of floats."""
-    return int((Decimal(repr(usd or 0.0)) * PICO).to_integral_value())
+    return int((Decimal(repr(usd or 0.0)) * PICODOLLARS).to_integral_value())
 
 
 def hours_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:

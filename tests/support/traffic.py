@@ -218,22 +218,22 @@ class Client:
     def __init__(self, port: int, dice: random.Random, ledger: Ledger) -> None:
         self._port = port
         self._dice = dice
-        self._ledger = ledger
+        self._shared_limits = ledger
         self._connection: Connection | None = None
 
     async def run(self, over: asyncio.Event) -> None:
         while not over.is_set():
             await asyncio.sleep(self._dice.expovariate(1 / THINKING_SECONDS))
             (kind,) = self._dice.choices(list(KINDS), list(KINDS.values()))
-            self._ledger.made[kind] += 1
+            self._shared_limits.made[kind] += 1
             try:
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await getattr(self, f"_{kind}")()
             except TimeoutError:
-                self._ledger.stuck += 1
+                self._shared_limits.stuck += 1
                 self._drop()
             except ConnectionError:
-                self._ledger.wrong[f"a client that {kind} lost its connection"] += 1
+                self._shared_limits.wrong[f"a client that {kind} lost its connection"] += 1
                 self._drop()
         self._drop()
 
@@ -285,9 +285,9 @@ class Client:
             if dawdles:
                 await asyncio.sleep(0.02)
         verdict = judge(answer, b"".join(parts))
-        self._ledger.note(answer, verdict)
+        self._shared_limits.note(answer, verdict)
         if verdict == "ok":
-            self._ledger.latencies_ms.append((time.perf_counter() - started) * 1e3)
+            self._shared_limits.latencies_ms.append((time.perf_counter() - started) * 1e3)
         if self._dice.random() < 0.2 or not connection.reusable:
             self._drop()
 
@@ -313,11 +313,11 @@ class Client:
             else:
                 connection.leave()
             if answer is not None:
-                self._ledger.note(answer, "left")
+                self._shared_limits.note(answer, "left")
             elif vanishes:
-                self._ledger.unseen_reset += 1
+                self._shared_limits.unseen_reset += 1
             else:
-                self._ledger.unseen += 1
+                self._shared_limits.unseen += 1
 
     async def _read_some(self, connection: Connection, answer: Head) -> None:
         left = self._dice.randint(0, 5)
@@ -331,8 +331,10 @@ class Client:
         await connection.send(request(self._dice.choice(WRONG_BODIES)))
         answer = await connection.read_answer()
         if answer.head.status not in (400, 413) or b'"invalid_request_error"' not in answer.body:
-            self._ledger.wrong[f"a wrong request was answered with {answer.head.status}"] += 1
-        self._ledger.note(answer.head, "error")
+            self._shared_limits.wrong[
+                f"a wrong request was answered with {answer.head.status}"
+            ] += 1
+        self._shared_limits.note(answer.head, "error")
         if not connection.reusable:
             self._drop()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.config import UpstreamConfig
-from proxy.upstream.capabilities import OLLAMA_DEFAULT_CONTEXT, Facts, ask, configured, least
+from proxy.upstream.capabilities import OLLAMA_DEFAULT_CONTEXT, Capabilities, ask, configured, least
 
 PHI = {
     "capabilities": ["completion"],
@@ -43,8 +43,8 @@ def tier(**values: Any) -> UpstreamConfig:
 
 async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None:
     native = ollama()
-    facts = await ask(native, tier())
-    assert facts == Facts(
+    capabilities = await ask(native, tier())
+    assert capabilities == Capabilities(
         OLLAMA_DEFAULT_CONTEXT, frozenset({"completion", "json_schema", "logprobs"}), is_ollama=True
     )
     assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
@@ -55,37 +55,37 @@ async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None
 async def test_a_loaded_model_has_the_context_it_runs_with(field: str, name: str) -> None:
     running = {"models": [{"name": "qwen3:4b", "context_length": 1}, {"context_length": 8192}]}
     running["models"][1][field] = name
-    facts = await ask(ollama(ps=running), tier())
-    assert facts is not None
-    assert facts.context_tokens == 8192
+    capabilities = await ask(ollama(ps=running), tier())
+    assert capabilities is not None
+    assert capabilities.context_tokens == 8192
 
 
 async def test_a_modelfiles_num_ctx_counts_up_to_the_models_own_limit() -> None:
     for asked, wanted in ((16384, 16384), (999_999, 131072)):
         show = PHI | {"parameters": f"num_ctx                        {asked}\nstop  x"}
-        facts = await ask(ollama(show=show), tier())
-        assert facts is not None
-        assert facts.context_tokens == wanted
+        capabilities = await ask(ollama(show=show), tier())
+        assert capabilities is not None
+        assert capabilities.context_tokens == wanted
 
 
 async def test_a_small_models_own_limit_is_below_the_default() -> None:
     show = PHI | {"model_info": {"llama.context_length": 2048}}
-    facts = await ask(ollama(show=show), tier())
-    assert facts is not None
-    assert facts.context_tokens == 2048
+    capabilities = await ask(ollama(show=show), tier())
+    assert capabilities is not None
+    assert capabilities.context_tokens == 2048
 
 
 async def test_the_configuration_comes_first() -> None:
-    facts = await ask(ollama(), tier(context_tokens=1000, capabilities=("tools",)))
-    assert facts == Facts(1000, frozenset({"tools"}), is_ollama=True)
-    assert configured(tier(context_tokens=7)) == Facts(7)
+    capabilities = await ask(ollama(), tier(context_tokens=1000, capabilities=("tools",)))
+    assert capabilities == Capabilities(1000, frozenset({"tools"}), is_ollama=True)
+    assert configured(tier(context_tokens=7)) == Capabilities(7)
 
 
 async def test_an_old_ollama_says_less() -> None:
-    facts = await ask(
+    capabilities = await ask(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
-    assert facts == Facts(OLLAMA_DEFAULT_CONTEXT, None, is_ollama=True)
+    assert capabilities == Capabilities(OLLAMA_DEFAULT_CONTEXT, None, is_ollama=True)
     shown = await ask(ollama(version={"version": "0.12.10"}), tier())
     assert shown is not None
     assert shown.capabilities == {"completion", "json_schema"}
@@ -107,20 +107,20 @@ async def test_another_server_is_not_ollama(native: FakeNative) -> None:
 
 async def test_a_missing_model_and_garbage_leave_it_unknown() -> None:
     for answers in ({"show": b"?"}, {"show": b"[]", "ps": b"{"}, {"show": {}, "ps": {}}):
-        facts = await ask(ollama(**answers), tier())
-        assert facts == Facts(None, None, is_ollama=True)
+        capabilities = await ask(ollama(**answers), tier())
+        assert capabilities == Capabilities(None, None, is_ollama=True)
 
 
 def test_replicas_can_do_what_all_of_them_can() -> None:
-    one = Facts(4096, frozenset({"tools", "vision"}), is_ollama=True)
-    two = Facts(8192, frozenset({"tools"}))
-    assert least([one, two]) == Facts(4096, frozenset({"tools"}), is_ollama=True)
-    assert least([Facts()]) == Facts()
+    one = Capabilities(4096, frozenset({"tools", "vision"}), is_ollama=True)
+    two = Capabilities(8192, frozenset({"tools"}))
+    assert least([one, two]) == Capabilities(4096, frozenset({"tools"}), is_ollama=True)
+    assert least([Capabilities()]) == Capabilities()
 
 
 def test_what_is_not_known_is_not_lacking() -> None:
     needs = ["tools", "n", "vision"]
-    assert Facts().lacking(needs) == []
-    assert Facts(is_ollama=True).lacking(needs) == ["n"]
-    assert Facts(capabilities=frozenset({"tools"})).lacking(needs) == ["vision"]
-    assert Facts(capabilities=frozenset({"tools"}), is_ollama=True).lacking([]) == []
+    assert Capabilities().lacking(needs) == []
+    assert Capabilities(is_ollama=True).lacking(needs) == ["n"]
+    assert Capabilities(capabilities=frozenset({"tools"})).lacking(needs) == ["vision"]
+    assert Capabilities(capabilities=frozenset({"tools"}), is_ollama=True).lacking([]) == []

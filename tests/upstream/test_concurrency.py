@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from proxy.upstream.concurrency import QueueFull, Slots
+from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 
 
 class Clock:
@@ -23,7 +23,7 @@ async def settle() -> None:
 
 
 async def test_without_a_limit_nobody_waits() -> None:
-    slots = Slots(None)
+    slots = ConcurrencyLimiter(None)
     taken = [await slots.acquire("a") for _ in range(1000)]
     assert (slots.waiting, slots.expected_wait) == (0, 0.0)
     for one in taken:
@@ -31,7 +31,7 @@ async def test_without_a_limit_nobody_waits() -> None:
 
 
 async def test_clients_take_turns_whoever_has_more_waiting() -> None:
-    slots, order = Slots(1), []
+    slots, order = ConcurrencyLimiter(1), []
 
     async def work(client: str) -> None:
         taken = await slots.acquire(client)
@@ -53,7 +53,7 @@ async def test_clients_take_turns_whoever_has_more_waiting() -> None:
 
 async def test_the_queue_is_bounded_and_says_how_long() -> None:
     clock = Clock()
-    slots = Slots(2, max_waiting=3, clock=clock)
+    slots = ConcurrencyLimiter(2, max_waiting=3, clock=clock)
     taken = [await slots.acquire(None) for _ in range(2)]
     clock.now = 4.0
     slots.release(taken.pop())
@@ -72,7 +72,7 @@ async def test_the_queue_is_bounded_and_says_how_long() -> None:
 
 async def test_the_mean_time_follows_the_newest_requests() -> None:
     clock = Clock()
-    slots = Slots(1, clock=clock)
+    slots = ConcurrencyLimiter(1, clock=clock)
     for seconds in (10.0, *[1.0] * 30):
         taken = await slots.acquire(None)
         clock.now += seconds
@@ -83,7 +83,7 @@ async def test_the_mean_time_follows_the_newest_requests() -> None:
 
 @pytest.mark.parametrize("moment", ["waiting", "just-served"])
 async def test_a_waiter_that_leaves_costs_nobody_a_place(moment: str) -> None:
-    slots = Slots(1)
+    slots = ConcurrencyLimiter(1)
     first = await slots.acquire("a")
     leaving = asyncio.create_task(slots.acquire("a"))
     staying = asyncio.create_task(slots.acquire("b"))
@@ -103,7 +103,7 @@ async def test_a_waiter_that_leaves_costs_nobody_a_place(moment: str) -> None:
 
 
 async def test_in_a_crowd_that_comes_and_goes_the_limit_holds_and_none_is_stuck() -> None:
-    slots = Slots(3)
+    slots = ConcurrencyLimiter(3)
     at_work = 0
     ended: Counter[str] = Counter()
 

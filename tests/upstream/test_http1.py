@@ -21,7 +21,7 @@ from fakes import (
     whole,
 )
 from proxy.upstream import http1
-from proxy.upstream.http1 import KEPT_SECONDS, MAX_BUFFERED_BYTES, MAX_HEAD_BYTES, WireTransport
+from proxy.upstream.http1 import KEPT_SECONDS, MAX_BUFFERED_BYTES, MAX_HEAD_BYTES, Http1Transport
 
 
 class Rest(httpx2.AsyncBaseTransport):
@@ -45,8 +45,8 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-async def transport(now: list[float]) -> AsyncIterator[WireTransport]:
-    made = WireTransport(rest=Rest(), clock=lambda: now[0])
+async def transport(now: list[float]) -> AsyncIterator[Http1Transport]:
+    made = Http1Transport(rest=Rest(), clock=lambda: now[0])
     yield made
     await made.aclose()
 
@@ -65,7 +65,7 @@ def request(
     return httpx2.Request(method, url, content=body, headers=headers, extensions=extensions)
 
 
-async def ask(transport: WireTransport, url: str, body: bytes = b"{}") -> httpx2.Response:
+async def ask(transport: Http1Transport, url: str, body: bytes = b"{}") -> httpx2.Response:
     async with asyncio.timeout(PATIENCE_SECONDS):
         response = await transport.handle_async_request(request(url, body))
         await response.aread()
@@ -80,12 +80,12 @@ async def met(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-def connections(transport: WireTransport) -> int:
+def connections(transport: Http1Transport) -> int:
     return sum(len(pool.everyone) for pool in transport._pools.values())
 
 
 async def test_a_connection_serves_one_request_after_the_other(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     for number in range(3):
         local.answer = whole(b"%d" % number) if number != 1 else chunked(b"1", b"", b"")
@@ -96,7 +96,7 @@ async def test_a_connection_serves_one_request_after_the_other(
 
 
 async def test_requests_at_once_have_connections_of_their_own(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     gate = Gate()
     local.answer = [gate, *whole(b"ok")]
@@ -107,7 +107,7 @@ async def test_requests_at_once_have_connections_of_their_own(
     assert connections(transport) == 5
 
 
-async def test_what_is_sent_arrives(transport: WireTransport, local: FakeUpstream) -> None:
+async def test_what_is_sent_arrives(transport: Http1Transport, local: FakeUpstream) -> None:
     body = b"x" * 3_000_000
     sent = request(local.base_url, body, query="?a=b%20c", one="1")
     response = await transport.handle_async_request(sent)
@@ -120,7 +120,7 @@ async def test_what_is_sent_arrives(transport: WireTransport, local: FakeUpstrea
 
 
 async def test_a_header_with_a_line_break_is_not_sent(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     for value in ("a\r\nx-evil: 1", "a\nx-evil: 1", "a\rb", "a\0b"):
         with pytest.raises(httpx2.LocalProtocolError):
@@ -129,7 +129,7 @@ async def test_a_header_with_a_line_break_is_not_sent(
 
 
 async def test_a_kept_connection_that_has_ended_is_replaced(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     """The server gave it up at the moment in which it got the next request."""
     gate = Gate()
@@ -142,7 +142,7 @@ async def test_a_kept_connection_that_has_ended_is_replaced(
 
 
 async def test_a_new_connection_that_ends_is_an_error(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     for end in End:
         local.answer = [end]
@@ -152,7 +152,10 @@ async def test_a_new_connection_that_ends_is_an_error(
 
 
 async def test_a_connection_waits_so_long_and_no_longer(
-    transport: WireTransport, local: FakeUpstream, now: list[float], monkeypatch: pytest.MonkeyPatch
+    transport: Http1Transport,
+    local: FakeUpstream,
+    now: list[float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http1, "KEPT_SECONDS", 0.01)
     await ask(transport, local.base_url)
@@ -163,7 +166,7 @@ async def test_a_connection_waits_so_long_and_no_longer(
 
 
 async def test_interim_answers_are_passed_over(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", *whole(b"ok")]
     response = await ask(transport, local.base_url)
@@ -172,7 +175,7 @@ async def test_interim_answers_are_passed_over(
 
 
 async def test_an_answer_may_end_with_its_connection(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [head(headers=[("connection", "close")]) + b"all ", b"of it", End.FIN]
     assert (await ask(transport, local.base_url)).content == b"all of it"
@@ -180,7 +183,7 @@ async def test_an_answer_may_end_with_its_connection(
 
 
 async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [head(headers=[("content-length", "10")]) + b"half", End.FIN]
     response = await transport.handle_async_request(request(local.base_url))
@@ -192,14 +195,16 @@ async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
         await anext(pieces)
 
 
-async def test_a_head_without_end_is_refused(transport: WireTransport, local: FakeUpstream) -> None:
+async def test_a_head_without_end_is_refused(
+    transport: Http1Transport, local: FakeUpstream
+) -> None:
     local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD_BYTES // 5), Gate()]
     with pytest.raises(httpx2.RemoteProtocolError):
         await ask(transport, local.base_url)
     await local.call.closed()
 
 
-async def test_a_server_waits_for_who_reads(transport: WireTransport, local: FakeUpstream) -> None:
+async def test_a_server_waits_for_who_reads(transport: Http1Transport, local: FakeUpstream) -> None:
     """A body that nobody takes is not taken from the wire either."""
     size = 64 * MAX_BUFFERED_BYTES
     local.answer = whole(b"x" * size)
@@ -214,7 +219,7 @@ async def test_a_server_waits_for_who_reads(transport: WireTransport, local: Fak
     assert len(await response.aread()) == size
 
 
-async def test_who_lets_go_tells_the_server(transport: WireTransport, local: FakeUpstream) -> None:
+async def test_who_lets_go_tells_the_server(transport: Http1Transport, local: FakeUpstream) -> None:
     local.answer = chunked(b"one", Gate())
     response = await transport.handle_async_request(request(local.base_url))
     await response.aclose()
@@ -223,7 +228,7 @@ async def test_who_lets_go_tells_the_server(transport: WireTransport, local: Fak
 
 
 async def test_who_is_cancelled_tells_the_server(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [Gate()]
     asked = asyncio.create_task(ask(transport, local.base_url))
@@ -234,7 +239,7 @@ async def test_who_is_cancelled_tells_the_server(
         await asked
 
 
-async def test_no_connection_is_told_apart(transport: WireTransport) -> None:
+async def test_no_connection_is_told_apart(transport: Http1Transport) -> None:
     with refused_address() as url, pytest.raises(httpx2.ConnectError):
         await transport.handle_async_request(request(url))
     with silent_address() as url, pytest.raises(httpx2.ConnectTimeout):
@@ -245,7 +250,7 @@ async def test_no_connection_is_told_apart(transport: WireTransport) -> None:
 
 async def test_the_rest_goes_elsewhere(local: FakeUpstream) -> None:
     rest = Rest()
-    transport = WireTransport(rest=rest)
+    transport = Http1Transport(rest=rest)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"piece"
@@ -285,12 +290,12 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
     context.load_cert_chain(certificate)
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    trusting = WireTransport(rest=Rest(), verify=ssl.create_default_context(cafile=certificate))
+    trusting = Http1Transport(rest=Rest(), verify=ssl.create_default_context(cafile=certificate))
     for _ in range(2):
         assert (await ask(trusting, url)).content == b"secret"
     assert connections(trusting) == 1
     await trusting.aclose()
-    careful = WireTransport(rest=Rest())
+    careful = Http1Transport(rest=Rest())
     with pytest.raises(httpx2.ConnectError, match="certificate"):
         await ask(careful, url)
     await careful.aclose()
@@ -301,7 +306,7 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
 
 
 async def pumped(
-    transport: WireTransport, url: str, take: Callable[[bytes], bool]
+    transport: Http1Transport, url: str, take: Callable[[bytes], bool]
 ) -> tuple[http1.Answer, bool]:
     """The answer to a request whose pieces `take` gets; whether it stopped before their end."""
     address = http1.Address.of(httpx2.URL(f"{url}/chat/completions"))
@@ -310,7 +315,9 @@ async def pumped(
         return answer, await answer.pump(take)
 
 
-async def test_pieces_are_given_as_they_come(transport: WireTransport, local: FakeUpstream) -> None:
+async def test_pieces_are_given_as_they_come(
+    transport: Http1Transport, local: FakeUpstream
+) -> None:
     gate = Gate()
     local.answer = chunked(b"one", gate, b"two", b"three")
     seen: list[bytes] = []
@@ -326,7 +333,7 @@ async def test_pieces_are_given_as_they_come(transport: WireTransport, local: Fa
 
 
 async def test_a_pump_stops_when_it_is_told_to_and_goes_on(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     gate = Gate()
     local.answer = chunked(b"one", gate, b"two")
@@ -346,7 +353,7 @@ async def test_a_pump_stops_when_it_is_told_to_and_goes_on(
 
 
 async def test_what_the_taker_raises_reaches_who_waits(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = chunked(b"one", Gate(), b"two")
 
@@ -358,7 +365,7 @@ async def test_what_the_taker_raises_reaches_who_waits(
 
 
 async def test_a_pump_ends_with_the_answer_that_breaks_off(
-    transport: WireTransport, local: FakeUpstream
+    transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = chunked(b"one", End.RESET)
     seen: list[bytes] = []

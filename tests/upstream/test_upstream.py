@@ -359,7 +359,7 @@ async def test_a_server_that_comes_between_two_questions_is_known() -> None:
 
     upstream, _ = make(answer)
     await upstream.learn()
-    assert upstream.facts.is_ollama or upstream.is_stale
+    assert upstream.capabilities.is_ollama or upstream.is_stale
 
 
 async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
@@ -439,7 +439,7 @@ async def test_a_replica_that_keeps_failing_gets_no_more_requests() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     assert len(await tier.ask(20)) < 8
-    assert tier.upstream.is_sick
+    assert tier.upstream.is_unhealthy
     with pytest.raises(UpstreamUnreachable, match="failed too often") as caught:
         await ask(tier.upstream)
     assert caught.value.code == "upstream_unhealthy"
@@ -451,7 +451,7 @@ async def test_a_burst_of_failures_is_no_illness() -> None:
     tier.down = {"a"}
     for _ in range(50):
         await (await ask(tier.upstream)).close()
-    assert not tier.upstream.is_sick
+    assert not tier.upstream.is_unhealthy
     tier.down = set()
     await tier.ask()
     assert tier.upstream.up
@@ -462,12 +462,12 @@ async def test_after_a_while_one_request_tries_and_a_success_ends_it() -> None:
     tier.down = {"a"}
     await tier.ask(20)
     tier.clock.now += FIRST_PAUSE_SECONDS * 4
-    assert not tier.upstream.is_sick
+    assert not tier.upstream.is_unhealthy
     assert len(await tier.ask(3)) == 1
     tier.down = set()
     tier.clock.now += MAX_PAUSE_SECONDS
     assert len(await tier.ask(3)) == 3
-    assert not tier.upstream.is_sick
+    assert not tier.upstream.is_unhealthy
     assert tier.upstream.up
 
 
@@ -486,7 +486,7 @@ async def test_a_sick_replica_is_passed_over_while_another_is_well() -> None:
     assert asked.count("a") < 8
     assert asked[-5:] == ["b"] * 5
     assert tier.upstream.up
-    assert not tier.upstream.is_sick
+    assert not tier.upstream.is_unhealthy
 
 
 async def test_one_that_refuses_is_replaced_by_another_at_once() -> None:
@@ -512,11 +512,11 @@ async def test_a_probe_brings_a_replica_back_before_the_next_trial() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     await tier.ask(20)
-    await tier.upstream.probe_the_sick()
-    assert tier.upstream.is_sick
+    await tier.upstream.probe_unhealthy()
+    assert tier.upstream.is_unhealthy
     tier.down = set()
-    await tier.upstream.probe_the_sick()
-    assert not tier.upstream.is_sick
+    await tier.upstream.probe_unhealthy()
+    assert not tier.upstream.is_unhealthy
     assert tier.upstream.up
 
 

@@ -12,8 +12,8 @@ from fakes import EASY, HARD, FakeUpstream
 from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
-from proxy.storage.queries import Scored, Weighed
-from proxy.web.dashboard_api import SPANS, THRESHOLDS, Kept, pareto
+from proxy.storage.queries import ScoreBucket, WeightedPair
+from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
 from router_model.manifest import Manifest
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
@@ -195,8 +195,12 @@ async def test_texts_that_are_not_kept_are_not_told(start: StartProxy) -> None:
 
 
 def test_a_threshold_sends_what_is_below_it_to_the_cloud() -> None:
-    scored = [Scored(0, 0.0)] * 100
-    scored[10], scored[60], scored[99] = Scored(2, 8.0), Scored(1, 1.5), Scored(1, 0.5)
+    scored = [ScoreBucket(0, 0.0)] * 100
+    scored[10], scored[60], scored[99] = (
+        ScoreBucket(2, 8.0),
+        ScoreBucket(1, 1.5),
+        ScoreBucket(1, 0.5),
+    )
     told = pareto(scored, [], None, 0.5)
     by = {one["threshold"]: one for one in told["curve"]}
     for threshold, share, usd in (
@@ -211,9 +215,9 @@ def test_a_threshold_sends_what_is_below_it_to_the_cloud() -> None:
 
 
 def test_quality_is_the_gap_that_the_cloud_wins_back() -> None:
-    nothing = [Scored(0, 0.0)] * 100
+    nothing = [ScoreBucket(0, 0.0)] * 100
     # Below 0.3 the cloud is 4 better, above 0.3 it is 1 better but stands for twice as many.
-    pairs = [Weighed(0.2, 4.0, 8.0, 1.0), Weighed(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
+    pairs = [WeightedPair(0.2, 4.0, 8.0, 1.0), WeightedPair(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
     told = pareto(nothing, pairs, None, 0.5)
     assert told["basis"] == "judged"
     quality = {one["threshold"]: one["quality"] for one in told["curve"]}
@@ -221,12 +225,12 @@ def test_quality_is_the_gap_that_the_cloud_wins_back() -> None:
     assert quality[0.21] == quality[0.8] == pytest.approx(4 / 6)
     assert quality[0.81] == quality[1.0] == 1.0
     # Where the local answers are better, there is no gap to win back.
-    worse = [Weighed(0.5, 9.0, 8.0, 1.0)] * MIN_PAIRS
+    worse = [WeightedPair(0.5, 9.0, 8.0, 1.0)] * MIN_PAIRS
     assert {one["quality"] for one in pareto(nothing, worse, None, 0.5)["curve"]} == {None}
 
 
 def test_without_judged_pairs_it_is_what_validation_says(shipped_manifest: Manifest) -> None:
-    told = pareto([Scored(1, 1.0)] * 100, [], shipped_manifest, 0.5)
+    told = pareto([ScoreBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
     assert told["basis"] == "validation"
     quality = [one["quality"] for one in told["curve"]]
     assert quality[0] == 0.0
@@ -276,7 +280,7 @@ async def test_the_period_before_is_before_it(proxy: LiveProxy) -> None:
 
 async def test_what_takes_long_is_asked_once_for_all_who_wait() -> None:
     now = [100.0]
-    kept = Kept(30.0, clock=lambda: now[0])
+    kept = TimedCache(30.0, clock=lambda: now[0])
     asked: list[str] = []
     gate = asyncio.Event()
 
@@ -298,7 +302,7 @@ async def test_what_takes_long_is_asked_once_for_all_who_wait() -> None:
 
 
 async def test_a_failure_is_not_kept() -> None:
-    kept = Kept(30.0)
+    kept = TimedCache(30.0)
 
     async def fail() -> int:
         raise Unavailable("away")

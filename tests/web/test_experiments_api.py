@@ -20,7 +20,7 @@ from proxy.budget.pricing import Prices
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import load_config
 from proxy.errors import InvalidRequest
-from proxy.experiments.planner import INSTALL_COMMAND, Pipeline
+from proxy.experiments.planner import INSTALL_COMMAND, Planner
 from proxy.experiments.results import headline, results_of
 from proxy.experiments.steps import BY_NAME, STEPS
 from proxy.record import Target
@@ -345,20 +345,20 @@ async def test_where_it_is_disabled_nothing_starts(start: StartProxy, folders: F
     assert step["can_run"] is False
 
 
-def pipeline(tmp_path: Path, *installed: str, **changes: Any) -> Pipeline:
+def pipeline(tmp_path: Path, *installed: str, **changes: Any) -> Planner:
     fields = merge(config_fields(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9"), changes)
     path = tmp_path / "pipeline.yaml"
     path.write_text(json.dumps(fields))
     config = load_config(path, environ={})
     tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
     has = installed.__contains__
-    return Pipeline(config, Prices(tiers, {}), TokenCounter(), has_package=has)
+    return Planner(config, Prices(tiers, {}), TokenCounter(), has_package=has)
 
 
 ALL = ("torch", "sklearn", "optimum", "plotly", "matplotlib")
 
 
-def codes(steps: Pipeline, name: str) -> list[str]:
+def codes(steps: Planner, name: str) -> list[str]:
     return [problem.code for problem in steps.problems(BY_NAME[name])]
 
 
