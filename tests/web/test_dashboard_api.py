@@ -12,7 +12,8 @@ from fakes import EASY, HARD, FakeUpstream
 from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
-from proxy.storage.queries import ScoreBucket, WeightedPair
+from proxy.evaluation.queries import WeightedPair
+from proxy.storage.queries import ScoreBucket
 from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
 from router_model.manifest import Manifest
 
