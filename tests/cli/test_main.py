@@ -37,7 +37,7 @@ def run(*arguments: str | Path) -> Result:
 def run_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """For commands that serve; they must end by themselves here."""
     return subprocess.run(
-        [sys.executable, "-c", "from proxy.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from proxy.cli.main import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
