@@ -113,7 +113,7 @@ class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     output: Dollars = 0
 
 
-class ListedPrice(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A model's prices in the price list: the usual ones, and those of other service tiers."""
 
     flex: PriceConfig | None = None
@@ -121,7 +121,7 @@ class ListedPrice(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The price list: `ListedPrice`s by the name of the model."""
+    """The price list: `ModelPrices`s by the name of the model."""
 
     as_of: dt.date | None = None
     models: dict[Name, Any]
@@ -307,7 +307,7 @@ def pricing_path(config: Config, path: Path) -> Path | None:
     return beside
 
 
-def load_prices(path: Path | None) -> Mapping[str, ListedPrice]:
+def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
     """Read and check a price list.
 
     Raises:
@@ -322,7 +322,7 @@ def load_prices(path: Path | None) -> Mapping[str, ListedPrice]:
     try:
         for name, fields in msgspec.convert(document.value, _PriceList).models.items():
             at = f"models.{name}"  # which msgspec does not tell
-            prices[name] = msgspec.convert(fields, ListedPrice)
+            prices[name] = msgspec.convert(fields, ModelPrices)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error), at=at) from None
     return prices

@@ -214,13 +214,13 @@ class UpstreamUnreachable(UpstreamError):
     code = "upstream_unreachable"
 
 
-class UpstreamBroken(UpstreamError):
+class UpstreamInterrupted(UpstreamError):
     """The answer began and then stopped short."""
 
     code = "upstream_broken"
 
 
-class UpstreamRefused(UpstreamError):
+class UpstreamAuthError(UpstreamError):
     """The tier does not accept our credential: a matter of the configuration, not of the client."""
 
     code = "upstream_auth"

@@ -163,12 +163,12 @@ class Metrics:
             "Rows that could not be kept: the queue was full or the database refused them.",
             registry=registry,
         )
-        self._readings: Readings | None = None
+        self._readings: GaugeSources | None = None
         self._exposed = registry
         if multiprocess_folder is not None:
             self._exposed = CollectorRegistry()
             MultiProcessCollector(self._exposed, path=multiprocess_folder)
-        self._exposed.register(_Now(lambda: self._readings))
+        self._exposed.register(_GaugeCollector(lambda: self._readings))
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._tiers = {
             target: _TierMetrics(
@@ -184,7 +184,7 @@ class Metrics:
 
         self._uncounted: list[CallRecord] = []
 
-    def watch(self, readings: "Readings") -> None:
+    def watch(self, readings: "GaugeSources") -> None:
         """Read these whenever somebody scrapes."""
         self._readings = readings
 
@@ -273,7 +273,7 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readings:
+class GaugeSources:
     """What is not counted but read when somebody asks: the state of things now.
 
     Attributes:
@@ -301,10 +301,10 @@ class Readings:
     drift: Callable[[], Drift | None]
 
 
-class _Now(Collector):
+class _GaugeCollector(Collector):
     """The readings as metrics. With several workers the one that is scraped answers for all."""
 
-    def __init__(self, readings: Callable[[], Readings | None]) -> None:
+    def __init__(self, readings: Callable[[], GaugeSources | None]) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:

@@ -44,7 +44,7 @@ from proxy.record import Target
 from proxy.routing.router import Decision, Router, RoutingPreference
 from proxy.server.app import Proxy, judge_identity, load_router, open_judge
 from proxy.server.server import Server
-from proxy.server.workers import Workers, is_worker, place
+from proxy.server.workers import Workers, is_worker, worker_slot
 from proxy.storage.database import FAILURES, StoreUnavailable, open_database
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
@@ -170,7 +170,7 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
         if config.server.workers > 1 and not is_worker():
             _serve_by_many(config)
         else:
-            Server(Proxy(config, path=config_path), place=place()).run()
+            Server(Proxy(config, path=config_path), worker_slot=worker_slot()).run()
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None

@@ -50,7 +50,7 @@ from proxy.gateway.call import Snapshot
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.failover import FIRST_WAIT_SECONDS
 from proxy.gateway.gateway import Gateway
-from proxy.metrics import Metrics, Readings
+from proxy.metrics import GaugeSources, Metrics
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
 from proxy.routing.router import Model, Router, Scorer, is_same_model
 from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
@@ -83,7 +83,7 @@ Signature = list[tuple[int, int, int] | None]
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """A router model ready to score, and the manifest file it was loaded by."""
 
     scorer: Scorer | None = None
@@ -95,29 +95,29 @@ class Loaded(NamedTuple):
         return self.manifest.version if self.manifest is not None else None
 
 
-def load_model(config: Config) -> Loaded:
+def load_model(config: Config) -> LoadedModel:
     """Load the router model of a configuration. Raises RouterModelError."""
     folder = config.routing.model_folder
     fingerprint = _fingerprint(folder)
     loaded = RouterModel.load(folder)
-    return Loaded(Scorer(loaded), loaded.manifest, fingerprint)
+    return LoadedModel(Scorer(loaded), loaded.manifest, fingerprint)
 
 
-def load_shadow_model(config: Config) -> Loaded:
+def load_shadow_model(config: Config) -> LoadedModel:
     """Load the candidate of a configuration, where it has one. Raises RouterModelError."""
     if config.routing.candidate is None:
-        return Loaded()
+        return LoadedModel()
     folder = Path(config.routing.candidate.path)
     fingerprint = _fingerprint(folder)
     loaded = RouterModel.load(folder)
-    return Loaded(_shadow_scorer(loaded), loaded.manifest, fingerprint)
+    return LoadedModel(_shadow_scorer(loaded), loaded.manifest, fingerprint)
 
 
 def _shadow_scorer(model: Model) -> Scorer:
     return Scorer(model, timeout_seconds=TIMEOUT_SECONDS, name="candidate router model")
 
 
-def warn_of_other_models(manifest: Manifest, config: Config) -> None:
+def warn_of_untrained_models(manifest: Manifest, config: Config) -> None:
     """Say which of the configured models the router model was not trained for."""
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
     for tier, model_name in trained.items():
@@ -141,14 +141,14 @@ def load_router(config: Config) -> tuple[Router, str | None]:
     return Router(config, loaded.scorer, thresholds=loaded.manifest), loaded.version
 
 
-def _load_if_possible(config: Config) -> Loaded:
+def _load_if_possible(config: Config) -> LoadedModel:
     try:
         loaded = load_model(config)
     except RouterModelError as error:
         logger.error("no router model, every routed request goes to the cloud: %s", error)
-        return Loaded()
+        return LoadedModel()
     if loaded.manifest is not None:
-        warn_of_other_models(loaded.manifest, config)
+        warn_of_untrained_models(loaded.manifest, config)
     return loaded
 
 
@@ -210,17 +210,17 @@ def judge_identity() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _given(model: Model) -> Loaded:
+def _given(model: Model) -> LoadedModel:
     manifest = model.manifest if isinstance(model, RouterModel) else None
-    return Loaded(Scorer(model), manifest)
+    return LoadedModel(Scorer(model), manifest)
 
 
-def _load_shadow_if_possible(config: Config) -> Loaded:
+def _load_shadow_if_possible(config: Config) -> LoadedModel:
     try:
         return load_shadow_model(config)
     except RouterModelError as error:
         logger.error("no candidate router model: %s", error)
-        return Loaded()
+        return LoadedModel()
 
 
 class Proxy:
@@ -266,7 +266,7 @@ class Proxy:
         self._loaded = _given(model) if model is not None else _load_if_possible(config)
         self._fixed_shadow_model = candidate
         self._candidate = (
-            Loaded(_shadow_scorer(candidate))
+            LoadedModel(_shadow_scorer(candidate))
             if candidate is not None
             else _load_shadow_if_possible(config)
         )
@@ -377,7 +377,7 @@ class Proxy:
             for warning in config.warnings():
                 logger.warning("%s: %s", self._path, warning)
             if loaded.manifest is not None:
-                warn_of_other_models(loaded.manifest, config)
+                warn_of_untrained_models(loaded.manifest, config)
             return True
 
     def reload_soon(self) -> None:
@@ -398,8 +398,8 @@ class Proxy:
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
 
-    def _readings(self) -> Readings:
-        return Readings(
+    def _readings(self) -> GaugeSources:
+        return GaugeSources(
             is_up=lambda target: self._tier(target).is_up(),
             in_flight=self._count_in_flight,
             waiting=lambda target: self._tier(target).queued,
@@ -430,7 +430,12 @@ class Proxy:
         return pricing_path(config, self._path) if self._path is not None else None
 
     def _snapshot(
-        self, config: Config, loaded: Loaded, candidate: Loaded, *, old: Snapshot | None = None
+        self,
+        config: Config,
+        loaded: LoadedModel,
+        candidate: LoadedModel,
+        *,
+        old: Snapshot | None = None,
     ) -> Snapshot:
         tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
         prices = Prices(tiers, load_prices(self._price_list(config)))
@@ -461,7 +466,7 @@ class Proxy:
             shadow_router=_shadow_router(config, candidate),
         )
 
-    async def _model_for(self, config: Config) -> Loaded:
+    async def _model_for(self, config: Config) -> LoadedModel:
         """The model in use, unless the configuration names another or its files have changed."""
         unchanged = config.routing.model_path == self.config.routing.model_path
         if self._fixed_model is not None or (
@@ -470,7 +475,7 @@ class Proxy:
             return self._loaded
         return await asyncio.to_thread(load_model, config)
 
-    async def _shadow_model_for(self, config: Config) -> Loaded:
+    async def _shadow_model_for(self, config: Config) -> LoadedModel:
         """The candidate in use, with the same exception."""
         wanted, running = config.routing.candidate, self.config.routing.candidate
         unchanged = (
@@ -694,7 +699,7 @@ def _judges(config: Config) -> bool:
     return config.judge.enabled and config.storage.prompts == "full"
 
 
-def _shadow_router(config: Config, candidate: Loaded) -> ShadowRouter | None:
+def _shadow_router(config: Config, candidate: LoadedModel) -> ShadowRouter | None:
     """The candidate with its threshold, the one that it would have if it decided."""
     if config.routing.candidate is None or candidate.scorer is None:
         return None

@@ -21,7 +21,7 @@ from proxy import __version__
 from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.gc import Collector
-from proxy.server.workers import Place
+from proxy.server.workers import WorkerSlot
 from proxy.web.client_connection import IS_DRAINING, Connection
 
 logger = logging.getLogger(__name__)
@@ -37,14 +37,14 @@ class Server(uvicorn.Server):
     Run it in the main thread: it ends in good order at SIGINT and SIGTERM, and `run` returns.
     """
 
-    def __init__(self, proxy: Proxy, *, place: Place | None = None) -> None:
+    def __init__(self, proxy: Proxy, *, worker_slot: WorkerSlot | None = None) -> None:
         """
         Args:
-            place: where it works, when it is one of several workers.
+            worker_slot: the inherited socket and number, when it is one of several workers.
         """
         server = proxy.config.server
         self._proxy = proxy
-        self._place = place
+        self._worker_slot = worker_slot
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_told = False  # by a signal, to stop
         self._collector = Collector(lambda: not self.server_state.tasks)
@@ -80,10 +80,10 @@ class Server(uvicorn.Server):
         before, that would make a failure (exit status 143, "Aborted!") of an orderly end.
         """
         sys.setswitchinterval(SWITCH_SECONDS)
-        if self._place is None:
+        if self._worker_slot is None:
             self._proxy.store.prepare()
         else:
-            sockets = [self._place.socket]
+            sockets = [self._worker_slot.socket]
         before = {
             number: signal.signal(number, lambda *_: self.stop())
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -128,8 +128,8 @@ class Server(uvicorn.Server):
     def _on_orphaned(self) -> None:
         """The process that started the workers is gone; nobody would stop this one."""
         assert self._loop is not None
-        assert self._place is not None
-        self._loop.remove_reader(self._place.lifeline)
+        assert self._worker_slot is not None
+        self._loop.remove_reader(self._worker_slot.lifeline)
         logger.error("the process that started this worker is gone; stopping")
         self.stop()
 
@@ -155,9 +155,9 @@ class Server(uvicorn.Server):
             self._collector.start(self._loop)
             if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
                 self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
-            if self._place is not None:
-                self._loop.add_reader(self._place.lifeline, self._on_orphaned)
-            if self._place is None or self._place.number == 0:
+            if self._worker_slot is not None:
+                self._loop.add_reader(self._worker_slot.lifeline, self._on_orphaned)
+            if self._worker_slot is None or self._worker_slot.number == 0:
                 await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
 
 

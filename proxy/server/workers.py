@@ -38,7 +38,7 @@ _TOO_SOON_SECONDS: Final = 5.0
 _MAX_TOO_SOON: Final = 3
 
 
-class Place(NamedTuple):
+class WorkerSlot(NamedTuple):
     """What a worker finds in its environment.
 
     Attributes:
@@ -57,13 +57,13 @@ def is_worker() -> bool:
     return _NUMBER_VARIABLE in os.environ
 
 
-def place() -> Place | None:
+def worker_slot() -> WorkerSlot | None:
     """Where this process works, if it is a worker. To be called once: the socket is then its."""
     if not is_worker():
         return None
     listening = socket.socket(fileno=int(os.environ[_SOCKET_VARIABLE]))
     number, lifeline = (int(os.environ[name]) for name in (_NUMBER_VARIABLE, _LIFELINE_VARIABLE))
-    return Place(number, listening, lifeline)
+    return WorkerSlot(number, listening, lifeline)
 
 
 class _Worker:

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
 
 # As the usual web servers have it; clients send a few hundred bytes.
-MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_REQUEST_HEAD_BYTES: Final = 32 * 1024
 HEAD_SECONDS: Final = 20.0
 # Nobody is upgraded here, and who offers to be is to be answered as they are. httptools, though,
 # skips the body of such a request; `curl --http2` and Java's own client offer HTTP/2 in each.
@@ -137,7 +137,7 @@ class Connection(HttpToolsProtocol):
         if not self._in_body:
             data = _without_upgrade(data)
         super().data_received(data)
-        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._unread > MAX_REQUEST_HEAD_BYTES and not self.transport.is_closing():
             # An endless head, or what a chunked body may have beside its bytes.
             self._refuse(HeadTooLarge(_TOO_LARGE))
         elif self._in_head and self._head_due is None:
@@ -150,9 +150,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_waiting()
-        if self._unread > MAX_HEAD_BYTES:  # with bytes of the body among them, perhaps
+        if self._unread > MAX_REQUEST_HEAD_BYTES:  # with bytes of the body among them, perhaps
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > MAX_HEAD_BYTES:
+            if size > MAX_REQUEST_HEAD_BYTES:
                 self._refusal = HeadTooLarge(_TOO_LARGE)
                 raise ValueError  # what stops the parser
         self._unread = 0
@@ -233,4 +233,4 @@ def _without_upgrade(data: bytes) -> bytes:
     return data if found is None else data[: found.start()] + data[found.end() :]
 
 
-_TOO_LARGE = f"The request's headers are larger than {MAX_HEAD_BYTES // 1024} kB."
+_TOO_LARGE = f"The request's headers are larger than {MAX_REQUEST_HEAD_BYTES // 1024} kB."

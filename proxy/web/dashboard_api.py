@@ -76,7 +76,7 @@ class TimedCache:
         return cast(T, await asyncio.shield(task))
 
 
-class Sight(NamedTuple):
+class ParetoPoint(NamedTuple):
     """A point of the cost-quality curve: what a threshold makes of the requests of some time.
 
     `quality` is the share of the gap between the tiers that is won back, where that is known.
@@ -239,7 +239,7 @@ def pareto(
     curve = []
     for place, (threshold, quality) in enumerate(zip(THRESHOLDS, table, strict=True)):
         curve.append(
-            Sight(
+            ParetoPoint(
                 threshold,
                 sent / requests if requests else 0.0,
                 spent,

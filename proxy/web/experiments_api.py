@@ -25,7 +25,7 @@ from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.gateway.gateway import Gateway
 from proxy.protocol.chat import read_request
 from proxy.storage.database import StoreUnavailable
-from proxy.web.service_api import read_small
+from proxy.web.service_api import read_small_body
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        asked = read_request(_start, await read_small(request) or b"{}")
+        asked = read_request(_start, await read_small_body(request) or b"{}")
         told = await _ask(lambda: _begin(pipeline(), jobs, step, asked))
         return Response(told, status_code=200 if asked.dry_run else 202)
 

@@ -83,7 +83,7 @@ def routes(
     async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         client = await gateway.admit(tuple(request.scope["headers"]))
         key_hash = client.key_hash if client is not None else None
-        feedback = read_request(_feedback, await read_small(request))
+        feedback = read_request(_feedback, await read_small_body(request))
         rating = feedback.rating
         if rating is None:
             if feedback.thumb is None:
@@ -114,7 +114,7 @@ def routes(
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
-        asked = read_request(_answers, await read_small(request))
+        asked = read_request(_answers, await read_small_body(request))
         if (at_work := judge()) is None:
             raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
         turns = [(turn.role, turn.content) for turn in asked.messages]
@@ -219,7 +219,7 @@ def _entry(model_id: str, owner: str) -> dict[str, str | int]:
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
-async def read_small(request: Request[Any, Any, Any]) -> bytes:
+async def read_small_body(request: Request[Any, Any, Any]) -> bytes:
     """A body that no client needs long to send. Raises RequestTimeout."""
     try:
         async with asyncio.timeout(SMALL_BODY_SECONDS):

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.evaluation.metrics import quality_metrics
-from proxy.metrics import Metrics, Readings
+from proxy.metrics import GaugeSources, Metrics
 from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.drift import Drift, Move
 
@@ -57,7 +57,7 @@ PUBLISHED = {
 }
 
 
-def readings(**changes: Any) -> Readings:
+def readings(**changes: Any) -> GaugeSources:
     now: dict[str, Any] = {
         "is_up": lambda target: target is Target.LOCAL,
         "in_flight": lambda target: 3 if target is Target.LOCAL else 0,
@@ -72,7 +72,7 @@ def readings(**changes: Any) -> Readings:
         "quality": lambda: quality_metrics(QUALITY),
         "drift": lambda: DRIFT,
     }
-    return Readings(**now | changes)
+    return GaugeSources(**now | changes)
 
 
 DRIFT = Drift(1_000, 0.3, 0.02, 0.05, 0.01, [Move("maths", 0.1, 0.2)])

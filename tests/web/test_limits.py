@@ -21,7 +21,7 @@ from live import (
 )
 from proxy.record import Target, key_hash
 from proxy.web import openai_api, service_api
-from proxy.web.client_connection import MAX_HEAD_BYTES, Connection
+from proxy.web.client_connection import MAX_REQUEST_HEAD_BYTES, Connection
 
 TEAM = {"authorization": "Bearer sk-team"}
 OTHERS = {"authorization": "Bearer sk-others"}
@@ -386,10 +386,10 @@ async def still_well(proxy: LiveProxy) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES, id="one header, not ended"),
-        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", id="one header"),
-        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6), id="many headers, not ended"),
-        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
+        pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES, id="one header, not ended"),
+        pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES + b"\r\n\r\n", id="one header"),
+        pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6), id="many headers, not ended"),
+        pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
     ],
 )
 async def test_a_head_has_a_size(proxy: LiveProxy, head: bytes) -> None:
@@ -409,20 +409,22 @@ async def test_what_surrounds_a_body_has_a_size(proxy: LiveProxy, start_of_endle
         HEAD + b"transfer-encoding: chunked\r\n\r\n" + start_of_endless
     )
     await proxy.client.get("/health")  # by now that has been read
-    await client.send(b"a" * (MAX_HEAD_BYTES + 1))
+    await client.send(b"a" * (MAX_REQUEST_HEAD_BYTES + 1))
     assert (await last_word(client))[0] == 431
     await still_well(proxy)
 
 
 async def test_an_address_counts_too(proxy: LiveProxy) -> None:
-    status, _ = await said_to(proxy, b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n")
+    status, _ = await said_to(
+        proxy, b"GET /" + b"a" * MAX_REQUEST_HEAD_BYTES + b" HTTP/1.1\r\n\r\n"
+    )
     assert status == 431
 
 
 async def test_a_large_body_does_not_count_as_head(proxy: LiveProxy) -> None:
-    answer = await proxy.chat(text=EASY + " " * 10 * MAX_HEAD_BYTES)
+    answer = await proxy.chat(text=EASY + " " * 10 * MAX_REQUEST_HEAD_BYTES)
     assert answer.status_code == 200
-    large = {"x-large": "a" * (MAX_HEAD_BYTES - 1000)}
+    large = {"x-large": "a" * (MAX_REQUEST_HEAD_BYTES - 1000)}
     assert (await proxy.chat(headers=large, text="x" * 100_000)).status_code == 200
 
 
