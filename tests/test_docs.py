@@ -90,8 +90,8 @@ def metric_names(proxy: Proxy) -> set[str]:
     proxy.metrics.count_feedback("local", "up")
     proxy.metrics.count_judging("judge", "ok", 0.001)
     proxy.metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=1.0)
-    proxy._drift = Drift(500, 0.3, 0.1, 0.3, 0.1, [])
-    proxy._quality = Quality(
+    proxy.drift_monitor.drift = Drift(500, 0.3, 0.1, 0.3, 0.1, [])
+    proxy.quality_monitor.quality = Quality(
         {"local": ([1] * 10, 55.0)},
         Recovered(0.5, 0.4, 0.6),
         good_local=Interval(0.5, 0.4, 0.6),

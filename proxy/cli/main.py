@@ -42,7 +42,8 @@ from proxy.evaluation.promotion import Comparison, NothingHeldOut, compare
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import Target
 from proxy.routing.router import Decision, Router, RoutingPreference
-from proxy.server.app import Proxy, judge_identity, load_router, open_judge
+from proxy.server.app import Proxy, judge_identity, open_judge
+from proxy.server.models import load_router
 from proxy.server.server import Server
 from proxy.server.workers import Workers, is_worker, worker_slot
 from proxy.storage.database import FAILURES, StoreUnavailable, open_database

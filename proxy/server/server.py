@@ -154,7 +154,7 @@ class Server(uvicorn.Server):
         if self.started:
             self._collector.start(self._loop)
             if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-                self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
+                self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reloader.reload_soon)
             if self._worker_slot is not None:
                 self._loop.add_reader(self._worker_slot.lifeline, self._on_orphaned)
             if self._worker_slot is None or self._worker_slot.number == 0:

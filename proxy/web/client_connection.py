@@ -103,11 +103,13 @@ class _Client:
 class Connection(HttpToolsProtocol):
     """One connection. A refusal is its last word."""
 
-    # Small enough to set in a test.
-    head_seconds = HEAD_SECONDS
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, head_seconds: float = HEAD_SECONDS, **kwargs: Any) -> None:
+        """
+        Args:
+            head_seconds: how long a client may take to send a request's headers.
+        """
         super().__init__(*args, **kwargs)
+        self._head_seconds = head_seconds
         self._head_due: asyncio.TimerHandle | None = None
         self._in_head = False
         self._in_body = False
@@ -119,7 +121,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_due = self.loop.call_later(self.head_seconds, self._give_up)
+        self._head_due = self.loop.call_later(self._head_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -141,7 +143,7 @@ class Connection(HttpToolsProtocol):
             # An endless head, or what a chunked body may have beside its bytes.
             self._refuse(HeadTooLarge(_TOO_LARGE))
         elif self._in_head and self._head_due is None:
-            self._head_due = self.loop.call_later(self.head_seconds, self._give_up)
+            self._head_due = self.loop.call_later(self._head_seconds, self._give_up)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

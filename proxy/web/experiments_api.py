@@ -42,18 +42,19 @@ _start = msgspec.json.Decoder(_Start)
 
 
 def routes(
-    gateway: Gateway, jobs: Jobs, pipeline: Callable[[], Planner]
+    gateway: Gateway, jobs: Jobs, planner: Callable[[], Planner], *, body_seconds: float
 ) -> list[ControllerRouterHandler]:
     """The handlers.
 
     Args:
-        pipeline: the steps, with the configuration of this moment.
+        planner: the planner of the configuration in use.
+        body_seconds: how long a client may take to send a body.
     """
 
     @get("/api/experiments")
     async def list_steps(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
-        return Response(await _ask(lambda: _overview(pipeline(), jobs)))
+        return Response(await _ask(lambda: _overview(planner(), jobs)))
 
     @post("/api/experiments/{name:str}", status_code=202)
     async def start_step(
@@ -61,8 +62,8 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        asked = read_request(_start, await read_small_body(request) or b"{}")
-        told = await _ask(lambda: _begin(pipeline(), jobs, step, asked))
+        asked = read_request(_start, await read_small_body(request, seconds=body_seconds) or b"{}")
+        told = await _ask(lambda: _begin(planner(), jobs, step, asked))
         return Response(told, status_code=200 if asked.dry_run else 202)
 
     @get("/api/experiments/{name:str}/results")
@@ -71,7 +72,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        found = await asyncio.to_thread(results_of, step, pipeline().places)
+        found = await asyncio.to_thread(results_of, step, planner().places)
         return Response({"step": step.name, "results": found})
 
     @get("/api/jobs")
@@ -128,19 +129,19 @@ def _no_job(job_id: str) -> NotFound:
     return NotFound(f"There is no job '{job_id}'.", param="job_id")
 
 
-def _overview(pipeline: Planner, jobs: Jobs) -> dict[str, object]:
+def _overview(planner: Planner, jobs: Jobs) -> dict[str, object]:
     last = {step.name: jobs.newest(limit=1, step=step.name) for step in STEPS}
     return {
         "now": time.time(),
         "running": jobs.running(),
-        "train": {"is_installed": not pipeline.lacks_extra, "command": INSTALL_COMMAND},
-        "steps": [_told(pipeline, jobs, step, last[step.name]) for step in STEPS],
+        "train": {"is_installed": not planner.lacks_extra, "command": INSTALL_COMMAND},
+        "steps": [_told(planner, jobs, step, last[step.name]) for step in STEPS],
     }
 
 
-def _told(pipeline: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[str, object]:
-    problems = pipeline.problems(step)
-    parameters = pipeline.parameters(step)
+def _told(planner: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[str, object]:
+    problems = planner.problems(step)
+    parameters = planner.parameters(step)
     return {
         "name": step.name,
         "title": step.title,
@@ -150,17 +151,17 @@ def _told(pipeline: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[st
         "parameters": parameters,
         "is_paid": step.is_paid,
         "results": [f"{name}.json" for name in step.results],
-        "estimate": _estimate(pipeline, jobs, step, {one.name: one.default for one in parameters}),
+        "estimate": _estimate(planner, jobs, step, {one.name: one.default for one in parameters}),
         "problems": problems,
         "can_run": not problems,
         "last": last[0] if last else None,
-        "headline": headline(step, results_of(step, pipeline.places)),
+        "headline": headline(step, results_of(step, planner.places)),
     }
 
 
-def _estimate(pipeline: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
+def _estimate(planner: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
     """What a step takes; the time by the last run with the same choice, where there was one."""
-    found = pipeline.estimate(step, chosen)
+    found = planner.estimate(step, chosen)
     for job in jobs.newest(limit=10, step=step.name):
         if job.state == "done" and job.arguments == chosen and job.ended_at and job.started_at:
             seconds = job.ended_at - job.started_at
@@ -168,12 +169,12 @@ def _estimate(pipeline: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any])
     return found
 
 
-def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
-    chosen = pipeline.choose(step, asked.parameters)
-    estimate = _estimate(pipeline, jobs, step, chosen)
+def _begin(planner: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
+    chosen = planner.choose(step, asked.parameters)
+    estimate = _estimate(planner, jobs, step, chosen)
     if asked.dry_run:
-        return {"estimate": estimate, "parameters": chosen, "problems": pipeline.problems(step)}
-    for problem in pipeline.problems(step):
+        return {"estimate": estimate, "parameters": chosen, "problems": planner.problems(step)}
+    for problem in planner.problems(step):
         message = problem.message + (f" Run: {problem.command}" if problem.command else "")
         if problem.code == "experiments_disabled":
             raise Forbidden(message, code=problem.code)
@@ -185,7 +186,7 @@ def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str
             param="accept_usd",
             code="cost_not_accepted",
         )
-    plan = pipeline.plan(step, chosen, max_usd=asked.accept_usd or 0.0)
+    plan = planner.plan(step, chosen, max_usd=asked.accept_usd or 0.0)
     try:
         job = jobs.start(step.name, plan.commands, arguments=chosen, environment=plan.environment)
     except Busy as busy:

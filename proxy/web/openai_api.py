@@ -7,6 +7,7 @@ machinery would cost as much per request as everything the gateway does.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -43,9 +44,21 @@ EXPOSED_HEADERS: Final = tuple(
     "x-router-saved-usd".split()
 )
 _BESIDE_GET: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
-# A body has this long, and longer the more of it has come: one that trickles in is hung up on.
-BODY_SECONDS: Final = 20.0
-BODY_BYTES_PER_SECOND: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """How slowly a request body may arrive before the proxy answers 408.
+
+    Attributes:
+        seconds: for the whole body.
+        bytes_per_second: a body at this rate gets more time, whatever its size.
+        small_body_seconds: for the whole body of an endpoint that takes only small ones.
+    """
+
+    seconds: float = 20.0
+    bytes_per_second: float = 500
+    small_body_seconds: float = 20.0
 
 
 class Client(Protocol):
@@ -81,6 +94,7 @@ class AsgiExchange:
         "_client",
         "_complete",
         "_deadlines",
+        "_limits",
         "_max_body_bytes",
         "_receive",
         "_send",
@@ -98,6 +112,7 @@ class AsgiExchange:
         *,
         deadlines: Deadlines,
         max_body_bytes: int,
+        limits: BodyLimits,
     ) -> None:
         self.headers = tuple(scope["headers"])
         self.started = False
@@ -108,6 +123,7 @@ class AsgiExchange:
         self._send = send
         self._deadlines = deadlines
         self._max_body_bytes = max_body_bytes
+        self._limits = limits
         self._complete = False
         self._task = asyncio.current_task()
 
@@ -123,7 +139,7 @@ class AsgiExchange:
             body = await self._read_body(None)
         else:
             try:
-                with self._deadlines.within(BODY_SECONDS) as patience:
+                with self._deadlines.within(self._limits.seconds) as patience:
                     body = await self._read_body(patience)
             except TimeoutError:
                 raise _too_slow() from None
@@ -139,7 +155,7 @@ class AsgiExchange:
             part, more = await self._receive_piece()
             size += len(part)
             if more and patience is not None:
-                patience.due = due + size / BODY_BYTES_PER_SECOND
+                patience.due = due + size / self._limits.bytes_per_second
             if size <= self._max_body_bytes:
                 parts.append(part)
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
@@ -159,7 +175,7 @@ class AsgiExchange:
         while more:
             since = clock()
             try:
-                seconds = BODY_SECONDS + size / BODY_BYTES_PER_SECOND - waited
+                seconds = self._limits.seconds + size / self._limits.bytes_per_second - waited
                 with self._deadlines.within(seconds):
                     part, more = await self._receive_piece()
             except TimeoutError:
@@ -221,96 +237,106 @@ class AsgiExchange:
         self._client.on_leave = None
 
 
-Way = Callable[[AsgiExchange], Awaitable[None]]
+Handler = Callable[[AsgiExchange], Awaitable[None]]
 
 
 def _too_slow() -> RequestTimeout:
-    return RequestTimeout("The request body came in too slowly.")
+    return RequestTimeout("The request body arrived too slowly.")
 
 
-def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
+def routes(gateway: Gateway, *, limits: BodyLimits) -> list[ControllerRouterHandler]:
     """The routed endpoints, bound to the gateway that answers them."""
-
-    routed = [_route(gateway, one) for one in ROUTED]
-
-    # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return one.
-    async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
-        method = str(request.method)
-        way = _passing_on(gateway, method, request.scope)
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await _answer(gateway, way, scope, receive, send)
-
-        return app
-
-    # What models there are is told by `admin`; a fine-tuned one is deleted where it is.
-    @route("/v1/models/{model_id:path}", http_method=_BESIDE_GET, status_code=200)
-    async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
-        if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods only
-            return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
-        return await pass_on(request)
-
-    @asgi("/api/decisions", copy_scope=False)
-    async def preview(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") != "POST":
-            await _refuse_method(gateway, scope, receive, send, allow="POST")
-            return
-        await _answer(gateway, gateway.preview, scope, receive, send)
-
-    return [
-        *routed,
-        preview,
-        delete_model,
-        route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
-    ]
+    return _Routes(gateway, limits).handlers()
 
 
-def _passing_on(gateway: Gateway, method: str, scope: Scope) -> Way:
-    query = scope["query_string"].decode("latin-1")
-    return partial(gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query)
+class _Routes:
+    """ASGI handlers that hand each request to the gateway."""
 
+    def __init__(self, gateway: Gateway, limits: BodyLimits) -> None:
+        self._gateway = gateway
+        self._limits = limits
 
-def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
-    @asgi(f"/v1{endpoint.path}", copy_scope=False)
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") == "GET" and endpoint is CHAT:
-            await _answer(gateway, _passing_on(gateway, "GET", scope), scope, receive, send)
-            return
-        if scope.get("method") != "POST":
-            allow = "GET, POST" if endpoint is CHAT else "POST"
-            await _refuse_method(gateway, scope, receive, send, allow=allow)
-            return
-        await _answer(gateway, partial(gateway.answer, endpoint), scope, receive, send)
+    def handlers(self) -> list[ControllerRouterHandler]:
+        # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return
+        # one.
+        async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
+            handler = self._pass_through(str(request.method), request.scope)
 
-    return answer
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await self._answer(handler, scope, receive, send)
 
+            return app
 
-async def _refuse_method(
-    gateway: Gateway, scope: Scope, receive: Receive, send: Send, *, allow: str
-) -> None:
-    exchange = AsgiExchange(scope, receive, send, deadlines=gateway.deadlines, max_body_bytes=0)
-    error = MethodNotAllowed("Use POST for this path.", allow=allow)
-    await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+        # `service_api` lists the models. A fine-tuned model is deleted where it is.
+        @route("/v1/models/{model_id:path}", http_method=_BESIDE_GET, status_code=200)
+        async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
+            if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods
+                return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
+            return await pass_on(request)
 
+        @asgi("/api/decisions", copy_scope=False)
+        async def preview(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("method") != "POST":
+                await self._refuse_method(scope, receive, send, allow="POST")
+                return
+            await self._answer(self._gateway.preview, scope, receive, send)
 
-async def _answer(
-    gateway: Gateway,
-    how: Way,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-) -> None:
-    max_body_bytes = gateway.snapshot.config.server.max_body_bytes
-    exchange = AsgiExchange(
-        scope, receive, send, deadlines=gateway.deadlines, max_body_bytes=max_body_bytes
-    )
-    try:
-        await how(exchange)
-    except asyncio.CancelledError:
-        if not exchange.client_gone:
-            raise
-    finally:
-        exchange.close()
+        return [
+            *(self._routed(endpoint) for endpoint in ROUTED),
+            preview,
+            delete_model,
+            route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
+        ]
+
+    def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:
+        @asgi(f"/v1{endpoint.path}", copy_scope=False)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("method") == "GET" and endpoint is CHAT:
+                await self._answer(self._pass_through("GET", scope), scope, receive, send)
+                return
+            if scope.get("method") != "POST":
+                allow = "GET, POST" if endpoint is CHAT else "POST"
+                await self._refuse_method(scope, receive, send, allow=allow)
+                return
+            await self._answer(partial(self._gateway.answer, endpoint), scope, receive, send)
+
+        return answer
+
+    def _pass_through(self, method: str, scope: Scope) -> Handler:
+        query = scope["query_string"].decode("latin-1")
+        return partial(
+            self._gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query
+        )
+
+    async def _refuse_method(
+        self, scope: Scope, receive: Receive, send: Send, *, allow: str
+    ) -> None:
+        exchange = self._exchange(scope, receive, send, max_body_bytes=0)
+        error = MethodNotAllowed("Use POST for this path.", allow=allow)
+        await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+
+    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+        max_body_bytes = self._gateway.snapshot.config.server.max_body_bytes
+        exchange = self._exchange(scope, receive, send, max_body_bytes=max_body_bytes)
+        try:
+            await handler(exchange)
+        except asyncio.CancelledError:
+            if not exchange.client_gone:
+                raise
+        finally:
+            exchange.close()
+
+    def _exchange(
+        self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int
+    ) -> AsgiExchange:
+        return AsgiExchange(
+            scope,
+            receive,
+            send,
+            deadlines=self._gateway.deadlines,
+            max_body_bytes=max_body_bytes,
+            limits=self._limits,
+        )
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

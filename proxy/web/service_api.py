@@ -24,7 +24,6 @@ from proxy.web.openapi import document
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
-SMALL_BODY_SECONDS: Final = 20.0
 
 
 class _Feedback(msgspec.Struct):
@@ -51,12 +50,18 @@ _answers = msgspec.json.Decoder(_Answers)
 
 
 def routes(
-    gateway: Gateway, store: Store, metrics: Metrics, *, judge: Callable[[], Judge | None]
+    gateway: Gateway,
+    store: Store,
+    metrics: Metrics,
+    *,
+    judge: Callable[[], Judge | None],
+    body_seconds: float,
 ) -> list[ControllerRouterHandler]:
     """The handlers, bound to what they report on.
 
     Args:
-        judge: the one at work now, if one is.
+        judge: the running judge, if there is one.
+        body_seconds: how long a client may take to send a body.
     """
 
     @get("/v1/models", name="models")
@@ -83,7 +88,7 @@ def routes(
     async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         client = await gateway.admit(tuple(request.scope["headers"]))
         key_hash = client.key_hash if client is not None else None
-        feedback = read_request(_feedback, await read_small_body(request))
+        feedback = read_request(_feedback, await read_small_body(request, seconds=body_seconds))
         rating = feedback.rating
         if rating is None:
             if feedback.thumb is None:
@@ -114,7 +119,7 @@ def routes(
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
-        asked = read_request(_answers, await read_small_body(request))
+        asked = read_request(_answers, await read_small_body(request, seconds=body_seconds))
         if (at_work := judge()) is None:
             raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
         turns = [(turn.role, turn.content) for turn in asked.messages]
@@ -219,13 +224,13 @@ def _entry(model_id: str, owner: str) -> dict[str, str | int]:
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
-async def read_small_body(request: Request[Any, Any, Any]) -> bytes:
-    """A body that no client needs long to send. Raises RequestTimeout."""
+async def read_small_body(request: Request[Any, Any, Any], *, seconds: float) -> bytes:
+    """The body of a small request. Raises RequestTimeout."""
     try:
-        async with asyncio.timeout(SMALL_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             return await request.body()
     except TimeoutError:
-        raise RequestTimeout("The request body came in too slowly.") from None
+        raise RequestTimeout("The request body arrived too slowly.") from None
 
 
 def _request_id() -> dict[str, str]:

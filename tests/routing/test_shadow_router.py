@@ -30,7 +30,7 @@ from proxy.evaluation.queries import QualityQueries, ShadowComparison
 from proxy.record import CallRecord
 from proxy.routing.router import Scorer
 from proxy.routing.shadow_router import MAX_IN_FLIGHT, ShadowRouter
-from proxy.server.app import Proxy
+from proxy.server.app import Intervals, Proxy
 from router_model.manifest import Manifest
 from router_model.model import Score
 from stored import config_of
@@ -224,7 +224,7 @@ async def test_without_its_folder_there_is_no_candidate(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         proxy = await start(sharing(1.0))
-    assert "no candidate router model: no router model in nowhere" in caplog.text
+    assert "cannot load the shadow router model: no router model in nowhere" in caplog.text
     assert proxy.proxy.gateway.snapshot.shadow_router is None
     assert (await proxy.chat()).status_code == 200
 
@@ -249,11 +249,11 @@ async def test_a_reload_swaps_the_candidate(
         )
 
     configure("null")
-    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
-    async with proxy._live(proxy.app):
+    proxy = Proxy(load_config(path, environ={}), path=path, intervals=Intervals(watch=3600))
+    async with proxy.lifespan(proxy.app):
         assert proxy.gateway.snapshot.shadow_router is None
         configure(f"{{path: {folder}, share: 0.5}}")
-        assert await proxy.reload()
+        assert await proxy.reloader.reload()
         await check_candidate_reloads(proxy, folder, configure, caplog)
 
 
@@ -268,18 +268,17 @@ async def check_candidate_reloads(
     manifest, scorer = Manifest.load(folder), shadow_router()._scorer
     assert (shadow_router().threshold, shadow_router()._share) == (manifest.threshold, 0.5)
     configure(f"{{path: {folder}, share: 0.25}}")
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     assert (shadow_router()._share, shadow_router()._scorer) == (0.25, scorer)
     (folder / "manifest.json").write_text("{}")
-    assert not await proxy.reload()
+    assert not await proxy.reloader.reload()
     assert shadow_router()._scorer is scorer
     msgspec.structs.replace(manifest, threshold=0.123).save(folder)
-    assert proxy._path is not None
-    assert proxy._signature(proxy._path) != proxy._taken_up  # the watch would have seen it
-    assert await proxy.reload()
+    assert proxy.reloader.has_changes()  # the watch would have seen it
+    assert await proxy.reloader.reload()
     assert shadow_router().threshold == 0.123
     assert shadow_router()._scorer is not scorer
-    assert scorer in proxy._retired
+    assert scorer in proxy.reloader.retired
     configure("null")
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     assert proxy.gateway.snapshot.shadow_router is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
-from proxy.server.app import load_router
+from proxy.server.models import load_router
 from router_model.manifest import Manifest
 
 MODEL = Path(__file__).parents[2] / "data/models/router"

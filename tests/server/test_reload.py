@@ -26,7 +26,7 @@ from fakes import (
 )
 from live import LiveProxy, StartProxy
 from proxy.config import UpstreamConfig, load_config
-from proxy.server.app import Proxy
+from proxy.server.app import Intervals, Proxy
 from proxy.upstream.upstream import open_transport
 from router_model.manifest import Manifest
 
@@ -156,7 +156,7 @@ async def test_what_takes_a_restart_is_said_and_left(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         await reloads(proxy, {"storage": {"url": "sqlite:///elsewhere.db"}})
-    assert "storage: some of what changed there takes a restart" in caplog.text
+    assert "storage: some of the changes take effect only after a restart" in caplog.text
     assert proxy.proxy.config.storage.url.endswith("/router.db")
     await proxy.chat()
     await proxy.finish(1)
@@ -215,8 +215,8 @@ async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(
         f"routing: {{model_path: {folder}}}\n"
         f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
     )
-    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
-    async with proxy._live(proxy.app):
+    proxy = Proxy(load_config(path, environ={}), path=path, intervals=Intervals(watch=3600))
+    async with proxy.lifespan(proxy.app):
         await check_model_reloads(proxy, path, folder, caplog)
 
 
@@ -225,18 +225,18 @@ async def check_model_reloads(
 ) -> None:
     manifest = Manifest.load(folder)
     threshold = proxy.gateway.snapshot.router.threshold
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     scorer = proxy.gateway.snapshot.router._scorer
     replace_in(path, "model: phi3", "model: phi4")
     with caplog.at_level(logging.WARNING):
-        assert await proxy.reload()
+        assert await proxy.reloader.reload()
     assert "was trained for phi3 as the local model, not for phi4" in caplog.text
     assert proxy.gateway.snapshot.router._scorer is scorer
     (folder / "manifest.json").write_text("{}")
-    assert not await proxy.reload()
+    assert not await proxy.reloader.reload()
     assert proxy.gateway.snapshot.router._scorer is scorer
     msgspec.structs.replace(manifest, threshold=0.123, version="newer").save(folder)
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     snapshot = proxy.gateway.snapshot
     assert (snapshot.model_version, snapshot.router.threshold) == ("newer", 0.123)
     assert snapshot.router.threshold != threshold

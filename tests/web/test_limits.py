@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from live import (
     merge,
 )
 from proxy.record import Target, key_hash
-from proxy.web import openai_api, service_api
-from proxy.web.client_connection import MAX_REQUEST_HEAD_BYTES, Connection
+from proxy.web.client_connection import MAX_REQUEST_HEAD_BYTES
+from proxy.web.openai_api import BodyLimits
 
 TEAM = {"authorization": "Bearer sk-team"}
 OTHERS = {"authorization": "Bearer sk-others"}
@@ -343,7 +344,7 @@ async def test_proxies_that_share_a_database_share_the_dollars(
     assert (await one.chat(text=HARD, headers=OTHERS)).headers["x-router-target"] == "cloud"
     await until_metric(other, "router_budget_spent_usd", 57)
     assert (await other.chat(text=HARD, headers=OTHERS)).headers["x-router-reason"] == "budget"
-    told = "100 % of the day's 50 USD for the cloud are spent"
+    told = "100 % of the daily cloud budget of 50 USD is spent"
     async with asyncio.timeout(PATIENCE_SECONDS):
         while caplog.messages.count(told) < 2:
             await one.client.get("/health")  # the time in which it may happen
@@ -447,32 +448,30 @@ async def test_what_is_not_http_gets_openais_envelope(proxy: LiveProxy, data: by
     await still_well(proxy)
 
 
+SHORT = BodyLimits(seconds=0.05, small_body_seconds=0.05)
+
+
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same patience in miniature."""
-    monkeypatch.setattr(Connection, "head_seconds", 0.05)
-    monkeypatch.setattr(openai_api, "BODY_SECONDS", 0.05)
-    monkeypatch.setattr(service_api, "SMALL_BODY_SECONDS", 0.05)
+async def hasty(start: StartProxy) -> LiveProxy:
+    """A proxy with the usual time limits in miniature."""
+    return await start(head_seconds=0.05, body_limits=SHORT)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_connection_that_says_nothing_is_closed(proxy: LiveProxy) -> None:
-    client = await proxy.connect_raw(b"")
+async def test_a_connection_that_says_nothing_is_closed(hasty: LiveProxy) -> None:
+    client = await hasty.connect_raw(b"")
     assert await client.read_to_end() == b""
     await client.leave()
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("first", [b"P", HEAD, HEAD + b"x-half: "])
-async def test_a_head_has_a_time(proxy: LiveProxy, first: bytes) -> None:
-    status, error = await said_to(proxy, first)
+async def test_a_head_has_a_time(hasty: LiveProxy, first: bytes) -> None:
+    status, error = await said_to(hasty, first)
     assert (status, error["code"]) == (408, "request_timeout")
-    await still_well(proxy)
+    await still_well(hasty)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_the_second_head_on_a_connection_has_a_time_too(proxy: LiveProxy) -> None:
-    client = await proxy.connect()
+async def test_the_second_head_on_a_connection_has_a_time_too(hasty: LiveProxy) -> None:
+    client = await hasty.connect()
     await client.read_until(b"}}")
     await client.send(HEAD)
     assert (await last_word(client))[0] == 408
@@ -485,61 +484,54 @@ async def trickle(client: RawClient, data: bytes) -> None:
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_head_that_trickles_in_does_not_gain_time(proxy: LiveProxy) -> None:
-    client = await proxy.connect_raw(b"")
+async def test_a_head_that_trickles_in_does_not_gain_time(hasty: LiveProxy) -> None:
+    client = await hasty.connect_raw(b"")
     with pytest.raises(ConnectionError):
         await trickle(client, HEAD + b"x: y\r\n" * 5_000)
     client.vanish()
-    await still_well(proxy)
+    await still_well(hasty)
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("sent", [0, 10])
-async def test_a_body_that_does_not_come_is_given_up(proxy: LiveProxy, sent: int) -> None:
+async def test_a_body_that_does_not_come_is_given_up(hasty: LiveProxy, sent: int) -> None:
     body = chat_body()
-    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
+    client = await hasty.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
     status, error = await last_word(client)
     assert (status, error["code"]) == (408, "request_timeout")
-    row = (await proxy.finish()).row
+    row = (await hasty.finish()).row
     assert (row["status"], row["ending"]) == (408, "timeout")
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/feedback", b"/v1/files"])
-async def test_a_body_that_trickles_in_does_not_gain_time(
-    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch, path: bytes
-) -> None:
-    monkeypatch.setattr(openai_api, "BODY_BYTES_PER_SECOND", 10**6)
+async def test_a_body_that_trickles_in_does_not_gain_time(start: StartProxy, path: bytes) -> None:
+    hasty = await start(body_limits=replace(SHORT, bytes_per_second=10**6))
     head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n" % path
-    client = await proxy.connect_raw(head)
+    client = await hasty.connect_raw(head)
     with pytest.raises(ConnectionError):
         await trickle(client, b" " * 5_000)
     client.vanish()
-    await still_well(proxy)
+    await still_well(hasty)
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_who_does_not_send_an_upload_is_not_the_upstreams_failure(
-    proxy: LiveProxy, cloud: FakeUpstream
+    hasty: LiveProxy, cloud: FakeUpstream
 ) -> None:
     upload = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\nhalf"
-    status, error = await said_to(proxy, upload)
+    status, error = await said_to(hasty, upload)
     assert (status, error["code"]) == (408, "request_timeout")
-    row = (await proxy.finish()).row
+    row = (await hasty.finish()).row
     assert (row["target"], row["status"], row["ending"]) == ("cloud", 408, "timeout")
-    cloud_tier = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD]
+    cloud_tier = hasty.proxy.gateway.snapshot.upstreams[Target.CLOUD]
     assert [replica.failures for replica in cloud_tier._replicas] == [0]
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_a_body_that_comes_fast_enough_has_longer(
-    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch
+    start: StartProxy,
 ) -> None:
     """Whatever its size: it is the pace that counts."""
-    monkeypatch.setattr(openai_api, "BODY_BYTES_PER_SECOND", 10)  # 100 ms for a byte
+    hasty = await start(body_limits=replace(SHORT, bytes_per_second=10))  # 100 ms for a byte
     body = chat_body()
-    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
+    client = await hasty.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
     await trickle(client, body)
     assert (await client.read_until(b"}}")).startswith(b"HTTP/1.1 200")
     await client.leave()
