@@ -302,14 +302,14 @@ def stats(
 
 def _routers(config: Config, path: Path) -> Routers:
     """What is known of the router models, and of the price of staying local."""
-    candidate, live, other = config.routing.candidate, None, None
+    candidate, live, other = config.routing.shadow_router, None, None
     with suppress(RouterModelError):  # the proxy's own log says why
         live = Manifest.load(config.routing.model_folder)
     try:
         if candidate is not None:
             other = Manifest.load(Path(candidate.path))
     except RouterModelError as error:
-        click.echo(f"Warning: routing.candidate: {error}", err=True)
+        click.echo(f"Warning: routing.shadow_router: {error}", err=True)
     threshold = Router(config, None, thresholds=other).threshold if other is not None else None
     try:
         listed = load_prices(pricing_path(config, path))

@@ -555,7 +555,7 @@ class Gateway:
                 call.snapshot.prices.cost_at(record, target) for target in (live, candidate)
             )
             self._metrics.count_shadow_decision(
-                live, candidate, live_usd=live_usd, candidate_usd=candidate_usd
+                live, candidate, live_usd=live_usd, shadow_usd=candidate_usd
             )
 
 

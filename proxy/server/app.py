@@ -178,7 +178,7 @@ class Proxy:
         config: as `load_config` returns it.
         path: the file of the configuration; without it there is nothing to reload.
         model: scores texts; by default the router model at `routing.model_path`.
-        shadow_model: the same for the model at `routing.candidate`.
+        shadow_model: the same for the model at `routing.shadow_router`.
         transport: makes a tier's connections; called once for each tier.
         first_wait: about how many seconds pass before the first retry; later waits double.
         intervals: of the background tasks.
@@ -377,7 +377,7 @@ class Proxy:
     async def _probe(self) -> None:
         for target in Target:
             await self._tier(target).probe_unhealthy()
-        if self._tier(Target.LOCAL).is_stale:  # it was not there before, or is another one now
+        if self._tier(Target.LOCAL).is_stale:  # it was unreachable, or it was replaced
             await self._learn()
 
     async def _refresh_gauges(self) -> None:

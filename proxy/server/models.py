@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.config import Config
-from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.routing.router import Model, Router, Scorer, is_same_model
+from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 
@@ -47,7 +47,7 @@ class ModelLoader:
 
     Args:
         router: scores texts; by default the router model at `routing.model_path`.
-        shadow: the same for the model at `routing.candidate`.
+        shadow: the same for the model at `routing.shadow_router`.
     """
 
     def __init__(self, *, router: Model | None = None, shadow: Model | None = None) -> None:
@@ -102,9 +102,9 @@ def load_model(config: Config) -> LoadedModel:
 
 def load_shadow_model(config: Config) -> LoadedModel:
     """Load the shadow model of a configuration that names one. Raises RouterModelError."""
-    if config.routing.candidate is None:
+    if config.routing.shadow_router is None:
         return LoadedModel()
-    folder = Path(config.routing.candidate.path)
+    folder = Path(config.routing.shadow_router.path)
     fingerprint = _fingerprint(folder)
     model = RouterModel.load(folder)
     return LoadedModel(_shadow_scorer(model), model.manifest, fingerprint)
@@ -121,12 +121,12 @@ def load_router(config: Config) -> tuple[Router, str | None]:
 
 def build_shadow_router(config: Config, model: LoadedModel) -> ShadowRouter | None:
     """The shadow router, with the threshold that it would have as the router."""
-    if config.routing.candidate is None or model.scorer is None:
+    if config.routing.shadow_router is None or model.scorer is None:
         return None
     return ShadowRouter(
         model.scorer,
         threshold=Router(config, None, thresholds=model.manifest).threshold,
-        share=config.routing.candidate.share,
+        share=config.routing.shadow_router.share,
     )
 
 
@@ -161,7 +161,7 @@ def _shadow_scorer(model: Model) -> Scorer:
 
 
 def _is_shadow_unchanged(config: Config, running: Config, shadow: LoadedModel) -> bool:
-    new, old = config.routing.candidate, running.routing.candidate
+    new, old = config.routing.shadow_router, running.routing.shadow_router
     return (
         new is not None
         and old is not None

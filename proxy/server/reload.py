@@ -173,8 +173,8 @@ class Reloader:
         assert self._path is not None
         routing = self.config.routing
         manifests = [routing.model_folder / MANIFEST_FILE]
-        if routing.candidate is not None:
-            manifests.append(Path(routing.candidate.path, MANIFEST_FILE))
+        if routing.shadow_router is not None:
+            manifests.append(Path(routing.shadow_router.path, MANIFEST_FILE))
         files = (self._path, Path(".env"), *manifests, pricing_path(self.config, self._path))
         return [_file_signature(file) for file in files if file is not None]
 

@@ -36,13 +36,13 @@ from router_model.model import Score
 from stored import config_of
 
 SHIPPED = Path(__file__).parents[2] / "data/models/router"
-DECISIONS = "router_candidate_decisions_total"
-COST = "router_candidate_cost_usd_total"
+DECISIONS = "router_shadow_decisions_total"
+COST = "router_shadow_cost_usd_total"
 ANSWER_USD = 19 * 0.15e-6 + 10 * 0.60e-6  # of either tier's answers, in the cloud
 
 
 def sharing(share: float) -> dict[str, Any]:
-    return {"routing": {"candidate": {"path": "nowhere", "share": share}}}
+    return {"routing": {"shadow_router": {"path": "nowhere", "share": share}}}
 
 
 class Timid:
@@ -114,7 +114,7 @@ async def test_what_both_routers_say_is_compared(
     assert [row["candidate_score"] for row in outcome.rows] == [0.25, 0.25]
     assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "local"): 1, ("cloud", "cloud"): 1}
     assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
-    assert outcome.metrics(COST, router="candidate") == pytest.approx(2 * ANSWER_USD)
+    assert outcome.metrics(COST, router="shadow") == pytest.approx(2 * ANSWER_USD)
     with QualityQueries.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
         found = stats.compared(0.0, threshold=0.5, local_price=Price())
     assert found == ShadowComparison(
@@ -137,7 +137,7 @@ async def test_what_would_have_stayed_costs_what_the_local_tier_does(
     await ask(proxy, cloud, text=EASY)
     samples = (await proxy.finish(1)).metrics
     assert samples.by_labels(DECISIONS) == {("local", "cloud"): 1}
-    assert samples(COST, router="candidate") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
+    assert samples(COST, router="shadow") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
     assert samples(COST, router="live") == pytest.approx(ANSWER_USD)
 
 
@@ -213,7 +213,7 @@ async def test_a_candidate_that_fails_is_no_requests_trouble(
     proxy = await start(sharing(1.0), candidate=BrokenModel())
     with caplog.at_level(logging.ERROR):
         assert decision_of(await ask(proxy, local, text=EASY))["reason"] == "score"
-    assert "the candidate router model failed" in caplog.text
+    assert "the shadow router model failed" in caplog.text
     outcome = await proxy.finish(1)
     assert outcome.row["candidate_score"] is None
     assert not outcome.metrics.by_labels(DECISIONS)
@@ -244,7 +244,7 @@ async def test_a_reload_swaps_the_candidate(
             "upstreams:\n"
             "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
             "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
-            f"routing: {{model_path: {SHIPPED}, candidate: {candidate}}}\n"
+            f"routing: {{model_path: {SHIPPED}, shadow_router: {candidate}}}\n"
             f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
         )
 

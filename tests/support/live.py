@@ -169,7 +169,7 @@ class LiveProxy:
         local, cloud: the two tiers, or base URLs where nobody answers.
         changes: put over the test configuration.
         model: the router model; "configured": what routing.model_path names.
-        candidate: the one at `routing.candidate`.
+        candidate: the one at `routing.shadow_router`.
         transport: makes a tier's connections.
         command: what a command of the pipeline begins with.
         probe_seconds: between two probes of a failed tier.
