@@ -1,4 +1,4 @@
-"""What clients and operators ask about the proxy itself: its models, its health, its metrics."""
+"""Models, feedback, judge verdicts, health, readiness, metrics and the OpenAPI document."""
 
 import asyncio
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def routes(
     judge: Callable[[], Judge | None],
     body_seconds: float,
 ) -> list[ControllerRouterHandler]:
-    """The handlers, bound to what they report on.
+    """The handlers.
 
     Args:
         judge: the running judge, if there is one.
@@ -80,7 +80,7 @@ def routes(
         models = await collect_models(gateway.snapshot)
         if wanted not in models:
             raise NotFound(
-                f"The model '{wanted}' does not exist here.", param="model", code="model_not_found"
+                f"The model '{wanted}' does not exist.", param="model", code="model_not_found"
             )
         return Response(_entry(wanted, models[wanted]), headers=_request_id())
 
@@ -92,13 +92,15 @@ def routes(
         rating = feedback.rating
         if rating is None:
             if feedback.thumb is None:
-                raise InvalidRequest("Give either 'rating' or 'thumb'.", param="rating")
+                raise InvalidRequest("Either 'rating' or 'thumb' is required.", param="rating")
             rating = 1.0 if feedback.thumb == "up" else -1.0
         rated = await _rate(store, feedback, rating, key_hash)
         if rated is None:
-            raise NotFound(f"There is no request '{feedback.request_id}'.", param="request_id")
+            raise NotFound(
+                f"The request '{feedback.request_id}' does not exist.", param="request_id"
+            )
         target, is_first = rated
-        if rating and is_first:  # a client that sends it again, or changes its mind, is one client
+        if rating and is_first:  # a repeated or changed rating counts once
             metrics.count_feedback(target, "up" if rating > 0 else "down")
         return Response(
             {"object": "feedback", "request_id": feedback.request_id, "rating": rating},
@@ -119,17 +121,19 @@ def routes(
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
-        asked = read_request(_answers, await read_small_body(request, seconds=body_seconds))
-        if (at_work := judge()) is None:
-            raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
-        turns = [(turn.role, turn.content) for turn in asked.messages]
-        opinion = await at_work.assess(turns, asked.local, asked.cloud, request_id=asked.request_id)
-        told = opinion._asdict()
+        answers = read_request(_answers, await read_small_body(request, seconds=body_seconds))
+        if (running_judge := judge()) is None:
+            raise NotFound("Judging is disabled. Set judge.enabled: true.", code="judge_off")
+        turns = [(turn.role, turn.content) for turn in answers.messages]
+        verdict = await running_judge.assess(
+            turns, answers.local, answers.cloud, request_id=answers.request_id
+        )
+        payload = verdict._asdict()
         return Response(
-            told
+            payload
             | {
                 "judge": gateway.snapshot.config.judge.model,
-                **{tier: told[tier]._asdict() for tier in ("local", "cloud")},
+                **{tier: payload[tier]._asdict() for tier in ("local", "cloud")},
             }
         )
 
@@ -159,7 +163,7 @@ def routes(
 
 
 def _status(snapshot: Snapshot) -> dict[str, object]:
-    """What the pages show of a proxy before anything was asked of it."""
+    """The state of the proxy for the pages."""
     config = snapshot.config
     return {
         "version": __version__,
@@ -177,7 +181,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
 async def _rate(
     store: Store, feedback: _Feedback, rating: float, client: str | None
 ) -> tuple[str, bool] | None:
-    """Keep a rating. Raises Unavailable."""
+    """Store a rating. Raises Unavailable."""
     try:
         return await once_written(
             lambda: store.rate(feedback.request_id, rating, feedback.comment, client=client)
@@ -187,7 +191,7 @@ async def _rate(
 
 
 async def collect_models(snapshot: Snapshot) -> dict[str, str]:
-    """Every model name a client may send, with its owner: ours, the tiers' own, and theirs."""
+    """Every model name that a client may send, with its owner: the proxy or a tier."""
     bodies = await asyncio.gather(*(snapshot.upstreams[target].list_models() for target in Target))
     models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
     for target, body in zip(Target, bodies, strict=True):
@@ -198,10 +202,10 @@ async def collect_models(snapshot: Snapshot) -> dict[str, str]:
 
 
 async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, object], bool]:
-    """Each part's state, and whether requests can be answered: that takes one tier that is up.
+    """The state of each part, and whether the proxy is ready: at least one tier is up.
 
-    Without the router model or the database requests are still answered, so neither makes the
-    proxy unready; their state says `missing` or `failing`.
+    Requests are answered without the router model or the database, so neither affects readiness.
+    Their state is then `missing` or `failing`.
     """
     targets = list(Target)
     up = await asyncio.gather(*(snapshot.upstreams[target].probe() for target in targets))
@@ -220,7 +224,7 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
 
 
 def _entry(model_id: str, owner: str) -> dict[str, str | int]:
-    """One model as OpenAI's clients parse it; `created` is not known and therefore 0."""
+    """One model as OpenAI clients parse it. `created` is unknown and therefore 0."""
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
