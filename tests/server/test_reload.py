@@ -1,4 +1,4 @@
-"""An edit of the configuration file is taken up while requests run; a wrong one is refused."""
+"""A valid edit of the configuration is used while requests run; an invalid one is rejected."""
 
 import asyncio
 import logging
@@ -85,7 +85,7 @@ async def test_threshold_model_price_and_keys_change_without_a_restart(
     assert len(cloud.calls) == 1
 
 
-async def test_a_tier_moves_while_its_old_place_finishes_a_stream(
+async def test_a_moved_tier_finishes_its_streams_at_the_old_address(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -106,7 +106,7 @@ async def test_a_tier_moves_while_its_old_place_finishes_a_stream(
         assert (len(local.calls), len(moved.calls)) == (1, 1)
 
 
-async def test_what_did_not_change_keeps_its_connections(
+async def test_an_unchanged_tier_keeps_its_connections(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     before = proxy.proxy.gateway.snapshot.upstreams
@@ -126,7 +126,7 @@ async def test_what_did_not_change_keeps_its_connections(
         ("upstreams: ${NO_SUCH_VARIABLE_AT_ALL}", "NO_SUCH_VARIABLE_AT_ALL"),
     ],
 )
-async def test_a_wrong_file_is_refused_and_the_old_one_stays(
+async def test_an_invalid_file_is_rejected_and_the_old_configuration_stays(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture, text: str, why: str
 ) -> None:
     good = proxy.config_file.read_text()
@@ -151,7 +151,7 @@ async def test_a_file_that_vanishes_for_a_moment_changes_nothing(proxy: LiveProx
     await last_reload(proxy, successful=True)
 
 
-async def test_what_takes_a_restart_is_said_and_left(
+async def test_changes_that_need_a_restart_are_logged_and_ignored(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -162,7 +162,7 @@ async def test_what_takes_a_restart_is_said_and_left(
     await proxy.finish(1)
 
 
-async def test_a_bug_while_reloading_leaves_the_old_one_and_the_watch(
+async def test_a_bug_in_a_reload_keeps_the_old_configuration_and_the_watch(
     start: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = await start(transport=OnlyAtFirst())
@@ -202,7 +202,7 @@ async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
     assert {row["ending"] for row in outcome.rows} == {"ok"}
 
 
-async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(
+async def test_a_new_router_model_is_loaded_and_a_broken_one_rejected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "router"
@@ -243,7 +243,7 @@ async def check_model_reloads(
     assert 'model_version="newer"' in proxy.metrics.expose().decode()
 
 
-def test_sighup_reloads_and_sigterm_still_ends(tmp_path: Path) -> None:
+def test_sighup_reloads_and_sigterm_still_stops(tmp_path: Path) -> None:
     path = tmp_path / "router.yaml"
     text = (
         "server: {port: 0}\n"
