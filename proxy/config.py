@@ -2,9 +2,9 @@
 
     hybrid-llm check-config configs/default.yaml
 
-Whatever is wrong is refused with `FILE:LINE: key.path: what is wrong`; unknown keys too, because a
-misspelt key that is silently ignored costs its owner money. Variables come from the environment,
-then from a `.env` in the working directory. This file knows nothing about what the values do.
+Errors have the form `FILE:LINE: key.path: problem`. Unknown keys are errors, because a misspelt key
+that is silently ignored costs money. Variables come from the environment, then from a `.env` in the
+working directory. This module does not know what the values do.
 """
 
 import datetime as dt
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 from dotenv import dotenv_values
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from router_model.carried import carried
 
@@ -28,11 +28,11 @@ PRICING_FILE: Final = "pricing.yaml"
 
 
 class ConfigError(Exception):
-    """One line for the terminal: `FILE:LINE: key.path: what is wrong`."""
+    """An invalid configuration, as one line: `FILE:LINE: key.path: problem`."""
 
 
 class Secret:
-    """A string that does not show itself in reprs, logs or error messages."""
+    """A string that is hidden in reprs, logs and error messages."""
 
     __slots__ = ("_value",)
 
@@ -40,7 +40,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself; call it only where it goes over the wire."""
+        """The value itself. Call it only to send the value."""
         return self._value
 
     def __repr__(self) -> str:
@@ -63,16 +63,16 @@ Name = Annotated[str, Meta(min_length=1)]
 
 
 class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A key that clients send, and how much whoever has it may use. Days are UTC's."""
+    """An API key of clients, with its limits. Days are in UTC."""
 
     key: Secret
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
     cloud_usd_per_day: Dollars | None = None
-    admin: bool | None = None  # of the only key there is: true; otherwise false
+    admin: bool | None = None  # default: true for a single key, else false
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the proxy listens and what it lets in."""
+    """The address of the proxy, and who may use it."""
 
     host: Name = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
@@ -91,44 +91,44 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def is_private(self) -> bool:
-        """Whether no other machine can reach it."""
+        """Whether only this machine can reach the proxy."""
         if self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            return False  # a name, or an empty one, which is every address
+            return False  # a host name, or empty: all addresses
 
     @property
     def is_open(self) -> bool:
-        """Whether other machines may reach it, and whoever does may use it."""
+        """Whether other machines can use the proxy without a key."""
         return not self.api_keys and not self.is_private
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens. Cached ones cost as much as others unless it is said."""
+    """USD per million tokens. By default cached input tokens cost as much as others."""
 
     input: Dollars = 0
     cached_input: Dollars | None = None
     output: Dollars = 0
 
 
-class ListedPrice(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A model's prices in the price list: the usual ones, and those of other service tiers."""
+class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The prices of a model in the price list, with those of other service tiers."""
 
     flex: PriceConfig | None = None
     priority: PriceConfig | None = None
 
 
 class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The price list: `ListedPrice`s by the name of the model."""
+    """The price list: `ModelPrices` by model name."""
 
     as_of: dt.date | None = None
     models: dict[Name, Any]
 
 
 class TimeoutsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Seconds: to connect, to the first bytes of an answer, and between two pieces of a stream."""
+    """Seconds to connect, to the first byte of an answer, and between pieces of a stream."""
 
     connect: Seconds = 5
     first_token: Seconds = 60
@@ -139,7 +139,7 @@ Capability = Literal["tools", "vision", "json_schema", "logprobs"]
 
 
 class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One tier: an OpenAI-compatible endpoint (or several replicas of it) and its model."""
+    """One tier: an OpenAI-compatible endpoint, or several replicas of it, and its model."""
 
     base_url: Name | Annotated[tuple[Name, ...], Meta(min_length=1)]
     model: Name
@@ -162,29 +162,30 @@ class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class ShadowRouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Another router model that scores a share of the requests beside the one that decides."""
+    """A second router model that scores a share of the requests and decides none."""
 
     path: Name
     share: Unit = 0.1
 
 
 class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a request finds its tier."""
+    """How the tier of a request is chosen."""
 
     model_path: Name = "data/models/router"
     threshold: Literal["auto"] | Unit = "auto"
-    routed_models: tuple[Name, ...] | None = None  # None: auto and the cloud model's own name
+    routed_models: tuple[Name, ...] | None = None  # None: auto and the cloud model's name
     unknown_models: Literal["cloud", "reject"] = "cloud"
     sticky: Literal["off", "escalate_only", "session"] = "escalate_only"
     fallback: bool = True
     spill_when_busy: bool = True
     explore_rate: Unit = 0.0
     explore_width: Unit = 0.05
-    candidate: ShadowRouterConfig | None = None
+    shadow_router: ShadowRouterConfig | None = None
+    candidate: ShadowRouterConfig | UnsetType | None = UNSET  # the old name of shadow_router
 
     @property
     def model_folder(self) -> Path:
-        """Where the router model is now: the package carries the default one."""
+        """The folder of the router model. The package contains the default one."""
         return carried(Path(self.model_path))
 
 
@@ -195,10 +196,10 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who judges answers, how many of them, and for how many dollars a day (UTC).
+    """Which model judges answers, how many, and with which budget per day (UTC).
 
-    Without a `base_url` the judge is a model of the cloud's, asked with its key. `shadow_rate` is
-    the share of requests that the other tier answers, too.
+    Without `base_url` the judge is a cloud model, called with the cloud's key. `shadow_rate` is the
+    share of requests that the other tier answers as well (shadow requests).
     """
 
     enabled: bool = False
@@ -213,7 +214,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where rows go, how much of a prompt is kept, and for how long."""
+    """The database, how much of a prompt is stored, and for how long."""
 
     url: str = "sqlite:///data/router.db"
     prompts: Literal["full", "hash", "none"] = "full"
@@ -221,7 +222,7 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class ExperimentsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whether the page of experiments starts anything, and where the pipeline's files are."""
+    """Whether the experiments page can start jobs, and the folders of the pipeline."""
 
     enabled: bool = True
     data: Name | None = None
@@ -230,7 +231,7 @@ class ExperimentsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the log says, and how. Rows and metrics do not depend on it."""
+    """Format and level of the log. Rows and metrics do not depend on them."""
 
     format: Literal["auto", "text", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -251,12 +252,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pricing: Name | None = PRICING_FILE
 
     def warnings(self) -> Iterator[str]:
-        """Settings that are understood but change nothing in this version, as `key: why`."""
+        """Settings that have no effect, and old names of settings, as `key: why`."""
+        if self.routing.candidate is not UNSET:
+            yield (
+                "routing.candidate: renamed to routing.shadow_router; the old name works in this "
+                "release only"
+            )
         if self.judge.enabled and self.storage.prompts != "full":
-            yield "judge.enabled: nothing is judged, because storage.prompts keeps no text to judge"
+            yield "judge.enabled: has no effect, because storage.prompts stores no text to judge"
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
-                yield f"upstreams.cloud.{name}: only the local tier's are checked before routing"
+                yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
 
 
 def load_config(
@@ -267,24 +273,30 @@ def load_config(
     port: int | None = None,
     workers: int | None = None,
 ) -> Config:
-    """Read, interpolate and check a configuration file.
+    """Read and validate a configuration file.
 
     Args:
         path: the YAML file.
-        environ: variables to interpolate; by default the process's, over those of `.env`.
-        host, port, workers: instead of what the file has under `server`.
+        environ: variables to interpolate; by default the process environment over `.env`.
+        host, port, workers: override the values under `server`.
 
     Raises:
-        ConfigError: with file, line and key of the first thing that is wrong.
+        ConfigError: with file, line and key of the first problem.
     """
     if environ is None:
         environ = read_environment()
     document = _Document(path, _read(path), environ)
-    _spread_api_keys(document.value)
+    _expand_api_keys(document.value)
+    _refuse_both_names(document)
     try:
         config = msgspec.convert(document.value, Config, dec_hook=_decode_secret)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error)) from None
+    if config.routing.candidate is not UNSET:
+        config = msgspec.structs.replace(
+            config,
+            routing=msgspec.structs.replace(config.routing, shadow_router=config.routing.candidate),
+        )
     given = {"host": host, "port": port, "workers": workers}
     chosen = {name: value for name, value in given.items() if value is not None}
     config = msgspec.structs.replace(
@@ -295,9 +307,9 @@ def load_config(
 
 
 def pricing_path(config: Config, path: Path) -> Path | None:
-    """The price list of a configuration that was read from `path`; None when it has none.
+    """The price list of the configuration in `path`; None if it has none.
 
-    Where none lies beside the configuration, it is the one that the package carries.
+    Without a file beside the configuration, it is the one in the package.
     """
     if config.pricing is None:
         return None
@@ -307,12 +319,12 @@ def pricing_path(config: Config, path: Path) -> Path | None:
     return beside
 
 
-def load_prices(path: Path | None) -> Mapping[str, ListedPrice]:
-    """Read and check a price list.
+def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
+    """Read and validate a price list.
 
     Raises:
-        ConfigError: with file, line and key of the first thing that is wrong. That there is none
-            at all is wrong only where the configuration names one of its own.
+        ConfigError: with file, line and key of the first problem. A missing
+            file is an error only if the configuration names its own price list.
     """
     if path is None or (path.name == PRICING_FILE and not path.exists()):
         return {}
@@ -321,8 +333,8 @@ def load_prices(path: Path | None) -> Mapping[str, ListedPrice]:
     at = ""
     try:
         for name, fields in msgspec.convert(document.value, _PriceList).models.items():
-            at = f"models.{name}"  # which msgspec does not tell
-            prices[name] = msgspec.convert(fields, ListedPrice)
+            at = f"models.{name}"  # msgspec does not report it
+            prices[name] = msgspec.convert(fields, ModelPrices)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error), at=at) from None
     return prices
@@ -338,7 +350,7 @@ def _read(path: Path) -> str:
 
 
 def read_environment() -> dict[str, str]:
-    """The process's variables over those of `.env`. Raises ConfigError when it cannot be read."""
+    """The process environment over `.env`. Raises ConfigError if `.env` cannot be read."""
     return _read_dotenv() | dict(os.environ)
 
 
@@ -349,8 +361,8 @@ def _read_dotenv() -> dict[str, str]:
         raise ConfigError(f".env: cannot be read: {error}") from None
 
 
-def _spread_api_keys(document: dict[str, Any]) -> None:
-    """The short forms of `server.api_keys`: text with commas, as variables hold; and bare keys."""
+def _expand_api_keys(document: dict[str, Any]) -> None:
+    """Expand the short forms of `server.api_keys`: comma-separated text, and bare keys."""
     server = document.get("server")
     if not isinstance(server, dict):
         return
@@ -361,61 +373,70 @@ def _spread_api_keys(document: dict[str, Any]) -> None:
         server["api_keys"] = [key if isinstance(key, dict) else {"key": key} for key in keys]
 
 
+def _refuse_both_names(document: "_Document") -> None:
+    routing = document.value.get("routing")
+    if isinstance(routing, dict) and {"candidate", "shadow_router"} <= routing.keys():
+        raise document.error(
+            "routing.candidate", "renamed to routing.shadow_router; set only the new name"
+        )
+
+
 def _decode_secret(kind: type, value: object) -> object:
     if kind is not Secret or not isinstance(value, str):
-        # Numbers too: YAML has read them by then, and 0123 is no longer what was written.
+        # Numbers too: YAML has parsed them by then, and 0123 has lost its zero.
         raise ValueError(f"Expected text, got `{type(value).__name__}`; put it in quotes")
-    text = value.strip()  # a mounted secret often ends with a line break
+    text = value.strip()  # a mounted secret often ends with a newline
     if not text.isprintable():
-        raise ValueError("Contains a character that no HTTP header can carry")
+        raise ValueError("Contains a character that is not allowed in HTTP headers")
     return Secret(text)
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
-    """What types alone cannot say."""
+    """Check what the types cannot express."""
     for name in ("local", "cloud"):
         for url in getattr(config.upstreams, name).base_urls:
             if "@" in url:
                 raise document.error(
-                    f"upstreams.{name}.base_url", "credentials belong into api_key, not here"
+                    f"upstreams.{name}.base_url", "credentials belong in api_key, not in the URL"
                 )
             if not _is_base_url(url):
                 raise document.error(
                     f"upstreams.{name}.base_url",
-                    f"'{url}' is not an address like http://localhost:11434/v1",
+                    f"'{url}' is not a URL such as http://localhost:11434/v1",
                 )
     server = config.server
     for index, origin in enumerate(server.cors_origins):
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):
             raise document.error(
                 f"server.cors_origins[{index}]",
-                f"'{origin}' is not an origin like https://chat.example.org",
+                f"'{origin}' is not an origin such as https://chat.example.org",
             )
-    if not all(one.key for one in server.api_keys):
+    if not all(item.key for item in server.api_keys):
         raise document.error("server.api_keys", "an API key is empty")
-    if len({one.key for one in server.api_keys}) < len(server.api_keys):
-        raise document.error("server.api_keys", "an API key appears twice")
+    if len({item.key for item in server.api_keys}) < len(server.api_keys):
+        raise document.error("server.api_keys", "the same API key appears twice")
     if server.is_open and not server.allow_anonymous:
         raise document.error(
             "server.api_keys",
-            f"without keys everyone who reaches {server.host} could use the proxy and the cloud's "
-            "key; set some, or server.allow_anonymous: true",
+            f"without API keys anyone who can reach {server.host} could use the proxy and your "
+            "cloud account; set API keys, or server.allow_anonymous: true",
         )
     url = config.storage.url
     if url.startswith("postgresql://") and urlsplit(url).path.strip("/"):
         return
     if url.startswith("postgresql:"):
         raise document.error(
-            "storage.url", "a PostgreSQL address is postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            "storage.url",
+            "a PostgreSQL URL has the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         )
     if not url.startswith("sqlite:///") or url.removeprefix("sqlite:///") in ("", ":memory:"):
         raise document.error(
-            "storage.url", "a SQLite address is sqlite:///FILE (three slashes, then a file's path)"
+            "storage.url", "a SQLite URL has the form sqlite:///FILE (three slashes, then a path)"
         )
 
 
 def _is_base_url(url: str) -> bool:
-    """Whether a path can be put behind it: http or https, a host, a possible port, no query."""
+    """Whether a path can be appended: http or https, a host, a valid port, no query."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -433,7 +454,7 @@ def _is_base_url(url: str) -> bool:
 
 
 def _words(key: str) -> list[str]:
-    """What may stand at a key of the file that takes words, a number where one may, too."""
+    """The values that a key with an enumeration accepts, for error messages."""
     kinds: list[msgspec.inspect.Type] = [msgspec.inspect.type_info(Config)]
     for name in re.findall(r"[^.\[\]]+", key):
         inner: list[msgspec.inspect.Type] = []
@@ -467,7 +488,7 @@ _MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re
 _UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
 _NO_SUCH_WORD = re.compile(r"Invalid enum value '(?P<word>.*)'", re.DOTALL)
-# msgspec speaks of JSON; a person who writes YAML knows these by other names.
+# msgspec uses JSON terms; these are the terms of YAML.
 _YAML_NAMES = {
     "`str | object`": "auto or a mapping",
     "`object`": "a mapping",
@@ -477,7 +498,7 @@ _YAML_NAMES = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 booleans: `sticky: off` is the word, not False."""
+    """With the booleans of YAML 1.2: in `sticky: off` the value is text, not False."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -504,7 +525,7 @@ class _Document:
             raise ConfigError(f"{path}:{line}: not valid YAML: {error.reason}") from None
         try:
             root = loader.get_single_node()
-            self._loader: Any = loader  # two of its methods carry no types
+            self._loader: Any = loader  # two of its methods have no types
             self.value = {} if root is None else self._build(root, "")
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -517,7 +538,7 @@ class _Document:
             raise ConfigError(f"{path}:1: expected a mapping of sections such as 'upstreams:'")
 
     def error(self, key: str, what: str) -> ConfigError:
-        """The one-line refusal for a key, or for its nearest parent that is in the file."""
+        """The error for a key, with the line of the key or of its nearest parent in the file."""
         place = key
         while place and place not in self._lines:
             place = re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", place)
@@ -528,10 +549,10 @@ class _Document:
         """Translate msgspec's `... - at `$.routing.threshold`` into a place in this file.
 
         Args:
-            at: where what was converted is in the file.
+            at: the key of the converted value in the file.
         """
         match = _MSGSPEC_PLACE.match(msgspec_text)
-        assert match is not None  # the pattern matches any text
+        assert match is not None  # the pattern matches every text
         what, key = match["what"], f"{at}{match['path'] or ''}".lstrip(".")
         if unknown := _UNKNOWN_KEY.search(what):
             return self.error(f"{key}.{unknown['key']}".lstrip("."), "unknown key")
@@ -542,7 +563,9 @@ class _Document:
         for theirs, ours in _YAML_NAMES.items():
             what = what.replace(theirs, ours)
         if key not in self._lines:
-            key = re.sub(r"^(server\.api_keys\[\d+\])\.key$", r"\1", key)  # it was written short
+            key = re.sub(
+                r"^(server\.api_keys\[\d+\])\.key$", r"\1", key
+            )  # the short form has no `key`
         return self.error(key, what[:1].lower() + what[1:])
 
     def _build(self, node: yaml.Node, key: str) -> object:
@@ -574,7 +597,7 @@ class _Document:
             if "${" in _VARIABLE.sub("", text):
                 raise self.error(key, f"'{text}' is neither ${{VAR}} nor ${{VAR:-default}}")
             text = _VARIABLE.sub(lambda match: self._look_up(match, key), text)
-            if node.style is None:  # a plain scalar takes the type of what was put in
+            if node.style is None:  # a plain scalar has the type of the inserted value
                 tag = self._loader.resolve(yaml.ScalarNode, text, (True, False))
         scalar = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
         value = self._loader.construct_object(scalar)

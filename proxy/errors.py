@@ -1,8 +1,8 @@
-"""Everything that can go wrong, as one small typed tree with one way out: OpenAI's error envelope.
+"""The errors that a client can receive, as a typed tree with one exit: OpenAI's error envelope.
 
-Messages are written for the person who reads them in their client; none carries a stack trace,
-a key or an address that the configuration did not already name. Whatever is not in this tree is a
-bug and leaves as `InternalError`, its details only in the log.
+Messages are for the user of the client. None contains a stack trace, an API key, or an address
+that is not in the configuration. Any other exception is a bug: the client gets `InternalError`, and
+the log gets the details.
 """
 
 import math
@@ -11,7 +11,7 @@ import msgspec
 
 
 class RouterError(Exception):
-    """Base of all errors that have an answer. `status` is the HTTP status it leaves with."""
+    """Base of all errors that have an HTTP answer. `status` is its status code."""
 
     status = 500
     type = "server_error"
@@ -26,19 +26,19 @@ class RouterError(Exception):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Extra response headers this error asks for."""
+        """Additional response headers of this error."""
         return []
 
 
 class InvalidRequest(RouterError):
-    """The client sent something that no tier can answer."""
+    """The request is invalid for every tier."""
 
     status = 400
     type = "invalid_request_error"
 
 
 class NotAuthenticated(RouterError):
-    """No API key, or one that is not configured."""
+    """The API key is missing or not configured."""
 
     status = 401
     type = "invalid_request_error"
@@ -50,7 +50,7 @@ class NotAuthenticated(RouterError):
 
 
 class Forbidden(RouterError):
-    """Who asks may not, whatever they ask."""
+    """The caller is not allowed to do this."""
 
     status = 403
     type = "invalid_request_error"
@@ -58,14 +58,14 @@ class Forbidden(RouterError):
 
 
 class NotFound(RouterError):
-    """An unknown route or model."""
+    """The route, model or object does not exist."""
 
     status = 404
     type = "invalid_request_error"
 
 
 class MethodNotAllowed(RouterError):
-    """A known route asked with the wrong method."""
+    """The route does not support the HTTP method."""
 
     status = 405
     type = "invalid_request_error"
@@ -81,7 +81,7 @@ class MethodNotAllowed(RouterError):
 
 
 class Conflict(RouterError):
-    """What is asked for may well be done, but not as things are now."""
+    """The request is valid but not possible in the current state."""
 
     status = 409
     type = "invalid_request_error"
@@ -96,7 +96,7 @@ class BodyTooLarge(RouterError):
 
 
 class UnsupportedEncoding(RouterError):
-    """The request body is compressed, which no client of OpenAI's does."""
+    """The request body is compressed. OpenAI clients do not compress bodies."""
 
     status = 415
     type = "invalid_request_error"
@@ -104,7 +104,7 @@ class UnsupportedEncoding(RouterError):
 
 
 class RequestTimeout(RouterError):
-    """The client did not send its request in time; the rest of it is not waited for."""
+    """The client sent its request too slowly. The connection is closed."""
 
     status = 408
     type = "invalid_request_error"
@@ -116,7 +116,7 @@ class RequestTimeout(RouterError):
 
 
 class RateLimited(RouterError):
-    """The API key has made all the requests it may make for now."""
+    """The API key has reached its request rate limit."""
 
     status = 429
     type = "requests"
@@ -132,15 +132,15 @@ class RateLimited(RouterError):
 
 
 class BudgetExhausted(RateLimited):
-    """There are no dollars for the cloud."""
+    """No cloud budget is available."""
 
 
 class BudgetReserved(BudgetExhausted):
-    """What is left of the day's dollars is set aside for other requests."""
+    """The rest of the daily budget is reserved for other requests."""
 
 
 class BudgetSpent(BudgetExhausted):
-    """The day's dollars are spent. Clients need not try again before the next."""
+    """The daily budget is spent. A retry before the next day is useless."""
 
     type = "insufficient_quota"
     code = "insufficient_quota"
@@ -151,7 +151,7 @@ class BudgetSpent(BudgetExhausted):
 
 
 class HeadTooLarge(RouterError):
-    """The request line and headers are larger than any client of this proxy needs."""
+    """The request line and headers exceed the size limit."""
 
     status = 431
     type = "invalid_request_error"
@@ -159,14 +159,14 @@ class HeadTooLarge(RouterError):
 
 
 class Unavailable(RouterError):
-    """A part of ours that this request needs does not work now."""
+    """A part of the proxy that this request needs is unavailable."""
 
     status = 503
     code = "unavailable"
 
 
 class ServerStopping(RouterError):
-    """The proxy is being stopped and cannot wait for this answer any longer."""
+    """The proxy is shutting down, and the grace period for this answer is over."""
 
     status = 503
     code = "server_stopping"
@@ -177,13 +177,13 @@ class ServerStopping(RouterError):
 
 
 class InternalError(RouterError):
-    """A bug of ours. The log has the trace; the client has the request id."""
+    """A bug in the proxy. The log has the traceback, the client the request id."""
 
     code = "internal_error"
 
 
 class UpstreamError(RouterError):
-    """An upstream could not answer; `upstream` names the tier."""
+    """An upstream failed. `upstream` names the tier."""
 
     status = 502
     code = "upstream_error"
@@ -194,7 +194,7 @@ class UpstreamError(RouterError):
 
 
 class Overloaded(UpstreamError):
-    """The tier works on all it can, and too many wait already."""
+    """All slots of the tier are in use, and its queue is full."""
 
     status = 503
     code = "overloaded"
@@ -209,27 +209,27 @@ class Overloaded(UpstreamError):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No connection, or it broke before the answer began."""
+    """The connection failed before the answer began."""
 
     code = "upstream_unreachable"
 
 
-class UpstreamBroken(UpstreamError):
-    """The answer began and then stopped short."""
+class UpstreamInterrupted(UpstreamError):
+    """The answer was interrupted."""
 
     code = "upstream_broken"
 
 
-class UpstreamRefused(UpstreamError):
-    """The tier does not accept our credential: a matter of the configuration, not of the client."""
+class UpstreamAuthError(UpstreamError):
+    """The tier rejected the configured API key. The client cannot fix this."""
 
     code = "upstream_auth"
 
 
 class UpstreamTimeout(UpstreamError):
-    """One of the configured timeouts passed: connect, first_token, idle, or the total of a request.
+    """A timeout passed: connect, first_token, idle, or the total of a request.
 
-    The code says which: `idle_timeout`, for instance.
+    The code names it, for example `idle_timeout`.
     """
 
     status = 504

@@ -1,12 +1,11 @@
-"""The log: for people on a terminal, plain lines elsewhere, or JSON; every line of a request with
-its id, and never a word of its texts.
+"""Logging: rich lines on a terminal, plain lines elsewhere, or JSON. Prompts are never logged.
 
     {"time": "2026-11-24T12:00:00.123Z", "level": "info", "logger": "proxy.gateway.gateway",
      "message": "request", "request_id": "req_…", "target": "local", "ending": "ok", …}
 
-A request makes one line at most, and only if `logging.requests` says so; what it says is in its row
-as well. A client that sends the header `x-router-trace: true` gets a second one: what was looked
-at on the way to the decision, and when. Nothing here is done for a request that asks for neither.
+Every line of a request carries its id. With `logging.requests` a finished request logs one line;
+its row has the same values. With the header `x-router-trace: true` it logs a second line: the steps
+of the routing decision with their times. Other requests cost nothing here.
 """
 
 import datetime as dt
@@ -27,10 +26,10 @@ logger = logging.getLogger(__name__)
 TRACE_HEADER: Final = b"x-router-trace"
 OURS: Final = ("proxy", "router_model")
 
-# Whose line it is; empty outside of requests.
+# The request that a line belongs to; empty outside requests.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-_TOLD: Final = (
+_LOGGED_FIELDS: Final = (
     "endpoint", "requested_model", "target", "model", "reason", "score", "threshold", "streamed",
     "status", "ending", "error_code", "decision_ms", "ttft_ms", "duration_ms", "input_tokens",
     "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd", "fallback_from",
@@ -39,7 +38,7 @@ _TOLD: Final = (
 
 
 def set_up(config: LoggingConfig) -> None:
-    """Send the log to standard error; of other packages only warnings."""
+    """Log to standard error. Other packages log only warnings."""
     console = Console(stderr=True)
     handler: logging.Handler
     if config.format == "json":
@@ -57,21 +56,21 @@ def set_up(config: LoggingConfig) -> None:
 
 
 def log_request(record: CallRecord, config: LoggingConfig) -> None:
-    """The one line of a finished request, where lines of requests are wanted."""
+    """Log a finished request if `logging.requests` selects it, and its trace if there is one."""
     is_wanted = config.requests == "all" or (
         config.requests == "failed" and record.ending not in (Ending.OK, Ending.CLIENT_GONE)
     )
     if is_wanted:
-        told = {name: getattr(record, name) for name in _TOLD}
-        logger.info("request", extra={"told": told, "text": _line(record)})
+        fields = {name: getattr(record, name) for name in _LOGGED_FIELDS}
+        logger.info("request", extra={"fields": fields, "text": _line(record)})
     if record.trace is not None:
         steps = [{"ms": round(ms, 3), "step": step} for ms, step in record.trace]
         text = "".join(f"\n  {ms:9.3f} ms  {step}" for ms, step in record.trace)
-        logger.info("trace", extra={"told": {"steps": steps}, "text": f"trace{text}"})
+        logger.info("trace", extra={"fields": {"steps": steps}, "text": f"trace{text}"})
 
 
 def wants_trace(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether a client asked for the steps of its decision."""
+    """Whether the client asked for the steps of the routing decision."""
     for name, value in headers:  # not any(): a generator would cost every request a microsecond
         if name == TRACE_HEADER:
             return value.lower() == b"true"
@@ -79,10 +78,10 @@ def wants_trace(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 
 
 def _line(record: CallRecord) -> str:
-    """A finished request for people to read."""
+    """A finished request as a readable line."""
     parts = [f"{record.endpoint} {record.requested_model or '?'} →"]
     if record.target is None:
-        parts.append("nowhere")
+        parts.append("no tier")
     else:
         parts.append(f"{record.target} {record.model or ''}".rstrip())
         parts.append(f"({record.reason}" + (
@@ -108,7 +107,7 @@ def _line(record: CallRecord) -> str:
 
 
 class _Text(logging.Formatter):
-    """Readable lines; what belongs to a request ends with its id."""
+    """Readable lines. A line of a request ends with its id."""
 
     def format(self, record: logging.LogRecord) -> str:
         if text := getattr(record, "text", None):
@@ -121,19 +120,19 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object a line, for whoever collects them."""
+    """One JSON object per line, for log collectors."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = dt.datetime.fromtimestamp(record.created, dt.UTC)
-        told: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         if own := request_id.get():
-            told["request_id"] = own
-        told |= getattr(record, "told", {})
+            payload["request_id"] = own
+        payload |= getattr(record, "fields", {})
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(told, enc_hook=str).decode()
+            payload["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(payload, enc_hook=str).decode()

@@ -1,9 +1,8 @@
-"""Prometheus metrics, all read off the finished `CallRecord`. Labels come from closed sets only.
+"""Prometheus metrics of finished requests and of the proxy's state. Label sets are closed.
 
-One registry per application, so that two of them (in tests, say) do not add up. Children are looked
-up once per label set and kept: `.labels()` on the hot path costs more than the count itself. Where
-a server has several workers, each counts into a file of its own and whichever is scraped adds the
-files up (prometheus_client's multiprocess mode).
+Each application has its own registry, so two in one process do not add up. Label children are
+cached, because `.labels()` costs more than the count itself. With several workers each one counts
+into its own file, and the worker that is scraped sums them (prometheus_client's multiprocess mode).
 """
 
 import asyncio
@@ -28,75 +27,74 @@ from proxy import __version__
 from proxy.record import CallRecord, Target
 from router_model.drift import Drift
 
-# A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
-COUNT_SECONDS: Final = 0.1  # by which what is observed may be counted later
+COUNT_SECONDS: Final = 0.1  # the longest that a finished record waits to be counted
+# A decision takes 1–30 ms on a CPU. The overhead adds a fraction of a millisecond.
 _DECISION_BUCKETS: Final = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0,
 )  # fmt: skip
-# Answers take from a tenth of a second to minutes, a cold local model tens of seconds.
+# Answers take 0.1 s to minutes. A cold local model takes tens of seconds.
 _ANSWER_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 _TTFT_BUCKETS: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60)
 _SCORE_BUCKETS: Final = tuple(n / 20 for n in range(1, 21))
 
 
 class Metrics:
-    """The proxy's metrics. `observe` a record when it is finished; `expose` them when scraped."""
+    """The proxy's metrics: `observe` counts a finished record, `expose` answers a scrape."""
 
     def __init__(self, *, multiprocess_folder: str | None = None) -> None:
         """
         Args:
-            multiprocess_folder: where the workers of one server keep their counts for each other;
-                prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is imported, and it must
-                be the same.
+            multiprocess_folder: the folder of the workers' counter files. It must equal
+                PROMETHEUS_MULTIPROC_DIR, which prometheus_client reads on import.
         """
-        disable_created_metrics()  # a second series for each one, which nothing here reads
+        disable_created_metrics()  # a second series per metric that nothing reads
         registry = CollectorRegistry()
         self._requests = Counter(
             "router_requests",
-            "Requests by endpoint, tier, reason of the decision and ending.",
+            "Finished requests by endpoint, tier, routing reason and ending.",
             ["endpoint", "target", "reason", "ending"],
             registry=registry,
         )
         self._judge_calls = Counter(
             "router_judge_calls",
-            "Calls to the judge, and to the other tier for comparison, by what came of them.",
+            "Calls to the judge and shadow requests to the other tier, by outcome.",
             ["purpose", "outcome"],
             registry=registry,
         )
         self._judge_cost = Counter(
             "router_judge_cost_usd",
-            "Dollars that these calls cost; they are in no other metric.",
+            "Cost in USD of judge calls and shadow requests; not part of router_cost_usd_total.",
             ["purpose"],
             registry=registry,
         )
         self._errors = Counter(
             "router_errors",
-            "Requests that ended in an error, ours or the upstream's, by its code.",
+            "Requests that ended in an error of the proxy or an upstream, by error code.",
             ["target", "code"],
             registry=registry,
         )
         self._decision = Histogram(
             "router_decision_seconds",
-            "Time from the parsed request to the decision.",
+            "Time from the parsed request to the routing decision.",
             buckets=_DECISION_BUCKETS,
             registry=registry,
         )
         self._overhead = Histogram(
             "router_overhead_seconds",
-            "Time a request spent in the proxy, outside the upstream.",
+            "Time that a request spent in the proxy, outside the upstream.",
             buckets=_DECISION_BUCKETS,
             registry=registry,
         )
         self._upstream = Histogram(
             "router_upstream_seconds",
-            "Time from sending the request to the end of the answer.",
+            "Time from sending the request upstream to the end of the answer.",
             ["target"],
             buckets=_ANSWER_BUCKETS,
             registry=registry,
         )
         self._ttft = Histogram(
             "router_time_to_first_token_seconds",
-            "Time from the request's arrival to the first piece of a streamed answer.",
+            "Time from the arrival of the request to the first piece of a streamed answer.",
             ["target"],
             buckets=_TTFT_BUCKETS,
             registry=registry,
@@ -108,16 +106,16 @@ class Metrics:
             registry=registry,
         )
         self._cost = Counter(
-            "router_cost_usd", "Dollars spent by tier.", ["target"], registry=registry
+            "router_cost_usd", "Cost in USD by tier.", ["target"], registry=registry
         )
         self._saved = Counter(
             "router_saved_usd",
-            "What the cloud would have cost for the tokens of local answers, less their own cost.",
+            "Cost in USD of the local answers' tokens at cloud prices, minus their own cost.",
             registry=registry,
         )
         self._score = Histogram(
             "router_score",
-            "Scores of routed requests: P(the local answer is at least as good as the cloud's).",
+            "Router scores: P(the local answer is at least as good as the cloud answer).",
             buckets=_SCORE_BUCKETS,
             registry=registry,
         )
@@ -129,46 +127,60 @@ class Metrics:
         )
         self._feedback = Counter(
             "router_feedback",
-            "Answers that a client rated, by the tier that gave them.",
+            "Answers rated by clients, by the tier that answered.",
             ["target", "thumb"],
             registry=registry,
         )
+        self._shadow_decisions = Counter(
+            "router_shadow_decisions",
+            "Requests that the shadow router also scored, by the decision of each router.",
+            ["live", "shadow"],
+            registry=registry,
+        )
+        self._shadow_cost = Counter(
+            "router_shadow_cost_usd",
+            "Cost in USD of the requests in router_shadow_decisions_total, by each router's "
+            "decisions.",
+            ["router"],
+            registry=registry,
+        )
+        # The old names of these two, for this release only.
         self._candidate_decisions = Counter(
             "router_candidate_decisions",
-            "Requests that a candidate router scored, too, by what either of the two would do.",
+            "Deprecated: use router_shadow_decisions_total. Removed in the next release.",
             ["live", "candidate"],
             registry=registry,
         )
         self._candidate_cost = Counter(
             "router_candidate_cost_usd",
-            "What these requests cost, in dollars, as either of the two routers would have it.",
+            "Deprecated: use router_shadow_cost_usd_total. Removed in the next release.",
             ["router"],
             registry=registry,
         )
         self._truncations = Counter(
             "router_context_truncations",
-            "Local answers to prompts that the upstream had cut without saying so.",
+            "Local answers to prompts that the upstream truncated silently.",
             registry=registry,
         )
-        # Of several workers each has its own; what is read is their sum.
+        # Each worker sets its own value; a scrape returns the sum.
         self._in_flight, self._waiting = (
             Gauge(name, what, ["target"], registry=registry, multiprocess_mode="livesum")
             for name, what in (
-                ("router_in_flight", "Requests a tier is working on."),
-                ("router_waiting", "Requests that wait for a tier to take them."),
+                ("router_in_flight", "Requests that the tier is working on."),
+                ("router_waiting", "Requests that wait for a slot of the tier."),
             )
         )
         self._dropped = Counter(
             "router_records_dropped",
-            "Rows that could not be kept: the queue was full or the database refused them.",
+            "Rows dropped because the queue was full or the database rejected them.",
             registry=registry,
         )
-        self._readings: Readings | None = None
+        self._readings: GaugeSources | None = None
         self._exposed = registry
         if multiprocess_folder is not None:
             self._exposed = CollectorRegistry()
             MultiProcessCollector(self._exposed, path=multiprocess_folder)
-        self._exposed.register(_Now(lambda: self._readings))
+        self._exposed.register(_GaugeCollector(lambda: self._readings))
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._tiers = {
             target: _TierMetrics(
@@ -182,14 +194,14 @@ class Metrics:
             for target in Target
         }
 
-        self._uncounted: list[CallRecord] = []
+        self._pending: list[CallRecord] = []
 
-    def watch(self, readings: "Readings") -> None:
-        """Read these whenever somebody scrapes."""
+    def watch(self, readings: "GaugeSources") -> None:
+        """Read these gauges at every scrape."""
         self._readings = readings
 
     def refresh(self) -> None:
-        """Note what this worker is doing now, for whichever worker is scraped next."""
+        """Publish this worker's gauges for the worker that is scraped next."""
         if self._readings is not None:
             for target in Target:
                 self._in_flight.labels(target).set(self._readings.in_flight(target))
@@ -199,22 +211,25 @@ class Metrics:
         self._feedback.labels(target, thumb).inc()
 
     def count_judging(self, purpose: str, outcome: str, usd: float) -> None:
-        """A call that no client made: to the judge, or to the other tier."""
+        """Count a call to the judge, or a shadow request to the other tier."""
         self._judge_calls.labels(purpose, outcome).inc()
         self._judge_cost.labels(purpose).inc(usd)
 
     def count_shadow_decision(
         self,
         live: Target,
-        candidate: Target,
+        shadow: Target,
         *,
         live_usd: float | None,
-        candidate_usd: float | None,
+        shadow_usd: float | None,
     ) -> None:
         """Count a request that both routers have scored."""
-        self._candidate_decisions.labels(live, candidate).inc()
-        for router, usd in (("live", live_usd), ("candidate", candidate_usd)):
-            self._candidate_cost.labels(router).inc(usd or 0.0)
+        self._shadow_decisions.labels(live, shadow).inc()
+        self._shadow_cost.labels("live").inc(live_usd or 0.0)
+        self._shadow_cost.labels("shadow").inc(shadow_usd or 0.0)
+        self._candidate_decisions.labels(live, shadow).inc()
+        self._candidate_cost.labels("live").inc(live_usd or 0.0)
+        self._candidate_cost.labels("candidate").inc(shadow_usd or 0.0)
 
     def count_truncation(self) -> None:
         self._truncations.inc()
@@ -223,18 +238,18 @@ class Metrics:
         self._dropped.inc(number)
 
     def observe(self, record: CallRecord) -> None:
-        """Count one finished record: a moment later, with others, for which it costs a third."""
-        self._uncounted.append(record)
-        if len(self._uncounted) > 1:
+        """Count one finished record, in a batch at most `COUNT_SECONDS` later."""
+        self._pending.append(record)
+        if len(self._pending) > 1:
             return
         try:
             asyncio.get_running_loop().call_later(COUNT_SECONDS, self.count_all)
-        except RuntimeError:  # outside of an event loop
+        except RuntimeError:  # outside an event loop
             self.count_all()
 
     def count_all(self) -> None:
-        """Count what is not counted yet."""
-        records, self._uncounted = self._uncounted, []
+        """Count the records that wait."""
+        records, self._pending = self._pending, []
         for record in records:
             self._count(record)
 
@@ -261,30 +276,30 @@ class Metrics:
             self._tiers[record.target].observe(record)
         if record.fallback_from is not None:
             self._fallbacks.labels(record.fallback_from, record.target, record.fallback_why).inc()
-        # A local tier may have a price above the cloud's; counters cannot go down.
+        # A local tier can cost more than the cloud, and counters cannot decrease.
         if record.saved_usd is not None and record.saved_usd > 0:
             self._saved.inc(record.saved_usd)
 
     def expose(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """The metrics in the Prometheus text format."""
         self.count_all()
         self.refresh()
         return generate_latest(self._exposed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readings:
-    """What is not counted but read when somebody asks: the state of things now.
+class GaugeSources:
+    """The current state of the proxy, read at every scrape.
 
     Attributes:
         model_version: of the router model.
-        threshold: the one that is used unless a request brings its own.
-        reduction: by which the budget has lowered it.
-        usd_per_day: the day's budget for the cloud; None without one.
-        spent_usd: of it, since midnight UTC.
-        reloaded: whether the configuration in the file is the one in use.
-        drift: None while it is not known.
-        quality: answer quality, as metric families; empty while it is not known.
+        threshold: used for requests that do not set their own.
+        reduction: how far the budget has lowered the threshold.
+        usd_per_day: the daily cloud budget; None without one.
+        spent_usd: cloud cost since midnight UTC.
+        reloaded: whether the configuration in the file is in use.
+        drift: None while it is unknown.
+        quality: answer quality as metric families; empty while it is unknown.
     """
 
     is_up: Callable[[Target], bool]
@@ -301,10 +316,10 @@ class Readings:
     drift: Callable[[], Drift | None]
 
 
-class _Now(Collector):
-    """The readings as metrics. With several workers the one that is scraped answers for all."""
+class _GaugeCollector(Collector):
+    """The gauge sources as metrics. With several workers, those of the worker that is scraped."""
 
-    def __init__(self, readings: Callable[[], Readings | None]) -> None:
+    def __init__(self, readings: Callable[[], GaugeSources | None]) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
@@ -313,30 +328,30 @@ class _Now(Collector):
             return
         up = GaugeMetricFamily(
             "router_upstream_up",
-            "1 when the tier answered last time, 0 when it did not.",
+            "1 if the last call to the tier succeeded, 0 otherwise.",
             labels=["target"],
         )
         for target in Target:
             up.add_metric([target], now.is_up(target))
         yield up
         for name, what, value in (
-            ("router_database_up", "1 when rows can be written.", now.database_is_up()),
-            ("router_threshold", "The threshold of the score, where a request brings none of its "
-             "own.", now.threshold()),
-            ("router_budget_threshold_reduction", "By how much the day's budget has lowered the "
+            ("router_database_up", "1 if the database can be written.", now.database_is_up()),
+            ("router_threshold", "Score threshold for requests that do not set their own.",
+             now.threshold()),
+            ("router_budget_threshold_reduction", "How far the daily budget has lowered the "
              "threshold.", now.reduction()),
-            ("router_budget_usd_per_day", "What the cloud may cost in a day; absent without a "
-             "budget.", now.usd_per_day()),
-            ("router_budget_spent_usd", "What the cloud has cost since midnight UTC.",
+            ("router_budget_usd_per_day", "Daily cloud budget in USD; absent without a budget.",
+             now.usd_per_day()),
+            ("router_budget_spent_usd", "Cloud cost in USD since midnight UTC.",
              now.spent_usd()),
-            ("router_config_last_reload_successful", "1 when the configuration in the file is the "
-             "one in use.", now.reloaded()),
+            ("router_config_last_reload_successful", "1 if the configuration in the file is "
+             "in use.", now.reloaded()),
         ):  # fmt: skip
             if value is not None:
                 yield GaugeMetricFamily(name, what, value=value)
         build = GaugeMetricFamily(
             "router_build_info",
-            "Always 1; the labels say what runs.",
+            "Always 1; the labels carry the versions.",
             labels=["version", "model_version"],
         )
         build.add_metric([__version__, now.model_version()], 1)
@@ -344,8 +359,8 @@ class _Now(Collector):
         if (drift := now.drift()) is not None:
             index = GaugeMetricFamily(
                 "router_drift_index",
-                "How far traffic is from what the router was fitted to (population stability "
-                "index, less what chance gives).",
+                "Distance of the traffic from the router model's training data (population "
+                "stability index, minus the value expected by chance).",
                 labels=["of"],
             )
             index.add_metric(["score"], drift.score)
@@ -356,7 +371,7 @@ class _Now(Collector):
 
 @dataclass(frozen=True, slots=True)
 class _TierMetrics:
-    """One tier's metrics, looked up once."""
+    """One tier's label children, looked up once."""
 
     upstream_seconds: Histogram
     ttft_seconds: Histogram

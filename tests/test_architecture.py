@@ -134,3 +134,27 @@ def test_serving_imports_only_what_it_declares() -> None:
 def test_a_module_opens_with_what_it_is_and_has_a_telling_name(name: str) -> None:
     assert ast.get_docstring(ast.parse(OURS[name].read_text(encoding="utf-8")))
     assert not NAMES_THAT_SAY_NOTHING & set(name.split("."))
+
+
+def constants(path: Path) -> Iterator[tuple[str, str]]:
+    """A module's public constants with their values, as they are written."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case _:
+                continue
+        if name.isupper() and not name.startswith("_"):
+            yield name, ast.unparse(value)
+
+
+def test_a_constants_name_has_one_value() -> None:
+    """Private constants, with a leading underscore, are their module's own."""
+    values: dict[str, dict[str, str]] = {}
+    for module, path in modules("proxy"):
+        for name, value in constants(path):
+            values.setdefault(name, {})[module] = value
+    assert len(values) > 100
+    assert {name: found for name, found in values.items() if len(set(found.values())) > 1} == {}

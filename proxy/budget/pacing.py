@@ -44,7 +44,7 @@ import numpy.typing as npt
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, CallRecord, Target
 from proxy.storage.queries import HourlySpend
 
-BUCKETS: Final = 100  # of the score
+PACING_BUCKETS: Final = 100  # of the score
 PROFILE_DAYS: Final = 7
 # How long the spread over the scores counts.
 MEMORY_SECONDS: Final = 12 * HOUR_SECONDS
@@ -72,7 +72,7 @@ class BudgetPacer:
         self._began = clock()
         # Dollars in play of requests that the threshold decides, by their score; of others that
         # the score decides, by a threshold of their own; and what of the latter was spent.
-        self._by_score = np.zeros(BUCKETS)
+        self._by_score = np.zeros(PACING_BUCKETS)
         self._own_threshold = np.zeros(2)
         self._decayed_at = self._began
         self._hours: dict[int, tuple[float, float]] = {}
@@ -166,7 +166,7 @@ class BudgetPacer:
         below = np.cumsum(self._by_score) * share  # at the upper edge of each bucket
         # A picodollar of a rounding error must not cost a bucket.
         fits = int(np.searchsorted(below, remaining - certain + 1e-12, side="right"))
-        return fits / BUCKETS
+        return fits / PACING_BUCKETS
 
     def _left(self, now: float) -> tuple[float, float]:
         """Dollars in play, and dollars that will be spent anyway, from now until midnight."""
@@ -235,7 +235,7 @@ class BudgetPacer:
 
 
 def _bucket_of(score: float) -> int:
-    return min(max(int(score * BUCKETS), 0), BUCKETS - 1)
+    return min(max(int(score * PACING_BUCKETS), 0), PACING_BUCKETS - 1)
 
 
 def _midnight(seconds: float) -> int:

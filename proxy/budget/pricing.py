@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from proxy.config import ListedPrice, PriceConfig, UpstreamConfig
+from proxy.config import ModelPrices, PriceConfig, UpstreamConfig
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Prices:
     """What the models of both tiers cost, in one configuration."""
 
     def __init__(
-        self, tiers: Mapping[Target, UpstreamConfig], listed: Mapping[str, ListedPrice]
+        self, tiers: Mapping[Target, UpstreamConfig], listed: Mapping[str, ModelPrices]
     ) -> None:
         self._listed = {name: Price.of(one) for name, one in listed.items()}
         self._special: dict[tuple[str, str | None], Price] = {

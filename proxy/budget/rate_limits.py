@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 1.0  # the longest that a request waits for the shared limits
 WAIT_SECONDS: Final = 30.0  # and for dollars that are set aside for others
-MAX_WAITING: Final = 100  # requests that do
+MAX_SHARED_WAITERS: Final = 100  # requests that do
 _LOOK_SECONDS: Final = 1.0  # how often those look: other processes give back, and days begin
 _THREADS: Final = 2  # for the shared limits alone: one that hangs keeps nothing else from a thread
 _ALONE_SECONDS: Final = 5.0  # how long the shared limits is left alone that has not answered
@@ -220,7 +220,7 @@ class Limits:
             usd: what it costs at most.
             usd_per_day: what everybody together may spend.
             may_wait: for requests that run, when those may take all that is left; not for longer
-                than WAIT_SECONDS, nor beside more than MAX_WAITING others.
+                than WAIT_SECONDS, nor beside more than MAX_SHARED_WAITERS others.
 
         Raises:
             BudgetSpent: nothing is left.
@@ -246,7 +246,7 @@ class Limits:
         return Reservation(tuple(name for name, _ in limits), usd)
 
     async def _wait_for_others(self, name: str, budget: float) -> None:
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_SHARED_WAITERS:
             raise self._refusal(name, budget)
         self._waiting += 1
         try:

@@ -42,9 +42,10 @@ from proxy.evaluation.promotion import Comparison, NothingHeldOut, compare
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import Target
 from proxy.routing.router import Decision, Router, RoutingPreference
-from proxy.server.app import Proxy, judge_identity, load_router, open_judge
+from proxy.server.app import Proxy, judge_identity, open_judge
+from proxy.server.models import load_router
 from proxy.server.server import Server
-from proxy.server.workers import Workers, is_worker, place
+from proxy.server.workers import Workers, is_worker, worker_slot
 from proxy.storage.database import FAILURES, StoreUnavailable, open_database
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
@@ -170,7 +171,7 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
         if config.server.workers > 1 and not is_worker():
             _serve_by_many(config)
         else:
-            Server(Proxy(config, path=config_path), place=place()).run()
+            Server(Proxy(config, path=config_path), worker_slot=worker_slot()).run()
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
@@ -301,14 +302,14 @@ def stats(
 
 def _routers(config: Config, path: Path) -> Routers:
     """What is known of the router models, and of the price of staying local."""
-    candidate, live, other = config.routing.candidate, None, None
+    candidate, live, other = config.routing.shadow_router, None, None
     with suppress(RouterModelError):  # the proxy's own log says why
         live = Manifest.load(config.routing.model_folder)
     try:
         if candidate is not None:
             other = Manifest.load(Path(candidate.path))
     except RouterModelError as error:
-        click.echo(f"Warning: routing.candidate: {error}", err=True)
+        click.echo(f"Warning: routing.shadow_router: {error}", err=True)
     threshold = Router(config, None, thresholds=other).threshold if other is not None else None
     try:
         listed = load_prices(pricing_path(config, path))

@@ -86,7 +86,8 @@ def report(
         },
         "latency": [one._asdict() for one in requests.quantiles(since)],
         "drift": None if drift is None else plain_drift(drift),
-        "candidate": None if compared is None else compared._asdict(),
+        "candidate": None if compared is None else compared._asdict(),  # the old name
+        "shadow_router": None if compared is None else compared._asdict(),
         "quality": estimates(quality.quality(since)),
     }
 

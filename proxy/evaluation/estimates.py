@@ -37,7 +37,7 @@ MIN_CONVERSATIONS: Final = 20  # of one alone nobody can tell how others differ
 _Z: Final = 1.959964
 _NO_VARIANCE: Final = 1e-18  # of a share: less is rounding, not chance
 
-BUCKETS: Final = tuple(range(1, 11))
+GRADES: Final = tuple(range(1, 11))
 
 Floats = NDArray[np.float64]
 

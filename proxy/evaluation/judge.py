@@ -53,10 +53,10 @@ MAX_SHADOW_TOKENS: Final = 2048
 MAX_CHARS: Final = 200_000  # of a question with its answers; longer ones are not judged
 MAX_ATTEMPTS: Final = 5
 IDLE_SECONDS: Final = 2.0
-BUSY_SECONDS: Final = 10.0
-SPENT_SECONDS: Final = 60.0
+RETRY_BUSY_SECONDS: Final = 10.0
+RETRY_SPENT_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 5.0
-MAX_PAUSE_SECONDS: Final = 300.0
+MAX_JUDGE_PAUSE_SECONDS: Final = 300.0
 _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 
 # Says what a call came to: purpose, outcome and dollars.
@@ -177,7 +177,7 @@ class Judge:
                 seconds, _ = await self.step()
             except Exception:  # a bug in here must end no proxy's judging
                 logger.exception("judging failed")
-                seconds = MAX_PAUSE_SECONDS
+                seconds = MAX_JUDGE_PAUSE_SECONDS
             await asyncio.sleep(seconds)
 
     async def work_off(self, *, hands: int = 4) -> Summary:
@@ -190,7 +190,7 @@ class Judge:
                 done.append(summary)
                 if seconds and not summary.put_off:
                     return
-                if seconds >= SPENT_SECONDS or self._pause:
+                if seconds >= RETRY_SPENT_SECONDS or self._pause:
                     return
 
         async with asyncio.TaskGroup() as group:
@@ -246,10 +246,13 @@ class Judge:
                 return 0.0, Summary(refused=1)
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
         except _Disturbed:
-            seconds = later = BUSY_SECONDS
+            seconds = later = RETRY_BUSY_SECONDS
         except _Spent:
             self._shadows_spent = claim.needs_shadow
-            seconds, later = (0.0 if self._shadows_spent else SPENT_SECONDS), SPENT_SECONDS
+            seconds, later = (
+                (0.0 if self._shadows_spent else RETRY_SPENT_SECONDS),
+                RETRY_SPENT_SECONDS,
+            )
         except _Trouble as error:
             seconds = later = self._trouble(str(error))
         else:
@@ -265,7 +268,7 @@ class Judge:
         """Seconds to wait: longer each time, until something works."""
         if not self._pause:
             logger.warning("judging pauses: %s", what)
-        self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_JUDGE_PAUSE_SECONDS)
         return self._pause * random.uniform(0.8, 1.0)
 
     async def assess(

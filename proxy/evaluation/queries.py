@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import peewee
 
 from proxy.budget.pricing import Price
-from proxy.evaluation.estimates import BUCKETS, Judged, Pair, Quality, quality_of
+from proxy.evaluation.estimates import GRADES, Judged, Pair, Quality, quality_of
 from proxy.record import PICODOLLARS
 from proxy.storage.queries import Queries, parse_turns
 from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sample
@@ -110,8 +110,8 @@ class QualityQueries(Queries):
             compared = list(self._compared(since).tuples().execute(database))
         found: dict[str, tuple[list[int], float]] = {}
         for target, bucket, number, total in rows:
-            counts, before = found.get(target, ([0] * len(BUCKETS), 0.0))
-            counts[min(max(int(bucket), 1), len(BUCKETS)) - 1] += int(number)
+            counts, before = found.get(target, ([0] * len(GRADES), 0.0))
+            counts[min(max(int(bucket), 1), len(GRADES)) - 1] += int(number)
             found[target] = counts, before + total
         got: dict[str, list[Judged]] = {}
         for target, score, propensity, session in answers:

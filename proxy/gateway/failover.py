@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proxy.errors import Overloaded, UpstreamError, UpstreamRefused, UpstreamTimeout
+from proxy.errors import Overloaded, UpstreamAuthError, UpstreamError, UpstreamTimeout
 from proxy.protocol.endpoints import CHAT, COMPLETIONS, Endpoint
 from proxy.record import Target
 
@@ -70,7 +70,7 @@ def failure_of_error(error: UpstreamError) -> Failure:
 
     Nor is a full queue worth a second try: it is ours.
     """
-    may_retry = not isinstance(error, UpstreamTimeout | UpstreamRefused | Overloaded)
+    may_retry = not isinstance(error, UpstreamTimeout | UpstreamAuthError | Overloaded)
     return Failure(error.code or error.type, may_retry=may_retry)
 
 
@@ -118,11 +118,11 @@ def check_credential(status: int, error: bytes | None, *, upstream: str) -> None
     """Tell a refusal of our credential from one of the client's request.
 
     Raises:
-        UpstreamRefused: without the upstream's own words, which may show a part of the key.
+        UpstreamAuthError: without the upstream's own words, which may show a part of the key.
     """
     if status == 401 or (status == 403 and error is not None and _OUR_KEY.search(error)):
         logger.warning("%s upstream: it does not accept our API key (%d)", upstream, status)
-        raise UpstreamRefused(
+        raise UpstreamAuthError(
             f"The {upstream} upstream does not accept the API key of this proxy's configuration.",
             upstream=upstream,
         )

@@ -76,7 +76,7 @@ _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
 LAST_WORD_SECONDS: Final = 1.0
 # Tokens that are set aside for an answer to a request that sets no limit.
-ANSWER_TOKENS: Final = 4096
+RESERVED_ANSWER_TOKENS: Final = 4096
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
 
@@ -555,7 +555,7 @@ class Gateway:
                 call.snapshot.prices.cost_at(record, target) for target in (live, candidate)
             )
             self._metrics.count_shadow_decision(
-                live, candidate, live_usd=live_usd, candidate_usd=candidate_usd
+                live, candidate, live_usd=live_usd, shadow_usd=candidate_usd
             )
 
 
@@ -600,7 +600,7 @@ def _at_most(call: Call, model: str) -> float:
     """Dollars that a request costs at most in the cloud, by this model's standard price."""
     asked, answer = len(call.body), 0
     if call.endpoint.is_routed:
-        answer = call.request.answer_tokens or ANSWER_TOKENS
+        answer = call.request.answer_tokens or RESERVED_ANSWER_TOKENS
         # No model reads or writes more than its context, whatever images weigh or a client allows
         # for: one request must not keep a day's dollars from all others.
         context, choices = call.snapshot.config.upstreams.cloud.context_tokens, call.request.choices

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from proxy.errors import UpstreamBroken, UpstreamError
+from proxy.errors import UpstreamError, UpstreamInterrupted
 from proxy.protocol.chat import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.record import CallRecord, Ending
@@ -464,8 +464,8 @@ def _finish(record: CallRecord, observer: StreamObserver) -> None:
         record.finish(Ending.OK)
 
 
-def _unfinished(response: Answer) -> UpstreamBroken:
-    return UpstreamBroken(
+def _unfinished(response: Answer) -> UpstreamInterrupted:
+    return UpstreamInterrupted(
         f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
         upstream=response.upstream_name,
     )

@@ -19,7 +19,7 @@ from proxy.upstream.capabilities import Capabilities
 logger = logging.getLogger(__name__)
 
 # Room for an answer whose length the client did not limit.
-ANSWER_TOKENS: Final = 512
+CONTEXT_ANSWER_TOKENS: Final = 512
 # A prompt this much shorter than we counted was cut: encodings differ by less.
 _CUT_SHARE: Final = 0.6
 _CHARS_PER_SCHEMA_TOKEN: Final = 4
@@ -63,7 +63,7 @@ class LocalLimits:
         context = capabilities.context_tokens
         if context is None:
             return None
-        room = min(request.answer_tokens or ANSWER_TOKENS, context // 2)
+        room = min(request.answer_tokens or CONTEXT_ANSWER_TOKENS, context // 2)
         turns, images = record.turns or (), request.images * _IMAGE_TOKENS
         if _at_most(request, turns) + images + room <= context:
             return None

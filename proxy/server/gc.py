@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 LOOK_SECONDS: Final = 10.0
-PATIENCE_SECONDS: Final = 60.0
+MAX_DEFER_SECONDS: Final = 60.0
 # Python's own count of young objects; twice as often as by default what survives is looked at
 # again, which is half as much then; all of them never by themselves.
 _THRESHOLDS: Final = (700, 5, 1_000_000)
@@ -54,7 +54,7 @@ class Collector:
         """
         since_last = gc.get_count()[2]  # younger collections, whose survivors nobody has looked at
         is_idle = self._is_idle()
-        if since_last and (is_idle or now - self._last > PATIENCE_SECONDS):
+        if since_last and (is_idle or now - self._last > MAX_DEFER_SECONDS):
             gc.collect()
             self._last = now
             if is_idle:

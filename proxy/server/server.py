@@ -1,4 +1,4 @@
-"""Run a proxy in this process until it is told to stop, and show what it found.
+"""Runs a proxy in this process until a signal stops it, and prints its state at the start.
 
 Server(Proxy(config)).run()
 """
@@ -21,39 +21,39 @@ from proxy import __version__
 from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.gc import Collector
-from proxy.server.workers import Place
+from proxy.server.workers import WorkerSlot
 from proxy.web.client_connection import IS_DRAINING, Connection
 
 logger = logging.getLogger(__name__)
 
-# How long a thread keeps the interpreter when another wants it. Python's own 5 ms is what the
-# event loop would wait for the thread that writes rows.
+# How long a thread keeps the interpreter while another one waits. With Python's default of 5 ms the
+# event loop would wait that long for the thread that writes rows.
 SWITCH_SECONDS: Final = 0.0001
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with a table of what it found once it listens.
+    """uvicorn with graceful shutdown, reload on SIGHUP, and a table of the state at the start.
 
-    Run it in the main thread: it ends in good order at SIGINT and SIGTERM, and `run` returns.
+    Run it in the main thread. SIGINT and SIGTERM shut it down, and `run` returns.
     """
 
-    def __init__(self, proxy: Proxy, *, place: Place | None = None) -> None:
+    def __init__(self, proxy: Proxy, *, worker_slot: WorkerSlot | None = None) -> None:
         """
         Args:
-            place: where it works, when it is one of several workers.
+            worker_slot: the inherited socket and number, when it is one of several workers.
         """
         server = proxy.config.server
         self._proxy = proxy
-        self._place = place
+        self._worker_slot = worker_slot
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_told = False  # by a signal, to stop
+        self._is_stop_requested = False  # by a signal
         self._collector = Collector(lambda: not self.server_state.tasks)
         super().__init__(
             uvicorn.Config(
                 proxy.app,
                 host=server.host,
                 port=server.port,
-                # Named, not "auto": without these two a request costs 100 µs more, silently.
+                # Explicit, as "auto" falls back silently, and a request then costs 100 µs more.
                 loop="uvloop" if sys.platform != "win32" else "asyncio",
                 http=Connection,
                 ws="none",
@@ -63,27 +63,27 @@ class Server(uvicorn.Server):
                 log_config=None,
                 log_level="warning",
                 server_header=False,
-                # Longer than clients and load balancers keep an idle connection: the side that
-                # sends the next request must be the one that closes, or that request is lost.
+                # Longer than clients and load balancers keep an idle connection. If the server
+                # closes first, the next request on that connection is lost.
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=math.ceil(server.shutdown_grace_seconds),
             )
         )
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop.
+        """Serve until stopped.
 
-        Raises StoreUnavailable before anything is served: out of the application's own start it
-        would come as pages of traceback.
-
-        uvicorn raises the signal that stopped it again at its end. Taken by the handlers from
-        before, that would make a failure (exit status 143, "Aborted!") of an orderly end.
+        Raises:
+            StoreUnavailable: before serving. From the application's start it would be logged as
+                pages of traceback.
         """
+        # uvicorn raises the signal that stopped it once more at its end. The previous handlers
+        # would turn a graceful shutdown into a failure (exit status 143, "Aborted!").
         sys.setswitchinterval(SWITCH_SECONDS)
-        if self._place is None:
+        if self._worker_slot is None:
             self._proxy.store.prepare()
         else:
-            sockets = [self._place.socket]
+            sockets = [self._worker_slot.socket]
         before = {
             number: signal.signal(number, lambda *_: self.stop())
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -95,45 +95,44 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Finish the requests that are running, then return from `run`. From any thread."""
+        """Finish the running requests, then return from `run`. Thread-safe."""
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal: stop, at SIGTERM once whoever sends requests could notice. Another one:
-        do not wait for the requests that are running.
+        """The first signal starts a graceful shutdown; SIGTERM drains first. The second cancels
+        the running requests.
 
-        uvicorn's way out would then skip the end of the application, and with it the last rows.
+        uvicorn would skip the application's shutdown on the second signal and lose the last rows.
         """
-        # What is scheduled here has perhaps not been done when the next one comes.
-        is_first = not (self.should_exit or self._is_told)
-        self._is_told = True
+        # A callback that is scheduled here may still wait when the next signal comes.
+        is_first = not (self.should_exit or self._is_stop_requested)
+        self._is_stop_requested = True
         if is_first and sig == signal.SIGTERM and self._loop is not None and self.started:
-            self._loop.call_soon_threadsafe(self._leave)
+            self._loop.call_soon_threadsafe(self._drain)
             return
         if not is_first and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hang_up)
+            self._loop.call_soon_threadsafe(self._cancel_requests)
         super().handle_exit(signal.SIGTERM, frame)
 
-    def _leave(self) -> None:
-        """Say that it is to be sent nothing more, and answer what comes for the moment in which a
-        load balancer has yet to ask; then stop."""
+    def _drain(self) -> None:
+        """Report not ready, still answer requests for `drain_seconds`, then stop."""
         assert self._loop is not None
         seconds = self._proxy.config.server.drain_seconds
         if seconds:
-            logger.info("not ready from now on; stopping in %g s", seconds)
+            logger.info("draining: /ready answers 503, shutdown in %g s", seconds)
         self._proxy.gateway.is_draining = True
         self.lifespan.state[IS_DRAINING] = True
         self._loop.call_later(seconds, self.stop)
 
     def _on_orphaned(self) -> None:
-        """The process that started the workers is gone; nobody would stop this one."""
+        """Stop, because the supervisor process has ended and could not stop this worker."""
         assert self._loop is not None
-        assert self._place is not None
-        self._loop.remove_reader(self._place.lifeline)
-        logger.error("the process that started this worker is gone; stopping")
+        assert self._worker_slot is not None
+        self._loop.remove_reader(self._worker_slot.lifeline)
+        logger.error("the supervisor process has ended; this worker is shutting down")
         self.stop()
 
-    def _hang_up(self) -> None:
+    def _cancel_requests(self) -> None:
         for task in self.server_state.tasks:
             task.cancel()
 
@@ -142,7 +141,7 @@ class Server(uvicorn.Server):
         running = len(self.server_state.tasks)
         if running:
             logger.info(
-                "stopping; %d requests have up to %g s to finish, a second signal ends them now",
+                "shutting down; %d requests have %g s to finish, a second signal cancels them",
                 running,
                 self._proxy.config.server.shutdown_grace_seconds,
             )
@@ -154,24 +153,24 @@ class Server(uvicorn.Server):
         if self.started:
             self._collector.start(self._loop)
             if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-                self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reload_soon)
-            if self._place is not None:
-                self._loop.add_reader(self._place.lifeline, self._on_orphaned)
-            if self._place is None or self._place.number == 0:
-                await _introduce(self._proxy, self.servers[0].sockets[0].getsockname())
+                self._loop.add_signal_handler(signal.SIGHUP, self._proxy.reloader.reload_soon)
+            if self._worker_slot is not None:
+                self._loop.add_reader(self._worker_slot.lifeline, self._on_orphaned)
+            if self._worker_slot is None or self._worker_slot.number == 0:
+                await _print_state(self._proxy, self.servers[0].sockets[0].getsockname())
 
 
-async def _introduce(proxy: Proxy, address: tuple[str, int]) -> None:
-    """Print what was found: the router model, each tier's state, and the URL to use."""
+async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
+    """Print the router model, the state of each tier, and the URL to use."""
     snapshot = proxy.gateway.snapshot
     await asyncio.gather(*(upstream.probe() for upstream in snapshot.upstreams.values()))
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     table = Table(title=f"hybrid-llm {__version__}", title_justify="left", show_header=False)
-    table.add_row("router model", snapshot.model_version or "none: everything goes to the cloud")
+    table.add_row("router model", snapshot.model_version or "none: all requests go to the cloud")
     table.add_row("threshold", f"{snapshot.router.threshold:.3f}")
     for target in Target:
         upstream = snapshot.upstreams[target]
-        state = "up" if upstream.up else "not reachable, or it refuses the key"
+        state = "up" if upstream.up else "unreachable, or the API key was rejected"
         table.add_row(target.value, f"{upstream.model} at {upstream.address}: {state}")
     table.add_row("rows", proxy.config.storage.url)
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")

@@ -1,10 +1,10 @@
-"""Several processes behind one port: starts them, starts again what dies, stops them in good order.
+"""Supervisor of several worker processes behind one port: starts, restarts and stops them.
 
     Workers(config, command=[…]).run()
 
-Each worker is a whole proxy of its own (`hybrid-llm serve`, told by its environment that it is one)
-and takes connections from the socket that this process has opened. This process answers nothing.
-Counts for /metrics are kept in files of a folder, by which whichever worker is scraped adds all up.
+Each worker is a complete proxy (`hybrid-llm serve` with worker variables in its environment). It
+accepts connections from a socket that the supervisor opened; the supervisor itself answers nothing.
+Workers keep their metrics in files of one folder, and the worker that is scraped sums them.
 """
 
 import contextlib
@@ -25,26 +25,26 @@ from proxy.config import Config
 
 logger = logging.getLogger(__name__)
 
-# The environment of a worker.
+# Environment variables of a worker.
 METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own
 _SOCKET_VARIABLE: Final = "HYBRID_LLM_WORKER_SOCKET"
 _LIFELINE_VARIABLE: Final = "HYBRID_LLM_WORKER_LIFELINE"
 _NUMBER_VARIABLE: Final = "HYBRID_LLM_WORKER"
 
-_BACKLOG: Final = 2048  # as uvicorn has it
-_LOOK_SECONDS: Final = 0.2
-# A worker that ends this soon after its start would do so again.
-_TOO_SOON_SECONDS: Final = 5.0
-_MAX_TOO_SOON: Final = 3
+_BACKLOG: Final = 2048  # uvicorn's default
+_POLL_SECONDS: Final = 0.2
+# A worker that ends this soon after its start counts as a failed start.
+_FAILED_START_SECONDS: Final = 5.0
+_MAX_FAILED_STARTS: Final = 3
 
 
-class Place(NamedTuple):
-    """What a worker finds in its environment.
+class WorkerSlot(NamedTuple):
+    """What a worker inherits from the supervisor.
 
     Attributes:
         number: from 0.
-        socket: listens already.
-        lifeline: a pipe that ends when the process that started it does.
+        socket: already listening.
+        lifeline: a pipe that closes when the supervisor ends.
     """
 
     number: int
@@ -53,21 +53,21 @@ class Place(NamedTuple):
 
 
 def is_worker() -> bool:
-    """Whether this process is one of several."""
+    """Whether a supervisor started this process."""
     return _NUMBER_VARIABLE in os.environ
 
 
-def place() -> Place | None:
-    """Where this process works, if it is a worker. To be called once: the socket is then its."""
+def worker_slot() -> WorkerSlot | None:
+    """This worker's slot; None outside a worker. Call it once: the caller owns the socket."""
     if not is_worker():
         return None
     listening = socket.socket(fileno=int(os.environ[_SOCKET_VARIABLE]))
     number, lifeline = (int(os.environ[name]) for name in (_NUMBER_VARIABLE, _LIFELINE_VARIABLE))
-    return Place(number, listening, lifeline)
+    return WorkerSlot(number, listening, lifeline)
 
 
 class _Worker:
-    """One process, and when it was started."""
+    """One process and its start time."""
 
     def __init__(self, number: int, process: subprocess.Popen[bytes]) -> None:
         self.number = number
@@ -79,7 +79,7 @@ class Workers:
     """The workers of one server. Run it in the main thread.
 
     Args:
-        command: what a worker is started by.
+        command: starts a worker.
     """
 
     def __init__(self, config: Config, *, command: Sequence[str]) -> None:
@@ -88,15 +88,15 @@ class Workers:
         self._workers: list[_Worker] = []
         self._signals: list[int] = []
         self._stopping = False
-        self._too_soon = 0
+        self._failed_starts = 0
 
     def run(self) -> int:
-        """Serve until told to stop; returns the exit status. Raises OSError for a bad address."""
+        """Serve until stopped. Returns the exit status. Raises OSError if it cannot listen."""
         with (
             _listening(self._config) as listening,
             tempfile.TemporaryDirectory(prefix="hybrid-llm-") as counts,
             _lifeline() as lifeline,
-            self._signals_noted(),
+            self._collected_signals(),
         ):
             passed = {
                 METRICS_VARIABLE: counts,
@@ -106,12 +106,12 @@ class Workers:
             for number in range(self._config.server.workers):
                 self._workers.append(self._start(number, passed))
             while self._workers:
-                self._pass_on_signals()
+                self._forward_signals()
                 if self._stopping:
-                    listening.close()  # else it would go on taking what no worker answers any more
-                self._look_after(passed)
-                time.sleep(_LOOK_SECONDS)
-        return 1 if self._too_soon >= _MAX_TOO_SOON else 0
+                    listening.close()  # else it accepts connections that no worker answers
+                self._restart_ended(passed)
+                time.sleep(_POLL_SECONDS)
+        return 1 if self._failed_starts >= _MAX_FAILED_STARTS else 0
 
     def _start(self, number: int, passed: dict[str, str]) -> _Worker:
         environment = {**os.environ, **passed, _NUMBER_VARIABLE: str(number)}
@@ -119,13 +119,13 @@ class Workers:
             self._command,
             env=environment,
             pass_fds=[int(passed[_SOCKET_VARIABLE]), int(passed[_LIFELINE_VARIABLE])],
-            # Ctrl-C reaches all of a terminal's processes; they are to be told by this one only.
+            # Ctrl-C signals all processes of the terminal; only the supervisor must signal workers.
             start_new_session=True,
         )
         return _Worker(number, process)
 
-    def _look_after(self, passed: dict[str, str]) -> None:
-        """Start anew what has ended without being told to."""
+    def _restart_ended(self, passed: dict[str, str]) -> None:
+        """Restart the workers that have ended, unless they were stopped."""
         for worker in list(self._workers):
             status = worker.process.poll()
             if status is None:
@@ -134,19 +134,21 @@ class Workers:
             mark_process_dead(worker.process.pid, passed[METRICS_VARIABLE])
             if self._stopping:
                 continue
-            logger.error("worker %d has ended with status %d", worker.number, status)
-            if time.monotonic() - worker.started < _TOO_SOON_SECONDS:
-                self._too_soon += 1
+            logger.error("worker %d exited with status %d", worker.number, status)
+            if time.monotonic() - worker.started < _FAILED_START_SECONDS:
+                self._failed_starts += 1
             else:
-                self._too_soon = 0
-            if self._too_soon >= _MAX_TOO_SOON:
-                logger.error("workers do not start; stopping")
-                self._tell(signal.SIGTERM)
+                self._failed_starts = 0
+            if self._failed_starts >= _MAX_FAILED_STARTS:
+                logger.error(
+                    "%d workers in a row failed to start; shutting down", _MAX_FAILED_STARTS
+                )
+                self._signal(signal.SIGTERM)
                 continue
             self._workers.append(self._start(worker.number, passed))
 
     @contextlib.contextmanager
-    def _signals_noted(self) -> Iterator[None]:
+    def _collected_signals(self) -> Iterator[None]:
         numbers = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP"):
             numbers.append(signal.SIGHUP)
@@ -161,12 +163,12 @@ class Workers:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _pass_on_signals(self) -> None:
-        """To the workers: stop (a second time: at once), or read the configuration again."""
+    def _forward_signals(self) -> None:
+        """Forward signals to the workers: stop (the second time at once), or reload."""
         while self._signals:
-            self._tell(self._signals.pop(0))
+            self._signal(self._signals.pop(0))
 
-    def _tell(self, number: int) -> None:
+    def _signal(self, number: int) -> None:
         self._stopping = self._stopping or number in (signal.SIGINT, signal.SIGTERM)
         for worker in self._workers:
             with contextlib.suppress(ProcessLookupError):
@@ -177,16 +179,18 @@ class Workers:
 def _listening(config: Config) -> Iterator[socket.socket]:
     server = config.server
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.create_server((server.host, server.port), family=family, backlog=_BACKLOG) as one:
-        yield one
+    with socket.create_server(
+        (server.host, server.port), family=family, backlog=_BACKLOG
+    ) as listening:
+        yield listening
 
 
 @contextlib.contextmanager
 def _lifeline() -> Iterator[int]:
-    """The end of a pipe that workers hold; the other end is closed when this process is gone."""
-    held, kept = os.pipe()
+    """The workers' end of a pipe. The other end closes when this process ends."""
+    workers_end, own_end = os.pipe()
     try:
-        yield held
+        yield workers_end
     finally:
-        os.close(held)
-        os.close(kept)
+        os.close(workers_end)
+        os.close(own_end)

@@ -49,7 +49,7 @@ class Request(peewee.Model):
     error_code = peewee.TextField(null=True)
     # How probable the chosen tier was: 1 where nothing but the score decided.
     propensity = peewee.DoubleField(null=True)
-    candidate_score = peewee.DoubleField(null=True)  # what `routing.candidate` would have said
+    candidate_score = peewee.DoubleField(null=True)  # by `routing.shadow_router`
 
     class Meta:
         table_name = "requests"

@@ -28,7 +28,7 @@ import httpx2
 
 KEPT_SECONDS: Final = 30.0  # that a connection may wait for its next request
 RESOLVED_SECONDS: Final = 10.0  # that an address found for a name is used
-MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
 _JOINED_BYTES: Final = 64 * 1024  # bodies up to here go out in one piece with their head
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
             self._break(httpx2.RemoteProtocolError("there is more than the answer"))
         elif self._is_over:
             self._finish(answer)
-        elif not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
+        elif not self._in_body and self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
             self._break(httpx2.RemoteProtocolError("the head of the answer is too large"))
         else:
             answer.wake()
@@ -339,7 +339,7 @@ class Connection(asyncio.Protocol):
 
     def _count(self, size: int) -> None:
         self._said += size
-        if self._said > MAX_HEAD_BYTES:
+        if self._said > MAX_RESPONSE_HEAD_BYTES:
             raise ValueError("a head without end")
 
     def on_headers_complete(self) -> None:

@@ -30,8 +30,8 @@ from proxy.config import Secret, UpstreamConfig
 from proxy.errors import (
     Overloaded,
     RouterError,
-    UpstreamBroken,
     UpstreamError,
+    UpstreamInterrupted,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
@@ -185,7 +185,7 @@ class UpstreamResponse:
 
         Raises:
             UpstreamTimeout: nothing came within the idle timeout, or before the first token's.
-            UpstreamBroken: the connection broke before the body's end.
+            UpstreamInterrupted: the connection broke before the body's end.
         """
         try:
             return await self._in_time(anext(self._pieces()))
@@ -244,7 +244,7 @@ class UpstreamResponse:
         except (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError) as error:
             self._note_failure()
             logger.warning("%s upstream broke off: %s", self._upstream.name, _name(error))
-            raise UpstreamBroken(
+            raise UpstreamInterrupted(
                 f"The {self._upstream.name} upstream broke off in the middle of its answer.",
                 upstream=self._upstream.name,
             ) from None
@@ -427,7 +427,7 @@ class Upstream:
             Overloaded: too many wait for a slot already.
             UpstreamTimeout: no connection or no first byte in time.
             UpstreamUnreachable: no connection, or it broke before the answer began.
-            UpstreamBroken: an answer with an impossible status.
+            UpstreamInterrupted: an answer with an impossible status.
         """
         sent = [*self._json_headers, *_for_upstream(headers)]
         return await self._open(_Outgoing("POST", path, body, sent, stream), client)
@@ -544,7 +544,7 @@ class Upstream:
             raise _of_client(error) or self._unreachable(replica, error) from None
         if not 200 <= begun.status <= 599:  # no server would send it on for us
             await begun.stream.aclose()
-            raise UpstreamBroken(
+            raise UpstreamInterrupted(
                 f"The {self.name} upstream answered with the status {begun.status}, "
                 "which HTTP does not have.",
                 upstream=self.name,

@@ -1,8 +1,8 @@
-"""A client's connection, guarded: uvicorn's protocol with limits on what is not yet a request.
+"""A client's connection: uvicorn's protocol with size and time limits on request headers.
 
-uvicorn (httptools) takes a head of any size and waits for its end for ever, and answers what is
-not HTTP in plain text. Here a head has a size and a time, and the answer is OpenAI's envelope.
-Bodies are the request's business (`api.AsgiExchange.read_body`).
+uvicorn (httptools) accepts headers of any size, waits for them without limit, and answers invalid
+HTTP in plain text. Here headers have a maximum size and time, and errors use OpenAI's envelope.
+`openai_api.AsgiExchange` limits bodies.
 """
 
 import asyncio
@@ -18,36 +18,36 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
 
-# As the usual web servers have it; clients send a few hundred bytes.
-MAX_HEAD_BYTES: Final = 32 * 1024
+# The usual limit of web servers. Clients send a few hundred bytes.
+MAX_REQUEST_HEAD_BYTES: Final = 32 * 1024
 HEAD_SECONDS: Final = 20.0
-# Nobody is upgraded here, and who offers to be is to be answered as they are. httptools, though,
-# skips the body of such a request; `curl --http2` and Java's own client offer HTTP/2 in each.
+# The proxy supports no upgrade and answers such requests as HTTP/1.1. Without this, httptools skips
+# their body. `curl --http2` and Java's HTTP client offer HTTP/2 in every request.
 _UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*", re.IGNORECASE)
 
 
 CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
-# In the application's state: the server will soon close its connections. Each answer says so from
-# then on, so that no client sends its next request just when they are closed.
+# In the application's state while draining. Each answer then has `connection: close`, so that no
+# client sends its next request on a connection that is about to close.
 IS_DRAINING: Final = "hybrid_llm.is_draining"
 
 
 class _Client:
-    """Who waits for one request's answer: `api.Client`, as this connection knows it."""
+    """The client of one request: `openai_api.Client` on this connection."""
 
-    __slots__ = ("_cycle", "has_left", "on_leave")
+    __slots__ = ("_cycle", "is_disconnected", "on_disconnect")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
-        self.has_left = False
-        self.on_leave: Callable[[], None] | None = None
+        self.is_disconnected = False
+        self.on_disconnect: Callable[[], None] | None = None
 
     @property
     def send(self) -> Callable[[Any], Awaitable[None]]:
         return self._cycle.send
 
     def send_now(self, data: bytes) -> bool:
-        """What `send` does with a piece of a body of no known length, where it need not wait."""
+        """Send a piece of a chunked body without waiting; False if `send` has to be used."""
         cycle = self._cycle
         if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
             return False
@@ -56,11 +56,12 @@ class _Client:
         return True
 
     def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Head and body of an answer in one piece; False, and nothing is sent, where it takes the
-        server's own way: that looks at each header for itself, and writes twice.
+        """Send head and body of an answer in one write; False, with nothing sent, if it cannot.
+
+        uvicorn's own path checks each header and writes twice.
 
         Args:
-            headers: with the length of the body.
+            headers: including content-length.
         """
         cycle = self._cycle
         is_ready = not (cycle.response_started or cycle.disconnected or cycle.flow.write_paused)
@@ -93,55 +94,57 @@ class _Client:
     def is_answered(self) -> bool:
         return self._cycle.response_complete
 
-    def leave(self) -> None:
-        """It has hung up."""
-        self.has_left = True
-        if self.on_leave is not None and not self.is_answered:
-            self.on_leave()
+    def disconnect(self) -> None:
+        """The client has disconnected."""
+        self.is_disconnected = True
+        if self.on_disconnect is not None and not self.is_answered:
+            self.on_disconnect()
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. A refusal is its last word."""
+    """One connection. It closes after a refused request."""
 
-    # Small enough to set in a test.
-    head_seconds = HEAD_SECONDS
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, head_seconds: float = HEAD_SECONDS, **kwargs: Any) -> None:
+        """
+        Args:
+            head_seconds: how long a client may take to send a request's headers.
+        """
         super().__init__(*args, **kwargs)
+        self._head_seconds = head_seconds
         self._head_due: asyncio.TimerHandle | None = None
         self._in_head = False
         self._in_body = False
-        self._unread = 0  # bytes since the parser last made something of them
+        self._unread = 0  # bytes since the last parser event
         self._refusal: RouterError | None = None
-        self._clients: list[_Client] = []  # whose requests have no whole answer yet
+        self._clients: list[_Client] = []  # with requests that are not fully answered
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_due = self.loop.call_later(self.head_seconds, self._give_up)
+        self._head_due = self.loop.call_later(self._head_seconds, self._on_head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._cancel_head_timer()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         super().connection_lost(exc)
         clients, self._clients = self._clients, []
         for client in clients:
-            client.leave()
+            client.disconnect()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
-            return  # a refused client that goes on sending
+            return  # a refused client that still sends
         self._unread += len(data)
         if not self._in_body:
             data = _without_upgrade(data)
         super().data_received(data)
-        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
-            # An endless head, or what a chunked body may have beside its bytes.
+        if self._unread > MAX_REQUEST_HEAD_BYTES and not self.transport.is_closing():
+            # Endless headers, or endless chunk extensions or trailers of a chunked body.
             self._refuse(HeadTooLarge(_TOO_LARGE))
         elif self._in_head and self._head_due is None:
-            self._head_due = self.loop.call_later(self.head_seconds, self._give_up)
+            self._head_due = self.loop.call_later(self._head_seconds, self._on_head_timeout)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -149,19 +152,19 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_waiting()
-        if self._unread > MAX_HEAD_BYTES:  # with bytes of the body among them, perhaps
+        self._cancel_head_timer()
+        if self._unread > MAX_REQUEST_HEAD_BYTES:  # may include bytes of the body
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > MAX_HEAD_BYTES:
+            if size > MAX_REQUEST_HEAD_BYTES:
                 self._refusal = HeadTooLarge(_TOO_LARGE)
-                raise ValueError  # what stops the parser
+                raise ValueError  # stops the parser
         self._unread = 0
         self._in_body = True
         super().on_headers_complete()
         if IS_DRAINING in self.app_state:
             self.cycle.keep_alive = False
         client = self.scope[CLIENT] = _Client(self.cycle)  # type: ignore[typeddict-unknown-key]
-        self._clients = [one for one in self._clients if not one.is_answered]
+        self._clients = [item for item in self._clients if not item.is_answered]
         self._clients.append(client)
 
     def on_body(self, body: bytes) -> None:
@@ -174,7 +177,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """As uvicorn has it, but with one timer for a connection and not one for each answer."""
+        """As in uvicorn, but with one idle timer per connection, not one per answer."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -189,7 +192,7 @@ class Connection(HttpToolsProtocol):
     def _end_if_idle(self) -> None:
         self._idle_timer = None
         if self._in_head or (self.cycle is not None and not self.cycle.response_complete):
-            return  # the answer to what comes, or is worked on, begins the time anew
+            return  # the answer to this request restarts the timer
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._idle_timer = self.loop.call_later(left, self._end_if_idle)
@@ -197,24 +200,24 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """The parser's refusal, in our words."""
+        """Answer a parser error with OpenAI's envelope."""
         self._refuse(self._refusal or InvalidRequest(msg))
 
-    def _give_up(self) -> None:
+    def _on_head_timeout(self) -> None:
         self._head_due = None
         if self._in_head:
-            self._refuse(RequestTimeout("The request's headers came in too slowly."))
+            self._refuse(RequestTimeout("The request headers arrived too slowly."))
         else:
-            self.transport.close()  # one that never said a word
+            self.transport.close()  # a connection that never sent a byte
 
-    def _stop_waiting(self) -> None:
+    def _cancel_head_timer(self) -> None:
         if self._head_due is not None:
             self._head_due.cancel()
             self._head_due = None
 
     def _refuse(self, error: RouterError) -> None:
-        """Answer and hang up; only hang up where an answer is on its way already."""
-        self._stop_waiting()
+        """Answer with an error and close. Only close if an answer has already begun."""
+        self._cancel_head_timer()
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = envelope(error)
             self.transport.write(
@@ -227,10 +230,10 @@ class Connection(HttpToolsProtocol):
 
 
 def _without_upgrade(data: bytes) -> bytes:
-    """A head, with perhaps the beginning of a body, without its offer of another protocol."""
+    """Received data without an Upgrade header."""
     end = data.find(b"\r\n\r\n")
     found = _UPGRADE.search(data, 0, len(data) if end == -1 else end)
     return data if found is None else data[: found.start()] + data[found.end() :]
 
 
-_TOO_LARGE = f"The request's headers are larger than {MAX_HEAD_BYTES // 1024} kB."
+_TOO_LARGE = f"The request headers exceed {MAX_REQUEST_HEAD_BYTES // 1024} kB."

@@ -1,10 +1,10 @@
-"""What the rows tell, as JSON for the dashboard and for scripts: /api/stats and what is beside.
+"""Statistics and requests as JSON, for the dashboard and for scripts: /api/stats and others.
 
-All of it is about everybody's requests and therefore for admins, but for a client's own ones.
+They cover the requests of all clients, so they need an admin key. A client may read its own
+requests.
 
-Whatever grows with the number of rows is asked of their sums or bounded, so that a page is there
-in a moment with a million of them. The judges' scores take longer: they are asked apart, and kept
-for a while.
+Queries read rollups or are bounded, so that a page is fast with a million rows. Judge scores take
+longer: they have an endpoint of their own, and answers are cached.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from router_model.categories import CATEGORIES
 from router_model.drift import Drift
 from router_model.manifest import Manifest, OperatingPoint
 
-# How far back one may look, in seconds; None is all there is.
+# Time ranges in seconds; None is everything.
 SPANS: Final[dict[str, float | None]] = {
     "24h": DAY_SECONDS, "7d": 7 * DAY_SECONDS, "30d": 30 * DAY_SECONDS, "all": None,
 }  # fmt: skip
-HOURLY: Final = ("24h", "7d")  # the others are shown by days
+HOURLY: Final = ("24h", "7d")  # the others are daily
 MAX_LISTED: Final = 200
-KEPT_SECONDS: Final = 30.0  # what judges say, which takes a second to add up
+CACHE_SECONDS: Final = 30.0  # of judge scores, which take a second to sum
 THRESHOLDS: Final = [step / 100 for step in range(101)]
 _FILTERS: Final = {
     "target": ("local", "cloud", "none"),
@@ -47,7 +47,7 @@ _FILTERS: Final = {
     "category": (*CATEGORIES, "none"),
 }
 
-# When, and the id, of the last request of a page.
+# Time and id of the last request of a page.
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
 
 T = TypeVar("T")
@@ -55,8 +55,7 @@ Headers = Mapping[str, str]
 
 
 class TimedCache:
-    """Answers that take a while, by what was asked: given again for some seconds, and asked for
-    once by however many that wait.
+    """Caches slow answers for some seconds. Concurrent callers share one query.
 
     Args:
         clock: seconds.
@@ -65,21 +64,21 @@ class TimedCache:
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._asked: dict[object, tuple[float, asyncio.Task[Any]]] = {}
+        self._entries: dict[object, tuple[float, asyncio.Task[Any]]] = {}
 
     async def get(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
-        asked_at, task = self._asked.get(key, (0.0, None))
+        started_at, task = self._entries.get(key, (0.0, None))
         failed = task is not None and task.done() and (task.cancelled() or task.exception())
-        if task is None or failed or self._clock() - asked_at > self._seconds:
+        if task is None or failed or self._clock() - started_at > self._seconds:
             task = asyncio.ensure_future(ask())
-            self._asked[key] = self._clock(), task
+            self._entries[key] = self._clock(), task
         return cast(T, await asyncio.shield(task))
 
 
-class Sight(NamedTuple):
-    """A point of the cost-quality curve: what a threshold makes of the requests of some time.
+class ParetoPoint(NamedTuple):
+    """A point of the cost-quality curve: the outcome of one threshold on recorded requests.
 
-    `quality` is the share of the gap between the tiers that is won back, where that is known.
+    `quality` is the recovered share of the quality gap between the tiers; None if unknown.
     """
 
     threshold: float
@@ -96,28 +95,28 @@ def routes(
     manifest: Callable[[], Manifest | None],
     drift: Callable[[], Drift | None],
 ) -> list[ControllerRouterHandler]:
-    """The handlers, bound to the rows.
+    """The handlers.
 
     Args:
-        manifest: of the router model in use, if there is one.
-        drift: how far traffic is from what it was fitted to, as it was last measured.
+        manifest: of the router model in use.
+        drift: the last measured drift.
     """
-    cache = TimedCache(KEPT_SECONDS)
+    cache = TimedCache(CACHE_SECONDS)
     quality = QualityQueries.beside(requests)
 
     @get("/api/stats")
     async def show_stats(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         span = _span(request)
-        told = await _ask(lambda: overview(requests, span))
-        drifted = drift()
+        payload = await _ask(lambda: overview(requests, span))
+        current_drift = drift()
         return Response(
             {
                 "span": span,
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "tiers": _tiers(gateway.snapshot),
-                "drift": None if drifted is None else plain_drift(drifted),
-                **told,
+                "drift": None if current_drift is None else plain_drift(current_drift),
+                **payload,
             }
         )
 
@@ -125,8 +124,8 @@ def routes(
     async def show_quality(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         span = _span(request)
-        told = await cache.get(("quality", span), lambda: _ask(lambda: judged(quality, span)))
-        return Response({"span": span, **told})
+        payload = await cache.get(("quality", span), lambda: _ask(lambda: judged(quality, span)))
+        return Response({"span": span, **payload})
 
     @get("/api/pareto")
     async def show_pareto(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -141,15 +140,15 @@ def routes(
     @get("/api/requests")
     async def list_requests(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
-        asked = request.query_params
+        query = request.query_params
         span = _span(request, usual="all")
         found = await _ask(
             lambda: requests.newest(
                 _since(span),
-                limit=_limit(asked.get("limit", "50")),
-                before=_cursor(asked.get("before")),
-                values=_values(asked),
-                text=asked.get("search", "").strip(),
+                limit=_limit(query.get("limit", "50")),
+                before=_cursor(query.get("before")),
+                values=_values(query),
+                text=query.get("search", "").strip(),
             )
         )
         return Response(_as_page(found))
@@ -164,17 +163,17 @@ def routes(
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
-            raise NotFound(f"There is no request '{request_id}'.", param="request_id")
+            raise NotFound(f"The request '{request_id}' does not exist.", param="request_id")
         return Response(row | {"explanation": explain(row).splitlines()})
 
     return [show_stats, show_quality, show_pareto, list_requests, show_request]
 
 
-# --- what is told ---
+# --- Answers ---
 
 
 def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
-    """What the sums of the hours say."""
+    """Requests, cost and latency from the hourly rollups."""
     since = _since(span)
     step: Literal["hour", "day"] = "hour" if span in HOURLY else "day"
     total, groups = requests.by_each(("target", "reason", "model", "ending"), since)
@@ -196,17 +195,17 @@ def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
             name: [{"value": value, **_money(sums)} for value, sums in found]
             for name, found in groups.items()
         },
-        "latency": [one._asdict() for one in requests.quantiles(since, together=True)],
+        "latency": [item._asdict() for item in requests.quantiles(since, together=True)],
         "scores": requests.scores(since),
     }
 
 
 def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
-    """What the judges' scores say."""
+    """Answer quality from the judge scores."""
     since = _since(span)
     return {
         "estimates": estimates(quality.quality(since)),
-        "categories": [one._asdict() for one in quality.graded(since)],
+        "categories": [item._asdict() for item in quality.graded(since)],
     }
 
 
@@ -216,14 +215,14 @@ def pareto(
     manifest: Manifest | None,
     current: float,
 ) -> dict[str, Any]:
-    """What each threshold would have made of some requests.
+    """Cost and quality of each threshold on recorded requests.
 
-    Their cost is what they cost in the cloud, or would have: the local tier's own price, mostly 0,
-    is left out. Their quality is measured on those of them that were judged, where these are
-    enough, and else what the router model's validation data say.
+    Cost is the real or estimated cloud cost; the price of the local tier, mostly 0, is left out.
+    Quality comes from judged requests, or from the router model's validation data if too few are
+    judged.
 
     Args:
-        scored: by the hundredth of the score.
+        scored: one bucket per hundredth of the score.
         pairs: judged requests with both tiers' answers.
         current: the threshold in use.
     """
@@ -233,13 +232,13 @@ def pareto(
         basis, table = "validation", _validated(manifest.thresholds)
     else:
         basis, table = None, [None] * len(THRESHOLDS)
-    requests = sum(one.requests for one in scored)
-    dollars = sum(one.cloud_usd for one in scored)
+    requests = sum(bucket.requests for bucket in scored)
+    dollars = sum(bucket.cloud_usd for bucket in scored)
     sent, spent = 0, 0.0
     curve = []
     for place, (threshold, quality) in enumerate(zip(THRESHOLDS, table, strict=True)):
         curve.append(
-            Sight(
+            ParetoPoint(
                 threshold,
                 sent / requests if requests else 0.0,
                 spent,
@@ -256,24 +255,25 @@ def pareto(
         "judged": len(pairs),
         "judged_needed": MIN_PAIRS,
         "threshold": current,
-        "curve": [one._asdict() for one in curve],
+        "curve": [point._asdict() for point in curve],
     }
 
 
 def _recovered(pairs: Sequence[WeightedPair]) -> list[float | None]:
-    """By threshold, the share of the gap between the tiers that the cloud's answers win back."""
-    gap = sum(one.weight * (one.cloud - one.local) for one in pairs)
+    """The recovered share of the quality gap by threshold, from judged pairs."""
+    gap = sum(pair.weight * (pair.cloud - pair.local) for pair in pairs)
     if gap <= 0:
         return [None] * len(THRESHOLDS)
     return [
-        sum(one.weight * (one.cloud - one.local) for one in pairs if one.score < threshold) / gap
+        sum(pair.weight * (pair.cloud - pair.local) for pair in pairs if pair.score < threshold)
+        / gap
         for threshold in THRESHOLDS
     ]
 
 
 def _validated(table: Sequence[OperatingPoint]) -> list[float | None]:
-    """The same by the router model's own table, straight between its rows."""
-    known = [(0.0, 0.0), *((one.threshold, one.quality_share) for one in table), (1.0, 1.0)]
+    """The same from the router model's table, with linear interpolation."""
+    known = [(0.0, 0.0), *((point.threshold, point.quality_share) for point in table), (1.0, 1.0)]
     found: list[float | None] = []
     place = 0
     for threshold in THRESHOLDS:
@@ -296,7 +296,7 @@ def _money(sums: Sums) -> dict[str, Any]:
 
 
 def _tiers(snapshot: Snapshot) -> dict[str, Any]:
-    """`is_up` is null for a tier that nobody has asked anything yet."""
+    """The state of the tiers. `is_up` is null before the first call to a tier."""
     return {
         target.value: {
             "model": tier.model,
@@ -313,7 +313,7 @@ def _as_page(found: RequestPage) -> dict[str, Any]:
     return {"requests": found.rows, "more": more, "searched": found.searched}
 
 
-# --- what is asked ---
+# --- Query parameters ---
 
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
@@ -324,7 +324,7 @@ def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:
     span = request.query_params.get("since", usual)
     if span not in SPANS:
         raise InvalidRequest(
-            f"Invalid value for 'since': '{span}' is none of {', '.join(SPANS)}.", param="since"
+            f"Invalid value for 'since': '{span}' is not one of {', '.join(SPANS)}.", param="since"
         )
     return span
 
@@ -337,7 +337,7 @@ def _since(span: str) -> float:
 def _limit(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= MAX_LISTED:
         raise InvalidRequest(
-            f"Invalid value for 'limit': '{text}' is no number from 1 to {MAX_LISTED}.",
+            f"Invalid value for 'limit': '{text}' is not a number from 1 to {MAX_LISTED}.",
             param="limit",
         )
     return int(text)
@@ -348,23 +348,25 @@ def _cursor(text: str | None) -> tuple[float, str] | None:
         return None
     if (found := _CURSOR.fullmatch(text)) is None:
         raise InvalidRequest(
-            "Invalid value for 'before': give what the page before says as 'more'.", param="before"
+            "Invalid value for 'before': use the value of 'more' from the previous page.",
+            param="before",
         )
     return float(found[1]), found[2]
 
 
-def _values(asked: Mapping[str, str]) -> dict[str, str]:
-    """What columns must hold, by what was asked for; `none` is that they hold nothing."""
+def _values(query: Mapping[str, str]) -> dict[str, str]:
+    """Column filters from the query; `none` selects rows without a value."""
     values = {}
     for name, known in _FILTERS.items():
-        if (value := asked.get(name)) is None:
+        if (value := query.get(name)) is None:
             continue
         if value not in known:
             raise InvalidRequest(
-                f"Invalid value for '{name}': '{value}' is none of {', '.join(known)}.", param=name
+                f"Invalid value for '{name}': '{value}' is not one of {', '.join(known)}.",
+                param=name,
             )
         values[name] = "" if value == "none" else value
-    if model := asked.get("model", ""):
+    if model := query.get("model", ""):
         values["model"] = model
     return values
 

@@ -1,10 +1,10 @@
-"""The page of experiments for machines: /api/experiments and /api/jobs. For admins only.
+"""The JSON API of the experiments page: /api/experiments and /api/jobs. Admins only.
 
-GET  /api/experiments                  every step: what it takes, whether it can run, what it found
-POST /api/experiments/{step}           start one; with `dry_run` only say what it would do and cost
-GET  /api/experiments/{step}/results   what it found, as its commands wrote it
-GET  /api/jobs, /api/jobs/{id}         what was started, and what it has printed
-POST /api/jobs/{id}/cancel             end it
+GET  /api/experiments                  every step: cost, whether it can run, headline result
+POST /api/experiments/{step}           start a step; with `dry_run` only estimate it
+GET  /api/experiments/{step}/results   its results, as its commands wrote them
+GET  /api/jobs, /api/jobs/{id}         jobs and their logs
+POST /api/jobs/{id}/cancel             cancel a job
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.gateway.gateway import Gateway
 from proxy.protocol.chat import read_request
 from proxy.storage.database import StoreUnavailable
-from proxy.web.service_api import read_small
+from proxy.web.service_api import read_small_body
 
 T = TypeVar("T")
 
-TAIL_CHARS: Final = 16_000  # of a log, for who has seen nothing of it yet
+TAIL_CHARS: Final = 16_000  # of a log, for the first request without `after`
 
 
 class _Start(msgspec.Struct):
@@ -42,18 +42,19 @@ _start = msgspec.json.Decoder(_Start)
 
 
 def routes(
-    gateway: Gateway, jobs: Jobs, pipeline: Callable[[], Planner]
+    gateway: Gateway, jobs: Jobs, planner: Callable[[], Planner], *, body_seconds: float
 ) -> list[ControllerRouterHandler]:
     """The handlers.
 
     Args:
-        pipeline: the steps, with the configuration of this moment.
+        planner: the planner of the configuration in use.
+        body_seconds: how long a client may take to send a body.
     """
 
     @get("/api/experiments")
     async def list_steps(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
-        return Response(await _ask(lambda: _overview(pipeline(), jobs)))
+        return Response(await _ask(lambda: _overview(planner(), jobs)))
 
     @post("/api/experiments/{name:str}", status_code=202)
     async def start_step(
@@ -61,9 +62,9 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        asked = read_request(_start, await read_small(request) or b"{}")
-        told = await _ask(lambda: _begin(pipeline(), jobs, step, asked))
-        return Response(told, status_code=200 if asked.dry_run else 202)
+        start = read_request(_start, await read_small_body(request, seconds=body_seconds) or b"{}")
+        payload = await _ask(lambda: _begin(planner(), jobs, step, start))
+        return Response(payload, status_code=200 if start.dry_run else 202)
 
     @get("/api/experiments/{name:str}/results")
     async def show_results(
@@ -71,7 +72,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        found = await asyncio.to_thread(results_of, step, pipeline().places)
+        found = await asyncio.to_thread(results_of, step, planner().places)
         return Response({"step": step.name, "results": found})
 
     @get("/api/jobs")
@@ -82,7 +83,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         if not 1 <= limit <= MAX_JOBS:
-            raise InvalidRequest(f"limit is from 1 to {MAX_JOBS}.", param="limit")
+            raise InvalidRequest(f"limit must be from 1 to {MAX_JOBS}.", param="limit")
         found = await _ask(lambda: jobs.newest(limit=limit, step=step))
         return Response({"now": time.time(), "jobs": found})
 
@@ -94,7 +95,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         if after is not None and after < 0:
-            raise InvalidRequest("after is 0 or more.", param="after")
+            raise InvalidRequest("after must be 0 or more.", param="after")
         return Response(await _ask(lambda: _job(jobs, job_id, after)))
 
     @post("/api/jobs/{job_id:str}/cancel", status_code=202)
@@ -111,7 +112,7 @@ def routes(
 
 
 async def _ask(question: Callable[[], T]) -> T:
-    """What blocks, in a thread."""
+    """Run a blocking query in a thread."""
     try:
         return await asyncio.to_thread(question)
     except StoreUnavailable as error:
@@ -120,47 +121,49 @@ async def _ask(question: Callable[[], T]) -> T:
 
 def _step(name: str) -> Step:
     if name not in BY_NAME:
-        raise NotFound(f"There is no step '{name}'; there are {', '.join(BY_NAME)}.", param="step")
+        raise NotFound(f"Unknown step '{name}'. Steps: {', '.join(BY_NAME)}.", param="step")
     return BY_NAME[name]
 
 
 def _no_job(job_id: str) -> NotFound:
-    return NotFound(f"There is no job '{job_id}'.", param="job_id")
+    return NotFound(f"The job '{job_id}' does not exist.", param="job_id")
 
 
-def _overview(pipeline: Planner, jobs: Jobs) -> dict[str, object]:
+def _overview(planner: Planner, jobs: Jobs) -> dict[str, object]:
     last = {step.name: jobs.newest(limit=1, step=step.name) for step in STEPS}
     return {
         "now": time.time(),
         "running": jobs.running(),
-        "train": {"is_installed": not pipeline.lacks_extra, "command": INSTALL_COMMAND},
-        "steps": [_told(pipeline, jobs, step, last[step.name]) for step in STEPS],
+        "train": {"is_installed": not planner.lacks_extra, "command": INSTALL_COMMAND},
+        "steps": [_described(planner, jobs, step, last[step.name]) for step in STEPS],
     }
 
 
-def _told(pipeline: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[str, object]:
-    problems = pipeline.problems(step)
-    parameters = pipeline.parameters(step)
+def _described(planner: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[str, object]:
+    problems = planner.problems(step)
+    parameters = planner.parameters(step)
     return {
         "name": step.name,
         "title": step.title,
         "about": step.about,
-        "commands": [f"hybrid-llm-train {one}" for one in step.commands],
+        "commands": [f"hybrid-llm-train {command}" for command in step.commands],
         "needs": step.needs,
         "parameters": parameters,
         "is_paid": step.is_paid,
         "results": [f"{name}.json" for name in step.results],
-        "estimate": _estimate(pipeline, jobs, step, {one.name: one.default for one in parameters}),
+        "estimate": _estimate(
+            planner, jobs, step, {item.name: item.default for item in parameters}
+        ),
         "problems": problems,
         "can_run": not problems,
         "last": last[0] if last else None,
-        "headline": headline(step, results_of(step, pipeline.places)),
+        "headline": headline(step, results_of(step, planner.places)),
     }
 
 
-def _estimate(pipeline: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
-    """What a step takes; the time by the last run with the same choice, where there was one."""
-    found = pipeline.estimate(step, chosen)
+def _estimate(planner: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
+    """The estimate of a step, with the duration of the last run with the same parameters."""
+    found = planner.estimate(step, chosen)
     for job in jobs.newest(limit=10, step=step.name):
         if job.state == "done" and job.arguments == chosen and job.ended_at and job.started_at:
             seconds = job.ended_at - job.started_at
@@ -168,24 +171,23 @@ def _estimate(pipeline: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any])
     return found
 
 
-def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
-    chosen = pipeline.choose(step, asked.parameters)
-    estimate = _estimate(pipeline, jobs, step, chosen)
-    if asked.dry_run:
-        return {"estimate": estimate, "parameters": chosen, "problems": pipeline.problems(step)}
-    for problem in pipeline.problems(step):
+def _begin(planner: Planner, jobs: Jobs, step: Step, start: _Start) -> dict[str, object]:
+    chosen = planner.choose(step, start.parameters)
+    estimate = _estimate(planner, jobs, step, chosen)
+    if start.dry_run:
+        return {"estimate": estimate, "parameters": chosen, "problems": planner.problems(step)}
+    for problem in planner.problems(step):
         message = problem.message + (f" Run: {problem.command}" if problem.command else "")
         if problem.code == "experiments_disabled":
             raise Forbidden(message, code=problem.code)
         raise Conflict(message, code=problem.code)
-    if step.is_paid and estimate.most_usd and (asked.accept_usd or 0.0) < estimate.usd:
+    if step.is_paid and estimate.most_usd and (start.accept_usd or 0.0) < estimate.usd:
         raise InvalidRequest(
-            f"{step.title} costs about ${estimate.usd:.4f}: say in accept_usd how much it may, at "
-            "least that.",
+            f"{step.title} costs about ${estimate.usd:.4f}. Set accept_usd to at least that.",
             param="accept_usd",
             code="cost_not_accepted",
         )
-    plan = pipeline.plan(step, chosen, max_usd=asked.accept_usd or 0.0)
+    plan = planner.plan(step, chosen, max_usd=start.accept_usd or 0.0)
     try:
         job = jobs.start(step.name, plan.commands, arguments=chosen, environment=plan.environment)
     except Busy as busy:
@@ -198,7 +200,7 @@ def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str
 
 
 def _job(jobs: Jobs, job_id: str, after: int | None) -> dict[str, object]:
-    job = jobs.find(job_id)  # before its log: of one that has ended that is then whole
+    job = jobs.find(job_id)  # before its log, so that the log of an ended job is complete
     if job is None:
         raise _no_job(job_id)
     log = jobs.read_log(job_id, after=after or 0)

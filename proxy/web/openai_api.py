@@ -1,12 +1,13 @@
-"""The routed endpoints over HTTP, and the one exit of all errors. Thin: a request is the gateway's.
+"""The OpenAI endpoints over HTTP, and the exit of all errors. The gateway does the work.
 
-A routed endpoint is a bare ASGI handler: Litestar's request, dependency and response
-machinery would cost as much per request as everything the gateway does.
+A routed endpoint is a bare ASGI handler. Litestar's request, dependency and response handling would
+cost as much per request as the whole gateway.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -33,54 +34,67 @@ from proxy.web.client_connection import CLIENT
 
 logger = logging.getLogger(__name__)
 
-# A body that is too large is read on to its end, up to this many times the limit, because clients
-# that are still writing when the connection closes never see the 413.
+# A body over the limit is still read, up to this many times the limit: a client that still writes
+# when the connection closes never sees the 413.
 _DRAIN_FACTOR: Final = 4
-# What a script on an allowed web page may read of an answer.
+# Response headers that scripts of an allowed origin may read.
 EXPOSED_HEADERS: Final = tuple(
     "x-request-id x-upstream-request-id retry-after x-router-target x-router-model x-router-score "
     "x-router-threshold x-router-reason x-router-decision-ms x-router-fallback x-router-cost-usd "
     "x-router-saved-usd".split()
 )
 _BESIDE_GET: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
-# A body has this long, and longer the more of it has come: one that trickles in is hung up on.
-BODY_SECONDS: Final = 20.0
-BODY_BYTES_PER_SECOND: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """How slowly a request body may arrive before the proxy answers 408.
+
+    Attributes:
+        seconds: for the whole body.
+        bytes_per_second: a body at this rate gets more time, whatever its size.
+        small_body_seconds: for the whole body of an endpoint that takes only small ones.
+    """
+
+    seconds: float = 20.0
+    bytes_per_second: float = 500
+    small_body_seconds: float = 20.0
 
 
 class Client(Protocol):
-    """Who waits for the answer, as the connection knows it; `connection` puts it into the scope."""
+    """The client of a request. `client_connection` puts it into the ASGI scope."""
 
-    on_leave: Callable[[], None] | None
-    has_left: bool
+    on_disconnect: Callable[[], None] | None
+    is_disconnected: bool
 
     @property
     def send(self) -> Send:
-        """The server's own."""
+        """The ASGI server's `send`."""
 
     def send_now(self, data: bytes) -> bool:
-        """Send a piece of the body; False where that takes waiting."""
+        """Send a piece of the body without waiting; False if that is not possible."""
 
     def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Send an answer in one piece; False where that is not possible."""
+        """Send an answer in one write; False if that is not possible."""
 
     @property
     def has_sent_all(self) -> bool:
-        """Whether the whole body has come."""
+        """Whether the whole request body has arrived."""
 
 
 class AsgiExchange:
     """One ASGI request as the gateway's `Exchange`.
 
-    While it is open, the client's going away cancels the task that made it; `client_gone` tells
-    that cancellation from others. The connection says so itself: to wait for ASGI's message would
-    take a task for every request.
+    While it is open, a disconnect of the client cancels the task that made it, and `client_gone` is
+    set. The connection reports the disconnect; waiting for ASGI's message would need a task per
+    request.
     """
 
     __slots__ = (
         "_client",
         "_complete",
         "_deadlines",
+        "_limits",
         "_max_body_bytes",
         "_receive",
         "_send",
@@ -98,32 +112,34 @@ class AsgiExchange:
         *,
         deadlines: Deadlines,
         max_body_bytes: int,
+        limits: BodyLimits,
     ) -> None:
         self.headers = tuple(scope["headers"])
         self.started = False
         self.client_gone = False
-        # Taken out: it knows of the scope, and such a circle is garbage that has to be looked for.
+        # Popped, because client and scope would be a reference cycle for the garbage collector.
         self._client: Client = cast("dict[str, Any]", scope).pop(CLIENT)
         self._receive = receive
         self._send = send
         self._deadlines = deadlines
         self._max_body_bytes = max_body_bytes
+        self._limits = limits
         self._complete = False
         self._task = asyncio.current_task()
 
     async def read_body(self) -> bytes:
-        """The whole body; from then on the client is watched.
+        """Read the whole body. Afterwards a disconnect cancels the request.
 
         Raises:
             BodyTooLarge: it exceeds the limit.
-            RequestTimeout: it comes too slowly.
-            asyncio.CancelledError: the client left before the body was complete.
+            RequestTimeout: it arrives too slowly.
+            asyncio.CancelledError: the client disconnected before the body was complete.
         """
-        if self._client.has_sent_all:  # as small ones do, in one piece with their head
+        if self._client.has_sent_all:  # a small body arrives together with its headers
             body = await self._read_body(None)
         else:
             try:
-                with self._deadlines.within(BODY_SECONDS) as patience:
+                with self._deadlines.within(self._limits.seconds) as patience:
                     body = await self._read_body(patience)
             except TimeoutError:
                 raise _too_slow() from None
@@ -139,27 +155,27 @@ class AsgiExchange:
             part, more = await self._receive_piece()
             size += len(part)
             if more and patience is not None:
-                patience.due = due + size / BODY_BYTES_PER_SECOND
+                patience.due = due + size / self._limits.bytes_per_second
             if size <= self._max_body_bytes:
                 parts.append(part)
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
                 break
         if size > self._max_body_bytes:
             limit = self._max_body_bytes / 1024 / 1024
-            raise BodyTooLarge(f"The request body is larger than {limit:g} MB.")
+            raise BodyTooLarge(f"The request body exceeds {limit:g} MB (server.max_body_mb).")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def iter_body(self) -> AsyncIterator[bytes]:
-        """The body as it comes, whatever its size: nothing of it is kept.
+        """The body piece by piece, of any size, without buffering.
 
-        The client's going away cancels the request here, too, from whichever task reads this.
+        A disconnect of the client cancels the request, whichever task reads the body.
         """
         clock = asyncio.get_running_loop().time
-        waited, size, more = 0.0, 0, True  # while it was sent on, the client need not send
+        waited, size, more = 0.0, 0, True  # without the time that forwarding took
         while more:
             since = clock()
             try:
-                seconds = BODY_SECONDS + size / BODY_BYTES_PER_SECOND - waited
+                seconds = self._limits.seconds + size / self._limits.bytes_per_second - waited
                 with self._deadlines.within(seconds):
                     part, more = await self._receive_piece()
             except TimeoutError:
@@ -174,7 +190,7 @@ class AsgiExchange:
         self._watch()
 
     async def _receive_piece(self) -> tuple[bytes, bool]:
-        """The next piece, and whether there is more."""
+        """The next piece, and whether more follow."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.client_gone = True
@@ -183,11 +199,11 @@ class AsgiExchange:
         return message["body"], message["more_body"]
 
     def _watch(self) -> None:
-        self._client.on_leave = self._on_leave
-        if self._client.has_left:
-            self._on_leave()
+        self._client.on_disconnect = self._on_disconnect
+        if self._client.is_disconnected:
+            self._on_disconnect()
 
-    def _on_leave(self) -> None:
+    def _on_disconnect(self) -> None:
         if not self._complete and self._task is not None:
             self.client_gone = True
             self._task.cancel()
@@ -197,9 +213,9 @@ class AsgiExchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, data: bytes, *, more: bool) -> None:
-        # Set before sending: once the last byte is out, a client that leaves is a satisfied one.
+        # Set before sending: after the last byte a disconnect is no error.
         self._complete = not more
-        # Not through Litestar's own `send`, which has nothing to do for a piece of a body.
+        # Not through Litestar's `send`, which does nothing for a piece of a body.
         await self._client.send({"type": "http.response.body", "body": data, "more_body": more})
 
     def send_now(self, data: bytes) -> bool:
@@ -207,114 +223,123 @@ class AsgiExchange:
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         headers.append((b"content-length", b"%d" % len(body)))
-        # To pages of another origin Litestar has a header to add.
-        is_of_a_page = any(name == b"origin" for name, _ in self.headers)
-        if not is_of_a_page and self._client.send_whole(status, headers, body):
+        # Litestar adds CORS headers for other origins.
+        has_origin = any(name == b"origin" for name, _ in self.headers)
+        if not has_origin and self._client.send_whole(status, headers, body):
             self.started = self._complete = True
             return
         await self.start(status, headers)
         await self.send(body, more=False)
 
     def close(self) -> None:
-        """Stop watching the client."""
+        """A disconnect no longer cancels the request."""
         self._complete = True
-        self._client.on_leave = None
+        self._client.on_disconnect = None
 
 
-Way = Callable[[AsgiExchange], Awaitable[None]]
+Handler = Callable[[AsgiExchange], Awaitable[None]]
 
 
 def _too_slow() -> RequestTimeout:
-    return RequestTimeout("The request body came in too slowly.")
+    return RequestTimeout("The request body arrived too slowly.")
 
 
-def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
+def routes(gateway: Gateway, *, limits: BodyLimits) -> list[ControllerRouterHandler]:
     """The routed endpoints, bound to the gateway that answers them."""
-
-    routed = [_route(gateway, one) for one in ROUTED]
-
-    # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return one.
-    async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
-        method = str(request.method)
-        way = _passing_on(gateway, method, request.scope)
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await _answer(gateway, way, scope, receive, send)
-
-        return app
-
-    # What models there are is told by `admin`; a fine-tuned one is deleted where it is.
-    @route("/v1/models/{model_id:path}", http_method=_BESIDE_GET, status_code=200)
-    async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
-        if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods only
-            return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
-        return await pass_on(request)
-
-    @asgi("/api/decisions", copy_scope=False)
-    async def preview(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") != "POST":
-            await _refuse_method(gateway, scope, receive, send, allow="POST")
-            return
-        await _answer(gateway, gateway.preview, scope, receive, send)
-
-    return [
-        *routed,
-        preview,
-        delete_model,
-        route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
-    ]
+    return _Routes(gateway, limits).handlers()
 
 
-def _passing_on(gateway: Gateway, method: str, scope: Scope) -> Way:
-    query = scope["query_string"].decode("latin-1")
-    return partial(gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query)
+class _Routes:
+    """ASGI handlers that hand each request to the gateway."""
 
+    def __init__(self, gateway: Gateway, limits: BodyLimits) -> None:
+        self._gateway = gateway
+        self._limits = limits
 
-def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:
-    @asgi(f"/v1{endpoint.path}", copy_scope=False)
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") == "GET" and endpoint is CHAT:
-            await _answer(gateway, _passing_on(gateway, "GET", scope), scope, receive, send)
-            return
-        if scope.get("method") != "POST":
-            allow = "GET, POST" if endpoint is CHAT else "POST"
-            await _refuse_method(gateway, scope, receive, send, allow=allow)
-            return
-        await _answer(gateway, partial(gateway.answer, endpoint), scope, receive, send)
+    def handlers(self) -> list[ControllerRouterHandler]:
+        # Litestar has no bare ASGI handlers for paths with parameters; a handler may return an app.
+        async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
+            handler = self._pass_through(str(request.method), request.scope)
 
-    return answer
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await self._answer(handler, scope, receive, send)
 
+            return app
 
-async def _refuse_method(
-    gateway: Gateway, scope: Scope, receive: Receive, send: Send, *, allow: str
-) -> None:
-    exchange = AsgiExchange(scope, receive, send, deadlines=gateway.deadlines, max_body_bytes=0)
-    error = MethodNotAllowed("Use POST for this path.", allow=allow)
-    await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+        # `service_api` lists the models. A fine-tuned model is deleted where it is.
+        @route("/v1/models/{model_id:path}", http_method=_BESIDE_GET, status_code=200)
+        async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
+            if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods
+                return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
+            return await pass_on(request)
 
+        @asgi("/api/decisions", copy_scope=False)
+        async def preview(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("method") != "POST":
+                await self._refuse_method(scope, receive, send, allow="POST")
+                return
+            await self._answer(self._gateway.preview, scope, receive, send)
 
-async def _answer(
-    gateway: Gateway,
-    how: Way,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-) -> None:
-    max_body_bytes = gateway.snapshot.config.server.max_body_bytes
-    exchange = AsgiExchange(
-        scope, receive, send, deadlines=gateway.deadlines, max_body_bytes=max_body_bytes
-    )
-    try:
-        await how(exchange)
-    except asyncio.CancelledError:
-        if not exchange.client_gone:
-            raise
-    finally:
-        exchange.close()
+        return [
+            *(self._routed(endpoint) for endpoint in ROUTED),
+            preview,
+            delete_model,
+            route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
+        ]
+
+    def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:
+        @asgi(f"/v1{endpoint.path}", copy_scope=False)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("method") == "GET" and endpoint is CHAT:
+                await self._answer(self._pass_through("GET", scope), scope, receive, send)
+                return
+            if scope.get("method") != "POST":
+                allow = "GET, POST" if endpoint is CHAT else "POST"
+                await self._refuse_method(scope, receive, send, allow=allow)
+                return
+            await self._answer(partial(self._gateway.answer, endpoint), scope, receive, send)
+
+        return answer
+
+    def _pass_through(self, method: str, scope: Scope) -> Handler:
+        query = scope["query_string"].decode("latin-1")
+        return partial(
+            self._gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query
+        )
+
+    async def _refuse_method(
+        self, scope: Scope, receive: Receive, send: Send, *, allow: str
+    ) -> None:
+        exchange = self._exchange(scope, receive, send, max_body_bytes=0)
+        error = MethodNotAllowed("Use POST for this path.", allow=allow)
+        await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+
+    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+        max_body_bytes = self._gateway.snapshot.config.server.max_body_bytes
+        exchange = self._exchange(scope, receive, send, max_body_bytes=max_body_bytes)
+        try:
+            await handler(exchange)
+        except asyncio.CancelledError:
+            if not exchange.client_gone:
+                raise
+        finally:
+            exchange.close()
+
+    def _exchange(
+        self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int
+    ) -> AsgiExchange:
+        return AsgiExchange(
+            scope,
+            receive,
+            send,
+            deadlines=self._gateway.deadlines,
+            max_body_bytes=max_body_bytes,
+            limits=self._limits,
+        )
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exit for errors outside the hot path: the same envelope, nothing of ours in it."""
+    """Litestar's error handler: the same envelope, without internal details."""
     known = _translate(request, error)
     if isinstance(known, InternalError):
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
@@ -343,4 +368,4 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
         case HTTPException() if 400 <= error.status_code < 500:
             return InvalidRequest(error.detail)
         case _:
-            return InternalError("The proxy failed to answer this request; its log says why.")
+            return InternalError("Internal error of the proxy. Its log has the details.")

@@ -1,7 +1,7 @@
 """The OpenAPI document of the proxy: GET /openapi.json.
 
-Request schemas name only what the proxy reads. What they do not name goes to the upstream as it was
-sent, so every schema is open; OpenAI's own document says what there is.
+Request schemas list only the fields that the proxy reads. All other fields are forwarded unchanged,
+so every schema is open. OpenAI's own document describes the rest.
 """
 
 import re
@@ -15,21 +15,25 @@ from proxy.record import Ending, Reason, Target
 from router_model.categories import CATEGORIES
 
 _ERRORS: Final = {
-    "400": "A field is missing or wrong; `param` names it.",
-    "401": "No API key, or one that is not configured.",
-    "403": "A web page that may not use the proxy, or a key that is no admin's.",
-    "404": "No such model, request or path.",
-    "408": "The request came in too slowly.",
-    "409": "Another step runs, or this one cannot; or the upstream's own.",
-    "413": "The body is larger than `server.max_body_mb`.",
-    "422": "The upstream's own.",
-    "429": "The key's requests or dollars are used up, or the upstream's are.",
-    "500": "A bug of ours; the log has the trace.",
-    "502": "The upstream could not be reached, or broke off.",
-    "503": "Too many requests wait already, the proxy is being stopped, or its database fails.",
-    "504": "The upstream took too long.",
+    "400": "A field is missing or invalid; `param` names it.",
+    "401": "The API key is missing or not configured.",
+    "403": "The origin is not allowed, or an admin key is needed.",
+    "404": "The model, request or path does not exist.",
+    "408": "The request arrived too slowly.",
+    "409": "Another step is running, this step cannot run, or the upstream returned 409.",
+    "413": "The request body exceeds `server.max_body_mb`.",
+    "422": "The upstream returned 422.",
+    "429": "The rate limit or budget of the key, the proxy or the upstream is exceeded.",
+    "500": "Internal error of the proxy; its log has the traceback.",
+    "502": "The upstream is unreachable, or its answer was interrupted.",
+    "503": "The queue is full, the proxy is shutting down, or its database is unavailable.",
+    "504": "The upstream timed out.",
 }
-_MODEL: Final = {"type": "string", "minLength": 1, "description": "For instance auto, or local."}
+_MODEL: Final = {
+    "type": "string",
+    "minLength": 1,
+    "description": "A model name, or auto, local or cloud.",
+}
 _STREAM: Final = {"type": ["boolean", "null"]}
 _STREAM_OPTIONS: Final = {
     "type": ["object", "null"],
@@ -65,7 +69,7 @@ def _request(*required: str, **properties: object) -> dict[str, Any]:
 
 _ROUTED: Final = {
     "/v1/chat/completions": (
-        "A chat completion, routed.",
+        "Create a chat completion. The proxy chooses the tier.",
         _request(
             "messages",
             messages={"type": "array", "minItems": 1, "items": _MESSAGE},
@@ -74,7 +78,7 @@ _ROUTED: Final = {
         ),
     ),
     "/v1/responses": (
-        "A response, routed.",
+        "Create a response. The proxy chooses the tier.",
         _request(
             "input",
             input={"anyOf": [{"type": "string"}, {"type": "array", "items": _MESSAGE}]},
@@ -84,12 +88,12 @@ _ROUTED: Final = {
         ),
     ),
     "/v1/completions": (
-        "A completion, routed.",
+        "Create a completion. The proxy chooses the tier.",
         _request(prompt=_PROMPT, stream=_STREAM, stream_options=_STREAM_OPTIONS),
     ),
     "/v1/embeddings": (
-        "Embeddings, by the tier that serves the model.",
-        _request(input={"description": "For the upstream to read."}),
+        "Create embeddings. The tier that serves the model answers.",
+        _request(input={"description": "Forwarded to the upstream."}),
     ),
 }
 
@@ -100,18 +104,16 @@ def document() -> bytes:
     paths: dict[str, Any] = {}
     for path, (summary, schema) in _ROUTED.items():
         paths[path] = {"post": _operation(summary, body=schema, stream=True)}
-    paths["/v1/chat/completions"]["get"] = _operation("Chats that the cloud has stored.")
-    paths["/v1/models"] = {"get": _operation("Every model a client may name.")}
+    paths["/v1/chat/completions"]["get"] = _operation("List chat completions stored in the cloud.")
+    paths["/v1/models"] = {"get": _operation("List the models that a client may name.")}
     paths["/v1/models/{model}"] = {
         "parameters": [
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
         ],
-        "get": _operation("One model."),
-        "delete": _operation("Delete a fine-tuned model of the cloud's."),
+        "get": _operation("Get one model."),
+        "delete": _operation("Delete a fine-tuned model in the cloud."),
     }
-    paths["/v1/feedback"] = {
-        "post": _operation("What a client thought of an answer.", body=_FEEDBACK)
-    }
+    paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
     for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")
         names = re.findall(r"{([a-z_]+)}", path)
@@ -121,13 +123,13 @@ def document() -> bytes:
         ] + [{"name": name, "in": "query", "schema": kind} for name, kind in _ASKED.get(path, ())]
         paths.setdefault(path, {})[method] = operation
     for path, summary in {
-        "/health": "200 while the process lives.",
-        "/ready": "Each part's state; 503 when no tier answers, and while it is being stopped.",
-        "/metrics": "Prometheus text.",
+        "/health": "Liveness: 200 while the process runs.",
+        "/ready": "Readiness: the state of each part. 503 when no tier is up, and during shutdown.",
+        "/metrics": "Metrics in the Prometheus text format.",
     }.items():
-        answers: dict[str, Any] = {"200": {"description": "As the summary says."}}
+        answers: dict[str, Any] = {"200": {"description": "See the summary."}}
         if path == "/ready":
-            answers["503"] = {"description": "No tier answers."}
+            answers["503"] = {"description": "No tier is up, or the proxy is shutting down."}
         paths[path] = {"get": {"summary": summary, "security": [], "responses": answers}}
     return msgspec.json.encode(
         {
@@ -135,7 +137,7 @@ def document() -> bytes:
             "info": {
                 "title": "hybrid-llm-router",
                 "version": __version__,
-                "description": "OpenAI's API, answered by a local or a cloud model.",
+                "description": "OpenAI-compatible API with a local and a cloud tier.",
             },
             "paths": paths,
             "components": {
@@ -168,7 +170,7 @@ _FEEDBACK: Final = {
     "required": ["request_id"],
     "anyOf": [{"required": ["rating"]}, {"required": ["thumb"]}],
     "properties": {
-        "request_id": {"type": "string", "description": "The answer's `x-request-id`."},
+        "request_id": {"type": "string", "description": "The `x-request-id` of the answer."},
         "rating": {"type": "number", "minimum": -1, "maximum": 1},
         "thumb": {"enum": ["up", "down"]},
         "comment": {"type": ["string", "null"], "maxLength": 10_000},
@@ -176,15 +178,15 @@ _FEEDBACK: Final = {
 }
 
 
-# What the pages ask, most of it for admins only: path, method, what it does, what is sent.
+# The JSON API of the pages, mostly for admins: path, method, summary, request body.
 _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
-    "/api/status": ("get", "What runs here: tiers, router model, threshold.", None),
+    "/api/status": ("get", "Get the state of the proxy: tiers, router model, threshold.", None),
     "/api/decisions": (
-        "post", "What would be decided on a chat request; no model is asked.",
+        "post", "Preview the routing decision for a chat request. No model is called.",
         _ROUTED["/v1/chat/completions"][1],
     ),
     "/api/verdicts": (
-        "post", "What the judge thinks of two answers.",
+        "post", "Have the judge compare two answers.",
         {
             "type": "object",
             "required": ["request_id", "messages", "local", "cloud"],
@@ -204,35 +206,35 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
             },
         },
     ),
-    "/api/stats": ("get", "Requests, dollars, latencies and scores of some time.", None),
-    "/api/quality": ("get", "What judges say of the answers of some time.", None),
-    "/api/pareto": ("get", "What each threshold would have cost and recovered.", None),
-    "/api/requests": ("get", "Requests, the newest first, filtered and searched.", None),
-    "/api/requests/{request_id}": ("get", "One request, with all that is known of it.", None),
+    "/api/stats": ("get", "Get requests, cost, latencies and scores of a time range.", None),
+    "/api/quality": ("get", "Get answer quality in a time range, by judge scores.", None),
+    "/api/pareto": ("get", "Get cost and quality of each threshold.", None),
+    "/api/requests": ("get", "List requests, newest first, with filters and search.", None),
+    "/api/requests/{request_id}": ("get", "Get one request with all its fields.", None),
     "/api/experiments": (
-        "get", "The steps of training and measuring: cost, state, headline.", None
+        "get", "List the training and evaluation steps with cost, state and headline.", None
     ),
     "/api/experiments/{step}": (
         "post",
-        "Start a step, or with `dry_run` only say what it would cost.",
+        "Start a step. With `dry_run`, only estimate its cost.",
         {
             "type": "object",
             "properties": {
-                "parameters": {"type": "object", "description": "As /api/experiments names them."},
+                "parameters": {"type": "object", "description": "As listed by /api/experiments."},
                 "accept_usd": {
                     "type": ["number", "null"],
                     "minimum": 0,
                     "maximum": 10_000,
-                    "description": "What a step that asks paid models may spend.",
+                    "description": "Spending limit of a step that calls paid models.",
                 },
                 "dry_run": {"type": "boolean"},
             },
         },
     ),
-    "/api/experiments/{step}/results": ("get", "What a step has found.", None),
-    "/api/jobs": ("get", "Steps that were started, the newest first.", None),
-    "/api/jobs/{job_id}": ("get", "How far a step is, and what it has printed.", None),
-    "/api/jobs/{job_id}/cancel": ("post", "End a step.", None),
+    "/api/experiments/{step}/results": ("get", "Get the results of a step.", None),
+    "/api/jobs": ("get", "List jobs, newest first.", None),
+    "/api/jobs/{job_id}": ("get", "Get the state and the log of a job.", None),
+    "/api/jobs/{job_id}/cancel": ("post", "Cancel a job.", None),
 }  # fmt: skip
 _SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
 _ASKED: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
@@ -241,7 +243,10 @@ _ASKED: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         _SINCE,
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
         ("before", {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?~[a-z0-9_]{1,40}$"}),
-        ("search", {"type": "string", "description": "Text of a prompt, or an id's beginning."}),
+        (
+            "search",
+            {"type": "string", "description": "Text of a prompt, or the beginning of an id."},
+        ),
         ("target", {"enum": [*Target, "none"]}),
         ("reason", {"enum": [*Reason]}),
         ("ending", {"enum": [*Ending]}),
@@ -269,8 +274,8 @@ def _operation(
     bad = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     operation: dict[str, Any] = {
         "summary": summary,
-        "responses": {"200": {"description": "The answer.", "content": good}}
-        | ({"202": {"description": "It is under way."}} if accepted else {})
+        "responses": {"200": {"description": "OK.", "content": good}}
+        | ({"202": {"description": "The step has started."}} if accepted else {})
         | {status: {"description": why, "content": bad} for status, why in _ERRORS.items()},
     }
     if body is not None:

@@ -1,10 +1,10 @@
-"""The pages for a browser: chat, compare, dashboard and experiments, and who may open them.
+"""The web pages chat, compare, dashboard and experiments, their login and their files.
 
-They are files in `ui/`, read at the start and served as they are: no build, no template language,
-nothing from other origins. A page is the content of its <main>, put into `ui/shell.html`, and the
-module `ui/NAME.js`. What they show comes from /v1 and /api, as any client gets it.
+The files in `ui/` are read at the start and served unchanged: no build, no template language,
+nothing from other origins. A page is the content of <main>, inserted into `ui/shell.html`, and the
+module `ui/NAME.js`. Pages use /v1 and /api like any other client.
 
-Answers of models are hostile input, so a browser is told to run nothing but our files.
+Model answers are untrusted input, so the content security policy allows only the proxy's own files.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from proxy.errors import InvalidRequest, NotAuthenticated, NotFound
 from proxy.gateway.gateway import Gateway
 
 UI: Final = Path(__file__).with_name("ui")
-CHARTS: Final = "plotly.min.js"  # plotly's own build of plotly.js, from its package
+CHARTS: Final = "plotly.min.js"  # plotly.js from the package plotly
 MAX_FORM_BYTES: Final = 64 * 1024
 
 _TYPES: Final = {
@@ -39,11 +39,11 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# Where text of a model becomes HTML, nothing but the sanitizer can make any.
+# On pages that render model text, only the sanitizer may create HTML.
 _TRUSTED: Final = "; require-trusted-types-for 'script'; trusted-types dompurify"
 _GUARDS: Final = {
     "x-content-type-options": "nosniff",
-    # Not "no-referrer": a form would then come from the origin "null".
+    # With "no-referrer" a form would be sent with the origin "null".
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -52,7 +52,7 @@ _GUARDS: Final = {
 
 
 class Page(NamedTuple):
-    """A page of the menu. `for_admins`: it shows what everybody asked."""
+    """A page of the menu. `for_admins`: it shows the requests of all clients."""
 
     path: str
     name: str
@@ -74,7 +74,7 @@ _LOGIN: Final = Page("/login", "login", "Log in")
 
 
 class File(NamedTuple):
-    """A file as it is served: compressed once, with what tells it from other versions."""
+    """A file with its compressed form and its ETag."""
 
     content: bytes
     compressed: bytes
@@ -88,7 +88,7 @@ def read_file(content: bytes, media_type: str) -> File:
 
 
 def read_files(folder: Path = UI) -> dict[str, File]:
-    """What is served below /ui/, by name."""
+    """The files below /ui/, by name."""
     return {
         path.relative_to(folder).as_posix(): read_file(path.read_bytes(), _TYPES[path.suffix])
         for path in sorted(folder.rglob("*"))
@@ -98,8 +98,8 @@ def read_files(folder: Path = UI) -> dict[str, File]:
 
 @cache
 def read_charts() -> File:
-    """The library that draws charts: megabytes, so only once someone looks at one."""
-    spec = find_spec("plotly")  # importing it would take a second
+    """The chart library. It has megabytes, so it is read on first use."""
+    spec = find_spec("plotly")  # importing plotly takes a second
     assert spec is not None
     assert spec.origin is not None
     path = Path(spec.origin).parent / "package_data" / CHARTS
@@ -107,11 +107,11 @@ def read_charts() -> File:
 
 
 def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
-    """A page whole: its content in the shell, with values in the place of {{name}}, escaped."""
+    """Render a page: its content in the shell, with escaped values for {{name}}."""
     menu = "".join(
-        f'<a href="{one.path}"{" aria-current=page" if one is page else ""}'
-        f"{' data-admin' if one.for_admins else ''}>{one.title}</a>"
-        for one in PAGES
+        f'<a href="{item.path}"{" aria-current=page" if item is page else ""}'
+        f"{' data-admin' if item.for_admins else ''}>{item.title}</a>"
+        for item in PAGES
     )
     filled = (UI / "shell.html").read_text(encoding="utf-8")
     parts = {
@@ -134,14 +134,14 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
 
     @get([page.path for page in PAGES], name="page")
     async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
-        page = next(one for one in PAGES if one.path == request.url.path)
+        page = next(item for item in PAGES if item.path == request.url.path)
         keys = gateway.snapshot.keys
         if keys.are_needed:
             client = keys.of_session(_headers(request))
             if client is None:
-                return _see(f"/login?next={quote(_asked(request), safe='/')}")
+                return _redirect(f"/login?next={quote(_path_and_query(request), safe='/')}")
             if page.for_admins and not is_admin(client):
-                return _see("/")
+                return _redirect("/")
         return _serve(request, rendered[page], {"content-security-policy": page.policy})
 
     @get("/ui/{name:path}", name="ui")
@@ -149,7 +149,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
         name = name.removeprefix("/")
         found = await asyncio.to_thread(read_charts) if name == CHARTS else files.get(name)
         if found is None:
-            raise NotFound("There is no such file.")
+            raise NotFound("The file does not exist.")
         return _serve(request, found)
 
     @get("/login")
@@ -159,28 +159,28 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     ) -> Response[bytes]:
         keys = gateway.snapshot.keys
         if not keys.are_needed or keys.of_session(_headers(request)) is not None:
-            return _see(_own(next))
-        return _login_page(_own(next))
+            return _redirect(_own_page(next))
+        return _login_page(_own_page(next))
 
     @post("/login")
     async def log_in(request: Request[Any, Any, Any]) -> Response[bytes]:
         body = await request.body()
         if len(body) > MAX_FORM_BYTES:
-            raise InvalidRequest("The form is larger than any key.", param="key")
+            raise InvalidRequest("The form is too large.", param="key")
         form = parse_qs(body.decode("utf-8", "replace"))
         key, target = (form.get(name, [""])[-1] for name in ("key", "next"))
         try:
             session = gateway.snapshot.keys.log_in(key, _headers(request))
         except NotAuthenticated as error:
-            return _login_page(_own(target), error=error.message)
-        response = _see(_own(target))
+            return _login_page(_own_page(target), error=error.message)
+        response = _redirect(_own_page(target))
         _set_session(response, session, SESSION_SECONDS, is_secure=_is_secure(request))
         return response
 
     @post("/logout")
     async def log_out(request: Request[Any, Any, Any]) -> Response[bytes]:
-        gateway.snapshot.keys.check(_headers(request))  # no other page may
-        response = _see("/login")
+        gateway.snapshot.keys.check(_headers(request))  # rejects requests from other origins
+        response = _redirect("/login")
         _set_session(response, "", 0, is_secure=_is_secure(request))
         return response
 
@@ -201,9 +201,9 @@ def _login_page(target: str, *, error: str = "") -> Response[bytes]:
 def _serve(
     request: Request[Any, Any, Any], file: File, headers: Mapping[str, str] | None = None
 ) -> Response[bytes]:
-    """A file, compressed where the client can read that; nothing where it has it already."""
+    """Serve a file: compressed if the client accepts it, 304 if the client has it."""
     sent = {
-        # Asked for again each time: a new version is seen at once, and an old one costs a 304.
+        # Revalidated on every use: a new version shows at once, an unchanged one costs a 304.
         "cache-control": "no-cache",
         "etag": file.etag,
         "vary": "accept-encoding",
@@ -214,29 +214,29 @@ def _serve(
         return Response(b"", status_code=304, headers=sent, media_type=file.media_type)
     content = file.content
     if any(
-        one.partition(";")[0].strip() == "gzip"
-        for one in _listed(request.headers.get("accept-encoding", ""))
+        item.partition(";")[0].strip() == "gzip"
+        for item in _listed(request.headers.get("accept-encoding", ""))
     ):
         content, sent["content-encoding"] = file.compressed, "gzip"
     return Response(content, headers=sent, media_type=file.media_type)
 
 
 def _listed(value: str) -> list[str]:
-    return [one.strip().removeprefix("W/") for one in value.split(",")]
+    return [item.strip().removeprefix("W/") for item in value.split(",")]
 
 
-def _see(path: str) -> Response[bytes]:
+def _redirect(path: str) -> Response[bytes]:
     headers = {"location": path, "cache-control": "no-store"}
     return Response(b"", status_code=303, headers=headers)
 
 
-def _asked(request: Request[Any, Any, Any]) -> str:
+def _path_and_query(request: Request[Any, Any, Any]) -> str:
     query = request.url.query
     return request.url.path + (f"?{query}" if query else "")
 
 
-def _own(target: str) -> str:
-    """Where to go after the login: one of our pages, whatever was asked for."""
+def _own_page(target: str) -> str:
+    """The page after the login. Anything but a page of the proxy becomes `/`."""
     parts = urlsplit(target)
     if parts.scheme or parts.netloc or parts.path not in {page.path for page in PAGES}:
         return "/"
@@ -248,7 +248,7 @@ def _headers(request: Request[Any, Any, Any]) -> Sequence[tuple[bytes, bytes]]:
 
 
 def _is_secure(request: Request[Any, Any, Any]) -> bool:
-    """Whether the browser talks TLS, to us or to a server in front of us."""
+    """Whether the browser uses TLS, to the proxy or to a server in front of it."""
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
 
 
@@ -260,7 +260,6 @@ def _set_session(response: Response[bytes], value: str, seconds: int, *, is_secu
         path="/",
         httponly=True,
         secure=is_secure,
-        # Lax: a link from a Grafana panel finds one logged in. What changes or tells something
-        # looks at the origin besides.
+        # Lax, so that a link from a Grafana panel keeps the login. The API also checks the origin.
         samesite="lax",
     )

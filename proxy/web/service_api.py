@@ -1,4 +1,4 @@
-"""What clients and operators ask about the proxy itself: its models, its health, its metrics."""
+"""Models, feedback, judge verdicts, health, readiness, metrics and the OpenAPI document."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,6 @@ from proxy.web.openapi import document
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
-SMALL_BODY_SECONDS: Final = 20.0
 
 
 class _Feedback(msgspec.Struct):
@@ -51,12 +50,18 @@ _answers = msgspec.json.Decoder(_Answers)
 
 
 def routes(
-    gateway: Gateway, store: Store, metrics: Metrics, *, judge: Callable[[], Judge | None]
+    gateway: Gateway,
+    store: Store,
+    metrics: Metrics,
+    *,
+    judge: Callable[[], Judge | None],
+    body_seconds: float,
 ) -> list[ControllerRouterHandler]:
-    """The handlers, bound to what they report on.
+    """The handlers.
 
     Args:
-        judge: the one at work now, if one is.
+        judge: the running judge, if there is one.
+        body_seconds: how long a client may take to send a body.
     """
 
     @get("/v1/models", name="models")
@@ -75,7 +80,7 @@ def routes(
         models = await collect_models(gateway.snapshot)
         if wanted not in models:
             raise NotFound(
-                f"The model '{wanted}' does not exist here.", param="model", code="model_not_found"
+                f"The model '{wanted}' does not exist.", param="model", code="model_not_found"
             )
         return Response(_entry(wanted, models[wanted]), headers=_request_id())
 
@@ -83,17 +88,19 @@ def routes(
     async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         client = await gateway.admit(tuple(request.scope["headers"]))
         key_hash = client.key_hash if client is not None else None
-        feedback = read_request(_feedback, await read_small(request))
+        feedback = read_request(_feedback, await read_small_body(request, seconds=body_seconds))
         rating = feedback.rating
         if rating is None:
             if feedback.thumb is None:
-                raise InvalidRequest("Give either 'rating' or 'thumb'.", param="rating")
+                raise InvalidRequest("Either 'rating' or 'thumb' is required.", param="rating")
             rating = 1.0 if feedback.thumb == "up" else -1.0
         rated = await _rate(store, feedback, rating, key_hash)
         if rated is None:
-            raise NotFound(f"There is no request '{feedback.request_id}'.", param="request_id")
+            raise NotFound(
+                f"The request '{feedback.request_id}' does not exist.", param="request_id"
+            )
         target, is_first = rated
-        if rating and is_first:  # a client that sends it again, or changes its mind, is one client
+        if rating and is_first:  # a repeated or changed rating counts once
             metrics.count_feedback(target, "up" if rating > 0 else "down")
         return Response(
             {"object": "feedback", "request_id": feedback.request_id, "rating": rating},
@@ -114,17 +121,19 @@ def routes(
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
-        asked = read_request(_answers, await read_small(request))
-        if (at_work := judge()) is None:
-            raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
-        turns = [(turn.role, turn.content) for turn in asked.messages]
-        opinion = await at_work.assess(turns, asked.local, asked.cloud, request_id=asked.request_id)
-        told = opinion._asdict()
+        answers = read_request(_answers, await read_small_body(request, seconds=body_seconds))
+        if (running_judge := judge()) is None:
+            raise NotFound("Judging is disabled. Set judge.enabled: true.", code="judge_off")
+        turns = [(turn.role, turn.content) for turn in answers.messages]
+        verdict = await running_judge.assess(
+            turns, answers.local, answers.cloud, request_id=answers.request_id
+        )
+        payload = verdict._asdict()
         return Response(
-            told
+            payload
             | {
                 "judge": gateway.snapshot.config.judge.model,
-                **{tier: told[tier]._asdict() for tier in ("local", "cloud")},
+                **{tier: payload[tier]._asdict() for tier in ("local", "cloud")},
             }
         )
 
@@ -154,7 +163,7 @@ def routes(
 
 
 def _status(snapshot: Snapshot) -> dict[str, object]:
-    """What the pages show of a proxy before anything was asked of it."""
+    """The state of the proxy for the pages."""
     config = snapshot.config
     return {
         "version": __version__,
@@ -172,7 +181,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
 async def _rate(
     store: Store, feedback: _Feedback, rating: float, client: str | None
 ) -> tuple[str, bool] | None:
-    """Keep a rating. Raises Unavailable."""
+    """Store a rating. Raises Unavailable."""
     try:
         return await once_written(
             lambda: store.rate(feedback.request_id, rating, feedback.comment, client=client)
@@ -182,7 +191,7 @@ async def _rate(
 
 
 async def collect_models(snapshot: Snapshot) -> dict[str, str]:
-    """Every model name a client may send, with its owner: ours, the tiers' own, and theirs."""
+    """Every model name that a client may send, with its owner: the proxy or a tier."""
     bodies = await asyncio.gather(*(snapshot.upstreams[target].list_models() for target in Target))
     models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
     for target, body in zip(Target, bodies, strict=True):
@@ -193,10 +202,10 @@ async def collect_models(snapshot: Snapshot) -> dict[str, str]:
 
 
 async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, object], bool]:
-    """Each part's state, and whether requests can be answered: that takes one tier that is up.
+    """The state of each part, and whether the proxy is ready: at least one tier is up.
 
-    Without the router model or the database requests are still answered, so neither makes the
-    proxy unready; their state says `missing` or `failing`.
+    Requests are answered without the router model or the database, so neither affects readiness.
+    Their state is then `missing` or `failing`.
     """
     targets = list(Target)
     up = await asyncio.gather(*(snapshot.upstreams[target].probe() for target in targets))
@@ -215,17 +224,17 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
 
 
 def _entry(model_id: str, owner: str) -> dict[str, str | int]:
-    """One model as OpenAI's clients parse it; `created` is not known and therefore 0."""
+    """One model as OpenAI clients parse it. `created` is unknown and therefore 0."""
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
-async def read_small(request: Request[Any, Any, Any]) -> bytes:
-    """A body that no client needs long to send. Raises RequestTimeout."""
+async def read_small_body(request: Request[Any, Any, Any], *, seconds: float) -> bytes:
+    """The body of a small request. Raises RequestTimeout."""
     try:
-        async with asyncio.timeout(SMALL_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             return await request.body()
     except TimeoutError:
-        raise RequestTimeout("The request body came in too slowly.") from None
+        raise RequestTimeout("The request body arrived too slowly.") from None
 
 
 def _request_id() -> dict[str, str]:

@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 import pytest
 
 from proxy.budget.pacing import (
-    BUCKETS,
     DAY_SECONDS,
     HOUR_SECONDS,
     LAG_SECONDS,
+    PACING_BUCKETS,
     BudgetPacer,
 )
 from proxy.record import CallRecord, Reason, Target
@@ -480,7 +480,7 @@ def test_every_score_has_its_bucket(score: float) -> None:
     proxy = Proxy(1.0).answer([Prompt(at(0, 1), score, 0.01)])
     proxy.wait_until(at(0, 3))
     assert 0.0 <= proxy.threshold() <= CONFIGURED
-    assert BUCKETS == SCORE_BUCKETS
+    assert PACING_BUCKETS == SCORE_BUCKETS
 
 
 # ── What is known from before ─────────────────────────────────────────────────────────────────
@@ -496,7 +496,7 @@ def test_a_restart_goes_on_where_it_was() -> None:
     for one in before.seen:
         if not one.is_forced:
             hour = int(one.at) // HOUR_SECONDS * HOUR_SECONDS
-            scored[hour, int(one.score * BUCKETS)] += one.usd
+            scored[hour, int(one.score * PACING_BUCKETS)] += one.usd
     after.learn()
     after.governors[0].restore((*key, usd) for key, usd in scored.items())
     assert after.threshold() == pytest.approx(before.threshold(), abs=0.05)

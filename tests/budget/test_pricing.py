@@ -9,22 +9,22 @@ from typing import Literal
 import pytest
 
 from proxy.budget.pricing import Price, Prices, pico
-from proxy.config import ConfigError, ListedPrice, PriceConfig, UpstreamConfig, load_prices
+from proxy.config import ConfigError, ModelPrices, PriceConfig, UpstreamConfig, load_prices
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 # gpt-4o-mini: USD per million tokens.
 MINI = PriceConfig(input=0.15, cached_input=0.075, output=0.60)
 FREE = PriceConfig()
 LISTED = {
-    "gpt-4o-mini": ListedPrice(
+    "gpt-4o-mini": ModelPrices(
         input=0.15, cached_input=0.075, output=0.60, priority=PriceConfig(input=0.25, output=1)
     ),
-    "gpt-5": ListedPrice(
+    "gpt-5": ModelPrices(
         input=1.25, cached_input=0.125, output=10, flex=PriceConfig(input=0.625, output=5)
     ),
-    "gpt-5-2025-08-07": ListedPrice(input=1, output=1),
-    "ft:gpt-4o-mini": ListedPrice(input=0.3, output=1.2),
-    "text-embedding-3-small": ListedPrice(input=0.02),
+    "gpt-5-2025-08-07": ModelPrices(input=1, output=1),
+    "ft:gpt-4o-mini": ModelPrices(input=0.3, output=1.2),
+    "text-embedding-3-small": ModelPrices(input=0.02),
 }
 
 

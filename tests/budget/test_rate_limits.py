@@ -13,7 +13,7 @@ import pytest
 
 from postgres import PostgresServer
 from proxy.auth import Client
-from proxy.budget.rate_limits import MAX_WAITING, WAIT_SECONDS, Limits, Reservation
+from proxy.budget.rate_limits import MAX_SHARED_WAITERS, WAIT_SECONDS, Limits, Reservation
 from proxy.errors import BudgetExhausted, BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
 from proxy.storage.shared_limits import SharedLimits, Taken
@@ -241,7 +241,7 @@ async def test_nobody_waits_for_ever_nor_does_everybody() -> None:
     hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
         asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
-        for _ in range(MAX_WAITING)
+        for _ in range(MAX_SHARED_WAITERS)
     ]
     await asyncio.sleep(0)
     with pytest.raises(BudgetReserved):

@@ -412,7 +412,16 @@ def test_stats_of_nothing(asked: Path, url: str) -> None:
 def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
     result = run("stats", "--config", asked, "--json", "--by", "tier", "--by", "ending")
     told = json.loads(result.output)
-    assert told.keys() == {"since", "total", "by", "latency", "drift", "candidate", "quality"}
+    assert told.keys() == {
+        "since",
+        "total",
+        "by",
+        "latency",
+        "drift",
+        "candidate",
+        "quality",
+        "shadow_router",
+    }
     assert (told["since"], told["total"]["requests"], told["total"]["cost_usd"]) == (0, 4, 0.75)
     counts = {
         name: {one["value"]: one["requests"] for one in groups}
@@ -432,14 +441,16 @@ def test_stats_of_a_candidate(asked: Path, url: str) -> None:
     fill(url, [finished(**scored, threshold=0.4, candidate_score=0.6)])
     no_candidate = asked.read_text()
     for threshold, agreed in (("0.4", 1), ("0.61", 0), ("auto", 0)):
-        candidate = f"threshold: {threshold}, candidate: {{path: {ROOT}/data/models/router}}"
+        candidate = f"threshold: {threshold}, shadow_router: {{path: {ROOT}/data/models/router}}"
         asked.write_text(no_candidate.replace("threshold: 0.4", candidate))
-        told = json.loads(run("stats", "--config", asked, "--json").output)["candidate"]
+        report = json.loads(run("stats", "--config", asked, "--json").output)
+        told = report["shadow_router"]
+        assert report["candidate"] == told  # the old name
         assert (told["requests"], told["agreed"]) == (1, agreed)
-    asked.write_text(no_candidate.replace("threshold: 0.4", "candidate: {path: nowhere}"))
+    asked.write_text(no_candidate.replace("threshold: 0.4", "shadow_router: {path: nowhere}"))
     result = run("stats", "--config", asked, "--json")
     assert json.loads(result.stdout)["candidate"] is None
-    assert "Warning: routing.candidate: no router model in nowhere" in result.stderr
+    assert "Warning: routing.shadow_router: no router model in nowhere" in result.stderr
 
 
 @pytest.mark.parametrize("since", ["yesterday", "1y", "", "-1h", "1.5h"])

@@ -35,7 +35,7 @@ from proxy.evaluation.calibration import training_rows
 from proxy.evaluation.dataset import MIN_REQUESTS
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Target
-from proxy.server.app import load_router
+from proxy.server.models import load_router
 from proxy.storage.writer import Store
 from router_model.categories import CATEGORIES
 from router_model.manifest import Manifest

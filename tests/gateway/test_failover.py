@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from proxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from proxy.errors import UpstreamInterrupted, UpstreamTimeout, UpstreamUnreachable
 from proxy.gateway.failover import (
     MAX_RETRIES,
     MAX_WAIT_SECONDS,
@@ -83,7 +83,10 @@ def test_retry_after_in_other_forms() -> None:
 def test_a_timeout_has_had_its_wait_and_a_lost_connection_has_not() -> None:
     late = UpstreamTimeout("late", upstream="local", phase="first_token")
     assert not failure_of_error(late).may_retry
-    for error in (UpstreamBroken("b", upstream="local"), UpstreamUnreachable("u", upstream="l")):
+    for error in (
+        UpstreamInterrupted("b", upstream="local"),
+        UpstreamUnreachable("u", upstream="l"),
+    ):
         assert failure_of_error(error).may_retry
 
 

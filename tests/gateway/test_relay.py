@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import UpstreamBroken, UpstreamTimeout
+from proxy.errors import UpstreamInterrupted, UpstreamTimeout
 from proxy.gateway.relay import (
     MAX_EVENT_BYTES,
     MAX_HELD_BYTES,
@@ -452,8 +452,8 @@ async def test_an_answer_that_is_no_json_passes_too() -> None:
 
 async def test_a_whole_answer_that_breaks_off_promises_nothing() -> None:
     reply, record = FakeReply(), decided()
-    answer = FakeAnswer(b"{", UpstreamBroken("It broke.", upstream="local"))
-    with pytest.raises(UpstreamBroken):
+    answer = FakeAnswer(b"{", UpstreamInterrupted("It broke.", upstream="local"))
+    with pytest.raises(UpstreamInterrupted):
         await relay(answer, reply, record, settle=Settled())
     assert reply.status is None
     assert record.ending is None
@@ -501,13 +501,17 @@ async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
 
 async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settled() -> None:
     reply, record, settled = FakeReply(), decided(), Settled()
-    with pytest.raises(UpstreamBroken, match="local upstream ended its stream without finishing"):
+    with pytest.raises(
+        UpstreamInterrupted, match="local upstream ended its stream without finishing"
+    ):
         await relay(stream_of(HELLO, b'data: {"choi'), reply, record, settle=settled)
     assert reply.body == HELLO
     assert not reply.ended
     assert settled.calls == [(None, "Hello")]
     assert record.ending is None
-    await reply.send(CHAT.error_event(UpstreamBroken("It stopped.", upstream="local")), more=False)
+    await reply.send(
+        CHAT.error_event(UpstreamInterrupted("It stopped.", upstream="local")), more=False
+    )
     event = reply.body.removeprefix(HELLO)
     assert event.startswith(b'data: {"error":')
     assert event.endswith(b"\n\n")
@@ -572,7 +576,7 @@ async def test_a_stream_is_held_until_it_speaks() -> None:
     ids=["nothing", "comment", "role", "half-an-event"],
 )
 async def test_a_stream_that_ends_before_it_spoke_is_no_answer(pieces: tuple[bytes, ...]) -> None:
-    with pytest.raises(UpstreamBroken, match="local upstream"):
+    with pytest.raises(UpstreamInterrupted, match="local upstream"):
         await begin(stream_of(*pieces), strip_usage=True)
 
 

@@ -212,7 +212,9 @@ async def test_a_request_in_detail_by_keyboard(
 
 async def test_a_link_to_a_request_that_is_gone(proxy: LiveProxy, show: Show) -> None:
     page = await show(proxy.origin, "/dashboard#request=req_gone", expected=("404",))
-    await expect(page.get_by_role("dialog")).to_contain_text("There is no request 'req_gone'.")
+    await expect(page.get_by_role("dialog")).to_contain_text(
+        "The request 'req_gone' does not exist."
+    )
     await page.get_by_role("button", name="Close").click()
     await expect(page.get_by_role("dialog")).to_be_hidden()
 

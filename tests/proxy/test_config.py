@@ -173,15 +173,15 @@ def local(**keys: str) -> str:
         (TIERS + 'server: {api_keys: "a,,b"}', "8: server.api_keys: an API key is empty"),
         (
             TIERS + "server: {api_keys: [a, {key: a, requests_per_minute: 1}]}",
-            "8: server.api_keys: an API key appears twice",
+            "8: server.api_keys: the same API key appears twice",
         ),
         (
             TIERS + "storage: {url: postgresql://db/}",
-            "8: storage.url: a PostgreSQL address is postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+            "8: storage.url: a PostgreSQL URL has the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         ),
     ],
 )
-def test_a_refusal_names_line_key_and_reason(tmp_path: Path, text: str, expected: str) -> None:
+def test_an_error_names_line_key_and_problem(tmp_path: Path, text: str, expected: str) -> None:
     assert refusal(tmp_path, text) == expected
 
 
@@ -200,31 +200,31 @@ def test_a_refusal_names_line_key_and_reason(tmp_path: Path, text: str, expected
         '"http://local host/v1"',
     ],
 )
-def test_an_address_that_no_request_could_reach_is_refused(tmp_path: Path, url: str) -> None:
-    expected = f"'{url.strip(chr(34))}' is not an address like http://localhost:11434/v1"
+def test_an_invalid_base_url_is_rejected(tmp_path: Path, url: str) -> None:
+    expected = f"'{url.strip(chr(34))}' is not a URL such as http://localhost:11434/v1"
     assert refusal(tmp_path, local(base_url=url)) == f"4: upstreams.local.base_url: {expected}"
 
 
-def test_credentials_in_an_address_are_refused_and_not_repeated(tmp_path: Path) -> None:
+def test_credentials_in_a_url_are_rejected_and_not_repeated(tmp_path: Path) -> None:
     said = refusal(tmp_path, local(base_url="http://me:hunter2@host/v1"))
-    assert said == "4: upstreams.local.base_url: credentials belong into api_key, not here"
+    assert said == "4: upstreams.local.base_url: credentials belong in api_key, not in the URL"
 
 
 @pytest.mark.parametrize(
     "url", ["sqlite://router.db", '"sqlite:///"', '"sqlite:///:memory:"', "mysql://x", "router.db"]
 )
-def test_a_database_address_must_name_a_file(tmp_path: Path, url: str) -> None:
+def test_a_sqlite_url_must_name_a_file(tmp_path: Path, url: str) -> None:
     said = refusal(tmp_path, TIERS + f"storage:\n  url: {url}")
-    assert said == "9: storage.url: a SQLite address is sqlite:///FILE (three slashes, " + (
-        "then a file's path)"
+    assert said == "9: storage.url: a SQLite URL has the form sqlite:///FILE (three slashes, " + (
+        "then a path)"
     )
 
 
-def test_a_list_of_addresses_is_replicas(tmp_path: Path) -> None:
+def test_a_list_of_base_urls_is_replicas(tmp_path: Path) -> None:
     config = load(tmp_path, local(base_url="[http://a:1/v1/, http://b:1/v1]"))
     assert config.upstreams.local.base_urls == ("http://a:1/v1", "http://b:1/v1")
     said = refusal(tmp_path, local(base_url="[http://a:1/v1, b]"))
-    assert said.startswith("4: upstreams.local.base_url: 'b' is not an address")
+    assert said.startswith("4: upstreams.local.base_url: 'b' is not a URL")
 
 
 def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "judge: {model: 2020-13-45}"])
-def test_odd_yaml_is_refused_without_a_traceback(tmp_path: Path, text: str) -> None:
+def test_invalid_yaml_is_rejected_without_a_traceback(tmp_path: Path, text: str) -> None:
     assert "not valid YAML" in refusal(tmp_path, text)
 
 
@@ -269,7 +269,7 @@ def test_an_empty_variable_takes_the_default(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["${PORT-80}", "${PORT:-${OTHER}}", "${8080}", "${PORT"])
-def test_a_misspelt_variable_is_not_taken_for_text(tmp_path: Path, text: str) -> None:
+def test_a_misspelt_variable_is_rejected(tmp_path: Path, text: str) -> None:
     said = refusal(tmp_path, TIERS + f"server:\n  host: {text}\n", {"PORT": "1", "OTHER": "2"})
     assert said == f"9: server.host: '{text}' is neither ${{VAR}} nor ${{VAR:-default}}"
 
@@ -279,7 +279,7 @@ def test_a_variables_value_is_not_expanded_again(tmp_path: Path) -> None:
     assert config.upstreams.local.model == "${HOME}"
 
 
-def test_a_plain_value_takes_the_type_of_what_was_put_in(tmp_path: Path) -> None:
+def test_a_plain_value_takes_the_type_of_the_inserted_value(tmp_path: Path) -> None:
     text = TIERS + "server:\n  port: ${PORT:-8080}\nrouting:\n  fallback: ${FALL:-true}\n"
     assert load(tmp_path, text).server.port == 8080
     assert load(tmp_path, text).routing.fallback is True
@@ -316,7 +316,7 @@ def keys_of(config: Config) -> list[str]:
     return [one.key.reveal() for one in config.server.api_keys]
 
 
-def test_keys_are_a_list_or_a_variables_text(tmp_path: Path) -> None:
+def test_api_keys_are_a_list_or_comma_separated_text(tmp_path: Path) -> None:
     text = TIERS + 'server: {api_keys: "${KEYS:-}"}'
     assert keys_of(load(tmp_path, text)) == []
     assert keys_of(load(tmp_path, text, {"KEYS": "one"})) == ["one"]
@@ -328,34 +328,36 @@ def test_keys_are_a_list_or_a_variables_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", '"::"', "192.168.1.7", "router.lan", "my-laptop"])
-def test_a_port_that_others_reach_needs_keys(tmp_path: Path, host: str) -> None:
+def test_a_reachable_address_needs_api_keys(tmp_path: Path, host: str) -> None:
     text = TIERS + f"server:\n  host: {host}\n"
     said = refusal(tmp_path, text)
     bare = host.strip('"')
-    assert said.startswith(f"8: server.api_keys: without keys everyone who reaches {bare} could")
+    assert said.startswith(
+        f"8: server.api_keys: without API keys anyone who can reach {bare} could"
+    )
     assert "server.allow_anonymous: true" in said
     load(tmp_path, text + "  api_keys: [secret]\n")
     load(tmp_path, text + "  allow_anonymous: true\n")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", '"::1"', "localhost"])
-def test_a_port_that_only_this_machine_reaches_needs_none(tmp_path: Path, host: str) -> None:
+def test_a_loopback_address_needs_no_api_keys(tmp_path: Path, host: str) -> None:
     load(tmp_path, TIERS + f"server: {{host: {host}}}")
 
 
-def test_a_host_from_the_command_line_counts_as_one_from_the_file(tmp_path: Path) -> None:
+def test_a_host_from_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     path = tmp_path / "router.yaml"
     path.write_text(TIERS + "server: {host: 0.0.0.0}")
     assert load_config(path, host="127.0.0.1", port=9).server.port == 9
     path.write_text(TIERS)
-    with pytest.raises(ConfigError, match=r":1: server\.api_keys: without keys"):
+    with pytest.raises(ConfigError, match=r":1: server\.api_keys: without API keys"):
         load_config(path, host="0.0.0.0")
 
 
 # YAML's old booleans and types.
 
 
-def test_off_is_a_word_and_true_is_not(tmp_path: Path) -> None:
+def test_off_is_text_and_true_is_a_boolean(tmp_path: Path) -> None:
     config = load(tmp_path, TIERS + "routing: {sticky: off, fallback: false}")
     assert config.routing.sticky == "off"
     assert config.routing.fallback is False
@@ -366,7 +368,7 @@ def test_off_is_a_word_and_true_is_not(tmp_path: Path) -> None:
 # Secrets.
 
 
-def test_secrets_never_show(tmp_path: Path) -> None:
+def test_secrets_are_hidden(tmp_path: Path) -> None:
     secret = "sk-very-secret"
     text = TIERS + f"    api_key: {secret}\nserver:\n  api_keys: [{secret}-2]\n"
     config = load(tmp_path, text)
@@ -386,7 +388,9 @@ def test_secrets_never_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["0123", "12345", "true", "1.5", "1_000", "12:30"])
-def test_a_key_that_yaml_read_as_something_else_must_be_quoted(tmp_path: Path, key: str) -> None:
+def test_an_api_key_that_yaml_parses_as_another_type_must_be_quoted(
+    tmp_path: Path, key: str
+) -> None:
     said = refusal(tmp_path, local(api_key=key))
     assert re.fullmatch(
         r"6: upstreams\.local\.api_key: expected text, got `\w+`; put it in quotes", said
@@ -396,16 +400,16 @@ def test_a_key_that_yaml_read_as_something_else_must_be_quoted(tmp_path: Path, k
     assert api_key.reveal() == key
 
 
-def test_a_key_must_fit_into_a_header(tmp_path: Path) -> None:
+def test_an_api_key_must_be_valid_in_a_header(tmp_path: Path) -> None:
     text = local(api_key="${KEY}")
     api_key = load(tmp_path, text, {"KEY": "sk-mounted\n"}).upstreams.local.api_key
     assert api_key is not None
     assert api_key.reveal() == "sk-mounted"
     said = refusal(tmp_path, text, {"KEY": "sk-\r\nx: y"})
-    assert said.endswith("api_key: contains a character that no HTTP header can carry")
+    assert said.endswith("api_key: contains a character that is not allowed in HTTP headers")
 
 
-def test_no_key_is_no_key(tmp_path: Path) -> None:
+def test_an_empty_api_key_is_no_api_key(tmp_path: Path) -> None:
     config = load(tmp_path, local(api_key="${KEY:-}"))
     assert config.upstreams.local.api_key is None
     assert not load(tmp_path, local(api_key='""')).upstreams.local.api_key
@@ -424,7 +428,7 @@ def test_every_key_of_the_published_example_is_accepted(tmp_path: Path) -> None:
     assert config.budget.cloud_usd_per_day is None
 
 
-def test_settings_without_effect_are_named(tmp_path: Path) -> None:
+def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
     assert list(load(tmp_path, TIERS).warnings()) == []
     assert [warning.partition(":")[0] for warning in load(tmp_path, FULL).warnings()] == [
         "upstreams.cloud.context_tokens",
@@ -438,3 +442,41 @@ def test_settings_without_effect_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("de*.yaml")), ids=lambda path: path.name)
 def test_the_shipped_configurations_load(path: Path) -> None:
     assert list(load_config(path, environ={}).warnings()) == []
+
+
+SHADOW = "{path: data/models/other, share: 0.25}"
+RENAMED = (
+    "routing.candidate: renamed to routing.shadow_router; the old name works in this release only"
+)
+
+
+def test_the_old_name_of_the_shadow_router_still_works(tmp_path: Path) -> None:
+    new = load(tmp_path, TIERS + f"routing: {{shadow_router: {SHADOW}}}\n")
+    assert list(new.warnings()) == []
+    old = load(tmp_path, TIERS + f"routing: {{candidate: {SHADOW}}}\n")
+    assert old.routing.shadow_router == new.routing.shadow_router
+    assert old.routing.shadow_router is not None
+    assert (old.routing.shadow_router.path, old.routing.shadow_router.share) == (
+        "data/models/other",
+        0.25,
+    )
+    assert list(old.warnings()) == [RENAMED]
+
+
+def test_the_old_name_warns_even_where_it_is_null(tmp_path: Path) -> None:
+    """As in a copy of the default configuration: the next release refuses the key."""
+    config = load(tmp_path, TIERS + "routing: {candidate: null}\n")
+    assert config.routing.shadow_router is None
+    assert list(config.warnings()) == [RENAMED]
+
+
+def test_both_names_of_the_shadow_router_are_refused(tmp_path: Path) -> None:
+    text = TIERS + f"routing:\n  shadow_router: {SHADOW}\n  candidate: null\n"
+    line = text.count("\n")
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, text)
+    assert re.fullmatch(
+        rf".*\.yaml:{line}: routing\.candidate: renamed to routing\.shadow_router; "
+        "set only the new name",
+        str(refused.value),
+    )

@@ -63,7 +63,7 @@ def test_a_request_is_one_readable_line(capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
-def test_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_request_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json", requests="all")
     logs.set_up(config)
     record = finished(Ending.TIMEOUT, fallback_from=Target.CLOUD, fallback_why="5xx")
@@ -89,7 +89,7 @@ def test_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
         ("all", Ending.OK, 1),
     ],
 )
-def test_only_the_requests_that_are_wanted(
+def test_only_the_selected_requests_are_logged(
     capsys: pytest.CaptureFixture[str], requests: Any, ending: Ending, lines: int
 ) -> None:
     config = LoggingConfig(format="text", requests=requests)
@@ -115,7 +115,7 @@ def test_other_lines_carry_the_id_of_their_request(
     assert "req_" not in second
 
 
-def test_an_error_in_json_brings_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_json_has_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(LoggingConfig(format="json"))
     try:
         raise ValueError("of ours")
@@ -126,7 +126,7 @@ def test_an_error_in_json_brings_its_trace(capsys: pytest.CaptureFixture[str]) -
     assert told["exception"].endswith("ValueError: of ours")
 
 
-def test_a_trace_is_told_only_where_it_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trace_is_logged_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json")
     logs.set_up(config)
     record = finished()
@@ -152,5 +152,5 @@ def test_a_trace_is_told_only_where_it_is_wanted(capsys: pytest.CaptureFixture[s
         ([], False),
     ],
 )
-def test_a_client_asks_for_it_by_a_header(headers: list[tuple[bytes, bytes]], wanted: bool) -> None:
+def test_a_header_requests_the_trace(headers: list[tuple[bytes, bytes]], wanted: bool) -> None:
     assert wants_trace(headers) == wanted

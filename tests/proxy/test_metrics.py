@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from exposed import families
 from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.evaluation.metrics import quality_metrics
-from proxy.metrics import Metrics, Readings
+from proxy.metrics import GaugeSources, Metrics
 from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.drift import Drift, Move
 
@@ -37,6 +38,9 @@ PUBLISHED = {
     "router_quality_recovered_ratio_low": set(),
     "router_quality_recovered_ratio_high": set(),
     "router_drift_index": {"of"},
+    "router_shadow_decisions_total": {"live", "shadow"},
+    "router_shadow_cost_usd_total": {"router"},
+    # Deprecated, for this release only.
     "router_candidate_decisions_total": {"live", "candidate"},
     "router_candidate_cost_usd_total": {"router"},
     "router_quality_good_ratio": {"target"},
@@ -57,7 +61,7 @@ PUBLISHED = {
 }
 
 
-def readings(**changes: Any) -> Readings:
+def readings(**changes: Any) -> GaugeSources:
     now: dict[str, Any] = {
         "is_up": lambda target: target is Target.LOCAL,
         "in_flight": lambda target: 3 if target is Target.LOCAL else 0,
@@ -72,7 +76,7 @@ def readings(**changes: Any) -> Readings:
         "quality": lambda: quality_metrics(QUALITY),
         "drift": lambda: DRIFT,
     }
-    return Readings(**now | changes)
+    return GaugeSources(**now | changes)
 
 
 DRIFT = Drift(1_000, 0.3, 0.02, 0.05, 0.01, [Move("maths", 0.1, 0.2)])
@@ -121,16 +125,21 @@ def test_names_and_labels_are_the_published_ones() -> None:
     metrics.observe(full_record())
     metrics.count_feedback("local", "up")
     metrics.count_judging("judge", "ok", 0.001)
-    metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=0.5)
+    metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, shadow_usd=0.5)
+    text = metrics.expose().decode()
+    assert families(text).keys() == PUBLISHED.keys()
+    assert all(families(text).values())
     found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(metrics.expose().decode()):
-        assert family.documentation
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            name = sample.name
-            if family.type == "histogram":
-                name = family.name
+            name = family.name if family.type == "histogram" else sample.name
             found.setdefault(name, set()).update(set(sample.labels) - {"le"})
     assert found == PUBLISHED
+
+
+def test_a_labelled_metric_without_samples_is_published_too() -> None:
+    """Names are compared by family: a metric that nothing has counted yet is seen."""
+    assert families(make().expose().decode()).keys() == PUBLISHED.keys()
 
 
 def test_label_values_come_from_closed_sets() -> None:
@@ -186,7 +195,7 @@ def test_a_record_adds_up() -> None:
     assert value(metrics, "router_score_bucket", le="0.65") == 0
 
 
-def test_a_dear_local_answer_does_not_break_the_counter_of_savings() -> None:
+def test_a_negative_saving_does_not_break_the_savings_counter() -> None:
     metrics = make()
     record = full_record()
     record.saved_usd = -1.0
@@ -194,7 +203,7 @@ def test_a_dear_local_answer_does_not_break_the_counter_of_savings() -> None:
     assert value(metrics, "router_saved_usd_total") == 0
 
 
-def test_what_a_rejected_request_never_had_is_not_observed() -> None:
+def test_a_rejected_request_counts_no_score_and_no_decision_time() -> None:
     metrics = make()
     record = CallRecord("chat.completions")
     record.finish(Ending.REJECTED)
@@ -221,10 +230,12 @@ def test_gauges_are_read_at_every_scrape() -> None:
     assert value(metrics, "router_budget_spent_usd") == 1.25
 
 
-def test_what_is_not_known_is_absent() -> None:
-    unknown = dict.fromkeys(("usd_per_day", "quality", "drift"), lambda: None)
-    names = {name for name, _ in sampled(make(**unknown))}
-    assert not any(name.startswith(("router_drift", "router_candidate")) for name in names)
+def test_unknown_gauges_are_absent() -> None:
+    unknown = dict.fromkeys(("usd_per_day", "drift"), lambda: None)
+    names = {name for name, _ in sampled(make(**unknown, quality=lambda: quality_metrics(None)))}
+    assert not any(
+        name.startswith(("router_drift", "router_candidate", "router_shadow")) for name in names
+    )
     assert "router_budget_usd_per_day" not in names
     assert not any(name.startswith("router_quality") for name in names)
     few = {
@@ -252,22 +263,23 @@ def test_estimates_have_their_intervals() -> None:
     assert value(metrics, "router_quality_saved_ratio") == 0.2
 
 
-def test_the_drift_is_told_by_what_has_drifted() -> None:
+def test_drift_is_exported_by_score_and_by_category() -> None:
     metrics = make()
     assert value(metrics, "router_drift_index", of="score") == 0.3
     assert value(metrics, "router_drift_index", of="category") == 0.05
 
 
-def test_what_a_candidate_would_do_is_counted() -> None:
+def test_decisions_of_the_shadow_router_are_counted_under_both_names() -> None:
     metrics = make()
     for usd in (0.25, None, 0.5):
-        metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, candidate_usd=usd)
-    metrics.count_shadow_decision(Target.CLOUD, Target.CLOUD, live_usd=1.0, candidate_usd=1.0)
-    decisions = "router_candidate_decisions_total"
-    assert value(metrics, decisions, live="local", candidate="cloud") == 3
-    assert value(metrics, decisions, live="cloud", candidate="cloud") == 1
-    assert value(metrics, "router_candidate_cost_usd_total", router="live") == 1.0
-    assert value(metrics, "router_candidate_cost_usd_total", router="candidate") == 1.75
+        metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, shadow_usd=usd)
+    metrics.count_shadow_decision(Target.CLOUD, Target.CLOUD, live_usd=1.0, shadow_usd=1.0)
+    for name in ("shadow", "candidate"):
+        decisions, cost = f"router_{name}_decisions_total", f"router_{name}_cost_usd_total"
+        assert value(metrics, decisions, **{"live": "local", name: "cloud"}) == 3
+        assert value(metrics, decisions, **{"live": "cloud", name: "cloud"}) == 1
+        assert value(metrics, cost, router="live") == 1.0
+        assert value(metrics, cost, router=name) == 1.75
 
 
 def test_two_applications_do_not_add_up() -> None:

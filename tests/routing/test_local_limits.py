@@ -11,7 +11,6 @@ import pytest
 from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, ollama_events, whole
 from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of
 from proxy.record import Target
-from proxy.server import app
 
 MODELS = {"local": LOCAL_MODEL, "cloud": CLOUD_MODEL}
 WORD = "word "  # one token
@@ -192,13 +191,12 @@ async def test_of_another_server_nothing_is_presumed(start: StartProxy) -> None:
 
 @pytest.mark.parametrize("was_there", [False, True])
 async def test_a_server_that_comes_is_asked_what_it_can_do(
-    start: StartProxy, local: FakeUpstream, monkeypatch: pytest.MonkeyPatch, was_there: bool
+    start: StartProxy, local: FakeUpstream, was_there: bool
 ) -> None:
     """At once, whether it was not there at the start or failed since: it may be another one."""
-    monkeypatch.setattr(app, "PROBE_SICK_SECONDS", 0.01)
     models, nothing = local.models, whole(b"", status=503)
     local.models = models if was_there else nothing
-    proxy = await start()
+    proxy = await start(probe_seconds=0.01)
     upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
     assert upstream.is_stale != was_there
     local.models, local.answer = nothing, whole(b"", status=500)

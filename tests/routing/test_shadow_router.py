@@ -30,19 +30,19 @@ from proxy.evaluation.queries import QualityQueries, ShadowComparison
 from proxy.record import CallRecord
 from proxy.routing.router import Scorer
 from proxy.routing.shadow_router import MAX_IN_FLIGHT, ShadowRouter
-from proxy.server.app import Proxy
+from proxy.server.app import Intervals, Proxy
 from router_model.manifest import Manifest
 from router_model.model import Score
 from stored import config_of
 
 SHIPPED = Path(__file__).parents[2] / "data/models/router"
-DECISIONS = "router_candidate_decisions_total"
-COST = "router_candidate_cost_usd_total"
+DECISIONS = "router_shadow_decisions_total"
+COST = "router_shadow_cost_usd_total"
 ANSWER_USD = 19 * 0.15e-6 + 10 * 0.60e-6  # of either tier's answers, in the cloud
 
 
 def sharing(share: float) -> dict[str, Any]:
-    return {"routing": {"candidate": {"path": "nowhere", "share": share}}}
+    return {"routing": {"shadow_router": {"path": "nowhere", "share": share}}}
 
 
 class Timid:
@@ -114,7 +114,7 @@ async def test_what_both_routers_say_is_compared(
     assert [row["candidate_score"] for row in outcome.rows] == [0.25, 0.25]
     assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "local"): 1, ("cloud", "cloud"): 1}
     assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
-    assert outcome.metrics(COST, router="candidate") == pytest.approx(2 * ANSWER_USD)
+    assert outcome.metrics(COST, router="shadow") == pytest.approx(2 * ANSWER_USD)
     with QualityQueries.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
         found = stats.compared(0.0, threshold=0.5, local_price=Price())
     assert found == ShadowComparison(
@@ -137,7 +137,7 @@ async def test_what_would_have_stayed_costs_what_the_local_tier_does(
     await ask(proxy, cloud, text=EASY)
     samples = (await proxy.finish(1)).metrics
     assert samples.by_labels(DECISIONS) == {("local", "cloud"): 1}
-    assert samples(COST, router="candidate") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
+    assert samples(COST, router="shadow") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
     assert samples(COST, router="live") == pytest.approx(ANSWER_USD)
 
 
@@ -213,7 +213,7 @@ async def test_a_candidate_that_fails_is_no_requests_trouble(
     proxy = await start(sharing(1.0), candidate=BrokenModel())
     with caplog.at_level(logging.ERROR):
         assert decision_of(await ask(proxy, local, text=EASY))["reason"] == "score"
-    assert "the candidate router model failed" in caplog.text
+    assert "the shadow router model failed" in caplog.text
     outcome = await proxy.finish(1)
     assert outcome.row["candidate_score"] is None
     assert not outcome.metrics.by_labels(DECISIONS)
@@ -224,7 +224,7 @@ async def test_without_its_folder_there_is_no_candidate(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         proxy = await start(sharing(1.0))
-    assert "no candidate router model: no router model in nowhere" in caplog.text
+    assert "cannot load the shadow router model: no router model in nowhere" in caplog.text
     assert proxy.proxy.gateway.snapshot.shadow_router is None
     assert (await proxy.chat()).status_code == 200
 
@@ -244,16 +244,16 @@ async def test_a_reload_swaps_the_candidate(
             "upstreams:\n"
             "  local: {base_url: http://127.0.0.1:9/v1, model: phi3}\n"
             "  cloud: {base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}\n"
-            f"routing: {{model_path: {SHIPPED}, candidate: {candidate}}}\n"
+            f"routing: {{model_path: {SHIPPED}, shadow_router: {candidate}}}\n"
             f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
         )
 
     configure("null")
-    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
-    async with proxy._live(proxy.app):
+    proxy = Proxy(load_config(path, environ={}), path=path, intervals=Intervals(watch=3600))
+    async with proxy.lifespan(proxy.app):
         assert proxy.gateway.snapshot.shadow_router is None
         configure(f"{{path: {folder}, share: 0.5}}")
-        assert await proxy.reload()
+        assert await proxy.reloader.reload()
         await check_candidate_reloads(proxy, folder, configure, caplog)
 
 
@@ -268,18 +268,17 @@ async def check_candidate_reloads(
     manifest, scorer = Manifest.load(folder), shadow_router()._scorer
     assert (shadow_router().threshold, shadow_router()._share) == (manifest.threshold, 0.5)
     configure(f"{{path: {folder}, share: 0.25}}")
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     assert (shadow_router()._share, shadow_router()._scorer) == (0.25, scorer)
     (folder / "manifest.json").write_text("{}")
-    assert not await proxy.reload()
+    assert not await proxy.reloader.reload()
     assert shadow_router()._scorer is scorer
     msgspec.structs.replace(manifest, threshold=0.123).save(folder)
-    assert proxy._path is not None
-    assert proxy._signature(proxy._path) != proxy._taken_up  # the watch would have seen it
-    assert await proxy.reload()
+    assert proxy.reloader.has_changes()  # the watch would have seen it
+    assert await proxy.reloader.reload()
     assert shadow_router().threshold == 0.123
     assert shadow_router()._scorer is not scorer
-    assert scorer in proxy._retired
+    assert scorer in proxy.reloader.retired
     configure("null")
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     assert proxy.gateway.snapshot.shadow_router is None

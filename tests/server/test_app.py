@@ -1,4 +1,4 @@
-"""What is put together at the start, and what is said about it."""
+"""Loading the router at the start, and the warnings about untrained models."""
 
 import logging
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
-from proxy.server.app import load_router
+from proxy.server.models import load_router
 from router_model.manifest import Manifest
 
 MODEL = Path(__file__).parents[2] / "data/models/router"
@@ -23,7 +23,7 @@ def configure(local: str, cloud: str) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("local", "cloud", "strangers"),
+    ("local", "cloud", "untrained"),
     [
         ("phi3", "gpt-4o-mini", []),
         ("phi3:latest", "gpt-4o-mini", []),
@@ -32,13 +32,13 @@ def configure(local: str, cloud: str) -> Config:
         ("llama3.2", "gpt-5-nano", ["llama3.2", "gpt-5-nano"]),
     ],
 )
-def test_models_that_the_router_was_not_trained_for_are_named(
-    caplog: pytest.LogCaptureFixture, local: str, cloud: str, strangers: list[str]
+def test_each_model_that_the_router_was_not_trained_for_is_logged(
+    caplog: pytest.LogCaptureFixture, local: str, cloud: str, untrained: list[str]
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="proxy"):
         router, version = load_router(configure(local, cloud))
     router.close()
     assert version == Manifest.load(MODEL).version
-    assert len(caplog.messages) == len(strangers)
-    for message, name in zip(caplog.messages, strangers, strict=True):
+    assert len(caplog.messages) == len(untrained)
+    for message, name in zip(caplog.messages, untrained, strict=True):
         assert f"not for {name}:" in message

@@ -1,4 +1,4 @@
-"""An edit of the configuration file is taken up while requests run; a wrong one is refused."""
+"""A valid edit of the configuration is used while requests run; an invalid one is rejected."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from fakes import (
 )
 from live import LiveProxy, StartProxy
 from proxy.config import UpstreamConfig, load_config
-from proxy.server.app import Proxy
+from proxy.server.app import Intervals, Proxy
 from proxy.upstream.upstream import open_transport
 from router_model.manifest import Manifest
 
@@ -85,7 +85,7 @@ async def test_threshold_model_price_and_keys_change_without_a_restart(
     assert len(cloud.calls) == 1
 
 
-async def test_a_tier_moves_while_its_old_place_finishes_a_stream(
+async def test_a_moved_tier_finishes_its_streams_at_the_old_address(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -106,7 +106,7 @@ async def test_a_tier_moves_while_its_old_place_finishes_a_stream(
         assert (len(local.calls), len(moved.calls)) == (1, 1)
 
 
-async def test_what_did_not_change_keeps_its_connections(
+async def test_an_unchanged_tier_keeps_its_connections(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     before = proxy.proxy.gateway.snapshot.upstreams
@@ -126,7 +126,7 @@ async def test_what_did_not_change_keeps_its_connections(
         ("upstreams: ${NO_SUCH_VARIABLE_AT_ALL}", "NO_SUCH_VARIABLE_AT_ALL"),
     ],
 )
-async def test_a_wrong_file_is_refused_and_the_old_one_stays(
+async def test_an_invalid_file_is_rejected_and_the_old_configuration_stays(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture, text: str, why: str
 ) -> None:
     good = proxy.config_file.read_text()
@@ -151,18 +151,18 @@ async def test_a_file_that_vanishes_for_a_moment_changes_nothing(proxy: LiveProx
     await last_reload(proxy, successful=True)
 
 
-async def test_what_takes_a_restart_is_said_and_left(
+async def test_changes_that_need_a_restart_are_logged_and_ignored(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         await reloads(proxy, {"storage": {"url": "sqlite:///elsewhere.db"}})
-    assert "storage: some of what changed there takes a restart" in caplog.text
+    assert "storage: some of the changes take effect only after a restart" in caplog.text
     assert proxy.proxy.config.storage.url.endswith("/router.db")
     await proxy.chat()
     await proxy.finish(1)
 
 
-async def test_a_bug_while_reloading_leaves_the_old_one_and_the_watch(
+async def test_a_bug_in_a_reload_keeps_the_old_configuration_and_the_watch(
     start: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = await start(transport=OnlyAtFirst())
@@ -202,7 +202,7 @@ async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
     assert {row["ending"] for row in outcome.rows} == {"ok"}
 
 
-async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(
+async def test_a_new_router_model_is_loaded_and_a_broken_one_rejected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "router"
@@ -215,8 +215,8 @@ async def test_a_new_router_model_is_taken_up_and_a_broken_one_refused(
         f"routing: {{model_path: {folder}}}\n"
         f"storage: {{url: 'sqlite:///{tmp_path}/rows.db'}}\n"
     )
-    proxy = Proxy(load_config(path, environ={}), path=path, watch_seconds=3600)
-    async with proxy._live(proxy.app):
+    proxy = Proxy(load_config(path, environ={}), path=path, intervals=Intervals(watch=3600))
+    async with proxy.lifespan(proxy.app):
         await check_model_reloads(proxy, path, folder, caplog)
 
 
@@ -225,25 +225,25 @@ async def check_model_reloads(
 ) -> None:
     manifest = Manifest.load(folder)
     threshold = proxy.gateway.snapshot.router.threshold
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     scorer = proxy.gateway.snapshot.router._scorer
     replace_in(path, "model: phi3", "model: phi4")
     with caplog.at_level(logging.WARNING):
-        assert await proxy.reload()
+        assert await proxy.reloader.reload()
     assert "was trained for phi3 as the local model, not for phi4" in caplog.text
     assert proxy.gateway.snapshot.router._scorer is scorer
     (folder / "manifest.json").write_text("{}")
-    assert not await proxy.reload()
+    assert not await proxy.reloader.reload()
     assert proxy.gateway.snapshot.router._scorer is scorer
     msgspec.structs.replace(manifest, threshold=0.123, version="newer").save(folder)
-    assert await proxy.reload()
+    assert await proxy.reloader.reload()
     snapshot = proxy.gateway.snapshot
     assert (snapshot.model_version, snapshot.router.threshold) == ("newer", 0.123)
     assert snapshot.router.threshold != threshold
     assert 'model_version="newer"' in proxy.metrics.expose().decode()
 
 
-def test_sighup_reloads_and_sigterm_still_ends(tmp_path: Path) -> None:
+def test_sighup_reloads_and_sigterm_still_stops(tmp_path: Path) -> None:
     path = tmp_path / "router.yaml"
     text = (
         "server: {port: 0}\n"

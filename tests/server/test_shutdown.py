@@ -1,4 +1,4 @@
-"""However the process ends, what its clients were told is on record; stopped in order, it finishes.
+"""Every answered request has a row, however the process ends. Shutdown finishes running requests.
 
 With `hybrid-llm serve` in a process of its own, under load from clients that do not pause.
 """
@@ -101,7 +101,7 @@ async def test_a_killed_proxy_loses_only_its_last_moment_and_starts_again(proxy:
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
-async def test_told_to_stop_it_finishes_what_runs_and_takes_nothing_new(
+async def test_the_first_signal_finishes_running_requests_and_accepts_no_new_ones(
     proxy: Served, local: FakeUpstream, number: signal.Signals
 ) -> None:
     local.answer = holding = Holding()
@@ -123,7 +123,7 @@ async def test_told_to_stop_it_finishes_what_runs_and_takes_nothing_new(
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
-async def test_told_twice_it_does_not_wait_and_still_loses_no_row(
+async def test_the_second_signal_cancels_requests_and_loses_no_row(
     proxy: Served, local: FakeUpstream, number: signal.Signals
 ) -> None:
     local.answer = Holding()
@@ -145,7 +145,7 @@ async def test_told_twice_it_does_not_wait_and_still_loses_no_row(
 FOR_EVER = {"server": {"drain_seconds": 600}}
 
 
-async def test_before_it_stops_it_says_so_and_answers_still(
+async def test_draining_reports_not_ready_and_still_answers(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = answers
@@ -174,7 +174,7 @@ async def test_before_it_stops_it_says_so_and_answers_still(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_who_sits_in_front_of_it_need_not_wait(
+async def test_sigint_stops_without_draining(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, workers: int
 ) -> None:
     changes = {"server": FOR_EVER["server"] | {"workers": workers}}

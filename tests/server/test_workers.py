@@ -51,7 +51,7 @@ async def test_rows_and_metrics_are_those_of_all_workers(
     assert not [pid for pid in workers if runs(pid)]
 
 
-async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
+async def test_a_dead_worker_is_replaced_and_its_counts_stay(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = whole(b'{"choices":[]}')
@@ -74,7 +74,7 @@ async def test_a_worker_that_dies_is_replaced_and_what_it_counted_stays(
         assert await proxy.stop() == 0
 
 
-async def test_a_conversation_stays_where_it_is_whichever_worker_gets_it(
+async def test_session_affinity_holds_across_workers(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = whole(b'{"choices":[]}')
@@ -116,7 +116,7 @@ async def test_a_reload_reaches_every_worker(
         await until(all_reloaded, what="every worker has the new threshold")
 
 
-async def test_a_port_that_is_taken_is_said_in_one_line(
+async def test_a_port_in_use_is_reported_in_one_line(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"

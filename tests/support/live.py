@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,9 +30,10 @@ from proxy.config import UpstreamConfig, load_config
 from proxy.experiments.jobs import PIPELINE
 from proxy.record import Target
 from proxy.routing.router import Model
-from proxy.server.app import Proxy
+from proxy.server.app import Intervals, Proxy
 from proxy.upstream.upstream import open_transport
-from proxy.web.client_connection import Connection
+from proxy.web.client_connection import HEAD_SECONDS, Connection
+from proxy.web.openai_api import BodyLimits
 
 LOCAL_MODEL, CLOUD_MODEL = "phi3:latest", "gpt-4o-mini"
 LOCAL_KEY, CLOUD_KEY = "local-key-of-ours", "sk-cloud-key-of-ours"
@@ -117,13 +119,13 @@ class Samples:
 class _Server(uvicorn.Server):
     """uvicorn that says when it listens and stops when told, without polling for either."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, *, head_seconds: float) -> None:
         # The same settings as the command line's.
         super().__init__(
             uvicorn.Config(
                 proxy.app,
                 loop="uvloop",
-                http=Connection,
+                http=partial(Connection, head_seconds=head_seconds),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="on",
                 access_log=False,
@@ -167,9 +169,11 @@ class LiveProxy:
         local, cloud: the two tiers, or base URLs where nobody answers.
         changes: put over the test configuration.
         model: the router model; "configured": what routing.model_path names.
-        candidate: the one at `routing.candidate`.
+        candidate: the one at `routing.shadow_router`.
         transport: makes a tier's connections.
         command: what a command of the pipeline begins with.
+        probe_seconds: between two probes of a failed tier.
+        head_seconds, body_limits: how slowly a request may arrive.
     """
 
     def __init__(
@@ -183,6 +187,9 @@ class LiveProxy:
         candidate: Model | None = None,
         transport: OpenTransport = open_transport,
         command: Sequence[str] = PIPELINE,
+        probe_seconds: float = Intervals.probe,
+        head_seconds: float = HEAD_SECONDS,
+        body_limits: BodyLimits | None = None,
     ) -> None:
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
         fields = merge(config_fields(folder, *urls), changes or {})
@@ -195,16 +202,16 @@ class LiveProxy:
             config,
             path=path,
             model=None if model == "configured" else model or StubModel(),
-            candidate=candidate,
+            shadow_model=candidate,
             transport=transport,
             first_wait=0.002,
-            watch_seconds=0.02,
-            quality_seconds=0.5,
-            drift_seconds=0.5,
-            spent_seconds=0.05,
+            intervals=Intervals(
+                watch=0.02, quality=0.5, drift=0.5, spent=0.05, probe=probe_seconds
+            ),
+            body_limits=body_limits,
             command=command,
         )
-        self._server = _Server(self.proxy)
+        self._server = _Server(self.proxy, head_seconds=head_seconds)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self.origin = f"http://127.0.0.1:{self.port}"
@@ -341,6 +348,9 @@ class StartProxy(Protocol):
         model: Model | Literal["configured"] | None = None,
         candidate: Model | None = None,
         transport: OpenTransport = open_transport,
+        probe_seconds: float = Intervals.probe,
+        head_seconds: float = HEAD_SECONDS,
+        body_limits: BodyLimits | None = None,
     ) -> Awaitable[LiveProxy]: ...
 
 

@@ -39,23 +39,23 @@ from monitoring.scene import Scene, judge, open_scene
 ROOT: Final = Path(__file__).resolve().parents[2]
 STATS: Final = (
     "Requests",
-    "Answered locally",
+    "Local share of answers",
     "Spent today",
     "Saved",
-    "First token, p95",
+    "Time to first token, p95",
     "Quality recovered",
     "Failed",
     "Fell back",
 )
 GRAPHS: Final = (
     "Requests by tier",
-    "Why they went there",
+    "Requests by routing reason",
     "Scores and the threshold",
-    "First token by tier",
-    "Dollars an hour",
+    "Time to first token by tier",
+    "Cost per hour",
     "Gap recovered",
     "Fallbacks",
-    "At work and waiting",
+    "In flight and queued",
 )
 STEP_SECONDS: Final = 2.0
 RATE_SECONDS: Final = 20  # $__rate_interval

@@ -21,7 +21,12 @@ from fakes import (
     whole,
 )
 from proxy.upstream import http1
-from proxy.upstream.http1 import KEPT_SECONDS, MAX_BUFFERED_BYTES, MAX_HEAD_BYTES, Http1Transport
+from proxy.upstream.http1 import (
+    KEPT_SECONDS,
+    MAX_BUFFERED_BYTES,
+    MAX_RESPONSE_HEAD_BYTES,
+    Http1Transport,
+)
 
 
 class Rest(httpx2.AsyncBaseTransport):
@@ -198,7 +203,7 @@ async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
 async def test_a_head_without_end_is_refused(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
-    local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD_BYTES // 5), Gate()]
+    local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_RESPONSE_HEAD_BYTES // 5), Gate()]
     with pytest.raises(httpx2.RemoteProtocolError):
         await ask(transport, local.base_url)
     await local.call.closed()

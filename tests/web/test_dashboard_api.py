@@ -1,4 +1,4 @@
-"""The API of the dashboard: what it tells of rows, whom, and what it refuses."""
+"""The dashboard's JSON API: its figures, its access rules and its errors."""
 
 import asyncio
 import itertools
@@ -65,7 +65,7 @@ async def test_stats_add_up_to_the_rows(proxy: LiveProxy) -> None:
         assert {one["measure"]: one["requests"] for one in together}["duration_ms"] == 5
 
 
-async def test_a_request_is_told_whole(proxy: LiveProxy, local: FakeUpstream) -> None:
+async def test_a_request_has_all_its_fields(proxy: LiveProxy, local: FakeUpstream) -> None:
     (request_id,) = await ask(proxy, EASY)
     told = await get(proxy, f"/api/requests/{request_id}")
     assert told["prompt"] == [{"role": "user", "content": EASY}]
@@ -73,7 +73,7 @@ async def test_a_request_is_told_whole(proxy: LiveProxy, local: FakeUpstream) ->
     assert any("its score 0.9000 is not below" in line for line in told["explanation"])
 
 
-async def test_a_row_is_told_a_moment_after_its_answer(proxy: LiveProxy) -> None:
+async def test_a_row_is_readable_right_after_its_answer(proxy: LiveProxy) -> None:
     """A page asks at once; the row is written within a moment."""
     answer = await proxy.chat(text=EASY)
     told = await get(proxy, f"/api/requests/{answer.headers['x-request-id']}")
@@ -100,7 +100,7 @@ async def test_a_client_sees_its_own_requests_only(start: StartProxy) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_what_is_about_everybody_is_for_admins(start: StartProxy, path: str) -> None:
+async def test_statistics_need_an_admin_key(start: StartProxy, path: str) -> None:
     proxy = await start(KEYS)
     assert (await proxy.client.get(path)).status_code == 401
     refused = await proxy.client.get(path, headers=TEAM)
@@ -109,7 +109,7 @@ async def test_what_is_about_everybody_is_for_admins(start: StartProxy, path: st
     assert (await proxy.client.get(path, headers=BOSS)).status_code == 200
 
 
-async def test_the_only_key_there_is_sees_everything(start: StartProxy) -> None:
+async def test_a_single_key_is_an_admin_key(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": ["sk-team"]}})
     assert (await proxy.client.get("/api/stats", headers=TEAM)).status_code == 200
 
@@ -126,7 +126,7 @@ async def test_the_only_key_there_is_sees_everything(start: StartProxy) -> None:
         ("/api/requests", "category", "gossip"),
     ],
 )
-async def test_a_wrong_parameter_is_named(
+async def test_an_invalid_parameter_is_named(
     proxy: LiveProxy, path: str, name: str, value: str
 ) -> None:
     answer = await proxy.client.get(path, params={name: value})
@@ -134,7 +134,7 @@ async def test_a_wrong_parameter_is_named(
     assert envelope_of(answer)["param"] == name
 
 
-async def test_pages_of_requests_have_each_once(proxy: LiveProxy) -> None:
+async def test_paging_returns_each_request_once(proxy: LiveProxy) -> None:
     ids = await ask(proxy, *(f"{EASY} {n}" for n in range(7)))
     seen: list[str] = []
     place: dict[str, str] = {}
@@ -149,7 +149,7 @@ async def test_pages_of_requests_have_each_once(proxy: LiveProxy) -> None:
     assert seen == ids[::-1]
 
 
-async def test_requests_are_found_by_what_they_are(proxy: LiveProxy) -> None:
+async def test_requests_can_be_filtered_and_searched(proxy: LiveProxy) -> None:
     easy, hard, said = await ask(proxy, EASY, HARD, 'Say "100 % \\ ü_x"\nplease')
     categories = {row["id"]: row["category"] for row in proxy.rows()}
     for query, found in (
@@ -175,7 +175,7 @@ async def test_requests_are_found_by_what_they_are(proxy: LiveProxy) -> None:
         assert page["searched"] is None  # there are not so many
 
 
-async def test_a_list_has_the_gist_and_no_answers(proxy: LiveProxy) -> None:
+async def test_a_list_has_previews_and_no_answers(proxy: LiveProxy) -> None:
     await ask(proxy, "word " * 200)
     (row,) = (await get(proxy, "/api/requests"))["requests"]
     assert len(row["prompt"]) == 160
@@ -183,7 +183,7 @@ async def test_a_list_has_the_gist_and_no_answers(proxy: LiveProxy) -> None:
     assert "response" not in row
 
 
-async def test_texts_that_are_not_kept_are_not_told(start: StartProxy) -> None:
+async def test_texts_that_are_not_stored_are_not_returned(start: StartProxy) -> None:
     proxy = await start({"storage": {"prompts": "hash"}})
     (request_id,) = await ask(proxy, EASY)
     (row,) = (await get(proxy, "/api/requests"))["requests"]
@@ -195,7 +195,7 @@ async def test_texts_that_are_not_kept_are_not_told(start: StartProxy) -> None:
 # --- the curve ---
 
 
-def test_a_threshold_sends_what_is_below_it_to_the_cloud() -> None:
+def test_requests_below_the_threshold_go_to_the_cloud() -> None:
     scored = [ScoreBucket(0, 0.0)] * 100
     scored[10], scored[60], scored[99] = (
         ScoreBucket(2, 8.0),
@@ -215,7 +215,7 @@ def test_a_threshold_sends_what_is_below_it_to_the_cloud() -> None:
     assert (told["requests"], told["all_cloud_usd"], told["basis"]) == (4, 10.0, None)
 
 
-def test_quality_is_the_gap_that_the_cloud_wins_back() -> None:
+def test_quality_is_the_recovered_share_of_the_gap() -> None:
     nothing = [ScoreBucket(0, 0.0)] * 100
     # Below 0.3 the cloud is 4 better, above 0.3 it is 1 better but stands for twice as many.
     pairs = [WeightedPair(0.2, 4.0, 8.0, 1.0), WeightedPair(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
@@ -230,7 +230,9 @@ def test_quality_is_the_gap_that_the_cloud_wins_back() -> None:
     assert {one["quality"] for one in pareto(nothing, worse, None, 0.5)["curve"]} == {None}
 
 
-def test_without_judged_pairs_it_is_what_validation_says(shipped_manifest: Manifest) -> None:
+def test_without_judged_pairs_quality_comes_from_validation_data(
+    shipped_manifest: Manifest,
+) -> None:
     told = pareto([ScoreBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
     assert told["basis"] == "validation"
     quality = [one["quality"] for one in told["curve"]]
@@ -248,7 +250,7 @@ def shipped_manifest() -> Manifest:
     return Manifest.load(Path(__file__).parents[2] / "data/models/router")
 
 
-async def test_the_curve_is_of_the_requests_of_the_time(proxy: LiveProxy) -> None:
+async def test_the_curve_covers_the_selected_time_range(proxy: LiveProxy) -> None:
     await ask(proxy, EASY, HARD)
     told = await get(proxy, "/api/pareto", since="24h")
     assert told["requests"] == 2
@@ -279,7 +281,7 @@ async def test_the_period_before_is_before_it(proxy: LiveProxy) -> None:
 # --- what is kept for a while ---
 
 
-async def test_what_takes_long_is_asked_once_for_all_who_wait() -> None:
+async def test_concurrent_callers_share_one_query() -> None:
     now = [100.0]
     kept = TimedCache(30.0, clock=lambda: now[0])
     asked: list[str] = []
@@ -302,7 +304,7 @@ async def test_what_takes_long_is_asked_once_for_all_who_wait() -> None:
     assert await kept.get("24h", ask) == 3
 
 
-async def test_a_failure_is_not_kept() -> None:
+async def test_a_failed_query_is_not_cached() -> None:
     kept = TimedCache(30.0)
 
     async def fail() -> int:

@@ -1,4 +1,4 @@
-"""The API of experiments: what is told of steps, how they are started, and what becomes of them."""
+"""The experiments' JSON API: listing steps, starting them, and their jobs."""
 
 import asyncio
 import itertools
@@ -86,7 +86,7 @@ def is_gone(pid: int) -> bool:
 # ── What is told ──────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_steps_are_told_in_the_pipelines_order(proxy: LiveProxy) -> None:
+async def test_steps_are_listed_in_pipeline_order(proxy: LiveProxy) -> None:
     steps = await overview(proxy)
     assert list(steps) == [
         "benchmark", "validate-judge", "label", "train", "ablation", "baselines", "evaluate",
@@ -102,7 +102,7 @@ async def test_the_steps_are_told_in_the_pipelines_order(proxy: LiveProxy) -> No
     }  # fmt: skip
 
 
-async def test_the_results_that_are_shipped_are_told(start: StartProxy) -> None:
+async def test_shipped_results_are_returned(start: StartProxy) -> None:
     proxy = await start({"experiments": {"results": str(DATA / "results")}})
     steps = await overview(proxy)
     for name in ("ablation", "baselines", "evaluate", "errors"):
@@ -116,7 +116,7 @@ async def test_the_results_that_are_shipped_are_told(start: StartProxy) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"in_distribution": 3}'])
-async def test_a_result_that_makes_no_sense_is_none(
+async def test_an_invalid_result_file_is_ignored(
     proxy: LiveProxy, folders: Folders, content: str
 ) -> None:
     folders.results.mkdir()
@@ -126,7 +126,7 @@ async def test_a_result_that_makes_no_sense_is_none(
         assert step["headline"] is None or step["name"] in ("train", "report")
 
 
-async def test_labels_are_added_up(proxy: LiveProxy, folders: Folders) -> None:
+async def test_label_counts_are_summed(proxy: LiveProxy, folders: Folders) -> None:
     rows = [
         {"local_score": 8, "cloud_score": 9, "preference": "cloud", "judge_usd": 0.1},
         {"local_score": 4, "cloud_score": 9, "preference": "tie", "cloud_usd": 0.2},
@@ -179,7 +179,7 @@ async def test_a_step_runs_and_is_watched(proxy: LiveProxy, folders: Folders) ->
     assert again.json()["estimate"]["basis"] == "last"
 
 
-async def test_one_step_at_a_time_and_the_refusal_names_it(
+async def test_only_one_step_runs_and_the_error_names_it(
     proxy: LiveProxy, folders: Folders
 ) -> None:
     folders.program("evaluate", WAITING)
@@ -194,7 +194,7 @@ async def test_one_step_at_a_time_and_the_refusal_names_it(
     assert (await until(proxy, errors, "done"))["log"].count("$ ") == 3  # prepare and two more
 
 
-async def test_a_step_that_fails_tells_its_status_and_last_words(
+async def test_a_failed_step_has_its_status_and_last_output(
     proxy: LiveProxy, folders: Folders
 ) -> None:
     folders.program("errors", "print('Error: no rows'); raise SystemExit(1)")
@@ -205,7 +205,7 @@ async def test_a_step_that_fails_tells_its_status_and_last_words(
     assert "robustness" not in failed["log"]
 
 
-async def test_a_long_log_begins_with_its_end(proxy: LiveProxy, folders: Folders) -> None:
+async def test_the_first_page_of_a_long_log_is_its_end(proxy: LiveProxy, folders: Folders) -> None:
     folders.program("evaluate", "for i in range(5000): print('line', i)")
     job = await begin(proxy, "evaluate")
     done = await until(proxy, job, "done")
@@ -216,9 +216,7 @@ async def test_a_long_log_begins_with_its_end(proxy: LiveProxy, folders: Folders
     assert "line 0\n" in whole["log"]
 
 
-async def test_a_paid_step_starts_for_who_accepts_its_cost(
-    proxy: LiveProxy, folders: Folders
-) -> None:
+async def test_a_paid_step_needs_an_accepted_cost(proxy: LiveProxy, folders: Folders) -> None:
     folders.program("baseline", WAITING)
     dry = await proxy.client.post("/api/experiments/benchmark", json={"dry_run": True})
     estimate = dry.json()["estimate"]
@@ -241,7 +239,9 @@ async def test_a_paid_step_starts_for_who_accepts_its_cost(
     assert CLOUD_KEY not in (await look(proxy, job))["log"]
 
 
-async def test_what_is_labelled_is_a_file_of_the_folder(proxy: LiveProxy, folders: Folders) -> None:
+async def test_prompts_to_label_must_be_a_file_of_the_folder(
+    proxy: LiveProxy, folders: Folders
+) -> None:
     assert [one["code"] for one in (await overview(proxy))["label"]["problems"]] == ["data_missing"]
     (folders.data / "prompts" / "mine.txt").write_text("A question\nAnother one\n")
     (folders.data / "prompts" / "--out.jsonl").write_text("{}")
@@ -283,19 +283,19 @@ async def test_what_is_labelled_is_a_file_of_the_folder(proxy: LiveProxy, folder
         ("benchmark", {"max_tokens": 63}, "max_tokens"),
     ],
 )
-async def test_what_cannot_be_chosen_is_refused_by_name(
+async def test_an_invalid_parameter_choice_is_rejected_by_name(
     shared: LiveProxy, step: str, parameters: Json, param: str
 ) -> None:
     assert await refusal(shared, step, parameters=parameters) == (400, None, param)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no", b'{"parameters": 3}', b'{"accept_usd": -1}'])
-async def test_a_body_that_makes_no_sense_is_refused(shared: LiveProxy, body: bytes) -> None:
+async def test_an_invalid_body_is_rejected(shared: LiveProxy, body: bytes) -> None:
     answer = await shared.client.post("/api/experiments/evaluate", content=body)
     assert answer.status_code == 400
 
 
-async def test_what_is_not_there_is_not_found(shared: LiveProxy) -> None:
+async def test_unknown_steps_and_jobs_are_not_found(shared: LiveProxy) -> None:
     assert (await refusal(shared, "rm"))[0] == 404
     for path in ("/api/experiments/rm/results", "/api/jobs/job_of_nobody"):
         assert (await shared.client.get(path)).status_code == 404, path
@@ -311,7 +311,7 @@ async def shared(proxy: LiveProxy) -> LiveProxy:
 # ── Who may, and where it cannot run ──────────────────────────────────────────────────────────
 
 
-async def test_it_is_for_admins(start: StartProxy, folders: Folders) -> None:
+async def test_experiments_need_an_admin_key(start: StartProxy, folders: Folders) -> None:
     keys = [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]
     proxy = await start(folders.config() | {"server": {"api_keys": keys}}, command=COMMAND)
     calls = [
@@ -328,7 +328,7 @@ async def test_it_is_for_admins(start: StartProxy, folders: Folders) -> None:
     assert answer.json()["jobs"] == []
 
 
-async def test_web_pages_of_others_start_nothing(proxy: LiveProxy) -> None:
+async def test_other_origins_cannot_start_a_step(proxy: LiveProxy) -> None:
     answer = await proxy.client.post(
         "/api/experiments/evaluate",
         content=b"{}",
@@ -338,7 +338,7 @@ async def test_web_pages_of_others_start_nothing(proxy: LiveProxy) -> None:
     assert (await proxy.client.get("/api/jobs")).json()["jobs"] == []
 
 
-async def test_where_it_is_disabled_nothing_starts(start: StartProxy, folders: Folders) -> None:
+async def test_disabled_experiments_start_nothing(start: StartProxy, folders: Folders) -> None:
     proxy = await start(folders.config(enabled=False), command=COMMAND)
     assert await refusal(proxy, "evaluate") == (403, "experiments_disabled", None)
     step = (await overview(proxy))["evaluate"]
@@ -362,7 +362,7 @@ def codes(steps: Planner, name: str) -> list[str]:
     return [problem.code for problem in steps.problems(BY_NAME[name])]
 
 
-def test_without_the_extra_its_steps_say_what_to_install(tmp_path: Path) -> None:
+def test_without_the_train_extra_steps_name_the_install_command(tmp_path: Path) -> None:
     data = {"experiments": {"data": str(tmp_path), "results": str(tmp_path / "none")}}
     lacking = pipeline(tmp_path, **data)
     assert lacking.lacks_extra
@@ -376,7 +376,7 @@ def test_without_the_extra_its_steps_say_what_to_install(tmp_path: Path) -> None
     assert codes(having, "report") == ["results_missing"]
 
 
-async def test_without_the_extra_a_step_is_refused(proxy: LiveProxy) -> None:
+async def test_without_the_train_extra_a_step_is_rejected(proxy: LiveProxy) -> None:
     answer = await proxy.client.post("/api/experiments/baselines", json={})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (409, "train_missing")
@@ -385,7 +385,7 @@ async def test_without_the_extra_a_step_is_refused(proxy: LiveProxy) -> None:
     assert told == {"is_installed": False, "command": INSTALL_COMMAND}
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
     bare = pipeline(tmp_path, *ALL, experiments={"work": str(tmp_path / "work")})
     assert codes(bare, "evaluate") == codes(bare, "train") == codes(bare, "label")
     assert codes(bare, "evaluate") == ["data_missing"]
@@ -422,7 +422,7 @@ def test_an_estimate_is_calls_times_tokens_times_price(tmp_path: Path) -> None:
     assert (free.usd, free.calls) == (0, 0)
 
 
-def test_what_is_chosen_has_the_defaults_of_the_rest(tmp_path: Path) -> None:
+def test_omitted_parameters_have_defaults(tmp_path: Path) -> None:
     steps = pipeline(tmp_path, *ALL)
     for step in STEPS:
         if not any(one.kind == "file" for one in step.parameters):
@@ -431,7 +431,7 @@ def test_what_is_chosen_has_the_defaults_of_the_rest(tmp_path: Path) -> None:
         steps.choose(BY_NAME["label"], {})
 
 
-def test_a_candidate_is_trained_and_measured_beside_what_serves(tmp_path: Path) -> None:
+def test_training_and_evaluation_leave_the_serving_model_alone(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     steps = pipeline(tmp_path, *ALL, **folders.config(), routing={"model_path": "models/router"})
     train = BY_NAME["train"]
@@ -488,7 +488,7 @@ def served(path: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], htt
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_a_proxy_that_ends_leaves_no_process_and_the_next_says_interrupted(
+def test_a_stopped_proxy_leaves_no_process_and_its_job_is_interrupted(
     tmp_path: Path, folders: Folders, number: signal.Signals, unused_tcp_port: int
 ) -> None:
     fields = config_fields(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9")

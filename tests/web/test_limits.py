@@ -1,9 +1,10 @@
-"""What a client may use and how it must behave, over real sockets: keys, dollars, slow senders."""
+"""Rate limits, budgets, and size and time limits of requests, over real sockets."""
 
 import asyncio
 import json
 import sqlite3
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from live import (
     merge,
 )
 from proxy.record import Target, key_hash
-from proxy.web import openai_api, service_api
-from proxy.web.client_connection import MAX_HEAD_BYTES, Connection
+from proxy.web.client_connection import MAX_REQUEST_HEAD_BYTES
+from proxy.web.openai_api import BodyLimits
 
 TEAM = {"authorization": "Bearer sk-team"}
 OTHERS = {"authorization": "Bearer sk-others"}
@@ -42,7 +43,7 @@ def with_budget(usd: float, when_spent: str = "local") -> dict[str, Any]:
 # Requests.
 
 
-async def test_a_key_has_its_requests_a_minute(start: StartProxy, local: FakeUpstream) -> None:
+async def test_the_rate_limit_of_a_key(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start(keys(requests_per_minute=2))
     for _ in range(2):
         assert (await proxy.chat(headers=TEAM)).status_code == 200
@@ -59,7 +60,7 @@ async def test_a_key_has_its_requests_a_minute(start: StartProxy, local: FakeUps
     assert outcome.rows[2]["client_key_hash"] == key_hash("sk-team")
 
 
-async def test_a_reload_forgets_no_requests(start: StartProxy) -> None:
+async def test_a_reload_keeps_the_rate_limit_state(start: StartProxy) -> None:
     proxy = await start(keys(requests_per_minute=1))
     assert (await proxy.chat(headers=TEAM)).status_code == 200
     proxy.configure({"routing": {"threshold": 0.4}})
@@ -73,7 +74,7 @@ async def test_a_reload_forgets_no_requests(start: StartProxy) -> None:
 # Dollars.
 
 
-async def test_when_a_keys_dollars_are_spent_its_requests_stay_local(
+async def test_requests_of_a_key_stay_local_once_its_budget_is_spent(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(with_budget(20))
@@ -102,7 +103,7 @@ async def test_when_a_keys_dollars_are_spent_its_requests_stay_local(
         pytest.param({"text": EASY, "n": 2}, "local", id="what the local tier cannot do"),
     ],
 )
-async def test_what_may_not_stay_local_is_refused(
+async def test_a_request_that_needs_the_cloud_is_rejected_without_budget(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, fields: Any, when_spent: str
 ) -> None:
     local.native = {
@@ -124,7 +125,7 @@ async def test_what_may_not_stay_local_is_refused(
     assert (row["ending"], row["reason"], row["target"]) == ("rejected", "budget", None)
 
 
-async def test_no_request_keeps_more_from_others_than_a_model_can_write(
+async def test_a_reservation_is_capped_by_the_longest_answer(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
     team = {"key": "sk-team", "cloud_usd_per_day": 1.0}
@@ -144,7 +145,7 @@ async def test_no_request_keeps_more_from_others_than_a_model_can_write(
     assert (await first).status_code == 200
 
 
-async def test_what_is_set_aside_is_for_all_answers_that_are_asked_for(
+async def test_a_reservation_covers_all_requested_choices(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
     proxy = await start(keys(cloud_usd_per_day=0.05))
@@ -166,7 +167,7 @@ async def test_what_is_set_aside_is_for_all_answers_that_are_asked_for(
         assert (await first).status_code == 200
 
 
-async def test_what_falls_back_to_this_hardware_keeps_no_dollars(
+async def test_a_fallback_to_the_local_tier_releases_its_reservation(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(keys(cloud_usd_per_day=0.05))
@@ -185,7 +186,7 @@ async def test_what_falls_back_to_this_hardware_keeps_no_dollars(
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
-async def test_nothing_else_spends_what_is_not_there(
+async def test_pass_through_requests_respect_the_budget(
     start: StartProxy, cloud: FakeUpstream, path: str
 ) -> None:
     proxy = await start(with_budget(0))
@@ -196,7 +197,7 @@ async def test_nothing_else_spends_what_is_not_there(
     assert (await proxy.finish()).row["reason"] == "budget"
 
 
-async def test_a_failing_local_tier_does_not_spend_what_is_not_there(
+async def test_a_fallback_to_the_cloud_respects_the_budget(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(with_budget(0))
@@ -206,9 +207,7 @@ async def test_a_failing_local_tier_does_not_spend_what_is_not_there(
     assert not cloud.calls
 
 
-async def test_what_was_spent_today_outlives_a_restart(
-    start: StartProxy, cloud: FakeUpstream
-) -> None:
+async def test_the_spent_budget_survives_a_restart(start: StartProxy, cloud: FakeUpstream) -> None:
     first = await start(with_budget(10))
     await first.chat(text=HARD, headers=TEAM)
     await first.stop()
@@ -254,9 +253,7 @@ async def paced(start: StartProxy, **local: Any) -> LiveProxy:
     return proxy
 
 
-async def test_dollars_that_would_not_last_lower_the_threshold(
-    start: StartProxy, cloud: FakeUpstream
-) -> None:
+async def test_pacing_lowers_the_threshold(start: StartProxy, cloud: FakeUpstream) -> None:
     proxy = await paced(start)
     samples = await proxy.scrape()
     assert samples("router_budget_threshold_reduction") == pytest.approx(0.4)
@@ -281,7 +278,7 @@ async def test_dollars_that_would_not_last_lower_the_threshold(
         ("cloud", {}, "forced"),
     ],
 )
-async def test_who_asks_for_a_threshold_or_a_tier_gets_it(
+async def test_pacing_does_not_override_an_explicit_threshold_or_tier(
     start: StartProxy, model: str, headers: dict[str, str], reason: str
 ) -> None:
     proxy = await paced(start)
@@ -292,7 +289,7 @@ async def test_who_asks_for_a_threshold_or_a_tier_gets_it(
     assert (cut.headers["x-router-target"], cut.headers["x-router-reason"]) == ("local", "budget")
 
 
-async def test_what_the_budget_keeps_local_waits_there(
+async def test_a_request_kept_local_by_the_budget_waits_for_a_slot(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     """Else the more it kept there the more would be sent to the cloud, for want of a place."""
@@ -319,7 +316,7 @@ async def test_the_threshold_is_free_again_at_once(start: StartProxy) -> None:
     assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
 
 
-async def test_a_restart_forgets_nothing_of_the_traffic(start: StartProxy) -> None:
+async def test_pacing_state_survives_a_restart(start: StartProxy) -> None:
     await (await paced(start)).stop()
     proxy = await start(with_dollars(190.01))
     answer = await proxy.chat(text=HARD)
@@ -327,7 +324,7 @@ async def test_a_restart_forgets_nothing_of_the_traffic(start: StartProxy) -> No
     assert answer.headers["x-router-threshold"] == "0.1000"
 
 
-async def test_proxies_that_share_a_database_share_the_dollars(
+async def test_proxies_with_one_database_share_the_budget(
     start: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = merge(keys(cloud_usd_per_day=30), with_dollars(50, pacing=False))
@@ -343,7 +340,7 @@ async def test_proxies_that_share_a_database_share_the_dollars(
     assert (await one.chat(text=HARD, headers=OTHERS)).headers["x-router-target"] == "cloud"
     await until_metric(other, "router_budget_spent_usd", 57)
     assert (await other.chat(text=HARD, headers=OTHERS)).headers["x-router-reason"] == "budget"
-    told = "100 % of the day's 50 USD for the cloud are spent"
+    told = "100 % of the daily cloud budget of 50 USD is spent"
     async with asyncio.timeout(PATIENCE_SECONDS):
         while caplog.messages.count(told) < 2:
             await one.client.get("/health")  # the time in which it may happen
@@ -386,13 +383,13 @@ async def still_well(proxy: LiveProxy) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES, id="one header, not ended"),
-        pytest.param(b"x-long: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", id="one header"),
-        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6), id="many headers, not ended"),
-        pytest.param(b"x: y\r\n" * (MAX_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
+        pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES, id="one header, not ended"),
+        pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES + b"\r\n\r\n", id="one header"),
+        pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6), id="many headers, not ended"),
+        pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
     ],
 )
-async def test_a_head_has_a_size(proxy: LiveProxy, head: bytes) -> None:
+async def test_request_headers_have_a_size_limit(proxy: LiveProxy, head: bytes) -> None:
     status, error = await said_to(proxy, HEAD + head)
     assert (status, error["code"]) == (431, "headers_too_large")
     assert "32 kB" in error["message"]
@@ -404,25 +401,29 @@ async def test_a_head_has_a_size(proxy: LiveProxy, head: bytes) -> None:
     [b"0\r\nx-trailer: ", b"1;extension="],
     ids=["a trailer", "a chunk's header"],
 )
-async def test_what_surrounds_a_body_has_a_size(proxy: LiveProxy, start_of_endless: bytes) -> None:
+async def test_chunk_extensions_and_trailers_have_a_size_limit(
+    proxy: LiveProxy, start_of_endless: bytes
+) -> None:
     client = await proxy.connect_raw(
         HEAD + b"transfer-encoding: chunked\r\n\r\n" + start_of_endless
     )
     await proxy.client.get("/health")  # by now that has been read
-    await client.send(b"a" * (MAX_HEAD_BYTES + 1))
+    await client.send(b"a" * (MAX_REQUEST_HEAD_BYTES + 1))
     assert (await last_word(client))[0] == 431
     await still_well(proxy)
 
 
-async def test_an_address_counts_too(proxy: LiveProxy) -> None:
-    status, _ = await said_to(proxy, b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n")
+async def test_the_url_counts_towards_the_header_limit(proxy: LiveProxy) -> None:
+    status, _ = await said_to(
+        proxy, b"GET /" + b"a" * MAX_REQUEST_HEAD_BYTES + b" HTTP/1.1\r\n\r\n"
+    )
     assert status == 431
 
 
-async def test_a_large_body_does_not_count_as_head(proxy: LiveProxy) -> None:
-    answer = await proxy.chat(text=EASY + " " * 10 * MAX_HEAD_BYTES)
+async def test_a_body_does_not_count_towards_the_header_limit(proxy: LiveProxy) -> None:
+    answer = await proxy.chat(text=EASY + " " * 10 * MAX_REQUEST_HEAD_BYTES)
     assert answer.status_code == 200
-    large = {"x-large": "a" * (MAX_HEAD_BYTES - 1000)}
+    large = {"x-large": "a" * (MAX_REQUEST_HEAD_BYTES - 1000)}
     assert (await proxy.chat(headers=large, text="x" * 100_000)).status_code == 200
 
 
@@ -438,39 +439,39 @@ async def test_a_large_body_does_not_count_as_head(proxy: LiveProxy) -> None:
         HEAD + b"no colon\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_gets_openais_envelope(proxy: LiveProxy, data: bytes) -> None:
+async def test_invalid_http_gets_openais_error_envelope(proxy: LiveProxy, data: bytes) -> None:
     status, error = await said_to(proxy, data)
     assert status == 400
     assert error["type"] == "invalid_request_error"
     await still_well(proxy)
 
 
+SHORT = BodyLimits(seconds=0.05, small_body_seconds=0.05)
+
+
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same patience in miniature."""
-    monkeypatch.setattr(Connection, "head_seconds", 0.05)
-    monkeypatch.setattr(openai_api, "BODY_SECONDS", 0.05)
-    monkeypatch.setattr(service_api, "SMALL_BODY_SECONDS", 0.05)
+async def hasty(start: StartProxy) -> LiveProxy:
+    """A proxy with the usual time limits in miniature."""
+    return await start(head_seconds=0.05, body_limits=SHORT)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_connection_that_says_nothing_is_closed(proxy: LiveProxy) -> None:
-    client = await proxy.connect_raw(b"")
+async def test_a_silent_connection_is_closed(hasty: LiveProxy) -> None:
+    client = await hasty.connect_raw(b"")
     assert await client.read_to_end() == b""
     await client.leave()
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("first", [b"P", HEAD, HEAD + b"x-half: "])
-async def test_a_head_has_a_time(proxy: LiveProxy, first: bytes) -> None:
-    status, error = await said_to(proxy, first)
+async def test_request_headers_have_a_time_limit(hasty: LiveProxy, first: bytes) -> None:
+    status, error = await said_to(hasty, first)
     assert (status, error["code"]) == (408, "request_timeout")
-    await still_well(proxy)
+    await still_well(hasty)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_the_second_head_on_a_connection_has_a_time_too(proxy: LiveProxy) -> None:
-    client = await proxy.connect()
+async def test_the_time_limit_applies_to_the_second_request_of_a_connection(
+    hasty: LiveProxy,
+) -> None:
+    client = await hasty.connect()
     await client.read_until(b"}}")
     await client.send(HEAD)
     assert (await last_word(client))[0] == 408
@@ -483,61 +484,54 @@ async def trickle(client: RawClient, data: bytes) -> None:
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_head_that_trickles_in_does_not_gain_time(proxy: LiveProxy) -> None:
-    client = await proxy.connect_raw(b"")
+async def test_trickling_headers_do_not_extend_the_time_limit(hasty: LiveProxy) -> None:
+    client = await hasty.connect_raw(b"")
     with pytest.raises(ConnectionError):
         await trickle(client, HEAD + b"x: y\r\n" * 5_000)
     client.vanish()
-    await still_well(proxy)
+    await still_well(hasty)
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("sent", [0, 10])
-async def test_a_body_that_does_not_come_is_given_up(proxy: LiveProxy, sent: int) -> None:
+async def test_a_missing_body_times_out(hasty: LiveProxy, sent: int) -> None:
     body = chat_body()
-    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
+    client = await hasty.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
     status, error = await last_word(client)
     assert (status, error["code"]) == (408, "request_timeout")
-    row = (await proxy.finish()).row
+    row = (await hasty.finish()).row
     assert (row["status"], row["ending"]) == (408, "timeout")
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/feedback", b"/v1/files"])
-async def test_a_body_that_trickles_in_does_not_gain_time(
-    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch, path: bytes
-) -> None:
-    monkeypatch.setattr(openai_api, "BODY_BYTES_PER_SECOND", 10**6)
+async def test_a_trickling_body_times_out(start: StartProxy, path: bytes) -> None:
+    hasty = await start(body_limits=replace(SHORT, bytes_per_second=10**6))
     head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n" % path
-    client = await proxy.connect_raw(head)
+    client = await hasty.connect_raw(head)
     with pytest.raises(ConnectionError):
         await trickle(client, b" " * 5_000)
     client.vanish()
-    await still_well(proxy)
+    await still_well(hasty)
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_who_does_not_send_an_upload_is_not_the_upstreams_failure(
-    proxy: LiveProxy, cloud: FakeUpstream
+async def test_an_incomplete_upload_is_no_upstream_failure(
+    hasty: LiveProxy, cloud: FakeUpstream
 ) -> None:
     upload = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\nhalf"
-    status, error = await said_to(proxy, upload)
+    status, error = await said_to(hasty, upload)
     assert (status, error["code"]) == (408, "request_timeout")
-    row = (await proxy.finish()).row
+    row = (await hasty.finish()).row
     assert (row["target"], row["status"], row["ending"]) == ("cloud", 408, "timeout")
-    cloud_tier = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD]
+    cloud_tier = hasty.proxy.gateway.snapshot.upstreams[Target.CLOUD]
     assert [replica.failures for replica in cloud_tier._replicas] == [0]
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_body_that_comes_fast_enough_has_longer(
-    proxy: LiveProxy, monkeypatch: pytest.MonkeyPatch
+async def test_a_body_that_arrives_fast_enough_gets_more_time(
+    start: StartProxy,
 ) -> None:
     """Whatever its size: it is the pace that counts."""
-    monkeypatch.setattr(openai_api, "BODY_BYTES_PER_SECOND", 10)  # 100 ms for a byte
+    hasty = await start(body_limits=replace(SHORT, bytes_per_second=10))  # 100 ms for a byte
     body = chat_body()
-    client = await proxy.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
+    client = await hasty.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
     await trickle(client, body)
     assert (await client.read_until(b"}}")).startswith(b"HTTP/1.1 200")
     await client.leave()

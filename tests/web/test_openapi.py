@@ -1,4 +1,4 @@
-"""The OpenAPI document, held against the proxy by schemathesis: what it says is what there is."""
+"""The OpenAPI document matches the proxy, as checked by schemathesis."""
 
 import asyncio
 import json

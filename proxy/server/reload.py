@@ -1,0 +1,208 @@
+"""Puts an edited configuration into use while requests run.
+
+A reload builds a new snapshot beside the current one and then swaps them. Requests that have begun
+finish on the old one. Unchanged parts are reused: a tier keeps its connections, its slots and its
+state, the router model its session.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from proxy.config import Config, ConfigError, load_config, pricing_path
+from proxy.gateway.call import Snapshot
+from proxy.gateway.gateway import Gateway
+from proxy.record import Target
+from proxy.routing.router import Scorer
+from proxy.server.background import BackgroundTasks
+from proxy.server.models import LoadedModels, ModelLoader, warn_of_untrained_models
+from proxy.upstream.upstream import Upstream
+from router_model.manifest import MANIFEST_FILE
+from router_model.model import RouterModelError
+
+logger = logging.getLogger(__name__)
+
+Signature = list[tuple[int, int, int] | None]
+BuildSnapshot = Callable[[Config, LoadedModels, Snapshot | None], Snapshot]
+
+
+class Reloader:
+    """Replaces the gateway's snapshot when the configuration changes.
+
+    Attributes:
+        models: the router models in use.
+        succeeded: whether the configuration in the file is the one in use.
+        retired: parts that a reload replaced and that running requests may still use.
+
+    Args:
+        path: the configuration file; None when there is nothing to reload.
+        models: those of the gateway's snapshot.
+        loader: loads models for a new configuration.
+        build: makes a snapshot; the third argument is the snapshot to reuse parts of.
+        tasks: run the closing of what was replaced.
+        on_change: called after each swap.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        models: LoadedModels,
+        *,
+        path: Path | None,
+        loader: ModelLoader,
+        build: BuildSnapshot,
+        tasks: BackgroundTasks,
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.models = models
+        self.succeeded = True
+        self.retired: set[Upstream | Scorer] = set()
+        self._gateway = gateway
+        self._path = path
+        self._loader = loader
+        self._build = build
+        self._tasks = tasks
+        self._on_change = on_change
+        self._lock = asyncio.Lock()
+        self._loaded_signature: Signature = []  # of the files when they were last read
+        self._last_signature: Signature = []  # of the files when they were last looked at
+
+    @property
+    def config(self) -> Config:
+        """The configuration in use."""
+        return self._gateway.snapshot.config
+
+    async def reload(self) -> bool:
+        """Put the configuration in the file into use; after any error the old one stays.
+
+        Returns whether the configuration in the file is in use now.
+        """
+        assert self._path is not None
+        async with self._lock:
+            self._loaded_signature = self._signature()  # before reading: a later edit counts
+            old, old_models = self._gateway.snapshot, self.models
+            try:
+                config = await self._load_config(self._path, old.config)
+                models = await self._loader.reload(config, running=old.config, loaded=old_models)
+                snapshot = self._build(config, models, old)
+            except (ConfigError, RouterModelError) as error:
+                logger.error("reload failed, the previous configuration stays in use: %s", error)
+                self.succeeded = False
+                return False
+            except Exception:  # a bug of ours must not end the watch either
+                logger.exception("reload failed, the previous configuration stays in use")
+                self.succeeded = False
+                return False
+            if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
+                await local.learn()
+            self._gateway.snapshot, self.models = snapshot, models
+            replaced: set[Upstream | Scorer] = set()
+            replaced |= set(old.upstreams.values()) - set(snapshot.upstreams.values())
+            replaced |= old_models.scorers - models.scorers
+            self._retire(replaced, after_seconds=old.config.server.request_timeout_seconds)
+            self.succeeded = True
+            await self._on_change()
+            logger.info("the configuration in %s is in use", self._path)
+            for warning in config.warnings():
+                logger.warning("%s: %s", self._path, warning)
+            if models.router.manifest is not None:
+                warn_of_untrained_models(models.router.manifest, config)
+            return True
+
+    def reload_soon(self) -> None:
+        """Start a reload, from a signal handler for instance. Call it on the event loop."""
+        if self._path is None:
+            logger.warning("reload requested, but there is no configuration file")
+        else:
+            self._tasks.start(self.reload())
+
+    def remember_files(self) -> None:
+        """Take the files as they are now for those that are in use."""
+        self._last_signature = self._loaded_signature = self._signature()
+
+    async def check_files(self) -> None:
+        """Reload when a file has changed and then stayed the same for one check.
+
+        Editors write in steps; a file that still changes is left for the next check.
+        """
+        found = self._signature()
+        if found == self._last_signature and found != self._loaded_signature:
+            await self.reload()
+        self._last_signature = found
+
+    def has_changes(self) -> bool:
+        """Whether the files differ from those that were read last."""
+        return self._signature() != self._loaded_signature
+
+    def count_in_flight(self, target: Target) -> int:
+        """A tier's running requests, those on replaced upstreams included."""
+        upstreams = {self._gateway.snapshot.upstreams[target]}
+        upstreams |= {part for part in self.retired if isinstance(part, Upstream)}
+        return sum(item.count_in_flight() for item in upstreams if item.name == target.value)
+
+    async def close(self) -> None:
+        """Close every part, in use or retired."""
+        in_use = set(self._gateway.snapshot.upstreams.values())
+        for part in (*self.retired, *in_use, *self.models.scorers):
+            await _close(part)
+
+    async def _load_config(self, path: Path, running: Config) -> Config:
+        server = running.server
+        config = await asyncio.to_thread(load_config, path, host=server.host, port=server.port)
+        return _keep_fixed(config, running)
+
+    def _retire(self, parts: set[Upstream | Scorer], *, after_seconds: float) -> None:
+        """Close replaced parts once the last request that may use them is over."""
+
+        async def close() -> None:
+            await asyncio.sleep(after_seconds)
+            for part in parts:
+                self.retired.discard(part)
+                await _close(part)
+
+        if parts:
+            self.retired |= parts
+            self._tasks.start(close())
+
+    def _signature(self) -> Signature:
+        """Changes when the configuration, its variables, prices or a router model are written."""
+        assert self._path is not None
+        routing = self.config.routing
+        manifests = [routing.model_folder / MANIFEST_FILE]
+        if routing.shadow_router is not None:
+            manifests.append(Path(routing.shadow_router.path, MANIFEST_FILE))
+        files = (self._path, Path(".env"), *manifests, pricing_path(self.config, self._path))
+        return [_file_signature(file) for file in files if file is not None]
+
+
+def _keep_fixed(config: Config, running: Config) -> Config:
+    """The new configuration, with the running values of what only a restart can change."""
+    fixed = ("host", "port", "workers", "cors_origins", "shutdown_grace_seconds")
+    server = msgspec.structs.replace(
+        config.server, **{name: getattr(running.server, name) for name in fixed}
+    )
+    for name, wanted, used in (
+        ("server", config.server, server),
+        ("storage", config.storage, running.storage),
+    ):
+        if wanted != used:
+            logger.warning("%s: some of the changes take effect only after a restart", name)
+    return msgspec.structs.replace(config, server=server, storage=running.storage)
+
+
+async def _close(part: Upstream | Scorer) -> None:
+    if isinstance(part, Scorer):
+        part.close()
+    else:
+        await part.close()
+
+
+def _file_signature(path: Path) -> tuple[int, int, int] | None:
+    with contextlib.suppress(OSError):
+        found = path.stat()  # follows links: a mounted ConfigMap is one
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return None
