@@ -21,7 +21,7 @@ import msgspec
 from proxy.budget.pricing import Price, Prices
 from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable, UpstreamError, UpstreamUnreachable
-from proxy.evaluation.judge_queue import Claim, JudgeQueue, Purpose, Verdict
+from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Purpose, Verdict
 from proxy.protocol.chat import mend_for_ollama, view_answer
 from proxy.record import PICODOLLARS, Target
 from proxy.storage.database import StoreUnavailable
@@ -53,14 +53,14 @@ MAX_SHADOW_TOKENS: Final = 2048
 MAX_CHARS: Final = 200_000  # of a question with its answers; longer ones are not judged
 MAX_ATTEMPTS: Final = 5
 IDLE_SECONDS: Final = 2.0
-BUSY_SECONDS: Final = 10.0
-SPENT_SECONDS: Final = 60.0
+RETRY_BUSY_SECONDS: Final = 10.0
+RETRY_SPENT_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 5.0
-MAX_PAUSE_SECONDS: Final = 300.0
+MAX_JUDGE_PAUSE_SECONDS: Final = 300.0
 _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 
 # Says what a call came to: purpose, outcome and dollars.
-Count = Callable[[Purpose, str, float], None]
+OnPaidCall = Callable[[Purpose, str, float], None]
 
 
 class JudgePriceUnknown(Exception):
@@ -87,7 +87,7 @@ class _Disturbed(Exception):
     """A client wants the tier that was being used."""
 
 
-class Summary(NamedTuple):
+class JudgingSummary(NamedTuple):
     """What was done: samples judged, refused, and put off to another time."""
 
     judged: int = 0
@@ -95,7 +95,7 @@ class Summary(NamedTuple):
     put_off: int = 0
 
 
-class Opinion(NamedTuple):
+class Assessment(NamedTuple):
     """What a judge thinks of two answers, and why: each alone, and which is better.
 
     `first` was asked with the local answer first, `swapped` with the cloud's; where they disagree
@@ -111,7 +111,7 @@ class Opinion(NamedTuple):
     swapped_reasoning: str
 
 
-class Answer(NamedTuple):
+class ModelReply(NamedTuple):
     """What a model said, and what it cost."""
 
     text: str
@@ -119,11 +119,11 @@ class Answer(NamedTuple):
     usd: float
 
 
-class Caller:
+class PaidUpstream:
     """Where one kind of call goes, and what it costs.
 
     Args:
-        guest_of: the tier whose hardware answers it, where that is a client's first.
+        owner: the tier whose hardware answers it, where that is a client's first.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class Caller:
         price: Price,
         *,
         cap_usd: float,
-        guest_of: Upstream | None = None,
+        owner: Upstream | None = None,
     ) -> None:
         self.purpose: Purpose = purpose
         self.upstream = upstream
         self.price = price
         self.cap_usd = cap_usd
-        self.guest_of = guest_of
+        self.owner = owner
         self.unsupported: set[str] = set()
 
 
@@ -158,17 +158,17 @@ class Judge:
         queue: JudgeQueue,
         *,
         model: str,
-        judge: Caller,
-        shadows: Mapping[Target, Caller],
-        count: Count = lambda purpose, outcome, usd: None,
+        judge: PaidUpstream,
+        tiers: Mapping[Target, PaidUpstream],
+        count: OnPaidCall = lambda purpose, outcome, usd: None,
     ) -> None:
         self._queue = queue
         self._model = model
         self._judge = judge
-        self._shadows = shadows
+        self._tiers = tiers
         self._count = count
         self._pause = 0.0
-        self._shadows_spent = False
+        self._tiers_spent = False
 
     async def run(self) -> None:
         """Judge for ever."""
@@ -177,12 +177,12 @@ class Judge:
                 seconds, _ = await self.step()
             except Exception:  # a bug in here must end no proxy's judging
                 logger.exception("judging failed")
-                seconds = MAX_PAUSE_SECONDS
+                seconds = MAX_JUDGE_PAUSE_SECONDS
             await asyncio.sleep(seconds)
 
-    async def work_off(self, *, hands: int = 4) -> Summary:
+    async def judge_pending(self, *, hands: int = 4) -> JudgingSummary:
         """Judge what can be judged now, several at a time, and say what came of it."""
-        done: list[Summary] = []
+        done: list[JudgingSummary] = []
 
         async def hand() -> None:
             while True:
@@ -190,87 +190,88 @@ class Judge:
                 done.append(summary)
                 if seconds and not summary.put_off:
                     return
-                if seconds >= SPENT_SECONDS or self._pause:
+                if seconds >= RETRY_SPENT_SECONDS or self._pause:
                     return
 
         async with asyncio.TaskGroup() as group:
             for _ in range(hands):
                 group.create_task(hand())
-        return Summary(*map(sum, zip(*done, strict=True)))
+        return JudgingSummary(*map(sum, zip(*done, strict=True)))
 
     async def close(self) -> None:
-        for caller in (self._judge, *self._shadows.values()):
+        for caller in (self._judge, *self._tiers.values()):
             await caller.upstream.close()
 
-    async def step(self) -> tuple[float, Summary]:
+    async def step(self) -> tuple[float, JudgingSummary]:
         """Judge one sample, if there is one.
 
         Returns the seconds to wait before the next, and what came of it.
         """
         try:
             claim = await asyncio.to_thread(
-                self._queue.claim, self._model, shadows=not self._shadows_spent
+                self._queue.claim, self._model, ask_tiers=not self._tiers_spent
             )
         except StoreUnavailable as error:
-            return self._trouble(str(error)), Summary()
+            return self._trouble(str(error)), JudgingSummary()
         if claim is None:
-            self._shadows_spent = False
-            return IDLE_SECONDS, Summary()
+            self._tiers_spent = False
+            return IDLE_SECONDS, JudgingSummary()
         try:
             return await self._work(claim)
         except StoreUnavailable as error:
-            return self._trouble(str(error)), Summary(put_off=1)
+            return self._trouble(str(error)), JudgingSummary(put_off=1)
         except asyncio.CancelledError:
             # It is being stopped; the sample need not wait until the claim is over.
             await asyncio.shield(asyncio.to_thread(self._let_go, claim))
             raise
 
-    def _let_go(self, claim: Claim) -> None:
+    def _let_go(self, claim: ClaimedSample) -> None:
         try:
-            self._queue.put_back(claim.request_id, seconds=0.0)
+            self._queue.release(claim.request_id, seconds=0.0)
         except StoreUnavailable as error:
             logger.debug("the claim stays until it is over: %s", error)
 
-    async def _work(self, claim: Claim) -> tuple[float, Summary]:
+    async def _work(self, claim: ClaimedSample) -> tuple[float, JudgingSummary]:
         seconds, failed = 0.0, False
         try:
             await self._judge_one(claim)
         except _Refused as error:
             logger.info("request %s is not judged: %s", claim.request_id, error)
             await asyncio.to_thread(self._queue.finish, claim.request_id, why=str(error))
-            return 0.0, Summary(refused=1)
+            return 0.0, JudgingSummary(refused=1)
         except _Nonsense as error:
             if claim.attempts + 1 >= MAX_ATTEMPTS:
                 why = f"no verdict in {MAX_ATTEMPTS} attempts: {error}"
                 await asyncio.to_thread(self._queue.finish, claim.request_id, why=why)
-                return 0.0, Summary(refused=1)
+                return 0.0, JudgingSummary(refused=1)
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
         except _Disturbed:
-            seconds = later = BUSY_SECONDS
+            seconds = later = RETRY_BUSY_SECONDS
         except _Spent:
-            self._shadows_spent = claim.needs_shadow
-            seconds, later = (0.0 if self._shadows_spent else SPENT_SECONDS), SPENT_SECONDS
+            self._tiers_spent = claim.needs_other_answer
+            seconds, later = (
+                (0.0 if self._tiers_spent else RETRY_SPENT_SECONDS),
+                RETRY_SPENT_SECONDS,
+            )
         except _Trouble as error:
             seconds = later = self._trouble(str(error))
         else:
             self._pause = 0.0
             await asyncio.to_thread(self._queue.finish, claim.request_id)
-            return 0.0, Summary(judged=1)
-        await asyncio.to_thread(
-            self._queue.put_back, claim.request_id, seconds=later, failed=failed
-        )
-        return seconds, Summary(put_off=1)
+            return 0.0, JudgingSummary(judged=1)
+        await asyncio.to_thread(self._queue.release, claim.request_id, seconds=later, failed=failed)
+        return seconds, JudgingSummary(put_off=1)
 
     def _trouble(self, what: str) -> float:
         """Seconds to wait: longer each time, until something works."""
         if not self._pause:
             logger.warning("judging pauses: %s", what)
-        self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_JUDGE_PAUSE_SECONDS)
         return self._pause * random.uniform(0.8, 1.0)
 
     async def assess(
         self, turns: Sequence[tuple[str, str]], local: str, cloud: str, *, request_id: str
-    ) -> Opinion:
+    ) -> Assessment:
         """Judge two answers now, for someone who waits for it. Nothing of it is kept but its cost.
 
         Args:
@@ -302,7 +303,7 @@ class Judge:
             raise Unavailable(f"The judge gave no verdict: {error}") from None
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
-        return Opinion(
+        return Assessment(
             local=graded[Target.LOCAL],
             cloud=graded[Target.CLOUD],
             verdict=_named(merge_swapped(first.verdict, swapped.verdict), "local", "cloud"),
@@ -312,14 +313,14 @@ class Judge:
             swapped_reasoning=swapped.reasoning,
         )
 
-    async def _judge_one(self, claim: Claim) -> None:
+    async def _judge_one(self, claim: ClaimedSample) -> None:
         """Whatever of it was done before is not done again."""
         if claim.turns is None or not claim.response:
             raise _Refused("its prompt or answer was not kept")
         size = sum(len(text) for _, text in claim.turns) + len(claim.response)
         if size > MAX_CHARS:
             raise _Refused(f"it has {size} characters")
-        if claim.needs_shadow:
+        if claim.needs_other_answer:
             claim = await self._ask_other(claim)
         answers = {claim.target: (claim.model, claim.response)}
         if claim.other_response is not None:
@@ -332,10 +333,10 @@ class Judge:
             local, cloud = (answers[target][1] for target in (Target.LOCAL, Target.CLOUD))
             await self._compare(claim, local, cloud)
 
-    async def _ask_other(self, claim: Claim) -> Claim:
+    async def _ask_other(self, claim: ClaimedSample) -> ClaimedSample:
         """Have the other tier answer the same request."""
         target = claim.target.other
-        caller = self._shadows[target]
+        caller = self._tiers[target]
         fields, limit = _shadow_fields(claim, target, caller)
         answer = await self._ask(caller, fields, claim.request_id, max_tokens=limit)
         why = unusable(answer.text, answer.finish_reason)
@@ -343,15 +344,15 @@ class Judge:
         if why:
             raise _Refused(f"the {target} tier's answer is {why}")
         model = caller.upstream.model
-        await asyncio.to_thread(self._queue.keep_other, claim.request_id, model, answer.text)
+        await asyncio.to_thread(self._queue.save_other_answer, claim.request_id, model, answer.text)
         return claim._replace(other_model=model, other_response=answer.text)
 
-    async def _grade(self, claim: Claim, target: Target, model: str, text: str) -> None:
+    async def _grade(self, claim: ClaimedSample, target: Target, model: str, text: str) -> None:
         assert claim.turns is not None  # it was looked at
         messages = grade_messages(claim.turns, text)
         grade = await self._verdict(messages, parse_grade, claim.request_id)
         await asyncio.to_thread(
-            self._queue.keep_grade,
+            self._queue.save_grade,
             claim.request_id,
             target,
             model=model,
@@ -360,7 +361,7 @@ class Judge:
             reason=grade.reasoning,
         )
 
-    async def _compare(self, claim: Claim, local: str, cloud: str) -> None:
+    async def _compare(self, claim: ClaimedSample, local: str, cloud: str) -> None:
         """Which is better, asked in both orders: judges favour a position."""
         assert claim.turns is not None  # it was looked at
         first: Side = "tie"
@@ -372,7 +373,7 @@ class Judge:
             first = (await self._verdict(straight, *asked)).verdict
             swapped = (await self._verdict(turned, *asked)).verdict
         await asyncio.to_thread(
-            self._queue.keep_preference,
+            self._queue.save_preference,
             claim.request_id,
             judge_model=self._model,
             verdict=_named(merge_swapped(first, swapped), "local", "cloud"),
@@ -404,8 +405,8 @@ class Judge:
         raise _Nonsense(problem)
 
     async def _ask(
-        self, caller: Caller, fields: dict[str, Any], request_id: str, *, max_tokens: int
-    ) -> Answer:
+        self, caller: PaidUpstream, fields: dict[str, Any], request_id: str, *, max_tokens: int
+    ) -> ModelReply:
         """One paid call, for which dollars are set aside. What is answered is the caller's to
         count, who sees what it is worth."""
         body = msgspec.json.encode(as_supported(fields, caller.unsupported))
@@ -449,9 +450,9 @@ class Judge:
                 / PICODOLLARS
             )
         await asyncio.to_thread(self._queue.settle, expense, usd)
-        return Answer(seen.text.encode(errors="replace").decode(), seen.finish_reason, usd)
+        return ModelReply(seen.text.encode(errors="replace").decode(), seen.finish_reason, usd)
 
-    async def _send(self, caller: Caller, body: bytes, expense: int) -> tuple[int, bytes]:
+    async def _send(self, caller: PaidUpstream, body: bytes, expense: int) -> tuple[int, bytes]:
         """Status and body of the answer. What a broken call was billed is not known: all of it."""
 
         async def exchange() -> tuple[int, bytes]:
@@ -463,8 +464,8 @@ class Judge:
 
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                if caller.guest_of is not None:
-                    answer = await caller.guest_of.while_idle(exchange())
+                if caller.owner is not None:
+                    answer = await caller.owner.while_idle(exchange())
                 else:
                     answer = await exchange()
         except TimeoutError:
@@ -481,7 +482,7 @@ class Judge:
             raise _Disturbed
         return answer
 
-    async def _settle(self, caller: Caller, expense: int, usd: float, outcome: str) -> None:
+    async def _settle(self, caller: PaidUpstream, expense: int, usd: float, outcome: str) -> None:
         await asyncio.to_thread(self._queue.settle, expense, usd)
         self._count(caller.purpose, outcome, usd)
 
@@ -505,12 +506,14 @@ def _named(side: Side, a: Verdict, b: Verdict) -> Verdict:
     return a if side == "A" else b if side == "B" else "tie"
 
 
-def _shadow_fields(claim: Claim, target: Target, caller: Caller) -> tuple[dict[str, Any], int]:
+def _shadow_fields(
+    claim: ClaimedSample, target: Target, caller: PaidUpstream
+) -> tuple[dict[str, Any], int]:
     """The client's own request for the other tier, and how many tokens its answer may have."""
     fields: dict[str, Any] = {}
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if caller.guest_of is not None and caller.guest_of.capabilities.is_ollama:
+        if caller.owner is not None and caller.owner.capabilities.is_ollama:
             mend_for_ollama(raw)
         fields = dict(raw)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
-from proxy.evaluation.estimates import BUCKETS, Quality
+from proxy.evaluation.estimates import GRADES, Quality
 
 
 def quality_metrics(quality: Quality | None) -> Iterator[Metric]:
@@ -20,7 +20,7 @@ def quality_metrics(quality: Quality | None) -> Iterator[Metric]:
     )
     for target, (counts, total) in quality.scores.items():
         below = list(itertools.accumulate(counts))
-        buckets = [(f"{edge}.0", float(count)) for edge, count in zip(BUCKETS, below, strict=True)]
+        buckets = [(f"{edge}.0", float(count)) for edge, count in zip(GRADES, below, strict=True)]
         scores.add_metric([target], [*buckets, ("+Inf", float(below[-1]))], total)
     yield scores
     for name, what, tier, estimate in (

@@ -48,7 +48,7 @@ class StoredResponses:
             body = seen.body.decode(errors="replace")
         kept = StoredResponse(seen.id, target, client, items, len(request.items), body)
         self._remember(seen.id, kept)
-        self._store.keep_response(kept)
+        self._store.store_response(kept)
 
     async def find(self, response_id: str, client: str | None) -> StoredResponse | None:
         """What is known of an answer; None when it was not made here, as far as is known.

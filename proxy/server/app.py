@@ -39,7 +39,7 @@ from proxy.config import (
     pricing_path,
 )
 from proxy.evaluation.estimates import Quality
-from proxy.evaluation.judge import Caller, Count, Judge, JudgePriceUnknown, judge_price
+from proxy.evaluation.judge import Judge, JudgePriceUnknown, OnPaidCall, PaidUpstream, judge_price
 from proxy.evaluation.judge_queue import JudgeQueue
 from proxy.evaluation.metrics import quality_metrics
 from proxy.evaluation.queries import QualityQueries
@@ -159,7 +159,7 @@ def open_judge(
     *,
     tiers: Mapping[Target, Upstream] | None = None,
     transport: OpenTransport = open_transport,
-    count: Count = lambda purpose, outcome, usd: None,
+    count: OnPaidCall = lambda purpose, outcome, usd: None,
 ) -> Judge:
     """The judge of a configuration, with connections of its own: what it does to a server says
     nothing about how well a tier answers clients.
@@ -180,27 +180,27 @@ def open_judge(
         asked = msgspec.structs.replace(asked, api_key=judge.api_key)
     local_tier = tiers[Target.LOCAL] if tiers is not None else None
     shares_hardware = not set(asked.base_urls).isdisjoint(local.base_urls)
-    shadows = {}
+    paid_tiers = {}
     for target, tier in ((Target.LOCAL, local), (Target.CLOUD, cloud)):
         alone = msgspec.structs.replace(tier, max_concurrency=None)
-        shadows[target] = Caller(
+        paid_tiers[target] = PaidUpstream(
             "shadow",
             Upstream(target.value, alone, transport=transport(alone)),
             prices.of(target, tier.model) or Price(),
             cap_usd=judge.shadow_usd_per_day,
-            guest_of=local_tier if target is Target.LOCAL else None,
+            owner=local_tier if target is Target.LOCAL else None,
         )
     return Judge(
         queue,
         model=judge.model,
-        judge=Caller(
+        judge=PaidUpstream(
             "judge",
             Upstream("judge", asked, transport=transport(asked)),
             price,
             cap_usd=judge.usd_per_day,
-            guest_of=local_tier if shares_hardware else None,
+            owner=local_tier if shares_hardware else None,
         ),
-        shadows=shadows,
+        tiers=paid_tiers,
         count=count,
     )
 
@@ -287,7 +287,7 @@ class Proxy:
         self._hours_read_at = 0.0
         self._reloaded = True
         self._quality: Quality | None = None
-        self._judge_queue = JudgeQueue(self.store.database, who=judge_identity())
+        self._judge_queue = JudgeQueue(self.store.database, worker=judge_identity())
         self._judge: Judge | None = None
         self._judging: asyncio.Task[None] | None = None
         self._drift: Drift | None = None
@@ -525,7 +525,7 @@ class Proxy:
             since = time.time() - QUALITY_DAYS * 86_400
             try:
                 self._quality = await asyncio.to_thread(
-                    QualityQueries.beside(self.requests).quality, since
+                    QualityQueries.sharing(self.requests).quality, since
                 )
             except StoreUnavailable as error:
                 logger.warning("the answers' quality is not known: %s", error)

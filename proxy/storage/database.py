@@ -39,7 +39,7 @@ class StoreUnavailable(Exception):
     """The database cannot be used at all; the message names it and says why."""
 
 
-class Damaged(Exception):
+class DatabaseDamaged(Exception):
     """A file that can be opened and read, and of which parts are missing."""
 
 
@@ -232,7 +232,7 @@ def integrity_errors(database: peewee.Database) -> list[str]:
 
 def is_corrupt(error: Exception) -> bool:
     """Whether the file is no database any more, as SQLite sees it."""
-    if isinstance(error, Damaged):
+    if isinstance(error, DatabaseDamaged):
         return True
     cause = _cause(error)
     code = getattr(cause, "sqlite_errorcode", None)
@@ -271,7 +271,7 @@ class FileState(NamedTuple):
         return other is not None and self.is_same(other) and self.size <= other.size
 
 
-def set_aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Move a broken database out of the way, with what belongs to it; returns where it is now."""
     name = f"{path.name}.broken-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     new = path.with_name(name)

@@ -20,11 +20,18 @@ from proxy.storage.database import (
     redacted_url,
     snapshot_transaction,
 )
-from proxy.storage.migrations import Migration, migrate, sums_of_rows
-from proxy.storage.rollups import Sums, add_sums
-from proxy.storage.tables import TABLES, DaySpread, Hour, Request, Spread, split_columns
+from proxy.storage.migrations import Migration, migrate, rollup_of_rows
+from proxy.storage.rollups import KeyedSums, add_sums
+from proxy.storage.tables import (
+    TABLES,
+    DailyHistogram,
+    HourlyHistogram,
+    HourlyTotals,
+    Request,
+    split_columns,
+)
 
-SumsTable = Hour | Spread | DaySpread
+SumsTable = HourlyTotals | HourlyHistogram | DailyHistogram
 
 
 class Maintenance:
@@ -35,7 +42,7 @@ class Maintenance:
 
     @classmethod
     @contextmanager
-    def of(cls, config: StorageConfig) -> Iterator["Maintenance"]:
+    def open(cls, config: StorageConfig) -> Iterator["Maintenance"]:
         """The database behind `storage.url`. Raises StoreUnavailable when it does not answer."""
         if not is_postgresql(config) and not path_of(config).is_file():
             raise StoreUnavailable(
@@ -92,11 +99,11 @@ class Maintenance:
         if wrong:
             return wrong  # its rows cannot be trusted, nor read to the end
         with self._alone() if repair else snapshot_transaction(self._database):
-            added = sums_of_rows(self._database)
+            added = rollup_of_rows(self._database)
             for table, counted, seconds in (
-                (Hour, added.hours, HOUR_SECONDS),
-                (Spread, added.spreads, HOUR_SECONDS),
-                (DaySpread, added.day_spreads, DAY_SECONDS),
+                (HourlyTotals, added.hours, HOUR_SECONDS),
+                (HourlyHistogram, added.spreads, HOUR_SECONDS),
+                (DailyHistogram, added.day_spreads, DAY_SECONDS),
             ):
                 wrong += self._check_sums(table, counted, seconds, repair=repair)
         return wrong
@@ -117,7 +124,7 @@ class Maintenance:
             yield
 
     def _check_sums(
-        self, table: type[SumsTable], counted: Sums, seconds: int, *, repair: bool
+        self, table: type[SumsTable], counted: KeyedSums, seconds: int, *, repair: bool
     ) -> list[str]:
         """The hours, or days, of a table that differ from what its rows add up to."""
         times = _times_that_differ(self._kept(table), counted, self._first_whole(seconds))
@@ -137,13 +144,13 @@ class Maintenance:
         oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
         return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 
-    def _kept(self, table: type[SumsTable]) -> Sums:
+    def _kept(self, table: type[SumsTable]) -> KeyedSums:
         keys = len(split_columns(table)[0])
         rows = table.select().tuples().bind(self._database).iterator()
         return {tuple(row[:keys]): list(row[keys:]) for row in rows}
 
 
-def _times_that_differ(kept: Sums, counted: Sums, first_whole: int) -> set[int]:
+def _times_that_differ(kept: KeyedSums, counted: KeyedSums, first_whole: int) -> set[int]:
     less = {key[0] for key, sums in counted.items() if key not in kept or sums[0] > kept[key][0]}
     unlike = {key[0] for key in kept.keys() | counted.keys() if kept.get(key) != counted.get(key)}
     return less | {time for time in unlike if time >= first_whole}

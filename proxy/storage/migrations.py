@@ -101,7 +101,7 @@ def _sums_and_causes(database: peewee.Database) -> None:
             bucket INTEGER NOT NULL, requests BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
             PRIMARY KEY (day, measure, target, bucket)) {without_rowid}""",
     )
-    sums_of_rows(database).write(database)
+    rollup_of_rows(database).write(database)
 
 
 def _judging(database: peewee.Database) -> None:
@@ -225,7 +225,7 @@ def applied(database: peewee.Database) -> int:
     return number or 0
 
 
-def sums_of_rows(database: peewee.Database) -> Rollup:
+def rollup_of_rows(database: peewee.Database) -> Rollup:
     """What the rows that are there add up to."""
     added = Rollup()
     for row in _summed_columns(database):

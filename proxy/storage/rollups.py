@@ -4,7 +4,7 @@
     for record in batch: added.add(record, category)
     added.write(database)
 
-Sums only ever grow by adding, so any number of writers may do so, in any order.
+KeyedSums only ever grow by adding, so any number of writers may do so, in any order.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import peewee
 
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS
 from proxy.storage.database import storable
-from proxy.storage.tables import DaySpread, Hour, Spread, split_columns
+from proxy.storage.tables import DailyHistogram, HourlyHistogram, HourlyTotals, split_columns
 
 # Durations fall into 20 buckets for each power of ten of their milliseconds: a quantile that is
 # read off them is at most 6 % off. Scores fall into 100.
@@ -41,10 +41,10 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 # By the key of a table, the hour or the day first; the sums in the order of its columns.
-Sums = dict[tuple[Any, ...], list[int]]
+KeyedSums = dict[tuple[Any, ...], list[int]]
 
 
-class Row(Protocol):
+class RollupRow(Protocol):
     """What is summed of a request: a finished record, or a row of `requests`."""
 
     created_at: float
@@ -70,29 +70,29 @@ class Row(Protocol):
     duration_ms: float | None
 
 
-_values = operator.attrgetter(*Row.__annotations__)
+_values = operator.attrgetter(*RollupRow.__annotations__)
 
 
 class Rollup:
     """What some rows add up to."""
 
     def __init__(self) -> None:
-        self._hours: Sums = {}
-        self._spreads: Sums = {}
+        self._hours: KeyedSums = {}
+        self._spreads: KeyedSums = {}
         self._rows: list[tuple[Any, ...]] = []  # that are not in the sums yet
 
-    def add(self, row: Row, category: str | None) -> None:
+    def add(self, row: RollupRow, category: str | None) -> None:
         self._rows.append((*_values(row), category))
         if len(self._rows) >= _ROWS_AT_ONCE:
             self._sum_up()
 
     @property
-    def hours(self) -> Sums:
+    def hours(self) -> KeyedSums:
         self._sum_up()
         return self._hours
 
     @property
-    def spreads(self) -> Sums:
+    def spreads(self) -> KeyedSums:
         self._sum_up()
         return self._spreads
 
@@ -152,9 +152,9 @@ class Rollup:
             )
 
     @property
-    def day_spreads(self) -> Sums:
+    def day_spreads(self) -> KeyedSums:
         """The spreads of whole days."""
-        days: Sums = {}
+        days: KeyedSums = {}
         for (hour, *rest), (requests, cloud_cost) in self.spreads.items():
             sums = days.setdefault((hour // DAY_SECONDS * DAY_SECONDS, *rest), [0, 0])
             sums[0] += requests
@@ -163,12 +163,12 @@ class Rollup:
 
     def write(self, database: peewee.Database) -> None:
         """Add everything to the tables, within the caller's transaction."""
-        add_sums(database, Hour, self.hours)
-        add_sums(database, Spread, self.spreads)
-        add_sums(database, DaySpread, self.day_spreads)
+        add_sums(database, HourlyTotals, self.hours)
+        add_sums(database, HourlyHistogram, self.spreads)
+        add_sums(database, DailyHistogram, self.day_spreads)
 
 
-def add_sums(database: peewee.Database, table: type[peewee.Model], rows: Sums) -> None:
+def add_sums(database: peewee.Database, table: type[peewee.Model], rows: KeyedSums) -> None:
     """Add to what a table of sums has, within the caller's transaction."""
     # In one order everywhere: two writers that met crosswise would lock each other.
     values = [(*key, *added) for key, added in sorted(rows.items())]
@@ -189,7 +189,7 @@ def _add_sql(table: type[peewee.Model], param: str, rows: int) -> str:
     )
 
 
-def _add_up(sums: Sums, keys: Iterable[tuple[Any, ...]], *columns: Integers) -> None:
+def _add_up(sums: KeyedSums, keys: Iterable[tuple[Any, ...]], *columns: Integers) -> None:
     """Add whole columns to the sums under their rows' keys."""
     places: dict[tuple[Any, ...], int] = {}
     place = np.array([places.setdefault(key, len(places)) for key in keys], np.intp)
@@ -226,6 +226,6 @@ def _duration_buckets(ms: Floats) -> Integers:
     return np.where(np.isnan(ms), _UNKNOWN, buckets)
 
 
-def middle_of(bucket: int) -> float:
+def bucket_midpoint_ms(bucket: int) -> float:
     """Milliseconds in the (geometric) middle of a bucket."""
     return float(10 ** ((bucket + 0.5) / _PER_DECADE))

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import peewee
 
 from proxy.storage.database import FAILURES, StoreUnavailable, exclusive_transaction
-from proxy.storage.tables import Lease, Rate
+from proxy.storage.tables import Lease, TokenBucket
 
 MINUTE_SECONDS: Final = 60.0
 REQUEST_SHARE: Final = 20  # a process takes a twentieth of a minute's requests at a time
@@ -52,7 +52,7 @@ class SharedLimits:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._who = secrets.token_hex(8)  # a process that is started anew is another one
+        self._holder = secrets.token_hex(8)  # a process that is started anew is another one
 
     def take_requests(self, key_hash: str, per_minute: int, *, wanted: int) -> Taken:
         """Take requests of a key's, out of a bucket that holds a minute's and fills evenly.
@@ -64,8 +64,8 @@ class SharedLimits:
         with self._alone(key_hash) as database:
             now = self._now()
             found = list(
-                Rate.select(Rate.full_at)
-                .where(Rate.key_hash == key_hash)
+                TokenBucket.select(TokenBucket.full_at)
+                .where(TokenBucket.key_hash == key_hash)
                 .tuples()
                 .execute(database)
             )
@@ -82,8 +82,8 @@ class SharedLimits:
             return Taken(taken)
 
     def _note(self, database: peewee.Database, key_hash: str, full_at: float) -> None:
-        Rate.insert(key_hash=key_hash, full_at=full_at).on_conflict(
-            conflict_target=[Rate.key_hash], preserve=[Rate.full_at]
+        TokenBucket.insert(key_hash=key_hash, full_at=full_at).on_conflict(
+            conflict_target=[TokenBucket.key_hash], preserve=[TokenBucket.full_at]
         ).execute(database)
 
     def draw_dollars(
@@ -106,7 +106,7 @@ class SharedLimits:
                 .tuples()
                 .execute(database)
             )
-            mine = drawn.pop(self._who, None)
+            mine = drawn.pop(self._holder, None)
             had = max(mine or 0.0, own)
             left = max(budget - max(sum(drawn.values()), others) - had, 0.0)
             granted = had + min(left, max(left / _DOLLAR_SHARE, own + need - had))
@@ -121,7 +121,7 @@ class SharedLimits:
             self._keep(database, day, name, usd)
 
     def _keep(self, database: peewee.Database, day: int, name: str, usd: float) -> None:
-        Lease.insert(day=day, name=name, holder=self._who, usd=usd).on_conflict(
+        Lease.insert(day=day, name=name, holder=self._holder, usd=usd).on_conflict(
             conflict_target=[Lease.day, Lease.name, Lease.holder], preserve=[Lease.usd]
         ).execute(database)
 

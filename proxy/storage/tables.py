@@ -200,7 +200,7 @@ class Job(peewee.Model):
         table_name = "jobs"
 
 
-class Rate(peewee.Model):
+class TokenBucket(peewee.Model):
     """A key's requests of the minute, of all processes: when all of them are free again."""
 
     key_hash = peewee.TextField(primary_key=True)
@@ -227,7 +227,7 @@ class Lease(peewee.Model):
         primary_key = peewee.CompositeKey("day", "name", "holder")
 
 
-class Hour(peewee.Model):
+class HourlyTotals(peewee.Model):
     """Sums over the requests of one hour (UTC) that are alike in everything but their numbers.
 
     Added to in the transaction that writes the rows, so that a question about a million requests
@@ -261,7 +261,7 @@ class Hour(peewee.Model):
         )
 
 
-class Spread(peewee.Model):
+class HourlyHistogram(peewee.Model):
     """How a measure of one hour's requests is spread: how many of them are in each bucket.
 
     `rollup` says which measures there are, and what a bucket is. `cloud_cost_pico`: what the cloud
@@ -280,7 +280,7 @@ class Spread(peewee.Model):
         primary_key = peewee.CompositeKey("hour", "measure", "target", "bucket")
 
 
-class DaySpread(peewee.Model):
+class DailyHistogram(peewee.Model):
     """The same of whole days (UTC): what is asked of a month need not read all its hours."""
 
     day = peewee.BigIntegerField()  # its beginning
@@ -296,8 +296,8 @@ class DaySpread(peewee.Model):
 
 
 TABLES: Final = (
-    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, Rate, Lease, Hour,
-    Spread, DaySpread,
+    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, TokenBucket, Lease,
+    HourlyTotals, HourlyHistogram, DailyHistogram,
 )  # fmt: skip
 
 

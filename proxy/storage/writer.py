@@ -26,7 +26,7 @@ from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Target
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
-    Damaged,
+    DatabaseDamaged,
     FileState,
     StoreUnavailable,
     close_all,
@@ -37,8 +37,8 @@ from proxy.storage.database import (
     is_transient,
     open_database,
     path_of,
+    quarantine,
     redacted_url,
-    set_aside,
     storable,
 )
 from proxy.storage.migrations import migrate
@@ -46,7 +46,7 @@ from proxy.storage.rollups import Rollup
 from proxy.storage.tables import (
     Expense,
     Feedback,
-    Hour,
+    HourlyTotals,
     Judgement,
     Preference,
     Request,
@@ -179,7 +179,7 @@ class Store:
         """Whether prompts and answers may be kept as they are."""
         return self._prompts == "full"
 
-    def keep_response(self, kept: StoredResponse) -> None:
+    def store_response(self, kept: StoredResponse) -> None:
         """Hand an answer that may be continued to the writer. Never blocks."""
         if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
             self._kept.append(kept)
@@ -234,7 +234,7 @@ class Store:
         """Have the writer delete an answer, behind what it has yet to write. Never blocks."""
         self._kept.append(response_id)
 
-    def rate(
+    def record_feedback(
         self, request_id: str, rating: float, comment: str | None, *, client: str | None
     ) -> tuple[str, bool] | None:
         """Keep what a client thought of an answer. Blocks: call it in a thread.
@@ -269,7 +269,7 @@ class Store:
         except FAILURES as error:
             raise StoreUnavailable(f"Feedback cannot be kept: {error}") from None
 
-    def spent(self, since: float) -> dict[str | None, float]:
+    def spent_by_key(self, since: float) -> dict[str | None, float]:
         """Dollars that the cloud cost since then (UNIX seconds), by the hash of the client's key.
 
         Empty when the database does not say: the error is in the log.
@@ -309,9 +309,9 @@ class Store:
         return self._sums(query)
 
     def _spent_in_all(self, since: float) -> dict[str | None, float] | None:
-        query = Hour.select(peewee.Value(None), peewee.fn.SUM(Hour.cost_pico)).where(
-            Hour.hour >= since, Hour.target == "cloud"
-        )
+        query = HourlyTotals.select(
+            peewee.Value(None), peewee.fn.SUM(HourlyTotals.cost_pico)
+        ).where(HourlyTotals.hour >= since, HourlyTotals.target == "cloud")
         found = self._sums(query)
         return found and {None: int(found[None] or 0) / PICODOLLARS}
 
@@ -406,7 +406,7 @@ class Store:
         path = path_of(self._config)
         try:
             if self._file is not None and self._file.is_same(FileState.of(path)):
-                logger.error("%s is broken; it is kept as %s", path, set_aside(path))
+                logger.error("%s is broken; it is kept as %s", path, quarantine(path))
             self._file, self._has_shrunk = None, False
             self.prepare()
         except (OSError, StoreUnavailable) as error:
@@ -438,7 +438,7 @@ class Store:
             self._file = found
         if self.database.connect(reuse_if_open=True):
             if self._has_shrunk and (damage := integrity_errors(self.database)):
-                raise Damaged(damage[0])
+                raise DatabaseDamaged(damage[0])
             self._has_shrunk = False
             migrate(self.database)
             self._file = FileState.of(path) if path is not None else None
@@ -551,7 +551,7 @@ class Store:
         return bool(deleted == _DELETED_AT_ONCE)
 
 
-async def once_written(ask: Callable[[], T | None]) -> T | None:
+async def retry_until_written(ask: Callable[[], T | None]) -> T | None:
     """The answer to a question about one row, which is written a moment after its request's end:
     where there is none it is asked once more. Raises as the question does."""
     for wait in (0.0, 2 * FLUSH_SECONDS):

@@ -15,17 +15,17 @@ from rich.console import Console
 
 from proxy.budget.pricing import Price
 from proxy.cli.tables import DIMENSIONS, USUAL, Routers, report, show
-from proxy.evaluation.estimates import Judged, Pair, Quality, quality_of
+from proxy.evaluation.estimates import JudgedPair, JudgedValue, Quality, estimate_quality
 from proxy.evaluation.explain import explain
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import PICODOLLARS, Ending, Reason, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, insert_rows, open_database
 from proxy.storage.queries import (
-    FINE_SECONDS,
+    HOURLY_DETAIL_SECONDS,
     Dimension,
     Group,
     RequestQueries,
-    Sums,
+    Totals,
     start_of_hour,
 )
 from proxy.storage.tables import Sample
@@ -63,7 +63,7 @@ def stats(url: str) -> Iterator[RequestQueries]:
 
 
 def opinions(stats: RequestQueries) -> QualityQueries:
-    return QualityQueries.beside(stats)
+    return QualityQueries.sharing(stats)
 
 
 @pytest.fixture
@@ -73,17 +73,17 @@ def filled(url: str, stats: RequestQueries) -> list[Row]:
     return read(url)
 
 
-# ── Sums ──────────────────────────────────────────────────────────────────────────────────────
+# ── Totals ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def added_up(rows: list[Row]) -> Sums:
+def added_up(rows: list[Row]) -> Totals:
     def total(name: str) -> int:
         return sum(row[name] or 0 for row in rows)
 
     def usd(name: str) -> float:
         return sum(picodollars(row[name]) for row in rows) / PICODOLLARS
 
-    return Sums(
+    return Totals(
         requests=len(rows),
         failed=sum(row["ending"] not in ("ok", "client_gone") for row in rows),
         streamed=sum(bool(row["streamed"]) for row in rows),
@@ -145,7 +145,7 @@ def test_each_tiers_half_of_a_category(stats: RequestQueries, filled: list[Row])
         groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
         for row in from_whole_hours(filled, since):
             groups[row["category"] or "none", row["target"] or ""].append(row)
-        found = {(one.category, one.target): one.sums for one in stats.halves(since)}
+        found = {(one.category, one.target): one.sums for one in stats.totals_by_category(since)}
         assert found == {key: added_up(rows) for key, rows in groups.items()}
 
 
@@ -186,7 +186,7 @@ def check_by(stats: RequestQueries, filled: list[Row], dimension: Dimension, sin
     groups: dict[str, list[Row]] = collections.defaultdict(list)
     for row in from_whole_hours(filled, since):
         groups[value_of(row, dimension)].append(row)
-    found = stats.by(dimension, since)
+    found = stats.totals_by(dimension, since)
     assert dict(found) == {value: added_up(rows) for value, rows in groups.items()}
     in_order: Callable[[Group], Any] = (
         (lambda group: group.value)
@@ -209,7 +209,7 @@ def test_since_cuts_at_whole_hours(url: str, stats: RequestQueries) -> None:
     ):
         assert stats.total(since).requests == expected
         assert sum(one.requests for one in stats.quantiles(since)) == 2 * expected
-        assert sum(group.sums.requests for group in stats.by("hour", since)) == expected
+        assert sum(group.sums.requests for group in stats.totals_by("hour", since)) == expected
 
 
 # ── How measures are spread ───────────────────────────────────────────────────────────────────
@@ -273,15 +273,15 @@ def test_measures_of_long_ago_are_cut_at_whole_days(
     stats: RequestQueries, filled: list[Row]
 ) -> None:
     for since in SINCE:
-        is_long_ago = ASKED_AT - since > FINE_SECONDS
+        is_long_ago = ASKED_AT - since > HOURLY_DETAIL_SECONDS
         rows = from_whole_hours(filled, since // DAY * DAY if is_long_ago else since)
         expected = [0] * 100
         for row in rows:
             if row["score"] is not None:
                 expected[min(int(row["score"] * 100), 99)] += 1
-        assert stats.scores(since) == expected
+        assert stats.score_counts(since) == expected
         dollars = sum(picodollars(r["cloud_cost_usd"]) for r in rows if r["score"] is not None)
-        assert sum(one.cloud_usd for one in stats.scored(since)) == pytest.approx(
+        assert sum(one.cloud_usd for one in stats.score_histogram(since)) == pytest.approx(
             dollars / PICODOLLARS
         )
         durations = [one for one in stats.quantiles(since) if one.measure == "duration_ms"]
@@ -308,7 +308,7 @@ def test_one_request_with_all_that_is_known_of_it(url: str, stats: RequestQuerie
         store.add(record)
         store.add(plain)
         until(lambda: len(read(url)) == 2)
-        store.rate(record.id, 0.5, "Good.", client=None)
+        store.record_feedback(record.id, 0.5, "Good.", client=None)
     give_judgements(url, [(record.id, NOW, "cloud", 9.0, "a"), (record.id, NOW, "local", 7.5, "a")])
     row = stats.find(record.id)
     assert row is not None
@@ -341,7 +341,7 @@ def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list
     with opened(url) as store:
         for request_id in rated:
             client = next(row["client_key_hash"] for row in filled if row["id"] == request_id)
-            assert store.rate(request_id, -1.0, None, client=client) is not None
+            assert store.record_feedback(request_id, -1.0, None, client=client) is not None
     give_judgements(url, [(row["id"], NOW, "local", 5.0, "a") for row in filled[::7]])
     for since in SINCE:
         expected = [row["id"] for row in filled if row["created_at"] >= since]
@@ -457,7 +457,7 @@ def test_grades_by_category_and_tier(url: str, stats: RequestQueries, filled: li
                 ]  # fmt: skip
         assert {
             (one.category, one.target): (one.answers, one.score)
-            for one in opinions(stats).graded(since)
+            for one in opinions(stats).grades_by_category(since)
         } == {
             key: (number, pytest.approx(total / weight))
             for key, (number, total, weight) in sums.items()
@@ -478,8 +478,10 @@ def test_pairs_with_the_scores_of_their_requests(
         and (row["id"], "cloud") in scores
     ]
     assert len(expected) > 100
-    assert np.array(sorted(opinions(stats).weighed())) == pytest.approx(np.array(sorted(expected)))
-    assert opinions(stats).weighed(NOW + HOUR) == []
+    assert np.array(sorted(opinions(stats).weighted_pairs())) == pytest.approx(
+        np.array(sorted(expected))
+    )
+    assert opinions(stats).weighted_pairs(NOW + HOUR) == []
 
 
 def test_the_requests_judged_on_both_sides(
@@ -493,8 +495,8 @@ def test_the_requests_judged_on_both_sides(
     ]
     for since in SINCE:
         newest = [row["id"] for row in expected if row["created_at"] >= since]
-        assert [one.id for one in opinions(stats).judged(since)] == newest
-    for one, row in zip(opinions(stats).judged(), expected, strict=True):
+        assert [one.id for one in opinions(stats).judged_requests(since)] == newest
+    for one, row in zip(opinions(stats).judged_requests(), expected, strict=True):
         assert one.local_score == pytest.approx(mean(scores[one.id, "local"]))
         assert one.cloud_score == pytest.approx(mean(scores[one.id, "cloud"]))
         assert (one.local_model, one.cloud_model) == ("local-model", "cloud-model")
@@ -545,7 +547,7 @@ def test_the_answers_quality(url: str, stats: RequestQueries) -> None:
         newer = [one for one in given if one[1] >= since]
         check_scores(quality, newer)
         routed = [row for row in reversed(rows) if row["score"] is not None]
-        expected = quality_of(
+        expected = estimate_quality(
             quality.scores,
             **basis(routed, propensities, newer, [one for one in verdicts if one[1] >= since]),
         )
@@ -575,7 +577,7 @@ def basis(
     given: list[Given],
     verdicts: list[tuple[str, float, str, str]],
 ) -> dict[str, Any]:
-    """What `quality_of` is to be given."""
+    """What `estimate_quality` is to be given."""
     scores: dict[str, dict[str, list[float]]] = collections.defaultdict(dict)
     for request_id, _, tier, score, _ in given:
         scores[request_id].setdefault(tier, []).append(score)
@@ -583,19 +585,19 @@ def basis(
     for request_id, _, _, verdict in verdicts:
         as_good[request_id].append(float(verdict != "cloud"))
     pairs, compared = [], []
-    answers: dict[str, list[Judged]] = {}
+    answers: dict[str, list[JudgedValue]] = {}
     for row in rows:
         judged = scores.get(row["id"], {})
         common = (1 / propensities.get(row["id"], 1.0), row["session_id"])
         if len(judged) == 2:
             local, cloud = mean(judged["local"]), mean(judged["cloud"])
             prices = (row["cost_usd"], row["cloud_cost_usd"])
-            pairs.append(Pair(local, cloud, row["target"] == "cloud", *common, *prices))
+            pairs.append(JudgedPair(local, cloud, row["target"] == "cloud", *common, *prices))
         if row["target"] in judged:
-            got = Judged(mean(judged[row["target"]]), *common)
+            got = JudgedValue(mean(judged[row["target"]]), *common)
             answers.setdefault(row["target"], []).append(got)
         if row["id"] in as_good:
-            compared.append(Judged(mean(as_good[row["id"]]), *common))
+            compared.append(JudgedValue(mean(as_good[row["id"]]), *common))
     return {"pairs": pairs, "answers": answers, "compared": compared}
 
 
@@ -647,23 +649,23 @@ def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: Reque
 
 
 def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
-    assert stats.total() == Sums()
-    assert [stats.by(dimension) for dimension in get_args(Dimension)] == [[]] * 8
-    assert (stats.quantiles(), opinions(stats).judged(), list(stats.export())) == (
+    assert stats.total() == Totals()
+    assert [stats.totals_by(dimension) for dimension in get_args(Dimension)] == [[]] * 8
+    assert (stats.quantiles(), opinions(stats).judged_requests(), list(stats.export())) == (
         [],
         [],
         [],
     )
-    assert stats.scores() == [0] * 100
-    assert opinions(stats).quality() == quality_of({}, pairs=[], answers={}, compared=[])
+    assert stats.score_counts() == [0] * 100
+    assert opinions(stats).quality() == estimate_quality({}, pairs=[], answers={}, compared=[])
     assert stats.find("req_1") is None
     assert said(stats) == "No requests are recorded yet.\n"
     assert said(stats, since=NOW) == "No requests are recorded since 2027-01-15 08:00 UTC.\n"
-    assert report(stats, USUAL, 0.0)["total"] == Sums()._asdict()
+    assert report(stats, USUAL, 0.0)["total"] == Totals()._asdict()
 
 
 def test_what_is_asked_is_only_read(url: str, stats: RequestQueries) -> None:
-    with pytest.raises(Exception, match=r"(?i)read-?only"), stats._asking() as database:
+    with pytest.raises(Exception, match=r"(?i)read-?only"), stats._reading() as database:
         database.execute_sql("DELETE FROM requests")
 
 
@@ -766,7 +768,7 @@ def test_what_a_candidate_would_have_done(url: str, stats: RequestQueries) -> No
 
     live = [row["score"] >= row["threshold"] for row in rows]
     candidate = [row["candidate_score"] >= 0.7 for row in rows]
-    found = opinions(stats).compared(since, threshold=0.7, local_price=PRICE)
+    found = opinions(stats).shadow_comparison(since, threshold=0.7, local_price=PRICE)
     assert found.requests == len(rows) > 50
     assert found.agreed == sum(map(operator.eq, live, candidate))
     assert (found.live_cloud, found.candidate_cloud) == (live.count(False), candidate.count(False))
@@ -848,7 +850,10 @@ def test_tables_for_people(url: str, stats: RequestQueries) -> None:
     plain = report(stats, tuple(DIMENSIONS), 0.0)
     assert json.loads(json.dumps(plain)) == plain
     assert plain["by"].keys() == DIMENSIONS.keys()
-    assert plain["by"]["tier"][0] == {"value": "local", **stats.by("target")[0].sums._asdict()}
+    assert plain["by"]["tier"][0] == {
+        "value": "local",
+        **stats.totals_by("target")[0].sums._asdict(),
+    }
     assert "since 2027-01-15 07:00 UTC" in said(stats, since=NOW - HOUR)
 
 
@@ -928,7 +933,7 @@ def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
     record = finished()
     fill(url, [record])
     with opened(url) as store:
-        store.rate(record.id, -1.0, None, client=None)
+        store.record_feedback(record.id, -1.0, None, client=None)
     give_judgements(url, [(record.id, NOW, "local", 7.5, "gpt-4o")])
     row = stats.find(record.id)
     assert row is not None

@@ -152,7 +152,7 @@ def spoil(url: str) -> None:
 
 def wrong(url: str) -> list[str]:
     """What `hybrid-llm db check` finds."""
-    with Maintenance.of(config_of(url)) as care:
+    with Maintenance.open(config_of(url)) as care:
         return care.check()
 
 
