@@ -20,8 +20,8 @@ from proxy.storage.database import (
     redacted_url,
     snapshot_transaction,
 )
-from proxy.storage.migrations import Migration, migrate, rollup_of_rows
-from proxy.storage.rollups import KeyedSums, add_sums
+from proxy.storage.migrations import Migration, migrate
+from proxy.storage.rollups import KeyedSums, add_sums, rollup_of_rows
 from proxy.storage.tables import (
     TABLES,
     DailyHistogram,

@@ -18,7 +18,13 @@ import peewee
 
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS
 from proxy.storage.database import storable
-from proxy.storage.tables import DailyHistogram, HourlyHistogram, HourlyTotals, split_columns
+from proxy.storage.tables import (
+    DailyHistogram,
+    HourlyHistogram,
+    HourlyTotals,
+    Request,
+    split_columns,
+)
 
 # Durations fall into 20 buckets for each power of ten of their milliseconds: a quantile that is
 # read off them is at most 6 % off. Scores fall into 100.
@@ -166,6 +172,16 @@ class Rollup:
         add_sums(database, HourlyTotals, self.hours)
         add_sums(database, HourlyHistogram, self.spreads)
         add_sums(database, DailyHistogram, self.day_spreads)
+
+
+def rollup_of_rows(database: peewee.Database) -> Rollup:
+    """The rollup of all rows of `requests`."""
+    rollup = Rollup()
+    columns = [getattr(Request, name) for name in RollupRow.__annotations__]
+    query = Request.select(*columns, Request.category).namedtuples().bind(database)
+    for row in query.iterator():
+        rollup.add(row, row.category)
+    return rollup
 
 
 def add_sums(database: peewee.Database, table: type[peewee.Model], rows: KeyedSums) -> None:
