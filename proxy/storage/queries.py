@@ -430,6 +430,7 @@ class RequestQueries(Queries):
         before: tuple[float, str] | None = None,
         values: Mapping[str, str] = MappingProxyType({}),
         text: str = "",
+        search_limit: int = SEARCH_LIMIT,
     ) -> RequestPage:
         """The newest requests from `since` on.
 
@@ -438,6 +439,7 @@ class RequestQueries(Queries):
             values: what columns must hold; empty for nothing.
             text: in the prompt, or the beginning of the id. In the prompt the case of ASCII
                 letters does not matter.
+            search_limit: the number of newest requests that a filtered search reads.
         """
         which = Request.created_at >= since
         if before is not None:
@@ -459,9 +461,9 @@ class RequestQueries(Queries):
         with self._reading() as database:
             if fits:
                 edge = Request.select(Request.created_at, Request.id).where(which).order_by(*order)
-                found = list(edge.offset(SEARCH_LIMIT - 1).limit(1).tuples().execute(database))
+                found = list(edge.offset(search_limit - 1).limit(1).tuples().execute(database))
                 if found:
-                    (last,), searched = found, SEARCH_LIMIT
+                    (last,), searched = found, search_limit
                     which &= Request.created_at >= last[0]
             query = Request.select(*columns).where(which, *fits).order_by(*order).limit(limit + 1)
             rows = list(query.dicts().execute(database))

@@ -9,6 +9,7 @@ The same for SQLite and PostgreSQL.
 
 import bisect
 import contextlib
+import io
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +18,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import peewee
+from rich.console import Console
 
+from proxy.cli.tables import USUAL, show
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
-from proxy.storage.database import close_all, open_database
+from proxy.storage.database import close_all, insert_rows, open_database
 from proxy.storage.maintenance import Maintenance
+from proxy.storage.queries import RequestQueries
 from proxy.storage.writer import Store
 
 NOW: Final = 1_800_000_000.0
@@ -30,6 +34,7 @@ DAY: Final = 86_400.0
 PATIENCE_SECONDS: Final = 20.0  # far longer than anything takes that works
 
 Row = dict[str, Any]
+Grade = tuple[str, float, str, float, str]  # request, when, tier, score, judge
 
 
 def finished(**values: object) -> CallRecord:
@@ -130,6 +135,14 @@ def connected(url: str) -> Iterator[peewee.Database]:
         close_all(database)
 
 
+def add_judgements(url: str, grades: list[Grade]) -> None:
+    """Write what judges gave, as they do."""
+    names = ("request_id", "created_at", "target", "model", "score", "judge_model")
+    rows = [(key, at, tier, f"{tier}-model", *rest) for key, at, tier, *rest in grades]
+    with connected(url) as database, database.atomic():
+        insert_rows(database, "judgements", names, rows)
+
+
 def read(url: str, sql: str = "SELECT * FROM requests ORDER BY created_at, id") -> list[Row]:
     with connected(url) as database:
         cursor = database.execute_sql(sql)
@@ -162,6 +175,23 @@ def until(met: Callable[[], bool]) -> None:
     while not met():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def rendered_report(
+    requests: RequestQueries, *, by: tuple[str, ...] = USUAL, since: float = 0.0
+) -> str:
+    """What `hybrid-llm stats` prints, without trailing spaces."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(show(requests, by, since))
+    text = console.file.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def assert_lines(text: str, *expected: str) -> None:
+    """Lines with these words, whatever the space between them."""
+    lines = {" ".join(line.split()) for line in text.splitlines()}
+    for line in expected:
+        assert " ".join(line.split()) in lines, text
 
 
 # ── What the sums should be ───────────────────────────────────────────────────────────────────
