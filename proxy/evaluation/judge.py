@@ -14,27 +14,31 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
-
-import msgspec
+from typing import Final, NamedTuple, TypeVar
 
 from proxy.budget.pricing import Price, Prices
 from proxy.config import Config
-from proxy.errors import InvalidRequest, Unavailable, UpstreamError, UpstreamUnreachable
-from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Purpose, Verdict
-from proxy.protocol.chat import mend_for_ollama, view_answer
-from proxy.record import PICODOLLARS, Target
+from proxy.errors import InvalidRequest, Unavailable
+from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Verdict
+from proxy.evaluation.paid_calls import (
+    BudgetSpent,
+    CallFailed,
+    CallInterrupted,
+    OnPaidCall,
+    PaidCalls,
+    PaidUpstream,
+    RequestRefused,
+    other_tier_fields,
+)
+from proxy.record import Target
 from proxy.storage.database import StoreUnavailable
-from proxy.upstream.upstream import Upstream
 from router_model.label import unusable
 from router_model.rubric import (
-    OPTIONAL_FIELDS,
     RESPONSE_FORMAT,
     TEMPERATURES,
     Grade,
     NotAVerdict,
     Side,
-    as_supported,
     grade_messages,
     merge_swapped,
     parse_grade,
@@ -47,9 +51,7 @@ logger = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
-CALL_SECONDS: Final = 180.0
 MAX_VERDICT_TOKENS: Final = 512
-MAX_SHADOW_TOKENS: Final = 2048
 MAX_CHARS: Final = 200_000  # of a question with its answers; longer ones are not judged
 MAX_ATTEMPTS: Final = 5
 IDLE_SECONDS: Final = 2.0
@@ -59,32 +61,13 @@ FIRST_PAUSE_SECONDS: Final = 5.0
 MAX_JUDGE_PAUSE_SECONDS: Final = 300.0
 _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 
-# Says what a call came to: purpose, outcome and dollars.
-OnPaidCall = Callable[[Purpose, str, float], None]
-
 
 class JudgePriceUnknown(Exception):
     """Nothing says what the judge costs, so no cap could hold."""
 
 
-class _Spent(Exception):
-    """The day's dollars for a purpose do not last for another call."""
-
-
-class _Trouble(Exception):
-    """A server does not answer, or not as it should; the same may work later."""
-
-
-class _Refused(Exception):
-    """This one sample cannot be judged, now or later."""
-
-
-class _Nonsense(Exception):
+class NoVerdict(Exception):
     """The judge was asked several times and never gave a verdict."""
-
-
-class _Disturbed(Exception):
-    """A client wants the tier that was being used."""
 
 
 class JudgingSummary(NamedTuple):
@@ -111,38 +94,6 @@ class Assessment(NamedTuple):
     swapped_reasoning: str
 
 
-class ModelReply(NamedTuple):
-    """What a model said, and what it cost."""
-
-    text: str
-    finish_reason: str | None
-    usd: float
-
-
-class PaidUpstream:
-    """Where one kind of call goes, and what it costs.
-
-    Args:
-        owner: the tier whose hardware answers it, where that is a client's first.
-    """
-
-    def __init__(
-        self,
-        purpose: Purpose,
-        upstream: Upstream,
-        price: Price,
-        *,
-        cap_usd: float,
-        owner: Upstream | None = None,
-    ) -> None:
-        self.purpose: Purpose = purpose
-        self.upstream = upstream
-        self.price = price
-        self.cap_usd = cap_usd
-        self.owner = owner
-        self.unsupported: set[str] = set()
-
-
 class Judge:
     """One judge at work on one database.
 
@@ -167,6 +118,7 @@ class Judge:
         self._judge = judge
         self._tiers = tiers
         self._count = count
+        self._calls = PaidCalls(queue, count)
         self._pause = 0.0
         self._tiers_spent = False
 
@@ -199,8 +151,8 @@ class Judge:
         return JudgingSummary(*map(sum, zip(*done, strict=True)))
 
     async def close(self) -> None:
-        for caller in (self._judge, *self._tiers.values()):
-            await caller.upstream.close()
+        for upstream in (self._judge, *self._tiers.values()):
+            await upstream.connection.close()
 
     async def step(self) -> tuple[float, JudgingSummary]:
         """Judge one sample, if there is one.
@@ -235,25 +187,25 @@ class Judge:
         seconds, failed = 0.0, False
         try:
             await self._judge_one(claim)
-        except _Refused as error:
+        except RequestRefused as error:
             logger.info("request %s is not judged: %s", claim.request_id, error)
             await asyncio.to_thread(self._queue.finish, claim.request_id, why=str(error))
             return 0.0, JudgingSummary(refused=1)
-        except _Nonsense as error:
+        except NoVerdict as error:
             if claim.attempts + 1 >= MAX_ATTEMPTS:
                 why = f"no verdict in {MAX_ATTEMPTS} attempts: {error}"
                 await asyncio.to_thread(self._queue.finish, claim.request_id, why=why)
                 return 0.0, JudgingSummary(refused=1)
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
-        except _Disturbed:
+        except CallInterrupted:
             seconds = later = RETRY_BUSY_SECONDS
-        except _Spent:
+        except BudgetSpent:
             self._tiers_spent = claim.needs_other_answer
             seconds, later = (
                 (0.0 if self._tiers_spent else RETRY_SPENT_SECONDS),
                 RETRY_SPENT_SECONDS,
             )
-        except _Trouble as error:
+        except CallFailed as error:
             seconds = later = self._trouble(str(error))
         else:
             self._pause = 0.0
@@ -293,13 +245,13 @@ class Judge:
                 await self._verdict(preference_messages(turns, *pair), parse_preference, request_id)
                 for pair in ((local, cloud), (cloud, local))
             ]
-        except _Spent:
+        except BudgetSpent:
             raise Unavailable(
                 "The judge's dollars of today are spent (judge.usd_per_day)."
             ) from None
-        except _Disturbed:
+        except CallInterrupted:
             raise Unavailable("The judge's hardware is busy with a client; try again.") from None
-        except (_Trouble, _Refused, _Nonsense) as error:
+        except (CallFailed, RequestRefused, NoVerdict) as error:
             raise Unavailable(f"The judge gave no verdict: {error}") from None
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
@@ -316,10 +268,10 @@ class Judge:
     async def _judge_one(self, claim: ClaimedSample) -> None:
         """Whatever of it was done before is not done again."""
         if claim.turns is None or not claim.response:
-            raise _Refused("its prompt or answer was not kept")
+            raise RequestRefused("its prompt or answer was not kept")
         size = sum(len(text) for _, text in claim.turns) + len(claim.response)
         if size > MAX_CHARS:
-            raise _Refused(f"it has {size} characters")
+            raise RequestRefused(f"it has {size} characters")
         if claim.needs_other_answer:
             claim = await self._ask_other(claim)
         answers = {claim.target: (claim.model, claim.response)}
@@ -336,14 +288,14 @@ class Judge:
     async def _ask_other(self, claim: ClaimedSample) -> ClaimedSample:
         """Have the other tier answer the same request."""
         target = claim.target.other
-        caller = self._tiers[target]
-        fields, limit = _shadow_fields(claim, target, caller)
-        answer = await self._ask(caller, fields, claim.request_id, max_tokens=limit)
+        upstream = self._tiers[target]
+        fields, limit = other_tier_fields(claim, upstream)
+        answer = await self._calls.ask(upstream, fields, claim.request_id, max_tokens=limit)
         why = unusable(answer.text, answer.finish_reason)
-        self._count(caller.purpose, "unusable" if why else "ok", answer.usd)
+        self._count(upstream.purpose, "unusable" if why else "ok", answer.usd)
         if why:
-            raise _Refused(f"the {target} tier's answer is {why}")
-        model = caller.upstream.model
+            raise RequestRefused(f"the {target} tier's answer is {why}")
+        model = upstream.connection.model
         await asyncio.to_thread(self._queue.save_other_answer, claim.request_id, model, answer.text)
         return claim._replace(other_model=model, other_response=answer.text)
 
@@ -393,7 +345,9 @@ class Judge:
                 "max_tokens": MAX_VERDICT_TOKENS,
                 "response_format": RESPONSE_FORMAT,
             }
-            answer = await self._ask(self._judge, fields, request_id, max_tokens=MAX_VERDICT_TOKENS)
+            answer = await self._calls.ask(
+                self._judge, fields, request_id, max_tokens=MAX_VERDICT_TOKENS
+            )
             try:
                 verdict = read_verdict(answer.text, answer.finish_reason, parse)
             except NotAVerdict as error:
@@ -402,89 +356,7 @@ class Judge:
             else:
                 self._count(self._judge.purpose, "ok", answer.usd)
                 return verdict
-        raise _Nonsense(problem)
-
-    async def _ask(
-        self, caller: PaidUpstream, fields: dict[str, Any], request_id: str, *, max_tokens: int
-    ) -> ModelReply:
-        """One paid call, for which dollars are set aside. What is answered is the caller's to
-        count, who sees what it is worth."""
-        body = msgspec.json.encode(as_supported(fields, caller.unsupported))
-        # A token is a byte at least: more than this no call of the kind can cost.
-        worst = caller.price.cost(
-            input_tokens=len(body), cached_input_tokens=0, output_tokens=max_tokens
-        )
-        expense = await asyncio.to_thread(
-            self._queue.reserve,
-            caller.purpose,
-            request_id,
-            fields["model"],
-            worst / PICODOLLARS,
-            cap_usd=caller.cap_usd,
-        )
-        if expense is None:
-            raise _Spent
-        status, data = await self._send(caller, body, expense)
-        if status != 200:
-            await self._settle(caller, expense, 0.0, "refused" if status < 500 else "failed")
-            if status == 400 and (param := _param_of(data)) in OPTIONAL_FIELDS - caller.unsupported:
-                caller.unsupported.add(param)
-                return await self._ask(caller, fields, request_id, max_tokens=max_tokens)
-            text = data[:200].decode(errors="replace")
-            said = f"{caller.upstream.name} answered {status}: {text}"
-            if status in (400, 413, 422):
-                raise _Refused(said)
-            raise _Trouble(said)
-        seen = view_answer(data)
-        if seen is None or seen.failed:
-            self._count(caller.purpose, "failed", 0.0)
-            raise _Trouble(f"{caller.upstream.name} sent no chat completion")
-        usd = worst / PICODOLLARS
-        if seen.usage is not None and seen.usage.is_credible:
-            usd = (
-                caller.price.cost(
-                    input_tokens=seen.usage.prompt_tokens or 0,
-                    cached_input_tokens=seen.usage.cached_tokens or 0,
-                    output_tokens=seen.usage.completion_tokens or 0,
-                )
-                / PICODOLLARS
-            )
-        await asyncio.to_thread(self._queue.settle, expense, usd)
-        return ModelReply(seen.text.encode(errors="replace").decode(), seen.finish_reason, usd)
-
-    async def _send(self, caller: PaidUpstream, body: bytes, expense: int) -> tuple[int, bytes]:
-        """Status and body of the answer. What a broken call was billed is not known: all of it."""
-
-        async def exchange() -> tuple[int, bytes]:
-            response = await caller.upstream.open("/chat/completions", body, (), stream=False)
-            try:
-                return response.status, await response.read()
-            finally:
-                await response.close()
-
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                if caller.owner is not None:
-                    answer = await caller.owner.while_idle(exchange())
-                else:
-                    answer = await exchange()
-        except TimeoutError:
-            self._count(caller.purpose, "failed", 0.0)
-            raise _Trouble(f"{caller.upstream.name} gave no answer in {CALL_SECONDS:g} s") from None
-        except UpstreamError as error:
-            if isinstance(error, UpstreamUnreachable):
-                await self._settle(caller, expense, 0.0, "failed")
-            else:
-                self._count(caller.purpose, "failed", 0.0)
-            raise _Trouble(error.message) from None
-        if answer is None:
-            await self._settle(caller, expense, 0.0, "disturbed")
-            raise _Disturbed
-        return answer
-
-    async def _settle(self, caller: PaidUpstream, expense: int, usd: float, outcome: str) -> None:
-        await asyncio.to_thread(self._queue.settle, expense, usd)
-        self._count(caller.purpose, outcome, usd)
+        raise NoVerdict(problem)
 
 
 def judge_price(config: Config, prices: Prices) -> Price:
@@ -504,40 +376,3 @@ def judge_price(config: Config, prices: Prices) -> Price:
 def _named(side: Side, a: Verdict, b: Verdict) -> Verdict:
     """A verdict by the tiers that stood for A and B."""
     return a if side == "A" else b if side == "B" else "tie"
-
-
-def _shadow_fields(
-    claim: ClaimedSample, target: Target, caller: PaidUpstream
-) -> tuple[dict[str, Any], int]:
-    """The client's own request for the other tier, and how many tokens its answer may have."""
-    fields: dict[str, Any] = {}
-    if claim.body is not None:
-        raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if caller.owner is not None and caller.owner.capabilities.is_ollama:
-            mend_for_ollama(raw)
-        fields = dict(raw)
-    else:
-        assert claim.turns is not None  # it was looked at
-        fields["messages"] = [{"role": role, "content": text} for role, text in claim.turns]
-    for name in ("stream_options", "store", "service_tier"):
-        fields.pop(name, None)
-    name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
-    limit = _whole_number(fields.get(name)) or MAX_SHADOW_TOKENS
-    fields |= {"model": caller.upstream.model, "stream": False, name: limit}
-    return fields, limit
-
-
-def _whole_number(raw: Any) -> int | None:
-    try:
-        number = msgspec.json.decode(raw) if raw is not None else None
-    except msgspec.DecodeError:
-        return None
-    return number if isinstance(number, int) and number > 0 else None
-
-
-def _param_of(data: bytes) -> str | None:
-    try:
-        error = msgspec.json.decode(data)["error"]
-        return error["param"] if isinstance(error["param"], str) else None
-    except (msgspec.DecodeError, LookupError, TypeError):
-        return None

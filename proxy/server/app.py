@@ -39,9 +39,10 @@ from proxy.config import (
     pricing_path,
 )
 from proxy.evaluation.estimates import Quality
-from proxy.evaluation.judge import Judge, JudgePriceUnknown, OnPaidCall, PaidUpstream, judge_price
+from proxy.evaluation.judge import Judge, JudgePriceUnknown, judge_price
 from proxy.evaluation.judge_queue import JudgeQueue
 from proxy.evaluation.metrics import quality_metrics
+from proxy.evaluation.paid_calls import OnPaidCall, PaidUpstream
 from proxy.evaluation.queries import QualityQueries
 from proxy.evaluation.sampling import Sampler
 from proxy.experiments.jobs import PIPELINE, Jobs
