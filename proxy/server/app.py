@@ -302,7 +302,7 @@ class Proxy:
             limits=self._limits,
             pacer=self._pacer,
             conversations=Conversations(
-                look_up=self.store.find_session if is_one_of_many else None
+                look_up=self.store.lookups.find_session if is_one_of_many else None
             ),
             first_wait=first_wait,
         )
@@ -605,7 +605,7 @@ class Proxy:
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
         today = self._limits.today()
-        spent = await asyncio.to_thread(self.store.spent_by_others, today, by_key=by_key)
+        spent = await asyncio.to_thread(self.store.lookups.spent_by_others, today, by_key=by_key)
         if spent is not None:
             self._limits.note_others(spent, since=today)
 

@@ -5,7 +5,7 @@ the rows, and what they add to the sums by the hour. The list is bounded, in row
 when the database cannot keep up or refuses, rows are dropped and counted, requests are not held up.
 A process that is killed loses at most `FLUSH_SECONDS` of rows; one that is stopped loses none.
 
-Questions about many rows are `stats`'; here are those about one.
+`Store.lookups` reads single rows; `queries` reads many.
 """
 
 import asyncio
@@ -16,13 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
-import peewee
 
 from proxy.config import StorageConfig
-from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Target
+from proxy.record import CallRecord
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
@@ -39,14 +38,13 @@ from proxy.storage.database import (
     path_of,
     quarantine,
     redacted_url,
-    storable,
 )
+from proxy.storage.lookups import Lookups, StoredResponse, WrittenSpend
 from proxy.storage.migrations import migrate
 from proxy.storage.rollups import Rollup
 from proxy.storage.tables import (
     Expense,
     Feedback,
-    HourlyTotals,
     Judgement,
     Preference,
     Request,
@@ -65,17 +63,6 @@ MAX_PENDING_CHARS: Final = 2**26
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
 _DELETED_AT_ONCE: Final = 5_000
-
-
-class StoredResponse(NamedTuple):
-    """A row of `responses`."""
-
-    id: str
-    target: Target
-    client_key_hash: str | None
-    items: str | None
-    input_items: int
-    body: str | None
 
 
 # The columns that a record holds under the same name, in the order of a row.
@@ -125,14 +112,10 @@ class Store:
         self._swept = 0.0
         self._file: FileState | None = None  # that the writer has open
         self._has_shrunk = False
-        self._in_doubt = 0  # the first so many rows: whether they went in is not known
-        # Held while rows go in: who has it knows which of this process's rows are in the database.
-        self._inserting = threading.Lock()
-        # What the cloud cost of what this process has written, by the day and the client's key.
-        self._written_usd: dict[tuple[int, str | None], float] = {}
-        self._knows_spent = True
+        self._spend = WrittenSpend()
         self.healthy = False
         self.database = open_database(config, busy_seconds=busy_seconds)
+        self.lookups = Lookups(self.database, self._spend, clock=clock)
         self._writer = threading.Thread(target=self._write_until_stopped, name="row-writer")
 
     def prepare(self) -> None:
@@ -184,160 +167,9 @@ class Store:
         if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
             self._kept.append(kept)
 
-    def find_response(self, response_id: str) -> StoredResponse | None:
-        """The row of an answer; None when there is none. Blocks: call it in a thread.
-
-        Raises:
-            StoreUnavailable: it cannot be read now.
-        """
-        columns = [getattr(Response, name) for name in StoredResponse._fields]
-        query = Response.select(*columns).where(Response.id == storable(response_id)).tuples()
-        try:
-            with self.database.connection_context():
-                for row in query.execute(self.database):
-                    return StoredResponse(*row)._replace(target=Target(row[1]))
-        except FAILURES as error:
-            logger.error("response %s cannot be looked up: %s", response_id, error)
-            raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
-        return None
-
-    def find_session(self, session: str, since: float) -> Target | None:
-        """Where the last whole answer since then (UNIX seconds) of a conversation came from.
-
-        None when there is none. Blocks: call it in a thread.
-
-        Raises:
-            StoreUnavailable: it cannot be read now.
-        """
-        query = (
-            Request.select(Request.target)
-            .where(
-                Request.session_id == session,
-                Request.created_at >= since,
-                Request.ending == Ending.OK,
-                Request.target.is_null(False),
-            )
-            .order_by(Request.created_at.desc())
-            .limit(1)
-            .tuples()
-        )
-        try:
-            with self.database.connection_context():
-                for (target,) in query.execute(self.database):
-                    return Target(target)
-        except FAILURES as error:
-            logger.error("a conversation cannot be looked up: %s", error)
-            raise StoreUnavailable(f"Conversations cannot be looked up: {error}") from None
-        return None
-
     def forget_response(self, response_id: str) -> None:
         """Have the writer delete an answer, behind what it has yet to write. Never blocks."""
         self._kept.append(response_id)
-
-    def record_feedback(
-        self, request_id: str, rating: float, comment: str | None, *, client: str | None
-    ) -> tuple[str, bool] | None:
-        """Keep what a client thought of an answer. Blocks: call it in a thread.
-
-        Returns the tier that answered ("none" where none did) and whether this is the first word
-        on it; None when the client (by the hash of the key) has made no such request.
-
-        Raises:
-            StoreUnavailable: it cannot be kept now.
-        """
-        request_id, comment = storable(request_id), comment and storable(comment)
-        find = Request.select(Request.target, Request.client_key_hash).where(
-            Request.id == request_id
-        )
-        keep = Feedback.insert(
-            request_id=request_id, created_at=self._clock(), rating=rating, comment=comment
-        ).on_conflict(
-            conflict_target=[Feedback.request_id],
-            preserve=[Feedback.created_at, Feedback.rating, Feedback.comment],
-        )
-        try:
-            # In no transaction: SQLite refuses, at once, to write in one that has read what
-            # another connection has changed since.
-            with self.database.connection_context():
-                found = list(find.tuples().execute(self.database))
-                if not found or found[0][1] != client:
-                    return None
-                known = Feedback.select().where(Feedback.request_id == request_id)
-                is_new = not list(known.tuples().execute(self.database))
-                keep.execute(self.database)
-                return found[0][0] or "none", is_new
-        except FAILURES as error:
-            raise StoreUnavailable(f"Feedback cannot be kept: {error}") from None
-
-    def spent_by_key(self, since: float) -> dict[str | None, float]:
-        """Dollars that the cloud cost since then (UNIX seconds), by the hash of the client's key.
-
-        Empty when the database does not say: the error is in the log.
-        """
-        return self._spent(since) or {}
-
-    def spent_by_others(
-        self, since: float, *, by_key: bool = True
-    ) -> dict[str | None, float] | None:
-        """The same but for what this process has written: what its siblings spent, and others.
-
-        None when that is not known, be it that rows of this process may be there or not. Blocks,
-        and holds up the writer meanwhile.
-
-        Args:
-            since: the beginning of a day (UTC).
-            by_key: whether the keys matter. Everybody's total, as of nobody, is cheaper to find.
-        """
-        with self._inserting:
-            if self._in_doubt:
-                return None
-            found = self._spent(since) if by_key else self._spent_in_all(since)
-            if found is None:
-                return None
-            for (day, key), usd in self._written_usd.items():
-                if day >= since:
-                    name = key if by_key else None
-                    found[name] = max(found.get(name, 0.0) - usd, 0.0)
-        return found
-
-    def _spent(self, since: float) -> dict[str | None, float] | None:
-        query = (
-            Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
-            .where(Request.created_at >= since, Request.target == "cloud", Request.cost_usd > 0)
-            .group_by(Request.client_key_hash)
-        )
-        return self._sums(query)
-
-    def _spent_in_all(self, since: float) -> dict[str | None, float] | None:
-        query = HourlyTotals.select(
-            peewee.Value(None), peewee.fn.SUM(HourlyTotals.cost_pico)
-        ).where(HourlyTotals.hour >= since, HourlyTotals.target == "cloud")
-        found = self._sums(query)
-        return found and {None: int(found[None] or 0) / PICODOLLARS}
-
-    def _sums(self, query: Any) -> dict[str | None, Any] | None:
-        try:
-            with self.database.connection_context():
-                found = dict(query.tuples().execute(self.database))
-        except FAILURES as error:
-            if self._knows_spent:  # it is asked for every few seconds
-                logger.error("what was spent today is not known: %s", error)
-            self._knows_spent = False
-            return None
-        self._knows_spent = True
-        return found
-
-    def _count_written(self, batch: Sequence[CallRecord]) -> None:
-        """Add up what rows cost that have just gone in."""
-        written = self._written_usd
-        for record in batch:
-            if record.cost_usd and record.target is Target.CLOUD:
-                day = int(record.created_at) // DAY_SECONDS * DAY_SECONDS
-                key = day, record.client_key_hash
-                if key not in written:  # the first of a day: those before yesterday are over
-                    for old in [one for one in written if one[0] < day - DAY_SECONDS]:
-                        del written[old]
-                written[key] = written.get(key, 0.0) + record.cost_usd
 
     def close(self) -> None:
         """Write what is pending and stop the writer."""
@@ -363,15 +195,15 @@ class Store:
         self._let_go()
 
     def _write_pending(self) -> None:
-        size = self._in_doubt or _BATCH
+        size = self._spend.in_doubt or _BATCH
         left = len(self._pending)
         while left:
             batch = [self._pending.popleft() for _ in range(min(size, left))]
             try:
-                with self._inserting:
+                with self._spend.inserting:
                     self._insert(batch)
-                    self._in_doubt = 0
-                    self._count_written(batch)
+                    self._spend.in_doubt = 0
+                    self._spend.add(batch)
             except Exception as error:
                 self._let_go()
                 if is_transient(error) or is_corrupt(error):
@@ -383,14 +215,14 @@ class Store:
                 if len(batch) > 1:
                     # One row that no database takes must not cost the others theirs.
                     self._pending.extendleft(reversed(batch))
-                    size, self._in_doubt = len(batch) // 2, 0
+                    size, self._spend.in_doubt = len(batch) // 2, 0
                     continue
                 logger.error("row %s was refused and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
             left -= len(batch)
             if not left and len(self._pending) >= _BATCH:  # fewer wait: small batches cost more
                 left = len(self._pending)
-            size, self._in_doubt = min(2 * size, _BATCH), 0
+            size, self._spend.in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
             if not self.healthy:
                 logger.info("rows are written again")
@@ -446,12 +278,12 @@ class Store:
     def _insert(self, batch: Sequence[CallRecord]) -> None:
         database = self.database
         self._connect()
-        if self._in_doubt and self._is_there(batch[0].id):
+        if self._spend.in_doubt and self._is_there(batch[0].id):
             return  # the answer to the last commit was lost, not the commit
         added = Rollup()
         rows = [self._row(record, added) for record in batch]
         samples = [_sample(record) for record in batch if record.sample is not None]
-        self._in_doubt = len(batch)
+        self._spend.in_doubt = len(batch)
         with database.atomic():
             insert_rows(database, "requests", _COLUMNS, rows)
             if samples:

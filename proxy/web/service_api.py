@@ -175,7 +175,7 @@ async def _rate(
     """Keep a rating. Raises Unavailable."""
     try:
         return await retry_until_written(
-            lambda: store.record_feedback(
+            lambda: store.lookups.record_feedback(
                 feedback.request_id, rating, feedback.comment, client=client
             )
         )

@@ -86,7 +86,7 @@ def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
     record = finished()
     fill(url, [record])
     with opened(url) as store:
-        store.record_feedback(record.id, -1.0, None, client=None)
+        store.lookups.record_feedback(record.id, -1.0, None, client=None)
     add_judgements(url, [(record.id, NOW, "local", 7.5, "gpt-4o")])
     row = stats.find(record.id)
     assert row is not None

@@ -292,7 +292,7 @@ def test_one_request_with_all_that_is_known_of_it(url: str, stats: RequestQuerie
         store.add(record)
         store.add(plain)
         until(lambda: len(read(url)) == 2)
-        store.record_feedback(record.id, 0.5, "Good.", client=None)
+        store.lookups.record_feedback(record.id, 0.5, "Good.", client=None)
     add_judgements(url, [(record.id, NOW, "cloud", 9.0, "a"), (record.id, NOW, "local", 7.5, "a")])
     row = stats.find(record.id)
     assert row is not None
@@ -325,7 +325,7 @@ def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list
     with opened(url) as store:
         for request_id in rated:
             client = next(row["client_key_hash"] for row in filled if row["id"] == request_id)
-            assert store.record_feedback(request_id, -1.0, None, client=client) is not None
+            assert store.lookups.record_feedback(request_id, -1.0, None, client=client) is not None
     add_judgements(url, [(row["id"], NOW, "local", 5.0, "a") for row in filled[::7]])
     for since in SINCE:
         expected = [row["id"] for row in filled if row["created_at"] >= since]

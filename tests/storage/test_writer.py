@@ -23,7 +23,8 @@ from proxy.budget.rate_limits import Limits
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
-from proxy.storage.writer import Store, StoredResponse
+from proxy.storage.lookups import StoredResponse
+from proxy.storage.writer import Store
 from stored import (
     DAY,
     NOW,
@@ -409,7 +410,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(
                 store.add(record)
             until(lambda: not store.healthy)
             until(lambda: store.healthy)
-            assert store.spent_by_others(0.0) == {None: 0.0}
+            assert store.lookups.spent_by_others(0.0) == {None: 0.0}
     assert ids(postgres_url) == {record.id for record in records}
     assert dropped == []
     assert wrong(postgres_url) == []
@@ -503,8 +504,8 @@ def test_answers_and_feedback_grow_old_too(url: str) -> None:
         record = finished(created_at=NOW)
         store.add(record)
         store.store_response(kept_response("resp_1"))
-        until(lambda: store.find_response("resp_1") is not None)
-        store.record_feedback(record.id, 1.0, None, client=None)
+        until(lambda: store.lookups.find_response("resp_1") is not None)
+        store.lookups.record_feedback(record.id, 1.0, None, client=None)
         now += 3 * DAY
         until(
             lambda: (
@@ -533,14 +534,14 @@ def kept_response(response_id: str, **values: Any) -> StoredResponse:
 def test_an_answer_is_kept_found_and_forgotten(url: str) -> None:
     kept = kept_response("resp_1", items='["Grüße"]', body='{"a":"🙂"}', input_items=7)
     with opened(url) as store:
-        assert store.find_response("resp_1") is None
+        assert store.lookups.find_response("resp_1") is None
         store.store_response(kept)
-        until(lambda: store.find_response("resp_1") == kept)
-        found = store.find_response("resp_1")
+        until(lambda: store.lookups.find_response("resp_1") == kept)
+        found = store.lookups.find_response("resp_1")
         assert found is not None
         assert found.target is Target.LOCAL
         store.forget_response("resp_1")
-        until(lambda: store.find_response("resp_1") is None)
+        until(lambda: store.lookups.find_response("resp_1") is None)
 
 
 def test_the_last_of_an_id_counts(url: str) -> None:
@@ -580,21 +581,21 @@ def test_an_answer_no_database_takes_costs_neither_the_others_nor_the_writer(
 def test_an_answer_waits_for_a_lock(sqlite_url: str) -> None:
     with opened(sqlite_url, busy_seconds=0.01) as store:
         store.store_response(kept_response("resp_1"))
-        until(lambda: store.find_response("resp_1") is not None)
+        until(lambda: store.lookups.find_response("resp_1") is not None)
         with locked(sqlite_url):
             store.add(finished())
             until(lambda: not store.healthy)
             store.store_response(kept_response("resp_2"))
             store.forget_response("resp_1")
-        until(lambda: store.find_response("resp_2") is not None)
-        assert store.find_response("resp_1") is None
+        until(lambda: store.lookups.find_response("resp_2") is not None)
+        assert store.lookups.find_response("resp_1") is None
 
 
 def test_whose_an_answer_is_cannot_be_said_without_the_database(sqlite_url: str) -> None:
     with opened(sqlite_url) as store:
         execute(sqlite_url, "ALTER TABLE responses RENAME TO gone")
         with pytest.raises(StoreUnavailable, match="Responses cannot be looked up"):
-            store.find_response("resp_1")
+            store.lookups.find_response("resp_1")
 
 
 # ── Feedback, and what was spent ──────────────────────────────────────────────────────────────
@@ -606,9 +607,9 @@ def test_the_last_word_on_a_request_stands(url: str) -> None:
         store.add(mine)
         store.add(nobodys)
         until(lambda: len(read(url)) == 2)
-        assert store.record_feedback(mine.id, 1.0, "Nice.", client="key") == ("cloud", True)
-        assert store.record_feedback(mine.id, -0.5, None, client="key") == ("cloud", False)
-        assert store.record_feedback(nobodys.id, 0.0, "a\0b", client=None) == ("none", True)
+        assert store.lookups.record_feedback(mine.id, 1.0, "Nice.", client="key") == ("cloud", True)
+        assert store.lookups.record_feedback(mine.id, -0.5, None, client="key") == ("cloud", False)
+        assert store.lookups.record_feedback(nobodys.id, 0.0, "a\0b", client=None) == ("none", True)
         for request_id, client in (
             (mine.id, "other"),
             (mine.id, None),
@@ -616,7 +617,7 @@ def test_the_last_word_on_a_request_stands(url: str) -> None:
             ("req_unknown", None),
             ("req_\0", None),
         ):
-            assert store.record_feedback(request_id, 1.0, None, client=client) is None
+            assert store.lookups.record_feedback(request_id, 1.0, None, client=client) is None
     found = {row.pop("request_id"): row for row in read(url, "SELECT * FROM feedback")}
     assert found[mine.id] == {"created_at": NOW, "rating": -0.5, "comment": None}
     assert found[nobodys.id]["comment"] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
@@ -628,9 +629,9 @@ def test_feedback_that_cannot_be_kept_is_an_error(sqlite_url: str) -> None:
     with opened(sqlite_url, busy_seconds=0.01) as store:
         store.add(record)
         until(lambda: len(read(sqlite_url)) == 1)
-        with locked(sqlite_url), pytest.raises(StoreUnavailable, match="Feedback cannot be kept"):
-            store.record_feedback(record.id, 1.0, None, client=None)
-        assert store.record_feedback(record.id, 1.0, None, client=None) == ("none", True)
+        with locked(sqlite_url), pytest.raises(StoreUnavailable, match="Feedback cannot be stored"):
+            store.lookups.record_feedback(record.id, 1.0, None, client=None)
+        assert store.lookups.record_feedback(record.id, 1.0, None, client=None) == ("none", True)
 
 
 def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
@@ -641,7 +642,7 @@ def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
         )
 
     with opened(url) as store:
-        assert store.spent_by_key(NOW) == {}
+        assert store.lookups.spent_by_key(NOW) == {}
     fill(
         url,
         [
@@ -656,8 +657,8 @@ def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
         ],
     )
     with opened(url) as store:
-        assert store.spent_by_key(NOW) == {"one": 0.75, "other": 1.0, None: 4.0}
-        assert store.spent_by_key(NOW + 1) == {}
+        assert store.lookups.spent_by_key(NOW) == {"one": 0.75, "other": 1.0, None: 4.0}
+        assert store.lookups.spent_by_key(NOW + 1) == {}
 
 
 def test_what_was_spent_is_empty_when_the_database_does_not_say(
@@ -665,8 +666,8 @@ def test_what_was_spent_is_empty_when_the_database_does_not_say(
 ) -> None:
     with opened(sqlite_url) as store:
         execute(sqlite_url, "ALTER TABLE requests RENAME TO gone")
-        assert store.spent_by_key(0.0) == {}
-    assert "what was spent today is not known" in caplog.text
+        assert store.lookups.spent_by_key(0.0) == {}
+    assert "today's cloud spend is unknown" in caplog.text
 
 
 def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> None:
@@ -688,7 +689,7 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
             store.add(record)
             spent[key] += usd if created_at >= midnight else 0.0
             store, quotas = dice.choice(sides)
-            others = store.spent_by_others(midnight, by_key=number % 2 == 0)
+            others = store.lookups.spent_by_others(midnight, by_key=number % 2 == 0)
             assert others is not None
             before = quotas.spent_today()
             quotas.note_others(others, since=midnight)
@@ -696,7 +697,7 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
         until(lambda: len(read(url)) == 60)
         for store, quotas in sides:
             for by_key in (False, True):
-                others = store.spent_by_others(midnight, by_key=by_key)
+                others = store.lookups.spent_by_others(midnight, by_key=by_key)
                 assert others is not None
                 quotas.note_others(others, since=midnight)
                 assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
