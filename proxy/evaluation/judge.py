@@ -1,13 +1,12 @@
-"""The judge's work: grade answers that clients got, and now and then ask the other tier, too.
+"""The judge: grades sampled answers and compares the answers of both tiers.
 
-    claim → the other tier's answer (of a pair) → grades → which is better, in both orders → done
+    claim → answer of the other tier (pairs only) → grades → comparison in both orders → done
 
-All of it is off a client's way. What a call may cost is set aside before it is made, so the caps of
-a day hold across restarts and workers; a call to a tier on this hardware gives way to the first
-request that comes for it. A judge that is down or talks nonsense is asked again later, less and
-less often; what it should judge waits.
+Judging never delays a client. `paid_calls` reserves the cost of each call, so the daily budgets
+hold across restarts and workers. A client request interrupts a call on the same hardware. If the
+judge is down or gives no verdict, samples wait and are retried with exponential backoff.
 
-What is judged is text: a request with tools, images or several choices is not drawn.
+Only text is judged: requests with tools, images or several choices are not sampled.
 """
 
 import asyncio
@@ -63,15 +62,15 @@ _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 
 
 class JudgePriceUnknown(Exception):
-    """Nothing says what the judge costs, so no cap could hold."""
+    """The price of the judge model is unknown, so no daily cap could hold."""
 
 
 class NoVerdict(Exception):
-    """The judge was asked several times and never gave a verdict."""
+    """The judge gave no valid verdict in several attempts."""
 
 
 class JudgingSummary(NamedTuple):
-    """What was done: samples judged, refused, and put off to another time."""
+    """Counts of samples that were judged, refused and postponed."""
 
     judged: int = 0
     refused: int = 0
@@ -123,17 +122,17 @@ class Judge:
         self._tiers_spent = False
 
     async def run(self) -> None:
-        """Judge for ever."""
+        """Judge samples until cancelled."""
         while True:
             try:
                 seconds, _ = await self.step()
-            except Exception:  # a bug in here must end no proxy's judging
+            except Exception:  # a bug must not end judging
                 logger.exception("judging failed")
                 seconds = MAX_JUDGE_PAUSE_SECONDS
             await asyncio.sleep(seconds)
 
     async def judge_pending(self, *, hands: int = 4) -> JudgingSummary:
-        """Judge what can be judged now, several at a time, and say what came of it."""
+        """Judge all samples that are due, several at a time, and return the counts."""
         done: list[JudgingSummary] = []
 
         async def hand() -> None:
@@ -173,7 +172,7 @@ class Judge:
         except StoreUnavailable as error:
             return self._trouble(str(error)), JudgingSummary(put_off=1)
         except asyncio.CancelledError:
-            # It is being stopped; the sample need not wait until the claim is over.
+            # Shutdown: release the sample instead of letting the claim expire.
             await asyncio.shield(asyncio.to_thread(self._let_go, claim))
             raise
 
@@ -181,7 +180,7 @@ class Judge:
         try:
             self._queue.release(claim.request_id, seconds=0.0)
         except StoreUnavailable as error:
-            logger.debug("the claim stays until it is over: %s", error)
+            logger.debug("could not release a sample, its claim expires: %s", error)
 
     async def _work(self, claim: ClaimedSample) -> tuple[float, JudgingSummary]:
         seconds, failed = 0.0, False
@@ -215,9 +214,9 @@ class Judge:
         return seconds, JudgingSummary(put_off=1)
 
     def _trouble(self, what: str) -> float:
-        """Seconds to wait: longer each time, until something works."""
+        """Seconds to wait: exponential backoff until a call succeeds."""
         if not self._pause:
-            logger.warning("judging pauses: %s", what)
+            logger.warning("judging is paused: %s", what)
         self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_JUDGE_PAUSE_SECONDS)
         return self._pause * random.uniform(0.8, 1.0)
 
@@ -246,11 +245,9 @@ class Judge:
                 for pair in ((local, cloud), (cloud, local))
             ]
         except BudgetSpent:
-            raise Unavailable(
-                "The judge's dollars of today are spent (judge.usd_per_day)."
-            ) from None
+            raise Unavailable("Today's judge budget is spent (judge.usd_per_day).") from None
         except CallInterrupted:
-            raise Unavailable("The judge's hardware is busy with a client; try again.") from None
+            raise Unavailable("The judge's hardware is busy with client requests. Retry.") from None
         except (CallFailed, RequestRefused, NoVerdict) as error:
             raise Unavailable(f"The judge gave no verdict: {error}") from None
         except StoreUnavailable as error:

@@ -1,4 +1,4 @@
-"""Looking after the database: its size, its schema, its space, and whether its sums are right."""
+"""Database maintenance: size, migrations, free space, and consistency of the rollups."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ SumsTable = HourlyTotals | HourlyHistogram | DailyHistogram
 
 
 class Maintenance:
-    """What can be done for one database. Everything blocks, some of it for minutes."""
+    """Maintenance of one database. Every method blocks, some for minutes."""
 
     def __init__(self, database: peewee.Database) -> None:
         self._database = database
@@ -43,10 +43,10 @@ class Maintenance:
     @classmethod
     @contextmanager
     def open(cls, config: StorageConfig) -> Iterator["Maintenance"]:
-        """The database behind `storage.url`. Raises StoreUnavailable when it does not answer."""
+        """Open the database behind `storage.url`. Raises StoreUnavailable without one."""
         if not is_postgresql(config) and not path_of(config).is_file():
             raise StoreUnavailable(
-                f"storage.url: there is no {path_of(config)}: the proxy has recorded nothing"
+                f"storage.url: {path_of(config)} does not exist: the proxy has recorded nothing"
             )
         database = open_database(config)
         try:
@@ -58,17 +58,17 @@ class Maintenance:
             close_all(database)
 
     def migrate(self) -> list[Migration]:
-        """The steps that were missing, applied now."""
+        """Apply the missing migrations and return them."""
         return migrate(self._database)
 
     def count_rows(self) -> dict[str, int]:
-        """Rows of each table."""
+        """The number of rows in each table."""
         return {
             table._meta.table_name: table.select().bind(self._database).count() for table in TABLES
         }
 
     def size_bytes(self) -> int:
-        """Bytes of the whole database, indices included."""
+        """The size of the whole database in bytes, indexes included."""
         if isinstance(self._database, peewee.SqliteDatabase):
             pages, size = (
                 self._database.execute_sql(f"PRAGMA {name}").fetchone()[0]
@@ -79,25 +79,25 @@ class Maintenance:
         return int(self._database.execute_sql(query).fetchone()[0])
 
     def vacuum(self) -> None:
-        """Give back the space of deleted rows."""
+        """Release the space of deleted rows."""
         self._database.execute_sql("VACUUM")
 
     def check(self, *, repair: bool = False) -> list[str]:
-        """What is wrong, a line each: the file itself, and sums that are not those of the rows.
+        """List problems, one per line: a corrupt file, and rollups that differ from their rows.
 
-        Where rows were deleted because they are old, the sums may be more, but not less.
+        Where retention deleted rows, rollups may exceed the rows but never fall short.
 
         Args:
-            repair: count the sums of these hours anew.
+            repair: recompute the rollups of the hours and days with problems.
 
         Raises:
-            StoreUnavailable: the file is broken, and was to be repaired.
+            StoreUnavailable: `repair` is set and the file is corrupt.
         """
         wrong = self._check_file()
         if wrong and repair:
             raise StoreUnavailable(f"the file is broken, which no sums can mend: {wrong[0]}")
         if wrong:
-            return wrong  # its rows cannot be trusted, nor read to the end
+            return wrong  # its rows cannot be read reliably
         with self._alone() if repair else snapshot_transaction(self._database):
             added = rollup_of_rows(self._database)
             for table, counted, seconds in (
@@ -115,7 +115,7 @@ class Maintenance:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Rows and sums stay as they are. Who wants to write has to wait."""
+        """Block all writers: rows and rollups stay unchanged."""
         with exclusive_transaction(self._database):
             if not isinstance(self._database, peewee.SqliteDatabase):
                 self._database.execute_sql(
@@ -126,7 +126,7 @@ class Maintenance:
     def _check_sums(
         self, table: type[SumsTable], counted: KeyedSums, seconds: int, *, repair: bool
     ) -> list[str]:
-        """The hours, or days, of a table that differ from what its rows add up to."""
+        """The hours or days of a rollup table that differ from the rows."""
         times = _times_that_differ(self._kept(table), counted, self._first_whole(seconds))
         if repair and times:
             begins: Any = table._meta.sorted_fields[0]
@@ -140,7 +140,7 @@ class Maintenance:
         ]
 
     def _first_whole(self, seconds: int) -> int:
-        """Of the hours or days that have rows; of the oldest one some may be deleted already."""
+        """The first hour or day with all its rows: retention may have cut the one before."""
         oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
         return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 

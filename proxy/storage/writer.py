@@ -1,9 +1,9 @@
-"""Rows: one per request, written by one thread, a few times a second.
+"""The row writer: one row per request, written in batches by a background thread.
 
-The event loop only appends to a list; a writer thread turns what has gathered into one transaction:
-the rows, and what they add to the sums by the hour. The list is bounded, in rows and in characters:
-when the database cannot keep up or refuses, rows are dropped and counted, requests are not held up.
-A process that is killed loses at most `FLUSH_SECONDS` of rows; one that is stopped loses none.
+The event loop appends to a queue. The writer thread inserts a batch and updates the rollups in one
+transaction. The queue is bounded in rows and in characters: if the database is too slow or fails,
+rows are dropped and counted, and requests are never delayed. A killed process loses at most
+`FLUSH_SECONDS` of rows; a stopped one loses none.
 
 `Store.lookups` reads single rows; `queries` reads many.
 """
@@ -83,7 +83,7 @@ _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 
 class Store:
-    """The database of one process: `add` finished records, `close` when the process stops."""
+    """The database of one process: `add` finished records, and `close` on shutdown."""
 
     def __init__(
         self,
@@ -119,11 +119,11 @@ class Store:
         self._writer = threading.Thread(target=self._write_until_stopped, name="row-writer")
 
     def prepare(self) -> None:
-        """Create the database where it is missing, and bring its tables up to date.
+        """Create the database if it is missing, and migrate it.
 
         Raises:
-            StoreUnavailable: it is no database, cannot be reached or written, or is of a newer
-                version.
+            StoreUnavailable: it is no database, is unreachable or not writable, or has a newer
+                schema.
         """
         try:
             if not is_postgresql(self._config):
@@ -144,14 +144,14 @@ class Store:
         self._writer.start()
 
     def add(self, record: CallRecord) -> None:
-        """Hand a finished record to the writer. Never blocks; drops and counts when full."""
+        """Queue a finished record. Never blocks: drops and counts it if the queue is full."""
         if len(self._pending) >= self._max_pending or not self._has_room(record.text_chars):
             self._on_dropped(1)
             return
         self._pending.append(record)
 
     def _has_room(self, chars: int) -> bool:
-        """Take room for so many characters more, if they fit in."""
+        """Reserve room for more characters, if they fit."""
         fits = self._chars_added - self._chars_written + chars <= self._max_pending_chars
         if fits:
             self._chars_added += chars
@@ -159,16 +159,16 @@ class Store:
 
     @property
     def keeps_text(self) -> bool:
-        """Whether prompts and answers may be kept as they are."""
+        """Whether prompts and answers are stored in full."""
         return self._prompts == "full"
 
     def store_response(self, kept: StoredResponse) -> None:
-        """Hand an answer that may be continued to the writer. Never blocks."""
+        """Queue an answer that a client may continue. Never blocks."""
         if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
             self._kept.append(kept)
 
     def forget_response(self, response_id: str) -> None:
-        """Have the writer delete an answer, behind what it has yet to write. Never blocks."""
+        """Queue the deletion of an answer, after pending writes. Never blocks."""
         self._kept.append(response_id)
 
     def close(self) -> None:
@@ -191,7 +191,7 @@ class Store:
                 break
         if self._pending:
             self._on_dropped(len(self._pending))
-            logger.error("%d rows could not be written before the end", len(self._pending))
+            logger.error("shutdown: %d rows could not be written", len(self._pending))
         self._let_go()
 
     def _write_pending(self) -> None:
@@ -213,32 +213,34 @@ class Store:
                         return
                     continue
                 if len(batch) > 1:
-                    # One row that no database takes must not cost the others theirs.
+                    # One invalid row must not cost the others of its batch.
                     self._pending.extendleft(reversed(batch))
                     size, self._spend.in_doubt = len(batch) // 2, 0
                     continue
-                logger.error("row %s was refused and is lost: %s", batch[0].id, error)
+                logger.error("row %s was rejected and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
             left -= len(batch)
-            if not left and len(self._pending) >= _BATCH:  # fewer wait: small batches cost more
+            if (
+                not left and len(self._pending) >= _BATCH
+            ):  # a smaller rest waits: small batches cost more
                 left = len(self._pending)
             size, self._spend.in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
             if not self.healthy:
-                logger.info("rows are written again")
+                logger.info("rows are being written again")
             self.healthy = True
 
     def _note_failure(self, error: Exception) -> None:
         if self.healthy:
-            logger.error("rows cannot be written, will try again: %s", error)
+            logger.error("cannot write rows, will retry: %s", error)
         self.healthy = False
 
     def _begin_anew(self) -> bool:
-        """Replace a file that is no database any more; nothing of it is thrown away."""
+        """Start a new file in place of a corrupt one, which is kept under another name."""
         path = path_of(self._config)
         try:
             if self._file is not None and self._file.is_same(FileState.of(path)):
-                logger.error("%s is broken; it is kept as %s", path, quarantine(path))
+                logger.error("%s is corrupt; moved to %s", path, quarantine(path))
             self._file, self._has_shrunk = None, False
             self.prepare()
         except (OSError, StoreUnavailable) as error:
@@ -247,7 +249,7 @@ class Store:
         return True
 
     def _let_go(self) -> None:
-        """Close the writer's connection: after a failure it may be what does not work."""
+        """Close the writer's connection, which a failure may have broken."""
         try:
             self.database.close()
         except FAILURES as error:
@@ -263,8 +265,8 @@ class Store:
         path = None if is_postgresql(self._config) else path_of(self._config)
         if path is not None:
             found = FileState.of(path)
-            if self._file is not None and not self._file.goes_on_as(found):
-                logger.warning("%s is not the file that it was", path)
+            if self._file is not None and not self._file.can_become(found):
+                logger.warning("%s was replaced by another file", path)
                 self._has_shrunk = self._file.is_same(found)
                 self._let_go()
             self._file = found
@@ -279,7 +281,7 @@ class Store:
         database = self.database
         self._connect()
         if self._spend.in_doubt and self._is_there(batch[0].id):
-            return  # the answer to the last commit was lost, not the commit
+            return  # only the confirmation of the last commit was lost
         added = Rollup()
         rows = [self._row(record, added) for record in batch]
         samples = [_sample(record) for record in batch if record.sample is not None]
@@ -300,7 +302,7 @@ class Store:
         return (*_plain_values(record), category, *self._keep(record))
 
     def _keep(self, record: CallRecord) -> tuple[str | None, str | None]:
-        """Prompt and response as `storage.prompts` allows them to be kept."""
+        """Prompt and response as `storage.prompts` allows."""
         if self._prompts == "none" or record.no_store or record.turns is None:
             return None, None
         messages = [{"role": role, "content": text} for role, text in record.turns]
@@ -310,7 +312,7 @@ class Store:
         return prompt, record.response
 
     def _write_kept(self) -> None:
-        """Answers that may be continued. Without them a client must send its conversation again."""
+        """Write the queued answers. Without them, clients must resend their conversation."""
         size = _BATCH
         while self._kept:
             batch = [self._kept.popleft() for _ in range(min(size, len(self._kept)))]
@@ -320,12 +322,12 @@ class Store:
                 self._let_go()
                 is_lost = not (is_transient(error) or is_corrupt(error))
                 if is_lost and len(batch) == 1:
-                    logger.error("a response cannot be kept or deleted: %s", error)
+                    logger.error("cannot store or delete a response: %s", error)
                 else:
                     # A deletion must not be lost; whose an answer is, not because of a lock.
                     self._kept.extendleft(reversed(batch))
                     if not is_lost:
-                        logger.error("%d responses have to wait: %s", len(batch), error)
+                        logger.error("%d responses wait to be written: %s", len(batch), error)
                         return
                     size = len(batch) // 2
                     continue
@@ -353,25 +355,25 @@ class Store:
                 Response.delete().where(Response.id.in_(gone)).execute(self.database)
 
     def _sweep(self) -> None:
-        """Delete rows past their retention, once an hour, not too many at a time."""
+        """Delete rows past their retention, hourly and in steps."""
         now = self._clock()
         if self._retention_days is None or now - self._swept < _RETENTION_SECONDS:
             return
         oldest = now - self._retention_days * 86_400
         try:
             self._connect()
-            more = True in [  # each of them gets its turn
+            more = True in [  # no short-circuit: every table
                 self._delete_older(table, oldest) for table in _GROWING
             ]
-        except Exception as error:  # whatever it is, the writer goes on
-            logger.warning("old rows cannot be deleted: %s", error)
+        except Exception as error:  # whatever the error, the writer continues
+            logger.warning("cannot delete old rows: %s", error)
             self._let_go()
             more = False
         if not more:
             self._swept = now
 
     def _delete_older(self, table: Any, oldest: float) -> bool:
-        """Delete some rows; whether there may be more. Others want to write in between."""
+        """Delete one step of rows, so that others can write in between; whether more remain."""
         key = table._meta.primary_key
         old = (
             table.select(key)
@@ -384,8 +386,8 @@ class Store:
 
 
 async def retry_until_written(ask: Callable[[], T | None]) -> T | None:
-    """The answer to a question about one row, which is written a moment after its request's end:
-    where there is none it is asked once more. Raises as the question does."""
+    """Ask for one row, and once more if it is missing: rows are written shortly after a request
+    ends. Raises as `ask` does."""
     for wait in (0.0, 2 * FLUSH_SECONDS):
         await asyncio.sleep(wait)
         if (found := await asyncio.to_thread(ask)) is not None:
@@ -394,7 +396,7 @@ async def retry_until_written(ask: Callable[[], T | None]) -> T | None:
 
 
 def _sample(record: CallRecord) -> tuple[object, ...]:
-    """A row of `samples`: what was drawn waits for a judge from now on."""
+    """A row of `samples`, pending for a judge."""
     kind, propensity, turn = record.sample or ("", 0.0, 0.0)
     at = record.created_at
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body
