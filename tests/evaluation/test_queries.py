@@ -18,6 +18,7 @@ from proxy.record import Target
 from proxy.storage.database import insert_rows, open_database
 from proxy.storage.queries import RequestQueries
 from proxy.storage.tables import Sample
+from reports import assert_lines, rendered_report
 from stored import (
     DAY,
     HOUR,
@@ -26,13 +27,11 @@ from stored import (
     Row,
     add_judgements,
     any_records,
-    assert_lines,
     config_of,
     connected,
     fill,
     finished,
     read,
-    rendered_report,
 )
 
 pytest_plugins = ["databases"]

@@ -35,7 +35,7 @@ from stored import (
 
 pytest_plugins = ["databases"]
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 # ── Sums ──────────────────────────────────────────────────────────────────────────────────────
@@ -87,7 +87,7 @@ def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, url, str(seed), str(number)],
-            cwd=TESTS,
+            cwd=SUPPORT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

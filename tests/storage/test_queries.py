@@ -25,6 +25,7 @@ from proxy.storage.queries import (
     Totals,
     start_of_hour,
 )
+from reports import assert_lines, rendered_report
 from router_model import drift
 from router_model.manifest import Reference
 from stored import (
@@ -34,14 +35,12 @@ from stored import (
     Row,
     add_judgements,
     any_records,
-    assert_lines,
     config_of,
     fill,
     finished,
     opened,
     picodollars,
     read,
-    rendered_report,
     until,
 )
 

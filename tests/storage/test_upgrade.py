@@ -102,7 +102,7 @@ def start(program: str, url: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", program, url],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parent,  # where `stored` is
+        cwd=Path(__file__).parents[1] / "support",  # where `stored` is
     )  # fmt: skip
 
 

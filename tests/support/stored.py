@@ -9,7 +9,6 @@ The same for SQLite and PostgreSQL.
 
 import bisect
 import contextlib
-import io
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +17,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import peewee
-from rich.console import Console
 
-from proxy.cli.tables import USUAL, show
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
 from proxy.storage.database import close_all, insert_rows, open_database
 from proxy.storage.maintenance import Maintenance
-from proxy.storage.queries import RequestQueries
 from proxy.storage.writer import Store
 
 NOW: Final = 1_800_000_000.0
@@ -175,23 +171,6 @@ def until(met: Callable[[], bool]) -> None:
     while not met():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def rendered_report(
-    requests: RequestQueries, *, by: tuple[str, ...] = USUAL, since: float = 0.0
-) -> str:
-    """What `hybrid-llm stats` prints, without trailing spaces."""
-    console = Console(file=io.StringIO(), width=120)
-    console.print(show(requests, by, since))
-    text = console.file.getvalue()
-    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-
-
-def assert_lines(text: str, *expected: str) -> None:
-    """Lines with these words, whatever the space between them."""
-    lines = {" ".join(line.split()) for line in text.splitlines()}
-    for line in expected:
-        assert " ".join(line.split()) in lines, text
 
 
 # ── What the sums should be ───────────────────────────────────────────────────────────────────
