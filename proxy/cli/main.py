@@ -36,9 +36,9 @@ from proxy.evaluation.calibration import (
 )
 from proxy.evaluation.dataset import NotEnoughJudgements
 from proxy.evaluation.explain import explain as explain_request
-from proxy.evaluation.judge import JudgePriceUnknown, Summary
+from proxy.evaluation.judge import JudgePriceUnknown, JudgingSummary
 from proxy.evaluation.judge_queue import JudgeQueue
-from proxy.evaluation.promotion import Comparison, NothingHeldOut, compare
+from proxy.evaluation.promotion import NothingHeldOut, RouterComparison, compare_routers
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import Target
 from proxy.routing.router import Decision, Router, RoutingPreference
@@ -371,8 +371,10 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
             click.open_file(str(out), "wb", atomic=True) as file,
         ):
             start = _start(since)
-            quality = QualityQueries.beside(requests)
-            for row in training_rows(quality.judged(start)) if judged else requests.export(start):
+            quality = QualityQueries.sharing(requests)
+            for row in (
+                training_rows(quality.judged_requests(start)) if judged else requests.export(start)
+            ):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1
     except (OSError, StoreUnavailable) as error:
@@ -398,14 +400,14 @@ def judge(config_path: Path, once: bool) -> None:
         load_prices(pricing_path(config, config_path)),
     )
     database = open_database(config.storage)
-    queue = JudgeQueue(database, who=judge_identity())
+    queue = JudgeQueue(database, worker=judge_identity())
 
-    async def work() -> Summary:
+    async def work() -> JudgingSummary:
         worker = open_judge(config, queue, prices)
         try:
             if not once:
                 await worker.run()
-            return await worker.work_off()
+            return await worker.judge_pending()
         finally:
             await worker.close()
 
@@ -494,7 +496,7 @@ def db_check(config_path: Path, repair: bool) -> None:
 @contextmanager
 def _maintenance(config_path: Path) -> Iterator[Maintenance]:
     try:
-        with Maintenance.of(_load(config_path).storage) as care:
+        with Maintenance.open(_load(config_path).storage) as care:
             yield care
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
@@ -559,7 +561,10 @@ def calibrate(
         if not apply:
             check_target(target)
         with QualityQueries.open(config.storage) as queries:
-            judged, rated = queries.judged(_start(since)), queries.rated(_start(since))
+            judged, rated = (
+                queries.judged_requests(_start(since)),
+                queries.rated_requests(_start(since)),
+            )
         used = config.routing.model_folder
         manifest, report = calibrate_router(
             RouterModel.load(used), judged, config=config, now=now, rated=rated, aim=aim
@@ -661,15 +666,15 @@ def promote(
     """
     config = _load(config_path)
     folder = Path(config.routing.model_path)
-    comparison: Comparison | None = None
+    comparison: RouterComparison | None = None
     refusal = ""
     try:
         used = config.routing.model_folder
         models = RouterModel.load(used), RouterModel.load(candidate)
         try:
             with QualityQueries.open(config.storage) as queries:
-                judged = queries.judged()
-            comparison = compare(*models, judged, config=config, since=_start(since))
+                judged = queries.judged_requests()
+            comparison = compare_routers(*models, judged, config=config, since=_start(since))
         except (NothingHeldOut, StoreUnavailable, NotEnoughJudgements) as error:
             refusal = str(error)
         is_promoted = force or (comparison is not None and comparison.is_better)
@@ -697,7 +702,7 @@ def promote(
     _say_if_overruled(config, config_path)
 
 
-def _compared(found: Comparison) -> Table:
+def _compared(found: RouterComparison) -> Table:
     table = Table(
         title=f"{found.held_out} held-out of {found.judged} judged requests, "
         f"{found.conversations} conversations · decided by {found.measure} · 95 %, bootstrap",

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from proxy.budget.pricing import Price
-from proxy.evaluation.explain import ESTIMATES, estimates, in_ms, plain_drift
+from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
 from proxy.evaluation.queries import QualityQueries, ShadowComparison
-from proxy.storage.queries import Dimension, Quantiles, RequestQueries, Sums
+from proxy.storage.queries import Dimension, Quantiles, RequestQueries, Totals
 from proxy.storage.queries import Group as Alike
 from router_model.drift import Drift, reading
 from router_model.manifest import Reference
@@ -55,7 +55,7 @@ class Routers(NamedTuple):
         threshold = self.shadow_threshold
         if threshold is None:
             return None
-        found = quality.compared(since, threshold=threshold, local_price=self.local_price)
+        found = quality.shadow_comparison(since, threshold=threshold, local_price=self.local_price)
         return found if found.requests else None
 
 
@@ -74,9 +74,9 @@ def report(
     Raises:
         StoreUnavailable: the database does not answer.
     """
-    quality = QualityQueries.beside(requests)
+    quality = QualityQueries.sharing(requests)
     drift, compared = routers.drift(requests), routers.compared(quality, since)
-    total, groups = requests.by_each([DIMENSIONS[name] for name in dimensions], since)
+    total, groups = requests.totals_by_each([DIMENSIONS[name] for name in dimensions], since)
     return {
         "since": since,
         "total": total._asdict(),
@@ -88,7 +88,7 @@ def report(
         "drift": None if drift is None else plain_drift(drift),
         "candidate": None if compared is None else compared._asdict(),  # the old name
         "shadow_router": None if compared is None else compared._asdict(),
-        "quality": estimates(quality.quality(since)),
+        "quality": plain_estimates(quality.quality(since)),
     }
 
 
@@ -100,13 +100,13 @@ def show(
     routers: Routers = _NO_ROUTERS,
 ) -> RenderableType:
     """The tables. Raises as `report` does."""
-    quality = QualityQueries.beside(requests)
-    total, groups = requests.by_each([DIMENSIONS[name] for name in dimensions], since)
+    quality = QualityQueries.sharing(requests)
+    total, groups = requests.totals_by_each([DIMENSIONS[name] for name in dimensions], since)
     if not total.requests:
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
     tables.append(_latencies(requests.quantiles(since)))
-    tables.append(_quality_table(estimates(quality.quality(since))))
+    tables.append(_quality_table(plain_estimates(quality.quality(since))))
     if (drift := routers.drift(requests)) is not None:
         tables.append(_drift_table(drift))
     if (compared := routers.compared(quality, since)) is not None:
@@ -114,7 +114,7 @@ def show(
     return Group(_headline(total, since), *tables)
 
 
-def _headline(total: Sums, since: float) -> RenderableType:
+def _headline(total: Totals, since: float) -> RenderableType:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     share = total.saved_usd / total.cloud_cost_usd if total.cloud_cost_usd else 0.0
     rows = {
@@ -133,7 +133,7 @@ def _headline(total: Sums, since: float) -> RenderableType:
     return table
 
 
-def _sums_table(name: str, groups: Iterable[Alike], total: Sums) -> Table:
+def _sums_table(name: str, groups: Iterable[Alike], total: Totals) -> Table:
     table = _table(f"by {name}", name, "requests", "share", "failed", "spent", "saved")
     for value, sums in groups:
         table.add_row(
@@ -156,7 +156,7 @@ def _latencies(quantiles: Sequence[Quantiles]) -> Table:
                     name,
                     one.target,
                     f"{one.requests:,}",
-                    *(in_ms(one.ms[p]) for p in ("p50", "p95", "p99")),
+                    *(format_ms(one.ms[p]) for p in ("p50", "p95", "p99")),
                 )
     return table
 

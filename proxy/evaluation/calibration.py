@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from proxy.config import Config
-from proxy.evaluation.dataset import MIN_REQUESTS, Judged, of_pair, ratings_of
+from proxy.evaluation.dataset import MIN_REQUESTS, JudgedDataset, dataset_of_pair, ratings_of
 from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from router_model import calibrate, split
 from router_model.calibrate import Outcomes, Ratings
@@ -113,7 +113,7 @@ def calibrate_router(
     Raises:
         NotEnoughJudgements: fewer than MIN_REQUESTS requests of this pair with a readable prompt.
     """
-    everything = of_pair(judged, config)
+    everything = dataset_of_pair(judged, config)
     fitted, kept = _parted(everything)
     ratings = ratings_of(list(rated), config, model)
     prior = model.manifest.calibration
@@ -201,7 +201,7 @@ def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | f
             }
 
 
-def _parted(judged: Judged) -> tuple[Judged, Judged]:
+def _parted(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
     """What is fitted to, and what is kept: nothing, where that would leave too little."""
     test = judged.is_test
     if test.size < 2 * MIN_REQUESTS or (~test).sum() < MIN_REQUESTS:
@@ -209,7 +209,7 @@ def _parted(judged: Judged) -> tuple[Judged, Judged]:
     return judged.take(~test), judged.take(judged.held_out)
 
 
-def _logits(model: RouterModel, judged: Judged) -> Floats:
+def _logits(model: RouterModel, judged: JudgedDataset) -> Floats:
     return np.array([model.logits(text) for text in judged.texts])
 
 
@@ -232,7 +232,7 @@ def _cross_validated(model: RouterModel, logits: Floats, out: Outcomes, ratings:
 
 
 def _on_held_out(
-    model: RouterModel, kept: Judged, calibration: Calibration, threshold: float
+    model: RouterModel, kept: JudgedDataset, calibration: Calibration, threshold: float
 ) -> OperatingPoint | None:
     if not kept.texts:
         return None

@@ -26,7 +26,7 @@ class NotEnoughJudgements(Exception):
     """There is not enough to fit or to measure; the message says what there is."""
 
 
-class Judged(NamedTuple):
+class JudgedDataset(NamedTuple):
     """Judged requests of one pair of models with the text to score, in one order."""
 
     requests: list[JudgedRequest]
@@ -43,17 +43,17 @@ class Judged(NamedTuple):
         """[n]: the test part, of which those whose text is elsewhere too do not even measure."""
         return np.array([split.part_of(group) == "test" for group in self.outcomes.group])
 
-    def take(self, chosen: NDArray[np.bool_]) -> "Judged":
+    def take(self, chosen: NDArray[np.bool_]) -> "JudgedDataset":
         """The same for some of them."""
         index = np.flatnonzero(chosen)
-        return Judged(
+        return JudgedDataset(
             [self.requests[i] for i in index],
             [self.texts[i] for i in index],
             self.outcomes.take(chosen),
         )
 
 
-def of_pair(judged: list[JudgedRequest], config: Config) -> Judged:
+def dataset_of_pair(judged: list[JudgedRequest], config: Config) -> JudgedDataset:
     """The requests of the configured pair of models with a readable prompt.
 
     Raises:
@@ -79,7 +79,7 @@ def of_pair(judged: list[JudgedRequest], config: Config) -> Judged:
         )
     texts = [text for text, _ in usable]
     requests = [request for _, request in usable]
-    return Judged(requests, texts, _outcomes(requests, texts))
+    return JudgedDataset(requests, texts, _outcomes(requests, texts))
 
 
 def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) -> Ratings:

@@ -42,7 +42,7 @@ GRADES: Final = tuple(range(1, 11))
 Floats = NDArray[np.float64]
 
 
-class Pair(NamedTuple):
+class JudgedPair(NamedTuple):
     """A request with the scores of both tiers' answers, and whether the client got the cloud's.
 
     `weight` is one over the probability with which it was drawn. `cost_usd` is what the answer
@@ -58,7 +58,7 @@ class Pair(NamedTuple):
     cloud_cost_usd: float | None = None
 
 
-class Judged(NamedTuple):
+class JudgedValue(NamedTuple):
     """What was found of one request, say the score of its answer. The rest is as of a pair."""
 
     value: float
@@ -82,14 +82,14 @@ class Interval(NamedTuple):
     high: float
 
 
-class Counted(NamedTuple):
+class SampleSize(NamedTuple):
     """How many requests an estimate rests on, and in how many conversations."""
 
     requests: int = 0
     conversations: int = 0
 
     @classmethod
-    def of(cls, rows: Sequence[Pair | Judged]) -> "Counted":
+    def of(cls, rows: Sequence[JudgedPair | JudgedValue]) -> "SampleSize":
         sessions = {row.session for row in rows} - {None}
         return cls(len(rows), len(sessions) + sum(row.session is None for row in rows))
 
@@ -129,15 +129,15 @@ class Quality(NamedTuple):
     mean_scores: Mapping[str, Interval] = {}
     local_as_good: Interval | None = None
     saved: Interval | None = None
-    counted: Mapping[str, Counted] = {}
+    counted: Mapping[str, SampleSize] = {}
 
 
-def quality_of(
+def estimate_quality(
     scores: Mapping[str, tuple[Sequence[int], float]],
     *,
-    pairs: Sequence[Pair],
-    answers: Mapping[str, Sequence[Judged]],
-    compared: Sequence[Judged],
+    pairs: Sequence[JudgedPair],
+    answers: Mapping[str, Sequence[JudgedValue]],
+    compared: Sequence[JudgedValue],
 ) -> Quality:
     """All estimates.
 
@@ -158,25 +158,25 @@ def quality_of(
         share(compared, least=MIN_PAIRS),
         saved(priced),
         {
-            "pairs": Counted.of(pairs),
-            "priced": Counted.of(priced),
-            "local": Counted.of(local),
-            "cloud": Counted.of(answers.get("cloud", ())),
-            "compared": Counted.of(compared),
+            "pairs": SampleSize.of(pairs),
+            "priced": SampleSize.of(priced),
+            "local": SampleSize.of(local),
+            "cloud": SampleSize.of(answers.get("cloud", ())),
+            "compared": SampleSize.of(compared),
         },
     )
 
 
-def recovered(pairs: Sequence[Pair]) -> Recovered | None:
+def recovered(pairs: Sequence[JudgedPair]) -> Recovered | None:
     """The share of the gap that the choices made have won back."""
-    if Counted.of(pairs).shortage(MIN_PAIRS):
+    if SampleSize.of(pairs).shortage(MIN_PAIRS):
         return None
     sums = _sums(pairs, _gain_and_gap(pairs))
     found = _ratio(sums[:, 0], sums[:, 1])
     return Recovered(*found) if found else None
 
 
-def saved(pairs: Sequence[Pair]) -> Interval | None:
+def saved(pairs: Sequence[JudgedPair]) -> Interval | None:
     """What the choices save at equal quality: the recovered share of the gap less that of the bill.
 
     Requests that are sent to the cloud by lot, a share r of them, recover r of the gap and cost r
@@ -188,7 +188,7 @@ def saved(pairs: Sequence[Pair]) -> Interval | None:
     Args:
         pairs: with their costs.
     """
-    if Counted.of(pairs).shortage(MIN_PAIRS):
+    if SampleSize.of(pairs).shortage(MIN_PAIRS):
         return None
     costs = np.array([(pair.cost_usd, pair.cloud_cost_usd) for pair in pairs], dtype=float)
     gain, gap, cost, bill = _sums(pairs, np.hstack([_gain_and_gap(pairs), costs])).T
@@ -199,9 +199,9 @@ def saved(pairs: Sequence[Pair]) -> Interval | None:
     return _ratio(gain - spent * gap - (cost - spent * bill) * (gap.sum() / bill.sum()), gap)
 
 
-def share(rows: Sequence[Judged], *, least: int = MIN_ANSWERS) -> Interval | None:
+def share(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval | None:
     """The weighted share of ones among zeros and ones, with Wilson's interval."""
-    if Counted.of(rows).shortage(least):
+    if SampleSize.of(rows).shortage(least):
         return None
     values = np.array([row.value for row in rows])
     sums = _sums(rows, np.column_stack([values, np.ones(len(rows))]))
@@ -224,9 +224,9 @@ def share(rows: Sequence[Judged], *, least: int = MIN_ANSWERS) -> Interval | Non
     )
 
 
-def mean(rows: Sequence[Judged], *, least: int = MIN_ANSWERS) -> Interval | None:
+def mean(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval | None:
     """The weighted mean."""
-    if Counted.of(rows).shortage(least):
+    if SampleSize.of(rows).shortage(least):
         return None
     values = np.array([row.value for row in rows])
     sums = _sums(rows, np.column_stack([values, np.ones(len(rows))]))
@@ -266,13 +266,13 @@ def _student(freedom: int) -> float:
     )
 
 
-def _gain_and_gap(pairs: Sequence[Pair]) -> Floats:
+def _gain_and_gap(pairs: Sequence[JudgedPair]) -> Floats:
     """[pairs, 2]: by how much the client's answer and the cloud's are better than the local one."""
     gap = np.array([pair.cloud_score - pair.local_score for pair in pairs])
     return np.column_stack([gap * np.array([pair.went_to_cloud for pair in pairs]), gap])
 
 
-def _sums(rows: Sequence[Pair | Judged], columns: Floats) -> Floats:
+def _sums(rows: Sequence[JudgedPair | JudgedValue], columns: Floats) -> Floats:
     """[conversations, columns]: weighted sums. A request without a session is one of its own."""
     numbers: dict[object, int] = {}
     places = [

@@ -6,7 +6,7 @@ For the command line and the JSON API alike.
 import datetime as dt
 from typing import Any, Final
 
-from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Counted, Quality
+from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
 from router_model.drift import Drift, reading
 
 # By name: in words, what of `Quality.counted` it rests on, and how much of that it takes.
@@ -26,7 +26,7 @@ def plain_drift(drift: Drift) -> dict[str, Any]:
     return plain | {f"{of}_reading": reading(getattr(drift, of)) for of in ("score", "category")}
 
 
-def estimates(quality: Quality) -> dict[str, dict[str, Any]]:
+def plain_estimates(quality: Quality) -> dict[str, dict[str, Any]]:
     """What is known of the answers' quality, by name, or why it is not: `missing`."""
     known = {
         "recovered": quality.recovered,
@@ -38,7 +38,7 @@ def estimates(quality: Quality) -> dict[str, dict[str, Any]]:
     told = {}
     for name, (_, basis, least) in ESTIMATES.items():
         value, low, high = known.get(name) or (None, None, None)
-        counted, missing = quality.counted.get(basis, Counted()), None
+        counted, missing = quality.counted.get(basis, SampleSize()), None
         if shortage := counted.shortage(least):
             missing = f"not enough data ({shortage})"
         elif value is None:
@@ -50,7 +50,7 @@ def estimates(quality: Quality) -> dict[str, dict[str, Any]]:
     return told
 
 
-def in_ms(value: float) -> str:
+def format_ms(value: float) -> str:
     """Three digits, and whole milliseconds however many there are."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -69,7 +69,7 @@ def explain(row: dict[str, Any]) -> str:
     if row["fallback_from"]:
         lines.append(f"The {row['fallback_from']} tier had failed before: {row['fallback_why']}.")
     timing = [
-        f"{name} {in_ms(row[key])} ms"
+        f"{name} {format_ms(row[key])} ms"
         for key, name in (
             ("decision_ms", "decision"),
             ("ttft_ms", "first token"),

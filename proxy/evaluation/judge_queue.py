@@ -1,6 +1,6 @@
 """What is to be judged, and what judging has cost: the judges' side of the database.
 
-    queue = JudgeQueue(database, who="host:42")
+    queue = JudgeQueue(database, worker="host:42")
     claim = queue.claim("gpt-4o-mini")
     expense = queue.reserve("judge", claim.request_id, "gpt-4o-mini", 0.001, cap_usd=1.0)
 
@@ -28,7 +28,7 @@ Purpose = Literal["judge", "shadow"]
 Verdict = Literal["local", "cloud", "tie"]
 
 
-class Claim(NamedTuple):
+class ClaimedSample(NamedTuple):
     """A sample that is this judge's for a while, with its request and what was done so far.
 
     `turns` is None where no readable prompt was kept. `graded` has the tiers whose answers this
@@ -49,7 +49,7 @@ class Claim(NamedTuple):
     is_compared: bool
 
     @property
-    def needs_shadow(self) -> bool:
+    def needs_other_answer(self) -> bool:
         return self.kind == "pair" and self.other_response is None
 
 
@@ -57,20 +57,20 @@ class JudgeQueue:
     """The samples of one database.
 
     Args:
-        who: names this judge.
+        worker: names this judge.
         clock: UNIX seconds.
 
     Every method raises StoreUnavailable when the database cannot be used now.
     """
 
     def __init__(
-        self, database: peewee.Database, *, who: str, clock: Callable[[], float] = time.time
+        self, database: peewee.Database, *, worker: str, clock: Callable[[], float] = time.time
     ) -> None:
         self._database = database
-        self._who = who
+        self._worker = worker
         self._clock = clock
 
-    def claim(self, judge_model: str, *, shadows: bool = True) -> Claim | None:
+    def claim(self, judge_model: str, *, ask_tiers: bool = True) -> ClaimedSample | None:
         """Take the next sample whose turn it is; None when there is none for now.
 
         Args:
@@ -78,7 +78,7 @@ class JudgeQueue:
         """
         now = self._clock()
         which = (Sample.state == "pending") & (Sample.next_at <= now)
-        if not shadows:
+        if not ask_tiers:
             which &= (Sample.kind == "grade") | Sample.other_response.is_null(False)
         due = Sample.select().where(which).order_by(Sample.turn).limit(1)
         with self._using() as database:
@@ -90,11 +90,11 @@ class JudgeQueue:
                     return None
                 sample = found[0]
                 self._update(
-                    sample["request_id"], claimed_by=self._who, next_at=now + CLAIM_SECONDS
+                    sample["request_id"], claimed_by=self._worker, next_at=now + CLAIM_SECONDS
                 )
             return self._whole(sample, judge_model)
 
-    def _whole(self, sample: Mapping[str, Any], judge_model: str) -> Claim | None:
+    def _whole(self, sample: Mapping[str, Any], judge_model: str) -> ClaimedSample | None:
         request_id = sample["request_id"]
         rows = list(
             Request.select(Request.prompt, Request.response, Request.target, Request.model)
@@ -109,7 +109,7 @@ class JudgeQueue:
             Preference.request_id == request_id, Preference.judge_model == judge_model
         )
         prompt, response, target, model = rows[0] if rows else (None, None, Target.LOCAL, None)
-        return Claim(
+        return ClaimedSample(
             request_id=request_id,
             kind=sample["kind"],
             attempts=sample["attempts"],
@@ -124,7 +124,7 @@ class JudgeQueue:
             is_compared=bool(list(compared.tuples().execute(self._database))),
         )
 
-    def put_back(self, request_id: str, *, seconds: float, failed: bool = False) -> None:
+    def release(self, request_id: str, *, seconds: float, failed: bool = False) -> None:
         """Let others have a sample, `seconds` from now; `failed`: it counts as an attempt."""
         with self._using():
             self._update(
@@ -143,12 +143,12 @@ class JudgeQueue:
     def _update(self, request_id: str, **values: object) -> None:
         Sample.update(**values).where(Sample.request_id == request_id).execute(self._database)
 
-    def keep_other(self, request_id: str, model: str, text: str) -> None:
+    def save_other_answer(self, request_id: str, model: str, text: str) -> None:
         """What the other tier answered."""
         with self._using():
             self._update(request_id, other_model=model, other_response=text)
 
-    def keep_grade(
+    def save_grade(
         self,
         request_id: str,
         target: Target,
@@ -170,7 +170,7 @@ class JudgeQueue:
                 reason=reason,
             ).on_conflict_ignore().execute(database)
 
-    def keep_preference(
+    def save_preference(
         self,
         request_id: str,
         *,
@@ -201,7 +201,7 @@ class JudgeQueue:
             if usd > 0 and self._spent(purpose) + usd > cap_usd:
                 return None
             Sample.update(next_at=self._clock() + CLAIM_SECONDS).where(
-                Sample.request_id == request_id, Sample.claimed_by == self._who
+                Sample.request_id == request_id, Sample.claimed_by == self._worker
             ).execute(database)
             return int(
                 Expense.insert(

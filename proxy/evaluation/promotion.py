@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from proxy.config import Config
-from proxy.evaluation.dataset import NotEnoughJudgements, of_pair
+from proxy.evaluation.dataset import NotEnoughJudgements, dataset_of_pair
 from proxy.evaluation.queries import JudgedRequest
 from router_model.calibrate import Outcomes, operating_points
 from router_model.manifest import OperatingPoint
@@ -35,7 +35,7 @@ class NothingHeldOut(Exception):
     """The candidate was fitted to the requests that are to measure it."""
 
 
-class Measured(msgspec.Struct, frozen=True):
+class MeasuredRouter(msgspec.Struct, frozen=True):
     """One router on the held-out requests; `at_threshold`: at its own."""
 
     version: str
@@ -44,7 +44,7 @@ class Measured(msgspec.Struct, frozen=True):
     at_threshold: OperatingPoint
 
 
-class Comparison(NamedTuple):
+class RouterComparison(NamedTuple):
     """What was found. `difference` is positive where the candidate is better; interval 95 %.
 
     `needed`: about how many more judged requests would settle a difference of this size; None
@@ -60,18 +60,18 @@ class Comparison(NamedTuple):
     is_better: bool
     why: str
     needed: int | None
-    current: Measured
-    candidate: Measured
+    current: MeasuredRouter
+    candidate: MeasuredRouter
 
 
-def compare(
+def compare_routers(
     current: RouterModel,
     candidate: RouterModel,
     judged: list[JudgedRequest],
     *,
     config: Config,
     since: float = 0.0,
-) -> Comparison:
+) -> RouterComparison:
     """Compare a candidate against the router in use, on the configured pair's held-out requests.
 
     Args:
@@ -87,7 +87,7 @@ def compare(
             f"{candidate.manifest.version} was calibrated on all requests there were, those that "
             "would measure it included; calibrate again: from 200 on some are left out"
         )
-    pairs = of_pair(judged, config)
+    pairs = dataset_of_pair(judged, config)
     recent = np.array([request.created_at >= since for request in pairs.requests])
     kept = pairs.take(pairs.held_out & recent)
     n = len(kept.texts)
@@ -110,7 +110,7 @@ def compare(
     blurred = float(np.mean(~np.isfinite(drawn))) > _MOST_WITHOUT_GAP
     is_better = bool(interval[0] > 0) and not blurred
     needed = None if is_better or blurred else _needed(difference, interval, len(pairs.texts))
-    return Comparison(
+    return RouterComparison(
         judged=len(pairs.texts),
         held_out=n,
         conversations=np.unique(out.group).size,
@@ -140,9 +140,11 @@ def _log_loss(score: Floats, out: Outcomes) -> float:
     return log_loss(out.local_suffices, score, weight=out.weight)
 
 
-def _measured(model: RouterModel, score: Floats, out: Outcomes) -> Measured:
+def _measured(model: RouterModel, score: Floats, out: Outcomes) -> MeasuredRouter:
     [point] = operating_points(score, out, np.array([model.manifest.threshold]))
-    return Measured(model.manifest.version, _r(_apgr(score, out)), _r(_log_loss(score, out)), point)
+    return MeasuredRouter(
+        model.manifest.version, _r(_apgr(score, out)), _r(_log_loss(score, out)), point
+    )
 
 
 def _needed(difference: float, interval: tuple[float, float], judged: int) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import peewee
 
 from proxy.budget.pricing import Price
-from proxy.evaluation.estimates import GRADES, Judged, Pair, Quality, quality_of
+from proxy.evaluation.estimates import GRADES, JudgedPair, JudgedValue, Quality, estimate_quality
 from proxy.record import PICODOLLARS
 from proxy.storage.queries import Queries, parse_turns
 from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sample
@@ -113,23 +113,23 @@ class QualityQueries(Queries):
             counts, before = found.get(target, ([0] * len(GRADES), 0.0))
             counts[min(max(int(bucket), 1), len(GRADES)) - 1] += int(number)
             found[target] = counts, before + total
-        got: dict[str, list[Judged]] = {}
+        got: dict[str, list[JudgedValue]] = {}
         for target, score, propensity, session in answers:
-            got.setdefault(target, []).append(Judged(score, _weight(propensity), session))
-        return quality_of(
+            got.setdefault(target, []).append(JudgedValue(score, _weight(propensity), session))
+        return estimate_quality(
             found,
             pairs=[
-                Pair(local, cloud, target == "cloud", _weight(propensity), *rest)
+                JudgedPair(local, cloud, target == "cloud", _weight(propensity), *rest)
                 for local, cloud, target, propensity, *rest in pairs
             ],
             answers=got,
             compared=[
-                Judged(float(as_good), _weight(propensity), session)
+                JudgedValue(float(as_good), _weight(propensity), session)
                 for as_good, propensity, session in compared
             ],
         )
 
-    def graded(self, since: float = 0.0) -> list[CategoryScore]:
+    def grades_by_category(self, since: float = 0.0) -> list[CategoryScore]:
         """What judges gave by category and tier, whether a client got the answer or not."""
         weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
         query = (
@@ -149,7 +149,7 @@ class QualityQueries(Queries):
                 for category, target, number, score in query.tuples().execute(database)
             ]
 
-    def weighed(self, since: float = 0.0) -> list[WeightedPair]:
+    def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
         """The newest judged pairs of answers from `since` on."""
         both = self._both(since)
         query = _routed(both, Request.score, both.c.local, both.c.cloud, Sample.propensity)
@@ -160,7 +160,7 @@ class QualityQueries(Queries):
             for score, local, cloud, propensity in rows
         ]
 
-    def judged(self, since: float = 0.0) -> list[JudgedRequest]:
+    def judged_requests(self, since: float = 0.0) -> list[JudgedRequest]:
         """The requests from `since` on that were judged on both sides, oldest first."""
 
         def of(target: str, value: Any) -> Any:
@@ -193,7 +193,7 @@ class QualityQueries(Queries):
             for key, prompt, *rest, propensity in rows
         ]
 
-    def rated(self, since: float = 0.0) -> list[RatedRequest]:
+    def rated_requests(self, since: float = 0.0) -> list[RatedRequest]:
         """The requests from `since` on that have a client's rating and no judgement."""
         query = (
             Request.select(
@@ -217,7 +217,9 @@ class QualityQueries(Queries):
             rows = list(query.tuples().execute(database))
         return [RatedRequest(key, parse_turns(prompt), *rest) for key, prompt, *rest in rows]
 
-    def compared(self, since: float, *, threshold: float, local_price: Price) -> ShadowComparison:
+    def shadow_comparison(
+        self, since: float, *, threshold: float, local_price: Price
+    ) -> ShadowComparison:
         """What a candidate router would have done since then, by what it scored beside the other.
 
         Args:

@@ -18,7 +18,7 @@ from proxy.protocol.chat import JSON_MEDIA_TYPE
 from proxy.protocol.endpoints import ROUTED, Path, read_path
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
-from proxy.storage.writer import StoredResponse
+from proxy.storage.lookups import StoredResponse
 from proxy.upstream.upstream import Body
 
 _ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)

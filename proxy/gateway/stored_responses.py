@@ -17,7 +17,8 @@ from proxy.protocol.chat import invalid
 from proxy.protocol.responses import ResponsesRequest, ResponseView, find_item, read_reference
 from proxy.record import Target
 from proxy.storage.database import StoreUnavailable
-from proxy.storage.writer import Store, StoredResponse
+from proxy.storage.lookups import StoredResponse
+from proxy.storage.writer import Store
 
 # Remembered here as well, until the database surely has them. Conversations may hold images.
 MAX_LATEST: Final = 1_000
@@ -48,7 +49,7 @@ class StoredResponses:
             body = seen.body.decode(errors="replace")
         kept = StoredResponse(seen.id, target, client, items, len(request.items), body)
         self._remember(seen.id, kept)
-        self._store.keep_response(kept)
+        self._store.store_response(kept)
 
     async def find(self, response_id: str, client: str | None) -> StoredResponse | None:
         """What is known of an answer; None when it was not made here, as far as is known.
@@ -61,7 +62,7 @@ class StoredResponses:
             kept = self._latest[response_id]
         else:
             try:
-                kept = await asyncio.to_thread(self._store.find_response, response_id)
+                kept = await asyncio.to_thread(self._store.lookups.find_response, response_id)
             except StoreUnavailable:
                 if client is None:  # no key to keep from another's
                     return None

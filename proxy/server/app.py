@@ -26,9 +26,10 @@ from proxy.budget.pricing import Price, Prices
 from proxy.budget.rate_limits import Limits
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import Config, UpstreamConfig, load_prices, pricing_path
-from proxy.evaluation.judge import Caller, Count, Judge, JudgePriceUnknown, judge_price
+from proxy.evaluation.judge import Judge, JudgePriceUnknown, judge_price
 from proxy.evaluation.judge_queue import JudgeQueue
 from proxy.evaluation.metrics import quality_metrics
+from proxy.evaluation.paid_calls import OnPaidCall, PaidUpstream
 from proxy.evaluation.queries import QualityQueries
 from proxy.evaluation.sampling import Sampler
 from proxy.experiments.jobs import PIPELINE, Jobs
@@ -92,7 +93,7 @@ def open_judge(
     *,
     tiers: Mapping[Target, Upstream] | None = None,
     transport: OpenTransport = open_transport,
-    count: Count = lambda purpose, outcome, usd: None,
+    count: OnPaidCall = lambda purpose, outcome, usd: None,
 ) -> Judge:
     """The judge of a configuration. Its own connections keep its failures out of a tier's state.
 
@@ -112,27 +113,27 @@ def open_judge(
         upstream = msgspec.structs.replace(upstream, api_key=judge.api_key)
     local_tier = tiers[Target.LOCAL] if tiers is not None else None
     shares_hardware = not set(upstream.base_urls).isdisjoint(local.base_urls)
-    shadows = {}
+    paid_tiers = {}
     for target, tier in ((Target.LOCAL, local), (Target.CLOUD, cloud)):
         unlimited = msgspec.structs.replace(tier, max_concurrency=None)
-        shadows[target] = Caller(
+        paid_tiers[target] = PaidUpstream(
             "shadow",
             Upstream(target.value, unlimited, transport=transport(unlimited)),
             prices.of(target, tier.model) or Price(),
             cap_usd=judge.shadow_usd_per_day,
-            guest_of=local_tier if target is Target.LOCAL else None,
+            owner=local_tier if target is Target.LOCAL else None,
         )
     return Judge(
         queue,
         model=judge.model,
-        judge=Caller(
+        judge=PaidUpstream(
             "judge",
             Upstream("judge", upstream, transport=transport(upstream)),
             price,
             cap_usd=judge.usd_per_day,
-            guest_of=local_tier if shares_hardware else None,
+            owner=local_tier if shares_hardware else None,
         ),
-        shadows=shadows,
+        tiers=paid_tiers,
         count=count,
     )
 
@@ -222,10 +223,12 @@ class Proxy:
             tokens=self._tokens,
             limits=self._limits,
             pacer=pacer,
-            conversations=Conversations(look_up=self.store.find_session if shares_state else None),
+            conversations=Conversations(
+                look_up=self.store.lookups.find_session if shares_state else None
+            ),
             first_wait=first_wait,
         )
-        self._judge_queue = JudgeQueue(self.store.database, who=judge_identity())
+        self._judge_queue = JudgeQueue(self.store.database, worker=judge_identity())
         self._judging = JudgeRunner(self._open_current_judge)
         self.reloader = Reloader(
             self.gateway,
@@ -244,7 +247,7 @@ class Proxy:
             config=lambda: self.config,
         )
         self.quality_monitor = QualityMonitor(
-            QualityQueries.beside(self.requests), days=QUALITY_DAYS
+            QualityQueries.sharing(self.requests), days=QUALITY_DAYS
         )
         self.drift_monitor = DriftMonitor(
             self.requests, manifest=lambda: self.reloader.models.router.manifest

@@ -75,7 +75,7 @@ class BudgetMonitor:
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
         today = self._limits.today()
-        spent = await asyncio.to_thread(self._store.spent_by_others, today, by_key=by_key)
+        spent = await asyncio.to_thread(self._store.lookups.spent_by_others, today, by_key=by_key)
         if spent is not None:
             self._limits.note_others(spent, since=today)
 

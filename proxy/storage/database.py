@@ -1,8 +1,8 @@
 """The database behind `storage.url`: SQLite in a file, or PostgreSQL for several machines.
 
-What differs between the two is here: how to open one, how to insert rows fast, and what its errors
-mean. Everything else is peewee's queries, the same for both. PostgreSQL is spoken to by psycopg 3,
-because it has COPY as a cursor's method: rows go in without a statement for each.
+This module holds what differs between the two: opening, fast inserts and the meaning of errors.
+Everything else uses peewee queries, the same for both. psycopg 3 connects to PostgreSQL, because
+its cursors support COPY, which inserts many rows in one statement.
 """
 
 import contextlib
@@ -22,25 +22,25 @@ from proxy.config import StorageConfig
 
 logger = logging.getLogger(__name__)
 
-BUSY_SECONDS: Final = 5.0  # how long a write waits for another process's lock
+BUSY_SECONDS: Final = 5.0  # wait of a write for another process's lock
 _CONNECT_SECONDS: Final = 5
-_SILENT_SECONDS: Final = 10  # until a server that acknowledges nothing is taken for gone
+_SILENT_SECONDS: Final = 10  # without acknowledgement, after which a server counts as gone
 _MAX_CONNECTIONS: Final = 8
-_ROWS_AT_ONCE: Final = 20  # their values are bound in one go, in which nothing else runs
+_ROWS_AT_ONCE: Final = 20  # binding their values blocks all other threads
 
-# SQLSTATE classes of what may pass: connection, locks and deadlocks, space, operator, system; and
-# a server that is read-only for now.
-_PASSING: Final = ("08", "25", "40", "53", "55", "57", "58")
+# SQLSTATE classes of transient errors: connection, locks, deadlocks, space, operator intervention,
+# system errors, and a server that is read-only for now.
+_TRANSIENT: Final = ("08", "25", "40", "53", "55", "57", "58")
 
 FAILURES: Final = (peewee.PeeweeException, sqlite3.Error, OSError)
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be used at all; the message names it and says why."""
+    """The database cannot be used. The message names it and gives the reason."""
 
 
-class Damaged(Exception):
-    """A file that can be opened and read, and of which parts are missing."""
+class DatabaseDamaged(Exception):
+    """A database file that can be opened but is incomplete."""
 
 
 def is_postgresql(config: StorageConfig) -> bool:
@@ -53,7 +53,7 @@ def path_of(config: StorageConfig) -> Path:
 
 
 def redacted_url(config: StorageConfig) -> str:
-    """The address without the password that may be in it."""
+    """`storage.url` without its password."""
     parts = urlsplit(config.url)
     if not parts.password:
         return config.url
@@ -63,10 +63,10 @@ def redacted_url(config: StorageConfig) -> str:
 def open_database(
     config: StorageConfig, *, busy_seconds: float = BUSY_SECONDS, read_only: bool = False
 ) -> peewee.Database:
-    """The database; each thread has a connection of its own while it is in use.
+    """Open the database. Each thread uses a connection of its own.
 
     Raises:
-        StoreUnavailable: it is to be read only and is not there.
+        StoreUnavailable: `read_only` is set and the database does not exist.
     """
     if is_postgresql(config):
         return _open_postgresql(config.url, busy_seconds, read_only=read_only)
@@ -74,7 +74,7 @@ def open_database(
     if read_only:
         if not path.is_file():
             raise StoreUnavailable(
-                f"storage.url: there is no {path}: the proxy has recorded nothing"
+                f"storage.url: {path} does not exist: the proxy has recorded nothing"
             )
         return peewee.SqliteDatabase(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     return _WaitingSqlite(
@@ -90,10 +90,10 @@ def open_database(
 
 
 class _WaitingSqlite(peewee.SqliteDatabase):
-    """SQLite that waits for others to begin, too.
+    """SQLite that also waits for locks while it opens a file.
 
-    Switching a new file to WAL while another process does so fails at once, whatever the
-    busy_timeout: to wait could be a deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
+    If two processes switch a new file to WAL, one fails at once whatever the busy_timeout, because
+    waiting could deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
     """
 
     def __init__(self, path: str, *, busy_seconds: float, **options: Any) -> None:
@@ -101,9 +101,9 @@ class _WaitingSqlite(peewee.SqliteDatabase):
         super().__init__(path, **options)
 
     def _make_private(self) -> None:
-        """A new file is its owner's alone: it holds what people asked. Its -wal and -shm get the
-        same mode from SQLite; one that is there keeps the mode it has."""
-        with contextlib.suppress(OSError):  # what is wrong with the path SQLite says better
+        """Make a new file readable by its owner only: it holds prompts. SQLite copies the mode to
+        -wal and -shm. An existing file keeps its mode."""
+        with contextlib.suppress(OSError):  # SQLite reports a wrong path better
             os.close(os.open(self.database, os.O_CREAT | os.O_EXCL, 0o600))
 
     def _connect(self) -> Any:
@@ -111,7 +111,7 @@ class _WaitingSqlite(peewee.SqliteDatabase):
         deadline = time.monotonic() + self._busy_seconds
         while True:
             try:
-                return super()._connect()  # type: ignore[misc]  # its stubs leave it out
+                return super()._connect()  # type: ignore[misc]  # missing in its stubs
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
@@ -121,7 +121,7 @@ class _WaitingSqlite(peewee.SqliteDatabase):
 
 
 def _open_postgresql(url: str, busy_seconds: float, *, read_only: bool) -> peewee.Database:
-    from playhouse.pool import PooledPostgresqlDatabase  # psycopg is loaded where it is used only
+    from playhouse.pool import PooledPostgresqlDatabase  # load psycopg only for PostgreSQL
 
     options = f"-c lock_timeout={int(busy_seconds * 1e3)} -c statement_timeout=60000"
     if read_only:
@@ -144,17 +144,17 @@ def _open_postgresql(url: str, busy_seconds: float, *, read_only: bool) -> peewe
 
 
 def close_all(database: peewee.Database) -> None:
-    """Close the connections of all threads, where they are kept for the next."""
+    """Close the pooled connections of all threads."""
     if not isinstance(database, peewee.SqliteDatabase):
         database.close_all()  # type: ignore[attr-defined]  # of the pool
 
 
 @contextlib.contextmanager
 def exclusive_transaction(database: peewee.Database, *, name: str | None = None) -> Iterator[None]:
-    """A transaction that no other process runs beside one of these.
+    """A transaction that runs in one process at a time.
 
     Args:
-        name: on PostgreSQL only beside those of the same name.
+        name: on PostgreSQL, exclude only transactions of the same name.
     """
     if isinstance(database, peewee.SqliteDatabase):
         with database.atomic("EXCLUSIVE"):
@@ -171,7 +171,7 @@ def exclusive_transaction(database: peewee.Database, *, name: str | None = None)
 
 @contextlib.contextmanager
 def snapshot_transaction(database: peewee.Database) -> Iterator[None]:
-    """A transaction that sees everything as it is now, whatever others write meanwhile."""
+    """A transaction that reads one snapshot of the database."""
     is_sqlite = isinstance(database, peewee.SqliteDatabase)
     with database.atomic(*([] if is_sqlite else ["REPEATABLE READ"])):
         yield
@@ -184,8 +184,8 @@ def insert_rows(
     names = ", ".join(f'"{name}"' for name in columns)
     cursor = database.cursor()
     if isinstance(database, peewee.SqliteDatabase):
-        # Several in a statement: sqlite3 lets go of the interpreter while it runs one, and to take
-        # it up again for every row costs more than to put the values into one list.
+        # Several rows per statement: sqlite3 releases the GIL for each statement, and taking it
+        # again for every row costs more than building one list of values.
         values = f"({', '.join('?' * len(columns))})"
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             batch = rows[start : start + _ROWS_AT_ONCE]
@@ -200,27 +200,27 @@ def insert_rows(
 
 
 def storable(text: str) -> str:
-    """A text that PostgreSQL takes, too: it has no null characters."""
+    """The text without null characters, which PostgreSQL rejects."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same rows may go in later: locked, full, read-only, restarted, gone."""
+    """Whether a retry may succeed: locked, full, read-only, restarted or disconnected."""
     if isinstance(error, StoreUnavailable):
         return True
     cause = _cause(error)
     if isinstance(cause, sqlite3.Error):
         return isinstance(cause, sqlite3.OperationalError)
     state = getattr(cause, "sqlstate", None)
-    if state is None:  # no answer of the server's: the connection
-        # psycopg's classes and peewee's have these names; psycopg may not be loaded.
+    if state is None:  # no response from the server: a connection error
+        # Compare names of psycopg's and peewee's classes: psycopg may not be loaded.
         names = {kind.__name__ for one in (error, cause) for kind in type(one).__mro__}
         return not names.isdisjoint({"OperationalError", "InterfaceError", "OSError"})
-    return str(state).startswith(_PASSING)
+    return str(state).startswith(_TRANSIENT)
 
 
 def integrity_errors(database: peewee.Database) -> list[str]:
-    """What is wrong with the pages of a SQLite file, all of which are read."""
+    """The integrity errors of a SQLite file. Reads all its pages."""
     try:
         found = database.execute_sql("PRAGMA quick_check").fetchall()
     except FAILURES as error:
@@ -231,8 +231,8 @@ def integrity_errors(database: peewee.Database) -> list[str]:
 
 
 def is_corrupt(error: Exception) -> bool:
-    """Whether the file is no database any more, as SQLite sees it."""
-    if isinstance(error, Damaged):
+    """Whether SQLite reports the file as corrupt."""
+    if isinstance(error, DatabaseDamaged):
         return True
     cause = _cause(error)
     code = getattr(cause, "sqlite_errorcode", None)
@@ -240,14 +240,14 @@ def is_corrupt(error: Exception) -> bool:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The driver's own error under peewee's."""
+    """The driver's error that peewee wrapped."""
     if not isinstance(error, peewee.PeeweeException):
         return error
     return error.__cause__ or error.__context__ or error
 
 
 class FileState(NamedTuple):
-    """What tells one file from another that has taken its place."""
+    """The identity and size of a file, to notice a replacement."""
 
     device: int
     inode: int
@@ -255,8 +255,8 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "FileState | None":
-        """None where there is none. Looks at no content: to close the file would let go of the
-        locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
+        """None if the file does not exist. Never opens it: closing it would release SQLite's locks
+        (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
         try:
             found = path.stat()
         except OSError:
@@ -266,13 +266,13 @@ class FileState(NamedTuple):
     def is_same(self, other: "FileState | None") -> bool:
         return other is not None and self[:2] == other[:2]
 
-    def goes_on_as(self, other: "FileState | None") -> bool:
-        """Whether it can have become this. A database shrinks by VACUUM only."""
+    def can_become(self, other: "FileState | None") -> bool:
+        """Whether this file can have become the other. Only VACUUM shrinks a database."""
         return other is not None and self.is_same(other) and self.size <= other.size
 
 
-def set_aside(path: Path) -> Path:
-    """Move a broken database out of the way, with what belongs to it; returns where it is now."""
+def quarantine(path: Path) -> Path:
+    """Rename a corrupt database and its -wal and -shm files; return the new path."""
     name = f"{path.name}.broken-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     new = path.with_name(name)
     for number in itertools.count(2):

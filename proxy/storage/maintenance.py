@@ -1,4 +1,4 @@
-"""Looking after the database: its size, its schema, its space, and whether its sums are right."""
+"""Database maintenance: size, migrations, free space, and consistency of the rollups."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,26 +20,33 @@ from proxy.storage.database import (
     redacted_url,
     snapshot_transaction,
 )
-from proxy.storage.migrations import Migration, migrate, sums_of_rows
-from proxy.storage.rollups import Sums, add_sums
-from proxy.storage.tables import TABLES, DaySpread, Hour, Request, Spread, split_columns
+from proxy.storage.migrations import Migration, migrate
+from proxy.storage.rollups import KeyedSums, add_sums, rollup_of_rows
+from proxy.storage.tables import (
+    TABLES,
+    DailyHistogram,
+    HourlyHistogram,
+    HourlyTotals,
+    Request,
+    split_columns,
+)
 
-SumsTable = Hour | Spread | DaySpread
+SumsTable = HourlyTotals | HourlyHistogram | DailyHistogram
 
 
 class Maintenance:
-    """What can be done for one database. Everything blocks, some of it for minutes."""
+    """Maintenance of one database. Every method blocks, some for minutes."""
 
     def __init__(self, database: peewee.Database) -> None:
         self._database = database
 
     @classmethod
     @contextmanager
-    def of(cls, config: StorageConfig) -> Iterator["Maintenance"]:
-        """The database behind `storage.url`. Raises StoreUnavailable when it does not answer."""
+    def open(cls, config: StorageConfig) -> Iterator["Maintenance"]:
+        """Open the database behind `storage.url`. Raises StoreUnavailable without one."""
         if not is_postgresql(config) and not path_of(config).is_file():
             raise StoreUnavailable(
-                f"storage.url: there is no {path_of(config)}: the proxy has recorded nothing"
+                f"storage.url: {path_of(config)} does not exist: the proxy has recorded nothing"
             )
         database = open_database(config)
         try:
@@ -51,17 +58,17 @@ class Maintenance:
             close_all(database)
 
     def migrate(self) -> list[Migration]:
-        """The steps that were missing, applied now."""
+        """Apply the missing migrations and return them."""
         return migrate(self._database)
 
     def count_rows(self) -> dict[str, int]:
-        """Rows of each table."""
+        """The number of rows in each table."""
         return {
             table._meta.table_name: table.select().bind(self._database).count() for table in TABLES
         }
 
     def size_bytes(self) -> int:
-        """Bytes of the whole database, indices included."""
+        """The size of the whole database in bytes, indexes included."""
         if isinstance(self._database, peewee.SqliteDatabase):
             pages, size = (
                 self._database.execute_sql(f"PRAGMA {name}").fetchone()[0]
@@ -72,31 +79,31 @@ class Maintenance:
         return int(self._database.execute_sql(query).fetchone()[0])
 
     def vacuum(self) -> None:
-        """Give back the space of deleted rows."""
+        """Release the space of deleted rows."""
         self._database.execute_sql("VACUUM")
 
     def check(self, *, repair: bool = False) -> list[str]:
-        """What is wrong, a line each: the file itself, and sums that are not those of the rows.
+        """List problems, one per line: a corrupt file, and rollups that differ from their rows.
 
-        Where rows were deleted because they are old, the sums may be more, but not less.
+        Where retention deleted rows, rollups may exceed the rows but never fall short.
 
         Args:
-            repair: count the sums of these hours anew.
+            repair: recompute the rollups of the hours and days with problems.
 
         Raises:
-            StoreUnavailable: the file is broken, and was to be repaired.
+            StoreUnavailable: `repair` is set and the file is corrupt.
         """
         wrong = self._check_file()
         if wrong and repair:
             raise StoreUnavailable(f"the file is broken, which no sums can mend: {wrong[0]}")
         if wrong:
-            return wrong  # its rows cannot be trusted, nor read to the end
+            return wrong  # its rows cannot be read reliably
         with self._alone() if repair else snapshot_transaction(self._database):
-            added = sums_of_rows(self._database)
+            added = rollup_of_rows(self._database)
             for table, counted, seconds in (
-                (Hour, added.hours, HOUR_SECONDS),
-                (Spread, added.spreads, HOUR_SECONDS),
-                (DaySpread, added.day_spreads, DAY_SECONDS),
+                (HourlyTotals, added.hours, HOUR_SECONDS),
+                (HourlyHistogram, added.spreads, HOUR_SECONDS),
+                (DailyHistogram, added.day_spreads, DAY_SECONDS),
             ):
                 wrong += self._check_sums(table, counted, seconds, repair=repair)
         return wrong
@@ -108,7 +115,7 @@ class Maintenance:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Rows and sums stay as they are. Who wants to write has to wait."""
+        """Block all writers: rows and rollups stay unchanged."""
         with exclusive_transaction(self._database):
             if not isinstance(self._database, peewee.SqliteDatabase):
                 self._database.execute_sql(
@@ -117,9 +124,9 @@ class Maintenance:
             yield
 
     def _check_sums(
-        self, table: type[SumsTable], counted: Sums, seconds: int, *, repair: bool
+        self, table: type[SumsTable], counted: KeyedSums, seconds: int, *, repair: bool
     ) -> list[str]:
-        """The hours, or days, of a table that differ from what its rows add up to."""
+        """The hours or days of a rollup table that differ from the rows."""
         times = _times_that_differ(self._kept(table), counted, self._first_whole(seconds))
         if repair and times:
             begins: Any = table._meta.sorted_fields[0]
@@ -133,17 +140,17 @@ class Maintenance:
         ]
 
     def _first_whole(self, seconds: int) -> int:
-        """Of the hours or days that have rows; of the oldest one some may be deleted already."""
+        """The first hour or day with all its rows: retention may have cut the one before."""
         oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
         return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 
-    def _kept(self, table: type[SumsTable]) -> Sums:
+    def _kept(self, table: type[SumsTable]) -> KeyedSums:
         keys = len(split_columns(table)[0])
         rows = table.select().tuples().bind(self._database).iterator()
         return {tuple(row[:keys]): list(row[keys:]) for row in rows}
 
 
-def _times_that_differ(kept: Sums, counted: Sums, first_whole: int) -> set[int]:
+def _times_that_differ(kept: KeyedSums, counted: KeyedSums, first_whole: int) -> set[int]:
     less = {key[0] for key, sums in counted.items() if key not in kept or sums[0] > kept[key][0]}
     unlike = {key[0] for key in kept.keys() | counted.keys() if kept.get(key) != counted.get(key)}
     return less | {time for time in unlike if time >= first_whole}

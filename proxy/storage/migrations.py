@@ -1,33 +1,28 @@
-"""The schema's history: numbered steps, each applied once, by whichever process comes first.
+"""The schema's history: numbered migrations, each applied once per database, by the first process.
 
-    migrate(database)        # brings any older database up to date; the rows stay
+    migrate(database)        # brings any older database up to date and keeps its rows
 
-A step is never edited once it was released; what is wrong with it is mended by the next.
+A released migration is frozen. It carries its own SQL and its own arithmetic, and imports neither
+`tables` nor `rollups`: those describe today's schema, not the one a migration was written for.
+Correct a mistake with the next migration.
 """
 
+import bisect
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import peewee
 
 from proxy.storage.database import StoreUnavailable, exclusive_transaction
-from proxy.storage.rollups import Rollup
-from proxy.storage.tables import Request
 
 logger = logging.getLogger(__name__)
 
 
-_SUMMED: Final = (
-    "created_at endpoint target model reason ending category streamed fallback_from usage_source "
-    "input_tokens cached_input_tokens output_tokens reasoning_tokens cost_usd cloud_cost_usd "
-    "saved_usd score decision_ms ttft_ms upstream_ms duration_ms".split()
-)
-
-
 class Migration(NamedTuple):
-    """One step. `apply` runs within a transaction."""
+    """One migration. `apply` runs inside a transaction."""
 
     number: int
     name: str
@@ -69,7 +64,7 @@ def _first_tables(database: peewee.Database) -> None:
 
 
 def _sums_and_causes(database: peewee.Database) -> None:
-    """Sums by the hour, and of each request why it failed or fell back and what it took where."""
+    """Hourly totals and histograms; failure, fallback and upstream time per request."""
     without_rowid = "WITHOUT ROWID" if isinstance(database, peewee.SqliteDatabase) else ""
     _run(
         database,
@@ -101,11 +96,81 @@ def _sums_and_causes(database: peewee.Database) -> None:
             bucket INTEGER NOT NULL, requests BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
             PRIMARY KEY (day, measure, target, bucket)) {without_rowid}""",
     )
-    sums_of_rows(database).write(database)
+    _roll_up_existing_rows(database)
+
+
+# Constants and arithmetic of migration 2, as they were when it was released.
+_HOUR_SECONDS: Final = 3_600
+_DAY_SECONDS: Final = 86_400
+_PICODOLLARS: Final = 10**12
+_FIRST_BUCKET: Final = -60
+_BUCKET_BOUNDS: Final = [10 ** (bucket / 20) for bucket in range(-59, 241)]  # ms, 20 per decade
+
+_Totals = dict[tuple[Any, ...], list[int]]
+
+
+def _roll_up_existing_rows(database: peewee.Database) -> None:
+    """Fill `hours`, `spreads` and `day_spreads` from the rows of `requests`."""
+    hours: _Totals = {}
+    spreads: _Totals = {}
+    days: _Totals = {}
+    rows = database.execute_sql(
+        """SELECT created_at, endpoint, target, model, reason, ending, category, streamed,
+            fallback_from, usage_source, input_tokens, cached_input_tokens, output_tokens,
+            reasoning_tokens, cost_usd, cloud_cost_usd, saved_usd, score, decision_ms, ttft_ms,
+            upstream_ms, duration_ms FROM requests"""
+    )
+    for (created_at, endpoint, target, model, reason, ending, category, streamed,
+         fallback_from, usage_source, input_tokens, cached_input_tokens, output_tokens,
+         reasoning_tokens, cost_usd, cloud_cost_usd, saved_usd, score, decision_ms, ttft_ms,
+         upstream_ms, duration_ms) in rows:  # fmt: skip
+        hour = int(created_at) // _HOUR_SECONDS * _HOUR_SECONDS
+        day = int(created_at) // _DAY_SECONDS * _DAY_SECONDS
+        tier = target or ""
+        model = (model or "").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        cloud_cost = _picodollars(cloud_cost_usd)
+        _add(
+            hours,
+            (hour, endpoint, tier, model, reason or "", ending, category or ""),
+            (1, int(streamed), int(fallback_from is not None), int(usage_source == "estimated"),
+             input_tokens or 0, cached_input_tokens or 0, output_tokens or 0,
+             reasoning_tokens or 0, _picodollars(cost_usd), cloud_cost, _picodollars(saved_usd)),
+        )  # fmt: skip
+        buckets = {
+            "score": None if score is None else min(int(score * 100), 99),
+            "decision_ms": _duration_bucket(decision_ms),
+            "ttft_ms": _duration_bucket(ttft_ms),
+            "duration_ms": _duration_bucket(duration_ms),
+            "overhead_ms": _duration_bucket(duration_ms - (upstream_ms or 0.0)),
+        }
+        for measure, bucket in buckets.items():
+            if bucket is not None:
+                _add(spreads, (hour, measure, tier, bucket), (1, cloud_cost))
+                _add(days, (day, measure, tier, bucket), (1, cloud_cost))
+    for table, totals in (("hours", hours), ("spreads", spreads), ("day_spreads", days)):
+        for key, numbers in sorted(totals.items()):
+            values = ", ".join([database.param] * (len(key) + len(numbers)))
+            database.execute_sql(f"INSERT INTO {table} VALUES ({values})", (*key, *numbers))
+
+
+def _add(totals: _Totals, key: tuple[Any, ...], numbers: Iterable[int]) -> None:
+    known = totals.get(key)
+    added = list(numbers)
+    totals[key] = (
+        added if known is None else [old + new for old, new in zip(known, added, strict=True)]
+    )
+
+
+def _picodollars(usd: float | None) -> int:
+    return round(usd * _PICODOLLARS) if usd is not None and math.isfinite(usd) else 0
+
+
+def _duration_bucket(ms: float | None) -> int | None:
+    return None if ms is None else bisect.bisect_right(_BUCKET_BOUNDS, ms) + _FIRST_BUCKET
 
 
 def _judging(database: peewee.Database) -> None:
-    """Which requests are to be judged, with what probability they were drawn, and what it cost."""
+    """Samples to judge with their propensity, verdicts on pairs of answers, and their cost."""
     serial = _serial(database)
     _run(
         database,
@@ -135,7 +200,7 @@ def _judging(database: peewee.Database) -> None:
 
 
 def _jobs(database: peewee.Database) -> None:
-    """Steps of the pipeline that were started, of which one at most is running."""
+    """Jobs of the training pipeline, of which at most one is running."""
     _run(
         database,
         """CREATE TABLE jobs (
@@ -152,7 +217,7 @@ def _jobs(database: peewee.Database) -> None:
 
 
 def _sessions(database: peewee.Database) -> None:
-    """Conversations are looked up by whoever gets their next request."""
+    """An index to look up the tier of a conversation."""
     _run(
         database,
         """CREATE INDEX request_session_id_created_at ON requests (session_id, created_at)
@@ -161,7 +226,7 @@ def _sessions(database: peewee.Database) -> None:
 
 
 def _shared_limits(database: peewee.Database) -> None:
-    """What all processes have used of a key's minute, and have drawn of a day's dollars."""
+    """Token buckets of API keys and leases on daily budgets, shared by all processes."""
     _run(
         database,
         """CREATE TABLE rates (
@@ -183,12 +248,15 @@ MIGRATIONS: Final = (
 NEWEST: Final = MIGRATIONS[-1].number
 
 
-def migrate(database: peewee.Database) -> list[Migration]:
-    """Apply the steps that this database has not had; returns them.
+def migrate(
+    database: peewee.Database, *, migrations: Sequence[Migration] = MIGRATIONS
+) -> list[Migration]:
+    """Apply the missing migrations and return them.
 
     Raises:
-        StoreUnavailable: a newer version of the proxy has changed it since.
+        StoreUnavailable: a newer version of the proxy has changed the schema.
     """
+    newest = migrations[-1].number
     with exclusive_transaction(database):
         _run(
             database,
@@ -197,50 +265,36 @@ def migrate(database: peewee.Database) -> list[Migration]:
                 applied_at DOUBLE PRECISION NOT NULL)""",
         )
         found = applied(database)
-        if found > NEWEST:
+        if found > newest:
             raise StoreUnavailable(
-                f"the database is of a newer version (schema {found}; this one knows {NEWEST})"
+                f"the database is from a newer version (schema {found}, supported up to {newest})"
             )
-        missing = [step for step in MIGRATIONS if step.number > found]
-        for step in missing:
+        missing = [migration for migration in migrations if migration.number > found]
+        for migration in missing:
             started = time.monotonic()
-            step.apply(database)
+            migration.apply(database)
             _run(
                 database,
                 f"INSERT INTO migrations (number, name, applied_at) "
-                f"VALUES ({step.number}, '{step.name}', {time.time()})",
+                f"VALUES ({migration.number}, '{migration.name}', {time.time()})",
             )
             logger.info(
-                "database: schema %d (%s) in %.1f s",
-                step.number,
-                step.name,
+                "database: applied schema %d (%s) in %.1f s",
+                migration.number,
+                migration.name,
                 time.monotonic() - started,
             )
     return missing
 
 
 def applied(database: peewee.Database) -> int:
-    """The number of the last step that a database has had."""
+    """The number of the last migration that was applied to a database; 0 for none."""
     (number,) = database.execute_sql("SELECT max(number) FROM migrations").fetchone()
     return number or 0
 
 
-def sums_of_rows(database: peewee.Database) -> Rollup:
-    """What the rows that are there add up to."""
-    added = Rollup()
-    for row in _summed_columns(database):
-        added.add(row, row.category)
-    return added
-
-
-def _summed_columns(database: peewee.Database) -> Iterator[Any]:
-    """Every row, without what is not summed."""
-    columns = (getattr(Request, name) for name in _SUMMED)
-    yield from Request.select(*columns).namedtuples().bind(database).iterator()
-
-
 def _serial(database: peewee.Database) -> str:
-    """A key that the database counts up by itself."""
+    """The column type of an automatically incremented key."""
     if isinstance(database, peewee.SqliteDatabase):
         return "INTEGER NOT NULL PRIMARY KEY"
     return "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"

@@ -27,27 +27,27 @@ from proxy.storage.database import (
     storable,
 )
 from proxy.storage.migrations import NEWEST, applied
-from proxy.storage.rollups import DURATIONS, SCORE_BUCKETS, middle_of
+from proxy.storage.rollups import DURATIONS, SCORE_BUCKETS, bucket_midpoint_ms
 from proxy.storage.tables import (
-    DaySpread,
+    DailyHistogram,
     Feedback,
-    Hour,
+    HourlyHistogram,
+    HourlyTotals,
     Judgement,
     Request,
-    Spread,
 )
 from router_model import drift
 from router_model.drift import Drift
 from router_model.manifest import Reference
 
-# The columns of `hours`, or what is made of them, in the order of `Sums`.
+# The columns of `hours`, or what is made of them, in the order of `Totals`.
 _SUMMED: Final = (
     "requests", "failed", "streamed", "fallbacks", "estimated", "input_tokens",
     "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_pico", "cloud_cost_pico",
     "saved_pico",
 )  # fmt: skip
 # Latencies and scores of the last days are told by the hour, of longer times by the day.
-FINE_SECONDS: Final = 3 * DAY_SECONDS
+HOURLY_DETAIL_SECONDS: Final = 3 * DAY_SECONDS
 # Of a request that the router scored; a few of these had none.
 _SCORED: Final = (
     Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.BUDGET, Reason.FALLBACK,
@@ -55,19 +55,19 @@ _SCORED: Final = (
 )  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
 # What a list of requests shows; the texts are in the request itself.
-LISTED: Final = (
+LIST_COLUMNS: Final = (
     "id", "created_at", "endpoint", "requested_model", "target", "model", "reason", "score",
     "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
     "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from", "prompt",
 )  # fmt: skip
 # So many of the newest are looked at for those that fit, so that a rare one is no long wait.
-SEARCHED: Final = 50_000
-GIST_CHARS: Final = 160
+SEARCH_LIMIT: Final = 50_000
+EXCERPT_CHARS: Final = 160
 
 Dimension = Literal["target", "reason", "ending", "category", "model", "endpoint", "day", "hour"]
 
 
-class Sums(NamedTuple):
+class Totals(NamedTuple):
     """What some requests add up to. Money is USD, exact to the last decimal before it is shown.
 
     `cloud_cost_usd`: what the answers cost in the cloud, or would have: so spent and saved are
@@ -92,7 +92,7 @@ class Group(NamedTuple):
     """The requests that have one value of a dimension."""
 
     value: str
-    sums: Sums
+    sums: Totals
 
 
 class Point(NamedTuple):
@@ -100,7 +100,7 @@ class Point(NamedTuple):
 
     begins: int
     target: str
-    sums: Sums
+    sums: Totals
 
 
 class CategoryTotals(NamedTuple):
@@ -108,7 +108,7 @@ class CategoryTotals(NamedTuple):
 
     category: str
     target: str
-    sums: Sums
+    sums: Totals
 
 
 class ScoreBucket(NamedTuple):
@@ -123,7 +123,7 @@ class RequestPage(NamedTuple):
     """Some requests, the newest first.
 
     Attributes:
-        rows: with the columns of `LISTED`.
+        rows: with the columns of `LIST_COLUMNS`.
         more: where to go on, as `before`; None when these are all.
         searched: how many were looked at, where that is not all there are.
     """
@@ -194,7 +194,7 @@ class Queries:
         return queries
 
     @classmethod
-    def beside(cls, other: "Queries") -> Self:
+    def sharing(cls, other: "Queries") -> Self:
         """Other questions to the same database, through its connections."""
         return cls(other.database, url=other.url, clock=other.clock)
 
@@ -221,10 +221,10 @@ class Queries:
 class RequestQueries(Queries):
     """Totals, series, percentiles and single requests."""
 
-    def total(self, since: float = 0.0, *, until: float | None = None) -> Sums:
+    def total(self, since: float = 0.0, *, until: float | None = None) -> Totals:
         """Everything from `since` (UNIX seconds) on, and before `until`."""
         (found,) = self._summed((), since, until=until) or [()]
-        return _as_sums([int(one) for one in found]) if found else Sums()
+        return _as_sums([int(one) for one in found]) if found else Totals()
 
     def series(self, since: float = 0.0, *, step: Literal["hour", "day"] = "hour") -> list[Point]:
         """The same by hours or days, in order, and by tier."""
@@ -234,7 +234,7 @@ class RequestQueries(Queries):
             for (begins, target), numbers in sorted(self._parted((step, "target"), since))
         ]
 
-    def halves(self, since: float = 0.0) -> list[CategoryTotals]:
+    def totals_by_category(self, since: float = 0.0) -> list[CategoryTotals]:
         """The same by category and tier."""
         parted = sorted(self._parted(("category", "target"), since))
         return [
@@ -251,13 +251,13 @@ class RequestQueries(Queries):
             for row in self._summed(dimensions, since)
         ]
 
-    def by(self, dimension: Dimension, since: float = 0.0) -> list[Group]:
+    def totals_by(self, dimension: Dimension, since: float = 0.0) -> list[Group]:
         """The same by one dimension: the most requests first, days and hours in order."""
-        return self.by_each((dimension,), since)[1][dimension]
+        return self.totals_by_each((dimension,), since)[1][dimension]
 
-    def by_each(
+    def totals_by_each(
         self, dimensions: Sequence[Dimension], since: float = 0.0
-    ) -> tuple[Sums, dict[Dimension, list[Group]]]:
+    ) -> tuple[Totals, dict[Dimension, list[Group]]]:
         """The total, and by each of several dimensions, in one reading of the sums."""
         # Grouping sorts, which goes faster by a number first than by a text.
         dimensions = sorted(dimensions, key=lambda name: name not in ("day", "hour"))
@@ -280,15 +280,17 @@ class RequestQueries(Queries):
         self, dimensions: Sequence[Dimension], since: float, *, until: float | None = None
     ) -> list[tuple[Any, ...]]:
         """What the hours from `since` on add up to, by all of these dimensions at once."""
-        day: Any = (Hour.hour / DAY_SECONDS).cast("INTEGER")
-        columns = [day if name == "day" else getattr(Hour, name) for name in dimensions]
-        failed = peewee.Case(None, ((Hour.ending.in_(("ok", "client_gone")), 0),), Hour.requests)
-        counted = {name: getattr(Hour, name, failed) for name in _SUMMED}
-        query = Hour.select(*columns, *(peewee.fn.SUM(one) for one in counted.values())).where(
-            Hour.hour >= start_of_hour(since)
+        day: Any = (HourlyTotals.hour / DAY_SECONDS).cast("INTEGER")
+        columns = [day if name == "day" else getattr(HourlyTotals, name) for name in dimensions]
+        failed = peewee.Case(
+            None, ((HourlyTotals.ending.in_(("ok", "client_gone")), 0),), HourlyTotals.requests
         )
+        counted = {name: getattr(HourlyTotals, name, failed) for name in _SUMMED}
+        query = HourlyTotals.select(
+            *columns, *(peewee.fn.SUM(one) for one in counted.values())
+        ).where(HourlyTotals.hour >= start_of_hour(since))
         if until is not None:
-            query = query.where(Hour.hour < start_of_hour(until))
+            query = query.where(HourlyTotals.hour < start_of_hour(until))
         if dimensions:
             places = range(1, len(dimensions) + 1)
             query = query.group_by(*(peewee.SQL(str(place)) for place in places))
@@ -321,11 +323,11 @@ class RequestQueries(Queries):
             for (measure, target), buckets in sorted(found.items())
         ]
 
-    def scores(self, since: float = 0.0) -> list[int]:
+    def score_counts(self, since: float = 0.0) -> list[int]:
         """How many requests were scored into each hundredth from 0 to 1."""
-        return [one.requests for one in self.scored(since)]
+        return [one.requests for one in self.score_histogram(since)]
 
-    def scored(self, since: float = 0.0) -> list[ScoreBucket]:
+    def score_histogram(self, since: float = 0.0) -> list[ScoreBucket]:
         """The same, with what they cost in the cloud or would have."""
         counts, picos = [0] * SCORE_BUCKETS, [0] * SCORE_BUCKETS
         for _, _, bucket, number, pico in self._spread(("score",), since):
@@ -343,14 +345,16 @@ class RequestQueries(Queries):
         found = None
         for since in (now - DAY_SECONDS, start_of_day(now - 7 * DAY_SECONDS)):
             if found is None:
-                found = drift.measure(reference, self.scores(since), self._categories_routed(since))
+                found = drift.measure(
+                    reference, self.score_counts(since), self._categories_routed(since)
+                )
         return found
 
     def _categories_routed(self, since: float) -> dict[str, int]:
         query = (
-            Hour.select(Hour.category, peewee.fn.SUM(Hour.requests))
-            .where(Hour.hour >= start_of_hour(since), Hour.reason.in_(_SCORED))
-            .group_by(Hour.category)
+            HourlyTotals.select(HourlyTotals.category, peewee.fn.SUM(HourlyTotals.requests))
+            .where(HourlyTotals.hour >= start_of_hour(since), HourlyTotals.reason.in_(_SCORED))
+            .group_by(HourlyTotals.category)
         )
         with self._reading() as database:
             return {name: int(number) for name, number in query.tuples().execute(database)}
@@ -360,10 +364,10 @@ class RequestQueries(Queries):
     ) -> list[tuple[str, str, int, int, int]]:
         """How many requests are in each bucket, and their cost in the cloud in picodollars: of
         whole days, where that is fine enough."""
-        table: Any = Spread
-        begins = Spread.hour >= start_of_hour(since)
-        if self.clock() - since > FINE_SECONDS:
-            table, begins = DaySpread, DaySpread.day >= start_of_day(since)
+        table: Any = HourlyHistogram
+        begins = HourlyHistogram.hour >= start_of_hour(since)
+        if self.clock() - since > HOURLY_DETAIL_SECONDS:
+            table, begins = DailyHistogram, DailyHistogram.day >= start_of_day(since)
         keys = (table.measure, table.target, table.bucket)
         query = (
             table.select(*keys, peewee.fn.SUM(table.requests), peewee.fn.SUM(table.cloud_cost_pico))
@@ -378,17 +382,17 @@ class RequestQueries(Queries):
 
     def spend_by_hour(self, since: float) -> list[HourlySpend]:
         """What the hours from `since` on were about, oldest first; those without requests not."""
-        routed = Hour.reason.in_(PACED_REASONS)
-        others = (~routed) & (Hour.target == "cloud")
+        routed = HourlyTotals.reason.in_(PACED_REASONS)
+        others = (~routed) & (HourlyTotals.target == "cloud")
         query = (
-            Hour.select(
-                Hour.hour,
-                peewee.fn.SUM(peewee.Case(None, ((routed, Hour.cloud_cost_pico),), 0)),
-                peewee.fn.SUM(peewee.Case(None, ((others, Hour.cost_pico),), 0)),
+            HourlyTotals.select(
+                HourlyTotals.hour,
+                peewee.fn.SUM(peewee.Case(None, ((routed, HourlyTotals.cloud_cost_pico),), 0)),
+                peewee.fn.SUM(peewee.Case(None, ((others, HourlyTotals.cost_pico),), 0)),
             )
-            .where(Hour.hour >= start_of_hour(since))
-            .group_by(Hour.hour)
-            .order_by(Hour.hour)
+            .where(HourlyTotals.hour >= start_of_hour(since))
+            .group_by(HourlyTotals.hour)
+            .order_by(HourlyTotals.hour)
         )
         with self._reading() as database:
             rows = list(query.tuples().execute(database))
@@ -400,10 +404,14 @@ class RequestQueries(Queries):
     def spend_by_score(self, since: float) -> list[tuple[int, int, float]]:
         """Hour, hundredth of the score, and what its requests cost in the cloud or would have."""
         query = (
-            Spread.select(Spread.hour, Spread.bucket, peewee.fn.SUM(Spread.cloud_cost_pico))
-            .where(Spread.hour >= start_of_hour(since), Spread.measure == "score")
-            .group_by(Spread.hour, Spread.bucket)
-            .order_by(Spread.hour, Spread.bucket)
+            HourlyHistogram.select(
+                HourlyHistogram.hour,
+                HourlyHistogram.bucket,
+                peewee.fn.SUM(HourlyHistogram.cloud_cost_pico),
+            )
+            .where(HourlyHistogram.hour >= start_of_hour(since), HourlyHistogram.measure == "score")
+            .group_by(HourlyHistogram.hour, HourlyHistogram.bucket)
+            .order_by(HourlyHistogram.hour, HourlyHistogram.bucket)
         )
         with self._reading() as database:
             rows = list(query.tuples().execute(database))
@@ -422,6 +430,7 @@ class RequestQueries(Queries):
         before: tuple[float, str] | None = None,
         values: Mapping[str, str] = MappingProxyType({}),
         text: str = "",
+        search_limit: int = SEARCH_LIMIT,
     ) -> RequestPage:
         """The newest requests from `since` on.
 
@@ -430,6 +439,7 @@ class RequestQueries(Queries):
             values: what columns must hold; empty for nothing.
             text: in the prompt, or the beginning of the id. In the prompt the case of ASCII
                 letters does not matter.
+            search_limit: the number of newest requests that a filtered search reads.
         """
         which = Request.created_at >= since
         if before is not None:
@@ -447,13 +457,13 @@ class RequestQueries(Queries):
             written = msgspec.json.encode(storable(text)).decode()[1:-1]
             fits.append(Request.id.startswith(storable(text)) | Request.prompt.contains(written))
         last, searched = None, None
-        columns = [getattr(Request, name) for name in LISTED]
+        columns = [getattr(Request, name) for name in LIST_COLUMNS]
         with self._reading() as database:
             if fits:
                 edge = Request.select(Request.created_at, Request.id).where(which).order_by(*order)
-                found = list(edge.offset(SEARCHED - 1).limit(1).tuples().execute(database))
+                found = list(edge.offset(search_limit - 1).limit(1).tuples().execute(database))
                 if found:
-                    (last,), searched = found, SEARCHED
+                    (last,), searched = found, search_limit
                     which &= Request.created_at >= last[0]
             query = Request.select(*columns).where(which, *fits).order_by(*order).limit(limit + 1)
             rows = list(query.dicts().execute(database))
@@ -462,7 +472,7 @@ class RequestQueries(Queries):
             last = rows[-1]["created_at"], rows[-1]["id"]
         for row in rows:
             row["streamed"] = bool(row["streamed"])
-            row["prompt"] = _gist(row["prompt"])
+            row["prompt"] = _excerpt(row["prompt"])
         return RequestPage(rows, last, searched)
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
@@ -525,18 +535,18 @@ def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:
     return [(message["role"], message["content"]) for message in messages]
 
 
-def _gist(prompt: str | None) -> str | None:
+def _excerpt(prompt: str | None) -> str | None:
     """The beginning of what a user said last."""
     turns = parse_turns(prompt)
     if not turns:
         return None
     said = next((text for role, text in reversed(turns) if role == "user"), turns[-1][1])
-    return said if len(said) <= GIST_CHARS else said[: GIST_CHARS - 1] + "…"
+    return said if len(said) <= EXCERPT_CHARS else said[: EXCERPT_CHARS - 1] + "…"
 
 
-def _as_sums(numbers: Sequence[int]) -> Sums:
+def _as_sums(numbers: Sequence[int]) -> Totals:
     """Whole picodollars become dollars last."""
-    return Sums(*numbers[:-3], *(pico / PICODOLLARS for pico in numbers[-3:]))
+    return Totals(*numbers[:-3], *(pico / PICODOLLARS for pico in numbers[-3:]))
 
 
 def _in_order(dimension: Dimension, groups: list[Group]) -> list[Group]:
@@ -559,4 +569,4 @@ def _quantile(buckets: list[tuple[int, int]], share: float) -> float:
     wanted = share * sum(number for _, number in buckets)
     below = itertools.accumulate(number for _, number in buckets)
     found = (bucket for (bucket, _), sofar in zip(buckets, below, strict=True) if sofar >= wanted)
-    return middle_of(next(found))
+    return bucket_midpoint_ms(next(found))

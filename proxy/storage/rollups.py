@@ -1,10 +1,10 @@
-"""Sums over many rows, for the tables `hours` and `spreads`: what a batch of rows adds to them.
+"""Rollups: hourly totals and histograms, for the tables `hours`, `spreads` and `day_spreads`.
 
     added = Rollup()
     for record in batch: added.add(record, category)
     added.write(database)
 
-Sums only ever grow by adding, so any number of writers may do so, in any order.
+KeyedRollups only grow by addition, so any number of writers may add to them in any order.
 """
 
 import itertools
@@ -18,17 +18,23 @@ import peewee
 
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS
 from proxy.storage.database import storable
-from proxy.storage.tables import DaySpread, Hour, Spread, split_columns
+from proxy.storage.tables import (
+    DailyHistogram,
+    HourlyHistogram,
+    HourlyTotals,
+    Request,
+    split_columns,
+)
 
-# Durations fall into 20 buckets for each power of ten of their milliseconds: a quantile that is
-# read off them is at most 6 % off. Scores fall into 100.
+# Durations (ms) have 20 buckets per power of ten, so a percentile is off by at most 6 %. Scores
+# have 100 buckets.
 _PER_DECADE: Final = 20
 SCORE_BUCKETS: Final = 100
 DURATIONS: Final = ("decision_ms", "overhead_ms", "ttft_ms", "duration_ms")
 
 _FIRST_BUCKET: Final = -3 * _PER_DECADE
 _LAST_BUCKET: Final = 12 * _PER_DECADE
-# By comparison, which is the same on every machine, as a logarithm is not to the last digit.
+# Compare with bounds: the last digit of a logarithm differs between machines.
 _BOUNDS: Final = np.array(
     [10 ** (bucket / _PER_DECADE) for bucket in range(_FIRST_BUCKET + 1, _LAST_BUCKET + 1)]
 )
@@ -40,12 +46,12 @@ _SUMS_AT_ONCE: Final = 100
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# By the key of a table, the hour or the day first; the sums in the order of its columns.
-Sums = dict[tuple[Any, ...], list[int]]
+# Sums in the order of a table's columns, by its key, which begins with the hour or day.
+KeyedSums = dict[tuple[Any, ...], list[int]]
 
 
-class Row(Protocol):
-    """What is summed of a request: a finished record, or a row of `requests`."""
+class RollupRow(Protocol):
+    """The fields of a finished record, or of a row of `requests`, that a rollup reads."""
 
     created_at: float
     endpoint: str
@@ -70,34 +76,34 @@ class Row(Protocol):
     duration_ms: float | None
 
 
-_values = operator.attrgetter(*Row.__annotations__)
+_values = operator.attrgetter(*RollupRow.__annotations__)
 
 
 class Rollup:
-    """What some rows add up to."""
+    """The totals and histograms of a batch of rows."""
 
     def __init__(self) -> None:
-        self._hours: Sums = {}
-        self._spreads: Sums = {}
-        self._rows: list[tuple[Any, ...]] = []  # that are not in the sums yet
+        self._hours: KeyedSums = {}
+        self._spreads: KeyedSums = {}
+        self._rows: list[tuple[Any, ...]] = []  # not yet in the sums
 
-    def add(self, row: Row, category: str | None) -> None:
+    def add(self, row: RollupRow, category: str | None) -> None:
         self._rows.append((*_values(row), category))
         if len(self._rows) >= _ROWS_AT_ONCE:
             self._sum_up()
 
     @property
-    def hours(self) -> Sums:
+    def hours(self) -> KeyedSums:
         self._sum_up()
         return self._hours
 
     @property
-    def spreads(self) -> Sums:
+    def spreads(self) -> KeyedSums:
         self._sum_up()
         return self._spreads
 
     def _sum_up(self) -> None:
-        """Column by column, which takes a third of the time that row by row does."""
+        """Sum column by column, in a third of the time that row by row takes."""
         if not self._rows:
             return
         (created_at, endpoint, target, model, reason, ending, streamed, fallback_from, usage_source,
@@ -152,9 +158,9 @@ class Rollup:
             )
 
     @property
-    def day_spreads(self) -> Sums:
-        """The spreads of whole days."""
-        days: Sums = {}
+    def day_spreads(self) -> KeyedSums:
+        """The histograms of whole days."""
+        days: KeyedSums = {}
         for (hour, *rest), (requests, cloud_cost) in self.spreads.items():
             sums = days.setdefault((hour // DAY_SECONDS * DAY_SECONDS, *rest), [0, 0])
             sums[0] += requests
@@ -162,15 +168,25 @@ class Rollup:
         return days
 
     def write(self, database: peewee.Database) -> None:
-        """Add everything to the tables, within the caller's transaction."""
-        add_sums(database, Hour, self.hours)
-        add_sums(database, Spread, self.spreads)
-        add_sums(database, DaySpread, self.day_spreads)
+        """Add everything to the tables, inside the caller's transaction."""
+        add_sums(database, HourlyTotals, self.hours)
+        add_sums(database, HourlyHistogram, self.spreads)
+        add_sums(database, DailyHistogram, self.day_spreads)
 
 
-def add_sums(database: peewee.Database, table: type[peewee.Model], rows: Sums) -> None:
-    """Add to what a table of sums has, within the caller's transaction."""
-    # In one order everywhere: two writers that met crosswise would lock each other.
+def rollup_of_rows(database: peewee.Database) -> Rollup:
+    """The rollup of all rows of `requests`."""
+    rollup = Rollup()
+    columns = [getattr(Request, name) for name in RollupRow.__annotations__]
+    query = Request.select(*columns, Request.category).namedtuples().bind(database)
+    for row in query.iterator():
+        rollup.add(row, row.category)
+    return rollup
+
+
+def add_sums(database: peewee.Database, table: type[peewee.Model], rows: KeyedSums) -> None:
+    """Add sums to a rollup table, inside the caller's transaction."""
+    # In a fixed order, so that two writers cannot deadlock.
     values = [(*key, *added) for key, added in sorted(rows.items())]
     for start in range(0, len(values), _SUMS_AT_ONCE):
         some = values[start : start + _SUMS_AT_ONCE]
@@ -189,8 +205,8 @@ def _add_sql(table: type[peewee.Model], param: str, rows: int) -> str:
     )
 
 
-def _add_up(sums: Sums, keys: Iterable[tuple[Any, ...]], *columns: Integers) -> None:
-    """Add whole columns to the sums under their rows' keys."""
+def _add_up(sums: KeyedSums, keys: Iterable[tuple[Any, ...]], *columns: Integers) -> None:
+    """Add columns to the sums, grouped by the keys of their rows."""
     places: dict[tuple[Any, ...], int] = {}
     place = np.array([places.setdefault(key, len(places)) for key in keys], np.intp)
     added = np.zeros((len(columns), len(places)), np.int64)
@@ -221,11 +237,11 @@ def _score_buckets(scores: Floats) -> Integers:
 
 
 def _duration_buckets(ms: Floats) -> Integers:
-    """The first holds everything below it: less than a microsecond is as good as nothing."""
+    """Bucket numbers. The first bucket also holds everything below a microsecond."""
     buckets = np.searchsorted(_BOUNDS, ms, side="right") + _FIRST_BUCKET
     return np.where(np.isnan(ms), _UNKNOWN, buckets)
 
 
-def middle_of(bucket: int) -> float:
-    """Milliseconds in the (geometric) middle of a bucket."""
+def bucket_midpoint_ms(bucket: int) -> float:
+    """The geometric midpoint of a bucket in milliseconds."""
     return float(10 ** ((bucket + 0.5) / _PER_DECADE))

@@ -1,14 +1,13 @@
-"""What all processes at one database may use together: a key's requests, and the day's dollars.
+"""Rate limits and daily budgets shared by all processes on one database.
 
     shared_limits = SharedLimits(store.database)
     shared_limits.take_requests("a1b2…", 60, wanted=1)
     shared_limits.draw_dollars(day, "", budget=5.0, own=1.25, others=0.5, need=0.01)
 
-Nobody asks here for every request. A process takes some requests of a key's minute, and draws some
-of the dollars that are left of a day, both the fewer the less is left, though as many dollars as
-its running requests may cost; from these it serves alone.
-What it has drawn counts as spent until it is given back, so that all of them together never draw
-more than there is; what a process that was killed had drawn is not spent, and not to be had either.
+A process does not ask for every request. It takes several requests of a key's token bucket and
+leases part of the daily budget, and serves from them alone. The less is left, the smaller the part,
+but a lease covers the maximum cost of the running requests. A lease counts as spent until it is
+returned, so all processes together never exceed the budget. The lease of a killed process is lost.
 
 Everything here blocks: call it in a thread.
 """
@@ -22,27 +21,27 @@ from typing import Final, NamedTuple
 import peewee
 
 from proxy.storage.database import FAILURES, StoreUnavailable, exclusive_transaction
-from proxy.storage.tables import Lease, Rate
+from proxy.storage.tables import Lease, TokenBucket
 
 MINUTE_SECONDS: Final = 60.0
-REQUEST_SHARE: Final = 20  # a process takes a twentieth of a minute's requests at a time
-_FREE_SHARE: Final = 4  # and a quarter of those that are free, where that is less
-_DOLLAR_SHARE: Final = 16  # it draws a sixteenth of the dollars that are left
+REQUEST_SHARE: Final = 20  # a process takes 1/20 of a minute's requests at a time
+_FREE_SHARE: Final = 4  # or 1/4 of the free ones, if fewer
+_DOLLAR_SHARE: Final = 16  # it leases 1/16 of the remaining budget
 _ROUNDING: Final = 1e-6
 
 
 class Taken(NamedTuple):
-    """Requests that a process may answer now, and where there are none how long until there is."""
+    """The requests a process may answer now; if none, the seconds until the next one."""
 
     requests: int
     seconds: float = 0.0
 
 
 class SharedLimits:
-    """One process's access to what all have used.
+    """The shared limits as one process uses them.
 
     Args:
-        clock: UNIX seconds. On PostgreSQL minutes go by the server's, which all machines share.
+        clock: UNIX seconds. On PostgreSQL the server's clock is used for token buckets.
 
     Every method raises StoreUnavailable when the database cannot be used now.
     """
@@ -52,25 +51,25 @@ class SharedLimits:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._who = secrets.token_hex(8)  # a process that is started anew is another one
+        self._holder = secrets.token_hex(8)  # a restarted process is a new holder
 
     def take_requests(self, key_hash: str, per_minute: int, *, wanted: int) -> Taken:
-        """Take requests of a key's, out of a bucket that holds a minute's and fills evenly.
+        """Take requests from a key's token bucket, which holds a minute's and refills evenly.
 
         Args:
-            wanted: how many wait to be answered; more are taken in advance while many are free.
+            wanted: the number of waiting requests. More are taken in advance if many are free.
         """
         each = MINUTE_SECONDS / per_minute
         with self._alone(key_hash) as database:
             now = self._now()
             found = list(
-                Rate.select(Rate.full_at)
-                .where(Rate.key_hash == key_hash)
+                TokenBucket.select(TokenBucket.full_at)
+                .where(TokenBucket.key_hash == key_hash)
                 .tuples()
                 .execute(database)
             )
             full_at = max(found[0][0] if found else 0.0, now)
-            if full_at > now + MINUTE_SECONDS:  # whoever took some had a clock that was ahead
+            if full_at > now + MINUTE_SECONDS:  # another process had a fast clock
                 full_at = now + MINUTE_SECONDS
                 self._note(database, key_hash, full_at)
             free = int((MINUTE_SECONDS - (full_at - now)) / each + _ROUNDING)
@@ -82,22 +81,22 @@ class SharedLimits:
             return Taken(taken)
 
     def _note(self, database: peewee.Database, key_hash: str, full_at: float) -> None:
-        Rate.insert(key_hash=key_hash, full_at=full_at).on_conflict(
-            conflict_target=[Rate.key_hash], preserve=[Rate.full_at]
+        TokenBucket.insert(key_hash=key_hash, full_at=full_at).on_conflict(
+            conflict_target=[TokenBucket.key_hash], preserve=[TokenBucket.full_at]
         ).execute(database)
 
     def draw_dollars(
         self, day: int, name: str, *, budget: float, own: float, others: float, need: float
     ) -> float:
-        """What this process may have spent of a day's budget, all in all, before it asks again.
+        """Lease part of a daily budget; return the total that this process may spend.
 
         Args:
             day: counted from 1970, UTC.
-            name: whose budget: the hash of a key; empty for everybody's.
-            own: what it has spent of it.
-            others: what the rows say that others have. It counts where it is more than they drew,
-                which is when some of it was spent before there was a budget.
-            need: what it would like to have for what runs and is about to.
+            name: the hash of an API key; empty for the global budget.
+            own: what this process has spent.
+            others: what the rows say that others have spent. It counts if it exceeds their leases:
+                some may have been spent before there was a budget.
+            need: the maximum cost of running and waiting requests.
         """
         with self._alone(name) as database:
             drawn = dict(
@@ -106,22 +105,22 @@ class SharedLimits:
                 .tuples()
                 .execute(database)
             )
-            mine = drawn.pop(self._who, None)
+            mine = drawn.pop(self._holder, None)
             had = max(mine or 0.0, own)
             left = max(budget - max(sum(drawn.values()), others) - had, 0.0)
             granted = had + min(left, max(left / _DOLLAR_SHARE, own + need - had))
-            if mine is None:  # its first of a day: nobody asks for those before yesterday
+            if mine is None:  # its first lease of a day: delete those before yesterday
                 Lease.delete().where(Lease.day < day - 1).execute(database)
             self._keep(database, day, name, granted)
             return granted
 
     def give_back(self, day: int, name: str, usd: float) -> None:
-        """Keep only so many of the dollars that were drawn."""
+        """Return all but this part of a lease."""
         with self._alone(name) as database:
             self._keep(database, day, name, usd)
 
     def _keep(self, database: peewee.Database, day: int, name: str, usd: float) -> None:
-        Lease.insert(day=day, name=name, holder=self._who, usd=usd).on_conflict(
+        Lease.insert(day=day, name=name, holder=self._holder, usd=usd).on_conflict(
             conflict_target=[Lease.day, Lease.name, Lease.holder], preserve=[Lease.usd]
         ).execute(database)
 
@@ -140,4 +139,4 @@ class SharedLimits:
             ):
                 yield self._database
         except FAILURES as error:
-            raise StoreUnavailable(f"what others use is not known: {error}") from None
+            raise StoreUnavailable(f"shared limits are unavailable: {error}") from None

@@ -1,6 +1,6 @@
-"""The tables, as peewee sees them: what the columns mean. `migrations` makes them.
+"""The tables as peewee models, with the meaning of their columns. `migrations` creates them.
 
-Times are UNIX seconds, durations milliseconds, money USD. Null means not known or not applicable:
+Times are UNIX seconds, durations milliseconds, money USD. Null means unknown or not applicable:
 a rejected request has no target.
 """
 
@@ -10,7 +10,7 @@ import peewee
 
 
 class Request(peewee.Model):
-    """One request: what was asked, what was decided and why, what it took and cost."""
+    """One request: its routing decision, durations, tokens, cost and ending."""
 
     id = peewee.TextField(primary_key=True)
     created_at = peewee.DoubleField()
@@ -47,18 +47,18 @@ class Request(peewee.Model):
     client_key_hash = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
     error_code = peewee.TextField(null=True)
-    # How probable the chosen tier was: 1 where nothing but the score decided.
+    # Probability of the chosen tier: 1 unless exploration was possible.
     propensity = peewee.DoubleField(null=True)
-    candidate_score = peewee.DoubleField(null=True)  # by `routing.shadow_router`
+    candidate_score = peewee.DoubleField(null=True)  # score of the shadow router
 
     class Meta:
         table_name = "requests"
 
 
 class Judgement(peewee.Model):
-    """What a judge gave one answer to a request: the one the client got, or the other tier's.
+    """A judge's grade of one answer: the client's, or that of the other tier.
 
-    `score` is 1-10 by router_model.rubric; `model` is who answered.
+    `score` is 1-10 by router_model.rubric; `model` gave the answer.
     """
 
     request_id = peewee.TextField()
@@ -74,14 +74,14 @@ class Judgement(peewee.Model):
 
 
 class Sample(peewee.Model):
-    """A request that was drawn to be judged, and how far that is.
+    """A request that was sampled for judging, and its progress.
 
-    `kind` is grade (the answer that the client got is graded) or pair (the other tier answers,
-    too, and both answers are graded and compared). `propensity`: with what probability a request
-    like it was drawn as this kind, known before it was. `turn` is a random number: the order in
-    which samples have their turn, so that a budget that ends early leaves no hour out. `state` is
-    pending, done or refused (`why`). `body` is the request as it was sent, for the other tier;
-    it goes when the sample is done. A sample is `claimed_by` one judge until `next_at`.
+    `kind` is grade (the client's answer is graded) or pair (the other tier answers too, and both
+    answers are graded and compared). `propensity` is the probability of being sampled as this
+    kind, fixed before sampling. `turn` is a random sort key, so that a spent budget leaves out no
+    particular hour. `state` is pending, done or refused (`why`). `body` is the original request
+    for the other tier; it is deleted when the sample is done. One judge holds a sample
+    (`claimed_by`) until `next_at`.
     """
 
     request_id = peewee.TextField(primary_key=True)
@@ -103,9 +103,9 @@ class Sample(peewee.Model):
 
 
 class Preference(peewee.Model):
-    """Which of a request's two answers a judge found better: local, cloud or tie.
+    """Which of two answers a judge prefers: local, cloud or tie.
 
-    `verdict` is what remains of the two times it was asked, with the answers in both orders.
+    `verdict` merges two comparisons, one for each order of the answers.
     """
 
     request_id = peewee.TextField()
@@ -120,9 +120,9 @@ class Preference(peewee.Model):
 
 
 class Expense(peewee.Model):
-    """Dollars for a call that no client made. `purpose` is judge or shadow.
+    """The cost of a call that no client made. `purpose` is judge or shadow.
 
-    Written before the call with the most that it can cost; settled with what it did.
+    Reserved before the call at its maximum cost, and settled with the actual cost.
     """
 
     id = peewee.AutoField()
@@ -138,10 +138,10 @@ class Expense(peewee.Model):
 
 
 class Response(peewee.Model):
-    """An answer of the Responses API that a client may continue: who made it, and for whom.
+    """An answer of the Responses API that a client may continue: its tier and its owner.
 
-    `items` (input and output as JSON, of which the first `input_items` are input) and `body` are
-    kept of the local tier's, which remembers nothing itself.
+    `items` (input and output as JSON, the first `input_items` are input) and `body` are stored
+    for the local tier only, which has no storage of its own.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -157,7 +157,7 @@ class Response(peewee.Model):
 
 
 class Feedback(peewee.Model):
-    """What a client thought of an answer: -1 to 1. The last word on a request stands."""
+    """A client's rating of an answer, -1 to 1. The latest rating replaces earlier ones."""
 
     request_id = peewee.TextField(primary_key=True)
     created_at = peewee.DoubleField()
@@ -169,12 +169,12 @@ class Feedback(peewee.Model):
 
 
 class Job(peewee.Model):
-    """A step of the pipeline that somebody started: how far it is, or how it ended.
+    """A run of a pipeline step: its progress, or how it ended.
 
-    `state` is running, done, failed, cancelled or interrupted (whoever ran it is gone or was
-    stopped). At most one is running. `worker` names the process that runs it, which says that it
-    lives by `seen_at`. `arguments` are what was chosen, as JSON. `log` is the end of what was
-    printed, `log_start` how many characters were before it. `progress` is of what `message` names.
+    `state` is running, done, failed, cancelled or interrupted (its process stopped or died). At
+    most one job is running. `worker` names its process, whose heartbeat is `seen_at`. `arguments`
+    is JSON. `log` is the end of the output, after `log_start` characters. `progress` is the share
+    of what `message` names.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -189,7 +189,7 @@ class Job(peewee.Model):
     pid = peewee.IntegerField(null=True)
     worker = peewee.TextField()
     seen_at = peewee.DoubleField()
-    is_unwanted = peewee.BooleanField()  # somebody asked for its end
+    is_unwanted = peewee.BooleanField()  # cancellation was requested
     progress = peewee.DoubleField(null=True)
     message = peewee.TextField(null=True)
     log = peewee.TextField()
@@ -200,8 +200,8 @@ class Job(peewee.Model):
         table_name = "jobs"
 
 
-class Rate(peewee.Model):
-    """A key's requests of the minute, of all processes: when all of them are free again."""
+class TokenBucket(peewee.Model):
+    """The token bucket of an API key, shared by all processes: when it is full again."""
 
     key_hash = peewee.TextField(primary_key=True)
     full_at = peewee.DoubleField()
@@ -211,10 +211,10 @@ class Rate(peewee.Model):
 
 
 class Lease(peewee.Model):
-    """What one process may have spent of a day's dollars: what it has, and what it may yet.
+    """The part of a daily budget that one process has drawn, spent or not.
 
-    `name` is the hash of the key whose dollars they are, or empty: everybody's. `day` counts from
-    1970. `holder` names one life of a process; its row stays when it has ended.
+    `name` is the hash of an API key, or empty for the global budget. `day` counts from 1970.
+    `holder` names one run of a process; its row stays after the process has ended.
     """
 
     day = peewee.BigIntegerField()
@@ -227,15 +227,15 @@ class Lease(peewee.Model):
         primary_key = peewee.CompositeKey("day", "name", "holder")
 
 
-class Hour(peewee.Model):
-    """Sums over the requests of one hour (UTC) that are alike in everything but their numbers.
+class HourlyTotals(peewee.Model):
+    """Totals over the requests of one hour (UTC) that share all dimensions.
 
-    Added to in the transaction that writes the rows, so that a question about a million requests
-    is answered from some thousand rows; what retention deletes stays counted here. Text that a
-    request does not have is empty. Money is in picodollars, so that sums are exact.
+    Updated in the transaction that writes the rows. A query over a million requests reads some
+    thousand of these rows. Retention deletes requests, not their totals. A missing text is empty.
+    Money is in picodollars, so sums are exact.
     """
 
-    hour = peewee.BigIntegerField()  # its beginning
+    hour = peewee.BigIntegerField()  # start of the hour or day
     endpoint = peewee.TextField()
     target = peewee.TextField()
     model = peewee.TextField()
@@ -245,7 +245,7 @@ class Hour(peewee.Model):
     requests = peewee.BigIntegerField()
     streamed = peewee.BigIntegerField()
     fallbacks = peewee.BigIntegerField()
-    estimated = peewee.BigIntegerField()  # whose tokens no upstream reported
+    estimated = peewee.BigIntegerField()  # requests without token counts from the upstream
     input_tokens = peewee.BigIntegerField()
     cached_input_tokens = peewee.BigIntegerField()
     output_tokens = peewee.BigIntegerField()
@@ -261,11 +261,11 @@ class Hour(peewee.Model):
         )
 
 
-class Spread(peewee.Model):
-    """How a measure of one hour's requests is spread: how many of them are in each bucket.
+class HourlyHistogram(peewee.Model):
+    """A histogram of one measure over the requests of one hour.
 
-    `rollup` says which measures there are, and what a bucket is. `cloud_cost_pico`: what the cloud
-    costs or would have cost for those in the bucket.
+    `rollups` defines the measures and their buckets. `cloud_cost_pico` is the actual or
+    hypothetical cloud cost of the requests in the bucket.
     """
 
     hour = peewee.BigIntegerField()
@@ -280,10 +280,10 @@ class Spread(peewee.Model):
         primary_key = peewee.CompositeKey("hour", "measure", "target", "bucket")
 
 
-class DaySpread(peewee.Model):
-    """The same of whole days (UTC): what is asked of a month need not read all its hours."""
+class DailyHistogram(peewee.Model):
+    """The same histogram for a whole day (UTC), so that a month needs fewer rows."""
 
-    day = peewee.BigIntegerField()  # its beginning
+    day = peewee.BigIntegerField()  # start of the hour or day
     measure = peewee.TextField()
     target = peewee.TextField()
     bucket = peewee.IntegerField()
@@ -296,14 +296,14 @@ class DaySpread(peewee.Model):
 
 
 TABLES: Final = (
-    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, Rate, Lease, Hour,
-    Spread, DaySpread,
+    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, TokenBucket, Lease,
+    HourlyTotals, HourlyHistogram, DailyHistogram,
 )  # fmt: skip
 
 
 def split_columns(table: type[peewee.Model]) -> tuple[list[str], list[str]]:
-    """The columns of a table of sums, in order: its key, which comes first, and the sums."""
+    """The columns of a rollup table, in order: the key, then the sums."""
     names: list[str] = table._meta.sorted_field_names
-    key: Any = table._meta.primary_key  # a CompositeKey, of which the stubs know nothing
+    key: Any = table._meta.primary_key  # a CompositeKey, which the stubs lack
     keys = len(key.field_names)
     return names[:keys], names[keys:]

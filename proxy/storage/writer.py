@@ -1,11 +1,11 @@
-"""Rows: one per request, written by one thread, a few times a second.
+"""The row writer: one row per request, written in batches by a background thread.
 
-The event loop only appends to a list; a writer thread turns what has gathered into one transaction:
-the rows, and what they add to the sums by the hour. The list is bounded, in rows and in characters:
-when the database cannot keep up or refuses, rows are dropped and counted, requests are not held up.
-A process that is killed loses at most `FLUSH_SECONDS` of rows; one that is stopped loses none.
+The event loop appends to a queue. The writer thread inserts a batch and updates the rollups in one
+transaction. The queue is bounded in rows and in characters: if the database is too slow or fails,
+rows are dropped and counted, and requests are never delayed. A killed process loses at most
+`FLUSH_SECONDS` of rows; a stopped one loses none.
 
-Questions about many rows are `stats`'; here are those about one.
+`Store.lookups` reads single rows; `queries` reads many.
 """
 
 import asyncio
@@ -16,17 +16,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
-import peewee
 
 from proxy.config import StorageConfig
-from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Target
+from proxy.record import CallRecord
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
-    Damaged,
+    DatabaseDamaged,
     FileState,
     StoreUnavailable,
     close_all,
@@ -37,16 +36,15 @@ from proxy.storage.database import (
     is_transient,
     open_database,
     path_of,
+    quarantine,
     redacted_url,
-    set_aside,
-    storable,
 )
+from proxy.storage.lookups import Lookups, StoredResponse, WrittenSpend
 from proxy.storage.migrations import migrate
 from proxy.storage.rollups import Rollup
 from proxy.storage.tables import (
     Expense,
     Feedback,
-    Hour,
     Judgement,
     Preference,
     Request,
@@ -67,17 +65,6 @@ _RETENTION_SECONDS: Final = 3600.0
 _DELETED_AT_ONCE: Final = 5_000
 
 
-class StoredResponse(NamedTuple):
-    """A row of `responses`."""
-
-    id: str
-    target: Target
-    client_key_hash: str | None
-    items: str | None
-    input_items: int
-    body: str | None
-
-
 # The columns that a record holds under the same name, in the order of a row.
 _PLAIN_COLUMNS: Final = tuple(
     "id created_at endpoint requested_model target model reason score p_local p_cloud threshold "
@@ -96,7 +83,7 @@ _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 
 class Store:
-    """The database of one process: `add` finished records, `close` when the process stops."""
+    """The database of one process: `add` finished records, and `close` on shutdown."""
 
     def __init__(
         self,
@@ -125,22 +112,18 @@ class Store:
         self._swept = 0.0
         self._file: FileState | None = None  # that the writer has open
         self._has_shrunk = False
-        self._in_doubt = 0  # the first so many rows: whether they went in is not known
-        # Held while rows go in: who has it knows which of this process's rows are in the database.
-        self._inserting = threading.Lock()
-        # What the cloud cost of what this process has written, by the day and the client's key.
-        self._written_usd: dict[tuple[int, str | None], float] = {}
-        self._knows_spent = True
+        self._spend = WrittenSpend()
         self.healthy = False
         self.database = open_database(config, busy_seconds=busy_seconds)
+        self.lookups = Lookups(self.database, self._spend, clock=clock)
         self._writer = threading.Thread(target=self._write_until_stopped, name="row-writer")
 
     def prepare(self) -> None:
-        """Create the database where it is missing, and bring its tables up to date.
+        """Create the database if it is missing, and migrate it.
 
         Raises:
-            StoreUnavailable: it is no database, cannot be reached or written, or is of a newer
-                version.
+            StoreUnavailable: it is no database, is unreachable or not writable, or has a newer
+                schema.
         """
         try:
             if not is_postgresql(self._config):
@@ -161,14 +144,14 @@ class Store:
         self._writer.start()
 
     def add(self, record: CallRecord) -> None:
-        """Hand a finished record to the writer. Never blocks; drops and counts when full."""
+        """Queue a finished record. Never blocks: drops and counts it if the queue is full."""
         if len(self._pending) >= self._max_pending or not self._has_room(record.text_chars):
             self._on_dropped(1)
             return
         self._pending.append(record)
 
     def _has_room(self, chars: int) -> bool:
-        """Take room for so many characters more, if they fit in."""
+        """Reserve room for more characters, if they fit."""
         fits = self._chars_added - self._chars_written + chars <= self._max_pending_chars
         if fits:
             self._chars_added += chars
@@ -176,168 +159,17 @@ class Store:
 
     @property
     def keeps_text(self) -> bool:
-        """Whether prompts and answers may be kept as they are."""
+        """Whether prompts and answers are stored in full."""
         return self._prompts == "full"
 
-    def keep_response(self, kept: StoredResponse) -> None:
-        """Hand an answer that may be continued to the writer. Never blocks."""
+    def store_response(self, kept: StoredResponse) -> None:
+        """Queue an answer that a client may continue. Never blocks."""
         if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
             self._kept.append(kept)
 
-    def find_response(self, response_id: str) -> StoredResponse | None:
-        """The row of an answer; None when there is none. Blocks: call it in a thread.
-
-        Raises:
-            StoreUnavailable: it cannot be read now.
-        """
-        columns = [getattr(Response, name) for name in StoredResponse._fields]
-        query = Response.select(*columns).where(Response.id == storable(response_id)).tuples()
-        try:
-            with self.database.connection_context():
-                for row in query.execute(self.database):
-                    return StoredResponse(*row)._replace(target=Target(row[1]))
-        except FAILURES as error:
-            logger.error("response %s cannot be looked up: %s", response_id, error)
-            raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
-        return None
-
-    def find_session(self, session: str, since: float) -> Target | None:
-        """Where the last whole answer since then (UNIX seconds) of a conversation came from.
-
-        None when there is none. Blocks: call it in a thread.
-
-        Raises:
-            StoreUnavailable: it cannot be read now.
-        """
-        query = (
-            Request.select(Request.target)
-            .where(
-                Request.session_id == session,
-                Request.created_at >= since,
-                Request.ending == Ending.OK,
-                Request.target.is_null(False),
-            )
-            .order_by(Request.created_at.desc())
-            .limit(1)
-            .tuples()
-        )
-        try:
-            with self.database.connection_context():
-                for (target,) in query.execute(self.database):
-                    return Target(target)
-        except FAILURES as error:
-            logger.error("a conversation cannot be looked up: %s", error)
-            raise StoreUnavailable(f"Conversations cannot be looked up: {error}") from None
-        return None
-
     def forget_response(self, response_id: str) -> None:
-        """Have the writer delete an answer, behind what it has yet to write. Never blocks."""
+        """Queue the deletion of an answer, after pending writes. Never blocks."""
         self._kept.append(response_id)
-
-    def rate(
-        self, request_id: str, rating: float, comment: str | None, *, client: str | None
-    ) -> tuple[str, bool] | None:
-        """Keep what a client thought of an answer. Blocks: call it in a thread.
-
-        Returns the tier that answered ("none" where none did) and whether this is the first word
-        on it; None when the client (by the hash of the key) has made no such request.
-
-        Raises:
-            StoreUnavailable: it cannot be kept now.
-        """
-        request_id, comment = storable(request_id), comment and storable(comment)
-        find = Request.select(Request.target, Request.client_key_hash).where(
-            Request.id == request_id
-        )
-        keep = Feedback.insert(
-            request_id=request_id, created_at=self._clock(), rating=rating, comment=comment
-        ).on_conflict(
-            conflict_target=[Feedback.request_id],
-            preserve=[Feedback.created_at, Feedback.rating, Feedback.comment],
-        )
-        try:
-            # In no transaction: SQLite refuses, at once, to write in one that has read what
-            # another connection has changed since.
-            with self.database.connection_context():
-                found = list(find.tuples().execute(self.database))
-                if not found or found[0][1] != client:
-                    return None
-                known = Feedback.select().where(Feedback.request_id == request_id)
-                is_new = not list(known.tuples().execute(self.database))
-                keep.execute(self.database)
-                return found[0][0] or "none", is_new
-        except FAILURES as error:
-            raise StoreUnavailable(f"Feedback cannot be kept: {error}") from None
-
-    def spent(self, since: float) -> dict[str | None, float]:
-        """Dollars that the cloud cost since then (UNIX seconds), by the hash of the client's key.
-
-        Empty when the database does not say: the error is in the log.
-        """
-        return self._spent(since) or {}
-
-    def spent_by_others(
-        self, since: float, *, by_key: bool = True
-    ) -> dict[str | None, float] | None:
-        """The same but for what this process has written: what its siblings spent, and others.
-
-        None when that is not known, be it that rows of this process may be there or not. Blocks,
-        and holds up the writer meanwhile.
-
-        Args:
-            since: the beginning of a day (UTC).
-            by_key: whether the keys matter. Everybody's total, as of nobody, is cheaper to find.
-        """
-        with self._inserting:
-            if self._in_doubt:
-                return None
-            found = self._spent(since) if by_key else self._spent_in_all(since)
-            if found is None:
-                return None
-            for (day, key), usd in self._written_usd.items():
-                if day >= since:
-                    name = key if by_key else None
-                    found[name] = max(found.get(name, 0.0) - usd, 0.0)
-        return found
-
-    def _spent(self, since: float) -> dict[str | None, float] | None:
-        query = (
-            Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
-            .where(Request.created_at >= since, Request.target == "cloud", Request.cost_usd > 0)
-            .group_by(Request.client_key_hash)
-        )
-        return self._sums(query)
-
-    def _spent_in_all(self, since: float) -> dict[str | None, float] | None:
-        query = Hour.select(peewee.Value(None), peewee.fn.SUM(Hour.cost_pico)).where(
-            Hour.hour >= since, Hour.target == "cloud"
-        )
-        found = self._sums(query)
-        return found and {None: int(found[None] or 0) / PICODOLLARS}
-
-    def _sums(self, query: Any) -> dict[str | None, Any] | None:
-        try:
-            with self.database.connection_context():
-                found = dict(query.tuples().execute(self.database))
-        except FAILURES as error:
-            if self._knows_spent:  # it is asked for every few seconds
-                logger.error("what was spent today is not known: %s", error)
-            self._knows_spent = False
-            return None
-        self._knows_spent = True
-        return found
-
-    def _count_written(self, batch: Sequence[CallRecord]) -> None:
-        """Add up what rows cost that have just gone in."""
-        written = self._written_usd
-        for record in batch:
-            if record.cost_usd and record.target is Target.CLOUD:
-                day = int(record.created_at) // DAY_SECONDS * DAY_SECONDS
-                key = day, record.client_key_hash
-                if key not in written:  # the first of a day: those before yesterday are over
-                    for old in [one for one in written if one[0] < day - DAY_SECONDS]:
-                        del written[old]
-                written[key] = written.get(key, 0.0) + record.cost_usd
 
     def close(self) -> None:
         """Write what is pending and stop the writer."""
@@ -359,19 +191,19 @@ class Store:
                 break
         if self._pending:
             self._on_dropped(len(self._pending))
-            logger.error("%d rows could not be written before the end", len(self._pending))
+            logger.error("shutdown: %d rows could not be written", len(self._pending))
         self._let_go()
 
     def _write_pending(self) -> None:
-        size = self._in_doubt or _BATCH
+        size = self._spend.in_doubt or _BATCH
         left = len(self._pending)
         while left:
             batch = [self._pending.popleft() for _ in range(min(size, left))]
             try:
-                with self._inserting:
+                with self._spend.inserting:
                     self._insert(batch)
-                    self._in_doubt = 0
-                    self._count_written(batch)
+                    self._spend.in_doubt = 0
+                    self._spend.add(batch)
             except Exception as error:
                 self._let_go()
                 if is_transient(error) or is_corrupt(error):
@@ -381,32 +213,34 @@ class Store:
                         return
                     continue
                 if len(batch) > 1:
-                    # One row that no database takes must not cost the others theirs.
+                    # One invalid row must not cost the others of its batch.
                     self._pending.extendleft(reversed(batch))
-                    size, self._in_doubt = len(batch) // 2, 0
+                    size, self._spend.in_doubt = len(batch) // 2, 0
                     continue
-                logger.error("row %s was refused and is lost: %s", batch[0].id, error)
+                logger.error("row %s was rejected and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
             left -= len(batch)
-            if not left and len(self._pending) >= _BATCH:  # fewer wait: small batches cost more
+            if (
+                not left and len(self._pending) >= _BATCH
+            ):  # a smaller rest waits: small batches cost more
                 left = len(self._pending)
-            size, self._in_doubt = min(2 * size, _BATCH), 0
+            size, self._spend.in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
             if not self.healthy:
-                logger.info("rows are written again")
+                logger.info("rows are being written again")
             self.healthy = True
 
     def _note_failure(self, error: Exception) -> None:
         if self.healthy:
-            logger.error("rows cannot be written, will try again: %s", error)
+            logger.error("cannot write rows, will retry: %s", error)
         self.healthy = False
 
     def _begin_anew(self) -> bool:
-        """Replace a file that is no database any more; nothing of it is thrown away."""
+        """Start a new file in place of a corrupt one, which is kept under another name."""
         path = path_of(self._config)
         try:
             if self._file is not None and self._file.is_same(FileState.of(path)):
-                logger.error("%s is broken; it is kept as %s", path, set_aside(path))
+                logger.error("%s is corrupt; moved to %s", path, quarantine(path))
             self._file, self._has_shrunk = None, False
             self.prepare()
         except (OSError, StoreUnavailable) as error:
@@ -415,7 +249,7 @@ class Store:
         return True
 
     def _let_go(self) -> None:
-        """Close the writer's connection: after a failure it may be what does not work."""
+        """Close the writer's connection, which a failure may have broken."""
         try:
             self.database.close()
         except FAILURES as error:
@@ -431,14 +265,14 @@ class Store:
         path = None if is_postgresql(self._config) else path_of(self._config)
         if path is not None:
             found = FileState.of(path)
-            if self._file is not None and not self._file.goes_on_as(found):
-                logger.warning("%s is not the file that it was", path)
+            if self._file is not None and not self._file.can_become(found):
+                logger.warning("%s was replaced by another file", path)
                 self._has_shrunk = self._file.is_same(found)
                 self._let_go()
             self._file = found
         if self.database.connect(reuse_if_open=True):
             if self._has_shrunk and (damage := integrity_errors(self.database)):
-                raise Damaged(damage[0])
+                raise DatabaseDamaged(damage[0])
             self._has_shrunk = False
             migrate(self.database)
             self._file = FileState.of(path) if path is not None else None
@@ -446,12 +280,12 @@ class Store:
     def _insert(self, batch: Sequence[CallRecord]) -> None:
         database = self.database
         self._connect()
-        if self._in_doubt and self._is_there(batch[0].id):
-            return  # the answer to the last commit was lost, not the commit
+        if self._spend.in_doubt and self._is_there(batch[0].id):
+            return  # only the confirmation of the last commit was lost
         added = Rollup()
         rows = [self._row(record, added) for record in batch]
         samples = [_sample(record) for record in batch if record.sample is not None]
-        self._in_doubt = len(batch)
+        self._spend.in_doubt = len(batch)
         with database.atomic():
             insert_rows(database, "requests", _COLUMNS, rows)
             if samples:
@@ -468,7 +302,7 @@ class Store:
         return (*_plain_values(record), category, *self._keep(record))
 
     def _keep(self, record: CallRecord) -> tuple[str | None, str | None]:
-        """Prompt and response as `storage.prompts` allows them to be kept."""
+        """Prompt and response as `storage.prompts` allows."""
         if self._prompts == "none" or record.no_store or record.turns is None:
             return None, None
         messages = [{"role": role, "content": text} for role, text in record.turns]
@@ -478,7 +312,7 @@ class Store:
         return prompt, record.response
 
     def _write_kept(self) -> None:
-        """Answers that may be continued. Without them a client must send its conversation again."""
+        """Write the queued answers. Without them, clients must resend their conversation."""
         size = _BATCH
         while self._kept:
             batch = [self._kept.popleft() for _ in range(min(size, len(self._kept)))]
@@ -488,12 +322,12 @@ class Store:
                 self._let_go()
                 is_lost = not (is_transient(error) or is_corrupt(error))
                 if is_lost and len(batch) == 1:
-                    logger.error("a response cannot be kept or deleted: %s", error)
+                    logger.error("cannot store or delete a response: %s", error)
                 else:
                     # A deletion must not be lost; whose an answer is, not because of a lock.
                     self._kept.extendleft(reversed(batch))
                     if not is_lost:
-                        logger.error("%d responses have to wait: %s", len(batch), error)
+                        logger.error("%d responses wait to be written: %s", len(batch), error)
                         return
                     size = len(batch) // 2
                     continue
@@ -521,25 +355,25 @@ class Store:
                 Response.delete().where(Response.id.in_(gone)).execute(self.database)
 
     def _sweep(self) -> None:
-        """Delete rows past their retention, once an hour, not too many at a time."""
+        """Delete rows past their retention, hourly and in steps."""
         now = self._clock()
         if self._retention_days is None or now - self._swept < _RETENTION_SECONDS:
             return
         oldest = now - self._retention_days * 86_400
         try:
             self._connect()
-            more = True in [  # each of them gets its turn
+            more = True in [  # no short-circuit: every table
                 self._delete_older(table, oldest) for table in _GROWING
             ]
-        except Exception as error:  # whatever it is, the writer goes on
-            logger.warning("old rows cannot be deleted: %s", error)
+        except Exception as error:  # whatever the error, the writer continues
+            logger.warning("cannot delete old rows: %s", error)
             self._let_go()
             more = False
         if not more:
             self._swept = now
 
     def _delete_older(self, table: Any, oldest: float) -> bool:
-        """Delete some rows; whether there may be more. Others want to write in between."""
+        """Delete one step of rows, so that others can write in between; whether more remain."""
         key = table._meta.primary_key
         old = (
             table.select(key)
@@ -551,9 +385,9 @@ class Store:
         return bool(deleted == _DELETED_AT_ONCE)
 
 
-async def once_written(ask: Callable[[], T | None]) -> T | None:
-    """The answer to a question about one row, which is written a moment after its request's end:
-    where there is none it is asked once more. Raises as the question does."""
+async def retry_until_written(ask: Callable[[], T | None]) -> T | None:
+    """Ask for one row, and once more if it is missing: rows are written shortly after a request
+    ends. Raises as `ask` does."""
     for wait in (0.0, 2 * FLUSH_SECONDS):
         await asyncio.sleep(wait)
         if (found := await asyncio.to_thread(ask)) is not None:
@@ -562,7 +396,7 @@ async def once_written(ask: Callable[[], T | None]) -> T | None:
 
 
 def _sample(record: CallRecord) -> tuple[object, ...]:
-    """A row of `samples`: what was drawn waits for a judge from now on."""
+    """A row of `samples`, pending for a judge."""
     kind, propensity, turn = record.sample or ("", 0.0, 0.0)
     at = record.created_at
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body

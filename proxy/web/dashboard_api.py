@@ -20,14 +20,14 @@ from litestar.types import ControllerRouterHandler
 from proxy.auth import Client, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
-from proxy.evaluation.explain import estimates, explain, plain_drift
+from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.evaluation.queries import QualityQueries, WeightedPair
 from proxy.gateway.call import Snapshot
 from proxy.gateway.gateway import Gateway
 from proxy.record import DAY_SECONDS, Ending, Reason
 from proxy.storage.database import StoreUnavailable
-from proxy.storage.queries import RequestPage, RequestQueries, ScoreBucket, Sums
-from proxy.storage.writer import once_written
+from proxy.storage.queries import RequestPage, RequestQueries, ScoreBucket, Totals
+from proxy.storage.writer import retry_until_written
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
 from router_model.manifest import Manifest, OperatingPoint
@@ -102,7 +102,7 @@ def routes(
         drift: the last measured drift.
     """
     cache = TimedCache(CACHE_SECONDS)
-    quality = QualityQueries.beside(requests)
+    quality = QualityQueries.sharing(requests)
 
     @get("/api/stats")
     async def show_stats(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -132,8 +132,10 @@ def routes(
         _admit(gateway, request)
         span = _span(request)
         since = _since(span)
-        pairs = await cache.get(("pairs", span), lambda: _ask(lambda: quality.weighed(since)))
-        scored = await _ask(lambda: requests.scored(since))
+        pairs = await cache.get(
+            ("pairs", span), lambda: _ask(lambda: quality.weighted_pairs(since))
+        )
+        scored = await _ask(lambda: requests.score_histogram(since))
         current = gateway.paced_threshold(gateway.snapshot)
         return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
 
@@ -159,7 +161,7 @@ def routes(
     ) -> Response[dict[str, Any]]:
         client = gateway.client_of(tuple(request.scope["headers"]))
         try:
-            row = await once_written(lambda: requests.find(request_id))
+            row = await retry_until_written(lambda: requests.find(request_id))
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
@@ -176,7 +178,7 @@ def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
     """Requests, cost and latency from the hourly rollups."""
     since = _since(span)
     step: Literal["hour", "day"] = "hour" if span in HOURLY else "day"
-    total, groups = requests.by_each(("target", "reason", "model", "ending"), since)
+    total, groups = requests.totals_by_each(("target", "reason", "model", "ending"), since)
     seconds = SPANS[span]
     before = requests.total(since - seconds, until=since) if seconds is not None else None
     return {
@@ -189,14 +191,14 @@ def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
         ],
         "categories": [
             {"category": category, "target": target, **_money(sums)}
-            for category, target, sums in requests.halves(since)
+            for category, target, sums in requests.totals_by_category(since)
         ],
         "by": {
             name: [{"value": value, **_money(sums)} for value, sums in found]
             for name, found in groups.items()
         },
         "latency": [item._asdict() for item in requests.quantiles(since, together=True)],
-        "scores": requests.scores(since),
+        "scores": requests.score_counts(since),
     }
 
 
@@ -204,8 +206,8 @@ def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
     """Answer quality from the judge scores."""
     since = _since(span)
     return {
-        "estimates": estimates(quality.quality(since)),
-        "categories": [item._asdict() for item in quality.graded(since)],
+        "estimates": plain_estimates(quality.quality(since)),
+        "categories": [item._asdict() for item in quality.grades_by_category(since)],
     }
 
 
@@ -285,7 +287,7 @@ def _validated(table: Sequence[OperatingPoint]) -> list[float | None]:
     return found
 
 
-def _money(sums: Sums) -> dict[str, Any]:
+def _money(sums: Totals) -> dict[str, Any]:
     return {
         "requests": sums.requests,
         "failed": sums.failed,

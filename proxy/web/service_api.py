@@ -19,7 +19,7 @@ from proxy.metrics import Metrics
 from proxy.protocol.chat import read_request, view_models
 from proxy.record import Target, new_request_id
 from proxy.storage.database import StoreUnavailable
-from proxy.storage.writer import Store, once_written
+from proxy.storage.writer import Store, retry_until_written
 from proxy.web.openapi import document
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -183,8 +183,10 @@ async def _rate(
 ) -> tuple[str, bool] | None:
     """Store a rating. Raises Unavailable."""
     try:
-        return await once_written(
-            lambda: store.rate(feedback.request_id, rating, feedback.comment, client=client)
+        return await retry_until_written(
+            lambda: store.lookups.record_feedback(
+                feedback.request_id, rating, feedback.comment, client=client
+            )
         )
     except StoreUnavailable as error:
         raise Unavailable(str(error)) from None

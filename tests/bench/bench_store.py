@@ -166,13 +166,13 @@ def bench_questions(config: StorageConfig) -> dict[str, float]:
         "hybrid-llm stats": lambda: report(stats, USUAL, 0.0),
         "hybrid-llm stats --since 24h": lambda: report(stats, USUAL, yesterday),
         "total": stats.total,
-        "by tier": lambda: stats.by("target"),
-        "by model": lambda: stats.by("model"),
-        "by day": lambda: stats.by("day"),
-        "by hour": lambda: stats.by("hour"),
+        "by tier": lambda: stats.totals_by("target"),
+        "by model": lambda: stats.totals_by("model"),
+        "by day": lambda: stats.totals_by("day"),
+        "by hour": lambda: stats.totals_by("hour"),
         "quantiles": stats.quantiles,
         "scores": stats.scores,
-        "quality": QualityQueries.beside(stats).quality,
+        "quality": QualityQueries.sharing(stats).quality,
         "one request": lambda: stats.find(some),
     }
     found = {}

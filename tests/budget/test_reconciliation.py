@@ -222,7 +222,7 @@ async def test_rows_sums_metrics_and_bills_agree(
         assert total.requests == REQUESTS
         for name in ("cost_usd", "cloud_cost_usd", "saved_usd"):
             assert pico(getattr(total, name)) == sum(pico(row[name]) for row in rows)
-        with Maintenance.of(storage) as care:
+        with Maintenance.open(storage) as care:
             assert care.check() == []
 
 

@@ -442,6 +442,6 @@ def test_the_export_and_the_database_give_training_the_same_groups(
     """Else what a router was trained on, by way of the file, would be held out by the proxy."""
     judge(sqlite_url, TEXTS[:20], sessions=[None, "s1", "s2", "s2"] * 5)
     with QualityQueries.open(StorageConfig(url=sqlite_url)) as stats:
-        exported = {row["id"]: row["group"] for row in training_rows(stats.judged())}
+        exported = {row["id"]: row["group"] for row in training_rows(stats.judged_requests())}
     read = proxy_db.rows(Path(sqlite_url.removeprefix("sqlite:///")))
     assert {row.id.removeprefix("proxy/"): row.group for row in read} == exported

@@ -8,9 +8,9 @@ from proxy.evaluation.estimates import (
     MIN_ANSWERS,
     MIN_CONVERSATIONS,
     MIN_PAIRS,
-    Counted,
-    Judged,
-    Pair,
+    JudgedPair,
+    JudgedValue,
+    SampleSize,
     mean,
     recovered,
     saved,
@@ -18,10 +18,12 @@ from proxy.evaluation.estimates import (
 )
 
 
-def pairs(*groups: tuple[int, float, float, bool]) -> list[Pair]:
+def pairs(*groups: tuple[int, float, float, bool]) -> list[JudgedPair]:
     """(how many, local score, cloud score, whether they went to the cloud)."""
     return [
-        Pair(local, cloud, went) for number, local, cloud, went in groups for _ in range(number)
+        JudgedPair(local, cloud, went)
+        for number, local, cloud, went in groups
+        for _ in range(number)
     ]
 
 
@@ -39,7 +41,7 @@ def pairs(*groups: tuple[int, float, float, bool]) -> list[Pair]:
         pytest.param(pairs((100, 5, 9, False), (100, 9, 8, True)), -1 / 3, id="worse-than-none"),
     ],
 )
-def test_the_share_by_hand(given: list[Pair], ratio: float) -> None:
+def test_the_share_by_hand(given: list[JudgedPair], ratio: float) -> None:
     found = recovered(given)
     assert found is not None
     assert found.ratio == pytest.approx(ratio)
@@ -61,7 +63,7 @@ def test_few_pairs_say_nothing() -> None:
         pytest.param(pairs((1, 1, 10, True), (499, 7, 7, True)), id="better-once"),
     ],
 )
-def test_without_a_gap_there_is_no_share_of_it(given: list[Pair]) -> None:
+def test_without_a_gap_there_is_no_share_of_it(given: list[JudgedPair]) -> None:
     assert recovered(given) is None
 
 
@@ -72,13 +74,13 @@ def test_the_same_rows_give_the_same_interval() -> None:
 
 def test_a_weight_counts_as_often_as_it_says() -> None:
     """4 of every 5 hard ones were drawn, 1 of every 10 easy ones."""
-    hard = [Pair(4, 9, True, 1.25)] * 160
-    easy = [Pair(8, 9, False, 10.0)] * 40
+    hard = [JudgedPair(4, 9, True, 1.25)] * 160
+    easy = [JudgedPair(8, 9, False, 10.0)] * 40
     found = recovered(hard + easy)
     assert found is not None
     assert found.ratio == pytest.approx(200 * 5 / (200 * 5 + 400))  # not 160 * 5 of 840
     assert found.low < 200 * 5 / 1400 < found.high < 160 * 5 / 840
-    rows = [Judged(1, 2.0)] * 60 + [Judged(0, 6.0)] * 60
+    rows = [JudgedValue(1, 2.0)] * 60 + [JudgedValue(0, 6.0)] * 60
     for estimate in (share(rows), mean(rows)):
         assert estimate is not None
         assert estimate.value == pytest.approx(0.25)
@@ -86,7 +88,7 @@ def test_a_weight_counts_as_often_as_it_says() -> None:
 
 def test_a_scale_of_the_weights_changes_nothing() -> None:
     given = simulated(random.Random(1), 300)
-    rows = [Judged(float(pair.local_score > 7), 1 + pair.cloud_score**2) for pair in given]
+    rows = [JudgedValue(float(pair.local_score > 7), 1 + pair.cloud_score**2) for pair in given]
     for weight in (1e-3, 50.0):
         heavy = [pair._replace(weight=weight) for pair in given]
         assert recovered(heavy) == pytest.approx(recovered(given))
@@ -101,7 +103,7 @@ def test_what_one_conversation_says_again_says_nothing_new() -> None:
     once = [pair._replace(session=str(number)) for number, pair in enumerate(given)]
     assert recovered(once) == recovered(given)
     assert recovered(once * 10) == pytest.approx(recovered(once))
-    rows = [Judged(float(pair.local_score > 7), 1.0, pair.session) for pair in once]
+    rows = [JudgedValue(float(pair.local_score > 7), 1.0, pair.session) for pair in once]
     assert mean(rows * 10) == pytest.approx(mean(rows))
     assert share(rows * 10) == pytest.approx(share(rows))
     free = share([row._replace(session=None) for row in rows * 10])
@@ -112,13 +114,13 @@ def test_what_one_conversation_says_again_says_nothing_new() -> None:
 
 
 def test_few_conversations_say_nothing_however_long() -> None:
-    few = [Pair(4, 8, True, session=str(n % (MIN_CONVERSATIONS - 1))) for n in range(1_000)]
+    few = [JudgedPair(4, 8, True, session=str(n % (MIN_CONVERSATIONS - 1))) for n in range(1_000)]
     assert recovered(few) is None
-    assert Counted.of(few) == (1_000, 19)
-    assert Counted.of(few).shortage(MIN_PAIRS) == "19 of 20 conversations"
-    assert recovered([*few, Pair(4, 8, True)]) == (1, 1, 1)
-    assert Counted(99, 99).shortage(MIN_PAIRS) == "99 of 100"
-    assert Counted(100, 100).shortage(MIN_PAIRS) is None
+    assert SampleSize.of(few) == (1_000, 19)
+    assert SampleSize.of(few).shortage(MIN_PAIRS) == "19 of 20 conversations"
+    assert recovered([*few, JudgedPair(4, 8, True)]) == (1, 1, 1)
+    assert SampleSize(99, 99).shortage(MIN_PAIRS) == "99 of 100"
+    assert SampleSize(100, 100).shortage(MIN_PAIRS) is None
 
 
 @pytest.mark.parametrize(
@@ -128,15 +130,15 @@ def test_few_conversations_say_nothing_however_long() -> None:
 )
 def test_the_share_of_good_answers_by_hand(ones: int, low: float, high: float) -> None:
     """All of a hundred is not all of a million."""
-    found = share([Judged(1.0)] * ones + [Judged(0.0)] * (100 - ones))
+    found = share([JudgedValue(1.0)] * ones + [JudgedValue(0.0)] * (100 - ones))
     assert found == pytest.approx((ones / 100, low, high), abs=1e-4)
-    assert share([Judged(1.0)] * (MIN_ANSWERS - 1)) is None
+    assert share([JudgedValue(1.0)] * (MIN_ANSWERS - 1)) is None
 
 
 def test_heavy_weights_say_less() -> None:
     """Where few rows stand for most, it is these that count; as Kish has it."""
-    light = [Judged(1.0, 1.0)] * 160
-    plain, skewed = share([Judged(1.0)] * 200), share(light + [Judged(1.0, 16.0)] * 40)
+    light = [JudgedValue(1.0, 1.0)] * 160
+    plain, skewed = share([JudgedValue(1.0)] * 200), share(light + [JudgedValue(1.0, 16.0)] * 40)
     assert plain is not None
     assert skewed is not None
     effective = (160 + 640) ** 2 / (160 + 40 * 256)
@@ -145,16 +147,16 @@ def test_heavy_weights_say_less() -> None:
 
 def test_the_mean_by_hand() -> None:
     """8 and 4, as often: the error is 2 / sqrt(100), or nearly."""
-    found = mean([Judged(8.0)] * 50 + [Judged(4.0)] * 50)
+    found = mean([JudgedValue(8.0)] * 50 + [JudgedValue(4.0)] * 50)
     assert found == pytest.approx((6, 5.6, 6.4), abs=0.02)
-    assert mean([Judged(9.0, 3.0)] * 60) == (9, 9, 9)
-    assert mean([Judged(9.0)] * (MIN_ANSWERS - 1)) is None
+    assert mean([JudgedValue(9.0, 3.0)] * 60) == (9, 9, 9)
+    assert mean([JudgedValue(9.0)] * (MIN_ANSWERS - 1)) is None
 
 
-def priced(*groups: tuple[int, float, bool, float]) -> list[Pair]:
+def priced(*groups: tuple[int, float, bool, float]) -> list[JudgedPair]:
     """(how many, by how much the cloud is better, whether they went there, what it costs)."""
     return [
-        Pair(5, 5 + gap, went, cost_usd=cost if went else 0.0, cloud_cost_usd=cost)
+        JudgedPair(5, 5 + gap, went, cost_usd=cost if went else 0.0, cloud_cost_usd=cost)
         for number, gap, went, cost in groups
         for _ in range(number)
     ]
@@ -173,7 +175,7 @@ def priced(*groups: tuple[int, float, bool, float]) -> list[Pair]:
         pytest.param(priced((100, 4, True, 1e-7), (100, 0, False, 1e-7)), 0.5, id="tiny-prices"),
     ],
 )
-def test_what_is_saved_at_equal_quality_by_hand(given: list[Pair], value: float) -> None:
+def test_what_is_saved_at_equal_quality_by_hand(given: list[JudgedPair], value: float) -> None:
     found = saved(given)
     assert found is not None
     assert found.value == pytest.approx(value, abs=1e-12)
@@ -186,14 +188,14 @@ def test_without_a_bill_or_a_gap_nothing_is_saved() -> None:
     assert saved(priced((MIN_PAIRS - 1, 4, True, 1.0))) is None
 
 
-def simulated(rng: random.Random, number: int) -> list[Pair]:
+def simulated(rng: random.Random, number: int) -> list[JudgedPair]:
     """A third is hard, 3 points better in the cloud; 80 % of these go there, 10 % of the rest."""
     made = []
     for _ in range(number):
         is_hard = rng.random() < 1 / 3
         went = rng.random() < (0.8 if is_hard else 0.1)
         local = (5 if is_hard else 8) + rng.gauss(0, 1.5)
-        made.append(Pair(local, 8 + rng.gauss(0, 1.5), went))
+        made.append(JudgedPair(local, 8 + rng.gauss(0, 1.5), went))
     return made
 
 

@@ -28,10 +28,10 @@ class Clock:
 
 
 @contextmanager
-def queue(url: str, *, who: str = "me", clock: Clock | None = None) -> Iterator[JudgeQueue]:
+def queue(url: str, *, worker: str = "me", clock: Clock | None = None) -> Iterator[JudgeQueue]:
     database = open_database(config_of(url))
     try:
-        yield JudgeQueue(database, who=who, clock=clock or Clock())
+        yield JudgeQueue(database, worker=worker, clock=clock or Clock())
     finally:
         close_all(database)
 
@@ -71,7 +71,7 @@ def test_a_drawn_request_is_a_sample_with_its_propensity(url: str) -> None:
 def test_samples_have_their_turn_by_lot_and_one_judge_each(url: str) -> None:
     records = [sampled(number) for number in (3, 1, 2)]
     fill(url, records)
-    with queue(url) as mine, queue(url, who="other") as other:
+    with queue(url) as mine, queue(url, worker="other") as other:
         found = [one.claim(JUDGE) for one in (mine, other, mine, other)]
     assert [claim and claim.response for claim in found] == [
         "Answer 1", "Answer 2", "Answer 3", None,
@@ -89,8 +89,8 @@ def test_judges_at_the_same_time_never_have_the_same_sample(url: str) -> None:
     fill(url, [sampled(number) for number in range(60)])
     start = threading.Barrier(4)
 
-    def work(who: int) -> list[str]:
-        with queue(url, who=str(who)) as mine:
+    def work(worker: int) -> list[str]:
+        with queue(url, worker=str(worker)) as mine:
             start.wait()
             found = []
             while (claim := mine.claim(JUDGE)) is not None:
@@ -107,10 +107,10 @@ def test_judges_at_the_same_time_never_have_the_same_sample(url: str) -> None:
 def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
-    with queue(url, clock=clock) as dead, queue(url, who="next", clock=clock) as alive:
+    with queue(url, clock=clock) as dead, queue(url, worker="next", clock=clock) as alive:
         claim = dead.claim(JUDGE)
         assert claim is not None
-        dead.keep_grade(
+        dead.save_grade(
             claim.request_id, Target.LOCAL, model="phi3", score=8, judge_model=JUDGE, reason="Good."
         )
         clock.now += CLAIM_SECONDS - 1
@@ -124,7 +124,7 @@ def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
 def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
-    with queue(url, clock=clock) as slow, queue(url, who="other", clock=clock) as other:
+    with queue(url, clock=clock) as slow, queue(url, worker="other", clock=clock) as other:
         claim = slow.claim(JUDGE)
         assert claim is not None
         for _ in range(3):  # each call is made within the claim, and all of them are not
@@ -141,7 +141,7 @@ def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
     with queue(url, clock=clock) as mine:
         claim = mine.claim(JUDGE)
         assert claim is not None
-        mine.put_back(claim.request_id, seconds=60, failed=True)
+        mine.release(claim.request_id, seconds=60, failed=True)
         assert mine.claim(JUDGE) is None
         clock.now += 61
         again = mine.claim(JUDGE)
@@ -156,16 +156,16 @@ def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
 def test_a_pair_without_its_second_answer_waits_while_those_are_not_to_be_had(url: str) -> None:
     fill(url, [sampled(1, kind="pair"), sampled(2)])
     with queue(url) as mine:
-        first = mine.claim(JUDGE, shadows=False)
+        first = mine.claim(JUDGE, ask_tiers=False)
         assert first is not None
         assert first.kind == "grade"
-        assert mine.claim(JUDGE, shadows=False) is None
+        assert mine.claim(JUDGE, ask_tiers=False) is None
         pair = mine.claim(JUDGE)
         assert pair is not None
-        assert pair.needs_shadow
-        mine.keep_other(pair.request_id, "gpt-4o-mini", "Other")
-        mine.put_back(pair.request_id, seconds=0)
-        again = mine.claim(JUDGE, shadows=False)
+        assert pair.needs_other_answer
+        mine.save_other_answer(pair.request_id, "gpt-4o-mini", "Other")
+        mine.release(pair.request_id, seconds=0)
+        again = mine.claim(JUDGE, ask_tiers=False)
         assert again is not None
         assert (again.other_model, again.other_response) == ("gpt-4o-mini", "Other")
 
@@ -175,8 +175,8 @@ def test_a_days_dollars_hold_for_judges_at_the_same_time_and_after_a_restart(url
     clock = Clock()
     clock.now = NOW // DAY * DAY + 3_600
 
-    def spend(who: int) -> int:
-        with queue(url, who=str(who), clock=clock) as mine:
+    def spend(worker: int) -> int:
+        with queue(url, worker=str(worker), clock=clock) as mine:
             found = [mine.reserve("judge", "r", JUDGE, 0.03, cap_usd=1.0) for _ in range(20)]
             return sum(one is not None for one in found)
 
@@ -199,11 +199,11 @@ def test_a_verdict_stands(url: str) -> None:
     fill(url, [sampled(1)])
     with queue(url) as mine:
         for score in (8, 3):
-            mine.keep_grade(
+            mine.save_grade(
                 "r", Target.CLOUD, model="m", score=score, judge_model=JUDGE, reason="So."
             )
         for verdict in ("local", "cloud"):
-            mine.keep_preference(
+            mine.save_preference(
                 "r", judge_model=JUDGE, verdict=verdict, first=verdict, swapped="tie"
             )
     assert [row["score"] for row in read(url, "SELECT score FROM judgements")] == [8.0]
@@ -216,8 +216,8 @@ def test_samples_and_what_they_led_to_grow_old_too(url: str) -> None:
     clock = Clock()
     clock.now = old
     with queue(url, clock=clock) as mine:
-        mine.keep_grade("r", Target.LOCAL, model="m", score=5, judge_model=JUDGE, reason="So.")
-        mine.keep_preference("r", judge_model=JUDGE, verdict="tie", first="tie", swapped="tie")
+        mine.save_grade("r", Target.LOCAL, model="m", score=5, judge_model=JUDGE, reason="So.")
+        mine.save_preference("r", judge_model=JUDGE, verdict="tie", first="tie", swapped="tie")
         mine.reserve("judge", "r", JUDGE, 0.1, cap_usd=1.0)
     with opened(url, retention_days=30, clock=lambda: NOW):
         until(lambda: not read(url, "SELECT id FROM requests"))

@@ -13,7 +13,7 @@ from judging import SHIPPED, TEXTS, change, configuration, content_of, judge, mi
 from live import LiveProxy
 from proxy.cli.main import main
 from proxy.config import load_config
-from proxy.evaluation.dataset import of_pair
+from proxy.evaluation.dataset import dataset_of_pair
 from proxy.evaluation.promotion import MIN_HELD_OUT
 from proxy.evaluation.queries import QualityQueries
 from router_model.manifest import Manifest
@@ -229,7 +229,7 @@ def test_no_prompt_that_was_trained_on_is_held_out(tmp_path: Path, url: str) -> 
     judge(url, texts * 2, sessions=[f"s{number}" for number in range(2 * len(texts))])
     config = load_config(configuration(tmp_path, url, SHIPPED))
     with QualityQueries.open(config.storage) as stats:
-        judged = of_pair(stats.judged(), config)
+        judged = dataset_of_pair(stats.judged_requests(), config)
     kept = judged.take(judged.held_out)
     seen = judged.take(~judged.is_test)
     assert 0 < len(kept.texts) < judged.is_test.sum()

@@ -116,7 +116,7 @@ async def test_what_both_routers_say_is_compared(
     assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
     assert outcome.metrics(COST, router="shadow") == pytest.approx(2 * ANSWER_USD)
     with QualityQueries.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
-        found = stats.compared(0.0, threshold=0.5, local_price=Price())
+        found = stats.shadow_comparison(0.0, threshold=0.5, local_price=Price())
     assert found == ShadowComparison(
         requests=2,
         agreed=1,

@@ -35,7 +35,7 @@ from stored import (
 
 pytest_plugins = ["databases"]
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 # ── Sums ──────────────────────────────────────────────────────────────────────────────────────
@@ -87,7 +87,7 @@ def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, url, str(seed), str(number)],
-            cwd=TESTS,
+            cwd=SUPPORT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -132,7 +132,7 @@ def filled(url: str) -> str:
 
 
 def repair(url: str) -> list[str]:
-    with Maintenance.of(config_of(url)) as care:
+    with Maintenance.open(config_of(url)) as care:
         return care.check(repair=True)
 
 
@@ -237,13 +237,13 @@ def test_a_broken_file_is_found(sqlite_url: str, tmp_path: Path) -> None:
 def test_rows_are_counted_and_space_is_given_back(url: str) -> None:
     text = [("user", "long " * 2_000)]
     fill(url, [finished(created_at=NOW - DAY * (number % 2), turns=text) for number in range(400)])
-    with Maintenance.of(config_of(url)) as care:
+    with Maintenance.open(config_of(url)) as care:
         counts = care.count_rows()
         assert (counts["requests"], counts["hours"], counts["feedback"]) == (400, 2, 0)
         before = care.size_bytes()
         assert before > (400 * 10_000 if not is_postgresql(config_of(url)) else 1_000_000)
     execute(url, f"DELETE FROM requests WHERE created_at < {NOW}")
-    with Maintenance.of(config_of(url)) as care:
+    with Maintenance.open(config_of(url)) as care:
         care.vacuum()
         after = care.size_bytes()
         assert care.count_rows()["requests"] == 200

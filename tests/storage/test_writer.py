@@ -22,8 +22,9 @@ from proxy.auth import Client
 from proxy.budget.rate_limits import Limits
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
-from proxy.storage.database import StoreUnavailable, redacted_url, set_aside
-from proxy.storage.writer import Store, StoredResponse
+from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
+from proxy.storage.lookups import StoredResponse
+from proxy.storage.writer import Store
 from stored import (
     DAY,
     NOW,
@@ -300,10 +301,10 @@ def test_a_queue_of_long_texts_drops_and_counts(sqlite_url: str, prompts: str) -
 def test_answers_that_wait_to_be_kept_are_bounded_by_their_length_too(sqlite_url: str) -> None:
     with waiting(sqlite_url, max_pending_chars=1_000) as store:
         for number in range(4):
-            store.keep_response(kept_response(f"resp_{number}", body="b" * 300, items="i" * 100))
+            store.store_response(kept_response(f"resp_{number}", body="b" * 300, items="i" * 100))
         store.open()
         until(lambda: store._chars_written == store._chars_added)
-        store.keep_response(kept_response("resp_4", body="b" * 300))
+        store.store_response(kept_response("resp_4", body="b" * 300))
     kept = {row["id"] for row in read(sqlite_url, "SELECT id FROM responses")}
     assert kept == {"resp_0", "resp_1", "resp_4"}
 
@@ -409,7 +410,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(
                 store.add(record)
             until(lambda: not store.healthy)
             until(lambda: store.healthy)
-            assert store.spent_by_others(0.0) == {None: 0.0}
+            assert store.lookups.spent_by_others(0.0) == {None: 0.0}
     assert ids(postgres_url) == {record.id for record in records}
     assert dropped == []
     assert wrong(postgres_url) == []
@@ -457,7 +458,7 @@ def test_what_is_set_aside_never_replaces_another(tmp_path: Path) -> None:
         path = tmp_path / "rows.db"
         path.write_text(str(number))
         Path(f"{path}-wal").write_text(f"wal {number}")
-        found.append(set_aside(path))
+        found.append(quarantine(path))
         assert not path.exists()
     for number, path in enumerate(found):
         assert path.read_text() == str(number)
@@ -502,9 +503,9 @@ def test_answers_and_feedback_grow_old_too(url: str) -> None:
     with opened(url, retention_days=2, clock=lambda: now) as store:
         record = finished(created_at=NOW)
         store.add(record)
-        store.keep_response(kept_response("resp_1"))
-        until(lambda: store.find_response("resp_1") is not None)
-        store.rate(record.id, 1.0, None, client=None)
+        store.store_response(kept_response("resp_1"))
+        until(lambda: store.lookups.find_response("resp_1") is not None)
+        store.lookups.record_feedback(record.id, 1.0, None, client=None)
         now += 3 * DAY
         until(
             lambda: (
@@ -533,25 +534,25 @@ def kept_response(response_id: str, **values: Any) -> StoredResponse:
 def test_an_answer_is_kept_found_and_forgotten(url: str) -> None:
     kept = kept_response("resp_1", items='["Grüße"]', body='{"a":"🙂"}', input_items=7)
     with opened(url) as store:
-        assert store.find_response("resp_1") is None
-        store.keep_response(kept)
-        until(lambda: store.find_response("resp_1") == kept)
-        found = store.find_response("resp_1")
+        assert store.lookups.find_response("resp_1") is None
+        store.store_response(kept)
+        until(lambda: store.lookups.find_response("resp_1") == kept)
+        found = store.lookups.find_response("resp_1")
         assert found is not None
         assert found.target is Target.LOCAL
         store.forget_response("resp_1")
-        until(lambda: store.find_response("resp_1") is None)
+        until(lambda: store.lookups.find_response("resp_1") is None)
 
 
 def test_the_last_of_an_id_counts(url: str) -> None:
     store = Store(config_of(url))
     for body in ("first", "second"):  # in one batch: nobody writes yet
-        store.keep_response(kept_response("resp_1", body=body))
-    store.keep_response(kept_response("resp_2", client_key_hash=None, items=None, body=None))
+        store.store_response(kept_response("resp_1", body=body))
+    store.store_response(kept_response("resp_2", client_key_hash=None, items=None, body=None))
     store.open()
     store.close()
     with opened(url) as store:
-        store.keep_response(kept_response("resp_1", body="third", target=Target.CLOUD))
+        store.store_response(kept_response("resp_1", body="third", target=Target.CLOUD))
     rows = read(url, "SELECT id, body, target FROM responses ORDER BY id")
     assert [tuple(row.values()) for row in rows] == [
         ("resp_1", "third", "cloud"),
@@ -565,10 +566,10 @@ def test_an_answer_no_database_takes_costs_neither_the_others_nor_the_writer(
 ) -> None:
     with opened(url) as store:
         for one in ("resp_1", poison, "resp_2"):
-            store.keep_response(kept_response(one))
-        store.keep_response(kept_response("resp_3", body=poison))
+            store.store_response(kept_response(one))
+        store.store_response(kept_response("resp_3", body=poison))
         store.forget_response(poison)
-        store.keep_response(kept_response("resp_4"))
+        store.store_response(kept_response("resp_4"))
         store.add(finished())
     with opened(url) as store:
         store.add(finished())
@@ -579,22 +580,22 @@ def test_an_answer_no_database_takes_costs_neither_the_others_nor_the_writer(
 
 def test_an_answer_waits_for_a_lock(sqlite_url: str) -> None:
     with opened(sqlite_url, busy_seconds=0.01) as store:
-        store.keep_response(kept_response("resp_1"))
-        until(lambda: store.find_response("resp_1") is not None)
+        store.store_response(kept_response("resp_1"))
+        until(lambda: store.lookups.find_response("resp_1") is not None)
         with locked(sqlite_url):
             store.add(finished())
             until(lambda: not store.healthy)
-            store.keep_response(kept_response("resp_2"))
+            store.store_response(kept_response("resp_2"))
             store.forget_response("resp_1")
-        until(lambda: store.find_response("resp_2") is not None)
-        assert store.find_response("resp_1") is None
+        until(lambda: store.lookups.find_response("resp_2") is not None)
+        assert store.lookups.find_response("resp_1") is None
 
 
 def test_whose_an_answer_is_cannot_be_said_without_the_database(sqlite_url: str) -> None:
     with opened(sqlite_url) as store:
         execute(sqlite_url, "ALTER TABLE responses RENAME TO gone")
         with pytest.raises(StoreUnavailable, match="Responses cannot be looked up"):
-            store.find_response("resp_1")
+            store.lookups.find_response("resp_1")
 
 
 # ── Feedback, and what was spent ──────────────────────────────────────────────────────────────
@@ -606,9 +607,9 @@ def test_the_last_word_on_a_request_stands(url: str) -> None:
         store.add(mine)
         store.add(nobodys)
         until(lambda: len(read(url)) == 2)
-        assert store.rate(mine.id, 1.0, "Nice.", client="key") == ("cloud", True)
-        assert store.rate(mine.id, -0.5, None, client="key") == ("cloud", False)
-        assert store.rate(nobodys.id, 0.0, "a\0b", client=None) == ("none", True)
+        assert store.lookups.record_feedback(mine.id, 1.0, "Nice.", client="key") == ("cloud", True)
+        assert store.lookups.record_feedback(mine.id, -0.5, None, client="key") == ("cloud", False)
+        assert store.lookups.record_feedback(nobodys.id, 0.0, "a\0b", client=None) == ("none", True)
         for request_id, client in (
             (mine.id, "other"),
             (mine.id, None),
@@ -616,7 +617,7 @@ def test_the_last_word_on_a_request_stands(url: str) -> None:
             ("req_unknown", None),
             ("req_\0", None),
         ):
-            assert store.rate(request_id, 1.0, None, client=client) is None
+            assert store.lookups.record_feedback(request_id, 1.0, None, client=client) is None
     found = {row.pop("request_id"): row for row in read(url, "SELECT * FROM feedback")}
     assert found[mine.id] == {"created_at": NOW, "rating": -0.5, "comment": None}
     assert found[nobodys.id]["comment"] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
@@ -628,9 +629,9 @@ def test_feedback_that_cannot_be_kept_is_an_error(sqlite_url: str) -> None:
     with opened(sqlite_url, busy_seconds=0.01) as store:
         store.add(record)
         until(lambda: len(read(sqlite_url)) == 1)
-        with locked(sqlite_url), pytest.raises(StoreUnavailable, match="Feedback cannot be kept"):
-            store.rate(record.id, 1.0, None, client=None)
-        assert store.rate(record.id, 1.0, None, client=None) == ("none", True)
+        with locked(sqlite_url), pytest.raises(StoreUnavailable, match="Feedback cannot be stored"):
+            store.lookups.record_feedback(record.id, 1.0, None, client=None)
+        assert store.lookups.record_feedback(record.id, 1.0, None, client=None) == ("none", True)
 
 
 def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
@@ -641,7 +642,7 @@ def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
         )
 
     with opened(url) as store:
-        assert store.spent(NOW) == {}
+        assert store.lookups.spent_by_key(NOW) == {}
     fill(
         url,
         [
@@ -656,8 +657,8 @@ def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
         ],
     )
     with opened(url) as store:
-        assert store.spent(NOW) == {"one": 0.75, "other": 1.0, None: 4.0}
-        assert store.spent(NOW + 1) == {}
+        assert store.lookups.spent_by_key(NOW) == {"one": 0.75, "other": 1.0, None: 4.0}
+        assert store.lookups.spent_by_key(NOW + 1) == {}
 
 
 def test_what_was_spent_is_empty_when_the_database_does_not_say(
@@ -665,8 +666,8 @@ def test_what_was_spent_is_empty_when_the_database_does_not_say(
 ) -> None:
     with opened(sqlite_url) as store:
         execute(sqlite_url, "ALTER TABLE requests RENAME TO gone")
-        assert store.spent(0.0) == {}
-    assert "what was spent today is not known" in caplog.text
+        assert store.lookups.spent_by_key(0.0) == {}
+    assert "today's cloud spend is unknown" in caplog.text
 
 
 def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> None:
@@ -688,7 +689,7 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
             store.add(record)
             spent[key] += usd if created_at >= midnight else 0.0
             store, quotas = dice.choice(sides)
-            others = store.spent_by_others(midnight, by_key=number % 2 == 0)
+            others = store.lookups.spent_by_others(midnight, by_key=number % 2 == 0)
             assert others is not None
             before = quotas.spent_today()
             quotas.note_others(others, since=midnight)
@@ -696,7 +697,7 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
         until(lambda: len(read(url)) == 60)
         for store, quotas in sides:
             for by_key in (False, True):
-                others = store.spent_by_others(midnight, by_key=by_key)
+                others = store.lookups.spent_by_others(midnight, by_key=by_key)
                 assert others is not None
                 quotas.note_others(others, since=midnight)
                 assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)

@@ -58,6 +58,13 @@ _OTHERS: Final[dict[str, list[dict[str, Any]]]] = {
          "worker": "a/4711/1", "seen_at": NOW + 1.5, "is_unwanted": False, "progress": 1.0,
          "message": None, "log": "fertig\n", "log_start": 0, "cost_usd": None},
     ],
+    "rates": [
+        {"key_hash": "one", "full_at": NOW + 12.5},
+    ],
+    "leases": [
+        {"day": int(NOW) // 86_400, "name": "", "holder": "0123456789abcdef", "usd": 0.125},
+        {"day": int(NOW) // 86_400, "name": "one", "holder": "0123456789abcdef", "usd": 0.0625},
+    ],
 }  # fmt: skip
 
 

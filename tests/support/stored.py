@@ -20,7 +20,7 @@ import peewee
 
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
-from proxy.storage.database import close_all, open_database
+from proxy.storage.database import close_all, insert_rows, open_database
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.writer import Store
 
@@ -30,6 +30,7 @@ DAY: Final = 86_400.0
 PATIENCE_SECONDS: Final = 20.0  # far longer than anything takes that works
 
 Row = dict[str, Any]
+Grade = tuple[str, float, str, float, str]  # request, when, tier, score, judge
 
 
 def finished(**values: object) -> CallRecord:
@@ -130,6 +131,14 @@ def connected(url: str) -> Iterator[peewee.Database]:
         close_all(database)
 
 
+def add_judgements(url: str, grades: list[Grade]) -> None:
+    """Write what judges gave, as they do."""
+    names = ("request_id", "created_at", "target", "model", "score", "judge_model")
+    rows = [(key, at, tier, f"{tier}-model", *rest) for key, at, tier, *rest in grades]
+    with connected(url) as database, database.atomic():
+        insert_rows(database, "judgements", names, rows)
+
+
 def read(url: str, sql: str = "SELECT * FROM requests ORDER BY created_at, id") -> list[Row]:
     with connected(url) as database:
         cursor = database.execute_sql(sql)
@@ -152,7 +161,7 @@ def spoil(url: str) -> None:
 
 def wrong(url: str) -> list[str]:
     """What `hybrid-llm db check` finds."""
-    with Maintenance.of(config_of(url)) as care:
+    with Maintenance.open(config_of(url)) as care:
         return care.check()
 
 

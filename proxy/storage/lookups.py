@@ -1,0 +1,218 @@
+"""Lookups of single rows and of today's spend, on the database of a `Store`.
+
+    tier = store.lookups.find_session(session_id, since)
+
+All of them block: call them in a thread. `queries` has the questions about many rows.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import peewee
+
+from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Target
+from proxy.storage.database import FAILURES, StoreUnavailable, storable
+from proxy.storage.tables import Feedback, HourlyTotals, Request, Response
+
+logger = logging.getLogger(__name__)
+
+
+class StoredResponse(NamedTuple):
+    """A row of `responses`: a stored answer of the Responses API."""
+
+    id: str
+    target: Target
+    client_key_hash: str | None
+    items: str | None
+    input_items: int
+    body: str | None
+
+
+class WrittenSpend:
+    """The cloud cost of the rows that this process has written. Shared with the writer.
+
+    Attributes:
+        inserting: held while rows are inserted. Its holder knows which rows of this process are in
+            the database.
+        in_doubt: so many rows of the last insert may or may not be in the database.
+        written_usd: by day and the hash of the client's key.
+    """
+
+    def __init__(self) -> None:
+        self.inserting = threading.Lock()
+        self.in_doubt = 0
+        self.written_usd: dict[tuple[int, str | None], float] = {}
+
+    def add(self, batch: Sequence[CallRecord]) -> None:
+        """Add the cloud cost of rows that were just inserted."""
+        written = self.written_usd
+        for record in batch:
+            if record.cost_usd and record.target is Target.CLOUD:
+                day = int(record.created_at) // DAY_SECONDS * DAY_SECONDS
+                key = day, record.client_key_hash
+                if key not in written:  # the first of a day: drop the days before yesterday
+                    for old in [other for other in written if other[0] < day - DAY_SECONDS]:
+                        del written[old]
+                written[key] = written.get(key, 0.0) + record.cost_usd
+
+
+class Lookups:
+    """Single rows of one database, and what was spent.
+
+    Args:
+        clock: UNIX seconds.
+    """
+
+    def __init__(
+        self,
+        database: peewee.Database,
+        spend: WrittenSpend,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._spend = spend
+        self._clock = clock
+        self._knows_spent = True
+
+    def find_response(self, response_id: str) -> StoredResponse | None:
+        """The row of a stored response; None if there is none.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        columns = [getattr(Response, name) for name in StoredResponse._fields]
+        query = Response.select(*columns).where(Response.id == storable(response_id)).tuples()
+        try:
+            with self._database.connection_context():
+                for row in query.execute(self._database):
+                    return StoredResponse(*row)._replace(target=Target(row[1]))
+        except FAILURES as error:
+            logger.error("cannot look up response %s: %s", response_id, error)
+            raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
+        return None
+
+    def find_session(self, session: str, since: float) -> Target | None:
+        """The tier of a conversation's last complete answer since then (UNIX seconds).
+
+        None if there is none.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        query = (
+            Request.select(Request.target)
+            .where(
+                Request.session_id == session,
+                Request.created_at >= since,
+                Request.ending == Ending.OK,
+                Request.target.is_null(False),
+            )
+            .order_by(Request.created_at.desc())
+            .limit(1)
+            .tuples()
+        )
+        try:
+            with self._database.connection_context():
+                for (target,) in query.execute(self._database):
+                    return Target(target)
+        except FAILURES as error:
+            logger.error("cannot look up a conversation: %s", error)
+            raise StoreUnavailable(f"Conversations cannot be looked up: {error}") from None
+        return None
+
+    def record_feedback(
+        self, request_id: str, rating: float, comment: str | None, *, client: str | None
+    ) -> tuple[str, bool] | None:
+        """Store a client's rating of an answer; a later rating replaces it.
+
+        Returns the tier that answered ("none" without one) and whether the request had no rating
+        yet. None if the client (by the hash of its key) made no such request.
+
+        Raises:
+            StoreUnavailable: the database cannot be written.
+        """
+        request_id, comment = storable(request_id), comment and storable(comment)
+        find = Request.select(Request.target, Request.client_key_hash).where(
+            Request.id == request_id
+        )
+        keep = Feedback.insert(
+            request_id=request_id, created_at=self._clock(), rating=rating, comment=comment
+        ).on_conflict(
+            conflict_target=[Feedback.request_id],
+            preserve=[Feedback.created_at, Feedback.rating, Feedback.comment],
+        )
+        try:
+            # No transaction: SQLite refuses at once to write in a transaction whose reads another
+            # connection has changed.
+            with self._database.connection_context():
+                found = list(find.tuples().execute(self._database))
+                if not found or found[0][1] != client:
+                    return None
+                known = Feedback.select().where(Feedback.request_id == request_id)
+                is_new = not list(known.tuples().execute(self._database))
+                keep.execute(self._database)
+                return found[0][0] or "none", is_new
+        except FAILURES as error:
+            raise StoreUnavailable(f"Feedback cannot be stored: {error}") from None
+
+    def spent_by_key(self, since: float) -> dict[str | None, float]:
+        """Cloud cost in USD since then (UNIX seconds) by the hash of the client's key.
+
+        Empty if the database cannot be read; the error is logged.
+        """
+        return self._spent(since) or {}
+
+    def spent_by_others(
+        self, since: float, *, by_key: bool = True
+    ) -> dict[str | None, float] | None:
+        """Cloud cost of all other processes: the total less what this process has written.
+
+        None if it is unknown, also while the last insert of this process is unconfirmed. Blocks
+        the writer meanwhile.
+
+        Args:
+            since: the start of a day (UTC).
+            by_key: group by key. The total alone, under the key None, is cheaper.
+        """
+        with self._spend.inserting:
+            if self._spend.in_doubt:
+                return None
+            found = self._spent(since) if by_key else self._spent_in_all(since)
+            if found is None:
+                return None
+            for (day, key), usd in self._spend.written_usd.items():
+                if day >= since:
+                    name = key if by_key else None
+                    found[name] = max(found.get(name, 0.0) - usd, 0.0)
+        return found
+
+    def _spent(self, since: float) -> dict[str | None, float] | None:
+        query = (
+            Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
+            .where(Request.created_at >= since, Request.target == "cloud", Request.cost_usd > 0)
+            .group_by(Request.client_key_hash)
+        )
+        return self._sums(query)
+
+    def _spent_in_all(self, since: float) -> dict[str | None, float] | None:
+        query = HourlyTotals.select(
+            peewee.Value(None), peewee.fn.SUM(HourlyTotals.cost_pico)
+        ).where(HourlyTotals.hour >= since, HourlyTotals.target == "cloud")
+        found = self._sums(query)
+        return found and {None: int(found[None] or 0) / PICODOLLARS}
+
+    def _sums(self, query: Any) -> dict[str | None, Any] | None:
+        try:
+            with self._database.connection_context():
+                found = dict(query.tuples().execute(self._database))
+        except FAILURES as error:
+            if self._knows_spent:  # asked every few seconds: log once
+                logger.error("today's cloud spend is unknown: %s", error)
+            self._knows_spent = False
+            return None
+        self._knows_spent = True
+        return found

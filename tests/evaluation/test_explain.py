@@ -1,0 +1,110 @@
+"""Explanations of single requests in sentences."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxy.evaluation.explain import explain
+from proxy.record import Ending, Reason, Target, UsageSource
+from proxy.storage.database import open_database
+from proxy.storage.queries import RequestQueries
+from stored import NOW, add_judgements, config_of, fill, finished, opened
+
+pytest_plugins = ["databases"]
+
+
+@pytest.fixture
+def stats(url: str) -> Iterator[RequestQueries]:
+    """An empty database."""
+    fill(url, [])
+    database = open_database(config_of(url), read_only=True)
+    with RequestQueries(database, clock=lambda: NOW) as stats:
+        yield stats
+
+
+EXPLAINED = {
+    "by-score": (
+        {
+            "requested_model": "auto", "target": Target.LOCAL, "model": "phi3", "streamed": True,
+            "reason": Reason.SCORE, "score": 0.75, "threshold": 0.5, "decision_ms": 2.0,
+            "ttft_ms": 150.0, "upstream_ms": 1_200.0, "duration_ms": 1_203.0, "status": 200,
+            "input_tokens": 1_000, "cached_input_tokens": 10, "output_tokens": 200,
+            "cost_usd": 0.0, "saved_usd": 0.00027,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for auto, as a stream.
+It went to phi3 (local): its score 0.7500 is not below the threshold 0.5000.
+It took: decision 2 ms, first token 150 ms, upstream 1,200 ms, whole request 1,203 ms.
+Tokens: 1,000 in, of them 10 cached; 200 out.
+It cost $0.000000000, and saved $0.000270000.
+It ended: ok, status 200""",
+    ),
+    "fallback": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.4,
+            "threshold": 0.5, "fallback_from": Target.LOCAL, "fallback_why": "5xx",
+            "duration_ms": 12.0, "status": 200, "input_tokens": 3,
+            "usage_source": UsageSource.ESTIMATED, "cost_usd": 0.001,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for no model.
+It went to gpt (cloud): the other tier failed before its first word (by itself, its score 0.4000 \
+is below the threshold 0.5000).
+The local tier had failed before: 5xx.
+It took: whole request 12 ms.
+Tokens (estimated): 3 in, of them 0 cached; 0 out.
+It cost $0.001000000.
+It ended: ok, status 200""",
+    ),
+    "refused": (
+        {
+            "requested_model": "gpt-9", "duration_ms": 0.25, "status": 404,
+            "ending": Ending.REJECTED, "error": "No such model.", "error_code": "model_not_found",
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for gpt-9.
+It reached no tier.
+It took: whole request 0.25 ms.
+It ended: rejected (model_not_found), status 404: No such model.""",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "expected"), EXPLAINED.values(), ids=EXPLAINED.keys())
+def test_a_request_is_explained(
+    url: str, stats: RequestQueries, values: dict[str, Any], expected: str
+) -> None:
+    record = finished(created_at=NOW, **values)
+    fill(url, [record])
+    row = stats.find(record.id)
+    assert row is not None
+    assert explain(row) == expected.replace("ID", record.id)
+
+
+def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
+    record = finished()
+    fill(url, [record])
+    with opened(url) as store:
+        store.lookups.record_feedback(record.id, -1.0, None, client=None)
+    add_judgements(url, [(record.id, NOW, "local", 7.5, "gpt-4o")])
+    row = stats.find(record.id)
+    assert row is not None
+    assert explain(row).splitlines()[-2:] == [
+        "gpt-4o gave the local answer 7.5 of 10.",
+        "The client rated it -1.",
+    ]
+
+
+NEVER_GIVEN = {Reason.ESCALATED, Reason.SHADOW}  # by this version
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - NEVER_GIVEN))
+def test_every_reason_is_explained(sqlite_url: str, reason: Reason) -> None:
+    record = finished(target=Target.LOCAL, model="phi3", reason=reason)
+    fill(sqlite_url, [record])
+    with RequestQueries.open(config_of(sqlite_url)) as stats:
+        row = stats.find(record.id)
+    assert row is not None
+    (line,) = (line for line in explain(row).splitlines() if line.startswith("It went to"))
+    assert len(line.removeprefix("It went to phi3 (local): ").split()) > 2

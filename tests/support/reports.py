@@ -1,0 +1,25 @@
+"""Reports as `hybrid-llm stats` prints them, for tests of the tables."""
+
+import io
+
+from rich.console import Console
+
+from proxy.cli.tables import USUAL, show
+from proxy.storage.queries import RequestQueries
+
+
+def rendered_report(
+    requests: RequestQueries, *, by: tuple[str, ...] = USUAL, since: float = 0.0
+) -> str:
+    """What `hybrid-llm stats` prints, without trailing spaces."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(show(requests, by, since))
+    text = console.file.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def assert_lines(text: str, *expected: str) -> None:
+    """Lines with these words, whatever the space between them."""
+    lines = {" ".join(line.split()) for line in text.splitlines()}
+    for line in expected:
+        assert " ".join(line.split()) in lines, text
