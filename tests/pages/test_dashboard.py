@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from browser import check_accessible, fits_its_width
+from browser import PATIENCE_MS, check_accessible, fits_its_width
 from fakes import EASY, HARD, FakeUpstream
 from live import LiveProxy, StartProxy
 from pages.conftest import Show
@@ -88,7 +88,7 @@ async def test_figures_match_the_stored_requests(
     await expect(figure(page, "Quality recovered")).to_contain_text("(0 of 100)")
     await expect(figure(page, "Local tier")).to_contain_text("phi3:latest")
     for name in ("#traffic", "#money", "#curve", "#scores"):
-        await expect(page.locator(f"{name} .main-svg").first).to_be_visible()
+        await expect(page.locator(f"{name} .main-svg").first).to_be_visible(timeout=PATIENCE_MS)
     await expect(page.locator("#latency")).to_contain_text("Time to first tokencloud")
     await expect(page.locator("#reasons")).to_contain_text("score100100.0 %")
 

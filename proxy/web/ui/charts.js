@@ -99,7 +99,7 @@ function buildFigure({ data, layout = {}, config = {} }, colours) {
  * @param make takes the palette and returns plotly's {data, layout}
  * @returns update: redraws the chart in place; ready: a promise of whether the first draw succeeded
  */
-export function chart(element, make) {
+export function drawChart(element, make) {
   const draw = async () => {
     try {
       const plotly = await load()

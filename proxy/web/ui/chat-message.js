@@ -1,7 +1,7 @@
 // Chat messages: a question, and an answer with its decision, facts, feedback and actions.
 
-import { explainReason, gauge, tierBadge } from './decision.js'
-import { copyButton, h, icon, replace } from './dom.js'
+import { createGauge, createTierBadge, explainReason } from './decision.js'
+import { createCopyButton, h, icon, replace } from './dom.js'
 import { ms, usd } from './format.js'
 import { postJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
@@ -46,8 +46,8 @@ export function createAnswer(message, { isLast, retry, save }) {
     if (decision) {
       replace(
         head,
-        tierBadge(decision.target, decision.model),
-        gauge(decision),
+        createTierBadge(decision.target, decision.model),
+        createGauge(decision),
         h('span', { class: 'dim small' }, explainReason(decision)),
       )
     } else {
@@ -105,7 +105,7 @@ function formatFacts({ ttft, row }) {
 
 function createActions(message, { isLast, retry, save }) {
   return [
-    message.content ? copyButton(() => message.content) : null,
+    message.content ? createCopyButton(() => message.content) : null,
     message.decision?.id && message.content ? createThumbs(message, save) : null,
     isLast && (message.error || message.stopped)
       ? h(

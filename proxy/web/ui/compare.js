@@ -1,8 +1,8 @@
 // Compare page: the answers of both tiers to one prompt, the routing decision and the judge's verdict.
 
 import { complete } from './completion.js'
-import { explainReason, gauge, tierBadge } from './decision.js'
-import { $, copyButton, h, replace } from './dom.js'
+import { createGauge, createTierBadge, explainReason } from './decision.js'
+import { $, createCopyButton, h, replace } from './dom.js'
 import { count, ms, percent, usd } from './format.js'
 import { getJson, postJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
@@ -25,7 +25,7 @@ class Side {
     this.copy = h(
       'span',
       {},
-      copyButton(() => this.text),
+      createCopyButton(() => this.text),
     )
     this.element = h(
       'article',
@@ -33,7 +33,7 @@ class Side {
       h(
         'header',
         { class: 'row spread' },
-        h('span', { class: 'row' }, tierBadge(tier, model), this.chosen),
+        h('span', { class: 'row' }, createTierBadge(tier, model), this.chosen),
         this.copy,
       ),
       this.facts,
@@ -148,8 +148,8 @@ async function loadDecision(messages, signal) {
         'p',
         { class: 'row' },
         'The router would choose',
-        tierBadge(decision.target, decision.model),
-        gauge(decision),
+        createTierBadge(decision.target, decision.model),
+        createGauge(decision),
         h('span', { class: 'dim small' }, explainReason(decision)),
         h('span', { class: 'dim small num' }, `decided in ${ms(decision.latency_ms)}`),
       ),
@@ -242,7 +242,7 @@ function showVerdict(section, verdict) {
           h(
             'p',
             { class: 'row' },
-            tierBadge(tier),
+            createTierBadge(tier),
             h('b', { class: 'num' }, `${verdict[tier].score} of 10`),
           ),
           h('p', {}, verdict[tier].reasoning),
@@ -288,7 +288,7 @@ replace(
     h(
       'article',
       { class: 'card side' },
-      tierBadge(tier),
+      createTierBadge(tier),
       h('p', { class: 'empty' }, 'The answer appears here.'),
     ),
   ),

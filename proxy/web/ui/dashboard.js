@@ -1,9 +1,9 @@
 // Dashboard page: traffic, cost, quality and latency of a time range, and the effect of a threshold.
 
-import { chart } from './charts.js'
+import { drawChart } from './charts.js'
 import { CHARTS, findPoint } from './dashboard-charts.js'
 import { showCategories, showDrift, showLatency, showReasons } from './dashboard-tables.js'
-import { $, copyButton, h, replace } from './dom.js'
+import { $, createCopyButton, h, replace } from './dom.js'
 import { ago, compact, count, dollars, score as formatScore, ms, percent } from './format.js'
 import { getJson } from './http.js'
 import { openRequests } from './requests.js'
@@ -133,7 +133,7 @@ function draw(name) {
   if (!state.isDrawing) return
   if (charts[name]) charts[name].update()
   else
-    charts[name] = chart($(`#${name}`), (colours) =>
+    charts[name] = drawChart($(`#${name}`), (colours) =>
       CHARTS[name]({ ...state, whatIf: readWhatIf() }, colours),
     )
 }
@@ -170,7 +170,10 @@ function showWhatIf() {
   )
   replace(
     $('#whatif-copy'),
-    copyButton(`routing:\n  threshold: ${readWhatIf().toFixed(2)}\n`, 'Copy as configuration'),
+    createCopyButton(
+      `routing:\n  threshold: ${readWhatIf().toFixed(2)}\n`,
+      'Copy as configuration',
+    ),
   )
 }
 

@@ -36,7 +36,7 @@ export function explainReason({ reason, score, threshold, fallback }) {
 }
 
 /** A badge with the tier and, if known, the model that answered. */
-export function tierBadge(target, model) {
+export function createTierBadge(target, model) {
   if (!target) return h('span', { class: 'badge' }, 'no tier')
   return h(
     'span',
@@ -47,7 +47,7 @@ export function tierBadge(target, model) {
 }
 
 /** A bar that shows a score and marks its threshold; null without a score. */
-export function gauge({ score, threshold, target }) {
+export function createGauge({ score, threshold, target }) {
   if (score === null || score === undefined || threshold === null || threshold === undefined)
     return null
   return h('span', {

@@ -73,7 +73,7 @@ export async function copy(text) {
 }
 
 /** A button that copies a text and confirms it. */
-export function copyButton(text, label = 'Copy') {
+export function createCopyButton(text, label = 'Copy') {
   const caption = h('span', {}, label)
   return h(
     'button',

@@ -1,6 +1,6 @@
 // Experiments page: the steps of the training pipeline, the running job and the results.
 
-import { $, copyButton, h, replace } from './dom.js'
+import { $, createCopyButton, h, replace } from './dom.js'
 import { StepCard } from './experiment-step.js'
 import { showResults } from './findings.js'
 import { percent, span } from './format.js'
@@ -119,7 +119,7 @@ async function refresh() {
         'Some steps need the train extra, which is not installed: ',
         h('code', {}, command),
       ),
-      copyButton(command, 'Copy command'),
+      createCopyButton(command, 'Copy command'),
     )
   }
   const before = running?.id
@@ -145,7 +145,7 @@ $('#log-end').addEventListener('click', () => log.scrollToEnd())
 $('#log-text').addEventListener('scroll', () => log.updateEndButton(), { passive: true })
 replace(
   $('#log-copy'),
-  copyButton(() => $('#log-text').textContent),
+  createCopyButton(() => $('#log-text').textContent),
 )
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden) schedule(0)

@@ -1,7 +1,7 @@
 // Markdown renderer for streamed model output, which is hostile input. marked converts it to HTML,
 // DOMPurify removes everything but plain formatting, and the page's policy forbids any other HTML.
 
-import { copyButton, h } from './dom.js'
+import { createCopyButton, h } from './dom.js'
 import { marked } from './vendor/marked.js'
 import DOMPurify from './vendor/purify.js'
 
@@ -85,7 +85,7 @@ function render(source) {
         'figcaption',
         {},
         h('span', {}, language),
-        copyButton(() => block.textContent),
+        createCopyButton(() => block.textContent),
       ),
       block,
     )

@@ -1,7 +1,7 @@
 // Drawer of the dashboard with the details of one request: decision, times, costs and texts.
 
-import { explainReason, gauge, tierBadge } from './decision.js'
-import { $, copyButton, h, icon, replace } from './dom.js'
+import { createGauge, createTierBadge, explainReason } from './decision.js'
+import { $, createCopyButton, h, icon, replace } from './dom.js'
 import { count, score as formatScore, ms, usd } from './format.js'
 import { getJson } from './http.js'
 import { status } from './shell.js'
@@ -70,8 +70,8 @@ function createDetails(row, { keeps_prompts: keeps }) {
     h(
       'p',
       { class: 'row' },
-      tierBadge(row.target, row.model),
-      gauge(row),
+      createTierBadge(row.target, row.model),
+      createGauge(row),
       h('span', { class: 'small' }, explainReason(row)),
     ),
     h(
@@ -108,7 +108,7 @@ function createDetails(row, { keeps_prompts: keeps }) {
             h(
               'p',
               {},
-              tierBadge(judgement.target, judgement.model),
+              createTierBadge(judgement.target, judgement.model),
               h('b', { class: 'num' }, ` ${judgement.score} of 10 `),
               h('span', { class: 'dim small' }, `by ${judgement.judge_model}. `),
               judgement.reason ?? '',
@@ -148,8 +148,8 @@ function createDetails(row, { keeps_prompts: keeps }) {
       'p',
       { class: 'row dim small' },
       h('code', {}, row.id),
-      copyButton(row.id, 'Copy ID'),
-      copyButton(() => location.href, 'Copy link'),
+      createCopyButton(row.id, 'Copy ID'),
+      createCopyButton(() => location.href, 'Copy link'),
     ),
   ]
 }

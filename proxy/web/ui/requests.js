@@ -1,7 +1,7 @@
 // Request list of the dashboard: filters, search and paging. It shows one page at a time, because a
 // browser needs seconds to lay out ten thousand rows when the drawer opens.
 
-import { gauge, REASON_NAMES, tierBadge } from './decision.js'
+import { createGauge, createTierBadge, REASON_NAMES } from './decision.js'
 import { $, h, replace } from './dom.js'
 import { ago, count, ms, usd, when } from './format.js'
 import { getJson } from './http.js'
@@ -212,11 +212,11 @@ function createRow(request) {
         ago(request.created_at),
       ),
     ),
-    h('td', {}, tierBadge(target, model)),
+    h('td', {}, createTierBadge(target, model)),
     h(
       'td',
       {},
-      gauge({ score, threshold, target }) ??
+      createGauge({ score, threshold, target }) ??
         h('span', { class: 'dim small' }, request.reason ?? '–'),
     ),
     h(

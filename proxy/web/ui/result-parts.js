@@ -1,6 +1,6 @@
 // Building blocks of the experiment results: cards, tables, charts, intervals and choices.
 
-import { chart } from './charts.js'
+import { drawChart } from './charts.js'
 import { h, replace } from './dom.js'
 import { count, percent, score } from './format.js'
 
@@ -93,7 +93,7 @@ export function createChart(label, height, make) {
     style: { '--height': `${height}px` },
   })
   // Plotly measures the element, so it has to be in the page.
-  requestAnimationFrame(() => chart(element, make))
+  requestAnimationFrame(() => drawChart(element, make))
   return element
 }
 
