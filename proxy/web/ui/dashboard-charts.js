@@ -156,7 +156,7 @@ function drawScores({ stats: { scores, threshold } }, colours) {
       hovermode: 'closest',
       xaxis: {
         range: [0, 1],
-        title: { text: 'score: probability that the local answer is as good' },
+        title: { text: 'score: probability that local suffices' },
       },
       yaxis: { rangemode: 'tozero' },
       shapes: [
