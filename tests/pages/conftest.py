@@ -1,4 +1,4 @@
-"""A browser for each test of the pages, which complains of whatever goes wrong in it."""
+"""Browser fixtures of the page tests. A test fails on browser errors and foreign requests."""
 
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
@@ -11,12 +11,12 @@ from browser import OpenPage
 
 
 class Show(Protocol):
-    """Opens a page of a proxy; when the test is over, nothing in it may have gone wrong.
+    """Opens a page of a proxy and checks it for errors after the test.
 
     Args:
-        origin: the proxy's, `LiveProxy.origin`.
-        expected: parts of the browser's complaints that are no surprise.
-        settings: of the window, as Playwright names them.
+        origin: `LiveProxy.origin`.
+        expected: parts of the console messages to ignore.
+        settings: options of Playwright's `new_context`.
     """
 
     def __call__(

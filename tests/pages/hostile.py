@@ -1,6 +1,6 @@
-"""Texts that would run a script, load something or break out, if anything but their text was used.
+"""Hostile texts that try to run a script, load a resource or break out of their element.
 
-`quiet(page)` has the page note it; `check_quiet(page)` says that nothing of the kind happened.
+`check_quiet(page)` asserts that none of them succeeded.
 """
 
 from typing import Final
@@ -29,7 +29,7 @@ ALL: Final = "\n\n".join(PROBES)
 
 
 async def check_quiet(page: Page) -> None:
-    """None of the probes did what it would."""
+    """Assert that no probe had an effect."""
     assert await page.evaluate("window.pwned") is None
     for tag in ("iframe", "object", "embed", "base", "main form input[name=key]", "main style",
                 "main img", "main script:not([src^='/ui/'])", "main svg image"):  # fmt: skip

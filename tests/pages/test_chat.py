@@ -1,4 +1,4 @@
-"""The chat page, as a person uses it: in a real browser, against a live proxy."""
+"""Chat page in a real browser against a live proxy."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ CODE = "Here:\n\n```python\nprint('a < b')\n```\n\n| n | ms |\n|---|---|\n| 1 | 
 
 
 def streamed(*pieces: str | Gate | End, finish: str | None = "stop") -> Any:
-    """A stream of these words, with gates where it waits; with no `finish` it does not end well."""
+    """A stream of these chunks that waits at gates. Without `finish` it does not end properly."""
     steps = [
         event(chunk({"content": piece})) if isinstance(piece, str) else piece for piece in pieces
     ]
@@ -43,7 +43,7 @@ async def complete(page: Page, number: int = 1) -> None:
     await expect(answers(page).last).to_have_attribute("aria-busy", "false")
 
 
-async def test_an_answer_is_seen_while_it_comes(
+async def test_answer_is_shown_while_it_streams(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -52,7 +52,7 @@ async def test_an_answer_is_seen_while_it_comes(
     await ask(page)
     answer = answers(page)
     await answer.get_by_text("Four,").wait_for()
-    # Who answers is known before the first word.
+    # The tier is known before the first token.
     await expect(answer.locator(".badge")).to_have_text("localphi3:latest")
     await expect(answer.get_by_role("img")).to_have_attribute(
         "aria-label", "Score 0.90, threshold 0.50"
@@ -67,7 +67,7 @@ async def test_an_answer_is_seen_while_it_comes(
     )
 
 
-async def test_an_answer_says_what_it_cost_and_saved(
+async def test_answer_shows_its_cost_and_saving(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = streamed("An answer.")
@@ -88,7 +88,9 @@ async def test_an_answer_says_what_it_cost_and_saved(
     )
 
 
-async def test_a_conversation_goes_on(proxy: LiveProxy, show: Show, local: FakeUpstream) -> None:
+async def test_conversation_sends_its_history_and_session(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
     local.answer = streamed("First ", "answer.")
     page = await show(proxy.origin)
     await ask(page, "One?")
@@ -107,7 +109,7 @@ async def test_a_conversation_goes_on(proxy: LiveProxy, show: Show, local: FakeU
 
 
 @pytest.mark.parametrize("how", ["button", "escape"])
-async def test_stopping_stops_the_model_too(
+async def test_stopping_closes_the_upstream_request(
     proxy: LiveProxy, show: Show, local: FakeUpstream, how: str
 ) -> None:
     local.answer = streamed("CategoryTotals an ", Gate(), "answer.")
@@ -126,9 +128,7 @@ async def test_stopping_stops_the_model_too(
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
-async def test_a_thumb_is_the_request_rated(
-    proxy: LiveProxy, show: Show, local: FakeUpstream
-) -> None:
+async def test_thumb_rates_the_request(proxy: LiveProxy, show: Show, local: FakeUpstream) -> None:
     local.answer = streamed("An answer.")
     page = await show(proxy.origin)
     await ask(page)
@@ -147,18 +147,18 @@ async def test_a_thumb_is_the_request_rated(
 
 
 @pytest.mark.parametrize(
-    ("mode", "share", "model", "told"),
+    ("mode", "share", "model", "description"),
     [
         ("Auto", None, "auto", None),
         ("Local", None, "local", None),
         ("Cloud", None, "cloud", None),
-        ("Cost", "45", "auto:cost=0.45", "at most 45 % of what the cloud alone would cost"),
-        ("Quality", "80", "auto:quality=0.8", "at least 80 % of the cloud’s lead in quality"),
+        ("Cost", "45", "auto:cost=0.45", "at most 45 % of the all-cloud cost"),
+        ("Quality", "80", "auto:quality=0.8", "recover at least 80 % of the quality gap"),
     ],
 )
-async def test_who_answers_can_be_chosen(
+async def test_routing_mode_selects_the_model(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream,
-    mode: str, share: str | None, model: str, told: str | None,
+    mode: str, share: str | None, model: str, description: str | None,
 ) -> None:  # fmt: skip
     local.answer = cloud.answer = streamed("An answer.")
     page = await show(proxy.origin)
@@ -168,28 +168,28 @@ async def test_who_answers_can_be_chosen(
         await expect(slider).to_be_hidden()
     else:
         await slider.fill(share)
-        await expect(page.locator("output")).to_have_text(told or "")
+        await expect(page.locator("output")).to_have_text(description or "")
     await ask(page)
     await complete(page)
     (row,) = await proxy.rows_of(1)
     assert row["requested_model"] == model
     if model in ("local", "cloud"):
         await expect(answers(page).locator(".badge")).to_contain_text(model)
-        await expect(answers(page)).to_contain_text("asked for by name")
+        await expect(answers(page)).to_contain_text("requested by name")
 
 
-async def test_a_refusal_is_shown_as_it_is(
+async def test_upstream_error_is_shown_and_can_be_retried(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    told = "You have <b>used</b> it all up."
-    refusal = error_json(told, kind="requests", code="rate_limit_exceeded")
+    message = "You have <b>used</b> it all up."
+    refusal = error_json(message, kind="requests", code="rate_limit_exceeded")
     cloud.answer = whole(refusal, status=429)
     local.answer = streamed("Better now.")
     page = await show(proxy.origin, expected=("429",))
     await page.get_by_text("Cloud", exact=True).click()
     await ask(page)
     alert = page.get_by_role("alert")
-    await expect(alert).to_contain_text(told)
+    await expect(alert).to_contain_text(message)
     await expect(alert).to_contain_text("HTTP 429 · rate_limit_exceeded")
     await page.get_by_text("Local", exact=True).click()
     await page.get_by_role("button", name="Try again").click()
@@ -199,7 +199,7 @@ async def test_a_refusal_is_shown_as_it_is(
     assert call.json["messages"] == [{"role": "user", "content": EASY}]
 
 
-async def test_an_answer_that_breaks_off_stays_with_its_error(
+async def test_interrupted_answer_keeps_its_text_and_error(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     local.answer = streamed("The beginning of", End.RESET, finish=None)
@@ -215,7 +215,7 @@ async def test_an_answer_that_breaks_off_stays_with_its_error(
     await answers(page).get_by_text("Whole.").wait_for()
 
 
-async def test_what_was_not_tried_again_is_behind_one(
+async def test_retry_is_offered_for_the_last_answer_only(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     local.answer = streamed("CategoryTotals", End.RESET, finish=None)
@@ -226,19 +226,19 @@ async def test_what_was_not_tried_again_is_behind_one(
     await ask(page, "Two?")
     await complete(page, 2)
     await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
-    said = [message["content"] for message in local.calls[-1].json["messages"]]
-    assert said == ["One?", "CategoryTotals", "Two?"]
+    contents = [message["content"] for message in local.calls[-1].json["messages"]]
+    assert contents == ["One?", "CategoryTotals", "Two?"]
 
 
-async def test_a_proxy_that_is_gone_is_told(proxy: LiveProxy, show: Show) -> None:
+async def test_unreachable_proxy_is_reported(proxy: LiveProxy, show: Show) -> None:
     page = await show(proxy.origin, expected=("ERR_",))
     await page.get_by_text("no router model").wait_for()
     await proxy.stop()
     await ask(page)
-    await expect(page.get_by_role("alert")).to_contain_text("The proxy does not answer.")
+    await expect(page.get_by_role("alert")).to_contain_text("Cannot reach the proxy.")
 
 
-async def test_code_and_tables_of_an_answer(
+async def test_code_and_tables_are_rendered_and_copied(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     local.answer = streamed(*CODE)
@@ -248,7 +248,7 @@ async def test_code_and_tables_of_an_answer(
     await expect(answers(page).locator("pre")).to_have_text("print('a < b')\n")
     await expect(answers(page).locator("figcaption")).to_contain_text("python")
     await expect(answers(page).get_by_role("cell", name="2")).to_be_visible()
-    await expect(answers(page)).to_contain_text("saved")  # nothing is to be drawn any more
+    await expect(answers(page)).to_contain_text("saved")  # the answer is final
     for place, text in ((".code", "print('a < b')\n"), (".actions", CODE)):
         button = answers(page).locator(place).get_by_role("button").first
         await button.click()
@@ -256,7 +256,7 @@ async def test_code_and_tables_of_an_answer(
         assert await page.evaluate("navigator.clipboard.readText()") == text
 
 
-async def test_what_a_model_thinks_is_kept_apart(
+async def test_reasoning_is_collapsed_and_truncation_reported(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     local.answer = chunked(
@@ -271,10 +271,10 @@ async def test_what_a_model_thinks_is_kept_apart(
     await expect(answers(page).get_by_text("Two and two, <b>hm</b>.")).to_be_hidden()
     await answers(page).get_by_text("Thinking").click()
     await expect(answers(page).get_by_text("Two and two, <b>hm</b>.")).to_be_visible()
-    await expect(answers(page)).to_contain_text("Cut off")
+    await expect(answers(page)).to_contain_text("Truncated")
 
 
-async def test_nothing_that_is_said_runs(
+async def test_hostile_chat_text_is_inert(
     start: StartProxy, show: Show, local: FakeUpstream
 ) -> None:
     name = "<img src=x onerror=window.pwned=1>"
@@ -291,7 +291,9 @@ async def test_nothing_that_is_said_runs(
     await check_quiet(page)
 
 
-async def test_an_error_does_not_run(proxy: LiveProxy, show: Show, cloud: FakeUpstream) -> None:
+async def test_hostile_error_text_is_inert(
+    proxy: LiveProxy, show: Show, cloud: FakeUpstream
+) -> None:
     cloud.answer = whole(error_json(ALL), status=400)
     page = await show(proxy.origin, expected=("400",))
     await page.get_by_text("Cloud", exact=True).click()
@@ -300,7 +302,7 @@ async def test_an_error_does_not_run(proxy: LiveProxy, show: Show, cloud: FakeUp
     await check_quiet(page)
 
 
-async def test_a_chat_can_be_had_by_keyboard_alone(
+async def test_chat_works_with_the_keyboard_only(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     cloud.answer = streamed("An answer.")
@@ -326,7 +328,7 @@ async def test_a_chat_can_be_had_by_keyboard_alone(
     await expect(page.get_by_role("button", name="Good answer")).to_be_focused()
 
 
-async def test_a_chat_outlives_a_reload_and_can_be_begun_anew(
+async def test_chat_survives_a_reload_and_can_be_reset(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     local.answer = streamed("An answer.")
@@ -344,7 +346,7 @@ async def test_a_chat_outlives_a_reload_and_can_be_begun_anew(
     await expect(answers(page)).to_have_count(0)
 
 
-async def test_a_very_long_answer_is_shown_whole(
+async def test_very_long_answer_is_shown_completely(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     words = [f"Paragraph {n} of a **long** answer, `code` and all.\n\n" for n in range(3000)]
@@ -353,12 +355,12 @@ async def test_a_very_long_answer_is_shown_whole(
     await ask(page)
     await complete(page)
     await expect(answers(page).locator(".block")).to_have_count(3001)
-    # Who reads the end is taken along with it.
+    # The thread scrolls along with the end.
     await expect(answers(page).get_by_text("The very end.")).to_be_in_viewport()
     assert await fits_its_width(page)
 
 
-async def test_who_reads_further_up_is_left_there(
+async def test_thread_does_not_scroll_while_the_user_reads_above(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -376,7 +378,7 @@ async def test_who_reads_further_up_is_left_there(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_everybody_can_use_a_conversation(
+async def test_conversation_is_accessible(
     proxy: LiveProxy, show: Show, local: FakeUpstream, scheme: str
 ) -> None:
     local.answer = streamed(CODE + "# Heading\n\n- [link](https://example.com)\n- `code`\n\n> said")
@@ -390,8 +392,8 @@ async def test_everybody_can_use_a_conversation(
     assert (background == "rgb(14, 17, 22)") is (scheme == "dark")
 
 
-async def test_the_page_is_small(proxy: LiveProxy, show: Show) -> None:
-    """What a first visit takes over the wire, without the heads: below 150 kB."""
+async def test_first_visit_loads_less_than_150_kb(proxy: LiveProxy, show: Show) -> None:
+    """Compressed response bodies of a first visit, without headers."""
     page = await show(proxy.origin)
     await page.get_by_text("no router model").wait_for()
     names: list[str] = await page.evaluate(

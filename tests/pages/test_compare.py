@@ -1,4 +1,4 @@
-"""The compare page: both tiers at once, the router's choice, and what a judge says."""
+"""Compare page: the answers of both tiers, the router's choice and the judge's verdict."""
 
 import json
 
@@ -27,17 +27,17 @@ async def both(page: Page) -> None:
 
 
 def verdicts(call: Call) -> list[bytes]:
-    """A judge that finds the second answer better, whichever it is, and grades by the text."""
+    """A judge that always prefers the cloud answer and grades it higher."""
     asked = json.dumps(call.json["messages"])
     if "ANSWER-A" in asked:
         verdict = "A" if asked.index("CLOUDY") < asked.index("LOCALISH") else "B"
-        told = {"reasoning": "The cloudy one <b>is</b> deeper.", "verdict": verdict}
+        grade = {"reasoning": "The cloudy one <b>is</b> deeper.", "verdict": verdict}
     else:
-        told = {"reasoning": "Fair enough.", "score": 9 if "CLOUDY" in asked else 4}
-    return whole(answer_json(json.dumps(told)))
+        grade = {"reasoning": "Fair enough.", "score": 9 if "CLOUDY" in asked else 4}
+    return whole(answer_json(json.dumps(grade)))
 
 
-async def test_both_tiers_answer_at_once(
+async def test_both_tiers_answer_concurrently(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     slow, fast = Gate(), Gate()
@@ -57,7 +57,7 @@ async def test_both_tiers_answer_at_once(
     for tier, cost in (("local", "$0.00"), ("cloud", "$0.000009")):
         await expect(side(page, tier)).to_contain_text("Tokens19 in, 10 out")
         await expect(side(page, tier)).to_contain_text(f"Cost{cost}")
-    rows = await proxy.rows_of(2)  # and none for the decision
+    rows = await proxy.rows_of(2)  # the decision itself is not stored
     assert {(row["target"], row["reason"]) for row in rows} == {
         ("local", "forced"), ("cloud", "forced"),
     }  # fmt: skip
@@ -65,7 +65,7 @@ async def test_both_tiers_answer_at_once(
 
 
 @pytest.mark.parametrize(("text", "chosen", "score"), [(EASY, "local", 0.9), (HARD, "cloud", 0.1)])
-async def test_the_routers_choice_is_marked(
+async def test_routers_choice_is_marked(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream,
     text: str, chosen: str, score: float,
 ) -> None:  # fmt: skip
@@ -83,7 +83,7 @@ async def test_the_routers_choice_is_marked(
         await expect(mark).to_be_visible(visible=tier == chosen)
 
 
-async def test_one_tier_may_fail_alone(
+async def test_failure_of_one_tier_leaves_the_other_answer(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = streamed("An answer.")
@@ -96,7 +96,7 @@ async def test_one_tier_may_fail_alone(
     await expect(page.locator("#verdict")).to_be_hidden()
 
 
-async def test_stopping_stops_both(
+async def test_stopping_closes_both_upstream_requests(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = streamed("CategoryTotals", Gate())
@@ -112,7 +112,7 @@ async def test_stopping_stops_both(
     assert {row["ending"] for row in rows} == {"client_gone"}
 
 
-async def test_a_judge_says_which_is_better(
+async def test_judge_compares_the_answers(
     start: StartProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = streamed("LOCALISH words.")
@@ -124,19 +124,19 @@ async def test_a_judge_says_which_is_better(
     proxy = await start({"judge": {"enabled": True, "sample_rate": 0, "model": "gpt-4o-mini"}})
     page = await show(proxy.origin, "/compare")
     await compare(page)
-    await page.get_by_role("button", name="Ask gpt-4o-mini which is better").click()
+    await page.get_by_role("button", name="Ask gpt-4o-mini which answer is better").click()
     verdict = page.locator("#verdict")
     await verdict.get_by_role("heading", name="gpt-4o-mini prefers the cloud answer").wait_for()
     await expect(verdict).to_contain_text("4 of 10")
     await expect(verdict).to_contain_text("9 of 10")
     await expect(verdict).to_contain_text("Fair enough.")
-    await verdict.get_by_text("Which is better, asked in both orders").click()
+    await verdict.get_by_text("Pairwise comparison in both orders").click()
     await expect(verdict).to_contain_text("Local first: cloud. The cloudy one <b>is</b> deeper.")
     assert len(await proxy.rows_of(2)) == 2
     await check_accessible(page)
 
 
-async def test_a_judge_that_talks_nonsense_is_told(
+async def test_invalid_judge_output_is_reported(
     start: StartProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = streamed("LOCALISH words.")
@@ -146,14 +146,14 @@ async def test_a_judge_that_talks_nonsense_is_told(
     proxy = await start({"judge": {"enabled": True, "sample_rate": 0, "model": "gpt-4o-mini"}})
     page = await show(proxy.origin, "/compare", expected=("503",))
     await compare(page)
-    ask = page.get_by_role("button", name="which is better")
+    ask = page.get_by_role("button", name="which answer is better")
     await ask.click()
     alert = page.locator("#verdict").get_by_role("alert")
     await expect(alert).to_contain_text("The judge gave no verdict")
     await expect(ask).to_be_enabled()
 
 
-async def test_without_a_judge_it_is_said_how_to_have_one(
+async def test_disabled_judge_names_the_setting(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = streamed("An answer.")
@@ -164,7 +164,7 @@ async def test_without_a_judge_it_is_said_how_to_have_one(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_nothing_that_is_compared_runs_and_everybody_can_read_it(
+async def test_hostile_answers_are_inert_and_accessible(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream, scheme: str
 ) -> None:
     local.answer = cloud.answer = streamed(*ALL)
@@ -176,7 +176,7 @@ async def test_nothing_that_is_compared_runs_and_everybody_can_read_it(
     assert await fits_its_width(page)
 
 
-async def test_two_answers_by_keyboard_alone(
+async def test_comparison_works_with_the_keyboard_only(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     gate = Gate()

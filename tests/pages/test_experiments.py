@@ -1,4 +1,4 @@
-"""The page of experiments in a browser: what it shows, starts, ends, and cannot be made to do."""
+"""Experiments page in a real browser: steps, jobs, logs, results and hostile data."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def folders(tmp_path: Any) -> Folders:
 
 @pytest.fixture
 async def proxy(start: StartProxy, folders: Folders) -> LiveProxy:
-    """With the results that are shipped, and a pipeline that does as the test says."""
+    """A proxy with the shipped results and a scripted pipeline."""
     return await start(folders.config(results=str(DATA / "results")), command=COMMAND)
 
 
@@ -60,7 +60,7 @@ def says(where: Locator, text: str | re.Pattern[str]) -> Awaitable[None]:
 
 
 async def table(page: Page, name: str) -> dict[str, list[str]]:
-    """A table's rows by their first cells."""
+    """The cells of a table's rows, by the text of the first cell."""
     rows = page.get_by_role("table", name=name).locator("tbody tr")
     found = {}
     for row in await rows.all():
@@ -69,10 +69,10 @@ async def table(page: Page, name: str) -> dict[str, list[str]]:
     return found
 
 
-# ── What it shows ─────────────────────────────────────────────────────────────────────────────
+# ── Results ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_steps_stand_in_order_with_what_they_found(open_page: Open) -> None:
+async def test_steps_are_listed_with_their_estimates_and_headlines(open_page: Open) -> None:
     page = await open_page()
     titles = await page.locator(".step h3").all_inner_texts()
     assert titles == [
@@ -81,16 +81,16 @@ async def test_the_steps_stand_in_order_with_what_they_found(open_page: Open) ->
     ]  # fmt: skip
     at = shipped("evaluation")["in_distribution"]["at_threshold"]
     await says(step(page, "evaluate"), f"{at['pgr']:.0%} of the quality gap")
-    await says(step(page, "evaluate"), "never run here")
+    await says(step(page, "evaluate"), "not run here")
     await says(step(page, "evaluate"), "about 60 s · free")
     await says(step(page, "benchmark"), re.compile(r"about \d+ min · about \$0\.\d+"))
     await says(page.locator("#caveat"), "Says nothing about open chat")
 
 
-async def test_the_tables_hold_what_the_files_do(open_page: Open) -> None:
+async def test_tables_match_the_result_files(open_page: Open) -> None:
     page = await open_page()
     inside = shipped("baselines")["parts"]["in distribution"]["baselines"]
-    shown = await table(page, "The router and everything simpler, in distribution")
+    shown = await table(page, "Router and baselines, in distribution")
     assert shown.keys() == inside.keys()
     for name, row in inside.items():
         if "auroc_local" in row:
@@ -99,54 +99,54 @@ async def test_the_tables_hold_what_the_files_do(open_page: Open) -> None:
         assert shown[name][3] == f"{row['quality']:.2f}"
     await page.locator("#found-baselines label", has_text="zeroeval-gsm").click()
     other = shipped("baselines")["parts"]["zeroeval-gsm"]["baselines"]["router"]
-    shown = await table(page, "The router and everything simpler, zeroeval-gsm")
+    shown = await table(page, "Router and baselines, zeroeval-gsm")
     assert shown["router"][3] == f"{other['quality']:.2f}"
-    left = await table(page, "What is left of the router without its network")
+    left = await table(page, "Ablations of the router")
     parts = shipped("ablation")["parts"]["in distribution"]["baselines"]
-    assert left["features alone"][0].startswith(f"{parts['features + LR']['auroc_local'][0]:.3f}")
-    wrong = await table(page, "Shares of wrong decisions by source")
+    assert left["features only"][0].startswith(f"{parts['features + LR']['auroc_local'][0]:.3f}")
+    wrong = await table(page, "Wrong decisions by source")
     rates = shipped("errors")["sources"]["all"]
     assert wrong["all"][2].startswith(f"{100 * rates['false local'][0]:.1f} %")
-    figures = await table(page, "Figures of the evaluation")
+    figures = await table(page, "Evaluation metrics")
     assert figures["APGR"][0].startswith(
         f"{shipped('evaluation')['in_distribution']['apgr'][0]:.3f}"
     )
 
 
-async def test_the_charts_hold_what_the_files_do(open_page: Open) -> None:
+async def test_charts_match_the_result_files(open_page: Open) -> None:
     page = await open_page()
     curve = page.get_by_role("img", name=re.compile("^Quality against cost"))
     await expect(curve.locator(".main-svg").first).to_be_visible(timeout=PATIENCE_MS)
-    drawn = await curve.evaluate("one => one.data.map(({name, x, y}) => ({name, x, y}))")
+    drawn = await curve.evaluate("element => element.data.map(({name, x, y}) => ({name, x, y}))")
     found = shipped("evaluation")
     assert drawn[0]["x"] == found["curve"]["cost_share"]
     assert drawn[0]["y"] == found["curve"]["quality"]
     assert drawn[-1]["y"] == [found["in_distribution"]["at_threshold"]["quality"]]
-    calibration = page.get_by_role("img", name=re.compile("^How often it came true"))
-    drawn = await calibration.evaluate("one => one.data.map(({y}) => y)")
+    calibration = page.get_by_role("img", name=re.compile("^Observed frequency"))
+    drawn = await calibration.evaluate("element => element.data.map(({y}) => y)")
     assert drawn[1] == found["reliability"]["p_local"]["observed"]
 
 
-async def test_the_mistakes_are_shown_with_their_texts(open_page: Open) -> None:
+async def test_mistakes_are_shown_with_their_prompts(open_page: Open) -> None:
     page = await open_page()
     examples = shipped("errors")["examples"]
     for kind in ("false local", "false cloud"):
         await page.locator("#found-examples label", has_text=kind).click()
         shown = page.get_by_role("list", name=f"Mistakes: {kind}").locator("li p:last-child")
         texts = [" ".join(text.split()) for text in await shown.all_inner_texts()]
-        assert texts == [" ".join(one["text"].split()) for one in examples[kind]]
+        assert texts == [" ".join(example["text"].split()) for example in examples[kind]]
 
 
-async def test_where_nothing_was_measured_it_says_so(
+async def test_missing_results_name_the_step_to_run(
     start: StartProxy, folders: Folders, show: Show
 ) -> None:
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(page.locator("#found-benchmark"), "Nothing measured yet: run Baseline benchmark.")
-    await says(page.locator("#found-validate-judge"), "Nothing measured yet")
+    await says(page.locator("#found-benchmark"), "No results yet. Run Baseline benchmark.")
+    await says(page.locator("#found-validate-judge"), "No results yet")
 
 
-async def test_live_results_are_drawn_once_they_are_there(
+async def test_live_results_are_drawn_when_present(
     start: StartProxy, folders: Folders, show: Show
 ) -> None:
     quality = {"local": [5.5, 5.0, 6.0], "cloud": [8.25, 8.0, 8.5], "router": [7.0, 6.5, 7.5]}
@@ -168,7 +168,7 @@ async def test_live_results_are_drawn_once_they_are_there(
     page = await show(proxy.origin, "/experiments")
     await says(page.locator("#found-benchmark"), "recovers 0.55 [0.40, 0.70]")
     assert (await table(page, "Quality by category"))["all"][1] == "8.25 [8.00, 8.50]"
-    assert (await table(page, "Agreement of the judge with people"))["Kappa, good or not"] == [
+    assert (await table(page, "Agreement of judge and human scores"))["Kappa, good or not"] == [
         "0.75 [0.60, 0.85]"
     ]
     assert (await table(page, "Files of labelled prompts"))["mine.labelled.jsonl"] == [
@@ -176,7 +176,7 @@ async def test_live_results_are_drawn_once_they_are_there(
     ]  # fmt: skip
 
 
-async def test_results_of_another_version_cost_their_own_card_only(
+async def test_unreadable_result_file_affects_its_own_card_only(
     start: StartProxy, folders: Folders, show: Show
 ) -> None:
     folders.results.mkdir()
@@ -184,14 +184,14 @@ async def test_results_of_another_version_cost_their_own_card_only(
     (folders.results / "errors.json").write_text(json.dumps(shipped("errors")))
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(page.locator("#found-evaluate"), "not of this version")
-    assert (await table(page, "Shares of wrong decisions by source"))["all"][0] == "1,421"
+    await says(page.locator("#found-evaluate"), "from another version")
+    assert (await table(page, "Wrong decisions by source"))["all"][0] == "1,421"
 
 
-# ── Running a step ────────────────────────────────────────────────────────────────────────────
+# ── Jobs ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_step_runs_with_progress_and_log_and_a_reload_keeps_it(
+async def test_running_step_shows_progress_and_log_after_a_reload(
     open_page: Open, folders: Folders
 ) -> None:
     folders.program("evaluate", WAITING)
@@ -215,7 +215,7 @@ async def test_a_step_runs_with_progress_and_log_and_a_reload_keeps_it(
     await expect(page.locator("#current")).to_be_hidden()
     await says(page.get_by_role("status"), "Evaluate is done.")
     log = await page.get_by_role("log").inner_text()
-    assert log.count("scoring: 1/4") == log.count("scoring: 4/4") == 1  # nothing twice
+    assert log.count("scoring: 1/4") == log.count("scoring: 4/4") == 1  # no duplicates
     await expect(step(page, "errors").get_by_role("button", name="Run")).to_be_enabled()
 
 
@@ -230,13 +230,13 @@ async def test_new_results_are_drawn_when_a_step_is_done(
     folders.results.mkdir()
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(step(page, "evaluate"), "never run here")
+    await says(step(page, "evaluate"), "not run here")
     await run(page, "evaluate")
     await says(page.locator("#found-evaluate"), "recovers 68 % of the quality gap")
     await says(step(page, "evaluate"), "68% of the quality gap")
 
 
-async def test_a_step_is_cancelled(open_page: Open, folders: Folders) -> None:
+async def test_running_step_can_be_cancelled(open_page: Open, folders: Folders) -> None:
     folders.program("evaluate", WAITING)
     page = await open_page()
     await run(page, "evaluate")
@@ -247,9 +247,7 @@ async def test_a_step_is_cancelled(open_page: Open, folders: Folders) -> None:
     await expect(evaluate.get_by_role("button", name="Run")).to_be_enabled()
 
 
-async def test_a_failure_is_shown_with_its_last_words_and_log(
-    open_page: Open, folders: Folders
-) -> None:
+async def test_failed_step_shows_its_last_line_and_log(open_page: Open, folders: Folders) -> None:
     folders.program("errors", "print('reading'); print('Error: no rows'); raise SystemExit(3)")
     page = await open_page()
     await run(page, "errors")
@@ -261,7 +259,7 @@ async def test_a_failure_is_shown_with_its_last_words_and_log(
     await says(page.get_by_role("log"), "reading\nError: no rows\n")
 
 
-async def test_what_was_chosen_is_what_runs(open_page: Open, folders: Folders) -> None:
+async def test_step_runs_with_the_chosen_parameters(open_page: Open, folders: Folders) -> None:
     folders.program("evaluate", WAITING)
     page = await open_page()
     evaluate = step(page, "evaluate")
@@ -278,7 +276,7 @@ async def test_what_was_chosen_is_what_runs(open_page: Open, folders: Folders) -
     await says(evaluate, "done")
 
 
-async def test_what_cannot_be_chosen_is_said_beside_it(
+async def test_invalid_parameter_is_reported_at_the_step(
     start: StartProxy, folders: Folders, show: Show
 ) -> None:
     proxy = await start(folders.config(results=str(DATA / "results")), command=COMMAND)
@@ -291,7 +289,7 @@ async def test_what_cannot_be_chosen_is_said_beside_it(
     await expect(page.locator("#confirm")).to_be_hidden()
 
 
-async def test_a_paid_step_asks_for_its_dollars(
+async def test_paid_step_asks_for_a_spending_limit(
     proxy: LiveProxy, open_page: Open, folders: Folders
 ) -> None:
     folders.program("baseline", WAITING)
@@ -301,43 +299,43 @@ async def test_a_paid_step_asks_for_its_dollars(
     estimate = (
         await proxy.client.post("/api/experiments/benchmark", json={"dry_run": True})
     ).json()["estimate"]
-    await says(dialog, f"{estimate['calls']} times")
+    await says(dialog, f"{estimate['calls']} model calls")
     await says(dialog, f"about ${estimate['usd']:.4f}")
     await check_accessible(page)
     await page.keyboard.press("Escape")
     await expect(dialog).to_be_hidden()
     assert (await proxy.client.get("/api/jobs")).json()["jobs"] == []
     await run(page, "benchmark")
-    await dialog.get_by_role("button", name="Do not run").click()
+    await dialog.get_by_role("button", name="Cancel").click()
     assert (await proxy.client.get("/api/jobs")).json()["jobs"] == []
     await run(page, "benchmark")
-    await dialog.get_by_label("Spend at most").fill("0.01")  # less than it takes
-    await dialog.get_by_role("button", name="Run and spend").click()
+    await dialog.get_by_label("Spending limit").fill("0.01")  # below the estimate
+    await dialog.get_by_role("button", name="Run").click()
     await expect(dialog).to_be_visible()
-    await dialog.get_by_label("Spend at most").fill("0.5")
-    await dialog.get_by_role("button", name="Run and spend").click()
+    await dialog.get_by_label("Spending limit").fill("0.5")
+    await dialog.get_by_role("button", name="Run").click()
     await says(step(page, "benchmark"), "scoring: 1/4")
     arguments, _, _ = json.loads((folders.work / "told.json").read_text())
     assert arguments[arguments.index("--max-usd") + 1] == "0.500000"
 
 
-async def test_where_the_extra_is_missing_the_command_is_there_to_copy(
-    proxy: LiveProxy, show: Show
-) -> None:
+async def test_missing_extra_shows_the_install_command(proxy: LiveProxy, show: Show) -> None:
     page = await show(
         proxy.origin, "/experiments", permissions=["clipboard-read", "clipboard-write"]
     )
     await says(page.locator("#extra"), INSTALL_COMMAND)
-    await page.get_by_role("button", name="Copy the command").click()
+    await page.get_by_role("button", name="Copy command").click()
     await says(page.locator("#extra"), "Copied")
     assert await page.evaluate("navigator.clipboard.readText()") == INSTALL_COMMAND
     for name in ("train", "ablation", "baselines"):
         await expect(step(page, name).get_by_role("button", name="Run")).to_be_disabled()
         await says(step(page, name), "The train extra is not installed")
-    await says(page.locator("#found-baselines"), "TF-IDF + LR")  # results all the same
+    await says(
+        page.locator("#found-baselines"), "TF-IDF + LR"
+    )  # results are shown without the extra
 
 
-async def test_what_others_start_is_seen(
+async def test_job_started_elsewhere_is_shown(
     proxy: LiveProxy, open_page: Open, folders: Folders
 ) -> None:
     folders.program("evaluate", WAITING)
@@ -348,7 +346,7 @@ async def test_what_others_start_is_seen(
     await says(step(page, "evaluate"), "done")
 
 
-async def test_a_long_log_follows_its_end_unless_somebody_reads(
+async def test_long_log_scrolls_along_unless_the_user_scrolled_up(
     open_page: Open, folders: Folders
 ) -> None:
     folders.program("evaluate", "for i in range(3000): print('line', i)\n" + WAITING)
@@ -356,17 +354,17 @@ async def test_a_long_log_follows_its_end_unless_somebody_reads(
     await run(page, "evaluate")
     log = page.get_by_role("log")
     await says(log, "scoring: 1/4")
-    rest = "one => one.scrollHeight - one.scrollTop - one.clientHeight"
+    rest = "element => element.scrollHeight - element.scrollTop - element.clientHeight"
     await page.wait_for_function(f"({rest})(document.querySelector('#log-text')) < 24")
-    await log.evaluate("one => { one.scrollTop = 10 }")
+    await log.evaluate("element => { element.scrollTop = 10 }")
     folders.go_on()
     await says(log, "scoring: 4/4")
-    assert await log.evaluate("one => one.scrollTop") == 10
-    await page.get_by_role("button", name="To the end").click()
+    assert await log.evaluate("element => element.scrollTop") == 10
+    await page.get_by_role("button", name="Jump to end").click()
     assert await log.evaluate(rest) < 24
 
 
-async def test_a_proxy_that_is_gone_is_said(
+async def test_unreachable_proxy_is_reported(
     start: StartProxy, folders: Folders, show: Show
 ) -> None:
     proxy = await start(folders.config(), command=COMMAND)
@@ -375,13 +373,15 @@ async def test_a_proxy_that_is_gone_is_said(
     await run(page, "evaluate")
     await says(step(page, "evaluate"), "scoring: 1/4")
     await proxy.stop()
-    await says(page.locator("#trouble"), "The proxy does not answer")
+    await says(page.locator("#trouble"), "Cannot reach the proxy")
 
 
-# ── What it cannot be made to do, and who can use it ──────────────────────────────────────────
+# ── Security and accessibility ────────────────────────────────────────────────────────────────
 
 
-async def test_text_from_data_stays_text(start: StartProxy, folders: Folders, show: Show) -> None:
+async def test_hostile_text_from_data_is_inert(
+    start: StartProxy, folders: Folders, show: Show
+) -> None:
     folders.results.mkdir()
     for name in ("errors", "evaluation", "baselines", "ablation", "robustness"):
         text = json.dumps(shipped(name))
@@ -402,7 +402,9 @@ async def test_text_from_data_stays_text(start: StartProxy, folders: Folders, sh
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_everybody_can_use_it(open_page: Open, folders: Folders, scheme: str) -> None:
+async def test_experiments_page_is_accessible(
+    open_page: Open, folders: Folders, scheme: str
+) -> None:
     folders.program("errors", "print('no'); raise SystemExit(1)")
     folders.program("evaluate", WAITING)
     page = await open_page(color_scheme=scheme)
@@ -416,7 +418,7 @@ async def test_everybody_can_use_it(open_page: Open, folders: Folders, scheme: s
     await check_accessible(page)
 
 
-async def test_it_fits_a_phone_while_something_runs(open_page: Open, folders: Folders) -> None:
+async def test_running_step_fits_a_phone(open_page: Open, folders: Folders) -> None:
     folders.program("evaluate", f"print({'x' * 3000!r})\n" + WAITING)
     page = await open_page(viewport=PHONE)
     await run(page, "evaluate")
@@ -426,14 +428,14 @@ async def test_it_fits_a_phone_while_something_runs(open_page: Open, folders: Fo
     assert await fits_its_width(page)
 
 
-async def test_the_keyboard_is_enough(open_page: Open, folders: Folders) -> None:
+async def test_steps_work_with_the_keyboard_only(open_page: Open, folders: Folders) -> None:
     folders.program("evaluate", WAITING)
     page = await open_page()
     evaluate = step(page, "evaluate")
     await evaluate.locator("summary").focus()
     await page.keyboard.press("Enter")
     await page.keyboard.press("Tab")
-    await page.keyboard.press("v")  # for validation
+    await page.keyboard.press("v")  # selects validation
     await expect(evaluate.get_by_label("Rows")).to_have_value("validation")
     await page.keyboard.press("Tab")
     await page.keyboard.press("Tab")
@@ -441,7 +443,7 @@ async def test_the_keyboard_is_enough(open_page: Open, folders: Folders) -> None
     await page.keyboard.press("Enter")
     await says(evaluate, "scoring: 1/4")
     cancel = evaluate.get_by_role("button", name="Cancel")
-    await expect(cancel).to_be_focused()  # what was pressed is gone, and this is in its place
+    await expect(cancel).to_be_focused()  # Cancel takes the place of Run
     await page.keyboard.press("Enter")
     await says(evaluate, "cancelled")
     await expect(evaluate.get_by_role("button", name="Run")).to_be_focused()

@@ -1,4 +1,4 @@
-"""What all pages have in common: who may open them, what they may do, and that everybody can."""
+"""All pages: authentication, authorization, security headers, accessibility and static files."""
 
 import gzip
 
@@ -28,22 +28,20 @@ async def log_in(page: Page, key: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PATHS)
-async def test_everybody_can_use_a_page(
-    proxy: LiveProxy, show: Show, path: str, scheme: str
-) -> None:
+async def test_page_is_accessible(proxy: LiveProxy, show: Show, path: str, scheme: str) -> None:
     page = await show(proxy.origin, path, color_scheme=scheme)
     await page.get_by_text("no router model").wait_for()
     await check_accessible(page)
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_page_fits_a_phone(proxy: LiveProxy, show: Show, path: str) -> None:
+async def test_page_fits_a_phone(proxy: LiveProxy, show: Show, path: str) -> None:
     page = await show(proxy.origin, path, viewport=PHONE)
     await page.wait_for_load_state("networkidle")
     assert await fits_its_width(page)
 
 
-async def test_a_key_opens_the_page_that_was_asked_for(start: StartProxy, show: Show) -> None:
+async def test_login_opens_the_requested_page(start: StartProxy, show: Show) -> None:
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/dashboard?since=7d", expected=("401",))
     await check_accessible(page)
@@ -56,7 +54,7 @@ async def test_a_key_opens_the_page_that_was_asked_for(start: StartProxy, show: 
     assert "sk-boss" not in str(cookie)
 
 
-async def test_who_logs_out_is_out(start: StartProxy, show: Show) -> None:
+async def test_logout_ends_the_session(start: StartProxy, show: Show) -> None:
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/", expected=("401",))
     await log_in(page, "sk-team")
@@ -67,7 +65,9 @@ async def test_who_logs_out_is_out(start: StartProxy, show: Show) -> None:
     await page.wait_for_url("**/login?next=/")
 
 
-async def test_pages_about_everybody_are_for_admins(start: StartProxy, show: Show) -> None:
+async def test_dashboard_and_experiments_require_an_admin_key(
+    start: StartProxy, show: Show
+) -> None:
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/login?next=/experiments")
     await log_in(page, "sk-team")
@@ -76,7 +76,7 @@ async def test_pages_about_everybody_are_for_admins(start: StartProxy, show: Sho
     await page.get_by_role("link", name="Dashboard").wait_for(state="hidden")
 
 
-async def test_a_login_that_is_over_leads_to_a_new_one(start: StartProxy, show: Show) -> None:
+async def test_expired_session_redirects_to_the_login(start: StartProxy, show: Show) -> None:
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/login?next=/compare", expected=("401",))
     await log_in(page, "sk-team")
@@ -93,13 +93,13 @@ async def test_a_login_that_is_over_leads_to_a_new_one(start: StartProxy, show: 
     ["https://evil.example/", "//evil.example", "/\\evil.example", "/\t/evil.example",
      "javascript:alert(1)", "/nowhere", "/%0d%0aset-cookie:%20a=b"],
 )  # fmt: skip
-async def test_the_login_leads_nowhere_else(start: StartProxy, target: str) -> None:
+async def test_login_redirects_to_own_pages_only(start: StartProxy, target: str) -> None:
     proxy = await start(KEYS)
     answer = await proxy.client.post("/login", data={"key": "sk-team", "next": target})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
-async def test_the_login_shows_what_was_asked_for_as_text(start: StartProxy) -> None:
+async def test_login_escapes_the_requested_address(start: StartProxy) -> None:
     proxy = await start(KEYS)
     evil = '/dashboard?"><script>alert(1)</script>'
     answer = await proxy.client.get("/login", params={"next": evil})
@@ -108,7 +108,7 @@ async def test_the_login_shows_what_was_asked_for_as_text(start: StartProxy) -> 
     assert "/dashboard?" in answer.text
 
 
-async def test_other_pages_may_neither_log_in_nor_out(start: StartProxy) -> None:
+async def test_foreign_origins_can_neither_log_in_nor_out(start: StartProxy) -> None:
     proxy = await start(KEYS)
     cookie = await session(proxy, "sk-team")
     for path, data in (("/login", {"key": "sk-team"}), ("/logout", {})):
@@ -119,13 +119,13 @@ async def test_other_pages_may_neither_log_in_nor_out(start: StartProxy) -> None
         assert "set-cookie" not in answer.headers
 
 
-async def test_a_cookie_is_of_use_to_our_own_pages_only(start: StartProxy) -> None:
+async def test_session_cookie_works_for_own_pages_only(start: StartProxy) -> None:
     changes = {"server": KEYS["server"] | {"cors_origins": ["https://chat.example.org"]}}
     proxy = await start(changes)
     cookie = await session(proxy, "sk-team")
     host = {"cookie": cookie, "origin": proxy.origin}
     assert (await proxy.client.get("/api/status", headers=host)).status_code == 200
-    # One that may send requests with a key may not with the cookie that it does not know.
+    # A CORS origin may send requests with a key, but not with the session cookie.
     for origin in ("https://evil.example", "https://chat.example.org", "null"):
         answer = await proxy.client.get("/api/status", headers={"cookie": cookie, "origin": origin})
         assert answer.status_code == 403, origin
@@ -133,7 +133,7 @@ async def test_a_cookie_is_of_use_to_our_own_pages_only(start: StartProxy) -> No
     assert (await proxy.client.get("/api/status", headers=image)).status_code == 403
 
 
-async def test_behind_tls_the_cookie_stays_there(start: StartProxy) -> None:
+async def test_session_cookie_is_secure_behind_tls(start: StartProxy) -> None:
     proxy = await start(KEYS)
     answer = await proxy.client.post(
         "/login", data={"key": "sk-team"}, headers={"x-forwarded-proto": "https"}
@@ -142,7 +142,7 @@ async def test_behind_tls_the_cookie_stays_there(start: StartProxy) -> None:
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/login"])
-async def test_a_page_may_run_nothing_but_our_files(start: StartProxy, path: str) -> None:
+async def test_security_headers_allow_own_files_only(start: StartProxy, path: str) -> None:
     proxy = await start(KEYS)
     headers = {} if path == "/login" else {"cookie": await session(proxy, "sk-boss")}
     answer = await proxy.client.get(path, headers=headers)
@@ -157,7 +157,7 @@ async def test_a_page_may_run_nothing_but_our_files(start: StartProxy, path: str
     assert " on" not in answer.text.partition("<body")[2].partition(">")[0]
 
 
-async def test_a_file_is_sent_once_and_compressed(proxy: LiveProxy) -> None:
+async def test_file_is_compressed_and_revalidated(proxy: LiveProxy) -> None:
     plain = await proxy.client.get("/ui/style.css", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
     async with proxy.client.stream(
@@ -173,7 +173,7 @@ async def test_a_file_is_sent_once_and_compressed(proxy: LiveProxy) -> None:
 
 
 @pytest.mark.parametrize("name", ["../pages.py", "%2e%2e/pages.py", "shell.html", "", "nothing.js"])
-async def test_nothing_else_is_served(proxy: LiveProxy, name: str) -> None:
+async def test_unknown_files_are_not_served(proxy: LiveProxy, name: str) -> None:
     answer = await proxy.client.get(f"/ui/{name}")
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "invalid_request_error"

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright: what the pages' tests and the pictures of them need.
+"""Chromium of the system, driven by Playwright, for the page tests and the screenshots.
 
     async with open_browser() as browser:
         page = await open_page(browser, "http://127.0.0.1:8080/dashboard")
@@ -20,7 +20,7 @@ FLAGS: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PATIENCE_MS: Final = 20_000.0  # for what a page does on a machine that is busy with something else
+PATIENCE_MS: Final = 20_000.0  # generous, for a busy machine
 SERIOUS: Final = ("serious", "critical")
 
 
@@ -43,33 +43,35 @@ async def open_browser() -> AsyncIterator[Browser]:
 
 
 class OpenPage:
-    """A page in a window of its own, and what went wrong in it."""
+    """A page in its own browser context, with its console messages and requests."""
 
     def __init__(self, context: BrowserContext, page: Page, origin: str) -> None:
         self.context = context
         self.page = page
         self.origin = origin
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         self.requested: list[str] = []
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.messages.append(str(error)))
+        page.on("console", self._record)
         page.on("request", lambda request: self.requested.append(request.url))
 
-    def _note(self, message: Any) -> None:
+    def _record(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+            self.messages.append(f"{message.text} {message.location.get('url', '')}")
 
     async def go(self, path: str) -> None:
         await self.page.goto(self.origin + path)
 
     def check(self, expected: tuple[str, ...] = ()) -> None:
-        """Nothing failed but what was to be expected, and nothing was asked of others.
+        """Assert that the page logged no other errors and requested nothing from other origins.
 
         Args:
-            expected: parts of the complaints that are no surprise.
+            expected: parts of the messages to ignore.
         """
-        wrong = [one for one in self.complaints if not any(part in one for part in expected)]
-        assert not wrong, wrong
+        unexpected = [
+            message for message in self.messages if not any(part in message for part in expected)
+        ]
+        assert not unexpected, unexpected
         foreign = [
             url for url in self.requested
             if not url.startswith((self.origin, "data:", "blob:", "about:"))
@@ -78,7 +80,7 @@ class OpenPage:
 
 
 async def open_page(browser: Browser, origin: str, path: str = "/", **settings: Any) -> OpenPage:
-    """A page, with the settings of its window as Playwright names them."""
+    """Open a page; `settings` are options of Playwright's `new_context`."""
     context = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
     context.set_default_timeout(PATIENCE_MS)
     opened = OpenPage(context, await context.new_page(), origin)
@@ -87,8 +89,8 @@ async def open_page(browser: Browser, origin: str, path: str = "/", **settings: 
 
 
 async def check_accessible(page: Page) -> None:
-    """axe-core has no serious finding on the page as it is now."""
-    # Over the devtools protocol: the page's own policy lets no script of ours in.
+    """Assert that axe-core has no serious finding on the page in its present state."""
+    # Over the DevTools protocol, because the page's policy blocks injected scripts.
     session = await page.context.new_cdp_session(page)
     await session.send("Runtime.evaluate", {"expression": AXE_SCRIPT})
     found = await session.send(
@@ -102,12 +104,12 @@ async def check_accessible(page: Page) -> None:
         },
     )
     assert "exceptionDetails" not in found, found
-    serious = [one for one in found["result"]["value"] if one["impact"] in SERIOUS]
+    serious = [finding for finding in found["result"]["value"] if finding["impact"] in SERIOUS]
     assert not serious, serious
 
 
 async def fits_its_width(page: Page) -> bool:
-    """Whether nothing makes the page itself scroll sideways."""
+    """Whether the page needs no horizontal scrolling."""
     wide: bool = await page.evaluate(
         "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )

@@ -1,13 +1,13 @@
-"""The dashboard as a picture, for those who have not started it: data/results/dashboard.png.
+"""Draw the Grafana dashboard as a picture for the documentation: data/results/dashboard.png.
 
     make pictures         # or: .venv-train/bin/python tests/tools/pictures.py --minutes 5
 
-No Grafana draws it: this draws some of the dashboard's panels by what configs/grafana says of them,
-their queries, colours and names. The data are real as far as they can be: a live proxy with the
-shipped router model has visitors for some minutes, tiers that are scripted stand behind it, one of
-them is down for a while, and a real Prometheus scrapes it and answers the panels' queries.
+It needs no Grafana: it draws some of the dashboard's panels with the queries, colours and names of
+configs/grafana. The traffic is simulated against a live proxy with the shipped router model and
+scripted tiers, one of which is down for a while. A real Prometheus scrapes the proxy and answers
+the panels' queries.
 
-Needs matplotlib, which the environment for training has, and: apt-get install prometheus.
+Needs matplotlib (part of the training environment) and Prometheus: apt-get install prometheus.
 """
 
 import argparse
@@ -59,9 +59,9 @@ GRAPHS: Final = (
 )
 STEP_SECONDS: Final = 2.0
 RATE_SECONDS: Final = 20  # $__rate_interval
-SETTLE_SECONDS: Final = 25.0  # at the beginning, which is not shown
+SETTLE_SECONDS: Final = 25.0  # warm-up, which is not drawn
 JUDGE_SECONDS: Final = 5.0
-DOWN_FROM, DOWN_TO = 0.55, 0.68  # of the time: the cloud is down
+DOWN_FROM, DOWN_TO = 0.55, 0.68  # shares of the time between which the cloud is down
 WAVE_SECONDS: Final = 150.0
 
 # Grafana's dark theme.
@@ -87,24 +87,24 @@ COLOURS: Final = {
 CLASSIC: Final = ("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9")
 
 
-# --- the time that is shown ---
+# --- traffic ---
 
 
 async def run_traffic(scene: Scene, *, seconds: float) -> None:
-    """Visitors come in waves, their answers are judged, and for a while the cloud is down."""
+    """Send traffic in waves, judge answers, and take the cloud down for a while."""
     over = asyncio.Event()
-    begun = time.monotonic()
-    coming = asyncio.create_task(scene.visitors.come(visits_per_second, over))
-    told = 0.0
-    while (passed := time.monotonic() - begun) < seconds and not coming.done():
+    started_at = time.monotonic()
+    traffic = asyncio.create_task(scene.visitors.come(visits_per_second, over))
+    next_report = 0.0
+    while (passed := time.monotonic() - started_at) < seconds and not traffic.done():
         scene.cloud.down = DOWN_FROM < passed / seconds < DOWN_TO
         judged = judge(scene.database, random.Random(passed))
-        if passed >= told:
-            print(f"{passed:.0f} of {seconds:.0f} s: {judged} requests are judged", flush=True)
-            told += 30
+        if passed >= next_report:
+            print(f"{passed:.0f} of {seconds:.0f} s: {judged} requests judged", flush=True)
+            next_report += 30
         await asyncio.sleep(JUDGE_SECONDS)
     over.set()
-    await coming
+    await traffic
 
 
 def visits_per_second(seconds: float) -> float:
@@ -114,27 +114,27 @@ def visits_per_second(seconds: float) -> float:
 # --- panels ---
 
 
-class Look:
-    """How a series of a panel looks, by its overrides."""
+class SeriesStyle:
+    """Style of a series of a panel, from the panel's defaults and overrides."""
 
     def __init__(self, panel: dict[str, Any], name: str, number: int) -> None:
-        self._said = panel["fieldConfig"]["defaults"].get("custom", {})
+        self._options = panel["fieldConfig"]["defaults"].get("custom", {})
         for override in panel["fieldConfig"]["overrides"]:
-            if is_meant(override["matcher"], name):
-                found = {one["id"]: one["value"] for one in override["properties"]}
+            if matches(override["matcher"], name):
+                found = {item["id"]: item["value"] for item in override["properties"]}
                 custom = {key[7:]: value for key, value in found.items() if key[:7] == "custom."}
-                self._said = self._said | found | custom
-        colour = self._said.get("color", {}).get("fixedColor", CLASSIC[number % len(CLASSIC)])
+                self._options = self._options | found | custom
+        colour = self._options.get("color", {}).get("fixedColor", CLASSIC[number % len(CLASSIC)])
         self.colour = COLOURS.get(colour, colour)
-        self.name: str = self._said.get("displayName", name)
-        self.width: float = self._said.get("lineWidth", 1)
-        self.fill: float = self._said.get("fillOpacity", 0) / 100
-        self.down_to: str | None = self._said.get("fillBelowTo")
-        self.dashed = self._said.get("lineStyle", {}).get("fill") == "dash"
-        self.stacked = self._said.get("stacking", {}).get("mode") == "normal"
+        self.name: str = self._options.get("displayName", name)
+        self.width: float = self._options.get("lineWidth", 1)
+        self.fill: float = self._options.get("fillOpacity", 0) / 100
+        self.down_to: str | None = self._options.get("fillBelowTo")
+        self.dashed = self._options.get("lineStyle", {}).get("fill") == "dash"
+        self.stacked = self._options.get("stacking", {}).get("mode") == "normal"
 
 
-def is_meant(matcher: dict[str, str], name: str) -> bool:
+def matches(matcher: dict[str, str], name: str) -> bool:
     if matcher["id"] == "byRegexp":
         return re.search(matcher["options"], name) is not None
     return matcher["options"] == name
@@ -149,38 +149,40 @@ async def draw_graph(
     for target in panel["targets"]:
         expr = fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=f"{end - start:.0f}s")
         series = await prometheus.query_range(expr, start=start, end=end, step=STEP_SECONDS)
-        for one in series:
-            found[legend(target["legendFormat"], one)] = values_at(times, one)
-    moments = date2num([datetime.fromtimestamp(one, UTC) for one in times])
+        for item in series:
+            found[legend(target["legendFormat"], item)] = values_at(times, item)
+    moments = date2num([datetime.fromtimestamp(seconds, UTC) for seconds in times])
     floor = [0.0] * len(times)
     for number, name in enumerate(sorted(found, key=lambda name: order(panel, name))):
-        look, values = Look(panel, name, number), found[name]
-        if look.stacked:
-            low, values = floor, [a + b for a, b in zip(floor, no_gaps(values), strict=True)]
+        style, values = SeriesStyle(panel, name, number), found[name]
+        if style.stacked:
+            low, values = floor, [a + b for a, b in zip(floor, fill_gaps(values), strict=True)]
             floor = values
         else:
-            low = found.get(look.down_to or "", [0.0] * len(times))
-        axes.fill_between(moments, low, values, color=look.colour, alpha=look.fill, linewidth=0)
+            low = found.get(style.down_to or "", [0.0] * len(times))
+        axes.fill_between(moments, low, values, color=style.colour, alpha=style.fill, linewidth=0)
         axes.plot(
             moments,
             values,
-            color=look.colour,
-            linewidth=1.2 * look.width or 0.5,
-            linestyle=(0, (5, 3)) if look.dashed else "solid",
-            label=look.name,
+            color=style.colour,
+            linewidth=1.2 * style.width or 0.5,
+            linestyle=(0, (5, 3)) if style.dashed else "solid",
+            label=style.name,
         )
     finish(axes, panel)
     axes.set_xlim(moments[0], moments[-1])
 
 
-def no_gaps(values: list[float]) -> list[float]:
+def fill_gaps(values: list[float]) -> list[float]:
     return [0.0 if math.isnan(value) else value for value in values]
 
 
 def order(panel: dict[str, Any], name: str) -> int:
-    """Series come as the panel names them."""
-    meant = [is_meant(one["matcher"], name) for one in panel["fieldConfig"]["overrides"]]
-    return meant.index(True) if True in meant else len(meant)
+    """Sort key of a series: the order of the panel's overrides."""
+    matching = [
+        matches(override["matcher"], name) for override in panel["fieldConfig"]["overrides"]
+    ]
+    return matching.index(True) if True in matching else len(matching)
 
 
 def legend(template: str, series: Series) -> str:
@@ -190,9 +192,9 @@ def legend(template: str, series: Series) -> str:
 
 
 def values_at(times: list[float], series: Series) -> list[float]:
-    """The series' value at each of these times; not a number where it has none."""
+    """The value of the series at each of these times; NaN where it has none."""
     known = {round(seconds, 1): value for seconds, value in series.points}
-    return [known.get(round(one, 1), math.nan) for one in times]
+    return [known.get(round(seconds, 1), math.nan) for seconds in times]
 
 
 def make_card(figure: Figure, place: SubplotSpec, title: str) -> Axes:
@@ -225,7 +227,7 @@ def finish(axes: Axes, panel: dict[str, Any]) -> None:
     axes.xaxis.set_major_locator(MinuteLocator())
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: say(y, defaults["unit"])))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_value(y, defaults["unit"])))
     if axes.get_lines():
         axes.legend(
             loc="upper left",
@@ -247,7 +249,11 @@ async def draw_stat(
     found = await prometheus.query(fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=span))
     defaults = panel["fieldConfig"]["defaults"]
     value = found[0].points[0][1] if found else math.nan
-    text = defaults.get("noValue", "no data") if math.isnan(value) else say(value, defaults["unit"])
+    text = (
+        defaults.get("noValue", "no data")
+        if math.isnan(value)
+        else format_value(value, defaults["unit"])
+    )
     card.text(
         0.5,
         0.36,
@@ -269,8 +275,8 @@ def stat_colour(defaults: dict[str, Any], value: float) -> str:
     return COLOURS.get(colour, colour)
 
 
-def say(value: float, unit: str) -> str:
-    """A value with its unit, for the units that these panels have."""
+def format_value(value: float, unit: str) -> str:
+    """Format a value with its unit, for the units of these panels."""
     if unit == "percentunit":
         return f"{value:.0%}" if value >= 0.1 or value == 0 else f"{value:.1%}"
     if unit == "currencyUSD":
@@ -311,7 +317,7 @@ async def draw(prometheus: Prometheus, *, start: float, end: float) -> Figure:
     return figure
 
 
-async def take(*, minutes: float, seed: int) -> Figure:
+async def take_picture(*, minutes: float, seed: int) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         dice = random.Random(seed)
         async with open_scene(Path(folder), dice=dice, speed=0.3, trouble=0.02) as scene:
@@ -325,12 +331,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=5.0, help="that are shown")
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn")
+    parser.add_argument("--minutes", type=float, default=5.0, help="minutes of traffic to draw")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random traffic")
     parser.add_argument("--out", type=Path, default=ROOT / "data/results/dashboard.png")
     arguments = parser.parse_args()
-    logging.disable()  # the proxy has much to say of what is meant to go wrong here
-    figure = asyncio.run(take(minutes=arguments.minutes, seed=arguments.seed))
+    logging.disable()  # the simulated outage would fill the output with warnings
+    figure = asyncio.run(take_picture(minutes=arguments.minutes, seed=arguments.seed))
     out: Path = arguments.out
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()

@@ -1,9 +1,9 @@
-"""Pictures of the pages for the README: data/results/pages/NAME-light.png and -dark.png.
+"""Take screenshots of the pages for the README: data/results/pages/NAME-light.png and -dark.png.
 
     make screenshots      # or: .venv/bin/python tests/tools/screenshots.py --requests 150
 
-The data are real: `hybrid-llm demo` runs with its two small models and the shipped router, answers
-prompts of data/everyday.jsonl, and is then looked at in a browser. Needs: apt-get install chromium
+The data are real: `hybrid-llm demo` answers prompts of data/everyday.jsonl with its two small
+models and the shipped router. A browser then opens the pages. Needs: apt-get install chromium
 """
 
 import argparse
@@ -31,23 +31,23 @@ FOLDER: Final = ROOT / "data/results/pages"
 SCHEMES: Final = ("light", "dark")
 START_SECONDS: Final = 120.0
 ANSWER_MS: Final = 180_000.0
-ANSWER_TOKENS: Final = 60  # of the traffic; who asks in the pages gets whole answers
-AT_ONCE: Final = 2
+ANSWER_TOKENS: Final = 60  # limit of the traffic; questions asked in the pages have no limit
+CONCURRENCY: Final = 2
 EASY: Final = "Write a friendly two-sentence reminder about the team lunch on Friday."
 HARD: Final = "Prove that there are infinitely many primes congruent to 3 modulo 4."
 
 
 @asynccontextmanager
 async def demo(folder: Path, port: int) -> AsyncIterator[str]:
-    """A demo with a database of its own; its origin."""
+    """Run a demo with its own database and yield its origin."""
     fields = yaml.safe_load((ROOT / "configs/demo.yaml").read_text(encoding="utf-8"))
     fields["storage"] = {"url": f"sqlite:///{folder}/demo.db"}
     config = folder / "demo.yaml"
     config.write_text(yaml.safe_dump(fields), encoding="utf-8")
     shutil.copy(ROOT / "configs/pricing.yaml", folder)
     command = Path(sys.executable).with_name("hybrid-llm"), "demo", "--config", config
-    nothing = {"OLLAMA_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "", "PORT": str(port)}
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=os.environ | nothing)
+    overrides = {"OLLAMA_BASE_URL": "http://127.0.0.1:9", "OPENAI_API_KEY": "", "PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=os.environ | overrides)
     try:
         origin = f"http://127.0.0.1:{port}"
         await asyncio.to_thread(wait_until_ready, origin, seconds=START_SECONDS, pid=process.pid)
@@ -58,27 +58,29 @@ async def demo(folder: Path, port: int) -> AsyncIterator[str]:
 
 
 async def send_traffic(origin: str, number: int) -> None:
-    """Ordinary prompts to `auto`, some of them rated."""
+    """Send everyday prompts to `auto` and rate some of the answers."""
     lines = (ROOT / "data/everyday.jsonl").read_text(encoding="utf-8").splitlines()
-    prompts = [json.loads(line)["query"] for line in lines]  # some of them come twice, as they do
+    prompts = [
+        json.loads(line)["query"] for line in lines
+    ]  # drawn with repetition, as in real traffic
     dice = random.Random(0)
-    waiting = dice.choices(prompts, k=number)
+    queue = dice.choices(prompts, k=number)
     async with httpx2.AsyncClient(base_url=origin, timeout=300, trust_env=False) as client:
 
-        async def hand() -> None:
-            while waiting:
+        async def send_prompts() -> None:
+            while queue:
                 body = {
                     "model": "auto", "max_tokens": ANSWER_TOKENS, "stream": dice.random() < 0.7,
-                    "messages": [{"role": "user", "content": waiting.pop()}],
+                    "messages": [{"role": "user", "content": queue.pop()}],
                 }  # fmt: skip
                 answer = await client.post("/v1/chat/completions", json=body)
                 if dice.random() < 0.2:
                     thumb = {"request_id": answer.headers["x-request-id"], "thumb": "up"}
                     await client.post("/v1/feedback", json=thumb)
-                if len(waiting) % 25 == 0:
-                    print(f"{len(waiting)} prompts to go", flush=True)
+                if len(queue) % 25 == 0:
+                    print(f"{len(queue)} prompts left", flush=True)
 
-        await asyncio.gather(*(hand() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(send_prompts() for _ in range(CONCURRENCY)))
 
 
 async def chat(page: Page) -> None:
@@ -111,7 +113,7 @@ async def experiments(page: Page) -> None:
     await page.locator(".main-svg").first.wait_for()
 
 
-SHOWN: Final = {
+PAGES: Final = {
     "chat": ("/", chat, 820),
     "compare": ("/compare", compare, 820),
     "dashboard": ("/dashboard", dashboard, 1500),
@@ -119,10 +121,10 @@ SHOWN: Final = {
 }
 
 
-async def shoot(browser: Browser, origin: str) -> None:
+async def capture_pages(browser: Browser, origin: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for scheme in SCHEMES:
-        for name, (path, prepare, height) in SHOWN.items():
+        for name, (path, prepare, height) in PAGES.items():
             context = await browser.new_context(
                 viewport={"width": 1280, "height": height}, color_scheme=scheme
             )
@@ -135,20 +137,22 @@ async def shoot(browser: Browser, origin: str) -> None:
             await context.close()
 
 
-async def take(*, requests: int, port: int) -> None:
+async def take_screenshots(*, requests: int, port: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with demo(Path(folder), port) as origin:
             await send_traffic(origin, requests)
             async with open_browser() as browser:
-                await shoot(browser, origin)
+                await capture_pages(browser, origin)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--requests", type=int, default=150, help="before anyone looks")
+    parser.add_argument(
+        "--requests", type=int, default=150, help="requests to send before the screenshots"
+    )
     parser.add_argument("--port", type=int, default=8079)
     options = parser.parse_args()
-    asyncio.run(take(requests=options.requests, port=options.port))
+    asyncio.run(take_screenshots(requests=options.requests, port=options.port))
 
 
 if __name__ == "__main__":

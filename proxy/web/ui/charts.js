@@ -1,8 +1,11 @@
-// Charts, drawn by plotly.js, which is fetched when the first one is.
+// Charts drawn by plotly.js, which is loaded with the first chart.
 
-// Elements by which plotly knows that it need not write rules of its own into the page, which the
-// page's policy forbids: ours are in style.css, and of maps there are none.
-const RULED = ['plotly.js-style-global', '9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53']
+// IDs of placeholder elements that stop plotly from injecting its own CSS rules, which the page's
+// policy forbids. style.css has the rules for charts; maps are not used.
+const STYLE_IDS = [
+  'plotly.js-style-global',
+  '9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53',
+]
 
 let library = null
 
@@ -13,9 +16,9 @@ function load() {
     script.onload = () => resolve(window.Plotly)
     script.onerror = () => {
       library = null
-      reject(new Error('The charts could not be loaded.'))
+      reject(new Error('The chart library could not be loaded.'))
     }
-    for (const id of RULED) {
+    for (const id of STYLE_IDS) {
       const mark = document.createElement('meta')
       mark.id = id
       mark.className = 'no-inline-styles'
@@ -26,28 +29,46 @@ function load() {
   return library
 }
 
-/** The colours of this moment's scheme, by name, as plotly reads them. */
-export function palette() {
+/** Read the colours of the current colour scheme, by name, in the format that plotly reads. */
+export function readPalette() {
   const probe = document.createElement('span')
   document.body.append(probe)
   const colour = (name) => {
     probe.style.color = `var(--${name})`
     return getComputedStyle(probe).color
   }
-  const names = ['text', 'dim', 'line', 'surface', 'local', 'cloud', 'accent', 'warn', 'danger', 'saved']
-  const found = Object.fromEntries(names.map((name) => [name, colour(name)]))
+  const names = [
+    'text',
+    'dim',
+    'line',
+    'surface',
+    'local',
+    'cloud',
+    'accent',
+    'warn',
+    'danger',
+    'saved',
+  ]
+  const colours = Object.fromEntries(names.map((name) => [name, colour(name)]))
   probe.remove()
-  found.grid = found.line
-  found.series = [found.accent, found.local, found.cloud, found.warn, found.danger, found.dim]
-  return found
+  colours.grid = colours.line
+  colours.series = ['accent', 'local', 'cloud', 'warn', 'danger', 'dim'].map(
+    (name) => colours[name],
+  )
+  return colours
 }
 
 const AXIS = { fixedrange: true, automargin: true, zeroline: false, showspikes: false }
 
-function framed({ data, layout = {}, config = {} }, colours) {
-  const axis = { ...AXIS, gridcolor: colours.grid, linecolor: colours.line, tickcolor: colours.line }
+function buildFigure({ data, layout = {}, config = {} }, colours) {
+  const axis = {
+    ...AXIS,
+    gridcolor: colours.grid,
+    linecolor: colours.line,
+    tickcolor: colours.line,
+  }
   const axes = Object.keys(layout).filter((name) => /^[xy]axis/.test(name))
-  const joined = Object.fromEntries(
+  const styledAxes = Object.fromEntries(
     [...new Set(['xaxis', 'yaxis', ...axes])].map((name) => [name, { ...axis, ...layout[name] }]),
   )
   return [
@@ -66,24 +87,24 @@ function framed({ data, layout = {}, config = {} }, colours) {
       },
       dragmode: false,
       ...layout,
-      ...joined,
+      ...styledAxes,
     },
     { displayModeBar: false, responsive: true, ...config },
   ]
 }
 
 /**
- * Draw a chart into an element, and again when the colours change.
+ * Draw a chart into an element and redraw it when the colour scheme changes.
  *
- * @param make gets the palette and returns plotly's {data, layout}
- * @returns update: draw it anew, in place; ready: whether that was possible, as a promise
+ * @param make takes the palette and returns plotly's {data, layout}
+ * @returns update: redraws the chart in place; ready: a promise of whether the first draw succeeded
  */
-export function chart(element, make) {
+export function drawChart(element, make) {
   const draw = async () => {
     try {
       const plotly = await load()
-      const colours = palette()
-      await plotly.react(element, ...framed(make(colours), colours))
+      const colours = readPalette()
+      await plotly.react(element, ...buildFigure(make(colours), colours))
       element.removeAttribute('data-failed')
       return true
     } catch (error) {

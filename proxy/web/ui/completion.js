@@ -1,9 +1,9 @@
-// A streamed chat completion, as any client of /v1 gets it.
+// Client of POST /v1/chat/completions with streaming.
 
 import { ApiError, send } from './http.js'
 
-/** The events of a stream, parsed; it ends at [DONE] or with the body. */
-async function* events(response) {
+/** Parse the events of a stream up to [DONE]. Throws ApiError if the body ends before. */
+async function* readEvents(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''
   try {
@@ -17,35 +17,38 @@ async function* events(response) {
         if (data === '[DONE]') return
         if (data) yield JSON.parse(data)
       }
-      if (done) throw new ApiError('The answer broke off.', { code: 'incomplete' })
+      if (done)
+        throw new ApiError('The stream ended before the answer was complete.', {
+          code: 'incomplete',
+        })
     }
   } finally {
     reader.cancel().catch(() => {})
   }
 }
 
-const asNumber = (text) => (text === null ? null : Number(text))
+const parseNumber = (text) => (text === null ? null : Number(text))
 
-/** What the proxy decided, from the headers of an answer; without them (a refusal) all is null. */
-export function decisionOf(headers) {
+/** Read the routing decision from response headers; without them every field is null. */
+export function readDecision(headers) {
   const get = (name) => headers.get(`x-router-${name}`)
   return {
     id: headers.get('x-request-id'),
     target: get('target'),
     model: get('model'),
     reason: get('reason'),
-    score: asNumber(get('score')),
-    threshold: asNumber(get('threshold')),
-    decisionMs: asNumber(get('decision-ms')),
+    score: parseNumber(get('score')),
+    threshold: parseNumber(get('threshold')),
+    decisionMs: parseNumber(get('decision-ms')),
     fallback: get('fallback'),
   }
 }
 
 /**
- * Ask for a completion. Yields {decision} once, then {text} or {thought} as they come, and last
- * {finish, usage}. Raises ApiError, also in the middle.
+ * Request a completion. Yields {decision} once, then {text} or {thought} chunks, and finally
+ * {finish, usage}. Throws ApiError, possibly in the middle of the stream.
  *
- * @param body of the request, but for `stream`
+ * @param body the request without `stream`
  */
 export async function* complete(body, { signal, headers } = {}) {
   const response = await send('/v1/chat/completions', {
@@ -54,13 +57,13 @@ export async function* complete(body, { signal, headers } = {}) {
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
     signal,
   })
-  yield { decision: decisionOf(response.headers) }
+  yield { decision: readDecision(response.headers) }
   let finish = null
   let usage = null
-  for await (const event of events(response)) {
+  for await (const event of readEvents(response)) {
     if (event.error) {
-      const { message, ...about } = event.error
-      throw new ApiError(message ?? String(event.error), about)
+      const { message, ...fields } = event.error
+      throw new ApiError(message ?? String(event.error), fields)
     }
     usage = event.usage ?? usage
     const choice = event.choices?.[0]

@@ -1,49 +1,60 @@
-// A decision, shown: which tier, its score against the threshold, and why, in words.
+// Routing decision elements: the tier, the score against the threshold, and the reason in words.
 
 import { h } from './dom.js'
-import { score as shown } from './format.js'
+import { score as formatScore } from './format.js'
 
+// `shadow` is the former name of `exploration`; stored requests may still have it.
 const REASONS = {
-  forced: 'asked for by name',
-  context: 'too long for the local model’s context',
-  capability: 'asks for what the local model cannot do',
-  unhealthy: 'the other tier was down',
-  overload: 'the local tier was too busy',
-  budget: 'the dollars for the cloud were spent, or saved for later',
-  sticky: 'its conversation was there',
-  router_unavailable: 'there was no score',
+  forced: 'requested by name',
+  context: 'too long for the local model’s context window',
+  capability: 'needs a feature that the local model lacks',
+  unhealthy: 'the other tier was unavailable',
+  overload: 'the local tier was overloaded',
+  budget: 'the cloud budget was used up or paced',
+  sticky: 'session affinity with its conversation',
+  router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
   escalated: 'the local answer was not good enough',
-  shadow: 'left to chance, to learn from it',
+  exploration: 'a random decision near the threshold',
+  shadow: 'exploration: a random decision near the threshold',
 }
 
 export const REASON_NAMES = ['score', ...Object.keys(REASONS)]
 
-/** Why, in a few words. */
-export function why({ reason, score, threshold, fallback }) {
-  const known = score !== null && score !== undefined && threshold !== null && threshold !== undefined
+/** Explain the reason of a decision in a few words. */
+export function explainReason({ reason, score, threshold, fallback }) {
+  const known =
+    score !== null && score !== undefined && threshold !== null && threshold !== undefined
   const compared = known
-    ? `score ${shown(score)} ${score >= threshold ? '≥' : '<'} threshold ${shown(threshold)}`
+    ? `score ${formatScore(score)} ${score >= threshold ? '≥' : '<'} threshold ${formatScore(threshold)}`
     : ''
-  if (reason === 'score') return compared || 'by its score'
-  const told = REASONS[reason] ?? reason ?? ''
-  return [told, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : ''].filter(Boolean).join(' ')
+  if (reason === 'score') return compared || 'by score'
+  const text = REASONS[reason] ?? reason ?? ''
+  return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '']
+    .filter(Boolean)
+    .join(' ')
 }
 
-/** A tier, with the model that answered where that is known. */
-export function tierBadge(target, model) {
+/** A badge with the tier and, if known, the model that answered. */
+export function createTierBadge(target, model) {
   if (!target) return h('span', { class: 'badge' }, 'no tier')
-  return h('span', { class: `badge ${target}` }, target, model ? h('span', { class: 'model' }, model) : null)
+  return h(
+    'span',
+    { class: `badge ${target}` },
+    target,
+    model ? h('span', { class: 'model' }, model) : null,
+  )
 }
 
-/** A bar for a score with its threshold marked; nothing where there was no score. */
-export function gauge({ score, threshold, target }) {
-  if (score === null || score === undefined || threshold === null || threshold === undefined) return null
+/** A bar that shows a score and marks its threshold; null without a score. */
+export function createGauge({ score, threshold, target }) {
+  if (score === null || score === undefined || threshold === null || threshold === undefined)
+    return null
   return h('span', {
     class: `gauge ${target ?? ''}`,
     role: 'img',
-    'aria-label': `Score ${shown(score)}, threshold ${shown(threshold)}`,
-    title: `Score ${shown(score, 4)}, threshold ${shown(threshold, 4)}`,
+    'aria-label': `Score ${formatScore(score)}, threshold ${formatScore(threshold)}`,
+    title: `Score ${formatScore(score, 4)}, threshold ${formatScore(threshold, 4)}`,
     style: { '--score': score, '--threshold': threshold },
   })
 }

@@ -1,26 +1,26 @@
-// Building what is shown. Text becomes text nodes, never HTML: much of it was written by strangers.
+// DOM construction. Text always becomes text nodes, never HTML, because much of it is untrusted.
 
 const SVG = 'http://www.w3.org/2000/svg'
 
-/** The first element that fits a selector. */
+/** The first element that matches a selector. */
 export const $ = (selector, root = document) => root.querySelector(selector)
 
 /**
- * An element. Attributes that are null or false are left out, true ones are empty; `on` maps events
- * to listeners, `dataset` and `style` (also --custom properties) names to values.
+ * Create an HTML element. Attributes that are null or false are omitted; true becomes an empty value.
+ * `on` maps events to listeners; `dataset` and `style` (custom properties, too) map names to values.
  */
 export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children)
 }
 
-/** The same for what is drawn. */
+/** Create an SVG element; the arguments are those of `h`. */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children)
 }
 
-/** Put these in the place of all that an element holds. */
+/** Replace the children of an element. */
 export function replace(element, ...children) {
-  element.replaceChildren(...wanted(children))
+  element.replaceChildren(...present(children))
   return element
 }
 
@@ -33,12 +33,14 @@ function fill(element, { on = {}, dataset = {}, style = {}, ...attributes }, chi
   for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener)
   for (const [name, value] of Object.entries(dataset)) element.dataset[name] = value
   for (const [name, value] of Object.entries(style)) element.style.setProperty(name, value)
-  element.append(...wanted(children))
+  element.append(...present(children))
   return element
 }
 
-const wanted = (children) =>
-  children.flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false)
+const present = (children) =>
+  children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false)
 
 const ICONS = {
   up: 'M7 10v10H4V10zM7 10l4-7c1.5 0 2.5 1 2.2 2.600L12.5 9H19c1 0 1.800 1 1.6 2l-1.4 7.400c-.2 1-.9 1.6-1.900 1.600H7',
@@ -51,7 +53,7 @@ const ICONS = {
   close: 'M6 6l12 12M18 6L6 18',
 }
 
-/** A drawing beside or instead of a word; whoever cannot see it needs the word. */
+/** A decorative icon, hidden from assistive technology: its control needs a text or label. */
 export const icon = (name) =>
   svg(
     'svg',
@@ -59,7 +61,7 @@ export const icon = (name) =>
     svg('path', { d: ICONS[name] }),
   )
 
-/** Put text on the clipboard; where a page may not (plain HTTP, not this machine), by a selection. */
+/** Copy text to the clipboard; without clipboard access (plain HTTP, not localhost) by a selection. */
 export async function copy(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text)
   const area = h('textarea', { class: 'offscreen', readonly: true })
@@ -70,19 +72,23 @@ export async function copy(text) {
   area.remove()
 }
 
-/** A button that copies, and says that it did. */
-export function copyButton(text, label = 'Copy') {
-  const said = h('span', {}, label)
-  const button = h('button', {
-    type: 'button',
-    class: 'quiet small',
-    on: {
-      click: async () => {
-        await copy(typeof text === 'function' ? text() : text)
-        replace(said, 'Copied')
-        setTimeout(() => replace(said, label), 1500)
+/** A button that copies a text and confirms it. */
+export function createCopyButton(text, label = 'Copy') {
+  const caption = h('span', {}, label)
+  return h(
+    'button',
+    {
+      type: 'button',
+      class: 'quiet small',
+      on: {
+        click: async () => {
+          await copy(typeof text === 'function' ? text() : text)
+          replace(caption, 'Copied')
+          setTimeout(() => replace(caption, label), 1500)
+        },
       },
     },
-  }, icon('copy'), said)
-  return button
+    icon('copy'),
+    caption,
+  )
 }

@@ -1,20 +1,23 @@
-// Numbers as people read them. What is not known is a dash.
+// Number, money and time formatting. A missing value is shown as a dash.
 
 const NONE = '–'
 const missing = (value) => value === null || value === undefined || Number.isNaN(value)
 const plain = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 })
 
-/** Dollars, to the cent where that is enough to see anything. */
+/** Dollars with as many decimals as the amount needs. */
 export function usd(value) {
   if (missing(value)) return NONE
   const size = Math.abs(value)
   const digits = size === 0 || size >= 1 ? 2 : size >= 0.01 ? 4 : 6
-  const text = size.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+  const text = size.toLocaleString('en', {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  })
   return `${value < 0 ? '−' : ''}$${text}`
 }
 
-/** Dollars of many requests: three digits that matter, or cents. */
+/** Dollars of many requests: cents, or three significant digits below one dollar. */
 export function dollars(value) {
   if (missing(value)) return NONE
   const size = Math.abs(value)
@@ -34,7 +37,8 @@ export function percent(value, digits = 0) {
 }
 
 export const count = (value) => (missing(value) ? NONE : plain.format(value))
-export const compact = (value) => (missing(value) ? NONE : value < 10_000 ? plain.format(value) : short.format(value))
+export const compact = (value) =>
+  missing(value) ? NONE : value < 10_000 ? plain.format(value) : short.format(value)
 export const score = (value, digits = 2) => (missing(value) ? NONE : value.toFixed(digits))
 
 export function bytes(value) {
@@ -48,25 +52,30 @@ export function bytes(value) {
 
 const moment = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
 
-/** A time, given in UNIX seconds, where the reader is. */
+/** A date and time in the reader's time zone, from UNIX seconds. */
 export const when = (seconds) => (missing(seconds) ? NONE : moment.format(seconds * 1000))
 
-/** How long ago that was. */
+/** The time that has elapsed since then, such as "5 min ago". */
 export function ago(seconds, now = Date.now() / 1000) {
   if (missing(seconds)) return NONE
-  const passed = Math.max(0, now - seconds)
-  if (passed < 10) return 'just now'
-  for (const [size, unit, next] of [[1, 's', 60], [60, 'min', 3600], [3600, 'h', 86_400], [86_400, 'd', Infinity]]) {
-    if (passed < next) return `${Math.floor(passed / size)} ${unit} ago`
+  const elapsed = Math.max(0, now - seconds)
+  if (elapsed < 10) return 'just now'
+  for (const [size, unit, next] of [
+    [1, 's', 60],
+    [60, 'min', 3600],
+    [3600, 'h', 86_400],
+    [86_400, 'd', Infinity],
+  ]) {
+    if (elapsed < next) return `${Math.floor(elapsed / size)} ${unit} ago`
   }
   return NONE
 }
 
-/** A length of time in seconds, as a clock shows it. */
+/** A duration in seconds as h:mm:ss or m:ss. */
 export function span(seconds) {
   if (missing(seconds)) return NONE
   const whole = Math.floor(seconds)
-  const two = (number) => String(number).padStart(2, '0')
+  const pad = (number) => String(number).padStart(2, '0')
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60]
-  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
+  return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`
 }

@@ -1,4 +1,4 @@
-// Asking the proxy. What it refuses comes as an ApiError in the words of its error envelope.
+// HTTP client of the proxy. Errors are thrown as ApiError with the fields of the error envelope.
 
 export class ApiError extends Error {
   constructor(message, { status = 0, code = null, param = null, type = null } = {}) {
@@ -7,34 +7,34 @@ export class ApiError extends Error {
   }
 }
 
-/** The error that a response tells, whoever wrote it. */
-export async function errorOf(response) {
+/** Read the error from a response, whatever its format. */
+export async function readError(response) {
   const text = await response.text()
   let error = null
   try {
     error = JSON.parse(text).error
   } catch {
-    // Not ours: a server in between, perhaps.
+    // Not the error envelope: perhaps from a server in between.
   }
-  const told = typeof error === 'string' ? error : error?.message
-  const message = told || text.slice(0, 500) || `HTTP ${response.status}`
+  const detail = typeof error === 'string' ? error : error?.message
+  const message = detail || text.slice(0, 500) || `HTTP ${response.status}`
   return new ApiError(message, { status: response.status, ...(error?.message ? error : {}) })
 }
 
-/** A response that is good. Raises ApiError; a login that is over leads to a new one. */
+/** Fetch a successful response. Throws ApiError; an expired session redirects to the login page. */
 export async function send(path, options = {}) {
   let response
   try {
     response = await fetch(path, { credentials: 'same-origin', ...options })
   } catch (error) {
     if (error.name === 'AbortError') throw error
-    throw new ApiError('The proxy does not answer. Is it still running?', { code: 'unreachable' })
+    throw new ApiError('Cannot reach the proxy. Is it running?', { code: 'unreachable' })
   }
   if (response.ok) return response
   if (response.status === 401) {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`)
   }
-  throw await errorOf(response)
+  throw await readError(response)
 }
 
 export const getJson = async (path, options) => (await send(path, options)).json()

@@ -1,14 +1,42 @@
-// Markdown of a model, shown while it comes. It is hostile: marked makes HTML of it, DOMPurify
-// takes out all but plain formatting, and the page's policy lets nobody else make any.
+// Markdown renderer for streamed model output, which is hostile input. marked converts it to HTML,
+// DOMPurify removes everything but plain formatting, and the page's policy forbids any other HTML.
 
+import { createCopyButton, h } from './dom.js'
 import { marked } from './vendor/marked.js'
 import DOMPurify from './vendor/purify.js'
-import { copyButton, h } from './dom.js'
 
 const ALLOWED = {
   ALLOWED_TAGS: [
-    'a', 'b', 'blockquote', 'br', 'code', 'del', 'em', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'hr', 'i',
-    'li', 'ol', 'p', 'pre', 's', 'strong', 'sub', 'sup', 'table', 'tbody', 'td', 'th', 'thead', 'tr', 'ul',
+    'a',
+    'b',
+    'blockquote',
+    'br',
+    'code',
+    'del',
+    'em',
+    'h1',
+    'h2',
+    'h3',
+    'h4',
+    'h5',
+    'h6',
+    'hr',
+    'i',
+    'li',
+    'ol',
+    'p',
+    'pre',
+    's',
+    'strong',
+    'sub',
+    'sup',
+    'table',
+    'tbody',
+    'td',
+    'th',
+    'thead',
+    'tr',
+    'ul',
   ],
   ALLOWED_ATTR: ['href', 'start', 'align', 'class'],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
@@ -18,19 +46,19 @@ const ALLOWED = {
 }
 
 const HARMLESS = /^<\/?(?:br|b|i|em|strong|sub|sup)\s*\/?>$/i
-const MARKS = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-const escaped = (text) => text.replace(/[&<>"]/g, (mark) => MARKS[mark])
+const ENTITIES = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
+const escapeHtml = (text) => text.replace(/[&<>"]/g, (character) => ENTITIES[character])
 
-// HTML of a model's is shown as it is written. An image would be fetched from wherever the model
-// says, with what it put into the address: it becomes a link.
+// HTML in the source is shown as text. An image becomes a link: fetching it would send data to an
+// address of the model's choice.
 marked.use({
   gfm: true,
   breaks: true,
   renderer: {
-    html: ({ text }) => (HARMLESS.test(text.trim()) ? text : escaped(text)),
-    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || 'image')}</a>`,
+    html: ({ text }) => (HARMLESS.test(text.trim()) ? text : escapeHtml(text)),
+    image: ({ href, text }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || 'image')}</a>`,
     heading({ tokens, depth }) {
-      const level = Math.min(depth + 2, 6) // below those of the page
+      const level = Math.min(depth + 2, 6) // below the headings of the page
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`
     },
   },
@@ -42,18 +70,23 @@ function render(source) {
     link.target = '_blank'
     link.rel = 'noopener noreferrer'
   }
-  for (const one of fragment.querySelectorAll('[class]')) {
-    const language = /^language-([\w+#-]{1,30})$/.exec(one.className)?.[1]
-    one.removeAttribute('class')
-    if (language) one.dataset.language = language
+  for (const element of fragment.querySelectorAll('[class]')) {
+    const language = /^language-([\w+#-]{1,30})$/.exec(element.className)?.[1]
+    element.removeAttribute('class')
+    if (language) element.dataset.language = language
   }
   for (const block of fragment.querySelectorAll('pre')) {
     const language = block.querySelector('code')?.dataset.language ?? 'text'
     const frame = h('figure', { class: 'code' })
     block.replaceWith(frame)
-    block.tabIndex = 0 // it may scroll
+    block.tabIndex = 0 // scrollable by keyboard
     frame.append(
-      h('figcaption', {}, h('span', {}, language), copyButton(() => block.textContent)),
+      h(
+        'figcaption',
+        {},
+        h('span', {}, language),
+        createCopyButton(() => block.textContent),
+      ),
       block,
     )
   }
@@ -67,24 +100,24 @@ function render(source) {
 }
 
 /**
- * Shows markdown in an element. The function that is returned takes the whole text so far; only the
- * blocks that are new or have changed, usually the last one, are made anew.
+ * Create a function that renders Markdown into an element. It takes the whole text so far and
+ * re-renders only the blocks that are new or have changed, usually the last one.
  */
-export function markdownIn(element) {
+export function createMarkdownRenderer(element) {
   const blocks = []
   return (text) => {
     const tokens = marked.lexer(text)
-    let place = 0
+    let index = 0
     for (const token of tokens) {
       if (token.type === 'space') continue
-      if (blocks[place]?.source !== token.raw) {
+      if (blocks[index]?.source !== token.raw) {
         const block = h('div', { class: 'block' }, render(token.raw))
-        if (blocks[place]) blocks[place].block.replaceWith(block)
+        if (blocks[index]) blocks[index].block.replaceWith(block)
         else element.append(block)
-        blocks[place] = { source: token.raw, block }
+        blocks[index] = { source: token.raw, block }
       }
-      place += 1
+      index += 1
     }
-    for (const { block } of blocks.splice(place)) block.remove()
+    for (const { block } of blocks.splice(index)) block.remove()
   }
 }

@@ -1,18 +1,19 @@
-// What every page has: what is running here, and the way out.
+// Page header: the version and router model of this proxy, the menu and the logout button.
 
 import { $, replace } from './dom.js'
 import { getJson } from './http.js'
 
-/** GET /api/status; rejects as http.js says. Not asked where nobody has logged in yet. */
-export const status = document.body.dataset.page === 'login' ? Promise.resolve(null) : getJson('/api/status')
+/** The response of GET /api/status; null on the login page. Rejects with ApiError. */
+export const status =
+  document.body.dataset.page === 'login' ? Promise.resolve(null) : getJson('/api/status')
 
 status.then(
-  (found) => {
-    if (!found) return
-    const model = found.router_model ? `router ${found.router_model}` : 'no router model'
-    replace($('#about'), `${found.version} · ${model}`)
-    $('#logout').hidden = !found.needs_key
-    for (const link of document.querySelectorAll('[data-admin]')) link.hidden = !found.is_admin
+  (current) => {
+    if (!current) return
+    const model = current.router_model ? `router ${current.router_model}` : 'no router model'
+    replace($('#about'), `${current.version} · ${model}`)
+    $('#logout').hidden = !current.needs_key
+    for (const link of document.querySelectorAll('[data-admin]')) link.hidden = !current.is_admin
   },
-  () => replace($('#about'), 'not reachable'),
+  () => replace($('#about'), 'unreachable'),
 )
