@@ -24,7 +24,7 @@ from bench import ROOT, markdown_table, put_between
 from load import make_prompts
 
 RESULTS: Final = ROOT / "data" / "results"
-GUIDE: Final = ROOT / "configs" / "README.md"
+GUIDE: Final = ROOT / "docs" / "operations.md"
 RATES: Final = (10, 1_000, 100_000)
 USD_PER_CORE_HOUR: Final = 0.05  # on demand, in a large cloud, with its share of memory: about
 P99_SECONDS: Final = 0.05  # that waiting and deciding may add: a model takes longer to begin

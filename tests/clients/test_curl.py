@@ -1,4 +1,4 @@
-"""curl, as proxy/README.md shows it: every block of shell with a curl in it is run as it stands."""
+"""curl, as docs/clients.md shows it: every block of shell with a curl in it is run as it stands."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from scene import TEXT, Stage
 
 HERE = Path(__file__).parent
 SHOWN = "http://127.0.0.1:8080"
-GUIDE = HERE.parents[1] / "proxy/README.md"
+GUIDE = HERE.parents[1] / "docs/clients.md"
 BLOCKS = [
     block
     for block in re.findall(r"```sh\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
