@@ -1,13 +1,16 @@
 """A browser for each test of the pages, which complains of whatever goes wrong in it."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from playwright.async_api import Browser, Page
 
-import browser as browsers
-from browser import OpenPage
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+    from browser import OpenPage
 
 
 class Show(Protocol):
@@ -26,12 +29,16 @@ class Show(Protocol):
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
+    import browser as browsers
+
     async with browsers.open_browser() as opened:
         yield opened
 
 
 @pytest.fixture
 async def show(browser: Browser) -> AsyncIterator[Show]:
+    import browser as browsers
+
     shown: list[tuple[OpenPage, tuple[str, ...]]] = []
 
     async def show_page(
