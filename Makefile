@@ -22,7 +22,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-BIOME := 2.3.8
+BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
 .PHONY: help run demo quick test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
@@ -82,8 +82,8 @@ test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## Test: real clients (OpenAI, Lang
 	$(VENV)/bin/python tests/clients/table.py --check || failed=1; \
 	exit $$failed
 
-lint-js: $(VENV)/.dev  ## Test: linter and formatter of the pages' JavaScript (needs npx)
-	npx --yes @biomejs/biome@$(BIOME) ci proxy/web/ui
+lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
+	npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui
 
 check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests, coverage; no skips
 	$(VENV)/bin/ruff format --check .
