@@ -83,7 +83,7 @@ test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## Test: real clients (OpenAI, Lang
 	exit $$failed
 
 lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
-	npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui
+	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui
 
 check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests, coverage; no skips
 	$(VENV)/bin/ruff format --check .
