@@ -33,6 +33,8 @@ SLOW = (
     "tests/budget/test_reconciliation.py",
     "tests/deployment/test_cluster.py",
     "tests/deployment/test_release.py",
+    "tests/evaluation/test_calibration.py",
+    "tests/evaluation/test_promotion.py",
     "tests/monitoring/test_monitoring.py",
     "tests/pages/",
     "tests/web/test_fuzz.py",
