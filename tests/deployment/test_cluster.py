@@ -8,7 +8,6 @@ worker and one of two, a PostgreSQL, and HAProxy with the configuration that shi
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,8 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+import needs
 from fakes import DONE, HARD, Answer, Call, FakeUpstream, Gate, answer_json, chunked, whole
 from held_load import HELD, Holding, under_load
 from live import Fields, chat_body, merge
@@ -53,9 +51,7 @@ class Balancer:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
-        if program is None:
-            pytest.fail("these tests start HAProxy: `apt-get install haproxy`", pytrace=False)
+        program = needs.find("haproxy")
         with self._log_file.open("wb") as log:
             process = subprocess.Popen(
                 [program, "-db", "-f", CONFIG],

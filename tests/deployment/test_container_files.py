@@ -5,7 +5,6 @@ No engine is needed here; `make image-check` has one. Needs HAProxy: apt-get ins
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+import needs
 from proxy.config import Config, load_config
 from proxy.web.openapi import document
 
@@ -67,6 +67,7 @@ def healthcheck_of(name: str) -> bool:
 # Each file by itself, by others' tools.
 
 
+@pytest.mark.needs("hadolint")
 def test_the_dockerfile_has_nothing_a_linter_finds() -> None:
     run(Path(sys.executable).with_name("hadolint"), "--failure-threshold", "style", "Dockerfile")
 
@@ -77,8 +78,7 @@ def test_the_compose_file_is_as_the_specification_has_it() -> None:
 
 
 def test_haproxy_takes_its_configuration() -> None:
-    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    assert program is not None, "there is no haproxy here: apt-get install haproxy"
+    program = needs.find("haproxy")
     addresses = {"PROXY_1": "127.0.0.1:18081", "PROXY_2": "127.0.0.1:18082"}
     run(program, "-c", "-dW", "-f", HAPROXY_FILE, **addresses)  # -dW: a warning is an error
 

@@ -12,7 +12,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ import psycopg
 import pytest
 import yaml
 
+import needs
 from fakes import (
     PATIENCE_SECONDS,
     Answer,
@@ -71,12 +71,8 @@ Objects = dict[str, Object]
 @cache
 def kustomize() -> tuple[str, ...]:
     """The command that builds a kustomization."""
-    if found := shutil.which("kustomize"):
-        return found, "build"
-    beside = Path(sys.executable).with_name("kubectl")
-    found = shutil.which("kubectl") or (str(beside) if beside.exists() else None)
-    assert found, "these tests build with kustomize: install kubectl, or run them by make"
-    return found, "kustomize"
+    found = needs.find("kubectl")
+    return found, "build" if Path(found).name == "kustomize" else "kustomize"
 
 
 def build(folder: Path, text: str) -> Objects:

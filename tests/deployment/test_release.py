@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import needs
 from proxy import __version__
 from release import (
     NotReleased,
@@ -191,8 +191,7 @@ def test_of_a_choice_one_licence_is_enough() -> None:
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A key of gpg that nobody else has, in a home of its own."""
-    if shutil.which("gpg") is None:
-        pytest.skip("there is no gpg here")
+    needs.find("gpg")
     # Not below pytest's folder: the path of the agent's socket may be 107 characters long.
     with tempfile.TemporaryDirectory(prefix="gpg-") as home:
         monkeypatch.setenv("GNUPGHOME", home)

@@ -1,7 +1,6 @@
 """configs/hybrid-llm.service: as systemd reads it, and what it promises beside the code."""
 
 import re
-import shutil
 import subprocess
 import sys
 from configparser import RawConfigParser
@@ -17,9 +16,7 @@ from proxy.experiments.supervisor import NICENESS
 UNIT = Path(__file__).parents[2] / "configs/hybrid-llm.service"
 EXPOSURE = 15  # of 100, in tenths of what systemd calls 0 to 10
 
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here"
-)
+needs_systemd = pytest.mark.needs("systemd")
 
 
 class _Unit(RawConfigParser):

@@ -9,7 +9,6 @@ how long a state must last: tests have seconds and not minutes.
 
 import asyncio
 import re
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import httpx2
 import yaml
 
+import needs
 from fakes import PATIENCE_SECONDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -39,10 +39,7 @@ class QueryError(Exception):
 
 def program(name: str) -> str:
     """Where a program of Prometheus' is."""
-    found = shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"there is no {name} here: apt-get install prometheus")
-    return found
+    return needs.find(name)
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> str:

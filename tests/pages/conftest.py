@@ -1,13 +1,16 @@
 """Browser fixtures of the page tests. A test fails on browser errors and foreign requests."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from playwright.async_api import Browser, Page
 
-import browser as browsers
-from browser import OpenPage
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+    from browser import OpenPage
 
 
 class Show(Protocol):
@@ -26,12 +29,16 @@ class Show(Protocol):
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
+    import browser as browsers
+
     async with browsers.open_browser() as opened:
         yield opened
 
 
 @pytest.fixture
 async def show(browser: Browser) -> AsyncIterator[Show]:
+    import browser as browsers
+
     shown: list[tuple[OpenPage, tuple[str, ...]]] = []
 
     async def show_page(

@@ -8,14 +8,14 @@ Needs: apt-get install chromium
 """
 
 import contextlib
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-NAMES: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+import needs
+
 FLAGS: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -25,9 +25,7 @@ SERIOUS: Final = ("serious", "critical")
 
 
 def find_chromium() -> str:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    assert found, "these tests drive a real browser: apt-get install chromium"
-    return found
+    return needs.find("chromium")
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
+
+import needs
 
 USER = "postgres"  # of the system, for which a server is not run as root; and of the databases
 _INSTALLED = "postgresql/*/bin"
@@ -132,11 +133,7 @@ def _find_programs() -> Path:
     for folder in (*([Path(in_path).resolve().parent] if in_path else []), *installed):
         if all((folder / program).is_file() for program in _PROGRAMS):
             return folder
-    pytest.fail(
-        "these tests start a PostgreSQL of their own, and none is installed: "
-        "`apt-get install postgresql`, or put initdb, pg_ctl and postgres into PATH",
-        pytrace=False,
-    )
+    raise needs.Missing("postgresql")
 
 
 def _version_of(folder: Path) -> float:
