@@ -44,11 +44,11 @@ class Reason(StrEnum):
     ROUTER_UNAVAILABLE = "router_unavailable"
     FALLBACK = "fallback"
     ESCALATED = "escalated"
-    SHADOW = "shadow"  # the score was close, and `routing.explore_rate` left it to chance
+    EXPLORATION = "shadow"  # the score was close, and `routing.explore_rate` left it to chance
 
 
 # Decided by the router or its budget: what budget pacing can move.
-PACED_REASONS: Final = (Reason.SCORE, Reason.SHADOW, Reason.BUDGET)
+PACED_REASONS: Final = (Reason.SCORE, Reason.EXPLORATION, Reason.BUDGET)
 
 
 class Ending(StrEnum):

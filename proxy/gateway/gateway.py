@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from proxy import logs
-from proxy.auth import Client, is_admin
+from proxy.auth import Principal, is_admin
 from proxy.budget.pacing import BudgetPacer
 from proxy.budget.rate_limits import Limits, Reservation
 from proxy.budget.token_counter import TokenCounter
@@ -47,7 +47,14 @@ from proxy.gateway.failover import (
     failure_of_error,
 )
 from proxy.gateway.passthrough import Passthrough
-from proxy.gateway.relay import Head, Reply, Whole, begin, relay_stream, relay_whole
+from proxy.gateway.relay import (
+    CompleteResponse,
+    ResponseWriter,
+    StreamStart,
+    read_start,
+    relay_complete,
+    relay_stream,
+)
 from proxy.gateway.stored_responses import StoredResponses
 from proxy.metrics import Metrics
 from proxy.protocol.chat import JSON_MEDIA_TYPE, AnswerView, Usage
@@ -74,7 +81,7 @@ logger = logging.getLogger(__name__)
 
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 # An error is a few hundred bytes: a client that does not take them by then has stopped reading.
-LAST_WORD_SECONDS: Final = 1.0
+ERROR_SEND_SECONDS: Final = 1.0
 # Tokens that are set aside for an answer to a request that sets no limit.
 RESERVED_ANSWER_TOKENS: Final = 4096
 # The longest that a routed request waits for the local tier when the cloud could answer now.
@@ -113,7 +120,7 @@ class Gateway:
         self._local_limits = LocalLimits(tokens)
         self._conversations = conversations
         self._stored_responses = StoredResponses(store)
-        self._passthrough = Passthrough(self._stored_responses, need_budget=self._need_budget)
+        self._passthrough = Passthrough(self._stored_responses, require_budget=self._require_budget)
 
     async def answer(self, endpoint: Endpoint, exchange: Exchange) -> None:
         """Answer a request to one of the endpoints.
@@ -155,7 +162,7 @@ class Gateway:
         told = msgspec.json.encode(_told(decision, record, self.snapshot))
         await exchange.answer(200, [(b"content-type", JSON_MEDIA_TYPE)], told)
 
-    async def pass_on(
+    async def pass_through(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
     ) -> None:
         """Answer a request that is not ours to understand: an upstream does.
@@ -219,24 +226,24 @@ class Gateway:
     async def drain(self) -> None:
         """Wait until no request is running, as long as the last word to a client may take."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * LAST_WORD_SECONDS):
+            async with asyncio.timeout(2 * ERROR_SEND_SECONDS):
                 while self._running:
                     self._idle.clear()
                     await self._idle.wait()
 
-    async def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+    async def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal | None:
         """Whose request beside these ways it is; it counts as one of the key's."""
         client = self.snapshot.keys.check(headers)
         await self._limits.admit(client)
         return client
 
-    def client_of(self, headers: Sequence[tuple[bytes, bytes]]) -> Client | None:
+    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal | None:
         """Whose request it is, where it is none to a model and counts as none of the key's."""
         return self.snapshot.keys.check(headers)
 
-    def need_admin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def require_admin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Refuse, with Forbidden, who may not see or do more than one client's business."""
-        if not is_admin(self.client_of(headers)):
+        if not is_admin(self.authenticate(headers)):
             raise Forbidden(
                 "This API key may not see this: server.api_keys says `admin: true` of those that "
                 "may.",
@@ -250,7 +257,7 @@ class Gateway:
             call.record.client_key_hash = call.client.key_hash
         await self._limits.admit(call.client)
 
-    async def _need_budget(self, call: Call, model: str | None = None) -> None:
+    async def _require_budget(self, call: Call, model: str | None = None) -> None:
         """Refuse what must go to the cloud, as this model if its price is known, when the dollars
         are spent."""
         try:
@@ -308,12 +315,12 @@ class Gateway:
         if not call.endpoint.is_routed:
             decision = _by_name(call)
             if decision.target is Target.CLOUD:
-                await self._need_budget(call, decision.model)
+                await self._require_budget(call, decision.model)
         else:
             decision = await self._choose(call)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
-        if decision.reason in (Reason.SCORE, Reason.SHADOW):
+        if decision.reason in (Reason.SCORE, Reason.EXPLORATION):
             record.propensity = decision.propensity
         if decision.score is not None:
             record.score, record.p_local, record.p_cloud = decision.score
@@ -334,7 +341,7 @@ class Gateway:
             if preference.model is not None:
                 call.capabilities = await local.capabilities_of(preference.model)
             limit = await self._local_limits.check(request, call.capabilities, record)
-        if call.maker is Target.CLOUD and preference.target is not Target.CLOUD:
+        if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _made_by_the_cloud())
         record.step("asked for %s: %s", request.model, preference)
         record.step("the local tier %s", limit or "can do it, as far as is known")
@@ -348,19 +355,22 @@ class Gateway:
             paced_threshold=self.paced_threshold(snapshot),
         )
         record.step("decided: %s", decision)
-        if decision.is_open:
+        if decision.has_alternative:
             decision = await self._stay(call, decision)
             decision = _around_trouble(decision, snapshot)
             record.step("with its conversation and the tiers' health: %s", decision)
         if decision.target is Target.CLOUD:
             if not _may_stay_local(preference, limit, snapshot.config):
-                await self._need_budget(call, decision.model)
+                await self._require_budget(call, decision.model)
             else:
                 try:
                     await self._reserve(call, decision.model)
                 except BudgetExhausted:
                     decision = decision._replace(
-                        target=Target.LOCAL, reason=Reason.BUDGET, model=local.model, is_open=False
+                        target=Target.LOCAL,
+                        reason=Reason.BUDGET,
+                        model=local.model,
+                        has_alternative=False,
                     )
                     record.step("the dollars for the cloud are spent: %s", decision)
         # A threshold of the request's own is not comparable; what something else than the score
@@ -378,7 +388,7 @@ class Gateway:
         sticky = call.snapshot.config.routing.sticky
         if sticky == "off":
             return decision
-        record, kept = call.record, call.maker
+        record, kept = call.record, call.previous_target
         if kept is None and is_continued(record.turns or (), call.exchange.headers):
             assert record.session_id is not None  # of what is routed
             kept = await self._conversations.find(record.session_id)
@@ -399,7 +409,7 @@ class Gateway:
         )
         plan = FailoverPlan(
             may_fall_back=snapshot.config.routing.fallback
-            and decision.is_open
+            and decision.has_alternative
             and (decision.target is Target.CLOUD or self._may_spend(call)),
             budget=self._retry_budget,
             first_wait=self._first_wait,
@@ -423,7 +433,7 @@ class Gateway:
                         stream=request.streams,
                         client=record.client_key_hash,
                     )
-                    begun = await begin(
+                    begun = await read_start(
                         response, endpoint, strip_usage=request.hides_usage, rename=rename
                     )
                     check_credential(response.status, begun.error, upstream=upstream.name)
@@ -459,9 +469,11 @@ class Gateway:
             model = snapshot.upstreams[target].model
             record.target, record.model, record.reason = target, model, Reason.FALLBACK
 
-    async def _relay(self, call: Call, response: UpstreamResponse, begun: Whole | Head) -> None:
+    async def _relay(
+        self, call: Call, response: UpstreamResponse, begun: CompleteResponse | StreamStart
+    ) -> None:
         request, record = call.request, call.record
-        seen = begun.seen if isinstance(begun, Whole) else None
+        seen = begun.seen if isinstance(begun, CompleteResponse) else None
         is_pending = isinstance(seen, ResponseView) and seen.is_pending
 
         def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
@@ -477,10 +489,10 @@ class Gateway:
                 client = record.client_key_hash
                 self._stored_responses.note(last, request, target=record.target, client=client)
 
-        if isinstance(begun, Head):
+        if isinstance(begun, StreamStart):
             await relay_stream(response, begun, call.exchange, record, settle=settle, note=note)
         else:
-            await relay_whole(response, begun, call.exchange, record, settle=settle, note=note)
+            await relay_complete(response, begun, call.exchange, record, settle=settle, note=note)
 
     def _settle(self, call: Call, usage: Usage | None, text: str, service_tier: str | None) -> None:
         """Tokens, from the upstream or estimated, and dollars."""
@@ -511,7 +523,7 @@ class Gateway:
         if not exchange.started:
             record.status = error.status
         try:
-            async with asyncio.timeout(LAST_WORD_SECONDS):
+            async with asyncio.timeout(ERROR_SEND_SECONDS):
                 if exchange.started and call.endpoint is OTHER:
                     pass  # within an answer of any kind nothing can be said; it is cut off
                 elif exchange.started:
@@ -575,7 +587,7 @@ def _told(decision: Decision, record: CallRecord, snapshot: Snapshot) -> dict[st
 
 
 async def send_error(
-    error: RouterError, reply: Reply, headers: Sequence[tuple[bytes, bytes]]
+    error: RouterError, reply: ResponseWriter, headers: Sequence[tuple[bytes, bytes]]
 ) -> None:
     """Answer with an error in OpenAI's envelope."""
     sent = [(b"content-type", JSON_MEDIA_TYPE), *error.headers, *headers]
@@ -606,7 +618,9 @@ def _at_most(call: Call, model: str) -> float:
         context, choices = call.snapshot.config.upstreams.cloud.context_tokens, call.request.choices
         if context != "auto":
             # Of a conversation that the cloud remembers the body is the last turn only.
-            asked = context if call.maker is Target.CLOUD else min(asked, context * choices)
+            asked = (
+                context if call.previous_target is Target.CLOUD else min(asked, context * choices)
+            )
             answer = min(answer, context)
         answer *= choices
     return call.snapshot.prices.at_most(model, body_bytes=asked, answer_tokens=answer)

@@ -533,7 +533,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
     request = read_request(_chat_request, body)
-    need_model(request.model)
+    require_model(request.model)
     if not request.messages:
         raise InvalidRequest("There must be at least one message.", param="messages")
     return request
@@ -542,18 +542,18 @@ def parse_chat(body: bytes) -> ChatRequest:
 def parse_completion(body: bytes) -> CompletionRequest:
     """Decode the view of a request for a completion. Raises as `parse_chat` does."""
     request = read_request(_completion_request, body)
-    need_model(request.model)
+    require_model(request.model)
     return request
 
 
 def parse_embedding(body: bytes) -> EmbeddingRequest:
     """Decode the view of a request for embeddings. Raises as `parse_chat` does."""
     request = read_request(_embedding_request, body)
-    need_model(request.model)
+    require_model(request.model)
     return request
 
 
-def need_model(model: str) -> None:
+def require_model(model: str) -> None:
     if not model:
         raise InvalidRequest("You must name a model, for instance 'auto'.", param="model")
 
@@ -569,12 +569,12 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
             body.decode()  # msgspec does not look into what it skips
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise invalid(str(error), at=at) from None
+        raise validation_error(str(error), at=at) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
 
 
-def invalid(text: str, *, at: str = "") -> InvalidRequest:
+def validation_error(text: str, *, at: str = "") -> InvalidRequest:
     """Turn msgspec's words into OpenAI's: a sentence and the field's path as `param`."""
     match = _PLACE.match(text)
     assert match is not None  # the pattern matches any text
@@ -606,7 +606,7 @@ def rewrite(
     *,
     model: str,
     include_usage: bool,
-    mend: Callable[[Fields], None] | None = None,
+    adapt: Callable[[Fields], None] | None = None,
 ) -> bytes:
     """The client's body with our decisions in it; every other field keeps its bytes.
 
@@ -615,13 +615,13 @@ def rewrite(
         model: the name the upstream knows its model by. A request that leaves the choice to a
             stored prompt stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
-        mend: changes the fields into what this upstream understands.
+        adapt: changes the fields into what this upstream understands.
     """
     fields = _raw_fields.decode(body)
     if is_given(fields.get("model", msgspec.Raw())):
         fields["model"] = msgspec.Raw(_encoder.encode(model))
-    if mend is not None:
-        mend(fields)
+    if adapt is not None:
+        adapt(fields)
     if include_usage:
         options = fields.get("stream_options")
         kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
@@ -630,7 +630,7 @@ def rewrite(
     return _encoder.encode(fields)
 
 
-def mend_for_ollama(fields: Fields) -> None:
+def adapt_for_ollama(fields: Fields) -> None:
     """Mend what Ollama would drop from a chat or take apart.
 
     It knows `max_completion_tokens` by its old name only, no `tool_choice`, no role `developer`,

@@ -34,7 +34,7 @@ class Endpoint(NamedTuple):
         parse: reads a request; raises InvalidRequest.
         view: looks at a whole answer or one event of a stream; None when it is nothing known.
         error_event: the last event of a stream that cannot go on.
-        mend_for_ollama: changes a request's fields into what Ollama understands.
+        adapt_for_ollama: changes a request's fields into what Ollama understands.
         usage_on_demand: whether a stream tells its usage only when asked.
         ends_with_done: whether [DONE] ends a stream; otherwise the event that finishes it does.
         is_routed: whether the router may choose the tier.
@@ -45,7 +45,7 @@ class Endpoint(NamedTuple):
     parse: Callable[[bytes], RoutingRequest]
     view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
-    mend_for_ollama: Callable[[Fields], None] | None = None
+    adapt_for_ollama: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True
     ends_with_done: bool = True
     is_routed: bool = True
@@ -56,7 +56,7 @@ CHAT: Final = Endpoint(
     "/chat/completions",
     parse_chat,
     view_answer,
-    mend_for_ollama=chat.mend_for_ollama,
+    adapt_for_ollama=chat.adapt_for_ollama,
 )
 COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, view_answer)
 EMBEDDINGS: Final = Endpoint(
@@ -72,7 +72,7 @@ RESPONSES: Final = Endpoint(
     responses.parse_responses,
     responses.view_response,
     responses.error_event,
-    responses.mend_for_ollama,
+    responses.adapt_for_ollama,
     usage_on_demand=False,
     ends_with_done=False,
 )

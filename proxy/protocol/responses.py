@@ -25,11 +25,11 @@ from proxy.protocol.chat import (
     drop_forbidden_tools,
     is_given,
     make_system,
-    need_model,
     read_hints,
     read_limit,
     read_request,
     read_text,
+    require_model,
 )
 
 # Tools that the server itself would have to run are all the others.
@@ -266,7 +266,7 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
     """
     body = read_request(_body, raw)
     if body.model is not None:
-        need_model(body.model)
+        require_model(body.model)
     elif not is_given(body.prompt):  # a stored prompt may name one itself
         raise InvalidRequest("Missing required parameter: 'model'.", param="model")
     if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
@@ -403,7 +403,7 @@ def error_event(error: RouterError) -> bytes:
     return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
 
 
-def mend_for_ollama(fields: Fields) -> None:
+def adapt_for_ollama(fields: Fields) -> None:
     """Mend what Ollama would drop: it knows no `tool_choice` and no role `developer`."""
     drop_forbidden_tools(fields)
     given = bytes(fields.get("input", b""))

@@ -86,7 +86,7 @@ class Decision(NamedTuple):
     Attributes:
         score: None when nothing was scored.
         propensity: how probable this tier was for this score; 1 where nothing was left to chance.
-        is_open: whether the other tier could answer it as well, as far as is known.
+        has_alternative: whether the other tier could answer it as well, as far as is known.
     """
 
     target: Target
@@ -95,7 +95,7 @@ class Decision(NamedTuple):
     threshold: float | None = None
     score: Score | None = None
     propensity: float | None = None
-    is_open: bool = False
+    has_alternative: bool = False
 
     def __str__(self) -> str:
         said = f"{self.target} ({self.model}), reason {self.reason}"
@@ -310,16 +310,18 @@ class Router:
         score = await self._scorer.score(turns) if self._scorer is not None else None
         if score is None:
             cloud = self._models[Target.CLOUD]
-            return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, is_open=True)
+            return Decision(
+                Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, has_alternative=True
+            )
         target = Target.LOCAL if score.score >= threshold else Target.CLOUD
         is_spared = own is None and threshold <= score.score < self.threshold
         reason, propensity = Reason.BUDGET if is_spared else Reason.SCORE, 1.0
         if own is None and not is_spared and abs(score.score - threshold) <= self._explore_width:
             propensity -= self._explore_rate / 2
             if self._dice.random() >= propensity:
-                target, reason, propensity = target.other, Reason.SHADOW, 1.0 - propensity
+                target, reason, propensity = target.other, Reason.EXPLORATION, 1.0 - propensity
         model = self._models[target]
-        return Decision(target, reason, model, threshold, score, propensity, is_open=True)
+        return Decision(target, reason, model, threshold, score, propensity, has_alternative=True)
 
     def close(self) -> None:
         if self._scorer is not None:

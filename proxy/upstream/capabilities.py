@@ -42,7 +42,7 @@ class Capabilities(NamedTuple):
 
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
-    is_ollama: bool = False
+    needs_adapting: bool = False
 
     def lacking(self, needs: Collection[str]) -> list[str]:
         """The needs of a request that the model is known not to meet."""
@@ -50,7 +50,7 @@ class Capabilities(NamedTuple):
 
     def _lacks(self, need: str) -> bool:
         if need in _NEVER_ON_OLLAMA:
-            return self.is_ollama
+            return self.needs_adapting
         known = self.capabilities
         return need in _ONLY_IN_THE_CLOUD or (known is not None and need not in known)
 
@@ -101,7 +101,7 @@ def least(facts: Collection[Capabilities]) -> Capabilities:
     return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
-        is_ollama=any(one.is_ollama for one in facts),
+        needs_adapting=any(one.needs_adapting for one in facts),
     )
 
 
@@ -128,7 +128,7 @@ async def ask(
         capabilities = frozenset({"json_schema", *shown.capabilities})
         if _numbers(version.version) >= _LOGPROBS_SINCE:
             capabilities |= {"logprobs"}
-    return Capabilities(context, capabilities, is_ollama=True)
+    return Capabilities(context, capabilities, needs_adapting=True)
 
 
 def _context_of(model: str, shown: _Shown, running: _Ps) -> int | None:

@@ -645,7 +645,9 @@ class Upstream:
         """What is known of another of the server's models; it is asked when it is first wanted."""
         if model not in self._facts_of:
             found = await self._ask(model)
-            self._facts_of[model] = found or Capabilities(is_ollama=self.capabilities.is_ollama)
+            self._facts_of[model] = found or Capabilities(
+                needs_adapting=self.capabilities.needs_adapting
+            )
         return self._facts_of[model]
 
     async def _ask(self, model: str | None = None) -> Capabilities | None:

@@ -17,7 +17,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from proxy.auth import Client, is_admin
+from proxy.auth import Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.explain import estimates, explain, plain_drift
@@ -158,7 +158,7 @@ def routes(
     async def show_request(
         request: Request[Any, Any, Any], request_id: FromPath[str]
     ) -> Response[dict[str, Any]]:
-        client = gateway.client_of(tuple(request.scope["headers"]))
+        client = gateway.authenticate(tuple(request.scope["headers"]))
         try:
             row = await once_written(lambda: requests.find(request_id))
         except StoreUnavailable as error:
@@ -317,7 +317,7 @@ def _as_page(found: RequestPage) -> dict[str, Any]:
 
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
-    gateway.need_admin(tuple(request.scope["headers"]))
+    gateway.require_admin(tuple(request.scope["headers"]))
 
 
 def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:
@@ -376,7 +376,7 @@ async def _ask(question: Callable[[], T]) -> T:
         raise Unavailable(str(error)) from None
 
 
-def _may_see(client: Client | None, row: dict[str, Any]) -> bool:
+def _may_see(client: Principal | None, row: dict[str, Any]) -> bool:
     if client is None or is_admin(client):
         return True
     return bool(row["client_key_hash"] == client.key_hash)

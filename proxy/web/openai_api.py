@@ -234,7 +234,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     routed = [_route(gateway, one) for one in ROUTED]
 
     # Litestar has no bare ASGI handlers for paths with a variable part; a handler may return one.
-    async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
+    async def pass_through(request: Request[Any, Any, Any]) -> ASGIApp:
         method = str(request.method)
         way = _passing_on(gateway, method, request.scope)
 
@@ -248,7 +248,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
         if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods only
             return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
-        return await pass_on(request)
+        return await pass_through(request)
 
     @asgi("/api/decisions", copy_scope=False)
     async def preview(scope: Scope, receive: Receive, send: Send) -> None:
@@ -261,13 +261,13 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
         *routed,
         preview,
         delete_model,
-        route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
+        route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_through),
     ]
 
 
 def _passing_on(gateway: Gateway, method: str, scope: Scope) -> Way:
     query = scope["query_string"].decode("latin-1")
-    return partial(gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query)
+    return partial(gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query)
 
 
 def _route(gateway: Gateway, endpoint: Endpoint) -> ControllerRouterHandler:

@@ -136,8 +136,8 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
         page = next(one for one in PAGES if one.path == request.url.path)
         keys = gateway.snapshot.keys
-        if keys.are_needed:
-            client = keys.of_session(_headers(request))
+        if keys.required:
+            client = keys.read_session(_headers(request))
             if client is None:
                 return _see(f"/login?next={quote(_asked(request), safe='/')}")
             if page.for_admins and not is_admin(client):
@@ -158,7 +158,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
         next: FromQuery[str] = "/",  # noqa: A002
     ) -> Response[bytes]:
         keys = gateway.snapshot.keys
-        if not keys.are_needed or keys.of_session(_headers(request)) is not None:
+        if not keys.required or keys.read_session(_headers(request)) is not None:
             return _see(_own(next))
         return _login_page(_own(next))
 

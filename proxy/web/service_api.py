@@ -102,7 +102,7 @@ def routes(
 
     @get("/api/status")
     async def show_status(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = gateway.client_of(tuple(request.scope["headers"]))
+        client = gateway.authenticate(tuple(request.scope["headers"]))
         return Response(
             _status(gateway.snapshot)
             | {
@@ -113,7 +113,7 @@ def routes(
 
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.require_admin(tuple(request.scope["headers"]))
         asked = read_request(_answers, await read_small_body(request))
         if (at_work := judge()) is None:
             raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
@@ -165,7 +165,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
         },
         "judge": config.judge.model if snapshot.sampler is not None else None,
         "keeps_prompts": config.storage.prompts,
-        "needs_key": snapshot.keys.are_needed,
+        "needs_key": snapshot.keys.required,
     }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.auth import ApiKeys, Client
+from proxy.auth import ApiKeys, Principal
 from proxy.config import ApiKeyConfig, Secret
 from proxy.errors import Forbidden, NotAuthenticated
 from proxy.record import key_hash
@@ -35,8 +35,8 @@ def test_a_known_key_is_named_by_its_hash(authorization: str, key: str) -> None:
 
 
 def test_a_key_brings_its_limits() -> None:
-    assert KEYS.check(sent("Bearer sk-zwei-ü".encode())) == Client(key_hash("sk-zwei-ü"), 3, 0.5)
-    assert KEYS.check(sent(b"Bearer sk-one")) == Client(key_hash("sk-one"), None, None)
+    assert KEYS.check(sent("Bearer sk-zwei-ü".encode())) == Principal(key_hash("sk-zwei-ü"), 3, 0.5)
+    assert KEYS.check(sent(b"Bearer sk-one")) == Principal(key_hash("sk-one"), None, None)
 
 
 @pytest.mark.parametrize(

@@ -938,7 +938,7 @@ def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
     ]
 
 
-NEVER_GIVEN = {Reason.ESCALATED, Reason.SHADOW}  # by this version
+NEVER_GIVEN = {Reason.ESCALATED, Reason.EXPLORATION}  # by this version
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - NEVER_GIVEN))

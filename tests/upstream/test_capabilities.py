@@ -45,7 +45,9 @@ async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None
     native = ollama()
     capabilities = await ask(native, tier())
     assert capabilities == Capabilities(
-        OLLAMA_DEFAULT_CONTEXT, frozenset({"completion", "json_schema", "logprobs"}), is_ollama=True
+        OLLAMA_DEFAULT_CONTEXT,
+        frozenset({"completion", "json_schema", "logprobs"}),
+        needs_adapting=True,
     )
     assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
 
@@ -77,7 +79,7 @@ async def test_a_small_models_own_limit_is_below_the_default() -> None:
 
 async def test_the_configuration_comes_first() -> None:
     capabilities = await ask(ollama(), tier(context_tokens=1000, capabilities=("tools",)))
-    assert capabilities == Capabilities(1000, frozenset({"tools"}), is_ollama=True)
+    assert capabilities == Capabilities(1000, frozenset({"tools"}), needs_adapting=True)
     assert configured(tier(context_tokens=7)) == Capabilities(7)
 
 
@@ -85,7 +87,7 @@ async def test_an_old_ollama_says_less() -> None:
     capabilities = await ask(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
-    assert capabilities == Capabilities(OLLAMA_DEFAULT_CONTEXT, None, is_ollama=True)
+    assert capabilities == Capabilities(OLLAMA_DEFAULT_CONTEXT, None, needs_adapting=True)
     shown = await ask(ollama(version={"version": "0.12.10"}), tier())
     assert shown is not None
     assert shown.capabilities == {"completion", "json_schema"}
@@ -108,19 +110,19 @@ async def test_another_server_is_not_ollama(native: FakeNative) -> None:
 async def test_a_missing_model_and_garbage_leave_it_unknown() -> None:
     for answers in ({"show": b"?"}, {"show": b"[]", "ps": b"{"}, {"show": {}, "ps": {}}):
         capabilities = await ask(ollama(**answers), tier())
-        assert capabilities == Capabilities(None, None, is_ollama=True)
+        assert capabilities == Capabilities(None, None, needs_adapting=True)
 
 
 def test_replicas_can_do_what_all_of_them_can() -> None:
-    one = Capabilities(4096, frozenset({"tools", "vision"}), is_ollama=True)
+    one = Capabilities(4096, frozenset({"tools", "vision"}), needs_adapting=True)
     two = Capabilities(8192, frozenset({"tools"}))
-    assert least([one, two]) == Capabilities(4096, frozenset({"tools"}), is_ollama=True)
+    assert least([one, two]) == Capabilities(4096, frozenset({"tools"}), needs_adapting=True)
     assert least([Capabilities()]) == Capabilities()
 
 
 def test_what_is_not_known_is_not_lacking() -> None:
     needs = ["tools", "n", "vision"]
     assert Capabilities().lacking(needs) == []
-    assert Capabilities(is_ollama=True).lacking(needs) == ["n"]
+    assert Capabilities(needs_adapting=True).lacking(needs) == ["n"]
     assert Capabilities(capabilities=frozenset({"tools"})).lacking(needs) == ["vision"]
-    assert Capabilities(capabilities=frozenset({"tools"}), is_ollama=True).lacking([]) == []
+    assert Capabilities(capabilities=frozenset({"tools"}), needs_adapting=True).lacking([]) == []
