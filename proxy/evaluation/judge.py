@@ -22,7 +22,8 @@ from proxy.budget.pricing import Price, Prices
 from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable, UpstreamError, UpstreamUnreachable
 from proxy.evaluation.judge_queue import Claim, JudgeQueue, Purpose, Verdict
-from proxy.protocol.chat import adapt_for_ollama, view_answer
+from proxy.protocol.chat import view_answer
+from proxy.protocol.ollama import adapt_chat
 from proxy.record import PICODOLLARS, Target
 from proxy.storage.database import StoreUnavailable
 from proxy.upstream.upstream import Upstream
@@ -514,7 +515,7 @@ def _shadow_fields(claim: Claim, target: Target, caller: Caller) -> tuple[dict[s
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
         if caller.guest_of is not None and caller.guest_of.capabilities.needs_adapting:
-            adapt_for_ollama(raw)
+            adapt_chat(raw)
         fields = dict(raw)
     else:
         assert claim.turns is not None  # it was looked at

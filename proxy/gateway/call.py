@@ -14,14 +14,15 @@ from proxy.config import Config
 from proxy.evaluation.sampling import Sampler
 from proxy.gateway.relay import ResponseWriter
 from proxy.gateway.stored_responses import StoredResponses, load_items
-from proxy.protocol.chat import RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.fields import rewrite
 from proxy.protocol.responses import (
     ResponsesRequest,
     parse_responses,
     replace_input,
     without_foreign_reasoning,
 )
+from proxy.protocol.views import RoutingRequest
 from proxy.record import CallRecord, Target
 from proxy.routing.router import Router
 from proxy.routing.shadow_router import ShadowRouter
@@ -129,5 +130,5 @@ def upstream_body(call: Call, target: Target, model: str) -> bytes:
         body,
         model=model,
         include_usage=request.streams and endpoint.usage_on_demand,
-        adapt=endpoint.adapt_for_ollama if needs_adapting else None,
+        adapt=endpoint.adapt if needs_adapting else None,
     )

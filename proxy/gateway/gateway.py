@@ -57,19 +57,20 @@ from proxy.gateway.relay import (
 )
 from proxy.gateway.stored_responses import StoredResponses
 from proxy.metrics import Metrics
-from proxy.protocol.chat import JSON_MEDIA_TYPE, AnswerView, Usage
+from proxy.protocol.chat import JSON_MEDIA_TYPE
 from proxy.protocol.endpoints import CHAT, OTHER, RESPONSES, Endpoint
+from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import (
     ResponseIdRewriter,
     ResponsesRequest,
     ResponseView,
 )
+from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource
 from proxy.routing.local_limits import LimitExceeded, LocalLimits
 from proxy.routing.router import (
     Decision,
     RoutingPreference,
-    is_same_model,
     read_headers,
     wants_no_store,
 )

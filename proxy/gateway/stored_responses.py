@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from proxy.errors import InvalidRequest, NotFound, Unavailable
-from proxy.protocol.chat import validation_error
+from proxy.protocol.fields import validation_error
 from proxy.protocol.responses import ResponsesRequest, ResponseView, find_item, read_reference
 from proxy.record import Target
 from proxy.storage.database import StoreUnavailable

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.config import Config
 from proxy.errors import InvalidRequest, NotFound
+from proxy.protocol.ollama import is_same_model
 from proxy.record import Reason, Target
 from proxy.timeouts import Deadlines
 from router_model.features import routing_text
@@ -383,8 +384,3 @@ def _read_share(text: str, *, what: str, param: str) -> float:
             param=param,
         )
     return share
-
-
-def is_same_model(asked: str, own: str) -> bool:
-    """Whether two names mean one model, as Ollama reads them: `phi3` is `phi3:latest`."""
-    return asked.removesuffix(":latest") == own.removesuffix(":latest")

@@ -51,8 +51,9 @@ from proxy.gateway.conversations import Conversations
 from proxy.gateway.failover import FIRST_WAIT_SECONDS
 from proxy.gateway.gateway import Gateway
 from proxy.metrics import GaugeSources, Metrics
+from proxy.protocol.ollama import is_same_model
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Target
-from proxy.routing.router import Model, Router, Scorer, is_same_model
+from proxy.routing.router import Model, Router, Scorer
 from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.server.workers import METRICS_VARIABLE
 from proxy.storage.database import StoreUnavailable, is_postgresql, redacted_url

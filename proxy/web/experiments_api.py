@@ -23,7 +23,7 @@ from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
 from proxy.experiments.results import headline, results_of
 from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.gateway.gateway import Gateway
-from proxy.protocol.chat import read_request
+from proxy.protocol.fields import read_request
 from proxy.storage.database import StoreUnavailable
 from proxy.web.service_api import read_small_body
 

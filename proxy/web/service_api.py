@@ -16,7 +16,8 @@ from proxy.evaluation.judge import Judge
 from proxy.gateway.call import Snapshot
 from proxy.gateway.gateway import Gateway
 from proxy.metrics import Metrics
-from proxy.protocol.chat import read_request, view_models
+from proxy.protocol.chat import view_models
+from proxy.protocol.fields import read_request
 from proxy.record import Target, new_request_id
 from proxy.storage.database import StoreUnavailable
 from proxy.storage.writer import Store, once_written

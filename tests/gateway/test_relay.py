@@ -24,8 +24,8 @@ from proxy.gateway.relay import (
     relay_complete,
     relay_stream,
 )
-from proxy.protocol.chat import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT
+from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
 
 
