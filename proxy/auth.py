@@ -78,7 +78,7 @@ class ApiKeys:
     def required(self) -> bool:
         return bool(self._known)
 
-    def check(self, headers: Headers) -> Principal | None:
+    def authenticate(self, headers: Headers) -> Principal | None:
         """Whose request it is by its `Authorization: Bearer …`, or by the cookie of a page of ours;
         None when nobody needs a key.
 
@@ -102,6 +102,17 @@ class ApiKeys:
         if found is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
         return found.client
+
+    def require_admin(self, headers: Headers) -> None:
+        """Refuse callers who may see only their own requests.
+
+        Raises:
+            NotAuthenticated, Forbidden: as `authenticate` does, and for other keys.
+        """
+        if not is_admin(self.authenticate(headers)):
+            raise Forbidden(
+                "This needs an admin key (`admin: true` in server.api_keys).", code="admin_only"
+            )
 
     def log_in(self, key: str, headers: Headers) -> str:
         """The value of the cookie that stands for a key from now on.

@@ -10,7 +10,9 @@ from typing import Protocol
 from proxy.auth import ApiKeys, Principal
 from proxy.budget.pricing import Prices
 from proxy.budget.rate_limits import Reservation
+from proxy.budget.reservations import NO_RESERVATION
 from proxy.config import Config
+from proxy.errors import UnsupportedEncoding
 from proxy.evaluation.sampling import Sampler
 from proxy.gateway.relay import ResponseWriter
 from proxy.gateway.stored_responses import StoredResponses, load_items
@@ -71,11 +73,11 @@ class Call:
     __slots__ = (
         "body",
         "capabilities",
-        "client",
         "endpoint",
         "exchange",
         "is_preview",
         "previous_target",
+        "principal",
         "record",
         "request",
         "reservation",
@@ -90,16 +92,27 @@ class Call:
         self.endpoint = endpoint
         self.exchange = exchange
         self.record = record
-        self.client: Principal | None = None
+        self.principal: Principal | None = None
         self.body = b""
         self.request: RoutingRequest  # once its body was read
         self.capabilities = snapshot.upstreams[
             Target.LOCAL
         ].capabilities  # of the local model that is asked for
-        self.reservation = Reservation()  # what is set aside for it of the dollars for the cloud
-        self.waited_seconds = 0.0  # for that to be possible
+        self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
+        self.waited_seconds = 0.0  # for the reservation
         self.is_preview = False  # goes nowhere, so that nothing is set aside
         self.previous_target: Target | None = None  # of the answer that this request continues
+
+
+async def parse(call: Call) -> None:
+    """Read and parse the body.
+
+    Raises:
+        RouterError: the body is too large, too slow, compressed or invalid.
+    """
+    call.body = await call.exchange.read_body()
+    _require_identity_encoding(call.exchange.headers)
+    call.request = call.endpoint.parse(call.body)
 
 
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
@@ -132,3 +145,13 @@ def upstream_body(call: Call, target: Target, model: str) -> bytes:
         include_usage=request.streams and endpoint.usage_on_demand,
         adapt=endpoint.adapt if needs_adapting else None,
     )
+
+
+def _require_identity_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raises UnsupportedEncoding for a compressed body."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding(
+                f"The content-encoding '{value.decode('latin-1')}' is not supported. Send the body "
+                "as plain JSON."
+            )

@@ -142,7 +142,7 @@ class Passthrough:
             local = snapshot.upstreams[Target.LOCAL]
             preference = snapshot.router.read_preference(call.request.model, (), local.models)
         except InvalidRequest:
-            if call.client is not None:  # it may continue another key's answer
+            if call.principal is not None:  # it may continue another key's answer
                 raise
             return call.body  # for the cloud to say
         await resolve_references(call, self._stored_responses)

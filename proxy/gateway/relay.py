@@ -289,7 +289,7 @@ class CompleteResponse(NamedTuple):
     """An answer that is there in one piece, before anything of it was sent on."""
 
     body: bytes
-    seen: AnswerView | None
+    view: AnswerView | None
     succeeded: bool
 
     @property
@@ -332,10 +332,10 @@ async def read_start(
         body = await response.read()
         if rename is not None:
             body = rename(body, body)
-        seen = endpoint.view(body)
+        view = endpoint.view(body)
         # Some servers send an error with a 200.
-        failed = seen is not None and seen.failed
-        return CompleteResponse(body, seen, succeeded=200 <= response.status < 300 and not failed)
+        failed = view is not None and view.failed
+        return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
     observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
     held: list[bytes] = []
     size = 0
@@ -353,7 +353,7 @@ async def read_start(
 
 async def relay_complete(
     response: UpstreamReader,
-    whole: CompleteResponse,
+    complete: CompleteResponse,
     reply: ResponseWriter,
     record: CallRecord,
     *,
@@ -366,13 +366,13 @@ async def relay_complete(
         settle: fills tokens and dollars into the record.
         note: takes the answer, before the client has it and may ask for more.
     """
-    body, seen, succeeded = whole
-    note(seen)
+    body, view, succeeded = complete
+    note(view)
     record.close_upstream()
     record.status = response.status
     if succeeded:
         settle(
-            *(seen.usage, seen.text, seen.service_tier) if seen is not None else (None, "", None)
+            *(view.usage, view.text, view.service_tier) if view is not None else (None, "", None)
         )
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     await reply.answer(response.status, headers, body)

@@ -35,7 +35,7 @@ class StoredResponses:
         self._latest: OrderedDict[str, StoredResponse | None] = OrderedDict()  # None: deleted
         self._chars = 0
 
-    def note(
+    def remember(
         self, seen: ResponseView, request: ResponsesRequest, *, target: Target, client: str | None
     ) -> None:
         """An answer is whole. `client`: whose it is, by the hash of the key."""

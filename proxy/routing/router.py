@@ -99,14 +99,29 @@ class Decision(NamedTuple):
     has_alternative: bool = False
 
     def __str__(self) -> str:
-        said = f"{self.target} ({self.model}), reason {self.reason}"
+        text = f"{self.target} ({self.model}), reason {self.reason}"
         if self.score is not None and self.threshold is not None:
             score, p_local, p_cloud = self.score
-            said += (
+            text += (
                 f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f}) and "
                 f"threshold {self.threshold:.4f}"
             )
-        return said
+        return text
+
+    def to_dict(self, *, latency_ms: float, router_model: str | None) -> dict[str, object]:
+        """The decision as JSON fields, for previews and `hybrid-llm route --json`."""
+        score, p_local, p_cloud = self.score if self.score is not None else (None, None, None)
+        return {
+            "target": self.target.value,
+            "model": self.model,
+            "score": score,
+            "p_local": p_local,
+            "p_cloud": p_cloud,
+            "threshold": self.threshold,
+            "reason": self.reason.value,
+            "latency_ms": round(latency_ms, 3),
+            "router_model": router_model,
+        }
 
 
 class Scorer:

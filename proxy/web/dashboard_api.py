@@ -158,7 +158,7 @@ def routes(
     async def show_request(
         request: Request[Any, Any, Any], request_id: FromPath[str]
     ) -> Response[dict[str, Any]]:
-        client = gateway.authenticate(tuple(request.scope["headers"]))
+        client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
         try:
             row = await once_written(lambda: requests.find(request_id))
         except StoreUnavailable as error:
@@ -317,7 +317,7 @@ def _as_page(found: RequestPage) -> dict[str, Any]:
 
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
-    gateway.require_admin(tuple(request.scope["headers"]))
+    gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
 
 
 def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:

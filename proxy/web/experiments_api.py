@@ -52,14 +52,14 @@ def routes(
 
     @get("/api/experiments")
     async def list_steps(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         return Response(await _ask(lambda: _overview(pipeline(), jobs)))
 
     @post("/api/experiments/{name:str}", status_code=202)
     async def start_step(
         request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
         asked = read_request(_start, await read_small_body(request) or b"{}")
         told = await _ask(lambda: _begin(pipeline(), jobs, step, asked))
@@ -69,7 +69,7 @@ def routes(
     async def show_results(
         request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
         found = await asyncio.to_thread(results_of, step, pipeline().places)
         return Response({"step": step.name, "results": found})
@@ -80,7 +80,7 @@ def routes(
         step: FromQuery[str | None] = None,
         limit: FromQuery[int] = 50,
     ) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if not 1 <= limit <= MAX_JOBS:
             raise InvalidRequest(f"limit is from 1 to {MAX_JOBS}.", param="limit")
         found = await _ask(lambda: jobs.newest(limit=limit, step=step))
@@ -92,7 +92,7 @@ def routes(
         job_id: FromPath[str],
         after: FromQuery[int | None] = None,
     ) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if after is not None and after < 0:
             raise InvalidRequest("after is 0 or more.", param="after")
         return Response(await _ask(lambda: _job(jobs, job_id, after)))
@@ -101,7 +101,7 @@ def routes(
     async def cancel_job(
         request: Request[Any, Any, Any], job_id: FromPath[str]
     ) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         job = await _ask(lambda: jobs.cancel(job_id))
         if job is None:
             raise _no_job(job_id)

@@ -179,7 +179,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
 
     @post("/logout")
     async def log_out(request: Request[Any, Any, Any]) -> Response[bytes]:
-        gateway.snapshot.keys.check(_headers(request))  # no other page may
+        gateway.snapshot.keys.authenticate(_headers(request))  # no other page may
         response = _see("/login")
         _set_session(response, "", 0, is_secure=_is_secure(request))
         return response

@@ -103,7 +103,7 @@ def routes(
 
     @get("/api/status")
     async def show_status(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = gateway.authenticate(tuple(request.scope["headers"]))
+        client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
         return Response(
             _status(gateway.snapshot)
             | {
@@ -114,7 +114,7 @@ def routes(
 
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.require_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         asked = read_request(_answers, await read_small_body(request))
         if (at_work := judge()) is None:
             raise NotFound("Nothing is judged here (judge.enabled).", code="judge_off")
