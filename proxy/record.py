@@ -44,7 +44,7 @@ class Reason(StrEnum):
     ROUTER_UNAVAILABLE = "router_unavailable"
     FALLBACK = "fallback"
     ESCALATED = "escalated"
-    EXPLORATION = "shadow"  # a random decision near the threshold (`routing.explore_rate`)
+    EXPLORATION = "exploration"  # a random decision near the threshold (`routing.explore_rate`)
 
 
 # Decided by the router or its budget: what budget pacing can move.

@@ -110,6 +110,8 @@ _REASONS: Final = {
     "sticky": "its conversation was there",
     "router_unavailable": "there was no score: the router model was missing, broken or late",
     "fallback": "the other tier failed before its first word",
+    "escalated": "the local answer was not good enough",
+    "exploration": "a random decision near the threshold, by routing.explore_rate",
 }
 
 

@@ -46,6 +46,7 @@ _FILTERS: Final = {
     "ending": tuple(Ending),
     "category": (*CATEGORIES, "none"),
 }
+_FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted for one release
 
 # When, and the id, of the last request of a page.
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
@@ -359,6 +360,7 @@ def _values(asked: Mapping[str, str]) -> dict[str, str]:
     for name, known in _FILTERS.items():
         if (value := asked.get(name)) is None:
             continue
+        value = _FORMER_VALUES.get((name, value), value)
         if value not in known:
             raise InvalidRequest(
                 f"Invalid value for '{name}': '{value}' is none of {', '.join(known)}.", param=name

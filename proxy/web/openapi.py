@@ -243,7 +243,7 @@ _ASKED: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("before", {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?~[a-z0-9_]{1,40}$"}),
         ("search", {"type": "string", "description": "Text of a prompt, or an id's beginning."}),
         ("target", {"enum": [*Target, "none"]}),
-        ("reason", {"enum": [*Reason]}),
+        ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
         ("ending", {"enum": [*Ending]}),
         ("category", {"enum": [*CATEGORIES, "none"]}),
         ("model", {"type": "string"}),

@@ -14,7 +14,7 @@ const REASONS = {
   router_unavailable: 'there was no score',
   fallback: 'the other tier failed first',
   escalated: 'the local answer was not good enough',
-  shadow: 'left to chance, to learn from it',
+  exploration: 'a random decision near the threshold',
 }
 
 export const REASON_NAMES = ['score', ...Object.keys(REASONS)]
