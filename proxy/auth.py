@@ -29,7 +29,7 @@ _PORT: Final = re.compile(rb":\d*$")
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Client(NamedTuple):
+class Principal(NamedTuple):
     """Whose request it is, by the hash of the key, and the limits of that key.
 
     `is_admin`: whether it may see what others asked, and start work.
@@ -46,7 +46,7 @@ class _Known(NamedTuple):
 
     digest: bytes
     secret: bytes
-    client: Client
+    client: Principal
 
 
 class ApiKeys:
@@ -75,10 +75,10 @@ class ApiKeys:
         self._known = [_known(one, is_only=len(configured) == 1) for one in configured]
 
     @property
-    def are_needed(self) -> bool:
+    def required(self) -> bool:
         return bool(self._known)
 
-    def check(self, headers: Headers) -> Client | None:
+    def authenticate(self, headers: Headers) -> Principal | None:
         """Whose request it is by its `Authorization: Bearer …`, or by the cookie of a page of ours;
         None when nobody needs a key.
 
@@ -91,7 +91,7 @@ class ApiKeys:
             return None
         authorization = read_key(headers)
         if not authorization:
-            if (client := self.of_session(headers)) is not None:
+            if (client := self.read_session(headers)) is not None:
                 _check_origin(headers)  # a cookie comes along with any page's
                 return client
             raise NotAuthenticated(
@@ -102,6 +102,17 @@ class ApiKeys:
         if found is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
         return found.client
+
+    def require_admin(self, headers: Headers) -> None:
+        """Refuse callers who may see only their own requests.
+
+        Raises:
+            NotAuthenticated, Forbidden: as `authenticate` does, and for other keys.
+        """
+        if not is_admin(self.authenticate(headers)):
+            raise Forbidden(
+                "This needs an admin key (`admin: true` in server.api_keys).", code="admin_only"
+            )
 
     def log_in(self, key: str, headers: Headers) -> str:
         """The value of the cookie that stands for a key from now on.
@@ -117,7 +128,7 @@ class ApiKeys:
         ends = f"{int(self._clock() + SESSION_SECONDS):x}"
         return f"{ends}.{_sign(found.secret, ends)}"
 
-    def of_session(self, headers: Headers) -> Client | None:
+    def read_session(self, headers: Headers) -> Principal | None:
         """Who has logged in with this browser, if anyone has and it is not too long ago."""
         ends, _, signature = _session(headers).partition(".")
         found = None
@@ -166,7 +177,7 @@ def _check_origin(
         )
 
 
-def is_admin(client: Client | None) -> bool:
+def is_admin(client: Principal | None) -> bool:
     """Whether whoever asks may see everything. Where nobody needs a key, everybody may."""
     return client is None or client.is_admin
 
@@ -177,7 +188,7 @@ def _known(config: ApiKeyConfig, *, is_only: bool) -> _Known:
     return _Known(
         hashlib.sha256(key.encode()).digest(),
         hmac.digest(key.encode(), b"session", "sha256"),
-        Client(
+        Principal(
             key_hash(key),
             config.requests_per_minute,
             config.cloud_usd_per_day,

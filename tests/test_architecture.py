@@ -158,3 +158,47 @@ def test_a_constants_name_has_one_value() -> None:
             values.setdefault(name, {})[module] = value
     assert len(values) > 100
     assert {name: found for name, found in values.items() if len(set(found.values())) > 1} == {}
+
+
+# What depends on Ollama is in one module. These may also name it: questions, options and defaults.
+OLLAMA_MODULE = "proxy.protocol.ollama"
+MAY_NAME_OLLAMA = {OLLAMA_MODULE, "proxy.cli.init", "proxy.cli.main"}
+
+
+def words_of(path: Path) -> Iterator[str]:
+    """The identifiers and strings of a file, without docstrings and without imported modules."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str() | bytes()) if id(node) not in docstrings:
+                yield str(node.value)
+            case ast.Name():
+                yield node.id
+            case ast.Attribute():
+                yield node.attr
+            case ast.arg() | ast.keyword():
+                yield node.arg or ""
+            case ast.alias():
+                yield f"{node.name} {node.asname}"
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield node.name
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("name", [name for name, _ in modules("proxy")])
+def test_code_that_depends_on_ollama_is_in_one_module(name: str) -> None:
+    named = {word for word in words_of(OURS[name]) if "ollama" in word.lower()}
+    assert not named or name in MAY_NAME_OLLAMA, named
+
+
+def test_the_ollama_allow_list_has_no_stale_names() -> None:
+    for name in MAY_NAME_OLLAMA:
+        assert any("ollama" in word.lower() for word in words_of(OURS[name])), name

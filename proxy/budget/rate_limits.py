@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from proxy.auth import Client
+from proxy.auth import Principal
 from proxy.errors import BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
@@ -147,7 +147,7 @@ class Limits:
 
     # ── Requests of a minute ──────────────────────────────────────────────────────────────────
 
-    async def admit(self, client: Client | None) -> None:
+    async def admit(self, client: Principal | None) -> None:
         """Count a request. Raises RateLimited when the key has none left for now."""
         if client is None or client.requests_per_minute is None:
             return
@@ -186,7 +186,7 @@ class Limits:
 
     # ── Dollars of a day ──────────────────────────────────────────────────────────────────────
 
-    def may_spend(self, client: Client | None, *, usd_per_day: float | None = None) -> bool:
+    def may_spend(self, client: Principal | None, *, usd_per_day: float | None = None) -> bool:
         """Whether the key has dollars left for the cloud today, and everybody together has, as far
         as it is known here.
 
@@ -195,20 +195,20 @@ class Limits:
         """
         return self._spent_limit(client, usd_per_day) is None
 
-    def check(self, client: Client | None, *, usd_per_day: float | None = None) -> None:
+    def check(self, client: Principal | None, *, usd_per_day: float | None = None) -> None:
         """Raise BudgetSpent where `may_spend` says no."""
         if (spent := self._spent_limit(client, usd_per_day)) is not None:
             raise self._refusal(*spent)
 
     def _spent_limit(
-        self, client: Client | None, usd_per_day: float | None
+        self, client: Principal | None, usd_per_day: float | None
     ) -> tuple[str, float] | None:
         limits = _limits(client, usd_per_day)
         return next((one for one in limits if self._today_of(one[0]) >= one[1]), None)
 
     async def reserve(
         self,
-        client: Client | None,
+        client: Principal | None,
         usd: float,
         *,
         usd_per_day: float | None = None,
@@ -434,7 +434,7 @@ class Limits:
         return self._used.setdefault(name, _Used())
 
 
-def _limits(client: Client | None, usd_per_day: float | None) -> Iterator[tuple[str, float]]:
+def _limits(client: Principal | None, usd_per_day: float | None) -> Iterator[tuple[str, float]]:
     """Whose dollars a request takes, and how many they may spend in a day."""
     if usd_per_day is not None:
         yield _EVERYBODY, usd_per_day

@@ -22,6 +22,7 @@ import httpx2
 from dotenv import dotenv_values
 
 from proxy.config import Config, ConfigError, load_config, read_environment
+from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
 from router_model.carried import carried
 
 SETUP_FILE: Final = Path("hybrid-llm.yaml")
@@ -77,7 +78,7 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
     if wishes.cloud_key and not wishes.may_overwrite and dotenv_values(DOTENV_FILE).get(CLOUD_KEY):
         raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
     defaults: dict[str, str] = {}
-    url = (wishes.ollama_url or ollama_url(environ)).rstrip("/").removesuffix("/v1")
+    url = (wishes.ollama_url or server_url(environ)).rstrip("/").removesuffix("/v1")
     _need_address(url)
     defaults["OLLAMA_BASE_URL"] = url
     defaults["OLLAMA_MODEL"], pull = _choose_local(url, wishes, environ, ask=ask)
@@ -114,30 +115,6 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
     click.echo("Next:  hybrid-llm serve")
 
 
-def ollama_url(environ: Mapping[str, str]) -> str:
-    """Where Ollama answers, as the proxy's own variable says it or Ollama's.
-
-    OLLAMA_HOST is read as Ollama reads it: `host`, `:port`, `host:port` or an address; one that
-    means every interface is this machine (https://docs.ollama.com/faq).
-    """
-    if own := environ.get("OLLAMA_BASE_URL"):
-        return own
-    said = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
-    has_scheme = "://" in said
-    try:
-        parts = urlsplit(said if has_scheme else f"http://{said}")
-        host, port = parts.hostname or "localhost", parts.port
-    except ValueError:
-        parts, host, port = urlsplit("http://localhost"), "localhost", None
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # what is avoided
-        host = "localhost"
-    if ":" in host:
-        host = f"[{host}]"
-    if port is None and not has_scheme:
-        port = 11434
-    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
-
-
 def _need_address(url: str) -> None:
     """Refuse what is none, or has a password in it, before it is shown or kept."""
     why = None
@@ -154,14 +131,13 @@ def _need_address(url: str) -> None:
 
 
 def chat_models(url: str) -> list[str] | None:
-    """The models of an Ollama that can chat, the smallest first; None when nobody answers."""
+    """The models of a server that can chat, the smallest first; None without an answer."""
     try:
         with httpx2.Client(base_url=url, timeout=_TIMEOUT_SECONDS) as client:
-            answer = client.get("/api/tags")
+            answer = client.get(TAGS_PATH)
             answer.raise_for_status()
-            models = answer.json()["models"]
-            found = sorted((int(one.get("size") or 0), str(one["name"])) for one in models)
-            return [name for _, name in found if _can_chat(client, name)]
+            names = read_model_names(answer.json())
+            return [name for name in names if _can_chat(client, name)]
     except (
         httpx2.HTTPError,
         httpx2.InvalidURL,
@@ -174,10 +150,8 @@ def chat_models(url: str) -> list[str] | None:
 
 
 def _can_chat(client: httpx2.Client, name: str) -> bool:
-    """As Ollama says it; an old one does not, and there the name has to do."""
-    answer = client.post("/api/show", json={"model": name})
-    capabilities = answer.json().get("capabilities") if answer.is_success else None
-    return "completion" in capabilities if capabilities else "embed" not in name
+    answer = client.post(SHOW_PATH, json={"model": name})
+    return can_chat(name, answer.json() if answer.is_success else None)
 
 
 def _choose_local(

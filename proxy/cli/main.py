@@ -241,18 +241,7 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     """
     router, version = load_router(_load(config_path))
     decision, latency_ms = asyncio.run(_decide_twice(router, text))
-    score = decision.score
-    shown = {
-        "target": decision.target.value,
-        "model": decision.model,
-        "score": score.score if score is not None else None,
-        "p_local": score.p_local if score is not None else None,
-        "p_cloud": score.p_cloud if score is not None else None,
-        "threshold": decision.threshold,
-        "reason": decision.reason.value,
-        "latency_ms": round(latency_ms, 3),
-        "router_model": version,
-    }
+    shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
     if as_json:
         click.echo(msgspec.json.encode(shown).decode())
         return

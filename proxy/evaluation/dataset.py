@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from proxy.config import Config
 from proxy.evaluation.queries import JudgedRequest, RatedRequest
-from proxy.routing.router import is_same_model
+from proxy.protocol.ollama import is_same_model
 from router_model import split
 from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
 from router_model.features import routing_text

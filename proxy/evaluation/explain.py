@@ -111,7 +111,7 @@ _REASONS: Final = {
     "router_unavailable": "there was no score: the router model was missing, broken or late",
     "fallback": "the other tier failed before its first word",
     "escalated": "the local answer was not good enough",
-    "shadow": "exploration, a random decision near the threshold",
+    "exploration": "a random decision near the threshold, by routing.explore_rate",
 }
 
 

@@ -14,7 +14,8 @@ import msgspec
 from proxy.budget.pricing import Price
 from proxy.errors import UpstreamError, UpstreamUnreachable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Purpose
-from proxy.protocol.chat import mend_for_ollama, view_answer
+from proxy.protocol.chat import view_answer
+from proxy.protocol.ollama import adapt_chat
 from proxy.record import PICODOLLARS
 from proxy.upstream.upstream import Upstream
 from router_model.rubric import OPTIONAL_FIELDS, as_supported
@@ -186,8 +187,8 @@ def other_tier_fields(claim: ClaimedSample, upstream: PaidUpstream) -> tuple[dic
     fields: dict[str, Any] = {}
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if upstream.owner is not None and upstream.owner.capabilities.is_ollama:
-            mend_for_ollama(raw)
+        if upstream.owner is not None and upstream.owner.capabilities.needs_adapting:
+            adapt_chat(raw)
         fields = dict(raw)
     else:
         assert claim.turns is not None  # checked by the caller

@@ -7,28 +7,31 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.auth import ApiKeys, Client
+from proxy.auth import ApiKeys, Principal
 from proxy.budget.pricing import Prices
 from proxy.budget.rate_limits import Reservation
+from proxy.budget.reservations import NO_RESERVATION
 from proxy.config import Config
+from proxy.errors import UnsupportedEncoding
 from proxy.evaluation.sampling import Sampler
-from proxy.gateway.relay import Reply
-from proxy.gateway.stored_responses import StoredResponses, items_of
-from proxy.protocol.chat import RoutingRequest, rewrite
+from proxy.gateway.relay import ResponseWriter
+from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.fields import rewrite
 from proxy.protocol.responses import (
     ResponsesRequest,
     parse_responses,
     replace_input,
     without_foreign_reasoning,
 )
+from proxy.protocol.views import RoutingRequest
 from proxy.record import CallRecord, Target
 from proxy.routing.router import Router
 from proxy.routing.shadow_router import ShadowRouter
 from proxy.upstream.upstream import Upstream
 
 
-class Exchange(Reply, Protocol):
+class Exchange(ResponseWriter, Protocol):
     """One request and the way back to its client, whatever carries them."""
 
     @property
@@ -70,11 +73,11 @@ class Call:
     __slots__ = (
         "body",
         "capabilities",
-        "client",
         "endpoint",
         "exchange",
         "is_preview",
-        "maker",
+        "previous_target",
+        "principal",
         "record",
         "request",
         "reservation",
@@ -89,16 +92,27 @@ class Call:
         self.endpoint = endpoint
         self.exchange = exchange
         self.record = record
-        self.client: Client | None = None
+        self.principal: Principal | None = None
         self.body = b""
         self.request: RoutingRequest  # once its body was read
         self.capabilities = snapshot.upstreams[
             Target.LOCAL
         ].capabilities  # of the local model that is asked for
-        self.reservation = Reservation()  # what is set aside for it of the dollars for the cloud
-        self.waited_seconds = 0.0  # for that to be possible
+        self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
+        self.waited_seconds = 0.0  # for the reservation
         self.is_preview = False  # goes nowhere, so that nothing is set aside
-        self.maker: Target | None = None  # of the answer that this request continues
+        self.previous_target: Target | None = None  # of the answer that this request continues
+
+
+async def parse(call: Call) -> None:
+    """Read and parse the body.
+
+    Raises:
+        RouterError: the body is too large, too slow, compressed or invalid.
+    """
+    call.body = await call.exchange.read_body()
+    _require_identity_encoding(call.exchange.headers)
+    call.request = call.endpoint.parse(call.body)
 
 
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
@@ -109,11 +123,11 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
     items = await stored_responses.resolve(request.items, client)
     if request.previous is not None:
         kept = await stored_responses.find(request.previous, client)
-        call.maker = kept.target if kept is not None else Target.CLOUD
+        call.previous_target = kept.target if kept is not None else Target.CLOUD
         if kept is not None and kept.target is Target.LOCAL:
-            items = [*items_of(kept), *items]
+            items = [*load_items(kept), *items]
     if items != request.items:
-        continues = call.maker is Target.CLOUD
+        continues = call.previous_target is Target.CLOUD
         call.body = replace_input(call.body, items, continues=continues)
         call.request = parse_responses(call.body)
 
@@ -121,7 +135,7 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
 def upstream_body(call: Call, target: Target, model: str) -> bytes:
     """The request as a tier is to get it."""
     body, request, endpoint = call.body, call.request, call.endpoint
-    is_ollama = call.snapshot.upstreams[target].capabilities.is_ollama
+    needs_adapting = call.snapshot.upstreams[target].capabilities.needs_adapting
     if isinstance(request, ResponsesRequest):
         is_local = target is Target.LOCAL
         body = without_foreign_reasoning(body, request.items, is_local=is_local)
@@ -129,5 +143,15 @@ def upstream_body(call: Call, target: Target, model: str) -> bytes:
         body,
         model=model,
         include_usage=request.streams and endpoint.usage_on_demand,
-        mend=endpoint.mend_for_ollama if is_ollama else None,
+        adapt=endpoint.adapt if needs_adapting else None,
     )
+
+
+def _require_identity_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raises UnsupportedEncoding for a compressed body."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding(
+                f"The content-encoding '{value.decode('latin-1')}' is not supported. Send the body "
+                "as plain JSON."
+            )

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from proxy.errors import Overloaded, UpstreamAuthError, UpstreamError, UpstreamTimeout
 from proxy.protocol.endpoints import CHAT, COMPLETIONS, Endpoint
+from proxy.protocol.ollama import UNREADABLE_REQUEST
 from proxy.record import Target
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,9 @@ MAX_WAIT_SECONDS: Final = 5.0  # beyond it the client's own patience is the bett
 QUICK_SECONDS: Final = 1.0  # the longest wait for a second try when the other tier could answer
 
 _RETRYABLE: Final = frozenset({408, 409, 429})
-# In general, and Ollama's words for what it cannot read of a request.
 _NO_CAPABILITY = re.compile(
     rb"does not support|not (?:currently )?supported|unsupported"
-    rb"|invalid (?:reasoning value|message format|message content|image input|tool call arguments)"
-    rb"|unknown (?:input item|content) type|failed to parse function call arguments",
+    rb"|" + UNREADABLE_REQUEST,
     re.IGNORECASE,
 )
 # A 403 may be about the request, too: what a moderation stops, or from which country it comes.

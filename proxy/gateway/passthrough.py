@@ -13,7 +13,7 @@ from proxy.errors import InvalidRequest, NotFound
 from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.failover import check_credential
 from proxy.gateway.relay import relay_untouched
-from proxy.gateway.stored_responses import StoredResponses, input_items_of, read_page
+from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol.chat import JSON_MEDIA_TYPE
 from proxy.protocol.endpoints import ROUTED, Path, read_path
 from proxy.protocol.responses import parse_responses
@@ -29,14 +29,17 @@ class Passthrough:
     """Passes requests on.
 
     Args:
-        need_budget: raises where no dollars are left for the cloud.
+        require_budget: raises where no dollars are left for the cloud.
     """
 
     def __init__(
-        self, stored_responses: StoredResponses, *, need_budget: Callable[[Call], Awaitable[None]]
+        self,
+        stored_responses: StoredResponses,
+        *,
+        require_budget: Callable[[Call], Awaitable[None]],
     ) -> None:
         self._stored_responses = stored_responses
-        self._need_budget = need_budget
+        self._require_budget = require_budget
 
     async def answer(self, call: Call, *, method: str, raw_path: bytes, query: str) -> None:
         """Answer a request, be it by an upstream.
@@ -86,7 +89,7 @@ class Passthrough:
             case ["GET"] if kept.body is not None:
                 body = kept.body.encode()
             case ["GET", "input_items"]:
-                body = msgspec.json.encode(input_items_of(kept, read_page(query)))
+                body = msgspec.json.encode(list_input_items(kept, read_page(query)))
             case ["DELETE"]:
                 self._stored_responses.forget(kept.id)
                 deleted = {"id": kept.id, "object": "response", "deleted": True}
@@ -110,7 +113,7 @@ class Passthrough:
         # What only reads, ends or deletes costs nothing.
         may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
         if target is Target.CLOUD and may_cost:
-            await self._need_budget(call)
+            await self._require_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
@@ -139,7 +142,7 @@ class Passthrough:
             local = snapshot.upstreams[Target.LOCAL]
             preference = snapshot.router.read_preference(call.request.model, (), local.models)
         except InvalidRequest:
-            if call.client is not None:  # it may continue another key's answer
+            if call.principal is not None:  # it may continue another key's answer
                 raise
             return call.body  # for the cloud to say
         await resolve_references(call, self._stored_responses)

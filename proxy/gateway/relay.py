@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamInterrupted
-from proxy.protocol.chat import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
+from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20
@@ -42,7 +42,7 @@ Note = Callable[[AnswerView | None], None]
 Rename = Callable[[bytes, bytes], bytes]
 
 
-class Answer(Protocol):
+class UpstreamReader(Protocol):
     """The upstream's side, as far as relaying needs it; `upstream.UpstreamResponse` is one."""
 
     @property
@@ -77,7 +77,7 @@ class Answer(Protocol):
         """From now on the time between two pieces counts, no longer that to the first one."""
 
 
-class Reply(Protocol):
+class ResponseWriter(Protocol):
     """The client's side of a request, as far as relaying needs it."""
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -285,11 +285,11 @@ def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
     return match.end() if match is not None else -1
 
 
-class Whole(NamedTuple):
+class CompleteResponse(NamedTuple):
     """An answer that is there in one piece, before anything of it was sent on."""
 
     body: bytes
-    seen: AnswerView | None
+    view: AnswerView | None
     succeeded: bool
 
     @property
@@ -298,7 +298,7 @@ class Whole(NamedTuple):
         return None if self.succeeded else self.body
 
 
-class Head(NamedTuple):
+class StreamStart(NamedTuple):
     """The beginning of a stream: the observer that saw it, and what waits to be sent on."""
 
     observer: StreamObserver
@@ -310,13 +310,13 @@ class Head(NamedTuple):
         return self.held if self.observer.failed and not self.observer.spoke else None
 
 
-async def begin(
-    response: Answer,
+async def read_start(
+    response: UpstreamReader,
     endpoint: Endpoint = CHAT,
     *,
     strip_usage: bool,
     rename: Rename | None = None,
-) -> Whole | Head:
+) -> CompleteResponse | StreamStart:
     """Read as much of an answer as it takes to know that it is one.
 
     A stream is read to its first content, tool call or finish, which costs nothing: what servers
@@ -332,10 +332,10 @@ async def begin(
         body = await response.read()
         if rename is not None:
             body = rename(body, body)
-        seen = endpoint.view(body)
+        view = endpoint.view(body)
         # Some servers send an error with a 200.
-        failed = seen is not None and seen.failed
-        return Whole(body, seen, succeeded=200 <= response.status < 300 and not failed)
+        failed = view is not None and view.failed
+        return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
     observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
     held: list[bytes] = []
     size = 0
@@ -348,11 +348,17 @@ async def begin(
         if not chunk and not observer.is_known:
             raise _unfinished(response)
     response.begun()
-    return Head(observer, b"".join(held))
+    return StreamStart(observer, b"".join(held))
 
 
-async def relay_whole(
-    response: Answer, whole: Whole, reply: Reply, record: CallRecord, *, settle: Settle, note: Note
+async def relay_complete(
+    response: UpstreamReader,
+    complete: CompleteResponse,
+    reply: ResponseWriter,
+    record: CallRecord,
+    *,
+    settle: Settle,
+    note: Note,
 ) -> None:
     """Settle the record, send status, headers and body on unchanged.
 
@@ -360,13 +366,13 @@ async def relay_whole(
         settle: fills tokens and dollars into the record.
         note: takes the answer, before the client has it and may ask for more.
     """
-    body, seen, succeeded = whole
-    note(seen)
+    body, view, succeeded = complete
+    note(view)
     record.close_upstream()
     record.status = response.status
     if succeeded:
         settle(
-            *(seen.usage, seen.text, seen.service_tier) if seen is not None else (None, "", None)
+            *(view.usage, view.text, view.service_tier) if view is not None else (None, "", None)
         )
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     await reply.answer(response.status, headers, body)
@@ -378,7 +384,13 @@ async def relay_whole(
 
 
 async def relay_stream(
-    response: Answer, head: Head, reply: Reply, record: CallRecord, *, settle: Settle, note: Note
+    response: UpstreamReader,
+    head: StreamStart,
+    reply: ResponseWriter,
+    record: CallRecord,
+    *,
+    settle: Settle,
+    note: Note,
 ) -> None:
     """Pass a stream on event by event, its head first. A failure inside it ends in one error event.
 
@@ -436,7 +448,9 @@ async def relay_stream(
         settle(observer.usage, observer.text, observer.service_tier)
 
 
-async def relay_untouched(response: Answer, reply: Reply, record: CallRecord) -> None:
+async def relay_untouched(
+    response: UpstreamReader, reply: ResponseWriter, record: CallRecord
+) -> None:
     """Pass an answer of any kind on, piece by piece, without a look at it.
 
     Raises:
@@ -464,14 +478,14 @@ def _finish(record: CallRecord, observer: StreamObserver) -> None:
         record.finish(Ending.OK)
 
 
-def _unfinished(response: Answer) -> UpstreamInterrupted:
+def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
     return UpstreamInterrupted(
         f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
         upstream=response.upstream_name,
     )
 
 
-def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:
+def _for_client(response: UpstreamReader) -> list[tuple[bytes, bytes]]:
     """The upstream's headers for the client; its request id under a name of its own."""
     headers = []
     for name, value in response.headers:
@@ -487,6 +501,6 @@ def _for_client(response: Answer) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def is_stream(response: Answer) -> bool:
+def is_stream(response: UpstreamReader) -> bool:
     """True for an answer to be relayed as a stream: success, and typed as one."""
     return 200 <= response.status < 300 and response.is_event_stream

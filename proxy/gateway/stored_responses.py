@@ -1,6 +1,6 @@
 """Who made which answer of the Responses API, and what went before it: what a client may continue.
 
-A cloud remembers its own answers, so of those only the maker is kept. Ollama remembers nothing;
+A cloud remembers its own answers, so of those only the tier is kept. Ollama remembers nothing;
 where prompts may be kept at all (`storage.prompts: full`), we do it for the local tier. An answer
 belongs to the API key it was made for.
 """
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from proxy.errors import InvalidRequest, NotFound, Unavailable
-from proxy.protocol.chat import invalid
+from proxy.protocol.fields import validation_error
 from proxy.protocol.responses import ResponsesRequest, ResponseView, find_item, read_reference
 from proxy.record import Target
 from proxy.storage.database import StoreUnavailable
@@ -36,7 +36,7 @@ class StoredResponses:
         self._latest: OrderedDict[str, StoredResponse | None] = OrderedDict()  # None: deleted
         self._chars = 0
 
-    def note(
+    def remember(
         self, seen: ResponseView, request: ResponsesRequest, *, target: Target, client: str | None
     ) -> None:
         """An answer is whole. `client`: whose it is, by the hash of the key."""
@@ -93,7 +93,7 @@ class StoredResponses:
             except InvalidRequest:
                 raise missing from None
             if kept is not None and kept.target is Target.LOCAL:
-                item = find_item(items_of(kept, param=at), item_id)
+                item = find_item(load_items(kept, param=at), item_id)
                 if item is None:
                     raise missing
                 resolved[index] = item
@@ -116,7 +116,7 @@ def _chars_of(kept: StoredResponse | None) -> int:
     return len(kept.items or "") + len(kept.body or "") if kept is not None else 0
 
 
-def items_of(kept: StoredResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
+def load_items(kept: StoredResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
     """Input and output of an answer of the local tier, as the input of the next.
 
     Args:
@@ -152,12 +152,12 @@ def read_page(query: str) -> Page:
     try:
         return msgspec.convert(dict(parse_qsl(query)), Page, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid(str(error)) from None
+        raise validation_error(str(error)) from None
 
 
-def input_items_of(kept: StoredResponse, page: Page) -> dict[str, Any]:
+def list_input_items(kept: StoredResponse, page: Page) -> dict[str, Any]:
     """GET /v1/responses/{id}/input_items for an answer of the local tier."""
-    items = items_of(kept)[: kept.input_items]
+    items = load_items(kept)[: kept.input_items]
     data = [
         {"id": f"item_{number}"} | _as_shown(msgspec.json.decode(raw))
         for number, raw in enumerate(items)

@@ -1,113 +1,31 @@
-"""OpenAI's wire format, as little of it as a router must understand: chat, completions, embeddings.
+"""OpenAI's chat, completions and embeddings formats: requests, answers and stream chunks.
 
-Bodies travel as bytes. A request is decoded twice, cheaply: into a *view* (a Struct of only what
-we read, so that wrong types are refused with their place) and into a top-level map of raw values,
-in which we replace what we decided and leave every other field, known or not, as it was sent.
-Responses and stream chunks are only viewed, never rebuilt.
+A request body travels as bytes. It is decoded into a view, a Struct of the fields that the router
+reads, so that a wrong type is refused with its path. Responses and stream chunks are viewed and
+never rebuilt. The Responses API is in `responses`.
 
-The Responses API has a module of its own, `responses`; what both must offer is `RoutingRequest` and
-`AnswerView` here. Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
+Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from proxy.errors import InvalidRequest
+from proxy.protocol.fields import (
+    is_given,
+    read_hints,
+    read_limit,
+    read_request,
+    read_text,
+    require_model,
+)
+from proxy.protocol.ollama import REASONING_EFFORTS
+from proxy.protocol.views import Usage
 
 JSON_MEDIA_TYPE = b"application/json"
-
-_MOST_TOKENS = 10**12  # in one answer; beyond it a count is a mistake
-
-
-T = TypeVar("T")
-Fields = dict[str, msgspec.Raw]  # a request's, each as it was sent
-
-
-class RoutingRequest(Protocol):
-    """What the router must know of a request, whichever endpoint it is for."""
-
-    @property
-    def model(self) -> str:
-        """As the client named it."""
-
-    @property
-    def streams(self) -> bool:
-        """Whether the answer is to be a stream."""
-
-    @property
-    def turns(self) -> list[tuple[str, str]]:
-        """(role, text) pairs, in order."""
-
-    @property
-    def needs(self) -> dict[str, str]:
-        """What a model must be able to do to answer this as asked -> the field that asks it."""
-
-    @property
-    def answer_tokens(self) -> int | None:
-        """The most tokens the answer may have; None when the client did not say."""
-
-    @property
-    def choices(self) -> int:
-        """How many answers of that length are asked for."""
-
-    @property
-    def tool_chars(self) -> int:
-        """Characters that tools, calls of them and a schema add to the prompt."""
-
-    @property
-    def images(self) -> int:
-        """How many images the prompt has."""
-
-    @property
-    def hides_usage(self) -> bool:
-        """Whether a stream's usage chunk, which we ask for, is not for the client."""
-
-    @property
-    def prompt_field(self) -> str:
-        """The field that holds the prompt, to be named in errors."""
-
-    @property
-    def hints(self) -> Mapping[str, str]:
-        """What tells one conversation from another, apart from its text."""
-
-
-class AnswerView(Protocol):
-    """What a whole answer, or one event of a stream, shows of itself."""
-
-    @property
-    def usage(self) -> "Usage | None":
-        """Token counts, where it has them."""
-
-    @property
-    def service_tier(self) -> str | None:
-        """By which it was served, where it says so: its price may depend on it."""
-
-    @property
-    def failed(self) -> bool:
-        """True for an error, in a stream that began with 200 or in place of an answer."""
-
-    @property
-    def finished(self) -> bool:
-        """True when a choice, or the whole answer, says that it is over."""
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why its only choice is over: `stop` for a whole answer, `length` for one cut off."""
-
-    @property
-    def speaks(self) -> bool:
-        """True when there is something a client would show or act on."""
-
-    @property
-    def text(self) -> str:
-        """Its text, or piece of text."""
-
-    @property
-    def is_usage_only(self) -> bool:
-        """True for the extra chunk that `include_usage` adds: usage and no choice."""
 
 
 class _Model(msgspec.Struct):
@@ -230,7 +148,7 @@ class ChatRequest(msgspec.Struct):
             needs["state"] = "store"
         if b'"json_schema"' in bytes(self.response_format):
             needs["json_schema"] = "response_format"
-        if bytes(self.reasoning_effort) not in OLLAMAS_EFFORTS:
+        if bytes(self.reasoning_effort) not in REASONING_EFFORTS:
             needs["reasoning_effort"] = "reasoning_effort"
         if bytes(self.logprobs) == b"true":
             needs["logprobs"] = "logprobs"
@@ -380,44 +298,6 @@ class EmbeddingRequest(msgspec.Struct):
         return {}
 
 
-class PromptTokensDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class CompletionTokensDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class Usage(msgspec.Struct):
-    """Token counts as an upstream reports them. Cached tokens are part of the prompt tokens."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: PromptTokensDetails | None = None
-    completion_tokens_details: CompletionTokensDetails | None = None
-
-    @property
-    def cached_tokens(self) -> int:
-        details = self.prompt_tokens_details
-        return (details.cached_tokens or 0) if details is not None else 0
-
-    @property
-    def reasoning_tokens(self) -> int:
-        details = self.completion_tokens_details
-        return (details.reasoning_tokens or 0) if details is not None else 0
-
-    @property
-    def is_credible(self) -> bool:
-        """True for counts that can be: a server's -1 for "unknown" must not enter a sum."""
-        counts = (
-            self.prompt_tokens,
-            self.completion_tokens or 0,
-            self.cached_tokens,
-            self.reasoning_tokens,
-        )
-        return all(count is not None and 0 <= count <= _MOST_TOKENS for count in counts)
-
-
 class Delta(msgspec.Struct):
     """What a choice says; in a stream a piece of it. Thinking models use the reasoning fields."""
 
@@ -505,25 +385,12 @@ class ChatAnswer(msgspec.Struct):
 _chat_request = msgspec.json.Decoder(ChatRequest)
 _completion_request = msgspec.json.Decoder(CompletionRequest)
 _embedding_request = msgspec.json.Decoder(EmbeddingRequest)
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_raws = msgspec.json.Decoder(list[msgspec.Raw])
-_part = msgspec.json.Decoder(ContentPart)
 _answer = msgspec.json.Decoder(ChatAnswer)
 _model_list = msgspec.json.Decoder(_ModelList)
-_encoder = msgspec.json.Encoder()
 
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
-DEVELOPER: Final = b'"developer"'
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
 _MAX_CHOICES: Final = 128  # that OpenAI takes, https://platform.openai.com/docs/api-reference/chat
-# It refuses others; which of them it takes depends on its version.
-OLLAMAS_EFFORTS: Final = frozenset(
-    {b"", b"null", b'""', b'"none"', b'"low"', b'"medium"', b'"high"', b'"max"'}
-)
-
-# msgspec ends a validation message with " - at `$.messages[0].content`".
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -533,7 +400,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
     request = read_request(_chat_request, body)
-    need_model(request.model)
+    require_model(request.model)
     if not request.messages:
         raise InvalidRequest("There must be at least one message.", param="messages")
     return request
@@ -542,54 +409,15 @@ def parse_chat(body: bytes) -> ChatRequest:
 def parse_completion(body: bytes) -> CompletionRequest:
     """Decode the view of a request for a completion. Raises as `parse_chat` does."""
     request = read_request(_completion_request, body)
-    need_model(request.model)
+    require_model(request.model)
     return request
 
 
 def parse_embedding(body: bytes) -> EmbeddingRequest:
     """Decode the view of a request for embeddings. Raises as `parse_chat` does."""
     request = read_request(_embedding_request, body)
-    need_model(request.model)
+    require_model(request.model)
     return request
-
-
-def need_model(model: str) -> None:
-    if not model:
-        raise InvalidRequest("You must name a model, for instance 'auto'.", param="model")
-
-
-def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "") -> T:
-    """Decode a request, or the part of one at a place such as `input[3]`.
-
-    Raises:
-        InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
-    """
-    try:
-        if not at:
-            body.decode()  # msgspec does not look into what it skips
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid(str(error), at=at) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
-
-
-def invalid(text: str, *, at: str = "") -> InvalidRequest:
-    """Turn msgspec's words into OpenAI's: a sentence and the field's path as `param`."""
-    match = _PLACE.match(text)
-    assert match is not None  # the pattern matches any text
-    what, path = match["what"], match["path"] or ""
-    if at:
-        path = f"{at}.{path}" if path else at
-    if missing := _MISSING.search(what):
-        path = f"{path}.{missing['field']}" if path else missing["field"]
-        return InvalidRequest(f"Missing required parameter: '{path}'.", param=path)
-    place = f" for '{path}'" if path else ""
-    return InvalidRequest(f"Invalid value{place}: {_lower_first(what)}.", param=path or None)
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 def _note_tools(message: Message, at: str, needs: dict[str, str]) -> None:
@@ -601,133 +429,8 @@ def _note_tools(message: Message, at: str, needs: dict[str, str]) -> None:
         needs.setdefault("tools", at)
 
 
-def rewrite(
-    body: bytes,
-    *,
-    model: str,
-    include_usage: bool,
-    mend: Callable[[Fields], None] | None = None,
-) -> bytes:
-    """The client's body with our decisions in it; every other field keeps its bytes.
-
-    Args:
-        body: a JSON object that one of the parsers accepted.
-        model: the name the upstream knows its model by. A request that leaves the choice to a
-            stored prompt stays without one.
-        include_usage: ask the upstream for the usage chunk of a stream.
-        mend: changes the fields into what this upstream understands.
-    """
-    fields = _raw_fields.decode(body)
-    if is_given(fields.get("model", msgspec.Raw())):
-        fields["model"] = msgspec.Raw(_encoder.encode(model))
-    if mend is not None:
-        mend(fields)
-    if include_usage:
-        options = fields.get("stream_options")
-        kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
-        kept["include_usage"] = msgspec.Raw(b"true")
-        fields["stream_options"] = msgspec.Raw(_encoder.encode(kept))
-    return _encoder.encode(fields)
-
-
-def mend_for_ollama(fields: Fields) -> None:
-    """Mend what Ollama would drop from a chat or take apart.
-
-    It knows `max_completion_tokens` by its old name only, no `tool_choice`, no role `developer`,
-    and makes a message of each part of a text.
-    """
-    limit = fields.pop("max_completion_tokens", None)
-    if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):
-        fields["max_tokens"] = limit
-    drop_forbidden_tools(fields)
-    fields["messages"] = _mend_messages(fields["messages"])
-
-
-def drop_forbidden_tools(fields: Fields) -> None:
-    """Without the tools that must not be called: what ignores `tool_choice` would call them."""
-    if bytes(fields.get("tool_choice", b"")) == b'"none"':
-        fields.pop("tools", None)
-        del fields["tool_choice"]
-
-
-def make_system(message: Fields) -> bool:
-    """Whether a message was a developer's; then its role is now called by its old name."""
-    found = bytes(message.get("role", b"")) == DEVELOPER
-    if found:
-        message["role"] = msgspec.Raw(b'"system"')
-    return found
-
-
-def _mend_messages(messages: msgspec.Raw) -> msgspec.Raw:
-    """Messages with each run of text parts as one text; a content of text alone is a string."""
-    text = bytes(messages)
-    if text.find(b"[", 1) == -1 and DEVELOPER not in text:  # most have neither
-        return messages
-    mended, any_changed = [], False
-    for raw in _raws.decode(messages):
-        fields = _raw_fields.decode(raw)
-        changed = make_system(fields)
-        content = fields.get("content")
-        if content is not None and bytes(content).startswith(b"["):
-            fields["content"], changed = _joined(_raws.decode(content)), True
-        mended.append(msgspec.Raw(_encoder.encode(fields)) if changed else raw)
-        any_changed = any_changed or changed
-    return msgspec.Raw(_encoder.encode(mended)) if any_changed else messages
-
-
-def _joined(parts: list[msgspec.Raw]) -> msgspec.Raw:
-    runs: list[msgspec.Raw | list[str]] = []
-    for raw in parts:
-        part = _part.decode(raw)
-        if part.type != "text" or part.text is None:
-            runs.append(raw)
-        elif runs and isinstance(runs[-1], list):
-            runs[-1].append(part.text)
-        else:
-            runs.append([part.text])
-    if not runs:  # a message of calls alone: Ollama would hang them on the one before
-        return msgspec.Raw(b'""')
-    texts = [
-        {"type": "text", "text": "\n".join(run)} if isinstance(run, list) else run for run in runs
-    ]
-    if len(texts) == 1 and isinstance(texts[0], dict):
-        return msgspec.Raw(_encoder.encode(texts[0]["text"]))
-    return msgspec.Raw(_encoder.encode(texts))
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a raw value says anything."""
-    return bytes(raw) not in (b"", b"null", b"[]", b"{}")
-
-
-def read_text(raw: msgspec.Raw) -> str | None:
-    """A raw value that is a text."""
-    return msgspec.json.decode(raw) if bytes(raw).startswith(b'"') else None
-
-
-def read_limit(*fields: msgspec.Raw) -> int | None:
-    """The first of the fields that is a count of tokens."""
-    for field in fields:
-        text = bytes(field)
-        if text.isdigit():
-            return int(text[:9])
-    return None
-
-
 def _count_choices(field: msgspec.Raw) -> int:
     return min(read_limit(field) or 1, _MAX_CHOICES)
-
-
-def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
-    """The texts among the fields, and in a mapping's values, by a name each."""
-    hints: dict[str, str] = {}
-    for number, field in enumerate(fields):
-        raw = bytes(field)
-        if raw.startswith((b'"', b"{")):
-            value = msgspec.json.decode(raw)
-            named = {str(number): value} if isinstance(value, str) else value
-            hints |= {name: one for name, one in named.items() if isinstance(one, str)}
-    return hints
 
 
 def view_answer(data: bytes) -> ChatAnswer | None:

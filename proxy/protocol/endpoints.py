@@ -8,16 +8,11 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import RouterError, envelope
-from proxy.protocol import chat, responses
-from proxy.protocol.chat import (
-    AnswerView,
-    Fields,
-    RoutingRequest,
-    parse_chat,
-    parse_completion,
-    parse_embedding,
-    view_answer,
-)
+from proxy.protocol import responses
+from proxy.protocol.chat import parse_chat, parse_completion, parse_embedding, view_answer
+from proxy.protocol.fields import Fields
+from proxy.protocol.ollama import adapt_chat, adapt_responses
+from proxy.protocol.views import AnswerView, RoutingRequest
 
 
 def _event_of(error: RouterError) -> bytes:
@@ -34,7 +29,7 @@ class Endpoint(NamedTuple):
         parse: reads a request; raises InvalidRequest.
         view: looks at a whole answer or one event of a stream; None when it is nothing known.
         error_event: the last event of a stream that cannot go on.
-        mend_for_ollama: changes a request's fields into what Ollama understands.
+        adapt: changes a request's fields for a server with `Capabilities.needs_adapting`.
         usage_on_demand: whether a stream tells its usage only when asked.
         ends_with_done: whether [DONE] ends a stream; otherwise the event that finishes it does.
         is_routed: whether the router may choose the tier.
@@ -45,7 +40,7 @@ class Endpoint(NamedTuple):
     parse: Callable[[bytes], RoutingRequest]
     view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
-    mend_for_ollama: Callable[[Fields], None] | None = None
+    adapt: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True
     ends_with_done: bool = True
     is_routed: bool = True
@@ -56,7 +51,7 @@ CHAT: Final = Endpoint(
     "/chat/completions",
     parse_chat,
     view_answer,
-    mend_for_ollama=chat.mend_for_ollama,
+    adapt=adapt_chat,
 )
 COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, view_answer)
 EMBEDDINGS: Final = Endpoint(
@@ -72,7 +67,7 @@ RESPONSES: Final = Endpoint(
     responses.parse_responses,
     responses.view_response,
     responses.error_event,
-    responses.mend_for_ollama,
+    adapt_responses,
     usage_on_demand=False,
     ends_with_done=False,
 )

@@ -15,22 +15,17 @@ from typing import Final
 import msgspec
 
 from proxy.errors import InvalidRequest, RouterError
-from proxy.protocol.chat import (
-    DEVELOPER,
-    OLLAMAS_EFFORTS,
-    CompletionTokensDetails,
-    Fields,
-    PromptTokensDetails,
-    Usage,
+from proxy.protocol.fields import (
     drop_forbidden_tools,
     is_given,
-    make_system,
-    need_model,
     read_hints,
     read_limit,
     read_request,
     read_text,
+    require_model,
 )
+from proxy.protocol.ollama import REASONING_EFFORTS
+from proxy.protocol.views import CompletionTokensDetails, PromptTokensDetails, Usage
 
 # Tools that the server itself would have to run are all the others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
@@ -250,7 +245,6 @@ _body = msgspec.json.Decoder(Body)
 _item = msgspec.json.Decoder(_Item)
 _message = msgspec.json.Decoder(_Message)
 _parts = msgspec.json.Decoder(list[_Part])
-_items = msgspec.json.Decoder(list[msgspec.Raw])
 _response = msgspec.json.Decoder(_Response)
 _event = msgspec.json.Decoder(_Event)
 _output = msgspec.json.Decoder(_Output)
@@ -266,7 +260,7 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
     """
     body = read_request(_body, raw)
     if body.model is not None:
-        need_model(body.model)
+        require_model(body.model)
     elif not is_given(body.prompt):  # a stored prompt may name one itself
         raise InvalidRequest("Missing required parameter: 'model'.", param="model")
     if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
@@ -296,7 +290,7 @@ def _needs(request: Body) -> dict[str, str]:
         needs["logprobs"] = needs["response_logprobs"] = "include"
     elif bytes(request.top_logprobs) not in (b"", b"null", b"0"):
         needs["logprobs"] = needs["response_logprobs"] = "top_logprobs"
-    if request.reasoning is not None and bytes(request.reasoning.effort) not in OLLAMAS_EFFORTS:
+    if request.reasoning is not None and bytes(request.reasoning.effort) not in REASONING_EFFORTS:
         needs["reasoning_effort"] = "reasoning.effort"
     # These are about what the cloud remembers.
     for name in ("conversation", "prompt"):
@@ -401,19 +395,6 @@ def error_event(error: RouterError) -> bytes:
         "error": {"type": error.type, **fields},
     }
     return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
-
-
-def mend_for_ollama(fields: Fields) -> None:
-    """Mend what Ollama would drop: it knows no `tool_choice` and no role `developer`."""
-    drop_forbidden_tools(fields)
-    given = bytes(fields.get("input", b""))
-    if given.startswith(b"[") and DEVELOPER in given:
-        items = _items.decode(given)
-        for index, raw in enumerate(items):
-            item = _raw_fields.decode(raw)
-            if make_system(item):
-                items[index] = msgspec.Raw(_encoder.encode(item))
-        fields["input"] = msgspec.Raw(_encoder.encode(items))
 
 
 # Continuing an answer.

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from proxy.budget.token_counter import Correction, TokenCounter
 from proxy.errors import InvalidRequest
-from proxy.protocol.chat import RoutingRequest, Usage
+from proxy.protocol.views import RoutingRequest, Usage
 from proxy.record import CallRecord, Reason
 from proxy.upstream.capabilities import Capabilities
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.config import Config
 from proxy.errors import InvalidRequest, NotFound
+from proxy.protocol.ollama import is_same_model
 from proxy.record import Reason, Target
 from proxy.timeouts import Deadlines
 from router_model.features import routing_text
@@ -86,7 +87,7 @@ class Decision(NamedTuple):
     Attributes:
         score: None when nothing was scored.
         propensity: how probable this tier was for this score; 1 where nothing was left to chance.
-        is_open: whether the other tier could answer it as well, as far as is known.
+        has_alternative: whether the other tier could answer it as well, as far as is known.
     """
 
     target: Target
@@ -95,17 +96,32 @@ class Decision(NamedTuple):
     threshold: float | None = None
     score: Score | None = None
     propensity: float | None = None
-    is_open: bool = False
+    has_alternative: bool = False
 
     def __str__(self) -> str:
-        said = f"{self.target} ({self.model}), reason {self.reason}"
+        text = f"{self.target} ({self.model}), reason {self.reason}"
         if self.score is not None and self.threshold is not None:
             score, p_local, p_cloud = self.score
-            said += (
+            text += (
                 f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f}) and "
                 f"threshold {self.threshold:.4f}"
             )
-        return said
+        return text
+
+    def to_dict(self, *, latency_ms: float, router_model: str | None) -> dict[str, object]:
+        """The decision as JSON fields, for previews and `hybrid-llm route --json`."""
+        score, p_local, p_cloud = self.score if self.score is not None else (None, None, None)
+        return {
+            "target": self.target.value,
+            "model": self.model,
+            "score": score,
+            "p_local": p_local,
+            "p_cloud": p_cloud,
+            "threshold": self.threshold,
+            "reason": self.reason.value,
+            "latency_ms": round(latency_ms, 3),
+            "router_model": router_model,
+        }
 
 
 class Scorer:
@@ -310,16 +326,18 @@ class Router:
         score = await self._scorer.score(turns) if self._scorer is not None else None
         if score is None:
             cloud = self._models[Target.CLOUD]
-            return Decision(Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, is_open=True)
+            return Decision(
+                Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, has_alternative=True
+            )
         target = Target.LOCAL if score.score >= threshold else Target.CLOUD
         is_spared = own is None and threshold <= score.score < self.threshold
         reason, propensity = Reason.BUDGET if is_spared else Reason.SCORE, 1.0
         if own is None and not is_spared and abs(score.score - threshold) <= self._explore_width:
             propensity -= self._explore_rate / 2
             if self._dice.random() >= propensity:
-                target, reason, propensity = target.other, Reason.SHADOW, 1.0 - propensity
+                target, reason, propensity = target.other, Reason.EXPLORATION, 1.0 - propensity
         model = self._models[target]
-        return Decision(target, reason, model, threshold, score, propensity, is_open=True)
+        return Decision(target, reason, model, threshold, score, propensity, has_alternative=True)
 
     def close(self) -> None:
         if self._scorer is not None:
@@ -381,8 +399,3 @@ def _read_share(text: str, *, what: str, param: str) -> float:
             param=param,
         )
     return share
-
-
-def is_same_model(asked: str, own: str) -> bool:
-    """Whether two names mean one model, as Ollama reads them: `phi3` is `phi3:latest`."""
-    return asked.removesuffix(":latest") == own.removesuffix(":latest")

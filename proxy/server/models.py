@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.config import Config
-from proxy.routing.router import Model, Router, Scorer, is_same_model
+from proxy.protocol.ollama import is_same_model
+from proxy.routing.router import Model, Router, Scorer
 from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError

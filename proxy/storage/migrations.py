@@ -237,6 +237,15 @@ def _shared_limits(database: peewee.Database) -> None:
     )
 
 
+def _exploration(database: peewee.Database) -> None:
+    """Rename the reason of random decisions. No row has the new name yet, so no key collides."""
+    _run(
+        database,
+        "UPDATE requests SET reason = 'exploration' WHERE reason = 'shadow'",
+        "UPDATE hours SET reason = 'exploration' WHERE reason = 'shadow'",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -244,6 +253,7 @@ MIGRATIONS: Final = (
     Migration(4, "jobs", _jobs),
     Migration(5, "sessions", _sessions),
     Migration(6, "quotas", _shared_limits),
+    Migration(7, "exploration", _exploration),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

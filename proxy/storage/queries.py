@@ -51,7 +51,7 @@ HOURLY_DETAIL_SECONDS: Final = 3 * DAY_SECONDS
 # Of a request that the router scored; a few of these had none.
 _SCORED: Final = (
     Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.BUDGET, Reason.FALLBACK,
-    Reason.SHADOW,
+    Reason.EXPLORATION,
 )  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
 # What a list of requests shows; the texts are in the request itself.

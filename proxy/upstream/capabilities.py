@@ -1,92 +1,46 @@
-"""What a tier's model can do: its context and capabilities, from the configuration or from Ollama.
+"""What a tier's model can do: its context size and capabilities.
 
-Ollama says it on its native API, beside /v1: `/api/version`, `/api/show` (capabilities, the model's
-own limits, a Modelfile's num_ctx) and `/api/ps` (the context a loaded model really runs with).
-Where neither the configuration nor Ollama says anything, nothing is known and nothing is refused:
-the upstream's own errors then decide. Only the local tier is asked.
-
-Sources: Ollama's docs/api.md and openai/openai.go as of v0.33.
+They come from the configuration or, for the local tier, from the server's native API
+(`protocol.ollama`). Without either source nothing is known and nothing is refused: the upstream's
+own errors decide.
 """
 
-import re
 from collections.abc import Collection
-from typing import Final, NamedTuple, Protocol, TypeVar
-
-import msgspec
+from typing import Final, NamedTuple
 
 from proxy.config import UpstreamConfig
+from proxy.protocol.ollama import UNSUPPORTED, NativeApi, read_model_info
 
-T = TypeVar("T")
-
-# Ollama's context without OLLAMA_CONTEXT_LENGTH or num_ctx, on machines with under 24 GiB of VRAM.
-OLLAMA_DEFAULT_CONTEXT: Final = 4096
-# The cloud's memory, its files and the tools it runs itself: no other server has them.
-_ONLY_IN_THE_CLOUD: Final = frozenset({"state", "file_id", "hosted_tools"})
-# What Ollama's /v1 drops without a word or refuses, so that no model of its has it.
-_NEVER_ON_OLLAMA: Final = frozenset(
-    {"n", "logit_bias", "tool_choice", "parallel_tool_calls", "custom_tools", "functions"}
-    | {"image_url", "audio", "file", "content_part", "reasoning_effort"}
-    | {"echo", "prompt_list"}  # /v1/completions
-    | {"store", "input_item", "json_object", "response_logprobs"}  # /v1/responses
-)
-_LOGPROBS_SINCE: Final = (0, 12, 11)
-_NUM_CTX = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
+# The cloud's memory, its files and the tools that it runs itself. No other server has them.
+_CLOUD_ONLY: Final = frozenset({"state", "file_id", "hosted_tools"})
 
 
 class Capabilities(NamedTuple):
-    """What is known of a tier's model. None: not known.
+    """What is known of a tier's model. None means unknown.
 
-    `capabilities`: of tools, vision, json_schema, logprobs. `context_tokens`: prompt and answer
-    together.
+    Attributes:
+        context_tokens: the size of prompt and answer together.
+        capabilities: those among tools, vision, json_schema and logprobs.
+        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests.
     """
 
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
-    is_ollama: bool = False
+    needs_adapting: bool = False
 
     def lacking(self, needs: Collection[str]) -> list[str]:
         """The needs of a request that the model is known not to meet."""
         return [need for need in needs if self._lacks(need)] if needs else []
 
     def _lacks(self, need: str) -> bool:
-        if need in _NEVER_ON_OLLAMA:
-            return self.is_ollama
+        if need in UNSUPPORTED:
+            return self.needs_adapting
         known = self.capabilities
-        return need in _ONLY_IN_THE_CLOUD or (known is not None and need not in known)
+        return need in _CLOUD_ONLY or (known is not None and need not in known)
 
 
-class Native(Protocol):
-    """How to ask a server beside its /v1."""
-
-    async def get(self, path: str) -> bytes | None:
-        """The body of a successful GET; None for everything else."""
-
-    async def post(self, path: str, body: bytes) -> bytes | None:
-        """The body of a successful POST; None for everything else."""
-
-
-class _Version(msgspec.Struct):
-    version: str
-
-
-class _Shown(msgspec.Struct):
-    capabilities: list[str] | None = None
-    parameters: str | None = None
-    model_info: dict[str, object] | None = None
-
-
-class _Running(msgspec.Struct):
-    name: str = ""
-    model: str = ""
-    context_length: int | None = None
-
-
-class _Ps(msgspec.Struct):
-    models: list[_Running] | None = None
-
-
-def configured(config: UpstreamConfig) -> Capabilities:
-    """What the configuration alone says."""
+def configured_capabilities(config: UpstreamConfig) -> Capabilities:
+    """The capabilities that the configuration states."""
     capabilities = config.capabilities
     return Capabilities(
         None if config.context_tokens == "auto" else config.context_tokens,
@@ -94,72 +48,34 @@ def configured(config: UpstreamConfig) -> Capabilities:
     )
 
 
-def least(facts: Collection[Capabilities]) -> Capabilities:
-    """What all of several replicas can do."""
-    contexts = [one.context_tokens for one in facts if one.context_tokens is not None]
-    known = [one.capabilities for one in facts if one.capabilities is not None]
+def common_capabilities(replicas: Collection[Capabilities]) -> Capabilities:
+    """The capabilities that all replicas have."""
+    contexts = [each.context_tokens for each in replicas if each.context_tokens is not None]
+    known = [each.capabilities for each in replicas if each.capabilities is not None]
     return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
-        is_ollama=any(one.is_ollama for one in facts),
+        needs_adapting=any(each.needs_adapting for each in replicas),
     )
 
 
-async def ask(
-    native: Native, config: UpstreamConfig, model: str | None = None
+async def detect_capabilities(
+    api: NativeApi, config: UpstreamConfig, model: str | None = None
 ) -> Capabilities | None:
-    """The facts of a tier whose server is Ollama, the configuration's first; None elsewhere.
+    """Detect what a server's model can do; the configuration takes precedence.
 
     Args:
-        model: another one that the server has; of it the configuration says nothing.
+        model: another model of the server. The configuration does not describe it.
+
+    Returns:
+        None when the server has no native API.
     """
-    version = _decode(await native.get("/api/version"), _Version)
-    if version is None:
+    info = await read_model_info(api, model or config.model)
+    if info is None:
         return None
-    said = configured(config) if model is None else Capabilities()
-    model = model or config.model
-    body = msgspec.json.encode({"model": model})
-    shown = _decode(await native.post("/api/show", body), _Shown) or _Shown()
-    running = _decode(await native.get("/api/ps"), _Ps) or _Ps()
-    context, capabilities = said.context_tokens, said.capabilities
-    if context is None:
-        context = _context_of(model, shown, running)
-    if capabilities is None and shown.capabilities is not None:
-        capabilities = frozenset({"json_schema", *shown.capabilities})
-        if _numbers(version.version) >= _LOGPROBS_SINCE:
-            capabilities |= {"logprobs"}
-    return Capabilities(context, capabilities, is_ollama=True)
-
-
-def _context_of(model: str, shown: _Shown, running: _Ps) -> int | None:
-    """The context a request will meet: the loaded one's, else what loading would give."""
-    for one in running.models or ():
-        if _bare(model) in (_bare(one.name), _bare(one.model)) and one.context_length:
-            return one.context_length
-    if shown.model_info is None:
-        return None  # Ollama does not know the model: a request will say so
-    found = _NUM_CTX.search(shown.parameters or "")
-    asked = int(found[1]) if found else OLLAMA_DEFAULT_CONTEXT
-    limits = [
-        value
-        for name, value in shown.model_info.items()
-        if name.endswith(".context_length") and isinstance(value, int)
-    ]
-    return min([asked, *limits])
-
-
-def _bare(model: str) -> str:
-    return model.removesuffix(":latest")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
-def _decode(body: bytes | None, kind: type[T]) -> T | None:
-    if body is None:
-        return None
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    stated = configured_capabilities(config) if model is None else Capabilities()
+    return Capabilities(
+        info.context_tokens if stated.context_tokens is None else stated.context_tokens,
+        info.capabilities if stated.capabilities is None else stated.capabilities,
+        needs_adapting=True,
+    )

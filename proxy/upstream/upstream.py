@@ -37,7 +37,12 @@ from proxy.errors import (
 )
 from proxy.protocol.chat import view_models
 from proxy.timeouts import NEVER, Deadline, Deadlines
-from proxy.upstream.capabilities import Capabilities, ask, configured, least
+from proxy.upstream.capabilities import (
+    Capabilities,
+    common_capabilities,
+    configured_capabilities,
+    detect_capabilities,
+)
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 from proxy.upstream.http1 import Address, Http1Transport
 from proxy.upstream.http1 import Answer as WireAnswer
@@ -357,7 +362,7 @@ class Upstream:
         self._clock = clock
         self.model = config.model
         self.up: bool | None = None
-        self.capabilities = configured(config)
+        self.capabilities = configured_capabilities(config)
         self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
         self._facts_of: dict[str, Capabilities] = {}  # others of these
         self.is_stale = True  # the server may be another one than the one that was asked
@@ -645,15 +650,17 @@ class Upstream:
         """What is known of another of the server's models; it is asked when it is first wanted."""
         if model not in self._facts_of:
             found = await self._ask(model)
-            self._facts_of[model] = found or Capabilities(is_ollama=self.capabilities.is_ollama)
+            self._facts_of[model] = found or Capabilities(
+                needs_adapting=self.capabilities.needs_adapting
+            )
         return self._facts_of[model]
 
     async def _ask(self, model: str | None = None) -> Capabilities | None:
         found = await asyncio.gather(
-            *(ask(_Native(self, one), self.config, model) for one in self._replicas)
+            *(detect_capabilities(_Native(self, one), self.config, model) for one in self._replicas)
         )
         capabilities = [one for one in found if one is not None]
-        return least(capabilities) if capabilities else None
+        return common_capabilities(capabilities) if capabilities else None
 
     async def list_models(self) -> bytes | None:
         """As `fetch_models`, but what was found a moment ago is told again."""

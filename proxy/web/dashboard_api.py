@@ -17,7 +17,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from proxy.auth import Client, is_admin
+from proxy.auth import Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
@@ -46,6 +46,7 @@ _FILTERS: Final = {
     "ending": tuple(Ending),
     "category": (*CATEGORIES, "none"),
 }
+_FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted for one release
 
 # Time and id of the last request of a page.
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
@@ -159,7 +160,7 @@ def routes(
     async def show_request(
         request: Request[Any, Any, Any], request_id: FromPath[str]
     ) -> Response[dict[str, Any]]:
-        client = gateway.client_of(tuple(request.scope["headers"]))
+        client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
         try:
             row = await retry_until_written(lambda: requests.find(request_id))
         except StoreUnavailable as error:
@@ -319,7 +320,7 @@ def _as_page(found: RequestPage) -> dict[str, Any]:
 
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
-    gateway.need_admin(tuple(request.scope["headers"]))
+    gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
 
 
 def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:
@@ -362,6 +363,7 @@ def _values(query: Mapping[str, str]) -> dict[str, str]:
     for name, known in _FILTERS.items():
         if (value := query.get(name)) is None:
             continue
+        value = _FORMER_VALUES.get((name, value), value)
         if value not in known:
             raise InvalidRequest(
                 f"Invalid value for '{name}': '{value}' is not one of {', '.join(known)}.",
@@ -380,7 +382,7 @@ async def _ask(question: Callable[[], T]) -> T:
         raise Unavailable(str(error)) from None
 
 
-def _may_see(client: Client | None, row: dict[str, Any]) -> bool:
+def _may_see(client: Principal | None, row: dict[str, Any]) -> bool:
     if client is None or is_admin(client):
         return True
     return bool(row["client_key_hash"] == client.key_hash)

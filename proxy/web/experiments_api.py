@@ -23,7 +23,7 @@ from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
 from proxy.experiments.results import headline, results_of
 from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.gateway.gateway import Gateway
-from proxy.protocol.chat import read_request
+from proxy.protocol.fields import read_request
 from proxy.storage.database import StoreUnavailable
 from proxy.web.service_api import read_small_body
 
@@ -53,14 +53,14 @@ def routes(
 
     @get("/api/experiments")
     async def list_steps(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         return Response(await _ask(lambda: _overview(planner(), jobs)))
 
     @post("/api/experiments/{name:str}", status_code=202)
     async def start_step(
         request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
         start = read_request(_start, await read_small_body(request, seconds=body_seconds) or b"{}")
         payload = await _ask(lambda: _begin(planner(), jobs, step, start))
@@ -70,7 +70,7 @@ def routes(
     async def show_results(
         request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
         found = await asyncio.to_thread(results_of, step, planner().places)
         return Response({"step": step.name, "results": found})
@@ -81,7 +81,7 @@ def routes(
         step: FromQuery[str | None] = None,
         limit: FromQuery[int] = 50,
     ) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if not 1 <= limit <= MAX_JOBS:
             raise InvalidRequest(f"limit must be from 1 to {MAX_JOBS}.", param="limit")
         found = await _ask(lambda: jobs.newest(limit=limit, step=step))
@@ -93,7 +93,7 @@ def routes(
         job_id: FromPath[str],
         after: FromQuery[int | None] = None,
     ) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if after is not None and after < 0:
             raise InvalidRequest("after must be 0 or more.", param="after")
         return Response(await _ask(lambda: _job(jobs, job_id, after)))
@@ -102,7 +102,7 @@ def routes(
     async def cancel_job(
         request: Request[Any, Any, Any], job_id: FromPath[str]
     ) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         job = await _ask(lambda: jobs.cancel(job_id))
         if job is None:
             raise _no_job(job_id)

@@ -26,7 +26,8 @@ from proxy.errors import (
     RouterError,
     envelope,
 )
-from proxy.gateway.gateway import Gateway, send_error
+from proxy.gateway.gateway import Gateway
+from proxy.gateway.refusal import send_error
 from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
@@ -304,7 +305,7 @@ class _Routes:
     def _pass_through(self, method: str, scope: Scope) -> Handler:
         query = scope["query_string"].decode("latin-1")
         return partial(
-            self._gateway.pass_on, method=method, raw_path=scope["raw_path"], query=query
+            self._gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query
         )
 
     async def _refuse_method(

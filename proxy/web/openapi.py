@@ -248,7 +248,7 @@ _ASKED: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
             {"type": "string", "description": "Text of a prompt, or the beginning of an id."},
         ),
         ("target", {"enum": [*Target, "none"]}),
-        ("reason", {"enum": [*Reason]}),
+        ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
         ("ending", {"enum": [*Ending]}),
         ("category", {"enum": [*CATEGORIES, "none"]}),
         ("model", {"type": "string"}),

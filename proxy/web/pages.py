@@ -136,8 +136,8 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
     async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
         page = next(item for item in PAGES if item.path == request.url.path)
         keys = gateway.snapshot.keys
-        if keys.are_needed:
-            client = keys.of_session(_headers(request))
+        if keys.required:
+            client = keys.read_session(_headers(request))
             if client is None:
                 return _redirect(f"/login?next={quote(_path_and_query(request), safe='/')}")
             if page.for_admins and not is_admin(client):
@@ -158,7 +158,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
         next: FromQuery[str] = "/",  # noqa: A002
     ) -> Response[bytes]:
         keys = gateway.snapshot.keys
-        if not keys.are_needed or keys.of_session(_headers(request)) is not None:
+        if not keys.required or keys.read_session(_headers(request)) is not None:
             return _redirect(_own_page(next))
         return _login_page(_own_page(next))
 
@@ -179,7 +179,7 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
 
     @post("/logout")
     async def log_out(request: Request[Any, Any, Any]) -> Response[bytes]:
-        gateway.snapshot.keys.check(_headers(request))  # rejects requests from other origins
+        gateway.snapshot.keys.authenticate(_headers(request))  # rejects requests from other origins
         response = _redirect("/login")
         _set_session(response, "", 0, is_secure=_is_secure(request))
         return response

@@ -16,7 +16,8 @@ from proxy.evaluation.judge import Judge
 from proxy.gateway.call import Snapshot
 from proxy.gateway.gateway import Gateway
 from proxy.metrics import Metrics
-from proxy.protocol.chat import read_request, view_models
+from proxy.protocol.chat import view_models
+from proxy.protocol.fields import read_request
 from proxy.record import Target, new_request_id
 from proxy.storage.database import StoreUnavailable
 from proxy.storage.writer import Store, retry_until_written
@@ -109,7 +110,7 @@ def routes(
 
     @get("/api/status")
     async def show_status(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = gateway.client_of(tuple(request.scope["headers"]))
+        client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
         return Response(
             _status(gateway.snapshot)
             | {
@@ -120,7 +121,7 @@ def routes(
 
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        gateway.need_admin(tuple(request.scope["headers"]))
+        gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         answers = read_request(_answers, await read_small_body(request, seconds=body_seconds))
         if (running_judge := judge()) is None:
             raise NotFound("Judging is disabled. Set judge.enabled: true.", code="judge_off")
@@ -174,7 +175,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
         },
         "judge": config.judge.model if snapshot.sampler is not None else None,
         "keeps_prompts": config.storage.prompts,
-        "needs_key": snapshot.keys.are_needed,
+        "needs_key": snapshot.keys.required,
     }
 
 

@@ -12,7 +12,7 @@ import peewee
 import pytest
 
 from postgres import PostgresServer
-from proxy.auth import Client
+from proxy.auth import Principal
 from proxy.budget.rate_limits import MAX_SHARED_WAITERS, WAIT_SECONDS, Limits, Reservation
 from proxy.errors import BudgetExhausted, BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
@@ -31,11 +31,11 @@ class Clock:
 
 
 MIDNIGHT = 20_000 * DAY_SECONDS
-THREE_A_MINUTE = Client("team", requests_per_minute=3)
-HALF_A_DOLLAR = Client("team", cloud_usd_per_day=0.5)
+THREE_A_MINUTE = Principal("team", requests_per_minute=3)
+HALF_A_DOLLAR = Principal("team", cloud_usd_per_day=0.5)
 
 
-async def admitted(limits: Limits, client: Client, requests: int) -> int:
+async def admitted(limits: Limits, client: Principal, requests: int) -> int:
     count = 0
     for _ in range(requests):
         try:
@@ -61,7 +61,7 @@ async def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:
 async def test_a_flow_at_the_limit_is_never_refused() -> None:
     clock = Clock(MIDNIGHT)
     limits = Limits(clock=clock)
-    client = Client("team", requests_per_minute=7)
+    client = Principal("team", requests_per_minute=7)
     assert await admitted(limits, client, 7) == 7
     for _ in range(1000):
         clock.now += 60 / 7
@@ -94,8 +94,8 @@ async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
 async def test_keys_do_not_use_up_each_others_requests() -> None:
     limits = Limits(clock=Clock(MIDNIGHT))
     assert await admitted(limits, THREE_A_MINUTE, 10) == 3
-    assert await admitted(limits, Client("others", requests_per_minute=3), 10) == 3
-    assert await admitted(limits, Client("free"), 1000) == 1000
+    assert await admitted(limits, Principal("others", requests_per_minute=3), 10) == 3
+    assert await admitted(limits, Principal("free"), 1000) == 1000
 
 
 def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
@@ -180,8 +180,8 @@ def test_that_dollars_run_out_is_told_once_a_day() -> None:
 
 
 def test_no_dollars_at_all_is_a_limit_too() -> None:
-    assert not Limits().may_spend(Client("team", cloud_usd_per_day=0.0))
-    assert Limits().may_spend(Client("team"))
+    assert not Limits().may_spend(Principal("team", cloud_usd_per_day=0.0))
+    assert Limits().may_spend(Principal("team"))
     assert Limits().may_spend(None)
 
 
@@ -285,7 +285,7 @@ def at_one_database(
 
 
 async def test_a_keys_requests_are_those_of_all_processes(url: str) -> None:
-    client = Client("team", requests_per_minute=40)
+    client = Principal("team", requests_per_minute=40)
     with at_one_database(url, 3) as (several, _):
         began = time.monotonic()
         counts = await asyncio.gather(*(admitted(one, client, 60) for one in several))
@@ -299,7 +299,7 @@ async def test_a_keys_requests_are_those_of_all_processes(url: str) -> None:
 
 
 async def test_many_at_once_are_counted_by_few_questions(url: str) -> None:
-    client = Client("team", requests_per_minute=2_000)
+    client = Principal("team", requests_per_minute=2_000)
     with at_one_database(url, 2) as ((one, other), ledgers):
         await asyncio.gather(*(one.admit(client) for _ in range(900)))
         for _ in range(900):
@@ -310,10 +310,12 @@ async def test_many_at_once_are_counted_by_few_questions(url: str) -> None:
 async def test_a_restart_gives_no_requests_back(url: str) -> None:
     for expected in (5, 0):
         with at_one_database(url, 1) as ((limits,), _):
-            assert await admitted(limits, Client("team", requests_per_minute=5), 10) == expected
+            assert await admitted(limits, Principal("team", requests_per_minute=5), 10) == expected
 
 
-async def spend(limits: Limits, client: Client, *, usd: float, at_most: float, total: float) -> int:
+async def spend(
+    limits: Limits, client: Principal, *, usd: float, at_most: float, total: float
+) -> int:
     """Request after request, until there are no dollars to be had; how many there were."""
     count = 0
     while True:
@@ -328,7 +330,7 @@ async def spend(limits: Limits, client: Client, *, usd: float, at_most: float, t
 
 
 async def test_a_days_dollars_are_overspent_by_one_request_a_process_at_most(url: str) -> None:
-    client = Client("team", cloud_usd_per_day=20.0)
+    client = Principal("team", cloud_usd_per_day=20.0)
     with at_one_database(url, 3) as (several, _):
         each = {"usd": 0.75, "at_most": 1.0}
         counts = await asyncio.gather(
@@ -337,7 +339,7 @@ async def test_a_days_dollars_are_overspent_by_one_request_a_process_at_most(url
         assert 20 <= sum(counts) * 0.75 <= 20 + 3 * 0.75
         counts = await asyncio.gather(
             *(
-                spend(one, Client("others"), total=100.0, **each)
+                spend(one, Principal("others"), total=100.0, **each)
                 for one in several
                 for _ in range(8)
             )
@@ -356,7 +358,7 @@ async def test_far_from_the_limit_nobody_is_asked(url: str) -> None:
 
 
 async def test_what_one_does_not_need_the_others_get(url: str) -> None:
-    everybody = Client("team")
+    everybody = Principal("team")
     with at_one_database(url, 2) as ((one, other), _):
         one.release(await one.reserve(None, 1.0, usd_per_day=16.0))
         assert await spend(other, everybody, usd=1, at_most=1, total=16.0) == 15
@@ -462,7 +464,7 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
     with connected(url) as database:
         shared_limits = StuckSharedLimits(database)
         limits = Limits(shared_limits=shared_limits, timer=timer)
-        keys = [Client(f"key {number}", requests_per_minute=3) for number in range(60)]
+        keys = [Principal(f"key {number}", requests_per_minute=3) for number in range(60)]
         waiting = asyncio.gather(*(limits.admit(one) for one in keys))
         async with asyncio.timeout(10):
             await asyncio.to_thread(lambda: None)  # what sessions and answers are looked up in
@@ -479,7 +481,7 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
         assert shared_limits.asked == begun
         assert caplog.text.count("counted by this process alone for now") == 1
         timer.now += 5
-        await limits.admit(Client("new", requests_per_minute=3))
+        await limits.admit(Principal("new", requests_per_minute=3))
         assert "counted with other processes again" in caplog.text
         limits.close()
 
@@ -487,13 +489,13 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
 async def test_what_was_spent_before_there_was_a_budget_counts(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
         limits.note_others({"team": 9.5}, since=limits.today())
-        assert await spend(limits, Client("team"), usd=1, at_most=1, total=10.0) == 1
+        assert await spend(limits, Principal("team"), usd=1, at_most=1, total=10.0) == 1
 
 
 async def test_without_the_database_each_counts_alone(
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = Client("team", requests_per_minute=3, cloud_usd_per_day=2.0)
+    client = Principal("team", requests_per_minute=3, cloud_usd_per_day=2.0)
     with at_one_database(postgres_url, 2) as ((one, other), _):
         await one.admit(client)
         postgres.stop()
@@ -510,7 +512,7 @@ async def test_without_the_database_each_counts_alone(
 async def test_a_database_that_hangs_holds_nobody_up_for_long(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = Client("team", requests_per_minute=3)
+    client = Principal("team", requests_per_minute=3)
     with (
         at_one_database(postgres_url, 1) as ((limits,), _),
         connected(postgres_url) as database,

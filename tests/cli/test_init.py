@@ -18,9 +18,10 @@ import yaml
 from click.testing import CliRunner
 
 from fakes import FakeUpstream, refused_address, whole
-from proxy.cli.init import keep_in_dotenv, ollama_url
+from proxy.cli.init import keep_in_dotenv
 from proxy.cli.main import main
 from proxy.config import Config, load_config
+from proxy.protocol.ollama import server_url
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-proj-Of_Ours-0123456789"
@@ -416,8 +417,8 @@ async def test_questions_on_a_terminal(
     ],
 )
 def test_where_ollama_is(host: str, url: str) -> None:
-    assert ollama_url({"OLLAMA_HOST": host}) == url
-    assert ollama_url({"OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://b:1"}) == "http://b:1"
+    assert server_url({"OLLAMA_HOST": host}) == url
+    assert server_url({"OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://b:1"}) == "http://b:1"
 
 
 def test_a_link_to_a_dotenv_stays_one(tmp_path: Path) -> None:

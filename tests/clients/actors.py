@@ -55,8 +55,8 @@ class Said:
 class Actor:
     """One upstream's script; `answer` is what a `FakeUpstream` takes."""
 
-    def __init__(self, *, is_ollama: bool) -> None:
-        self._is_ollama = is_ollama
+    def __init__(self, *, needs_adapting: bool) -> None:
+        self._is_ollama = needs_adapting
         self._ids = itertools.count(1)
         self._prompts: Counter[str] = Counter()
         self._responses: dict[str, tuple[Json, Any]] = {}

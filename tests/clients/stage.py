@@ -55,7 +55,7 @@ class Stage:
 
     def play(self, tier: str, upstream: FakeUpstream) -> None:
         """Let an upstream answer as its actor does."""
-        actor = Actor(is_ollama=tier == "local")
+        actor = Actor(needs_adapting=tier == "local")
 
         def answer(call: Call) -> Answer:
             self._calls.append((tier, call))

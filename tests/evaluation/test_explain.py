@@ -96,10 +96,7 @@ def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
     ]
 
 
-NEVER_GIVEN = {Reason.ESCALATED, Reason.SHADOW}  # by this version
-
-
-@pytest.mark.parametrize("reason", sorted(set(Reason) - NEVER_GIVEN))
+@pytest.mark.parametrize("reason", sorted(Reason))
 def test_every_reason_is_explained(sqlite_url: str, reason: Reason) -> None:
     record = finished(target=Target.LOCAL, model="phi3", reason=reason)
     fill(sqlite_url, [record])

@@ -202,7 +202,7 @@ async def test_embeddings_are_not_a_matter_of_difficulty(start: StartProxy) -> N
     proxy = await start()
     response = await embed(proxy, model="auto")
     assert (response.status_code, envelope_of(response)["param"]) == (400, "model")
-    assert "name the model" in envelope_of(response)["message"]
+    assert "needs the name of a model" in envelope_of(response)["message"]
 
 
 @pytest.mark.usefixtures("embedders")

@@ -14,18 +14,18 @@ from proxy.errors import UpstreamInterrupted, UpstreamTimeout
 from proxy.gateway.relay import (
     MAX_EVENT_BYTES,
     MAX_HELD_BYTES,
-    Head,
     Note,
-    Reply,
+    ResponseWriter,
     Settle,
     StreamObserver,
-    begin,
+    StreamStart,
     is_stream,
+    read_start,
+    relay_complete,
     relay_stream,
-    relay_whole,
 )
-from proxy.protocol.chat import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT
+from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
 
 
@@ -371,14 +371,19 @@ def forget(last: AnswerView | None) -> None:
 
 
 async def relay(
-    answer: FakeAnswer, reply: Reply, record: CallRecord, *, settle: Settle, note: Note = forget
+    answer: FakeAnswer,
+    reply: ResponseWriter,
+    record: CallRecord,
+    *,
+    settle: Settle,
+    note: Note = forget,
 ) -> None:
     """Begin and relay, as the gateway does when all is well."""
-    begun = await begin(answer, strip_usage=True)
-    if isinstance(begun, Head):
+    begun = await read_start(answer, strip_usage=True)
+    if isinstance(begun, StreamStart):
         await relay_stream(answer, begun, reply, record, settle=settle, note=note)
     else:
-        await relay_whole(answer, begun, reply, record, settle=settle, note=note)
+        await relay_complete(answer, begun, reply, record, settle=settle, note=note)
 
 
 def decided(clock: Clock | None = None) -> CallRecord:
@@ -557,8 +562,8 @@ async def test_a_client_that_hangs_up_at_done_was_answered() -> None:
 async def test_a_stream_is_held_until_it_speaks() -> None:
     role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
     answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
-    begun = await begin(answer, strip_usage=True)
-    assert isinstance(begun, Head)
+    begun = await read_start(answer, strip_usage=True)
+    assert isinstance(begun, StreamStart)
     assert begun.held == b": ping\n\n" + role + HELLO
     assert begun.error is None
     assert answer.has_begun
@@ -577,18 +582,18 @@ async def test_a_stream_is_held_until_it_speaks() -> None:
 )
 async def test_a_stream_that_ends_before_it_spoke_is_no_answer(pieces: tuple[bytes, ...]) -> None:
     with pytest.raises(UpstreamInterrupted, match="local upstream"):
-        await begin(stream_of(*pieces), strip_usage=True)
+        await read_start(stream_of(*pieces), strip_usage=True)
 
 
 async def test_an_error_event_at_the_head_is_known_as_one() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    begun = await begin(stream_of(error, HELLO), strip_usage=True)
+    begun = await read_start(stream_of(error, HELLO), strip_usage=True)
     assert begun.error == error
 
 
 async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    begun = await begin(stream_of(HELLO + error), strip_usage=True)
+    begun = await read_start(stream_of(HELLO + error), strip_usage=True)
     assert begun.error is None
 
 
@@ -619,8 +624,8 @@ async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: Fake
 async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
     ping = b": " + b"x" * 1021 + b"\n\n"
     answer = stream_of(*[ping] * 200, HELLO, STOP)
-    begun = await begin(answer, strip_usage=True)
-    assert isinstance(begun, Head)
+    begun = await read_start(answer, strip_usage=True)
+    assert isinstance(begun, StreamStart)
     assert MAX_HELD_BYTES <= len(begun.held) < MAX_HELD_BYTES + len(ping)
     reply, record = FakeReply(), decided()
     await relay_stream(answer, begun, reply, record, settle=Settled(), note=forget)

@@ -26,7 +26,7 @@ def note(remembered: StoredResponses, name: str, text: str = "Hello!") -> None:
     seen = view_response(msgspec.json.encode(response_fields(text, response_id=name)))
     request = parse_responses(b'{"model":"auto","input":"Hi"}')
     assert seen is not None
-    remembered.note(seen, request, target=Target.LOCAL, client=None)
+    remembered.remember(seen, request, target=Target.LOCAL, client=None)
 
 
 async def test_an_answer_is_known_before_it_is_written_and_not_once_deleted(

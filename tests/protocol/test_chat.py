@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest
-from proxy.protocol.chat import parse_chat, rewrite, view_answer
+from proxy.protocol.chat import parse_chat, view_answer
+from proxy.protocol.fields import rewrite
 
 DEEP = b"[" * 200_000 + b"]" * 200_000
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.auth import ApiKeys, Client
+from proxy.auth import ApiKeys, Principal
 from proxy.config import ApiKeyConfig, Secret
 from proxy.errors import Forbidden, NotAuthenticated
 from proxy.record import key_hash
@@ -29,14 +29,16 @@ def sent(authorization: bytes | None) -> list[tuple[bytes, bytes]]:
     ],
 )
 def test_a_known_key_is_named_by_its_hash(authorization: str, key: str) -> None:
-    client = KEYS.check(sent(authorization.encode()))
+    client = KEYS.authenticate(sent(authorization.encode()))
     assert client is not None
     assert client.key_hash == key_hash(key)
 
 
 def test_a_key_brings_its_limits() -> None:
-    assert KEYS.check(sent("Bearer sk-zwei-ü".encode())) == Client(key_hash("sk-zwei-ü"), 3, 0.5)
-    assert KEYS.check(sent(b"Bearer sk-one")) == Client(key_hash("sk-one"), None, None)
+    assert KEYS.authenticate(sent("Bearer sk-zwei-ü".encode())) == Principal(
+        key_hash("sk-zwei-ü"), 3, 0.5
+    )
+    assert KEYS.authenticate(sent(b"Bearer sk-one")) == Principal(key_hash("sk-one"), None, None)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_a_key_brings_its_limits() -> None:
 )  # fmt: skip
 def test_everything_else_is_refused(authorization: bytes | None) -> None:
     with pytest.raises(NotAuthenticated) as caught:
-        KEYS.check(sent(authorization))
+        KEYS.authenticate(sent(authorization))
     error = caught.value
     assert (error.status, error.code) == (401, "invalid_api_key")
     assert (b"www-authenticate", b"Bearer") in error.headers
@@ -55,12 +57,12 @@ def test_everything_else_is_refused(authorization: bytes | None) -> None:
 
 def test_a_missing_key_is_told_how_to_send_one() -> None:
     with pytest.raises(NotAuthenticated, match="Authorization: Bearer"):
-        KEYS.check([])
+        KEYS.authenticate([])
 
 
 def test_without_configured_keys_everyone_is_let_in() -> None:
     for authorization in (None, b"Bearer anything", b"\xff"):
-        assert ApiKeys([]).check(sent(authorization)) is None
+        assert ApiKeys([]).authenticate(sent(authorization)) is None
 
 
 PAGE = b"https://chat.example.org"
@@ -96,7 +98,7 @@ def test_without_keys_other_pages_are_not(origin: bytes) -> None:
     headers = [(b"host", b"localhost:8080"), (b"origin", origin or b"file://")]
     for keys in (OPEN, PRIVATE):
         with pytest.raises(Forbidden, match="may not use this proxy") as caught:
-            keys.check(headers)
+            keys.authenticate(headers)
         assert caught.value.status == 403
 
 
@@ -118,4 +120,4 @@ def test_a_page_whose_name_leads_to_this_machine_is_not_let_in() -> None:
 
 def test_with_keys_the_key_alone_decides() -> None:
     headers = [*sent(b"Bearer sk-one"), (b"host", b"proxy"), (b"origin", b"https://evil.example")]
-    assert KEYS.check(headers) is not None
+    assert KEYS.authenticate(headers) is not None

@@ -204,7 +204,7 @@ async def test_a_server_that_comes_is_asked_what_it_can_do(
     assert upstream.is_stale
     become_ollama(local)
     local.models = models
-    await proxy.reloaded(lambda: upstream.capabilities.is_ollama)
+    await proxy.reloaded(lambda: upstream.capabilities.needs_adapting)
     assert (await proxy.chat(n=2)).headers["x-router-reason"] == "capability"
 
 

@@ -222,7 +222,9 @@ async def test_local_when_the_score_reaches_the_threshold(
     decision = await serve(Fixed(score)).decide(RoutingPreference(threshold=threshold), TURNS)
     model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
     scored = Score(score, 0.8, 0.9)
-    assert decision == Decision(target, Reason.SCORE, model, threshold, scored, 1.0, is_open=True)
+    assert decision == Decision(
+        target, Reason.SCORE, model, threshold, scored, 1.0, has_alternative=True
+    )
 
 
 async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
@@ -255,7 +257,7 @@ async def test_what_the_budget_allows_lowers_the_threshold(
     decision = await router.decide(RoutingPreference(), TURNS, paced_threshold=paced_threshold)
     assert decision[:2] == (target, reason)
     assert decision.threshold == threshold
-    assert decision.is_open
+    assert decision.has_alternative
 
 
 async def test_what_the_budget_allows_changes_nothing_else(serve: Callable[..., Router]) -> None:
@@ -290,7 +292,7 @@ async def test_what_is_scored_is_the_routing_text(serve: Callable[..., Router]) 
     assert model.texts == ["Hello"]
 
 
-UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6, is_open=True)
+UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6, has_alternative=True)
 
 
 async def test_without_a_model_everything_goes_to_the_cloud() -> None:
@@ -503,8 +505,10 @@ async def explore(score: float, *, threshold: float | None = None, number: int =
 async def test_a_close_decision_may_be_left_to_chance(score: float, usual: Target) -> None:
     """Its propensity is kept, and is how often it is made."""
     found = await explore(score)
-    assert found.keys() == {(usual, Reason.SCORE, 0.75), (usual.other, Reason.SHADOW, 0.25)}
-    assert found[usual.other, Reason.SHADOW, 0.25] / found.total() == pytest.approx(0.25, abs=0.03)
+    assert found.keys() == {(usual, Reason.SCORE, 0.75), (usual.other, Reason.EXPLORATION, 0.25)}
+    assert found[usual.other, Reason.EXPLORATION, 0.25] / found.total() == pytest.approx(
+        0.25, abs=0.03
+    )
 
 
 @pytest.mark.parametrize(("score", "threshold"), [(0.7, None), (0.5, None), (0.62, 0.6)])

@@ -153,7 +153,7 @@ def test_dollars_by_the_hour(stats: RequestQueries, filled: list[Row]) -> None:
         expected: dict[int, list[int]] = {}
         for row in from_whole_hours(filled, since):
             sums = expected.setdefault(start_of_hour(row["created_at"]), [0, 0])
-            if row["reason"] in ("score", "shadow", "budget"):
+            if row["reason"] in ("score", "exploration", "budget"):
                 sums[0] += picodollars(row["cloud_cost_usd"])
             elif row["target"] == "cloud":
                 sums[1] += picodollars(row["cost_usd"])
@@ -352,7 +352,12 @@ def test_hashed_prompts_stay_hashes(url: str, stats: RequestQueries) -> None:
 
 def test_the_newest_come_page_by_page(stats: RequestQueries, filled: list[Row]) -> None:
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
-    for values in ({}, {"target": "cloud"}, {"target": "", "ending": "ok"}, {"reason": "shadow"}):
+    for values in (
+        {},
+        {"target": "cloud"},
+        {"target": "", "ending": "ok"},
+        {"reason": "exploration"},
+    ):
         wanted = [
             row["id"] for row in expected if all((row[k] or "") == v for k, v in values.items())
         ]

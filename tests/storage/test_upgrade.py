@@ -95,7 +95,15 @@ def check_kept(before: Rows, after: Rows) -> None:
     for table in before.keys() - {"migrations"}:
         assert before[table], f"{table}: the dump has no row"
         added = after[table][0].keys() - before[table][0].keys()
-        assert after[table] == [row | dict.fromkeys(added) for row in before[table]], table
+        wanted = [renamed(table, row) | dict.fromkeys(added) for row in before[table]]
+        assert sorted(after[table], key=repr) == sorted(wanted, key=repr), table
+
+
+def renamed(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the reason that migration 7 gives it."""
+    if table in ("requests", "hours") and row["reason"] == "shadow":
+        return row | {"reason": "exploration"}
+    return row
 
 
 def start(program: str, url: str) -> subprocess.Popen[str]:

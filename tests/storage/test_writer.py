@@ -18,7 +18,7 @@ import pytest
 
 from fakes import refused_address
 from postgres import PostgresServer
-from proxy.auth import Client
+from proxy.auth import Principal
 from proxy.budget.rate_limits import Limits
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
@@ -702,7 +702,7 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
                 quotas.note_others(others, since=midnight)
                 assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
             for key in ("one", "other"):
-                limit = Client(key, cloud_usd_per_day=spent[key] - 1e-12)
+                limit = Principal(key, cloud_usd_per_day=spent[key] - 1e-12)
                 assert not quotas.may_spend(limit)
                 assert quotas.may_spend(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
 

@@ -17,7 +17,7 @@ from proxy.budget.pricing import Prices
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import load_config
 from proxy.experiments.jobs import Job, Jobs
-from proxy.experiments.planner import Pipeline
+from proxy.experiments.planner import Planner
 from proxy.experiments.results import headline, results_of
 from proxy.experiments.steps import BY_NAME, STEPS, Step
 from proxy.record import Target
@@ -39,7 +39,7 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, upstream: FakeUpstream) -> Pipeline:
+def planner(tmp_path: Path, upstream: FakeUpstream) -> Planner:
     """With the rows that are in the repository, the router that is, and scripted models."""
     data = tmp_path / "outcomes"
     for folder in ("prompts", "annotated"):
@@ -71,11 +71,11 @@ def pipeline(tmp_path: Path, upstream: FakeUpstream) -> Pipeline:
     path.write_text(json.dumps(fields))
     config = load_config(path, environ={})
     tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
-    return Pipeline(config, Prices(tiers, {}), TokenCounter())
+    return Planner(config, Prices(tiers, {}), TokenCounter())
 
 
 def run(
-    pipeline: Pipeline, name: str, folder: Path, *, max_usd: float = 0.0, **given: Any
+    planner: Planner, name: str, folder: Path, *, max_usd: float = 0.0, **given: Any
 ) -> tuple[Job, str]:
     """Start a step and wait for its end; the job, and what it printed."""
     url = f"sqlite:///{folder / 'rows.db'}"
@@ -83,9 +83,9 @@ def run(
     database = open_database(config_of(url))
     jobs = Jobs(database, beat_seconds=0.05)
     step = BY_NAME[name]
-    assert pipeline.problems(step) == []
-    chosen = pipeline.choose(step, given)
-    plan = pipeline.plan(step, chosen, max_usd=max_usd)
+    assert planner.problems(step) == []
+    chosen = planner.choose(step, given)
+    plan = planner.plan(step, chosen, max_usd=max_usd)
     try:
         job = jobs.start(name, plan.commands, arguments=chosen, environment=plan.environment)
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -101,12 +101,12 @@ def run(
 
 
 @pytest.mark.parametrize("name", ["evaluate", "errors"])
-async def test_a_step_measures_for_real(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
-    done, log = await asyncio.to_thread(run, pipeline, name, tmp_path, split="test")
+async def test_a_step_measures_for_real(planner: Planner, tmp_path: Path, name: str) -> None:
+    done, log = await asyncio.to_thread(run, planner, name, tmp_path, split="test")
     assert (done.state, done.exit_status) == ("done", 0), log
     assert "$ prepare --data outcomes" in log
     step = BY_NAME[name]
-    found = results_of(step, pipeline.places)
+    found = results_of(step, planner.places)
     assert all(found[name]["split"] == "test" for name in step.results)
     assert headline(step, found) is not None
     assert str(tmp_path) not in json.dumps(found)
@@ -121,34 +121,34 @@ async def test_a_step_measures_for_real(pipeline: Pipeline, tmp_path: Path, name
     ],
 )
 async def test_a_step_asks_models_for_real(
-    pipeline: Pipeline,
+    planner: Planner,
     tmp_path: Path,
     upstream: FakeUpstream,
     name: str,
     given: dict[str, Any],
     said: str,
 ) -> None:
-    done, log = await asyncio.to_thread(run, pipeline, name, tmp_path, max_usd=50.0, **given)
+    done, log = await asyncio.to_thread(run, planner, name, tmp_path, max_usd=50.0, **given)
     assert (done.state, done.exit_status) == ("done", 0), log
     assert isinstance(upstream.answer, Models)
     assert done.cost_usd == pytest.approx(upstream.answer.billed_usd, abs=1e-5)
     step = BY_NAME[name]
-    assert re.fullmatch(said, str(headline(step, results_of(step, pipeline.places))))
+    assert re.fullmatch(said, str(headline(step, results_of(step, planner.places))))
 
 
 async def test_what_may_not_be_spent_is_not(
-    pipeline: Pipeline, tmp_path: Path, upstream: FakeUpstream
+    planner: Planner, tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    done, log = await asyncio.to_thread(run, pipeline, "label", tmp_path, max_usd=0.01)
+    done, log = await asyncio.to_thread(run, planner, "label", tmp_path, max_usd=0.01)
     assert done.state == "failed"
     assert "--max-usd 0.01 is used up" in log
     assert isinstance(upstream.answer, Models)
     assert upstream.answer.billed_usd <= 0.01
 
 
-async def test_an_estimate_is_the_pipelines_own(pipeline: Pipeline) -> None:
+async def test_an_estimate_is_the_pipelines_own(planner: Planner) -> None:
     prompts = label.read_prompts(ROOT / "data/sample.jsonl", source="own")
-    shutil.copy(ROOT / "data/sample.jsonl", pipeline.places.data / "prompts" / "s.jsonl")  # type: ignore[operator]
+    shutil.copy(ROOT / "data/sample.jsonl", planner.places.data / "prompts" / "s.jsonl")  # type: ignore[operator]
     for pairwise in (True, False):
         theirs = label.estimate(
             prompts,
@@ -164,8 +164,8 @@ async def test_an_estimate_is_the_pipelines_own(pipeline: Pipeline) -> None:
             pairwise=pairwise,
         )
         step = BY_NAME["label"]
-        chosen = pipeline.choose(step, {"file": "s.jsonl", "pairwise": pairwise})
-        ours = pipeline.estimate(step, chosen)
+        chosen = planner.choose(step, {"file": "s.jsonl", "pairwise": pairwise})
+        ours = planner.estimate(step, chosen)
         assert ours.calls == sum(one.calls for one in theirs)
         assert ours.input_tokens == sum(one.input_tokens for one in theirs)
         assert ours.output_tokens == sum(one.output_tokens for one in theirs)
@@ -174,8 +174,8 @@ async def test_an_estimate_is_the_pipelines_own(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-async def test_the_commands_take_what_is_chosen(pipeline: Pipeline, step: Step) -> None:
-    plan = pipeline.plan(step, pipeline.choose(step, {}), max_usd=1.0)
+async def test_the_commands_take_what_is_chosen(planner: Planner, step: Step) -> None:
+    plan = planner.plan(step, planner.choose(step, {}), max_usd=1.0)
     group = click.Context(cli.main)
     named = [command[0] for command in plan.commands]
     assert set(step.commands) <= set(named)

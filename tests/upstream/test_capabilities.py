@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from proxy.config import UpstreamConfig
-from proxy.upstream.capabilities import OLLAMA_DEFAULT_CONTEXT, Capabilities, ask, configured, least
+from proxy.protocol.ollama import DEFAULT_CONTEXT_TOKENS
+from proxy.upstream.capabilities import (
+    Capabilities,
+    common_capabilities,
+    configured_capabilities,
+    detect_capabilities,
+)
 
 PHI = {
     "capabilities": ["completion"],
@@ -43,9 +49,11 @@ def tier(**values: Any) -> UpstreamConfig:
 
 async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None:
     native = ollama()
-    capabilities = await ask(native, tier())
+    capabilities = await detect_capabilities(native, tier())
     assert capabilities == Capabilities(
-        OLLAMA_DEFAULT_CONTEXT, frozenset({"completion", "json_schema", "logprobs"}), is_ollama=True
+        DEFAULT_CONTEXT_TOKENS,
+        frozenset({"completion", "json_schema", "logprobs"}),
+        needs_adapting=True,
     )
     assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
 
@@ -55,7 +63,7 @@ async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None
 async def test_a_loaded_model_has_the_context_it_runs_with(field: str, name: str) -> None:
     running = {"models": [{"name": "qwen3:4b", "context_length": 1}, {"context_length": 8192}]}
     running["models"][1][field] = name
-    capabilities = await ask(ollama(ps=running), tier())
+    capabilities = await detect_capabilities(ollama(ps=running), tier())
     assert capabilities is not None
     assert capabilities.context_tokens == 8192
 
@@ -63,30 +71,32 @@ async def test_a_loaded_model_has_the_context_it_runs_with(field: str, name: str
 async def test_a_modelfiles_num_ctx_counts_up_to_the_models_own_limit() -> None:
     for asked, wanted in ((16384, 16384), (999_999, 131072)):
         show = PHI | {"parameters": f"num_ctx                        {asked}\nstop  x"}
-        capabilities = await ask(ollama(show=show), tier())
+        capabilities = await detect_capabilities(ollama(show=show), tier())
         assert capabilities is not None
         assert capabilities.context_tokens == wanted
 
 
 async def test_a_small_models_own_limit_is_below_the_default() -> None:
     show = PHI | {"model_info": {"llama.context_length": 2048}}
-    capabilities = await ask(ollama(show=show), tier())
+    capabilities = await detect_capabilities(ollama(show=show), tier())
     assert capabilities is not None
     assert capabilities.context_tokens == 2048
 
 
 async def test_the_configuration_comes_first() -> None:
-    capabilities = await ask(ollama(), tier(context_tokens=1000, capabilities=("tools",)))
-    assert capabilities == Capabilities(1000, frozenset({"tools"}), is_ollama=True)
-    assert configured(tier(context_tokens=7)) == Capabilities(7)
+    capabilities = await detect_capabilities(
+        ollama(), tier(context_tokens=1000, capabilities=("tools",))
+    )
+    assert capabilities == Capabilities(1000, frozenset({"tools"}), needs_adapting=True)
+    assert configured_capabilities(tier(context_tokens=7)) == Capabilities(7)
 
 
 async def test_an_old_ollama_says_less() -> None:
-    capabilities = await ask(
+    capabilities = await detect_capabilities(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
-    assert capabilities == Capabilities(OLLAMA_DEFAULT_CONTEXT, None, is_ollama=True)
-    shown = await ask(ollama(version={"version": "0.12.10"}), tier())
+    assert capabilities == Capabilities(DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True)
+    shown = await detect_capabilities(ollama(version={"version": "0.12.10"}), tier())
     assert shown is not None
     assert shown.capabilities == {"completion", "json_schema"}
 
@@ -102,25 +112,27 @@ async def test_an_old_ollama_says_less() -> None:
     ids=["404", "html", "number", "no-utf8"],
 )
 async def test_another_server_is_not_ollama(native: FakeNative) -> None:
-    assert await ask(native, tier()) is None
+    assert await detect_capabilities(native, tier()) is None
 
 
 async def test_a_missing_model_and_garbage_leave_it_unknown() -> None:
     for answers in ({"show": b"?"}, {"show": b"[]", "ps": b"{"}, {"show": {}, "ps": {}}):
-        capabilities = await ask(ollama(**answers), tier())
-        assert capabilities == Capabilities(None, None, is_ollama=True)
+        capabilities = await detect_capabilities(ollama(**answers), tier())
+        assert capabilities == Capabilities(None, None, needs_adapting=True)
 
 
 def test_replicas_can_do_what_all_of_them_can() -> None:
-    one = Capabilities(4096, frozenset({"tools", "vision"}), is_ollama=True)
+    one = Capabilities(4096, frozenset({"tools", "vision"}), needs_adapting=True)
     two = Capabilities(8192, frozenset({"tools"}))
-    assert least([one, two]) == Capabilities(4096, frozenset({"tools"}), is_ollama=True)
-    assert least([Capabilities()]) == Capabilities()
+    assert common_capabilities([one, two]) == Capabilities(
+        4096, frozenset({"tools"}), needs_adapting=True
+    )
+    assert common_capabilities([Capabilities()]) == Capabilities()
 
 
 def test_what_is_not_known_is_not_lacking() -> None:
     needs = ["tools", "n", "vision"]
     assert Capabilities().lacking(needs) == []
-    assert Capabilities(is_ollama=True).lacking(needs) == ["n"]
+    assert Capabilities(needs_adapting=True).lacking(needs) == ["n"]
     assert Capabilities(capabilities=frozenset({"tools"})).lacking(needs) == ["vision"]
-    assert Capabilities(capabilities=frozenset({"tools"}), is_ollama=True).lacking([]) == []
+    assert Capabilities(capabilities=frozenset({"tools"}), needs_adapting=True).lacking([]) == []

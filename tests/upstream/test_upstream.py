@@ -359,7 +359,7 @@ async def test_a_server_that_comes_between_two_questions_is_known() -> None:
 
     upstream, _ = make(answer)
     await upstream.learn()
-    assert upstream.capabilities.is_ollama or upstream.is_stale
+    assert upstream.capabilities.needs_adapting or upstream.is_stale
 
 
 async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:

@@ -16,6 +16,7 @@ from proxy.evaluation.queries import WeightedPair
 from proxy.storage.queries import ScoreBucket
 from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
 from router_model.manifest import Manifest
+from stored import connected
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
 TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
@@ -147,6 +148,21 @@ async def test_paging_returns_each_request_once(proxy: LiveProxy) -> None:
         if len(seen) == 3:  # what comes in between is not on the older pages
             await ask(proxy, "A later one")
     assert seen == ids[::-1]
+
+
+async def test_the_former_reason_shadow_finds_explorations(proxy: LiveProxy) -> None:
+    await ask(proxy, EASY)
+    for reason in ("shadow", "exploration"):
+        assert (await get(proxy, "/api/requests", reason=reason))["requests"] == []
+    (request_id,) = await ask(proxy, EASY)
+    with connected(proxy.proxy.config.storage.url) as database:
+        database.execute_sql(
+            f"UPDATE requests SET reason = 'exploration' WHERE id = '{request_id}'"
+        )
+    for reason in ("shadow", "exploration"):
+        found = (await get(proxy, "/api/requests", reason=reason))["requests"]
+        assert [row["id"] for row in found] == [request_id]
+        assert found[0]["reason"] == "exploration"
 
 
 async def test_requests_can_be_filtered_and_searched(proxy: LiveProxy) -> None:

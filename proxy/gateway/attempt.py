@@ -1,0 +1,56 @@
+"""One attempt at an answer: a request to one tier, up to the start of its answer."""
+
+from typing import NamedTuple
+
+from proxy.errors import UpstreamError
+from proxy.gateway.call import Call, upstream_body
+from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
+from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
+from proxy.protocol.endpoints import RESPONSES
+from proxy.protocol.responses import ResponseIdRewriter
+from proxy.record import Target
+from proxy.upstream.upstream import UpstreamResponse
+
+
+class Attempt(NamedTuple):
+    """The response and its start, or why the attempt failed. The holder closes the response."""
+
+    response: UpstreamResponse | None
+    start: CompleteResponse | StreamStart | None
+    failure: Failure | None
+    error: UpstreamError | None = None
+
+
+async def open_upstream(call: Call, target: Target, model: str) -> Attempt:
+    """Send the request to a tier and read the start of its answer."""
+    endpoint, request, record = call.endpoint, call.request, call.record
+    upstream = call.snapshot.upstreams[target]
+    record.step("sent to the %s tier as %s", target, model)
+    body = upstream_body(call, target, model)
+    has_own_ids = endpoint is RESPONSES and target is Target.LOCAL
+    rename = ResponseIdRewriter(record.id).rename if has_own_ids else None
+    response = None
+    try:
+        response = await upstream.open(
+            endpoint.path,
+            body,
+            call.exchange.headers,
+            stream=request.streams,
+            client=record.client_key_hash,
+        )
+        start = await read_start(response, endpoint, strip_usage=request.hides_usage, rename=rename)
+        check_credential(response.status, start.error, upstream=upstream.name)
+        failure = failure_of_answer(
+            response.status,
+            response.headers,
+            target=target,
+            error=start.error,
+            endpoint=endpoint,
+        )
+    except UpstreamError as error:
+        return Attempt(response, None, failure_of_error(error), error)
+    except BaseException:
+        if response is not None:
+            await response.close()
+        raise
+    return Attempt(response, start, failure)

@@ -1,0 +1,105 @@
+"""What a request leaves behind: usage and cost, its row, metrics, samples and spent dollars."""
+
+from typing import Final
+
+from proxy.budget.pacing import BudgetPacer
+from proxy.budget.rate_limits import Limits
+from proxy.budget.reservations import Reservations
+from proxy.budget.token_counter import TokenCounter
+from proxy.errors import InternalError
+from proxy.gateway.call import Call
+from proxy.gateway.conversations import Conversations
+from proxy.metrics import Metrics
+from proxy.protocol.endpoints import CHAT
+from proxy.protocol.views import Usage
+from proxy.record import Ending, Target, UsageSource
+from proxy.routing.local_limits import LocalLimits
+from proxy.storage.writer import Store
+
+_JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
+
+
+class Bookkeeping:
+    """Settles what a request used, and hands its finished record to every consumer."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        metrics: Metrics,
+        tokens: TokenCounter,
+        limits: Limits,
+        reservations: Reservations,
+        pacer: BudgetPacer,
+        local_limits: LocalLimits,
+        conversations: Conversations,
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._tokens = tokens
+        self._limits = limits
+        self._reservations = reservations
+        self._pacer = pacer
+        self._local_limits = local_limits
+        self._conversations = conversations
+
+    def settle(self, call: Call, usage: Usage | None, text: str, service_tier: str | None) -> None:
+        """Enter tokens, reported by the upstream or estimated, and dollars into the record."""
+        record, snapshot = call.record, call.snapshot
+        record.response = text
+        if usage is not None and usage.is_credible:
+            record.usage_source = UsageSource.UPSTREAM
+            record.input_tokens = usage.prompt_tokens
+            record.cached_input_tokens = usage.cached_tokens
+            record.output_tokens = usage.completion_tokens or 0
+            record.reasoning_tokens = usage.reasoning_tokens
+            is_local = record.target is Target.LOCAL
+            if is_local and self._local_limits.was_cut(record, usage, call.capabilities):
+                self._metrics.count_truncation()
+        else:
+            record.usage_source = UsageSource.ESTIMATED
+            record.input_tokens = self._tokens.count_messages(
+                record.turns or (), other_chars=call.request.tool_chars
+            )
+            record.cached_input_tokens = 0
+            record.output_tokens = self._tokens.count(text)
+        snapshot.prices.settle(record, service_tier=service_tier, is_routed=call.endpoint.is_routed)
+
+    def close(self, call: Call) -> None:
+        """Hand the finished record to the metrics, the database and the budgets. Once per call."""
+        record = call.record
+        if record.ending is None:
+            record.finish(Ending.INTERNAL_ERROR, error_code=InternalError.code)
+        if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
+            record.saved_usd = 0.0  # an incomplete answer is billed and saves nothing
+        if record.session_id is not None and record.target and record.ending is Ending.OK:
+            self._conversations.note(record.session_id, record.target)
+        _draw_sample(call)
+        self._limits.note(record)
+        self._reservations.release(call)
+        self._pacer.note(record)
+        self._metrics.observe(record)
+        self._store.add(record)
+        self._count_shadow_decision(call)
+
+    def _count_shadow_decision(self, call: Call) -> None:
+        """Compare the live decision with the shadow router's, where that has a score."""
+        record, shadow_router = call.record, call.snapshot.shadow_router
+        if shadow_router is not None and record.candidate_score is not None:
+            live, candidate = shadow_router.targets(record)
+            live_usd, shadow_usd = (
+                call.snapshot.prices.cost_at(record, target) for target in (live, candidate)
+            )
+            self._metrics.count_shadow_decision(
+                live, candidate, live_usd=live_usd, shadow_usd=shadow_usd
+            )
+
+
+def _draw_sample(call: Call) -> None:
+    """Draw some text answers for the judge: no images, tools or several choices."""
+    record, sampler = call.record, call.snapshot.sampler
+    if sampler is None or record.score is None or not call.request.needs.keys() <= _JUDGEABLE:
+        return
+    record.sample = sampler.draw(record)
+    if record.sample is not None and call.endpoint is CHAT:
+        record.body = call.body.decode()

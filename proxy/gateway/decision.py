@@ -1,0 +1,266 @@
+"""The decision for one request: which tier answers it, by which model, and why.
+
+It combines the client's preference, the local model's limits, the router's score, session affinity,
+the tiers' health, and the budgets.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from proxy.budget.pacing import BudgetPacer
+from proxy.budget.rate_limits import Limits
+from proxy.budget.reservations import Reservations
+from proxy.config import Config
+from proxy.errors import BudgetExhausted, InvalidRequest
+from proxy.gateway.call import Call, Snapshot
+from proxy.gateway.conversations import Conversations, is_continued, session_of
+from proxy.protocol.ollama import is_same_model
+from proxy.protocol.responses import ResponsesRequest
+from proxy.record import Reason, Target
+from proxy.routing.local_limits import LimitExceeded, LocalLimits
+from proxy.routing.router import Decision, RoutingPreference, read_headers, wants_no_store
+
+# The longest that a routed request waits for the local tier when the cloud could answer now.
+SPILL_AFTER_SECONDS: Final = 5.0
+
+
+class DecisionMaker:
+    """Decides where requests go, and reserves the dollars that a cloud call needs."""
+
+    def __init__(
+        self,
+        *,
+        reservations: Reservations,
+        limits: Limits,
+        pacer: BudgetPacer,
+        local_limits: LocalLimits,
+        conversations: Conversations,
+        clock: Callable[[], float] = time.perf_counter,
+        spill_after_seconds: float = SPILL_AFTER_SECONDS,
+    ) -> None:
+        self._reservations = reservations
+        self._limits = limits
+        self._pacer = pacer
+        self._local_limits = local_limits
+        self._conversations = conversations
+        self._clock = clock
+        self._spill_after_seconds = spill_after_seconds
+
+    async def decide(self, call: Call) -> Decision:
+        """Decide for a parsed request and enter the decision into its record.
+
+        Raises:
+            RouterError: the request is invalid, or nobody may or can answer it.
+        """
+        started = self._clock()
+        request, record = call.request, call.record
+        record.no_store = wants_no_store(call.exchange.headers)
+        record.requested_model = request.model
+        record.streamed = request.streams
+        record.turns = request.turns
+        if call.endpoint.is_routed:
+            decision = await self._route(call)
+        else:
+            decision = _decide_by_name(call)
+            if decision.target is Target.CLOUD:
+                await self.require_budget(call, decision.model)
+        record.target, record.reason, record.model = decision[:3]
+        record.threshold = decision.threshold
+        if decision.reason in (Reason.SCORE, Reason.EXPLORATION):
+            record.propensity = decision.propensity
+        if decision.score is not None:
+            record.score, record.p_local, record.p_cloud = decision.score
+        record.decision_ms = (self._clock() - started - call.waited_seconds) * 1e3
+        return decision
+
+    def paced_threshold(self, snapshot: Snapshot) -> float:
+        """The threshold for requests without one: the configured one, or the budget pacer's."""
+        budget = snapshot.config.budget
+        return self._pacer.threshold(
+            snapshot.router.threshold,
+            usd_per_day=budget.cloud_usd_per_day if budget.pacing else None,
+            spent_usd=self._limits.spent_today(),
+        )
+
+    async def require_budget(self, call: Call, model: str | None = None) -> None:
+        """Reserve dollars for a request that only the cloud can answer.
+
+        Raises:
+            BudgetExhausted: a budget has no dollars left.
+        """
+        try:
+            await self._reserve(call, model, may_wait=True)
+        except BudgetExhausted:
+            call.record.reason = Reason.BUDGET
+            raise
+
+    async def can_pay(self, call: Call, target: Target) -> bool:
+        """Whether a fallback to a tier is affordable; reserves the dollars for the cloud."""
+        if target is Target.CLOUD:
+            try:
+                await self._reserve(call, call.snapshot.upstreams[target].model)
+            except BudgetExhausted:
+                return False
+        return True
+
+    async def _reserve(self, call: Call, model: str | None, *, may_wait: bool = False) -> None:
+        snapshot = call.snapshot
+        await self._reservations.reserve(
+            call, model, config=snapshot.config, prices=snapshot.prices, may_wait=may_wait
+        )
+
+    async def _route(self, call: Call) -> Decision:
+        """Decide for an endpoint whose requests either tier may answer."""
+        request, record, snapshot = call.request, call.record, call.snapshot
+        headers, turns = call.exchange.headers, record.turns or ()
+        # Set before anything can fail: the next request of the session may be a routed one.
+        record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
+        local = snapshot.upstreams[Target.LOCAL]
+        _check_background(call)
+        preference = snapshot.router.read_preference(request.model, headers, local.models)
+        limit = None
+        if preference.target is not Target.CLOUD:
+            if preference.model is not None:
+                call.capabilities = await local.capabilities_of(preference.model)
+            limit = await self._local_limits.check(request, call.capabilities, record)
+        if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
+            limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
+        record.step("requested model %s: %s", request.model, preference)
+        record.step("the local tier %s", limit or "can answer, as far as is known")
+        if limit is not None and preference.target is Target.LOCAL:
+            raise limit.error
+        record.is_paced = preference.target is None and preference.threshold is None
+        decision = await snapshot.router.decide(
+            preference,
+            turns,
+            not_local=limit.reason if limit is not None else None,
+            paced_threshold=self.paced_threshold(snapshot),
+        )
+        record.step("decided: %s", decision)
+        if decision.has_alternative:
+            decision = await self._apply_affinity(call, decision)
+            decision = self._avoid_unavailable(decision, snapshot)
+            record.step("after session affinity and health checks: %s", decision)
+        if decision.target is Target.CLOUD:
+            if not _may_stay_local(preference, limit, snapshot.config):
+                await self.require_budget(call, decision.model)
+            else:
+                try:
+                    await self._reserve(call, decision.model)
+                except BudgetExhausted:
+                    decision = decision._replace(
+                        target=Target.LOCAL,
+                        reason=Reason.BUDGET,
+                        model=local.model,
+                        has_alternative=False,
+                    )
+                    record.step("the cloud budget is spent: %s", decision)
+        # The shadow router is compared on decisions by the configured threshold and the score only.
+        if (
+            decision.reason is Reason.SCORE
+            and preference.threshold is None
+            and snapshot.shadow_router
+        ):
+            snapshot.shadow_router.ask(record)
+        return decision
+
+    async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
+        """The tier that answered this session last, where `routing.sticky` asks for it."""
+        sticky = call.snapshot.config.routing.sticky
+        if sticky == "off":
+            return decision
+        record, previous = call.record, call.previous_target
+        if previous is None and is_continued(record.turns or (), call.exchange.headers):
+            assert record.session_id is not None  # set for every routed request
+            previous = await self._conversations.find(record.session_id)
+        if previous is None or previous is decision.target:
+            return decision
+        if sticky == "escalate_only" and previous is Target.LOCAL:
+            return decision
+        model = call.snapshot.upstreams[previous].model
+        return decision._replace(target=previous, reason=Reason.STICKY, model=model)
+
+    def _avoid_unavailable(self, decision: Decision, snapshot: Snapshot) -> Decision:
+        """The other tier where the chosen one is unhealthy, or is the local one and overloaded.
+
+        The decision stays where the other tier is unhealthy, too.
+        """
+        routing = snapshot.config.routing
+        chosen = snapshot.upstreams[decision.target]
+        other = snapshot.upstreams[decision.target.other]
+        if other.is_unhealthy:
+            return decision
+        reason = None
+        if chosen.is_unhealthy and routing.fallback:
+            reason = Reason.UNHEALTHY
+        elif (
+            decision.target is Target.LOCAL
+            and decision.reason is not Reason.BUDGET  # pacing would spend what it saves
+            and routing.spill_when_busy
+            and chosen.expected_wait > self._spill_after_seconds
+        ):
+            reason = Reason.OVERLOAD
+        if reason is None:
+            return decision
+        return decision._replace(target=decision.target.other, reason=reason, model=other.model)
+
+
+def _may_stay_local(
+    preference: RoutingPreference, limit: LimitExceeded | None, config: Config
+) -> bool:
+    """Whether the local tier may answer a request when the cloud budget is spent."""
+    return preference.target is None and limit is None and config.budget.when_spent == "local"
+
+
+def _check_background(call: Call) -> None:
+    """Refuse background responses to a key with a budget.
+
+    Their cost is known only when the client fetches them. A key could start many before that, or
+    never fetch them.
+    """
+    request, principal = call.request, call.principal
+    if not isinstance(request, ResponsesRequest) or not request.in_background:
+        return
+    if principal is not None and principal.cloud_usd_per_day is not None:
+        raise InvalidRequest(
+            "Background responses are not available to an API key with a budget, because their "
+            "cost is not known in time.",
+            param="background",
+        )
+
+
+def _decide_by_name(call: Call) -> Decision:
+    """The tier that serves the named model, for endpoints that are not routed.
+
+    Raises:
+        InvalidRequest: the name asks for routing.
+        NotFound: no tier serves the model.
+    """
+    model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
+    forced = read_headers(RoutingPreference(), headers).target
+    local = snapshot.upstreams[Target.LOCAL]
+    if forced is None and any(is_same_model(model, name) for name in local.models):
+        return Decision(Target.LOCAL, Reason.FORCED, model)
+    if forced is Target.LOCAL:  # another model's vectors would be useless: the name stays
+        own = local.model if model in ("auto", *Target) else model
+        return Decision(Target.LOCAL, Reason.FORCED, own)
+    preference = snapshot.router.read_preference(model, headers)
+    if preference.target is not None:
+        own = snapshot.upstreams[preference.target].model
+        return Decision(preference.target, Reason.FORCED, preference.model or own)
+    if model != snapshot.upstreams[Target.CLOUD].model:
+        raise InvalidRequest(
+            f"'{model}' routes between chat models. This endpoint needs the name of a model.",
+            param="model",
+        )
+    return Decision(Target.CLOUD, Reason.FORCED, model)
+
+
+def _continues_cloud_response() -> InvalidRequest:
+    return InvalidRequest(
+        "The local model cannot continue a response of the cloud. Send the request to 'auto' or "
+        "'cloud'.",
+        param="previous_response_id",
+        code="unsupported_by_local_model",
+    )

@@ -1,0 +1,62 @@
+"""Errors as the client and the record see them: the envelope, the ending, the request timeout."""
+
+from collections.abc import Sequence
+
+from proxy.errors import (
+    InternalError,
+    RequestTimeout,
+    RouterError,
+    ServerStopping,
+    UpstreamError,
+    UpstreamTimeout,
+    envelope,
+)
+from proxy.gateway.call import Call
+from proxy.gateway.relay import ResponseWriter
+from proxy.protocol.chat import JSON_MEDIA_TYPE
+from proxy.record import CallRecord, Ending
+
+
+async def send_error(
+    error: RouterError, writer: ResponseWriter, headers: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Answer with an error in OpenAI's envelope."""
+    sent = [(b"content-type", JSON_MEDIA_TYPE), *error.headers, *headers]
+    await writer.answer(error.status, sent, envelope(error))
+
+
+def ending_of(error: RouterError) -> Ending:
+    """The ending of a request that an error refuses."""
+    match error:
+        case RequestTimeout() | UpstreamTimeout():
+            return Ending.TIMEOUT
+        case UpstreamError():
+            return Ending.UPSTREAM_ERROR
+        case InternalError():
+            return Ending.INTERNAL_ERROR
+        case ServerStopping():
+            return Ending.STOPPED
+        case _:
+            return Ending.REJECTED
+
+
+def name_earlier_failure(error: UpstreamError | None, record: CallRecord) -> UpstreamError:
+    """Name both failures where both tiers failed: the second alone would mislead."""
+    assert error is not None  # there is no answer
+    if record.fallback_from is not None:
+        error.message += (
+            f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
+        )
+    return error
+
+
+def request_timeout(call: Call) -> RequestTimeout | UpstreamTimeout:
+    """The error for `server.request_timeout_seconds`: the client's or the upstream's."""
+    record, seconds = call.record, call.snapshot.config.server.request_timeout_seconds
+    if record.requested_model is None and record.target is None:
+        return RequestTimeout(f"The request was not sent within {seconds:g} seconds.")
+    return UpstreamTimeout(
+        f"The request was not answered within {seconds:g} seconds.",
+        upstream=record.target or "none",
+        phase="total",
+    )

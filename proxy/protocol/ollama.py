@@ -1,0 +1,271 @@
+"""Everything that is specific to Ollama: address, model names, native API, request adaptation.
+
+Ollama imitates OpenAI's API below /v1. It drops or refuses some fields, which `UNSUPPORTED` lists
+and `adapt_chat` and `adapt_responses` replace where possible. What a model can do is on the native
+API beside /v1: `/api/version`, `/api/show` (capabilities, the model's own limits, num_ctx of a
+Modelfile), `/api/ps` (the context of a loaded model) and `/api/tags` (the installed models).
+
+Sources: Ollama's docs/api.md and openai/openai.go as of v0.33; https://docs.ollama.com/faq.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from proxy.protocol.fields import Fields, drop_forbidden_tools, is_given
+
+T = TypeVar("T")
+
+DEFAULT_PORT: Final = 11434
+# The context without OLLAMA_CONTEXT_LENGTH or num_ctx, on machines with under 24 GiB of VRAM.
+DEFAULT_CONTEXT_TOKENS: Final = 4096
+# Ollama drops these without an error or refuses them, whichever model is loaded.
+UNSUPPORTED: Final = frozenset(
+    {"n", "logit_bias", "tool_choice", "parallel_tool_calls", "custom_tools", "functions"}
+    | {"image_url", "audio", "file", "content_part", "reasoning_effort"}
+    | {"echo", "prompt_list"}  # /v1/completions
+    | {"store", "input_item", "json_object", "response_logprobs"}  # /v1/responses
+)
+# The values that every version accepts, as raw JSON. Others depend on the version.
+REASONING_EFFORTS: Final = frozenset(
+    {b"", b"null", b'""', b'"none"', b'"low"', b'"medium"', b'"high"', b'"max"'}
+)
+# A pattern of the errors for a request that Ollama cannot read.
+UNREADABLE_REQUEST: Final = (
+    rb"invalid (?:reasoning value|message format|message content|image input|tool call arguments)"
+    rb"|unknown (?:input item|content) type|failed to parse function call arguments"
+)
+TAGS_PATH: Final = "/api/tags"
+SHOW_PATH: Final = "/api/show"
+
+_LOGPROBS_SINCE: Final = (0, 12, 11)
+_NUM_CTX: Final = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
+_DEVELOPER: Final = b'"developer"'
+
+
+# ── Address and names ─────────────────────────────────────────────────────────────────────────
+
+
+def server_url(environ: Mapping[str, str]) -> str:
+    """The server's address from OLLAMA_BASE_URL, from OLLAMA_HOST, or the default.
+
+    OLLAMA_HOST is read as Ollama reads it: `host`, `:port`, `host:port` or a URL. An address that
+    means all interfaces becomes localhost.
+    """
+    if base_url := environ.get("OLLAMA_BASE_URL"):
+        return base_url
+    value = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+    has_scheme = "://" in value
+    try:
+        parts = urlsplit(value if has_scheme else f"http://{value}")
+        host, port = parts.hostname or "localhost", parts.port
+    except ValueError:
+        parts, host, port = urlsplit("http://localhost"), "localhost", None
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # replaced here, not bound
+        host = "localhost"
+    if ":" in host:
+        host = f"[{host}]"
+    if port is None and not has_scheme:
+        port = DEFAULT_PORT
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+def is_same_model(name: str, other: str) -> bool:
+    """Whether two names mean one model: `phi3` is `phi3:latest`."""
+    return name.removesuffix(":latest") == other.removesuffix(":latest")
+
+
+# ── The native API ────────────────────────────────────────────────────────────────────────────
+
+
+class NativeApi(Protocol):
+    """Access to a server beside its /v1."""
+
+    async def get(self, path: str) -> bytes | None:
+        """The body of a successful GET; None for every other result."""
+
+    async def post(self, path: str, body: bytes) -> bytes | None:
+        """The body of a successful POST; None for every other result."""
+
+
+class ModelInfo(NamedTuple):
+    """What the native API reports about a model. None means unknown."""
+
+    context_tokens: int | None
+    capabilities: frozenset[str] | None
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+class _Show(msgspec.Struct):
+    capabilities: list[str] | None = None
+    parameters: str | None = None
+    model_info: dict[str, object] | None = None
+
+
+class _RunningModel(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    context_length: int | None = None
+
+
+class _Ps(msgspec.Struct):
+    models: list[_RunningModel] | None = None
+
+
+async def read_model_info(api: NativeApi, model: str) -> ModelInfo | None:
+    """Read what a server reports about a model. Returns None when the server is not Ollama."""
+    version = _decode(await api.get("/api/version"), _Version)
+    if version is None:
+        return None
+    body = msgspec.json.encode({"model": model})
+    show = _decode(await api.post(SHOW_PATH, body), _Show) or _Show()
+    running = _decode(await api.get("/api/ps"), _Ps) or _Ps()
+    capabilities = None
+    if show.capabilities is not None:
+        capabilities = frozenset({"json_schema", *show.capabilities})
+        if _parse_version(version.version) >= _LOGPROBS_SINCE:
+            capabilities |= {"logprobs"}
+    return ModelInfo(_context_tokens(model, show, running), capabilities)
+
+
+def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
+    """The context of the loaded model, or the one that loading it would give."""
+    for loaded in running.models or ():
+        names_it = is_same_model(model, loaded.name) or is_same_model(model, loaded.model)
+        if names_it and loaded.context_length:
+            return loaded.context_length
+    if show.model_info is None:
+        return None  # the server does not have the model: a request will fail with that error
+    num_ctx = _NUM_CTX.search(show.parameters or "")
+    requested = int(num_ctx[1]) if num_ctx else DEFAULT_CONTEXT_TOKENS
+    limits = [
+        value
+        for name, value in show.model_info.items()
+        if name.endswith(".context_length") and isinstance(value, int)
+    ]
+    return min([requested, *limits])
+
+
+def _parse_version(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _decode(body: bytes | None, kind: type[T]) -> T | None:
+    if body is None:
+        return None
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def read_model_names(tags: Any) -> list[str]:
+    """The installed models from the decoded answer to `TAGS_PATH`, the smallest first.
+
+    Raises:
+        ValueError, TypeError, LookupError or AttributeError: it is not such an answer.
+    """
+    models = sorted((int(model.get("size") or 0), str(model["name"])) for model in tags["models"])
+    return [name for _, name in models]
+
+
+def can_chat(name: str, show: Any) -> bool:
+    """Whether a model can chat.
+
+    Args:
+        show: the decoded answer to `SHOW_PATH`; None when the request failed. Old versions report
+            no capabilities: the name decides there.
+    """
+    capabilities = show.get("capabilities") if show is not None else None
+    return "completion" in capabilities if capabilities else "embed" not in name
+
+
+# ── Request adaptation ────────────────────────────────────────────────────────────────────────
+
+
+class _ContentPart(msgspec.Struct):
+    type: str = "text"
+    text: str | None = None
+
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+_part = msgspec.json.Decoder(_ContentPart)
+_encoder = msgspec.json.Encoder()
+
+
+def adapt_chat(fields: Fields) -> None:
+    """Adapt a chat request.
+
+    Ollama knows `max_completion_tokens` by its old name only, has no `tool_choice` and no role
+    `developer`, and makes a message of each part of a text.
+    """
+    limit = fields.pop("max_completion_tokens", None)
+    if limit is not None and not is_given(fields.get("max_tokens", msgspec.Raw())):
+        fields["max_tokens"] = limit
+    drop_forbidden_tools(fields)
+    fields["messages"] = _adapt_messages(fields["messages"])
+
+
+def adapt_responses(fields: Fields) -> None:
+    """Adapt a request for a response: Ollama has no `tool_choice` and no role `developer`."""
+    drop_forbidden_tools(fields)
+    raw_input = bytes(fields.get("input", b""))
+    if raw_input.startswith(b"[") and _DEVELOPER in raw_input:
+        items = _raw_list.decode(raw_input)
+        for index, raw in enumerate(items):
+            item = _raw_fields.decode(raw)
+            if _replace_developer(item):
+                items[index] = msgspec.Raw(_encoder.encode(item))
+        fields["input"] = msgspec.Raw(_encoder.encode(items))
+
+
+def _replace_developer(message: Fields) -> bool:
+    """Rename the role `developer` to `system`. Returns whether the message had it."""
+    is_developer = bytes(message.get("role", b"")) == _DEVELOPER
+    if is_developer:
+        message["role"] = msgspec.Raw(b'"system"')
+    return is_developer
+
+
+def _adapt_messages(messages: msgspec.Raw) -> msgspec.Raw:
+    """Join each run of text parts into one; content that is only text becomes a string."""
+    text = bytes(messages)
+    if text.find(b"[", 1) == -1 and _DEVELOPER not in text:  # as in most requests
+        return messages
+    adapted, any_changed = [], False
+    for raw in _raw_list.decode(messages):
+        fields = _raw_fields.decode(raw)
+        changed = _replace_developer(fields)
+        content = fields.get("content")
+        if content is not None and bytes(content).startswith(b"["):
+            fields["content"], changed = _join_text_parts(_raw_list.decode(content)), True
+        adapted.append(msgspec.Raw(_encoder.encode(fields)) if changed else raw)
+        any_changed = any_changed or changed
+    return msgspec.Raw(_encoder.encode(adapted)) if any_changed else messages
+
+
+def _join_text_parts(parts: list[msgspec.Raw]) -> msgspec.Raw:
+    runs: list[msgspec.Raw | list[str]] = []
+    for raw in parts:
+        part = _part.decode(raw)
+        if part.type != "text" or part.text is None:
+            runs.append(raw)
+        elif runs and isinstance(runs[-1], list):
+            runs[-1].append(part.text)
+        else:
+            runs.append([part.text])
+    if not runs:  # only tool calls: Ollama would attach them to the message before
+        return msgspec.Raw(b'""')
+    joined = [
+        {"type": "text", "text": "\n".join(run)} if isinstance(run, list) else run for run in runs
+    ]
+    if len(joined) == 1 and isinstance(joined[0], dict):
+        return msgspec.Raw(_encoder.encode(joined[0]["text"]))
+    return msgspec.Raw(_encoder.encode(joined))
