@@ -59,7 +59,7 @@ class ShadowRouter:
             record.candidate_score = score.score
 
     def targets(self, record: CallRecord) -> tuple[Target, Target]:
-        """The targets of the live router and of the shadow router, for a request with both scores."""
+        """The targets of the live and of the shadow router, for a request with both scores."""
         live, candidate = (
             Target.LOCAL if score is not None and score >= (threshold or 0.0) else Target.CLOUD
             for score, threshold in (
