@@ -1,11 +1,11 @@
-"""API keys: who may use /v1. Compared in constant time, kept as hashes in rows.
+"""Authentication and authorization by API key. Keys are compared in constant time.
 
-A browser sends its key once, to log in, and from then on a cookie, which no script can read and
-which says nothing about the key. It needs no memory of ours: it is signed with what only the key's
-owner and the configuration know, so it holds for every worker and ends when the key goes.
+A browser sends its key once, to log in, and then a session cookie. Scripts cannot read the cookie,
+and it does not reveal the key. It is stateless: it is signed with a secret derived from the key, so
+every worker accepts it, and it ends when the key is removed.
 
-Where nobody needs a key, or a cookie would do, the web pages that a browser shows must not be able
-to spend the owner's: every page may send requests anywhere, and the browser says which one did.
+Any web page can make a browser send requests. Where no key is required, or a cookie is sent, the
+`Origin` and `Sec-Fetch-Site` headers decide whether the page may use the proxy.
 """
 
 import hashlib
@@ -30,9 +30,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Principal(NamedTuple):
-    """Whose request it is, by the hash of the key, and the limits of that key.
+    """The caller: the hash of the API key, and the limits of that key.
 
-    `is_admin`: whether it may see what others asked, and start work.
+    Attributes:
+        is_admin: whether the key may see the requests of others and start jobs.
     """
 
     key_hash: str
@@ -42,21 +43,20 @@ class Principal(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A configured key: what is compared, what signs its cookies, and whose it is."""
+    """A configured key: the digest to compare, the secret that signs cookies, and the caller."""
 
     digest: bytes
     secret: bytes
-    client: Principal
+    principal: Principal
 
 
 class ApiKeys:
-    """The configured keys. With none configured everyone who can reach the port is let in, but
-    for web pages of other origins than the proxy's own and the named ones.
+    """The configured keys. Without keys every caller is accepted but web pages of other origins.
 
     Args:
-        origins: of web pages that may send requests.
-        is_private: whether only this machine can reach the port. Then the names under which it is
-            asked for are known, and no page can make its own one of them by a DNS entry.
+        origins: the origins of web pages that may send requests, besides the proxy's own.
+        is_private: whether only this machine can reach the port. Then the `Host` header must name
+            this machine, which defeats DNS rebinding.
         clock: UNIX seconds.
     """
 
@@ -68,32 +68,31 @@ class ApiKeys:
         is_private: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._origins = frozenset(one.encode() for one in origins)
+        self._origins = frozenset(origin.encode() for origin in origins)
         self._is_private = is_private
         self._clock = clock
         configured = tuple(keys)
-        self._known = [_known(one, is_only=len(configured) == 1) for one in configured]
+        self._known = [_known(key, is_only=len(configured) == 1) for key in configured]
 
     @property
     def required(self) -> bool:
         return bool(self._known)
 
     def authenticate(self, headers: Headers) -> Principal | None:
-        """Whose request it is by its `Authorization: Bearer …`, or by the cookie of a page of ours;
-        None when nobody needs a key.
+        """The caller by `Authorization: Bearer …` or the session cookie; None without keys.
 
         Raises:
-            NotAuthenticated: a key is needed, and this is none of ours.
-            Forbidden: a web page sent it that may not.
+            NotAuthenticated: a key is required, and this one is missing or wrong.
+            Forbidden: a web page of another origin sent the request.
         """
         if not self._known:
             _check_origin(headers, self._origins, is_private=self._is_private)
             return None
         authorization = read_key(headers)
         if not authorization:
-            if (client := self.read_session(headers)) is not None:
-                _check_origin(headers)  # a cookie comes along with any page's
-                return client
+            if (principal := self.read_session(headers)) is not None:
+                _check_origin(headers)  # browsers attach cookies to requests of any page
+                return principal
             raise NotAuthenticated(
                 "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'."
             )
@@ -101,7 +100,7 @@ class ApiKeys:
         found = self._find(given.strip())
         if found is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
-        return found.client
+        return found.principal
 
     def require_admin(self, headers: Headers) -> None:
         """Refuse callers who may see only their own requests.
@@ -115,11 +114,11 @@ class ApiKeys:
             )
 
     def log_in(self, key: str, headers: Headers) -> str:
-        """The value of the cookie that stands for a key from now on.
+        """The value of a session cookie for a key.
 
         Raises:
-            NotAuthenticated: it is none of ours.
-            Forbidden: a web page sent it that may not.
+            NotAuthenticated: the key is wrong.
+            Forbidden: a web page of another origin sent the request.
         """
         _check_origin(headers)
         found = self._find(key.strip().encode())
@@ -129,31 +128,34 @@ class ApiKeys:
         return f"{ends}.{_sign(found.secret, ends)}"
 
     def read_session(self, headers: Headers) -> Principal | None:
-        """Who has logged in with this browser, if anyone has and it is not too long ago."""
+        """The caller by the session cookie; None without a valid, unexpired one."""
         ends, _, signature = _session(headers).partition(".")
         found = None
-        for one in self._known:
-            if hmac.compare_digest(_sign(one.secret, ends).encode(), signature.encode()):
-                found = one.client
-        # What was signed is a number of ours.
+        for known in self._known:
+            if hmac.compare_digest(_sign(known.secret, ends).encode(), signature.encode()):
+                found = known.principal
+        # A valid signature means that `log_in` wrote the number.
         return found if found is not None and int(ends, 16) > self._clock() else None
 
     def _find(self, given: bytes) -> _Known | None:
         digest = hashlib.sha256(given).digest()
         found = None
-        for one in self._known:  # no early exit: the time tells nothing about the key
-            if hmac.compare_digest(one.digest, digest):
-                found = one
+        for known in self._known:  # no early exit: the duration must not depend on the key
+            if hmac.compare_digest(known.digest, digest):
+                found = known
         return found
 
 
 def _check_origin(
     headers: Headers, origins: frozenset[bytes] = frozenset(), *, is_private: bool = False
 ) -> None:
-    """Refuse what a web page of another origin than ours and these sent. Raises Forbidden.
+    """Refuse requests of web pages of other origins.
 
     Args:
-        is_private: refuse other names than this machine's, too.
+        is_private: whether to refuse `Host` headers that do not name this machine.
+
+    Raises:
+        Forbidden: the page or the host is not allowed.
     """
     origin = host = site = b""
     for name, value in headers:
@@ -165,25 +167,28 @@ def _check_origin(
             case b"sec-fetch-site":
                 site = value
     if is_private and host and not _is_this_machine(host):
-        raise Forbidden(f"There is no '{host.decode('latin-1')}' here; ask for localhost.")
+        raise Forbidden(
+            f"Host '{host.decode('latin-1')}' is not allowed. Without API keys use localhost, or "
+            "set server.allow_anonymous."
+        )
     if origin:
         foreign = origin not in origins and origin.partition(b"://")[2] != host
-    else:  # an image's address, or a form's
+    else:  # the address of an image, or a form
         foreign = site in (b"cross-site", b"same-site")
     if foreign:
         page = origin.decode("latin-1") or "other origins"
         raise Forbidden(
-            f"Web pages of {page} may not use this proxy; server.cors_origins names those that may."
+            f"Web pages of {page} may not use this proxy. Add the origin to server.cors_origins."
         )
 
 
-def is_admin(client: Principal | None) -> bool:
-    """Whether whoever asks may see everything. Where nobody needs a key, everybody may."""
-    return client is None or client.is_admin
+def is_admin(principal: Principal | None) -> bool:
+    """Whether a caller may see everything. Without keys every caller may."""
+    return principal is None or principal.is_admin
 
 
 def _known(config: ApiKeyConfig, *, is_only: bool) -> _Known:
-    """Whoever has the only key there is has no one to hide anything from."""
+    """A key with its derived secrets. The only key of a configuration is an admin key."""
     key = config.key.reveal()
     return _Known(
         hashlib.sha256(key.encode()).digest(),
@@ -202,19 +207,19 @@ def _sign(secret: bytes, ends: str) -> str:
 
 
 def _session(headers: Headers) -> str:
-    """The value of our cookie; empty where there is none. A browser may send several headers."""
+    """The value of the session cookie; empty without one. Browsers may send several headers."""
     for name, value in headers:
         if name == b"cookie":
-            for one in value.decode("latin-1").split(";"):
-                key, _, content = one.strip().partition("=")
+            for cookie in value.decode("latin-1").split(";"):
+                key, _, content = cookie.strip().partition("=")
                 if key == SESSION_COOKIE:
                     return content
     return ""
 
 
-@lru_cache(maxsize=64)  # clients of one proxy call it by few names; to parse one costs 5 µs
+@lru_cache(maxsize=64)  # clients use few names; parsing one takes 5 µs
 def _is_this_machine(host: bytes) -> bool:
-    """Whether a `Host` header names this machine, with whatever port."""
+    """Whether a `Host` header names this machine; the port does not matter."""
     name = _PORT.sub(b"", host).decode("latin-1")
     if name.lower() == "localhost":
         return True
@@ -225,7 +230,7 @@ def _is_this_machine(host: bytes) -> bool:
 
 
 def read_key(headers: Headers) -> bytes | None:
-    """The `Authorization` header, or what Anthropic's clients send in its place."""
+    """The `Authorization` header, or `x-api-key`, which Anthropic's clients send instead."""
     found = None
     for name, value in headers:
         if name == b"authorization":

@@ -1,6 +1,6 @@
-"""One request on its way: what is known of it, and what it needs that a reload would replace.
+"""The state of one request, and the snapshot of everything that a reload replaces.
 
-What understands a request, `gateway`, and what passes one on, `passing`, both work on it.
+`gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from proxy.upstream.upstream import Upstream
 
 
 class Exchange(ResponseWriter, Protocol):
-    """One request and the way back to its client, whatever carries them."""
+    """One request and the connection to its client, independent of the web framework."""
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
@@ -40,35 +40,35 @@ class Exchange(ResponseWriter, Protocol):
 
     @property
     def started(self) -> bool:
-        """True once a status was sent."""
+        """Whether a status was sent."""
 
     @property
     def client_gone(self) -> bool:
-        """True once the client hung up: that is what cancelled the request then."""
+        """Whether the client disconnected. That then cancelled the request."""
 
     def iter_body(self) -> AsyncIterator[bytes]:
-        """The request body, piece by piece, of any length; the client is watched afterwards."""
+        """The request body in chunks, of any length. Afterwards a disconnect cancels the task."""
 
     async def read_body(self) -> bytes:
-        """The request body. Raises `BodyTooLarge`, and `RequestTimeout` when it trickles in."""
+        """The request body. Raises `BodyTooLarge`, and `RequestTimeout` when it is too slow."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything a request needs that a new configuration would replace, read once per request."""
+    """Everything that a reload replaces. A request reads it once."""
 
     config: Config
     keys: ApiKeys
     router: Router
     upstreams: Mapping[Target, Upstream]
     prices: Prices
-    model_version: str | None  # of the router model; None when there is none
-    sampler: Sampler | None = None  # draws what is judged; None where nothing is
+    model_version: str | None  # of the router model; None without one
+    sampler: Sampler | None = None  # draws requests to judge; None when judging is disabled
     shadow_router: ShadowRouter | None = None
 
 
 class Call:
-    """One request on its way: what is known of it so far."""
+    """The state of one request."""
 
     __slots__ = (
         "body",
@@ -94,14 +94,14 @@ class Call:
         self.record = record
         self.principal: Principal | None = None
         self.body = b""
-        self.request: RoutingRequest  # once its body was read
+        self.request: RoutingRequest  # after `parse`
         self.capabilities = snapshot.upstreams[
             Target.LOCAL
-        ].capabilities  # of the local model that is asked for
+        ].capabilities  # of the requested local model
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
         self.waited_seconds = 0.0  # for the reservation
-        self.is_preview = False  # goes nowhere, so that nothing is set aside
-        self.previous_target: Target | None = None  # of the answer that this request continues
+        self.is_preview = False  # whether it only asks for the decision; reserves nothing
+        self.previous_target: Target | None = None  # the tier of the response that it continues
 
 
 async def parse(call: Call) -> None:
@@ -116,16 +116,16 @@ async def parse(call: Call) -> None:
 
 
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
-    """Find who made the answer that a request continues; add what only we remember of it."""
+    """Find the tier of the response that a request continues; add the items stored for it."""
     request, client = call.request, call.record.client_key_hash
     if not isinstance(request, ResponsesRequest):
         return
     items = await stored_responses.resolve(request.items, client)
     if request.previous is not None:
-        kept = await stored_responses.find(request.previous, client)
-        call.previous_target = kept.target if kept is not None else Target.CLOUD
-        if kept is not None and kept.target is Target.LOCAL:
-            items = [*load_items(kept), *items]
+        stored = await stored_responses.find(request.previous, client)
+        call.previous_target = stored.target if stored is not None else Target.CLOUD
+        if stored is not None and stored.target is Target.LOCAL:
+            items = [*load_items(stored), *items]
     if items != request.items:
         continues = call.previous_target is Target.CLOUD
         call.body = replace_input(call.body, items, continues=continues)
@@ -133,7 +133,7 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
 
 
 def upstream_body(call: Call, target: Target, model: str) -> bytes:
-    """The request as a tier is to get it."""
+    """The request body for a tier."""
     body, request, endpoint = call.body, call.request, call.endpoint
     needs_adapting = call.snapshot.upstreams[target].capabilities.needs_adapting
     if isinstance(request, ResponsesRequest):

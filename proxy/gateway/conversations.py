@@ -1,11 +1,10 @@
-"""Conversations: which requests belong to one, and where the last of them was answered.
+"""Session affinity: which requests belong to one conversation, and which tier answered last.
 
-Every request of the chat and responses APIs carries its whole conversation, and none says which it
-is. So a conversation is recognised by what the client says of it, and by its opening: whatever was
-said up to the first user message stays the same in all of its requests.
+A chat or responses request carries its whole conversation without an id. A conversation is
+identified by the client's hints and by its opening: the turns up to the first user message are the
+same in all of its requests.
 
-Several processes that answer the same clients, workers of one server or servers on one database,
-know of each other's answers by the rows.
+Processes that share a database learn of each other's answers from the stored rows.
 """
 
 import asyncio
@@ -22,8 +21,8 @@ from proxy.storage.database import StoreUnavailable
 SESSION_HEADER: Final = b"x-router-session"
 TTL_SECONDS: Final = 3600.0
 MAX_SESSIONS: Final = 10_000
-ROWS_SECONDS: Final = 1.0  # by which an answer's row is there
-PATIENCE_SECONDS: Final = 1.0  # the longest that a request waits for what the rows say
+ROWS_SECONDS: Final = 1.0  # until an answer's row is stored
+LOOKUP_SECONDS: Final = 1.0  # the longest that a request waits for the stored rows
 _MAX_OPENING_CHARS: Final = 2_000
 
 Turns = Sequence[tuple[str, str]]
@@ -31,12 +30,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client: str | None) -> str:
-    """A short name of the conversation that a request belongs to, the same for each of its turns.
+    """The id of the conversation that a request belongs to, the same for each of its turns.
 
     Args:
-        turns: of the request, as (role, text).
-        hints: what the client says of the conversation, by name.
-        client: whose request it is, by the hash of the key: sessions of two never meet.
+        turns: the (role, text) pairs of the request.
+        hints: values that identify the conversation, by name.
+        client: the hash of the API key. Sessions of different keys are different.
     """
     digest = hashlib.blake2b((client or "").encode(), digest_size=8)
     named = next((value for name, value in headers if name == SESSION_HEADER), None)
@@ -53,9 +52,9 @@ def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client:
 
 
 def is_continued(turns: Turns, headers: Headers) -> bool:
-    """Whether a request is not the first of its conversation, as far as it shows.
+    """Whether a request is visibly not the first of its conversation.
 
-    The Responses API has a call of a tool for an answer, which is no turn; its result is one.
+    In the Responses API a tool call is not a turn; its result is one.
     """
     return any(role in ("assistant", "tool", "function") for role, _ in turns) or any(
         name == SESSION_HEADER for name, _ in headers
@@ -63,11 +62,12 @@ def is_continued(turns: Turns, headers: Headers) -> bool:
 
 
 class Conversations:
-    """Where each conversation of the last hour was answered last. Bounded; the oldest go first.
+    """The tier of the last answer of each conversation of the last hour, bounded in number.
 
     Args:
-        look_up: where the rows say so: the tier of a session's last answer since then (UNIX
-            seconds). Blocks. Left out where no other process answers the same clients.
+        look_up: reads the tier of a session's last answer since a time (UNIX seconds) from the
+            rows. Blocks. None where no other process answers the same clients.
+        clock: UNIX seconds.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class Conversations:
         self._known: OrderedDict[str, tuple[Target, float]] = OrderedDict()
 
     async def find(self, session: str) -> Target | None:
-        """The tier of its last answer; None when there was none, or long ago."""
+        """The tier of a session's last answer; None without a recent one."""
         now = self._clock()
         target, noted_at = self._known.get(session, (None, 0.0))
-        # What another process has answered is in the rows a moment later, as is our own.
+        # Answers of other processes are in the rows a moment later, as are those of this one.
         if self._look_up is not None and now - noted_at > ROWS_SECONDS:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(LOOKUP_SECONDS):
                     found = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
                 if found is not None:
                     return found
         return target if now - noted_at <= TTL_SECONDS else None
 
     def note(self, session: str, target: Target) -> None:
-        """An answer of a conversation came from this tier."""
+        """Remember the tier of an answer."""
         self._known[session] = target, self._clock()
         self._known.move_to_end(session)
         if len(self._known) > MAX_SESSIONS:

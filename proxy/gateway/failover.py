@@ -1,17 +1,18 @@
-"""What becomes of a request whose upstream failed before the client got a byte: the policy alone.
+"""Failover policy: what to do when an upstream fails before the client got a byte.
 
-A failure is tried again, tried at the other tier, or is the answer:
+A failure leads to a retry, to a fallback to the other tier, or is the answer:
 
-- The other tier comes before the same one again: its answer is there sooner than a recovery. Only
-  the cloud gets one quick second try first, because what goes there is what needs it.
-- What cannot go elsewhere (a forced tier) is tried again up to MAX_RETRIES times, with doubling,
-  jittered waits, or as long as `retry-after` says, up to MAX_WAIT_SECONDS.
-- An error that the client made is its answer at once. What the local tier cannot do (a model it
-  lacks, tools, a prompt that is too long) the cloud can; a cloud without completions leaves them to
-  the local tier.
-- The credential that a tier sees is ours. When it refuses that, the client cannot help it, and is
-  not told what the tier says of the key.
-- Retries are a share of the traffic: a tier that is down must not get three times the requests.
+- A fallback comes before a retry, because the other tier answers sooner than this one recovers.
+  Only the cloud gets one quick retry first, because the requests there need it.
+- Without a fallback (a forced tier) there are up to MAX_RETRIES retries with exponential backoff
+  and jitter, or after the `retry-after` of the answer, up to MAX_WAIT_SECONDS.
+- A client error is the answer at once. Requests that the local tier cannot answer (missing model,
+  tools, a long prompt) fall back to the cloud. A cloud without completions falls back to the local
+  tier.
+- The upstream's credential is the proxy's. Its refusal is not the client's error, and the client
+  does not see the upstream's message about the key.
+- The retry budget limits retries to a share of the traffic, so that a failing tier does not get
+  three times the requests.
 
 Sources: the statuses and headers by which OpenAI's own clients retry (openai-python,
 `_base_client.py`); retry budgets as in Finagle.
@@ -34,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 MAX_RETRIES: Final = 2
 FIRST_WAIT_SECONDS: Final = 0.25
-MAX_WAIT_SECONDS: Final = 5.0  # beyond it the client's own patience is the better judge
-QUICK_SECONDS: Final = 1.0  # the longest wait for a second try when the other tier could answer
+MAX_WAIT_SECONDS: Final = 5.0  # beyond it the client decides whether to retry
+QUICK_SECONDS: Final = 1.0  # the longest wait for a retry when a fallback is possible
 
 _RETRYABLE: Final = frozenset({408, 409, 429})
 _NO_CAPABILITY = re.compile(
@@ -43,7 +44,7 @@ _NO_CAPABILITY = re.compile(
     rb"|" + UNREADABLE_REQUEST,
     re.IGNORECASE,
 )
-# A 403 may be about the request, too: what a moderation stops, or from which country it comes.
+# A 403 may also be about the request: moderation, or the country.
 _OUR_KEY = re.compile(
     rb"api.?key|missing scopes|insufficient permissions|does not have access", re.IGNORECASE
 )
@@ -54,7 +55,7 @@ _TOO_LONG = re.compile(
 
 
 class Failure(NamedTuple):
-    """Why an attempt is not the answer, in a word of a closed set, and what it allows."""
+    """Why an attempt failed, as a label of a closed set, and whether a retry makes sense."""
 
     why: str
     may_retry: bool
@@ -65,9 +66,10 @@ class Failure(NamedTuple):
 
 
 def failure_of_error(error: UpstreamError) -> Failure:
-    """No answer, or one that broke off. A timeout has already cost its wait: not once more.
+    """The failure of an attempt without an answer, or with an interrupted one.
 
-    Nor is a full queue worth a second try: it is ours.
+    A timeout is not retried, because it has already cost its wait; nor is a full queue, which is
+    the proxy's own.
     """
     may_retry = not isinstance(error, UpstreamTimeout | UpstreamAuthError | Overloaded)
     return Failure(error.code or error.type, may_retry=may_retry)
@@ -81,24 +83,24 @@ def failure_of_answer(
     error: bytes | None,
     endpoint: Endpoint = CHAT,
 ) -> Failure | None:
-    """What an answer fails by; None for a good one, and for an error that is the client's own.
+    """The failure that an answer is; None for a success and for a client error.
 
     Args:
-        error: the body of an answer that is an error, whatever its status; None for another.
+        error: the body of an error answer, whatever its status; None for a success.
     """
     if error is None and 200 <= status < 300:
         return None
     named = {name.lower(): value for name, value in headers}
     may_retry = named.get(b"x-should-retry") != b"false"
     if status == 429:
-        # Money that is spent does not come back by waiting.
+        # Waiting does not restore a spent quota.
         may_retry = may_retry and b"insufficient_quota" not in (error or b"")
         return Failure("rate_limited", may_retry, _retry_after(named))
     if status >= 500 or status in _RETRYABLE:
         return Failure("server_error", may_retry, _retry_after(named))
     if error is None:
         return None
-    if 200 <= status < 300:  # some servers send an error with a 200, in streams all do
+    if 200 <= status < 300:  # some servers send errors with status 200; in streams all do
         return Failure("server_error", may_retry)
     if target is Target.LOCAL:
         if status == 404:
@@ -108,27 +110,27 @@ def failure_of_answer(
         if status in (400, 422, 501) and _NO_CAPABILITY.search(error):
             return Failure("capability", may_retry=False)
     elif status == 404 and endpoint is COMPLETIONS:
-        # OpenAI's chat models, gpt-4o-mini among them, are not to be had there.
+        # OpenAI's chat models, such as gpt-4o-mini, are not available on this endpoint.
         return Failure("capability", may_retry=False)
     return None
 
 
 def check_credential(status: int, error: bytes | None, *, upstream: str) -> None:
-    """Tell a refusal of our credential from one of the client's request.
+    """Detect that an upstream refuses the proxy's credential.
 
     Raises:
-        UpstreamAuthError: without the upstream's own words, which may show a part of the key.
+        UpstreamAuthError: without the upstream's message, which may show a part of the key.
     """
     if status == 401 or (status == 403 and error is not None and _OUR_KEY.search(error)):
-        logger.warning("%s upstream: it does not accept our API key (%d)", upstream, status)
+        logger.warning("%s upstream: API key rejected (status %d)", upstream, status)
         raise UpstreamAuthError(
-            f"The {upstream} upstream does not accept the API key of this proxy's configuration.",
+            f"The {upstream} upstream rejected the API key of the proxy's configuration.",
             upstream=upstream,
         )
 
 
 class RetryBudget:
-    """Retries as a share of requests, with some in reserve for quiet times."""
+    """Limits retries to a share of the requests, with a reserve for quiet times."""
 
     def __init__(self, *, share: float = 0.2, reserve: float = 10.0) -> None:
         self._share = share
@@ -136,11 +138,11 @@ class RetryBudget:
         self._left = reserve
 
     def earn(self) -> None:
-        """A request came in."""
+        """Count a request."""
         self._left = min(self._reserve, self._left + self._share)
 
     def spend(self) -> bool:
-        """Take one retry; False when there is none to be had."""
+        """Take one retry. Returns False when the budget is used up."""
         if self._left < 1:
             return False
         self._left -= 1
@@ -148,7 +150,7 @@ class RetryBudget:
 
 
 class FailoverPlan:
-    """How one request goes on after a failure. `tried` counts the retries so far."""
+    """Decides how one request continues after each failure."""
 
     def __init__(self, *, may_fall_back: bool, budget: RetryBudget, first_wait: float) -> None:
         self._may_fall_back = may_fall_back
@@ -157,7 +159,7 @@ class FailoverPlan:
         self._retries = 0
 
     def after(self, failure: Failure, *, target: Target) -> "Retry | FallBack | None":
-        """The next step after `target` failed; None when the failure is the answer."""
+        """The step after a failure of `target`; None when the failure is the answer."""
         elsewhere_first = target is Target.LOCAL or self._retries > 0
         if self._may_fall_back and elsewhere_first:
             return self._fall_back()
@@ -173,22 +175,22 @@ class FailoverPlan:
 
     def _fall_back(self) -> "FallBack":
         self._may_fall_back = False
-        self._retries = MAX_RETRIES  # one tier after the other is enough
+        self._retries = MAX_RETRIES  # no retries after a fallback
         return FallBack()
 
 
 class Retry(NamedTuple):
-    """Wait, and try the same tier again."""
+    """Wait, then send the request to the same tier again."""
 
     seconds: float
 
 
 class FallBack(NamedTuple):
-    """Try the other tier."""
+    """Send the request to the other tier."""
 
 
 def _retry_after(headers: dict[bytes, bytes]) -> float | None:
-    """Seconds, from `retry-after-ms` or `retry-after` (a number or a date); None without."""
+    """The seconds of `retry-after-ms` or `retry-after` (a number or a date); None without."""
     text = headers.get(b"retry-after-ms", b"").decode("latin-1")
     try:
         if text:

@@ -1,6 +1,7 @@
-"""Requests that are not ours to understand: an upstream answers them, as they are.
+"""Pass-through: requests to other paths, which an upstream answers unchanged.
 
-What is about an answer of the local tier's is answered here, for it remembers none.
+Requests about a stored response of the local tier are answered here, because the local server
+stores none.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,10 +27,10 @@ _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/comp
 
 
 class Passthrough:
-    """Passes requests on.
+    """Passes requests through.
 
     Args:
-        require_budget: raises where no dollars are left for the cloud.
+        require_budget: raises when the cloud budget is spent.
     """
 
     def __init__(
@@ -42,31 +43,31 @@ class Passthrough:
         self._require_budget = require_budget
 
     async def answer(self, call: Call, *, method: str, raw_path: bytes, query: str) -> None:
-        """Answer a request, be it by an upstream.
+        """Answer a request, from the stored responses or by an upstream.
 
         Args:
-            raw_path: as it was sent, /v1 included.
+            raw_path: as the client sent it, with /v1.
         """
         path = read_path(raw_path)
         if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
             raise _unknown_route(method, raw_path)
-        kept = await self._find(call, path)
-        if kept is not None and kept.target is Target.LOCAL:
-            await self._tell(call, kept, method, path, query)
+        stored = await self._find(call, path)
+        if stored is not None and stored.target is Target.LOCAL:
+            await self._answer_from_store(call, stored, method, path, query)
             return
-        # Anthropic's API: Ollama serves it, OpenAI does not.
+        # Anthropic's API: the local server has it, OpenAI does not.
         target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
         rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
-        if rejects_unknown and target is Target.CLOUD and kept is None:
+        if rejects_unknown and target is Target.CLOUD and stored is None:
             raise _unknown_route(method, raw_path)
         await self._forward(call, target, method, path, query)
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
-        """What is known of the answer that a path is about; None when it is about none.
+        """The stored response that a path names; None for other paths and unknown responses.
 
         Raises:
-            NotFound: it is another key's.
-            Unavailable: whose it is cannot be found out now.
+            NotFound: it belongs to another key.
+            Unavailable: its owner cannot be verified now.
         """
         if len(path.steps) < 2 or path.steps[0].lower() != "responses":
             return None
@@ -75,28 +76,29 @@ class Passthrough:
         except InvalidRequest as error:
             raise NotFound(error.message, code=error.code) from None
 
-    async def _tell(
-        self, call: Call, kept: StoredResponse, method: str, path: Path, query: str
+    async def _answer_from_store(
+        self, call: Call, stored: StoredResponse, method: str, path: Path, query: str
     ) -> None:
-        """Answer a request about an answer of the local tier."""
+        """Answer a request about a stored response of the local tier."""
         if method == "GET" and len(path.steps) == 2 and ("stream", "true") in parse_qsl(query):
             raise InvalidRequest(
-                f"The response '{kept.id}' is whole: it was not made in the background, and cannot "
-                "be streamed.",
+                f"The response '{stored.id}' cannot be streamed: it was not created in the "
+                "background.",
                 param="stream",
             )
         match method, *path.steps[2:]:
-            case ["GET"] if kept.body is not None:
-                body = kept.body.encode()
+            case ["GET"] if stored.body is not None:
+                body = stored.body.encode()
             case ["GET", "input_items"]:
-                body = msgspec.json.encode(list_input_items(kept, read_page(query)))
+                body = msgspec.json.encode(list_input_items(stored, read_page(query)))
             case ["DELETE"]:
-                self._stored_responses.forget(kept.id)
-                deleted = {"id": kept.id, "object": "response", "deleted": True}
+                self._stored_responses.forget(stored.id)
+                deleted = {"id": stored.id, "object": "response", "deleted": True}
                 body = msgspec.json.encode(deleted)
             case _:
                 raise NotFound(
-                    f"The response '{kept.id}' came from the local model, which cannot do this.",
+                    f"The response '{stored.id}' came from the local model, which does not support "
+                    "this.",
                     code="unsupported_by_local_model",
                 )
         record = call.record
@@ -108,9 +110,9 @@ class Passthrough:
     async def _forward(
         self, call: Call, target: Target, method: str, path: Path, query: str
     ) -> None:
-        """Send a request to a tier as it is, and its answer back as it is."""
+        """Send a request to a tier unchanged, and relay the answer unchanged."""
         record, snapshot = call.record, call.snapshot
-        # What only reads, ends or deletes costs nothing.
+        # Reading, cancelling and deleting are free.
         may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
         if target is Target.CLOUD and may_cost:
             await self._require_budget(call)
@@ -118,7 +120,7 @@ class Passthrough:
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
         if method == "POST" and path.name in _ABOUT_A_REQUEST:
-            body = await self._mend(call)
+            body = await self._prepare_body(call)
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
             method,
@@ -133,8 +135,8 @@ class Passthrough:
         finally:
             await response.close()
 
-    async def _mend(self, call: Call) -> bytes:
-        """The body of what asks about a request for a response, with names that the cloud knows."""
+    async def _prepare_body(self, call: Call) -> bytes:
+        """The body of a request about a Responses API request, with ids and names of the cloud."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
         try:
@@ -142,9 +144,9 @@ class Passthrough:
             local = snapshot.upstreams[Target.LOCAL]
             preference = snapshot.router.read_preference(call.request.model, (), local.models)
         except InvalidRequest:
-            if call.principal is not None:  # it may continue another key's answer
+            if call.principal is not None:  # it may continue a response of another key
                 raise
-            return call.body  # for the cloud to say
+            return call.body  # the cloud answers with the error
         await resolve_references(call, self._stored_responses)
         named = preference.model if preference.target is Target.CLOUD else None
         model = named or snapshot.upstreams[Target.CLOUD].model

@@ -1,10 +1,9 @@
-"""From the upstream to the client: bytes out as they came in, looked at on their way past.
+"""Relaying answers from the upstream to the client; the bytes stay as the upstream sent them.
 
-A whole answer is read, looked at and sent on. A stream is held until it is known to be an answer,
-so that the other tier can still step in, and then passed on event by event; the `StreamObserver`
-sees usage, text and the finish, and takes out the one chunk the client did not
-ask for (the usage that we injected); where ids must be others, it has them renamed. What an
-observer cannot read is not its business: it passes.
+A complete answer is read, viewed and sent. A stream is held until it is known to be an answer, so
+that a fallback is still possible, and then relayed event by event. The `StreamObserver` reads
+usage, text and the finish. It removes the usage chunk that the proxy requested and the client did
+not, and renames ids where needed. Events that it cannot read pass unchanged.
 
 Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
 `APIError` on a `data: {"error": …}` event.
@@ -20,30 +19,30 @@ from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20
-MAX_HELD_BYTES: Final = 2**16  # of a stream that goes on without saying anything
+MAX_HELD_BYTES: Final = 2**16  # of a stream without content
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
-# Response headers between the upstream and us only: connection matters, lengths and encodings we
-# make anew, cookies of a shared connection, what a browser would take as said of our own host,
-# whose account the key belongs to, and our own names.
-_KEPT_HERE: Final = frozenset(
+# Response headers that are not forwarded: hop-by-hop headers, lengths and encodings that are made
+# anew, cookies, headers that a browser would apply to the proxy's host, the account of the key, and
+# the proxy's own names.
+_NOT_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection trailer transfer-encoding upgrade "
     b"content-length content-encoding set-cookie date server alt-svc "
     b"strict-transport-security openai-organization openai-project".split()
 )
-_KEPT_PREFIXES: Final = (b"x-router-", b"access-control-")
-# The HTTP client lets control characters through, our server refuses the whole answer for one.
+_NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"access-control-")
+# The HTTP client accepts control characters; the server rejects a whole answer for one.
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-# Takes the usage, the text, and the service tier.
+# Takes the usage, the text and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
 Note = Callable[[AnswerView | None], None]
-# Takes an event, or a whole answer, and the JSON in it; gives it with other ids.
+# Takes an event or a complete answer, and the JSON in it; returns it with other ids.
 Rename = Callable[[bytes, bytes], bytes]
 
 
 class UpstreamReader(Protocol):
-    """The upstream's side, as far as relaying needs it; `upstream.UpstreamResponse` is one."""
+    """The answer of an upstream; `upstream.UpstreamResponse` is one."""
 
     @property
     def upstream_name(self) -> str:
@@ -59,46 +58,48 @@ class UpstreamReader(Protocol):
 
     @property
     def is_event_stream(self) -> bool:
-        """True when the content type says so."""
+        """Whether the content type is that of an event stream."""
 
     async def next_chunk(self) -> bytes:
-        """The next bytes of the body, b"" at its end."""
+        """The next bytes of the body; b"" at its end."""
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
-        """Give the next pieces to `take` as they come, until it returns False.
+        """Pass chunks to `take` as they arrive, until it returns False.
 
-        Returns False at the body's end.
+        Returns False at the end of the body.
         """
 
     async def read(self) -> bytes:
         """The whole body."""
 
     def begun(self) -> None:
-        """From now on the time between two pieces counts, no longer that to the first one."""
+        """Switch from the first-token timeout to the idle timeout."""
 
 
 class ResponseWriter(Protocol):
-    """The client's side of a request, as far as relaying needs it."""
+    """The answer to a client."""
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole answer. Its length is told here."""
+        """Send a complete answer, with its content-length."""
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send the status and headers; after this they are promised."""
+        """Send the status and headers; they cannot change afterwards."""
 
     async def send(self, data: bytes, *, more: bool) -> None:
-        """Send a piece of the body; the last one with `more=False`."""
+        """Send a chunk of the body; the last one with `more=False`."""
 
     def send_now(self, data: bytes) -> bool:
-        """Send a piece of the body at once; False, and nothing is sent, where that takes waiting:
-        for a client that reads slowly, or has gone."""
+        """Send a chunk of the body without waiting.
+
+        Returns False, and sends nothing, for a client that reads slowly or has disconnected.
+        """
 
 
 class StreamObserver:
-    """Looks at a server-sent event stream in whole events, however its bytes were split.
+    """Observes a server-sent event stream in complete events, however its bytes were split.
 
-    Feed it what arrives, send on what it returns. Incomplete events wait inside (no client could
-    use them); one longer than `MAX_EVENT_BYTES` makes it give up looking and pass everything.
+    Feed it what arrives and send what it returns. Incomplete events are buffered. After an event
+    longer than `MAX_EVENT_BYTES` it stops observing and passes everything.
     """
 
     __slots__ = (
@@ -129,12 +130,12 @@ class StreamObserver:
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
         self.usage: Usage | None = None
-        self.service_tier: str | None = None  # as said last, with usage or at the finish
-        self.began = False  # an event of an answer has passed, though it may say nothing yet
-        self.spoke = False  # something a client would show has passed
-        self.finished = False  # a choice gave its finish_reason
+        self.service_tier: str | None = None  # the last one, sent with the usage or the finish
+        self.began = False  # an event of an answer has passed, perhaps without content
+        self.spoke = False  # content that a client would show has passed
+        self.finished = False  # a choice had its finish_reason
         self.last: AnswerView | None = None  # the event that did
-        self.done = False  # [DONE] has passed, or the event that ends a stream without one
+        self.done = False  # [DONE] has passed, or the last event of a stream without it
         self.failed = False  # the upstream sent an error event
         self.blind = False
 
@@ -145,49 +146,49 @@ class StreamObserver:
 
     @property
     def is_known(self) -> bool:
-        """True once the stream is known to be an answer, or to have failed."""
+        """Whether the stream is known to be an answer, or to have failed."""
         return self.spoke or self.complete or self.failed
 
     @property
     def complete(self) -> bool:
-        """True when the stream may end here. Ollama's broken streams have neither of the two."""
+        """Whether the stream may end here. Interrupted streams have neither a finish nor [DONE]."""
         return self.done or self.finished or self.blind
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; return those to send on now."""
+        """Take the next bytes; return those to send now."""
         if self.blind:
             return data
         if not self._tail and 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
-            return self._look(data)  # one whole event, as most pieces are
+            return self._look(data)  # one complete event, as most chunks are
         buffer = self._tail + data if self._tail else data
-        kept: list[bytes] = []
+        parts: list[bytes] = []
         start = copied = 0
-        # What waited has no end in it, at most the first bytes of one; it may be a megabyte.
+        # The buffered bytes contain no event end, at most its first bytes. They may be a megabyte.
         unsearched = max(0, len(self._tail) - 3)
         plain = b"\r" not in buffer
         while (end := _find_end(buffer, max(start, unsearched), plain=plain)) != -1:
             event = buffer[start:end]
             passed = self._look(event)
             if passed is not event:
-                kept += (buffer[copied:start], passed)
+                parts += (buffer[copied:start], passed)
                 copied = end
             start = end
         self._tail = buffer[start:]
         if len(self._tail) > MAX_EVENT_BYTES:
             self.blind, start, self._tail = True, len(buffer), b""
-        if not kept:
+        if not parts:
             return buffer[:start] if start < len(buffer) else buffer
-        kept.append(buffer[copied:start])
-        return b"".join(kept)
+        parts.append(buffer[copied:start])
+        return b"".join(parts)
 
     def flush(self) -> bytes:
-        """What is left at the end: a last event may lack its blank line."""
+        """The buffered rest at the end: a last event may lack its blank line."""
         tail, self._tail = self._tail, b""
         last = self._look(tail) if tail.strip() else b""
         return last if self.complete or self.failed else b""
 
     def _look(self, event: bytes) -> bytes:
-        """Look at one event; return what the client gets of it, mostly the event itself."""
+        """Observe one event; return what the client gets, mostly the event itself."""
         if self._shape is not None and (text := self._shape.text_of(event)) is not None:
             self._texts.append(text)
             return event
@@ -200,59 +201,62 @@ class StreamObserver:
         if self._rename is not None:
             event = self._rename(event, data)
             data = _data_of(event)
-        seen = self._endpoint.view(data)
-        if seen is None:
+        view = self._endpoint.view(data)
+        if view is None:
             return event
-        self._shape = _Shape.of(event, seen) if self._rename is None else None
-        return event if self._note(seen) else b""
+        self._shape = _Shape.of(event, view) if self._rename is None else None
+        return event if self._observe(view) else b""
 
-    def _note(self, seen: AnswerView) -> bool:
+    def _observe(self, view: AnswerView) -> bool:
         self.began = True
-        if seen.failed:
+        if view.failed:
             self.failed = True
-        if (usage := seen.usage) is not None:
+        if (usage := view.usage) is not None:
             self.usage = usage
-            self.service_tier = seen.service_tier or self.service_tier
-        if seen.finished:
-            self.service_tier = seen.service_tier or self.service_tier
-            self.finished, self.last = True, seen
+            self.service_tier = view.service_tier or self.service_tier
+        if view.finished:
+            self.service_tier = view.service_tier or self.service_tier
+            self.finished, self.last = True, view
             self.done = self.done or not self._endpoint.ends_with_done
         if not self.spoke:
-            self.spoke = seen.speaks
-        if text := seen.text:
+            self.spoke = view.speaks
+        if text := view.text:
             self._texts.append(text)
-        return not (self._strip_usage and seen.is_usage_only)
+        return not (self._strip_usage and view.is_usage_only)
 
 
 class _Shape(NamedTuple):
-    """An event around its text. The next ones are mostly the same around another, and what was
-    said of this one holds for them without decoding them: it is half of what a piece costs."""
+    """The bytes of an event around its text.
+
+    Most events of a stream differ in their text only. An event of the same shape is not decoded,
+    which saves half of the cost of a chunk.
+    """
 
     before: bytes
     behind: bytes
 
     @classmethod
-    def of(cls, event: bytes, seen: AnswerView) -> "_Shape | None":
-        """The shape of an event that has text and nothing else to say; None of any other."""
-        text = seen.text
+    def of(cls, event: bytes, view: AnswerView) -> "_Shape | None":
+        """The shape of an event with text and nothing else; None for others."""
+        text = view.text
         if (
             not text
             or not _is_plain(text)
-            or seen.usage is not None
-            or seen.finished
-            or seen.failed
+            or view.usage is not None
+            or view.finished
+            or view.failed
         ):
             return None
-        said = text.encode()
+        encoded = text.encode()
         for key in (b'"content":"', b'"content": "'):
-            quoted = key + said + b'"'
+            quoted = key + encoded + b'"'
             if event.count(quoted) == 1:
                 start = event.index(quoted) + len(key)
-                return cls(event[:start], event[start + len(said) :])
+                return cls(event[:start], event[start + len(encoded) :])
         return None
 
     def text_of(self, event: bytes) -> str | None:
-        """The text of an event of the same shape; None of another, and of one not so simple."""
+        """The text of an event of this shape; None for other events and for escaped text."""
         before, behind = self
         end = len(event) - len(behind)
         if end < len(before) or not event.startswith(before) or not event.endswith(behind):
@@ -265,19 +269,19 @@ class _Shape(NamedTuple):
 
 
 def _is_plain(text: str) -> bool:
-    """Whether JSON has a text as it is, without escapes."""
+    """Whether a text needs no escapes in JSON."""
     return text.isprintable() and '"' not in text and "\\" not in text
 
 
 def _data_of(event: bytes) -> bytes:
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
-        return event[6:-2].strip()  # one line, as nearly all are
+        return event[6:-2].strip()  # one line, as in nearly all events
     lines = event.strip(b"\r\n").splitlines()
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
 def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
-    """The index behind the first blank line after `start`; -1 when there is none."""
+    """The index after the first blank line from `start`; -1 without one."""
     if plain:
         found = buffer.find(b"\n\n", start)
         return found + 2 if found != -1 else -1
@@ -286,7 +290,7 @@ def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
 
 
 class CompleteResponse(NamedTuple):
-    """An answer that is there in one piece, before anything of it was sent on."""
+    """A complete answer, of which nothing was sent yet."""
 
     body: bytes
     view: AnswerView | None
@@ -294,19 +298,19 @@ class CompleteResponse(NamedTuple):
 
     @property
     def error(self) -> bytes | None:
-        """What an answer that is an error says."""
+        """The body of an error; None for a success."""
         return None if self.succeeded else self.body
 
 
 class StreamStart(NamedTuple):
-    """The beginning of a stream: the observer that saw it, and what waits to be sent on."""
+    """The start of a stream: its observer, and the bytes that were held."""
 
     observer: StreamObserver
     held: bytes
 
     @property
     def error(self) -> bytes | None:
-        """What a stream says that failed before it said anything else."""
+        """The event of a stream that failed before any content; None otherwise."""
         return self.held if self.observer.failed and not self.observer.spoke else None
 
 
@@ -317,15 +321,15 @@ async def read_start(
     strip_usage: bool,
     rename: Rename | None = None,
 ) -> CompleteResponse | StreamStart:
-    """Read as much of an answer as it takes to know that it is one.
+    """Read an answer until it is known to be one.
 
-    A stream is read to its first content, tool call or finish, which costs nothing: what servers
-    send before that is empty. Until then the other tier can still answer, and afterwards no more.
-    Its first event of any kind ends the wait for a first token: a model that thinks without showing
-    it says at most that it goes on.
+    A stream is read to its first content, tool call or finish. That delays nothing, because servers
+    send only empty events before. Until then a fallback is possible, afterwards it is not. The
+    first event of any kind ends the first-token timeout: a model with hidden reasoning sends
+    keep-alives at most.
 
     Raises:
-        UpstreamError: it ended, broke off or took too long before that.
+        UpstreamError: the answer ended, was interrupted or timed out before that.
     """
     if not is_stream(response):
         response.begun()
@@ -333,7 +337,7 @@ async def read_start(
         if rename is not None:
             body = rename(body, body)
         view = endpoint.view(body)
-        # Some servers send an error with a 200.
+        # Some servers send errors with status 200.
         failed = view is not None and view.failed
         return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
     observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
@@ -360,11 +364,11 @@ async def relay_complete(
     settle: Settle,
     note: Note,
 ) -> None:
-    """Settle the record, send status, headers and body on unchanged.
+    """Settle the record, then relay status, headers and body unchanged.
 
     Args:
-        settle: fills tokens and dollars into the record.
-        note: takes the answer, before the client has it and may ask for more.
+        settle: enters tokens and dollars into the record.
+        note: takes the answer before the client has it and may continue it.
     """
     body, view, succeeded = complete
     note(view)
@@ -392,14 +396,14 @@ async def relay_stream(
     settle: Settle,
     note: Note,
 ) -> None:
-    """Pass a stream on event by event, its head first. A failure inside it ends in one error event.
+    """Relay a stream event by event, the held bytes first.
 
     Args:
-        settle: takes the usage and the text and fills tokens and dollars into the record.
-        note: takes the event that ends the answer, before the client has it: clients hang up then.
+        settle: enters tokens and dollars into the record.
+        note: takes the last event of the answer before the client has it and disconnects.
 
     Raises:
-        RouterError: after the error event was sent; the record's ending is the caller's to name.
+        RouterError: the stream failed. The caller sends the error event and finishes the record.
     """
     observer = head.observer
     record.status, record.streamed = response.status, True
@@ -412,7 +416,7 @@ async def relay_stream(
     noted = False
 
     def take(chunk: bytes) -> bool:
-        """Send a piece on in the moment it comes; False when that takes more than a moment."""
+        """Send a chunk at once. Returns False when sending needs to wait."""
         nonlocal passed
         passed = observer.feed(chunk)
         if observer.spoke and record.ttft_ms is None:
@@ -427,7 +431,7 @@ async def relay_stream(
             if passed:
                 await reply.send(passed, more=True)
             if observer.done:
-                # Clients hang up at [DONE], often before the connection's own end comes by.
+                # Clients disconnect at [DONE], often before the end of the upstream's connection.
                 _finish(record, observer)
             try:
                 if not await response.pump(take):
@@ -435,7 +439,7 @@ async def relay_stream(
             except UpstreamError:
                 if not observer.done:
                     raise
-                break  # the answer was whole; an error behind it would be none of the client's
+                break  # the answer was complete: a later error does not matter to the client
         last = observer.flush()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
@@ -451,10 +455,10 @@ async def relay_stream(
 async def relay_untouched(
     response: UpstreamReader, reply: ResponseWriter, record: CallRecord
 ) -> None:
-    """Pass an answer of any kind on, piece by piece, without a look at it.
+    """Relay an answer of any type, chunk by chunk, without viewing it.
 
     Raises:
-        UpstreamError: it broke off.
+        UpstreamError: the answer was interrupted.
     """
     record.status = response.status
     headers = _for_client(response) + record.router_headers()
@@ -486,15 +490,15 @@ def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
 
 
 def _for_client(response: UpstreamReader) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers for the client; its request id under a name of its own."""
+    """The upstream's headers for the client; its request id gets another name."""
     headers = []
     for name, value in response.headers:
         name = name.lower()
         if name == b"x-request-id":
             headers.append((b"x-upstream-request-id", value))
         elif (
-            name not in _KEPT_HERE
-            and not name.startswith(_KEPT_PREFIXES)
+            name not in _NOT_FORWARDED
+            and not name.startswith(_NOT_FORWARDED_PREFIXES)
             and not _UNSENDABLE.search(value)
         ):
             headers.append((name, value))
@@ -502,5 +506,5 @@ def _for_client(response: UpstreamReader) -> list[tuple[bytes, bytes]]:
 
 
 def is_stream(response: UpstreamReader) -> bool:
-    """True for an answer to be relayed as a stream: success, and typed as one."""
+    """Whether an answer is relayed as a stream: a success with that content type."""
     return 200 <= response.status < 300 and response.is_event_stream

@@ -1,8 +1,8 @@
-"""Who made which answer of the Responses API, and what went before it: what a client may continue.
+"""Stored responses of the Responses API, which a client may continue.
 
-A cloud remembers its own answers, so of those only the tier is kept. Ollama remembers nothing;
-where prompts may be kept at all (`storage.prompts: full`), we do it for the local tier. An answer
-belongs to the API key it was made for.
+The cloud stores its own responses, so only their tier is stored here. The local server stores none:
+the proxy stores them where `storage.prompts` is `full`. A response belongs to the API key that
+requested it.
 """
 
 import asyncio
@@ -20,65 +20,80 @@ from proxy.storage.database import StoreUnavailable
 from proxy.storage.lookups import StoredResponse
 from proxy.storage.writer import Store
 
-# Remembered here as well, until the database surely has them. Conversations may hold images.
-MAX_LATEST: Final = 1_000
-MAX_LATEST_CHARS: Final = 2**24
+# Cached here as well, until the database has them. Conversations may contain images.
+MAX_CACHED: Final = 1_000
+MAX_CACHED_CHARS: Final = 2**24
 
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
 class StoredResponses:
-    """The answers that may be continued."""
+    """The responses that may be continued.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        max_cached: the number of the newest responses in memory.
+        max_cached_chars: their total size.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_cached: int = MAX_CACHED,
+        max_cached_chars: int = MAX_CACHED_CHARS,
+    ) -> None:
         self._store = store
+        self._max_cached = max_cached
+        self._max_cached_chars = max_cached_chars
         self._latest: OrderedDict[str, StoredResponse | None] = OrderedDict()  # None: deleted
         self._chars = 0
 
     def remember(
-        self, seen: ResponseView, request: ResponsesRequest, *, target: Target, client: str | None
+        self, view: ResponseView, request: ResponsesRequest, *, target: Target, client: str | None
     ) -> None:
-        """An answer is whole. `client`: whose it is, by the hash of the key."""
-        if seen.id is None:
+        """Store a complete response. `client`: the hash of the API key that owns it."""
+        if view.id is None:
             return
         items = body = None
         if target is Target.LOCAL and request.may_be_continued and self._store.keeps_text:
-            # What a server sends may be no UTF-8 where nobody had to look; it is an answer still.
-            items = _encoder.encode([*request.items, *seen.output]).decode(errors="replace")
-            body = seen.body.decode(errors="replace")
-        kept = StoredResponse(seen.id, target, client, items, len(request.items), body)
-        self._remember(seen.id, kept)
-        self._store.store_response(kept)
+            # Parts that were not decoded may be invalid UTF-8. The response is stored anyway.
+            items = _encoder.encode([*request.items, *view.output]).decode(errors="replace")
+            body = view.body.decode(errors="replace")
+        stored = StoredResponse(view.id, target, client, items, len(request.items), body)
+        self._remember(view.id, stored)
+        self._store.store_response(stored)
 
     async def find(self, response_id: str, client: str | None) -> StoredResponse | None:
-        """What is known of an answer; None when it was not made here, as far as is known.
+        """A stored response; None when the proxy has not stored it.
 
         Raises:
-            InvalidRequest: it was made for somebody else.
-            Unavailable: whether it was cannot be found out now.
+            InvalidRequest: it belongs to another key.
+            Unavailable: its owner cannot be verified now.
         """
         if response_id in self._latest:
-            kept = self._latest[response_id]
+            stored = self._latest[response_id]
         else:
             try:
-                kept = await asyncio.to_thread(self._store.lookups.find_response, response_id)
+                stored = await asyncio.to_thread(self._store.lookups.find_response, response_id)
             except StoreUnavailable:
-                if client is None:  # no key to keep from another's
+                if client is None:  # without keys nothing is private
                     return None
-                raise Unavailable("Whose answer that is cannot be looked up now.") from None
-        if kept is not None and kept.client_key_hash != client:
+                raise Unavailable(
+                    "The owner of this response cannot be verified right now. Retry."
+                ) from None
+        if stored is not None and stored.client_key_hash != client:
             raise unknown(response_id)
-        return kept
+        return stored
 
     async def resolve(self, items: list[msgspec.Raw], client: str | None) -> list[msgspec.Raw]:
-        """The items, with those of local answers in place of references to them.
+        """The items, with references to items of local responses replaced by these.
 
-        Other references stay: the cloud knows what they mean.
+        Other references stay: the cloud resolves them.
 
         Raises:
-            NotFound: there is no such item, or it was made for somebody else.
-            InvalidRequest: it was not kept.
+            NotFound: the item does not exist, or belongs to another key.
+            InvalidRequest: the item was not stored.
             Unavailable: see `find`.
         """
         resolved = list(items)
@@ -89,54 +104,54 @@ class StoredResponses:
             at = f"input[{index}].id"
             missing = NotFound(f"Item with id '{item_id}' not found.", param=at)
             try:
-                kept = await self.find(response_id, client)
+                stored = await self.find(response_id, client)
             except InvalidRequest:
                 raise missing from None
-            if kept is not None and kept.target is Target.LOCAL:
-                item = find_item(load_items(kept, param=at), item_id)
+            if stored is not None and stored.target is Target.LOCAL:
+                item = find_item(load_items(stored, param=at), item_id)
                 if item is None:
                     raise missing
                 resolved[index] = item
         return resolved
 
     def forget(self, response_id: str) -> None:
-        """The client has deleted an answer."""
+        """Delete a response."""
         self._remember(response_id, None)
         self._store.forget_response(response_id)
 
-    def _remember(self, response_id: str, kept: StoredResponse | None) -> None:
-        self._chars += _chars_of(kept) - _chars_of(self._latest.pop(response_id, None))
-        self._latest[response_id] = kept
-        while len(self._latest) > MAX_LATEST or self._chars > MAX_LATEST_CHARS:
+    def _remember(self, response_id: str, stored: StoredResponse | None) -> None:
+        self._chars += _chars_of(stored) - _chars_of(self._latest.pop(response_id, None))
+        self._latest[response_id] = stored
+        while len(self._latest) > self._max_cached or self._chars > self._max_cached_chars:
             _, oldest = self._latest.popitem(last=False)
             self._chars -= _chars_of(oldest)
 
 
-def _chars_of(kept: StoredResponse | None) -> int:
-    return len(kept.items or "") + len(kept.body or "") if kept is not None else 0
+def _chars_of(stored: StoredResponse | None) -> int:
+    return len(stored.items or "") + len(stored.body or "") if stored is not None else 0
 
 
-def load_items(kept: StoredResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
-    """Input and output of an answer of the local tier, as the input of the next.
+def load_items(stored: StoredResponse, *, param: str = "previous_response_id") -> list[msgspec.Raw]:
+    """Input and output of a response of the local tier, as input of the next.
 
     Args:
-        param: the field that asks for them.
+        param: the field that refers to the response.
 
     Raises:
-        InvalidRequest: they were not kept.
+        InvalidRequest: they were not stored.
     """
-    if kept.items is None:
+    if stored.items is None:
         raise InvalidRequest(
-            f"The response '{kept.id}' cannot be continued: it came from the local model, and was "
+            f"The response '{stored.id}' cannot be continued: it came from the local model and was "
             "not stored. Send the conversation as 'input' instead.",
             param=param,
             code="previous_response_not_found",
         )
-    return _items.decode(kept.items)
+    return _items.decode(stored.items)
 
 
 class Page(msgspec.Struct):
-    """Which of a list, as OpenAI's clients ask for it: the newest first, unless told otherwise."""
+    """A page of a list in OpenAI's parameters; the newest item comes first by default."""
 
     order: Literal["asc", "desc"] = "desc"
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
@@ -147,7 +162,7 @@ def read_page(query: str) -> Page:
     """The page that a query string asks for.
 
     Raises:
-        InvalidRequest: it has a value that no page has; `param` names it.
+        InvalidRequest: a value is invalid; `param` names it.
     """
     try:
         return msgspec.convert(dict(parse_qsl(query)), Page, strict=False)
@@ -155,9 +170,9 @@ def read_page(query: str) -> Page:
         raise validation_error(str(error)) from None
 
 
-def list_input_items(kept: StoredResponse, page: Page) -> dict[str, Any]:
-    """GET /v1/responses/{id}/input_items for an answer of the local tier."""
-    items = load_items(kept)[: kept.input_items]
+def list_input_items(stored: StoredResponse, page: Page) -> dict[str, Any]:
+    """GET /v1/responses/{id}/input_items for a response of the local tier."""
+    items = load_items(stored)[: stored.input_items]
     data = [
         {"id": f"item_{number}"} | _as_shown(msgspec.json.decode(raw))
         for number, raw in enumerate(items)
@@ -178,7 +193,7 @@ def list_input_items(kept: StoredResponse, page: Page) -> dict[str, Any]:
 
 
 def _as_shown(item: dict[str, Any]) -> dict[str, Any]:
-    """An input item as OpenAI tells it: messages are named so and have their text in parts."""
+    """An input item in OpenAI's form: messages have a type, and their text in parts."""
     if "role" not in item:
         return item
     content = item.get("content")
@@ -189,7 +204,7 @@ def _as_shown(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown(response_id: str) -> InvalidRequest:
-    """As OpenAI says it."""
+    """OpenAI's error for an unknown response."""
     return InvalidRequest(
         f"Previous response with id '{response_id}' not found.",
         param="previous_response_id",

@@ -37,7 +37,7 @@ class _ModelList(msgspec.Struct):
 
 
 class ContentPart(msgspec.Struct):
-    """One part of a message in parts. Only text is read; what else there is, is noticed."""
+    """One content part of a message. Only its text is read, and the capability it needs."""
 
     type: str = "text"
     text: str | None = None
@@ -46,12 +46,12 @@ class ContentPart(msgspec.Struct):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What a model must be able to do for this part."""
+        """The capabilities that this part needs."""
         match self.type:
             case "text":
                 return ()
             case "image_url":
-                # A URL within the part is the image itself; any other must be fetched by someone.
+                # A data URL contains the image; any other URL must be fetched.
                 inline = b'"data:' in bytes(self.image_url)
                 return ("vision",) if inline else ("vision", "image_url")
             case "input_audio":
@@ -89,8 +89,7 @@ class StreamOptions(msgspec.Struct):
 class ChatRequest(msgspec.Struct):
     """What the router reads of a POST /v1/chat/completions body.
 
-    Fields that only say what a model must be able to do stay raw: whether their values are right is
-    for the upstream to say.
+    Fields that only imply a capability stay raw: the upstream validates their values.
     """
 
     model: str
@@ -133,7 +132,7 @@ class ChatRequest(msgspec.Struct):
             needs["tools"] = "tools"
             if bytes(self.tool_choice) not in (b"", b"null", b'"auto"'):
                 needs["tool_choice"] = "tool_choice"
-            if bytes(self.parallel_tool_calls) == b"false":  # a promise of one call at most
+            if bytes(self.parallel_tool_calls) == b"false":  # requests at most one call
                 needs["parallel_tool_calls"] = "parallel_tool_calls"
             if _CUSTOM_TOOL.search(self.tools):
                 needs["custom_tools"] = "tools"
@@ -142,7 +141,10 @@ class ChatRequest(msgspec.Struct):
             needs["functions"] = "functions"
         if b'"audio"' in bytes(self.modalities):
             needs["audio"] = "modalities"
-        if bytes(self.web_search_options) not in (b"", b"null"):  # an empty one asks for it, too
+        if bytes(self.web_search_options) not in (
+            b"",
+            b"null",
+        ):  # an empty object requests it as well
             needs["hosted_tools"] = "web_search_options"
         if bytes(self.store) == b"true":
             needs["state"] = "store"
@@ -264,13 +266,13 @@ class CompletionRequest(msgspec.Struct):
 
     @property
     def turns(self) -> list[tuple[str, str]]:
-        """The prompt as a user's; what is given as tokens has no text."""
+        """The prompt as a turn of the user; token arrays have no text."""
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt or []
         return [("user", text) for text in prompts if isinstance(text, str)]
 
 
 class EmbeddingRequest(msgspec.Struct):
-    """What the proxy reads of a POST /v1/embeddings body: the name, by which it finds its tier."""
+    """What the proxy reads of a POST /v1/embeddings body: the model, which decides the tier."""
 
     model: str
     input: msgspec.Raw = msgspec.Raw()
@@ -299,7 +301,7 @@ class EmbeddingRequest(msgspec.Struct):
 
 
 class Delta(msgspec.Struct):
-    """What a choice says; in a stream a piece of it. Thinking models use the reasoning fields."""
+    """The content of a choice, or a part of it in a stream."""
 
     content: str | None = None
     refusal: str | None = None
@@ -313,7 +315,7 @@ class Delta(msgspec.Struct):
 
     @property
     def speaks(self) -> bool:
-        """True when there is something a client would show or act on."""
+        """Whether it has content that a client would show or act on."""
         calls = bytes(self.tool_calls)
         return bool(
             self.content
@@ -325,7 +327,7 @@ class Delta(msgspec.Struct):
 
 
 class Choice(msgspec.Struct):
-    """A choice of a whole answer (`message`) or of a stream chunk (`delta`)."""
+    """A choice of a complete answer (`message`) or of a stream chunk (`delta`)."""
 
     delta: Delta | None = None
     message: Delta | None = None
@@ -333,13 +335,13 @@ class Choice(msgspec.Struct):
     finish_reason: str | None = None
 
     @property
-    def said(self) -> str:
+    def full_text(self) -> str:
         part = self.delta or self.message
         return part.text if part is not None else self.text or ""
 
 
 class ChatAnswer(msgspec.Struct):
-    """A whole answer or one chunk of a stream: both have the fields we look at."""
+    """A complete answer or one chunk of a stream; both have the fields that are read."""
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
@@ -374,8 +376,8 @@ class ChatAnswer(msgspec.Struct):
     def text(self) -> str:
         choices = self.choices or ()
         if len(choices) == 1:
-            return choices[0].said
-        return "\n".join(choice.said for choice in choices)
+            return choices[0].full_text
+        return "\n".join(choice.full_text for choice in choices)
 
     @property
     def is_usage_only(self) -> bool:
@@ -390,14 +392,14 @@ _model_list = msgspec.json.Decoder(_ModelList)
 
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
-_MAX_CHOICES: Final = 128  # that OpenAI takes, https://platform.openai.com/docs/api-reference/chat
+_MAX_CHOICES: Final = 128  # OpenAI's limit, https://platform.openai.com/docs/api-reference/chat
 
 
 def parse_chat(body: bytes) -> ChatRequest:
     """Decode the view of a chat request.
 
     Raises:
-        InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
+        InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
     """
     request = read_request(_chat_request, body)
     require_model(request.model)
@@ -421,7 +423,7 @@ def parse_embedding(body: bytes) -> EmbeddingRequest:
 
 
 def _note_tools(message: Message, at: str, needs: dict[str, str]) -> None:
-    """What a message needs that calls tools or brings what one gave."""
+    """Note what a message with tool calls or a tool result needs."""
     if message.role == "function" or is_given(message.function_call):
         needs.setdefault("tools", at)
         needs.setdefault("functions", at)
@@ -434,7 +436,7 @@ def _count_choices(field: msgspec.Raw) -> int:
 
 
 def view_answer(data: bytes) -> ChatAnswer | None:
-    """Look at a whole answer or one chunk; None when it is nothing we know."""
+    """Read a complete answer or one chunk; None for an unknown form."""
     try:
         return _answer.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

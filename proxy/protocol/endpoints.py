@@ -1,6 +1,6 @@
-"""The endpoints whose requests are routed: how each is read, looked at, and told of an error.
+"""The endpoints that the gateway parses: how requests, answers and errors of each are formatted.
 
-What differs between them is here and in the wire formats below; the gateway treats all alike.
+All differences between endpoints are here and in the wire formats; the gateway treats all alike.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from proxy.protocol.views import AnswerView, RoutingRequest
 
 
 def _event_of(error: RouterError) -> bytes:
-    """As OpenAI's clients raise it in a stream of chunks."""
+    """The event that OpenAI's clients raise as an error in a stream of chunks."""
     return b"data: " + envelope(error) + b"\n\n"
 
 
@@ -24,14 +24,14 @@ class Endpoint(NamedTuple):
     """One endpoint.
 
     Attributes:
-        name: in rows and metrics.
-        path: behind a base URL.
-        parse: reads a request; raises InvalidRequest.
-        view: looks at a whole answer or one event of a stream; None when it is nothing known.
+        name: its name in rows and metrics.
+        path: relative to a base URL.
+        parse: parses a request; raises InvalidRequest.
+        view: reads a complete answer or one event of a stream; None for an unknown form.
         error_event: the last event of a stream that cannot go on.
         adapt: changes a request's fields for a server with `Capabilities.needs_adapting`.
-        usage_on_demand: whether a stream tells its usage only when asked.
-        ends_with_done: whether [DONE] ends a stream; otherwise the event that finishes it does.
+        usage_on_demand: whether a stream has its usage only on request.
+        ends_with_done: whether [DONE] ends a stream; otherwise its finishing event does.
         is_routed: whether the router may choose the tier.
     """
 
@@ -57,7 +57,7 @@ COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, v
 EMBEDDINGS: Final = Endpoint(
     "embeddings", "/embeddings", parse_embedding, view_answer, is_routed=False
 )
-# Whatever else there is below /v1: passed on to the cloud without a look.
+# All other paths below /v1: passed through without parsing.
 OTHER: Final = Endpoint(
     "other", "", parse_embedding, view_answer, usage_on_demand=False, is_routed=False
 )
@@ -73,15 +73,15 @@ RESPONSES: Final = Endpoint(
 )
 ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
-_OPEN_IN_A_STEP: Final = "!$&'()*+,;=:@"  # RFC 3986, section 3.3; no client or server encodes more
+_OPEN_IN_A_STEP: Final = "!$&'()*+,;=:@"  # RFC 3986, section 3.3
 
 
 class Path(NamedTuple):
-    """A path below /v1 in its one spelling, so that what is decided about it holds where it goes.
+    """A path below /v1 in its normal form, so that the upstream reads the path that was checked.
 
     Attributes:
-        steps: decoded. An encoded slash parts two steps as well: so some upstreams read it.
-        sent: encoded again, to go behind a base URL.
+        steps: the decoded segments. An encoded slash separates segments too, as some upstreams do.
+        sent: the encoded path, relative to a base URL.
     """
 
     steps: tuple[str, ...]
@@ -89,13 +89,16 @@ class Path(NamedTuple):
 
     @property
     def name(self) -> str:
-        """To be compared: there are upstreams that read capitals as small letters."""
+        """The path for comparisons, in lower case: some upstreams ignore case."""
         return "/" + "/".join(self.steps).lower()
 
 
 def read_path(raw: bytes) -> Path | None:
-    """The path of a request line. None when it has steps that some upstream or client on the way
-    might leave out, and so make another path of it: empty ones, `.` and `..`."""
+    """The path of a request line.
+
+    Returns None for a path with empty segments, `.` or `..`: an upstream or an intermediary might
+    remove them and so read another path.
+    """
     parts = [unquote_to_bytes(part) for part in raw.removesuffix(b"/").split(b"/")]
     below = b"/".join(parts[2:]).replace(b"\\", b"/").decode(errors="replace")
     steps = tuple(below.split("/"))

@@ -27,7 +27,7 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
     """
     try:
         if not at:
-            body.decode()  # msgspec does not look into what it skips
+            body.decode()  # msgspec does not validate skipped values
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise validation_error(str(error), at=at) from None
@@ -36,7 +36,7 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
 
 
 def validation_error(text: str, *, at: str = "") -> InvalidRequest:
-    """Turn msgspec's words into OpenAI's: a sentence and the field's path as `param`."""
+    """Convert msgspec's message into OpenAI's: a sentence, and the field's path as `param`."""
     match = _PLACE.match(text)
     assert match is not None  # the pattern matches any text
     what, path = match["what"], match["path"] or ""
@@ -55,7 +55,7 @@ def _lower_first(text: str) -> str:
 
 def require_model(model: str) -> None:
     if not model:
-        raise InvalidRequest("You must name a model, for instance 'auto'.", param="model")
+        raise InvalidRequest("A model is required, for example 'auto'.", param="model")
 
 
 def rewrite(
@@ -65,14 +65,14 @@ def rewrite(
     include_usage: bool,
     adapt: Callable[[Fields], None] | None = None,
 ) -> bytes:
-    """The client's body with our decisions in it; every other field keeps its bytes.
+    """The client's body with the decided model; every other field keeps its bytes.
 
     Args:
         body: a JSON object that one of the parsers accepted.
-        model: the name the upstream knows its model by. A request that leaves the choice to a
-            stored prompt stays without one.
+        model: the upstream's name of the model. A request without a model, for a stored prompt,
+            stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
-        adapt: changes the fields into what this upstream understands.
+        adapt: adapts the fields to the upstream.
     """
     fields = _raw_fields.decode(body)
     if is_given(fields.get("model", msgspec.Raw())):
@@ -81,31 +81,33 @@ def rewrite(
         adapt(fields)
     if include_usage:
         options = fields.get("stream_options")
-        kept = {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
-        kept["include_usage"] = msgspec.Raw(b"true")
-        fields["stream_options"] = msgspec.Raw(_encoder.encode(kept))
+        stream_options = (
+            {} if options is None or bytes(options) == b"null" else _raw_fields.decode(options)
+        )
+        stream_options["include_usage"] = msgspec.Raw(b"true")
+        fields["stream_options"] = msgspec.Raw(_encoder.encode(stream_options))
     return _encoder.encode(fields)
 
 
 def drop_forbidden_tools(fields: Fields) -> None:
-    """Without the tools that must not be called: what ignores `tool_choice` would call them."""
+    """Remove tools that `tool_choice` forbids, for servers that ignore `tool_choice`."""
     if bytes(fields.get("tool_choice", b"")) == b'"none"':
         fields.pop("tools", None)
         del fields["tool_choice"]
 
 
 def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a raw value says anything."""
+    """Whether a raw value is neither absent, null nor empty."""
     return bytes(raw) not in (b"", b"null", b"[]", b"{}")
 
 
 def read_text(raw: msgspec.Raw) -> str | None:
-    """A raw value that is a text."""
+    """The text of a raw string; None for other values."""
     return msgspec.json.decode(raw) if bytes(raw).startswith(b'"') else None
 
 
 def read_limit(*fields: msgspec.Raw) -> int | None:
-    """The first of the fields that is a count of tokens."""
+    """The first field that is a number; None without one."""
     for field in fields:
         text = bytes(field)
         if text.isdigit():
@@ -114,12 +116,12 @@ def read_limit(*fields: msgspec.Raw) -> int | None:
 
 
 def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
-    """The texts among the fields, and in a mapping's values, by a name each."""
+    """The strings among the fields and in the values of objects, each with a name."""
     hints: dict[str, str] = {}
     for number, field in enumerate(fields):
         raw = bytes(field)
         if raw.startswith((b'"', b"{")):
             value = msgspec.json.decode(raw)
             named = {str(number): value} if isinstance(value, str) else value
-            hints |= {name: one for name, one in named.items() if isinstance(one, str)}
+            hints |= {name: text for name, text in named.items() if isinstance(text, str)}
     return hints

@@ -1,9 +1,10 @@
-"""The Responses API's wire format, as little of it as a router must understand.
+"""The Responses API's wire format: the parts that the router reads.
 
-As in `protocol`, bodies travel as bytes and are only viewed. What is different here: input comes as
-a text or as items of many kinds, of which only messages and the results of tools have text; a
-stream is of typed events and ends with one of three, not with [DONE]; and an answer may be
-continued by its id, which takes somebody who remembers it (`proxy.memory`).
+As in `chat`, bodies travel as bytes and are only viewed. The differences:
+
+- Input is a text or a list of items, of which only messages and tool results have text.
+- A stream has typed events and ends with one of three, not with [DONE].
+- A response may be continued by its id, which needs a store (`gateway.stored_responses`).
 
 Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoint sends.
 """
@@ -27,11 +28,11 @@ from proxy.protocol.fields import (
 from proxy.protocol.ollama import REASONING_EFFORTS
 from proxy.protocol.views import CompletionTokensDetails, PromptTokensDetails, Usage
 
-# Tools that the server itself would have to run are all the others.
+# The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-# Events that come before anything is said. Whatever is not among them is worth showing.
+# Events without content. All other events have content.
 _SILENT: Final = frozenset(
     {
         "keepalive",
@@ -61,7 +62,7 @@ class _Message(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """One item of the input, as far as its kind."""
+    """The type of an input item, and the output of a tool result."""
 
     type: str | None = None
     output: msgspec.Raw = msgspec.Raw()
@@ -105,12 +106,12 @@ class Body(msgspec.Struct):
 
 
 class ResponsesRequest:
-    """What the router must know of a POST /v1/responses; a `protocol.RoutingRequest`.
+    """What the router reads of a POST /v1/responses; a `views.RoutingRequest`.
 
     Attributes:
-        previous: the id of the answer that this one continues.
-        may_be_continued: whether the client may later ask to continue from this one.
-        in_background: whether the client will ask for the answer later.
+        previous: the id of the response that this one continues.
+        may_be_continued: whether the client may continue this response later.
+        in_background: whether the client fetches the response later.
         items: the input as a list of items.
     """
 
@@ -119,7 +120,7 @@ class ResponsesRequest:
 
     def __init__(self, body: Body, raw: bytes) -> None:
         self._body = body
-        self.model = body.model or "cloud"  # where stored prompts are
+        self.model = body.model or "cloud"  # stored prompts are in the cloud
         self.streams = bool(body.stream)
         self.previous = body.previous_response_id
         self.may_be_continued = body.store is not False
@@ -151,7 +152,7 @@ class ResponsesRequest:
         return read_hints(body.user, body.prompt_cache_key, body.metadata)
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
-        """Note the turn that an input item is, or its length, and what it needs."""
+        """Add an input item as a turn or by its length, and note what it needs."""
         item = read_request(_item, bytes(raw), at=at)
         match item.type:
             case None | "message":
@@ -222,7 +223,7 @@ class _Output(msgspec.Struct):
 
 
 class _Response(msgspec.Struct):
-    """A whole answer: the body of a plain one, or what a stream's last event carries."""
+    """A complete response: a body, or the content of a stream's last event."""
 
     id: str | None = None
     status: str | None = None
@@ -233,7 +234,7 @@ class _Response(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """An event of a stream, or, where `type` is missing, a whole answer's other fields."""
+    """An event of a stream; without `type`, the other fields of a complete response."""
 
     type: str = ""
     delta: msgspec.Raw = msgspec.Raw()
@@ -279,7 +280,7 @@ def _needs(request: Body) -> dict[str, str]:
             needs["custom_tools"] = "tools"
         if choice not in (b"", b"null", b'"auto"'):
             needs["tool_choice"] = "tool_choice"
-        if bytes(request.parallel_tool_calls) == b"false":  # a promise of one call at most
+        if bytes(request.parallel_tool_calls) == b"false":  # requests at most one call
             needs["parallel_tool_calls"] = "parallel_tool_calls"
     form = bytes(request.text.format) if request.text is not None else b""
     if b'"json_schema"' in form:
@@ -292,7 +293,7 @@ def _needs(request: Body) -> dict[str, str]:
         needs["logprobs"] = needs["response_logprobs"] = "top_logprobs"
     if request.reasoning is not None and bytes(request.reasoning.effort) not in REASONING_EFFORTS:
         needs["reasoning_effort"] = "reasoning.effort"
-    # These are about what the cloud remembers.
+    # These refer to the state that the cloud stores.
     for name in ("conversation", "prompt"):
         if is_given(getattr(request, name)):
             needs["state"] = name
@@ -304,11 +305,11 @@ def _needs(request: Body) -> dict[str, str]:
 
 
 class ResponseView:
-    """A whole answer, or one event of a stream; a `protocol.AnswerView`.
+    """A complete response or one event of a stream; a `views.AnswerView`.
 
     Attributes:
-        id, output, body: of an answer that is whole, for whoever may continue it.
-        is_pending: whether that is yet to be made, in the background.
+        id, output, body: those of a complete response, for storing it.
+        is_pending: whether it is still being created in the background.
     """
 
     __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
@@ -378,7 +379,7 @@ class ResponseView:
 
 
 def view_response(data: bytes) -> ResponseView | None:
-    """Look at a whole answer or one event; None when it is nothing we know."""
+    """Read a complete response or one event; None for an unknown form."""
     try:
         return ResponseView(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -386,7 +387,7 @@ def view_response(data: bytes) -> ResponseView | None:
 
 
 def error_event(error: RouterError) -> bytes:
-    """How a stream ends that cannot go on: typed, and as OpenAI's clients raise it."""
+    """The last event of a failed stream, in the form that OpenAI's clients raise."""
     fields = {"message": error.message, "param": error.param, "code": error.code}
     data = {
         "type": "error",
@@ -401,7 +402,7 @@ def error_event(error: RouterError) -> bytes:
 
 
 def _as_items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
-    """The input as a list of items: a text is short for a user's message."""
+    """The input as a list of items; a text is a message of the user."""
     if isinstance(given, str):
         return [msgspec.Raw(_encoder.encode({"role": "user", "content": given}))]
     return given or []
@@ -411,8 +412,7 @@ def replace_input(raw: bytes, items: list[msgspec.Raw], *, continues: bool = Tru
     """A request with other input.
 
     Args:
-        continues: whether it goes on from the answer that it names; otherwise `items` have it all,
-            and it needs nobody to remember that.
+        continues: whether to keep `previous_response_id`; otherwise `items` are the whole input.
     """
     fields = _raw_fields.decode(raw)
     if not continues:
@@ -421,11 +421,11 @@ def replace_input(raw: bytes, items: list[msgspec.Raw], *, continues: bool = Tru
     return _encoder.encode(fields)
 
 
-# The local tier's answers under ids of ours.
+# Ids of the local tier's responses.
 
 
 class _Named(msgspec.Struct):
-    """What has an id in an event, or in a whole answer."""
+    """The objects with ids in an event or a complete response."""
 
     id: str | None = None
     item: "_Named | None" = None
@@ -434,7 +434,7 @@ class _Named(msgspec.Struct):
 
 
 class _Label(msgspec.Struct):
-    """What tells an item of ours."""
+    """The fields that identify an item of the local tier."""
 
     type: str | None = None
     id: str | None = None
@@ -449,10 +449,10 @@ _OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<answer>[0-9a-f]{32})_\d+")
 
 
 class ResponseIdRewriter:
-    """Ids of ours for one answer of the local tier and the items of its output.
+    """Replaces the ids of one response of the local tier and of its output items.
 
-    Ollama draws its own from a million numbers, which two conversations soon share. Ours are made
-    from the id of the request, and an item's tells which answer it is of.
+    The local server draws ids from a million numbers, so conversations soon share some. The new ids
+    contain the id of the request, so an item's id names its response.
     """
 
     def __init__(self, request_id: str) -> None:
@@ -460,10 +460,13 @@ class ResponseIdRewriter:
         self._ours: dict[bytes, bytes] = {}
 
     def rename(self, text: bytes, data: bytes) -> bytes:
-        """`text`, an event or a whole answer, with our ids and otherwise byte for byte as it was.
+        """An event or a complete response with new ids; all other bytes stay.
 
-        `data` is the JSON in it, which names the ids; what is no JSON has none. Where they are
-        replaced no text can be: within a JSON string there are no bare quotes.
+        Args:
+            text: the event or the response.
+            data: the JSON in it, which contains the ids.
+
+        The pattern cannot match inside a text: JSON strings contain no bare quotes.
         """
         try:
             self._learn(_named.decode(data))
@@ -487,7 +490,7 @@ class ResponseIdRewriter:
 
 
 def read_reference(raw: msgspec.Raw) -> tuple[str, str] | None:
-    """The ids of item and answer that an input item refers to, where they are of ours."""
+    """The ids of item and response that an input item refers to; None for foreign ids."""
     label = _label_of(raw)
     if label.type != "item_reference" or label.id is None:
         return None
@@ -496,30 +499,30 @@ def read_reference(raw: msgspec.Raw) -> tuple[str, str] | None:
 
 
 def find_item(items: Iterable[msgspec.Raw], item_id: str) -> msgspec.Raw | None:
-    """The item of this id among others."""
+    """The item with this id; None without one."""
     return next((raw for raw in items if _label_of(raw).id == item_id), None)
 
 
 def without_foreign_reasoning(raw: bytes, items: list[msgspec.Raw], *, is_local: bool) -> bytes:
-    """A request of these items without what another server than the one it goes to has thought.
+    """A request without the reasoning items of the other tier.
 
-    Reasoning travels sealed, in `encrypted_content`: a cloud refuses what it did not seal itself,
-    and Ollama, which does not seal, takes what is there for its model's own thoughts.
+    Reasoning is sent in `encrypted_content`. The cloud rejects content that it did not encrypt, and
+    the local server takes any content as its own model's reasoning.
     """
     labels = ((item, _label_of(item)) for item in items)
-    kept = [
+    remaining = [
         item
         for item, label in labels
         if label.type != "reasoning" or _is_of_local(label) == is_local
     ]
-    return raw if len(kept) == len(items) else replace_input(raw, kept)
+    return raw if len(remaining) == len(items) else replace_input(raw, remaining)
 
 
 def _is_of_local(label: _Label) -> bool:
-    """Whether the local model has thought it; where the client left the id out, what is a text."""
+    """Whether reasoning is the local model's. Without an id, unencrypted text is."""
     if label.id is not None:
         return _OWN_ITEM.fullmatch(label.id) is not None
-    return any(one.isspace() for one in label.encrypted_content or "")
+    return any(char.isspace() for char in label.encrypted_content or "")
 
 
 def _label_of(raw: msgspec.Raw) -> _Label:

@@ -12,11 +12,11 @@ _MAX_TOKENS: Final = 10**12  # of one answer; a larger count is an error of the 
 
 
 class RoutingRequest(Protocol):
-    """What the router must know of a request, whichever endpoint it is for."""
+    """What the router reads of a request, for any endpoint."""
 
     @property
     def model(self) -> str:
-        """As the client named it."""
+        """The model name that the client sent."""
 
     @property
     def streams(self) -> bool:
@@ -28,71 +28,71 @@ class RoutingRequest(Protocol):
 
     @property
     def needs(self) -> dict[str, str]:
-        """What a model must be able to do to answer this as asked -> the field that asks it."""
+        """The capabilities that the request needs, each with the field that needs it."""
 
     @property
     def answer_tokens(self) -> int | None:
-        """The most tokens the answer may have; None when the client did not say."""
+        """The token limit of the answer; None without one."""
 
     @property
     def choices(self) -> int:
-        """How many answers of that length are asked for."""
+        """The number of requested answers."""
 
     @property
     def tool_chars(self) -> int:
-        """Characters that tools, calls of them and a schema add to the prompt."""
+        """The characters that tools, tool calls and a schema add to the prompt."""
 
     @property
     def images(self) -> int:
-        """How many images the prompt has."""
+        """The number of images in the prompt."""
 
     @property
     def hides_usage(self) -> bool:
-        """Whether a stream's usage chunk, which we ask for, is not for the client."""
+        """Whether the client did not ask for the usage chunk of a stream."""
 
     @property
     def prompt_field(self) -> str:
-        """The field that holds the prompt, to be named in errors."""
+        """The name of the field with the prompt, for errors."""
 
     @property
     def hints(self) -> Mapping[str, str]:
-        """What tells one conversation from another, apart from its text."""
+        """Values that identify the conversation, besides its text."""
 
 
 class AnswerView(Protocol):
-    """What a whole answer, or one event of a stream, shows of itself."""
+    """What the router reads of a complete answer or of one event of a stream."""
 
     @property
     def usage(self) -> "Usage | None":
-        """Token counts, where it has them."""
+        """The token counts, if it has them."""
 
     @property
     def service_tier(self) -> str | None:
-        """By which it was served, where it says so: its price may depend on it."""
+        """The service tier, if reported. The price may depend on it."""
 
     @property
     def failed(self) -> bool:
-        """True for an error, in a stream that began with 200 or in place of an answer."""
+        """Whether it is an error, in a stream that began with 200 or in place of an answer."""
 
     @property
     def finished(self) -> bool:
-        """True when a choice, or the whole answer, says that it is over."""
+        """Whether a choice, or the answer, is finished."""
 
     @property
     def finish_reason(self) -> str | None:
-        """Why its only choice is over: `stop` for a whole answer, `length` for one cut off."""
+        """Why its only choice is finished: `stop`, or `length` when truncated."""
 
     @property
     def speaks(self) -> bool:
-        """True when there is something a client would show or act on."""
+        """Whether it has content that a client would show or act on."""
 
     @property
     def text(self) -> str:
-        """Its text, or piece of text."""
+        """Its text, or part of the text."""
 
     @property
     def is_usage_only(self) -> bool:
-        """True for the extra chunk that `include_usage` adds: usage and no choice."""
+        """Whether it is the chunk that `include_usage` adds: usage without a choice."""
 
 
 class PromptTokensDetails(msgspec.Struct):
@@ -123,7 +123,7 @@ class Usage(msgspec.Struct):
 
     @property
     def is_credible(self) -> bool:
-        """True for counts that can be: a server's -1 for "unknown" must not enter a sum."""
+        """Whether the counts are possible: some servers send -1 for unknown."""
         counts = (
             self.prompt_tokens,
             self.completion_tokens or 0,

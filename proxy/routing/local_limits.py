@@ -1,9 +1,8 @@
-"""Whether the local tier can answer a request at all, before it is sent there.
+"""The local model's limits: whether it can answer a request at all.
 
-Ollama cuts a prompt that is too long and drops fields it does not know, both without a word. So
-what the model is known to lack goes to the cloud, or is refused when the client forced the local
-tier.
-Prompt tokens are our own estimate, corrected by what the model reported of earlier prompts.
+The local server may truncate a long prompt and drop unknown fields without an error. So a request
+beyond the model's known limits goes to the cloud, or is refused when the client forced the local
+tier. Prompt tokens are estimated, and corrected by the counts reported for earlier prompts.
 """
 
 import logging
@@ -18,27 +17,27 @@ from proxy.upstream.capabilities import Capabilities
 
 logger = logging.getLogger(__name__)
 
-# Room for an answer whose length the client did not limit.
+# The context that is left for an answer without a limit of its own.
 CONTEXT_ANSWER_TOKENS: Final = 512
-# A prompt this much shorter than we counted was cut: encodings differ by less.
+# A reported prompt this much shorter than the estimate was truncated: tokenizers differ by less.
 _CUT_SHARE: Final = 0.6
 _CHARS_PER_SCHEMA_TOKEN: Final = 4
-# Local vision models read from 256 tokens (Gemma 3) to some 2,900 (LLaVA 1.6) into an image.
+# Local vision models count 256 tokens (Gemma 3) to about 2,900 (LLaVA 1.6) per image.
 _IMAGE_TOKENS: Final = 1_000
 
 
 class LimitExceeded(NamedTuple):
-    """Why the local tier cannot answer, as a reason and as the error of a forced request."""
+    """Why the local tier cannot answer: the reason, and the error for a forced request."""
 
     reason: Reason
     error: InvalidRequest
 
     def __str__(self) -> str:
-        return f"cannot ({self.reason}): {self.error.message}"
+        return f"cannot answer ({self.reason}): {self.error.message}"
 
 
 class LocalLimits:
-    """Holds a request against what is known of the local model; learns how it counts tokens."""
+    """Checks requests against the local model's limits, and learns how it counts tokens."""
 
     def __init__(self, tokens: TokenCounter) -> None:
         self._tokens = tokens
@@ -47,7 +46,7 @@ class LocalLimits:
     async def check(
         self, request: RoutingRequest, capabilities: Capabilities, record: CallRecord
     ) -> LimitExceeded | None:
-        """None when the local tier can answer, as far as is known. Notes a count in the record."""
+        """The exceeded limit, or None. Enters the token count into the record where it counts."""
         needs = request.needs
         if lacking := capabilities.lacking(needs):
             need = lacking[0]
@@ -70,7 +69,7 @@ class LocalLimits:
         await self._tokens.ready()
         schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
         counted = self._tokens.count_messages(turns) + schema
-        if not images:  # of which the tokens are a guess, that nothing is learnt or told from
+        if not images:  # image tokens are a guess: nothing is learned or reported from them
             record.counted_tokens = counted
         prompt = self._correction.apply(counted) + images
         if prompt + room <= context:
@@ -86,19 +85,19 @@ class LocalLimits:
         )
 
     def was_cut(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
-        """Whether the local model saw less than it was sent, or ran out of room in its answer."""
+        """Whether the local model truncated the prompt, or the answer filled its context."""
         prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
         context, counted = capabilities.context_tokens, record.counted_tokens
         cut = counted is not None and prompt < _CUT_SHARE * self._correction.apply(counted)
         if cut or (context is not None and prompt + answer >= context):
             logger.warning(
-                "request %s: the local model's context was too small: it read %d tokens of about "
-                "%s and wrote %d; its context is %s",
+                "request %s: truncated by the local model's context: prompt tokens %d of about %s, "
+                "answer tokens %d, context %s",
                 record.id,
                 prompt,
                 counted or prompt,
                 answer,
-                context or "not known",
+                context or "unknown",
             )
             return True
         if counted is not None:
@@ -107,9 +106,10 @@ class LocalLimits:
 
 
 def _at_most(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> float:
-    """A bound on the prompt's tokens that costs nothing: most requests are far below the context.
+    """A cheap upper bound of the prompt's tokens: most requests are far below the context.
 
-    English and code have over 2 characters to a token; other scripts can have 2 tokens to one.
+    English and code have more than 2 characters per token. Other scripts may have 2 tokens per
+    character.
     """
     bound = request.tool_chars / 2 + 8 * len(turns) + 8
     for _, text in turns:

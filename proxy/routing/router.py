@@ -1,8 +1,8 @@
-"""Which tier answers: what the client asked for, what the router model thinks, one decision.
+"""The router: the client's preference and the router model's score give one decision.
 
-The model is scored in a thread of its own (onnxruntime lets go of the GIL), never on the event
-loop. The router may not fail a request: when the model is missing, broken or late, the decision is
-the cloud, because that costs cents while a bad answer costs trust; the reason says so.
+The model runs in its own thread (onnxruntime releases the GIL), never on the event loop. The router
+never fails a request. When the model is missing, broken or late, the decision is the cloud with the
+reason `router_unavailable`: the cloud costs cents, and a bad answer costs trust.
 """
 
 import asyncio
@@ -24,52 +24,52 @@ from router_model.model import Score
 
 logger = logging.getLogger(__name__)
 
-# A decision takes milliseconds; one that takes this long is not coming.
+# A score takes milliseconds. After this time it is given up.
 DECISION_TIMEOUT_SECONDS: Final = 1.0
-# About 250 bytes each. Agents and retries send the same text again within minutes, tests all day.
-REMEMBERED_SCORES: Final = 10_000
+# About 250 bytes each. Agents and retries repeat a text within minutes.
+MAX_CACHED_SCORES: Final = 10_000
 
 TARGET_HEADER: Final = b"x-router-target"
 THRESHOLD_HEADER: Final = b"x-router-threshold"
 NO_STORE_HEADER: Final = b"x-router-no-store"
 
-# Named to clients while there is no router model to recommend one; nothing is compared with it.
+# Reported while there is no router model to recommend a threshold; nothing is compared with it.
 _ANY_THRESHOLD: Final = 0.5
 
 _TARGETS: Final = {target.value: target for target in Target}
 
 
 class Model(Protocol):
-    """What scores a text; `router_model.model.RouterModel` is one."""
+    """Scores a text; `router_model.model.RouterModel` is one."""
 
     def score(self, text: str) -> Score:
         """Calibrated P(the local answer is at least as good as the cloud's), and both heads."""
 
 
 class Thresholds(Protocol):
-    """Which threshold does what; `router_model.manifest.Manifest` is one.
+    """Thresholds by their effect; `router_model.manifest.Manifest` is one.
 
-    Shares are those measured on the validation data of the router model.
+    The effects are measured on the router model's validation data.
     """
 
     @property
     def threshold(self) -> float:
-        """The recommended one."""
+        """The recommended threshold."""
 
     def threshold_for_cost(self, cost_share: float) -> float:
-        """One that costs at most this share of sending everything to the cloud."""
+        """A threshold that costs at most this share of sending all requests to the cloud."""
 
     def threshold_for_quality(self, quality_share: float) -> float:
-        """One that recovers at least this share of the gap between the models."""
+        """A threshold that recovers at least this share of the quality gap between the models."""
 
 
 class RoutingPreference(NamedTuple):
-    """What a client asked for, headers and model name taken together.
+    """The client's preference, from the headers and the model name.
 
     Attributes:
-        target: the tier, when it was forced.
-        model: the model name for that tier, when it is not the tier's own.
-        threshold: of this request, when it has one.
+        target: the forced tier.
+        model: a model of that tier other than the configured one.
+        threshold: the request's own threshold.
     """
 
     target: Target | None = None
@@ -85,9 +85,9 @@ class Decision(NamedTuple):
     """Where a request goes and why.
 
     Attributes:
-        score: None when nothing was scored.
-        propensity: how probable this tier was for this score; 1 where nothing was left to chance.
-        has_alternative: whether the other tier could answer it as well, as far as is known.
+        score: None when the request was not scored.
+        propensity: the probability of this tier given the score; 1 without exploration.
+        has_alternative: whether the other tier could answer as well, as far as is known.
     """
 
     target: Target
@@ -125,14 +125,14 @@ class Decision(NamedTuple):
 
 
 class Scorer:
-    """The router model behind one inference thread, and what it has said lately.
+    """The router model with one inference thread and a cache of its latest scores.
 
-    A text that was scored is not scored again, and one that is being scored is waited for: the
-    model says the same. A new model has a new scorer. Of the texts only digests are remembered.
+    A text is scored once: concurrent requests for the same text share one inference. A new model
+    gets a new scorer. The cache stores digests of the texts, and evicts the least recently used.
 
     Args:
-        name: what the log calls it.
-        remembered: how many texts' scores are kept; the least recently used go first.
+        name: its name in the log.
+        remembered: the size of the cache.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Scorer:
         *,
         timeout_seconds: float = DECISION_TIMEOUT_SECONDS,
         name: str = "router model",
-        remembered: int = REMEMBERED_SCORES,
+        remembered: int = MAX_CACHED_SCORES,
     ) -> None:
         self._model = model
         self._name = name
@@ -164,16 +164,16 @@ class Scorer:
         try:
             asked = asked or self._ask(key, text)
             with self._deadlines.within(self._timeout_seconds):
-                return await asyncio.shield(asked)  # others may wait for it, too
+                return await asyncio.shield(asked)  # others may wait for it as well
         except TimeoutError:
-            logger.warning("the %s gave no score in %g s", self._name, self._timeout_seconds)
+            logger.warning("the %s gave no score within %g s", self._name, self._timeout_seconds)
             if asked is not None:
-                asked.cancel()  # or whatever comes would wait behind what nobody waits for
+                asked.cancel()  # else later texts would queue behind it
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling() or asked is None or not asked.cancelled():
                 raise
-            # The scorer was closed, or who asked for the same before has waited long enough.
+            # The scorer was closed, or an earlier request for the same text timed out.
         except Exception:
             logger.exception("the %s failed", self._name)
         return None
@@ -184,7 +184,7 @@ class Scorer:
 
         def keep(done: "asyncio.Future[Score]") -> None:
             del self._asked[key]
-            # Whoever waited for it has its error; the next one asks anew.
+            # Errors are not cached: the next request scores the text again.
             if not done.cancelled() and done.exception() is None:
                 self._known[key] = done.result()
                 if len(self._known) > self._remembered:
@@ -196,11 +196,11 @@ class Scorer:
     def _score(self, text: str) -> Score:
         score = self._model.score(text)
         if not 0.0 <= score.score <= 1.0:
-            raise ValueError(f"{score} is no probability")  # NaN, from a broken file
+            raise ValueError(f"{score} is not a probability")  # NaN from a broken file
         return score
 
     def close(self) -> None:
-        """End the thread; what waits for it gets no score."""
+        """Stop the thread. Waiting requests get no score."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
@@ -217,7 +217,7 @@ class Router:
     ) -> None:
         """
         Args:
-            dice: decides what `routing.explore_rate` leaves to chance.
+            dice: the random numbers for `routing.explore_rate`.
         """
         routing = config.routing
         self._explore_rate = routing.explore_rate
@@ -244,18 +244,18 @@ class Router:
         headers: Sequence[tuple[bytes, bytes]],
         local_models: Collection[str] = (),
     ) -> RoutingPreference:
-        """What the client asked for. Headers win over the model name.
+        """The client's preference. Headers take precedence over the model name.
 
         Args:
-            local_models: that the local tier has, its own and others.
+            local_models: the models of the local tier.
 
         Raises:
             InvalidRequest: an unknown target, threshold or `auto:` parameter.
-            NotFound: an unknown model name, when those are rejected.
+            NotFound: an unknown model name, where `routing.unknown_models` rejects it.
         """
         preference = read_headers(self._read_model_name(model, local_models), headers)
         if preference.model is not None and preference.target is not Target.LOCAL:
-            preference = self._take_at_its_word(preference.model, preference.threshold)
+            preference = self._as_cloud_model(preference.model, preference.threshold)
         return preference
 
     def _read_model_name(self, model: str, local_models: Collection[str]) -> RoutingPreference:
@@ -270,18 +270,18 @@ class Router:
         if is_same_model(model, self._models[Target.LOCAL]):
             return RoutingPreference(target=Target.LOCAL)
         if model != self._models[Target.CLOUD] and any(
-            is_same_model(model, one) for one in local_models
+            is_same_model(model, name) for name in local_models
         ):
             return RoutingPreference(Target.LOCAL, model)
         return RoutingPreference(model=model)
 
     def _read_auto(self, parameters: str) -> float:
-        """The threshold that `auto:threshold=0.6`, `auto:cost=0.3`, `auto:quality=0.9` ask for."""
+        """The threshold of `auto:threshold=0.6`, `auto:cost=0.3` or `auto:quality=0.9`."""
         name, _, value = parameters.partition("=")
         if name not in ("threshold", "cost", "quality"):
             raise InvalidRequest(
-                f"Invalid value for 'model': 'auto' has no parameter '{name}'; "
-                "it has threshold, cost and quality, as in 'auto:cost=0.3'.",
+                f"Invalid value for 'model': 'auto' has no parameter '{name}'. "
+                "Use threshold, cost or quality, as in 'auto:cost=0.3'.",
                 param="model",
             )
         share = _read_share(value, what=name, param="model")
@@ -291,8 +291,8 @@ class Router:
             return self._thresholds.threshold_for_cost(share)
         return self._thresholds.threshold_for_quality(share)
 
-    def _take_at_its_word(self, model: str, threshold: float | None) -> RoutingPreference:
-        """A name we do not know is a model of the cloud, unless such names are rejected."""
+    def _as_cloud_model(self, model: str, threshold: float | None) -> RoutingPreference:
+        """An unknown name is a model of the cloud, unless unknown models are rejected."""
         if self._rejects_unknown and model != self._models[Target.CLOUD]:
             raise NotFound(
                 f"The model '{model}' does not exist here. Use 'auto', 'local' or 'cloud', "
@@ -313,8 +313,8 @@ class Router:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
         Args:
-            not_local: why the local tier cannot answer this, whatever it would be worth.
-            paced_threshold: what the day's budget allows, for a request without its own.
+            not_local: why the local tier cannot answer, whatever the score.
+            paced_threshold: the budget pacer's threshold, for requests without their own.
         """
         if preference.target is not None:
             model = preference.model or self._models[preference.target]
@@ -347,7 +347,7 @@ class Router:
 def read_headers(
     preference: RoutingPreference, headers: Sequence[tuple[bytes, bytes]]
 ) -> RoutingPreference:
-    """The preference with what the headers ask for over it. Raises InvalidRequest."""
+    """The preference, overridden by the headers. Raises InvalidRequest."""
     for name, value in headers:
         if name == TARGET_HEADER:
             preference = _read_target(preference, value)
@@ -359,7 +359,7 @@ def read_headers(
 
 
 def wants_no_store(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether a client wants none of a request's text kept. Raises InvalidRequest."""
+    """Whether the client forbids storing the request's texts. Raises InvalidRequest."""
     for name, value in headers:
         if name == NO_STORE_HEADER:
             text = value.decode("latin-1").strip().lower()
@@ -383,7 +383,7 @@ def _read_target(preference: RoutingPreference, value: bytes) -> RoutingPreferen
             f"Invalid value for the header x-router-target: '{text}' is not local, cloud or auto.",
             param="x-router-target",
         )
-    # The name of a model of this tier stays; of one that the other tier has, its own is meant.
+    # A model name of this tier stays. A name of the other tier's means this tier's own model.
     is_its = target is (preference.target or Target.CLOUD)
     return RoutingPreference(target, preference.model if is_its else None, preference.threshold)
 

@@ -1,11 +1,10 @@
-"""A candidate router model: it scores some of the requests beside the one that decides.
+"""The shadow router: a second router model that scores live traffic and decides nothing.
 
-    canary.ask(record)       # after the decision, and nobody waits for it
-    canary.targets(record)   # once the record is finished, where it has the candidate's score
+    shadow_router.ask(record)       # after the decision; nothing waits for it
+    shadow_router.targets(record)   # after the end, if the record has the shadow score
 
-It works in a thread of its own and on a handful of requests at a time; what it has not scored when
-a request ends is left out. So whatever it does, no request is decided otherwise or answered later,
-but for the processor's time that it takes.
+It scores a few requests at a time in its own thread. Requests that end before their score are left
+out. So it changes no decision and delays no answer, except by its CPU time.
 """
 
 import asyncio
@@ -17,17 +16,18 @@ from proxy.record import CallRecord, Target
 from proxy.routing.router import Scorer
 
 MAX_IN_FLIGHT: Final = 8
-# It may take its time; one that takes this long hangs.
+# Longer than any score takes: a model that needs this long hangs.
 TIMEOUT_SECONDS: Final = 60.0
 
 
 class ShadowRouter:
-    """The candidate in one configuration.
+    """The shadow router of one configuration.
 
     Args:
-        threshold: from which score on it would keep a request local.
-        share: of the requests that it is asked about.
-        dice: a number from 0 to 1, drawn for each request.
+        threshold: the score from which it would keep a request local.
+        share: the share of requests that it scores.
+        dice: draws a number from 0 to 1 for each request.
+        max_in_flight: how many requests it scores at a time.
     """
 
     def __init__(
@@ -37,27 +37,29 @@ class ShadowRouter:
         threshold: float,
         share: float,
         dice: Callable[[], float] = random.random,
+        max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         self.threshold = threshold
         self._scorer = scorer
         self._share = share
         self._dice = dice
+        self._max_in_flight = max_in_flight
         self._asked: set[asyncio.Task[None]] = set()
 
     def ask(self, record: CallRecord) -> None:
-        """Have it score a request, perhaps. Never blocks; the score comes into the record."""
-        if len(self._asked) < MAX_IN_FLIGHT and self._dice() < self._share:
+        """Score a share of the requests. Never blocks; the score is entered into the record."""
+        if len(self._asked) < self._max_in_flight and self._dice() < self._share:
             task = asyncio.create_task(self._score(record))
             self._asked.add(task)
             task.add_done_callback(self._asked.discard)
 
     async def _score(self, record: CallRecord) -> None:
         score = await self._scorer.score(record.turns or ())
-        if score is not None and record.ending is None:  # later, it would be in half of the sums
+        if score is not None and record.ending is None:  # a later score is lost
             record.candidate_score = score.score
 
     def targets(self, record: CallRecord) -> tuple[Target, Target]:
-        """What the router that decides said of a request that both have scored, and the other."""
+        """The targets of the live and of the shadow router, for a request with both scores."""
         live, candidate = (
             Target.LOCAL if score is not None and score >= (threshold or 0.0) else Target.CLOUD
             for score, threshold in (

@@ -1,4 +1,4 @@
-"""What is remembered of answers before the database has them: bounded, and deletions count."""
+"""The cache of stored responses before the database has them: bounded, and deletions count."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pytest
 
 from fakes import response_fields
 from proxy.config import StorageConfig
-from proxy.gateway import stored_responses
 from proxy.gateway.stored_responses import StoredResponses
 from proxy.protocol.responses import parse_responses, view_response
 from proxy.record import Target
@@ -15,11 +14,11 @@ from proxy.storage.writer import Store
 
 
 @pytest.fixture
-def unwritten(tmp_path: Path) -> StoredResponses:
-    """StoredResponses whose writer has not begun."""
+def store(tmp_path: Path) -> Store:
+    """A store whose writer has not started."""
     store = Store(StorageConfig(url=f"sqlite:///{tmp_path}/router.db"))
     store.prepare()
-    return StoredResponses(store)
+    return store
 
 
 def note(remembered: StoredResponses, name: str, text: str = "Hello!") -> None:
@@ -29,9 +28,10 @@ def note(remembered: StoredResponses, name: str, text: str = "Hello!") -> None:
     remembered.remember(seen, request, target=Target.LOCAL, client=None)
 
 
-async def test_an_answer_is_known_before_it_is_written_and_not_once_deleted(
-    unwritten: StoredResponses,
+async def test_a_response_is_found_before_it_is_written_and_not_after_deletion(
+    store: Store,
 ) -> None:
+    unwritten = StoredResponses(store)
     note(unwritten, "a")
     kept = await unwritten.find("a", None)
     assert kept is not None
@@ -40,10 +40,8 @@ async def test_an_answer_is_known_before_it_is_written_and_not_once_deleted(
     assert await unwritten.find("a", None) is None
 
 
-async def test_large_answers_make_room_for_new_ones(
-    unwritten: StoredResponses, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stored_responses, "MAX_LATEST_CHARS", 10_000)
+async def test_large_responses_displace_the_oldest(store: Store) -> None:
+    unwritten = StoredResponses(store, max_cached_chars=10_000)
     for name in ("a", "b", "c", "d"):
         note(unwritten, name, "x" * 1_500)  # in its items and in its body
     found = [name for name in ("a", "b", "c", "d") if await unwritten.find(name, None)]
@@ -53,10 +51,8 @@ async def test_large_answers_make_room_for_new_ones(
     assert await unwritten.find("f", None) is not None
 
 
-async def test_many_small_ones_do_too(
-    unwritten: StoredResponses, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stored_responses, "MAX_LATEST", 2)
+async def test_many_small_responses_displace_the_oldest(store: Store) -> None:
+    unwritten = StoredResponses(store, max_cached=2)
     for name in ("a", "b", "c"):
         note(unwritten, name)
     assert await unwritten.find("a", None) is None

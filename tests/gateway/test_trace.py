@@ -13,8 +13,8 @@ async def test_only_who_asks_is_told(proxy: LiveProxy, local: FakeUpstream) -> N
     assert "x-router-trace" not in (await proxy.chat()).headers
     told = (await proxy.chat(headers=ASKING)).headers["x-router-trace"]
     steps = [step.partition(" ms ")[2] for step in told.split("; ")]
-    assert steps[0] == "asked for auto: either tier, its own model"
-    assert steps[1] == "the local tier can do it, as far as is known"
+    assert steps[0] == "requested model auto: either tier, its own model"
+    assert steps[1] == "the local tier can answer, as far as is known"
     assert steps[2].startswith("decided: local (phi3:latest), reason score, score 0.9")
     assert steps[-2:] == ["sent to the local tier as phi3:latest", "the local tier: answers"]
     times = [float(step.partition(" ms ")[0]) for step in told.split("; ")]
@@ -26,10 +26,10 @@ async def test_only_who_asks_is_told(proxy: LiveProxy, local: FakeUpstream) -> N
 @pytest.mark.parametrize(
     ("fields", "headers", "said"),
     [
-        ({"n": 2}, {}, "the local tier cannot (capability): "),
+        ({"n": 2}, {}, "the local tier cannot answer (capability): "),
         ({"text": HARD}, {}, "decided: cloud (gpt-4o-mini), reason score, score 0.1"),
         ({"model": "auto:threshold=0.95"}, {}, "either tier, its own model, by threshold 0.9500"),
-        ({}, {"x-router-target": "cloud"}, "asked for auto: cloud tier"),
+        ({}, {"x-router-target": "cloud"}, "requested model auto: cloud tier"),
     ],
     ids=str,
 )
@@ -56,4 +56,4 @@ async def test_a_fallback_is_among_them_and_so_is_a_refusal(
     assert fell.endswith("the cloud tier: answers")
     refused = await proxy.chat(headers=ASKING | {"x-router-target": "local"}, n=2)
     assert refused.status_code == 400
-    assert "the local tier cannot (capability)" in refused.headers["x-router-trace"]
+    assert "the local tier cannot answer (capability)" in refused.headers["x-router-trace"]

@@ -32,7 +32,7 @@ def body(**fields: object) -> bytes:
         (body(model=...), "model", "Missing required parameter: 'model'."),
         (body(model=7), "model", "Invalid value for 'model'"),
         (body(model=None), "model", "Invalid value for 'model'"),
-        (body(model=""), "model", "You must name a model"),
+        (body(model=""), "model", "A model is required"),
         (body(messages=...), "messages", "Missing required parameter: 'messages'."),
         (body(messages="Hi"), "messages", "Invalid value for 'messages'"),
         (body(messages=[]), "messages", "at least one message"),

@@ -86,8 +86,8 @@ def test_without_keys_the_own_pages_and_the_named_ones_are_let_in(
 ) -> None:
     headers = [(b"host", host)] if host else []
     headers += [(b"origin", origin)] if origin else []
-    assert PRIVATE.check(headers) is None
-    assert OPEN.check(headers) is None
+    assert PRIVATE.authenticate(headers) is None
+    assert OPEN.authenticate(headers) is None
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,18 @@ def test_without_keys_an_address_in_another_page_is_not_fetched() -> None:
     """As an image's, for which browsers send no origin."""
     headers = [(b"host", b"localhost:8080"), (b"sec-fetch-site", b"cross-site")]
     with pytest.raises(Forbidden):
-        PRIVATE.check(headers)
-    assert PRIVATE.check([(b"host", b"localhost:8080"), (b"sec-fetch-site", b"none")]) is None
+        PRIVATE.authenticate(headers)
+    assert (
+        PRIVATE.authenticate([(b"host", b"localhost:8080"), (b"sec-fetch-site", b"none")]) is None
+    )
 
 
 def test_a_page_whose_name_leads_to_this_machine_is_not_let_in() -> None:
     """DNS rebinding: to the browser it is of the same origin."""
     headers = [(b"host", b"evil.example:8080"), (b"origin", b"http://evil.example:8080")]
-    with pytest.raises(Forbidden, match=r"no 'evil\.example:8080' here"):
-        PRIVATE.check(headers)
-    assert OPEN.check(headers) is None  # others reach it under names that we do not know
+    with pytest.raises(Forbidden, match=r"Host 'evil\.example:8080' is not allowed"):
+        PRIVATE.authenticate(headers)
+    assert OPEN.authenticate(headers) is None  # others reach it under names that we do not know
 
 
 def test_with_keys_the_key_alone_decides() -> None:
