@@ -365,7 +365,7 @@ CARING = [["db", "size"], ["db", "migrate"], ["db", "vacuum"], ["db", "check"]]
 def test_without_a_database_there_is_nothing_to_say(
     config: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    check_failed(run(*arguments, "--config", config), f"{tmp_path}/rows.db: the proxy has recorded")
+    check_failed(run(*arguments, "--config", config), f"{tmp_path}/rows.db does not exist: the proxy has recorded")
     assert not (tmp_path / "rows.db").exists()
 
 

@@ -112,7 +112,7 @@ async def test_what_both_routers_say_is_compared(
     assert candidate.texts == [EASY, HARD]
     outcome = await proxy.finish(2)
     assert [row["candidate_score"] for row in outcome.rows] == [0.25, 0.25]
-    assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "local"): 1, ("cloud", "cloud"): 1}
+    assert outcome.metrics.by_labels(DECISIONS) == {("local", "cloud"): 1, ("cloud", "cloud"): 1}
     assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
     assert outcome.metrics(COST, router="shadow") == pytest.approx(2 * ANSWER_USD)
     with QualityQueries.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
@@ -136,7 +136,7 @@ async def test_what_would_have_stayed_costs_what_the_local_tier_does(
     proxy = await start(changes, model=Timid(), candidate=Bold())
     await ask(proxy, cloud, text=EASY)
     samples = (await proxy.finish(1)).metrics
-    assert samples.by_labels(DECISIONS) == {("local", "cloud"): 1}
+    assert samples.by_labels(DECISIONS) == {("cloud", "local"): 1}
     assert samples(COST, router="shadow") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
     assert samples(COST, router="live") == pytest.approx(ANSWER_USD)
 
