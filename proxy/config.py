@@ -22,7 +22,7 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import Meta
 
-from router_model.carried import carried
+from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
 
@@ -185,7 +185,7 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     @property
     def model_folder(self) -> Path:
         """Where the router model is now: the package carries the default one."""
-        return carried(Path(self.model_path))
+        return bundled(Path(self.model_path))
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -303,7 +303,7 @@ def pricing_path(config: Config, path: Path) -> Path | None:
         return None
     beside = path.parent / config.pricing
     if config.pricing == PRICING_FILE and not beside.exists():
-        return carried(Path("configs", PRICING_FILE))
+        return bundled(Path("configs", PRICING_FILE))
     return beside
 
 

@@ -22,9 +22,15 @@ from rich.table import Table
 from proxy import __version__, logs
 from proxy.budget.pricing import Price, Prices
 from proxy.cli.demo import DemoNotInstalled, run_demo
-from proxy.cli.init import SETUP_FILE, SetupFailed, Wishes, write_setup
+from proxy.cli.init import CONFIG_FILE, InitFailed, InitOptions, run_init
 from proxy.cli.stand_in import StandInFailed
-from proxy.cli.tables import DIMENSIONS, USUAL, Routers, report, show
+from proxy.cli.tables import (
+    DEFAULT_DIMENSIONS,
+    DIMENSIONS,
+    RouterContext,
+    stats_report,
+    stats_tables,
+)
 from proxy.config import Config, ConfigError, load_config, load_prices, pricing_path
 from proxy.evaluation.calibration import (
     DEFAULT_TARGET,
@@ -50,14 +56,14 @@ from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.queries import RequestQueries
 from proxy.storage.writer import Store
-from router_model.carried import carried
+from router_model.bundled import bundled
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import (
     RouterModel,
     RouterModelError,
-    copy_with,
-    put_calibration,
-    put_in_place,
+    copy_model,
+    replace_calibration,
+    replace_model,
 )
 
 logger = logging.getLogger(__name__)
@@ -68,7 +74,7 @@ DEFAULT_CONFIG: Final = Path("configs/default.yaml")
 DEMO_CONFIG: Final = Path("configs/demo.yaml")
 
 
-class Age(click.ParamType[dt.timedelta]):
+class Duration(click.ParamType[dt.timedelta]):
     """How far back: a number and m, h, d or w."""
 
     name = "age"
@@ -85,12 +91,12 @@ class Age(click.ParamType[dt.timedelta]):
 
 def _config_option(default: Path) -> Callable[[Command], Command]:
     """--config; left out, what `init` wrote here or else what the package carries."""
-    own = SETUP_FILE if default == DEFAULT_CONFIG else default
+    own = CONFIG_FILE if default == DEFAULT_CONFIG else default
     return click.option(
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
-        default=lambda: own if own.exists() else carried(default),
+        default=lambda: own if own.exists() else bundled(default),
         show_default=str(default) if own == default else f"{own} if there is one, or {default}",
         help="The configuration file.",
     )
@@ -142,7 +148,7 @@ def init(
     Example: hybrid-llm init --yes --model qwen3:4b
     """
     try:
-        wishes = Wishes(
+        wishes = InitOptions(
             ollama_url=ollama,
             model=model,
             cloud_model=cloud_model,
@@ -150,8 +156,8 @@ def init(
             has_client_key=client_key,
             may_overwrite=force,
         )
-        write_setup(wishes, ask=not yes and sys.stdin.isatty())
-    except (ConfigError, SetupFailed, UnicodeDecodeError) as error:
+        run_init(wishes, ask=not yes and sys.stdin.isatty())
+    except (ConfigError, InitFailed, UnicodeDecodeError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -261,7 +267,7 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     Console().print(table)
 
 
-_since_option = click.option("--since", type=Age(), help="Only the newest: 12h, 30d.")
+_since_option = click.option("--since", type=Duration(), help="Only the newest: 12h, 30d.")
 
 
 @main.command()
@@ -285,21 +291,21 @@ def stats(
 
     Example: hybrid-llm stats --since 7d --by tier --by day
     """
-    start, by, config = _start(since), dimensions or USUAL, _load(config_path)
+    start, by, config = _start(since), dimensions or DEFAULT_DIMENSIONS, _load(config_path)
     try:
         with RequestQueries.open(config.storage) as requests:
-            routers = _routers(config, config_path)
+            context = _router_context(config, config_path)
             if as_json:
-                told = report(requests, by, start, routers=routers)
+                told = stats_report(requests, by, start, context=context)
                 click.echo(msgspec.json.encode(told).decode())
             else:
-                shown = show(requests, by, start, routers=routers)
+                shown = stats_tables(requests, by, start, context=context)
                 Console(width=None if Console().is_terminal else 120).print(shown)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
 
 
-def _routers(config: Config, path: Path) -> Routers:
+def _router_context(config: Config, path: Path) -> RouterContext:
     """What is known of the router models, and of the price of staying local."""
     candidate, live, other = config.routing.candidate, None, None
     with suppress(RouterModelError):  # the proxy's own log says why
@@ -317,7 +323,7 @@ def _routers(config: Config, path: Path) -> Routers:
     tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
     price = Prices(tiers, listed).of(Target.LOCAL, config.upstreams.local.model)
     reference = live.reference if live is not None else None
-    return Routers(reference, threshold, price or Price())
+    return RouterContext(reference, threshold, price or Price())
 
 
 @main.command()
@@ -564,10 +570,10 @@ def calibrate(
             RouterModel.load(used), judged, config=config, now=now, rated=rated, aim=aim
         )
         if apply:
-            _copy_carried(used, source)
-            target, previous = source, put_calibration(manifest, source)
+            _copy_bundled(used, source)
+            target, previous = source, replace_calibration(manifest, source)
         else:
-            copy_with(manifest, used, target)
+            copy_model(manifest, used, target)
     except (OSError, RouterModelError, StoreUnavailable, NotEnoughJudgements) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -584,10 +590,10 @@ def calibrate(
     _say_if_overruled(config, config_path)
 
 
-def _copy_carried(used: Path, folder: Path) -> None:
+def _copy_bundled(used: Path, folder: Path) -> None:
     """Put the router model that the package carries where it can be replaced, if it is in use."""
     if used != folder:
-        copy_with(Manifest.load(used), used, folder)
+        copy_model(Manifest.load(used), used, folder)
 
 
 def _say_if_overruled(config: Config, config_path: Path) -> None:
@@ -673,8 +679,8 @@ def promote(
             refusal = str(error)
         is_promoted = force or (comparison is not None and comparison.is_better)
         if is_promoted:
-            _copy_carried(used, folder)
-        previous = put_in_place(candidate, folder) if is_promoted else None
+            _copy_bundled(used, folder)
+        previous = replace_model(candidate, folder) if is_promoted else None
     except (OSError, RouterModelError) as error:
         raise click.ClickException(str(error)) from error
     why = comparison.why if comparison is not None else refusal

@@ -12,7 +12,7 @@ from proxy.evaluation.explain import ESTIMATES, estimates, in_ms, plain_drift
 from proxy.evaluation.queries import QualityQueries, ShadowComparison
 from proxy.storage.queries import Dimension, Quantiles, RequestQueries, Sums
 from proxy.storage.queries import Group as Alike
-from router_model.drift import Drift, reading
+from router_model.drift import Drift, drift_level
 from router_model.manifest import Reference
 
 # As people say them: what is a target in rows is a tier to them.
@@ -25,7 +25,7 @@ DIMENSIONS: Final[dict[str, Dimension]] = {
     "endpoint": "endpoint",
     "day": "day",
 }
-USUAL: Final = ("tier", "reason", "category", "model", "day")
+DEFAULT_DIMENSIONS: Final = ("tier", "reason", "category", "model", "day")
 _MEASURES: Final = {
     "decision_ms": "decision",
     "overhead_ms": "in the proxy",
@@ -34,7 +34,7 @@ _MEASURES: Final = {
 }
 
 
-class Routers(NamedTuple):
+class RouterContext(NamedTuple):
     """What requests are held against.
 
     Attributes:
@@ -59,23 +59,23 @@ class Routers(NamedTuple):
         return found if found.requests else None
 
 
-_NO_ROUTERS: Final = Routers()
+_NO_CONTEXT: Final = RouterContext()
 
 
-def report(
+def stats_report(
     requests: RequestQueries,
     dimensions: Sequence[str],
     since: float,
     *,
-    routers: Routers = _NO_ROUTERS,
+    context: RouterContext = _NO_CONTEXT,
 ) -> dict[str, Any]:
-    """Everything that `show` shows, as plain values.
+    """Everything that `stats_tables` shows, as plain values.
 
     Raises:
         StoreUnavailable: the database does not answer.
     """
     quality = QualityQueries.beside(requests)
-    drift, compared = routers.drift(requests), routers.compared(quality, since)
+    drift, compared = context.drift(requests), context.compared(quality, since)
     total, groups = requests.by_each([DIMENSIONS[name] for name in dimensions], since)
     return {
         "since": since,
@@ -91,14 +91,14 @@ def report(
     }
 
 
-def show(
+def stats_tables(
     requests: RequestQueries,
     dimensions: Sequence[str],
     since: float,
     *,
-    routers: Routers = _NO_ROUTERS,
+    context: RouterContext = _NO_CONTEXT,
 ) -> RenderableType:
-    """The tables. Raises as `report` does."""
+    """The tables. Raises as `stats_report` does."""
     quality = QualityQueries.beside(requests)
     total, groups = requests.by_each([DIMENSIONS[name] for name in dimensions], since)
     if not total.requests:
@@ -106,9 +106,9 @@ def show(
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
     tables.append(_latencies(requests.quantiles(since)))
     tables.append(_quality_table(estimates(quality.quality(since))))
-    if (drift := routers.drift(requests)) is not None:
+    if (drift := context.drift(requests)) is not None:
         tables.append(_drift_table(drift))
-    if (compared := routers.compared(quality, since)) is not None:
+    if (compared := context.compared(quality, since)) is not None:
         tables.append(_shadow_table(compared))
     return Group(_headline(total, since), *tables)
 
@@ -166,8 +166,8 @@ def _drift_table(drift: Drift) -> Table:
         "of", "index", "change", "moved most",
     )  # fmt: skip
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in drift.moved)
-    table.add_row("score", f"{drift.score:.2f}", reading(drift.score), "")
-    table.add_row("category", f"{drift.category:.2f}", reading(drift.category), moved)
+    table.add_row("score", f"{drift.score:.2f}", drift_level(drift.score), "")
+    table.add_row("category", f"{drift.category:.2f}", drift_level(drift.category), moved)
     return table
 
 

@@ -26,21 +26,21 @@ from proxy.protocol.chat import mend_for_ollama, view_answer
 from proxy.record import PICODOLLARS, Target
 from proxy.storage.database import StoreUnavailable
 from proxy.upstream.upstream import Upstream
-from router_model.label import unusable
+from router_model.label import unusable_reason
 from router_model.rubric import (
     OPTIONAL_FIELDS,
     RESPONSE_FORMAT,
     TEMPERATURES,
     Grade,
-    NotAVerdict,
+    InvalidVerdict,
     Side,
-    as_supported,
     grade_messages,
     merge_swapped,
     parse_grade,
     parse_preference,
     preference_messages,
     read_verdict,
+    supported_request,
 )
 
 logger = logging.getLogger(__name__)
@@ -338,7 +338,7 @@ class Judge:
         caller = self._shadows[target]
         fields, limit = _shadow_fields(claim, target, caller)
         answer = await self._ask(caller, fields, claim.request_id, max_tokens=limit)
-        why = unusable(answer.text, answer.finish_reason)
+        why = unusable_reason(answer.text, answer.finish_reason)
         self._count(caller.purpose, "unusable" if why else "ok", answer.usd)
         if why:
             raise _Refused(f"the {target} tier's answer is {why}")
@@ -395,7 +395,7 @@ class Judge:
             answer = await self._ask(self._judge, fields, request_id, max_tokens=MAX_VERDICT_TOKENS)
             try:
                 verdict = read_verdict(answer.text, answer.finish_reason, parse)
-            except NotAVerdict as error:
+            except InvalidVerdict as error:
                 problem = str(error)
                 self._count(self._judge.purpose, "unusable", answer.usd)
             else:
@@ -408,7 +408,7 @@ class Judge:
     ) -> Answer:
         """One paid call, for which dollars are set aside. What is answered is the caller's to
         count, who sees what it is worth."""
-        body = msgspec.json.encode(as_supported(fields, caller.unsupported))
+        body = msgspec.json.encode(supported_request(fields, caller.unsupported))
         # A token is a byte at least: more than this no call of the kind can cost.
         worst = caller.price.cost(
             input_tokens=len(body), cached_input_tokens=0, output_tokens=max_tokens

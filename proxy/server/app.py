@@ -61,7 +61,7 @@ from proxy.storage.shared_limits import SharedLimits
 from proxy.storage.writer import Store
 from proxy.upstream.upstream import Upstream, open_transport
 from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
-from router_model.drift import MUCH, Drift
+from router_model.drift import LARGE_DRIFT, Drift
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 
@@ -657,7 +657,7 @@ class Proxy:
     async def _live(self, app: Litestar) -> AsyncIterator[None]:
         self.store.open()
         with contextlib.suppress(StoreUnavailable):
-            await asyncio.to_thread(self._jobs.interrupt_lost)
+            await asyncio.to_thread(self._jobs.interrupt_orphaned)
         await self._restore_budget()
         await self._tier(Target.LOCAL).learn()
         self._start(self._keep_learning())
@@ -707,23 +707,23 @@ def _shadow_router(config: Config, candidate: Loaded) -> ShadowRouter | None:
 
 def _tell_drift(drift: Drift | None, *, is_said: bool) -> bool:
     """Whether it is said now that traffic has drifted. What is not known changes nothing."""
-    if drift is None or drift.is_much is is_said:
+    if drift is None or drift.is_large is is_said:
         return is_said
-    if drift.is_much:
+    if drift.is_large:
         logger.warning(
             "traffic no longer looks like what the router was fitted to: the drift index of the "
             "last %d scored requests is %.2f by score and %.2f by category (over %g is much); %s",
             drift.requests,
             drift.score,
             drift.category,
-            MUCH,
+            LARGE_DRIFT,
             "; ".join(
                 f"{name} was {before:.1%} and is {now:.1%}" for name, before, now in drift.moved
             ),
         )
     else:
         logger.info("traffic looks like what the router was fitted to again")
-    return drift.is_much
+    return drift.is_large
 
 
 def _is_one_of_many(config: Config) -> bool:

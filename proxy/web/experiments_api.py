@@ -18,10 +18,10 @@ from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler
 
 from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
-from proxy.experiments.jobs import MAX_JOBS, Busy, Job, Jobs
+from proxy.experiments.jobs import MAX_JOBS, Job, JobRunning, Jobs
 from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
-from proxy.experiments.results import headline, results_of
-from proxy.experiments.steps import BY_NAME, STEPS, Step
+from proxy.experiments.results import key_figure, read_results
+from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
 from proxy.gateway.gateway import Gateway
 from proxy.protocol.chat import read_request
 from proxy.storage.database import StoreUnavailable
@@ -71,7 +71,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.need_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        found = await asyncio.to_thread(results_of, step, pipeline().places)
+        found = await asyncio.to_thread(read_results, step, pipeline().folders)
         return Response({"step": step.name, "results": found})
 
     @get("/api/jobs")
@@ -119,9 +119,11 @@ async def _ask(question: Callable[[], T]) -> T:
 
 
 def _step(name: str) -> Step:
-    if name not in BY_NAME:
-        raise NotFound(f"There is no step '{name}'; there are {', '.join(BY_NAME)}.", param="step")
-    return BY_NAME[name]
+    if name not in STEPS_BY_NAME:
+        raise NotFound(
+            f"There is no step '{name}'; there are {', '.join(STEPS_BY_NAME)}.", param="step"
+        )
+    return STEPS_BY_NAME[name]
 
 
 def _no_job(job_id: str) -> NotFound:
@@ -154,7 +156,7 @@ def _told(pipeline: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dict[st
         "problems": problems,
         "can_run": not problems,
         "last": last[0] if last else None,
-        "headline": headline(step, results_of(step, pipeline.places)),
+        "headline": key_figure(step, read_results(step, pipeline.folders)),
     }
 
 
@@ -169,7 +171,7 @@ def _estimate(pipeline: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any])
 
 
 def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str, object]:
-    chosen = pipeline.choose(step, asked.parameters)
+    chosen = pipeline.resolve(step, asked.parameters)
     estimate = _estimate(pipeline, jobs, step, chosen)
     if asked.dry_run:
         return {"estimate": estimate, "parameters": chosen, "problems": pipeline.problems(step)}
@@ -188,9 +190,10 @@ def _begin(pipeline: Planner, jobs: Jobs, step: Step, asked: _Start) -> dict[str
     plan = pipeline.plan(step, chosen, max_usd=asked.accept_usd or 0.0)
     try:
         job = jobs.start(step.name, plan.commands, arguments=chosen, environment=plan.environment)
-    except Busy as busy:
+    except JobRunning as busy:
+        other = STEPS_BY_NAME.get(busy.job.step)
         raise Conflict(
-            f"{BY_NAME[busy.job.step].title if busy.job.step in BY_NAME else busy.job.step} is "
+            f"{other.title if other is not None else busy.job.step} is "
             f"running ({busy.job.id}); one step runs at a time.",
             code="job_running",
         ) from None

@@ -21,7 +21,7 @@ from proxy.cli.main import db, main
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.migrations import MIGRATIONS, NEWEST
-from router_model.carried import CARRIED
+from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
 from stored import DAY, any_records, execute, fill, finished, spoil
 
@@ -37,7 +37,7 @@ def run(*arguments: str | Path) -> Result:
 def run_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """For commands that serve; they must end by themselves here."""
     return subprocess.run(
-        [sys.executable, "-c", "from proxy.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from proxy.cli.main import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -246,11 +246,11 @@ def test_the_shipped_default_configuration_names_the_shipped_model() -> None:
 
 
 def test_the_wheel_has_what_the_code_looks_for() -> None:
-    """The names of `carried`, and no other; tests/deployment/test_release.py looks into a wheel."""
+    """The names of `bundled`, and no other; tests/deployment/test_release.py looks into a wheel."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     included = wheel["targets"]["wheel"]["force-include"]
-    assert included == {name: f"router_model/carried/{name}" for name in CARRIED}
-    assert all((ROOT / name).exists() for name in CARRIED)
+    assert included == {name: f"router_model/bundled/{name}" for name in BUNDLED_FILES}
+    assert all((ROOT / name).exists() for name in BUNDLED_FILES)
 
 
 def test_in_an_empty_folder_the_packages_own_files_are_used(

@@ -14,7 +14,13 @@ import pytest
 from rich.console import Console
 
 from proxy.budget.pricing import Price
-from proxy.cli.tables import DIMENSIONS, USUAL, Routers, report, show
+from proxy.cli.tables import (
+    DEFAULT_DIMENSIONS,
+    DIMENSIONS,
+    RouterContext,
+    stats_report,
+    stats_tables,
+)
 from proxy.evaluation.estimates import Judged, Pair, Quality, quality_of
 from proxy.evaluation.explain import explain
 from proxy.evaluation.queries import QualityQueries
@@ -624,7 +630,7 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: RequestQueries)
         "saved at equal quality, of an all-cloud bill not enough data (0 of 100) 0",
         "share of pairs with the local answer as good not enough data (0 of 100) 0",
     )
-    told = report(stats, USUAL, 0.0)["quality"]
+    told = stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["quality"]
     assert told["recovered"] == {
         "value": found.ratio, "low": found.low, "high": found.high, "requests": 400,
         "missing": None,
@@ -659,7 +665,7 @@ def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
     assert stats.find("req_1") is None
     assert said(stats) == "No requests are recorded yet.\n"
     assert said(stats, since=NOW) == "No requests are recorded since 2027-01-15 08:00 UTC.\n"
-    assert report(stats, USUAL, 0.0)["total"] == Sums()._asdict()
+    assert stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["total"] == Sums()._asdict()
 
 
 def test_what_is_asked_is_only_read(url: str, stats: RequestQueries) -> None:
@@ -710,7 +716,7 @@ def test_drift_is_of_what_was_routed(url: str, stats: RequestQueries) -> None:
     found = stats.drift(REFERENCE)
     assert found is not None
     assert found == drift.measure(REFERENCE, [1_700, 300], {"maths": 1_700, "writing": 300})
-    assert found.is_much
+    assert found.is_large
 
 
 def test_drift_is_of_a_week_where_a_day_is_too_little(url: str, stats: RequestQueries) -> None:
@@ -788,9 +794,9 @@ def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
         record.target = Target.CLOUD
     fill(url, made)
     assert "drift" not in said(stats)
-    routers = Routers(REFERENCE, 0.8)
+    context = RouterContext(REFERENCE, 0.8)
     console = Console(file=io.StringIO(), width=120)
-    console.print(show(stats, (), 0.0, routers=routers))
+    console.print(stats_tables(stats, (), 0.0, context=context))
     assert_lines(
         console.file.getvalue(),
         "drift of the last 600 scored requests",
@@ -800,19 +806,24 @@ def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
         "live 100.0% $1.00 100.0%",
         "candidate 0.0% $0.00 0.0%",
     )
-    plain = report(stats, (), 0.0, routers=routers)
+    plain = stats_report(stats, (), 0.0, context=context)
     assert json.loads(json.dumps(plain)) == plain
     assert (plain["drift"]["requests"], plain["drift"]["score_reading"]) == (600, "some")
     assert plain["candidate"]["all_cloud_usd"] == pytest.approx(1.0)
-    assert (report(stats, (), 0.0)["drift"], report(stats, (), 0.0)["candidate"]) == (None, None)
+    assert (stats_report(stats, (), 0.0)["drift"], stats_report(stats, (), 0.0)["candidate"]) == (
+        None,
+        None,
+    )
 
 
 # ── Reports ───────────────────────────────────────────────────────────────────────────────────
 
 
-def said(stats: RequestQueries, *, by: tuple[str, ...] = USUAL, since: float = 0.0) -> str:
+def said(
+    stats: RequestQueries, *, by: tuple[str, ...] = DEFAULT_DIMENSIONS, since: float = 0.0
+) -> str:
     console = Console(file=io.StringIO(), width=120)
-    console.print(show(stats, by, since))
+    console.print(stats_tables(stats, by, since))
     text = console.file.getvalue()
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
@@ -845,7 +856,7 @@ def test_tables_for_people(url: str, stats: RequestQueries) -> None:
         "2027-01-15 3 100.0% 1 $1.00 $6.00",
         "whole request local 2 106 106 106",
     )
-    plain = report(stats, tuple(DIMENSIONS), 0.0)
+    plain = stats_report(stats, tuple(DIMENSIONS), 0.0)
     assert json.loads(json.dumps(plain)) == plain
     assert plain["by"].keys() == DIMENSIONS.keys()
     assert plain["by"]["tier"][0] == {"value": "local", **stats.by("target")[0].sums._asdict()}
