@@ -21,10 +21,10 @@ import click
 import httpx2
 from dotenv import dotenv_values
 
+from proxy.cli.options import CONFIG_FILE
 from proxy.config import Config, ConfigError, load_config, read_environment
 from router_model.bundled import bundled
 
-CONFIG_FILE: Final = Path("hybrid-llm.yaml")
 DOTENV_FILE: Final = Path(".env")
 CLOUD_KEY, CLIENT_KEYS = "OPENAI_API_KEY", "ROUTER_API_KEYS"
 

@@ -8,24 +8,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from proxy.budget.pricing import Price
+from proxy.cli.options import DIMENSIONS
+from proxy.evaluation.calibration import CalibrationReport
 from proxy.evaluation.explain import ESTIMATES, estimates, in_ms, plain_drift
+from proxy.evaluation.promotion import Comparison
 from proxy.evaluation.queries import QualityQueries, ShadowComparison
-from proxy.storage.queries import Dimension, Quantiles, RequestQueries, Sums
 from proxy.storage.queries import Group as Alike
+from proxy.storage.queries import Quantiles, RequestQueries, Sums
 from router_model.drift import Drift, drift_level
 from router_model.manifest import Reference
 
-# As people say them: what is a target in rows is a tier to them.
-DIMENSIONS: Final[dict[str, Dimension]] = {
-    "tier": "target",
-    "reason": "reason",
-    "category": "category",
-    "model": "model",
-    "ending": "ending",
-    "endpoint": "endpoint",
-    "day": "day",
-}
-DEFAULT_DIMENSIONS: Final = ("tier", "reason", "category", "model", "day")
 _MEASURES: Final = {
     "decision_ms": "decision",
     "overhead_ms": "in the proxy",
@@ -111,6 +103,79 @@ def stats_tables(
     if (compared := context.compared(quality, since)) is not None:
         tables.append(_shadow_table(compared))
     return Group(_headline(total, since), *tables)
+
+
+def calibration_table(report: CalibrationReport) -> Table:
+    at, kept = report.operating_point, report.held_out_point
+    area, low, high = report.auroc_local
+    rows = {
+        "good local answers": f"{report.local_ok_share:.0%}",
+        "cloud strictly better": f"{report.cloud_better_share:.0%}",
+        "AUROC of p_local": f"{area:.3f} [{low:.3f}, {high:.3f}]",
+        "log loss of the score": _change(report.log_loss_before, report.log_loss_after),
+        "calibration error (ECE)": _change(report.ece_before, report.ece_after),
+        "threshold": f"{report.threshold:.4f}, before {report.threshold_before:.4f}",
+        "why": report.threshold_why,
+        "stay local": f"{at.local_share:.0%}",
+        "of the all-cloud dollars": _share_of(at.cost_share, at.cost_interval),
+        "of the quality gap recovered": _share_of(at.quality_share, at.quality_interval),
+        "settled": _settled(report),
+    }
+    if kept is not None:
+        rows[f"on {report.held_out} held-out requests"] = (
+            f"{_share_of(kept.cost_share, kept.cost_interval)} of the dollars, "
+            f"{_share_of(kept.quality_share, kept.quality_interval)} of the gap"
+        )
+    table = Table(
+        title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
+        f"{report.local_model} against {report.cloud_model} · \\[low, high]: 95 %, bootstrap",
+        title_justify="left",
+        show_header=False,
+        box=None,
+    )
+    for name, shown in rows.items():
+        table.add_row(name, shown)
+    return table
+
+
+def _settled(report: CalibrationReport) -> str:
+    if report.is_settled:
+        return f"yes, the whole interval meets {report.aim}"
+    sure = "no threshold's does"
+    if report.sure_threshold is not None:
+        sure = f"{report.sure_threshold:.4f} is where it does"
+    return f"no, the interval does not meet {report.aim} as a whole; {sure}"
+
+
+def promotion_table(found: Comparison) -> Table:
+    table = Table(
+        title=f"{found.held_out} held-out of {found.judged} judged requests, "
+        f"{found.conversations} conversations · decided by {found.measure} · 95 %, bootstrap",
+        title_justify="left",
+        box=None,
+    )
+    for name in ("", "version", "APGR", "log loss", "threshold", "of the dollars", "of the gap"):
+        table.add_column(name)
+    for name, one in (("current", found.current), ("candidate", found.candidate)):
+        at = one.at_threshold
+        table.add_row(
+            name,
+            one.version,
+            f"{one.apgr:.4f}",
+            f"{one.log_loss:.4f}",
+            f"{at.threshold:.4f}",
+            _share_of(at.cost_share, at.cost_interval),
+            _share_of(at.quality_share, at.quality_interval),
+        )
+    return table
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after:.4f} (cross-validated), before {before:.4f}"
+
+
+def _share_of(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.0%} [{interval[0]:.0%}, {interval[1]:.0%}]"
 
 
 def _headline(total: Sums, since: float) -> RenderableType:

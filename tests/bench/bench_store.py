@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from postgres import PostgresServer
-from proxy.cli.tables import DEFAULT_DIMENSIONS, stats_report
+from proxy.cli.options import DEFAULT_DIMENSIONS
+from proxy.cli.tables import stats_report
 from proxy.config import StorageConfig
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id

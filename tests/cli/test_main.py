@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 
 from fakes import refused_address
 from proxy import __version__
-from proxy.cli.main import db, main
+from proxy.cli.database import db
+from proxy.cli.main import main
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.migrations import MIGRATIONS, NEWEST
@@ -446,7 +447,7 @@ def test_stats_of_a_candidate(asked: Path, url: str) -> None:
 def test_an_age_that_is_none(config: Path, since: str) -> None:
     result = run("stats", "--config", config, "--since", since)
     assert result.exit_code == 2
-    assert f"'{since}' is not an age such as 90m, 24h, 7d or 4w" in result.output
+    assert f"'{since}' is not a duration such as 90m, 24h, 7d or 4w" in result.output
 
 
 def test_explain(asked: Path, records: list[CallRecord]) -> None:
@@ -461,7 +462,7 @@ def test_explain(asked: Path, records: list[CallRecord]) -> None:
 
 
 def test_explain_an_unknown_request(asked: Path, records: list[CallRecord]) -> None:
-    check_failed(run("explain", "req_1", "--config", asked), "there is no request req_1")
+    check_failed(run("explain", "req_1", "--config", asked), "request req_1 was not found")
 
 
 def test_export(asked: Path, records: list[CallRecord], tmp_path: Path) -> None:

@@ -14,13 +14,8 @@ import pytest
 from rich.console import Console
 
 from proxy.budget.pricing import Price
-from proxy.cli.tables import (
-    DEFAULT_DIMENSIONS,
-    DIMENSIONS,
-    RouterContext,
-    stats_report,
-    stats_tables,
-)
+from proxy.cli.options import DEFAULT_DIMENSIONS, DIMENSIONS
+from proxy.cli.tables import RouterContext, stats_report, stats_tables
 from proxy.evaluation.estimates import Judged, Pair, Quality, quality_of
 from proxy.evaluation.explain import explain
 from proxy.evaluation.queries import QualityQueries
