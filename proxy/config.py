@@ -22,7 +22,7 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import UNSET, Meta, UnsetType
 
-from router_model.carried import carried
+from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
 
@@ -186,7 +186,7 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     @property
     def model_folder(self) -> Path:
         """The folder of the router model. The package contains the default one."""
-        return carried(Path(self.model_path))
+        return bundled(Path(self.model_path))
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -315,7 +315,7 @@ def pricing_path(config: Config, path: Path) -> Path | None:
         return None
     beside = path.parent / config.pricing
     if config.pricing == PRICING_FILE and not beside.exists():
-        return carried(Path("configs", PRICING_FILE))
+        return bundled(Path("configs", PRICING_FILE))
     return beside
 
 

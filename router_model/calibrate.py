@@ -22,7 +22,7 @@ from router_model.manifest import Calibration, HeadCalibration, OperatingPoint
 from router_model.metrics import Floats, apgr, curve, percentiles, resamples
 
 CLOUD_WEIGHTS = np.linspace(0.0, 1.0, 21)
-APGR_HAIR = 0.01
+APGR_TOLERANCE = 0.01
 MIN_SOURCE_ROWS = 50
 
 # What a client's rating weighs beside a judge's score of the same answer, times its own size of 0
@@ -121,7 +121,7 @@ def fit_logistic(
     return float(beta[0]), float(beta[1])
 
 
-def fit_around(
+def fit_with_prior(
     x: ArrayLike, y: ArrayLike, prior: tuple[float, float], *, weight: ArrayLike = 1.0
 ) -> tuple[float, float]:
     """The same for few rows, held near the (slope, intercept) of another model or pair."""
@@ -130,7 +130,7 @@ def fit_around(
     return fit_logistic(x, y, prior=prior, ridge=ridge, weight=weight)
 
 
-def evidence(weight: Floats) -> Floats:
+def effective_weights(weight: Floats) -> Floats:
     """Weights [n] scaled to add up to the rows that unequal weights are worth (Kish 1965).
 
     Rows that stand for a thousand requests each are still few rows: what holds a fit near its prior
@@ -152,7 +152,7 @@ def fit_head(
         slope, intercept = fit_logistic(logits, ok, weight=weight)
     else:
         around = (1 / prior.temperature, prior.bias)
-        slope, intercept = fit_around(logits, ok, around, weight=weight)
+        slope, intercept = fit_with_prior(logits, ok, around, weight=weight)
     return HeadCalibration(temperature=1 / max(slope, 0.05), bias=intercept)
 
 
@@ -185,7 +185,7 @@ def fit(
     count for the heads alone: which answers were rated hangs on where requests were sent, so they
     say how good an answer to such a prompt is, and nothing of how many such prompts there are.
     """
-    times = evidence(out.weight)
+    times = effective_weights(out.weight)
 
     def head(column: int, ok: NDArray[np.bool_], around: HeadCalibration | None) -> HeadCalibration:
         if ratings is None:
@@ -203,7 +203,7 @@ def fit(
     p_local, p_cloud = probabilities(logits, local, cloud)
     if prior is not None:
         weight = prior.cloud_weight
-        slope, intercept = fit_around(
+        slope, intercept = fit_with_prior(
             p_local - weight * p_cloud,
             out.local_suffices,
             (prior.slope, prior.intercept),
@@ -213,7 +213,9 @@ def fit(
         values = np.array([within_source_apgr(p_local - w * p_cloud, out) for w in CLOUD_WEIGHTS])
         weight = 0.5
         if np.isfinite(values).all():
-            weight = float(CLOUD_WEIGHTS[np.flatnonzero(values >= values.max() - APGR_HAIR)[0]])
+            weight = float(
+                CLOUD_WEIGHTS[np.flatnonzero(values >= values.max() - APGR_TOLERANCE)[0]]
+            )
         gain = p_local - weight * p_cloud
         slope, intercept = fit_logistic(gain, out.local_suffices, weight=times)
     return Calibration(

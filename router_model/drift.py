@@ -27,8 +27,8 @@ from router_model.categories import CATEGORIES
 from router_model.manifest import Reference
 
 BANDS: Final = 20
-SOME: Final = 0.1
-MUCH: Final = 0.25
+MODERATE_DRIFT: Final = 0.1
+LARGE_DRIFT: Final = 0.25
 MIN_REQUESTS: Final = 500  # fewer say nothing
 
 _HALF: Final = 0.5  # of a row, added to each band: an empty one would make the index infinite
@@ -62,14 +62,14 @@ class Drift(NamedTuple):
     moved: list[Move]
 
     @property
-    def is_much(self) -> bool:
+    def is_large(self) -> bool:
         """Whether traffic no longer looks like what the router was fitted to."""
-        return max(self.score, self.category) > MUCH
+        return max(self.score, self.category) > LARGE_DRIFT
 
 
-def reading(index: float) -> str:
+def drift_level(index: float) -> str:
     """An index in a word: none, some or much."""
-    return "much" if index > MUCH else "some" if index >= SOME else "none"
+    return "much" if index > LARGE_DRIFT else "some" if index >= MODERATE_DRIFT else "none"
 
 
 def reference_of(scores: Sequence[float], categories: Sequence[str]) -> Reference:

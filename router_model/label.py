@@ -20,7 +20,7 @@ def soft_label(score: float) -> float:
     return min(1.0, max(0.0, (score - 4.5) / 4.0))
 
 
-def unusable(text: str | None, finish_reason: str | None) -> str | None:
+def unusable_reason(text: str | None, finish_reason: str | None) -> str | None:
     """Why an answer must not become a label; None for one that may.
 
     An answer that was cut off says nothing about how well the model answers, only about the limit

@@ -88,7 +88,7 @@ class RouterModel:
         return local, cloud
 
 
-def copy_with(manifest: Manifest, source: Path, target: Path) -> None:
+def copy_model(manifest: Manifest, source: Path, target: Path) -> None:
     """Write into `target` the files of the model folder `source` with another manifest.
 
     The manifest goes last, so a folder that is read meanwhile is the old one or refused. Raises
@@ -97,7 +97,7 @@ def copy_with(manifest: Manifest, source: Path, target: Path) -> None:
     _write(manifest, _content(manifest, source), target)
 
 
-def put_calibration(manifest: Manifest, folder: Path) -> Path:
+def replace_calibration(manifest: Manifest, folder: Path) -> Path:
     """Give the model in `folder` another manifest for the same files; returns where the old one is.
 
     A proxy that watches the folder takes it up whole. Raises RouterModelError when the files are
@@ -110,7 +110,7 @@ def put_calibration(manifest: Manifest, folder: Path) -> Path:
     return previous
 
 
-def put_in_place(candidate: Path, folder: Path) -> Path:
+def replace_model(candidate: Path, folder: Path) -> Path:
     """Put the model of one folder in the place of another's; returns where that one is kept.
 
     It is kept beside the folder, `.previous` behind its name, over what was kept there before. To
@@ -124,7 +124,7 @@ def put_in_place(candidate: Path, folder: Path) -> Path:
     if previous.exists() and not (previous / MANIFEST_FILE).exists():
         raise RouterModelError(f"{previous} holds something else than a router model")
     _write(replaced, kept, previous)
-    # A manifest that was kept by put_calibration is of the old files.
+    # A manifest that was kept by replace_calibration is of the old files.
     (folder / PREVIOUS_FILE).unlink(missing_ok=True)
     _write(manifest, content, folder)
     return previous

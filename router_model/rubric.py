@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
-from router_model.label import unusable
+from router_model.label import unusable_reason
 
 # Changes whenever a prompt or the parser does: scores of two versions are not comparable.
 RUBRIC_VERSION: Final = "1"
@@ -54,7 +54,7 @@ class Preference(NamedTuple):
     reasoning: str
 
 
-class NotAVerdict(ValueError):
+class InvalidVerdict(ValueError):
     """The judge's reply does not have the asked-for form; the message says in what way."""
 
 
@@ -117,37 +117,37 @@ def preference_messages(
 
 
 def parse_grade(reply: str) -> Grade:
-    """The grade in a judge's reply. Raises NotAVerdict for anything but the asked-for form."""
+    """The grade in a judge's reply. Raises InvalidVerdict for anything but the asked-for form."""
     fields = _fields(reply, "score")
     score = fields["score"]
     if type(score) is not int:  # bool is an int, 7.0 a habit that comes with "7.5"
-        raise NotAVerdict(f"the score is no whole number: {json.dumps(score)[:40]}")
+        raise InvalidVerdict(f"the score is no whole number: {json.dumps(score)[:40]}")
     if not MIN_SCORE <= score <= MAX_SCORE:
-        raise NotAVerdict(f"the score is not from {MIN_SCORE} to {MAX_SCORE}: {str(score)[:40]}")
+        raise InvalidVerdict(f"the score is not from {MIN_SCORE} to {MAX_SCORE}: {str(score)[:40]}")
     return Grade(score, fields["reasoning"])
 
 
 def parse_preference(reply: str) -> Preference:
-    """The verdict in a judge's reply. Raises NotAVerdict for anything but the asked-for form."""
+    """The verdict in a judge's reply. Raises InvalidVerdict for anything but the asked-for form."""
     fields = _fields(reply, "verdict")
     verdict = fields["verdict"]
     if verdict not in ("A", "B", "tie"):
-        raise NotAVerdict(f"the verdict is none of A, B and tie: {json.dumps(verdict)[:40]}")
+        raise InvalidVerdict(f"the verdict is none of A, B and tie: {json.dumps(verdict)[:40]}")
     return Preference(cast(Side, verdict), fields["reasoning"])
 
 
 def read_verdict(text: str, finish_reason: str | None, parse: Callable[[str], V]) -> V:
-    """The verdict in a judge's answer. Raises NotAVerdict, also for one that was cut off.
+    """The verdict in a judge's answer. Raises InvalidVerdict, also for one that was cut off.
 
     Args:
         parse: `parse_grade` or `parse_preference`.
     """
-    if why := unusable(text, finish_reason):
-        raise NotAVerdict(f"the reply is {why}")
+    if why := unusable_reason(text, finish_reason):
+        raise InvalidVerdict(f"the reply is {why}")
     return parse(text)
 
 
-def as_supported(request: Mapping[str, Any], unsupported: Collection[str]) -> dict[str, Any]:
+def supported_request(request: Mapping[str, Any], unsupported: Collection[str]) -> dict[str, Any]:
     """A chat request without those of the OPTIONAL_FIELDS that its server said it does not take.
 
     OpenAI's reasoning models want `max_completion_tokens`, which Ollama ignores, and no
@@ -202,23 +202,23 @@ def _code(sections: Sequence[tuple[str, str]]) -> str:
 def _fields(reply: str, wanted: str) -> dict[str, Any]:
     """The reply as an object with exactly `reasoning` and the wanted key, each once."""
     if len(reply) > MAX_REPLY_CHARS:
-        raise NotAVerdict(f"the reply has {len(reply)} characters")
+        raise InvalidVerdict(f"the reply has {len(reply)} characters")
     try:
         fields = json.loads(reply, object_pairs_hook=_once, parse_constant=_no_constant)
     except RecursionError:
-        raise NotAVerdict("the reply is nested too deeply") from None
-    except NotAVerdict:
+        raise InvalidVerdict("the reply is nested too deeply") from None
+    except InvalidVerdict:
         raise
     except ValueError as error:  # also a number of thousands of digits
-        raise NotAVerdict(f"the reply is no JSON object: {error}") from None
+        raise InvalidVerdict(f"the reply is no JSON object: {error}") from None
     if not isinstance(fields, dict):
-        raise NotAVerdict("the reply is JSON but no object")
+        raise InvalidVerdict("the reply is JSON but no object")
     if fields.keys() != {"reasoning", wanted}:
-        raise NotAVerdict(
+        raise InvalidVerdict(
             f"the reply's keys are not reasoning and {wanted}: {', '.join(fields)[:80]}"
         )
     if not isinstance(fields["reasoning"], str) or not fields["reasoning"].strip():
-        raise NotAVerdict("the reply gives no reasoning")
+        raise InvalidVerdict("the reply gives no reasoning")
     # JSON can spell half a surrogate pair, which no file and no database takes.
     fields["reasoning"] = fields["reasoning"].encode(errors="replace").decode()
     return fields
@@ -227,9 +227,9 @@ def _fields(reply: str, wanted: str) -> dict[str, Any]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise NotAVerdict("the reply has a key twice")
+        raise InvalidVerdict("the reply has a key twice")
     return fields
 
 
 def _no_constant(name: str) -> Any:
-    raise NotAVerdict(f"the reply has {name} in it")
+    raise InvalidVerdict(f"the reply has {name} in it")

@@ -46,7 +46,7 @@ ABLATED = ("random", "features + LR", "TF-IDF + LR")
 FITTED = ("source and category mean", "features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN")
 
 
-class Opinion(NamedTuple):
+class Prediction(NamedTuple):
     """A baseline's view of rows; higher is more local. None where it has none.
 
     Arrays [n], or [k, n] for k repetitions with another seed each, whose figures are averaged.
@@ -194,23 +194,23 @@ def neighbours(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candi
     return out
 
 
-def opinions(
+def predictions(
     data: Data, *, cache: Path, base: str = "minilm", only: Sequence[str] | None = None
-) -> dict[str, tuple[str, Opinion]]:
+) -> dict[str, tuple[str, Prediction]]:
     """Every baseline's setting and opinion of the measured rows; or of those that are named."""
     out = outcomes_of(data.measured)
     n = len(data.measured)
     rules = [Heuristic().score(row.text) for row in data.measured]
     length = -np.array([float(len(row.text)) for row in data.measured])
-    plain: dict[str, Callable[[], tuple[str, Opinion]]] = {
-        "always local": lambda: ("", Opinion(None, None)),
-        "always cloud": lambda: ("", Opinion(None, None)),
-        "random": lambda: ("", Opinion(np.zeros(n), np.zeros(n))),
+    plain: dict[str, Callable[[], tuple[str, Prediction]]] = {
+        "always local": lambda: ("", Prediction(None, None)),
+        "always cloud": lambda: ("", Prediction(None, None)),
+        "random": lambda: ("", Prediction(np.zeros(n), np.zeros(n))),
         "shuffled labels": lambda: _shuffled(data),
-        "prompt length": lambda: ("", Opinion(length, length)),
+        "prompt length": lambda: ("", Prediction(length, length)),
         "rules": lambda: (
             "",
-            Opinion(np.array([r.p_local for r in rules]), np.array([r.score for r in rules])),
+            Prediction(np.array([r.p_local for r in rules]), np.array([r.score for r in rules])),
         ),
     }
     found = {name: made() for name, made in plain.items() if only is None or name in only}
@@ -227,23 +227,23 @@ def opinions(
     for name in track(fitted, "fitting baselines", total=len(fitted)):
         found[name] = _chosen(data, learners[name]())
     if only is None:
-        found["oracle"] = ("", Opinion(None, out.local - out.cloud))
+        found["oracle"] = ("", Prediction(None, out.local - out.cloud))
     return found
 
 
-def _shuffled(data: Data) -> tuple[str, Opinion]:
+def _shuffled(data: Data) -> tuple[str, Prediction]:
     """TF-IDF on labels drawn from a hat; several times, since one hat alone may be lucky."""
     drawn = [_chosen(data, tfidf(data, shuffle=seed))[1] for seed in range(SHUFFLES)]
     return (
         f"{SHUFFLES} shuffles",
-        Opinion(
+        Prediction(
             np.stack([o.p_local for o in drawn if o.p_local is not None]),
             np.stack([o.score for o in drawn if o.score is not None]),
         ),
     )
 
 
-def _chosen(data: Data, candidates: list[Candidate]) -> tuple[str, Opinion]:
+def _chosen(data: Data, candidates: list[Candidate]) -> tuple[str, Prediction]:
     """The candidate that ranks local answers best inside the validation sources, calibrated."""
     out = outcomes_of(data.validation)
 
@@ -254,7 +254,7 @@ def _chosen(data: Data, candidates: list[Candidate]) -> tuple[str, Opinion]:
     name, on_validation, on_measured = max(candidates, key=merit)
     calibration = calibrate.fit(on_validation, out)
     score, p_local, _ = calibrate.scores(on_measured, calibration)
-    return name, Opinion(p_local, score)
+    return name, Prediction(p_local, score)
 
 
 def within_source_auroc(score: Floats, out: Outcomes) -> float:
@@ -285,12 +285,12 @@ def compare(
     Raises DataError when a split is empty.
     """
     data = data_of(prepared, split)
-    found = opinions(data, cache=cache, base=base, only=only)
+    found = predictions(data, cache=cache, base=base, only=only)
     scored = [
         model.score(row.text)
         for row in track(data.measured, "scoring by the router", total=len(data.measured))
     ]
-    router = Opinion(np.array([s.p_local for s in scored]), np.array([s.score for s in scored]))
+    router = Prediction(np.array([s.p_local for s in scored]), np.array([s.score for s in scored]))
     found = {**found, ROUTER: ("", router)}
     out = outcomes_of(data.measured)
     held_out = np.array([row.split == "ood" for row in data.measured])
@@ -327,7 +327,7 @@ def compare(
 
 
 def measure(
-    found: dict[str, Opinion],
+    found: dict[str, Prediction],
     out: Outcomes,
     chosen: NDArray[np.bool_],
     *,
@@ -380,7 +380,7 @@ def measure(
 
 
 def _policy(
-    name: str, opinion: Opinion, part: Outcomes, chosen: NDArray[np.bool_], share: float
+    name: str, opinion: Prediction, part: Outcomes, chosen: NDArray[np.bool_], share: float
 ) -> dict[str, float]:
     """Mean quality (0-10) and share of the all-cloud dollars at the router's share kept local."""
     if name == "always local":

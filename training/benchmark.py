@@ -27,7 +27,7 @@ from router_model.rubric import RUBRIC_VERSION, Message
 from training.dataset import DataError, read_lines
 from training.judge import Judge, NoVerdict, listed
 from training.label import Refusal, useless
-from training.paid import Buyer, Declined, Endpoint
+from training.paid import Endpoint, PaidClient, RequestDeclined
 
 CATEGORIES = (
     "writing",
@@ -96,7 +96,7 @@ class Benchmark:
     """Asks the tiers both turns of a question and has each answer graded."""
 
     def __init__(
-        self, buyer: Buyer, judge: Judge, tiers: Sequence[Endpoint], *, max_tokens: int
+        self, buyer: PaidClient, judge: Judge, tiers: Sequence[Endpoint], *, max_tokens: int
     ) -> None:
         self._buyer = buyer
         self._judge = judge
@@ -124,7 +124,7 @@ class Benchmark:
                     )
                 except NoVerdict as error:
                     return Refusal(question.id, f"no verdict of the judge: {error}")
-                except Declined as error:
+                except RequestDeclined as error:
                     return Refusal(question.id, f"the judge declined: {error}")
                 tier.scores.append(graded.score)
                 judge_usd += graded.cost_usd
@@ -141,7 +141,7 @@ class Benchmark:
                     what=f"{question.id}: {endpoint.role}, turn {turn + 1}",
                     max_tokens=self._max_tokens,
                 )
-            except Declined as error:
+            except RequestDeclined as error:
                 return Refusal(question.id, f"{endpoint.role} declined: {error}")
             if why := useless(answer, messages, self._buyer.tokens):
                 return Refusal(question.id, f"{endpoint.role} answer {why}")

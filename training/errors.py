@@ -40,8 +40,8 @@ def analyse(
     Raises DataError when the split is empty.
     """
     rows = data_of(prepared, split).measured
-    opinions = [model.score(row.text) for row in track(rows, "scoring", total=len(rows))]
-    score = np.array([opinion.score for opinion in opinions])
+    predictions = [model.score(row.text) for row in track(rows, "scoring", total=len(rows))]
+    score = np.array([opinion.score for opinion in predictions])
     out = outcomes_of(rows)
     threshold = model.manifest.threshold
     local = score >= threshold
@@ -64,7 +64,9 @@ def analyse(
         "histogram": _histogram(score, out),
         "examples": {
             kind: [
-                _example(rows[i], opinions[i].score, opinions[i].p_local, opinions[i].p_cloud)
+                _example(
+                    rows[i], predictions[i].score, predictions[i].p_local, predictions[i].p_cloud
+                )
                 for i in _confident(wrong, score, threshold)
             ]
             for kind, wrong in kinds.items()

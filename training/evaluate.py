@@ -41,7 +41,7 @@ class Check(msgspec.Struct):
     text: str
 
 
-class ScoreBucket(msgspec.Struct, frozen=True):
+class ScoredRows(msgspec.Struct, frozen=True):
     """Rows with the router's opinion of them, arrays [n]."""
 
     rows: list[Row]
@@ -51,9 +51,9 @@ class ScoreBucket(msgspec.Struct, frozen=True):
     baseline: Floats
     rules: Floats
 
-    def where(self, chosen: NDArray[np.bool_]) -> "ScoreBucket":
+    def where(self, chosen: NDArray[np.bool_]) -> "ScoredRows":
         """The same for the chosen rows."""
-        return ScoreBucket(
+        return ScoredRows(
             rows=[row for row, yes in zip(self.rows, chosen, strict=True) if yes],
             out=self.out.take(chosen),
             score=self.score[chosen],
@@ -63,15 +63,15 @@ class ScoreBucket(msgspec.Struct, frozen=True):
         )
 
 
-def score_rows(model: RouterModel, rows: list[Row], train: list[Row]) -> ScoreBucket:
+def score_rows(model: RouterModel, rows: list[Row], train: list[Row]) -> ScoredRows:
     """Score rows by the model, the rules, and the training mean of their source and category."""
     rules = Heuristic()
-    opinions = [model.score(r.text) for r in track(rows, "scoring", total=len(rows))]
-    return ScoreBucket(
+    predictions = [model.score(r.text) for r in track(rows, "scoring", total=len(rows))]
+    return ScoredRows(
         rows=rows,
         out=outcomes_of(rows),
-        score=np.array([o.score for o in opinions]),
-        p_local=np.array([o.p_local for o in opinions]),
+        score=np.array([o.score for o in predictions]),
+        p_local=np.array([o.p_local for o in predictions]),
         baseline=category_means(rows, train),
         rules=np.array([rules.score(r.text).score for r in rows]),
     )
@@ -91,7 +91,7 @@ def category_means(rows: list[Row], train: list[Row]) -> Floats:
     return np.array([means.get((row.source, row.category), overall) for row in rows])
 
 
-def measure(s: ScoreBucket, *, threshold: float, rounds: int) -> dict[str, Any]:
+def measure(s: ScoredRows, *, threshold: float, rounds: int) -> dict[str, Any]:
     """Every figure of one set of rows; [value, low, high] where there is an interval."""
 
     def interval(of: Callable[[NDArray[np.int64]], float]) -> list[float]:
@@ -186,7 +186,7 @@ def evaluate(
     return report
 
 
-def categories(s: ScoreBucket) -> dict[str, dict[str, float]]:
+def categories(s: ScoredRows) -> dict[str, dict[str, float]]:
     """AUROC and APGR inside each category that is large enough."""
     names = np.array([f"{row.source}/{row.category}" for row in s.rows])
     out: dict[str, dict[str, float]] = {}

@@ -26,8 +26,8 @@ from router_model.rubric import (
     RESPONSE_FORMAT,
     TEMPERATURES,
     Grade,
+    InvalidVerdict,
     Message,
-    NotAVerdict,
     Preference,
     Question,
     Side,
@@ -39,7 +39,7 @@ from router_model.rubric import (
     read_verdict,
 )
 from training.dataset import DataError, read_lines
-from training.paid import Buyer, Endpoint
+from training.paid import Endpoint, PaidClient
 
 V = TypeVar("V", Grade, Preference)
 
@@ -50,7 +50,7 @@ class NoVerdict(Exception):
     """The judge was asked several times and never replied in the asked-for form."""
 
 
-class CategoryScore(NamedTuple):
+class GradeResult(NamedTuple):
     """A score of 1-10, why, and what asking cost."""
 
     score: int
@@ -58,7 +58,7 @@ class CategoryScore(NamedTuple):
     cost_usd: float
 
 
-class ShadowComparison(NamedTuple):
+class PairwiseResult(NamedTuple):
     """The verdict on two answers: merged, as first shown, and as said when they were swapped."""
 
     verdict: Side
@@ -70,31 +70,31 @@ class ShadowComparison(NamedTuple):
 class Judge:
     """Asks one endpoint by the rubric; replies that are no verdicts are asked for again."""
 
-    def __init__(self, buyer: Buyer, endpoint: Endpoint, *, max_tokens: int = 512) -> None:
+    def __init__(self, buyer: PaidClient, endpoint: Endpoint, *, max_tokens: int = 512) -> None:
         self.endpoint = endpoint
         self.max_tokens = max_tokens
         self._buyer = buyer
 
     async def grade(
         self, question: Question, answer: str, *, what: str, reference: str | None = None
-    ) -> CategoryScore:
-        """How good one answer is. Raises NoVerdict, and what `Buyer.ask` raises."""
+    ) -> GradeResult:
+        """How good one answer is. Raises NoVerdict, and what `PaidClient.ask` raises."""
         messages = grade_messages(question, answer, reference=reference)
         grade, cost = await self._verdict(messages, parse_grade, what=what)
-        return CategoryScore(grade.score, grade.reasoning, cost)
+        return GradeResult(grade.score, grade.reasoning, cost)
 
     async def compare(
         self, question: Question, a: str, b: str, *, what: str, reference: str | None = None
-    ) -> ShadowComparison:
+    ) -> PairwiseResult:
         """Which answer is better, asked in both orders. Equal answers are a tie for free."""
         if a == b:
-            return ShadowComparison("tie", "tie", "tie", 0.0)
+            return PairwiseResult("tie", "tie", "tie", 0.0)
         straight = preference_messages(question, a, b, reference=reference)
         turned = preference_messages(question, b, a, reference=reference)
         first, cost = await self._verdict(straight, parse_preference, what=what)
         swapped, more = await self._verdict(turned, parse_preference, what=f"{what}, swapped")
         merged = merge_swapped(first.verdict, swapped.verdict)
-        return ShadowComparison(merged, first.verdict, swapped.verdict, cost + more)
+        return PairwiseResult(merged, first.verdict, swapped.verdict, cost + more)
 
     async def _verdict(
         self, messages: Sequence[Message], parse: Callable[[str], V], *, what: str
@@ -112,7 +112,7 @@ class Judge:
             cost += reply.cost_usd
             try:
                 return read_verdict(reply.text, reply.finish_reason, parse), cost
-            except NotAVerdict as error:
+            except InvalidVerdict as error:
                 problem = str(error)
         raise NoVerdict(problem)
 

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from router_model.features import routing_text
-from router_model.label import is_ok, unusable
+from router_model.label import is_ok, unusable_reason
 from router_model.rubric import RUBRIC_VERSION, Message, grade_messages, preference_messages
 from training.dataset import DataError, read_lines
 from training.journal import Answer
 from training.judge import Judge, NoVerdict, json_object, listed
-from training.paid import Buyer, Declined, Endpoint, Tokens
+from training.paid import Endpoint, PaidClient, RequestDeclined, Tokens
 
 ROLES = ("system", "developer", "user", "assistant")
 # For estimates: what answers and verdicts usually take.
@@ -216,7 +216,7 @@ class Labeller:
 
     def __init__(
         self,
-        buyer: Buyer,
+        buyer: PaidClient,
         judge: Judge,
         *,
         local: Endpoint,
@@ -241,7 +241,7 @@ class Labeller:
             return Refusal(prompt.id, str(error))
         except NoVerdict as error:
             return Refusal(prompt.id, f"no verdict of the judge: {error}")
-        except Declined as error:
+        except RequestDeclined as error:
             return Refusal(prompt.id, f"the judge declined: {error}")
 
     async def _row(self, prompt: Prompt) -> Row:
@@ -310,7 +310,7 @@ class Labeller:
                 what=f"{prompt.id}: {endpoint.role}",
                 max_tokens=self._max_tokens,
             )
-        except Declined as error:
+        except RequestDeclined as error:
             raise _Useless(f"{endpoint.role} declined: {error}") from error
         if why := useless(answer, prompt.messages, self._buyer.tokens):
             raise _Useless(f"{endpoint.role} answer {why}")
@@ -323,7 +323,7 @@ class _Useless(Exception):
 
 def useless(answer: Answer, messages: Sequence[Message], tokens: Tokens) -> str | None:
     """Why an answer says nothing about its model; None for one that does."""
-    if why := unusable(answer.text, answer.finish_reason):
+    if why := unusable_reason(answer.text, answer.finish_reason):
         return why
     if answer.usage_source == "upstream" and answer.input_tokens:
         count = tokens.count_messages(messages)

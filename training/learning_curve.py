@@ -31,7 +31,7 @@ from training.train import (
     encode_rows,
     load_checkpoint,
     predict,
-    some_groups,
+    sample_groups,
     train,
 )
 
@@ -60,7 +60,7 @@ def learn(
     out = outcomes_of(validation)
     points = []
     for share in sorted(shares):
-        some = some_groups(rows, share)
+        some = sample_groups(rows, share)
         of_seeds = []
         for seed in seeds:
             say(f"learning-curve: {len(some)} prompts, seed {seed}")

@@ -20,7 +20,7 @@ from training import benchmark, judge, label
 from training.dataset import DataError
 from training.journal import Journal
 from training.options import QUESTIONS, RESULTS, ROOT, this_command
-from training.paid import Buyer, Declined, Endpoint, Price, Tokens
+from training.paid import Endpoint, PaidClient, Price, RequestDeclined, Tokens
 from training.progress import say
 from training.results import write
 
@@ -192,7 +192,7 @@ def label_command(
         return
     path = options["journal"] or out.with_name(f"{out.name}.journal")
 
-    async def work(buyer: Buyer) -> list[label.Row | label.Refusal | None]:
+    async def work(buyer: PaidClient) -> list[label.Row | label.Refusal | None]:
         labeller = label.Labeller(
             buyer,
             judge.Judge(buyer, judging, max_tokens=options["judge_max_tokens"]),
@@ -247,7 +247,7 @@ def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
         judging = _endpoint("judge", options)
         path = options["journal"] or WORK / f"{annotated.name}.journal"
 
-        async def work(buyer: Buyer) -> list[float | str | None]:
+        async def work(buyer: PaidClient) -> list[float | str | None]:
             asked = judge.Judge(buyer, judging, max_tokens=options["judge_max_tokens"])
 
             async def grade(index: int) -> float | str:
@@ -256,7 +256,7 @@ def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
                     graded = await asked.grade(
                         row.question, row.answer, what=f"row {row.row}", reference=row.reference
                     )
-                except (judge.NoVerdict, Declined) as error:
+                except (judge.NoVerdict, RequestDeclined) as error:
                     return str(error)
                 return float(graded.score)
 
@@ -331,7 +331,7 @@ def baseline_command(
         tiers.append(_router(router_url, router_model, *tiers))
     path = options["journal"] or WORK / "baseline.journal"
 
-    async def work(buyer: Buyer) -> list[benchmark.Outcome | label.Refusal | None]:
+    async def work(buyer: PaidClient) -> list[benchmark.Outcome | label.Refusal | None]:
         asking = judge.Judge(buyer, judging, max_tokens=options["judge_max_tokens"])
         run = benchmark.Benchmark(buyer, asking, tiers, max_tokens=max_tokens)
         return await buyer.each(asked, run.examine, title="baseline")
@@ -401,7 +401,7 @@ def _address(url: str, role: str) -> str:
 
 
 def _buy(
-    work: Callable[[Buyer], Awaitable[T]], path: Path, options: dict[str, Any]
+    work: Callable[[PaidClient], Awaitable[T]], path: Path, options: dict[str, Any]
 ) -> tuple[T, str | None]:
     """Run `work` with a buyer over the journal; its result, and why it was stopped if it was."""
     concurrency = options["concurrency"]
@@ -410,7 +410,7 @@ def _buy(
         with Journal(path, room_bytes=concurrency * ROOM_BYTES_PER_CALL) as journal:
             if journal.answers:
                 say(f"{path}: {len(journal.answers)} answers are there and not asked for again")
-            async with Buyer(
+            async with PaidClient(
                 journal,
                 max_usd=options["max_usd"],
                 concurrency=concurrency,

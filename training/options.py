@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from router_model.carried import IS_CLONE, carried
+from router_model.bundled import IS_CLONE, bundled
 
 # Installed from a wheel, the commands work in the folder where they are called.
 ROOT = Path(__file__).resolve().parent.parent if IS_CLONE else Path()
@@ -16,9 +16,9 @@ PREPARED = ROOT / "data/work/prepared.msgpack.gz"
 RUNS = ROOT / "data/runs"
 MODEL = ROOT / "data/models/router"
 RESULTS = ROOT / "data/results"
-EVERYDAY = carried(ROOT / "data/everyday.jsonl")
-CHECKS = carried(ROOT / "data/checks.jsonl")
-QUESTIONS = carried(ROOT / "data/questions.jsonl")
+EVERYDAY = bundled(ROOT / "data/everyday.jsonl")
+CHECKS = bundled(ROOT / "data/checks.jsonl")
+QUESTIONS = bundled(ROOT / "data/questions.jsonl")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -31,7 +31,7 @@ import httpx2
 import msgspec
 import tiktoken
 
-from router_model.rubric import OPTIONAL_FIELDS, Message, as_supported
+from router_model.rubric import OPTIONAL_FIELDS, Message, supported_request
 from training.journal import Answer, Journal
 from training.progress import meter, say
 
@@ -56,7 +56,7 @@ class Stopped(Exception):
     """No more calls are made in this run; the message says why."""
 
 
-class Declined(Exception):
+class RequestDeclined(Exception):
     """The endpoint refuses this one request; others may well be answered."""
 
 
@@ -211,7 +211,7 @@ class _Failed(NamedTuple):
     counts: bool = True
 
 
-class Buyer:
+class PaidClient:
     """Asks endpoints: at most `concurrency` calls under way, each answer journalled and paid once.
 
     Busy and failing endpoints (429, 5xx, no connection) are asked again `retries` times, waiting
@@ -306,7 +306,7 @@ class Buyer:
         answer that ran into a lower `max_tokens` than this one is bought anew.
 
         Raises:
-            Declined: the endpoint refuses this request.
+            RequestDeclined: the endpoint refuses this request.
             Stopped: no more calls are made.
         """
         key = _key(endpoint, messages, temperature, response_format)
@@ -359,7 +359,7 @@ class Buyer:
             self.budget.settle(worst, 0.0)
             raise self._disk_trouble(error) from error
         started = time.monotonic()
-        sent = as_supported(request, self._unsupported[endpoint.role])
+        sent = supported_request(request, self._unsupported[endpoint.role])
         try:
             response = await self._client.post(
                 f"{endpoint.url}/chat/completions",
@@ -444,7 +444,7 @@ class Buyer:
         if param in OPTIONAL_FIELDS and param in sent:
             self._unsupported[endpoint.role].add(param)
             return _Failed(why, counts=False)
-        raise Declined(why)
+        raise RequestDeclined(why)
 
     def _read(
         self,

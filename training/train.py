@@ -135,7 +135,7 @@ def varied(
     return out
 
 
-def some_groups(rows: list[Row], share: float) -> list[Row]:
+def sample_groups(rows: list[Row], share: float) -> list[Row]:
     """The rows of `share` of the groups, the same ones every time; more hold the fewer."""
     if share >= 1:
         return rows
@@ -236,7 +236,7 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     rows = prepared.of("train", auxiliary=None if config.auxiliary else False)
     guesses = [row for row in rows if row.weak]
-    rows = some_groups([row for row in rows if not row.weak], config.train_share)
+    rows = sample_groups([row for row in rows if not row.weak], config.train_share)
     heads = head_names(rows)
     device, precision = where_to_run()
     network, tokenizer = build(

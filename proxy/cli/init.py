@@ -1,6 +1,6 @@
 """A first configuration for this machine: `hybrid-llm init`.
 
-    write_setup(Wishes(), ask=False)    # ./hybrid-llm.yaml, and keys into ./.env
+    run_init(InitOptions(), ask=False)    # ./hybrid-llm.yaml, and keys into ./.env
 
 The file is configs/default.yaml with other defaults in it, so that it explains every key and cannot
 lag behind. Keys never enter it: it names variables, which `.env` holds for its owner alone. This
@@ -21,11 +21,11 @@ import click
 import httpx2
 from dotenv import dotenv_values
 
+from proxy.cli.options import CONFIG_FILE
 from proxy.config import Config, ConfigError, load_config, read_environment
 from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
-from router_model.carried import carried
+from router_model.bundled import bundled
 
-SETUP_FILE: Final = Path("hybrid-llm.yaml")
 DOTENV_FILE: Final = Path(".env")
 CLOUD_KEY, CLIENT_KEYS = "OPENAI_API_KEY", "ROUTER_API_KEYS"
 
@@ -48,11 +48,11 @@ _HEADER: Final = """\
 """
 
 
-class SetupFailed(Exception):
+class InitFailed(Exception):
     """Why nothing was written, for the terminal."""
 
 
-class Wishes(NamedTuple):
+class InitOptions(NamedTuple):
     """What was said on the command line; the rest is looked for, asked or left as it is."""
 
     ollama_url: str | None = None
@@ -63,20 +63,20 @@ class Wishes(NamedTuple):
     may_overwrite: bool = False
 
 
-def write_setup(wishes: Wishes, *, ask: bool) -> None:
+def run_init(wishes: InitOptions, *, ask: bool) -> None:
     """Look around, ask what cannot be found, write both files and say what to type next.
 
     Raises:
-        SetupFailed: a configuration or a key is there already, the cloud refuses the key, or what
+        InitFailed: a configuration or a key is there already, the cloud refuses the key, or what
             was wished for makes no valid configuration. Then nothing has been written.
     """
     if wishes.cloud_key is not None and not wishes.cloud_key.strip():
-        raise SetupFailed("--key-file: there is no key in it")
-    if SETUP_FILE.exists() and not wishes.may_overwrite:
-        raise SetupFailed(f"{SETUP_FILE} is there already; --force writes it anew")
+        raise InitFailed("--key-file: there is no key in it")
+    if CONFIG_FILE.exists() and not wishes.may_overwrite:
+        raise InitFailed(f"{CONFIG_FILE} is there already; --force writes it anew")
     environ = read_environment()
     if wishes.cloud_key and not wishes.may_overwrite and dotenv_values(DOTENV_FILE).get(CLOUD_KEY):
-        raise SetupFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
+        raise InitFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
     defaults: dict[str, str] = {}
     url = (wishes.ollama_url or server_url(environ)).rstrip("/").removesuffix("/v1")
     _need_address(url)
@@ -100,12 +100,12 @@ def write_setup(wishes: Wishes, *, ask: bool) -> None:
         kept[CLIENT_KEYS] = f"sk-router-{secrets.token_urlsafe(24)}"
     try:
         if kept:
-            keep_in_dotenv(DOTENV_FILE, kept)
+            save_to_dotenv(DOTENV_FILE, kept)
             click.echo(f"Wrote {' and '.join(kept)} into {DOTENV_FILE}, which only you can read.")
-        SETUP_FILE.write_text(text, encoding="utf-8")
-        click.echo(f"Wrote {SETUP_FILE}.")
+        CONFIG_FILE.write_text(text, encoding="utf-8")
+        click.echo(f"Wrote {CONFIG_FILE}.")
     except OSError as error:
-        raise SetupFailed(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise InitFailed(f"{error.filename}: cannot be written: {error.strerror}") from None
     if CLIENT_KEYS in kept:
         click.echo(f"The key for clients: {kept[CLIENT_KEYS]}")
     _warn_if_overruled(config, wishes, url)
@@ -127,7 +127,7 @@ def _need_address(url: str) -> None:
     except ValueError as error:
         why = str(error)
     if why is not None:
-        raise SetupFailed(f"--ollama, or the variable OLLAMA_BASE_URL: {why}")
+        raise InitFailed(f"--ollama, or the variable OLLAMA_BASE_URL: {why}")
 
 
 def chat_models(url: str) -> list[str] | None:
@@ -155,7 +155,7 @@ def _can_chat(client: httpx2.Client, name: str) -> bool:
 
 
 def _choose_local(
-    url: str, wishes: Wishes, environ: Mapping[str, str], *, ask: bool
+    url: str, wishes: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> tuple[str, bool]:
     """The local model, and whether it has still to be downloaded."""
     found = chat_models(url)
@@ -180,7 +180,7 @@ def _choose_local(
 
 
 def _cloud_key(
-    config: Config, wishes: Wishes, environ: Mapping[str, str], *, ask: bool
+    config: Config, wishes: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> str | None:
     """A key to be kept, once the cloud takes it or cannot be asked; None when none is to be."""
     cloud = config.upstreams.cloud
@@ -188,7 +188,7 @@ def _cloud_key(
     if wishes.cloud_key is None and (known := environ.get(CLOUD_KEY)):
         click.echo(f"{CLOUD_KEY} is set already.")
         if refusal := _refusal(url, known, model):
-            raise SetupFailed(f"{refusal}; correct {CLOUD_KEY} or unset it")
+            raise InitFailed(f"{refusal}; correct {CLOUD_KEY} or unset it")
         return None
     key = wishes.cloud_key
     for _ in range(_ATTEMPTS):
@@ -210,7 +210,7 @@ def _cloud_key(
             break
         click.echo(f"{refusal}.")
         key = None
-    raise SetupFailed(f"{refusal}; nothing was written")
+    raise InitFailed(f"{refusal}; nothing was written")
 
 
 def _refusal(url: str, key: str, model: str) -> str | None:
@@ -247,13 +247,13 @@ def _names(answer: httpx2.Response) -> Iterator[str]:
 
 def _configuration(defaults: Mapping[str, str]) -> str:
     """The default configuration with other defaults of its variables, and a header of its own."""
-    text = carried(Path("configs/default.yaml")).read_text(encoding="utf-8")
+    text = bundled(Path("configs/default.yaml")).read_text(encoding="utf-8")
     text = _HEADER + text[text.index("\n\n") + 1 :]
     for name, value in defaults.items():
         if bad := _NOT_PLAIN.search(value):
-            raise SetupFailed(
+            raise InitFailed(
                 f"{_OPTIONS[name]}, or the variable {name}: {value!r} has {bad[0]!r}, "
-                f"which {SETUP_FILE} cannot hold there"
+                f"which {CONFIG_FILE} cannot hold there"
             )
         before, found, rest = text.partition(f"${{{name}:-")
         assert found, name
@@ -264,15 +264,15 @@ def _configuration(defaults: Mapping[str, str]) -> str:
 def _checked(text: str, environ: Mapping[str, str]) -> Config:
     """What the text says, once it is known that `check-config` would take it."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, SETUP_FILE.name)
+        path = Path(folder, CONFIG_FILE.name)
         path.write_text(text, encoding="utf-8")
         try:
             return load_config(path, environ=environ)
         except ConfigError as error:
-            raise SetupFailed(str(error).removeprefix(f"{folder}{os.sep}")) from None
+            raise InitFailed(str(error).removeprefix(f"{folder}{os.sep}")) from None
 
 
-def _warn_if_overruled(config: Config, wishes: Wishes, url: str) -> None:
+def _warn_if_overruled(config: Config, wishes: InitOptions, url: str) -> None:
     """Variables win over the defaults that are written, also over those that were wished for."""
     upstreams = config.upstreams
     for name, wanted, given, used in (
@@ -295,7 +295,7 @@ def _warn_if_readable(path: Path) -> None:
         click.echo(f"Warning: others can read {path}; chmod 600 {path} keeps it yours.", err=True)
 
 
-def keep_in_dotenv(path: Path, values: Mapping[str, str]) -> None:
+def save_to_dotenv(path: Path, values: Mapping[str, str]) -> None:
     """Put variables into a `.env`, in place of those of the same name; only its owner may read it.
 
     The old file stays whole until the new one, which nobody else could ever read, takes its place;

@@ -8,24 +8,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from proxy.budget.pricing import Price
+from proxy.cli.options import DIMENSIONS
+from proxy.evaluation.calibration import CalibrationReport
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
+from proxy.evaluation.promotion import RouterComparison
 from proxy.evaluation.queries import QualityQueries, ShadowComparison
-from proxy.storage.queries import Dimension, Quantiles, RequestQueries, Totals
 from proxy.storage.queries import Group as Alike
-from router_model.drift import Drift, reading
+from proxy.storage.queries import Quantiles, RequestQueries, Totals
+from router_model.drift import Drift, drift_level
 from router_model.manifest import Reference
 
-# As people say them: what is a target in rows is a tier to them.
-DIMENSIONS: Final[dict[str, Dimension]] = {
-    "tier": "target",
-    "reason": "reason",
-    "category": "category",
-    "model": "model",
-    "ending": "ending",
-    "endpoint": "endpoint",
-    "day": "day",
-}
-USUAL: Final = ("tier", "reason", "category", "model", "day")
 _MEASURES: Final = {
     "decision_ms": "decision",
     "overhead_ms": "in the proxy",
@@ -34,7 +26,7 @@ _MEASURES: Final = {
 }
 
 
-class Routers(NamedTuple):
+class RouterContext(NamedTuple):
     """What requests are held against.
 
     Attributes:
@@ -59,23 +51,23 @@ class Routers(NamedTuple):
         return found if found.requests else None
 
 
-_NO_ROUTERS: Final = Routers()
+_NO_CONTEXT: Final = RouterContext()
 
 
-def report(
+def stats_report(
     requests: RequestQueries,
     dimensions: Sequence[str],
     since: float,
     *,
-    routers: Routers = _NO_ROUTERS,
+    context: RouterContext = _NO_CONTEXT,
 ) -> dict[str, Any]:
-    """Everything that `show` shows, as plain values.
+    """Everything that `stats_tables` shows, as plain values.
 
     Raises:
         StoreUnavailable: the database does not answer.
     """
     quality = QualityQueries.sharing(requests)
-    drift, compared = routers.drift(requests), routers.compared(quality, since)
+    drift, compared = context.drift(requests), context.compared(quality, since)
     total, groups = requests.totals_by_each([DIMENSIONS[name] for name in dimensions], since)
     return {
         "since": since,
@@ -92,14 +84,14 @@ def report(
     }
 
 
-def show(
+def stats_tables(
     requests: RequestQueries,
     dimensions: Sequence[str],
     since: float,
     *,
-    routers: Routers = _NO_ROUTERS,
+    context: RouterContext = _NO_CONTEXT,
 ) -> RenderableType:
-    """The tables. Raises as `report` does."""
+    """The tables. Raises as `stats_report` does."""
     quality = QualityQueries.sharing(requests)
     total, groups = requests.totals_by_each([DIMENSIONS[name] for name in dimensions], since)
     if not total.requests:
@@ -107,11 +99,84 @@ def show(
     tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
     tables.append(_latencies(requests.quantiles(since)))
     tables.append(_quality_table(plain_estimates(quality.quality(since))))
-    if (drift := routers.drift(requests)) is not None:
+    if (drift := context.drift(requests)) is not None:
         tables.append(_drift_table(drift))
-    if (compared := routers.compared(quality, since)) is not None:
+    if (compared := context.compared(quality, since)) is not None:
         tables.append(_shadow_table(compared))
     return Group(_headline(total, since), *tables)
+
+
+def calibration_table(report: CalibrationReport) -> Table:
+    at, kept = report.operating_point, report.held_out_point
+    area, low, high = report.auroc_local
+    rows = {
+        "good local answers": f"{report.local_ok_share:.0%}",
+        "cloud strictly better": f"{report.cloud_better_share:.0%}",
+        "AUROC of p_local": f"{area:.3f} [{low:.3f}, {high:.3f}]",
+        "log loss of the score": _change(report.log_loss_before, report.log_loss_after),
+        "calibration error (ECE)": _change(report.ece_before, report.ece_after),
+        "threshold": f"{report.threshold:.4f}, before {report.threshold_before:.4f}",
+        "why": report.threshold_why,
+        "stay local": f"{at.local_share:.0%}",
+        "of the all-cloud dollars": _share_of(at.cost_share, at.cost_interval),
+        "of the quality gap recovered": _share_of(at.quality_share, at.quality_interval),
+        "settled": _settled(report),
+    }
+    if kept is not None:
+        rows[f"on {report.held_out} held-out requests"] = (
+            f"{_share_of(kept.cost_share, kept.cost_interval)} of the dollars, "
+            f"{_share_of(kept.quality_share, kept.quality_interval)} of the gap"
+        )
+    table = Table(
+        title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
+        f"{report.local_model} against {report.cloud_model} · \\[low, high]: 95 %, bootstrap",
+        title_justify="left",
+        show_header=False,
+        box=None,
+    )
+    for name, shown in rows.items():
+        table.add_row(name, shown)
+    return table
+
+
+def _settled(report: CalibrationReport) -> str:
+    if report.is_settled:
+        return f"yes, the whole interval meets {report.aim}"
+    sure = "no threshold's does"
+    if report.sure_threshold is not None:
+        sure = f"{report.sure_threshold:.4f} is where it does"
+    return f"no, the interval does not meet {report.aim} as a whole; {sure}"
+
+
+def promotion_table(found: RouterComparison) -> Table:
+    table = Table(
+        title=f"{found.held_out} held-out of {found.judged} judged requests, "
+        f"{found.conversations} conversations · decided by {found.measure} · 95 %, bootstrap",
+        title_justify="left",
+        box=None,
+    )
+    for name in ("", "version", "APGR", "log loss", "threshold", "of the dollars", "of the gap"):
+        table.add_column(name)
+    for name, one in (("current", found.current), ("candidate", found.candidate)):
+        at = one.at_threshold
+        table.add_row(
+            name,
+            one.version,
+            f"{one.apgr:.4f}",
+            f"{one.log_loss:.4f}",
+            f"{at.threshold:.4f}",
+            _share_of(at.cost_share, at.cost_interval),
+            _share_of(at.quality_share, at.quality_interval),
+        )
+    return table
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after:.4f} (cross-validated), before {before:.4f}"
+
+
+def _share_of(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.0%} [{interval[0]:.0%}, {interval[1]:.0%}]"
 
 
 def _headline(total: Totals, since: float) -> RenderableType:
@@ -167,8 +232,8 @@ def _drift_table(drift: Drift) -> Table:
         "of", "index", "change", "moved most",
     )  # fmt: skip
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in drift.moved)
-    table.add_row("score", f"{drift.score:.2f}", reading(drift.score), "")
-    table.add_row("category", f"{drift.category:.2f}", reading(drift.category), moved)
+    table.add_row("score", f"{drift.score:.2f}", drift_level(drift.score), "")
+    table.add_row("category", f"{drift.category:.2f}", drift_level(drift.category), moved)
     return table
 
 
@@ -186,9 +251,9 @@ def _shadow_table(found: ShadowComparison) -> Table:
     return table
 
 
-def _quality_table(estimates: dict[str, dict[str, Any]]) -> Table:
+def _quality_table(plain_estimates: dict[str, dict[str, Any]]) -> Table:
     table = _table("quality of routed requests", "what", "estimate", "95 % interval", "n")
-    for name, one in estimates.items():
+    for name, one in plain_estimates.items():
         cells = [one["missing"], ""]
         if one["missing"] is None:
             form = ".2f" if name.endswith("_score") else ".1%"

@@ -7,7 +7,7 @@ import datetime as dt
 from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
-from router_model.drift import Drift, reading
+from router_model.drift import Drift, drift_level
 
 # By name: in words, what of `Quality.counted` it rests on, and how much of that it takes.
 ESTIMATES: Final = {
@@ -23,7 +23,9 @@ ESTIMATES: Final = {
 def plain_drift(drift: Drift) -> dict[str, Any]:
     """A drift with how its indices read."""
     plain = drift._asdict() | {"moved": [move._asdict() for move in drift.moved]}
-    return plain | {f"{of}_reading": reading(getattr(drift, of)) for of in ("score", "category")}
+    return plain | {
+        f"{of}_reading": drift_level(getattr(drift, of)) for of in ("score", "category")
+    }
 
 
 def plain_estimates(quality: Quality) -> dict[str, dict[str, Any]]:

@@ -31,12 +31,12 @@ from proxy.evaluation.paid_calls import (
 )
 from proxy.record import Target
 from proxy.storage.database import StoreUnavailable
-from router_model.label import unusable
+from router_model.label import unusable_reason
 from router_model.rubric import (
     RESPONSE_FORMAT,
     TEMPERATURES,
     Grade,
-    NotAVerdict,
+    InvalidVerdict,
     Side,
     grade_messages,
     merge_swapped,
@@ -288,8 +288,8 @@ class Judge:
         upstream = self._tiers[target]
         fields, limit = other_tier_fields(claim, upstream)
         answer = await self._calls.ask(upstream, fields, claim.request_id, max_tokens=limit)
-        why = unusable(answer.text, answer.finish_reason)
-        self._count(upstream.purpose, "unusable" if why else "ok", answer.usd)
+        why = unusable_reason(answer.text, answer.finish_reason)
+        self._count(upstream.purpose, "unusable_reason" if why else "ok", answer.usd)
         if why:
             raise RequestRefused(f"the {target} tier's answer is {why}")
         model = upstream.connection.model
@@ -347,9 +347,9 @@ class Judge:
             )
             try:
                 verdict = read_verdict(answer.text, answer.finish_reason, parse)
-            except NotAVerdict as error:
+            except InvalidVerdict as error:
                 problem = str(error)
-                self._count(self._judge.purpose, "unusable", answer.usd)
+                self._count(self._judge.purpose, "unusable_reason", answer.usd)
             else:
                 self._count(self._judge.purpose, "ok", answer.usd)
                 return verdict

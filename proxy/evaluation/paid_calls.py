@@ -18,7 +18,7 @@ from proxy.protocol.chat import view_answer
 from proxy.protocol.ollama import adapt_chat
 from proxy.record import PICODOLLARS
 from proxy.upstream.upstream import Upstream
-from router_model.rubric import OPTIONAL_FIELDS, as_supported
+from router_model.rubric import OPTIONAL_FIELDS, supported_request
 
 CALL_SECONDS: Final = 180.0
 MAX_OTHER_ANSWER_TOKENS: Final = 2048
@@ -32,7 +32,7 @@ class BudgetSpent(Exception):
 
 
 class CallFailed(Exception):
-    """The server did not answer, or sent an unusable response. A retry may succeed."""
+    """The server did not answer, or sent an unusable_reason response. A retry may succeed."""
 
 
 class RequestRefused(Exception):
@@ -99,7 +99,7 @@ class PaidCalls:
             BudgetSpent, CallFailed, RequestRefused, CallInterrupted: no reply.
             StoreUnavailable: the cost could not be reserved.
         """
-        body = msgspec.json.encode(as_supported(fields, upstream.unsupported))
+        body = msgspec.json.encode(supported_request(fields, upstream.unsupported))
         # A token has at least one byte, so this is an upper bound of the cost.
         worst = upstream.price.cost(
             input_tokens=len(body), cached_input_tokens=0, output_tokens=max_tokens

@@ -40,7 +40,7 @@ from proxy.storage.tables import Job as JobRow
 logger = logging.getLogger(__name__)
 
 PIPELINE: Final = (sys.executable, "-P", "-m", "training.cli")
-BEAT_SECONDS: Final = 1.0
+HEARTBEAT_SECONDS: Final = 1.0
 STALE_SECONDS: Final = 60.0  # of silence, after which a job's process is taken for gone
 GRACE_SECONDS: Final = 10.0  # in which a command may finish when it is told to stop
 MAX_LOG_CHARS: Final = 200_000
@@ -86,7 +86,7 @@ class Log(NamedTuple):
     end: int
 
 
-class Busy(Exception):
+class JobRunning(Exception):
     """Another job is running."""
 
     def __init__(self, job: Job) -> None:
@@ -99,7 +99,7 @@ class Jobs:
 
     Args:
         prefix: what a command of the pipeline begins with.
-        beat_seconds: how often what a job has printed is written, and its row read.
+        heartbeat_seconds: how often what a job has printed is written, and its row read.
         grace_seconds: how long a command that is told to stop may take.
         clock: UNIX seconds.
 
@@ -111,7 +111,7 @@ class Jobs:
         database: peewee.Database,
         *,
         prefix: Sequence[str] = PIPELINE,
-        beat_seconds: float = BEAT_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
         stale_seconds: float = STALE_SECONDS,
         max_log_chars: int = MAX_LOG_CHARS,
@@ -119,7 +119,7 @@ class Jobs:
     ) -> None:
         self._database = database
         self._prefix = tuple(prefix)
-        self._beat_seconds = beat_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self._grace_seconds = grace_seconds
         self._stale_seconds = stale_seconds
         self._max_log_chars = max_log_chars
@@ -144,7 +144,7 @@ class Jobs:
             environment: all that the commands have in theirs.
 
         Raises:
-            Busy: another job is running, here or elsewhere.
+            JobRunning: another job is running, here or elsewhere.
         """
         with self._starting:
             now = self._clock()
@@ -173,7 +173,7 @@ class Jobs:
             is_unwanted=False, log="", log_start=0,
         )  # fmt: skip
         while True:
-            self.interrupt_lost()
+            self.interrupt_orphaned()
             try:
                 with self._using() as database, database.atomic():
                     row.execute(database)
@@ -184,7 +184,7 @@ class Jobs:
                     raise
             running = self.running()
             if running is not None:  # else it has ended in between
-                raise Busy(running)
+                raise JobRunning(running)
 
     def _forget_old(self, database: peewee.Database) -> None:
         kept = (
@@ -224,10 +224,10 @@ class Jobs:
         wanted = (JobRow.id == storable(job_id)) & (JobRow.state == "running")
         with self._using() as database:
             JobRow.update(is_unwanted=True).where(wanted).execute(database)
-        self.interrupt_lost()
+        self.interrupt_orphaned()
         return self.find(job_id)
 
-    def interrupt_lost(self) -> None:
+    def interrupt_orphaned(self) -> None:
         """Write `interrupted` to a job that says that it runs, and nobody runs it any more."""
         columns = (JobRow.id, JobRow.worker, JobRow.pid, JobRow.seen_at)
         query = JobRow.select(*columns).where(JobRow.state == "running")
@@ -296,7 +296,7 @@ class Jobs:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while True:
-                if selector.select(self._beat_seconds / 4):
+                if selector.select(self._heartbeat_seconds / 4):
                     data = os.read(process.stdout.fileno(), _READ_BYTES)
                     if not data:
                         break
@@ -305,7 +305,7 @@ class Jobs:
                 elif process.poll() is not None:  # something that got away holds its output
                     break
                 if time.monotonic() >= run.next_beat:
-                    run.next_beat = time.monotonic() + self._beat_seconds
+                    run.next_beat = time.monotonic() + self._heartbeat_seconds
                     self._beat(run)
                 if run.is_stopping.is_set() and run.ending is None:
                     run.ending = "interrupted"
@@ -348,8 +348,8 @@ class Jobs:
                 break
             except StoreUnavailable as error:
                 logger.error("job %s: its end cannot be written: %s", run.job.id, error)
-                if run.is_stopping.wait(self._beat_seconds):
-                    time.sleep(self._beat_seconds / _LAST_WRITES)
+                if run.is_stopping.wait(self._heartbeat_seconds):
+                    time.sleep(self._heartbeat_seconds / _LAST_WRITES)
         logger.info("job %s (%s): %s", run.job.id, run.job.step, state)
         self._mine.discard(run.job.id)
         if self._running is run:
@@ -358,7 +358,7 @@ class Jobs:
     # ── Rows ──────────────────────────────────────────────────────────────────────────────────
 
     def _select(self, which: Any, *, limit: int) -> list[Job]:
-        self.interrupt_lost()
+        self.interrupt_orphaned()
         query = JobRow.select(*(getattr(JobRow, name) for name in Job.__struct_fields__))
         if which is not None:
             query = query.where(which)

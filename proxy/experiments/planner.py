@@ -20,10 +20,10 @@ from proxy.budget.pricing import Price, Prices
 from proxy.budget.token_counter import TokenCounter
 from proxy.config import Config
 from proxy.errors import InvalidRequest
-from proxy.experiments.results import LABELLED, Places, records
-from proxy.experiments.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, checked
+from proxy.experiments.results import LABELLED, ResultFolders, read_records
+from proxy.experiments.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, validate
 from proxy.record import PICODOLLARS, Target
-from router_model.carried import carried
+from router_model.bundled import bundled
 from router_model.manifest import MANIFEST_FILE
 from router_model.rubric import grade_messages, preference_messages
 
@@ -112,7 +112,7 @@ class Planner:
         self._work = Path(folders.work)
         self._data = Path(folders.data) if folders.data is not None else None
         # What is trained has a folder of its own: what serves is taken up once it is written.
-        self.places = Places(
+        self.folders = ResultFolders(
             Path(folders.results),
             self._data,
             config.routing.model_folder,
@@ -151,13 +151,13 @@ class Planner:
                 if path.suffix in suffixes and path.is_file() and path.name[0].isalnum():
                     yield path.name
 
-    def choose(self, step: Step, given: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, step: Step, given: Mapping[str, Any]) -> dict[str, Any]:
         """What was chosen, with the defaults of the rest. Raises InvalidRequest."""
         known = {one.name: one for one in self.parameters(step)}
         for name in given:
             if name not in known:
                 raise InvalidRequest(f"{step.title} has no such parameter.", param=name)
-        return {name: checked(one, given.get(name, one.default)) for name, one in known.items()}
+        return {name: validate(one, given.get(name, one.default)) for name, one in known.items()}
 
     def problems(self, step: Step) -> list[Problem]:
         """Why the step cannot run now; empty where it can."""
@@ -178,19 +178,19 @@ class Planner:
             )
         if step.is_paid:
             yield from self._paid_problems(step)
-        for name, folder in (("work", self._work), ("results", self.places.results)):
+        for name, folder in (("work", self._work), ("results", self.folders.results)):
             if not _is_writable(folder):
                 yield Problem(
                     code="readonly", message=f"experiments.{name}: {folder} cannot be written."
                 )
-        models = (self.places.serving, self.places.candidate)
+        models = (self.folders.serving, self.folders.candidate)
         measures = any(one.name == "model" for one in step.parameters)
         if measures and not any((one / MANIFEST_FILE).is_file() for one in models):
             yield Problem(code="model_missing", message=f"There is no router model in {models[0]}.")
         if any(one.kind == "file" for one in step.parameters):
             yield from self._file_problems(step)
         elif step.name == "report":
-            absent = [name for name in _REPORTED if not self.places.result(name).is_file()]
+            absent = [name for name in _REPORTED if not self.folders.result(name).is_file()]
             if absent:
                 yield Problem(
                     code="results_missing",
@@ -305,7 +305,7 @@ class Planner:
         """Two turns of each question; the second has the first answer before it."""
         tiers = ("local", "cloud", *(("router",) if chosen["through_router"] else ()))
         asked, graded, number = 0, 0, 0
-        for record in records(_questions()):
+        for record in read_records(_questions()):
             turns = record.get("turns")
             if not (isinstance(turns, list) and len(turns) == 2 and all(map(_is_text, turns))):
                 continue
@@ -322,7 +322,7 @@ class Planner:
 
     def _calls_of_validation(self, path: Path) -> Iterator[_Calls]:
         fixed, number = 0, 0
-        for record in records(path):
+        for record in read_records(path):
             question, answer = record.get("question"), record.get("answer")
             if not isinstance(question, str) or not isinstance(answer, str):
                 continue
@@ -404,9 +404,9 @@ class Planner:
         self, step: Step, chosen: Mapping[str, Any], max_usd: float
     ) -> Iterator[list[str]]:
         prepared = ["--prepared", str(self._work / _PREPARED)]
-        results = ["--results", str(self.places.results)]
-        candidate = str(self.places.candidate)
-        model = candidate if chosen.get("model") == "candidate" else str(self.places.serving)
+        results = ["--results", str(self.folders.results)]
+        candidate = str(self.folders.candidate)
+        model = candidate if chosen.get("model") == "candidate" else str(self.folders.serving)
         measured = [*prepared, "--model", model, "--split", chosen.get("split", "")]
         paid = ["--max-usd", f"{max_usd:.6f}", *self._endpoints(step)]
         if not step.is_paid and step.name != "report":
@@ -418,14 +418,14 @@ class Planner:
                 journal = self._work / f"benchmark-{chosen['series']}.journal"
                 yield [
                     "baseline", "--questions", str(_questions()),
-                    "--out", str(self.places.result("baseline")), "--journal", str(journal),
+                    "--out", str(self.folders.result("baseline")), "--journal", str(journal),
                     "--max-tokens", str(chosen["max_tokens"]), *paid,
                 ]  # fmt: skip
             case "validate-judge":
                 path = self._chosen_file(step, chosen)
                 yield [
                     "validate-judge", "--file", str(path), "--out",
-                    str(self.places.result("judge")), "--journal",
+                    str(self.folders.result("judge")), "--journal",
                     str(self._work / f"judge-{path.name}.journal"), *paid,
                 ]  # fmt: skip
             case "label":
@@ -446,7 +446,7 @@ class Planner:
                 ]  # fmt: skip
                 yield ["export", *prepared, *run, "--model", candidate]
             case "evaluate":
-                yield ["evaluate", *measured, "--out", str(self.places.result("evaluation"))]
+                yield ["evaluate", *measured, "--out", str(self.folders.result("evaluation"))]
             case "report":
                 yield ["report", *results]
             case _:
@@ -490,7 +490,7 @@ def _is_writable(folder: Path) -> bool:
 
 def _questions() -> Path:
     """The benchmark's questions: where the proxy runs, or those that the package carries."""
-    return carried(Path("data/questions.jsonl"))
+    return bundled(Path("data/questions.jsonl"))
 
 
 def _prompts(path: Path) -> Iterator[list[tuple[str, str]]]:
@@ -500,7 +500,7 @@ def _prompts(path: Path) -> Iterator[list[tuple[str, str]]]:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             yield from ([("user", line)] for line in lines if line.strip())
         return
-    for record in records(path):
+    for record in read_records(path):
         messages = record.get("messages")
         if isinstance(messages, list):
             turns = [

@@ -17,7 +17,7 @@ _MAX_FILE_BYTES: Final = 64 * 2**20
 _WRITTEN: Final = ("report.html", "cost-quality.png", "reliability.png")
 
 
-class Places(NamedTuple):
+class ResultFolders(NamedTuple):
     """The folders that results are read from. `serving` and `candidate` are of router models."""
 
     results: Path
@@ -29,21 +29,21 @@ class Places(NamedTuple):
         return self.results / f"{name}.json"
 
 
-def results_of(step: Step, places: Places) -> dict[str, Any]:
+def read_results(step: Step, folders: ResultFolders) -> dict[str, Any]:
     """What the step has found, by the name of the file; None where it is not there."""
-    found: dict[str, Any] = {name: _read(places.result(name)) for name in step.results}
+    found: dict[str, Any] = {name: _read(folders.result(name)) for name in step.results}
     match step.name:
         case "label":
-            found["labels"] = list(_labels(places.data)) if places.data is not None else []
+            found["labels"] = list(_labels(folders.data)) if folders.data is not None else []
         case "train":
             found["models"] = {
                 name: _manifest(folder)
                 for name, folder in (
-                    ("serving", places.serving), ("candidate", places.candidate)
+                    ("serving", folders.serving), ("candidate", folders.candidate)
                 )
             }  # fmt: skip
         case "report":
-            files = [path for name in _WRITTEN if (path := places.results / name).is_file()]
+            files = [path for name in _WRITTEN if (path := folders.results / name).is_file()]
             found["files"] = [
                 {"name": path.name, "bytes": path.stat().st_size, "at": path.stat().st_mtime}
                 for path in files
@@ -51,15 +51,15 @@ def results_of(step: Step, places: Places) -> dict[str, Any]:
     return found
 
 
-def headline(step: Step, results: Mapping[str, Any]) -> str | None:
+def key_figure(step: Step, results: Mapping[str, Any]) -> str | None:
     """The one figure of a step; None where nothing was found."""
     try:
-        return _headline(step.name, results)
+        return _key_figure(step.name, results)
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
 
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file. What cannot be read is left out: the commands say so."""
     decoder = msgspec.json.Decoder(dict[str, Any])
     try:
@@ -87,7 +87,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _labels(folder: Path) -> Iterator[dict[str, Any]]:
     """What each file of labels adds up to."""
     for path in sorted(folder.glob(f"*{LABELLED}")):
-        rows = list(records(path))
+        rows = list(read_records(path))
         preferences = [row.get("preference") for row in rows]
 
         def total(*names: str, rows: list[dict[str, Any]] = rows) -> float:
@@ -115,7 +115,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     return {name: found.get(name) for name in wanted}
 
 
-def _headline(name: str, found: Mapping[str, Any]) -> str | None:
+def _key_figure(name: str, found: Mapping[str, Any]) -> str | None:
     match name:
         case "benchmark":
             quality = found["baseline"]["overall"]["quality"]

@@ -247,10 +247,10 @@ STEPS: Final = (
         seconds=10.0,
     ),
 )
-BY_NAME: Final = {step.name: step for step in STEPS}
+STEPS_BY_NAME: Final = {step.name: step for step in STEPS}
 
 
-def checked(parameter: Parameter, value: Any) -> Any:
+def validate(parameter: Parameter, value: Any) -> Any:
     """A value that may be chosen. Raises InvalidRequest."""
 
     def refuse(what: str) -> InvalidRequest:

@@ -412,7 +412,7 @@ class Proxy:
         """From the start of the application to its end: opens, starts, drains and closes."""
         self.store.open()
         with contextlib.suppress(StoreUnavailable):
-            await asyncio.to_thread(self._jobs.interrupt_lost)
+            await asyncio.to_thread(self._jobs.interrupt_orphaned)
         await self.budget_monitor.restore()
         await self._learn()
         await self._judging.restart()

@@ -18,7 +18,7 @@ from proxy.record import DAY_SECONDS, HOUR_SECONDS
 from proxy.storage.database import StoreUnavailable
 from proxy.storage.queries import RequestQueries
 from proxy.storage.writer import Store
-from router_model.drift import MUCH, Drift
+from router_model.drift import LARGE_DRIFT, Drift
 from router_model.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -139,10 +139,10 @@ class DriftMonitor:
         self._report(drift)
 
     def _report(self, drift: Drift | None) -> None:
-        if drift is None or drift.is_much is self._is_reported:
+        if drift is None or drift.is_large is self._is_reported:
             return
-        self._is_reported = drift.is_much
-        if not drift.is_much:
+        self._is_reported = drift.is_large
+        if not drift.is_large:
             logger.info("traffic matches the router model's training data again")
             return
         logger.warning(
@@ -151,7 +151,7 @@ class DriftMonitor:
             drift.requests,
             drift.score,
             drift.category,
-            MUCH,
+            LARGE_DRIFT,
             "; ".join(
                 f"{name} was {before:.1%} and is {now:.1%}" for name, before, now in drift.moved
             ),

@@ -18,10 +18,10 @@ from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler
 
 from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
-from proxy.experiments.jobs import MAX_JOBS, Busy, Job, Jobs
+from proxy.experiments.jobs import MAX_JOBS, Job, JobRunning, Jobs
 from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
-from proxy.experiments.results import headline, results_of
-from proxy.experiments.steps import BY_NAME, STEPS, Step
+from proxy.experiments.results import key_figure, read_results
+from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
 from proxy.gateway.gateway import Gateway
 from proxy.protocol.fields import read_request
 from proxy.storage.database import StoreUnavailable
@@ -72,7 +72,7 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        found = await asyncio.to_thread(results_of, step, planner().places)
+        found = await asyncio.to_thread(read_results, step, planner().folders)
         return Response({"step": step.name, "results": found})
 
     @get("/api/jobs")
@@ -120,9 +120,9 @@ async def _ask(question: Callable[[], T]) -> T:
 
 
 def _step(name: str) -> Step:
-    if name not in BY_NAME:
-        raise NotFound(f"Unknown step '{name}'. Steps: {', '.join(BY_NAME)}.", param="step")
-    return BY_NAME[name]
+    if name not in STEPS_BY_NAME:
+        raise NotFound(f"Unknown step '{name}'. Steps: {', '.join(STEPS_BY_NAME)}.", param="step")
+    return STEPS_BY_NAME[name]
 
 
 def _no_job(job_id: str) -> NotFound:
@@ -157,7 +157,7 @@ def _described(planner: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dic
         "problems": problems,
         "can_run": not problems,
         "last": last[0] if last else None,
-        "headline": headline(step, results_of(step, planner.places)),
+        "headline": key_figure(step, read_results(step, planner.folders)),
     }
 
 
@@ -172,7 +172,7 @@ def _estimate(planner: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) 
 
 
 def _begin(planner: Planner, jobs: Jobs, step: Step, start: _Start) -> dict[str, object]:
-    chosen = planner.choose(step, start.parameters)
+    chosen = planner.resolve(step, start.parameters)
     estimate = _estimate(planner, jobs, step, chosen)
     if start.dry_run:
         return {"estimate": estimate, "parameters": chosen, "problems": planner.problems(step)}
@@ -190,9 +190,10 @@ def _begin(planner: Planner, jobs: Jobs, step: Step, start: _Start) -> dict[str,
     plan = planner.plan(step, chosen, max_usd=start.accept_usd or 0.0)
     try:
         job = jobs.start(step.name, plan.commands, arguments=chosen, environment=plan.environment)
-    except Busy as busy:
+    except JobRunning as busy:
+        other = STEPS_BY_NAME.get(busy.job.step)
         raise Conflict(
-            f"{BY_NAME[busy.job.step].title if busy.job.step in BY_NAME else busy.job.step} is "
+            f"{other.title if other is not None else busy.job.step} is "
             f"running ({busy.job.id}); one step runs at a time.",
             code="job_running",
         ) from None

@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from postgres import PostgresServer
-from proxy.cli.tables import USUAL, report
+from proxy.cli.options import DEFAULT_DIMENSIONS
+from proxy.cli.tables import stats_report
 from proxy.config import StorageConfig
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
@@ -163,8 +164,8 @@ def bench_questions(config: StorageConfig) -> dict[str, float]:
     yesterday = time.time() - 86_400
     some = next(stats.export(time.time() - 3_600))["id"]
     questions: dict[str, Callable[[], object]] = {
-        "hybrid-llm stats": lambda: report(stats, USUAL, 0.0),
-        "hybrid-llm stats --since 24h": lambda: report(stats, USUAL, yesterday),
+        "hybrid-llm stats": lambda: stats_report(stats, DEFAULT_DIMENSIONS, 0.0),
+        "hybrid-llm stats --since 24h": lambda: stats_report(stats, DEFAULT_DIMENSIONS, yesterday),
         "total": stats.total,
         "by tier": lambda: stats.totals_by("target"),
         "by model": lambda: stats.totals_by("model"),

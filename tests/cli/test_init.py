@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from fakes import FakeUpstream, refused_address, whole
-from proxy.cli.init import keep_in_dotenv
+from proxy.cli.init import save_to_dotenv
 from proxy.cli.main import main
 from proxy.config import Config, load_config
 from proxy.protocol.ollama import server_url
@@ -426,7 +426,7 @@ def test_a_link_to_a_dotenv_stays_one(tmp_path: Path) -> None:
     kept.parent.mkdir()
     kept.write_text("A=1\n")
     link.symlink_to(kept)
-    keep_in_dotenv(link, {"OPENAI_API_KEY": "sk-x"})
+    save_to_dotenv(link, {"OPENAI_API_KEY": "sk-x"})
     assert link.is_symlink()
     assert kept.read_text() == "A=1\nOPENAI_API_KEY='sk-x'\n"
 
@@ -435,7 +435,7 @@ def test_a_dotenv_keeps_what_else_it_has(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / ".env"
     path.write_text("A='1'\nexport KEY=old\n KEY = older\nKEYS=2")
     value = "it's a \\ key # with $signs"
-    keep_in_dotenv(path, {"KEY": value})
+    save_to_dotenv(path, {"KEY": value})
     assert path.read_text().splitlines()[:2] == ["A='1'", "KEYS=2"]
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "c.yaml"

@@ -17,11 +17,12 @@ from click.testing import CliRunner, Result
 
 from fakes import refused_address
 from proxy import __version__
-from proxy.cli.main import db, main
+from proxy.cli.database import db
+from proxy.cli.main import main
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.migrations import MIGRATIONS, NEWEST
-from router_model.carried import CARRIED
+from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
 from stored import DAY, any_records, execute, fill, finished, spoil
 
@@ -246,11 +247,11 @@ def test_the_shipped_default_configuration_names_the_shipped_model() -> None:
 
 
 def test_the_wheel_has_what_the_code_looks_for() -> None:
-    """The names of `carried`, and no other; tests/deployment/test_release.py looks into a wheel."""
+    """The names of `bundled`, and no other; tests/deployment/test_release.py looks into a wheel."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     included = wheel["targets"]["wheel"]["force-include"]
-    assert included == {name: f"router_model/carried/{name}" for name in CARRIED}
-    assert all((ROOT / name).exists() for name in CARRIED)
+    assert included == {name: f"router_model/bundled/{name}" for name in BUNDLED_FILES}
+    assert all((ROOT / name).exists() for name in BUNDLED_FILES)
 
 
 def test_in_an_empty_folder_the_packages_own_files_are_used(
@@ -365,7 +366,10 @@ CARING = [["db", "size"], ["db", "migrate"], ["db", "vacuum"], ["db", "check"]]
 def test_without_a_database_there_is_nothing_to_say(
     config: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    check_failed(run(*arguments, "--config", config), f"{tmp_path}/rows.db does not exist: the proxy has recorded")
+    check_failed(
+        run(*arguments, "--config", config),
+        f"{tmp_path}/rows.db does not exist: the proxy has recorded",
+    )
     assert not (tmp_path / "rows.db").exists()
 
 
@@ -457,7 +461,7 @@ def test_stats_of_a_candidate(asked: Path, url: str) -> None:
 def test_an_age_that_is_none(config: Path, since: str) -> None:
     result = run("stats", "--config", config, "--since", since)
     assert result.exit_code == 2
-    assert f"'{since}' is not an age such as 90m, 24h, 7d or 4w" in result.output
+    assert f"'{since}' is not a duration such as 90m, 24h, 7d or 4w" in result.output
 
 
 def test_explain(asked: Path, records: list[CallRecord]) -> None:
@@ -472,7 +476,7 @@ def test_explain(asked: Path, records: list[CallRecord]) -> None:
 
 
 def test_explain_an_unknown_request(asked: Path, records: list[CallRecord]) -> None:
-    check_failed(run("explain", "req_1", "--config", asked), "there is no request req_1")
+    check_failed(run("explain", "req_1", "--config", asked), "request req_1 was not found")
 
 
 def test_export(asked: Path, records: list[CallRecord], tmp_path: Path) -> None:

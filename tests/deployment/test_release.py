@@ -27,7 +27,7 @@ from release import (
     sign,
     write_checksums,
 )
-from router_model.carried import CARRIED
+from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
@@ -87,9 +87,9 @@ def test_the_wheel_has_what_serving_needs(built: tuple[Path, Path], tmp_path: Pa
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
         wheel.extractall(tmp_path)
-    folder = tmp_path / "router_model/carried"
-    assert Manifest.load(folder / "data/models/router") == Manifest.load(ROOT / CARRIED[5])
-    for name in CARRIED:
+    folder = tmp_path / "router_model/bundled"
+    assert Manifest.load(folder / "data/models/router") == Manifest.load(ROOT / BUNDLED_FILES[5])
+    for name in BUNDLED_FILES:
         here = ROOT / name
         for path in here.iterdir() if here.is_dir() else [here]:
             assert (folder / path.relative_to(ROOT)).read_bytes() == path.read_bytes()

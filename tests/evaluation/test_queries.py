@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from proxy.budget.pricing import Price
-from proxy.cli.tables import USUAL, report
+from proxy.cli.options import DEFAULT_DIMENSIONS
+from proxy.cli.tables import stats_report
 from proxy.evaluation.estimates import JudgedPair, JudgedValue, Quality, estimate_quality
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import Target
@@ -270,7 +271,7 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: RequestQueries)
         "saved at equal quality, of an all-cloud bill not enough data (0 of 100) 0",
         "share of pairs with the local answer as good not enough data (0 of 100) 0",
     )
-    told = report(stats, USUAL, 0.0)["quality"]
+    told = stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["quality"]
     assert told["recovered"] == {
         "value": found.ratio, "low": found.low, "high": found.high, "requests": 400,
         "missing": None,

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from proxy.experiments.jobs import MAX_JOBS, Busy, Job, Jobs
+from proxy.experiments.jobs import MAX_JOBS, Job, JobRunning, Jobs
 from proxy.experiments.supervisor import NICENESS
 from proxy.storage.database import StoreUnavailable, close_all, open_database
 from stored import NOW, config_of, execute, migrated, read, until
 
 pytest_plugins = ["databases"]
 
-BEAT_SECONDS = 0.05
+HEARTBEAT_SECONDS = 0.05
 # Programs go in hexadecimal, so that the line that names a command is one line.
 PREFIX = (sys.executable, "-c", "import sys; exec(bytes.fromhex(sys.argv[1]))")
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
@@ -31,7 +31,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
 def opened_jobs(url: str, **arguments: Any) -> Iterator[Jobs]:
     migrated(url)
     database = open_database(config_of(url))
-    given = {"prefix": PREFIX, "beat_seconds": BEAT_SECONDS, "grace_seconds": 5.0}
+    given = {"prefix": PREFIX, "heartbeat_seconds": HEARTBEAT_SECONDS, "grace_seconds": 5.0}
     jobs = Jobs(database, **(given | arguments))
     try:
         yield jobs
@@ -283,7 +283,7 @@ def test_one_job_at_a_time_whoever_starts_it(url: str, tmp_path: Path) -> None:
     with opened_jobs(url) as one, opened_jobs(url) as other:
         job = start(one, FAMILY.format(folder=str(tmp_path)))
         for jobs in (one, other):
-            with pytest.raises(Busy) as caught:
+            with pytest.raises(JobRunning) as caught:
                 start(jobs, "print('never')")
             assert caught.value.job.id == job.id
         assert found(other, job).state == "running"
@@ -301,7 +301,7 @@ def test_of_many_that_start_at_the_same_moment_one_does(url: str, tmp_path: Path
             barrier.wait()
             try:
                 start(jobs, "import time; time.sleep(600)")
-            except Busy:
+            except JobRunning:
                 return False
             return True
 
@@ -327,7 +327,7 @@ from proxy.storage.database import open_database
 from proxy.config import StorageConfig
 from proxy.experiments.jobs import Jobs
 jobs = Jobs(open_database(StorageConfig(url=sys.argv[1])), prefix=(sys.executable, "-c"),
-            beat_seconds=0.05, grace_seconds=0.2)
+            heartbeat_seconds=0.05, grace_seconds=0.2)
 jobs.start("train", [[sys.argv[2]]], arguments={"epochs": 3}, environment={})
 input()
 """
@@ -364,7 +364,7 @@ def test_one_that_is_silent_for_long_on_another_machine_is_interrupted(url: str)
             f"worker = 'elsewhere/1/abc', seen_at = {now - 59}",
         )
         assert found(jobs, job).state == "running"
-        with pytest.raises(Busy):
+        with pytest.raises(JobRunning):
             start(jobs, "print('never')")
         now += 2
         assert ended(jobs, start(jobs, "print('now')")).state == "done"

@@ -183,7 +183,7 @@ def test_large_weights_do_not_make_few_rows_many() -> None:
     alike = calibrate.fit(logits, out, prior=prior)
     thousands = calibrate.fit(logits, out._replace(weight=np.full(50, 1000.0)), prior=prior)
     assert thousands.local.bias == pytest.approx(alike.local.bias)
-    assert calibrate.evidence(np.array([1.0, 1.0, 1e9])).sum() == pytest.approx(1.0)
+    assert calibrate.effective_weights(np.array([1.0, 1.0, 1e9])).sum() == pytest.approx(1.0)
 
 
 def test_the_aim_decides_the_threshold() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from router_model.categories import CATEGORIES
-from router_model.drift import BANDS, MIN_REQUESTS, Drift, measure, reading, reference_of
+from router_model.drift import BANDS, MIN_REQUESTS, Drift, drift_level, measure, reference_of
 from router_model.manifest import Reference
 
 EVEN = Reference(rows=10**9, scores=[0.5, 0.5], categories={"code": 0.5, "maths": 0.5})
@@ -37,7 +37,7 @@ def test_the_index_by_hand() -> None:
 def test_the_same_shares_have_not_drifted() -> None:
     found = drifted(EVEN, [5_000, 5_000], {"code": 300, "maths": 300})
     assert (found.score, found.category) == (0, 0)
-    assert not found.is_much
+    assert not found.is_large
 
 
 def test_finer_bands_of_live_scores_are_put_together() -> None:
@@ -56,13 +56,13 @@ def test_finer_bands_of_live_scores_are_put_together() -> None:
 )
 def test_an_empty_band_is_much_and_not_infinite(reference: Reference, scores: list[int]) -> None:
     found = drifted(reference, scores)
-    assert found.is_much
+    assert found.is_large
     assert math.isfinite(found.score)
 
 
 def test_few_requests_say_nothing() -> None:
     assert measure(EVEN, [MIN_REQUESTS - 1, 0], {"code": 1000}) is None
-    assert drifted(EVEN, [MIN_REQUESTS, 0]).is_much
+    assert drifted(EVEN, [MIN_REQUESTS, 0]).is_large
     assert measure(EVEN, [MIN_REQUESTS, 0], {"none": MIN_REQUESTS}) is None
 
 
@@ -78,9 +78,9 @@ def test_the_categories_that_moved_most_are_named() -> None:
 
 def test_either_of_the_two_is_enough() -> None:
     still, moved = {"code": 500, "maths": 500}, {"code": 900, "maths": 100}
-    assert not drifted(EVEN, [500, 500], still).is_much
-    assert drifted(EVEN, [500, 500], moved).is_much
-    assert drifted(EVEN, [900, 100], still).is_much
+    assert not drifted(EVEN, [500, 500], still).is_large
+    assert drifted(EVEN, [500, 500], moved).is_large
+    assert drifted(EVEN, [900, 100], still).is_large
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_either_of_the_two_is_enough() -> None:
     [(0, "none"), (0.099, "none"), (0.1, "some"), (0.25, "some"), (0.251, "much")],
 )
 def test_the_usual_reading(index: float, word: str) -> None:
-    assert reading(index) == word
+    assert drift_level(index) == word
 
 
 @pytest.mark.parametrize("rows", [100, 1421], ids=["a-small-reference", "the-shipped-one"])
@@ -112,7 +112,7 @@ def test_chance_alone_does_not_cry_wolf(rows: int) -> None:
         )
         live = dict(zip(CATEGORIES, drawn(rng, categories, MIN_REQUESTS), strict=True))
         found = drifted(reference, drawn(rng, scores, MIN_REQUESTS), live)
-        much += found.is_much
+        much += found.is_large
         indexes.append(found.score)
     assert much <= 2
     assert np.mean(indexes) < 0.1

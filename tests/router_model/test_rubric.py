@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_model import rubric
-from router_model.label import unusable
-from router_model.rubric import NotAVerdict
+from router_model.label import unusable_reason
+from router_model.rubric import InvalidVerdict
 
 QUESTION = "What is the capital of Australia?"
 GRADE = '{"reasoning": "Right.", "score": 9}'
@@ -127,20 +127,20 @@ def test_the_asked_for_form_is_read() -> None:
     ],
 )
 def test_everything_else_is_refused_with_a_reason(reply: str, why: str) -> None:
-    with pytest.raises(NotAVerdict, match=why):
+    with pytest.raises(InvalidVerdict, match=why):
         rubric.parse_grade(reply)
 
 
 @pytest.mark.parametrize("verdict", ["a", "C", "Tie", "A ", "A or B", None, 1, ["A"]])
 def test_only_three_verdicts_exist(verdict: object) -> None:
-    with pytest.raises(NotAVerdict, match="none of A, B and tie"):
+    with pytest.raises(InvalidVerdict, match="none of A, B and tie"):
         rubric.parse_preference(json.dumps({"reasoning": "x", "verdict": verdict}))
 
 
 @given(st.text())
 def test_no_text_breaks_the_parser(reply: str) -> None:
     for parse in (rubric.parse_grade, rubric.parse_preference):
-        with pytest.raises(NotAVerdict):
+        with pytest.raises(InvalidVerdict):
             parse(reply)
 
 
@@ -179,4 +179,4 @@ def test_swapped_verdicts_must_agree(
 def test_cut_off_and_empty_answers_are_no_labels(
     text: str | None, finish_reason: str | None, why: str | None
 ) -> None:
-    assert unusable(text, finish_reason) == why
+    assert unusable_reason(text, finish_reason) == why

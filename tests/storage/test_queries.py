@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from proxy.cli.tables import DIMENSIONS, USUAL, Routers, report, show
+from proxy.cli.options import DEFAULT_DIMENSIONS, DIMENSIONS
+from proxy.cli.tables import RouterContext, stats_report, stats_tables
 from proxy.evaluation.estimates import estimate_quality
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import PICODOLLARS, Ending, Reason, Target, UsageSource
@@ -426,7 +427,7 @@ def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
         rendered_report(stats, since=NOW)
         == "No requests are recorded since 2027-01-15 08:00 UTC.\n"
     )
-    assert report(stats, USUAL, 0.0)["total"] == Totals()._asdict()
+    assert stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["total"] == Totals()._asdict()
 
 
 def test_what_is_asked_is_only_read(url: str, stats: RequestQueries) -> None:
@@ -477,7 +478,7 @@ def test_drift_is_of_what_was_routed(url: str, stats: RequestQueries) -> None:
     found = stats.drift(REFERENCE)
     assert found is not None
     assert found == drift.measure(REFERENCE, [1_700, 300], {"maths": 1_700, "writing": 300})
-    assert found.is_much
+    assert found.is_large
 
 
 def test_drift_is_of_a_week_where_a_day_is_too_little(url: str, stats: RequestQueries) -> None:
@@ -501,9 +502,9 @@ def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
         record.target = Target.CLOUD
     fill(url, made)
     assert "drift" not in rendered_report(stats)
-    routers = Routers(REFERENCE, 0.8)
+    context = RouterContext(REFERENCE, 0.8)
     console = Console(file=io.StringIO(), width=120)
-    console.print(show(stats, (), 0.0, routers=routers))
+    console.print(stats_tables(stats, (), 0.0, context=context))
     assert_lines(
         console.file.getvalue(),
         "drift of the last 600 scored requests",
@@ -513,11 +514,14 @@ def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
         "live 100.0% $1.00 100.0%",
         "candidate 0.0% $0.00 0.0%",
     )
-    plain = report(stats, (), 0.0, routers=routers)
+    plain = stats_report(stats, (), 0.0, context=context)
     assert json.loads(json.dumps(plain)) == plain
     assert (plain["drift"]["requests"], plain["drift"]["score_reading"]) == (600, "some")
     assert plain["candidate"]["all_cloud_usd"] == pytest.approx(1.0)
-    assert (report(stats, (), 0.0)["drift"], report(stats, (), 0.0)["candidate"]) == (None, None)
+    assert (stats_report(stats, (), 0.0)["drift"], stats_report(stats, (), 0.0)["candidate"]) == (
+        None,
+        None,
+    )
 
 
 # ── Reports ───────────────────────────────────────────────────────────────────────────────────
@@ -551,7 +555,7 @@ def test_tables_for_people(url: str, stats: RequestQueries) -> None:
         "2027-01-15 3 100.0% 1 $1.00 $6.00",
         "whole request local 2 106 106 106",
     )
-    plain = report(stats, tuple(DIMENSIONS), 0.0)
+    plain = stats_report(stats, tuple(DIMENSIONS), 0.0)
     assert json.loads(json.dumps(plain)) == plain
     assert plain["by"].keys() == DIMENSIONS.keys()
     assert plain["by"]["tier"][0] == {

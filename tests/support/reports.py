@@ -4,16 +4,17 @@ import io
 
 from rich.console import Console
 
-from proxy.cli.tables import USUAL, show
+from proxy.cli.options import DEFAULT_DIMENSIONS
+from proxy.cli.tables import stats_tables
 from proxy.storage.queries import RequestQueries
 
 
 def rendered_report(
-    requests: RequestQueries, *, by: tuple[str, ...] = USUAL, since: float = 0.0
+    requests: RequestQueries, *, by: tuple[str, ...] = DEFAULT_DIMENSIONS, since: float = 0.0
 ) -> str:
     """What `hybrid-llm stats` prints, without trailing spaces."""
     console = Console(file=io.StringIO(), width=120)
-    console.print(show(requests, by, since))
+    console.print(stats_tables(requests, by, since))
     text = console.file.getvalue()
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 

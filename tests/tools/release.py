@@ -143,7 +143,7 @@ def list_parts(python: Path = Path(sys.executable)) -> dict[str, Any]:
         "purl": f"pkg:pypi/hybrid-llm-router@{__version__}",
         "licenses": [{"license": {"id": "Apache-2.0"}}],
     }
-    carried = [*_scripts(), _model()]
+    bundled = [*_scripts(), _model()]
     refs = {one["bom-ref"] for one in packages}
     tree = [one for one in found["dependencies"] if one["ref"] in refs]
     for one in tree:
@@ -151,9 +151,9 @@ def list_parts(python: Path = Path(sys.executable)) -> dict[str, Any]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {_key(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
     direct = [one["bom-ref"] for one in packages if _key(one["name"]) in wanted]
-    direct += [one["bom-ref"] for one in carried]
+    direct += [one["bom-ref"] for one in bundled]
     found["metadata"]["component"] = own
-    found["components"] = packages + carried
+    found["components"] = packages + bundled
     found["dependencies"] = [*tree, {"ref": "root", "dependsOn": direct}]
     if errors := JsonStrictValidator(SCHEMA).validate_str(json.dumps(found)):
         raise NotReleased(f"the list of parts is not CycloneDX {SCHEMA.to_version()}: {errors}")

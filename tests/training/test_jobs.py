@@ -18,8 +18,8 @@ from proxy.budget.token_counter import TokenCounter
 from proxy.config import load_config
 from proxy.experiments.jobs import Job, Jobs
 from proxy.experiments.planner import Planner
-from proxy.experiments.results import headline, results_of
-from proxy.experiments.steps import BY_NAME, STEPS, Step
+from proxy.experiments.results import key_figure, read_results
+from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
 from proxy.record import Target
 from proxy.storage.database import close_all, open_database
 from scripted_models import CLOUD, JUDGE, LOCAL, PRICES, Models
@@ -82,9 +82,9 @@ def run(
     migrated(url)
     database = open_database(config_of(url))
     jobs = Jobs(database, beat_seconds=0.05)
-    step = BY_NAME[name]
+    step = STEPS_BY_NAME[name]
     assert planner.problems(step) == []
-    chosen = planner.choose(step, given)
+    chosen = planner.resolve(step, given)
     plan = planner.plan(step, chosen, max_usd=max_usd)
     try:
         job = jobs.start(name, plan.commands, arguments=chosen, environment=plan.environment)
@@ -105,10 +105,10 @@ async def test_a_step_measures_for_real(planner: Planner, tmp_path: Path, name: 
     done, log = await asyncio.to_thread(run, planner, name, tmp_path, split="test")
     assert (done.state, done.exit_status) == ("done", 0), log
     assert "$ prepare --data outcomes" in log
-    step = BY_NAME[name]
-    found = results_of(step, planner.places)
+    step = STEPS_BY_NAME[name]
+    found = read_results(step, planner.folders)
     assert all(found[name]["split"] == "test" for name in step.results)
-    assert headline(step, found) is not None
+    assert key_figure(step, found) is not None
     assert str(tmp_path) not in json.dumps(found)
 
 
@@ -132,8 +132,8 @@ async def test_a_step_asks_models_for_real(
     assert (done.state, done.exit_status) == ("done", 0), log
     assert isinstance(upstream.answer, Models)
     assert done.cost_usd == pytest.approx(upstream.answer.billed_usd, abs=1e-5)
-    step = BY_NAME[name]
-    assert re.fullmatch(said, str(headline(step, results_of(step, planner.places))))
+    step = STEPS_BY_NAME[name]
+    assert re.fullmatch(said, str(key_figure(step, read_results(step, planner.folders))))
 
 
 async def test_what_may_not_be_spent_is_not(
@@ -148,7 +148,7 @@ async def test_what_may_not_be_spent_is_not(
 
 async def test_an_estimate_is_the_pipelines_own(planner: Planner) -> None:
     prompts = label.read_prompts(ROOT / "data/sample.jsonl", source="own")
-    shutil.copy(ROOT / "data/sample.jsonl", planner.places.data / "prompts" / "s.jsonl")  # type: ignore[operator]
+    shutil.copy(ROOT / "data/sample.jsonl", planner.folders.data / "prompts" / "s.jsonl")  # type: ignore[operator]
     for pairwise in (True, False):
         theirs = label.estimate(
             prompts,
@@ -163,8 +163,8 @@ async def test_an_estimate_is_the_pipelines_own(planner: Planner) -> None:
             judge_max_tokens=512,
             pairwise=pairwise,
         )
-        step = BY_NAME["label"]
-        chosen = planner.choose(step, {"file": "s.jsonl", "pairwise": pairwise})
+        step = STEPS_BY_NAME["label"]
+        chosen = planner.resolve(step, {"file": "s.jsonl", "pairwise": pairwise})
         ours = planner.estimate(step, chosen)
         assert ours.calls == sum(one.calls for one in theirs)
         assert ours.input_tokens == sum(one.input_tokens for one in theirs)
@@ -175,7 +175,7 @@ async def test_an_estimate_is_the_pipelines_own(planner: Planner) -> None:
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 async def test_the_commands_take_what_is_chosen(planner: Planner, step: Step) -> None:
-    plan = planner.plan(step, planner.choose(step, {}), max_usd=1.0)
+    plan = planner.plan(step, planner.resolve(step, {}), max_usd=1.0)
     group = click.Context(cli.main)
     named = [command[0] for command in plan.commands]
     assert set(step.commands) <= set(named)

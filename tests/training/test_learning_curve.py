@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 from training import learning_curve
 from training.dataset import Prepared
 from training.sources import pairs
-from training.train import TrainConfig, some_groups
+from training.train import TrainConfig, sample_groups
 
 SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 CONFIG = TrainConfig(base="tiny", max_length=32, epochs=1)
@@ -19,9 +19,9 @@ CONFIG = TrainConfig(base="tiny", max_length=32, epochs=1)
 
 def test_a_larger_share_holds_the_smaller_one_and_whole_groups() -> None:
     rows = list(pairs.rows(SAMPLE))
-    ids = [{row.id for row in some_groups(rows, share)} for share in (0.2, 0.5, 0.8, 1.0)]
+    ids = [{row.id for row in sample_groups(rows, share)} for share in (0.2, 0.5, 0.8, 1.0)]
     assert ids[0] < ids[1] < ids[2] < ids[3]
-    half = some_groups(rows, 0.5)
+    half = sample_groups(rows, 0.5)
     kept = {row.group for row in half}
     assert [row.id for row in half] == [row.id for row in rows if row.group in kept]
 

@@ -21,8 +21,8 @@ from proxy.budget.token_counter import TokenCounter
 from proxy.config import load_config
 from proxy.errors import InvalidRequest
 from proxy.experiments.planner import INSTALL_COMMAND, Planner
-from proxy.experiments.results import headline, results_of
-from proxy.experiments.steps import BY_NAME, STEPS
+from proxy.experiments.results import key_figure, read_results
+from proxy.experiments.steps import STEPS, STEPS_BY_NAME
 from proxy.record import Target
 from stored import until as until_met
 
@@ -359,7 +359,7 @@ ALL = ("torch", "sklearn", "optimum", "plotly", "matplotlib")
 
 
 def codes(steps: Planner, name: str) -> list[str]:
-    return [problem.code for problem in steps.problems(BY_NAME[name])]
+    return [problem.code for problem in steps.problems(STEPS_BY_NAME[name])]
 
 
 def test_without_the_train_extra_steps_name_the_install_command(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_without_the_train_extra_steps_name_the_install_command(tmp_path: Path) 
     lacking = pipeline(tmp_path, **data)
     assert lacking.lacks_extra
     for name in ("train", "ablation", "baselines"):
-        (problem,) = lacking.problems(BY_NAME[name])
+        (problem,) = lacking.problems(STEPS_BY_NAME[name])
         assert (problem.code, problem.command) == ("train_missing", INSTALL_COMMAND)
     assert codes(lacking, "evaluate") == codes(lacking, "errors") == []
     having = pipeline(tmp_path, *ALL, **data)
@@ -414,11 +414,11 @@ def test_an_estimate_is_calls_times_tokens_times_price(tmp_path: Path) -> None:
         '{"question": "Q", "answer": "A", "human_score": 3}\n'
         '{"question": "Q", "answer": "A", "human_score": 3, "judge_score": 4}\n'
     )
-    found = steps.estimate(BY_NAME["validate-judge"], {"file": "a.jsonl"})
+    found = steps.estimate(STEPS_BY_NAME["validate-judge"], {"file": "a.jsonl"})
     assert (found.calls, found.output_tokens) == (1, 80)
     assert found.usd == pytest.approx((found.input_tokens * 0.15 + 80 * 0.60) / 1e6)
     assert found.most_usd == pytest.approx((found.input_tokens * 0.15 + 512 * 0.60) / 1e6)
-    free = steps.estimate(BY_NAME["train"], {"epochs": 6, "train_share": 0.5})
+    free = steps.estimate(STEPS_BY_NAME["train"], {"epochs": 6, "train_share": 0.5})
     assert (free.usd, free.calls) == (0, 0)
 
 
@@ -426,31 +426,31 @@ def test_omitted_parameters_have_defaults(tmp_path: Path) -> None:
     steps = pipeline(tmp_path, *ALL)
     for step in STEPS:
         if not any(one.kind == "file" for one in step.parameters):
-            assert steps.choose(step, {}).keys() == {one.name for one in step.parameters}
+            assert steps.resolve(step, {}).keys() == {one.name for one in step.parameters}
     with pytest.raises(InvalidRequest, match="one of: there is none"):
-        steps.choose(BY_NAME["label"], {})
+        steps.resolve(STEPS_BY_NAME["label"], {})
 
 
 def test_training_and_evaluation_leave_the_serving_model_alone(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     steps = pipeline(tmp_path, *ALL, **folders.config(), routing={"model_path": "models/router"})
-    train = BY_NAME["train"]
-    prepare, fit, export = steps.plan(train, steps.choose(train, {}), max_usd=0).commands
+    train = STEPS_BY_NAME["train"]
+    prepare, fit, export = steps.plan(train, steps.resolve(train, {}), max_usd=0).commands
     assert prepare[:3] == ["prepare", "--data", str(folders.data)]
     assert fit[0] == "train"
     assert export[-1] == str(Path("models/candidate"))
     for model, folder in (("serving", "router"), ("candidate", "candidate")):
-        chosen = steps.choose(BY_NAME["ablation"], {"model": model})
-        command = steps.plan(BY_NAME["ablation"], chosen, max_usd=0).commands[-1]
+        chosen = steps.resolve(STEPS_BY_NAME["ablation"], {"model": model})
+        command = steps.plan(STEPS_BY_NAME["ablation"], chosen, max_usd=0).commands[-1]
         assert command[command.index("--model") + 1] == str(Path("models") / folder)
 
 
 def test_every_step_has_a_headline_only_where_something_was_found(tmp_path: Path) -> None:
-    places = pipeline(tmp_path, experiments={"results": str(tmp_path / "none")}).places
+    folders = pipeline(tmp_path, experiments={"results": str(tmp_path / "none")}).folders
     for step in STEPS:
-        found = results_of(step, places)
+        found = read_results(step, folders)
         if step.name != "train":
-            assert headline(step, found) is None
+            assert key_figure(step, found) is None
 
 
 # ── When the proxy ends ───────────────────────────────────────────────────────────────────────

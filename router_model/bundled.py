@@ -1,6 +1,6 @@
 """Files that come with the packages: the router model, the default configuration, the price list.
 
-    load_config(carried(Path("configs/default.yaml")))
+    load_config(bundled(Path("configs/default.yaml")))
 
 In a clone they lie where git has them. A wheel has copies beside this file, by the same names, so
 that what is installed works in any folder.
@@ -9,7 +9,7 @@ that what is installed works in any folder.
 from pathlib import Path
 from typing import Final
 
-CARRIED: Final = (  # what pyproject.toml puts into the wheel
+BUNDLED_FILES: Final = (  # what pyproject.toml puts into the wheel
     "configs/default.yaml",
     "configs/demo.yaml",
     "configs/pricing.yaml",
@@ -18,16 +18,16 @@ CARRIED: Final = (  # what pyproject.toml puts into the wheel
     "data/models/router",
     "data/questions.jsonl",
 )
-_COPIES: Final = Path(__file__).resolve().with_name("carried")
+_COPIES: Final = Path(__file__).resolve().with_name("bundled")
 _CLONE: Final = _COPIES.parents[1]
 IS_CLONE: Final = not _COPIES.is_dir()
 
 
-def carried(path: Path) -> Path:
+def bundled(path: Path) -> Path:
     """Where a file is: at `path`, or in the package if nothing is there and it carries that name.
 
     Every other path is returned as it is, so that a wrong one is an error of whoever opens it.
     """
-    if path.exists() or path.as_posix() not in CARRIED:
+    if path.exists() or path.as_posix() not in BUNDLED_FILES:
         return path
     return (_CLONE if IS_CLONE else _COPIES) / path

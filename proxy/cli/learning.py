@@ -1,0 +1,275 @@
+"""The commands that improve the router from live traffic: judge, calibrate and promote."""
+
+import asyncio
+import datetime as dt
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from proxy.cli.options import (
+    config_option,
+    json_option,
+    load,
+    load_to_serve,
+    since_option,
+    start_of,
+)
+
+if TYPE_CHECKING:
+    from proxy.config import Config
+    from proxy.evaluation.judge import JudgingSummary
+    from proxy.evaluation.promotion import RouterComparison
+
+
+@click.command()
+@config_option()
+@click.option("--once", is_flag=True, help="Judge all pending requests, then exit.")
+def judge(config_path: Path, once: bool) -> None:
+    """Judge sampled requests in a process of its own.
+
+    The proxy itself judges with `judge.enabled: true`. Caps, claims and results are in the
+    database, so any number of these processes may run at once. Unlike the proxy's own judging,
+    this command does not give way to clients on the local tier's hardware.
+
+    Example: hybrid-llm judge --once
+    """
+    config = load_to_serve(config_path)
+
+    from proxy.budget.pricing import Prices
+    from proxy.config import ConfigError, load_prices, pricing_path
+    from proxy.evaluation.judge import JudgePriceUnknown
+    from proxy.evaluation.judge_queue import JudgeQueue
+    from proxy.record import Target
+    from proxy.server.app import judge_identity, open_judge
+    from proxy.storage.database import FAILURES, StoreUnavailable, open_database
+    from proxy.storage.migrations import migrate
+
+    prices = Prices(
+        {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud},
+        load_prices(pricing_path(config, config_path)),
+    )
+    database = open_database(config.storage)
+    queue = JudgeQueue(database, worker=judge_identity())
+
+    async def work() -> "JudgingSummary":
+        worker = open_judge(config, queue, prices)
+        try:
+            if not once:
+                await worker.run()
+            return await worker.judge_pending()
+        finally:
+            await worker.close()
+
+    try:
+        with database.connection_context():
+            migrate(database)
+        done = asyncio.run(work())
+        left = queue.count().get("pending", 0)
+        verdicts, answers = queue.spent_today("judge"), queue.spent_today("shadow")
+    except (ConfigError, StoreUnavailable, JudgePriceUnknown, *FAILURES) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        return
+    click.echo(
+        f"{done.judged} judged, {done.refused} refused, {left} pending. "
+        f"Cost today: {verdicts:.4f} USD for verdicts, {answers:.4f} USD for second answers."
+    )
+
+
+@click.command()
+@click.option(
+    "--from-db", is_flag=True, required=True, help="Use the requests in the database (storage.url)."
+)
+@config_option()
+@since_option
+@click.option(
+    "--quality",
+    type=click.FloatRange(0, 1),
+    help="Choose the threshold that recovers this share of the quality gap. Default: 0.75.",
+)
+@click.option(
+    "--cost",
+    type=click.FloatRange(0, 1),
+    help="Choose the threshold that costs at most this share of sending everything to the cloud.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the new router model. Default: sharing the current one.",
+)
+@click.option("--apply", is_flag=True, help="Change the router model in use instead.")
+@json_option
+def calibrate(
+    from_db: bool,
+    config_path: Path,
+    since: dt.timedelta | None,
+    quality: float | None,
+    cost: float | None,
+    out: Path | None,
+    apply: bool,
+    as_json: bool,
+) -> None:
+    """Calibrate the router to your own models and traffic.
+
+    Needs at least 100 requests with judge scores for both tiers' answers. The command writes a new
+    router model for the configured models. It has no effect until routing.model_path names it.
+    With --apply a running proxy loads the new calibration at once.
+
+    Example: hybrid-llm calibrate --from-db --since 30d --quality 0.9
+    """
+    if quality is not None and cost is not None:
+        raise click.UsageError("use either --quality or --cost: a threshold has one target")
+    if apply and out is not None:
+        raise click.UsageError(
+            "use either --apply or --out: --apply changes the model in use, --out writes a new one"
+        )
+    import msgspec
+    from rich.console import Console
+
+    from proxy.cli.tables import calibration_table
+    from proxy.evaluation.calibration import (
+        DEFAULT_TARGET,
+        CalibrationTarget,
+        calibrate_router,
+        check_target,
+    )
+    from proxy.evaluation.dataset import NotEnoughJudgements
+    from proxy.evaluation.queries import QualityQueries
+    from proxy.storage.database import StoreUnavailable
+    from router_model.manifest import MANIFEST_FILE
+    from router_model.model import (
+        RouterModel,
+        RouterModelError,
+        copy_model,
+        replace_calibration,
+    )
+
+    aim = DEFAULT_TARGET if quality is None else CalibrationTarget("quality", quality)
+    if cost is not None:
+        aim = CalibrationTarget("cost", cost)
+    config = load(config_path)
+    source = Path(config.routing.model_path)
+    now = dt.datetime.now(dt.UTC)
+    target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
+    try:
+        if not apply:
+            check_target(target)
+        with QualityQueries.open(config.storage) as queries:
+            judged, rated = (
+                queries.judged_requests(start_of(since)),
+                queries.rated_requests(start_of(since)),
+            )
+        used = config.routing.model_folder
+        manifest, report = calibrate_router(
+            RouterModel.load(used), judged, config=config, now=now, rated=rated, aim=aim
+        )
+        if apply:
+            _copy_bundled(used, source)
+            target, previous = source, replace_calibration(manifest, source)
+        else:
+            copy_model(manifest, used, target)
+    except (OSError, RouterModelError, StoreUnavailable, NotEnoughJudgements) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.encode({"model_path": str(target), **report._asdict()}).decode())
+    else:
+        Console(width=None if Console().is_terminal else 120).print(calibration_table(report))
+        if apply:
+            click.echo(f"In use: {source}. To go back: cp {previous} {source / MANIFEST_FILE}")
+        else:
+            click.echo(
+                f"Wrote {target}. To use it: `model_path: {target}` under routing in "
+                f"{config_path}, or `hybrid-llm promote {target}`."
+            )
+    _warn_of_fixed_threshold(config, config_path)
+
+
+@click.command()
+@click.argument("candidate", type=click.Path(path_type=Path, file_okay=False))
+@config_option()
+@since_option
+@click.option("--force", is_flag=True, help="Promote whatever the comparison says.")
+@json_option
+def promote(
+    candidate: Path, config_path: Path, since: dt.timedelta | None, force: bool, as_json: bool
+) -> None:
+    """Replace the router model in use if another one is better on your own traffic.
+
+    Both models score the held-out judged requests, at least 100. The command promotes the
+    candidate only if the 95 % interval of the difference is above 0. Otherwise nothing changes and
+    the exit status is 1. A running proxy loads the new model without a restart. The old one is
+    kept sharing it.
+
+    Example: hybrid-llm promote data/models/candidate --since 30d
+    """
+    import msgspec
+    from rich.console import Console
+
+    from proxy.cli.tables import promotion_table
+    from proxy.evaluation.dataset import NotEnoughJudgements
+    from proxy.evaluation.promotion import NothingHeldOut, compare_routers
+    from proxy.evaluation.queries import QualityQueries
+    from proxy.storage.database import StoreUnavailable
+    from router_model.model import RouterModel, RouterModelError, replace_model
+
+    config = load(config_path)
+    folder = Path(config.routing.model_path)
+    comparison: RouterComparison | None = None
+    refusal = ""
+    try:
+        used = config.routing.model_folder
+        models = RouterModel.load(used), RouterModel.load(candidate)
+        try:
+            with QualityQueries.open(config.storage) as queries:
+                judged = queries.judged_requests()
+            comparison = compare_routers(*models, judged, config=config, since=start_of(since))
+        except (NothingHeldOut, StoreUnavailable, NotEnoughJudgements) as error:
+            refusal = str(error)
+        is_promoted = force or (comparison is not None and comparison.is_better)
+        if is_promoted:
+            _copy_bundled(used, folder)
+        previous = replace_model(candidate, folder) if is_promoted else None
+    except (OSError, RouterModelError) as error:
+        raise click.ClickException(str(error)) from error
+    why = comparison.why if comparison is not None else refusal
+    if as_json:
+        found = comparison._asdict() if comparison is not None else {"why": why}
+        result = {"promoted": is_promoted, "previous": str(previous) if previous else None, **found}
+        click.echo(msgspec.json.encode(result).decode())
+    else:
+        if comparison is not None:
+            Console(width=None if Console().is_terminal else 120).print(promotion_table(comparison))
+        click.echo(f"{'Promoted' if is_promoted else 'Not promoted'}: {why}.")
+        if previous is not None:
+            click.echo(
+                f"In use: {folder}. To go back: hybrid-llm promote {previous} --force "
+                f"--config {config_path}"
+            )
+    if not is_promoted:
+        raise SystemExit(1)
+    _warn_of_fixed_threshold(config, config_path)
+
+
+def _copy_bundled(used: Path, folder: Path) -> None:
+    """Copy the bundled router model to `folder`, where it can be replaced, if it is in use."""
+    from router_model.manifest import Manifest
+    from router_model.model import copy_model
+
+    if used != folder:
+        copy_model(Manifest.load(used), used, folder)
+
+
+def _warn_of_fixed_threshold(config: "Config", config_path: Path) -> None:
+    if config.routing.threshold != "auto":
+        click.echo(
+            f"{config_path}: routing.threshold: {config.routing.threshold:g} overrides the "
+            "threshold of the router model; set it to auto to use the model's",
+            err=True,
+        )
+
+
+def _file_name(model: str) -> str:
+    """A model's name as part of a file's: `hf.co/org/phi4:latest` is `hf.co-org-phi4`."""
+    return re.sub(r"[^\w.-]+", "-", model.removesuffix(":latest")).strip("-.")

@@ -1,0 +1,77 @@
+"""The commands that try a configuration without serving: check-config and route."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from proxy.cli.options import config_option, json_option, load
+
+if TYPE_CHECKING:
+    from proxy.routing.router import Decision, Router
+
+
+@click.command("check-config")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+def check_config(path: Path) -> None:
+    """Check a configuration file.
+
+    Exit status 0 if it is valid. Otherwise 2, with the line and the reason.
+
+    Example: hybrid-llm check-config configs/default.yaml
+    """
+    from proxy.config import ConfigError, load_prices, pricing_path
+
+    config = load(path)
+    try:
+        load_prices(pricing_path(config, path))
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
+    for warning in config.warnings():
+        click.echo(f"{path}: warning: {warning}", err=True)
+    click.echo(f"{path}: ok")
+
+
+@click.command()
+@click.argument("text")
+@config_option()
+@json_option
+def route(text: str, config_path: Path, as_json: bool) -> None:
+    """Show where a prompt would be routed, and why.
+
+    Nothing is sent to a model.
+
+    Example: hybrid-llm route "What is 2+2?" --json
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from proxy.server.models import load_router
+
+    router, version = load_router(load(config_path))
+    decision, latency_ms = asyncio.run(_decide_twice(router, text))
+    shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
+    if as_json:
+        click.echo(msgspec.json.encode(shown).decode())
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in shown.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]:
+    """The decision and its milliseconds. The first run allocates memory that later runs reuse."""
+    from proxy.routing.router import RoutingPreference
+
+    turns = [("user", text)]
+    await router.decide(RoutingPreference(), turns)
+    started = time.perf_counter()
+    decision = await router.decide(RoutingPreference(), turns)
+    latency_ms = (time.perf_counter() - started) * 1e3
+    router.close()
+    return decision, latency_ms
