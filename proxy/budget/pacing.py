@@ -1,7 +1,7 @@
 """The budget pacer: moves the threshold so that the day's dollars for the cloud last all day.
 
-    pacer.note(record)                      # each finished request
-    pacer.learn(hours)                      # now and then: what the database has, by the hour
+    pacer.observe(record)         # each finished request
+    pacer.update_profile(hours)   # periodically: the database's dollars of each hour
     pacer.threshold(0.7, usd_per_day=5, spent_usd=1.2)
 
 A request stays local when its score reaches the threshold, so a lower threshold is cheaper. Under
@@ -44,7 +44,7 @@ import numpy.typing as npt
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, CallRecord, Target
 from proxy.storage.queries import HourlySpend
 
-BUCKETS: Final = 100  # of the score
+PACING_BUCKETS: Final = 100  # of the score
 PROFILE_DAYS: Final = 7
 # How long the spread over the scores counts.
 MEMORY_SECONDS: Final = 12 * HOUR_SECONDS
@@ -72,7 +72,7 @@ class BudgetPacer:
         self._began = clock()
         # Dollars in play of requests that the threshold decides, by their score; of others that
         # the score decides, by a threshold of their own; and what of the latter was spent.
-        self._by_score = np.zeros(BUCKETS)
+        self._by_score = np.zeros(PACING_BUCKETS)
         self._own_threshold = np.zeros(2)
         self._decayed_at = self._began
         self._hours: dict[int, tuple[float, float]] = {}
@@ -82,7 +82,7 @@ class BudgetPacer:
         self._budget: float | None = None
         self._is_due = False  # whether the next limit counts at once
 
-    def note(self, record: CallRecord) -> None:
+    def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
         if not usd or usd < 0 or record.reason not in PACED_REASONS:
@@ -105,7 +105,7 @@ class BudgetPacer:
             self._by_score[bucket] += usd * 0.5 ** (age / MEMORY_SECONDS)
             self._is_due = True
 
-    def learn(self, hours: Iterable[HourlySpend]) -> None:
+    def update_profile(self, hours: Iterable[HourlySpend]) -> None:
         """Take over what the database has of these hours; of others what it had stays known."""
         now = self._clock()
         self._hours.update((hour, (routed, other)) for hour, routed, other in hours)
@@ -166,7 +166,7 @@ class BudgetPacer:
         below = np.cumsum(self._by_score) * share  # at the upper edge of each bucket
         # A picodollar of a rounding error must not cost a bucket.
         fits = int(np.searchsorted(below, remaining - certain + 1e-12, side="right"))
-        return fits / BUCKETS
+        return fits / PACING_BUCKETS
 
     def _left(self, now: float) -> tuple[float, float]:
         """Dollars in play, and dollars that will be spent anyway, from now until midnight."""
@@ -235,7 +235,7 @@ class BudgetPacer:
 
 
 def _bucket_of(score: float) -> int:
-    return min(max(int(score * BUCKETS), 0), BUCKETS - 1)
+    return min(max(int(score * PACING_BUCKETS), 0), PACING_BUCKETS - 1)
 
 
 def _midnight(seconds: float) -> int:

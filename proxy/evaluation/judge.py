@@ -123,7 +123,7 @@ class Caller:
     """Where one kind of call goes, and what it costs.
 
     Args:
-        guest_of: the tier whose hardware answers it, where that is a client's first.
+        background_tier: the tier whose hardware answers it, where that is a client's first.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class Caller:
         price: Price,
         *,
         cap_usd: float,
-        guest_of: Upstream | None = None,
+        background_tier: Upstream | None = None,
     ) -> None:
         self.purpose: Purpose = purpose
         self.upstream = upstream
         self.price = price
         self.cap_usd = cap_usd
-        self.guest_of = guest_of
+        self.background_tier = background_tier
         self.unsupported: set[str] = set()
 
 
@@ -463,8 +463,8 @@ class Judge:
 
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                if caller.guest_of is not None:
-                    answer = await caller.guest_of.while_idle(exchange())
+                if caller.background_tier is not None:
+                    answer = await caller.background_tier.run_while_idle(exchange())
                 else:
                     answer = await exchange()
         except TimeoutError:
@@ -510,7 +510,7 @@ def _shadow_fields(claim: Claim, target: Target, caller: Caller) -> tuple[dict[s
     fields: dict[str, Any] = {}
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if caller.guest_of is not None and caller.guest_of.capabilities.is_ollama:
+        if caller.background_tier is not None and caller.background_tier.capabilities.is_ollama:
             mend_for_ollama(raw)
         fields = dict(raw)
     else:

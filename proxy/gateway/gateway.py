@@ -265,7 +265,7 @@ class Gateway:
         if budget is None and (call.client is None or call.client.cloud_usd_per_day is None):
             return
         if call.is_preview:
-            self._limits.check(call.client, usd_per_day=budget)
+            self._limits.check_budget(call.client, usd_per_day=budget)
             return
         usd = _at_most(call, model) if model is not None else 0.0
         began = self._clock()
@@ -287,7 +287,7 @@ class Gateway:
 
     def _may_spend(self, call: Call) -> bool:
         budget = call.snapshot.config.budget.cloud_usd_per_day
-        return self._limits.may_spend(call.client, usd_per_day=budget)
+        return self._limits.has_budget(call.client, usd_per_day=budget)
 
     def paced_threshold(self, snapshot: Snapshot) -> float:
         """The threshold where a request brings none: the configured one, or what dollars allow."""
@@ -531,9 +531,9 @@ class Gateway:
         if record.session_id is not None and record.target and record.ending is Ending.OK:
             self._conversations.note(record.session_id, record.target)
         self._draw(call)
-        self._limits.note(record)
+        self._limits.record_cost(record)
         self._limits.release(call.reservation)
-        self._pacer.note(record)
+        self._pacer.observe(record)
         self._metrics.observe(record)
         self._store.add(record)
 

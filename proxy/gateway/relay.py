@@ -73,7 +73,7 @@ class Answer(Protocol):
     async def read(self) -> bytes:
         """The whole body."""
 
-    def begun(self) -> None:
+    def mark_started(self) -> None:
         """From now on the time between two pieces counts, no longer that to the first one."""
 
 
@@ -328,7 +328,7 @@ async def begin(
         UpstreamError: it ended, broke off or took too long before that.
     """
     if not is_stream(response):
-        response.begun()
+        response.mark_started()
         body = await response.read()
         if rename is not None:
             body = rename(body, body)
@@ -344,10 +344,10 @@ async def begin(
         held.append(observer.feed(chunk) if chunk else observer.flush())
         size += len(held[-1])
         if observer.began:
-            response.begun()
+            response.mark_started()
         if not chunk and not observer.is_known:
             raise _unfinished(response)
-    response.begun()
+    response.mark_started()
     return Head(observer, b"".join(held))
 
 

@@ -188,7 +188,7 @@ def open_judge(
             Upstream(target.value, alone, transport=transport(alone)),
             prices.of(target, tier.model) or Price(),
             cap_usd=judge.shadow_usd_per_day,
-            guest_of=local_tier if target is Target.LOCAL else None,
+            background_tier=local_tier if target is Target.LOCAL else None,
         )
     return Judge(
         queue,
@@ -198,7 +198,7 @@ def open_judge(
             Upstream("judge", asked, transport=transport(asked)),
             price,
             cap_usd=judge.usd_per_day,
-            guest_of=local_tier if shares_hardware else None,
+            background_tier=local_tier if shares_hardware else None,
         ),
         shadows=shadows,
         count=count,
@@ -357,7 +357,7 @@ class Proxy:
                 return False
             old, replaced = self.gateway.snapshot, (self._loaded, self._candidate)
             if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
-                await local.learn()
+                await local.refresh_capabilities()
             self.config, self._loaded, self.gateway.snapshot = config, loaded, snapshot
             self._candidate = candidate
             kept = set(snapshot.upstreams.values())
@@ -505,7 +505,7 @@ class Proxy:
         """Models are pulled, loaded with another context, and replaced while the proxy runs."""
         while True:
             await asyncio.sleep(LEARN_SECONDS)
-            await self._tier(Target.LOCAL).learn()
+            await self._tier(Target.LOCAL).refresh_capabilities()
 
     async def _keep_probing(self) -> None:
         """A tier that recovers is noticed before the next trial request would.
@@ -516,8 +516,8 @@ class Proxy:
             await asyncio.sleep(PROBE_SICK_SECONDS)
             for target in Target:
                 await self._tier(target).probe_unhealthy()
-            if (local := self._tier(Target.LOCAL)).is_stale:
-                await local.learn()
+            if (local := self._tier(Target.LOCAL)).capabilities_stale:
+                await local.refresh_capabilities()
 
     async def _keep_quality(self) -> None:
         """What judges say of the answers is in the database, whoever put it there."""
@@ -592,10 +592,10 @@ class Proxy:
             by_key = any(one.cloud_usd_per_day is not None for one in keys)
             if (budget := self.config.budget.cloud_usd_per_day) is not None or by_key:
                 await self._read_spent(by_key=by_key)
-            await self._limits.give_back()
+            await self._limits.return_unused()
             if budget is not None:
                 await self._read_hours()
-                if share := self._limits.newly_spent(budget):
+                if share := self._limits.crossed_budget_share(budget):
                     logger.warning(
                         "%g %% of the day's %g USD for the cloud are spent", 100 * share, budget
                     )
@@ -603,17 +603,17 @@ class Proxy:
             await asyncio.sleep(max(self._spent_seconds, took / SPENT_SHARE))
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
-        today = self._limits.today()
+        today = self._limits.day_start()
         spent = await asyncio.to_thread(self.store.spent_by_others, today, by_key=by_key)
         if spent is not None:
-            self._limits.note_others(spent, since=today)
+            self._limits.update_others_spending(spent, since=today)
 
     async def _read_hours(self) -> None:
         """Those that may have changed since they were read; at first all that matter."""
         now = time.time()
         since = max(self._hours_read_at - HOUR_SECONDS, now - (PROFILE_DAYS + 1) * DAY_SECONDS)
         try:
-            self._pacer.learn(await asyncio.to_thread(self.requests.spend_by_hour, since))
+            self._pacer.update_profile(await asyncio.to_thread(self.requests.spend_by_hour, since))
             self._hours_read_at = now
         except StoreUnavailable as error:
             logger.warning("what the hours cost is not known: %s", error)
@@ -659,7 +659,7 @@ class Proxy:
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(self._jobs.interrupt_lost)
         await self._restore_budget()
-        await self._tier(Target.LOCAL).learn()
+        await self._tier(Target.LOCAL).refresh_capabilities()
         self._start(self._keep_learning())
         self._start(self._keep_probing())
         self._start(self._keep_quality())
@@ -676,7 +676,7 @@ class Proxy:
             ending = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._end_judging()
             await self.gateway.drain()
-            await self._limits.give_back(all_of_it=True)
+            await self._limits.return_unused(everything=True)
             self._limits.close()
             self.metrics.count_all()
             await ending

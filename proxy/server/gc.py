@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Final
 
 LOOK_SECONDS: Final = 10.0
-PATIENCE_SECONDS: Final = 60.0
+MAX_DEFER_SECONDS: Final = 60.0
 # Python's own count of young objects; twice as often as by default what survives is looked at
 # again, which is half as much then; all of them never by themselves.
 _THRESHOLDS: Final = (700, 5, 1_000_000)
 
 
-class Collector:
+class GarbageCollector:
     """Takes garbage collection over for the process. Belongs to one event loop.
 
     Args:
@@ -37,7 +37,7 @@ class Collector:
         """From here on; what exists now is taken to stay."""
         gc.collect()
         gc.freeze()
-        return_memory()
+        trim_memory()
         gc.set_threshold(*_THRESHOLDS)
         self._last = loop.time()
         self._look_later(loop)
@@ -54,11 +54,11 @@ class Collector:
         """
         since_last = gc.get_count()[2]  # younger collections, whose survivors nobody has looked at
         is_idle = self._is_idle()
-        if since_last and (is_idle or now - self._last > PATIENCE_SECONDS):
+        if since_last and (is_idle or now - self._last > MAX_DEFER_SECONDS):
             gc.collect()
             self._last = now
             if is_idle:
-                return_memory()
+                trim_memory()
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
         def look() -> None:
@@ -68,7 +68,7 @@ class Collector:
         self._timer = loop.call_later(LOOK_SECONDS, look)
 
 
-def return_memory() -> None:
+def trim_memory() -> None:
     """Let the system have the memory that is free in between; glibc keeps most of it."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another libc

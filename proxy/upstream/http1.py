@@ -28,7 +28,7 @@ import httpx2
 
 KEPT_SECONDS: Final = 30.0  # that a connection may wait for its next request
 RESOLVED_SECONDS: Final = 10.0  # that an address found for a name is used
-MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
 _JOINED_BYTES: Final = 64 * 1024  # bodies up to here go out in one piece with their head
@@ -70,7 +70,7 @@ class _Stale(Exception):
     """A kept connection ended before anything of an answer came: the server had given it up."""
 
 
-class Answer(httpx2.AsyncByteStream):
+class Http1Response(httpx2.AsyncByteStream):
     """One answer: its head, and its body as it comes. It outlives its use of the connection."""
 
     __slots__ = (
@@ -78,8 +78,8 @@ class Answer(httpx2.AsyncByteStream):
         "_waiter", "head", "headers", "status",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", head: "asyncio.Future[None]") -> None:
-        self._connection: Connection | None = connection
+    def __init__(self, connection: "Http1Connection", head: "asyncio.Future[None]") -> None:
+        self._connection: Http1Connection | None = connection
         self.head = head
         self.status = 0
         self.headers: list[Header] = []
@@ -148,7 +148,7 @@ class Answer(httpx2.AsyncByteStream):
 
     # ── What its reader asks ──────────────────────────────────────────────────────────────────
 
-    def __aiter__(self) -> "Answer":
+    def __aiter__(self) -> "Http1Response":
         return self
 
     async def __anext__(self) -> bytes:
@@ -212,7 +212,7 @@ class Answer(httpx2.AsyncByteStream):
             self._connection = None
 
 
-class Connection(asyncio.Protocol):
+class Http1Connection(asyncio.Protocol):
     """One connection: idle, or with one request on its way."""
 
     __slots__ = (
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._parser: Any = None
-        self._answer: Answer | None = None
+        self._answer: Http1Response | None = None
         self._closed = False
         self._head_bytes = 0
         self._said = 0  # of the head, by what the parser makes of it
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         self.is_used = False
         self.idle_since = 0.0
 
-    def send(self, head: bytes, body: bytes) -> Answer:
+    def send(self, head: bytes, body: bytes) -> Http1Response:
         """Send a request; `head` of the answer is done when its head is there.
 
         Raises:
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
             self._parser = _new_parser(self)
         self._head_bytes = self._said = 0
         self._in_body = self._until_eof = self._is_over = self._is_more = False
-        answer = Answer(self, asyncio.get_running_loop().create_future())
+        answer = Http1Response(self, asyncio.get_running_loop().create_future())
         self._answer = answer
         if len(body) <= _JOINED_BYTES:
             transport.write(head + body)
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
             self._break(httpx2.RemoteProtocolError("there is more than the answer"))
         elif self._is_over:
             self._finish(answer)
-        elif not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
+        elif not self._in_body and self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
             self._break(httpx2.RemoteProtocolError("the head of the answer is too large"))
         else:
             answer.wake()
@@ -339,7 +339,7 @@ class Connection(asyncio.Protocol):
 
     def _count(self, size: int) -> None:
         self._said += size
-        if self._said > MAX_HEAD_BYTES:
+        if self._said > MAX_RESPONSE_HEAD_BYTES:
             raise ValueError("a head without end")
 
     def on_headers_complete(self) -> None:
@@ -368,7 +368,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_over = True
 
-    def _finish(self, answer: Answer) -> None:
+    def _finish(self, answer: Http1Response) -> None:
         """The answer is whole: the connection is free for the next request, if it may be kept."""
         self._answer = None
         reusable = self._is_kept and not self._until_eof
@@ -388,7 +388,7 @@ class Connection(asyncio.Protocol):
             answer.end(error)
 
 
-def _new_parser(connection: Connection) -> Any:
+def _new_parser(connection: Http1Connection) -> Any:
     """For an answer; some servers' line breaks and chunk sizes are not by the letter."""
     parser = httptools.HttpResponseParser(connection)
     parser.set_dangerous_leniencies(
@@ -410,24 +410,24 @@ class _Pool:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._idle: dict[Connection, None] = {}
-        self.everyone: set[Connection] = set()
+        self._idle: dict[Http1Connection, None] = {}
+        self.everyone: set[Http1Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
-    def take(self) -> Connection | None:
+    def take(self) -> Http1Connection | None:
         if not self._idle:
             return None
         connection, _ = self._idle.popitem()
         return connection
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: Http1Connection) -> None:
         connection.idle_since = self._clock()
         self._idle[connection] = None
         if self._sweep is None:
             loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(KEPT_SECONDS, self._let_go)
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: Http1Connection) -> None:
         self._idle.pop(connection, None)
         self.everyone.discard(connection)
 
@@ -504,7 +504,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         body: bytes,
         *,
         connect_seconds: float | None = None,
-    ) -> Answer:
+    ) -> Http1Response:
         """The same without the objects around a request and its answer. Raises as it does.
 
         Args:
@@ -519,7 +519,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
 
     async def _ask(
         self, origin: Origin, head: bytes, body: bytes, connect_seconds: float | None
-    ) -> Answer:
+    ) -> Http1Response:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = _Pool(self._clock)
@@ -538,9 +538,9 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         except _Stale:
             raise httpx2.ReadError("the connection ended as it was made") from None
 
-    async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Connection:
+    async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Http1Connection:
         loop = asyncio.get_running_loop()
-        connection = Connection(pool)
+        connection = Http1Connection(pool)
         try:
             async with asyncio.timeout(seconds):
                 found = await self._resolve(origin.host, origin.port)
@@ -596,7 +596,7 @@ def _port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
-async def _exchange(connection: Connection, head: bytes, body: bytes) -> Answer:
+async def _exchange(connection: Http1Connection, head: bytes, body: bytes) -> Http1Response:
     answer = connection.send(head, body)
     try:
         await answer.head

@@ -39,8 +39,7 @@ from proxy.protocol.chat import view_models
 from proxy.timeouts import NEVER, Deadline, Deadlines
 from proxy.upstream.capabilities import Capabilities, ask, configured, least
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
-from proxy.upstream.http1 import Address, Http1Transport
-from proxy.upstream.http1 import Answer as WireAnswer
+from proxy.upstream.http1 import Address, Http1Response, Http1Transport
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +166,7 @@ class UpstreamResponse:
     def upstream_name(self) -> str:
         return self._upstream.name
 
-    def begun(self) -> None:
+    def mark_started(self) -> None:
         """The answer has begun to speak: no more waiting for a first token."""
         self._is_begun = True
 
@@ -198,7 +197,7 @@ class UpstreamResponse:
         Returns False at the body's end. Raises as `next_chunk` does, and what `take` does.
         """
         answer, wait = self._pieces(), self._wait
-        if not isinstance(answer, WireAnswer) or wait is None:
+        if not isinstance(answer, Http1Response) or wait is None:
             while chunk := await self.next_chunk():
                 if not take(chunk):
                     return True
@@ -360,7 +359,7 @@ class Upstream:
         self.capabilities = configured(config)
         self.models: frozenset[str] = frozenset()  # that the server has, as far as it was asked
         self._facts_of: dict[str, Capabilities] = {}  # others of these
-        self.is_stale = True  # the server may be another one than the one that was asked
+        self.capabilities_stale = True  # the server may be another one than the one that was asked
         self._failed = 0  # requests and probes, so far
         self._listing = asyncio.Lock()
         self._listed: bytes | None = None
@@ -448,7 +447,7 @@ class Upstream:
         sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
         return await self._open(_Outgoing(method, path, body, sent), client)
 
-    async def while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
+    async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Have something done by this tier's hardware as long as no request wants it.
 
         Nothing is begun while one does, and a request that comes ends it at once. None then.
@@ -524,7 +523,7 @@ class Upstream:
             logger.warning("%s upstream %s: sick, no requests for now", self.name, replica.base_url)
         if failed:
             self._failed += 1
-            self.is_stale = True
+            self.capabilities_stale = True
         self.up = any(not one.failures for one in self._replicas)
 
     async def _send(
@@ -621,7 +620,7 @@ class Upstream:
                 logger.info("%s upstream %s: well again", self.name, replica.base_url)
                 self.note(replica, failed=False)
 
-    async def learn(self) -> None:
+    async def refresh_capabilities(self) -> None:
         """Ask the server what its model can do. Without an answer the known capabilities stay.
 
         Of several replicas the least of each counts: a request may meet any of them.
@@ -635,7 +634,9 @@ class Upstream:
             logger.exception("%s upstream: cannot find out what its model can do", self.name)
             return
         # A server that failed a request meanwhile may be another one than the one that was asked.
-        self.is_stale = (capabilities is None and models is None) or self._failed != failed
+        self.capabilities_stale = (
+            capabilities is None and models is None
+        ) or self._failed != failed
         self._facts_of.clear()
         self.capabilities = capabilities or self.capabilities
         if models is not None:

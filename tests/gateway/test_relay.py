@@ -287,7 +287,7 @@ class FakeAnswer:
         self.has_begun = False
         self._pieces = list(pieces)
 
-    def begun(self) -> None:
+    def mark_started(self) -> None:
         self.has_begun = True
 
     async def next_chunk(self) -> bytes:

@@ -21,7 +21,12 @@ from fakes import (
     whole,
 )
 from proxy.upstream import http1
-from proxy.upstream.http1 import KEPT_SECONDS, MAX_BUFFERED_BYTES, MAX_HEAD_BYTES, Http1Transport
+from proxy.upstream.http1 import (
+    KEPT_SECONDS,
+    MAX_BUFFERED_BYTES,
+    MAX_RESPONSE_HEAD_BYTES,
+    Http1Transport,
+)
 
 
 class Rest(httpx2.AsyncBaseTransport):
@@ -198,7 +203,7 @@ async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
 async def test_a_head_without_end_is_refused(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
-    local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD_BYTES // 5), Gate()]
+    local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_RESPONSE_HEAD_BYTES // 5), Gate()]
     with pytest.raises(httpx2.RemoteProtocolError):
         await ask(transport, local.base_url)
     await local.call.closed()
@@ -210,7 +215,7 @@ async def test_a_server_waits_for_who_reads(transport: Http1Transport, local: Fa
     local.answer = whole(b"x" * size)
     response = await transport.handle_async_request(request(local.base_url))
     answer = response.stream
-    assert isinstance(answer, http1.Answer)
+    assert isinstance(answer, http1.Http1Response)
     await met(lambda: answer._is_paused)
     held = answer._size
     assert held < size / 8
@@ -307,7 +312,7 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
 
 async def pumped(
     transport: Http1Transport, url: str, take: Callable[[bytes], bool]
-) -> tuple[http1.Answer, bool]:
+) -> tuple[http1.Http1Response, bool]:
     """The answer to a request whose pieces `take` gets; whether it stopped before their end."""
     address = http1.Address.of(httpx2.URL(f"{url}/chat/completions"))
     async with asyncio.timeout(PATIENCE_SECONDS):

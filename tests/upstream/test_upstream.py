@@ -294,7 +294,7 @@ async def test_a_stream_must_not_stop() -> None:
     upstream, _ = make(answer, timeouts=TimeoutsConfig(idle=0.01))
     response = await ask(upstream, stream=True)
     assert await response.next_chunk() == b"a"
-    response.begun()
+    response.mark_started()
     with pytest.raises(UpstreamTimeout, match="stopped in the middle of its answer") as caught:
         await response.next_chunk()
     assert caught.value.phase == "idle"
@@ -358,8 +358,8 @@ async def test_a_server_that_comes_between_two_questions_is_known() -> None:
         return httpx2.Response(200, stream=Pieces(bodies.get(request.url.path, b"{}")))
 
     upstream, _ = make(answer)
-    await upstream.learn()
-    assert upstream.capabilities.is_ollama or upstream.is_stale
+    await upstream.refresh_capabilities()
+    assert upstream.capabilities.is_ollama or upstream.capabilities_stale
 
 
 async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
@@ -374,14 +374,14 @@ async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() 
         return httpx2.Response(200, stream=Pieces(b'{"data":[]}'))
 
     upstream, _ = make(answer)
-    learning = asyncio.create_task(upstream.learn())
+    learning = asyncio.create_task(upstream.refresh_capabilities())
     await asked.wait()
     await (await ask(upstream)).close()
     go_on.set()
     await learning
-    assert upstream.is_stale
-    await upstream.learn()
-    assert not upstream.is_stale
+    assert upstream.capabilities_stale
+    await upstream.refresh_capabilities()
+    assert not upstream.capabilities_stale
 
 
 async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
