@@ -68,7 +68,7 @@ from proxy.routing.router import (
 )
 from proxy.storage.writer import Store
 from proxy.timeouts import Deadlines
-from proxy.upstream.upstream import UpstreamResponse
+from proxy.upstream.response import UpstreamResponse
 
 logger = logging.getLogger(__name__)
 

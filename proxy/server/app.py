@@ -59,7 +59,8 @@ from proxy.storage.database import StoreUnavailable, is_postgresql, redacted_url
 from proxy.storage.queries import RequestQueries
 from proxy.storage.shared_limits import SharedLimits
 from proxy.storage.writer import Store
-from proxy.upstream.upstream import Upstream, open_transport
+from proxy.upstream.transport import open_transport
+from proxy.upstream.upstream import Upstream
 from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
 from router_model.drift import MUCH, Drift
 from router_model.manifest import MANIFEST_FILE, Manifest

@@ -26,8 +26,8 @@ import aiohappyeyeballs
 import httptools
 import httpx2
 
-KEPT_SECONDS: Final = 30.0  # that a connection may wait for its next request
-RESOLVED_SECONDS: Final = 10.0  # that an address found for a name is used
+KEEPALIVE_SECONDS: Final = 30.0  # an idle connection is closed after this time
+RESOLVED_SECONDS: Final = 10.0  # addresses of a host name are cached for this time
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
@@ -376,7 +376,7 @@ class Http1Connection(asyncio.Protocol):
         if reusable:
             self.is_used = True
             self.resume()
-            self._pool.keep(self)
+            self._pool.put(self)
         else:
             self.abort()
 
@@ -406,12 +406,13 @@ def _stale() -> httpx2.ReadError:
 
 
 class _Pool:
-    """The idle connections to one origin, the last used one at the end."""
+    """The idle connections to one origin, the most recently used one last."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, keepalive_seconds: float) -> None:
         self._clock = clock
+        self._keepalive_seconds = keepalive_seconds
         self._idle: dict[Http1Connection, None] = {}
-        self.everyone: set[Http1Connection] = set()
+        self.connections: set[Http1Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
     def take(self) -> Http1Connection | None:
@@ -420,57 +421,65 @@ class _Pool:
         connection, _ = self._idle.popitem()
         return connection
 
-    def keep(self, connection: Http1Connection) -> None:
+    def put(self, connection: Http1Connection) -> None:
         connection.idle_since = self._clock()
         self._idle[connection] = None
         if self._sweep is None:
             loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(KEPT_SECONDS, self._let_go)
+            self._sweep = loop.call_later(self._keepalive_seconds, self._close_idle)
 
     def drop(self, connection: Http1Connection) -> None:
         self._idle.pop(connection, None)
-        self.everyone.discard(connection)
+        self.connections.discard(connection)
 
-    def _let_go(self) -> None:
-        """Close what has waited for long, and look again when the next one has."""
+    def _close_idle(self) -> None:
+        """Close expired connections, and schedule the next sweep."""
         self._sweep = None
-        due = self._clock() - KEPT_SECONDS
-        for connection in [one for one in self._idle if one.idle_since <= due]:
+        due = self._clock() - self._keepalive_seconds
+        for connection in [item for item in self._idle if item.idle_since <= due]:
             self.drop(connection)
             connection.abort()
         if self._idle:
             oldest = next(iter(self._idle))
             wait = max(0.1, oldest.idle_since - due)
-            self._sweep = asyncio.get_running_loop().call_later(wait, self._let_go)
+            self._sweep = asyncio.get_running_loop().call_later(wait, self._close_idle)
 
     def close(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for connection in list(self.everyone):
+        for connection in list(self.connections):
             connection.abort()
         self._idle.clear()
-        self.everyone.clear()
+        self.connections.clear()
 
 
 class Http1Transport(httpx2.AsyncBaseTransport):
-    """The engine.
+    """The HTTP/1.1 engine as a transport of httpx2.
 
     Args:
-        rest: takes the requests that are not for it; closed with it.
-        verify: whom a server's certificate must be from; by default whoever the system trusts.
+        rest: opens the transport for requests that the engine does not handle; called on the first
+            of them, with the trusted certificates. It is closed with the engine.
+        verify: the trusted certificates; by default the system's.
+        keepalive_seconds: idle connections are closed after this time.
+        resolved_seconds: addresses of a host name are cached for this time.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
         *,
-        rest: httpx2.AsyncBaseTransport,
+        rest: Callable[[ssl.SSLContext], httpx2.AsyncBaseTransport],
         verify: ssl.SSLContext | None = None,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
+        resolved_seconds: float = RESOLVED_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rest = rest
+        self._open_rest = rest
+        self._rest: httpx2.AsyncBaseTransport | None = None
         self._verify = verify
+        self._keepalive_seconds = keepalive_seconds
+        self._resolved_seconds = resolved_seconds
         self._clock = clock
         self._pools: dict[Origin, _Pool] = {}
         self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}
@@ -487,14 +496,21 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         try:
             body = request.content
         except httpx2.RequestNotRead:
-            return await self._rest.handle_async_request(request)
+            return await self._send_by_rest(request)
         if request.method == "HEAD":
-            return await self._rest.handle_async_request(request)
+            return await self._send_by_rest(request)
         address = Address.of(request.url)
         head = _head(request.method, address.target, request.headers.raw)
         seconds = request.extensions.get("timeout", {}).get("connect")
         answer = await self._ask(address.origin, head, body, seconds)
         return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
+
+    async def _send_by_rest(self, request: httpx2.Request) -> httpx2.Response:
+        if self._rest is None:
+            verify = await self._trust()
+            if self._rest is None:  # another request may have opened it meanwhile
+                self._rest = self._open_rest(verify)
+        return await self._rest.handle_async_request(request)
 
     async def ask(
         self,
@@ -522,7 +538,9 @@ class Http1Transport(httpx2.AsyncBaseTransport):
     ) -> Http1Response:
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = _Pool(self._clock)
+            pool = self._pools[origin] = _Pool(
+                self._clock, keepalive_seconds=self._keepalive_seconds
+            )
         while (connection := pool.take()) is not None:
             try:
                 return await _exchange(connection, head, body)
@@ -563,13 +581,13 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         except OSError as error:  # also of name resolution and of TLS
             self._resolved.pop((origin.host, origin.port), None)
             raise httpx2.ConnectError(str(error)) from error
-        pool.everyone.add(connection)
+        pool.connections.add(connection)
         return connection
 
     async def _resolve(self, host: str, port: int) -> list[Any]:
         now = self._clock()
         known = self._resolved.get((host, port))
-        if known is not None and now - known[0] < RESOLVED_SECONDS:
+        if known is not None and now - known[0] < self._resolved_seconds:
             return known[1]
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -589,7 +607,8 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
-        await self._rest.aclose()
+        if self._rest is not None:
+            await self._rest.aclose()
 
 
 def _port(scheme: str) -> int:

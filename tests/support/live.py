@@ -30,7 +30,7 @@ from proxy.experiments.jobs import PIPELINE
 from proxy.record import Target
 from proxy.routing.router import Model
 from proxy.server.app import Proxy
-from proxy.upstream.upstream import open_transport
+from proxy.upstream.transport import open_transport
 from proxy.web.client_connection import Connection
 
 LOCAL_MODEL, CLOUD_MODEL = "phi3:latest", "gpt-4o-mini"
