@@ -1,7 +1,7 @@
 """The budget pacer: moves the threshold so that the day's dollars for the cloud last all day.
 
-    pacer.note(record)                      # each finished request
-    pacer.learn(hours)                      # now and then: what the database has, by the hour
+    pacer.observe(record)         # each finished request
+    pacer.update_profile(hours)   # periodically: the database's dollars of each hour
     pacer.threshold(0.7, usd_per_day=5, spent_usd=1.2)
 
 A request stays local when its score reaches the threshold, so a lower threshold is cheaper. Under
@@ -82,7 +82,7 @@ class BudgetPacer:
         self._budget: float | None = None
         self._is_due = False  # whether the next limit counts at once
 
-    def note(self, record: CallRecord) -> None:
+    def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
         if not usd or usd < 0 or record.reason not in PACED_REASONS:
@@ -105,7 +105,7 @@ class BudgetPacer:
             self._by_score[bucket] += usd * 0.5 ** (age / MEMORY_SECONDS)
             self._is_due = True
 
-    def learn(self, hours: Iterable[HourlySpend]) -> None:
+    def update_profile(self, hours: Iterable[HourlySpend]) -> None:
         """Take over what the database has of these hours; of others what it had stays known."""
         now = self._clock()
         self._hours.update((hour, (routed, other)) for hour, routed, other in hours)

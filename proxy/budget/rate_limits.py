@@ -2,7 +2,7 @@
 
     await limits.admit(client)                                   # or RateLimited
     hold = await limits.reserve(client, 0.002, usd_per_day=5)  # or BudgetExhausted
-    limits.note(record)                                          # what it came to
+    limits.record_cost(record)                                          # what it came to
     limits.release(hold)
 
 What a process counts it knows at once, and a reload forgets none of it. What others at the same
@@ -123,11 +123,13 @@ class Limits:
         self._ended = asyncio.Event()
         self._waiting = 0  # for dollars
 
-    def today(self) -> float:
+    def day_start(self) -> float:
         """When the day began, as UNIX seconds."""
         return self._clock() // DAY_SECONDS * DAY_SECONDS
 
-    def note_others(self, spent_usd: Mapping[str | None, float], *, since: float) -> None:
+    def update_others_spending(
+        self, spent_usd: Mapping[str | None, float], *, since: float
+    ) -> None:
         """Take over what others than this process have spent, by the hash of the key.
 
         Within a day that only grows: a database that has lost rows gives no dollars back.
@@ -186,7 +188,7 @@ class Limits:
 
     # ── Dollars of a day ──────────────────────────────────────────────────────────────────────
 
-    def may_spend(self, client: Principal | None, *, usd_per_day: float | None = None) -> bool:
+    def has_budget(self, client: Principal | None, *, usd_per_day: float | None = None) -> bool:
         """Whether the key has dollars left for the cloud today, and everybody together has, as far
         as it is known here.
 
@@ -195,8 +197,8 @@ class Limits:
         """
         return self._spent_limit(client, usd_per_day) is None
 
-    def check(self, client: Principal | None, *, usd_per_day: float | None = None) -> None:
-        """Raise BudgetSpent where `may_spend` says no."""
+    def check_budget(self, client: Principal | None, *, usd_per_day: float | None = None) -> None:
+        """Raise BudgetSpent where `has_budget` says no."""
         if (spent := self._spent_limit(client, usd_per_day)) is not None:
             raise self._refusal(*spent)
 
@@ -296,19 +298,19 @@ class Limits:
                 pause = _EMPTY_SECONDS if drawn <= used.usd else _HELD_SECONDS
                 used.ask_again_at = self._timer() + pause
 
-    async def give_back(self, *, all_of_it: bool = False) -> None:
+    async def return_unused(self, *, everything: bool = False) -> None:
         """Let others have half of the dollars that were drawn and are not needed; or all, at the
         end. To be called now and then: so nothing is left lying where nobody asks for it."""
-        if all_of_it and self._trips:  # those that bring dollars, too
+        if everything and self._trips:  # those that bring dollars, too
             await asyncio.wait(set(self._trips.values()), timeout=PATIENCE_SECONDS)
         for name, used in list(self._used.items()):
             if not used.drawn_usd or used.day != self._day() or ("dollars", name) in self._trips:
                 continue
             spare = used.drawn_usd - used.bound_usd
-            kept = used.bound_usd if all_of_it else used.bound_usd + max(spare, 0.0) / 2
+            kept = used.bound_usd if everything else used.bound_usd + max(spare, 0.0) / 2
             # What runs may come to more than was drawn; to keep that would be to draw it.
             kept = max(used.usd, min(kept, used.drawn_usd))
-            is_worth_it = abs(kept - used.drawn_usd) > (0 if all_of_it else _DUST_USD)
+            is_worth_it = abs(kept - used.drawn_usd) > (0 if everything else _DUST_USD)
             if is_worth_it and self._may_ask("dollars", name):
                 used.drawn_usd = kept  # before it is said: what runs meanwhile takes no more
                 await self._join("dollars", name, partial(self._return, name))
@@ -323,14 +325,14 @@ class Limits:
         self._alone_until = float("inf")
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def note(self, record: CallRecord) -> None:
+    def record_cost(self, record: CallRecord) -> None:
         """Count what a finished request cost in the cloud."""
         if record.cost_usd and record.target is Target.CLOUD:
             self._spend(record.client_key_hash, record.created_at, record.cost_usd)
 
-    def newly_spent(self, usd_per_day: float) -> float | None:
+    def crossed_budget_share(self, usd_per_day: float) -> float | None:
         """Which share of everybody's dollars, 0.8 or 1, is spent now; each is told once a day."""
-        day, spent = int(self.today()), self.spent_today()
+        day, spent = int(self.day_start()), self.spent_today()
         reached = [share for share in _TOLD_SHARES if spent and spent >= share * usd_per_day]
         new = [share for share in reached if self._told.get(share) != day]
         self._told.update(dict.fromkeys(reached, day))
@@ -347,7 +349,7 @@ class Limits:
         return BudgetSpent(
             f"{who} has spent its {usd_per_day:g} USD for the cloud today; "
             "the next day begins at midnight UTC.",
-            seconds=self.today() + DAY_SECONDS - self._clock(),
+            seconds=self.day_start() + DAY_SECONDS - self._clock(),
         )
 
     # ── What the counting rests on ────────────────────────────────────────────────────────────

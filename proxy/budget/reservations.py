@@ -64,7 +64,7 @@ class Reservations:
         if usd_per_day is None and (principal is None or principal.cloud_usd_per_day is None):
             return
         if spender.is_preview:
-            self._limits.check(principal, usd_per_day=usd_per_day)
+            self._limits.check_budget(principal, usd_per_day=usd_per_day)
             return
         usd = _estimate_usd(spender, model, config, prices) if model is not None else 0.0
         started = self._clock()
@@ -80,9 +80,9 @@ class Reservations:
         self._limits.release(spender.reservation)
         spender.reservation = NO_RESERVATION
 
-    def may_spend(self, spender: Spender, config: Config) -> bool:
+    def has_budget(self, spender: Spender, config: Config) -> bool:
         """Whether the budgets have dollars left, as far as this process knows."""
-        return self._limits.may_spend(
+        return self._limits.has_budget(
             spender.principal, usd_per_day=config.budget.cloud_usd_per_day
         )
 

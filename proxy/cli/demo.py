@@ -21,7 +21,8 @@ from proxy.protocol.chat import view_models
 from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.server import Server
-from proxy.upstream.upstream import Upstream, open_transport
+from proxy.upstream.transport import open_transport
+from proxy.upstream.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 

@@ -158,7 +158,7 @@ class PaidCalls:
         try:
             async with asyncio.timeout(self._call_seconds):
                 if upstream.owner is not None:
-                    answer = await upstream.owner.while_idle(exchange())
+                    answer = await upstream.owner.run_while_idle(exchange())
                 else:
                     answer = await exchange()
         except TimeoutError:

@@ -75,9 +75,9 @@ class Bookkeeping:
         if record.session_id is not None and record.target and record.ending is Ending.OK:
             self._conversations.note(record.session_id, record.target)
         _draw_sample(call)
-        self._limits.note(record)
+        self._limits.record_cost(record)
         self._reservations.release(call)
-        self._pacer.note(record)
+        self._pacer.observe(record)
         self._metrics.observe(record)
         self._store.add(record)
         self._count_shadow_decision(call)

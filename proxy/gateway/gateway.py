@@ -271,7 +271,7 @@ class Gateway:
         return FailoverPlan(
             may_fall_back=config.routing.fallback
             and decision.has_alternative
-            and (decision.target is Target.CLOUD or self._reservations.may_spend(call, config)),
+            and (decision.target is Target.CLOUD or self._reservations.has_budget(call, config)),
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )
@@ -316,7 +316,7 @@ class Gateway:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 
     async def _refuse(self, call: Call, error: RouterError) -> None:
-        """Send one error: as the answer, or as the last event of a stream that has begun."""
+        """Send one error: as the answer, or as the last event of a stream that has mark_started."""
         exchange, record = call.exchange, call.record
         record.finish(ending_of(error), error=error.message, error_code=error.code or error.type)
         if not exchange.started:

@@ -72,7 +72,7 @@ class UpstreamReader(Protocol):
     async def read(self) -> bytes:
         """The whole body."""
 
-    def begun(self) -> None:
+    def mark_started(self) -> None:
         """Switch from the first-token timeout to the idle timeout."""
 
 
@@ -332,7 +332,7 @@ async def read_start(
         UpstreamError: the answer ended, was interrupted or timed out before that.
     """
     if not is_stream(response):
-        response.begun()
+        response.mark_started()
         body = await response.read()
         if rename is not None:
             body = rename(body, body)
@@ -348,10 +348,10 @@ async def read_start(
         held.append(observer.feed(chunk) if chunk else observer.flush())
         size += len(held[-1])
         if observer.began:
-            response.begun()
+            response.mark_started()
         if not chunk and not observer.is_known:
             raise _unfinished(response)
-    response.begun()
+    response.mark_started()
     return StreamStart(observer, b"".join(held))
 
 

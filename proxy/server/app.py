@@ -50,7 +50,8 @@ from proxy.storage.database import StoreUnavailable, is_postgresql, redacted_url
 from proxy.storage.queries import RequestQueries
 from proxy.storage.shared_limits import SharedLimits
 from proxy.storage.writer import Store
-from proxy.upstream.upstream import Upstream, open_transport
+from proxy.upstream.transport import open_transport
+from proxy.upstream.upstream import Upstream
 from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
 from proxy.web.openai_api import BodyLimits
 
@@ -77,7 +78,7 @@ class Intervals:
         refresh: writes this worker's gauges, for the worker that is scraped.
     """
 
-    learn: float = 30.0
+    refresh_capabilities: float = 30.0
     probe: float = 5.0
     watch: float = 1.0
     quality: float = 30.0
@@ -375,12 +376,12 @@ class Proxy:
         return self.gateway.snapshot.upstreams[target]
 
     async def _learn(self) -> None:
-        await self._tier(Target.LOCAL).learn()
+        await self._tier(Target.LOCAL).refresh_capabilities()
 
     async def _probe(self) -> None:
         for target in Target:
             await self._tier(target).probe_unhealthy()
-        if self._tier(Target.LOCAL).is_stale:  # it was unreachable, or it was replaced
+        if self._tier(Target.LOCAL).capabilities_stale:  # it was unreachable, or it was replaced
             await self._learn()
 
     async def _refresh_gauges(self) -> None:
@@ -388,7 +389,14 @@ class Proxy:
 
     def _start_tasks(self) -> None:
         start, seconds = self._tasks.start, self._intervals
-        start(every(seconds.learn, self._learn, name="asking the local tier", at_once=False))
+        start(
+            every(
+                seconds.refresh_capabilities,
+                self._learn,
+                name="asking the local tier",
+                at_once=False,
+            )
+        )
         start(every(seconds.probe, self._probe, name="probing the tiers", at_once=False))
         start(every(seconds.quality, self.quality_monitor.read, name="reading answer quality"))
         start(every(seconds.drift, self.drift_monitor.read, name="measuring drift"))
@@ -423,7 +431,7 @@ class Proxy:
             closing_jobs = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._judging.stop()
             await self.gateway.drain()
-            await self._limits.give_back(all_of_it=True)
+            await self._limits.return_unused(everything=True)
             self._limits.close()
             self.metrics.count_all()
             await closing_jobs

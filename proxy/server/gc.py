@@ -21,7 +21,7 @@ MAX_DEFER_SECONDS: Final = 60.0
 _THRESHOLDS: Final = (700, 5, 1_000_000)
 
 
-class Collector:
+class GarbageCollector:
     """Takes garbage collection over for the process. Belongs to one event loop.
 
     Args:
@@ -37,7 +37,7 @@ class Collector:
         """From here on; what exists now is taken to stay."""
         gc.collect()
         gc.freeze()
-        return_memory()
+        trim_memory()
         gc.set_threshold(*_THRESHOLDS)
         self._last = loop.time()
         self._look_later(loop)
@@ -58,7 +58,7 @@ class Collector:
             gc.collect()
             self._last = now
             if is_idle:
-                return_memory()
+                trim_memory()
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
         def look() -> None:
@@ -68,7 +68,7 @@ class Collector:
         self._timer = loop.call_later(LOOK_SECONDS, look)
 
 
-def return_memory() -> None:
+def trim_memory() -> None:
     """Let the system have the memory that is free in between; glibc keeps most of it."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another libc

@@ -54,11 +54,11 @@ class BudgetMonitor:
         budget = config.budget.cloud_usd_per_day
         if budget is not None or by_key:
             await self._read_spent(by_key=by_key)
-        await self._limits.give_back()
+        await self._limits.return_unused()
         if budget is None:
             return
         await self._read_hours()
-        if share := self._limits.newly_spent(budget):
+        if share := self._limits.crossed_budget_share(budget):
             logger.warning(
                 "%g %% of the daily cloud budget of %g USD is spent", 100 * share, budget
             )
@@ -74,17 +74,17 @@ class BudgetMonitor:
             logger.warning("cannot read the cost by score: %s", error)
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
-        today = self._limits.today()
+        today = self._limits.day_start()
         spent = await asyncio.to_thread(self._store.lookups.spent_by_others, today, by_key=by_key)
         if spent is not None:
-            self._limits.note_others(spent, since=today)
+            self._limits.update_others_spending(spent, since=today)
 
     async def _read_hours(self) -> None:
         """Read the hours that may have changed since the last time; at first all that matter."""
         now = time.time()
         since = max(self._hours_read_at - HOUR_SECONDS, now - (PROFILE_DAYS + 1) * DAY_SECONDS)
         try:
-            self._pacer.learn(await asyncio.to_thread(self._requests.spend_by_hour, since))
+            self._pacer.update_profile(await asyncio.to_thread(self._requests.spend_by_hour, since))
             self._hours_read_at = now
         except StoreUnavailable as error:
             logger.warning("cannot read the cost by hour: %s", error)

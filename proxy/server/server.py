@@ -20,7 +20,7 @@ from rich.table import Table
 from proxy import __version__
 from proxy.record import Target
 from proxy.server.app import Proxy
-from proxy.server.gc import Collector
+from proxy.server.gc import GarbageCollector
 from proxy.server.workers import WorkerSlot
 from proxy.web.client_connection import IS_DRAINING, Connection
 
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
         self._worker_slot = worker_slot
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stop_requested = False  # by a signal
-        self._collector = Collector(lambda: not self.server_state.tasks)
+        self._collector = GarbageCollector(lambda: not self.server_state.tasks)
         super().__init__(
             uvicorn.Config(
                 proxy.app,

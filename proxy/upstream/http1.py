@@ -26,8 +26,8 @@ import aiohappyeyeballs
 import httptools
 import httpx2
 
-KEPT_SECONDS: Final = 30.0  # that a connection may wait for its next request
-RESOLVED_SECONDS: Final = 10.0  # that an address found for a name is used
+KEEPALIVE_SECONDS: Final = 30.0  # an idle connection is closed after this time
+RESOLVED_SECONDS: Final = 10.0  # addresses of a host name are cached for this time
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
@@ -70,7 +70,7 @@ class _Stale(Exception):
     """A kept connection ended before anything of an answer came: the server had given it up."""
 
 
-class Answer(httpx2.AsyncByteStream):
+class Http1Response(httpx2.AsyncByteStream):
     """One answer: its head, and its body as it comes. It outlives its use of the connection."""
 
     __slots__ = (
@@ -78,8 +78,8 @@ class Answer(httpx2.AsyncByteStream):
         "_waiter", "head", "headers", "status",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", head: "asyncio.Future[None]") -> None:
-        self._connection: Connection | None = connection
+    def __init__(self, connection: "Http1Connection", head: "asyncio.Future[None]") -> None:
+        self._connection: Http1Connection | None = connection
         self.head = head
         self.status = 0
         self.headers: list[Header] = []
@@ -148,7 +148,7 @@ class Answer(httpx2.AsyncByteStream):
 
     # ── What its reader asks ──────────────────────────────────────────────────────────────────
 
-    def __aiter__(self) -> "Answer":
+    def __aiter__(self) -> "Http1Response":
         return self
 
     async def __anext__(self) -> bytes:
@@ -212,7 +212,7 @@ class Answer(httpx2.AsyncByteStream):
             self._connection = None
 
 
-class Connection(asyncio.Protocol):
+class Http1Connection(asyncio.Protocol):
     """One connection: idle, or with one request on its way."""
 
     __slots__ = (
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._parser: Any = None
-        self._answer: Answer | None = None
+        self._answer: Http1Response | None = None
         self._closed = False
         self._head_bytes = 0
         self._said = 0  # of the head, by what the parser makes of it
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         self.is_used = False
         self.idle_since = 0.0
 
-    def send(self, head: bytes, body: bytes) -> Answer:
+    def send(self, head: bytes, body: bytes) -> Http1Response:
         """Send a request; `head` of the answer is done when its head is there.
 
         Raises:
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
             self._parser = _new_parser(self)
         self._head_bytes = self._said = 0
         self._in_body = self._until_eof = self._is_over = self._is_more = False
-        answer = Answer(self, asyncio.get_running_loop().create_future())
+        answer = Http1Response(self, asyncio.get_running_loop().create_future())
         self._answer = answer
         if len(body) <= _JOINED_BYTES:
             transport.write(head + body)
@@ -368,7 +368,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_over = True
 
-    def _finish(self, answer: Answer) -> None:
+    def _finish(self, answer: Http1Response) -> None:
         """The answer is whole: the connection is free for the next request, if it may be kept."""
         self._answer = None
         reusable = self._is_kept and not self._until_eof
@@ -376,7 +376,7 @@ class Connection(asyncio.Protocol):
         if reusable:
             self.is_used = True
             self.resume()
-            self._pool.keep(self)
+            self._pool.put(self)
         else:
             self.abort()
 
@@ -388,7 +388,7 @@ class Connection(asyncio.Protocol):
             answer.end(error)
 
 
-def _new_parser(connection: Connection) -> Any:
+def _new_parser(connection: Http1Connection) -> Any:
     """For an answer; some servers' line breaks and chunk sizes are not by the letter."""
     parser = httptools.HttpResponseParser(connection)
     parser.set_dangerous_leniencies(
@@ -406,71 +406,80 @@ def _stale() -> httpx2.ReadError:
 
 
 class _Pool:
-    """The idle connections to one origin, the last used one at the end."""
+    """The idle connections to one origin, the most recently used one last."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, keepalive_seconds: float) -> None:
         self._clock = clock
-        self._idle: dict[Connection, None] = {}
-        self.everyone: set[Connection] = set()
+        self._keepalive_seconds = keepalive_seconds
+        self._idle: dict[Http1Connection, None] = {}
+        self.connections: set[Http1Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
-    def take(self) -> Connection | None:
+    def take(self) -> Http1Connection | None:
         if not self._idle:
             return None
         connection, _ = self._idle.popitem()
         return connection
 
-    def keep(self, connection: Connection) -> None:
+    def put(self, connection: Http1Connection) -> None:
         connection.idle_since = self._clock()
         self._idle[connection] = None
         if self._sweep is None:
             loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(KEPT_SECONDS, self._let_go)
+            self._sweep = loop.call_later(self._keepalive_seconds, self._close_idle)
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: Http1Connection) -> None:
         self._idle.pop(connection, None)
-        self.everyone.discard(connection)
+        self.connections.discard(connection)
 
-    def _let_go(self) -> None:
-        """Close what has waited for long, and look again when the next one has."""
+    def _close_idle(self) -> None:
+        """Close expired connections, and schedule the next sweep."""
         self._sweep = None
-        due = self._clock() - KEPT_SECONDS
-        for connection in [one for one in self._idle if one.idle_since <= due]:
+        due = self._clock() - self._keepalive_seconds
+        for connection in [item for item in self._idle if item.idle_since <= due]:
             self.drop(connection)
             connection.abort()
         if self._idle:
             oldest = next(iter(self._idle))
             wait = max(0.1, oldest.idle_since - due)
-            self._sweep = asyncio.get_running_loop().call_later(wait, self._let_go)
+            self._sweep = asyncio.get_running_loop().call_later(wait, self._close_idle)
 
     def close(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for connection in list(self.everyone):
+        for connection in list(self.connections):
             connection.abort()
         self._idle.clear()
-        self.everyone.clear()
+        self.connections.clear()
 
 
 class Http1Transport(httpx2.AsyncBaseTransport):
-    """The engine.
+    """The HTTP/1.1 engine as a transport of httpx2.
 
     Args:
-        rest: takes the requests that are not for it; closed with it.
-        verify: whom a server's certificate must be from; by default whoever the system trusts.
+        rest: opens the transport for requests that the engine does not handle; called on the first
+            of them, with the trusted certificates. It is closed with the engine.
+        verify: the trusted certificates; by default the system's.
+        keepalive_seconds: idle connections are closed after this time.
+        resolved_seconds: addresses of a host name are cached for this time.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
         *,
-        rest: httpx2.AsyncBaseTransport,
+        rest: Callable[[ssl.SSLContext], httpx2.AsyncBaseTransport],
         verify: ssl.SSLContext | None = None,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
+        resolved_seconds: float = RESOLVED_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rest = rest
+        self._open_rest = rest
+        self._rest: httpx2.AsyncBaseTransport | None = None
         self._verify = verify
+        self._keepalive_seconds = keepalive_seconds
+        self._resolved_seconds = resolved_seconds
         self._clock = clock
         self._pools: dict[Origin, _Pool] = {}
         self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}
@@ -487,14 +496,21 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         try:
             body = request.content
         except httpx2.RequestNotRead:
-            return await self._rest.handle_async_request(request)
+            return await self._send_by_rest(request)
         if request.method == "HEAD":
-            return await self._rest.handle_async_request(request)
+            return await self._send_by_rest(request)
         address = Address.of(request.url)
         head = _head(request.method, address.target, request.headers.raw)
         seconds = request.extensions.get("timeout", {}).get("connect")
         answer = await self._ask(address.origin, head, body, seconds)
         return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
+
+    async def _send_by_rest(self, request: httpx2.Request) -> httpx2.Response:
+        if self._rest is None:
+            verify = await self._trust()
+            if self._rest is None:  # another request may have opened it meanwhile
+                self._rest = self._open_rest(verify)
+        return await self._rest.handle_async_request(request)
 
     async def ask(
         self,
@@ -504,7 +520,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         body: bytes,
         *,
         connect_seconds: float | None = None,
-    ) -> Answer:
+    ) -> Http1Response:
         """The same without the objects around a request and its answer. Raises as it does.
 
         Args:
@@ -519,10 +535,12 @@ class Http1Transport(httpx2.AsyncBaseTransport):
 
     async def _ask(
         self, origin: Origin, head: bytes, body: bytes, connect_seconds: float | None
-    ) -> Answer:
+    ) -> Http1Response:
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = _Pool(self._clock)
+            pool = self._pools[origin] = _Pool(
+                self._clock, keepalive_seconds=self._keepalive_seconds
+            )
         while (connection := pool.take()) is not None:
             try:
                 return await _exchange(connection, head, body)
@@ -538,9 +556,9 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         except _Stale:
             raise httpx2.ReadError("the connection ended as it was made") from None
 
-    async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Connection:
+    async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Http1Connection:
         loop = asyncio.get_running_loop()
-        connection = Connection(pool)
+        connection = Http1Connection(pool)
         try:
             async with asyncio.timeout(seconds):
                 found = await self._resolve(origin.host, origin.port)
@@ -563,13 +581,13 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         except OSError as error:  # also of name resolution and of TLS
             self._resolved.pop((origin.host, origin.port), None)
             raise httpx2.ConnectError(str(error)) from error
-        pool.everyone.add(connection)
+        pool.connections.add(connection)
         return connection
 
     async def _resolve(self, host: str, port: int) -> list[Any]:
         now = self._clock()
         known = self._resolved.get((host, port))
-        if known is not None and now - known[0] < RESOLVED_SECONDS:
+        if known is not None and now - known[0] < self._resolved_seconds:
             return known[1]
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -589,14 +607,15 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
-        await self._rest.aclose()
+        if self._rest is not None:
+            await self._rest.aclose()
 
 
 def _port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
-async def _exchange(connection: Connection, head: bytes, body: bytes) -> Answer:
+async def _exchange(connection: Http1Connection, head: bytes, body: bytes) -> Http1Response:
     answer = connection.send(head, body)
     try:
         await answer.head

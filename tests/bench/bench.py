@@ -94,7 +94,7 @@ def run_bare_stack() -> None:
 
     from proxy.config import UpstreamConfig
     from proxy.upstream.http1 import Address, Http1Transport
-    from proxy.upstream.upstream import open_transport
+    from proxy.upstream.transport import open_transport
 
     base_url = f"http://127.0.0.1:{UPSTREAM_PORT}/v1"
     transport = open_transport(UpstreamConfig(base_url=base_url, model="mock"))

@@ -138,7 +138,7 @@ class Proxy:
         recent = self.clock.now - 3 * HOUR_SECONDS if self._has_learned else 0.0
         hours = [HourlySpend(hour, *usd) for hour, usd in self._hours.items() if hour > recent]
         for pacer in self.governors:
-            pacer.learn(hours)
+            pacer.update_profile(hours)
         self._has_learned = True
 
     def wait_until(self, at: float) -> None:
@@ -183,7 +183,7 @@ class Proxy:
                 self.cloud.append(prompt)
             hour = int(prompt.at) // HOUR_SECONDS * HOUR_SECONDS
             self._hours[hour][prompt.is_forced] += prompt.usd
-            self.governors[worker].note(record)
+            self.governors[worker].observe(record)
         return self
 
     def gain(self) -> float:
@@ -455,11 +455,13 @@ def test_thresholds_of_their_own_are_taken_off_what_the_others_have() -> None:
         record.target, record.reason = Target.CLOUD, Reason.SCORE
         record.score, record.cloud_cost_usd = dice.random(), 0.005
         record.is_paced = True
-        none.note(record)
+        none.observe(record)
         record.is_paced = dice.random() < 0.5
-        half.note(record)
+        half.observe(record)
     for one in (half, none):
-        one.learn([HourlySpend(int(at(0, 0)), 0.0, 0.0), HourlySpend(int(at(0, 11)), 2.0, 0.0)])
+        one.update_profile(
+            [HourlySpend(int(at(0, 0)), 0.0, 0.0), HourlySpend(int(at(0, 11)), 2.0, 0.0)]
+        )
     # What is left is 60 % of what will be in play.
     in_play = none._left(clock.now)[0]
     given = {"usd_per_day": 10.0, "spent_usd": 10.0 - 0.6 * in_play}

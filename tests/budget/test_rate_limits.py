@@ -108,57 +108,57 @@ def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
 async def test_a_days_dollars_are_spent_by_the_clouds_answers_of_that_day() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.may_spend(HALF_A_DOLLAR)
-    limits.note(answered(0.3, clock.now))
+    assert limits.has_budget(HALF_A_DOLLAR)
+    limits.record_cost(answered(0.3, clock.now))
     free = answered(1.0, clock.now)
     free.target = Target.LOCAL
-    limits.note(free)
-    limits.note(answered(1.0, clock.now, key="others"))
-    assert limits.may_spend(HALF_A_DOLLAR)
-    limits.note(answered(0.2, clock.now))
-    assert not limits.may_spend(HALF_A_DOLLAR)
+    limits.record_cost(free)
+    limits.record_cost(answered(1.0, clock.now, key="others"))
+    assert limits.has_budget(HALF_A_DOLLAR)
+    limits.record_cost(answered(0.2, clock.now))
+    assert not limits.has_budget(HALF_A_DOLLAR)
     with pytest.raises(BudgetSpent, match=r"This API key has spent its 0.5 USD") as caught:
         await limits.reserve(HALF_A_DOLLAR, 0.1)
     assert caught.value.seconds == DAY_SECONDS - 100
     clock.now = MIDNIGHT + DAY_SECONDS
-    assert limits.may_spend(HALF_A_DOLLAR)
-    limits.note(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
-    assert limits.may_spend(HALF_A_DOLLAR)
+    assert limits.has_budget(HALF_A_DOLLAR)
+    limits.record_cost(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
+    assert limits.has_budget(HALF_A_DOLLAR)
 
 
 def test_what_was_spent_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.today() == MIDNIGHT
-    limits.note_others({"team": 0.5}, since=MIDNIGHT)
-    assert not limits.may_spend(HALF_A_DOLLAR)
+    assert limits.day_start() == MIDNIGHT
+    limits.update_others_spending({"team": 0.5}, since=MIDNIGHT)
+    assert not limits.has_budget(HALF_A_DOLLAR)
 
 
 def test_what_others_spend_counts_beside_what_is_counted_here() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.note(answered(0.125, clock.now))
-    limits.note_others({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    limits.record_cost(answered(0.125, clock.now))
+    limits.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
     assert limits.spent_today() == 3.375
-    assert limits.may_spend(HALF_A_DOLLAR)
-    limits.note_others({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert limits.has_budget(HALF_A_DOLLAR)
+    limits.update_others_spending({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
     assert limits.spent_today() == 3.5  # told anew, not once more
-    assert not limits.may_spend(HALF_A_DOLLAR)
-    limits.note_others({}, since=MIDNIGHT)  # a database that was emptied
+    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.update_others_spending({}, since=MIDNIGHT)  # a database that was emptied
     assert limits.spent_today() == 3.5
-    assert not limits.may_spend(HALF_A_DOLLAR)
+    assert not limits.has_budget(HALF_A_DOLLAR)
 
 
 def test_what_others_spent_yesterday_is_over() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.note_others({"team": 1.0}, since=MIDNIGHT)
+    limits.update_others_spending({"team": 1.0}, since=MIDNIGHT)
     clock.now += DAY_SECONDS
-    assert limits.may_spend(HALF_A_DOLLAR)
-    limits.note(answered(0.25, clock.now))
-    limits.note_others({"team": 9.0}, since=MIDNIGHT)  # read before midnight
+    assert limits.has_budget(HALF_A_DOLLAR)
+    limits.record_cost(answered(0.25, clock.now))
+    limits.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
     assert limits.spent_today() == 0.25
-    limits.note_others({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
+    limits.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
     assert limits.spent_today() == 0.375
 
 
@@ -167,8 +167,8 @@ def test_that_dollars_run_out_is_told_once_a_day() -> None:
     limits = Limits(clock=clock)
 
     def told_after(usd: float) -> list[float | None]:
-        limits.note(answered(usd, clock.now))
-        return [limits.newly_spent(10.0) for _ in range(2)]
+        limits.record_cost(answered(usd, clock.now))
+        return [limits.crossed_budget_share(10.0) for _ in range(2)]
 
     assert told_after(7.5) == [None, None]
     assert told_after(1.0) == [0.8, None]
@@ -176,13 +176,13 @@ def test_that_dollars_run_out_is_told_once_a_day() -> None:
     assert told_after(1.0) == [1.0, None]
     clock.now += DAY_SECONDS
     assert told_after(50.0) == [1.0, None]  # both at once
-    assert Limits(clock=clock).newly_spent(0.0) is None
+    assert Limits(clock=clock).crossed_budget_share(0.0) is None
 
 
 def test_no_dollars_at_all_is_a_limit_too() -> None:
-    assert not Limits().may_spend(Principal("team", cloud_usd_per_day=0.0))
-    assert Limits().may_spend(Principal("team"))
-    assert Limits().may_spend(None)
+    assert not Limits().has_budget(Principal("team", cloud_usd_per_day=0.0))
+    assert Limits().has_budget(Principal("team"))
+    assert Limits().has_budget(None)
 
 
 # What is set aside for running requests.
@@ -194,8 +194,8 @@ async def test_what_runs_is_taken_to_cost_all_that_it_may() -> None:
     with pytest.raises(BudgetReserved, match=r"may need all that is left of its 0.5 USD") as caught:
         await limits.reserve(HALF_A_DOLLAR, 0.2)
     assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent: it comes free
-    limits.check(HALF_A_DOLLAR)
-    limits.note(answered(0.01, MIDNIGHT + 100))
+    limits.check_budget(HALF_A_DOLLAR)
+    limits.record_cost(answered(0.01, MIDNIGHT + 100))
     limits.release(holds.pop())
     holds.append(await limits.reserve(HALF_A_DOLLAR, 0.2))
     for hold in holds:
@@ -211,22 +211,22 @@ async def test_who_can_go_nowhere_else_waits_for_what_runs() -> None:
         for _ in range(2)
     ]
     await asyncio.sleep(0)
-    limits.note(answered(0.25, MIDNIGHT + 100))
+    limits.record_cost(answered(0.25, MIDNIGHT + 100))
     limits.release(hold)
     (first,), (second,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert not second.done()  # three quarters are left, and the first has set them aside
-    limits.note(answered(0.75, MIDNIGHT + 100))
+    limits.record_cost(answered(0.75, MIDNIGHT + 100))
     limits.release(await first)
     with pytest.raises(BudgetSpent, match=r"This proxy has spent its 1 USD"):
         await second
     with pytest.raises(BudgetSpent):
-        limits.check(None, usd_per_day=1.0)
+        limits.check_budget(None, usd_per_day=1.0)
 
 
 async def test_who_waits_learns_of_the_new_day() -> None:
     clock = Clock(MIDNIGHT - 10)
     limits = Limits(clock=clock)
-    limits.note(answered(1.5, clock.now))
+    limits.record_cost(answered(1.5, clock.now))
     await limits.reserve(None, 0.6, usd_per_day=2.0)
     waiting = asyncio.create_task(limits.reserve(None, 0.6, usd_per_day=2.0, may_wait=True))
     await asyncio.sleep(0)
@@ -324,7 +324,7 @@ async def spend(
         except BudgetExhausted:
             return count
         await asyncio.sleep(0)  # it runs
-        limits.note(answered(usd, time.time(), key=client.key_hash))
+        limits.record_cost(answered(usd, time.time(), key=client.key_hash))
         limits.release(hold)
         count += 1
 
@@ -352,7 +352,7 @@ async def test_far_from_the_limit_nobody_is_asked(url: str) -> None:
     with at_one_database(url, 2) as ((one, _), (shared_limits, _)):
         for _ in range(500):
             hold = await one.reserve(None, 0.01, usd_per_day=100.0)
-            one.note(answered(0.01, time.time()))
+            one.record_cost(answered(0.01, time.time()))
             one.release(hold)
         assert shared_limits.trips == 1
 
@@ -363,8 +363,8 @@ async def test_what_one_does_not_need_the_others_get(url: str) -> None:
         one.release(await one.reserve(None, 1.0, usd_per_day=16.0))
         assert await spend(other, everybody, usd=1, at_most=1, total=16.0) == 15
         for _ in range(10):
-            await one.give_back()
-        await other.give_back(all_of_it=True)
+            await one.return_unused()
+        await other.return_unused(everything=True)
     with at_one_database(url, 1) as ((third,), _):
         assert await spend(third, everybody, usd=1, at_most=1, total=16.0) == 1
 
@@ -390,7 +390,7 @@ async def test_who_passes_its_share_by_a_request_does_not_keep_that(url: str) ->
             with suppress(BudgetExhausted):
                 while True:
                     running += (await one.reserve(None, 0.9, usd_per_day=10.0)).usd
-            await one.give_back()
+            await one.return_unused()
             one.release(small.pop())  # there may be room for one more than its share has
         assert 4.0 <= running < 5.0 + 0.9
 
@@ -421,10 +421,10 @@ async def test_a_client_that_is_gone_is_not_taken_for_one_that_waits(turns: int)
 def test_a_day_that_a_clock_has_skipped_is_counted() -> None:
     clock = Clock(MIDNIGHT + DAY_SECONDS + 100)
     limits = Limits(clock=clock)
-    assert limits.may_spend(HALF_A_DOLLAR)
+    assert limits.has_budget(HALF_A_DOLLAR)
     clock.now -= DAY_SECONDS
-    limits.note(answered(0.5, clock.now))
-    assert not limits.may_spend(HALF_A_DOLLAR)
+    limits.record_cost(answered(0.5, clock.now))
+    assert not limits.has_budget(HALF_A_DOLLAR)
 
 
 async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> None:
@@ -488,7 +488,7 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
 
 async def test_what_was_spent_before_there_was_a_budget_counts(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
-        limits.note_others({"team": 9.5}, since=limits.today())
+        limits.update_others_spending({"team": 9.5}, since=limits.day_start())
         assert await spend(limits, Principal("team"), usd=1, at_most=1, total=10.0) == 1
 
 
@@ -503,7 +503,7 @@ async def test_without_the_database_each_counts_alone(
             assert await admitted(one, client, 10) == 2
             assert await admitted(other, client, 10) == 3
             assert await spend(other, client, usd=1, at_most=1, total=10.0) == 2
-            await other.give_back(all_of_it=True)
+            await other.return_unused(everything=True)
         finally:
             postgres.start()
     assert caplog.text.count("are counted by this process alone for now") == 2

@@ -989,8 +989,8 @@ async def test_a_tier_known_to_be_down_is_not_asked(start: StartProxy, local: Fa
     sick = {target: upstream.name == "local" for target, upstream in upstreams.items()}
     for target, upstream in upstreams.items():
         (replica,) = upstream._replicas
-        replica.failures = 100 if sick[target] else 0
-        replica.take(upstream._clock())
+        replica.breaker.failures = 100 if sick[target] else 0
+        replica.start_request(upstream._clock())
         replica.in_flight = 0
     response = await proxy.chat()
     assert response.headers["x-router-target"] == "cloud"

@@ -287,7 +287,7 @@ class FakeAnswer:
         self.has_begun = False
         self._pieces = list(pieces)
 
-    def begun(self) -> None:
+    def mark_started(self) -> None:
         self.has_begun = True
 
     async def next_chunk(self) -> bytes:
@@ -379,11 +379,11 @@ async def relay(
     note: Note = forget,
 ) -> None:
     """Begin and relay, as the gateway does when all is well."""
-    begun = await read_start(answer, strip_usage=True)
-    if isinstance(begun, StreamStart):
-        await relay_stream(answer, begun, reply, record, settle=settle, note=note)
+    mark_started = await read_start(answer, strip_usage=True)
+    if isinstance(mark_started, StreamStart):
+        await relay_stream(answer, mark_started, reply, record, settle=settle, note=note)
     else:
-        await relay_complete(answer, begun, reply, record, settle=settle, note=note)
+        await relay_complete(answer, mark_started, reply, record, settle=settle, note=note)
 
 
 def decided(clock: Clock | None = None) -> CallRecord:
@@ -562,10 +562,10 @@ async def test_a_client_that_hangs_up_at_done_was_answered() -> None:
 async def test_a_stream_is_held_until_it_speaks() -> None:
     role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
     answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
-    begun = await read_start(answer, strip_usage=True)
-    assert isinstance(begun, StreamStart)
-    assert begun.held == b": ping\n\n" + role + HELLO
-    assert begun.error is None
+    mark_started = await read_start(answer, strip_usage=True)
+    assert isinstance(mark_started, StreamStart)
+    assert mark_started.held == b": ping\n\n" + role + HELLO
+    assert mark_started.error is None
     assert answer.has_begun
     assert await answer.next_chunk() == STOP
 
@@ -587,14 +587,14 @@ async def test_a_stream_that_ends_before_it_spoke_is_no_answer(pieces: tuple[byt
 
 async def test_an_error_event_at_the_head_is_known_as_one() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    begun = await read_start(stream_of(error, HELLO), strip_usage=True)
-    assert begun.error == error
+    mark_started = await read_start(stream_of(error, HELLO), strip_usage=True)
+    assert mark_started.error == error
 
 
 async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    begun = await read_start(stream_of(HELLO + error), strip_usage=True)
-    assert begun.error is None
+    mark_started = await read_start(stream_of(HELLO + error), strip_usage=True)
+    assert mark_started.error is None
 
 
 @pytest.mark.parametrize(
@@ -624,11 +624,11 @@ async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: Fake
 async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
     ping = b": " + b"x" * 1021 + b"\n\n"
     answer = stream_of(*[ping] * 200, HELLO, STOP)
-    begun = await read_start(answer, strip_usage=True)
-    assert isinstance(begun, StreamStart)
-    assert MAX_HELD_BYTES <= len(begun.held) < MAX_HELD_BYTES + len(ping)
+    mark_started = await read_start(answer, strip_usage=True)
+    assert isinstance(mark_started, StreamStart)
+    assert MAX_HELD_BYTES <= len(mark_started.held) < MAX_HELD_BYTES + len(ping)
     reply, record = FakeReply(), decided()
-    await relay_stream(answer, begun, reply, record, settle=Settled(), note=forget)
+    await relay_stream(answer, mark_started, reply, record, settle=Settled(), note=forget)
     assert reply.body == ping * 200 + HELLO + STOP
     assert record.ttft_ms is not None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from live import LiveProxy
-from proxy.server.gc import MAX_DEFER_SECONDS, Collector
+from proxy.server.gc import MAX_DEFER_SECONDS, GarbageCollector
 
 
 class Cycle:
@@ -25,8 +25,8 @@ def _as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-async def collector() -> Collector:
-    one = Collector(lambda: False)
+async def collector() -> GarbageCollector:
+    one = GarbageCollector(lambda: False)
     one.start(asyncio.get_running_loop())
     one.stop()
     return one
@@ -40,7 +40,7 @@ def old_garbage() -> "weakref.ref[Cycle]":
     return weakref.ref(one)
 
 
-async def test_nobody_who_is_served_waits_for_it(collector: Collector) -> None:
+async def test_nobody_who_is_served_waits_for_it(collector: GarbageCollector) -> None:
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
@@ -51,7 +51,7 @@ async def test_nobody_who_is_served_waits_for_it(collector: Collector) -> None:
     assert garbage() is None
 
 
-async def test_a_proxy_that_is_never_idle_collects_in_the_end(collector: Collector) -> None:
+async def test_a_proxy_that_is_never_idle_collects_in_the_end(collector: GarbageCollector) -> None:
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
@@ -59,7 +59,7 @@ async def test_a_proxy_that_is_never_idle_collects_in_the_end(collector: Collect
     assert garbage() is None
 
 
-async def test_no_full_collection_comes_by_itself(collector: Collector) -> None:
+async def test_no_full_collection_comes_by_itself(collector: GarbageCollector) -> None:
     before = gc.get_stats()[2]["collections"]
     keep = [[Cycle()] for _ in range(60_000)]
     assert gc.get_stats()[2]["collections"] == before

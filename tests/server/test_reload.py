@@ -27,7 +27,7 @@ from fakes import (
 from live import LiveProxy, StartProxy
 from proxy.config import UpstreamConfig, load_config
 from proxy.server.app import Intervals, Proxy
-from proxy.upstream.upstream import open_transport
+from proxy.upstream.transport import open_transport
 from router_model.manifest import Manifest
 
 SHIPPED = Path(__file__).parents[2] / "data/models/router"

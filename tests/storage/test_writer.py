@@ -685,21 +685,21 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
             record = finished(
                 created_at=created_at, target=Target.CLOUD, cost_usd=usd, client_key_hash=key
             )
-            quotas.note(record)
+            quotas.record_cost(record)
             store.add(record)
             spent[key] += usd if created_at >= midnight else 0.0
             store, quotas = dice.choice(sides)
             others = store.lookups.spent_by_others(midnight, by_key=number % 2 == 0)
             assert others is not None
             before = quotas.spent_today()
-            quotas.note_others(others, since=midnight)
+            quotas.update_others_spending(others, since=midnight)
             assert before <= quotas.spent_today() <= sum(spent.values()) + 1e-12
         until(lambda: len(read(url)) == 60)
         for store, quotas in sides:
             for by_key in (False, True):
                 others = store.lookups.spent_by_others(midnight, by_key=by_key)
                 assert others is not None
-                quotas.note_others(others, since=midnight)
+                quotas.update_others_spending(others, since=midnight)
                 assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
             for key in ("one", "other"):
                 limit = Principal(key, cloud_usd_per_day=spent[key] - 1e-12)

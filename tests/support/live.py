@@ -31,7 +31,7 @@ from proxy.experiments.jobs import PIPELINE
 from proxy.record import Target
 from proxy.routing.router import Model
 from proxy.server.app import Intervals, Proxy
-from proxy.upstream.upstream import open_transport
+from proxy.upstream.transport import open_transport
 from proxy.web.client_connection import HEAD_SECONDS, Connection
 from proxy.web.openai_api import BodyLimits
 

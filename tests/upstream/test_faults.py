@@ -607,7 +607,7 @@ class Bad(NamedTuple):
 
 
 NOT_HTTP = (UNREACHABLE,)
-# aiohttp stops reading at some malformed chunks and says nothing; then it is the time that ends it.
+# A parser may stop at malformed chunks without an error; then the time limit ends the request.
 BAD_CHUNKS = (UNREACHABLE, BROKEN, IDLE_TIMEOUT, TOTAL_TIMEOUT)
 ZIPPED, ZIPPED_STREAM = gzip.compress(BODY), gzip.compress(STREAM)
 

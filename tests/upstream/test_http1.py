@@ -22,7 +22,6 @@ from fakes import (
 )
 from proxy.upstream import http1
 from proxy.upstream.http1 import (
-    KEPT_SECONDS,
     MAX_BUFFERED_BYTES,
     MAX_RESPONSE_HEAD_BYTES,
     Http1Transport,
@@ -51,7 +50,7 @@ def now() -> list[float]:
 
 @pytest.fixture
 async def transport(now: list[float]) -> AsyncIterator[Http1Transport]:
-    made = Http1Transport(rest=Rest(), clock=lambda: now[0])
+    made = Http1Transport(rest=lambda _: Rest(), clock=lambda: now[0])
     yield made
     await made.aclose()
 
@@ -86,7 +85,7 @@ async def met(condition: Callable[[], bool]) -> None:
 
 
 def connections(transport: Http1Transport) -> int:
-    return sum(len(pool.everyone) for pool in transport._pools.values())
+    return sum(len(pool.connections) for pool in transport._pools.values())
 
 
 async def test_a_connection_serves_one_request_after_the_other(
@@ -156,18 +155,18 @@ async def test_a_new_connection_that_ends_is_an_error(
     assert connections(transport) == 0
 
 
-async def test_a_connection_waits_so_long_and_no_longer(
-    transport: Http1Transport,
-    local: FakeUpstream,
-    now: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+async def test_an_idle_connection_is_closed_after_the_keepalive_time(
+    local: FakeUpstream, now: list[float]
 ) -> None:
-    monkeypatch.setattr(http1, "KEPT_SECONDS", 0.01)
+    transport = Http1Transport(rest=lambda _: Rest(), keepalive_seconds=0.01, clock=lambda: now[0])
     await ask(transport, local.base_url)
-    now[0] += KEPT_SECONDS + 1
+    await asyncio.sleep(0.05)
+    assert connections(transport) == 1  # by the clock no time has passed
+    now[0] += 0.02
     await met(lambda: connections(transport) == 0)
     await ask(transport, local.base_url)
     assert len(local.calls) == 2
+    await transport.aclose()
 
 
 async def test_interim_answers_are_passed_over(
@@ -215,7 +214,7 @@ async def test_a_server_waits_for_who_reads(transport: Http1Transport, local: Fa
     local.answer = whole(b"x" * size)
     response = await transport.handle_async_request(request(local.base_url))
     answer = response.stream
-    assert isinstance(answer, http1.Answer)
+    assert isinstance(answer, http1.Http1Response)
     await met(lambda: answer._is_paused)
     held = answer._size
     assert held < size / 8
@@ -255,7 +254,17 @@ async def test_no_connection_is_told_apart(transport: Http1Transport) -> None:
 
 async def test_the_rest_goes_elsewhere(local: FakeUpstream) -> None:
     rest = Rest()
-    transport = Http1Transport(rest=rest)
+    opened: list[ssl.SSLContext] = []
+
+    def open_rest(verify: ssl.SSLContext) -> Rest:
+        opened.append(verify)
+        return rest
+
+    trusted = ssl.create_default_context()
+    transport = Http1Transport(rest=open_rest, verify=trusted)
+    await ask(transport, local.base_url)
+    assert opened == []  # only for a request that needs it
+    local.calls.clear()
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"piece"
@@ -264,6 +273,7 @@ async def test_the_rest_goes_elsewhere(local: FakeUpstream) -> None:
     for one in (upload, request(local.base_url, b"", method="HEAD")):
         assert (await transport.handle_async_request(one)).status_code == 299
     await transport.aclose()
+    assert opened == [trusted]
     assert rest.closed
     assert local.calls == []
 
@@ -295,12 +305,14 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
     context.load_cert_chain(certificate)
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    trusting = Http1Transport(rest=Rest(), verify=ssl.create_default_context(cafile=certificate))
+    trusting = Http1Transport(
+        rest=lambda _: Rest(), verify=ssl.create_default_context(cafile=certificate)
+    )
     for _ in range(2):
         assert (await ask(trusting, url)).content == b"secret"
     assert connections(trusting) == 1
     await trusting.aclose()
-    careful = Http1Transport(rest=Rest())
+    careful = Http1Transport(rest=lambda _: Rest())
     with pytest.raises(httpx2.ConnectError, match="certificate"):
         await ask(careful, url)
     await careful.aclose()
@@ -312,7 +324,7 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
 
 async def pumped(
     transport: Http1Transport, url: str, take: Callable[[bytes], bool]
-) -> tuple[http1.Answer, bool]:
+) -> tuple[http1.Http1Response, bool]:
     """The answer to a request whose pieces `take` gets; whether it stopped before their end."""
     address = http1.Address.of(httpx2.URL(f"{url}/chat/completions"))
     async with asyncio.timeout(PATIENCE_SECONDS):

@@ -4,20 +4,16 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import aiohttp
 import httpx2
 import pytest
-from httpx_aiohttp.httpx2 import AiohttpTransport
 
 from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import UpstreamInterrupted, UpstreamTimeout, UpstreamUnreachable
-from proxy.upstream.upstream import (
-    FIRST_PAUSE_SECONDS,
-    MAX_PAUSE_SECONDS,
-    Upstream,
-    UpstreamResponse,
-    open_transport,
-)
+from proxy.upstream.circuit_breaker import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS
+from proxy.upstream.http1 import Http1Transport
+from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.transport import environment_proxy, open_transport
+from proxy.upstream.upstream import Upstream
 
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
@@ -237,7 +233,7 @@ async def test_a_failure_and_a_cancellation_free_their_slot() -> None:
         httpx2.ConnectError("refused"),
         httpx2.ReadError("reset"),
         httpx2.RemoteProtocolError("no HTTP"),
-        aiohttp.ClientPayloadError("cut"),
+        httpx2.WriteError("cut"),
         ConnectionResetError(),
     ],
     ids=repr,
@@ -252,10 +248,12 @@ async def test_no_answer_is_unreachable(error: Exception) -> None:
 
 async def test_a_connection_timeout_is_told_from_a_lost_connection() -> None:
     upstream, _ = make(failing(httpx2.ConnectTimeout("slow")))
-    with pytest.raises(UpstreamTimeout, match="could not be connected to within 5 seconds") as got:
+    with pytest.raises(
+        UpstreamTimeout, match="did not accept the connection within 5 seconds"
+    ) as got:
         await ask(upstream)
     assert (got.value.phase, got.value.status) == ("connect", 504)
-    lost = failing(httpx2.ReadTimeout("?"), cause=aiohttp.ServerDisconnectedError())
+    lost = failing(httpx2.ReadTimeout("?"), cause=ConnectionResetError())
     with pytest.raises(UpstreamUnreachable):
         await ask(make(lost)[0])
 
@@ -270,7 +268,7 @@ async def test_only_a_stream_must_begin_in_time() -> None:
     timeouts = TimeoutsConfig(first_token=0.01, idle=0.01)
     upstream, _ = make(late, timeouts=timeouts)
     whole = asyncio.ensure_future(ask(upstream))
-    with pytest.raises(UpstreamTimeout, match="did not begin to answer within") as caught:
+    with pytest.raises(UpstreamTimeout, match="did not start its response within") as caught:
         await ask(upstream, stream=True)
     assert caught.value.phase == "first_token"
     assert not upstream.is_up()
@@ -294,15 +292,15 @@ async def test_a_stream_must_not_stop() -> None:
     upstream, _ = make(answer, timeouts=TimeoutsConfig(idle=0.01))
     response = await ask(upstream, stream=True)
     assert await response.next_chunk() == b"a"
-    response.begun()
-    with pytest.raises(UpstreamTimeout, match="stopped in the middle of its answer") as caught:
+    response.mark_started()
+    with pytest.raises(UpstreamTimeout, match="stopped sending its response") as caught:
         await response.next_chunk()
     assert caught.value.phase == "idle"
     await response.close()
 
 
 @pytest.mark.parametrize(
-    "error", [httpx2.ReadError("cut"), aiohttp.ClientPayloadError("cut"), OSError()], ids=repr
+    "error", [httpx2.ReadError("cut"), httpx2.RemoteProtocolError("cut"), OSError()], ids=repr
 )
 async def test_an_answer_that_is_cut_is_broken(error: Exception) -> None:
     async def answer(request: httpx2.Request) -> httpx2.Response:
@@ -310,7 +308,7 @@ async def test_an_answer_that_is_cut_is_broken(error: Exception) -> None:
 
     upstream, _ = make(answer)
     response = await ask(upstream)
-    with pytest.raises(UpstreamInterrupted, match="broke off in the middle"):
+    with pytest.raises(UpstreamInterrupted, match="interrupted its response"):
         await response.read()
     await response.close()
     assert upstream.count_in_flight() == 0
@@ -358,8 +356,8 @@ async def test_a_server_that_comes_between_two_questions_is_known() -> None:
         return httpx2.Response(200, stream=Pieces(bodies.get(request.url.path, b"{}")))
 
     upstream, _ = make(answer)
-    await upstream.learn()
-    assert upstream.capabilities.needs_adapting or upstream.is_stale
+    await upstream.refresh_capabilities()
+    assert upstream.capabilities.needs_adapting or upstream.capabilities_stale
 
 
 async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
@@ -374,14 +372,14 @@ async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() 
         return httpx2.Response(200, stream=Pieces(b'{"data":[]}'))
 
     upstream, _ = make(answer)
-    learning = asyncio.create_task(upstream.learn())
+    learning = asyncio.create_task(upstream.refresh_capabilities())
     await asked.wait()
     await (await ask(upstream)).close()
     go_on.set()
     await learning
-    assert upstream.is_stale
-    await upstream.learn()
-    assert not upstream.is_stale
+    assert upstream.capabilities_stale
+    await upstream.refresh_capabilities()
+    assert not upstream.capabilities_stale
 
 
 async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
@@ -427,9 +425,11 @@ async def test_a_proxy_of_the_environment_is_used_where_it_leads_somewhere(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example.org")
     monkeypatch.delenv("no_proxy", raising=False)
+    proxy = "http://proxy.example.org:3128"
+    assert environment_proxy(base_url) == (proxy if proxied else None)
     transport = open_transport(UpstreamConfig(base_url=base_url, model="m"))
-    used = isinstance(transport, AiohttpTransport) and transport.proxy is not None
-    assert used == proxied
+    assert isinstance(transport, httpx2.AsyncHTTPTransport if proxied else Http1Transport)
+    await transport.aclose()
 
 
 # ── Sick replicas ─────────────────────────────────────────────────────────────────────────────
@@ -440,7 +440,7 @@ async def test_a_replica_that_keeps_failing_gets_no_more_requests() -> None:
     tier.down = {"a"}
     assert len(await tier.ask(20)) < 8
     assert tier.upstream.is_unhealthy
-    with pytest.raises(UpstreamUnreachable, match="failed too often") as caught:
+    with pytest.raises(UpstreamUnreachable, match="is unhealthy") as caught:
         await ask(tier.upstream)
     assert caught.value.code == "upstream_unhealthy"
     assert tier.upstream.count_in_flight() == 0
@@ -461,11 +461,11 @@ async def test_after_a_while_one_request_tries_and_a_success_ends_it() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     await tier.ask(20)
-    tier.clock.now += FIRST_PAUSE_SECONDS * 4
+    tier.clock.now += FIRST_BACKOFF_SECONDS * 4
     assert not tier.upstream.is_unhealthy
     assert len(await tier.ask(3)) == 1
     tier.down = set()
-    tier.clock.now += MAX_PAUSE_SECONDS
+    tier.clock.now += MAX_BACKOFF_SECONDS
     assert len(await tier.ask(3)) == 3
     assert not tier.upstream.is_unhealthy
     assert tier.upstream.up
@@ -522,7 +522,7 @@ async def test_a_probe_brings_a_replica_back_before_the_next_trial() -> None:
 
 async def test_an_answer_that_breaks_off_counts_against_its_replica() -> None:
     async def broken(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, stream=Pieces(b"a", aiohttp.ClientPayloadError("cut")))
+        return httpx2.Response(200, stream=Pieces(b"a", httpx2.ReadError("cut")))
 
     upstream, _ = make(broken)
     response = await ask(upstream)

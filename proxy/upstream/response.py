@@ -1,0 +1,239 @@
+"""A response of an upstream whose head has arrived: read its body within the time limits.
+
+while chunk := await response.next_chunk(): ...
+await response.close()
+"""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Literal, NamedTuple, TypeVar
+
+import httpx2
+
+from proxy.errors import UpstreamInterrupted, UpstreamTimeout
+from proxy.timeouts import NEVER, Deadline
+from proxy.upstream.http1 import Http1Response
+
+logger = logging.getLogger(__name__)
+
+TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
+
+T = TypeVar("T")
+
+Phase = Literal["connect", "first_token", "idle"]
+
+
+class ResponseStart(NamedTuple):
+    """The head of a response, and its body as it comes."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    stream: httpx2.AsyncByteStream
+
+
+class UpstreamResponse:
+    """A response that has started. The caller must `close` it on every path.
+
+    Args:
+        deadline: of a stream: first for its first token, then for each chunk.
+        idle_seconds: the longest pause between two chunks.
+        timeout: makes the error of a phase that took too long.
+        on_failure: called when the body breaks off or stops.
+        on_close: called once, when the response is closed.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_deadline",
+        "_first_token_at",
+        "_idle_seconds",
+        "_is_closed",
+        "_is_started",
+        "_on_close",
+        "_on_failure",
+        "_stream",
+        "_timeout",
+        "headers",
+        "status",
+        "upstream_name",
+    )
+
+    def __init__(
+        self,
+        upstream_name: str,
+        start: ResponseStart,
+        *,
+        deadline: Deadline | None,
+        idle_seconds: float,
+        timeout: Callable[[Phase], UpstreamTimeout],
+        on_failure: Callable[[], None],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.upstream_name = upstream_name
+        self.status, self.headers, self._stream = start
+        self._deadline = deadline
+        self._first_token_at = NEVER
+        if deadline is not None:
+            self._first_token_at = deadline.due
+            deadline.disarm()
+            deadline.__enter__()  # until `close`
+        self._idle_seconds = idle_seconds
+        self._timeout = timeout
+        self._on_failure = on_failure
+        self._on_close = on_close
+        self._is_started = False
+        self._is_closed = False
+        self._chunks: AsyncIterator[bytes] | None = None
+
+    def mark_started(self) -> None:
+        """The first token has arrived: from now on the idle timeout applies."""
+        self._is_started = True
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self._header(b"content-type").startswith(b"text/event-stream")
+
+    def _header(self, wanted: bytes) -> bytes:
+        """A header in lower case, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""
+        found = [value for name, value in self.headers if name.lower() == wanted]
+        return b", ".join(found).strip().lower()
+
+    async def next_chunk(self) -> bytes:
+        """Return the next bytes of the body, b"" at its end.
+
+        Raises:
+            UpstreamTimeout: the first token or the next chunk did not arrive in time.
+            UpstreamInterrupted: the connection broke before the end of the body.
+        """
+        try:
+            return await self._in_time(anext(self._body()))
+        except StopAsyncIteration:
+            return b""
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Call `take` with each chunk on arrival, until it returns False.
+
+        Returns False at the end of the body. Raises as `next_chunk` does, and what `take` raises.
+        """
+        body, deadline = self._body(), self._deadline
+        if not isinstance(body, Http1Response) or deadline is None:
+            while chunk := await self.next_chunk():
+                if not take(chunk):
+                    return True
+            return False
+        clock, seconds = asyncio.get_running_loop().time, self._idle_seconds
+
+        def take_in_time(data: bytes) -> bool:
+            goes_on = take(data)
+            deadline.due = clock() + seconds
+            return goes_on
+
+        return await self._in_time(body.pump(take_in_time))
+
+    def _body(self) -> AsyncIterator[bytes]:
+        if self._chunks is None:
+            self._chunks = aiter(self._stream)
+            encoding = self._header(b"content-encoding")
+            if encoding not in (b"", b"identity"):
+                self._chunks = _decompress(self._chunks, encoding.decode("latin-1"))
+        return self._chunks
+
+    async def _in_time(self, pending: Awaitable[T]) -> T:
+        """Await under the deadline of the current phase."""
+        deadline = self._deadline
+        try:
+            if deadline is None:
+                return await pending
+            if self._is_started:
+                deadline.arm(asyncio.get_running_loop().time() + self._idle_seconds)
+            else:
+                deadline.arm(self._first_token_at)
+            try:
+                return await pending
+            except asyncio.CancelledError:
+                deadline.raise_if_over()
+                raise
+            finally:
+                deadline.disarm()
+        except TimeoutError:
+            self._fail()
+            raise self._timeout("idle" if self._is_started else "first_token") from None
+        except TRANSPORT_ERRORS as error:
+            self._fail()
+            logger.warning(
+                "%s upstream: the response was interrupted: %s",
+                self.upstream_name,
+                describe_error(error),
+            )
+            raise UpstreamInterrupted(
+                f"The {self.upstream_name} upstream interrupted its response.",
+                upstream=self.upstream_name,
+            ) from None
+
+    def _fail(self) -> None:
+        if not self._is_closed:
+            self._on_failure()
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises as `next_chunk` does."""
+        first = await self.next_chunk()
+        parts = [first]
+        while first and (chunk := await self.next_chunk()):
+            parts.append(chunk)
+        return first if len(parts) == 1 else b"".join(parts)
+
+    async def close(self) -> None:
+        """Release the response. May be called again.
+
+        Closing before the end of the body closes the connection, which tells the upstream to stop
+        generating.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._on_close()
+        if self._deadline is not None:
+            self._deadline.__exit__(None, None, None)
+        try:
+            await self._stream.aclose()
+        except TRANSPORT_ERRORS as error:
+            logger.debug(
+                "%s upstream: closing a response failed: %s",
+                self.upstream_name,
+                describe_error(error),
+            )
+
+
+async def _decompress(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Decompress a body that the server compressed against the request's accept-encoding.
+
+    httpx2's decoders accept truncated data as complete and pass unknown encodings through.
+
+    Raises:
+        httpx2.DecodingError: the data is corrupt, truncated or of an unknown encoding.
+    """
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx2.DecodingError("unsupported content-encoding, although identity was requested")
+    decompressor = None
+    async for data in packed:
+        while data:
+            if decompressor is None or decompressor.eof:  # gzip may have several members
+                # "deflate" comes with a zlib header or, from some servers, without (raw).
+                raw = encoding == "deflate" and data[0] & 0x0F != 8
+                decompressor = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+            try:
+                chunk = decompressor.decompress(data)
+            except zlib.error as error:
+                raise httpx2.DecodingError(str(error)) from None
+            data = decompressor.unused_data
+            if chunk:
+                yield chunk
+    if decompressor is not None and not decompressor.eof:
+        raise httpx2.DecodingError("truncated compressed response")
+
+
+def describe_error(error: BaseException) -> str:
+    """An error for the log. Not its repr, which may hold the request, with the key in it."""
+    return f"{type(error).__name__}: {error}"
