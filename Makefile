@@ -24,7 +24,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## Start: show this list
@@ -45,6 +45,9 @@ UNIT_TESTS := tests/test_architecture.py $(addprefix tests/,budget evaluation pr
 
 quick: $(VENV)/.dev  ## Test: unit tests without servers, for the edit loop (under a minute)
 	$(VENV)/bin/pytest -m "not slow and not server" $(UNIT_TESTS)
+
+coverage: $(VENV)/.dev  ## Test: the same with the share of lines that they run
+	$(VENV)/bin/pytest -m "not slow and not server" $(UNIT_TESTS) $(COVERAGE)
 
 test: $(VENV)/.dev  ## Test: all but the slow tests; needs Python and make only (5 minutes)
 	$(PYTEST) -m "not slow"
@@ -85,11 +88,11 @@ test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## Test: real clients (OpenAI, Lang
 lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui
 
-check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests, coverage; no skips
+check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests; no skips
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(PYTEST) --no-skips $(COVERAGE)
+	$(PYTEST) --no-skips
 
 bench: $(VENV)/.dev  ## Measure: latency and CPU of the proxy (PEERS=litellm,portkey OUT=file)
 	$(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
