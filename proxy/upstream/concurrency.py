@@ -1,8 +1,8 @@
-"""Who may use a tier now, who waits, and for whom there is no place: one queue for each tier.
+"""The concurrency limit of a tier, with a bounded queue that is fair between clients.
 
-A tier works on `max_concurrency` requests; Ollama by default on one. The others wait, and take
-turns by client: one with a hundred requests waiting does not hold up another's first. The queue is
-bounded, and its length in time is known, so that a request may go elsewhere instead.
+A tier works on `max_concurrency` requests; Ollama by default on one. Queued requests take turns by
+client, so a client with a hundred queued requests does not delay another client's first one. The
+expected wait is known, so the caller may send a request elsewhere.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_WAITING: Final = 256
-_NEW_WEIGHT: Final = 0.2  # of the newest request in the mean time that one takes
+_NEW_WEIGHT: Final = 0.2  # of the newest request in the moving average of the duration
 
 
 class QueueFull(Exception):
-    """No place, not even to wait; `seconds` is about when there may be one."""
+    """The queue is full; `seconds` estimates when a slot is free."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -24,11 +24,12 @@ class QueueFull(Exception):
 
 
 class ConcurrencyLimiter:
-    """The places of one tier. Without a limit there is always one.
+    """The slots of one tier.
 
     Args:
-        limit: requests that are worked on at once; None for no limit.
-        max_waiting: requests that may wait.
+        limit: concurrent requests; None for no limit.
+        max_waiting: the size of the queue.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -42,23 +43,23 @@ class ConcurrencyLimiter:
         self._max_waiting = max_waiting
         self._clock = clock
         self._in_use = 0
-        self._seconds = 0.0  # that a request takes, lately
-        # Clients in the order of their next turn, each with its requests in theirs.
+        self._seconds = 0.0  # a request's duration, as a moving average
+        # Clients in the order of their next turn, each with its requests in order.
         self._waiting: OrderedDict[str | None, deque[asyncio.Future[None]]] = OrderedDict()
         self.waiting = 0
 
     @property
     def expected_wait(self) -> float:
-        """Seconds that a request which came now would wait, by how long they took lately."""
+        """Seconds that a new request would wait, estimated from recent durations."""
         if self._limit is None or self._in_use < self._limit:
             return 0.0
         return (self.waiting + 1) * self._seconds / self._limit
 
     async def acquire(self, client: str | None) -> float:
-        """Take a place, waiting for one if need be. Returns when, for `release`.
+        """Acquire a slot, after waiting for one if necessary. Returns the time, for `release`.
 
         Raises:
-            QueueFull: too many wait already.
+            QueueFull: `max_waiting` requests wait already.
         """
         if self._limit is None:
             return self._clock()
@@ -74,14 +75,14 @@ class ConcurrencyLimiter:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # the place came too late
+                self._pass_on()  # the slot came too late
             else:
                 self._leave(client, turn)
             raise
         return self._clock()
 
     def release(self, taken_at: float) -> None:
-        """Give a place back; whose turn it is gets it."""
+        """Release a slot; the next request in turn gets it."""
         seconds = self._clock() - taken_at
         self._seconds += (_NEW_WEIGHT if self._seconds else 1.0) * (seconds - self._seconds)
         if self._limit is not None:
@@ -93,8 +94,8 @@ class ConcurrencyLimiter:
             turn = turns.popleft()
             self.waiting -= 1
             if turns:
-                self._waiting[client] = turns  # behind all others
-            if not turn.done():  # one that was cancelled just now has yet to notice
+                self._waiting[client] = turns  # after all other clients
+            if not turn.done():  # a cancelled one may still be queued
                 turn.set_result(None)
                 return
         self._in_use -= 1

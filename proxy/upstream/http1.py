@@ -1,15 +1,13 @@
-"""HTTP/1.1 to an upstream, as much as a proxy needs of it: an engine under httpx2's interface.
+"""An HTTP/1.1 client engine behind httpx2's transport interface, for the requests that are hot.
 
-    transport = Http1Transport(rest=AiohttpTransport())
+    transport = Http1Transport(rest=open_httpx_transport)
     response = await transport.handle_async_request(request)   # as any transport of httpx2
-    answer = await transport.ask("POST", address, headers, body)  # without its objects
+    answer = await transport.ask("POST", address, headers, body)  # without httpx2's objects
 
-Every request goes through here twice per piece of its answer, and the ready-made engines spend on
-it several times what all the rest of the proxy does (`make bench` shows by how much). So what is
-hot is ours: a request whose body is there, an answer that comes in pieces. Connections are kept
-and handed out again, the last one first; TLS, happy eyeballs and name resolution are those of
-asyncio and aiohappyeyeballs. Everything else, bodies that come in pieces, HEAD, and ways through
-another proxy, goes to `rest`.
+The engine sends a request whose body is in memory, and delivers the response in chunks. It keeps
+idle connections and reuses the most recent one first. asyncio provides TLS and name resolution,
+aiohappyeyeballs the race between addresses (uvloop has none). Streamed uploads and HEAD requests go
+to `rest`. docs/decisions/ says what the engine saves.
 
 Sources: RFC 9112; llhttp, by httptools, is the parser.
 """
@@ -30,16 +28,16 @@ KEEPALIVE_SECONDS: Final = 30.0  # an idle connection is closed after this time
 RESOLVED_SECONDS: Final = 10.0  # addresses of a host name are cached for this time
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
-MAX_BUFFERED_BYTES: Final = 256 * 1024  # of a body that nobody reads; then the server has to wait
-_JOINED_BYTES: Final = 64 * 1024  # bodies up to here go out in one piece with their head
+MAX_BUFFERED_BYTES: Final = 256 * 1024  # of an unread body; beyond it reading pauses
+_JOINED_BYTES: Final = 64 * 1024  # bodies up to this size are written together with the head
 _EYEBALLS_SECONDS: Final = 0.25
-_WITH_BODY: Final = ("POST", "PUT", "PATCH")  # whose length is told even where there is none
+_WITH_BODY: Final = ("POST", "PUT", "PATCH")  # send a content-length even without a body
 
 Header = tuple[bytes, bytes]
 
 
 class Origin(NamedTuple):
-    """Where connections lead."""
+    """Scheme, host and port of a server."""
 
     is_tls: bool
     host: str
@@ -47,10 +45,10 @@ class Origin(NamedTuple):
 
 
 class Address(NamedTuple):
-    """A URL, taken apart once for all requests that go there.
+    """A parsed URL, reused by all requests to it.
 
     Attributes:
-        target: what the request line names.
+        target: the target of the request line.
         host: the value of the Host header.
     """
 
@@ -67,11 +65,11 @@ class Address(NamedTuple):
 
 
 class _Stale(Exception):
-    """A kept connection ended before anything of an answer came: the server had given it up."""
+    """A reused connection was closed by the server before any byte of a response."""
 
 
 class Http1Response(httpx2.AsyncByteStream):
-    """One answer: its head, and its body as it comes. It outlives its use of the connection."""
+    """One response: its head, and its body in chunks. It may outlive its use of the connection."""
 
     __slots__ = (
         "_connection", "_error", "_is_complete", "_is_paused", "_parts", "_size", "_take",
@@ -94,7 +92,7 @@ class Http1Response(httpx2.AsyncByteStream):
     # ── What the connection says ──────────────────────────────────────────────────────────────
 
     def begin(self) -> None:
-        """The head is there."""
+        """The head has arrived."""
         if not self.head.done():
             self.head.set_result(None)
 
@@ -106,7 +104,7 @@ class Http1Response(httpx2.AsyncByteStream):
             self._connection.pause()
 
     def wake(self) -> None:
-        """There is something new."""
+        """Deliver the new chunks, or the end, to the reader."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
@@ -114,7 +112,7 @@ class Http1Response(httpx2.AsyncByteStream):
             try:
                 if self._take(self._pop()) and not self._is_over:
                     return
-            except Exception as error:  # whoever waits for the pump has to know
+            except Exception as error:  # the caller of `pump` must see it
                 waiter.set_exception(error)
                 return
         waiter.set_result(None)
@@ -124,7 +122,7 @@ class Http1Response(httpx2.AsyncByteStream):
         return self._is_complete or self._error is not None
 
     def _pop(self) -> bytes:
-        """What has come and was not read."""
+        """Return the unread bytes."""
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts, self._size = [], 0
@@ -134,7 +132,7 @@ class Http1Response(httpx2.AsyncByteStream):
         return data
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more comes: it is whole, or it broke off."""
+        """Finish the response: complete, or interrupted by an error."""
         if self._is_over:
             return
         self._connection = None
@@ -161,16 +159,16 @@ class Http1Response(httpx2.AsyncByteStream):
         return self._pop()
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
-        """Give every piece to `take` as it comes, in the moment it does, until it returns False.
+        """Call `take` with each chunk on arrival, until it returns False.
 
-        Nobody is woken for a piece, which is half of what one costs.
+        No task is woken for a chunk, which is half of a chunk's cost.
 
         Returns:
-            False when the answer is whole and all of it was taken.
+            False when the response is complete and `take` received all of it.
 
         Raises:
-            httpx2.HTTPError: it broke off.
-            Exception: whatever `take` raised.
+            httpx2.HTTPError: the response was interrupted.
+            Exception: what `take` raised.
         """
         while True:
             if self._parts:
@@ -197,7 +195,7 @@ class Http1Response(httpx2.AsyncByteStream):
                 return True
 
     async def _wait(self) -> None:
-        """Until there is something new."""
+        """Wait for a chunk or the end."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -205,8 +203,7 @@ class Http1Response(httpx2.AsyncByteStream):
             self._waiter = None
 
     async def aclose(self) -> None:
-        """Let go. An answer that is not whole takes its connection with it, which is what tells
-        the server to stop."""
+        """Release the response. An incomplete one closes its connection, which stops the server."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -216,8 +213,20 @@ class Http1Connection(asyncio.Protocol):
     """One connection: idle, or with one request on its way."""
 
     __slots__ = (
-        "_answer", "_closed", "_head_bytes", "_in_body", "_is_kept", "_is_more", "_is_over",
-        "_parser", "_pool", "_said", "_transport", "_until_eof", "idle_since", "is_used",
+        "_answer",
+        "_closed",
+        "_head_bytes",
+        "_in_body",
+        "_is_kept",
+        "_is_more",
+        "_is_over",
+        "_parsed_bytes",
+        "_parser",
+        "_pool",
+        "_transport",
+        "_until_eof",
+        "idle_since",
+        "is_used",
     )  # fmt: skip
 
     def __init__(self, pool: "_Pool") -> None:
@@ -227,7 +236,7 @@ class Http1Connection(asyncio.Protocol):
         self._answer: Http1Response | None = None
         self._closed = False
         self._head_bytes = 0
-        self._said = 0  # of the head, by what the parser makes of it
+        self._parsed_bytes = 0  # of the head, as the parser reports it
         self._in_body = False
         self._until_eof = False
         self._is_over = False
@@ -237,17 +246,17 @@ class Http1Connection(asyncio.Protocol):
         self.idle_since = 0.0
 
     def send(self, head: bytes, body: bytes) -> Http1Response:
-        """Send a request; `head` of the answer is done when its head is there.
+        """Send a request. The future `head` of the result is done when the head has arrived.
 
         Raises:
-            _Stale: the connection has ended while it was idle.
+            _Stale: the server closed the connection while it was idle.
         """
         transport = self._transport
         if transport is None or self._closed or transport.is_closing():
             raise _Stale
         if self._parser is None:
             self._parser = _new_parser(self)
-        self._head_bytes = self._said = 0
+        self._head_bytes = self._parsed_bytes = 0
         self._in_body = self._until_eof = self._is_over = self._is_more = False
         answer = Http1Response(self, asyncio.get_running_loop().create_future())
         self._answer = answer
@@ -267,7 +276,7 @@ class Http1Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         self._closed = True
         self._answer = None
         if self._transport is not None:
@@ -276,12 +285,12 @@ class Http1Connection(asyncio.Protocol):
     # ── asyncio.Protocol ──────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another class
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
         if answer is None:
-            # Nobody had asked for it, so it must never be taken for an answer.
+            # Unrequested bytes must never become the next response.
             self._pool.drop(self)
             self.abort()
             return
@@ -290,14 +299,14 @@ class Http1Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._break(httpx2.RemoteProtocolError(f"not HTTP: {error}"))
+            self._break(httpx2.RemoteProtocolError(f"malformed HTTP: {error}"))
             return
-        if self._is_more:  # the length that was said is wrong, so what there is of it may be, too
-            self._break(httpx2.RemoteProtocolError("there is more than the answer"))
+        if self._is_more:  # the declared length is wrong, so the body may be, too
+            self._break(httpx2.RemoteProtocolError("more bytes than the declared response"))
         elif self._is_over:
             self._finish(answer)
         elif not self._in_body and self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
-            self._break(httpx2.RemoteProtocolError("the head of the answer is too large"))
+            self._break(httpx2.RemoteProtocolError("the response head is too large"))
         else:
             answer.wake()
 
@@ -315,7 +324,7 @@ class Http1Connection(asyncio.Protocol):
         elif self.is_used and not self._head_bytes:
             answer.end(_stale())
         else:
-            error = httpx2.ReadError("the connection ended before the answer did")
+            error = httpx2.ReadError("the connection closed before the end of the response")
             error.__cause__ = exc
             answer.end(error)
 
@@ -330,17 +339,17 @@ class Http1Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body or self._answer is None:
-            return  # it is a trailer
+            return  # a trailer
         self._count(len(name) + len(value))
         headers = self._answer.headers
         if not name or b"\0" in value or len(headers) >= MAX_HEADERS:
-            raise ValueError("a header that nobody sends")  # what stops the parser
+            raise ValueError("invalid header")  # stops the parser
         headers.append((name, value))
 
     def _count(self, size: int) -> None:
-        self._said += size
-        if self._said > MAX_RESPONSE_HEAD_BYTES:
-            raise ValueError("a head without end")
+        self._parsed_bytes += size
+        if self._parsed_bytes > MAX_RESPONSE_HEAD_BYTES:
+            raise ValueError("the response head is too large")
 
     def on_headers_complete(self) -> None:
         answer = self._answer
@@ -348,13 +357,13 @@ class Http1Connection(asyncio.Protocol):
             return
         status = self._parser.get_status_code()
         if 100 <= status < 200:
-            return  # an interim answer: the real one follows
+            return  # an interim response; the final one follows
         answer.status = status
         self._in_body = True
         names = {name.lower() for name, _ in answer.headers}
         bounded = b"content-length" in names or b"transfer-encoding" in names
         self._until_eof = not bounded and status not in (204, 304)
-        self._is_kept = self._parser.should_keep_alive()  # afterwards it no longer knows
+        self._is_kept = self._parser.should_keep_alive()  # not available later
         answer.begin()
 
     def on_body(self, body: bytes) -> None:
@@ -364,12 +373,12 @@ class Http1Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self._in_body:
             if self._answer is not None:
-                self._answer.headers.clear()  # of an interim answer
+                self._answer.headers.clear()  # of an interim response
             return
         self._is_over = True
 
     def _finish(self, answer: Http1Response) -> None:
-        """The answer is whole: the connection is free for the next request, if it may be kept."""
+        """Complete the response, and reuse the connection where that is allowed."""
         self._answer = None
         reusable = self._is_kept and not self._until_eof
         answer.end()
@@ -389,7 +398,7 @@ class Http1Connection(asyncio.Protocol):
 
 
 def _new_parser(connection: Http1Connection) -> Any:
-    """For an answer; some servers' line breaks and chunk sizes are not by the letter."""
+    """A response parser, lenient with line breaks and chunk sizes, which some servers get wrong."""
     parser = httptools.HttpResponseParser(connection)
     parser.set_dangerous_leniencies(
         lenient_headers=True,
@@ -400,7 +409,7 @@ def _new_parser(connection: Http1Connection) -> Any:
 
 
 def _stale() -> httpx2.ReadError:
-    error = httpx2.ReadError("a kept connection had ended")
+    error = httpx2.ReadError("the reused connection was closed")
     error.__cause__ = _Stale()
     return error
 
@@ -485,13 +494,13 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request and wait for the head of its answer.
+        """Send a request and wait for the head of its response.
 
         Raises:
-            httpx2.ConnectTimeout, httpx2.ConnectError: there is no connection.
-            httpx2.ReadError: it ended before an answer began.
-            httpx2.RemoteProtocolError: what came is no HTTP.
-            httpx2.LocalProtocolError: a header would be two.
+            httpx2.ConnectTimeout, httpx2.ConnectError: no connection.
+            httpx2.ReadError: the connection closed before a response.
+            httpx2.RemoteProtocolError: the response is malformed.
+            httpx2.LocalProtocolError: a header contains a line break.
         """
         try:
             body = request.content
@@ -521,11 +530,11 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         *,
         connect_seconds: float | None = None,
     ) -> Http1Response:
-        """The same without the objects around a request and its answer. Raises as it does.
+        """Send a request without httpx2's objects. Raises as `handle_async_request` does.
 
         Args:
             method: any but HEAD.
-            headers: but for Host and the length of the body, which are told here.
+            headers: without Host and Content-Length, which are added here.
         """
         sent = [(b"host", address.host), *headers]
         if body or method in _WITH_BODY:
@@ -545,16 +554,16 @@ class Http1Transport(httpx2.AsyncBaseTransport):
             try:
                 return await _exchange(connection, head, body)
             except _Stale:
-                continue  # nothing of it was answered: another connection gets it
+                continue  # nothing was answered, so another connection may send it
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
-                break  # the others are as old; a new one is not
+                break  # the other idle ones are as old: open a new one
         connection = await self._connect(origin, pool, connect_seconds)
         try:
             return await _exchange(connection, head, body)
         except _Stale:
-            raise httpx2.ReadError("the connection ended as it was made") from None
+            raise httpx2.ReadError("the server closed the new connection") from None
 
     async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Http1Connection:
         loop = asyncio.get_running_loop()
@@ -577,7 +586,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
                     sock.close()
                     raise
         except TimeoutError as error:
-            raise httpx2.ConnectTimeout("no connection in time") from error
+            raise httpx2.ConnectTimeout("the connection timed out") from error
         except OSError as error:  # also of name resolution and of TLS
             self._resolved.pop((origin.host, origin.port), None)
             raise httpx2.ConnectError(str(error)) from error
@@ -595,7 +604,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         return found
 
     async def _trust(self) -> ssl.SSLContext:
-        """Reading all certificates takes a moment, so only for who needs them."""
+        """The trusted certificates, read on first use: that takes tens of milliseconds."""
         if self._verify is None:
             self._verify = await asyncio.to_thread(ssl.create_default_context)
             with contextlib.suppress(NotImplementedError):
@@ -626,12 +635,12 @@ async def _exchange(connection: Http1Connection, head: bytes, body: bytes) -> Ht
 
 
 def _head(method: str, target: bytes, headers: Sequence[Header]) -> bytes:
-    """Request line and headers. Raises LocalProtocolError where one of them would be two."""
+    """Request line and headers. Raises LocalProtocolError for a header with a line break."""
     lines = [b"%b %b HTTP/1.1\r\n" % (method.encode(), target)]
     lines += [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"\r\n")
     head = b"".join(lines)
     breaks = len(lines)
     if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
-        raise httpx2.LocalProtocolError("a header has a line break in it")
+        raise httpx2.LocalProtocolError("a header contains a line break")
     return head
