@@ -5,7 +5,6 @@ cached, because `.labels()` costs more than the count itself. With several worke
 into its own file, and the worker that is scraped sums them (prometheus_client's multiprocess mode).
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -27,8 +26,7 @@ from proxy import __version__
 from proxy.record import CallRecord, Target
 from router_model.drift import Drift
 
-COUNT_SECONDS: Final = 0.1  # the longest that a finished record waits to be counted
-# A decision takes 1–30 ms on a CPU. The overhead adds a fraction of a millisecond.
+# A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
 _DECISION_BUCKETS: Final = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0,
 )  # fmt: skip
@@ -194,7 +192,6 @@ class Metrics:
             for target in Target
         }
 
-        self._pending: list[CallRecord] = []
 
     def watch(self, readings: "GaugeSources") -> None:
         """Read these gauges at every scrape."""
@@ -238,22 +235,7 @@ class Metrics:
         self._dropped.inc(number)
 
     def observe(self, record: CallRecord) -> None:
-        """Count one finished record, in a batch at most `COUNT_SECONDS` later."""
-        self._pending.append(record)
-        if len(self._pending) > 1:
-            return
-        try:
-            asyncio.get_running_loop().call_later(COUNT_SECONDS, self.count_all)
-        except RuntimeError:  # outside an event loop
-            self.count_all()
-
-    def count_all(self) -> None:
-        """Count the records that wait."""
-        records, self._pending = self._pending, []
-        for record in records:
-            self._count(record)
-
-    def _count(self, record: CallRecord) -> None:
+        """Count a finished record."""
         labels = (
             record.endpoint,
             record.target or "none",
@@ -281,8 +263,7 @@ class Metrics:
             self._saved.inc(record.saved_usd)
 
     def expose(self) -> bytes:
-        """The metrics in the Prometheus text format."""
-        self.count_all()
+        """The text that Prometheus scrapes."""
         self.refresh()
         return generate_latest(self._exposed)
 

@@ -433,7 +433,6 @@ class Proxy:
             await self.gateway.drain()
             await self._limits.return_unused(everything=True)
             self._limits.close()
-            self.metrics.count_all()
             await closing_jobs
             await self._tasks.close()
             await self.reloader.close()
