@@ -192,7 +192,6 @@ class Metrics:
             for target in Target
         }
 
-
     def watch(self, readings: "GaugeSources") -> None:
         """Read these gauges at every scrape."""
         self._readings = readings

@@ -7,7 +7,7 @@ HTTP in plain text. Here headers have a maximum size and time, and errors use Op
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -53,37 +53,6 @@ class _Client:
             return False
         if data:
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
-
-    def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Send head and body of an answer in one write; False, with nothing sent, if it cannot.
-
-        uvicorn's own path checks each header and writes twice.
-
-        Args:
-            headers: including content-length.
-        """
-        cycle = self._cycle
-        is_ready = not (cycle.response_started or cycle.disconnected or cycle.flow.write_paused)
-        if not is_ready or status in (204, 304) or cycle.scope["method"] == "HEAD":
-            return False
-        lines = [STATUS_LINE[status]]
-        lines += [b"%b: %b\r\n" % header for header in cycle.default_headers]
-        lines += [b"%b: %b\r\n" % header for header in headers]
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        breaks = len(lines)
-        if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        cycle.transport.write(head + body)
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
         return True
 
     @property

@@ -6,7 +6,7 @@ cost as much per request as the whole gateway.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, cast
@@ -74,9 +74,6 @@ class Client(Protocol):
 
     def send_now(self, data: bytes) -> bool:
         """Send a piece of the body without waiting; False if that is not possible."""
-
-    def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Send an answer in one write; False if that is not possible."""
 
     @property
     def has_sent_all(self) -> bool:
@@ -224,11 +221,6 @@ class AsgiExchange:
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         headers.append((b"content-length", b"%d" % len(body)))
-        # Litestar adds CORS headers for other origins.
-        has_origin = any(name == b"origin" for name, _ in self.headers)
-        if not has_origin and self._client.send_whole(status, headers, body):
-            self.started = self._complete = True
-            return
         await self.start(status, headers)
         await self.send(body, more=False)
 
