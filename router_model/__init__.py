@@ -1,11 +1,12 @@
-"""What serving and training must agree on: the text that is scored, the model, its manifest.
+"""The code shared by serving and training: features, model, manifest, metrics and rubric.
 
-Imports numpy, onnxruntime, tokenizers and msgspec only; knows neither the proxy nor torch.
+This package imports only numpy, onnxruntime, tokenizers and msgspec. It does not know the proxy or
+torch.
 """
 
 import os
 
-# Since 1.29 onnxruntime numbers the machine, in a file of the user's, and tells its makers of the
-# models it loads. It reads this when it is imported, which only what is below here does.
+# Since 1.29 onnxruntime stores a machine ID in a user's file and reports loaded models to its
+# vendor. It reads this variable at import, and only modules of this package import it.
 # https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

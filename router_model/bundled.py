@@ -1,9 +1,9 @@
-"""Files that come with the packages: the router model, the default configuration, the price list.
+"""Files that are bundled with the packages: router model, default configuration, price list.
 
     load_config(bundled(Path("configs/default.yaml")))
 
-In a clone they lie where git has them. A wheel has copies beside this file, by the same names, so
-that what is installed works in any folder.
+In a clone they are at their paths in the repository. A wheel has copies of the same names beside
+this file, so that an installation works in any folder.
 """
 
 from pathlib import Path
@@ -24,9 +24,9 @@ IS_CLONE: Final = not _COPIES.is_dir()
 
 
 def bundled(path: Path) -> Path:
-    """Where a file is: at `path`, or in the package if nothing is there and it carries that name.
+    """`path` if it exists, else the bundled file of that name.
 
-    Every other path is returned as it is, so that a wrong one is an error of whoever opens it.
+    Any other path is returned unchanged; opening a wrong one then fails.
     """
     if path.exists() or path.as_posix() not in BUNDLED_FILES:
         return path

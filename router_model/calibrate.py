@@ -1,16 +1,16 @@
-"""Turn the two heads' logits into the served score: for training and for a user's own traffic.
+"""Calibration: from the two heads' logits to the served score, for training and live traffic.
 
-1. Each head's logit is scaled and shifted until it is a probability of a good answer.
-2. gain = p_local - w * p_cloud. How much a pair's cloud head helps the ranking differs between
-   pairs of models, so w is chosen on validation: the smallest w whose APGR is within a hair of the
-   best. With w = 1 a prompt that both models fail ranks like one that both master; a smaller w
-   keeps the second ahead, which is what a person expects.
-3. A logistic curve over the gain makes it P(local answer at least as good as the cloud's).
+1. Each head's logit is scaled and shifted to a probability of a good answer.
+2. gain = p_local - w * p_cloud. How much the cloud head helps the ranking differs between model
+   pairs, so w is chosen on validation: the smallest w whose APGR is close to the best one
+   (APGR_TOLERANCE). With w = 1, prompts that both models fail rank like prompts that both solve. A
+   smaller w ranks the latter higher, as a person expects.
+3. A logistic curve over the gain gives P(local answer at least as good as the cloud's).
 4. The threshold table, with intervals, and the recommended threshold.
 
-Training fits all of it on thousands of validation rows. A user's own judged requests are a few
-hundred: then the calibration that is there is a prior, which the rows move as far as they can, and
-rows that were drawn with different probabilities weigh as many requests as they stand for.
+Training fits everything on thousands of validation rows. Judged live requests are a few hundred:
+then the existing calibration is the prior. Rows that were sampled with different probabilities are
+weighted by the number of requests that they represent.
 """
 
 from typing import NamedTuple
@@ -25,10 +25,10 @@ CLOUD_WEIGHTS = np.linspace(0.0, 1.0, 21)
 APGR_TOLERANCE = 0.01
 MIN_SOURCE_ROWS = 50
 
-# What a client's rating weighs beside a judge's score of the same answer, times its own size of 0
-# to 1. It is one person's word on a tone as much as on a fact, and those who rate are few and not
-# drawn by chance: with a third of the weight, ratings move a head where there is little else, and
-# never outvote as many judgements. An assumption, not a measurement.
+# The weight of a client's rating relative to a judge's score of the same answer, times the rating's
+# own size of 0 to 1. A rating reflects tone as much as facts, and raters are few and not a random
+# sample. With a third of the weight, ratings move a head where there is little other data, and
+# never outvote as many judgements. This is an assumption, not a measurement.
 RATING_WEIGHT = 0.3
 
 # The recommended threshold recovers this share of the gap between the models.
@@ -43,8 +43,8 @@ COST_WHY = (
 )
 NO_GAP_WHY = "on {rows} the cloud's answers are on average no better than the local ones"
 
-# How far a calibration is expected to move for another model, as standard deviations of a Gaussian
-# prior: a slope by half of itself, an intercept by 1.5 (from 50 % to 82 % of good answers).
+# Standard deviations of the Gaussian prior for another model: half of the slope, and 1.5 for the
+# intercept (from 50 % to 82 % of good answers).
 PRIOR_SLOPE_SHARE = 0.5
 PRIOR_INTERCEPT = 1.5
 
@@ -52,7 +52,7 @@ PRIOR_INTERCEPT = 1.5
 class Outcomes(NamedTuple):
     """Rows as arrays [n]: scores 0-10, good or not, dollars of a cloud answer, source, group.
 
-    `weight`: how many requests a row stands for, the inverse of the probability that it was drawn.
+    `weight`: the number of requests that a row represents, the inverse of its sampling probability.
     """
 
     local: Floats
@@ -70,14 +70,14 @@ class Outcomes(NamedTuple):
         return self.local >= self.cloud
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Outcomes":
-        """The same for some of the rows."""
+        """The outcomes of some of the rows."""
         return Outcomes._make(column[index] for column in self)
 
 
 class Ratings(NamedTuple):
-    """Clients' ratings as arrays [m]: one-sided labels, of the answer that the client got.
+    """Clients' ratings as arrays [m]: labels of only the answer that the client received.
 
-    `logits` [m, 2] are the router's, `is_local` says whose answer it was, `weight` is in units of
+    `logits` [m, 2] are the router's, `is_local` says which tier answered, `weight` is relative to
     one judged row.
     """
 
@@ -88,7 +88,7 @@ class Ratings(NamedTuple):
     group: NDArray[np.str_]
 
     def take(self, index: NDArray[np.bool_]) -> "Ratings":
-        """The same for some of them."""
+        """Some of the ratings."""
         return Ratings._make(column[index] for column in self)
 
 
@@ -103,7 +103,7 @@ def fit_logistic(
     """(slope, intercept) of P(y) = sigmoid(slope x + intercept), by Newton's method.
 
     `ridge` pulls each of the two towards `prior`, as a Gaussian with variance 1 / ridge does; a
-    little of it keeps separable data finite. A row counts `weight` times.
+    little of it keeps the fit of separable data finite. A row counts `weight` times.
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     times = np.broadcast_to(np.asarray(weight, dtype=float), a.shape)
@@ -124,17 +124,17 @@ def fit_logistic(
 def fit_with_prior(
     x: ArrayLike, y: ArrayLike, prior: tuple[float, float], *, weight: ArrayLike = 1.0
 ) -> tuple[float, float]:
-    """The same for few rows, held near the (slope, intercept) of another model or pair."""
+    """`fit_logistic` for few rows, with the (slope, intercept) of another model as the prior."""
     spread = (PRIOR_SLOPE_SHARE * prior[0], PRIOR_INTERCEPT)
     ridge = (spread[0] ** -2, spread[1] ** -2)
     return fit_logistic(x, y, prior=prior, ridge=ridge, weight=weight)
 
 
 def effective_weights(weight: Floats) -> Floats:
-    """Weights [n] scaled to add up to the rows that unequal weights are worth (Kish 1965).
+    """Weights [n], scaled so that their sum is the effective sample size (Kish 1965).
 
-    Rows that stand for a thousand requests each are still few rows: what holds a fit near its prior
-    must feel these, not those. Equal weights become ones.
+    A few rows are few data, even if each represents a thousand requests. The prior must be weighed
+    against the effective number of rows. Equal weights become ones.
     """
     squares = float((weight**2).sum())
     return weight * (float(weight.sum()) / squares) if squares else weight
@@ -147,7 +147,7 @@ def fit_head(
     prior: HeadCalibration | None = None,
     weight: ArrayLike = 1.0,
 ) -> HeadCalibration:
-    """Scale and shift of one head. A slope that is not positive is a head that has not learnt."""
+    """Scale and shift of one head. The slope is at least 0.05: a head without skill gives less."""
     if prior is None:
         slope, intercept = fit_logistic(logits, ok, weight=weight)
     else:
@@ -157,7 +157,7 @@ def fit_head(
 
 
 def within_source_apgr(gain: Floats, out: Outcomes) -> float:
-    """APGR inside each source, weighted by rows; sources too small or without a gap left out."""
+    """APGR per source, weighted by rows, without sources that are too small or have no gap."""
     total = weight = 0.0
     for source in np.unique(out.source):
         part = out.take(out.source == source)
@@ -179,11 +179,11 @@ def fit(
     prior: Calibration | None = None,
     ratings: Ratings | None = None,
 ) -> Calibration:
-    """The whole calibration from raw logits [n, 2] (local, cloud) and what really happened.
+    """Fit the whole calibration from raw logits [n, 2] (local, cloud) and outcomes.
 
-    With a `prior`, for few rows: its cloud weight stays, everything else is held near it. `ratings`
-    count for the heads alone: which answers were rated hangs on where requests were sent, so they
-    say how good an answer to such a prompt is, and nothing of how many such prompts there are.
+    Use a `prior` with few rows: its cloud weight is kept, everything else stays near it. `ratings`
+    affect only the heads. Which answers were rated depends on the routing, so ratings say how good
+    an answer to such a prompt is, but not how frequent such prompts are.
     """
     times = effective_weights(out.weight)
 
@@ -238,7 +238,7 @@ def probabilities(
 
 
 def scores(logits: Floats, calibration: Calibration) -> tuple[Floats, Floats, Floats]:
-    """score, p_local, p_cloud, each [n], by the same code that serves."""
+    """score, p_local and p_cloud, each [n], computed by the serving code."""
     p_local, p_cloud = probabilities(logits, calibration.local, calibration.cloud)
     pairs = zip(p_local, p_cloud, strict=True)
     return np.array([calibration.score(a, b) for a, b in pairs]), p_local, p_cloud
@@ -251,7 +251,7 @@ def threshold_table(
 
     The recovered quality is made monotone in the threshold, so that asking for more quality never
     lowers the threshold. The last row, threshold 1, sends everything to the cloud. Intervals: 95 %,
-    bootstrap over groups. Where the cloud is no better there is no gap, and no quality to recover.
+    bootstrap over groups. If the cloud is not better, there is no gap and no quality to recover.
     """
     inner = np.quantile(score, np.linspace(0, 1, steps + 1)[1:-1])
     return operating_points(
@@ -262,7 +262,7 @@ def threshold_table(
 def operating_points(
     score: Floats, out: Outcomes, thresholds: Floats, *, rounds: int = 1000
 ) -> list[OperatingPoint]:
-    """The same for ascending thresholds that are given, as they were chosen on other rows."""
+    """The operating points of given ascending thresholds, chosen on other rows."""
     everything = np.arange(score.size)
     cost, quality = _shares(score, out, everything, thresholds)
     drawn = [_shares(score, out, i, thresholds) for i in resamples(out.group, rounds=rounds)]
@@ -283,9 +283,9 @@ def operating_points(
 def _shares(
     score: Floats, out: Outcomes, index: NDArray[np.int64], thresholds: Floats
 ) -> tuple[Floats, Floats]:
-    """Per threshold, on the rows of `index`: share of the dollars, and of the gap recovered."""
+    """Per threshold, on the rows of `index`: cost share, and share of the gap recovered."""
     order = index[np.argsort(score[index], kind="stable")]
-    # In the cloud, at each threshold: the rows up to here.
+    # At each threshold the rows before this index go to the cloud.
     ends = np.searchsorted(score[order], thresholds, side="left")
     w = out.weight[order]
     dollars = np.concatenate([[0.0], np.cumsum(w * out.cost[order])])[ends]
@@ -301,9 +301,9 @@ def _shares(
 def recommend(
     table: list[OperatingPoint], *, rows: str, quality_share: float = RECOMMENDED_PGR
 ) -> tuple[float, str]:
-    """The lowest threshold that recovers this share, and why; `rows` says what was measured.
+    """The lowest threshold that recovers this share, and the reason. `rows` describes the data.
 
-    0, everything local, where the cloud is no better than the local model.
+    0, everything local, if the cloud is not better than the local model.
     """
     if table[-1].quality_share <= 0:
         return 0.0, NO_GAP_WHY.format(rows=rows)
@@ -315,7 +315,7 @@ def recommend(
 def recommend_for_cost(
     table: list[OperatingPoint], *, rows: str, cost_share: float
 ) -> tuple[float, str]:
-    """The highest threshold that costs at most this share of all-cloud, and why."""
+    """The highest threshold that costs at most this share of all-cloud, and the reason."""
     fitting = [point.threshold for point in table if point.cost_share <= cost_share]
     return max(fitting, default=0.0), COST_WHY.format(share=100 * cost_share, rows=rows)
 

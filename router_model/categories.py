@@ -1,7 +1,7 @@
-"""What kind of task a prompt is, by its words: for tables and charts, never for a decision.
+"""The category of a prompt by keywords, for tables and charts. Routing does not use it.
 
-The last user message counts; the first category below that fits names it. The words were written
-down once and are right for most English prompts; of other languages most are `other`.
+Only the last user message counts. The first matching category in the order below wins. The
+hand-made word lists fit most English prompts; prompts in other languages are mostly `other`.
 """
 
 import re
@@ -12,7 +12,7 @@ CATEGORIES: Final = (
     "code", "maths", "translation", "summary", "extraction", "writing", "reasoning", "question",
     "other",
 )  # fmt: skip
-# A task is said at the beginning or at the end; this much of each is looked at.
+# The task is usually at the beginning or the end; only these parts are read.
 _HEAD_CHARS: Final = 120
 _TAIL_CHARS: Final = 60
 
@@ -51,7 +51,7 @@ _WORDS: Final = {
 }
 _ORDER: Final = {name: place for place, name in enumerate(CATEGORIES)}
 _KNOWN: Final = frozenset(_WORDS)
-# Of bytes, which is twice as fast as of a text, and ASCII is what there is to replace.
+# Bytes are twice as fast as str here, and all characters to replace are ASCII.
 _STOPS: Final = b".,:;!?()[]{}<>/'`=*_-" + b'"'
 _SPACES: Final = bytes.maketrans(_STOPS, b" " * len(_STOPS))
 _SIGNS: Final = frozenset("+*^=×÷∑∫√\\")
@@ -64,9 +64,9 @@ _ASKING: Final = frozenset(
 def category_of(turns: Sequence[tuple[str, str]]) -> str:
     """The category of a conversation of (role, text) pairs, one of CATEGORIES."""
     text = ""
-    for role, said in reversed(turns):
+    for role, message in reversed(turns):
         if role == "user":
-            text = said
+            text = message
             break
     if len(text) > _HEAD_CHARS + _TAIL_CHARS:
         text = f"{text[:_HEAD_CHARS]} {text[-_TAIL_CHARS:]}"

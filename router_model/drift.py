@@ -1,21 +1,20 @@
-"""Whether live traffic still looks like the prompts that the router was fitted to.
+"""Drift: how much live traffic differs from the prompts that the router was fitted to.
 
     reference = reference_of(scores, categories)         # kept in the manifest
     found = measure(reference, live_scores, live_categories)
 
-By the population stability index, the sum over bands of (p - q) ln(p / q) for shares p of live
-requests and q of the reference: once over bands of the score, once over the categories of the
-prompts. Source: N. Siddiqi, Credit Risk Scorecards (2006), and its usual reading: below 0.1 nothing
-to speak of, up to 0.25 some, above it much.
+Measure: the population stability index, the sum over bands of (p - q) ln(p / q) for shares p of
+live requests and q of the reference. It is computed over score bands and over prompt categories.
+Source: N. Siddiqi, Credit Risk Scorecards (2006). Usual levels: none below 0.1, some up to 0.25,
+much above.
 
-Of few requests the index is above 0 by chance alone: without any drift it is about chi-squared with
-bands - 1 degrees of freedom, times 1/n + 1/m for n live and m reference rows, so (bands - 1)(1/n +
-1/m) in the mean. Source: B. Yurdakul, J. Naranjo, Statistical properties of the population
-stability index, Journal of Risk Model Validation 14 (2020). That mean is taken off here, so that
-the usual reading holds for small references, too.
+With few requests the index is above 0 by chance. Without drift it is about chi-squared, with (bands
+- 1) degrees of freedom, times 1/n + 1/m for n live and m reference rows. Its mean is (bands -
+1)(1/n + 1/m). Source: B. Yurdakul, J. Naranjo, Statistical properties of the population stability
+index, Journal of Risk Model Validation 14 (2020). That mean is subtracted here, so that the usual
+levels also apply to small references.
 
-What it does not know: whether the router is wrong about the traffic that is new to it. Only judged
-answers say that.
+Drift does not say whether the router is wrong on new traffic. Only judged answers do.
 """
 
 import math
@@ -29,15 +28,15 @@ from router_model.manifest import Reference
 BANDS: Final = 20
 MODERATE_DRIFT: Final = 0.1
 LARGE_DRIFT: Final = 0.25
-MIN_REQUESTS: Final = 500  # fewer say nothing
+MIN_REQUESTS: Final = 500  # fewer requests give no reliable index
 
-_HALF: Final = 0.5  # of a row, added to each band: an empty one would make the index infinite
+_HALF: Final = 0.5  # of a row, added to each band: an empty band would make the index infinite
 _DIGITS: Final = 6
-_TOLD: Final = 3
+_MAX_MOVES: Final = 3
 
 
 class Move(NamedTuple):
-    """A category that is more or less frequent than it was: its shares, then and now."""
+    """A category whose share changed: its share in the reference and now."""
 
     category: str
     before: float
@@ -45,13 +44,13 @@ class Move(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """How far live traffic is from the reference.
+    """The drift of live traffic from the reference.
 
     Attributes:
-        requests: that were looked at.
-        score, category: the index less what chance alone gives, 0 at least.
-        score_chance, category_chance: that.
-        moved: the categories that contribute most to the index, the most first.
+        requests: the number of live requests.
+        score, category: the index minus its expected value without drift, at least 0.
+        score_chance, category_chance: that expected value.
+        moved: the categories that contribute most to the index, largest first.
     """
 
     requests: int
@@ -63,19 +62,19 @@ class Drift(NamedTuple):
 
     @property
     def is_large(self) -> bool:
-        """Whether traffic no longer looks like what the router was fitted to."""
+        """Whether an index is above LARGE_DRIFT."""
         return max(self.score, self.category) > LARGE_DRIFT
 
 
 def drift_level(index: float) -> str:
-    """An index in a word: none, some or much."""
+    """The level of an index: none, some or much."""
     return "much" if index > LARGE_DRIFT else "some" if index >= MODERATE_DRIFT else "none"
 
 
 def reference_of(scores: Sequence[float], categories: Sequence[str]) -> Reference:
-    """What some prompts look like, by their served scores and `category_of` each.
+    """The reference of prompts, from their scores and categories (`category_of`).
 
-    Raises ValueError without any.
+    Raises ValueError if there are no prompts.
     """
     if not len(scores):
         raise ValueError("there are no prompts to make a reference of")
@@ -95,15 +94,15 @@ def reference_of(scores: Sequence[float], categories: Sequence[str]) -> Referenc
 def measure(
     reference: Reference, scores: Sequence[int], categories: Mapping[str, int]
 ) -> Drift | None:
-    """How far live requests are from the reference; None where they are too few to tell.
+    """The drift of live requests; None with fewer than MIN_REQUESTS.
 
     Args:
-        scores: how many of them are in each of equal bands of the score, of which there are a
+        scores: the number of requests in each of equal score bands. The number of bands is a
             multiple of the reference's.
-        categories: how many are of each category.
+        categories: the number of requests per category.
 
     Raises:
-        ValueError: the bands do not fit the reference's.
+        ValueError: the number of bands is no multiple of the reference's.
     """
     requests = sum(scores)
     known = [categories.get(name, 0) for name in CATEGORIES]
@@ -118,7 +117,7 @@ def measure(
     before = [reference.categories.get(name, 0.0) for name in CATEGORIES]
     terms, category, category_chance = _compare(known, before, rows=reference.rows)
     now = [number / sum(known) for number in known]
-    most = sorted(zip(terms, CATEGORIES, before, now, strict=True), reverse=True)[:_TOLD]
+    most = sorted(zip(terms, CATEGORIES, before, now, strict=True), reverse=True)[:_MAX_MOVES]
     return Drift(
         requests=requests,
         score=score,
@@ -132,14 +131,14 @@ def measure(
 def _compare(
     live: Sequence[int], shares: Sequence[float], *, rows: int
 ) -> tuple[list[float], float, float]:
-    """Each band's part of the index, the index less what chance gives, and that.
+    """Each band's term, the index minus its expected value, and the expected value.
 
     Args:
-        live: how many requests are in each band.
-        shares: of the reference's `rows` there.
+        live: the number of requests per band.
+        shares: the shares of the reference's `rows` per band.
     """
     bands = sum(bool(now or before) for now, before in zip(live, shares, strict=True))
-    smoothed = _HALF * bands  # a band that both lack is none
+    smoothed = _HALF * bands  # bands that are empty on both sides do not count
     terms = []
     for now, before in zip(live, shares, strict=True):
         p = (now + _HALF) / (sum(live) + smoothed)

@@ -1,8 +1,8 @@
-"""The rule baseline with the model's interface: no files, no fitting, microseconds.
+"""The heuristic baseline, with the model's interface: no files, no training, microseconds.
 
-Serves where no trained model can be loaded, and is the bar that the trained one must clear. The
-weights are guesses of what makes a prompt hard for a small model, written down once; they were
-never fitted, so the score is an order, not a probability.
+It is used where no trained model can be loaded, and as the baseline for the trained one. The
+weights are manual estimates of what makes a prompt hard for a small model. They were never fitted:
+the score ranks prompts and is no probability.
 """
 
 import math
@@ -33,7 +33,7 @@ class Heuristic:
     """Longer, more mathematical, more code: less likely local."""
 
     def score(self, text: str) -> Score:
-        """Score one routing text by rules; same meaning of the order as the trained model's."""
+        """Score one routing text by rules; higher is more local, as in the trained model."""
         text = clip(text)
         effort = (
             0.5 * math.log1p(len(text) / 80)

@@ -1,7 +1,7 @@
 """The model card as data: manifest.json beside model.onnx and tokenizer.json.
 
-Written by `hybrid-llm-train export`, read at every load. Everything a decision depends on and
-that is not in the network stands here: calibration, thresholds, hashes, where it came from.
+`hybrid-llm-train export` writes it; every load reads it. It has everything that a decision depends
+on except the network: calibration, thresholds, hashes and origin.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import msgspec
 from router_model.score import sigmoid
 
 MANIFEST_FILE = "manifest.json"
-PREVIOUS_FILE = "manifest.previous.json"  # what a calibration in place replaced
+PREVIOUS_FILE = "manifest.previous.json"  # replaced by a calibration in place
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 REQUIRED_FILES = (MODEL_FILE, TOKENIZER_FILE)
@@ -53,11 +53,11 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a threshold did on the validation prompts, or on the traffic it was calibrated on.
+    """The effect of a threshold on the validation prompts, or on the calibration traffic.
 
     `cost_share`: dollars as a share of sending everything to the cloud. `quality_share`: share of
-    the local-to-cloud quality gap recovered (PGR). `local_share`: share of prompts kept local.
-    Intervals: 95 %, low and high.
+    the local-to-cloud quality gap recovered (PGR). `local_share`: share of prompts routed to the
+    local tier. Intervals: 95 %, low and high.
     """
 
     threshold: float
@@ -69,10 +69,10 @@ class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the prompts look like that the router was fitted to; `drift` compares traffic with it.
+    """Distributions of the prompts that the router was fitted to; `drift` compares traffic with it.
 
-    `rows`: how many they were. `scores`: their shares in equal bands of the served score, from 0
-    to 1. `categories`: their shares by router_model.categories.
+    `rows`: number of prompts. `scores`: shares in equal bands of the served score, from 0 to 1.
+    `categories`: shares by category (router_model.categories).
     """
 
     rows: int
@@ -85,7 +85,7 @@ class Manifest(
 ):
     """Everything about a router model but its weights. `thresholds` ascends by threshold.
 
-    `reference` is missing from models that were exported before there was one.
+    Models of older versions have no `reference`.
     """
 
     version: str
@@ -119,7 +119,7 @@ class Manifest(
         return manifest
 
     def save(self, folder: Path) -> None:
-        """Write `folder`/manifest.json, readable by people; whole or not at all."""
+        """Write `folder`/manifest.json atomically, with indentation."""
         partial = folder / f"{MANIFEST_FILE}.partial"
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
         partial.replace(folder / MANIFEST_FILE)
@@ -132,19 +132,21 @@ class Manifest(
     def threshold_for_quality(self, quality_share: float) -> float:
         """The lowest threshold recovering at least `quality_share` of the gap on validation.
 
-        1.0 (next to everything goes to the cloud) when no row of the table does.
+        1.0 (almost everything goes to the cloud) if no row of the table does.
         """
         fitting = [p.threshold for p in self.thresholds if p.quality_share >= quality_share]
         return min(fitting, default=1.0)
 
     def check(self, path: Path) -> None:
-        """Raise RouterModelError, naming `path`, when a value makes no sense."""
+        """Raise RouterModelError, naming `path`, for an invalid value."""
         missing = [name for name in REQUIRED_FILES if name not in self.files]
         if missing:
             raise RouterModelError(f"{path}: files lacks {', '.join(missing)}")
         for name in self.files:
             if name in {"", ".", ".."} or Path(name).name != name:
-                raise RouterModelError(f"{path}: files names {name!r}, which is not a plain name")
+                raise RouterModelError(
+                    f"{path}: files names {name!r}, which is not a plain file name"
+                )
         if not 8 <= self.max_length <= 512:
             raise RouterModelError(f"{path}: max_length {self.max_length} is not within 8..512")
         if not 0.0 <= self.threshold <= 1.0:
@@ -156,4 +158,4 @@ class Manifest(
         ):
             raise RouterModelError(f"{path}: calibration slope and temperatures must be positive")
         if self.reference is not None and (self.reference.rows < 1 or not self.reference.scores):
-            raise RouterModelError(f"{path}: reference is of no prompts")
+            raise RouterModelError(f"{path}: reference has no prompts")

@@ -1,8 +1,8 @@
-"""Measures of a router, on plain arrays. No model, no files.
+"""Router metrics on plain arrays. No model, no files, no fitting.
 
-Conventions: `quality` arrays are what a model's answer is worth on each prompt (here 0-10);
-`score` is higher where the prompt should stay local. `weight`, where it can be given, says how many
-prompts each row stands for. Nothing here fits anything.
+Conventions: `quality` arrays are the quality of a model's answer to each prompt (here 0-10).
+`score` is higher where the prompt should be routed to the local tier. `weight`, where accepted, is
+the number of prompts that each row represents.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ def _floats(values: ArrayLike) -> Floats:
 
 
 def ranks(values: ArrayLike) -> Floats:
-    """Ranks from 1, ties sharing their mean."""
+    """Ranks from 1; ties get their mean rank."""
     array = _floats(values)
     _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
@@ -28,7 +28,7 @@ def ranks(values: ArrayLike) -> Floats:
 
 
 def auroc(labels: ArrayLike, score: ArrayLike, *, weight: ArrayLike | None = None) -> float:
-    """Area under the ROC curve by the Mann-Whitney statistic; NaN when only one class occurs."""
+    """Area under the ROC curve by the Mann-Whitney statistic; NaN with only one class."""
     positive = np.asarray(labels, dtype=bool)
     if weight is not None:
         return _weighted_auroc(positive, score, _floats(weight))
@@ -49,7 +49,7 @@ def _weighted_auroc(positive: NDArray[np.bool_], score: ArrayLike, weight: Float
 
 
 def average_precision(labels: ArrayLike, score: ArrayLike) -> float:
-    """Mean precision at each positive, best score first (ties in the given order)."""
+    """Mean precision at each positive, by descending score (ties in the given order)."""
     positive = np.asarray(labels, dtype=bool)
     order = np.argsort(-_floats(score), kind="stable")
     hits = positive[order]
@@ -68,7 +68,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(labels: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> Reliability:
-    """Predicted against observed rates in `bins` equally wide bins; empty ones are left out."""
+    """Predicted against observed rates in `bins` bins of equal width, without empty bins."""
     y, p = _floats(labels), _floats(probability)
     index = np.minimum((p * bins).astype(int), bins - 1)
     used = [b for b in range(bins) if (index == b).any()]
@@ -100,22 +100,22 @@ def ece(
 def expected_ece(
     probability: ArrayLike, *, bins: int = 10, rounds: int = 200, seed: int = 0
 ) -> float:
-    """The ECE that perfect probabilities would show on this many rows, by chance alone.
+    """The expected ECE of perfect probabilities on this number of rows.
 
-    Labels are drawn from the probabilities themselves. An ECE near this one is no evidence of
-    miscalibration, and no calibration can be expected to go below it (Roelofs et al. 2022,
+    Labels are drawn from the probabilities themselves. An ECE near this value is no evidence of
+    miscalibration, and no calibration can be expected to be below it (Roelofs et al. 2022,
     arXiv:2012.08668).
     """
     p = _floats(probability)
-    dice = np.random.default_rng(seed)
-    drawn = [ece(dice.random(p.size) < p, p, bins=bins) for _ in range(rounds)]
+    rng = np.random.default_rng(seed)
+    drawn = [ece(rng.random(p.size) < p, p, bins=bins) for _ in range(rounds)]
     return float(np.mean(drawn))
 
 
 def log_loss(
     labels: ArrayLike, probability: ArrayLike, *, weight: ArrayLike | None = None
 ) -> float:
-    """Mean negative log likelihood, in nats; predictions are kept 1e-6 off 0 and 1."""
+    """Mean negative log likelihood, in nats; predictions are clipped to [1e-6, 1 - 1e-6]."""
     y, p = _floats(labels), np.clip(_floats(probability), 1e-6, 1 - 1e-6)
     w = None if weight is None else _floats(weight)
     return float(np.average(-(y * np.log(p) + (1 - y) * np.log(1 - p)), weights=w))
@@ -143,13 +143,13 @@ def curve(
     *,
     weight: ArrayLike | None = None,
 ) -> Curve:
-    """The cost-quality curve of a ranking. Tied scores move together, on a straight line."""
+    """The cost-quality curve of a ranking. Ties are interpolated linearly."""
     s, low, high, price = (_floats(a) for a in (score, local_quality, cloud_quality, cost))
     w = np.ones(s.size) if weight is None else _floats(weight)
     order = np.argsort(s, kind="stable")
     gain, dollars, moved = ((w * (high - low))[order], (w * price)[order], w[order])
     _, start, count = np.unique(s[order], return_index=True, return_counts=True)
-    # Within a tie the order is arbitrary, so every prompt of it stands for the tie's mean.
+    # The order within a tie is arbitrary, so each of its prompts gets the tie's mean.
     inside = np.add.reduceat(moved, start)
     gain = np.repeat(np.add.reduceat(gain, start) / inside, count) * moved
     dollars = np.repeat(np.add.reduceat(dollars, start) / inside, count) * moved
@@ -157,7 +157,7 @@ def curve(
     floor = float(np.average(low, weights=w))
     quality = floor + np.concatenate([[0.0], np.cumsum(gain)]) / total
     gap = float(np.average(high, weights=w)) - floor
-    # Without a gap there is nothing to recover, and without cost nothing to save.
+    # NaN without a gap (nothing to recover) and without cost (nothing to save).
     pgr = (quality - floor) / gap if gap else np.full(n + 1, np.nan)
     spent = np.concatenate([[0.0], np.cumsum(dollars)])
     cost_share = spent / spent[-1] if spent[-1] else np.full(n + 1, np.nan)
@@ -181,12 +181,12 @@ def cpt(points: Curve, target: float) -> float:
 
 
 def quality_at(points: Curve, cloud_share: float) -> float:
-    """Mean quality with that share of calls in the cloud."""
+    """Mean quality at this share of cloud calls."""
     return float(np.interp(cloud_share, points.cloud_share, points.quality))
 
 
 class Routed(NamedTuple):
-    """What a threshold does: shares of calls and dollars, PGR, mean quality."""
+    """The effect of a threshold: local share of calls, cost share, PGR, mean quality."""
 
     local_share: float
     cost_share: float
@@ -216,16 +216,16 @@ def routed(
 
 
 def resamples(groups: ArrayLike, *, rounds: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Row indices of `rounds` bootstrap samples, whole groups drawn with replacement.
+    """Row indices of `rounds` bootstrap samples of whole groups, drawn with replacement.
 
-    The same groups and seed give the same samples, so differences can be measured in pairs.
+    The same groups and seed give the same samples, which allows paired differences.
     """
     _, inverse = np.unique(np.asarray(groups), return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     members: list[NDArray[Any]] = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for _ in range(rounds):
-        drawn = dice.integers(0, len(members), len(members))
+        drawn = rng.integers(0, len(members), len(members))
         yield np.concatenate([members[i] for i in drawn])
 
 
@@ -241,7 +241,7 @@ def bootstrap(
 
 
 def percentiles(values: ArrayLike) -> tuple[float, float]:
-    """The middle 95 % of the finite values; NaN when there are none."""
+    """The 2.5 and 97.5 percentiles of the finite values; NaN without any."""
     finite = _floats(values)
     finite = finite[np.isfinite(finite)]
     if not finite.size:

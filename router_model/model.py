@@ -1,9 +1,9 @@
 """The trained router: text -> Score, by ONNX Runtime on one core.
 
 Loads a folder of model.onnx (int8; token ids -> two logits), tokenizer.json and manifest.json.
-A short prompt takes 1-2 ms, the longest allowed about 5. Nothing is padded, since inference cost
-grows with the tokens. One session serves one dedicated thread; ONNX Runtime releases the GIL while
-it works, and its workers do not spin, so an idle router costs nothing.
+A short prompt takes 1-2 ms, the longest about 5 ms. Prompts are not padded, because inference cost
+grows with the tokens. One session serves one dedicated thread. ONNX Runtime releases the GIL during
+inference, and its threads do not spin, so an idle router uses no CPU.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ from router_model.score import Score
 __all__ = ["RouterModel", "RouterModelError", "Score"]
 
 
-# On the CPU this fused kernel takes three times what the two take that it stands for (ONNX Runtime
-# 1.32: 139 µs for 64 tokens, against 15 + 22 µs).
+# On the CPU this fused kernel takes three times as long as the two kernels that it replaces (ONNX
+# Runtime 1.32: 139 µs for 64 tokens, against 15 + 22 µs).
 _SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 
 
@@ -46,12 +46,12 @@ class RouterModel:
 
     @classmethod
     def load(cls, folder: Path) -> "RouterModel":
-        """Load and verify a model folder; one trial inference included.
+        """Load and verify a model folder, with one trial inference.
 
         Raises RouterModelError when a file is missing, altered (sha256), or not usable.
         """
         manifest = Manifest.load(folder)
-        # The bytes that were verified are the bytes that are loaded.
+        # Load the verified bytes, not the file again.
         content = _content(manifest, folder)
         try:
             tokenizer = Tokenizer.from_str(content[TOKENIZER_FILE].decode())
@@ -63,12 +63,12 @@ class RouterModel:
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=_SLOWER_FUSIONS,
             )
-            # It keeps the file's bytes, in case they are to be loaded for another provider.
+            # The session keeps the model bytes for a fallback provider; free them.
             session.disable_fallback()
             session._model_bytes = None  # noqa: SLF001
             model = cls(manifest, session=session, tokenizer=tokenizer)
             model.score("What is the capital of France?")
-        except Exception as error:  # Both libraries raise a plain Exception of many kinds.
+        except Exception as error:  # Both libraries raise plain Exceptions.
             raise RouterModelError(f"{folder}: the model cannot be run: {error}") from error
         return model
 
@@ -91,17 +91,17 @@ class RouterModel:
 def copy_model(manifest: Manifest, source: Path, target: Path) -> None:
     """Write into `target` the files of the model folder `source` with another manifest.
 
-    The manifest goes last, so a folder that is read meanwhile is the old one or refused. Raises
+    The manifest is written last: a concurrent reader gets the old model or an error. Raises
     RouterModelError when a file is missing or altered.
     """
     _write(manifest, _content(manifest, source), target)
 
 
 def replace_calibration(manifest: Manifest, folder: Path) -> Path:
-    """Give the model in `folder` another manifest for the same files; returns where the old one is.
+    """Replace the manifest of the model in `folder`. Returns the path of the old manifest.
 
-    A proxy that watches the folder takes it up whole. Raises RouterModelError when the files are
-    not those of the manifest.
+    A proxy that watches the folder loads the change as a whole. Raises RouterModelError when the
+    files are not those of the manifest.
     """
     content = _content(manifest, folder)
     previous = folder / PREVIOUS_FILE
@@ -111,20 +111,20 @@ def replace_calibration(manifest: Manifest, folder: Path) -> Path:
 
 
 def replace_model(candidate: Path, folder: Path) -> Path:
-    """Put the model of one folder in the place of another's; returns where that one is kept.
+    """Replace the model in `folder` by the candidate. Returns the folder of the replaced model.
 
-    It is kept beside the folder, `.previous` behind its name, over what was kept there before. To
-    go back, put that one in place. A proxy that runs goes on with what it has loaded until the
-    manifest, which is written last, names the files that are there. Raises RouterModelError when
-    either model is not whole; then nothing is changed.
+    The replaced model is kept in `folder` + `.previous`, which is overwritten. To go back, replace
+    the model by that one. A running proxy keeps its loaded model until the manifest, written last,
+    matches the files. Raises RouterModelError when either model is incomplete; then nothing
+    changes.
     """
     manifest, replaced = Manifest.load(candidate), Manifest.load(folder)
-    content, kept = _content(manifest, candidate), _content(replaced, folder)
+    content, old_content = _content(manifest, candidate), _content(replaced, folder)
     previous = folder.with_name(f"{folder.name}.previous")
     if previous.exists() and not (previous / MANIFEST_FILE).exists():
-        raise RouterModelError(f"{previous} holds something else than a router model")
-    _write(replaced, kept, previous)
-    # A manifest that was kept by replace_calibration is of the old files.
+        raise RouterModelError(f"{previous} is not a router model; remove or rename it")
+    _write(replaced, old_content, previous)
+    # A manifest saved by replace_calibration belongs to the old files.
     (folder / PREVIOUS_FILE).unlink(missing_ok=True)
     _write(manifest, content, folder)
     return previous
@@ -135,7 +135,7 @@ def _content(manifest: Manifest, folder: Path) -> dict[str, bytes]:
 
 
 def _write(manifest: Manifest, content: dict[str, bytes], folder: Path) -> None:
-    """All files beside their names first: between the first that counts and the last is no time."""
+    """Write all files under temporary names, then rename them, the manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
     partials = {}
     for name, data in content.items():
@@ -173,6 +173,6 @@ def _verified(path: Path, wanted: str) -> bytes:
     if found != wanted:
         raise RouterModelError(
             f"{path}: sha256 is {found[:12]}…, the manifest says {wanted[:12]}…: "
-            "the file was altered or not fully copied"
+            "the file was altered or copied incompletely"
         )
     return content

@@ -1,8 +1,8 @@
-"""Which prompts may be trained on, and which are kept to measure with: one rule for both sides.
+"""Splits prompts into training, validation and test parts: one rule for training and serving.
 
-Training reads it when it prepares its rows; the proxy, when it calibrates a router and when it
-compares two on its own traffic. So a router that was trained from a proxy's database has not seen
-what it is measured on there.
+Training uses it to prepare rows. The proxy uses it to calibrate a router and to compare two routers
+on its traffic. A router trained from a proxy's database has therefore not seen the prompts that
+measure it there.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ Part = Literal["train", "validation", "test"]
 
 def part_of(group: str) -> Part:
     """70 % train, 10 % validation, 20 % test, by a hash of the group alone."""
-    # A hash as a stable dice roll, not as protection.
+    # The hash is a stable pseudo-random draw, not a protection.
     digest = hashlib.sha1(b"split1" + group.encode(), usedforsecurity=False).hexdigest()
     percent = int(digest[:8], 16) % 100
     if percent < 70:
@@ -27,26 +27,26 @@ def part_of(group: str) -> Part:
 
 
 def text_key(text: str) -> str:
-    """16 hex digits that prompts share when they differ in case, spacing or Unicode form only.
+    """16 hex digits, equal for prompts that differ only in case, spacing or Unicode form.
 
-    Punctuation counts: without it, 2+2 and 2-2 would be one question.
+    Punctuation counts: otherwise 2+2 and 2-2 would be the same prompt.
     """
     normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return hashlib.sha256(normal.encode(errors="replace")).hexdigest()[:16]
 
 
 def group_of(session_id: str | None, text: str) -> str:
-    """The group of a proxy's request: its conversation, each of whose requests holds those before.
+    """The group of a request: its conversation, because later requests contain earlier ones.
 
-    Without a session, all requests of this routing text.
+    Without a session the group is all requests with this routing text.
     """
     return text_key(f"session {session_id}") if session_id else text_key(text)
 
 
 def held_out(groups: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which of n requests can measure a router: those of the test part that no other part repeats.
+    """Which of n requests are held out: those of the test part whose text is in no other part.
 
-    People of different conversations ask the same; training keeps such a prompt once, and not
+    Different conversations can have the same prompt. Training keeps such a prompt once, not
     necessarily in the test part.
     """
     is_test = np.array([part_of(group) == "test" for group in groups], dtype=bool)

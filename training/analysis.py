@@ -1,4 +1,4 @@
-"""The commands that look at a finished model: baselines, ablation, errors, robustness, report.
+"""The commands that analyse a finished model: baselines, ablation, errors, robustness, report.
 
 Each writes one JSON file to data/results; `report` reads them all.
 """
@@ -19,7 +19,7 @@ MEASURED = ("evaluation", "baselines", "errors", "robustness")
 
 
 def load_model(folder: Path) -> RouterModel:
-    """The exported model. Raises DataError saying what to run."""
+    """The exported model. Raises DataError with the command to run."""
     try:
         return RouterModel.load(folder)
     except RouterModelError as error:
@@ -29,7 +29,7 @@ def load_model(folder: Path) -> RouterModel:
 def measure(
     name: str, prepared: Prepared, model: RouterModel, *, split: Split, results: Path, cache: Path
 ) -> dict[str, Any]:
-    """One result by its name: made, written and returned."""
+    """Compute one result by name, write it and return it."""
     command = options.this_command()
     content: dict[str, Any]
     match name:
@@ -65,7 +65,7 @@ def measure(
 def measure_if_needed(
     name: str, prepared: Prepared, model: RouterModel, *, split: Split, results: Path, cache: Path
 ) -> bool:
-    """Whether there was anything to do: the result is skipped when its inputs are unchanged."""
+    """As `measure`, unless the inputs are unchanged. Returns whether it ran."""
     if is_current(results / f"{name}.json", prepared, model, split=split):
         return False
     measure(name, prepared, model, split=split, results=results, cache=cache)
@@ -73,7 +73,7 @@ def measure_if_needed(
 
 
 def cache_beside(prepared: Path) -> Path:
-    """Where embeddings are kept: beside the prepared rows, which is not committed."""
+    """The cache of embeddings, beside the prepared rows (not committed)."""
     return prepared.with_name("embeddings.npz")
 
 
@@ -81,9 +81,9 @@ def cache_beside(prepared: Path) -> Path:
 @options.prepared
 @options.model
 def reference(prepared: Path, model: Path) -> None:
-    """Put into the manifest what the validation prompts look like, for the proxy to compare with.
+    """Add the reference for drift to the manifest, from the validation prompts.
 
-    Export does so, too; this is for models that were exported before there was a reference.
+    Export does this too. Use this command for models exported by older versions.
 
     Example: hybrid-llm-train reference
     """
@@ -99,7 +99,7 @@ def reference(prepared: Path, model: Path) -> None:
 @options.results
 @options.split("validation")
 def baselines(prepared: Path, model: Path, results: Path, split: Split) -> None:
-    """Compare the router with everything simpler, per source.
+    """Compare the router with simpler baselines, per source.
 
     Example: hybrid-llm-train baselines
     """
@@ -116,9 +116,9 @@ def baselines(prepared: Path, model: Path, results: Path, split: Split) -> None:
 @options.results
 @options.split("validation")
 def ablation(prepared: Path, model: Path, results: Path, split: Split) -> None:
-    """Compare the router with what is left without its network: features alone, words alone.
+    """Compare the router with baselines without a network: features alone, words alone.
 
-    Two of the baselines, by the same measures, and in a minute, since nothing is embedded.
+    These are two of the baselines with the same metrics. It takes a minute: nothing is embedded.
 
     Example: hybrid-llm-train ablation
     """
@@ -135,7 +135,7 @@ def ablation(prepared: Path, model: Path, results: Path, split: Split) -> None:
 @options.results
 @options.split("validation")
 def errors(prepared: Path, model: Path, results: Path, split: Split) -> None:
-    """Show where the router decides wrongly, the most confident mistakes first.
+    """List wrong decisions, the most confident ones first.
 
     Example: hybrid-llm-train errors --split validation
     """
@@ -152,7 +152,7 @@ def errors(prepared: Path, model: Path, results: Path, split: Split) -> None:
 @options.results
 @options.split("validation")
 def robustness(prepared: Path, model: Path, results: Path, split: Split) -> None:
-    """Show which harmless changes of a prompt turn the decision.
+    """Show which harmless changes of a prompt flip the decision.
 
     Example: hybrid-llm-train robustness
     """
@@ -165,9 +165,9 @@ def robustness(prepared: Path, model: Path, results: Path, split: Split) -> None
 
 @click.command()
 @options.results
-@click.option("--markdown", is_flag=True, help="Print the README's tables; write nothing.")
+@click.option("--markdown", is_flag=True, help="Print the README's tables instead.")
 def report(results: Path, markdown: bool) -> None:
-    """Make one offline HTML page and two images of all results.
+    """Write all results as one offline HTML page and two images.
 
     Example: hybrid-llm-train report
     """
@@ -180,7 +180,7 @@ def report(results: Path, markdown: bool) -> None:
 
 
 def write_report(results: Path) -> None:
-    """The page and the images. Raises DataError when a result is missing."""
+    """Write the page and the images. Raises DataError when a result is missing."""
     from training import report as reporting
 
     for path in reporting.write(results):

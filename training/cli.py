@@ -1,8 +1,8 @@
 """The command line: `hybrid-llm-train prepare | train | export | evaluate | … | all`.
 
-`all` does everything in order and skips what is finished and unchanged. Working files are in
-data/work and data/runs (not committed); results in data/models/router and data/results. The
-commands that look at a finished model are in training/analysis.py.
+`all` runs every step in order and skips finished, unchanged ones. Working files are in data/work
+and data/runs (not committed), results in data/models/router and data/results. The commands that
+analyse a finished model are in training/analysis.py.
 """
 
 import ctypes
@@ -30,10 +30,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _data = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with router_pairs.jsonl.gz, other_pairs.jsonl.gz or data of your own.",
+    help="Folder with router_pairs.jsonl.gz, other_pairs.jsonl.gz or your own data.",
 )
-# Where a router of one's own traffic and what belongs to it go, unless they are told otherwise:
-# what is published stays, and so does the model that serves until `hybrid-llm promote` says so.
+# Default paths for a router trained on live traffic. The published files stay, and the model in use
+# stays until `hybrid-llm promote`.
 _OWN: dict[str, Any] = {
     "prepared": options.PREPARED.with_name("own.msgpack.gz"),
     "run_name": "own",
@@ -49,21 +49,21 @@ def _fetch_options(command: F) -> F:
             "databases",
             multiple=True,
             type=click.Path(path_type=Path, dir_okay=False),
-            help="A proxy's SQLite database, for its judged requests; repeatable. Then the model "
-            "goes to data/models/candidate, and the rest beside the published too.",
+            help="SQLite database of a proxy, for its judged requests. Repeatable. The model is "
+            "then written to data/models/candidate, the other files beside the published ones.",
         ),
         click.option(
             "--fetch",
             "fetched",
             multiple=True,
             type=click.Choice(sorted(FETCHABLE)),
-            help="Download a public data set into the folder first; repeatable.",
+            help="Download a public data set into the folder first. Repeatable.",
         ),
         click.option(
             "--fetch-base",
             default=DEFAULT_BASE,
             show_default=True,
-            help="Address that serves the public repositories' files.",
+            help="Base URL of the public repositories' files.",
         ),
     ):
         command = option(command)
@@ -74,7 +74,7 @@ _out = click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
-    help="Where the figures go; data/results/evaluation.json for the test split.",
+    help="Output file. Default for the test split: data/results/evaluation.json.",
 )
 
 
@@ -84,39 +84,41 @@ def _training_options(command: F) -> F:
             "--base",
             default="minilm",
             show_default=True,
-            help="minilm (packaged), or a hub name such as distilbert-base-uncased.",
+            help="Base model: minilm (packaged), or a hub name such as distilbert-base-uncased.",
         ),
         click.option(
             "--layers",
             type=click.IntRange(min=1),
             default=4,
             show_default=True,
-            help="Keep so many of the base's layers, the first ones.",
+            help="Number of the base's layers to keep, from the first.",
         ),
         click.option(
             "--pooling-layers",
             type=click.IntRange(min=0),
             default=2,
             show_default=True,
-            help="The last so many of these ask with one vector, which is almost free.",
+            help="Number of last layers that pool with a single query vector, at almost no cost.",
         ),
-        click.option("--epochs", default=3, show_default=True),
-        click.option("--seed", default=0, show_default=True),
+        click.option("--epochs", default=3, show_default=True, help="Number of epochs."),
+        click.option("--seed", default=0, show_default=True, help="Random seed."),
         click.option(
             "--auxiliary/--no-auxiliary",
             default=True,
             show_default=True,
-            help="Learn from the other pairs of models as well, where there are any.",
+            help="Also learn from other model pairs in the data.",
         ),
         click.option(
             "--train-share",
             default=1.0,
             show_default=True,
             type=click.FloatRange(0, 1, min_open=True),
-            help="Use this share of the training prompts: what more data would bring.",
+            help="Share of the training prompts to use; shows what more data would bring.",
         ),
-        click.option("--max-length", default=128, show_default=True, help="Tokens read at most."),
-        click.option("--threads", default=0, help="CPU threads; 0 for one per core."),
+        click.option(
+            "--max-length", default=128, show_default=True, help="Maximum tokens per prompt."
+        ),
+        click.option("--threads", default=0, help="CPU threads; 0 uses one per core."),
     ):
         command = option(command)
     return command
@@ -124,16 +126,18 @@ def _training_options(command: F) -> F:
 
 def _export_options(command: F) -> F:
     for option in (
-        click.option("--version", default="", help="Version of the model; today's date if empty."),
-        click.option("--local-model", default="phi3", show_default=True),
-        click.option("--cloud-model", default="gpt-4o-mini", show_default=True),
+        click.option("--version", default="", help="Version of the model. Default: today's date."),
+        click.option("--local-model", default="phi3", show_default=True, help="Local model."),
+        click.option(
+            "--cloud-model", default="gpt-4o-mini", show_default=True, help="Cloud model."
+        ),
     ):
         command = option(command)
     return command
 
 
 class _Commands(click.Group):
-    """Turns the errors that a person can mend into one line and exit status 1."""
+    """Reports errors that the user can fix as one line, with exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -144,7 +148,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands)
 def main() -> None:
-    """Train the router: from outcome data to a model the proxy loads.
+    """Train the router, from outcome data to a model that the proxy loads.
 
     Example: hybrid-llm-train all --data ~/outcomes
     """
@@ -168,7 +172,7 @@ def prepare(
     everyday: Path,
     **chosen: Any,
 ) -> None:
-    """Read a folder of outcome data into one prepared file, with its data card.
+    """Convert a folder of outcome data into one prepared file with a data card.
 
     Example: hybrid-llm-train prepare --data ~/outcomes
     """
@@ -182,7 +186,7 @@ def prepare(
 @options.run
 @_training_options
 def train(prepared: Path, run_name: str, **options: Any) -> None:
-    """Train on the prepared rows; resumes after the last finished epoch.
+    """Train on the prepared rows. A rerun resumes after the last finished epoch.
 
     Example: hybrid-llm-train train --epochs 3
     """
@@ -192,15 +196,15 @@ def train(prepared: Path, run_name: str, **options: Any) -> None:
 @main.command("learning-curve")
 @options.prepared
 @options.results
-@click.option("--shares", default="0.25,0.5,1", show_default=True, help="Of the train split.")
-@click.option("--seeds", default=3, show_default=True, help="Trainings at each share.")
-@click.option("--base", default="minilm", show_default=True, help="As in train.")
-@click.option("--epochs", default=3, show_default=True)
-@click.option("--max-length", default=128, show_default=True, help="Tokens read at most.")
+@click.option("--shares", default="0.25,0.5,1", show_default=True, help="Train split shares.")
+@click.option("--seeds", default=3, show_default=True, help="Number of trainings per share.")
+@click.option("--base", default="minilm", show_default=True, help="Base model, as in train.")
+@click.option("--epochs", default=3, show_default=True, help="Number of epochs.")
+@click.option("--max-length", default=128, show_default=True, help="Maximum tokens per prompt.")
 def learning_curve(prepared: Path, results: Path, shares: str, seeds: int, **settings: Any) -> None:
-    """Train on shares of the data with several seeds: what more data would bring.
+    """Train on shares of the data with several seeds, to show what more data would bring.
 
-    Takes hours on two cores, and goes on where it stopped. `train --run seed-0` is one of its runs.
+    Takes hours on two cores. A rerun resumes. `train --run seed-0` is one of its runs.
 
     Example: hybrid-llm-train learning-curve --shares 0.5,1 --seeds 2
     """
@@ -245,7 +249,7 @@ def export(prepared: Path, run_name: str, model: Path, **options: str) -> None:
 @options.split("test")
 @_out
 def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None) -> None:
-    """Measure the exported model on prompts it was not trained on.
+    """Evaluate the exported model on held-out prompts.
 
     Example: hybrid-llm-train evaluate --split validation
     """
@@ -272,10 +276,10 @@ def all_steps(
     split: dataset.Split,
     **chosen: Any,
 ) -> None:
-    """Everything from data to report; finished steps are skipped.
+    """Run all steps from data to report; finished steps are skipped.
 
-    With --from-db a router of one's own traffic, for `hybrid-llm promote`: it ends with the export,
-    for what the other steps measure is measured there on traffic that was held out.
+    With --from-db, train a router on your own traffic for `hybrid-llm promote`. The run then ends
+    with the export: `promote` evaluates the model on held-out traffic.
 
     Example: hybrid-llm-train all --data ~/outcomes --from-db data/router.db
     """
@@ -296,7 +300,7 @@ def all_steps(
         _export_if_needed(rows, run_name, model, export_options)
     if is_own:
         steps.show()
-        say(f"To use it where it is better: hybrid-llm promote {model}")
+        say(f"To use it if it is better: hybrid-llm promote {model}")
         return
     router = analysis.load_model(model)
     cache = analysis.cache_beside(prepared)
@@ -311,11 +315,11 @@ def all_steps(
 
 
 def _placed(ctx: click.Context, data: Path | None, chosen: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen, with places of their own for a router of one's own traffic."""
+    """The options, with other default paths for a router trained on live traffic."""
     if data is None and not chosen["databases"]:
-        raise click.UsageError("name a folder with --data, a database with --from-db, or both")
+        raise click.UsageError("use --data FOLDER, --from-db DATABASE, or both")
     if data is None and chosen["fetched"]:
-        raise click.UsageError("--fetch downloads into the folder of --data")
+        raise click.UsageError("--fetch needs --data: it downloads into that folder")
     if not chosen["databases"]:
         return chosen
     return {
@@ -342,8 +346,8 @@ def _prepare(
 def _train(prepared: Prepared, run_name: str, settings: dict[str, Any]) -> None:
     if not [row for row in prepared.of("validation", auxiliary=False) if not row.weak]:
         raise DataError(
-            f"none of the {len(prepared.rows)} prompts is in the validation part, a tenth of them, "
-            "on which training chooses and calibrates: it takes some hundreds"
+            f"none of the {len(prepared.rows)} prompts is in the validation part (a tenth of "
+            "them), which training needs for model selection and calibration; use some hundreds"
         )
     _prepare_to_train(threads=settings.pop("threads"))
     from training.train import TrainConfig
@@ -376,7 +380,7 @@ def _export(prepared: Prepared, run_name: str, model: Path, settings: dict[str, 
 def _export_if_needed(
     prepared: Prepared, run_name: str, model: Path, export_options: dict[str, str]
 ) -> None:
-    """Export unless the model folder holds what this checkpoint gave with these options."""
+    """Export unless the folder already has the export of this checkpoint and these options."""
     from training.train import best_checkpoint
 
     stamp = options.RUNS / run_name / "exported.json"
@@ -416,7 +420,7 @@ def _evaluate(prepared: Prepared, model: Path, split: dataset.Split, out: Path |
 
 
 def _prepare_to_train(*, threads: int) -> None:
-    # Spinning workers cost the other core's work more than they save.
+    # Spinning threads cost the other core more time than they save.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
@@ -426,10 +430,10 @@ def _prepare_to_train(*, threads: int) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: giving each big tensor back to the kernel took half the time.
+    """Keep freed memory in the process: returning large tensors to the kernel took half the time.
 
-    In malloc.h M_TRIM_THRESHOLD is -1 (with -1: never), M_TOP_PAD -2 and M_MMAP_MAX -4. Elsewhere
-    than glibc nothing happens.
+    In glibc's malloc.h M_TRIM_THRESHOLD is -1 (-1: never), M_TOP_PAD -2 and M_MMAP_MAX -4. Without
+    glibc this does nothing.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -93,39 +93,43 @@ def _buying_options(command: F) -> F:
             type=click.FloatRange(min=0, min_open=True),
             default=600.0,
             show_default=True,
-            help="Seconds without a sign of life before a call is given up.",
+            help="Timeout of a call in seconds without data.",
         ),
         click.option(
             "--backoff",
             type=click.FloatRange(min=0),
             default=1.0,
             show_default=True,
-            help="Seconds before the first retry; doubled each time.",
+            help="Seconds before the first retry, then exponential backoff.",
         ),
         click.option(
             "--retries",
             type=click.IntRange(min=0),
             default=5,
             show_default=True,
-            help="How often a busy or failing endpoint is asked again.",
+            help="Maximum retries of a call.",
         ),
         click.option(
-            "--concurrency", type=number, default=8, show_default=True, help="Calls at a time."
+            "--concurrency", type=number, default=8, show_default=True, help="Concurrent calls."
         ),
         click.option(
-            "--judge-max-tokens", type=number, default=512, show_default=True, help="Per verdict."
+            "--judge-max-tokens",
+            type=number,
+            default=512,
+            show_default=True,
+            help="Maximum tokens per verdict.",
         ),
         click.option(
             "--max-usd",
             type=click.FloatRange(min=0),
             default=5.0,
             show_default=True,
-            help="Never spend more than this, over all runs with the same journal.",
+            help="Spending limit in USD for all runs with the same journal.",
         ),
         click.option(
             "--journal",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="What was paid for; the next run goes on from there. Beside --out by default.",
+            help="Journal of paid answers, which the next run reuses. Default: beside --out.",
         ),
     ):
         command = option(command)
@@ -137,7 +141,7 @@ _max_tokens = click.option(
     type=click.IntRange(min=1),
     default=2048,
     show_default=True,
-    help="Per answer; answers that reach it are refused.",
+    help="Maximum tokens per answer. Answers that reach it are rejected.",
 )
 
 
@@ -146,11 +150,11 @@ _max_tokens = click.option(
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the rows go; data/work/labels/NAME.jsonl by default.",
+    help="Output file. Default: data/work/labels/NAME.jsonl.",
 )
-@click.option("--source", default="own", show_default=True, help="Name of the rows' source.")
-@click.option("--pairwise/--no-pairwise", default=True, help="Compare the answers, too (default).")
-@click.option("--dry-run", is_flag=True, help="Only say what it would cost; ask nobody.")
+@click.option("--source", default="own", show_default=True, help="Source name of the rows.")
+@click.option("--pairwise/--no-pairwise", default=True, help="Also compare the answers (default).")
+@click.option("--dry-run", is_flag=True, help="Print the estimated cost; call no model.")
 @_max_tokens
 @_local
 @_cloud
@@ -165,10 +169,10 @@ def label_command(
     max_tokens: int,
     **options: Any,
 ) -> None:
-    """Label your own prompts: both tiers answer, a judge scores.
+    """Label your own prompts: both tiers answer, and a judge scores the answers.
 
-    PROMPTS is JSONL with `prompt` or `messages` in each row, or a .txt with one prompt a line. A
-    run that was stopped or killed goes on where it was when started again.
+    PROMPTS is JSONL with `prompt` or `messages` in each row, or a .txt file with one prompt per
+    line. A stopped run resumes when started again.
 
     Example: hybrid-llm-train label prompts.jsonl --max-usd 2
     """
@@ -229,14 +233,14 @@ def label_command(
     type=click.Path(path_type=Path, dir_okay=False),
     default=RESULTS / "judge.json",
     show_default="data/results/judge.json",
-    help="Where the figures go.",
+    help="Output file.",
 )
 @_judged
 @_buying_options
 def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
-    """How well the judge agrees with people who scored the same answers.
+    """Measure how well the judge agrees with human scores of the same answers.
 
-    Rows without judge_score are judged now. The intervals hold 95 %.
+    Rows without judge_score are judged now. Intervals are 95 % intervals.
 
     Example: hybrid-llm-train validate-judge --file annotated.jsonl
     """
@@ -296,16 +300,16 @@ def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     default=QUESTIONS,
     show_default="data/questions.jsonl",
-    help="Two-turn questions.",
+    help="File of two-turn questions.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=RESULTS / "baseline.json",
     show_default="data/results/baseline.json",
-    help="Where the figures go.",
+    help="Output file.",
 )
-@click.option("--router-url", help="The proxy's address, such as http://127.0.0.1:8080/v1.")
+@click.option("--router-url", help="Address of the proxy, such as http://127.0.0.1:8080/v1.")
 @click.option("--router-model", default="auto", show_default=True)
 @_max_tokens
 @_local
@@ -320,7 +324,7 @@ def baseline_command(
     max_tokens: int,
     **options: Any,
 ) -> None:
-    """Measure both tiers, and the proxy when named, on 80 two-turn questions.
+    """Benchmark both tiers, and optionally the proxy, on 80 two-turn questions.
 
     Example: hybrid-llm-train baseline --router-url http://127.0.0.1:8080/v1
     """
@@ -353,16 +357,16 @@ COMMANDS = (label_command, validate_judge_command, baseline_command)
 
 
 def _endpoint(role: str, options: dict[str, Any], dry_run: bool = False) -> Endpoint:
-    """The endpoint that the options name. Raises ClickException for one that cannot be asked."""
+    """The endpoint of the options. Raises ClickException if it cannot be used."""
     url, model = _address(options[f"{role}_url"], role), options[f"{role}_model"]
     price = options[f"{role}_price"]
     if price is None:
-        # Prices of another model or address would make --max-usd a lie.
+        # The price of another model or address would make --max-usd meaningless.
         price = FREE if role == "local" else KNOWN_PRICES.get(model)
         if price is None or (role != "local" and url != _address(_default_url(role), role)):
             raise click.ClickException(
-                f"what does {model} at {url} cost? Say --{role}-price IN,OUT in USD per million "
-                "tokens; 0,0 for nothing"
+                f"the price of {model} at {url} is unknown; set --{role}-price IN,OUT in USD per "
+                "million tokens (0,0 if it is free)"
             )
     variable = f"{role.upper()}_API_KEY"
     if role != "local" and variable not in os.environ and url == _address(_default_url(role), role):
@@ -409,7 +413,7 @@ def _buy(
     async def run() -> tuple[T, str | None]:
         with Journal(path, room_bytes=concurrency * ROOM_BYTES_PER_CALL) as journal:
             if journal.answers:
-                say(f"{path}: {len(journal.answers)} answers are there and not asked for again")
+                say(f"{path}: {len(journal.answers)} answers are reused from the journal")
             async with PaidClient(
                 journal,
                 max_usd=options["max_usd"],

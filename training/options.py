@@ -27,21 +27,21 @@ everyday = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     default=EVERYDAY,
     show_default="data/everyday.jsonl",
-    help="Hand-written everyday prompts with guessed scores; /dev/null for none.",
+    help="File of everyday prompts with estimated scores; /dev/null for none.",
 )
 prepared = click.option(
     "--prepared",
     type=click.Path(path_type=Path, dir_okay=False),
     default=PREPARED,
     show_default="data/work/prepared.msgpack.gz",
-    help="The prepared rows.",
+    help="File of prepared rows.",
 )
 run = click.option(
     "--run",
     "run_name",
     default="router",
     show_default=True,
-    help="Name under data/runs, or a path.",
+    help="Run name under data/runs, or a path.",
 )
 model = click.option(
     "--model",
@@ -60,21 +60,20 @@ results = click.option(
 
 
 def split(default: str) -> Callable[[Command], Command]:
-    """--split, of the rows that are measured."""
+    """--split: the rows to evaluate on."""
     return click.option(
         "--split",
         type=click.Choice(["validation", "test"]),
         default=default,
         show_default=True,
-        help="Rows to measure on. Look at test once per release.",
+        help="Rows to evaluate on. Use test once per release.",
     )
 
 
 def this_command() -> str:
-    """The command that is running, as a person would type it.
+    """The running command as a user would type it.
 
-    Of absolute paths only the last part: results are published, and where somebody's files lie is
-    nobody's business.
+    Absolute paths are shortened to the file name: results are published, local paths are private.
     """
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["hybrid-llm-train", *words])

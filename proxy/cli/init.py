@@ -1,10 +1,11 @@
-"""A first configuration for this machine: `hybrid-llm init`.
+"""Write a first configuration for this machine: `hybrid-llm init`.
 
-    run_init(InitOptions(), ask=False)    # ./hybrid-llm.yaml, and keys into ./.env
+    run_init(InitOptions(), ask=False)    # writes ./hybrid-llm.yaml, and API keys to ./.env
 
-The file is configs/default.yaml with other defaults in it, so that it explains every key and cannot
-lag behind. Keys never enter it: it names variables, which `.env` holds for its owner alone. This
-file asks Ollama what it has and the cloud whether it takes the key; it starts nothing.
+The configuration is a copy of configs/default.yaml with other defaults. It documents every key and
+cannot become outdated. It contains no API keys: it names variables, and `.env` holds their values,
+readable by its owner only. `init` lists the models of Ollama and checks the cloud API key. It
+starts no server.
 """
 
 import os
@@ -34,26 +35,28 @@ _OPTIONS: Final = {
     "OLLAMA_MODEL": "--model",
     "CLOUD_MODEL": "--cloud-model",
 }
-_NOT_PLAIN: Final = re.compile(r"""["'{}$\\\s\x00-\x1f]""")  # would end a default, or its text
+_NOT_PLAIN: Final = re.compile(
+    r"""["'{}$\\\s\x00-\x1f]"""
+)  # would end a default, or its quoted text
 
-_PREFERRED: Final = "phi3"  # what the router model was fitted to
+_PREFERRED: Final = "phi3"  # the model that the router was trained on
 _TIMEOUT_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 3
 _HEADER: Final = """\
-# Written by `hybrid-llm init`: the default configuration with what was found on this machine.
-# ${VAR} and ${VAR:-default} are filled from the environment or from the .env file of the folder in
-# which the proxy is started; keys belong there. A proxy that runs takes up what is saved here.
+# Written by `hybrid-llm init`: the default configuration, with defaults for this machine.
+# ${VAR} and ${VAR:-default} are read from the environment, or from the .env file in the folder in
+# which the proxy is started. Put API keys there. A running proxy reloads this file when it changes.
 # Check it with:  hybrid-llm check-config hybrid-llm.yaml
-# Marked * are settings that are understood but change nothing in this version yet.
+# Settings marked * are accepted, but have no effect in this version.
 """
 
 
 class InitFailed(Exception):
-    """Why nothing was written, for the terminal."""
+    """Nothing was written. The message is for the terminal."""
 
 
 class InitOptions(NamedTuple):
-    """What was said on the command line; the rest is looked for, asked or left as it is."""
+    """The options of the command. What is None is detected, asked for or left unchanged."""
 
     ollama_url: str | None = None
     model: str | None = None
@@ -63,67 +66,73 @@ class InitOptions(NamedTuple):
     may_overwrite: bool = False
 
 
-def run_init(wishes: InitOptions, *, ask: bool) -> None:
-    """Look around, ask what cannot be found, write both files and say what to type next.
+def run_init(options: InitOptions, *, ask: bool) -> None:
+    """Detect the setup, write both files and print the next command.
+
+    Args:
+        ask: ask on the terminal for what cannot be detected.
 
     Raises:
-        InitFailed: a configuration or a key is there already, the cloud refuses the key, or what
-            was wished for makes no valid configuration. Then nothing has been written.
+        InitFailed: a configuration or a key already exists, the cloud rejected the key, or the
+            options make no valid configuration. Nothing has been written.
     """
-    if wishes.cloud_key is not None and not wishes.cloud_key.strip():
-        raise InitFailed("--key-file: there is no key in it")
-    if CONFIG_FILE.exists() and not wishes.may_overwrite:
-        raise InitFailed(f"{CONFIG_FILE} is there already; --force writes it anew")
+    if options.cloud_key is not None and not options.cloud_key.strip():
+        raise InitFailed("--key-file: the file has no key")
+    if CONFIG_FILE.exists() and not options.may_overwrite:
+        raise InitFailed(f"{CONFIG_FILE} already exists; use --force to overwrite it")
     environ = read_environment()
-    if wishes.cloud_key and not wishes.may_overwrite and dotenv_values(DOTENV_FILE).get(CLOUD_KEY):
-        raise InitFailed(f"{DOTENV_FILE} has {CLOUD_KEY} already; --force replaces it")
-    defaults: dict[str, str] = {}
-    url = (wishes.ollama_url or server_url(environ)).rstrip("/").removesuffix("/v1")
-    _need_address(url)
-    defaults["OLLAMA_BASE_URL"] = url
-    defaults["OLLAMA_MODEL"], pull = _choose_local(url, wishes, environ, ask=ask)
-    if wishes.cloud_model:
-        defaults["CLOUD_MODEL"] = wishes.cloud_model
-    text = _configuration(defaults)
-    # By itself, too: a variable that is set today hides what is written.
-    _checked(text, {name: value for name, value in environ.items() if name not in defaults})
-    config = _checked(text, environ)
-    kept = {}
-    if (key := _cloud_key(config, wishes, environ, ask=ask)) is not None:
-        kept[CLOUD_KEY] = key
-    if environ.get(CLIENT_KEYS):
-        if wishes.has_client_key:
-            click.echo(f"{CLIENT_KEYS} is set already: no other key is made.")
-    elif wishes.has_client_key or (
-        ask and click.confirm("Make a key that clients must send?", default=False)
+    if (
+        options.cloud_key
+        and not options.may_overwrite
+        and dotenv_values(DOTENV_FILE).get(CLOUD_KEY)
     ):
-        kept[CLIENT_KEYS] = f"sk-router-{secrets.token_urlsafe(24)}"
+        raise InitFailed(f"{DOTENV_FILE} already has {CLOUD_KEY}; use --force to replace it")
+    defaults: dict[str, str] = {}
+    url = (options.ollama_url or server_url(environ)).rstrip("/").removesuffix("/v1")
+    _check_address(url)
+    defaults["OLLAMA_BASE_URL"] = url
+    defaults["OLLAMA_MODEL"], pull = _choose_local(url, options, environ, ask=ask)
+    if options.cloud_model:
+        defaults["CLOUD_MODEL"] = options.cloud_model
+    text = _configuration(defaults)
+    # Check the file alone too: a variable that is set today would hide an invalid default.
+    _validate(text, {name: value for name, value in environ.items() if name not in defaults})
+    config = _validate(text, environ)
+    variables = {}
+    if (key := _cloud_key(config, options, environ, ask=ask)) is not None:
+        variables[CLOUD_KEY] = key
+    if environ.get(CLIENT_KEYS):
+        if options.has_client_key:
+            click.echo(f"{CLIENT_KEYS} is already set: no new client key is created.")
+    elif options.has_client_key or (
+        ask and click.confirm("Create an API key that clients must send?", default=False)
+    ):
+        variables[CLIENT_KEYS] = f"sk-router-{secrets.token_urlsafe(24)}"
     try:
-        if kept:
-            save_to_dotenv(DOTENV_FILE, kept)
-            click.echo(f"Wrote {' and '.join(kept)} into {DOTENV_FILE}, which only you can read.")
+        if variables:
+            save_to_dotenv(DOTENV_FILE, variables)
+            click.echo(
+                f"Wrote {' and '.join(variables)} into {DOTENV_FILE}, which only you can read."
+            )
         CONFIG_FILE.write_text(text, encoding="utf-8")
         click.echo(f"Wrote {CONFIG_FILE}.")
     except OSError as error:
         raise InitFailed(f"{error.filename}: cannot be written: {error.strerror}") from None
-    if CLIENT_KEYS in kept:
-        click.echo(f"The key for clients: {kept[CLIENT_KEYS]}")
-    _warn_if_overruled(config, wishes, url)
+    if CLIENT_KEYS in variables:
+        click.echo(f"Client API key: {variables[CLIENT_KEYS]}")
+    _warn_if_overridden(config, options, url)
     _warn_if_readable(DOTENV_FILE)
     if pull:
         click.echo(f"First:  ollama pull {defaults['OLLAMA_MODEL'].removesuffix(':latest')}")
     click.echo("Next:  hybrid-llm serve")
 
 
-def _need_address(url: str) -> None:
-    """Refuse what is none, or has a password in it, before it is shown or kept."""
+def _check_address(url: str) -> None:
+    """Reject an invalid address, or one with a password, before it is printed or stored."""
     why = None
     try:
         if "@" in urlsplit(url).netloc:
-            why = (
-                "an address here has no password in it; upstreams.local.api_key is for what the "
-                "server asks for"
-            )
+            why = "an address must not contain a password; use upstreams.local.api_key"
     except ValueError as error:
         why = str(error)
     if why is not None:
@@ -155,105 +164,108 @@ def _can_chat(client: httpx2.Client, name: str) -> bool:
 
 
 def _choose_local(
-    url: str, wishes: InitOptions, environ: Mapping[str, str], *, ask: bool
+    url: str, options: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> tuple[str, bool]:
-    """The local model, and whether it has still to be downloaded."""
+    """The local model, and whether it must still be downloaded."""
     found = chat_models(url)
-    wanted = wishes.model or environ.get("OLLAMA_MODEL")
+    wanted = options.model or environ.get("OLLAMA_MODEL")
     if found is None:
-        click.echo(f"No Ollama answers at {url}: start it with `ollama serve`.")
+        click.echo(f"Ollama does not answer at {url}. Start it with `ollama serve`.")
     elif found:
         click.echo(f"Ollama at {url} has {', '.join(found)}.")
     else:
         click.echo(f"Ollama at {url} has no model that can chat.")
     chosen = wanted
     if chosen is None:
-        preferred = [one for one in found or () if one.split(":")[0] == _PREFERRED]
+        preferred = [name for name in found or () if name.split(":")[0] == _PREFERRED]
         chosen = next(iter([*preferred, *(found or ())]), f"{_PREFERRED}:latest")
         if found and not preferred:
-            click.echo(f"No {_PREFERRED}, which the router was fitted to: the smallest is taken.")
+            click.echo(
+                f"{_PREFERRED}, which the router was trained on, is missing: "
+                "the smallest model is used."
+            )
         if ask:
             chosen = click.prompt("Local model", default=chosen).strip()
-    click.echo(f"The local model: {chosen}.")
+    click.echo(f"Local model: {chosen}.")
     has_it = found is None or {chosen, f"{chosen}:latest"} & set(found)
     return chosen, not has_it or (found is None and wanted is None)
 
 
 def _cloud_key(
-    config: Config, wishes: InitOptions, environ: Mapping[str, str], *, ask: bool
+    config: Config, options: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> str | None:
-    """A key to be kept, once the cloud takes it or cannot be asked; None when none is to be."""
+    """The cloud API key to store: one that was accepted, or could not be checked. Else None."""
     cloud = config.upstreams.cloud
     url, model = cloud.base_urls[0], cloud.model
-    if wishes.cloud_key is None and (known := environ.get(CLOUD_KEY)):
-        click.echo(f"{CLOUD_KEY} is set already.")
-        if refusal := _refusal(url, known, model):
-            raise InitFailed(f"{refusal}; correct {CLOUD_KEY} or unset it")
+    if options.cloud_key is None and (known := environ.get(CLOUD_KEY)):
+        click.echo(f"{CLOUD_KEY} is already set.")
+        if rejection := _rejection(url, known, model):
+            raise InitFailed(f"{rejection}; correct or unset {CLOUD_KEY}")
         return None
-    key = wishes.cloud_key
+    key = options.cloud_key
     for _ in range(_ATTEMPTS):
         if key is None and ask:
             key = click.prompt(
-                f"Key for {urlsplit(url).hostname}, not shown (Enter: none yet)",
+                f"API key for {urlsplit(url).hostname} (hidden; Enter to skip)",
                 default="",
                 show_default=False,
                 hide_input=True,
             )
         key = (key or "").strip()
         if not key:
-            click.echo(f"No key for the cloud yet: put {CLOUD_KEY}=… into {DOTENV_FILE}.")
+            click.echo(f"No cloud API key yet: put {CLOUD_KEY}=... into {DOTENV_FILE}.")
             return None
-        refusal = _refusal(url, key, model)
-        if refusal is None:
+        rejection = _rejection(url, key, model)
+        if rejection is None:
             return key
         if not ask:
             break
-        click.echo(f"{refusal}.")
+        click.echo(f"{rejection}.")
         key = None
-    raise InitFailed(f"{refusal}; nothing was written")
+    raise InitFailed(f"{rejection}; nothing was written")
 
 
-def _refusal(url: str, key: str, model: str) -> str | None:
-    """Why the cloud does not take the key, as it says; None when it does or cannot be asked."""
+def _rejection(url: str, key: str, model: str) -> str | None:
+    """Why the cloud rejected the key. None if it accepted the key or could not be reached."""
     host = urlsplit(url).netloc
     if not (key.isascii() and key.isprintable()) or " " in key:
-        return "That is no key: it has a character that none has"
+        return "The key is invalid: it contains a space or a character outside ASCII"
     try:
         answer = httpx2.get(
             f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_SECONDS
         )
     except httpx2.HTTPError as error:
         why = str(error) or type(error).__name__
-        click.echo(f"{host} cannot be reached ({why}): the key is not checked.")
+        click.echo(f"{host} cannot be reached ({why}). The key was not checked.")
         return None
     if answer.status_code in (401, 403):
-        return f"{host} refuses the key (status {answer.status_code})"
+        return f"{host} rejected the key (status {answer.status_code})"
     if not answer.is_success:
-        click.echo(f"{host} answers with status {answer.status_code}: the key is not checked.")
+        click.echo(f"{host} answered with status {answer.status_code}. The key was not checked.")
         return None
-    click.echo(f"{host} takes the key.")
+    click.echo(f"{host} accepted the key.")
     if (names := set(_names(answer))) and model not in names:
-        click.echo(f"It lists no {model}: name another with --cloud-model.")
+        click.echo(f"It does not list {model}: choose another model with --cloud-model.")
     return None
 
 
 def _names(answer: httpx2.Response) -> Iterator[str]:
     try:
         found: Any = answer.json()
-        yield from (str(one["id"]) for one in found["data"])
+        yield from (str(model["id"]) for model in found["data"])
     except (ValueError, TypeError, LookupError):
         return
 
 
 def _configuration(defaults: Mapping[str, str]) -> str:
-    """The default configuration with other defaults of its variables, and a header of its own."""
+    """The default configuration with a new header and new defaults of its variables."""
     text = bundled(Path("configs/default.yaml")).read_text(encoding="utf-8")
     text = _HEADER + text[text.index("\n\n") + 1 :]
     for name, value in defaults.items():
         if bad := _NOT_PLAIN.search(value):
             raise InitFailed(
                 f"{_OPTIONS[name]}, or the variable {name}: {value!r} has {bad[0]!r}, "
-                f"which {CONFIG_FILE} cannot hold there"
+                f"which {CONFIG_FILE} cannot contain there"
             )
         before, found, rest = text.partition(f"${{{name}:-")
         assert found, name
@@ -261,8 +273,8 @@ def _configuration(defaults: Mapping[str, str]) -> str:
     return text
 
 
-def _checked(text: str, environ: Mapping[str, str]) -> Config:
-    """What the text says, once it is known that `check-config` would take it."""
+def _validate(text: str, environ: Mapping[str, str]) -> Config:
+    """Parse the text and validate it as `check-config` does."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, CONFIG_FILE.name)
         path.write_text(text, encoding="utf-8")
@@ -272,18 +284,18 @@ def _checked(text: str, environ: Mapping[str, str]) -> Config:
             raise InitFailed(str(error).removeprefix(f"{folder}{os.sep}")) from None
 
 
-def _warn_if_overruled(config: Config, wishes: InitOptions, url: str) -> None:
-    """Variables win over the defaults that are written, also over those that were wished for."""
+def _warn_if_overridden(config: Config, options: InitOptions, url: str) -> None:
+    """Warn of environment variables that override the values written for the options."""
     upstreams = config.upstreams
     for name, wanted, given, used in (
-        ("OLLAMA_BASE_URL", wishes.ollama_url, f"{url}/v1", upstreams.local.base_urls[0]),
-        ("OLLAMA_MODEL", wishes.model, wishes.model, upstreams.local.model),
-        ("CLOUD_MODEL", wishes.cloud_model, wishes.cloud_model, upstreams.cloud.model),
+        ("OLLAMA_BASE_URL", options.ollama_url, f"{url}/v1", upstreams.local.base_urls[0]),
+        ("OLLAMA_MODEL", options.model, options.model, upstreams.local.model),
+        ("CLOUD_MODEL", options.cloud_model, options.cloud_model, upstreams.cloud.model),
     ):
         if wanted and given != used:
-            click.echo(f"Warning: the variable {name} is set and overrules it: {used}.", err=True)
-    if wishes.cloud_key and os.environ.get(CLOUD_KEY, "") not in ("", wishes.cloud_key.strip()):
-        click.echo(f"Warning: the variable {CLOUD_KEY} is set and overrules the key.", err=True)
+            click.echo(f"Warning: the variable {name} is set and overrides it: {used}.", err=True)
+    if options.cloud_key and os.environ.get(CLOUD_KEY, "") not in ("", options.cloud_key.strip()):
+        click.echo(f"Warning: the variable {CLOUD_KEY} is set and overrides the key.", err=True)
 
 
 def _warn_if_readable(path: Path) -> None:
@@ -292,14 +304,14 @@ def _warn_if_readable(path: Path) -> None:
     except OSError:
         return
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        click.echo(f"Warning: others can read {path}; chmod 600 {path} keeps it yours.", err=True)
+        click.echo(f"Warning: other users can read {path}. Run: chmod 600 {path}", err=True)
 
 
 def save_to_dotenv(path: Path, values: Mapping[str, str]) -> None:
-    """Put variables into a `.env`, in place of those of the same name; only its owner may read it.
+    """Set variables in a `.env` file that only its owner can read.
 
-    The old file stays whole until the new one, which nobody else could ever read, takes its place;
-    where a link leads to it, there.
+    Variables of the same name are replaced. The file is replaced atomically; a symbolic link stays
+    a link.
     """
     path = path.resolve()
     old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -1,4 +1,4 @@
-"""What the rows say, for people on a terminal: tables of `hybrid-llm stats` and `explain`."""
+"""The terminal tables of `hybrid-llm stats`, `calibrate` and `promote`."""
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -13,26 +13,26 @@ from proxy.evaluation.calibration import CalibrationReport
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
 from proxy.evaluation.promotion import RouterComparison
 from proxy.evaluation.queries import QualityQueries, ShadowComparison
-from proxy.storage.queries import Group as Alike
+from proxy.storage.queries import Group as RowGroup
 from proxy.storage.queries import Quantiles, RequestQueries, Totals
 from router_model.drift import Drift, drift_level
 from router_model.manifest import Reference
 
 _MEASURES: Final = {
     "decision_ms": "decision",
-    "overhead_ms": "in the proxy",
-    "ttft_ms": "first token",
-    "duration_ms": "whole request",
+    "overhead_ms": "proxy overhead",
+    "ttft_ms": "time to first token",
+    "duration_ms": "total",
 }
 
 
 class RouterContext(NamedTuple):
-    """What requests are held against.
+    """What the recorded requests are compared with.
 
     Attributes:
-        reference: what the router model was fitted to.
-        shadow_threshold: None without a candidate.
-        local_price: of the local tier's own model.
+        reference: the prompts that the router model was fitted to.
+        shadow_threshold: the threshold of the shadow router; None without one.
+        local_price: the price of the local tier's model.
     """
 
     reference: Reference | None = None
@@ -43,7 +43,7 @@ class RouterContext(NamedTuple):
         return requests.drift(self.reference) if self.reference is not None else None
 
     def compared(self, quality: QualityQueries, since: float) -> ShadowComparison | None:
-        """What the candidate would have done, where it has scored anything."""
+        """The shadow router's decisions beside the live ones; None if it scored no request."""
         threshold = self.shadow_threshold
         if threshold is None:
             return None
@@ -61,7 +61,7 @@ def stats_report(
     *,
     context: RouterContext = _NO_CONTEXT,
 ) -> dict[str, Any]:
-    """Everything that `stats_tables` shows, as plain values.
+    """The contents of `stats_tables` as plain values.
 
     Raises:
         StoreUnavailable: the database does not answer.
@@ -76,7 +76,7 @@ def stats_report(
             name: [{"value": value, **sums._asdict()} for value, sums in groups[DIMENSIONS[name]]]
             for name in dimensions
         },
-        "latency": [one._asdict() for one in requests.quantiles(since)],
+        "latency": [row._asdict() for row in requests.quantiles(since)],
         "drift": None if drift is None else plain_drift(drift),
         "candidate": None if compared is None else compared._asdict(),  # the old name
         "shadow_router": None if compared is None else compared._asdict(),
@@ -107,29 +107,29 @@ def stats_tables(
 
 
 def calibration_table(report: CalibrationReport) -> Table:
-    at, kept = report.operating_point, report.held_out_point
+    at, held_out = report.operating_point, report.held_out_point
     area, low, high = report.auroc_local
     rows = {
-        "good local answers": f"{report.local_ok_share:.0%}",
-        "cloud strictly better": f"{report.cloud_better_share:.0%}",
+        "local answer good": f"{report.local_ok_share:.0%}",
+        "cloud answer strictly better": f"{report.cloud_better_share:.0%}",
         "AUROC of p_local": f"{area:.3f} [{low:.3f}, {high:.3f}]",
         "log loss of the score": _change(report.log_loss_before, report.log_loss_after),
         "calibration error (ECE)": _change(report.ece_before, report.ece_after),
         "threshold": f"{report.threshold:.4f}, before {report.threshold_before:.4f}",
-        "why": report.threshold_why,
-        "stay local": f"{at.local_share:.0%}",
-        "of the all-cloud dollars": _share_of(at.cost_share, at.cost_interval),
-        "of the quality gap recovered": _share_of(at.quality_share, at.quality_interval),
-        "settled": _settled(report),
+        "reason": report.threshold_why,
+        "routed to local": f"{at.local_share:.0%}",
+        "cost, share of all-cloud": _share_of(at.cost_share, at.cost_interval),
+        "quality gap recovered": _share_of(at.quality_share, at.quality_interval),
+        "certain": _certainty(report),
     }
-    if kept is not None:
+    if held_out is not None:
         rows[f"on {report.held_out} held-out requests"] = (
-            f"{_share_of(kept.cost_share, kept.cost_interval)} of the dollars, "
-            f"{_share_of(kept.quality_share, kept.quality_interval)} of the gap"
+            f"{_share_of(held_out.cost_share, held_out.cost_interval)} of the all-cloud cost, "
+            f"{_share_of(held_out.quality_share, held_out.quality_interval)} of the quality gap"
         )
     table = Table(
         title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
-        f"{report.local_model} against {report.cloud_model} · \\[low, high]: 95 %, bootstrap",
+        f"{report.local_model} and {report.cloud_model} · \\[low, high]: 95 %, bootstrap",
         title_justify="left",
         show_header=False,
         box=None,
@@ -139,13 +139,13 @@ def calibration_table(report: CalibrationReport) -> Table:
     return table
 
 
-def _settled(report: CalibrationReport) -> str:
+def _certainty(report: CalibrationReport) -> str:
     if report.is_settled:
-        return f"yes, the whole interval meets {report.aim}"
-    sure = "no threshold's does"
+        return f"yes: the whole interval meets {report.aim}"
+    sure = "no threshold meets it"
     if report.sure_threshold is not None:
-        sure = f"{report.sure_threshold:.4f} is where it does"
-    return f"no, the interval does not meet {report.aim} as a whole; {sure}"
+        sure = f"threshold {report.sure_threshold:.4f} does"
+    return f"no: part of the interval misses {report.aim}; {sure}"
 
 
 def promotion_table(found: RouterComparison) -> Table:
@@ -155,15 +155,15 @@ def promotion_table(found: RouterComparison) -> Table:
         title_justify="left",
         box=None,
     )
-    for name in ("", "version", "APGR", "log loss", "threshold", "of the dollars", "of the gap"):
+    for name in ("", "version", "APGR", "log loss", "threshold", "cost share", "gap recovered"):
         table.add_column(name)
-    for name, one in (("current", found.current), ("candidate", found.candidate)):
-        at = one.at_threshold
+    for name, router in (("current", found.current), ("candidate", found.candidate)):
+        at = router.at_threshold
         table.add_row(
             name,
-            one.version,
-            f"{one.apgr:.4f}",
-            f"{one.log_loss:.4f}",
+            router.version,
+            f"{router.apgr:.4f}",
+            f"{router.log_loss:.4f}",
             f"{at.threshold:.4f}",
             _share_of(at.cost_share, at.cost_interval),
             _share_of(at.quality_share, at.quality_interval),
@@ -186,19 +186,18 @@ def _headline(total: Totals, since: float) -> RenderableType:
         "requests": f"{total.requests:,}" + (f" since {_when(since)}" if since else ""),
         "failed": f"{total.failed:,} ({_percent(total.failed, total.requests)})",
         "spent": _usd(total.cost_usd),
-        "saved": f"{_usd(total.saved_usd)}, {share:.0%} of what all of it would have cost in the "
-        "cloud",
+        "saved": f"{_usd(total.saved_usd)}, {share:.0%} of the all-cloud cost",
         "tokens": f"{total.input_tokens:,} in ({total.cached_input_tokens:,} cached), "
         f"{total.output_tokens:,} out",
     }
     if total.estimated:
-        rows["estimated"] = f"the tokens of {total.estimated:,} requests, which nobody reported"
+        rows["estimated"] = f"tokens of {total.estimated:,} requests (the upstream reported none)"
     for name, value in rows.items():
         table.add_row(name, value)
     return table
 
 
-def _sums_table(name: str, groups: Iterable[Alike], total: Totals) -> Table:
+def _sums_table(name: str, groups: Iterable[RowGroup], total: Totals) -> Table:
     table = _table(f"by {name}", name, "requests", "share", "failed", "spent", "saved")
     for value, sums in groups:
         table.add_row(
@@ -213,15 +212,15 @@ def _sums_table(name: str, groups: Iterable[Alike], total: Totals) -> Table:
 
 
 def _latencies(quantiles: Sequence[Quantiles]) -> Table:
-    table = _table("how long it took, in ms", "what", "tier", "requests", "p50", "p95", "p99")
+    table = _table("latency in ms", "phase", "tier", "requests", "p50", "p95", "p99")
     for measure, name in _MEASURES.items():
-        for one in quantiles:
-            if one.measure == measure:
+        for row in quantiles:
+            if row.measure == measure:
                 table.add_row(
                     name,
-                    one.target,
-                    f"{one.requests:,}",
-                    *(format_ms(one.ms[p]) for p in ("p50", "p95", "p99")),
+                    row.target,
+                    f"{row.requests:,}",
+                    *(format_ms(row.ms[p]) for p in ("p50", "p95", "p99")),
                 )
     return table
 
@@ -229,7 +228,7 @@ def _latencies(quantiles: Sequence[Quantiles]) -> Table:
 def _drift_table(drift: Drift) -> Table:
     table = _table(
         f"drift of the last {drift.requests:,} scored requests",
-        "of", "index", "change", "moved most",
+        "distribution", "index", "drift", "largest changes",
     )  # fmt: skip
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in drift.moved)
     table.add_row("score", f"{drift.score:.2f}", drift_level(drift.score), "")
@@ -239,12 +238,12 @@ def _drift_table(drift: Drift) -> Table:
 
 def _shadow_table(found: ShadowComparison) -> Table:
     table = _table(
-        f"candidate: agrees on {_percent(found.agreed, found.requests)} of {found.requests:,}",
-        "router", "to the cloud", "would cost", "of all cloud",
+        f"shadow router: agrees on {_percent(found.agreed, found.requests)} of {found.requests:,}",
+        "router", "sent to cloud", "cost", "share of all-cloud",
     )  # fmt: skip
     for name, cloud, usd in (
         ("live", found.live_cloud, found.live_usd),
-        ("candidate", found.candidate_cloud, found.candidate_usd),
+        ("shadow", found.candidate_cloud, found.candidate_usd),
     ):
         share = _percent(usd, found.all_cloud_usd)
         table.add_row(name, _percent(cloud, found.requests), _usd(usd), share)
@@ -252,13 +251,16 @@ def _shadow_table(found: ShadowComparison) -> Table:
 
 
 def _quality_table(plain_estimates: dict[str, dict[str, Any]]) -> Table:
-    table = _table("quality of routed requests", "what", "estimate", "95 % interval", "n")
-    for name, one in plain_estimates.items():
-        cells = [one["missing"], ""]
-        if one["missing"] is None:
+    table = _table("quality of routed requests", "estimate of", "value", "95 % interval", "n")
+    for name, estimate in plain_estimates.items():
+        cells = [estimate["missing"], ""]
+        if estimate["missing"] is None:
             form = ".2f" if name.endswith("_score") else ".1%"
-            cells = [f"{one['value']:{form}}", f"{one['low']:{form}} to {one['high']:{form}}"]
-        table.add_row(ESTIMATES[name][0], *cells, f"{one['requests']:,}")
+            cells = [
+                f"{estimate['value']:{form}}",
+                f"{estimate['low']:{form}} to {estimate['high']:{form}}",
+            ]
+        table.add_row(ESTIMATES[name][0], *cells, f"{estimate['requests']:,}")
     return table
 
 
@@ -271,7 +273,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _usd(usd: float) -> str:
-    """To the cent where that is enough to see anything."""
+    """Dollars with two, four or six decimals: fewer for larger amounts."""
     digits = 2 if abs(usd) >= 1 or not usd else 4 if abs(usd) >= 0.01 else 6
     return f"${usd:,.{digits}f}"
 

@@ -1,15 +1,15 @@
-"""Long work in processes of its own: one job at a time, whoever starts it, with its log in rows.
+"""Long-running jobs in separate processes: one job at a time, with its log in the database.
 
     jobs = Jobs(store.database)
     job = jobs.start("evaluate", [Command(["evaluate", "--split", "test"])], environment={…})
     jobs.find(job.id), jobs.read_log(job.id, after=120)
 
-Any number of processes may use one database, also from several machines: a unique index lets one
-row at most be running. Who runs a job says every second that it lives; whoever finds that it no
-longer does writes `interrupted`. A command runs on a leash (`leash`), so it never outlives the
-process that started it. To cancel a job is to mark its row; who runs it sees that within a second.
+Any number of processes and machines may share one database: a unique index allows one running row.
+The process that runs a job writes a heartbeat every second. Any process that finds a stale
+heartbeat marks the job `interrupted`. Commands run under `supervisor`, so they never outlive the
+process that started them. Cancelling marks the row; the running process sees that within a second.
 
-Everything here blocks: call it in a thread.
+All methods block: call them in a thread.
 """
 
 import codecs
@@ -41,15 +41,15 @@ logger = logging.getLogger(__name__)
 
 PIPELINE: Final = (sys.executable, "-P", "-m", "training.cli")
 HEARTBEAT_SECONDS: Final = 1.0
-STALE_SECONDS: Final = 60.0  # of silence, after which a job's process is taken for gone
-GRACE_SECONDS: Final = 10.0  # in which a command may finish when it is told to stop
+STALE_SECONDS: Final = 60.0  # without a heartbeat, after which a job counts as orphaned
+GRACE_SECONDS: Final = 10.0  # between SIGTERM and SIGKILL
 MAX_LOG_CHARS: Final = 200_000
-MAX_JOBS: Final = 200  # that are kept
+MAX_JOBS: Final = 200  # older ones are deleted
 _MAX_LINE_CHARS: Final = 4_000
 _MAX_MESSAGE_CHARS: Final = 300
-_LAST_WRITES: Final = 20  # tries to write how a job ended
+_LAST_WRITES: Final = 20  # attempts to write how a job ended
 _READ_BYTES: Final = 65_536
-# Between two reads: a command that prints without end is not to keep requests from being answered.
+# Pause between reads, so that a command with endless output does not delay requests.
 _PAUSE_SECONDS: Final = 0.02
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
@@ -57,7 +57,7 @@ State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 _STEP: Final = re.compile(r"^\[(\d+)/(\d+)\] ")
 _DONE: Final = re.compile(r": (\d+)/(\d+)(?:[ ,]|$)")
 _SPENT: Final = re.compile(r"^spent in this run: \$(\d+(?:\.\d+)?)$")
-# Colours and other orders for a terminal, and what no text has.
+# ANSI escape sequences and control characters.
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -79,7 +79,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log(NamedTuple):
-    """A part of what a job has printed: characters `start` to `end`, counted from its beginning."""
+    """A part of a job's output: characters `start` to `end` of the whole output."""
 
     text: str
     start: int
@@ -95,15 +95,17 @@ class JobRunning(Exception):
 
 
 class Jobs:
-    """The jobs of one database, and the one that this process runs, if it runs one.
+    """The jobs of one database, and the job that this process runs, if any.
 
     Args:
-        prefix: what a command of the pipeline begins with.
-        heartbeat_seconds: how often what a job has printed is written, and its row read.
-        grace_seconds: how long a command that is told to stop may take.
+        prefix: the first words of each pipeline command.
+        heartbeat_seconds: how often new output is written and the row is read.
+        grace_seconds: how long a command may take to stop after SIGTERM.
+        stale_seconds: without a heartbeat, after which a job counts as orphaned.
+        max_log_chars: the newest characters of the output that are stored.
         clock: UNIX seconds.
 
-    Methods raise StoreUnavailable when the database cannot be used now.
+    Methods raise StoreUnavailable when the database is unavailable.
     """
 
     def __init__(
@@ -124,9 +126,9 @@ class Jobs:
         self._stale_seconds = stale_seconds
         self._max_log_chars = max_log_chars
         self._clock = clock
-        self._who = _name(os.getpid())
+        self._worker_name = _process_name(os.getpid())
         self._running: _Run | None = None
-        self._mine: set[str] = set()  # whose rows are there, or will be in a moment
+        self._mine: set[str] = set()  # IDs of rows that exist or are being inserted
         self._starting = threading.Lock()
 
     def start(
@@ -137,11 +139,11 @@ class Jobs:
         arguments: Mapping[str, Any],
         environment: Mapping[str, str],
     ) -> Job:
-        """Run commands one after the other, until one fails.
+        """Run commands in order until one fails.
 
         Args:
-            arguments: what was chosen, to be shown.
-            environment: all that the commands have in theirs.
+            arguments: the parameters, for display.
+            environment: the complete environment of the commands.
 
         Raises:
             JobRunning: another job is running, here or elsewhere.
@@ -159,7 +161,7 @@ class Jobs:
             except BaseException:
                 self._mine.discard(job.id)
                 raise
-            run = _Run(job, [[*self._prefix, *one] for one in commands], dict(environment))
+            run = _Run(job, [[*self._prefix, *command] for command in commands], dict(environment))
             self._running = run
             run.thread = threading.Thread(target=self._supervise, args=(run,), name="job")
             run.thread.start()
@@ -169,7 +171,7 @@ class Jobs:
         fields = msgspec.structs.asdict(job)
         fields["arguments"] = storable(msgspec.json.encode(job.arguments).decode())
         row = JobRow.insert(
-            **fields, pid=os.getpid(), worker=self._who, seen_at=job.created_at,
+            **fields, pid=os.getpid(), worker=self._worker_name, seen_at=job.created_at,
             is_unwanted=False, log="", log_start=0,
         )  # fmt: skip
         while True:
@@ -177,28 +179,28 @@ class Jobs:
             try:
                 with self._using() as database, database.atomic():
                     row.execute(database)
-                    self._forget_old(database)
+                    self._delete_old(database)
                 return
             except StoreUnavailable as error:
                 if not isinstance(error.__cause__, peewee.IntegrityError):
                     raise
             running = self.running()
-            if running is not None:  # else it has ended in between
+            if running is not None:  # else it ended in the meantime: try again
                 raise JobRunning(running)
 
-    def _forget_old(self, database: peewee.Database) -> None:
-        kept = (
+    def _delete_old(self, database: peewee.Database) -> None:
+        first_expired = (
             JobRow.select(JobRow.created_at)
             .order_by(JobRow.created_at.desc())
             .offset(MAX_JOBS)
             .limit(1)
         )
-        for (oldest,) in list(kept.tuples().execute(database)):
+        for (oldest,) in list(first_expired.tuples().execute(database)):
             old = (JobRow.created_at <= oldest) & (JobRow.state != "running")
             JobRow.delete().where(old).execute(database)
 
     def running(self) -> Job | None:
-        """The job that runs, here or elsewhere."""
+        """The running job, in this process or another one."""
         found = self._select(JobRow.state == "running", limit=1)
         return found[0] if found else None
 
@@ -207,11 +209,11 @@ class Jobs:
         return found[0] if found else None
 
     def newest(self, *, limit: int = 50, step: str | None = None) -> list[Job]:
-        """The last jobs, the newest first; of one step or of all."""
+        """The newest jobs first, of one step or of all."""
         return self._select(JobRow.step == step if step is not None else None, limit=limit)
 
     def read_log(self, job_id: str, *, after: int = 0) -> Log:
-        """What a job has printed behind the first `after` characters, as far as it is kept."""
+        """The output of a job after its first `after` characters, as far as it is stored."""
         query = JobRow.select(JobRow.log, JobRow.log_start).where(JobRow.id == storable(job_id))
         with self._using() as database:
             for text, first in query.tuples().execute(database):
@@ -220,7 +222,7 @@ class Jobs:
         return Log("", 0, 0)
 
     def cancel(self, job_id: str) -> Job | None:
-        """Ask for a job's end; its row says when it has come. One that has ended stays so."""
+        """Request cancellation. The row shows when the job ends; an ended job is unchanged."""
         wanted = (JobRow.id == storable(job_id)) & (JobRow.state == "running")
         with self._using() as database:
             JobRow.update(is_unwanted=True).where(wanted).execute(database)
@@ -228,26 +230,26 @@ class Jobs:
         return self.find(job_id)
 
     def interrupt_orphaned(self) -> None:
-        """Write `interrupted` to a job that says that it runs, and nobody runs it any more."""
+        """Mark jobs `interrupted` whose process has ended or sends no heartbeat."""
         columns = (JobRow.id, JobRow.worker, JobRow.pid, JobRow.seen_at)
         query = JobRow.select(*columns).where(JobRow.state == "running")
         with self._using() as database:
             for job_id, worker, pid, seen_at in list(query.tuples().execute(database)):
-                if job_id in self._mine or not self._is_lost(worker, pid, seen_at):
+                if job_id in self._mine or not self._is_orphaned(worker, pid, seen_at):
                     continue
-                logger.warning("job %s is interrupted: the process that ran it is gone", job_id)
+                logger.warning("job %s was interrupted: the process that ran it has ended", job_id)
                 still = (JobRow.id == job_id) & (JobRow.state == "running")
                 JobRow.update(
-                    state="interrupted", ended_at=seen_at, message="the proxy that ran it is gone"
+                    state="interrupted", ended_at=seen_at, message="the proxy that ran it has ended"
                 ).where(still & (JobRow.seen_at == seen_at)).execute(database)
 
-    def _is_lost(self, worker: str, pid: int, seen_at: float) -> bool:
-        if worker.startswith(f"{_place()}/") and worker != _name(pid):
+    def _is_orphaned(self, worker: str, pid: int, seen_at: float) -> bool:
+        if worker.startswith(f"{_pid_scope()}/") and worker != _process_name(pid):
             return True
         return self._clock() - seen_at > self._stale_seconds
 
     def close(self) -> None:
-        """End the job that this process runs, and record that it was interrupted."""
+        """Stop the job of this process and record it as interrupted."""
         run = self._running
         if run is not None and run.thread is not None:
             run.is_stopping.set()
@@ -264,15 +266,15 @@ class Jobs:
                 if status or run.ending is not None:
                     break
             state: State = run.ending or ("failed" if status else "done")
-        except Exception as error:  # a bug of ours, or no process can be started
+        except Exception as error:  # a bug, or the process cannot be started
             logger.exception("job %s failed", run.job.id)
             run.print(f"{type(error).__name__}: {error}")
             state = "failed"
         self._finish(run, state, status)
 
     def _follow(self, run: "_Run", command: Sequence[str]) -> int:
-        """Run one command to its end, whichever that is; returns its exit status."""
-        with subprocess.Popen(  # noqa: S603 -- of the closed list of steps
+        """Run one command until it ends. Returns its exit status."""
+        with subprocess.Popen(  # noqa: S603 -- from the closed list of steps
             [sys.executable, "-I", supervisor.__file__, str(self._grace_seconds), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -285,11 +287,11 @@ class Jobs:
             try:
                 self._read(run, process)
             finally:
-                process.stdin.close()  # whatever happens here, the command ends
+                process.stdin.close()  # ends the command, whatever happened
             return process.wait()
 
     def _read(self, run: "_Run", process: "subprocess.Popen[bytes]") -> None:
-        """Take in what a command prints until it has ended, and its row in the meantime."""
+        """Read a command's output until it ends, with heartbeats in between."""
         assert process.stdin is not None
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
@@ -302,19 +304,19 @@ class Jobs:
                         break
                     run.take(data)
                     time.sleep(_PAUSE_SECONDS)
-                elif process.poll() is not None:  # something that got away holds its output
+                elif process.poll() is not None:  # an escaped child process holds the pipe open
                     break
-                if time.monotonic() >= run.next_beat:
-                    run.next_beat = time.monotonic() + self._heartbeat_seconds
-                    self._beat(run)
+                if time.monotonic() >= run.next_heartbeat:
+                    run.next_heartbeat = time.monotonic() + self._heartbeat_seconds
+                    self._heartbeat(run)
                 if run.is_stopping.is_set() and run.ending is None:
                     run.ending = "interrupted"
                 if run.ending is not None and not process.stdin.closed:
                     process.stdin.close()
         run.take(b"", is_last=True)
 
-    def _beat(self, run: "_Run") -> None:
-        """Say that the job lives, write what is new, and see whether it is wanted still."""
+    def _heartbeat(self, run: "_Run") -> None:
+        """Write a heartbeat and new output, and read whether the job was cancelled."""
         new = {} if run.is_written else run.fields(self._max_log_chars)
         row = JobRow.update(**new, seen_at=self._clock())
         mine = (JobRow.id == run.job.id) & (JobRow.state == "running")
@@ -322,19 +324,19 @@ class Jobs:
             with self._using() as database:
                 is_mine = row.where(mine).execute(database)
                 query = JobRow.select(JobRow.is_unwanted).where(JobRow.id == run.job.id)
-                unwanted = [one for (one,) in query.tuples().execute(database)]
+                unwanted = [flag for (flag,) in query.tuples().execute(database)]
         except StoreUnavailable as error:
-            logger.warning("job %s: its log cannot be written now: %s", run.job.id, error)
+            logger.warning("job %s: its log cannot be written: %s", run.job.id, error)
             return
         run.is_written = True
         if run.ending is None:
-            if not is_mine:  # somebody took this process for gone
+            if not is_mine:  # another process marked the job as interrupted
                 run.ending = "interrupted"
             elif any(unwanted):
                 run.ending = "cancelled"
 
     def _finish(self, run: "_Run", state: State, status: int | None) -> None:
-        """Write how a job ended; if the database fails for long, others find that it did."""
+        """Write how a job ended. If the database stays unavailable, the heartbeat becomes stale."""
         row = JobRow.update(
             **run.fields(self._max_log_chars),
             state=state,
@@ -347,7 +349,7 @@ class Jobs:
                     row.execute(database)
                 break
             except StoreUnavailable as error:
-                logger.error("job %s: its end cannot be written: %s", run.job.id, error)
+                logger.error("job %s: its final state cannot be written: %s", run.job.id, error)
                 if run.is_stopping.wait(self._heartbeat_seconds):
                     time.sleep(self._heartbeat_seconds / _LAST_WRITES)
         logger.info("job %s (%s): %s", run.job.id, run.job.step, state)
@@ -376,7 +378,7 @@ class Jobs:
 
 
 class _Run:
-    """The job that this process runs, as its thread sees it."""
+    """State of the job that this process runs, used by its thread."""
 
     def __init__(self, job: Job, commands: list[list[str]], environment: dict[str, str]) -> None:
         self.job = job
@@ -384,9 +386,9 @@ class _Run:
         self.environment = environment
         self.thread: threading.Thread | None = None
         self.is_stopping = threading.Event()
-        self.ending: State | None = None  # what it is to end as, once that is known
-        self.next_beat = 0.0
-        self.is_written = False  # what there is to say so far
+        self.ending: State | None = None  # the final state, once it is decided
+        self.next_heartbeat = 0.0
+        self.is_written = False  # whether the row has all output so far
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial = ""
         self._lines: list[str] = []
@@ -396,7 +398,7 @@ class _Run:
         self._cost_usd: float | None = None
 
     def take(self, data: bytes, *, is_last: bool = False) -> None:
-        """Add to the log what was printed, by whole lines."""
+        """Add output to the log, line by line."""
         text = self._partial + self._decoder.decode(data, is_last)
         *lines, last = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         *pieces, self._partial = _pieces(last)
@@ -408,7 +410,7 @@ class _Run:
             self.print(line)
 
     def print(self, line: str) -> None:
-        """One line, and what it says of how far the work is."""
+        """Add one line, and read progress and cost from it."""
         line = _CONTROLS.sub("", line)
         self.is_written = False
         self._lines.append(line + "\n")
@@ -424,7 +426,7 @@ class _Run:
             self._progress = min(done / total, 1.0) if total else None
 
     def fields(self, max_chars: int) -> dict[str, Any]:
-        """What the row says of it now."""
+        """The columns of the row, with the current values."""
         if self._lines:
             self._log += "".join(self._lines)
             self._lines.clear()
@@ -442,19 +444,19 @@ def _job(row: dict[str, Any]) -> Job:
 
 
 def _pieces(line: str) -> list[str]:
-    """A line, in pieces where it is longer than any that people write."""
+    """A line, split into pieces of at most `_MAX_LINE_CHARS`."""
     starts = range(0, max(len(line), 1), _MAX_LINE_CHARS)
     return [line[start : start + _MAX_LINE_CHARS] for start in starts]
 
 
 def _shown(arguments: Sequence[str]) -> Iterator[str]:
-    """A command for people: of absolute paths only the last part."""
+    """A command for display: absolute paths are shortened to the file name."""
     for word in arguments:
         yield Path(word).name if Path(word).is_absolute() else word
 
 
-def _name(pid: int) -> str | None:
-    """What tells a process from all others, before it and elsewhere; None where there is none."""
+def _process_name(pid: int) -> str | None:
+    """A unique name of a process: host, PID and start time. None if it does not exist."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -464,14 +466,13 @@ def _name(pid: int) -> str | None:
     started = ""
     with contextlib.suppress(OSError, IndexError):
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        started = stat.rpartition(")")[2].split()[19]  # in ticks since the machine was
-    return f"{_place()}/{pid}/{started}"
+        started = stat.rpartition(")")[2].split()[19]  # start time in clock ticks since boot
+    return f"{_pid_scope()}/{pid}/{started}"
 
 
 @cache
-def _place() -> str:
-    """What tells apart where process numbers mean something: the machine since it was started, and
-    the container."""
+def _pid_scope() -> str:
+    """The scope of a process ID: the host, its boot and the PID namespace."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())

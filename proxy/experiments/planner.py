@@ -1,11 +1,10 @@
-"""The steps of training and measuring a router, as the page of experiments shows and starts them.
+"""Plan the steps of training and evaluation: parameters, problems, cost estimate and commands.
 
-A closed list. Each step is one or more commands of `hybrid-llm-train`; what may be chosen is typed
-and bounded here, files are chosen from folders that the configuration names, and every command is a
-list of words that no shell reads. Nothing of `training` is imported: what a step costs is counted
-by the same rubric and prices, what it found is read from the JSON files that it writes.
+Each step runs one or more commands of `hybrid-llm-train`. Parameters are typed and bounded. Files
+come from folders that the configuration names. A command is an argument list; no shell reads it.
+Nothing of `training` is imported: cost estimates use the same rubric and prices.
 
-Everything here blocks, if only for files: call it in a thread.
+All methods block on file access: call them in a thread.
 """
 
 import os
@@ -28,17 +27,17 @@ from router_model.manifest import MANIFEST_FILE
 from router_model.rubric import grade_messages, preference_messages
 
 INSTALL_COMMAND: Final = "pip install 'hybrid-llm-router[train]'"
-# As the pipeline's own estimate has it.
+# The same values as the estimate of `hybrid-llm-train`.
 TYPICAL_ANSWER_TOKENS: Final = 350
 TYPICAL_VERDICT_TOKENS: Final = 80
 _VERDICT_MAX_TOKENS: Final = 512
 _CALLS_AT_A_TIME: Final = 8
-# What calls take where nothing is known: a small model on one's own hardware, and a big one's API.
+# Seconds per call without measurements: a small local model, and the API of a large one.
 _TYPICAL_SECONDS: Final = {"local": 15.0, "cloud": 4.0, "router": 8.0, "judge": 3.0}
 _OPENAI: Final = "https://api.openai.com/"
 _MAX_KNOWN: Final = 100
 _MAX_FILE_BYTES: Final = 64 * 2**20
-# What a command needs of the proxy's environment; keys are added where a step asks models.
+# Variables that commands inherit. API keys are added for steps that call models.
 _PASSED_ON: Final = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV",
     "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME",
@@ -50,7 +49,7 @@ _REPORTED: Final = ("data_card", "evaluation", "baselines", "errors", "robustnes
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a step cannot run; `command` is what would help."""
+    """Why a step cannot run. `command` fixes it."""
 
     code: str
     message: str
@@ -58,7 +57,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """About what a step takes, and dollars at most. `basis`: the last run, or what is typical."""
+    """The estimated time and cost of a step, and the maximum cost.
+
+    `basis` says what `seconds` comes from: the last run, or typical values.
+    """
 
     seconds: float | None
     basis: Literal["last", "typical"] = "typical"
@@ -70,16 +72,16 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(NamedTuple):
-    """What is run: commands of the pipeline, and all that their environment has."""
+    """The commands to run, and their complete environment."""
 
     commands: list[list[str]]
     environment: dict[str, str]
 
 
 class _Calls(NamedTuple):
-    """What one of those that are asked has to do: how often, and what it reads.
+    """The calls to one role: their number and their input.
 
-    `fixed` are tokens that are known; `answers` of models come on top.
+    `fixed` counts known input tokens; `answers` counts model answers in the input.
     """
 
     role: str
@@ -89,10 +91,10 @@ class _Calls(NamedTuple):
 
 
 class Planner:
-    """The steps, as they are with one configuration.
+    """Plans steps for one configuration.
 
     Args:
-        has_package: whether a package is installed; it is not to be imported for that.
+        has_package: whether a package is installed, found without importing it.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Planner:
         folders, model = config.experiments, Path(config.routing.model_path)
         self._work = Path(folders.work)
         self._data = Path(folders.data) if folders.data is not None else None
-        # What is trained has a folder of its own: what serves is taken up once it is written.
+        # Training writes to a folder of its own: the proxy reloads the serving folder on change.
         self.folders = ResultFolders(
             Path(folders.results),
             self._data,
@@ -121,20 +123,22 @@ class Planner:
 
     @property
     def lacks_extra(self) -> bool:
-        """Whether some steps need packages that are not installed."""
-        return any(not self._has_package(one) for step in STEPS for one in step.packages)
+        """Whether a step needs packages that are not installed."""
+        return any(not self._has_package(name) for step in STEPS for name in step.packages)
 
-    # ── What may be chosen, and whether it can run ────────────────────────────────────────────
+    # ── Parameters and problems ───────────────────────────────────────────────────────────────
 
     def parameters(self, step: Step) -> list[Parameter]:
-        """The parameters, with the files that there are."""
+        """The parameters, with the available files as choices."""
         return [
             msgspec.structs.replace(
-                one, choices=(files := tuple(self._files(step))), default=files[0] if files else ""
+                parameter,
+                choices=(files := tuple(self._files(step))),
+                default=files[0] if files else "",
             )
-            if one.kind == "file"
-            else one
-            for one in step.parameters
+            if parameter.kind == "file"
+            else parameter
+            for parameter in step.parameters
         ]
 
     def _folder(self, step: Step) -> Path | None:
@@ -147,27 +151,30 @@ class Planner:
         folder = self._folder(step)
         if folder is not None and folder.is_dir():
             for path in sorted(folder.iterdir()):
-                # A name that looks like an option would be read as one.
+                # A command would read a name such as `-x` as an option.
                 if path.suffix in suffixes and path.is_file() and path.name[0].isalnum():
                     yield path.name
 
     def resolve(self, step: Step, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What was chosen, with the defaults of the rest. Raises InvalidRequest."""
-        known = {one.name: one for one in self.parameters(step)}
+        """The given values, and the defaults of the others. Raises InvalidRequest."""
+        known = {parameter.name: parameter for parameter in self.parameters(step)}
         for name in given:
             if name not in known:
-                raise InvalidRequest(f"{step.title} has no such parameter.", param=name)
-        return {name: validate(one, given.get(name, one.default)) for name, one in known.items()}
+                raise InvalidRequest(f"{step.title} has no parameter '{name}'.", param=name)
+        return {
+            name: validate(parameter, given.get(name, parameter.default))
+            for name, parameter in known.items()
+        }
 
     def problems(self, step: Step) -> list[Problem]:
-        """Why the step cannot run now; empty where it can."""
+        """Why the step cannot run now; empty if it can."""
         return list(self._problems(step))
 
     def _problems(self, step: Step) -> Iterator[Problem]:
         if not self._config.experiments.enabled:
             yield Problem(
                 code="experiments_disabled",
-                message="experiments.enabled is false: nothing is started from here.",
+                message="Experiments are disabled. Set experiments.enabled: true.",
             )
         missing = [name for name in step.packages if not self._has_package(name)]
         if missing:
@@ -181,27 +188,27 @@ class Planner:
         for name, folder in (("work", self._work), ("results", self.folders.results)):
             if not _is_writable(folder):
                 yield Problem(
-                    code="readonly", message=f"experiments.{name}: {folder} cannot be written."
+                    code="readonly", message=f"experiments.{name}: {folder} is not writable."
                 )
         models = (self.folders.serving, self.folders.candidate)
-        measures = any(one.name == "model" for one in step.parameters)
-        if measures and not any((one / MANIFEST_FILE).is_file() for one in models):
-            yield Problem(code="model_missing", message=f"There is no router model in {models[0]}.")
-        if any(one.kind == "file" for one in step.parameters):
+        measures = any(parameter.name == "model" for parameter in step.parameters)
+        if measures and not any((folder / MANIFEST_FILE).is_file() for folder in models):
+            yield Problem(code="model_missing", message=f"{models[0]} has no router model.")
+        if any(parameter.kind == "file" for parameter in step.parameters):
             yield from self._file_problems(step)
         elif step.name == "report":
             absent = [name for name in _REPORTED if not self.folders.result(name).is_file()]
             if absent:
                 yield Problem(
                     code="results_missing",
-                    message=f"Results that it reads are missing: {', '.join(absent)}.",
+                    message=f"Missing results: {', '.join(absent)}.",
                 )
         elif not step.is_paid and not self._has_rows(step):
             yield Problem(
                 code="data_missing",
-                message="experiments.data names no folder with outcome data."
+                message="experiments.data is not set: there is no outcome data."
                 if self._data is None
-                else f"experiments.data: {self._data} is no folder.",
+                else f"experiments.data: {self._data} is not a folder.",
             )
 
     def _paid_problems(self, step: Step) -> Iterator[Problem]:
@@ -209,35 +216,37 @@ class Planner:
             if self._price(role) is None:
                 yield Problem(
                     code="price_missing",
-                    message=f"No price is known for {self._model_of(role)}, the {role} model.",
+                    message=f"The price of {self._model_of(role)}, the {role} model, is unknown.",
                 )
             if self._url(role).startswith(_OPENAI) and not self._key(role):
                 yield Problem(
                     code="key_missing",
-                    message=f"OpenAI wants a key for {self._model_of(role)}: set OPENAI_API_KEY.",
+                    message=f"{self._model_of(role)} needs an OpenAI key. Set OPENAI_API_KEY.",
                 )
 
     def _file_problems(self, step: Step) -> Iterator[Problem]:
         folder = self._folder(step)
         if folder is None:
             yield Problem(
-                code="data_missing", message="experiments.data names no folder with files to read."
+                code="data_missing",
+                message="experiments.data is not set: there are no files to read.",
             )
         elif not any(self._files(step)):
-            yield Problem(code="data_missing", message=f"There is no file in {folder}.")
+            yield Problem(code="data_missing", message=f"{folder} has no file to read.")
         elif step.name == "label" and not _is_writable(folder.parent):
             yield Problem(
-                code="readonly", message=f"Labels go to {folder.parent}, which cannot be written."
+                code="readonly",
+                message=f"Labels are written to {folder.parent}, which is not writable.",
             )
 
     def _has_rows(self, step: Step) -> bool:
         has_data = self._data is not None and self._data.is_dir()
         return has_data or (step.name != "train" and (self._work / _PREPARED).is_file())
 
-    # ── What it is to cost ────────────────────────────────────────────────────────────────────
+    # ── Cost estimate ─────────────────────────────────────────────────────────────────────────
 
     def estimate(self, step: Step, chosen: Mapping[str, Any]) -> Estimate:
-        """About what the step takes with what was chosen."""
+        """Estimate the time and cost of the step with these parameters."""
         if not step.is_paid:
             seconds = step.seconds
             if step.name == "train" and seconds is not None:
@@ -245,19 +254,19 @@ class Planner:
             return Estimate(seconds=seconds)
         max_tokens = chosen.get("max_tokens", 0)
         pico, most_pico, calls, read, written, seconds = 0, 0, 0, 0, 0, 0.0
-        for one in self._counted(step, chosen):
-            is_judge = one.role == "judge"
-            price = self._price(one.role) or Price()
-            inputs = one.fixed + one.answers * TYPICAL_ANSWER_TOKENS
-            outputs = one.number * (TYPICAL_VERDICT_TOKENS if is_judge else TYPICAL_ANSWER_TOKENS)
+        for work in self._counted(step, chosen):
+            is_judge = work.role == "judge"
+            price = self._price(work.role) or Price()
+            inputs = work.fixed + work.answers * TYPICAL_ANSWER_TOKENS
+            outputs = work.number * (TYPICAL_VERDICT_TOKENS if is_judge else TYPICAL_ANSWER_TOKENS)
             pico += price.cost(input_tokens=inputs, cached_input_tokens=0, output_tokens=outputs)
             most_pico += price.cost(
-                input_tokens=one.fixed + one.answers * max_tokens,
+                input_tokens=work.fixed + work.answers * max_tokens,
                 cached_input_tokens=0,
-                output_tokens=one.number * (_VERDICT_MAX_TOKENS if is_judge else max_tokens),
+                output_tokens=work.number * (_VERDICT_MAX_TOKENS if is_judge else max_tokens),
             )
-            calls, read, written = calls + one.number, read + inputs, written + outputs
-            seconds += one.number * _TYPICAL_SECONDS[one.role] / self._at_a_time(one.role)
+            calls, read, written = calls + work.number, read + inputs, written + outputs
+            seconds += work.number * _TYPICAL_SECONDS[work.role] / self._at_a_time(work.role)
         return Estimate(
             seconds=seconds if calls else None,
             usd=pico / PICODOLLARS,
@@ -268,7 +277,7 @@ class Planner:
         )
 
     def _counted(self, step: Step, chosen: Mapping[str, Any]) -> list[_Calls]:
-        """What is asked of whom; counted once while the file is as it is."""
+        """The calls per role. The count is cached until the file changes."""
         path = self._chosen_file(step, chosen) if "file" in chosen else _questions()
         found = path.stat() if path.is_file() else None
         key = (
@@ -302,7 +311,7 @@ class Planner:
                 yield _Calls("judge", number, fixed, answers)
 
     def _calls_of_benchmark(self, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
-        """Two turns of each question; the second has the first answer before it."""
+        """Two calls per question and tier. The second call includes the first answer."""
         tiers = ("local", "cloud", *(("router",) if chosen["through_router"] else ()))
         asked, graded, number = 0, 0, 0
         for record in read_records(_questions()):
@@ -313,9 +322,9 @@ class Planner:
             number += 1
             first = [("user", turns[0])]
             both = [*first, ("assistant", ""), ("user", turns[1])]
-            for said, reference in zip((first, both), references, strict=False):
-                asked += self._tokens.count_messages(said)
-                graded += self._count(grade_messages(said, "", reference=reference))
+            for conversation, reference in zip((first, both), references, strict=False):
+                asked += self._tokens.count_messages(conversation)
+                graded += self._count(grade_messages(conversation, "", reference=reference))
         for role in tiers:
             yield _Calls(role, 2 * number, asked, number)
         yield _Calls("judge", 2 * number * len(tiers), graded * len(tiers), 3 * number * len(tiers))
@@ -340,9 +349,9 @@ class Planner:
         )
 
     def _count(self, messages: Iterable[Mapping[str, str]]) -> int:
-        return self._tokens.count_messages([(one["role"], one["content"]) for one in messages])
+        return self._tokens.count_messages([(item["role"], item["content"]) for item in messages])
 
-    # ── Who is asked ──────────────────────────────────────────────────────────────────────────
+    # ── Endpoints ─────────────────────────────────────────────────────────────────────────────
 
     def _roles(self, step: Step) -> tuple[str, ...]:
         return ("judge",) if step.name == "validate-judge" else ("local", "cloud", "judge")
@@ -355,7 +364,7 @@ class Planner:
             if judge.price != "auto":
                 return Price.of(judge.price)
             return self._prices.of(Target.CLOUD, judge.model)
-        return self._prices.of(Target.CLOUD, upstreams.cloud.model)  # the router: at most that
+        return self._prices.of(Target.CLOUD, upstreams.cloud.model)  # router: at most
 
     def _model_of(self, role: str) -> str:
         if role == "judge":
@@ -380,13 +389,13 @@ class Planner:
         local = self._config.upstreams.local.max_concurrency
         return min(local or _CALLS_AT_A_TIME, _CALLS_AT_A_TIME) if role == "local" else 8
 
-    # ── What is run ───────────────────────────────────────────────────────────────────────────
+    # ── Commands ──────────────────────────────────────────────────────────────────────────────
 
     def plan(self, step: Step, chosen: Mapping[str, Any], *, max_usd: float) -> Plan:
-        """The commands for what was chosen, and their environment.
+        """The commands for these parameters, and their environment.
 
         Args:
-            max_usd: what a paid step may spend.
+            max_usd: the spending limit of a paid step.
         """
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {
@@ -456,7 +465,7 @@ class Planner:
     def _prepare(
         self, step: Step, prepared: Sequence[str], results: Sequence[str]
     ) -> Iterator[list[str]]:
-        """Read the data first: nothing to do where it is as it was."""
+        """The command that prepares the data. It does nothing if the data is unchanged."""
         if self._data is not None and self._data.is_dir():
             yield ["prepare", "--data", str(self._data), *prepared, *results]
 
@@ -466,7 +475,7 @@ class Planner:
             price = self._price(role) or Price()
             words += [
                 f"--{role}-url", self._url(role), f"--{role}-model", self._model_of(role),
-                f"--{role}-price", ",".join(f"{one / (PICODOLLARS / 10**6):g}" for one in price),
+                f"--{role}-price", ",".join(f"{part / (PICODOLLARS / 10**6):g}" for part in price),
             ]  # fmt: skip
         return words
 
@@ -476,20 +485,20 @@ class Planner:
         return f"http://{f'[{host}]' if ':' in host else host}:{server.port}/v1"
 
     def _own_key(self) -> str:
-        """A key that this proxy takes, an admin's rather than another."""
-        keys = sorted(self._config.server.api_keys, key=lambda one: one.admin is not True)
+        """An API key of this proxy, preferably an admin key."""
+        keys = sorted(self._config.server.api_keys, key=lambda item: item.admin is not True)
         return keys[0].key.reveal() if keys else ""
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether files can be put there, be it after making the folder."""
+    """Whether files can be written there, after creating the folder if necessary."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _questions() -> Path:
-    """The benchmark's questions: where the proxy runs, or those that the package carries."""
+    """The benchmark's questions: a file in the working folder, or the bundled one."""
     return bundled(Path("data/questions.jsonl"))
 
 
@@ -504,9 +513,9 @@ def _prompts(path: Path) -> Iterator[list[tuple[str, str]]]:
         messages = record.get("messages")
         if isinstance(messages, list):
             turns = [
-                (str(one.get("role")), one["content"])
-                for one in messages
-                if isinstance(one, dict) and _is_text(one.get("content"))
+                (str(item.get("role")), item["content"])
+                for item in messages
+                if isinstance(item, dict) and _is_text(item.get("content"))
             ]
             if turns:
                 yield turns

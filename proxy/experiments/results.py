@@ -1,6 +1,6 @@
-"""What the steps have found: the JSON files that they wrote, and the one figure of each.
+"""The results of the steps: the JSON files that they wrote, and the key figure of each.
 
-Files may be of another version, or somebody's own: what cannot be read is not there.
+A file may come from another version or from a user. A file that cannot be read counts as missing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ _WRITTEN: Final = ("report.html", "cost-quality.png", "reliability.png")
 
 
 class ResultFolders(NamedTuple):
-    """The folders that results are read from. `serving` and `candidate` are of router models."""
+    """The folders that results are read from. `serving` and `candidate` hold router models."""
 
     results: Path
     data: Path | None
@@ -30,7 +30,7 @@ class ResultFolders(NamedTuple):
 
 
 def read_results(step: Step, folders: ResultFolders) -> dict[str, Any]:
-    """What the step has found, by the name of the file; None where it is not there."""
+    """The results of a step by file name; None for a missing file."""
     found: dict[str, Any] = {name: _read(folders.result(name)) for name in step.results}
     match step.name:
         case "label":
@@ -52,7 +52,7 @@ def read_results(step: Step, folders: ResultFolders) -> dict[str, Any]:
 
 
 def key_figure(step: Step, results: Mapping[str, Any]) -> str | None:
-    """The one figure of a step; None where nothing was found."""
+    """The key figure of a step; None without results."""
     try:
         return _key_figure(step.name, results)
     except (LookupError, TypeError, ValueError, AttributeError):
@@ -60,7 +60,7 @@ def key_figure(step: Step, results: Mapping[str, Any]) -> str | None:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file. What cannot be read is left out: the commands say so."""
+    """The objects of a JSONL file. Invalid lines are skipped; the commands report them."""
     decoder = msgspec.json.Decoder(dict[str, Any])
     try:
         if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
@@ -85,20 +85,20 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _labels(folder: Path) -> Iterator[dict[str, Any]]:
-    """What each file of labels adds up to."""
+    """The totals of each file of labels."""
     for path in sorted(folder.glob(f"*{LABELLED}")):
         rows = list(read_records(path))
         preferences = [row.get("preference") for row in rows]
 
         def total(*names: str, rows: list[dict[str, Any]] = rows) -> float:
             values = [row.get(name) for row in rows for name in names]
-            return sum(one for one in values if isinstance(one, int | float))
+            return sum(value for value in values if isinstance(value, int | float))
 
         yield {
             "name": path.name,
             "at": path.stat().st_mtime,
             "rows": len(rows),
-            "preferences": {one: preferences.count(one) for one in ("local", "cloud", "tie")},
+            "preferences": {side: preferences.count(side) for side in ("local", "cloud", "tie")},
             "local_score": total("local_score") / len(rows) if rows else None,
             "cloud_score": total("cloud_score") / len(rows) if rows else None,
             "usd": total("local_usd", "cloud_usd", "judge_usd"),
@@ -106,7 +106,7 @@ def _labels(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
-    """What a router model says of itself, as far as people read it."""
+    """The fields of a router model's manifest that the page shows."""
     wanted = ("version", "created_at", "base", "local_model", "cloud_model", "threshold", "metrics")
     try:
         found = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=dict[str, Any])
@@ -119,13 +119,13 @@ def _key_figure(name: str, found: Mapping[str, Any]) -> str | None:
     match name:
         case "benchmark":
             quality = found["baseline"]["overall"]["quality"]
-            told = ", ".join(f"{role} {value[0]:.2f}" for role, value in quality.items())
-            return f"{told} of 10"
+            scores = ", ".join(f"{role} {value[0]:.2f}" for role, value in quality.items())
+            return f"{scores} of 10"
         case "validate-judge":
             judge = found["judge"]
             return f"rank correlation {_span(judge['spearman'])} over {judge['n']} answers"
         case "label":
-            rows = sum(one["rows"] for one in found["labels"])
+            rows = sum(file["rows"] for file in found["labels"])
             return f"{rows} prompts are labelled" if rows else None
         case "train":
             candidate, serving = found["models"]["candidate"], found["models"]["serving"]
@@ -141,12 +141,10 @@ def _key_figure(name: str, found: Mapping[str, Any]) -> str | None:
             rows = dict(found["baselines"]["parts"]["in distribution"]["baselines"])
             router = rows.pop("router")
             areas = {
-                key: one["auroc_local"][0] for key, one in rows.items() if "auroc_local" in one
+                key: row["auroc_local"][0] for key, row in rows.items() if "auroc_local" in row
             }
             best = max(areas, key=lambda key: areas[key])
-            return (
-                f"AUROC {router['auroc_local'][0]:.3f}; the best simpler one has {areas[best]:.3f}"
-            )
+            return f"AUROC {router['auroc_local'][0]:.3f}; best simpler baseline {areas[best]:.3f}"
         case "evaluate":
             at = found["evaluation"]["in_distribution"]["at_threshold"]
             return f"{at['pgr']:.0%} of the quality gap for {at['cost_share']:.0%} of the cost"
@@ -157,11 +155,11 @@ def _key_figure(name: str, found: Mapping[str, Any]) -> str | None:
                 f"{rates['false cloud'][0]:.1%} wrongly cloud"
             )
         case "report":
-            return ", ".join(one["name"] for one in found["files"]) or None
+            return ", ".join(file["name"] for file in found["files"]) or None
     return None
 
 
 def _span(value: Sequence[float | None]) -> str:
-    """A figure with its interval; what is not defined, as where all scores are equal, is a dash."""
-    told, low, high = ("–" if one is None else f"{one:.2f}" for one in value)
-    return f"{told} [{low}, {high}]"
+    """A figure with its interval. An undefined value (all scores equal) is a dash."""
+    figure, low, high = ("–" if part is None else f"{part:.2f}" for part in value)
+    return f"{figure} [{low}, {high}]"

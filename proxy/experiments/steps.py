@@ -1,7 +1,7 @@
-"""The closed list of what the page of experiments may start, and what may be chosen for it.
+"""The closed list of steps that the experiments page may start, and their parameters.
 
-A step is one or more commands of `hybrid-llm-train`. How long it takes is said for two cores and
-the data that the published model is from.
+A step is one or more commands of `hybrid-llm-train`. Durations are for two cores and the data of
+the published model.
 """
 
 import re
@@ -11,12 +11,12 @@ import msgspec
 
 from proxy.errors import InvalidRequest
 
-PROMPTS, ANNOTATED = "prompts", "annotated"  # folders in that of the data
+PROMPTS, ANNOTATED = "prompts", "annotated"  # folders in experiments.data
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be chosen for a step. `choices` are the words or files that there are."""
+    """A parameter of a step. `choices` lists the accepted words or files."""
 
     name: str
     title: str
@@ -29,7 +29,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A step: what it does, what it needs, what may be chosen, what it writes."""
+    """A step: what it does, what it needs, its parameters and its results."""
 
     name: str
     title: str
@@ -39,7 +39,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     is_paid: bool = False
     results: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()  # of the extra
+    packages: tuple[str, ...] = ()  # of the train extra
     seconds: float | None = None
 
 
@@ -50,7 +50,7 @@ def _split(default: str) -> Parameter:
         kind="choice",
         default=default,
         choices=("validation", "test"),
-        about="Look at test once per release.",
+        about="Use test once per release.",
     )
 
 
@@ -60,7 +60,7 @@ _MODEL: Final = Parameter(
     kind="choice",
     default="serving",
     choices=("serving", "candidate"),
-    about="The candidate is what Train made.",
+    about="Train writes the candidate.",
 )
 _MAX_TOKENS: Final = Parameter(
     name="max_tokens",
@@ -69,26 +69,26 @@ _MAX_TOKENS: Final = Parameter(
     default=2048,
     minimum=64,
     maximum=16_384,
-    about="At most; answers that reach it are left out.",
+    about="Limit. Answers that reach it are dropped.",
 )
-_MODELS: Final = "Both tiers' models, and a judge."
-_DATA: Final = "Outcome data in the folder that experiments.data names."
+_MODELS: Final = "The models of both tiers, and a judge."
+_DATA: Final = "Outcome data in the folder experiments.data."
 
 STEPS: Final = (
     Step(
         name="benchmark",
         title="Baseline benchmark",
-        about="Asks 80 two-turn questions of both tiers and of this proxy, and has every answer "
-        "graded 1 to 10: how much of the quality gap routing recovers, live.",
+        about="Sends 80 two-turn questions to both tiers and to this proxy. A judge grades each "
+        "answer from 1 to 10. Shows how much of the quality gap routing recovers, live.",
         commands=("baseline",),
         needs=(_MODELS,),
         parameters=(
             Parameter(
                 name="through_router",
-                title="Ask the proxy, too",
+                title="Include the proxy",
                 kind="flag",
                 default=True,
-                about="Without it only the two tiers are compared.",
+                about="If off, only the two tiers are compared.",
             ),
             _MAX_TOKENS,
             Parameter(
@@ -96,7 +96,7 @@ STEPS: Final = (
                 title="Series",
                 kind="name",
                 default="baseline",
-                about="Answers paid for in a series are not asked for again in it.",
+                about="Answers already paid for in a series are reused.",
             ),
         ),
         is_paid=True,
@@ -105,11 +105,11 @@ STEPS: Final = (
     Step(
         name="validate-judge",
         title="Judge validation",
-        about="Has answers that people scored graded by the judge, and tells how well they agree.",
+        about="Has the judge grade answers that people scored, and measures the agreement.",
         commands=("validate-judge",),
         needs=(
             "The judge's model.",
-            f"A file of answers with people's scores, in {ANNOTATED}/ of experiments.data.",
+            f"A file of answers with human scores, in {ANNOTATED}/ of experiments.data.",
         ),
         parameters=(
             Parameter(
@@ -117,7 +117,7 @@ STEPS: Final = (
                 title="Annotated answers",
                 kind="file",
                 default=None,
-                about="JSONL with question, answer and human_score; with judge_score it is free.",
+                about="JSONL with question, answer and human_score. Free if judge_score is given.",
             ),
         ),
         is_paid=True,
@@ -126,8 +126,8 @@ STEPS: Final = (
     Step(
         name="label",
         title="Label",
-        about="Has your own prompts answered by both tiers and the answers graded and compared: "
-        "rows that Train learns from.",
+        about="Both tiers answer your own prompts; the judge grades and compares the answers. "
+        "Train learns from the resulting rows.",
         commands=("label",),
         needs=(_MODELS, f"A file of prompts, in {PROMPTS}/ of experiments.data."),
         parameters=(
@@ -136,14 +136,14 @@ STEPS: Final = (
                 title="Prompts",
                 kind="file",
                 default=None,
-                about="JSONL with prompt or messages, or text with a prompt a line.",
+                about="JSONL with prompt or messages, or a text file with one prompt per line.",
             ),
             Parameter(
                 name="pairwise",
                 title="Compare the answers",
                 kind="flag",
                 default=True,
-                about="In both orders, beside grading each.",
+                about="In both orders, in addition to the grades.",
             ),
             _MAX_TOKENS,
         ),
@@ -152,8 +152,8 @@ STEPS: Final = (
     Step(
         name="train",
         title="Train",
-        about="Reads the outcome data, trains the network on it and exports a candidate. The "
-        "router that serves stays; hybrid-llm promote takes the candidate up.",
+        about="Reads the outcome data, trains the network and exports a candidate. The router "
+        "model in use stays; hybrid-llm promote replaces it with the candidate.",
         commands=("prepare", "train", "export"),
         needs=(_DATA, "The train extra."),
         parameters=(
@@ -165,7 +165,7 @@ STEPS: Final = (
             ),
             Parameter(
                 name="train_share",
-                title="Share of the training prompts",
+                title="Share of training prompts",
                 kind="number",
                 default=1.0,
                 minimum=0.01,
@@ -173,7 +173,7 @@ STEPS: Final = (
             ),
             Parameter(
                 name="auxiliary",
-                title="Learn from other pairs of models, too",
+                title="Also learn from other model pairs",
                 kind="flag",
                 default=True,
             ),
@@ -184,7 +184,7 @@ STEPS: Final = (
                 default=0,
                 minimum=0,
                 maximum=256,
-                about="0: one per core.",
+                about="0: one thread per core.",
             ),
         ),
         results=("learning_curve",),
@@ -194,8 +194,8 @@ STEPS: Final = (
     Step(
         name="ablation",
         title="Feature-only ablation",
-        about="What is left of the router without its network: hand-made features alone, and "
-        "words alone, on the same rows.",
+        about="Measures the router without its network: hand-made features alone, and words alone, "
+        "on the same rows.",
         commands=("ablation",),
         needs=(_DATA, "The train extra."),
         parameters=(_split("validation"), _MODEL),
@@ -206,8 +206,8 @@ STEPS: Final = (
     Step(
         name="baselines",
         title="Baselines",
-        about="Holds the router against everything simpler, from prompt length to the nearest "
-        "neighbours of a frozen encoder.",
+        about="Compares the router with simpler methods, from prompt length to nearest neighbours "
+        "of a frozen encoder.",
         commands=("baselines",),
         needs=(_DATA, "The train extra."),
         parameters=(_split("validation"), _MODEL),
@@ -218,8 +218,8 @@ STEPS: Final = (
     Step(
         name="evaluate",
         title="Evaluate",
-        about="Measures the router on prompts that it was not trained on: ranking, calibration, "
-        "and quality against cost.",
+        about="Measures the router on held-out prompts: ranking, calibration, and quality against "
+        "cost.",
         commands=("evaluate",),
         needs=(_DATA,),
         parameters=(_split("test"), _MODEL),
@@ -229,8 +229,8 @@ STEPS: Final = (
     Step(
         name="errors",
         title="Error analysis",
-        about="Where the router decides wrongly, the most confident mistakes first, and which "
-        "harmless changes of a prompt turn its decision.",
+        about="Lists wrong decisions, the most confident ones first, and the harmless changes of a "
+        "prompt that flip the decision.",
         commands=("errors", "robustness"),
         needs=(_DATA,),
         parameters=(_split("validation"), _MODEL),
@@ -240,9 +240,9 @@ STEPS: Final = (
     Step(
         name="report",
         title="Report",
-        about="Writes all results as one offline page and two pictures.",
+        about="Writes all results as one offline HTML page and two images.",
         commands=("report",),
-        needs=("The results of the steps before.", "The train extra."),
+        needs=("The results of the other steps.", "The train extra."),
         packages=("plotly", "matplotlib"),
         seconds=10.0,
     ),
@@ -251,27 +251,29 @@ STEPS_BY_NAME: Final = {step.name: step for step in STEPS}
 
 
 def validate(parameter: Parameter, value: Any) -> Any:
-    """A value that may be chosen. Raises InvalidRequest."""
+    """The value if the parameter accepts it. Raises InvalidRequest."""
 
-    def refuse(what: str) -> InvalidRequest:
-        return InvalidRequest(f"{parameter.title}: {what}", param=parameter.name)
+    def invalid(expected: str) -> InvalidRequest:
+        return InvalidRequest(f"{parameter.title}: {expected}", param=parameter.name)
 
     match parameter.kind:
         case "flag":
             if not isinstance(value, bool):
-                raise refuse("true or false.")
+                raise invalid("must be true or false.")
         case "integer" | "number":
             kinds = int if parameter.kind == "integer" else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds):
-                raise refuse("a whole number." if parameter.kind == "integer" else "a number.")
+                raise invalid(
+                    f"must be {'an integer' if parameter.kind == 'integer' else 'a number'}."
+                )
             low, high = parameter.minimum, parameter.maximum
             if (low is not None and value < low) or (high is not None and value > high):
-                raise refuse(f"from {low:g} to {high:g}.")
+                raise invalid(f"must be from {low:g} to {high:g}.")
         case "name":
             if not isinstance(value, str) or not _NAME.fullmatch(value):
-                raise refuse("small letters, digits and hyphens, 40 at most.")
+                raise invalid("use lower-case letters, digits and hyphens, at most 40.")
         case "choice" | "file":
             if value not in (parameter.choices or ()):
-                listed = ", ".join(parameter.choices or ()) or "there is none"
-                raise refuse(f"one of: {listed}.")
+                listed = ", ".join(parameter.choices or ()) or "none available"
+                raise invalid(f"must be one of: {listed}.")
     return value

@@ -1,12 +1,12 @@
-"""A command on a leash: it ends, with whatever it has started, when the holder lets go.
+"""Process supervisor: a command and its children end when the parent process does.
 
-    python leash.py GRACE_SECONDS COMMAND ARGUMENT…
+    python supervisor.py GRACE_SECONDS COMMAND ARGUMENT…
 
-Standard input is the leash. When it ends, because its holder closed it or was killed, the command's
-process group is told to stop, and after GRACE_SECONDS it is killed. What a command leaves behind
-when it ends by itself is killed, too. The exit status is the command's, 128 + N after signal N.
+The parent holds the other end of standard input. When it closes that or is killed, the command's
+process group gets SIGTERM, and SIGKILL after GRACE_SECONDS. When the command ends by itself, its
+remaining children are killed. The exit status is the command's, or 128 + N after signal N.
 
-Run as a file, with nothing but the standard library, so that it starts at once.
+This file runs as a script and imports only the standard library, so it starts fast.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
-NICENESS: Final = 10  # requests come first
-_NO_SUCH_COMMAND: Final = 127  # as shells have it
+NICENESS: Final = 10  # lower priority than serving requests
+_NO_SUCH_COMMAND: Final = 127  # as in shells
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     grace_seconds, command = float(arguments[0]), arguments[1:]
-    _step_back()
+    _lower_priority()
     try:
-        process = subprocess.Popen(  # noqa: S603 -- what the holder says
+        process = subprocess.Popen(  # noqa: S603 -- the parent's command
             command, stdin=subprocess.DEVNULL, process_group=0
         )
     except OSError as error:
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str]) -> int:
 
     def end() -> None:
         ending.wait()
-        _tell(process.pid, signal.SIGTERM)
+        _signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace_seconds)
-        _tell(process.pid, signal.SIGKILL)
+        _signal_group(process.pid, signal.SIGKILL)
 
-    def hold() -> None:
+    def watch_stdin() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
         ending.set()
@@ -53,22 +53,25 @@ def main(arguments: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    for work in (end, hold):
+    for work in (end, watch_stdin):
         threading.Thread(target=work, daemon=True).start()
     status = process.wait()
-    _tell(process.pid, signal.SIGKILL)  # the rest of the group
+    _signal_group(process.pid, signal.SIGKILL)  # the rest of the group
     return status if status >= 0 else 128 - status
 
 
-def _step_back() -> None:
-    """Leave the processors to others. Where Linux shares them out by sessions, a process's own
-    niceness counts within its session only (sched(7), "The autogroup feature")."""
+def _lower_priority() -> None:
+    """Lower the CPU priority, also of the autogroup.
+
+    With Linux's autogroups the niceness of a process counts within its session only (sched(7), "The
+    autogroup feature").
+    """
     os.nice(NICENESS)
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:  # noqa: PTH123
         group.write(str(NICENESS))
 
 
-def _tell(group: int, number: signal.Signals) -> None:
+def _signal_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
 

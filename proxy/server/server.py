@@ -21,6 +21,7 @@ from proxy import __version__
 from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.gc import GarbageCollector
+from proxy.server.guidance import setup_guidance
 from proxy.server.workers import WorkerSlot
 from proxy.web.client_connection import IS_DRAINING, Connection
 
@@ -175,3 +176,9 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
     table.add_row("rows", proxy.config.storage.url)
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")
     Console().print(table)
+    up = {target: bool(upstream.up) for target, upstream in snapshot.upstreams.items()}
+    text = setup_guidance(
+        proxy.config.upstreams, local_up=up[Target.LOCAL], cloud_up=up[Target.CLOUD]
+    )
+    if text is not None:
+        Console().print(text, markup=False, highlight=False, soft_wrap=True)

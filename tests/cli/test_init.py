@@ -107,8 +107,8 @@ async def test_what_is_there_is_found_and_no_key_is_in_the_configuration(
     takes(cloud, KEY)
     done = await init("--key-file", "-", stdin=f"{KEY}\n".encode())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "has phi3:latest, llama3:8b.\nThe local model: phi3:latest.\n" in done.stdout
-    assert "takes the key." in done.stdout
+    assert "has phi3:latest, llama3:8b.\nLocal model: phi3:latest.\n" in done.stdout
+    assert "accepted the key." in done.stdout
     assert done.stdout.endswith("\nNext:  hybrid-llm serve\n")
     assert KEY not in done.stdout
     text = (tmp_path / "hybrid-llm.yaml").read_text()
@@ -149,7 +149,10 @@ async def test_without_phi3_the_smallest_that_can_chat_is_taken(
     names = ("llama3:8b", "nomic-embed-text:latest", "qwen3:0.6b")
     has_models(local, *names, tells_capabilities=tells_capabilities)
     done = await init()
-    assert "No phi3, which the router was fitted to: the smallest is taken.\n" in done.stdout
+    assert (
+        "phi3, which the router was trained on, is missing: the smallest model is used.\n"
+        in done.stdout
+    )
     assert written(tmp_path).upstreams.local.model == "qwen3:0.6b"
     assert "ollama pull" not in done.stdout
 
@@ -173,10 +176,10 @@ async def test_nobody_answers_anywhere(init: Init, tmp_path: Path) -> None:
         )
     assert done.returncode == 0
     assert (
-        f"No Ollama answers at {url.removesuffix('/v1')}: start it with `ollama serve`.\n"
+        f"Ollama does not answer at {url.removesuffix('/v1')}. Start it with `ollama serve`.\n"
         in done.stdout
     )
-    assert re.search(r"cannot be reached \(.+\): the key is not checked\.\n", done.stdout)
+    assert re.search(r"cannot be reached \(.+\)\. The key was not checked\.\n", done.stdout)
     assert "First:  ollama pull phi3\n" in done.stdout
     assert KEY in (tmp_path / ".env").read_text()
     assert written(tmp_path).upstreams.local.model == "phi3:latest"
@@ -204,7 +207,7 @@ async def test_a_key_that_is_refused_is_said_and_nothing_is_written(
     done = await init("--key-file", "-", stdin=key.encode())
     assert done.returncode == 1
     assert re.search(
-        r"^Error: .*(refuses the key \(status 401\)|no key: .*); nothing was written$",
+        r"^Error: .*(rejected the key \(status 401\)|The key is invalid: .*); nothing was written$",
         done.stderr, re.M,
     )  # fmt: skip
     assert key not in done.stdout + done.stderr
@@ -217,7 +220,7 @@ async def test_a_key_of_the_environment_is_checked_and_not_written(
     takes(cloud, KEY)
     done = await init(OPENAI_API_KEY="sk-old")
     assert done.returncode == 1
-    assert "refuses the key (status 401); correct OPENAI_API_KEY or unset it" in done.stderr
+    assert "rejected the key (status 401); correct or unset OPENAI_API_KEY" in done.stderr
     assert files(tmp_path) == []
     done = await init(OPENAI_API_KEY=KEY)
     assert done.returncode == 0
@@ -231,11 +234,11 @@ async def test_a_key_for_clients(init: Init, tmp_path: Path) -> None:
     lines = (tmp_path / ".env").read_text().splitlines()
     assert lines[:2] == ["# mine", "PORT=8081"]
     (key,) = re.findall(r"sk-router-[\w-]{32}", lines[2])
-    assert f"The key for clients: {key}\n" in done.stdout
+    assert f"Client API key: {key}\n" in done.stdout
     assert mode_of(tmp_path / ".env") == 0o600
     assert written(tmp_path, ROUTER_API_KEYS=key).server.api_keys[0].key.reveal() == key
     again = await init("--client-key", "--force")  # the one that clients have stays
-    assert "The key for clients" not in again.stdout
+    assert "Client API key" not in again.stdout
     assert (tmp_path / ".env").read_text().splitlines() == lines
 
 
@@ -243,7 +246,7 @@ async def test_what_is_there_is_not_written_over(init: Init, tmp_path: Path) -> 
     (tmp_path / "hybrid-llm.yaml").write_text("mine")
     done = await init("--key-file", "-", stdin=KEY.encode())
     assert done.returncode == 1
-    assert done.stderr == "Error: hybrid-llm.yaml is there already; --force writes it anew\n"
+    assert done.stderr == "Error: hybrid-llm.yaml already exists; use --force to overwrite it\n"
     assert (tmp_path / "hybrid-llm.yaml").read_text() == "mine"
     assert not (tmp_path / ".env").exists()
     assert (await init("--force")).returncode == 0
@@ -254,7 +257,7 @@ async def test_a_key_that_is_there_is_not_written_over(init: Init, tmp_path: Pat
     (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-mine\nPORT=8081\n")
     done = await init("--key-file", "-", stdin=KEY.encode())
     assert done.returncode == 1
-    assert done.stderr == "Error: .env has OPENAI_API_KEY already; --force replaces it\n"
+    assert done.stderr == "Error: .env already has OPENAI_API_KEY; use --force to replace it\n"
     assert (tmp_path / ".env").read_text() == "OPENAI_API_KEY=sk-mine\nPORT=8081\n"
     assert (await init("--force", "--key-file", "-", stdin=KEY.encode())).returncode == 0
     assert (tmp_path / ".env").read_text() == f"PORT=8081\nOPENAI_API_KEY='{KEY}'\n"
@@ -269,9 +272,9 @@ async def test_a_wish_that_makes_no_configuration(init: Init, tmp_path: Path) ->
     assert files(tmp_path) == []
 
 
-async def test_a_wish_that_a_variable_overrules(init: Init, tmp_path: Path) -> None:
+async def test_a_variable_that_overrides_an_option_is_reported(init: Init, tmp_path: Path) -> None:
     done = await init("--model", "gemma3", OLLAMA_MODEL="phi4")
-    assert "Warning: the variable OLLAMA_MODEL is set and overrules it: phi4.\n" in done.stderr
+    assert "Warning: the variable OLLAMA_MODEL is set and overrides it: phi4.\n" in done.stderr
     assert written(tmp_path).upstreams.local.model == "gemma3"
 
 
@@ -309,7 +312,7 @@ async def test_a_password_in_an_address_is_kept_out_of_the_configuration(
     address = local.base_url.removesuffix("/v1").replace("//", "//me:hunter2@")
     for done in (await init("--ollama", address), await init(OLLAMA_BASE_URL=address)):
         assert done.returncode == 1
-        assert "an address here has no password in it" in done.stderr
+        assert "an address must not contain a password" in done.stderr
         assert "hunter2" not in done.stdout + done.stderr
         assert files(tmp_path) == []
 
@@ -317,14 +320,14 @@ async def test_a_password_in_an_address_is_kept_out_of_the_configuration(
 async def test_what_is_given_for_nothing_is_said(init: Init, tmp_path: Path) -> None:
     done = await init("--key-file", "-", stdin=b" \n")
     assert done.returncode == 1
-    assert done.stderr == "Error: --key-file: there is no key in it\n"
+    assert done.stderr == "Error: --key-file: the file has no key\n"
     assert files(tmp_path) == []
     dotenv = tmp_path / ".env"
     dotenv.write_text("ROUTER_API_KEYS=sk-mine\n")
     dotenv.chmod(0o644)
     done = await init("--client-key")
-    assert "ROUTER_API_KEYS is set already: no other key is made.\n" in done.stdout
-    assert "Warning: others can read .env; chmod 600 .env keeps it yours.\n" in done.stderr
+    assert "ROUTER_API_KEYS is already set: no new client key is created.\n" in done.stdout
+    assert "Warning: other users can read .env. Run: chmod 600 .env\n" in done.stderr
     assert dotenv.read_text() == "ROUTER_API_KEYS=sk-mine\n"
 
 
@@ -387,12 +390,12 @@ async def test_questions_on_a_terminal(
     try:
         shown = await terminal.asked("Local model [qwen3:0.6b]: ", "llama3:8b")
         for key in ("sk-wrong", KEY):
-            shown += await terminal.asked("Key for 127.0.0.1, not shown (Enter: none yet): ", key)
-        shown += await terminal.asked("Make a key that clients must send? [y/N]: ", "y")
+            shown += await terminal.asked("API key for 127.0.0.1 (hidden; Enter to skip): ", key)
+        shown += await terminal.asked("Create an API key that clients must send? [y/N]: ", "y")
         shown += await terminal.ended()
     finally:
         terminal.close()
-    assert "refuses the key (status 401)." in shown
+    assert "rejected the key (status 401)." in shown
     assert KEY not in shown  # it is not echoed
     assert "sk-wrong" not in shown
     assert shown.endswith("Next:  hybrid-llm serve\r\n")

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from fakes import refused_address
 from proxy import __version__
 from proxy.cli.database import db
+from proxy.cli.main import COMMANDS as LISTED
 from proxy.cli.main import main
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.record import CallRecord, Ending, Reason, Target
@@ -104,6 +105,36 @@ def test_what_a_new_user_needs_comes_first() -> None:
     listed = re.findall(r"(?m)^  ([a-z][a-z-]+)  ", run("--help").output)
     assert listed[:2] == ["init", "serve"]
     assert sorted(listed) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_the_listed_short_help_is_the_commands_own(name: str) -> None:
+    """`hybrid-llm --help` prints the table; it imports no command."""
+    assert COMMANDS[name].get_short_help_str(limit=200) == LISTED[name][-1]
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in LISTED), ["db", "size"]], ids=str)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = """
+import sys
+from proxy.cli.main import main
+main([*sys.argv[1:], "--help"], standalone_mode=False)
+heavy = {"numpy", "onnxruntime", "litestar", "uvicorn", "peewee", "rich", "httpx2", "msgspec"}
+print("heavy:", sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage:")
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = run("srve")
+    assert result.exit_code == 2
+    assert "No such command 'srve'" in result.output
 
 
 def test_version() -> None:

@@ -396,11 +396,13 @@ def test_what_was_applied_can_be_taken_back(judged_url: str, tmp_path: Path, use
     assert RouterModel.load(used).manifest.threshold == 0
 
 
-def test_a_fixed_threshold_is_said_to_overrule(judged_url: str, tmp_path: Path, used: Path) -> None:
+def test_a_fixed_threshold_is_reported_to_override_the_model(
+    judged_url: str, tmp_path: Path, used: Path
+) -> None:
     done = calibrate(configuration(tmp_path, judged_url, used, threshold=0.4), "--apply")
     assert done.exit_code == 0, done.output
-    assert "routing.threshold: 0.4 overrules" in done.stderr
-    assert "overrules" not in calibrate(configuration(tmp_path, judged_url, used)).stderr
+    assert "routing.threshold: 0.4 overrides" in done.stderr
+    assert "overrides" not in calibrate(configuration(tmp_path, judged_url, used)).stderr
 
 
 @pytest.mark.parametrize(

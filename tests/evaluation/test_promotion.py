@@ -193,12 +193,12 @@ def test_what_falls_short_says_by_how_much_and_what_it_takes(
     assert f"about {told['needed']} more" in told["why"]
 
 
-def test_a_fixed_threshold_is_said_to_overrule(
+def test_a_fixed_threshold_is_reported_to_override_the_model(
     judged_url: str, tmp_path: Path, good: Path, bad: Path
 ) -> None:
     done = promote(good, configuration(tmp_path, judged_url, bad, threshold=0.4))
     assert done.exit_code == 0, done.output
-    assert "routing.threshold: 0.4 overrules" in done.stderr
+    assert "routing.threshold: 0.4 overrides" in done.stderr
 
 
 def test_a_folder_that_is_no_router_model_is_one_clear_line(

@@ -349,7 +349,7 @@ def test_one_whose_proxy_is_killed_ends_and_is_interrupted_for_others(
         until(lambda: all(map(is_gone, family)))
         assert jobs.running() is None
         lost = found(jobs, job)
-        assert (lost.state, lost.message) == ("interrupted", "the proxy that ran it is gone")
+        assert (lost.state, lost.message) == ("interrupted", "the proxy that ran it has ended")
         assert ended(jobs, start(jobs, "print('next')")).state == "done"
 
 

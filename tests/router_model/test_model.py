@@ -114,11 +114,15 @@ def test_no_folder_is_a_clear_error(tmp_path: Path) -> None:
     [
         ("threshold", 1.5, "threshold 1.5"),
         ("max_length", 4, "max_length 4"),
-        ("files", {"../model.onnx": "0", "model.onnx": "0", "tokenizer.json": "0"}, "plain name"),
+        (
+            "files",
+            {"../model.onnx": "0", "model.onnx": "0", "tokenizer.json": "0"},
+            "plain file name",
+        ),
         ("files", {"model.onnx": "0"}, "lacks tokenizer.json"),
         ("surprise", 1, "unknown field `surprise`"),
-        ("reference", {"rows": 0, "scores": [1.0], "categories": {}}, "reference is of no prompts"),
-        ("reference", {"rows": 1, "scores": [], "categories": {}}, "reference is of no prompts"),
+        ("reference", {"rows": 0, "scores": [1.0], "categories": {}}, "reference has no prompts"),
+        ("reference", {"rows": 1, "scores": [], "categories": {}}, "reference has no prompts"),
         ("version", None, "version"),
     ],
 )

@@ -510,9 +510,9 @@ def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
         "drift of the last 600 scored requests",
         "score 0.11 some",
         "category 0.11 some writing 50% → 33%, maths 50% → 67%",
-        "candidate: agrees on 0.0% of 100",
+        "shadow router: agrees on 0.0% of 100",
         "live 100.0% $1.00 100.0%",
-        "candidate 0.0% $0.00 0.0%",
+        "shadow 0.0% $0.00 0.0%",
     )
     plain = stats_report(stats, (), 0.0, context=context)
     assert json.loads(json.dumps(plain)) == plain
@@ -545,15 +545,15 @@ def test_tables_for_people(url: str, stats: RequestQueries) -> None:
         "requests   3",
         "failed     1 (33.3%)",
         "spent      $1.00",
-        "saved      $6.00, 86% of what all of it would have cost in the cloud",
+        "saved      $6.00, 86% of the all-cloud cost",
         "tokens     2,000 in (200 cached), 400 out",
-        "estimated  the tokens of 1 requests, which nobody reported",
+        "estimated  tokens of 1 requests (the upstream reported none)",
         "tier   requests  share failed spent saved",
         "local  2  66.7%  $0.00 $6.00",
         "cloud  1  33.3% 1 $1.00 $0.00",
         "translation 2 66.7% $0.00 $6.00",
         "2027-01-15 3 100.0% 1 $1.00 $6.00",
-        "whole request local 2 106 106 106",
+        "total local 2 106 106 106",
     )
     plain = stats_report(stats, tuple(DIMENSIONS), 0.0)
     assert json.loads(json.dumps(plain)) == plain

@@ -119,7 +119,7 @@ async def test_a_second_run_pays_nothing(upstream: FakeUpstream, prompts: Path) 
     assert result.exit_code == 0
     assert not upstream.calls
     assert rows(prompts) == first
-    assert "36 answers are there" in result.output
+    assert "36 answers are reused from the journal" in result.output
 
 
 async def test_kills_at_any_point_make_nothing_be_paid_twice(
@@ -479,8 +479,8 @@ async def test_keys_go_to_their_own_endpoint_only(
     ("options", "said"),
     [
         ([], "cloud: OpenAI wants a key; set OPENAI_API_KEY"),
-        (["--cloud-model=gpt-5"], "what does gpt-5 at https://api.openai.com/v1 cost?"),
-        (["--cloud-url=http://x/v1"], "what does gpt-4o-mini at http://x/v1 cost?"),
+        (["--cloud-model=gpt-5"], "the price of gpt-5 at https://api.openai.com/v1 is unknown"),
+        (["--cloud-url=http://x/v1"], "the price of gpt-4o-mini at http://x/v1 is unknown"),
         (["--cloud-url=x"], "does not begin with http"),
         (["--cloud-price=1"], "no price"),
         (["--cloud-price=1,nan"], "no price"),

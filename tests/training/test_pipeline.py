@@ -150,7 +150,7 @@ def test_the_published_model_is_not_where_a_database_trains_to() -> None:
     [
         ([], "--data, a database with --from-db"),
         (["--from-db=nowhere.db"], "there is no database nowhere.db"),
-        (["--from-db=nowhere.db", "--fetch=zeroeval"], "--fetch downloads into"),
+        (["--from-db=nowhere.db", "--fetch=zeroeval"], "--fetch needs --data"),
     ],
 )
 def test_without_anything_to_read_it_says_so(

@@ -427,7 +427,7 @@ def test_omitted_parameters_have_defaults(tmp_path: Path) -> None:
     for step in STEPS:
         if not any(one.kind == "file" for one in step.parameters):
             assert steps.resolve(step, {}).keys() == {one.name for one in step.parameters}
-    with pytest.raises(InvalidRequest, match="one of: there is none"):
+    with pytest.raises(InvalidRequest, match="one of: none available"):
         steps.resolve(STEPS_BY_NAME["label"], {})
 
 
