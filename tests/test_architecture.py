@@ -162,7 +162,13 @@ def test_a_constants_name_has_one_value() -> None:
 
 # What depends on Ollama is in one module. These may also name it: questions, options and defaults.
 OLLAMA_MODULE = "proxy.protocol.ollama"
-MAY_NAME_OLLAMA = {OLLAMA_MODULE, "proxy.cli.init", "proxy.cli.main"}
+MAY_NAME_OLLAMA = {
+    OLLAMA_MODULE,
+    "proxy.cli.init",
+    "proxy.cli.main",
+    "proxy.cli.serve",
+    "proxy.server.guidance",
+}
 
 
 def words_of(path: Path) -> Iterator[str]:

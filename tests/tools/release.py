@@ -55,7 +55,6 @@ CLASSIFIERS: Final = {
 }
 # What it does not say at all, read in the text of the licence that the package carries.
 READ: Final = {
-    "httpx-aiohttp": "BSD-3-Clause",
     "peewee": "MIT",
     "protobuf": "BSD-3-Clause",
     "rich-click": "MIT",
