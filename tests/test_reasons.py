@@ -28,7 +28,7 @@ def in_explanations() -> set[str]:
 def on_the_pages() -> set[str]:
     text = (ROOT / "proxy/web/ui/decision.js").read_text(encoding="utf-8")
     (names,) = re.findall(r"REASONS = \{(.*?)\n\}", text, re.DOTALL)
-    return {"score", *re.findall(r"^\s*([a-z_]+):", names, re.M)}
+    return {"score", *re.findall(r"^\s*([a-z_]+):", names, re.M)} - {"shadow"}  # the former name
 
 
 def in_openapi() -> set[str]:

@@ -219,7 +219,7 @@ def test_a_folder_of_something_else_is_left_alone(config: Path, tmp_path: Path) 
 def test_a_wrong_age_is_refused(config: Path, age: str) -> None:
     done = calibrate(config, f"--since={age}")
     assert done.exit_code == 2
-    assert "is not an age" in done.output
+    assert "is not a duration" in done.output
 
 
 def test_old_requests_can_be_left_out(config: Path, tmp_path: Path) -> None:

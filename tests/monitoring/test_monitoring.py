@@ -29,7 +29,7 @@ from proxy.record import Ending, Reason, Target
 
 live = pytest.mark.asyncio(loop_scope="module")
 
-ALERTS_TEST = Path(__file__).with_name("monitoring") / "alerts_test.yml"
+ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
 # For what takes seconds, on a busy machine; but the proxy looks at judgements every half minute.
 PATIENCE_SECONDS = 40.0
 VISITS_PER_SECOND = 40.0

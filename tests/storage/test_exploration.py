@@ -29,6 +29,6 @@ def test_old_rows_and_hourly_sums_are_read_as_exploration(url: str, number: int)
         assert not read(url, f"SELECT reason FROM {table} WHERE reason = 'shadow'")
     check_sums(url)
     with RequestQueries.open(config_of(url)) as queries:
-        _, groups = queries.by_each(("reason",))
+        _, groups = queries.totals_by_each(("reason",))
         assert "shadow" not in repr(groups)
         assert "exploration" in repr(groups)

@@ -703,8 +703,8 @@ def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> Non
                 assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
             for key in ("one", "other"):
                 limit = Principal(key, cloud_usd_per_day=spent[key] - 1e-12)
-                assert not quotas.may_spend(limit)
-                assert quotas.may_spend(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
+                assert not quotas.has_budget(limit)
+                assert quotas.has_budget(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
 
 
 # ── The start ─────────────────────────────────────────────────────────────────────────────────

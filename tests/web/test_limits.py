@@ -522,7 +522,7 @@ async def test_an_incomplete_upload_is_no_upstream_failure(
     row = (await hasty.finish()).row
     assert (row["target"], row["status"], row["ending"]) == ("cloud", 408, "timeout")
     cloud_tier = hasty.proxy.gateway.snapshot.upstreams[Target.CLOUD]
-    assert [replica.failures for replica in cloud_tier._replicas] == [0]
+    assert [replica.breaker.failures for replica in cloud_tier._replicas] == [0]
 
 
 async def test_a_body_that_arrives_fast_enough_gets_more_time(

@@ -112,7 +112,7 @@ async def test_the_judges_dollars_end(start: StartProxy, cloud: FakeUpstream) ->
     proxy = await start({"judge": JUDGING["judge"] | {"usd_per_day": 0.0001}})
     answer = await proxy.client.post("/api/verdicts", json=answers())
     assert answer.status_code == 503
-    assert "dollars of today" in envelope_of(answer)["message"]
+    assert "Today's judge budget is spent" in envelope_of(answer)["message"]
     assert [call for call in cloud.calls if call.method == "POST"] == []
 
 

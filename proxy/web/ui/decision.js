@@ -16,6 +16,7 @@ const REASONS = {
   fallback: 'the other tier failed first',
   escalated: 'the local answer was not good enough',
   exploration: 'a random decision near the threshold',
+  shadow: 'exploration: a random decision near the threshold',
 }
 
 export const REASON_NAMES = ['score', ...Object.keys(REASONS)]
