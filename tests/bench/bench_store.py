@@ -172,7 +172,7 @@ def bench_questions(config: StorageConfig) -> dict[str, float]:
         "by day": lambda: stats.totals_by("day"),
         "by hour": lambda: stats.totals_by("hour"),
         "quantiles": stats.quantiles,
-        "scores": stats.scores,
+        "scores": stats.score_counts,
         "quality": QualityQueries.sharing(stats).quality,
         "one request": lambda: stats.find(some),
     }

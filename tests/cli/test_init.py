@@ -196,7 +196,7 @@ async def test_a_server_that_is_no_ollama(init: Init, local: FakeUpstream) -> No
         local.native["/api/tags"] = whole(body)
         done = await init("--force")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "No Ollama answers at " in done.stdout
+        assert "Ollama does not answer at " in done.stdout
 
 
 @pytest.mark.parametrize("key", ["sk-wrong", "sk wrong", "sk-größer"])

@@ -285,7 +285,7 @@ async def test_invalid_parameter_is_reported_at_the_step(
     await benchmark.get_by_text("Parameters").click()
     await benchmark.get_by_label("Tokens per answer").fill("5")
     await run(page, "benchmark")
-    await says(benchmark.get_by_role("alert"), "Tokens per answer: from 64 to 16384.")
+    await says(benchmark.get_by_role("alert"), "Tokens per answer: must be from 64 to 16384.")
     await expect(page.locator("#confirm")).to_be_hidden()
 
 

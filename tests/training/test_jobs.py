@@ -81,7 +81,7 @@ def run(
     url = f"sqlite:///{folder / 'rows.db'}"
     migrated(url)
     database = open_database(config_of(url))
-    jobs = Jobs(database, beat_seconds=0.05)
+    jobs = Jobs(database, heartbeat_seconds=0.05)
     step = STEPS_BY_NAME[name]
     assert planner.problems(step) == []
     chosen = planner.resolve(step, given)

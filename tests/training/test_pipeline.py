@@ -18,8 +18,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-import proxy.cli.main  # noqa: E402
 from judging import SHIPPED, TEXTS, configuration, judge  # noqa: E402
+from proxy.cli.main import main as hybrid_llm  # noqa: E402
 from router_model.manifest import Manifest  # noqa: E402
 from router_model.model import RouterModel  # noqa: E402
 from training import cli, dataset, export, lexical, network, train  # noqa: E402
@@ -127,7 +127,7 @@ def test_what_a_database_teaches_is_promoted_and_shuffled_labels_are_not(tmp_pat
 
     def promoted(name: str) -> bool:
         arguments = ["promote", str(tmp_path / name / "candidate"), f"--config={config}"]
-        return CliRunner().invoke(proxy.cli.main, arguments).exit_code == 0
+        return CliRunner().invoke(hybrid_llm, arguments).exit_code == 0
 
     assert not promoted("shuffled")
     assert promoted("true")
@@ -148,7 +148,7 @@ def test_the_published_model_is_not_where_a_database_trains_to() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "--data, a database with --from-db"),
+        ([], "use --data FOLDER, --from-db DATABASE, or both"),
         (["--from-db=nowhere.db"], "there is no database nowhere.db"),
         (["--from-db=nowhere.db", "--fetch=zeroeval"], "--fetch needs --data"),
     ],
