@@ -220,7 +220,7 @@ def test_a_folder_that_is_no_router_model_is_one_clear_line(
     before = content_of(good)
     done = promote(SHIPPED, config, "--force")
     assert done.exit_code == 1
-    assert "something else" in done.output
+    assert "is not a router model" in done.output
     assert content_of(good) == before
 
 
