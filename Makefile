@@ -40,6 +40,8 @@ run: $(VENV)/.serve  ## Start: the proxy on http://127.0.0.1:8080, between Ollam
 demo: $(VENV)/.demo  ## Start: the same without Ollama or an API key, with two small models
 	$(VENV)/bin/hybrid-llm demo --config configs/demo.yaml
 
+# Where scripts of tests/ find the modules that they share.
+SCRIPTS := PYTHONPATH=$(CURDIR)/tests/support:$(CURDIR)/tests/bench:$(CURDIR)/tests/tools
 PYTEST := $(VENV)/bin/pytest --ignore=tests/training
 UNIT_TESTS := tests/test_architecture.py $(addprefix tests/,budget evaluation protocol proxy router_model routing)
 
@@ -69,7 +71,7 @@ test-training: $(TRAIN)/.train  ## Test: the tests of training, with torch
 
 # On the stage, which is the proxy between scripted upstreams. All run, also after a failure, so that
 # the table shows everything; what failed then fails the target.
-STAGE := PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(VENV)/bin/python tests/clients/stage.py
+STAGE := PYTHONPATH=$(CURDIR):$(CURDIR)/tests/support $(VENV)/bin/python tests/clients/stage.py
 OUTCOMES := $(CLIENTS)/outcomes
 CLIENT_STAMPS := $(CLIENTS)/.clients $(OLDER)/.clients $(NODE)/node_modules/.clients
 CLIENT_TESTS := -c tests/clients/pytest.ini tests/clients
@@ -95,37 +97,37 @@ check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests; no skips
 	$(PYTEST) --no-skips
 
 bench: $(VENV)/.dev  ## Measure: latency and CPU of the proxy (PEERS=litellm,portkey OUT=file)
-	$(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
 
 bench-judge: $(VENV)/.dev  ## Measure: the effect of judging on clients
-	$(VENV)/bin/python tests/bench/bench_judge.py
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_judge.py
 
 bench-store: $(VENV)/.dev  ## Measure: writing rows, and queries over a million rows
-	$(VENV)/bin/python tests/bench/bench_store.py
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py
 
 bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a million rows
-	$(VENV)/bin/python tests/bench/bench_pages.py
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_pages.py
 
 simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 minute)
-	$(VENV)/bin/python tests/bench/simulation.py
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/simulation.py
 
 fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s
 
 soak: $(VENV)/.dev  ## Measure: mixed traffic with faults: leaks, losses, hangs (MINUTES=30)
-	$(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)
 
 pictures: $(TRAIN)/.train  ## Release: data/results/dashboard.png (5 minutes)
-	$(TRAIN)/bin/python tests/tools/pictures.py
+	$(SCRIPTS) $(TRAIN)/bin/python tests/tools/pictures.py
 
 screenshots: $(VENV)/.dev $(VENV)/.demo  ## Release: screenshots of the pages, with real answers (10 minutes)
-	$(VENV)/bin/python tests/tools/screenshots.py
+	$(SCRIPTS) $(VENV)/bin/python tests/tools/screenshots.py
 
 first-use: $(VENV)/.dev  ## Measure: time from nothing to the first answer (10 minutes; root on Debian)
-	$(VENV)/bin/python tests/tools/first_use.py --out data/results/first_use.json
+	$(SCRIPTS) $(VENV)/bin/python tests/tools/first_use.py --out data/results/first_use.json
 
 image-check: $(VENV)/.dev  ## Test: build and run the Dockerfile with Podman (3 minutes; root on Debian)
-	$(VENV)/bin/python tests/tools/image.py
+	$(SCRIPTS) $(VENV)/bin/python tests/tools/image.py
 
 ifeq ($(strip $(DATA)),)
 train:
@@ -170,7 +172,7 @@ vendor:  ## Release: update the two libraries of the pages from npm
 	rm -rf build/vendor
 
 dist: $(VENV)/.dev  ## Release: build dist/ with SBOM, licences and checksums (SIGN=key)
-	$(VENV)/bin/python tests/tools/release.py $(if $(SIGN),--sign "$(SIGN)")
+	$(SCRIPTS) $(VENV)/bin/python tests/tools/release.py $(if $(SIGN),--sign "$(SIGN)")
 
 # Asks PyPI, so it needs internet, and what it says changes from day to day: no test runs it.
 audit: $(VENV)/.dev  ## Release: known vulnerabilities of the dependencies, from PyPI
