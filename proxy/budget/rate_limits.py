@@ -389,7 +389,7 @@ class Limits:
             self._count_alone(f"the database has not answered in {PATIENCE_SECONDS:g} s")
 
     async def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Ask the shared limits, unless nobody waits for the answer once a thread is free."""
+        """Query the shared limits. Skip the query if no caller waits any more."""
 
         def ask() -> _Answer:
             if self._timer() < self._alone_until:
