@@ -101,6 +101,48 @@ def test_imports_go_up_the_table(name: str) -> None:
     assert wrong == set()
 
 
+def exports(package: str) -> set[str]:
+    """The names in a package's `__all__`."""
+    for node in ast.parse((ROOT / "proxy" / package / "__init__.py").read_text("utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                return set(ast.literal_eval(value))
+            case _:
+                pass
+    return set()
+
+
+EXPORTS = {package: exports(package) for package in PACKAGES[1:]}
+
+
+def imports_of_packages(name: str) -> Iterator[tuple[str, str]]:
+    """What a module imports from other packages of the proxy: the package, and the name there.
+
+    A whole module that its package exports may be imported from, too: then it is the name.
+    """
+    for node in ast.walk(ast.parse(OURS[name].read_text(encoding="utf-8"))):
+        match node:
+            case ast.ImportFrom(module=str(source)) if source.startswith("proxy."):
+                _, package, *inner = source.split(".")
+                if package in EXPORTS and package != package_of(name):
+                    for alias in node.names:
+                        yield package, ".".join(inner) or alias.name
+            case ast.Import():
+                assert not any(alias.name.startswith("proxy.") for alias in node.names)
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("name", [name for name, _ in modules("proxy")])
+def test_a_package_is_imported_through_its_interface(name: str) -> None:
+    assert {(p, item) for p, item in imports_of_packages(name) if item not in EXPORTS[p]} == set()
+
+
+def test_a_package_exports_only_what_others_import() -> None:
+    used = set(chain.from_iterable(imports_of_packages(name) for name, _ in modules("proxy")))
+    assert {(p, item) for p, names in EXPORTS.items() for item in names} == used
+
+
 def test_the_three_packages_keep_their_distance() -> None:
     allowed = {
         "proxy": {"proxy", "router_model"},
@@ -164,6 +206,7 @@ def test_a_constants_name_has_one_value() -> None:
 OLLAMA_MODULE = "proxy.protocol.ollama"
 MAY_NAME_OLLAMA = {
     OLLAMA_MODULE,
+    "proxy.protocol.__init__",
     "proxy.cli.init",
     "proxy.cli.main",
     "proxy.cli.serve",

@@ -42,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, CallRecord, Target
-from proxy.storage.queries import HourlySpend
+from proxy.storage import HourlySpend
 
 PACING_BUCKETS: Final = 100  # of the score
 PROFILE_DAYS: Final = 7

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from proxy.auth import Principal
 from proxy.errors import BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
-from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
+from proxy.storage import MINUTE_SECONDS, SharedLimits
 
 logger = logging.getLogger(__name__)
 

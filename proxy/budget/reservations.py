@@ -13,8 +13,8 @@ from proxy.auth import Principal
 from proxy.budget.pricing import Prices
 from proxy.budget.rate_limits import Limits, Reservation
 from proxy.config import Config
+from proxy.protocol import RoutingRequest
 from proxy.protocol.endpoints import Endpoint
-from proxy.protocol.views import RoutingRequest
 from proxy.record import Target
 
 # The answer's length that is reserved for a request without a limit of its own.

@@ -10,7 +10,7 @@ import click
 from proxy.cli.options import config_option, load
 
 if TYPE_CHECKING:
-    from proxy.storage.maintenance import Maintenance
+    from proxy.storage import Maintenance
 
 
 @click.group()
@@ -48,7 +48,7 @@ def db_migrate(config_path: Path) -> None:
 
     Example: hybrid-llm db migrate
     """
-    from proxy.storage.migrations import NEWEST
+    from proxy.storage import NEWEST
 
     with _maintenance(config_path) as maintenance:
         for step in maintenance.migrate():
@@ -93,8 +93,7 @@ def db_check(config_path: Path, repair: bool) -> None:
 
 @contextmanager
 def _maintenance(config_path: Path) -> Iterator["Maintenance"]:
-    from proxy.storage.database import StoreUnavailable
-    from proxy.storage.maintenance import Maintenance
+    from proxy.storage import Maintenance, StoreUnavailable
 
     try:
         with Maintenance.open(load(config_path).storage) as maintenance:

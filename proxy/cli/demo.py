@@ -17,12 +17,10 @@ import msgspec
 
 from proxy.cli.stand_in import StandIn
 from proxy.config import Config, UpstreamConfig
-from proxy.protocol.chat import view_models
+from proxy.protocol import view_models
 from proxy.record import Target
-from proxy.server.app import Proxy
-from proxy.server.server import Server
-from proxy.upstream.transport import open_transport
-from proxy.upstream.upstream import Upstream
+from proxy.server import Proxy, Server
+from proxy.upstream import Upstream, open_transport
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,7 @@ from proxy.cli.options import (
 
 if TYPE_CHECKING:
     from proxy.config import Config
-    from proxy.evaluation.judge import JudgingSummary
-    from proxy.evaluation.promotion import RouterComparison
+    from proxy.evaluation import JudgingSummary, RouterComparison
 
 
 @click.command()
@@ -37,14 +36,12 @@ def judge(config_path: Path, once: bool) -> None:
     """
     config = load_to_serve(config_path)
 
-    from proxy.budget.pricing import Prices
+    from proxy.budget import Prices
     from proxy.config import ConfigError, load_prices, pricing_path
-    from proxy.evaluation.judge import JudgePriceUnknown
-    from proxy.evaluation.judge_queue import JudgeQueue
+    from proxy.evaluation import JudgePriceUnknown, JudgeQueue
     from proxy.record import Target
-    from proxy.server.app import judge_identity, open_judge
-    from proxy.storage.database import FAILURES, StoreUnavailable, open_database
-    from proxy.storage.migrations import migrate
+    from proxy.server import judge_identity, open_judge
+    from proxy.storage import FAILURES, StoreUnavailable, migrate, open_database
 
     prices = Prices(
         {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud},
@@ -129,15 +126,15 @@ def calibrate(
     from rich.console import Console
 
     from proxy.cli.tables import calibration_table
-    from proxy.evaluation.calibration import (
+    from proxy.evaluation import (
         DEFAULT_TARGET,
         CalibrationTarget,
+        NotEnoughJudgements,
+        QualityQueries,
         calibrate_router,
         check_target,
     )
-    from proxy.evaluation.dataset import NotEnoughJudgements
-    from proxy.evaluation.queries import QualityQueries
-    from proxy.storage.database import StoreUnavailable
+    from proxy.storage import StoreUnavailable
     from router_model.manifest import MANIFEST_FILE
     from router_model.model import (
         RouterModel,
@@ -208,10 +205,13 @@ def promote(
     from rich.console import Console
 
     from proxy.cli.tables import promotion_table
-    from proxy.evaluation.dataset import NotEnoughJudgements
-    from proxy.evaluation.promotion import NothingHeldOut, compare_routers
-    from proxy.evaluation.queries import QualityQueries
-    from proxy.storage.database import StoreUnavailable
+    from proxy.evaluation import (
+        NotEnoughJudgements,
+        NothingHeldOut,
+        QualityQueries,
+        compare_routers,
+    )
+    from proxy.storage import StoreUnavailable
     from router_model.model import RouterModel, RouterModelError, replace_model
 
     config = load(config_path)

@@ -16,7 +16,7 @@ from router_model.bundled import bundled
 
 if TYPE_CHECKING:
     from proxy.config import Config
-    from proxy.storage.queries import Dimension
+    from proxy.storage import Dimension
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def load(path: Path, **overrides: Any) -> "Config":
 def load_to_serve(path: Path, **overrides: Any) -> "Config":
     """As `load`, and set up logging. The configuration's warnings go to the log."""
     from proxy import logs
-    from proxy.server.workers import is_worker
+    from proxy.server import is_worker
 
     config = load(path, **overrides)
     logs.set_up(config.logging)

@@ -46,8 +46,7 @@ def stats(
     from rich.console import Console
 
     from proxy.cli.tables import stats_report, stats_tables
-    from proxy.storage.database import StoreUnavailable
-    from proxy.storage.queries import RequestQueries
+    from proxy.storage import RequestQueries, StoreUnavailable
 
     start, by, config = start_of(since), dimensions or DEFAULT_DIMENSIONS, load(config_path)
     try:
@@ -65,11 +64,11 @@ def stats(
 
 def _router_context(config: "Config", path: Path) -> "RouterContext":
     """The live router's reference, the shadow router's threshold and the local price."""
-    from proxy.budget.pricing import Price, Prices
+    from proxy.budget import Price, Prices
     from proxy.cli.tables import RouterContext
     from proxy.config import ConfigError, load_prices, pricing_path
     from proxy.record import Target
-    from proxy.routing.router import Router
+    from proxy.routing import Router
     from router_model.manifest import Manifest, RouterModelError
 
     shadow, live, other = config.routing.shadow_router, None, None
@@ -105,8 +104,7 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     import msgspec
 
     from proxy.evaluation.explain import explain as explain_request
-    from proxy.storage.database import StoreUnavailable
-    from proxy.storage.queries import RequestQueries
+    from proxy.storage import RequestQueries, StoreUnavailable
 
     try:
         with RequestQueries.open(load(config_path).storage) as requests:
@@ -142,10 +140,8 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
     """
     import msgspec
 
-    from proxy.evaluation.calibration import training_rows
-    from proxy.evaluation.queries import QualityQueries
-    from proxy.storage.database import StoreUnavailable
-    from proxy.storage.queries import RequestQueries
+    from proxy.evaluation import QualityQueries, training_rows
+    from proxy.storage import RequestQueries, StoreUnavailable
 
     number = 0
     try:

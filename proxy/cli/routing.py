@@ -10,7 +10,7 @@ import click
 from proxy.cli.options import config_option, json_option, load
 
 if TYPE_CHECKING:
-    from proxy.routing.router import Decision, Router
+    from proxy.routing import Decision, Router
 
 
 @click.command("check-config")
@@ -50,7 +50,7 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from proxy.server.models import load_router
+    from proxy.server import load_router
 
     router, version = load_router(load(config_path))
     decision, latency_ms = asyncio.run(_decide_twice(router, text))
@@ -66,7 +66,7 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
 
 async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]:
     """The decision and its milliseconds. The first run allocates memory that later runs reuse."""
-    from proxy.routing.router import RoutingPreference
+    from proxy.routing import RoutingPreference
 
     turns = [("user", text)]
     await router.decide(RoutingPreference(), turns)

@@ -82,10 +82,8 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     config = load_to_serve(config_path, host=host, port=port, workers=workers)
 
     from proxy.config import ConfigError
-    from proxy.server.app import Proxy
-    from proxy.server.server import Server
-    from proxy.server.workers import is_worker, worker_slot
-    from proxy.storage.database import StoreUnavailable
+    from proxy.server import Proxy, Server, is_worker, worker_slot
+    from proxy.storage import StoreUnavailable
 
     try:
         if config.server.workers > 1 and not is_worker():
@@ -101,8 +99,8 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
 
 
 def _run_workers(config: "Config") -> None:
-    from proxy.server.workers import Workers
-    from proxy.storage.writer import Store
+    from proxy.server import Workers
+    from proxy.storage import Store
 
     Store(config.storage).prepare()  # once, so that an error is reported once
     try:
@@ -130,7 +128,7 @@ def demo(config_path: Path, host: str | None, port: int | None) -> None:
 
     from proxy.cli.demo import DemoNotInstalled, run_demo
     from proxy.cli.stand_in import StandInFailed
-    from proxy.storage.database import StoreUnavailable
+    from proxy.storage import StoreUnavailable
 
     try:
         run_demo(config)

@@ -7,14 +7,12 @@ from typing import Any, Final, NamedTuple
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from proxy.budget.pricing import Price
+from proxy.budget import Price
 from proxy.cli.options import DIMENSIONS
-from proxy.evaluation.calibration import CalibrationReport
+from proxy.evaluation import CalibrationReport, QualityQueries, RouterComparison, ShadowComparison
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
-from proxy.evaluation.promotion import RouterComparison
-from proxy.evaluation.queries import QualityQueries, ShadowComparison
-from proxy.storage.queries import Group as RowGroup
-from proxy.storage.queries import Quantiles, RequestQueries, Totals
+from proxy.storage import Group as RowGroup
+from proxy.storage import Quantiles, RequestQueries, Totals
 from router_model.drift import Drift, drift_level
 from router_model.manifest import Reference
 

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from proxy.budget.pricing import Price, Prices
+from proxy.budget import Price, Prices
 from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Verdict
@@ -30,7 +30,7 @@ from proxy.evaluation.paid_calls import (
     other_tier_fields,
 )
 from proxy.record import Target
-from proxy.storage.database import StoreUnavailable
+from proxy.storage import StoreUnavailable
 from router_model.label import unusable_reason
 from router_model.rubric import (
     RESPONSE_FORMAT,

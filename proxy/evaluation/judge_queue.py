@@ -18,8 +18,13 @@ from typing import Any, Final, Literal, NamedTuple
 import peewee
 
 from proxy.record import Target
-from proxy.storage.database import FAILURES, StoreUnavailable, exclusive_transaction
-from proxy.storage.queries import parse_turns, start_of_day
+from proxy.storage import (
+    FAILURES,
+    StoreUnavailable,
+    exclusive_transaction,
+    parse_turns,
+    start_of_day,
+)
 from proxy.storage.tables import Expense, Judgement, Preference, Request, Sample
 
 CLAIM_SECONDS: Final = 900.0

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from proxy.budget.pricing import Price
+from proxy.budget import Price
 from proxy.errors import UpstreamError, UpstreamUnreachable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Purpose
-from proxy.protocol.chat import view_answer
+from proxy.protocol import view_answer
 from proxy.protocol.ollama import adapt_chat
 from proxy.record import PICODOLLARS
-from proxy.upstream.upstream import Upstream
+from proxy.upstream import Upstream
 from router_model.rubric import OPTIONAL_FIELDS, supported_request
 
 CALL_SECONDS: Final = 180.0

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import peewee
 
-from proxy.budget.pricing import Price
+from proxy.budget import Price
 from proxy.evaluation.estimates import GRADES, JudgedPair, JudgedValue, Quality, estimate_quality
 from proxy.record import PICODOLLARS
-from proxy.storage.queries import Queries, parse_turns
+from proxy.storage import Queries, parse_turns
 from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sample
 
 _MAX_JUDGED: Final = 5_000

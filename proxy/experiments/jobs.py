@@ -34,7 +34,7 @@ import msgspec
 import peewee
 
 from proxy.experiments import supervisor
-from proxy.storage.database import FAILURES, StoreUnavailable, storable
+from proxy.storage import FAILURES, StoreUnavailable, storable
 from proxy.storage.tables import Job as JobRow
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from proxy.budget.pricing import Price, Prices
-from proxy.budget.token_counter import TokenCounter
+from proxy.budget import Price, Prices, TokenCounter
 from proxy.config import Config
 from proxy.errors import InvalidRequest
 from proxy.experiments.results import LABELLED, ResultFolders, read_records

@@ -9,7 +9,7 @@ from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
 from proxy.protocol.responses import ResponseIdRewriter
 from proxy.record import Target
-from proxy.upstream.response import UpstreamResponse
+from proxy.upstream import UpstreamResponse
 
 
 class Attempt(NamedTuple):

@@ -2,19 +2,16 @@
 
 from typing import Final
 
-from proxy.budget.pacing import BudgetPacer
-from proxy.budget.rate_limits import Limits
-from proxy.budget.reservations import Reservations
-from proxy.budget.token_counter import TokenCounter
+from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.errors import InternalError
 from proxy.gateway.call import Call
 from proxy.gateway.conversations import Conversations
 from proxy.metrics import Metrics
+from proxy.protocol import Usage
 from proxy.protocol.endpoints import CHAT
-from proxy.protocol.views import Usage
 from proxy.record import Ending, Target, UsageSource
-from proxy.routing.local_limits import LocalLimits
-from proxy.storage.writer import Store
+from proxy.routing import LocalLimits
+from proxy.storage import Store
 
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 

@@ -8,27 +8,23 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.auth import ApiKeys, Principal
-from proxy.budget.pricing import Prices
-from proxy.budget.rate_limits import Reservation
-from proxy.budget.reservations import NO_RESERVATION
+from proxy.budget import NO_RESERVATION, Prices, Reservation
 from proxy.config import Config
 from proxy.errors import UnsupportedEncoding
-from proxy.evaluation.sampling import Sampler
+from proxy.evaluation import Sampler
 from proxy.gateway.relay import ResponseWriter
 from proxy.gateway.stored_responses import StoredResponses, load_items
+from proxy.protocol import RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
-from proxy.protocol.fields import rewrite
 from proxy.protocol.responses import (
     ResponsesRequest,
     parse_responses,
     replace_input,
     without_foreign_reasoning,
 )
-from proxy.protocol.views import RoutingRequest
 from proxy.record import CallRecord, Target
-from proxy.routing.router import Router
-from proxy.routing.shadow_router import ShadowRouter
-from proxy.upstream.upstream import Upstream
+from proxy.routing import Router, ShadowRouter
+from proxy.upstream import Upstream
 
 
 class Exchange(ResponseWriter, Protocol):

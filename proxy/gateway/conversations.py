@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from proxy.record import Target
-from proxy.storage.database import StoreUnavailable
+from proxy.storage import StoreUnavailable
 
 SESSION_HEADER: Final = b"x-router-session"
 TTL_SECONDS: Final = 3600.0

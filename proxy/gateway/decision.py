@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from proxy.budget.pacing import BudgetPacer
-from proxy.budget.rate_limits import Limits
-from proxy.budget.reservations import Reservations
+from proxy.budget import BudgetPacer, Limits, Reservations
 from proxy.config import Config
 from proxy.errors import BudgetExhausted, InvalidRequest
 from proxy.gateway.call import Call, Snapshot
@@ -18,8 +16,14 @@ from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, Target
-from proxy.routing.local_limits import LimitExceeded, LocalLimits
-from proxy.routing.router import Decision, RoutingPreference, read_headers, wants_no_store
+from proxy.routing import (
+    Decision,
+    LimitExceeded,
+    LocalLimits,
+    RoutingPreference,
+    read_headers,
+    wants_no_store,
+)
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0

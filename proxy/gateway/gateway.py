@@ -18,10 +18,7 @@ import msgspec
 
 from proxy import logs
 from proxy.auth import Principal
-from proxy.budget.pacing import BudgetPacer
-from proxy.budget.rate_limits import Limits
-from proxy.budget.reservations import Reservations
-from proxy.budget.token_counter import TokenCounter
+from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.errors import (
     InternalError,
     InvalidRequest,
@@ -51,14 +48,12 @@ from proxy.gateway.relay import (
 )
 from proxy.gateway.stored_responses import StoredResponses
 from proxy.metrics import Metrics
-from proxy.protocol.chat import JSON_MEDIA_TYPE
+from proxy.protocol import JSON_MEDIA_TYPE, AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
 from proxy.protocol.responses import ResponsesRequest, ResponseView
-from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
-from proxy.routing.local_limits import LocalLimits
-from proxy.routing.router import Decision
-from proxy.storage.writer import Store
+from proxy.routing import Decision, LocalLimits
+from proxy.storage import Store
 from proxy.timeouts import Deadlines
 
 logger = logging.getLogger(__name__)

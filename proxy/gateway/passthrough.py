@@ -15,12 +15,12 @@ from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.failover import check_credential
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
-from proxy.protocol.chat import JSON_MEDIA_TYPE
+from proxy.protocol import JSON_MEDIA_TYPE
 from proxy.protocol.endpoints import ROUTED, Path, read_path
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
-from proxy.storage.lookups import StoredResponse
-from proxy.upstream.upstream import Body
+from proxy.storage import StoredResponse
+from proxy.upstream import Body
 
 _ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})

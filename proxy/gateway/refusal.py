@@ -13,7 +13,7 @@ from proxy.errors import (
 )
 from proxy.gateway.call import Call
 from proxy.gateway.relay import ResponseWriter
-from proxy.protocol.chat import JSON_MEDIA_TYPE
+from proxy.protocol import JSON_MEDIA_TYPE
 from proxy.record import CallRecord, Ending
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamInterrupted
+from proxy.protocol import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
-from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20

@@ -13,12 +13,10 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from proxy.errors import InvalidRequest, NotFound, Unavailable
-from proxy.protocol.fields import validation_error
+from proxy.protocol import validation_error
 from proxy.protocol.responses import ResponsesRequest, ResponseView, find_item, read_reference
 from proxy.record import Target
-from proxy.storage.database import StoreUnavailable
-from proxy.storage.lookups import StoredResponse
-from proxy.storage.writer import Store
+from proxy.storage import Store, StoredResponse, StoreUnavailable
 
 # Cached here as well, until the database has them. Conversations may contain images.
 MAX_CACHED: Final = 1_000

@@ -2,3 +2,29 @@
 
 This package does not send requests and does not know what an answer costs.
 """
+
+from proxy.routing.local_limits import LimitExceeded, LocalLimits
+from proxy.routing.router import (
+    Decision,
+    Model,
+    Router,
+    RoutingPreference,
+    Scorer,
+    read_headers,
+    wants_no_store,
+)
+from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
+
+__all__ = [
+    "TIMEOUT_SECONDS",
+    "Decision",
+    "LimitExceeded",
+    "LocalLimits",
+    "Model",
+    "Router",
+    "RoutingPreference",
+    "Scorer",
+    "ShadowRouter",
+    "read_headers",
+    "wants_no_store",
+]

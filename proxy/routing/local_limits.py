@@ -9,11 +9,11 @@ import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proxy.budget.token_counter import Correction, TokenCounter
+from proxy.budget import Correction, TokenCounter
 from proxy.errors import InvalidRequest
-from proxy.protocol.views import RoutingRequest, Usage
+from proxy.protocol import RoutingRequest, Usage
 from proxy.record import CallRecord, Reason
-from proxy.upstream.capabilities import Capabilities
+from proxy.upstream import Capabilities
 
 logger = logging.getLogger(__name__)
 

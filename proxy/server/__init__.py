@@ -2,3 +2,19 @@
 
 Only `app` constructs things; everything else receives what it needs as arguments.
 """
+
+from proxy.server.app import Proxy, judge_identity, open_judge
+from proxy.server.models import load_router
+from proxy.server.server import Server
+from proxy.server.workers import Workers, is_worker, worker_slot
+
+__all__ = [
+    "Proxy",
+    "Server",
+    "Workers",
+    "is_worker",
+    "judge_identity",
+    "load_router",
+    "open_judge",
+    "worker_slot",
+]

@@ -21,37 +21,38 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
 from proxy.auth import ApiKeys
-from proxy.budget.pacing import BudgetPacer
-from proxy.budget.pricing import Price, Prices
-from proxy.budget.rate_limits import Limits
-from proxy.budget.token_counter import TokenCounter
+from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter
 from proxy.config import Config, UpstreamConfig, load_prices, pricing_path
-from proxy.evaluation.judge import Judge, JudgePriceUnknown, judge_price
-from proxy.evaluation.judge_queue import JudgeQueue
-from proxy.evaluation.metrics import quality_metrics
-from proxy.evaluation.paid_calls import OnPaidCall, PaidUpstream
-from proxy.evaluation.queries import QualityQueries
-from proxy.evaluation.sampling import Sampler
-from proxy.experiments.jobs import PIPELINE, Jobs
-from proxy.experiments.planner import Planner
-from proxy.gateway.call import Snapshot
-from proxy.gateway.conversations import Conversations
-from proxy.gateway.failover import FIRST_WAIT_SECONDS
-from proxy.gateway.gateway import Gateway
+from proxy.evaluation import (
+    Judge,
+    JudgePriceUnknown,
+    JudgeQueue,
+    OnPaidCall,
+    PaidUpstream,
+    QualityQueries,
+    Sampler,
+    judge_price,
+    quality_metrics,
+)
+from proxy.experiments import PIPELINE, Jobs, Planner
+from proxy.gateway import FIRST_WAIT_SECONDS, Conversations, Gateway, Snapshot
 from proxy.metrics import GaugeSources, Metrics
 from proxy.record import Target
-from proxy.routing.router import Model, Router
+from proxy.routing import Model, Router
 from proxy.server.background import BackgroundTasks, every
 from proxy.server.models import LoadedModels, ModelLoader, build_shadow_router
 from proxy.server.monitors import BudgetMonitor, DriftMonitor, QualityMonitor
 from proxy.server.reload import Reloader
 from proxy.server.workers import METRICS_VARIABLE
-from proxy.storage.database import StoreUnavailable, is_postgresql, redacted_url
-from proxy.storage.queries import RequestQueries
-from proxy.storage.shared_limits import SharedLimits
-from proxy.storage.writer import Store
-from proxy.upstream.transport import open_transport
-from proxy.upstream.upstream import Upstream
+from proxy.storage import (
+    RequestQueries,
+    SharedLimits,
+    Store,
+    StoreUnavailable,
+    is_postgresql,
+    redacted_url,
+)
+from proxy.upstream import Upstream, open_transport
 from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
 from proxy.web.openai_api import BodyLimits
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from proxy.config import Config
 from proxy.protocol.ollama import is_same_model
-from proxy.routing.router import Model, Router, Scorer
-from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
+from proxy.routing import TIMEOUT_SECONDS, Model, Router, Scorer, ShadowRouter
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 

@@ -9,15 +9,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer
-from proxy.budget.rate_limits import Limits
+from proxy.budget import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer, Limits
 from proxy.config import Config
-from proxy.evaluation.estimates import Quality
-from proxy.evaluation.queries import QualityQueries
+from proxy.evaluation import Quality, QualityQueries
 from proxy.record import DAY_SECONDS, HOUR_SECONDS
-from proxy.storage.database import StoreUnavailable
-from proxy.storage.queries import RequestQueries
-from proxy.storage.writer import Store
+from proxy.storage import RequestQueries, Store, StoreUnavailable
 from router_model.drift import LARGE_DRIFT, Drift
 from router_model.manifest import Manifest
 

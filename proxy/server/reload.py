@@ -14,13 +14,12 @@ from pathlib import Path
 import msgspec
 
 from proxy.config import Config, ConfigError, load_config, pricing_path
-from proxy.gateway.call import Snapshot
-from proxy.gateway.gateway import Gateway
+from proxy.gateway import Gateway, Snapshot
 from proxy.record import Target
-from proxy.routing.router import Scorer
+from proxy.routing import Scorer
 from proxy.server.background import BackgroundTasks
 from proxy.server.models import LoadedModels, ModelLoader, warn_of_untrained_models
-from proxy.upstream.upstream import Upstream
+from proxy.upstream import Upstream
 from router_model.manifest import MANIFEST_FILE
 from router_model.model import RouterModelError
 

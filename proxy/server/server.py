@@ -23,7 +23,7 @@ from proxy.server.app import Proxy
 from proxy.server.gc import GarbageCollector
 from proxy.server.guidance import setup_guidance
 from proxy.server.workers import WorkerSlot
-from proxy.web.client_connection import IS_DRAINING, Connection
+from proxy.web import IS_DRAINING, Connection
 
 logger = logging.getLogger(__name__)
 

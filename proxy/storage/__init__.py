@@ -2,3 +2,62 @@
 
 This package does not know prices, budgets or how the quality of an answer is estimated.
 """
+
+from proxy.storage import tables
+from proxy.storage.database import (
+    FAILURES,
+    StoreUnavailable,
+    exclusive_transaction,
+    is_postgresql,
+    open_database,
+    redacted_url,
+    storable,
+)
+from proxy.storage.lookups import StoredResponse
+from proxy.storage.maintenance import Maintenance
+from proxy.storage.migrations import NEWEST, migrate
+from proxy.storage.queries import (
+    Dimension,
+    Group,
+    HourlySpend,
+    Quantiles,
+    Queries,
+    RequestPage,
+    RequestQueries,
+    ScoreBucket,
+    Totals,
+    parse_turns,
+    start_of_day,
+)
+from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
+from proxy.storage.writer import Store, retry_until_written
+
+__all__ = [
+    "FAILURES",
+    "MINUTE_SECONDS",
+    "NEWEST",
+    "Dimension",
+    "Group",
+    "HourlySpend",
+    "Maintenance",
+    "Quantiles",
+    "Queries",
+    "RequestPage",
+    "RequestQueries",
+    "ScoreBucket",
+    "SharedLimits",
+    "Store",
+    "StoreUnavailable",
+    "StoredResponse",
+    "Totals",
+    "exclusive_transaction",
+    "is_postgresql",
+    "migrate",
+    "open_database",
+    "parse_turns",
+    "redacted_url",
+    "retry_until_written",
+    "start_of_day",
+    "storable",
+    "tables",
+]

@@ -2,3 +2,16 @@
 
 This package does not know why a request was sent to a tier or what its answer means.
 """
+
+from proxy.upstream.capabilities import Capabilities
+from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.transport import open_transport
+from proxy.upstream.upstream import Body, Upstream
+
+__all__ = [
+    "Body",
+    "Capabilities",
+    "Upstream",
+    "UpstreamResponse",
+    "open_transport",
+]

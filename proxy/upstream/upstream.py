@@ -28,7 +28,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.protocol.chat import view_models
+from proxy.protocol import view_models
 from proxy.timeouts import Deadlines
 from proxy.upstream.capabilities import (
     Capabilities,

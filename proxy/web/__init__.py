@@ -2,3 +2,16 @@
 
 This package decides nothing about a request; the gateway does.
 """
+
+from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
+from proxy.web.client_connection import IS_DRAINING, Connection
+
+__all__ = [
+    "IS_DRAINING",
+    "Connection",
+    "dashboard_api",
+    "experiments_api",
+    "openai_api",
+    "pages",
+    "service_api",
+]

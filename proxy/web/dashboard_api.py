@@ -19,15 +19,18 @@ from litestar.types import ControllerRouterHandler
 
 from proxy.auth import Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
-from proxy.evaluation.estimates import MIN_PAIRS
+from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
-from proxy.evaluation.queries import QualityQueries, WeightedPair
-from proxy.gateway.call import Snapshot
-from proxy.gateway.gateway import Gateway
+from proxy.gateway import Gateway, Snapshot
 from proxy.record import DAY_SECONDS, Ending, Reason
-from proxy.storage.database import StoreUnavailable
-from proxy.storage.queries import RequestPage, RequestQueries, ScoreBucket, Totals
-from proxy.storage.writer import retry_until_written
+from proxy.storage import (
+    RequestPage,
+    RequestQueries,
+    ScoreBucket,
+    StoreUnavailable,
+    Totals,
+    retry_until_written,
+)
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
 from router_model.manifest import Manifest, OperatingPoint

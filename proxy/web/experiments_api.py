@@ -18,13 +18,23 @@ from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler
 
 from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
-from proxy.experiments.jobs import MAX_JOBS, Job, JobRunning, Jobs
-from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
-from proxy.experiments.results import key_figure, read_results
-from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
-from proxy.gateway.gateway import Gateway
-from proxy.protocol.fields import read_request
-from proxy.storage.database import StoreUnavailable
+from proxy.experiments import (
+    INSTALL_COMMAND,
+    MAX_JOBS,
+    STEPS,
+    STEPS_BY_NAME,
+    Estimate,
+    Job,
+    JobRunning,
+    Jobs,
+    Planner,
+    Step,
+    key_figure,
+    read_results,
+)
+from proxy.gateway import Gateway
+from proxy.protocol import read_request
+from proxy.storage import StoreUnavailable
 from proxy.web.service_api import read_small_body
 
 T = TypeVar("T")

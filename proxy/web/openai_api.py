@@ -26,8 +26,7 @@ from proxy.errors import (
     RouterError,
     envelope,
 )
-from proxy.gateway.gateway import Gateway
-from proxy.gateway.refusal import send_error
+from proxy.gateway import Gateway, send_error
 from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines

@@ -24,7 +24,7 @@ from litestar.types import ControllerRouterHandler
 
 from proxy.auth import SESSION_COOKIE, SESSION_SECONDS, is_admin
 from proxy.errors import InvalidRequest, NotAuthenticated, NotFound
-from proxy.gateway.gateway import Gateway
+from proxy.gateway import Gateway
 
 UI: Final = Path(__file__).with_name("ui")
 CHARTS: Final = "plotly.min.js"  # plotly.js from the package plotly

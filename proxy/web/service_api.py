@@ -12,15 +12,12 @@ from litestar.types import ControllerRouterHandler
 from proxy import __version__
 from proxy.auth import is_admin
 from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
-from proxy.evaluation.judge import Judge
-from proxy.gateway.call import Snapshot
-from proxy.gateway.gateway import Gateway
+from proxy.evaluation import Judge
+from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
-from proxy.protocol.chat import view_models
-from proxy.protocol.fields import read_request
+from proxy.protocol import read_request, view_models
 from proxy.record import Target, new_request_id
-from proxy.storage.database import StoreUnavailable
-from proxy.storage.writer import Store, retry_until_written
+from proxy.storage import Store, StoreUnavailable, retry_until_written
 from proxy.web.openapi import document
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
