@@ -42,7 +42,6 @@ SLOW = (
 # Fixtures that start servers. `make quick` leaves their tests out.
 SERVERS = {"browser", "local", "cloud", "postgres", "proxy", "shared_world", "start", "world"}
 
-SKIPS = pytest.StashKey[Counter[str]]()
 ABSENT = "not installed: "
 
 
@@ -61,7 +60,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SKIPS] = Counter()
     if async_fixture is None:
         config.addinivalue_line("markers", "asyncio: pytest-asyncio's, which is not installed")
 
@@ -104,7 +102,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, needs.Missing):
         name = str(call.excinfo.value)
-        item.config.stash[SKIPS][name] += 1
         message = f"{ABSENT}{name}. Run: {needs.INSTALL}"
         if item.config.getoption("--no-skips"):
             report.longrepr = message
@@ -132,7 +129,6 @@ class _Module(pytest.Module):
                 or cause.name.partition(".")[0] in {"proxy", "router_model", "training", "tests"}
             ):
                 raise
-            self.config.stash[SKIPS][cause.name] += 1
             pytest.skip(f"{ABSENT}{cause.name}", allow_module_level=True)
 
 
@@ -141,8 +137,16 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return module
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    absent = config.stash[SKIPS]
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what was not installed. The reports of several processes arrive here, too."""
+    skips = {
+        (report.nodeid, report.longrepr[2]) for report in terminalreporter.getreports("skipped")
+    }
+    absent = Counter(
+        message.partition(ABSENT)[2].partition(". Run:")[0]
+        for _, message in skips
+        if ABSENT in message
+    )
     if absent:
         found = ", ".join(f"{name} ({number})" for name, number in sorted(absent.items()))
         terminalreporter.section("skipped for want of tools")

@@ -195,7 +195,7 @@ def test_a_null_character_costs_no_row(url: str, name: str) -> None:
         {"model": object()},
         {"endpoint": None},
     ],
-    ids=str,
+    ids="-".join,
 )
 def test_a_row_no_database_takes_does_not_cost_the_others_theirs(
     url: str, poison: dict[str, object]
