@@ -5,6 +5,8 @@ one.
 """
 
 import asyncio
+import importlib.machinery
+import importlib.util
 import os
 import re
 import signal
@@ -230,3 +232,13 @@ def test_missing_packages_are_reported_with_the_install_command(
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(DemoNotInstalled, match="make demo"):
         find_model_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="llama.cpp loads it on Linux")
+def test_missing_shared_library_is_reported_with_the_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = importlib.machinery.ModuleSpec("any", None, origin="/packages/any/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    with pytest.raises(DemoNotInstalled, match="apt-get install libgomp1"):
+        find_model_file(openmp="libabsent.so.9")

@@ -53,7 +53,9 @@ class Way(NamedTuple):
 
 WAYS: Final = {
     "run": Way(("make", "python3", "python3-venv"), (f"cd {CLONE}", "make run")),
-    "demo": Way(("make", "python3", "python3-venv"), (f"cd {CLONE}", "make demo"), True),
+    "demo": Way(
+        ("make", "python3", "python3-venv", "libgomp1"), (f"cd {CLONE}", "make demo"), True
+    ),
     # `pip install hybrid-llm-router` of a package index is this file here.
     "pip": Way(
         ("python3", "python3-venv"),
