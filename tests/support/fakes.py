@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
-from router_model.model import Score
+from router_model.score import Score
 
 # Long enough for a busy machine; nothing that works ever waits this long.
 PATIENCE_SECONDS = 10.0
