@@ -147,7 +147,7 @@ def _answered(text: str, tier: str) -> CallRecord:
     )
 
 
-def mix_up(source: Path, target: Path, *, share: float = 1.0) -> Path:
+def scramble(source: Path, target: Path, *, share: float = 1.0) -> Path:
     """A router that takes words for other words: this share of them, the network as it was."""
     target.mkdir()
     tokenizer = json.loads((source / TOKENIZER_FILE).read_text(encoding="utf-8"))
