@@ -94,7 +94,7 @@ async def run_traffic(scene: Scene, *, seconds: float) -> None:
     """Send traffic in waves, judge answers, and take the cloud down for a while."""
     over = asyncio.Event()
     started_at = time.monotonic()
-    traffic = asyncio.create_task(scene.visitors.come(visits_per_second, over))
+    traffic = asyncio.create_task(scene.clients.run(visits_per_second, over))
     next_report = 0.0
     while (passed := time.monotonic() - started_at) < seconds and not traffic.done():
         scene.cloud.down = DOWN_FROM < passed / seconds < DOWN_TO
