@@ -84,7 +84,7 @@ def share_cores() -> Cores:
     return Cores(frozenset(servers), load)
 
 
-# ── The bare stack, run in a separate process ───────────────────────────────────────────────
+# ── The bare stack, run in a separate process ─────────────────────────────────────────────────
 
 
 def run_bare_stack() -> None:
@@ -463,7 +463,7 @@ def _summarised(times: Mapping[str, list[float]]) -> dict[str, Row]:
     }
 
 
-# ── All measurements ──────────────────────────────────────────────────────────────────────────────
+# ── All measurements ──────────────────────────────────────────────────────────────────────────
 
 CONFIG: Final = """
 server: {{api_keys: [{key}]}}

@@ -36,7 +36,7 @@ WORDS: Final = (
 SIMPLE_WORDS: Final = WORDS[:100]  # each of them is one token
 
 
-# ── Requests ──────────────────────────────────────────────────────────────────────────────
+# ── Requests ──────────────────────────────────────────────────────────────────────────────────
 
 
 def make_prompts(seed: int) -> Iterator[str]:
@@ -80,7 +80,7 @@ def make_requests(
     return cycle([encode(next(prompts)) for _ in range(RECURRING)])
 
 
-# ── Answers ───────────────────────────────────────────────────────────────────────────
+# ── Answers ───────────────────────────────────────────────────────────────────────────────────
 
 MARK: Final = b'"@'  # precedes the send time of a chunk; occurs nowhere else in a stream
 _DIGITS: Final = 19

@@ -40,7 +40,7 @@ def prompt_of(request: bytes) -> str:
     return str(messages[0]["content"])
 
 
-# ── Requests ──────────────────────────────────────────────────────────────────────────────
+# ── Requests ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_prompts_have_a_realistic_length_distribution() -> None:
@@ -75,7 +75,7 @@ def test_requests_have_the_given_headers_model_and_stream() -> None:
     assert (body["model"], body["stream"]) == ("cloud", True)
 
 
-# ── Answers ───────────────────────────────────────────────────────────────────────────
+# ── Answers ───────────────────────────────────────────────────────────────────────────────────
 
 TIMES = [1, 1_234_567_890_123_456_789, 42]
 EVENTS = [b'data: {"content":"@%019d "}\n\n' % time for time in TIMES]
@@ -160,7 +160,7 @@ async def test_the_load_fails_on_an_error_status(unused_tcp_port: int) -> None:
             await load.run(clients=1, seconds=5.0)
 
 
-# ── Tables ──────────────────────────────────────────────────────────────────────────────────
+# ── Tables ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_quantile_is_the_nearest_rank() -> None:

@@ -274,7 +274,7 @@ def test_the_shipped_default_configuration_names_the_shipped_model() -> None:
     assert (ROOT / config.routing.model_path / "manifest.json").exists()
 
 
-# ── Without a clone ──────────────────────────────────────────────────────────────────────────
+# ── Without a clone ───────────────────────────────────────────────────────────────────────────
 
 
 def test_the_wheel_includes_the_bundled_files() -> None:

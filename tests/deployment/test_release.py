@@ -119,7 +119,7 @@ def test_all_files_have_the_same_version(built: tuple[Path, Path], parts: dict[s
     assert set(re.findall(r"hybrid_llm_router-(\d+\.\d+\.\d+)", readme)) <= {__version__}
 
 
-# ── Bill of materials and licences ────────────────────────────────────────────────────────────────
+# ── Bill of materials and licences ────────────────────────────────────────────────────────────
 
 
 def test_the_bill_of_materials_matches_the_lock_file(parts: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ def test_one_allowed_licence_of_a_choice_is_enough() -> None:
     assert not is_allowed("")
 
 
-# ── Signatures ──────────────────────────────────────────────────────────────────────
+# ── Signatures ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

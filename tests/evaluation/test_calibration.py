@@ -256,7 +256,7 @@ def test_judged_requests_can_be_exported_for_training(config: Path, tmp_path: Pa
         assert row["local_score"] in (3, 9)
 
 
-# ── Targets, on traffic with known quality ─────────────────────────────────────────────────
+# ── Targets, on traffic with known quality ────────────────────────────────────────────────────
 
 FRESH = TEXTS[600:1600]
 

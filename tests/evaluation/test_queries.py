@@ -61,7 +61,7 @@ def filled(url: str, stats: RequestQueries) -> list[Row]:
     return read(url)
 
 
-# ── Judgements ───────────────────────────────────────────────────────────────────────────
+# ── Judgements ────────────────────────────────────────────────────────────────────────────────
 
 
 def judge_at_random(url: str, rows: list[Row]) -> list[Grade]:

@@ -67,7 +67,7 @@ def filled(url: str, stats: RequestQueries) -> list[Row]:
     return read(url)
 
 
-# ── Totals ──────────────────────────────────────────────────────────────────────────────────────
+# ── Totals ────────────────────────────────────────────────────────────────────────────────────
 
 
 def added_up(rows: list[Row]) -> Totals:
@@ -444,7 +444,7 @@ def test_a_database_that_is_not_there(sqlite_url: str, postgres_url: str) -> Non
         RequestQueries.open(config_of(f"{postgres_url}_unknown"))
 
 
-# ── Drift, and a candidate ──────────────────────────────────────────────────────────────────────
+# ── Drift, and a candidate ────────────────────────────────────────────────────────────────────
 
 
 def asked(number: int, *, hours: float, score: float | None, text: str, reason: Reason) -> Any:

@@ -280,7 +280,7 @@ def compress(data: bytes, encoding: str) -> bytes:
     return gzip.compress(data) if encoding == "gzip" else zlib.compress(data)
 
 
-# ── Wire formats of OpenAI and Ollama ────────────────────────────────────────────────────
+# ── Wire formats of OpenAI and Ollama ─────────────────────────────────────────────────────────
 
 USAGE = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
 

@@ -173,7 +173,7 @@ def until(met: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-# ── Expected rollups ───────────────────────────────────────────────────────────────────
+# ── Expected rollups ──────────────────────────────────────────────────────────────────────────
 
 
 def picodollars(usd: float | None) -> int:

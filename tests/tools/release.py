@@ -109,7 +109,7 @@ def build_from(archive: Path, out: Path) -> Path:
     return wheel
 
 
-# ── Bill of materials and licences ──────────────────────────────────────────────────────────────
+# ── Bill of materials and licences ────────────────────────────────────────────────────────────
 
 
 def list_parts(python: Path = Path(sys.executable)) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def licences(parts: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# ── Checksums and signature ─────────────────────────────────────────────────────────────────
+# ── Checksums and signature ───────────────────────────────────────────────────────────────────
 
 
 def _sha256(path: Path) -> str:
@@ -324,7 +324,7 @@ def release(out: Path, key: str | None) -> None:
         print(f"{sign(sums, key).name}: signed by {key}")
 
 
-# ── Test of a wheel ──────────────────────────────────────────────────────
+# ── Test of a wheel ───────────────────────────────────────────────────────────────────────────
 
 
 def try_out(wheel: Path) -> None:
