@@ -141,7 +141,7 @@ class Clients:
         }
 
     async def run(self, rate: Callable[[float], float], stop: asyncio.Event) -> None:
-        """Start clients at random until `over` is set, and wait for their requests.
+        """Start clients at random until `stop` is set, and wait for their requests.
 
         `rate` gives arrivals per second at a time in seconds. Raises ExceptionGroup on unexpected
         results.
