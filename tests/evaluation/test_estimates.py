@@ -81,9 +81,9 @@ def test_weights_count_as_multiplicities() -> None:
     assert estimate.ratio == pytest.approx(200 * 5 / (200 * 5 + 400))  # unweighted: 160 * 5 / 840
     assert estimate.low < 200 * 5 / 1400 < estimate.high < 160 * 5 / 840
     rows = [JudgedValue(1, 2.0)] * 60 + [JudgedValue(0, 6.0)] * 60
-    for estimate in (share(rows), mean(rows)):
-        assert estimate is not None
-        assert estimate.value == pytest.approx(0.25)
+    for interval in (share(rows), mean(rows)):
+        assert interval is not None
+        assert interval.value == pytest.approx(0.25)
 
 
 def test_estimates_do_not_depend_on_the_scale_of_weights() -> None:
