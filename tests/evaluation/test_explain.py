@@ -82,7 +82,7 @@ def test_a_request_is_explained(
     assert explain(row) == expected.replace("ID", record.id)
 
 
-def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
+def test_judgements_and_ratings_are_explained(url: str, stats: RequestQueries) -> None:
     record = finished()
     fill(url, [record])
     with opened(url) as store:

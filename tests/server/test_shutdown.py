@@ -76,7 +76,9 @@ async def test_a_killed_proxy_loses_only_its_last_moment_and_starts_again(proxy:
     async with under_load(proxy.port) as load:
 
         def has_run_longer_than_it_may_lose() -> bool:
-            return load.told[-1].at - load.told[0].at > 1.2 * (FLUSH_SECONDS + LATE_SECONDS)
+            return load.completed[-1].at - load.completed[0].at > 1.2 * (
+                FLUSH_SECONDS + LATE_SECONDS
+            )
 
         await until(has_run_longer_than_it_may_lose, seconds=PATIENCE_SECONDS, what="load ran on")
         killed_at = time.monotonic()
@@ -89,11 +91,11 @@ async def test_a_killed_proxy_loses_only_its_last_moment_and_starts_again(proxy:
     assert proxy.query("pragma integrity_check") == [{"integrity_check": "ok"}]
     rows = endings(proxy)
     assert rows.pop(again.request_id) == "ok"
-    lost = [told for told in load.told if told.id not in rows]
-    assert [killed_at - told.at for told in lost] == [
+    lost = [done for done in load.completed if done.id not in rows]
+    assert [killed_at - done.at for done in lost] == [
         pytest.approx(0, abs=FLUSH_SECONDS + LATE_SECONDS) for _ in lost
     ]
-    kept = {told.id for told in load.told} - {told.id for told in lost}
+    kept = {done.id for done in load.completed} - {done.id for done in lost}
     assert kept
     # At most one more for each client: recorded, and killed before its answer had arrived.
     assert len(rows.keys() - kept) <= CLIENTS
@@ -116,8 +118,8 @@ async def test_the_first_signal_finishes_running_requests_and_accepts_no_new_one
         assert await proxy.ended() == 0
     rows = endings(proxy)
     assert [rows[head.request_id] for _, head in streams] == ["ok"] * 3
-    assert {told.status for told in load.told} == {200}
-    assert [told.id for told in load.told if rows.get(told.id) != "ok"] == []
+    assert {done.status for done in load.completed} == {200}
+    assert [done.id for done in load.completed if rows.get(done.id) != "ok"] == []
     assert load.refused
     assert b"ERROR" not in proxy.log
 
@@ -139,7 +141,7 @@ async def test_the_second_signal_cancels_requests_and_loses_no_row(
         assert await proxy.ended() == 0
     rows = endings(proxy)
     assert [rows[head.request_id] for _, head in streams] == ["stopped"] * 3
-    assert [told.id for told in load.told if told.id not in rows] == []
+    assert [done.id for done in load.completed if done.id not in rows] == []
 
 
 FOR_EVER = {"server": {"drain_seconds": 600}}
@@ -186,18 +188,18 @@ async def test_sigint_stops_without_draining(
 async def test_a_reload_under_load_drops_no_request(proxy: Served) -> None:
     async with under_load(proxy.port) as load:
         for number in range(1, 4):
-            before = len(load.told)
+            before = len(load.completed)
             proxy.configure({"upstreams": {"local": {"timeouts": {"idle": 10 + number}}}})
             proxy.signal(signal.SIGHUP)
             await until(
                 lambda: (
                     proxy.log.count(b"is in use") >= number  # noqa: B023
-                    and len(load.told) > before + CLIENTS  # noqa: B023
+                    and len(load.completed) > before + CLIENTS  # noqa: B023
                 ),
                 seconds=START_SECONDS,
                 what="the new configuration is in use",
             )
     assert await proxy.stop() == 0
     assert (load.broken, load.refused) == (0, 0)
-    assert {told.status for told in load.told} == {200}
-    assert Counter(endings(proxy).values()) == {"ok": len(load.told)}
+    assert {done.status for done in load.completed} == {200}
+    assert Counter(endings(proxy).values()) == {"ok": len(load.completed)}

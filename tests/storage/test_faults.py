@@ -25,7 +25,7 @@ from fakes import FakeUpstream
 from live import LiveProxy, Samples, chat_body
 from postgres import PostgresServer
 from served import Connection, Served, ask, until
-from stored import any_records, fill, read, wrong
+from stored import fill, integrity_errors, random_records, read
 
 pytest_plugins = ["databases"]
 
@@ -104,7 +104,7 @@ async def check_all_kept(proxy: Proxy, traffic: Traffic, url: str) -> None:
     assert samples("router_records_dropped_total") == 0
     await proxy.stop()
     assert sorted(row["id"] for row in read(url)) == sorted(traffic.ids)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 # ── SQLite ────────────────────────────────────────────────────────────────────────────────────
@@ -185,7 +185,7 @@ async def test_locked_for_longer_than_memory_lasts(
     rows = {row["id"] for row in read(url)}
     assert rows < set(traffic.ids)
     assert len(rows) + dropped == len(traffic.ids)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def overwrite(path: Path) -> None:
@@ -220,7 +220,7 @@ async def test_the_file_is_no_database_any_more(
     """It is set aside, whatever it is, and a new one begun."""
     path = tmp_path / "router.db"
     url = f"sqlite:///{path}"
-    fill(url, any_records(1_000))  # without which there is nothing in the file yet
+    fill(url, random_records(1_000))  # without which there is nothing in the file yet
     async with LiveProxy(tmp_path, local, cloud) as proxy:
         traffic = Traffic(proxy.port)
         async with traffic.flowing():
@@ -239,7 +239,7 @@ async def test_the_file_is_no_database_any_more(
     assert samples("router_records_dropped_total") == 0
     assert bool(set_aside(path)) == (destroy is not remove)
     assert {row["id"] for row in read(url)} >= set(traffic.ids[known:])
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 class Bound(Served):

@@ -16,21 +16,21 @@ from stored import (
     DAY,
     HOUR,
     NOW,
-    any_record,
-    any_records,
-    check_sums,
+    check_rollups,
     config_of,
     connected,
+    corrupt,
     execute,
     fill,
     finished,
     hours_of,
-    kept_sums,
+    integrity_errors,
     opened,
+    random_record,
+    random_records,
     read,
-    spoil,
+    stored_sums,
     until,
-    wrong,
 )
 
 pytest_plugins = ["databases"]
@@ -44,12 +44,12 @@ SUPPORT = Path(__file__).parents[1] / "support"
 @pytest.mark.parametrize("seed", range(3))
 def test_sums_are_those_of_the_rows_however_they_came(url: str, seed: int) -> None:
     rng = random.Random(seed)
-    records = any_records(600, seed)
+    records = random_records(600, seed)
     while records:
         size = rng.choice([1, 2, 50, 200])
         fill(url, records[:size])
         del records[:size]
-    check_sums(url)
+    check_rollups(url)
 
 
 def test_money_is_exact_where_floats_are_not(url: str) -> None:
@@ -64,7 +64,7 @@ def test_money_is_exact_where_floats_are_not(url: str) -> None:
 
 def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_path: Path) -> None:
     rng = random.Random(7)
-    records = any_records(500)
+    records = random_records(500)
     whole = Rollup()
     for record in records:
         whole.add(record, "code")
@@ -76,14 +76,14 @@ def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_pat
             for _ in range(min(rng.randrange(1, 80), len(records))):
                 part.add(records.pop(), "code")
             part.write(database)
-    assert kept_sums(sqlite_url, "hours", 7) == whole.hours
-    assert kept_sums(sqlite_url, "spreads", 4) == whole.spreads
+    assert stored_sums(sqlite_url, "hours", 7) == whole.hours
+    assert stored_sums(sqlite_url, "spreads", 4) == whole.spreads
 
 
 def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
     number = 2_000
     fill(url, [])
-    program = "import sys, stored; stored.write_when_told(sys.argv[1], *map(int, sys.argv[2:]))"
+    program = "import sys, stored; stored.write_on_input(sys.argv[1], *map(int, sys.argv[2:]))"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, url, str(seed), str(number)],
@@ -100,7 +100,7 @@ def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str)
         process.communicate(b"go\n", timeout=60)
         assert process.returncode == 0
     assert len(read(url)) == 2 * number
-    check_sums(url)
+    check_rollups(url)
 
 
 def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
@@ -110,7 +110,7 @@ def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) ->
         rng = random.Random(seed)
         with opened(url) as store:
             for _ in range(number):
-                store.add(any_record(rng, hours=3))
+                store.add(random_record(rng, hours=3))
 
     threads = [threading.Thread(target=write, args=(seed,)) for seed in range(3)]
     for thread in threads:
@@ -118,7 +118,7 @@ def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) ->
     for thread in threads:
         thread.join()
     assert len(read(url)) == 3 * number
-    check_sums(url)
+    check_rollups(url)
 
 
 # ── Checking and mending ──────────────────────────────────────────────────────────────────────
@@ -127,7 +127,7 @@ def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) ->
 @pytest.fixture
 def filled(url: str) -> str:
     """A database with requests of some fifty hours."""
-    fill(url, any_records(400))
+    fill(url, random_records(400))
     return url
 
 
@@ -156,7 +156,7 @@ TAMPERED = {
 def test_what_is_wrong_is_found_and_mended(filled: str, statement: str) -> None:
     (row,) = read(filled, "SELECT max(hour) AS hour FROM hours")
     execute(filled, statement)
-    found = wrong(filled)
+    found = integrity_errors(filled)
     assert found
     day = row["hour"] // 86_400 * 86_400
     for line in found:
@@ -166,24 +166,24 @@ def test_what_is_wrong_is_found_and_mended(filled: str, statement: str) -> None:
             f"day_spreads: day {day}",
         }
     assert repair(filled) == found
-    check_sums(filled)
+    check_rollups(filled)
     assert repair(filled) == []
 
 
 def test_sums_of_deleted_rows_stay(filled: str) -> None:
     """Of the oldest hour that is left some rows may be gone; of one that is whole, none."""
-    before = kept_sums(filled, "hours", 7)
+    before = stored_sums(filled, "hours", 7)
     cut = sorted(row["created_at"] for row in read(filled))[200]
     execute(filled, f"DELETE FROM requests WHERE created_at < {cut!r}")
-    assert wrong(filled) == []
+    assert integrity_errors(filled) == []
     assert repair(filled) == []
-    assert kept_sums(filled, "hours", 7) == before
+    assert stored_sums(filled, "hours", 7) == before
     oldest = int(cut) // HOUR * HOUR
     execute(filled, f"UPDATE hours SET requests = 0 WHERE hour = {oldest}")
-    assert f"hours: hour {oldest} is not what its rows add up to" in wrong(filled)
+    assert f"hours: hour {oldest} is not what its rows add up to" in integrity_errors(filled)
     repair(filled)
-    assert wrong(filled) == []
-    kept = kept_sums(filled, "hours", 7)
+    assert integrity_errors(filled) == []
+    kept = stored_sums(filled, "hours", 7)
     assert {key: sums for key, sums in kept.items() if key[0] < oldest} == {
         key: sums for key, sums in before.items() if key[0] < oldest
     }
@@ -197,7 +197,7 @@ def test_it_is_right_while_others_write(filled: str, mends: bool) -> None:
     def write() -> None:
         with opened(filled) as store:
             while not stopping.is_set():
-                store.add(any_record(rng, hours=3))
+                store.add(random_record(rng, hours=3))
                 stopping.wait(0.0005)
 
     def size() -> int:
@@ -211,24 +211,24 @@ def test_it_is_right_while_others_write(filled: str, mends: bool) -> None:
     try:
         for _ in range(5):
             until(has_grown_from(size()))
-            assert (repair if mends else wrong)(filled) == []
+            assert (repair if mends else integrity_errors)(filled) == []
     finally:
         stopping.set()
         thread.join()
-    check_sums(filled)
+    check_rollups(filled)
 
 
 def test_a_broken_file_is_found(sqlite_url: str, tmp_path: Path) -> None:
-    fill(sqlite_url, any_records(2_000))
-    spoil(sqlite_url)
-    found = wrong(sqlite_url)
+    fill(sqlite_url, random_records(2_000))
+    corrupt(sqlite_url)
+    found = integrity_errors(sqlite_url)
     assert found
     assert not any("rows add up to" in line for line in found)
     with pytest.raises(StoreUnavailable, match="which no sums can mend"):
         repair(sqlite_url)
     (tmp_path / "rows.db").write_bytes(b"no database" * 100)
     with pytest.raises(StoreUnavailable, match="file is not a database"):
-        wrong(sqlite_url)
+        integrity_errors(sqlite_url)
 
 
 # ── Size and space ────────────────────────────────────────────────────────────────────────────
@@ -250,13 +250,13 @@ def test_rows_are_counted_and_space_is_given_back(url: str) -> None:
         assert care.migrate() == []
     if not is_postgresql(config_of(url)):  # where it is for the next rows only
         assert after < 0.6 * before
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
     fill(url, [finished()])
-    assert hours_of(read(url)).keys() <= kept_sums(url, "hours", 7).keys()
+    assert hours_of(read(url)).keys() <= stored_sums(url, "hours", 7).keys()
 
 
 def test_what_is_not_there_is_said(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match="the proxy has recorded nothing"):
-        wrong(sqlite_url)
+        integrity_errors(sqlite_url)
     with pytest.raises(StoreUnavailable, match="does not exist"):
-        wrong(f"{postgres_url}_unknown")
+        integrity_errors(f"{postgres_url}_unknown")

@@ -17,7 +17,16 @@ from proxy.storage.rollups import Rollup
 from proxy.storage.tables import TABLES
 from proxy.storage.writer import Store
 from schemas import FOLDER, numbers
-from stored import any_records, config_of, connected, execute, fill, opened, read, wrong
+from stored import (
+    config_of,
+    connected,
+    execute,
+    fill,
+    integrity_errors,
+    opened,
+    random_records,
+    read,
+)
 
 pytest_plugins = ["databases"]
 
@@ -121,7 +130,7 @@ def test_an_old_database_is_upgraded_with_its_rows(url: str, is_numbered: bool) 
         after = read(url, f"SELECT * FROM {table}")
         new = dict.fromkeys(after[0].keys() - before[table][0].keys())
         assert after == [row | new for row in before[table]]
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
     hours = read(
         url,
         "SELECT hour, target, category, requests, streamed, fallbacks, estimated, input_tokens, "
@@ -142,9 +151,9 @@ def test_an_upgraded_database_equals_a_new_one(url: str, tmp_path: Any) -> None:
     migrate_now(new)
     assert schema(url) == schema(new)
     assert indices(url) == indices(new)
-    fill(url, any_records(200))
+    fill(url, random_records(200))
     assert len(read(url)) == 204
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
     execute(  # the id of a judgement is generated
         url,
         "INSERT INTO judgements (request_id, created_at, target, model, score, judge_model) "
@@ -185,11 +194,11 @@ def test_concurrent_processes_apply_each_migration_once(
     assert failed == []
     assert sorted(map(len, done)) == [0, 0, 0, NEWEST]
     assert len(read(url)) == (4 if is_old else 0)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
-    fill(url, any_records(1))
+    fill(url, random_records(1))
     execute(url, f"INSERT INTO migrations VALUES ({NEWEST + 1}, 'tomorrow', 1.0)")
     message = rf"from a newer version \(schema {NEWEST + 1}, supported up to {NEWEST}\)"
     store = Store(config_of(url))
@@ -223,7 +232,7 @@ def test_a_failed_migration_is_rolled_back(url: str) -> None:
     assert schema(url) == before
     with opened(url):
         pass
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def test_migrations_are_numbered_consecutively(sqlite_url: str) -> None:

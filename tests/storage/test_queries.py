@@ -35,12 +35,12 @@ from stored import (
     NOW,
     Row,
     add_judgements,
-    any_records,
     config_of,
     fill,
     finished,
     opened,
     picodollars,
+    random_records,
     read,
     until,
 )
@@ -63,11 +63,11 @@ def stats(url: str) -> Iterator[RequestQueries]:
 @pytest.fixture
 def filled(url: str, stats: RequestQueries) -> list[Row]:
     """Random rows, the oldest first. The hours of one of them are not whole."""
-    fill(url, any_records(700))
+    fill(url, random_records(700))
     return read(url)
 
 
-# ── Totals ──────────────────────────────────────────────────────────────────────────────────────
+# ── Totals ────────────────────────────────────────────────────────────────────────────────────
 
 
 def added_up(rows: list[Row]) -> Totals:
@@ -444,7 +444,7 @@ def test_a_database_that_is_not_there(sqlite_url: str, postgres_url: str) -> Non
         RequestQueries.open(config_of(f"{postgres_url}_unknown"))
 
 
-# ── Drift, and a candidate ──────────────────────────────────────────────────────────────────────
+# ── Drift, and a candidate ────────────────────────────────────────────────────────────────────
 
 
 def asked(number: int, *, hours: float, score: float | None, text: str, reason: Reason) -> Any:

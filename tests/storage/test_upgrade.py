@@ -13,7 +13,7 @@ import pytest
 
 from proxy.storage.migrations import MIGRATIONS, NEWEST, Migration, applied, migrate
 from schemas import load, numbers
-from stored import any_records, check_sums, connected, fill, opened, read, wrong
+from stored import check_rollups, connected, fill, integrity_errors, opened, random_records, read
 
 pytest_plugins = ["databases"]
 
@@ -128,7 +128,7 @@ def test_an_upgrade_keeps_every_row_and_rolls_up_correctly(old: str, number: int
     before = content(old)
     assert [step.number for step in upgrade(old)] == list(range(number + 1, NEWEST + 1))
     check_kept(before, content(old))
-    check_sums(old)
+    check_rollups(old)
 
 
 def test_a_second_upgrade_changes_nothing(old: str) -> None:
@@ -147,9 +147,9 @@ def test_an_upgraded_database_equals_a_new_one(old: str, tmp_path: Path) -> None
     upgrade(new)
     assert shape(old) == shape(new)
     kept = len(read(old))
-    fill(old, any_records(50, seed=99))
+    fill(old, random_records(50, seed=99))
     assert len(read(old)) == kept + 50
-    assert wrong(old) == []
+    assert integrity_errors(old) == []
 
 
 def test_a_killed_upgrade_leaves_the_old_database(old: str, number: int) -> None:
@@ -162,7 +162,7 @@ def test_a_killed_upgrade_leaves_the_old_database(old: str, number: int) -> None
     assert shape(old) == old_shape
     assert len(upgrade(old)) == NEWEST - number
     check_kept(before, content(old))
-    check_sums(old)
+    check_rollups(old)
 
 
 def test_of_two_processes_one_upgrades(old: str, number: int) -> None:

@@ -28,16 +28,16 @@ from proxy.storage.writer import Store
 from stored import (
     DAY,
     NOW,
-    any_records,
     config_of,
     connected,
     execute,
     fill,
     finished,
+    integrity_errors,
     opened,
+    random_records,
     read,
     until,
-    wrong,
 )
 
 pytest_plugins = ["databases"]
@@ -105,11 +105,11 @@ def test_a_request_that_was_refused_at_once_is_a_row_too(url: str) -> None:
         store.add(record)
     (row,) = read(url)
     assert (row["ending"], row["error"], row["target"]) == ("rejected", "No key.", None)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def test_anything_that_a_request_may_leave_is_kept_exactly(url: str) -> None:
-    records = {record.id: record for record in any_records(300)}
+    records = {record.id: record for record in random_records(300)}
     with opened(url) as store:
         for record in records.values():
             store.add(record)
@@ -180,7 +180,7 @@ def test_a_null_character_costs_no_row(url: str, name: str) -> None:
     assert rows[bad.id][name] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")  # PostgreSQL has none
     assert json.loads(rows[bad.id]["prompt"])[0]["content"] == "a\0b"
     assert dropped == []
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_row_no_database_takes_does_not_cost_the_others_theirs(
             store.add(record)
     assert ids(url) == {record.id for record in good}
     assert dropped == [1]
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 class CountingStore(Store):
@@ -245,7 +245,7 @@ def test_closing_writes_everything_that_is_pending(url: str) -> None:
         for record in records:
             store.add(record)
     assert ids(url) == {record.id for record in records}
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def test_rows_are_written_while_the_process_lives(url: str) -> None:
@@ -330,7 +330,7 @@ def test_a_locked_table_is_waited_for(postgres_url: str) -> None:
             until(lambda: not store.healthy)
         until(lambda: store.healthy)
     assert len(read(postgres_url)) == 1
-    assert wrong(postgres_url) == []
+    assert integrity_errors(postgres_url) == []
 
 
 def test_what_cannot_be_written_before_the_end_is_counted(sqlite_url: str) -> None:
@@ -413,7 +413,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(
             assert store.lookups.spent_by_others(0.0) == {None: 0.0}
     assert ids(postgres_url) == {record.id for record in records}
     assert dropped == []
-    assert wrong(postgres_url) == []
+    assert integrity_errors(postgres_url) == []
 
 
 def test_a_file_that_is_replaced_or_removed_is_noticed(sqlite_url: str, tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_a_file_that_is_replaced_or_removed_is_noticed(sqlite_url: str, tmp_path
         until(path.exists)
         until(lambda: store.healthy)
     assert len(read(sqlite_url)) == 1
-    assert wrong(sqlite_url) == []
+    assert integrity_errors(sqlite_url) == []
 
 
 @pytest.mark.parametrize("kept", [0.25, 0.5, 0.9])
@@ -437,7 +437,7 @@ def test_a_file_that_lost_its_end_is_set_aside(
 ) -> None:
     """New rows may long be written without a look at what is missing."""
     path = tmp_path / "rows.db"
-    rows = sorted(any_records(1_200), key=lambda record: record.created_at)
+    rows = sorted(random_records(1_200), key=lambda record: record.created_at)
     fill(sqlite_url, rows[:1_000])
     with opened(sqlite_url) as store:
         for record in rows[1_000:1_100]:
@@ -449,7 +449,7 @@ def test_a_file_that_lost_its_end_is_set_aside(
         until(lambda: list(tmp_path.glob("*.broken-*")))
         until(lambda: store.healthy)
     assert ids(sqlite_url) == {record.id for record in rows[1_100:]}
-    assert wrong(sqlite_url) == []
+    assert integrity_errors(sqlite_url) == []
 
 
 def test_what_is_set_aside_never_replaces_another(tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_rows_past_their_retention_are_deleted_hourly(url: str) -> None:
         until(lambda: ages() == pytest.approx([0, 1.99]))
         now += 0.5 * DAY
         until(lambda: ages() == [0])
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def test_many_old_rows_are_deleted_in_steps_the_oldest_first(url: str) -> None:
@@ -493,7 +493,7 @@ def test_many_old_rows_are_deleted_in_steps_the_oldest_first(url: str) -> None:
         left = [row["created_at"] for row in read(url)]
         assert 0 < len(left) < 12_000
         assert left == sorted(times)[-len(left) :]
-        assert wrong(url) == []
+        assert integrity_errors(url) == []
         until(lambda: not ids(url))
     assert sum(row["requests"] for row in read(url, "SELECT requests FROM hours")) == 12_000
 

@@ -23,7 +23,7 @@ from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
 from proxy.record import Target
 from proxy.storage.database import close_all, open_database
 from scripted_models import CLOUD, JUDGE, LOCAL, PRICES, Models
-from stored import config_of, migrated
+from stored import config_of, migrate
 from training import cli, label
 from training.paid import Endpoint, Price, Tokens
 
@@ -79,7 +79,7 @@ def run(
 ) -> tuple[Job, str]:
     """Start a step and wait for its end; the job, and what it printed."""
     url = f"sqlite:///{folder / 'rows.db'}"
-    migrated(url)
+    migrate(url)
     database = open_database(config_of(url))
     jobs = Jobs(database, heartbeat_seconds=0.05)
     step = STEPS_BY_NAME[name]
