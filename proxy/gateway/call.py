@@ -91,9 +91,8 @@ class Call:
         self.principal: Principal | None = None
         self.body = b""
         self.request: RoutingRequest  # after `parse`
-        self.capabilities = snapshot.upstreams[
-            Target.LOCAL
-        ].capabilities  # of the requested local model
+        # Of the requested local model.
+        self.capabilities = snapshot.upstreams[Target.LOCAL].catalog.capabilities
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
         self.waited_seconds = 0.0  # for the reservation
         self.is_preview = False  # whether it only asks for the decision; reserves nothing
@@ -131,7 +130,7 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
 def upstream_body(call: Call, target: Target, model: str) -> bytes:
     """The request body for a tier."""
     body, request, endpoint = call.body, call.request, call.endpoint
-    needs_adapting = call.snapshot.upstreams[target].capabilities.needs_adapting
+    needs_adapting = call.snapshot.upstreams[target].catalog.capabilities.needs_adapting
     if isinstance(request, ResponsesRequest):
         is_local = target is Target.LOCAL
         body = without_foreign_reasoning(body, request.items, is_local=is_local)

@@ -122,11 +122,11 @@ class DecisionMaker:
         record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
-        preference = snapshot.router.read_preference(request.model, headers, local.models)
+        preference = snapshot.router.read_preference(request.model, headers, local.catalog.names)
         limit = None
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
-                call.capabilities = await local.capabilities_of(preference.model)
+                call.capabilities = await local.catalog.capabilities_of(preference.model)
             limit = await self._local_limits.check(request, call.capabilities, record)
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
@@ -244,7 +244,7 @@ def _decide_by_name(call: Call) -> Decision:
     model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
     forced = read_headers(RoutingPreference(), headers).target
     local = snapshot.upstreams[Target.LOCAL]
-    if forced is None and any(is_same_model(model, name) for name in local.models):
+    if forced is None and any(is_same_model(model, name) for name in local.catalog.names):
         return Decision(Target.LOCAL, Reason.FORCED, model)
     if forced is Target.LOCAL:  # another model's vectors would be useless: the name stays
         own = local.model if model in ("auto", *Target) else model

@@ -142,7 +142,9 @@ class Passthrough:
         try:
             call.request = parse_responses(call.body)
             local = snapshot.upstreams[Target.LOCAL]
-            preference = snapshot.router.read_preference(call.request.model, (), local.models)
+            preference = snapshot.router.read_preference(
+                call.request.model, (), local.catalog.names
+            )
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key
                 raise

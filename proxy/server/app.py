@@ -376,14 +376,14 @@ class Proxy:
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
 
-    async def _learn(self) -> None:
-        await self._tier(Target.LOCAL).refresh_capabilities()
+    async def _refresh_catalog(self) -> None:
+        await self._tier(Target.LOCAL).catalog.refresh()
 
     async def _probe(self) -> None:
         for target in Target:
             await self._tier(target).probe_unhealthy()
-        if self._tier(Target.LOCAL).capabilities_stale:  # it was unreachable, or it was replaced
-            await self._learn()
+        if self._tier(Target.LOCAL).catalog.is_stale:
+            await self._refresh_catalog()
 
     async def _refresh_gauges(self) -> None:
         self.metrics.refresh()
@@ -393,8 +393,8 @@ class Proxy:
         start(
             every(
                 seconds.refresh_capabilities,
-                self._learn,
-                name="asking the local tier",
+                self._refresh_catalog,
+                name="refreshing the model catalog",
                 at_once=False,
             )
         )
@@ -423,7 +423,7 @@ class Proxy:
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(self._jobs.interrupt_orphaned)
         await self.budget_monitor.restore()
-        await self._learn()
+        await self._refresh_catalog()
         await self._judging.restart()
         self._start_tasks()
         try:
