@@ -7,7 +7,7 @@ from proxy.gateway.call import Call, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
-from proxy.protocol.responses import ResponseIdRewriter
+from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
 from proxy.upstream import UpstreamResponse
 

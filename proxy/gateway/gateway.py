@@ -50,7 +50,8 @@ from proxy.gateway.stored_responses import StoredResponses
 from proxy.metrics import Metrics
 from proxy.protocol import JSON_MEDIA_TYPE, AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
-from proxy.protocol.responses import ResponsesRequest, ResponseView
+from proxy.protocol.response_objects import ResponseView
+from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import Decision, LocalLimits
 from proxy.storage import Store

@@ -3,7 +3,7 @@
 This package does not know where a request is sent, what it costs or who sent it.
 """
 
-from proxy.protocol import endpoints, ollama, responses
+from proxy.protocol import endpoints, ollama, response_objects, responses
 from proxy.protocol.chat import JSON_MEDIA_TYPE, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
 from proxy.protocol.views import AnswerView, RoutingRequest, Usage
@@ -16,6 +16,7 @@ __all__ = [
     "endpoints",
     "ollama",
     "read_request",
+    "response_objects",
     "responses",
     "rewrite",
     "validation_error",
