@@ -96,7 +96,7 @@ def add_typos(text: str, rng: random.Random, *, rate: float) -> str:
 
 
 def vary(text: str, rng: random.Random) -> str:
-    """Augment `text` at random; most texts stay unchanged."""
+    """Augment `text` at random. About half of the texts stay unchanged."""
     if rng.random() < TYPO_SHARE:
         text = add_typos(text, rng, rate=rng.uniform(*TYPO_RATES))
     if rng.random() < PHRASES_SHARE:

@@ -139,7 +139,7 @@ def features(data: Data) -> list[Candidate]:
 
 
 def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
-    """TF-IDF of words and word pairs with a logistic regression. `shuffle`: seed of a label shuffle."""
+    """TF-IDF of words and word pairs, logistic regression. `shuffle` seeds a label shuffle."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     y = labels(data.train)
