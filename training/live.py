@@ -29,8 +29,8 @@ WORK = ROOT / "data/work"
 
 OPENAI_URL = "https://api.openai.com/v1"
 OLLAMA_URL = "http://localhost:11434"
-# USD per million tokens: input, cached input, output. Source: OpenAI's price list. Other prices must
-# be given as options.
+# USD per million tokens: input, cached input, output. Source: OpenAI's price list. Other prices
+# must be given as options.
 KNOWN_PRICES = {"gpt-4o-mini": Price(0.15, 0.075, 0.60)}
 FREE = Price(0.0, 0.0, 0.0)
 RESERVE_BYTES_PER_CALL = 1 << 16
@@ -217,7 +217,7 @@ def label_command(
     label.write_rows(labelled, out)
     for line in label.summary(labelled, [r for r in results if isinstance(r, label.Rejection)]):
         say(f"label: {line}")
-    say(f"label: {len(done)} of {len(rows)} prompts are in {out}")
+    say(f"label: {len(labelled)} of {len(rows)} prompts are in {out}")
     _raise_if_stopped(stopped, path)
     if not labelled:
         raise click.ClickException("no prompt gave a label; see the reasons above")
@@ -349,7 +349,7 @@ def baseline_command(
     outcomes = [outcome for outcome in results if isinstance(outcome, benchmark.Outcome)]
     rejections = [rejection for rejection in results if isinstance(rejection, label.Rejection)]
     if not outcomes:
-        reasons = judge.listed([f"{refusal.id}: {refusal.why}" for rejection in rejections])
+        reasons = judge.listed([f"{rejection.id}: {rejection.why}" for rejection in rejections])
         raise click.ClickException(f"no question could be benchmarked\n{reasons}")
     models = {endpoint.role: endpoint.model for endpoint in (*tiers, judge_endpoint)}
     result = benchmark.report(outcomes, rejections, models=models, command=this_command())
@@ -428,7 +428,7 @@ def _run_paid(
             ) as client:
                 before = client.budget.spent_usd
                 result = await work(client)
-            say(f"spent in this run: ${buyer.budget.spent_usd - before:.6f}")
+            say(f"spent in this run: ${client.budget.spent_usd - before:.6f}")
             spent = ", ".join(f"{r} ${usd:.6f}" for r, usd in sorted(journal.spent_usd.items()))
             if journal.uncertain_usd:
                 spent += f", interrupted calls ${journal.uncertain_usd:.6f} at most"

@@ -78,8 +78,8 @@ class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
 class ServedNetwork(nn.Module):  # type: ignore[misc]
     """The served network: one unpadded prompt -> the local and the cloud logit.
 
-    The lexical part is added to the two logits: the sum of `table` [vocabulary, 2] over the distinct
-    tokens, divided by the square root of their number (training/lexical.py).
+    The lexical part is added to the two logits: the sum of `table` [vocabulary, 2] over the
+    distinct tokens, divided by the square root of their number (training/lexical.py).
     """
 
     def __init__(self, network: RouterNetwork, table: Tensor) -> None:

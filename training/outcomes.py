@@ -6,8 +6,8 @@ from router_model.calibrate import Outcomes
 from router_model.label import is_ok
 from training.dataset import Row
 
-# USD per token of gpt-4o-mini; a local answer is free. Serving uses the configured prices. These only
-# weight prompts and answers by their length.
+# USD per token of gpt-4o-mini; a local answer is free. Serving uses the configured prices. These
+# only weight prompts and answers by their length.
 INPUT_USD = 0.15e-6
 OUTPUT_USD = 0.60e-6
 CHARS_PER_TOKEN = 4.0

@@ -18,7 +18,7 @@ def test_a_dressed_prompt_holds_the_prompt_whole() -> None:
 
 def test_some_stay_as_they_are_and_some_change() -> None:
     changed = sum(augment.vary(TEXT, random.Random(seed)) != TEXT for seed in range(1000))
-    wanted = 1 - (1 - augment.DRESSED_SHARE) * (1 - augment.MISTYPED_SHARE)
+    wanted = 1 - (1 - augment.PHRASES_SHARE) * (1 - augment.TYPO_SHARE)
     assert changed / 1000 == pytest.approx(wanted, abs=0.08)
 
 

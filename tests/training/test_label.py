@@ -387,7 +387,7 @@ async def test_busy_endpoints_are_asked_again(upstream: FakeUpstream, tmp_path: 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (failure(401, "bad key"), "refuses the key (its key comes from LOCAL_API_KEY)"),
+        (failure(401, "bad key"), "rejects the API key (its key comes from LOCAL_API_KEY)"),
         (failure(404, "model not found"), "does not know the address or the model"),
         (failure(429, "pay", code="insufficient_quota"), "has no quota left"),
         (whole(b"", status=301, headers=[("location", "/x")]), "redirects"),
@@ -478,10 +478,10 @@ async def test_keys_go_to_their_own_endpoint_only(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "cloud: OpenAI wants a key; set OPENAI_API_KEY"),
+        ([], "cloud: OpenAI needs an API key; set OPENAI_API_KEY"),
         (["--cloud-model=gpt-5"], "the price of gpt-5 at https://api.openai.com/v1 is unknown"),
         (["--cloud-url=http://x/v1"], "the price of gpt-4o-mini at http://x/v1 is unknown"),
-        (["--cloud-url=x"], "does not begin with http"),
+        (["--cloud-url=x"], "does not start with http"),
         (["--cloud-price=1"], "no price"),
         (["--cloud-price=1,nan"], "no price"),
         (["--cloud-price=-1,1"], "no price"),
@@ -546,7 +546,7 @@ async def test_a_disk_that_fills_up_in_mid_run(upstream: FakeUpstream, prompts: 
     printed, *message = stderr.decode().splitlines()
     assert json.loads(printed)["answer"]["text"] == "local " * 3_000
     assert "journal cannot be written: File too large" in message[0]
-    assert "was printed, append that line to the journal" in message[0]
+    assert "was printed: append that line to the journal" in message[0]
     assert len(entries(prompts, "answered")) == len(upstream.calls) - 1
     # The printed line is an entry: who appends it has lost nothing.
     with (prompts.parent / "journal").open("a") as stream:
@@ -720,6 +720,6 @@ async def test_a_dry_run_asks_nobody(upstream: FakeUpstream, prompts: Path) -> N
     assert "cloud: 6 calls, 54 tokens in, about 2100 out" in result.output
     assert "judge: 24 calls" in result.output
     # 54 tokens in, 6 times 700 out, at 100 and 400 dollars a million.
-    assert f"${(54 * 100 + 4200 * 400) / 1e6:.4f} if all run to their limit" in result.output
+    assert f"${(54 * 100 + 4200 * 400) / 1e6:.4f} if all reach their limit" in result.output
     assert not upstream.calls
     assert not (prompts.parent / "journal").exists()
