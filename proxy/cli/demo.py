@@ -126,7 +126,7 @@ def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
 async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
     """Fetch them as the proxy does: with the same headers and network settings."""
     async with open_transport(tier) as transport:
-        return await Upstream(Target.LOCAL, tier, transport=transport).fetch_models()
+        return await Upstream(Target.LOCAL, tier, transport=transport).catalog.fetch_models()
 
 
 def _why_cloud_is_absent(tier: UpstreamConfig) -> str | None:

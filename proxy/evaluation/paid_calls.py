@@ -187,7 +187,7 @@ def other_tier_fields(claim: ClaimedSample, upstream: PaidUpstream) -> tuple[dic
     fields: dict[str, Any] = {}
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if upstream.owner is not None and upstream.owner.capabilities.needs_adapting:
+        if upstream.owner is not None and upstream.owner.catalog.capabilities.needs_adapting:
             adapt_chat(raw)
         fields = dict(raw)
     else:

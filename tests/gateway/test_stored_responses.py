@@ -8,7 +8,8 @@ import pytest
 from fakes import response_fields
 from proxy.config import StorageConfig
 from proxy.gateway.stored_responses import StoredResponses
-from proxy.protocol.responses import parse_responses, view_response
+from proxy.protocol.response_objects import view_response
+from proxy.protocol.responses import parse_responses
 from proxy.record import Target
 from proxy.storage.writer import Store
 

@@ -126,7 +126,7 @@ def test_a_reference_holds_every_prompt_once() -> None:
     assert made.scores[:2] + made.scores[-1:] == [0.4, 0.2, 0.4]
     assert made.categories == {"code": 0.6, "maths": 0.2, "other": 0.2}
     assert sum(made.scores) == pytest.approx(1)
-    with pytest.raises(ValueError, match="no prompts"):
+    with pytest.raises(ValueError, match="at least one prompt"):
         reference_of([], [])
 
 

@@ -198,13 +198,13 @@ async def test_a_server_that_comes_is_asked_what_it_can_do(
     local.models = models if was_there else nothing
     proxy = await start(probe_seconds=0.01)
     upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
-    assert upstream.capabilities_stale != was_there
+    assert upstream.catalog.is_stale != was_there
     local.models, local.answer = nothing, whole(b"", status=500)
     await proxy.chat(model="local")
-    assert upstream.capabilities_stale
+    assert upstream.catalog.is_stale
     become_ollama(local)
     local.models = models
-    await proxy.reloaded(lambda: upstream.capabilities.needs_adapting)
+    await proxy.reloaded(lambda: upstream.catalog.capabilities.needs_adapting)
     assert (await proxy.chat(n=2)).headers["x-router-reason"] == "capability"
 
 

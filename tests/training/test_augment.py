@@ -11,14 +11,14 @@ TEXT = "A train leaves at noon and travels 240 miles in 4 hours. What is its ave
 
 def test_a_dressed_prompt_holds_the_prompt_whole() -> None:
     for seed in range(200):
-        dressed = augment.dress(TEXT, random.Random(seed))
+        dressed = augment.add_phrases(TEXT, random.Random(seed))
         assert TEXT in dressed
         assert len(dressed) > len(TEXT)
 
 
 def test_some_stay_as_they_are_and_some_change() -> None:
     changed = sum(augment.vary(TEXT, random.Random(seed)) != TEXT for seed in range(1000))
-    wanted = 1 - (1 - augment.DRESSED_SHARE) * (1 - augment.MISTYPED_SHARE)
+    wanted = 1 - (1 - augment.PHRASES_SHARE) * (1 - augment.TYPO_SHARE)
     assert changed / 1000 == pytest.approx(wanted, abs=0.08)
 
 
@@ -28,7 +28,7 @@ def test_the_same_dice_give_the_same_text() -> None:
 
 def test_about_the_rate_of_letters_is_mistyped_and_digits_stay() -> None:
     text = TEXT * 50
-    mistyped = augment.mistype(text, random.Random(0), rate=0.05)
+    mistyped = augment.add_typos(text, random.Random(0), rate=0.05)
     assert 0.97 * len(text) < len(mistyped) < 1.03 * len(text)
     assert [c for c in mistyped if c.isdigit()] == [c for c in text if c.isdigit()]
     assert mistyped != text

@@ -54,9 +54,9 @@ def found(
     return baselines.predictions(data, cache=cache, base="tiny")
 
 
-def _auroc(data: baselines.Data, opinion: Prediction) -> float:
-    assert opinion.p_local is not None
-    return baselines.within_source_auroc(opinion.p_local, outcomes_of(data.measured))
+def _auroc(data: baselines.Data, prediction: Prediction) -> float:
+    assert prediction.p_local is not None
+    return baselines.within_source_auroc(prediction.p_local, outcomes_of(data.measured))
 
 
 @pytest.mark.parametrize("name", ["features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN"])
@@ -85,7 +85,7 @@ def test_the_table_puts_every_policy_at_the_routers_rate(
     out = outcomes_of(data.measured)
     router = found["TF-IDF + LR"][1]
     assert router.score is not None
-    predictions = {name: opinion for name, (_, opinion) in found.items()} | {ROUTER: router}
+    predictions = {name: prediction for name, (_, prediction) in found.items()} | {ROUTER: router}
     table = baselines.measure(
         predictions,
         out,
@@ -141,8 +141,8 @@ def test_what_is_left_without_the_network_is_measured_as_the_baselines_are(
 ) -> None:
     left = baselines.predictions(data, cache=tmp_path / "none.npz", only=baselines.ABLATED)
     assert tuple(left) == baselines.ABLATED
-    for name, (setting, opinion) in left.items():
+    for name, (setting, prediction) in left.items():
         assert setting == found[name][0]
-        assert opinion.score is not None
-        assert found[name][1].score == pytest.approx(opinion.score)
+        assert prediction.score is not None
+        assert found[name][1].score == pytest.approx(prediction.score)
     assert not (tmp_path / "none.npz").exists()  # nothing was embedded

@@ -16,7 +16,7 @@ from fakes import Answer, Call, FakeUpstream, answer_json, whole
 from scripted_models import CLOUD, JUDGE, LOCAL, Models, arguments, completion
 from training import benchmark, cli, judge, live
 from training.dataset import DataError
-from training.label import Refusal
+from training.label import Rejection
 
 # ── Agreement ─────────────────────────────────────────────────────────────────────────────────
 
@@ -94,16 +94,16 @@ def test_wrong_rows_are_named(tmp_path: Path) -> None:
         "{": "not JSON",
         json.dumps(row(11)): "`human_score` is not from 1 to 10",
         json.dumps({"question": "q", "answer": "a"}): "`human_score` is missing",
-        json.dumps(row(True)): "`human_score` is no number",
-        json.dumps(row(5, judge_score="7")): "`judge_score` is no number",
-        json.dumps(row(5, answer=" ")): "`answer` holds no text",
+        json.dumps(row(True)): "`human_score` is not a number",
+        json.dumps(row(5, judge_score="7")): "`judge_score` is not a number",
+        json.dumps(row(5, answer=" ")): "`answer` is not a text",
         json.dumps({"answer": "a", "human_score": 5}): "`question` is missing",
     }
     result = validate(annotated(tmp_path, row(5, judge_score=5), *wrong))
     assert result.exit_code == 1
     for number, why in enumerate(wrong.values(), start=2):
         assert f"annotated.jsonl:{number}: {why}" in result.output
-    assert "at least 2 rows, and there are 1" in validate(annotated(tmp_path, row(5))).output
+    assert "at least 2 rows, not 1" in validate(annotated(tmp_path, row(5))).output
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ async def test_missing_scores_are_asked_for(upstream: FakeUpstream, tmp_path: Pa
     path = annotated(tmp_path, *rows)
     result = await asyncio.to_thread(validate, path, *_judge(upstream, tmp_path))
     assert result.exit_code == 0, result.output
-    assert "annotated.jsonl:4: left out, no verdict" in result.output
+    assert "annotated.jsonl:4: excluded, no verdict" in result.output
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["n"] == 4
     assert figures["kappa_ok"][0] == 1
@@ -177,7 +177,7 @@ def test_the_share_of_the_gap_that_is_recovered() -> None:
     outcomes = [
         outcome(i, local=(4, 4), cloud=(8, 8 - i % 2), router=(7, 7 - i % 3)) for i in range(30)
     ]
-    left_out = [Refusal("x", "local answer empty")]
+    left_out = [Rejection("x", "local answer empty")]
     result = benchmark.report(outcomes, left_out, models={}, command="c", rounds=200)
     assert result["overall"]["quality"]["cloud"][0] == 7.75
     assert result["overall"]["quality_by_turn"]["router"] == [7, 6]
@@ -294,4 +294,4 @@ async def test_nothing_to_examine(upstream: FakeUpstream, tmp_path: Path) -> Non
     upstream.answer = whole(answer_json(""))
     result = await baseline(upstream, tmp_path)
     assert result.exit_code == 1
-    assert "no question could be examined" in result.output
+    assert "no question could be benchmarked" in result.output

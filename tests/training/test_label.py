@@ -154,7 +154,7 @@ async def test_kills_at_any_point_make_nothing_be_paid_twice(
     assert len(models.asked) == 6 * CALLS_PER_PROMPT
     assert len(rows(prompts)) == 6
     # What hung when it was killed may have been billed: it counts, and it is said.
-    assert "calls that were cut off" in result.output
+    assert "interrupted calls" in result.output
 
 
 async def test_a_kill_in_full_flight(upstream: FakeUpstream, prompts: Path) -> None:
@@ -227,7 +227,7 @@ async def test_a_torn_line_is_said_and_asked_again(upstream: FakeUpstream, promp
         upstream.calls.clear()
         result = await run(upstream, prompts)
         assert result.exit_code == 0
-        torn = f"{journal}:{data.count(10)}: the last line is torn" in result.output
+        torn = f"{journal}:{data.count(10)}: the last line is incomplete" in result.output
         assert torn == (cut != 1)
         assert len(upstream.calls) == (calls if cut < 10 else 1)
         assert len(rows(prompts)) == 6
@@ -242,9 +242,9 @@ async def test_damage_elsewhere_is_no_torn_line(upstream: FakeUpstream, prompts:
     upstream.calls.clear()
     result = await run(upstream, prompts)
     assert result.exit_code == 1
-    assert f"{journal}:5: no entry of a journal" in result.output
+    assert f"{journal}:5: not a journal entry" in result.output
     journal.write_text('{"prompt": "this is a file of prompts"}\n')
-    assert "journal:1: no entry" in (await run(upstream, prompts)).output
+    assert "journal:1: not a journal entry" in (await run(upstream, prompts)).output
     assert journal.read_text() == '{"prompt": "this is a file of prompts"}\n'
     assert not upstream.calls
 
@@ -258,7 +258,7 @@ async def test_an_endpoint_that_dies_stops_the_run(upstream: FakeUpstream, promp
     upstream.answer = dying
     result = await run(upstream, prompts, "--retries=2", "--concurrency=2")
     assert result.exit_code == 1
-    assert "gives no answer: ReadError" in result.output
+    assert "does not answer: ReadError" in result.output
     assert str(prompts.parent / "journal") in result.output
     assert len(rows(prompts)) == 2
     upstream.answer = models
@@ -272,10 +272,10 @@ async def test_nobody_there(upstream: FakeUpstream, prompts: Path, unused_tcp_po
         upstream, prompts, f"--cloud-url=http://127.0.0.1:{unused_tcp_port}/v1", "--retries=1"
     )
     assert result.exit_code == 1
-    assert f"cloud at http://127.0.0.1:{unused_tcp_port}/v1 gives no answer" in result.output
+    assert f"cloud at http://127.0.0.1:{unused_tcp_port}/v1 does not answer" in result.output
     assert not [e for e in entries(prompts, "asked") if "cloud" not in e["what"]]
     assert len(entries(prompts, "not_billed")) == len(entries(prompts, "asked")) > 0
-    assert "cut off" not in result.output
+    assert "interrupted" not in result.output
 
 
 async def test_answers_that_say_nothing_are_refused(upstream: FakeUpstream, tmp_path: Path) -> None:
@@ -283,10 +283,10 @@ async def test_answers_that_say_nothing_are_refused(upstream: FakeUpstream, tmp_
     result = await run(upstream, prompts, "--max-tokens=999")
     assert result.exit_code == 0, result.output
     assert [row["id"] for row in rows(prompts)] == ["p0", "p5"]
-    assert "refused: 1 × local answer empty" in result.output
-    assert "refused: 2 × local answer truncated" in result.output
-    assert "refused: 1 × local declined: status 400: too long for this model" in result.output
-    # What is useless already is sent to nobody else.
+    assert "rejected: 1 × local answer empty" in result.output
+    assert "rejected: 2 × local answer truncated" in result.output
+    assert "rejected: 1 × local declined: status 400: too long for this model" in result.output
+    # An unusable answer is not judged.
     assert len(upstream.calls) == 2 * CALLS_PER_PROMPT + 4
     upstream.calls.clear()
     result = await run(upstream, prompts, "--max-tokens=1000")
@@ -309,14 +309,14 @@ async def test_a_cut_off_cloud_answer_is_refused_unjudged(
     )
     result = await run(upstream, write(tmp_path, "one"))
     assert result.exit_code == 1
-    assert "refused: 1 × cloud answer" in result.output
+    assert "rejected: 1 × cloud answer" in result.output
     assert len(upstream.calls) == 2
 
 
 async def test_an_answer_to_a_cut_prompt_is_refused(upstream: FakeUpstream, tmp_path: Path) -> None:
     # 20 tokens read, says the usage: the server dropped most of this.
     result = await run(upstream, write(tmp_path, "many words " * 1000))
-    assert "refused: 1 × local answer to a prompt that was cut" in result.output
+    assert "rejected: 1 × local answer to a truncated prompt" in result.output
 
 
 async def test_a_judge_that_babbles_is_asked_again_then_refused(
@@ -337,7 +337,7 @@ async def test_a_judge_that_babbles_is_asked_again_then_refused(
     [row] = rows(tmp_path / "prompts.jsonl")
     assert row["id"] == "p0"
     assert row["judge_usd"] == pytest.approx(8 * row["cloud_usd"])
-    assert "refused: 1 × no verdict of the judge: the reply is no JSON object" in result.output
+    assert "rejected: 1 × no verdict of the judge: the reply is no JSON object" in result.output
     judged = [call for call in upstream.calls if _tier(call) == JUDGE]
     assert len(judged) == 8 + 3
     assert all(call.json["response_format"] == {"type": "json_object"} for call in judged)
@@ -387,7 +387,7 @@ async def test_busy_endpoints_are_asked_again(upstream: FakeUpstream, tmp_path: 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (failure(401, "bad key"), "refuses the key (its key comes from LOCAL_API_KEY)"),
+        (failure(401, "bad key"), "rejects the API key (its key comes from LOCAL_API_KEY)"),
         (failure(404, "model not found"), "does not know the address or the model"),
         (failure(429, "pay", code="insufficient_quota"), "has no quota left"),
         (whole(b"", status=301, headers=[("location", "/x")]), "redirects"),
@@ -453,7 +453,7 @@ async def test_an_endpoint_that_bills_too_much_stops_the_run(
     )
     result = await run(upstream, prompts, "--max-tokens=100", "--concurrency=1")
     assert result.exit_code == 1
-    assert "it does not keep to max_tokens" in result.output
+    assert "it does not respect max_tokens" in result.output
     assert len(upstream.calls) == 2
 
 
@@ -478,10 +478,10 @@ async def test_keys_go_to_their_own_endpoint_only(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "cloud: OpenAI wants a key; set OPENAI_API_KEY"),
+        ([], "cloud: OpenAI needs an API key; set OPENAI_API_KEY"),
         (["--cloud-model=gpt-5"], "the price of gpt-5 at https://api.openai.com/v1 is unknown"),
         (["--cloud-url=http://x/v1"], "the price of gpt-4o-mini at http://x/v1 is unknown"),
-        (["--cloud-url=x"], "does not begin with http"),
+        (["--cloud-url=x"], "does not start with http"),
         (["--cloud-price=1"], "no price"),
         (["--cloud-price=1,nan"], "no price"),
         (["--cloud-price=-1,1"], "no price"),
@@ -517,7 +517,7 @@ async def test_a_full_disk_for_the_rows_loses_nothing(
 async def test_a_journal_must_be_a_file(upstream: FakeUpstream, prompts: Path) -> None:
     result = await run(upstream, prompts, "--journal=/dev/full")
     assert result.exit_code == 1
-    assert "/dev/full is no plain file" in result.output
+    assert "/dev/full is not a regular file" in result.output
     assert not upstream.calls
 
 
@@ -546,7 +546,7 @@ async def test_a_disk_that_fills_up_in_mid_run(upstream: FakeUpstream, prompts: 
     printed, *message = stderr.decode().splitlines()
     assert json.loads(printed)["answer"]["text"] == "local " * 3_000
     assert "journal cannot be written: File too large" in message[0]
-    assert "was printed, append that line to the journal" in message[0]
+    assert "was printed: append that line to the journal" in message[0]
     assert len(entries(prompts, "answered")) == len(upstream.calls) - 1
     # The printed line is an entry: who appends it has lost nothing.
     with (prompts.parent / "journal").open("a") as stream:
@@ -582,7 +582,7 @@ def test_answers_under_way_take_the_room_kept_free(tmp_path: Path) -> None:
             raise OSError(28, "No space left on device")
         return os.write(fd, data)
 
-    with Journal(path, room_bytes=5000, write=write) as journal:
+    with Journal(path, reserve_bytes=5000, write=write) as journal:
         assert room.stat().st_size == 5000
         call = journal.asked("one", 0.5)
         lost = journal.asked("two", 0.5)
@@ -617,7 +617,7 @@ async def test_an_interrupt_waits_for_what_is_under_way(
     await upstream.called(2)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
-    assert b"waiting for the calls under way" in await process.stdout.readline()
+    assert b"waiting for the running calls" in await process.stdout.readline()
     gate.open()
     _, stderr = await process.communicate()
     assert process.returncode == 1
@@ -636,10 +636,10 @@ def test_every_wrong_row_is_named(tmp_path: Path) -> None:
         "[1]": "not a JSON object",
         "{}": "`prompt` or `messages` is missing",
         '{"prompt": " "}': "the prompt is empty",
-        '{"prompt": 7}': "`prompt` is no text",
+        '{"prompt": 7}': "`prompt` is not a text",
         '{"prompt": "x", "id": ""}': "`id` is neither",
-        good: "id 'a' is row 1's",
-        '{"messages": []}': "no list of messages",
+        good: "id 'a' is already used by row 1",
+        '{"messages": []}': "not a list of messages",
         '{"messages": [{"role": "robot"}]}': "message 1 has no role",
         '{"messages": [{"role": "user"}]}': "message 1 has no text",
     }
@@ -656,7 +656,10 @@ def test_every_wrong_row_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
-        ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "not the user"),
+        (
+            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
+            "not from the user",
+        ),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "other than text"),
         ([{"role": "user", "content": "  "}], "empty"),
     ],
@@ -717,6 +720,6 @@ async def test_a_dry_run_asks_nobody(upstream: FakeUpstream, prompts: Path) -> N
     assert "cloud: 6 calls, 54 tokens in, about 2100 out" in result.output
     assert "judge: 24 calls" in result.output
     # 54 tokens in, 6 times 700 out, at 100 and 400 dollars a million.
-    assert f"${(54 * 100 + 4200 * 400) / 1e6:.4f} if all run to their limit" in result.output
+    assert f"${(54 * 100 + 4200 * 400) / 1e6:.4f} if all reach their limit" in result.output
     assert not upstream.calls
     assert not (prompts.parent / "journal").exists()

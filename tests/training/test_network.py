@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.network import ask, build
+from training.network import attend, build
 
 TOKENS = torch.tensor([[101, 2054, 2003, 1996, 3007, 102], [101, 3007, 102, 0, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
@@ -14,12 +14,12 @@ def test_one_vector_asks_as_attention_does() -> None:
     torch.manual_seed(0)
     network, _ = build("minilm", ["local", "cloud"], layers=1, pooling_layers=1)
     attention = network.pooling[0].attention.eval()
-    hidden, asker = torch.randn(2, 6, 384), torch.randn(2, 384)
+    hidden, query = torch.randn(2, 6, 384), torch.randn(2, 384)
     with torch.inference_mode():
         wanted = attention(
-            query=asker.unsqueeze(1), key=hidden, value=hidden, mask=(MASK == 1)[:, None, None, :]
+            query=query.unsqueeze(1), key=hidden, value=hidden, mask=(MASK == 1)[:, None, None, :]
         )[0].squeeze(1)
-        found = ask(attention, asker, hidden, (MASK == 0).unsqueeze(1))
+        found = attend(attention, query, hidden, (MASK == 0).unsqueeze(1))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 

@@ -138,7 +138,7 @@ def test_the_published_model_is_not_where_a_database_trains_to() -> None:
     """Else what serves would be another one without having been compared."""
     for command in (cli.all_steps, cli.prepare):
         with command.make_context("it", ["--from-db=a.db", "--results=mine"]) as ctx:
-            placed = cli._placed(ctx, None, dict(ctx.params))
+            placed = cli._with_default_paths(ctx, None, dict(ctx.params))
         assert placed["results"] == Path("mine")
         defaults = {one.name: one.default for one in command.params}
         for name in {"prepared", "model", "run_name"} & placed.keys():

@@ -356,8 +356,8 @@ async def test_a_server_that_comes_between_two_questions_is_known() -> None:
         return httpx2.Response(200, stream=Pieces(bodies.get(request.url.path, b"{}")))
 
     upstream, _ = make(answer)
-    await upstream.refresh_capabilities()
-    assert upstream.capabilities.needs_adapting or upstream.capabilities_stale
+    await upstream.catalog.refresh()
+    assert upstream.catalog.capabilities.needs_adapting or upstream.catalog.is_stale
 
 
 async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
@@ -372,14 +372,14 @@ async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() 
         return httpx2.Response(200, stream=Pieces(b'{"data":[]}'))
 
     upstream, _ = make(answer)
-    learning = asyncio.create_task(upstream.refresh_capabilities())
+    learning = asyncio.create_task(upstream.catalog.refresh())
     await asked.wait()
     await (await ask(upstream)).close()
     go_on.set()
     await learning
-    assert upstream.capabilities_stale
-    await upstream.refresh_capabilities()
-    assert not upstream.capabilities_stale
+    assert upstream.catalog.is_stale
+    await upstream.catalog.refresh()
+    assert not upstream.catalog.is_stale
 
 
 async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
@@ -393,14 +393,14 @@ async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
     assert not upstream.is_up()
     assert await upstream.probe()
     assert upstream.is_up()
-    assert await upstream.fetch_models() == b'{"data": []}'
+    assert await upstream.catalog.fetch_models() == b'{"data": []}'
 
     async def broken(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(500, stream=Pieces(b"{}"))
 
     upstream, _ = make(broken)
     assert not await upstream.probe()
-    assert await upstream.fetch_models() is None
+    assert await upstream.catalog.fetch_models() is None
 
 
 # The way out.
