@@ -176,7 +176,7 @@ def test_where_the_cloud_is_no_better_nothing_is_compared(
     judge(sqlite_url, TEXTS[:JUDGED], cloud_ok=0.5)
     done = promote(good, configuration(tmp_path, sqlite_url, bad))
     assert done.exit_code == 1
-    assert "not shown to be better than the local ones" in done.output
+    assert "not significantly better than the local ones" in done.output
 
 
 def test_what_falls_short_says_by_how_much_and_what_it_takes(

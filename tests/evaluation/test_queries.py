@@ -286,7 +286,7 @@ def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: Reque
     tiers = ("local", "cloud")
     add_judgements(url, [(one.id, NOW, tier, 8.0, "a") for one in records for tier in tiers])
     assert opinions(stats).quality().recovered is None
-    words = "share of the gap between the tiers recovered no gap between the tiers to be seen 200"
+    words = "share of the gap between the tiers recovered no clear gap between the tiers 200"
     assert_lines(rendered_report(stats), words, "mean score of local answers 8.00 8.00 to 8.00 200")
 
 
