@@ -78,4 +78,4 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="hybrid-llm")
 def main() -> None:
-    """Answer OpenAI API requests locally or in the cloud, as a trained router decides."""
+    """Answer OpenAI API requests with a local or a cloud model. A trained router chooses."""

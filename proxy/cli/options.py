@@ -1,4 +1,4 @@
-"""What several commands share: their options, and reading the configuration.
+"""Options that several commands share, and loading of the configuration.
 
 This module imports nothing heavy, so that `hybrid-llm COMMAND --help` starts fast.
 """

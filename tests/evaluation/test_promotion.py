@@ -167,7 +167,7 @@ def test_a_calibration_on_everything_cannot_be_measured(
     assert CliRunner().invoke(main, arguments).exit_code == 0
     done = promote(out, config)
     assert done.exit_code == 1
-    assert "calibrated on all requests" in done.output
+    assert "calibrated on all judged requests" in done.output
 
 
 def test_where_the_cloud_is_no_better_nothing_is_compared(
@@ -190,7 +190,7 @@ def test_what_falls_short_says_by_how_much_and_what_it_takes(
     half = (told["interval"][1] - told["interval"][0]) / 2
     whole = told["judged"] * (half / told["difference"]) ** 2
     assert told["needed"] == pytest.approx(whole - told["judged"], rel=0.05)
-    assert f"{-told['interval'][0]:.4f} short" in told["why"]
+    assert f"[{told['interval'][0]:+.4f}, " in told["why"]
     assert f"about {told['needed']} more" in told["why"]
 
 
