@@ -77,8 +77,8 @@ class LocalLimits:
         return LimitExceeded(
             Reason.CONTEXT,
             InvalidRequest(
-                f"This conversation has about {prompt} tokens. With {room} for the answer it exceeds "
-                f"the {context} tokens of the local model's context.",
+                f"This conversation has about {prompt} tokens. With {room} for the answer it "
+                f"exceeds the {context} tokens of the local model's context.",
                 param=request.prompt_field,
                 code="context_length_exceeded",
             ),
