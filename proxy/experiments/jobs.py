@@ -201,12 +201,10 @@ class Jobs:
 
     def running(self) -> Job | None:
         """The running job, in this process or another one."""
-        found = self._select(JobRow.state == "running", limit=1)
-        return found[0] if found else None
+        return next(iter(self._select(JobRow.state == "running", limit=1)), None)
 
     def find(self, job_id: str) -> Job | None:
-        found = self._select(JobRow.id == storable(job_id), limit=1)
-        return found[0] if found else None
+        return next(iter(self._select(JobRow.id == storable(job_id), limit=1)), None)
 
     def newest(self, *, limit: int = 50, step: str | None = None) -> list[Job]:
         """The newest jobs first, of one step or of all."""
@@ -417,12 +415,12 @@ class _Run:
         if not line.strip():
             return
         self._message = line.strip()[:_MAX_MESSAGE_CHARS]
-        if found := _SPENT.match(line):
-            self._cost_usd = (self._cost_usd or 0.0) + float(found[1])
+        if match := _SPENT.match(line):
+            self._cost_usd = (self._cost_usd or 0.0) + float(match[1])
         if line.startswith("$ ") or _STEP.match(line):
             self._progress = None
-        elif found := _DONE.search(line):
-            done, total = int(found[1]), int(found[2])
+        elif match := _DONE.search(line):
+            done, total = int(match[1]), int(match[2])
             self._progress = min(done / total, 1.0) if total else None
 
     def fields(self, max_chars: int) -> dict[str, Any]:
