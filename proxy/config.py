@@ -297,10 +297,10 @@ def load_config(
             config,
             routing=msgspec.structs.replace(config.routing, shadow_router=config.routing.candidate),
         )
-    given = {"host": host, "port": port, "workers": workers}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    options = {"host": host, "port": port, "workers": workers}
+    overrides = {name: value for name, value in options.items() if value is not None}
     config = msgspec.structs.replace(
-        config, server=msgspec.structs.replace(config.server, **chosen)
+        config, server=msgspec.structs.replace(config.server, **overrides)
     )
     _check_meaning(config, document)
     return config
@@ -392,7 +392,7 @@ def _decode_secret(kind: type, value: object) -> object:
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
-    """Check what the types cannot express."""
+    """Check the rules that the types cannot express."""
     for name in ("local", "cloud"):
         for url in getattr(config.upstreams, name).base_urls:
             if "@" in url:

@@ -167,14 +167,14 @@ def _choose_local(
 ) -> tuple[str, bool]:
     """The local model, and whether it must still be downloaded."""
     available = chat_models(url)
-    wanted = options.model or environ.get("OLLAMA_MODEL")
+    configured = options.model or environ.get("OLLAMA_MODEL")
     if available is None:
         click.echo(f"Ollama does not answer at {url}. Start it with `ollama serve`.")
     elif available:
         click.echo(f"Ollama at {url} has {', '.join(available)}.")
     else:
         click.echo(f"Ollama at {url} has no model that can chat.")
-    chosen = wanted
+    chosen = configured
     if chosen is None:
         preferred = [name for name in available or () if name.split(":")[0] == _PREFERRED]
         chosen = next(iter([*preferred, *(available or ())]), f"{_PREFERRED}:latest")
@@ -187,13 +187,13 @@ def _choose_local(
             chosen = click.prompt("Local model", default=chosen).strip()
     click.echo(f"Local model: {chosen}.")
     has_it = available is None or {chosen, f"{chosen}:latest"} & set(available)
-    return chosen, not has_it or (available is None and wanted is None)
+    return chosen, not has_it or (available is None and configured is None)
 
 
 def _cloud_key(
     config: Config, options: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> str | None:
-    """The cloud API key to store: one that was accepted, or could not be checked. Else None."""
+    """The cloud API key to store, unless the cloud rejects it; None if there is none to store."""
     cloud = config.upstreams.cloud
     url, model = cloud.base_urls[0], cloud.model
     if options.cloud_key is None and (known := environ.get(CLOUD_KEY)):

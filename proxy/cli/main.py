@@ -11,7 +11,7 @@ import click
 
 from proxy import __version__
 
-# In the order of `hybrid-llm --help`: what a new user needs comes first.
+# In the order of `hybrid-llm --help`: commands for new users come first.
 COMMANDS: Final = {
     # command: (module, function, short help)
     "init": ("serve", "init", "Write a configuration for this machine."),

@@ -25,7 +25,7 @@ _MEASURES: Final = {
 
 
 class RouterContext(NamedTuple):
-    """What the recorded requests are compared with.
+    """The models and prices that the recorded requests are compared with.
 
     Attributes:
         reference: the prompts that the router model was fitted to.

@@ -211,7 +211,7 @@ class Jobs:
         return self._select(JobRow.step == step if step is not None else None, limit=limit)
 
     def read_log(self, job_id: str, *, after: int = 0) -> Log:
-        """The output of a job after its first `after` characters, as far as it is stored."""
+        """The stored output of a job after its first `after` characters."""
         query = JobRow.select(JobRow.log, JobRow.log_start).where(JobRow.id == storable(job_id))
         with self._using() as database:
             for text, first in query.tuples().execute(database):
@@ -221,9 +221,9 @@ class Jobs:
 
     def cancel(self, job_id: str) -> Job | None:
         """Request cancellation. The row shows when the job ends; an ended job is unchanged."""
-        wanted = (JobRow.id == storable(job_id)) & (JobRow.state == "running")
+        is_running = (JobRow.id == storable(job_id)) & (JobRow.state == "running")
         with self._using() as database:
-            JobRow.update(is_unwanted=True).where(wanted).execute(database)
+            JobRow.update(is_unwanted=True).where(is_running).execute(database)
         self.interrupt_orphaned()
         return self.find(job_id)
 
@@ -285,7 +285,7 @@ class Jobs:
             try:
                 self._read(run, process)
             finally:
-                process.stdin.close()  # ends the command, whatever happened
+                process.stdin.close()  # ends the command in every case
             return process.wait()
 
     def _read(self, run: "_Run", process: "subprocess.Popen[bytes]") -> None:

@@ -311,9 +311,9 @@ class Planner:
                 yield from self._calls_of_validation(self._chosen_file(step, chosen))
             case "label":
                 prompts = list(_prompts(self._chosen_file(step, chosen)))
-                asked = sum(map(self._tokens.count_messages, prompts))
+                prompt_tokens = sum(map(self._tokens.count_messages, prompts))
                 for role in ("local", "cloud"):
-                    yield _Calls(role, len(prompts), asked, 0)
+                    yield _Calls(role, len(prompts), prompt_tokens, 0)
                 fixed = sum(2 * self._count(grade_messages(turns, "")) for turns in prompts)
                 number, answers = 2 * len(prompts), 2 * len(prompts)
                 if chosen["pairwise"]:
@@ -326,7 +326,7 @@ class Planner:
     def _calls_of_benchmark(self, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
         """Two calls per question and tier. The second call includes the first answer."""
         tiers = ("local", "cloud", *(("router",) if chosen["through_router"] else ()))
-        asked, graded, number = 0, 0, 0
+        prompt_tokens, judge_tokens, number = 0, 0, 0
         for record in read_records(_questions()):
             turns = record.get("turns")
             if not (isinstance(turns, list) and len(turns) == 2 and all(map(_is_text, turns))):
@@ -336,11 +336,12 @@ class Planner:
             first = [("user", turns[0])]
             both = [*first, ("assistant", ""), ("user", turns[1])]
             for conversation, reference in zip((first, both), references, strict=False):
-                asked += self._tokens.count_messages(conversation)
-                graded += self._count(grade_messages(conversation, "", reference=reference))
+                prompt_tokens += self._tokens.count_messages(conversation)
+                judge_tokens += self._count(grade_messages(conversation, "", reference=reference))
         for role in tiers:
-            yield _Calls(role, 2 * number, asked, number)
-        yield _Calls("judge", 2 * number * len(tiers), graded * len(tiers), 3 * number * len(tiers))
+            yield _Calls(role, 2 * number, prompt_tokens, number)
+        answers = number * len(tiers)
+        yield _Calls("judge", 2 * answers, judge_tokens * len(tiers), 3 * answers)
 
     def _calls_of_validation(self, path: Path) -> Iterator[_Calls]:
         fixed, number = 0, 0

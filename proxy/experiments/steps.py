@@ -29,7 +29,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A step: what it does, what it needs, its parameters and its results."""
+    """A step: its commands, requirements, parameters and results."""
 
     name: str
     title: str
