@@ -11,7 +11,7 @@ from router_model.drift import Drift, drift_level
 
 # By name: title, key in `Quality.counted`, and minimum sample size.
 ESTIMATES: Final = {
-    "recovered": ("share of the gap between the tiers recovered", "pairs", MIN_PAIRS),
+    "recovered": ("share of the quality gap recovered", "pairs", MIN_PAIRS),
     "saved": ("saved at equal quality, of an all-cloud bill", "priced", MIN_PAIRS),
     "good_local": ("share of local answers that are good", "local", MIN_ANSWERS),
     "local_as_good": ("share of pairs with the local answer as good", "compared", MIN_PAIRS),
@@ -120,11 +120,8 @@ _REASONS: Final = {
 def _why(row: dict[str, Any]) -> str:
     score = ""
     if row["score"] is not None and row["threshold"] is not None:
-        is_above = row["score"] >= row["threshold"]
-        score = (
-            f"its score {row['score']:.4f} is {'not below' if is_above else 'below'} the threshold "
-            f"{row['threshold']:.4f}"
-        )
+        relation = "at or above" if row["score"] >= row["threshold"] else "below"
+        score = f"its score {row['score']:.4f} is {relation} the threshold {row['threshold']:.4f}"
     if row["reason"] == "score":
         return score or "by its score"
     why = _REASONS.get(row["reason"], str(row["reason"]))

@@ -147,21 +147,18 @@ class QualityQueries(Queries):
             .group_by(Request.category, Judgement.target)
             .order_by(Request.category, Judgement.target)
         )  # fmt: skip
-        with self._reading() as database:
-            return [
-                CategoryScore(category or "none", target, int(number), float(score))
-                for category, target, number, score in query.tuples().execute(database)
-            ]
+        return [
+            CategoryScore(category or "none", target, int(number), float(score))
+            for category, target, number, score in self._rows(query)
+        ]
 
     def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
         """The newest judged pairs since `since`, at most `_MAX_JUDGED`."""
         both = self._both(since)
         query = _routed(both, Request.score, both.c.local, both.c.cloud, Sample.propensity)
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
         return [
             WeightedPair(score, local, cloud, _weight(propensity))
-            for score, local, cloud, propensity in rows
+            for score, local, cloud, propensity in self._rows(query)
         ]
 
     def judged_requests(self, since: float = 0.0) -> list[JudgedRequest]:
@@ -190,11 +187,9 @@ class QualityQueries(Queries):
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
             .order_by(Request.created_at, Request.id)
         )
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
         return [
             JudgedRequest._make((key, parse_turns(prompt), *rest, _weight(propensity)))
-            for key, prompt, *rest, propensity in rows
+            for key, prompt, *rest, propensity in self._rows(query)
         ]
 
     def rated_requests(self, since: float = 0.0) -> list[RatedRequest]:
@@ -217,9 +212,10 @@ class QualityQueries(Queries):
             )
             .order_by(Request.created_at, Request.id)
         )  # fmt: skip
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
-        return [RatedRequest(key, parse_turns(prompt), *rest) for key, prompt, *rest in rows]
+        return [
+            RatedRequest(key, parse_turns(prompt), *rest)
+            for key, prompt, *rest in self._rows(query)
+        ]
 
     def shadow_comparison(
         self, since: float, *, threshold: float, local_price: Price
@@ -254,10 +250,9 @@ class QualityQueries(Queries):
             )
             .group_by(*(peewee.SQL(str(column)) for column in (1, 2, 3)))
         )
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
         comparison = ShadowComparison()
-        for target, live_local, candidate_local, requests, cost, cloud, tokens, written in rows:
+        for row in self._rows(query):
+            target, live_local, candidate_local, requests, cost, cloud, tokens, written = row
             local = cost
             if target != "local":
                 price = local_price.cost(
@@ -275,6 +270,10 @@ class QualityQueries(Queries):
             )
             comparison = ShadowComparison(*map(operator.add, comparison, added))
         return comparison
+
+    def _rows(self, query: Any) -> list[tuple[Any, ...]]:
+        with self._reading() as database:
+            return list(query.tuples().execute(database))
 
     def _pairs(self, since: float) -> Any:
         """Columns of `JudgedPair` for the newest routed requests with scores for both answers."""

@@ -34,7 +34,7 @@ EXPLAINED = {
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model auto, streamed.
-It went to phi3 (local): its score 0.7500 is not below the threshold 0.5000.
+It went to phi3 (local): its score 0.7500 is at or above the threshold 0.5000.
 Latency: decision 2 ms, time to first token 150 ms, upstream 1,200 ms, total 1,203 ms.
 Tokens: 1,000 in (10 cached), 200 out.
 It cost $0.000000000, and saved $0.000270000.

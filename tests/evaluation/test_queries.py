@@ -267,7 +267,7 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: RequestQueries)
     interval = f"{found.low:.1%} to {found.high:.1%}"
     assert_lines(
         rendered_report(stats),
-        f"share of the gap between the tiers recovered 50.0% {interval} 400",
+        f"share of the quality gap recovered 50.0% {interval} 400",
         "saved at equal quality, of an all-cloud bill not enough data (0 of 100) 0",
         "share of pairs with the local answer as good not enough data (0 of 100) 0",
     )
@@ -286,7 +286,7 @@ def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: Reque
     tiers = ("local", "cloud")
     add_judgements(url, [(one.id, NOW, tier, 8.0, "a") for one in records for tier in tiers])
     assert opinions(stats).quality().recovered is None
-    words = "share of the gap between the tiers recovered no clear gap between the tiers 200"
+    words = "share of the quality gap recovered no clear gap between the tiers 200"
     assert_lines(rendered_report(stats), words, "mean score of local answers 8.00 8.00 to 8.00 200")
 
 
