@@ -116,8 +116,8 @@ class Quality(NamedTuple):
         recovered: the recovered share of the quality gap; also None if there is no clear gap.
         good_local: the share of local answers that score OK_SCORE or more.
         mean_scores: by tier, the mean score of the answers that clients got.
-        local_as_good: the share of requests whose local answer the judge prefers or calls a tie,
-            when it compares both.
+        local_as_good: the share of compared requests where the judge prefers the local answer or
+            finds a tie.
         saved: the savings at equal quality as a share of the all-cloud bill (see `saved`); None
             like `recovered`.
         counted: the sample sizes: `pairs` (recovered), `priced` (saved), `local` and `cloud`
