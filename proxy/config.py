@@ -560,8 +560,8 @@ class _Document:
             return self.error(f"{key}.{missing['key']}".lstrip("."), "is missing")
         if wrong := _NO_SUCH_WORD.search(what):
             return self.error(key, f"'{wrong['word']}' is not one of: {', '.join(_words(key))}")
-        for theirs, ours in _YAML_NAMES.items():
-            what = what.replace(theirs, ours)
+        for json_name, yaml_name in _YAML_NAMES.items():
+            what = what.replace(json_name, yaml_name)
         if key not in self._lines:
             key = re.sub(
                 r"^(server\.api_keys\[\d+\])\.key$", r"\1", key

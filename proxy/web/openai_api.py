@@ -136,23 +136,23 @@ class AsgiExchange:
             body = await self._read_body(None)
         else:
             try:
-                with self._deadlines.within(self._limits.seconds) as patience:
-                    body = await self._read_body(patience)
+                with self._deadlines.within(self._limits.seconds) as deadline:
+                    body = await self._read_body(deadline)
             except TimeoutError:
                 raise _too_slow() from None
         self._watch()
         return body
 
-    async def _read_body(self, patience: Deadline | None) -> bytes:
-        due = patience.due if patience is not None else 0.0
+    async def _read_body(self, deadline: Deadline | None) -> bytes:
+        due = deadline.due if deadline is not None else 0.0
         parts = []
         size = 0
         more = True
         while more:
             part, more = await self._receive_piece()
             size += len(part)
-            if more and patience is not None:
-                patience.due = due + size / self._limits.bytes_per_second
+            if more and deadline is not None:
+                deadline.due = due + size / self._limits.bytes_per_second
             if size <= self._max_body_bytes:
                 parts.append(part)
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
