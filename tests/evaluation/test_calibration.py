@@ -211,7 +211,7 @@ def test_a_folder_of_something_else_is_left_alone(config: Path, tmp_path: Path) 
     (tmp_path / "letters/to-mother.txt").write_text("dear")
     done = calibrate(config, f"--out={tmp_path}/letters")
     assert done.exit_code == 1
-    assert "something else" in done.output
+    assert "has files but no router model" in done.output
     assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to-mother.txt"]
 
 

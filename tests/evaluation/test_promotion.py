@@ -116,7 +116,7 @@ def test_too_little_data_is_refused(tmp_path: Path, good: Path, bad: Path, url: 
     before = content_of(bad)
     done = promote(good, config)
     assert done.exit_code == 1
-    assert f" of {MIN_HELD_OUT} judged requests" in done.output
+    assert f" of {MIN_HELD_OUT} held-out requests" in done.output
     assert "not enough data: " in done.output
     assert content_of(bad) == before
     assert promote(good, config, "--force").exit_code == 0
