@@ -5,7 +5,7 @@
 
 Every line of a request carries its id. With `logging.requests` a finished request logs one line;
 its row has the same values. With the header `x-router-trace: true` it logs a second line: the steps
-of the routing decision with their times. Other requests cost nothing here.
+of the routing decision with their times.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ from proxy.record import CallRecord, Ending
 logger = logging.getLogger(__name__)
 
 TRACE_HEADER: Final = b"x-router-trace"
-OURS: Final = ("proxy", "router_model")
+PACKAGES: Final = ("proxy", "router_model")
 
 # The request that a line belongs to; empty outside requests.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -51,7 +51,7 @@ def set_up(config: LoggingConfig) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(_Text("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for package in OURS:
+    for package in PACKAGES:
         logging.getLogger(package).setLevel(config.level.upper())
 
 
@@ -70,7 +70,7 @@ def log_request(record: CallRecord, config: LoggingConfig) -> None:
 
 
 def wants_trace(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether the client asked for the steps of the routing decision."""
+    """Whether the client wants the trace of the routing decision."""
     for name, value in headers:  # not any(): a generator would cost every request a microsecond
         if name == TRACE_HEADER:
             return value.lower() == b"true"
@@ -113,9 +113,9 @@ class _Text(logging.Formatter):
         if text := getattr(record, "text", None):
             record.msg, record.args = text, None
         line = super().format(record)
-        if own := request_id.get():
+        if current := request_id.get():
             first, newline, rest = line.partition("\n")
-            return line if own in line else f"{first} [{own}]{newline}{rest}"
+            return line if current in line else f"{first} [{current}]{newline}{rest}"
         return line
 
 
@@ -130,8 +130,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if own := request_id.get():
-            payload["request_id"] = own
+        if current := request_id.get():
+            payload["request_id"] = current
         payload |= getattr(record, "fields", {})
         if record.exc_info:
             payload["exception"] = self.formatException(record.exc_info)

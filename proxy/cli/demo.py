@@ -110,7 +110,7 @@ def find_model_file(*, openmp: str = _OPENMP) -> Path:
 
 
 def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
-    """Ask the local tier for its models; None when it has the configured one."""
+    """Why the local tier is not available; None if it has the configured model."""
     address = ", ".join(tier.base_urls)
     body = asyncio.run(_fetch_models(tier))
     if body is None:
@@ -124,7 +124,7 @@ def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
 
 
 async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
-    """Fetch them as the proxy does: with the same headers and network settings."""
+    """Fetch the list of models with the headers and network settings of the proxy."""
     async with open_transport(tier) as transport:
         return await Upstream(Target.LOCAL, tier, transport=transport).catalog.fetch_models()
 

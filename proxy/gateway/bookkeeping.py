@@ -51,7 +51,7 @@ class Bookkeeping:
             record.output_tokens = usage.completion_tokens or 0
             record.reasoning_tokens = usage.reasoning_tokens
             is_local = record.target is Target.LOCAL
-            if is_local and self._local_limits.was_cut(record, usage, call.capabilities):
+            if is_local and self._local_limits.was_truncated(record, usage, call.capabilities):
                 self._metrics.count_truncation()
         else:
             record.usage_source = UsageSource.ESTIMATED

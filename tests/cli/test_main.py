@@ -506,7 +506,7 @@ def test_explain(db_config: Path, records: list[CallRecord]) -> None:
     result = run("explain", request_id, "--config", db_config)
     assert result.exit_code == 0
     assert result.output.startswith(f"{request_id}: chat.completions, 20")
-    assert "It went to gpt-4o-mini (cloud): the client named it." in result.output
+    assert "It went to gpt-4o-mini (cloud): the client selected it." in result.output
     row = json.loads(run("explain", request_id, "--config", db_config, "--json").output)
     assert (row["id"], row["prompt"]) == (request_id, [{"role": "user", "content": "Hello"}])
     assert (row["judgements"], row["feedback"]) == ([], None)

@@ -213,7 +213,7 @@ def test_a_folder_with_other_files_is_not_overwritten(config: Path, tmp_path: Pa
     (tmp_path / "letters/to-mother.txt").write_text("dear")
     done = calibrate(config, f"--out={tmp_path}/letters")
     assert done.exit_code == 1
-    assert "something else" in done.output
+    assert "has files but no router model" in done.output
     assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to-mother.txt"]
 
 

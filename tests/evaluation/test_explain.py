@@ -33,10 +33,10 @@ EXPLAINED = {
             "cost_usd": 0.0, "saved_usd": 0.00027,
         },
         """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for auto, as a stream.
-It went to phi3 (local): its score 0.7500 is not below the threshold 0.5000.
-It took: decision 2 ms, first token 150 ms, upstream 1,200 ms, whole request 1,203 ms.
-Tokens: 1,000 in, of them 10 cached; 200 out.
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model auto, streamed.
+It went to phi3 (local): its score 0.7500 is at or above the threshold 0.5000.
+Latency: decision 2 ms, time to first token 150 ms, upstream 1,200 ms, total 1,203 ms.
+Tokens: 1,000 in (10 cached), 200 out.
 It cost $0.000000000, and saved $0.000270000.
 It ended: ok, status 200""",
     ),
@@ -48,12 +48,12 @@ It ended: ok, status 200""",
             "usage_source": UsageSource.ESTIMATED, "cost_usd": 0.001,
         },
         """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for no model.
-It went to gpt (cloud): the other tier failed before its first word (by itself, its score 0.4000 \
-is below the threshold 0.5000).
-The local tier had failed before: 5xx.
-It took: whole request 12 ms.
-Tokens (estimated): 3 in, of them 0 cached; 0 out.
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): the other tier failed before the first token (its score 0.4000 is \
+below the threshold 0.5000).
+The local tier failed first: 5xx.
+Latency: total 12 ms.
+Tokens (estimated): 3 in (0 cached), 0 out.
 It cost $0.001000000.
 It ended: ok, status 200""",
     ),
@@ -63,9 +63,9 @@ It ended: ok, status 200""",
             "ending": Ending.REJECTED, "error": "No such model.", "error_code": "model_not_found",
         },
         """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for gpt-9.
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model gpt-9.
 It reached no tier.
-It took: whole request 0.25 ms.
+Latency: total 0.25 ms.
 It ended: rejected (model_not_found), status 404: No such model.""",
     ),
 }  # fmt: skip

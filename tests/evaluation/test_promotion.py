@@ -118,7 +118,7 @@ def test_too_few_judged_requests_are_not_enough(
     before = content_of(bad)
     done = promote(good, config)
     assert done.exit_code == 1
-    assert f" of {MIN_HELD_OUT} judged requests" in done.output
+    assert f" of {MIN_HELD_OUT} held-out requests" in done.output
     assert "not enough data: " in done.output
     assert content_of(bad) == before
     assert promote(good, config, "--force").exit_code == 0
@@ -169,7 +169,7 @@ def test_a_router_calibrated_on_all_requests_cannot_be_compared(
     assert CliRunner().invoke(main, arguments).exit_code == 0
     done = promote(out, config)
     assert done.exit_code == 1
-    assert "calibrated on all requests" in done.output
+    assert "calibrated on all judged requests" in done.output
 
 
 def test_without_a_better_cloud_routers_cannot_be_compared(
@@ -178,7 +178,7 @@ def test_without_a_better_cloud_routers_cannot_be_compared(
     judge(sqlite_url, TEXTS[:JUDGED], cloud_ok=0.5)
     done = promote(good, configuration(tmp_path, sqlite_url, bad))
     assert done.exit_code == 1
-    assert "not shown to be better than the local ones" in done.output
+    assert "not significantly better than the local ones" in done.output
 
 
 def test_an_insignificant_difference_reports_the_requests_needed(
@@ -192,7 +192,7 @@ def test_an_insignificant_difference_reports_the_requests_needed(
     half = (report["interval"][1] - report["interval"][0]) / 2
     whole = report["judged"] * (half / report["difference"]) ** 2
     assert report["needed"] == pytest.approx(whole - report["judged"], rel=0.05)
-    assert f"{-report['interval'][0]:.4f} short" in report["why"]
+    assert f"[{report['interval'][0]:+.4f}, " in report["why"]
     assert f"about {report['needed']} more" in report["why"]
 
 

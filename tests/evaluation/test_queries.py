@@ -274,7 +274,7 @@ def test_the_recovered_share_of_the_quality_gap(url: str, stats: RequestQueries)
     interval = f"{share.low:.1%} to {share.high:.1%}"
     assert_lines(
         rendered_report(stats),
-        f"share of the gap between the tiers recovered 50.0% {interval} 400",
+        f"share of the quality gap recovered 50.0% {interval} 400",
         "saved at equal quality, of an all-cloud bill not enough data (0 of 100) 0",
         "share of pairs with the local answer as good not enough data (0 of 100) 0",
     )
@@ -293,7 +293,7 @@ def test_equal_tiers_have_no_gap_to_recover(url: str, stats: RequestQueries) -> 
     tiers = ("local", "cloud")
     add_judgements(url, [(record.id, NOW, tier, 8.0, "a") for record in records for tier in tiers])
     assert quality_of(stats).quality().recovered is None
-    words = "share of the gap between the tiers recovered no gap between the tiers to be seen 200"
+    words = "share of the quality gap recovered no clear gap between the tiers 200"
     assert_lines(rendered_report(stats), words, "mean score of local answers 8.00 8.00 to 8.00 200")
 
 

@@ -13,7 +13,7 @@ async def test_only_who_asks_is_told(proxy: LiveProxy, local: FakeUpstream) -> N
     assert "x-router-trace" not in (await proxy.chat()).headers
     told = (await proxy.chat(headers=ASKING)).headers["x-router-trace"]
     steps = [step.partition(" ms ")[2] for step in told.split("; ")]
-    assert steps[0] == "requested model auto: either tier, its own model"
+    assert steps[0] == "requested model auto: either tier, configured model"
     assert steps[1] == "the local tier can answer, as far as is known"
     assert steps[2].startswith("decided: local (phi3:latest), reason score, score 0.9")
     assert steps[-2:] == ["sent to the local tier as phi3:latest", "the local tier: answers"]
@@ -28,7 +28,7 @@ async def test_only_who_asks_is_told(proxy: LiveProxy, local: FakeUpstream) -> N
     [
         ({"n": 2}, {}, "the local tier cannot answer (capability): "),
         ({"text": HARD}, {}, "decided: cloud (gpt-4o-mini), reason score, score 0.1"),
-        ({"model": "auto:threshold=0.95"}, {}, "either tier, its own model, by threshold 0.9500"),
+        ({"model": "auto:threshold=0.95"}, {}, "either tier, configured model, threshold 0.9500"),
         ({}, {"x-router-target": "cloud"}, "requested model auto: cloud tier"),
     ],
     ids=str,

@@ -195,7 +195,7 @@ async def test_request_details_open_by_keyboard_and_link(
     await button.focus()
     await page.keyboard.press("Enter")
     drawer = page.get_by_role("dialog")
-    await expect(drawer).to_contain_text("its score 0.9000 is not below the threshold 0.5000")
+    await expect(drawer).to_contain_text("its score 0.9000 is at or above the threshold 0.5000")
     for text in (row["id"], EASY, "Hello!", "Meh <i>.", "-0.5", "19", "$0.000009"):
         await expect(drawer).to_contain_text(text)
     assert page.url.endswith(f"#request={row['id']}")

@@ -17,7 +17,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 def handlers_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in logs.OURS}
+    levels = {name: logging.getLogger(name).level for name in logs.PACKAGES}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -364,7 +364,7 @@ def remembering() -> Iterator[Callable[..., Scorer]]:
     made: list[Scorer] = []
 
     def make(model: Model) -> Scorer:
-        made.append(Scorer(model, timeout_seconds=30, remembered=2))
+        made.append(Scorer(model, timeout_seconds=30, cache_size=2))
         return made[-1]
 
     yield make

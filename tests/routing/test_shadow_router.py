@@ -82,7 +82,7 @@ async def ask(proxy: LiveProxy, tier: FakeUpstream, **fields: Any) -> httpx2.Res
     tier.answer = [gate, *whole(answer_json())]
     asked = asyncio.create_task(proxy.chat(**fields))
     await gate.reached()
-    await proxy.reloaded(lambda: not canary_of(proxy)._asked)
+    await proxy.reloaded(lambda: not canary_of(proxy)._tasks)
     gate.open()
     response: httpx2.Response = await asked
     assert response.status_code == 200
@@ -160,7 +160,7 @@ async def test_a_candidate_that_hangs_is_waited_for_by_nobody(
             assert b"[DONE]" in response.content
             assert decision_of(response)["target"] == "local"
         assert candidate.begun.wait(PATIENCE_SECONDS)
-        asked = canary_of(proxy)._asked
+        asked = canary_of(proxy)._tasks
         assert len(asked) == MAX_IN_FLIGHT
         await proxy.settled(MAX_IN_FLIGHT + 4)
     finally:
@@ -197,13 +197,13 @@ async def test_the_dice_decide_which() -> None:
     shadow_router = ShadowRouter(scorer, threshold=0.5, share=0.1, dice=lambda: next(rolls))
     asked = []
     for _ in range(4):
-        before = len(shadow_router._asked)
+        before = len(shadow_router._tasks)
         record = CallRecord("chat.completions")
         record.turns = [("user", EASY)]
         shadow_router.ask(record)
-        asked.append(len(shadow_router._asked) - before)
+        asked.append(len(shadow_router._tasks) - before)
     assert asked == [1, 0, 0, 1]
-    await asyncio.gather(*shadow_router._asked)
+    await asyncio.gather(*shadow_router._tasks)
     scorer.close()
 
 

@@ -71,7 +71,7 @@ async def test_a_request_has_all_its_fields(proxy: LiveProxy, local: FakeUpstrea
     told = await get(proxy, f"/api/requests/{request_id}")
     assert told["prompt"] == [{"role": "user", "content": EASY}]
     assert told["response"] == "Hello!"
-    assert any("its score 0.9000 is not below" in line for line in told["explanation"])
+    assert any("its score 0.9000 is at or above" in line for line in told["explanation"])
 
 
 async def test_a_row_is_readable_right_after_its_answer(proxy: LiveProxy) -> None:
