@@ -18,7 +18,7 @@ def runs(pid: int) -> bool:
 
 
 async def metrics_after(proxy: Served, requests: int) -> Samples:
-    """The metrics of all workers, once this number of requests is metrics_after and none runs."""
+    """The metrics of all workers, once this number of requests is counted and none runs."""
     samples: list[Samples] = []
 
     async def all_counted() -> bool:
