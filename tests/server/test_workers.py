@@ -26,7 +26,7 @@ async def metrics_after(proxy: Served, requests: int) -> Samples:
         done = samples[-1]("router_requests_total") == requests
         return done and not samples[-1]("router_in_flight")
 
-    await until(all_counted, what=f"{requests} requests are metrics_after")
+    await until(all_counted, what=f"{requests} requests are counted")
     return samples[-1]
 
 
