@@ -170,29 +170,29 @@ def test_small_database_is_a_one_line_error(tmp_path: Path) -> None:
 
 def test_served_graph_matches_the_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    trained, tokenizer = network.build("tiny", ["local", "cloud", "another"])
-    trained.eval()
+    model, tokenizer = network.build("tiny", ["local", "cloud", "another"])
+    model.eval()
     texts = ["short", "a somewhat longer prompt, with a comma", "x = [1, 2]\n" * 20]
     items = [Item(tokenizer.encode(text).ids, [], 1.0) for text in texts]
     table = torch.randn(tokenizer.get_vocab_size(), 2)
-    export.to_onnx(network.ServedNetwork(trained, table), tmp_path / "full.onnx")
+    export.to_onnx(network.ServedNetwork(model, table), tmp_path / "full.onnx")
     logits = export.onnx_logits(tmp_path / "full.onnx", items, title="check")
-    deep = np.stack([trained(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
+    deep = np.stack([model(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
     wide = lexical.bags([item.ids for item in items], len(table)) @ table.numpy()
     assert np.abs(logits - (deep + wide)).max() < 1e-4
 
 
 def test_padding_does_not_change_the_logits() -> None:
     torch.manual_seed(0)
-    built, tokenizer = network.build("tiny", ["local", "cloud"])
-    built.eval()
+    model, tokenizer = network.build("tiny", ["local", "cloud"])
+    model.eval()
     items = [
         Item(tokenizer.encode(text).ids, [0.0, 0.0], 1.0) for text in ("one", "two words " * 30)
     ]
     ids, mask, _, _ = train.tensors(items)
     with torch.inference_mode():
-        together = built(ids, mask)
-        alone = torch.cat([built(torch.tensor([item.ids])) for item in items])
+        together = model(ids, mask)
+        alone = torch.cat([model(torch.tensor([item.ids])) for item in items])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
