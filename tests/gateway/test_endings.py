@@ -50,7 +50,7 @@ from live import (
 )
 from proxy.record import Target
 
-SHORT_SECONDS = 0.25  # of the timeout under test; all others are much longer
+SHORT_SECONDS = 0.25  # the timeout under test; all others are much longer
 
 ONE_AT_A_TIME = {
     "upstreams": {"local": {"max_concurrency": 1}, "cloud": {"max_concurrency": 1}},

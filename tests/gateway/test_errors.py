@@ -598,7 +598,7 @@ async def test_client_input_adds_no_metric_labels(start: StartProxy) -> None:
 async def test_moderation_error_of_the_upstream_passes(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
-    """A 403 that does not concern the upstream's key is the client's."""
+    """Only a 403 about the upstream's key is hidden from the client."""
     body = error_json("Your input was flagged by the moderation.", code="flagged")
     cloud.answer = whole(body, status=403)
     response = await proxy.chat(model="cloud")

@@ -410,9 +410,7 @@ async def test_complete_response_passes_with_router_headers() -> None:
     headers = dict(reply.headers)
     assert len(headers) == len(reply.headers)
     assert headers[b"content-type"] == b"application/json; charset=utf-8"
-    assert (
-        b"content-length" not in headers
-    )  # the upstream's is wrong; the proxy's is set with the body
+    assert b"content-length" not in headers  # set when the body is sent
     assert headers[b"x-upstream-request-id"] == b"theirs"
     assert headers[b"x-request-id"] == record.id.encode()
     assert headers[b"openai-processing-ms"] == b"12"

@@ -76,6 +76,5 @@ def test_time_is_bounded_for_long_texts(piece: str) -> None:
     started = time.perf_counter()
     for _ in range(20):
         category_of(turns)
-    assert (
-        time.perf_counter() - started
-    ) / 20 < 0.005  # reading the whole text would take a second
+    # Reading the whole text would take a second.
+    assert (time.perf_counter() - started) / 20 < 0.005

@@ -266,9 +266,7 @@ async def test_budget_changes_only_the_default_threshold(
     make_router: Callable[..., Router],
 ) -> None:
     router = make_router(FixedModel(0.7), configure(threshold=0.6))
-    local = await router.decide(
-        RoutingPreference(), TURNS, paced_threshold=0.1
-    )  # the budget does not matter
+    local = await router.decide(RoutingPreference(), TURNS, paced_threshold=0.1)
     assert (local.target, local.reason) == (LOCAL, Reason.SCORE)
     own = await router.decide(RoutingPreference(threshold=0.8), TURNS, paced_threshold=0.1)
     assert (own.target, own.reason, own.threshold) == (CLOUD, Reason.SCORE, 0.8)
@@ -340,9 +338,8 @@ async def test_model_is_awaited_up_to_the_timeout(
     patient, hasty = make_router(model), make_router(model, timeout_seconds=0.01)
     try:
         assert await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
-        assert (
-            await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
-        )  # also queued behind a blocked call
+        # The second call is queued behind the blocked one.
+        assert await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
         waiting = asyncio.ensure_future(patient.decide(RoutingPreference(), TURNS))
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -78,10 +78,8 @@ async def test_session_affinity_holds_across_workers(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = whole(b'{"choices":[]}')
-    session = {
-        "x-router-session": "one",
-        "x-router-threshold": "0",
-    }  # otherwise the request would stay local
+    # A threshold of 0 would keep the requests local without the session.
+    session = {"x-router-session": "one", "x-router-threshold": "0"}
     turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Prove it")]
     messages = [{"role": role, "content": text} for role, text in turns]
     async with Served(tmp_path, local, cloud, changes=TWO_WORKERS) as proxy:

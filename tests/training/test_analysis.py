@@ -269,9 +269,8 @@ def test_result_is_current_only_for_its_data_model_and_split(
     assert not results.is_current(path, prepared, model, split="validation")
     reference = Reference(rows=1, scores=[1.0], categories={"code": 1.0})
     model.manifest = msgspec.structs.replace(model.manifest, reference=reference)
-    assert results.is_current(
-        path, prepared, model, split="test"
-    )  # the reference changes no figure
+    # The reference changes no figure.
+    assert results.is_current(path, prepared, model, split="test")
     other = Prepared(data_sha256="other", rows=[])
     assert not results.is_current(path, other, model, split="test")
     path.write_text("{")

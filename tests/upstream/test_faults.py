@@ -42,7 +42,7 @@ from live import CLOUD_KEY, LOCAL_KEY, LiveProxy, Row, StartProxy, chat_body, en
 from proxy import logs
 from toxics import Cut, Deaf, Freeze, Slices, Toxic, ToxicRelay, bandwidth
 
-SHORT_SECONDS = 0.25  # of the timeout under test; all others are much longer
+SHORT_SECONDS = 0.25  # the timeout under test; all others are much longer
 LATE_SECONDS = 5.0  # the allowed delay of a timeout on a busy machine
 
 ONE_AT_A_TIME = {"upstreams": {"local": {"max_concurrency": 1}}}
@@ -633,9 +633,7 @@ def invalid_chunks(data: bytes, *, stream: bool = False) -> Invalid:
 
 
 INVALID_CONTENT = {
-    "page-instead-of-events": Invalid(
-        chunked(b"<html>Bad gateway</html>"), (BROKEN,), stream=True
-    ),
+    "page-instead-of-events": Invalid(chunked(b"<html>Bad gateway</html>"), (BROKEN,), stream=True),
     "bytes-instead-of-events": Invalid(chunked(bytes(range(256)) * 100), (BROKEN,), stream=True),
     "answer-instead-of-events": Invalid(chunked(BODY), (BROKEN,), stream=True),
     "no-events": Invalid([raw_head(EVENTS_HEAD, b"content-length: 0")], (BROKEN,), stream=True),

@@ -26,11 +26,8 @@ from proxy.web.openai_api import BodyLimits
 
 TEAM = {"authorization": "Bearer sk-team"}
 OTHERS = {"authorization": "Bearer sk-others"}
-EXPENSIVE = {
-    "input": 1e6,
-    "cached_input": 1e6,
-    "output": 0,
-}  # one dollar per input token: 19 dollars per response
+# One dollar per input token: 19 dollars per response.
+EXPENSIVE = {"input": 1e6, "cached_input": 1e6, "output": 0}
 
 
 def keys(**limits: Any) -> dict[str, Any]:
@@ -84,9 +81,8 @@ async def test_requests_stay_local_once_the_budget_of_their_key_is_spent(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(with_budget(20))
-    for _ in range(
-        2
-    ):  # one dollar remains after the first; the cost of the second is known only afterwards
+    # One dollar remains after the first request; the cost of the second is known only afterwards.
+    for _ in range(2):
         answer = await proxy.chat(text=HARD, headers=TEAM)
         assert answer.headers["x-router-target"] == "cloud"
     answer = await proxy.chat(text=HARD, headers=TEAM)
@@ -143,7 +139,7 @@ async def test_reservation_is_capped_by_the_longest_response(
     gate = Gate()
     cloud.answer = [gate, *whole(answer_json())]
     first = asyncio.create_task(
-        proxy.chat(model="cloud", headers=TEAM, max_tokens=999_999_999)  # would reserve 600 dollars
+        proxy.chat(model="cloud", headers=TEAM, max_tokens=999_999_999)  # 600 dollars
     )
     await gate.reached()
     cloud.answer = whole(answer_json())
@@ -293,19 +289,15 @@ async def test_pacing_does_not_override_an_explicit_threshold_or_tier(
     answer = await proxy.chat(model=model, text=HARD, headers=headers)
     assert answer.headers["x-router-target"] == "cloud"
     assert answer.headers["x-router-reason"] == reason
-    paced = await proxy.chat(
-        model="auto:threshold=0.5", text=HARD
-    )  # the threshold of the configuration
-    assert (paced.headers["x-router-target"], paced.headers["x-router-reason"]) == (
-        "local",
-        "budget",
-    )
+    # That request has spent the budget, which applies to explicit thresholds, too.
+    last = await proxy.chat(model="auto:threshold=0.5", text=HARD)
+    assert (last.headers["x-router-target"], last.headers["x-router-reason"]) == ("local", "budget")
 
 
 async def test_request_kept_local_by_the_budget_waits_for_a_slot(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """Otherwise a full local queue would send start_paced requests to the cloud."""
+    """Otherwise a full local queue would send paced requests to the cloud."""
     proxy, gate = await start_paced(start, max_concurrency=1), Gate()
     proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0
     local.answer = [gate, *whole(answer_json())]
