@@ -180,7 +180,7 @@ def check_row(
 
 # ── Upstream failures before the response ─────────────────────────────────────────────────────
 
-BEFORE_ANSWER = {
+BEFORE_RESPONSE = {
     "refused": Failure("upstream_unreachable", address=refused_address),
     "connect-timeout": Failure(
         "connect_timeout",
@@ -205,10 +205,10 @@ BEFORE_ANSWER = {
         only="stream",
     ),
 }
-UNANSWERED = BEFORE_ANSWER | {
+NO_RESPONSE = BEFORE_RESPONSE | {
     "total-timeout": Failure("total_timeout", answer=lambda: [Gate()], changes=total_timeout)
 }
-BROKEN_WHOLE = {
+TRUNCATED_RESPONSE = {
     "reset-in-body": Failure(
         "upstream_broken",
         answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.RESET],
@@ -243,7 +243,7 @@ def matrix(failures: dict[str, Failure]) -> list[Any]:
 
 
 @both_tiers
-@pytest.mark.parametrize(("failure", "stream"), matrix(UNANSWERED | BROKEN_WHOLE))
+@pytest.mark.parametrize(("failure", "stream"), matrix(NO_RESPONSE | TRUNCATED_RESPONSE))
 async def test_failed_upstream_returns_one_error(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure, stream: bool
 ) -> None:
@@ -287,24 +287,27 @@ async def test_upstream_error_response_passes(
 
 # ── Upstream failures during a stream ─────────────────────────────────────────────────────────
 
-BEGUN = [event(chunk({"role": "assistant", "content": "Hel"})), event(chunk({"content": "lo"}))]
+FIRST_EVENTS = [
+    event(chunk({"role": "assistant", "content": "Hel"})),
+    event(chunk({"content": "lo"})),
+]
 IN_STREAM = {
-    "reset": Failure("upstream_broken", answer=lambda: chunked(*BEGUN, End.RESET)),
-    "closed": Failure("upstream_broken", answer=lambda: chunked(*BEGUN, End.FIN)),
+    "reset": Failure("upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, End.RESET)),
+    "closed": Failure("upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, End.FIN)),
     "cut-in-an-event": Failure(
-        "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi', End.FIN)
+        "upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, b'data: {"choi', End.FIN)
     ),
-    "no-finish": Failure("upstream_broken", answer=lambda: chunked(*BEGUN)),
+    "no-finish": Failure("upstream_broken", answer=lambda: chunked(*FIRST_EVENTS)),
     "no-finish-in-an-event": Failure(
-        "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi')
+        "upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, b'data: {"choi')
     ),
     "idle-timeout": Failure(
         "idle_timeout",
-        answer=lambda: chunked(*BEGUN, Gate()),
+        answer=lambda: chunked(*FIRST_EVENTS, Gate()),
         changes=lambda tier: tier_timeouts(tier, idle=SHORT_SECONDS),
     ),
     "total-timeout": Failure(
-        "total_timeout", answer=lambda: chunked(*BEGUN, Gate()), changes=total_timeout
+        "total_timeout", answer=lambda: chunked(*FIRST_EVENTS, Gate()), changes=total_timeout
     ),
 }
 
@@ -319,10 +322,10 @@ async def test_interrupted_stream_ends_with_one_error_event(
         proxy = await start_failing(start, stack, failure, tier, upstream)
         response = await proxy.chat(text=QUESTIONS[tier], stream=True)
         outcome = await proxy.finish()
-    begun = b"".join(BEGUN)
+    received = b"".join(FIRST_EVENTS)
     assert response.status_code == 200
-    assert response.content.startswith(begun)
-    last = response.content.removeprefix(begun)
+    assert response.content.startswith(received)
+    last = response.content.removeprefix(received)
     assert last.startswith(b"data: ")
     assert last.endswith(b"}\n\n")
     error = json.loads(last.removeprefix(b"data: "))["error"]
@@ -352,11 +355,11 @@ async def test_interrupted_stream_ends_with_one_error_event(
 async def test_upstream_error_event_passes_unchanged(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, events: list[bytes]
 ) -> None:
-    request.getfixturevalue(tier).answer = chunked(*BEGUN, *events)
+    request.getfixturevalue(tier).answer = chunked(*FIRST_EVENTS, *events)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(model=tier, stream=True)
     outcome = await proxy.finish()
-    assert response.content == b"".join([*BEGUN, *events])
+    assert response.content == b"".join([*FIRST_EVENTS, *events])
     check_row(outcome.row, tier, "upstream_error", status=200, reason="forced", stream=True)
 
 
@@ -374,7 +377,7 @@ async def test_error_body_with_status_200_is_an_upstream_error(
 async def test_finish_reason_without_done_ends_the_stream(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    events = [*BEGUN, event(chunk({}, "stop"))]
+    events = [*FIRST_EVENTS, event(chunk({}, "stop"))]
     local.answer = chunked(*events)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(stream=True)
@@ -434,7 +437,7 @@ async def test_disconnect_during_a_stream_records_the_partial_response(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, how: str
 ) -> None:
     upstream, gate = request.getfixturevalue(tier), Gate()
-    upstream.answer = chunked(*BEGUN, gate, *openai_events())
+    upstream.answer = chunked(*FIRST_EVENTS, gate, *openai_events())
     proxy = await start(ONE_AT_A_TIME)
     client = await proxy.connect(model=tier, stream=True)
     await client.read_until(b'"lo"')
@@ -535,8 +538,8 @@ REFUSALS = [
         (403, "Project `proj_1` does not have access to model `gpt-4o-mini`"),
     )
 ]
-REPLACED = (
-    BEFORE_ANSWER
+FALLBACK_FAILURES = (
+    BEFORE_RESPONSE
     | {
         "server-error": Failure("server_error", answer=lambda: whole(error_json("No"), status=500)),
         "queue-full": Failure("server_error", answer=lambda: whole(error_json("busy"), status=503)),
@@ -594,7 +597,7 @@ REPLACED = (
     }
 )
 # Errors of Ollama, llama.cpp and vLLM about requests that only the cloud supports.
-BEYOND_LOCAL = {
+UNSUPPORTED_LOCALLY = {
     "model-missing": (404, "model_missing", "model 'phi3' not found"),
     "no-tools": (400, "capability", "registry.ollama.ai/library/phi3 does not support tools"),
     "too-long": (400, "context", "This model's maximum context length is 4096 tokens."),
@@ -618,7 +621,7 @@ BEYOND_LOCAL = {
 
 
 @both_tiers
-@pytest.mark.parametrize(("failure", "stream"), matrix(REPLACED))
+@pytest.mark.parametrize(("failure", "stream"), matrix(FALLBACK_FAILURES))
 async def test_failed_tier_falls_back_to_the_other(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure, stream: bool
 ) -> None:
@@ -684,7 +687,9 @@ async def test_rejected_upstream_key_is_hidden_from_the_client(
 
 
 @both_forms
-@pytest.mark.parametrize(("status", "reason", "message"), BEYOND_LOCAL.values(), ids=BEYOND_LOCAL)
+@pytest.mark.parametrize(
+    ("status", "reason", "message"), UNSUPPORTED_LOCALLY.values(), ids=UNSUPPORTED_LOCALLY
+)
 async def test_unsupported_local_request_falls_back_to_the_cloud(
     start: StartProxy, local: FakeUpstream, stream: bool, status: int, reason: str, message: str
 ) -> None:
@@ -698,7 +703,9 @@ async def test_unsupported_local_request_falls_back_to_the_cloud(
     check_row(outcome.row, "cloud", "ok", status=200, reason="fallback", stream=stream)
 
 
-@pytest.mark.parametrize(("status", "reason", "message"), BEYOND_LOCAL.values(), ids=BEYOND_LOCAL)
+@pytest.mark.parametrize(
+    ("status", "reason", "message"), UNSUPPORTED_LOCALLY.values(), ids=UNSUPPORTED_LOCALLY
+)
 async def test_forced_local_request_returns_the_local_error(
     start: StartProxy, local: FakeUpstream, status: int, reason: str, message: str
 ) -> None:
@@ -719,7 +726,7 @@ def in_sequence(*answers: Answer) -> Callable[[Call], Answer]:
     return lambda _: remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
 
-PASSING = {
+TRANSIENT = {
     "503": whole(error_json("busy"), status=503),
     "429": whole(error_json("slow down"), status=429, headers=[("retry-after-ms", "1")]),
     "409": whole(error_json("conflict"), status=409),
@@ -730,7 +737,7 @@ PASSING = {
 
 @both_tiers
 @both_forms
-@pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING.keys())
+@pytest.mark.parametrize("failure", TRANSIENT.values(), ids=TRANSIENT.keys())
 async def test_forced_tier_is_retried(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, failure: Answer
 ) -> None:
@@ -752,7 +759,7 @@ async def test_failing_tier_is_tried_three_times(
     start: StartProxy, request: pytest.FixtureRequest, tier: str
 ) -> None:
     upstream = request.getfixturevalue(tier)
-    upstream.answer = PASSING["503"]
+    upstream.answer = TRANSIENT["503"]
     proxy = await start(ONE_AT_A_TIME)
     assert (await proxy.chat(model=tier)).status_code == 503
     await proxy.finish()
@@ -762,7 +769,7 @@ async def test_failing_tier_is_tried_three_times(
 async def test_cloud_is_retried_once_before_the_local_fallback(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    cloud.answer = in_sequence(PASSING["503"], whole(answer_json()))
+    cloud.answer = in_sequence(TRANSIENT["503"], whole(answer_json()))
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(text=HARD)
     assert response.headers["x-router-target"] == "cloud"
@@ -943,9 +950,9 @@ async def test_concurrent_requests_with_mixed_endings_stay_separate(
         whole(answer_json("whole")),
         chunked(*openai_events(["stream"])),
         whole(error_json("No"), status=500),
-        chunked(*BEGUN, End.RESET),
+        chunked(*FIRST_EVENTS, End.RESET),
         [End.RESET],
-        chunked(*BEGUN, never),
+        chunked(*FIRST_EVENTS, never),
     ]
     local.answer = cloud.answer = lambda call: scripts[call.json["script"]]
     proxy = await start(
@@ -960,7 +967,7 @@ async def test_concurrent_requests_with_mixed_endings_stay_separate(
             client.vanish()
             return "client_gone"
         response = await proxy.chat(model=model, stream=script in (1, 3), script=script)
-        if response.status_code != 200 or response.content.startswith(BEGUN[0]):
+        if response.status_code != 200 or response.content.startswith(FIRST_EVENTS[0]):
             return "upstream_error"
         assert (b'"whole"' in response.content) == (script == 0)
         assert (b'"stream"' in response.content) == (script == 1)

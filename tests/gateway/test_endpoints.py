@@ -586,8 +586,8 @@ async def targets(proxy: LiveProxy, *requests: Any, headers: Any = None) -> list
     return results
 
 
-TO_CLOUD = conversation(EASY, "4", HARD)
-BACK = conversation(EASY, "4", HARD, "Well.", "Thank you. " * 40)
+HARD_TURN = conversation(EASY, "4", HARD)
+EASY_TURN = conversation(EASY, "4", HARD, "Well.", "Thank you. " * 40)
 
 
 @pytest.mark.parametrize(
@@ -598,7 +598,7 @@ async def test_sticky_setting_decides_where_a_conversation_continues(
     start: StartProxy, sticky: str, third: str
 ) -> None:
     proxy = await start({"routing": {"sticky": sticky}})
-    first, second, last = await targets(proxy, conversation(EASY), TO_CLOUD, BACK)
+    first, second, last = await targets(proxy, conversation(EASY), HARD_TURN, EASY_TURN)
     assert first == "local score"
     assert second == ("local sticky" if sticky == "session" else "cloud score")
     assert last == third
@@ -652,9 +652,9 @@ async def test_session_header_links_requests_with_different_openings(proxy: Live
 
 
 async def test_sticky_conversation_still_falls_back(proxy: LiveProxy, cloud: FakeUpstream) -> None:
-    await targets(proxy, TO_CLOUD)
+    await targets(proxy, HARD_TURN)
     cloud.answer = [End.RESET]
-    assert await targets(proxy, BACK) == ["local fallback"]
+    assert await targets(proxy, EASY_TURN) == ["local fallback"]
 
 
 async def test_openapi_document_lists_existing_paths(proxy: LiveProxy) -> None:

@@ -76,7 +76,7 @@ async def check_rejected(proxy: LiveProxy, response: httpx2.Response) -> Row:
 # ── Invalid bodies ────────────────────────────────────────────────────────────────────────────
 
 HI = '"messages":[{"role":"user","content":"Hi"}]'
-NO_JSON = {
+INVALID_JSON = {
     "empty": b"",
     "words": b"hello",
     "half": b'{"model":"auto",',
@@ -91,7 +91,7 @@ NO_JSON = {
 }
 
 
-@pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON.keys())
+@pytest.mark.parametrize("body", INVALID_JSON.values(), ids=INVALID_JSON.keys())
 async def test_body_without_valid_json_is_rejected(proxy: LiveProxy, body: bytes) -> None:
     response = await proxy.post(body)
     message = check_error(response, 400)
@@ -238,7 +238,7 @@ async def test_probes_require_no_key(start: StartProxy, path: str) -> None:
 # ── Large bodies ──────────────────────────────────────────────────────────────────────────────
 
 
-async def in_chunks(size: int) -> AsyncIterator[bytes]:
+async def send_chunks(size: int) -> AsyncIterator[bytes]:
     for _ in range(size // 1024):
         yield b"x" * 1024
 
@@ -250,7 +250,7 @@ async def in_chunks(size: int) -> AsyncIterator[bytes]:
 async def test_too_large_body_is_rejected(start: StartProxy, size: int, upload: str) -> None:
     """The client receives the response while it is still sending."""
     proxy = await start(SMALL_BODIES)
-    content = b"x" * size if upload == "with-length" else in_chunks(size)
+    content = b"x" * size if upload == "with-length" else send_chunks(size)
     response = await proxy.client.post("/v1/chat/completions", content=content)
     message = check_error(response, 413, code="body_too_large")
     assert "0.0078125 MB" in message
@@ -400,7 +400,7 @@ async def test_unknown_model_is_rejected_if_so_configured(start: StartProxy) -> 
     await check_rejected(proxy, response)
 
 
-NASTY_NAMES = {
+UNUSUAL_NAMES = {
     "new-header": "gpt\r\nx-evil: 1",
     "newline": "gpt\nx-evil: 1",
     "nul": "gpt\x00",
@@ -414,7 +414,7 @@ NASTY_NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NASTY_NAMES.values(), ids=NASTY_NAMES.keys())
+@pytest.mark.parametrize("name", UNUSUAL_NAMES.values(), ids=UNUSUAL_NAMES.keys())
 @pytest.mark.parametrize("unknown", ["cloud", "reject"])
 async def test_model_name_is_escaped_everywhere(
     start: StartProxy, cloud: FakeUpstream, name: str, unknown: str
@@ -500,7 +500,7 @@ class NanModel:
         return Score(float("nan"), float("nan"), float("nan"))
 
 
-class StuckModel:
+class BlockedModel:
     """A model that blocks until it is released."""
 
     def __init__(self) -> None:
@@ -511,7 +511,7 @@ class StuckModel:
         return Score(0.9, 0.9, 0.9)
 
 
-@pytest.mark.parametrize("make", [BrokenModel, NanModel, StuckModel])
+@pytest.mark.parametrize("make", [BrokenModel, NanModel, BlockedModel])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_failing_router_model_fails_no_request(
     start: StartProxy, cloud: FakeUpstream, make: type, stream: bool
@@ -519,7 +519,7 @@ async def test_failing_router_model_fails_no_request(
     model = make()
     proxy = await start(model=model)
     response = await proxy.chat(stream=stream)
-    if isinstance(model, StuckModel):
+    if isinstance(model, BlockedModel):
         model.release.set()
     assert response.content == answer_json()
     outcome = await proxy.finish()

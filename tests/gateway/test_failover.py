@@ -19,7 +19,7 @@ from proxy.gateway.failover import (
 )
 from proxy.record import Target
 
-PASSING, LASTING = Failure("server_error", may_retry=True), Failure("context", may_retry=False)
+TRANSIENT, PERMANENT = Failure("server_error", may_retry=True), Failure("context", may_retry=False)
 
 
 def plan(*, may_fall_back: bool, budget: RetryBudget | None = None) -> FailoverPlan:
@@ -92,33 +92,33 @@ def test_lost_connection_is_retried_and_timeout_is_not() -> None:
 
 def test_local_tier_falls_back_immediately_and_once() -> None:
     failover = plan(may_fall_back=True)
-    assert failover.after(PASSING, target=Target.LOCAL) == FallBack()
-    assert failover.after(PASSING, target=Target.CLOUD) is None
+    assert failover.after(TRANSIENT, target=Target.LOCAL) == FallBack()
+    assert failover.after(TRANSIENT, target=Target.CLOUD) is None
 
 
 def test_cloud_falls_back_after_one_quick_retry() -> None:
     failover = plan(may_fall_back=True)
-    assert isinstance(failover.after(PASSING, target=Target.CLOUD), Retry)
-    assert failover.after(PASSING, target=Target.CLOUD) == FallBack()
-    slow = PASSING._replace(retry_after=2.0)
+    assert isinstance(failover.after(TRANSIENT, target=Target.CLOUD), Retry)
+    assert failover.after(TRANSIENT, target=Target.CLOUD) == FallBack()
+    slow = TRANSIENT._replace(retry_after=2.0)
     assert plan(may_fall_back=True).after(slow, target=Target.CLOUD) == FallBack()
-    assert plan(may_fall_back=True).after(LASTING, target=Target.CLOUD) == FallBack()
+    assert plan(may_fall_back=True).after(PERMANENT, target=Target.CLOUD) == FallBack()
 
 
 def test_backoff_doubles_up_to_the_retry_limit() -> None:
     failover = plan(may_fall_back=False)
     waits = []
-    while isinstance(step := failover.after(PASSING, target=Target.LOCAL), Retry):
+    while isinstance(step := failover.after(TRANSIENT, target=Target.LOCAL), Retry):
         waits.append(step.seconds)
     assert step is None
     assert len(waits) == MAX_RETRIES
     assert 0.05 <= waits[0] <= 0.1 <= waits[1] <= 0.2
-    assert plan(may_fall_back=False).after(LASTING, target=Target.LOCAL) is None
+    assert plan(may_fall_back=False).after(PERMANENT, target=Target.LOCAL) is None
 
 
 def test_retry_after_is_followed_up_to_the_limit() -> None:
     for seconds, expected in ((3.0, Retry(3.0)), (MAX_WAIT_SECONDS + 1, None)):
-        failure = PASSING._replace(retry_after=seconds)
+        failure = TRANSIENT._replace(retry_after=seconds)
         assert plan(may_fall_back=False).after(failure, target=Target.CLOUD) == expected
 
 
@@ -136,6 +136,6 @@ def test_retry_budget_is_a_share_of_the_requests() -> None:
 
 def test_spent_retry_budget_allows_only_a_fallback() -> None:
     spent = RetryBudget(reserve=0.0)
-    assert plan(may_fall_back=False, budget=spent).after(PASSING, target=Target.CLOUD) is None
+    assert plan(may_fall_back=False, budget=spent).after(TRANSIENT, target=Target.CLOUD) is None
     failover = plan(may_fall_back=True, budget=spent)
-    assert failover.after(PASSING, target=Target.CLOUD) == FallBack()
+    assert failover.after(TRANSIENT, target=Target.CLOUD) == FallBack()

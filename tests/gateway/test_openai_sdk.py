@@ -32,7 +32,10 @@ from live import CLOUD_MODEL, LiveProxy, StartProxy, released
 
 TEXT = "Hello wörld 🙂!"
 MESSAGES: Any = [{"role": "user", "content": EASY}]
-BEGUN = [event(chunk({"role": "assistant", "content": "Hel"})), event(chunk({"content": "lo"}))]
+FIRST_EVENTS = [
+    event(chunk({"role": "assistant", "content": "Hel"})),
+    event(chunk({"content": "lo"})),
+]
 
 
 class Sdk:
@@ -263,7 +266,7 @@ async def test_interrupted_stream_raises_api_error(
     sdk: Sdk, local: FakeUpstream, rest: list[Any]
 ) -> None:
     """A truncated response must never look complete."""
-    local.answer = chunked(*BEGUN, *rest)
+    local.answer = chunked(*FIRST_EVENTS, *rest)
     chunks: list[Any] = []
     with pytest.raises(openai.APIError) as caught:
         await sdk.stream(chunks)
@@ -272,7 +275,7 @@ async def test_interrupted_stream_raises_api_error(
 
 
 async def test_closed_stream_releases_the_upstream(proxy: LiveProxy, local: FakeUpstream) -> None:
-    local.answer = chunked(*BEGUN, Gate())
+    local.answer = chunked(*FIRST_EVENTS, Gate())
     async with openai.AsyncOpenAI(base_url=proxy.base_url, api_key="sk-mine") as client:
         stream = await client.chat.completions.create(model="auto", messages=MESSAGES, stream=True)
         async for _ in stream:

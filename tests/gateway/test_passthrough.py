@@ -218,7 +218,7 @@ async def test_upstream_request_is_uncompressed_json(world: World) -> None:
 
 # ── Responses ─────────────────────────────────────────────────────────────────────────────────
 
-ODD_ANSWERS = {
+UNUSUAL_RESPONSES = {
     "numbers-and-spaces": b'{ "choices":[ ],\n "x": 1.0e5, "y": 123456789012345678901234567890 }\n',
     "escapes": rb'{"choices":[{"message":{"content":"\u00e9\ud83d\ude00"}}],"q":"\/"}',
     "unknown-fields": b'{"choices":[{"message":{"content":"x","audio":{}},"z":1}],"new":{"a":[]}}',
@@ -229,7 +229,7 @@ ODD_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("body", ODD_ANSWERS.values(), ids=ODD_ANSWERS.keys())
+@pytest.mark.parametrize("body", UNUSUAL_RESPONSES.values(), ids=UNUSUAL_RESPONSES.keys())
 async def test_response_keeps_its_bytes(world: World, body: bytes) -> None:
     world.local.answer = whole(body)
     response = await world.proxy.chat(model="local")

@@ -38,7 +38,7 @@ OLLAMA = {
 
 
 FUNCTION = {"type": "function", "name": "f"}
-CALLED = [
+TOOL_TURNS = [
     {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
     {"type": "function_call_output", "call_id": "c", "output": "4"},
 ]
@@ -46,7 +46,7 @@ FILE_PARTS = [
     {"type": "input_file", "file_id": "file_1"},
     {"type": "input_image", "file_id": "file_1"},
 ]
-ONLY_IN_THE_CLOUD: list[tuple[dict[str, Any], str]] = [
+CLOUD_ONLY: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "web_search"}]}, "tools"),
     ({"background": True}, "background"),
     ({"conversation": "conv_1"}, "conversation"),
@@ -202,7 +202,7 @@ async def test_invalid_field_is_named(
                 {"type": "refusal", "refusal": "No."},
             )
         ),
-        *ONLY_IN_THE_CLOUD,
+        *CLOUD_ONLY,
     ],
     ids=str,
 )
@@ -222,7 +222,7 @@ async def test_fields_unsupported_by_ollama_go_to_the_cloud(
     assert not local.calls
 
 
-@pytest.mark.parametrize(("fields", "param"), ONLY_IN_THE_CLOUD, ids=str)
+@pytest.mark.parametrize(("fields", "param"), CLOUD_ONLY, ids=str)
 async def test_cloud_only_fields_go_to_the_cloud_for_any_local_server(
     proxy: LiveProxy, local: FakeUpstream, fields: Any, param: str
 ) -> None:
@@ -238,7 +238,7 @@ async def test_tool_results_require_a_model_with_tools(
 ) -> None:
     show = b'{"capabilities":["completion"],"model_info":{"phi3.context_length":131072}}'
     local.native = OLLAMA | {"/api/show": whole(show)}
-    answer = await create(await start(), input=[{"role": "user", "content": EASY}, *CALLED])
+    answer = await create(await start(), input=[{"role": "user", "content": EASY}, *TOOL_TURNS])
     assert answer.headers["x-router-reason"] == "capability"
 
 
@@ -248,7 +248,7 @@ async def test_request_is_adapted_to_ollama(start: StartProxy, local: FakeUpstre
     items = [
         {"role": "developer", "content": "Be brief.", "id": "x"},
         {"type": "message", "role": "user", "content": 'the "developer" role'},
-        *CALLED,
+        *TOOL_TURNS,
     ]
     await create(proxy, input=items, tools=[FUNCTION], tool_choice="none", unknown=1)
     adapted = [items[0] | {"role": "system"}, *items[1:]]
@@ -359,9 +359,9 @@ async def test_interrupted_stream_ends_with_one_typed_error(
     events = response_events(response_id="resp_local")[:6]
     local.answer = chunked(*events, *end)
     response = await create(proxy, stream=True)
-    begun = with_local_ids(b"".join(events), response)
-    assert response.content.startswith(begun)
-    last = response.content.removeprefix(begun).decode()
+    received = with_local_ids(b"".join(events), response)
+    assert response.content.startswith(received)
+    last = response.content.removeprefix(received).decode()
     assert last.startswith("event: error\ndata: ")
     assert last.count("\n\n") == 1
     data = json.loads(last.partition("data: ")[2])
@@ -466,13 +466,13 @@ async def test_response_without_ids_passes_unchanged(proxy: LiveProxy, local: Fa
 
 
 CALL = {"type": "function_call", "id": "fc_7", "call_id": "call_7", "name": "f", "arguments": "{}"}
-THOUGHT = {
+REASONING = {
     "type": "reasoning",
     "id": "rs_resp_7",
     "summary": [{"type": "summary_text", "text": "I think so."}],
     "encrypted_content": "I think so.",
 }
-SEALED = {
+ENCRYPTED_REASONING = {
     "type": "reasoning",
     "id": "rs_68af4030",
     "summary": [],
@@ -551,17 +551,17 @@ async def test_reasoning_items_stay_with_their_tier(
 ) -> None:
     """A cloud rejects items that it has not encrypted; Ollama accepts foreign items as its own."""
     local.native = OLLAMA
-    local.answer = response_answer(output=[THOUGHT, response_fields()["output"][0]])
+    local.answer = response_answer(output=[REASONING, response_fields()["output"][0]])
     proxy = await start()
     first = await create(proxy)
-    reasoning = THOUGHT | {"id": local_item_id(first, "rs")}
+    reasoning = REASONING | {"id": local_item_id(first, "rs")}
     message = local_message(first) | {"id": local_item_id(first, number=2)}
     fields: dict[str, Any] = {
         "continued": {"previous_response_id": local_id(first), "input": []},
         "referred to": {"input": [USER, reference(reasoning["id"]), reference(message["id"])]},
-        "sent again": {"input": [USER, reasoning, message, SEALED]},
+        "sent again": {"input": [USER, reasoning, message, ENCRYPTED_REASONING]},
         "sent without ids": {
-            "input": [USER, without_id(reasoning), message, without_id(SEALED)],
+            "input": [USER, without_id(reasoning), message, without_id(ENCRYPTED_REASONING)],
         },
     }[how]
     if how == "sent without ids":
@@ -588,7 +588,7 @@ async def test_tool_loop_stays_with_the_cloud(proxy: LiveProxy) -> None:
     asked = [{"role": "user", "content": EASY}]
     first = await create(proxy, model="cloud", input=asked)
     assert first.headers["x-router-target"] == "cloud"
-    second = await create(proxy, input=[*asked, *CALLED])
+    second = await create(proxy, input=[*asked, *TOOL_TURNS])
     assert second.headers["x-router-reason"] == "sticky"
     assert (await create(proxy, input=asked)).headers["x-router-target"] == "local"
 

@@ -6,7 +6,7 @@ from fakes import EASY, HARD, FakeUpstream, whole
 from live import LiveProxy, StartProxy
 
 TRACE = {"x-router-trace": "true"}
-IDS = {"/api/version": whole(b'{"version":"0.32.6"}')}
+OLLAMA = {"/api/version": whole(b'{"version":"0.32.6"}')}
 
 
 async def test_trace_is_returned_only_on_request(proxy: LiveProxy, local: FakeUpstream) -> None:
@@ -40,7 +40,7 @@ async def test_trace_includes_the_decision(
     headers: dict[str, str],
     step: str,
 ) -> None:
-    local.native = IDS
+    local.native = OLLAMA
     response = await (await start()).chat(headers=TRACE | headers, **fields)
     assert response.status_code == 200
     assert step in response.headers["x-router-trace"]
@@ -49,7 +49,7 @@ async def test_trace_includes_the_decision(
 async def test_trace_includes_fallbacks_and_rejections(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    local.native, local.answer = IDS, whole(b"{}", status=500)
+    local.native, local.answer = OLLAMA, whole(b"{}", status=500)
     proxy = await start()
     trace = (await proxy.chat(headers=TRACE)).headers["x-router-trace"]
     assert "the local tier: fails (server_error); " in trace

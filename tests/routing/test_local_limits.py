@@ -28,9 +28,9 @@ STORED_FILE = {"type": "file", "file": {"file_id": "file-1"}}
 QUESTION = {"role": "user", "content": EASY}
 ARGUMENTS = '{"city":"Paris"}'
 CALL = {"id": "c", "type": "function", "function": {"name": "now", "arguments": ARGUMENTS}}
-CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TOOL_CALL_TURN = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "12:00"}
-OLD_CALLING = {"role": "assistant", "function_call": {"name": "now", "arguments": ARGUMENTS}}
+OLD_CALL_TURN = {"role": "assistant", "function_call": {"name": "now", "arguments": ARGUMENTS}}
 OLD_RESULT = {"role": "function", "name": "now", "content": "12:00"}
 REFUSAL = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
 
@@ -62,7 +62,7 @@ UNSUPPORTED_BY_MODEL: dict[str, tuple[dict[str, Any], str]] = {
     "tools": ({"tools": TOOLS}, "tools"),
     "tools-auto": ({"tools": TOOLS, "tool_choice": "auto"}, "tools"),
     "functions": ({"functions": [{"name": "now"}]}, "functions"),
-    "tool-calls": ({"messages": [QUESTION, CALLING]}, "messages[1]"),
+    "tool-calls": ({"messages": [QUESTION, TOOL_CALL_TURN]}, "messages[1]"),
     "tool-results": ({"messages": [QUESTION, RESULT]}, "messages[1]"),
     "image": ({"messages": user(TEXT, IMAGE)}, "messages[0].content"),
     "image-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
@@ -76,7 +76,7 @@ UNSUPPORTED_BY_OLLAMA: dict[str, tuple[dict[str, Any], str]] = {
     "a-named-call": ({"tools": TOOLS, "tool_choice": {"type": "x"}}, "tool_choice"),
     "one-call": ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
     "old-functions": ({"functions": [{"name": "now"}]}, "functions"),
-    "old-function-call": ({"messages": [QUESTION, OLD_CALLING]}, "messages[1]"),
+    "old-function-call": ({"messages": [QUESTION, OLD_CALL_TURN]}, "messages[1]"),
     "old-function-result": ({"messages": [QUESTION, OLD_RESULT]}, "messages[1]"),
     "image-by-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
     "file": ({"messages": user(TEXT, FILE)}, "messages[0].content"),
@@ -167,7 +167,7 @@ async def test_model_with_tools_and_vision_receives_them(
     proxy = await start()
     for fields in (
         {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": True},
-        {"messages": [QUESTION, CALLING, RESULT]},
+        {"messages": [QUESTION, TOOL_CALL_TURN, RESULT]},
         {"messages": user(TEXT, IMAGE)},
     ):
         response = await proxy.chat(**fields)
@@ -242,10 +242,10 @@ LONG_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments
 @pytest.mark.parametrize(
     ("path", "fields", "target"),
     [
-        ("chat/completions", {"messages": [CALLING | {"tool_calls": [LONG_CALL]}]}, "cloud"),
+        ("chat/completions", {"messages": [TOOL_CALL_TURN | {"tool_calls": [LONG_CALL]}]}, "cloud"),
         (
             "chat/completions",
-            {"messages": [CALLING, RESULT | {"reasoning": "x" * 15_000}]},
+            {"messages": [TOOL_CALL_TURN, RESULT | {"reasoning": "x" * 15_000}]},
             "cloud",
         ),
         ("chat/completions", {"messages": user(*[IMAGE] * 4)}, "cloud"),
@@ -374,9 +374,9 @@ async def test_developer_role_becomes_system(proxy: LiveProxy, local: FakeUpstre
 async def test_tool_choice_none_removes_the_tools(start: StartProxy, local: FakeUpstream) -> None:
     simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     proxy = await start()
-    await proxy.chat(tools=TOOLS, tool_choice="none", messages=[QUESTION, CALLING, RESULT])
+    await proxy.chat(tools=TOOLS, tool_choice="none", messages=[QUESTION, TOOL_CALL_TURN, RESULT])
     assert not {"tools", "tool_choice"} & local.call.json.keys()
-    assert local.call.json["messages"] == [QUESTION, CALLING, RESULT]
+    assert local.call.json["messages"] == [QUESTION, TOOL_CALL_TURN, RESULT]
 
 
 async def test_empty_content_beside_tool_calls_becomes_text(
@@ -384,8 +384,8 @@ async def test_empty_content_beside_tool_calls_becomes_text(
 ) -> None:
     simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     proxy = await start()
-    await proxy.chat(messages=[QUESTION, CALLING | {"content": []}, RESULT])
-    assert local.call.json["messages"] == [QUESTION, CALLING | {"content": ""}, RESULT]
+    await proxy.chat(messages=[QUESTION, TOOL_CALL_TURN | {"content": []}, RESULT])
+    assert local.call.json["messages"] == [QUESTION, TOOL_CALL_TURN | {"content": ""}, RESULT]
 
 
 async def test_cloud_and_other_servers_receive_the_request_unchanged(

@@ -135,7 +135,7 @@ async def check_recovered(proxy: LiveProxy, local: FakeUpstream, *, stream: bool
 # ── Connections ───────────────────────────────────────────────────────────────────────────────
 
 
-PLACES: dict[str, Callable[[int], int]] = {  # by the size of the head
+POSITIONS: dict[str, Callable[[int], int]] = {  # by the size of the head
     "before-the-head": lambda _: 0,
     "in-the-head": lambda size: size // 2,
     "after-the-head": lambda size: size,
@@ -143,13 +143,13 @@ PLACES: dict[str, Callable[[int], int]] = {  # by the size of the head
 }
 
 
-def place_in(answer: Answer, where: str) -> int:
+def position_in(answer: Answer, where: str) -> int:
     """The number of bytes before this position."""
     data = b"".join(step for step in answer if isinstance(step, bytes))
-    return PLACES[where](data.index(b"\r\n\r\n") + 4)
+    return POSITIONS[where](data.index(b"\r\n\r\n") + 4)
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", POSITIONS)
 @both_ends
 @both_forms
 async def test_truncated_response_is_one_error(
@@ -157,7 +157,7 @@ async def test_truncated_response_is_one_error(
 ) -> None:
     local.answer = VALID[stream]
     proxy = await start(ONE_AT_A_TIME, local=relay.base_url)
-    relay.toxic = Cut(place_in(local.answer, where), end)
+    relay.toxic = Cut(position_in(local.answer, where), end)
     response = await ask(proxy, stream=stream)
     error = one_error(response)
     if where in ("before-the-head", "in-the-head"):
@@ -171,7 +171,7 @@ async def test_truncated_response_is_one_error(
     check_failure(outcome.rows[0], error, 502)
 
 
-@pytest.mark.parametrize("where", [*PLACES, "half-open"])
+@pytest.mark.parametrize("where", [*POSITIONS, "half-open"])
 @both_forms
 async def test_stalled_response_times_out(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, where: str, stream: bool
@@ -179,7 +179,7 @@ async def test_stalled_response_times_out(
     local.answer = VALID[stream]
     limit = FIRST_TOKEN if stream else TOTAL
     proxy = await start(merge(ONE_AT_A_TIME, limit), local=relay.base_url)
-    relay.toxic = Deaf() if where == "half-open" else Freeze(place_in(local.answer, where))
+    relay.toxic = Deaf() if where == "half-open" else Freeze(position_in(local.answer, where))
     response = await ask(proxy, stream=stream)
     error = one_error(response)
     assert error["code"] == (FIRST_TOKEN_TIMEOUT if stream else TOTAL_TIMEOUT)
@@ -188,10 +188,10 @@ async def test_stalled_response_times_out(
     check_failure(outcome.row, error, 504)
 
 
-PLACES_BEHIND_CONTENT = {"between-events": 0, "in-a-chunk-size": 1, "in-an-event": 30}
+POSITIONS_AFTER_CONTENT = {"between-events": 0, "in-a-chunk-size": 1, "in-an-event": 30}
 
 
-@pytest.mark.parametrize("where", PLACES_BEHIND_CONTENT)
+@pytest.mark.parametrize("where", POSITIONS_AFTER_CONTENT)
 @pytest.mark.parametrize("how", [*End, None], ids=["fin", "reset", "freeze"])
 async def test_stream_interrupted_after_content_ends_with_one_error(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, where: str, how: End | None
@@ -199,7 +199,7 @@ async def test_stream_interrupted_after_content_ends_with_one_error(
     answer, gate = VALID[True], Gate()
     local.answer = answer
     before = [step for step in answer if isinstance(step, bytes)][: 1 + len(FIRST_EVENTS)]
-    size = len(b"".join(before)) + PLACES_BEHIND_CONTENT[where]
+    size = len(b"".join(before)) + POSITIONS_AFTER_CONTENT[where]
     limits = IDLE if how is None else {}
     proxy = await start(merge(ONE_AT_A_TIME, limits), local=relay.base_url)
     relay.toxic = Freeze(size) if how is None else Cut(size, how, gate)
@@ -374,27 +374,27 @@ async def test_unsolicited_bytes_are_no_response(
     await proxy.finish(2)
 
 
-REPLACED: dict[str, tuple[Callable[[Answer], Toxic], str, bool]] = {
+FALLBACK_FAULTS: dict[str, tuple[Callable[[Answer], Toxic], str, bool]] = {
     "reset-at-once": (lambda _: Cut(), UNREACHABLE, False),
     "reset-at-once-stream": (lambda _: Cut(), UNREACHABLE, True),
     "closed-in-the-head": (
-        lambda answer: Cut(place_in(answer, "in-the-head"), End.FIN),
+        lambda answer: Cut(position_in(answer, "in-the-head"), End.FIN),
         UNREACHABLE,
         True,
     ),
     "closed-in-the-body": (
-        lambda answer: Cut(place_in(answer, "in-the-body"), End.FIN),
+        lambda answer: Cut(position_in(answer, "in-the-body"), End.FIN),
         BROKEN,
         False,
     ),
     "closed-before-content": (
-        lambda answer: Cut(place_in(answer, "in-the-body"), End.FIN),
+        lambda answer: Cut(position_in(answer, "in-the-body"), End.FIN),
         BROKEN,
         True,
     ),
     "half-open": (lambda _: Deaf(), FIRST_TOKEN_TIMEOUT, True),
     "frozen-before-content": (
-        lambda answer: Freeze(place_in(answer, "in-the-body")),
+        lambda answer: Freeze(position_in(answer, "in-the-body")),
         FIRST_TOKEN_TIMEOUT,
         True,
     ),
@@ -402,7 +402,9 @@ REPLACED: dict[str, tuple[Callable[[Answer], Toxic], str, bool]] = {
 }
 
 
-@pytest.mark.parametrize(("toxic", "reason", "stream"), REPLACED.values(), ids=REPLACED.keys())
+@pytest.mark.parametrize(
+    ("toxic", "reason", "stream"), FALLBACK_FAULTS.values(), ids=FALLBACK_FAULTS.keys()
+)
 async def test_local_network_fault_falls_back_to_the_cloud(
     start: StartProxy,
     local: FakeUpstream,
@@ -440,9 +442,9 @@ def packed(data: bytes, *, encoding: str = "gzip", stream: bool = False) -> Answ
 
 JSON_HEAD = b"content-type: application/json"
 EVENTS_HEAD = b"content-type: text/event-stream"
-IN_CHUNKS = b"transfer-encoding: chunked"
+CHUNKED = b"transfer-encoding: chunked"
 LENGTH = b"content-length: %d" % len(BODY)
-IN_ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BODY), BODY)
+ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BODY), BODY)
 ONE_EVENT = event(chunk({"content": "a"}))
 END = event(chunk({}, "stop")) + DONE
 
@@ -480,11 +482,9 @@ UNUSUAL = {
         [raw_head(b"link: </x>", status=b"103 Early Hints"), *VALID[True]], STREAM, stream=True
     ),
     "chunk-extension": Unusual(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + b"%x;a=b\r\n%b\r\n0;c\r\n\r\n" % (len(BODY), BODY)], BODY
+        [raw_head(JSON_HEAD, CHUNKED) + b"%x;a=b\r\n%b\r\n0;c\r\n\r\n" % (len(BODY), BODY)], BODY
     ),
-    "trailers": Unusual(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + IN_ONE_CHUNK + b"0\r\nx: 1\r\n\r\n"], BODY
-    ),
+    "trailers": Unusual([raw_head(JSON_HEAD, CHUNKED) + ONE_CHUNK + b"0\r\nx: 1\r\n\r\n"], BODY),
     "folded-header": Unusual([raw_head(JSON_HEAD, b"x: a", b"  b", LENGTH) + BODY], BODY),
     "content-type-of-garbage": Unusual(
         [raw_head(b"content-type: \xff\xfe;;charset=\xff", LENGTH) + BODY], BODY
@@ -625,7 +625,7 @@ def invalid_chunks(data: bytes, *, stream: bool = False) -> Invalid:
         if isinstance(step, bytes)
     )
     return Invalid(
-        [raw_head(kind, IN_CHUNKS), valid, data],
+        [raw_head(kind, CHUNKED), valid, data],
         CHUNK_ERRORS,
         stream,
         IDLE if stream else TOTAL,
@@ -662,10 +662,10 @@ INVALID_HTTP = {
         b"5\r\nhello, hello\r\n0\r\n\r\n", stream=True
     ),
     "no-final-chunk": Invalid(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + IN_ONE_CHUNK], (TOTAL_TIMEOUT,), False, TOTAL
+        [raw_head(JSON_HEAD, CHUNKED) + ONE_CHUNK], (TOTAL_TIMEOUT,), False, TOTAL
     ),
     "no-final-chunk-closed": Invalid(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + IN_ONE_CHUNK, End.FIN], (BROKEN,)
+        [raw_head(JSON_HEAD, CHUNKED) + ONE_CHUNK, End.FIN], (BROKEN,)
     ),
     "length-too-long": Invalid(
         [raw_head(JSON_HEAD, b"content-length: 10000") + BODY], (TOTAL_TIMEOUT,), False, TOTAL
@@ -687,7 +687,7 @@ INVALID_HTTP = {
     "length-of-words": Invalid([raw_head(JSON_HEAD, b"content-length: some") + BODY], NOT_HTTP),
     "two-lengths": Invalid([raw_head(JSON_HEAD, LENGTH, b"content-length: 5") + BODY], NOT_HTTP),
     "length-and-chunks": Invalid(
-        [raw_head(JSON_HEAD, LENGTH, IN_CHUNKS) + IN_ONE_CHUNK + b"0\r\n\r\n"], NOT_HTTP
+        [raw_head(JSON_HEAD, LENGTH, CHUNKED) + ONE_CHUNK + b"0\r\n\r\n"], NOT_HTTP
     ),
     "switching-protocols": Invalid(
         [raw_head(b"connection: upgrade", b"upgrade: x", status=b"101 Switching") + BODY], NOT_HTTP
@@ -758,7 +758,7 @@ async def ask_invalid(
 
 
 ONE_CHUNKED_EVENT = [
-    raw_head(EVENTS_HEAD, IN_CHUNKS),
+    raw_head(EVENTS_HEAD, CHUNKED),
     b"%x\r\n%b\r\n" % (len(ONE_EVENT), ONE_EVENT),
 ]
 INVALID_AFTER_CONTENT: dict[str, tuple[Answer, Answer, Mapping[str, Any]]] = {
@@ -850,9 +850,9 @@ def mixed_cases() -> list[Case]:
     ]
     for stream in (False, True):
         valid = VALID[stream]
-        for where in PLACES:
-            place = place_in(valid, where)
-            toxics = (Cut(place), Cut(place, End.FIN), Freeze(place))
+        for where in POSITIONS:
+            position = position_in(valid, where)
+            toxics = (Cut(position), Cut(position, End.FIN), Freeze(position))
             cases += [Case(valid, stream, toxic) for toxic in toxics]
         cases += [Case(valid, stream, toxic) for toxic in (Deaf(), Slices(1, 0.02), None)]
     return [*cases, Case([*chunked(ONE_EVENT)[:-1], Gate()], stream=True, disconnects=True)]
@@ -876,7 +876,7 @@ class MixedLoad:
 
     async def run(self, rounds: int) -> None:
         """Check that each client gets a response or one error."""
-        places = asyncio.Semaphore(MAX_CONCURRENT)
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
         for _ in range(rounds):
             async with httpx2.AsyncClient(
                 base_url=self._proxy.client.base_url,
@@ -885,13 +885,11 @@ class MixedLoad:
                 verify=False,
             ) as client:
                 await asyncio.gather(
-                    *(self._ask(client, places, number) for number in range(len(self._cases)))
+                    *(self._ask(client, slots, number) for number in range(len(self._cases)))
                 )
             self.requests += len(self._cases)
 
-    async def _ask(
-        self, client: httpx2.AsyncClient, places: asyncio.Semaphore, number: int
-    ) -> None:
+    async def _ask(self, client: httpx2.AsyncClient, slots: asyncio.Semaphore, number: int) -> None:
         case = self._cases[number]
         request = client.build_request(
             "POST",
@@ -899,7 +897,7 @@ class MixedLoad:
             content=request_body(stream=case.stream),
             headers={"x-case": str(number)},
         )
-        async with places:
+        async with slots:
             response = await client.send(request, stream=True)
             try:
                 if not case.disconnects:

@@ -19,7 +19,7 @@ from router_model.manifest import Manifest
 from stored import connected
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
-TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
+TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
 PATHS = ["/api/stats", "/api/quality", "/api/pareto", "/api/requests"]
 
 
@@ -84,16 +84,16 @@ async def test_row_is_readable_right_after_its_response(proxy: LiveProxy) -> Non
 async def test_client_sees_its_own_requests_only(start: StartProxy) -> None:
     proxy = await start(KEYS)
     ids = {}
-    for name, headers in (("team", TEAM), ("boss", BOSS)):
+    for name, headers in (("team", TEAM), ("boss", ADMIN)):
         answer = await proxy.chat(text=EASY, headers=headers)
         await proxy.row_of(answer)
         ids[name] = answer.headers["x-request-id"]
     for headers, owner, status in (
-        (TEAM, "team", 200), (TEAM, "boss", 404), (BOSS, "team", 200), (BOSS, "boss", 200),
+        (TEAM, "team", 200), (TEAM, "boss", 404), (ADMIN, "team", 200), (ADMIN, "boss", 200),
     ):  # fmt: skip
         answer = await proxy.client.get(f"/api/requests/{ids[owner]}", headers=headers)
         assert answer.status_code == status, (headers, owner)
-    unknown = await proxy.client.get("/api/requests/req_unknown", headers=BOSS)
+    unknown = await proxy.client.get("/api/requests/req_unknown", headers=ADMIN)
     foreign = await proxy.client.get(f"/api/requests/{ids['boss']}", headers=TEAM)
     # The error does not reveal whether the request exists.
     messages = [envelope_of(answer)["message"].partition("'")[0] for answer in (unknown, foreign)]
@@ -107,7 +107,7 @@ async def test_statistics_require_an_admin_key(start: StartProxy, path: str) -> 
     refused = await proxy.client.get(path, headers=TEAM)
     assert refused.status_code == 403
     assert envelope_of(refused)["code"] == "admin_only"
-    assert (await proxy.client.get(path, headers=BOSS)).status_code == 200
+    assert (await proxy.client.get(path, headers=ADMIN)).status_code == 200
 
 
 async def test_single_key_is_an_admin_key(start: StartProxy) -> None:

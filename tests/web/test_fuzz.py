@@ -156,12 +156,12 @@ edits = st.builds(
 )
 
 
-def places(value: Any) -> Iterator[tuple[list[Any], int]]:
+def positions(value: Any) -> Iterator[tuple[list[Any], int]]:
     """Every (container, index) of a document."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield value, index
-            yield from places(item[1] if isinstance(value, Fields) else item)
+            yield from positions(item[1] if isinstance(value, Fields) else item)
 
 
 def copy(value: Any) -> Any:
@@ -174,10 +174,10 @@ def copy(value: Any) -> Any:
 
 
 def edit(document: Any, change: Edit) -> None:
-    positions = list(places(document))
-    if not positions:
+    all_positions = list(positions(document))
+    if not all_positions:
         return
-    container, index = positions[change.place % len(positions)]
+    container, index = all_positions[change.place % len(all_positions)]
     old_key, old = container[index] if isinstance(container, Fields) else ("", container[index])
 
     def entry(key: str, value: Any) -> Any:

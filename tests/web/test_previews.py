@@ -9,7 +9,7 @@ from fakes import EASY, HARD, Call, FakeUpstream, answer_json, whole
 from live import LiveProxy, StartProxy, chat_body, envelope_of
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
-TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
+TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
 JUDGING = {"judge": {"enabled": True, "sample_rate": 0, "model": "gpt-4o-mini"}}
 
 
@@ -132,7 +132,7 @@ async def test_invalid_verdict_request_is_rejected_by_name(
 
 async def test_verdicts_require_an_admin_key_and_a_judge(start: StartProxy) -> None:
     proxy = await start(KEYS)
-    for headers, status, code in ((TEAM, 403, "admin_only"), (BOSS, 404, "judge_off")):
+    for headers, status, code in ((TEAM, 403, "admin_only"), (ADMIN, 404, "judge_off")):
         answer = await proxy.client.post("/api/verdicts", json=answers(), headers=headers)
         assert answer.status_code == status
         assert envelope_of(answer)["code"] == code
@@ -144,7 +144,7 @@ async def test_status_reports_models_judge_and_permissions(start: StartProxy) ->
     assert status["tiers"]["cloud"]["model"] == "gpt-4o-mini"
     assert (status["judge"], status["keeps_prompts"]) == ("gpt-4o-mini", "full")
     assert (status["needs_key"], status["is_admin"], status["threshold"]) == (True, False, 0.5)
-    assert (await proxy.client.get("/api/status", headers=BOSS)).json()["is_admin"] is True
+    assert (await proxy.client.get("/api/status", headers=ADMIN)).json()["is_admin"] is True
     assert (await proxy.client.get("/api/status")).status_code == 401
 
 
