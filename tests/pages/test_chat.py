@@ -337,10 +337,10 @@ async def test_chat_survives_a_reload_and_can_be_reset(
     await sample.click()
     await complete(page)
     await expect(answers(page)).to_contain_text("saved")
-    shown = await page.locator("#thread").inner_text()
+    text = await page.locator("#thread").inner_text()
     await page.reload()
     await complete(page)
-    assert await page.locator("#thread").inner_text() == shown
+    assert await page.locator("#thread").inner_text() == text
     await page.get_by_role("button", name="New chat").click()
     await expect(sample).to_be_visible()
     await expect(answers(page)).to_have_count(0)

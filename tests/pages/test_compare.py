@@ -28,12 +28,12 @@ async def both(page: Page) -> None:
 
 def verdicts(call: Call) -> list[bytes]:
     """A judge that always prefers the cloud answer and grades it higher."""
-    asked = json.dumps(call.json["messages"])
-    if "ANSWER-A" in asked:
-        verdict = "A" if asked.index("CLOUDY") < asked.index("LOCALISH") else "B"
+    prompt = json.dumps(call.json["messages"])
+    if "ANSWER-A" in prompt:
+        verdict = "A" if prompt.index("CLOUDY") < prompt.index("LOCALISH") else "B"
         grade = {"reasoning": "The cloudy one <b>is</b> deeper.", "verdict": verdict}
     else:
-        grade = {"reasoning": "Fair enough.", "score": 9 if "CLOUDY" in asked else 4}
+        grade = {"reasoning": "Fair enough.", "score": 9 if "CLOUDY" in prompt else 4}
     return whole(answer_json(json.dumps(grade)))
 
 

@@ -1,4 +1,4 @@
-"""Random decisions have the reason `exploration`; older databases have them as `shadow`."""
+"""Random decisions have the reason `exploration`, formerly `shadow`."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytest_plugins = ["databases"]
 
 
 @pytest.mark.parametrize("number", [2, 6])
-def test_old_rows_and_hourly_sums_are_read_as_exploration(url: str, number: int) -> None:
+def test_old_rows_and_rollups_are_migrated_to_exploration(url: str, number: int) -> None:
     with connected(url) as database:
         load(number, database)
         if number == 2:

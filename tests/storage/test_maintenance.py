@@ -1,4 +1,4 @@
-"""The sums by the hour are those of the rows, exactly; what tells when not, and mends it."""
+"""Hourly rollups match the rows exactly. Maintenance detects and repairs differences."""
 
 import random
 import subprocess
@@ -38,11 +38,11 @@ pytest_plugins = ["databases"]
 SUPPORT = Path(__file__).parents[1] / "support"
 
 
-# ── Sums ──────────────────────────────────────────────────────────────────────────────────────
+# ── Rollups ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sums_are_those_of_the_rows_however_they_came(url: str, seed: int) -> None:
+def test_rollups_match_the_rows_for_any_batches(url: str, seed: int) -> None:
     rng = random.Random(seed)
     records = random_records(600, seed)
     while records:
@@ -52,8 +52,8 @@ def test_sums_are_those_of_the_rows_however_they_came(url: str, seed: int) -> No
     check_rollups(url)
 
 
-def test_money_is_exact_where_floats_are_not(url: str) -> None:
-    """Ten million times 0.1 millionths of a dollar is one dollar, to the picodollar."""
+def test_costs_are_exact_beyond_float_precision(url: str) -> None:
+    """Ten million times $0.1e-6 is exactly one dollar."""
     cost = 0.1e-6
     fill(url, [finished(created_at=NOW, cost_usd=cost) for _ in range(3_000)])
     execute(url, "UPDATE hours SET cost_pico = cost_pico + 1000000000000")
@@ -62,7 +62,7 @@ def test_money_is_exact_where_floats_are_not(url: str) -> None:
     assert sum([cost] * 3_000) != 3_000 * cost
 
 
-def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_path: Path) -> None:
+def test_rollup_is_independent_of_batches_and_order(sqlite_url: str, tmp_path: Path) -> None:
     rng = random.Random(7)
     records = random_records(500)
     whole = Rollup()
@@ -80,7 +80,7 @@ def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_pat
     assert stored_sums(sqlite_url, "spreads", 4) == whole.spreads
 
 
-def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
+def test_concurrent_processes_lose_and_duplicate_nothing(url: str) -> None:
     number = 2_000
     fill(url, [])
     program = "import sys, stored; stored.write_on_input(sys.argv[1], *map(int, sys.argv[2:]))"
@@ -103,7 +103,7 @@ def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str)
     check_rollups(url)
 
 
-def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
+def test_concurrent_stores_lose_and_duplicate_nothing(url: str) -> None:
     number = 2_000
 
     def write(seed: int) -> None:
@@ -121,19 +121,19 @@ def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) ->
     check_rollups(url)
 
 
-# ── Checking and mending ──────────────────────────────────────────────────────────────────────
+# ── Check and repair ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
 def filled(url: str) -> str:
-    """A database with requests of some fifty hours."""
+    """A database with requests of about fifty hours."""
     fill(url, random_records(400))
     return url
 
 
 def repair(url: str) -> list[str]:
-    with Maintenance.open(config_of(url)) as care:
-        return care.check(repair=True)
+    with Maintenance.open(config_of(url)) as maintenance:
+        return maintenance.check(repair=True)
 
 
 LAST_HOUR = "hour = (SELECT max(hour) FROM hours)"
@@ -142,36 +142,36 @@ TAMPERED = {
     "more": f"UPDATE hours SET requests = requests + 1 WHERE {LAST_HOUR}",
     "less": f"UPDATE hours SET requests = requests - 1 WHERE {LAST_HOUR}",
     "a-picodollar": f"UPDATE hours SET saved_pico = saved_pico - 1 WHERE {LAST_HOUR}",
-    "gone": f"DELETE FROM hours WHERE {LAST_HOUR}",
+    "missing": f"DELETE FROM hours WHERE {LAST_HOUR}",
     "bucket": f"UPDATE spreads SET bucket = bucket + 1000 WHERE measure = 'score' AND {LAST_HOUR}",
-    "bucket-gone": f"DELETE FROM spreads WHERE measure = 'duration_ms' AND {LAST_HOUR}",
+    "bucket-missing": f"DELETE FROM spreads WHERE measure = 'duration_ms' AND {LAST_HOUR}",
     "day-bucket": "UPDATE day_spreads SET requests = requests + 1 WHERE measure = 'score' "
     "AND day = (SELECT max(day) FROM day_spreads)",
-    "row-gone": f"DELETE FROM requests WHERE {IN_LAST_HOUR}",
+    "row-missing": f"DELETE FROM requests WHERE {IN_LAST_HOUR}",
     "row-changed": f"UPDATE requests SET model = 'x' WHERE {IN_LAST_HOUR}",
 }
 
 
 @pytest.mark.parametrize("statement", TAMPERED.values(), ids=TAMPERED.keys())
-def test_what_is_wrong_is_found_and_mended(filled: str, statement: str) -> None:
+def test_wrong_rollup_is_detected_and_repaired(filled: str, statement: str) -> None:
     (row,) = read(filled, "SELECT max(hour) AS hour FROM hours")
     execute(filled, statement)
-    found = integrity_errors(filled)
-    assert found
+    problems = integrity_errors(filled)
+    assert problems
     day = row["hour"] // 86_400 * 86_400
-    for line in found:
+    for line in problems:
         assert line.removesuffix(" is not what its rows add up to") in {
             f"hours: hour {row['hour']}",
             f"spreads: hour {row['hour']}",
             f"day_spreads: day {day}",
         }
-    assert repair(filled) == found
+    assert repair(filled) == problems
     check_rollups(filled)
     assert repair(filled) == []
 
 
-def test_sums_of_deleted_rows_stay(filled: str) -> None:
-    """Of the oldest hour that is left some rows may be gone; of one that is whole, none."""
+def test_rollups_of_deleted_rows_are_kept(filled: str) -> None:
+    """Rows may be missing from the oldest remaining hour, but not from later hours."""
     before = stored_sums(filled, "hours", 7)
     cut = sorted(row["created_at"] for row in read(filled))[200]
     execute(filled, f"DELETE FROM requests WHERE created_at < {cut!r}")
@@ -183,14 +183,14 @@ def test_sums_of_deleted_rows_stay(filled: str) -> None:
     assert f"hours: hour {oldest} is not what its rows add up to" in integrity_errors(filled)
     repair(filled)
     assert integrity_errors(filled) == []
-    kept = stored_sums(filled, "hours", 7)
-    assert {key: sums for key, sums in kept.items() if key[0] < oldest} == {
+    after = stored_sums(filled, "hours", 7)
+    assert {key: sums for key, sums in after.items() if key[0] < oldest} == {
         key: sums for key, sums in before.items() if key[0] < oldest
     }
 
 
-@pytest.mark.parametrize("mends", [False, True], ids=["check", "repair"])
-def test_it_is_right_while_others_write(filled: str, mends: bool) -> None:
+@pytest.mark.parametrize("repairs", [False, True], ids=["check", "repair"])
+def test_check_and_repair_are_correct_during_writes(filled: str, repairs: bool) -> None:
     rng = random.Random(5)
     stopping = threading.Event()
 
@@ -211,19 +211,19 @@ def test_it_is_right_while_others_write(filled: str, mends: bool) -> None:
     try:
         for _ in range(5):
             until(has_grown_from(size()))
-            assert (repair if mends else integrity_errors)(filled) == []
+            assert (repair if repairs else integrity_errors)(filled) == []
     finally:
         stopping.set()
         thread.join()
     check_rollups(filled)
 
 
-def test_a_broken_file_is_found(sqlite_url: str, tmp_path: Path) -> None:
+def test_corrupt_file_is_detected(sqlite_url: str, tmp_path: Path) -> None:
     fill(sqlite_url, random_records(2_000))
     corrupt(sqlite_url)
-    found = integrity_errors(sqlite_url)
-    assert found
-    assert not any("rows add up to" in line for line in found)
+    problems = integrity_errors(sqlite_url)
+    assert problems
+    assert not any("rows add up to" in line for line in problems)
     with pytest.raises(StoreUnavailable, match="which no sums can mend"):
         repair(sqlite_url)
     (tmp_path / "rows.db").write_bytes(b"no database" * 100)
@@ -231,31 +231,31 @@ def test_a_broken_file_is_found(sqlite_url: str, tmp_path: Path) -> None:
         integrity_errors(sqlite_url)
 
 
-# ── Size and space ────────────────────────────────────────────────────────────────────────────
+# ── Size and vacuum ───────────────────────────────────────────────────────────────────────────
 
 
-def test_rows_are_counted_and_space_is_given_back(url: str) -> None:
+def test_vacuum_releases_space_and_rows_are_counted(url: str) -> None:
     text = [("user", "long " * 2_000)]
     fill(url, [finished(created_at=NOW - DAY * (number % 2), turns=text) for number in range(400)])
-    with Maintenance.open(config_of(url)) as care:
-        counts = care.count_rows()
+    with Maintenance.open(config_of(url)) as maintenance:
+        counts = maintenance.count_rows()
         assert (counts["requests"], counts["hours"], counts["feedback"]) == (400, 2, 0)
-        before = care.size_bytes()
+        before = maintenance.size_bytes()
         assert before > (400 * 10_000 if not is_postgresql(config_of(url)) else 1_000_000)
     execute(url, f"DELETE FROM requests WHERE created_at < {NOW}")
-    with Maintenance.open(config_of(url)) as care:
-        care.vacuum()
-        after = care.size_bytes()
-        assert care.count_rows()["requests"] == 200
-        assert care.migrate() == []
-    if not is_postgresql(config_of(url)):  # where it is for the next rows only
+    with Maintenance.open(config_of(url)) as maintenance:
+        maintenance.vacuum()
+        after = maintenance.size_bytes()
+        assert maintenance.count_rows()["requests"] == 200
+        assert maintenance.migrate() == []
+    if not is_postgresql(config_of(url)):  # which keeps the space for later rows
         assert after < 0.6 * before
     assert integrity_errors(url) == []
     fill(url, [finished()])
     assert hours_of(read(url)).keys() <= stored_sums(url, "hours", 7).keys()
 
 
-def test_what_is_not_there_is_said(sqlite_url: str, postgres_url: str) -> None:
+def test_missing_database_is_an_error(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match="the proxy has recorded nothing"):
         integrity_errors(sqlite_url)
     with pytest.raises(StoreUnavailable, match="does not exist"):
