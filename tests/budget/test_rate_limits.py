@@ -13,7 +13,8 @@ import pytest
 
 from postgres import PostgresServer
 from proxy.auth import Principal
-from proxy.budget.rate_limits import MAX_SHARED_WAITERS, WAIT_SECONDS, Limits, Reservation
+from proxy.budget.limits import Limits
+from proxy.budget.spending_limits import MAX_RESERVATION_WAITERS, WAIT_SECONDS, Reservation
 from proxy.errors import BudgetExhausted, BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
 from proxy.storage.shared_limits import SharedLimits, Taken
@@ -39,7 +40,7 @@ async def admitted(limits: Limits, client: Principal, requests: int) -> int:
     count = 0
     for _ in range(requests):
         try:
-            await limits.admit(client)
+            await limits.rates.admit(client)
         except RateLimited:
             continue
         count += 1
@@ -74,11 +75,11 @@ async def test_a_refusal_says_how_long_to_wait() -> None:
     await admitted(limits, THREE_A_MINUTE, 3)
     clock.now += 5.5
     with pytest.raises(RateLimited, match="3 requests a minute") as caught:
-        await limits.admit(THREE_A_MINUTE)
+        await limits.rates.admit(THREE_A_MINUTE)
     assert caught.value.seconds == pytest.approx(14.5)
     assert caught.value.headers == [(b"retry-after", b"15")]
     clock.now += 15
-    await limits.admit(THREE_A_MINUTE)
+    await limits.rates.admit(THREE_A_MINUTE)
 
 
 async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
@@ -108,58 +109,60 @@ def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
 async def test_a_days_dollars_are_spent_by_the_clouds_answers_of_that_day() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.3, clock.now))
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.3, clock.now))
     free = answered(1.0, clock.now)
     free.target = Target.LOCAL
-    limits.record_cost(free)
-    limits.record_cost(answered(1.0, clock.now, key="others"))
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.2, clock.now))
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(free)
+    limits.spending.record_cost(answered(1.0, clock.now, key="others"))
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.2, clock.now))
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
     with pytest.raises(BudgetSpent, match=r"This API key has spent its 0.5 USD") as caught:
-        await limits.reserve(HALF_A_DOLLAR, 0.1)
+        await limits.spending.reserve(HALF_A_DOLLAR, 0.1)
     assert caught.value.seconds == DAY_SECONDS - 100
     clock.now = MIDNIGHT + DAY_SECONDS
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
-    assert limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 def test_what_was_spent_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.day_start() == MIDNIGHT
-    limits.update_others_spending({"team": 0.5}, since=MIDNIGHT)
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.day_start() == MIDNIGHT
+    limits.spending.update_others_spending({"team": 0.5}, since=MIDNIGHT)
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 def test_what_others_spend_counts_beside_what_is_counted_here() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.record_cost(answered(0.125, clock.now))
-    limits.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert limits.spent_today() == 3.375
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.update_others_spending({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert limits.spent_today() == 3.5  # told anew, not once more
-    assert not limits.has_budget(HALF_A_DOLLAR)
-    limits.update_others_spending({}, since=MIDNIGHT)  # a database that was emptied
-    assert limits.spent_today() == 3.5
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.125, clock.now))
+    limits.spending.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert limits.spending.spent_today() == 3.375
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.update_others_spending(
+        {"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT
+    )
+    assert limits.spending.spent_today() == 3.5  # told anew, not once more
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.update_others_spending({}, since=MIDNIGHT)  # a database that was emptied
+    assert limits.spending.spent_today() == 3.5
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 def test_what_others_spent_yesterday_is_over() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.update_others_spending({"team": 1.0}, since=MIDNIGHT)
+    limits.spending.update_others_spending({"team": 1.0}, since=MIDNIGHT)
     clock.now += DAY_SECONDS
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.25, clock.now))
-    limits.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
-    assert limits.spent_today() == 0.25
-    limits.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
-    assert limits.spent_today() == 0.375
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.25, clock.now))
+    limits.spending.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
+    assert limits.spending.spent_today() == 0.25
+    limits.spending.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
+    assert limits.spending.spent_today() == 0.375
 
 
 def test_that_dollars_run_out_is_told_once_a_day() -> None:
@@ -167,8 +170,8 @@ def test_that_dollars_run_out_is_told_once_a_day() -> None:
     limits = Limits(clock=clock)
 
     def told_after(usd: float) -> list[float | None]:
-        limits.record_cost(answered(usd, clock.now))
-        return [limits.crossed_budget_share(10.0) for _ in range(2)]
+        limits.spending.record_cost(answered(usd, clock.now))
+        return [limits.spending.crossed_budget_share(10.0) for _ in range(2)]
 
     assert told_after(7.5) == [None, None]
     assert told_after(1.0) == [0.8, None]
@@ -176,13 +179,13 @@ def test_that_dollars_run_out_is_told_once_a_day() -> None:
     assert told_after(1.0) == [1.0, None]
     clock.now += DAY_SECONDS
     assert told_after(50.0) == [1.0, None]  # both at once
-    assert Limits(clock=clock).crossed_budget_share(0.0) is None
+    assert Limits(clock=clock).spending.crossed_budget_share(0.0) is None
 
 
 def test_no_dollars_at_all_is_a_limit_too() -> None:
-    assert not Limits().has_budget(Principal("team", cloud_usd_per_day=0.0))
-    assert Limits().has_budget(Principal("team"))
-    assert Limits().has_budget(None)
+    assert not Limits().spending.has_budget(Principal("team", cloud_usd_per_day=0.0))
+    assert Limits().spending.has_budget(Principal("team"))
+    assert Limits().spending.has_budget(None)
 
 
 # What is set aside for running requests.
@@ -190,45 +193,48 @@ def test_no_dollars_at_all_is_a_limit_too() -> None:
 
 async def test_what_runs_is_taken_to_cost_all_that_it_may() -> None:
     limits = Limits(clock=Clock(MIDNIGHT + 100))
-    holds = [await limits.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]  # 0, 0.2, 0.4 before
-    with pytest.raises(BudgetReserved, match=r"may need all that is left of its 0.5 USD") as caught:
-        await limits.reserve(HALF_A_DOLLAR, 0.2)
+    # 0, 0.2 and 0.4 are reserved before.
+    holds = [await limits.spending.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]
+    with pytest.raises(BudgetReserved, match=r"has reserved the rest of its 0.5 USD") as caught:
+        await limits.spending.reserve(HALF_A_DOLLAR, 0.2)
     assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent: it comes free
-    limits.check_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.01, MIDNIGHT + 100))
-    limits.release(holds.pop())
-    holds.append(await limits.reserve(HALF_A_DOLLAR, 0.2))
+    limits.spending.check_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.01, MIDNIGHT + 100))
+    limits.spending.release(holds.pop())
+    holds.append(await limits.spending.reserve(HALF_A_DOLLAR, 0.2))
     for hold in holds:
-        limits.release(hold)
-    assert await limits.reserve(None, 5.0) == Reservation((), 5.0)  # nobody's limit
+        limits.spending.release(hold)
+    assert await limits.spending.reserve(None, 5.0) == Reservation((), 5.0)  # nobody's limit
 
 
 async def test_who_can_go_nowhere_else_waits_for_what_runs() -> None:
     limits = Limits(clock=Clock(MIDNIGHT + 100))
-    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    hold = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+        asyncio.create_task(limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
         for _ in range(2)
     ]
     await asyncio.sleep(0)
-    limits.record_cost(answered(0.25, MIDNIGHT + 100))
-    limits.release(hold)
+    limits.spending.record_cost(answered(0.25, MIDNIGHT + 100))
+    limits.spending.release(hold)
     (first,), (second,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert not second.done()  # three quarters are left, and the first has set them aside
-    limits.record_cost(answered(0.75, MIDNIGHT + 100))
-    limits.release(await first)
+    limits.spending.record_cost(answered(0.75, MIDNIGHT + 100))
+    limits.spending.release(await first)
     with pytest.raises(BudgetSpent, match=r"This proxy has spent its 1 USD"):
         await second
     with pytest.raises(BudgetSpent):
-        limits.check_budget(None, usd_per_day=1.0)
+        limits.spending.check_budget(None, usd_per_day=1.0)
 
 
 async def test_who_waits_learns_of_the_new_day() -> None:
     clock = Clock(MIDNIGHT - 10)
     limits = Limits(clock=clock)
-    limits.record_cost(answered(1.5, clock.now))
-    await limits.reserve(None, 0.6, usd_per_day=2.0)
-    waiting = asyncio.create_task(limits.reserve(None, 0.6, usd_per_day=2.0, may_wait=True))
+    limits.spending.record_cost(answered(1.5, clock.now))
+    await limits.spending.reserve(None, 0.6, usd_per_day=2.0)
+    waiting = asyncio.create_task(
+        limits.spending.reserve(None, 0.6, usd_per_day=2.0, may_wait=True)
+    )
     await asyncio.sleep(0)
     clock.now += 20  # and nothing that runs has ended
     async with asyncio.timeout(10):
@@ -238,20 +244,20 @@ async def test_who_waits_learns_of_the_new_day() -> None:
 async def test_nobody_waits_for_ever_nor_does_everybody() -> None:
     clock, timer = Clock(MIDNIGHT + 100), Clock(0.0)
     limits = Limits(clock=clock, timer=timer)
-    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    hold = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
-        for _ in range(MAX_SHARED_WAITERS)
+        asyncio.create_task(limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+        for _ in range(MAX_RESERVATION_WAITERS)
     ]
     await asyncio.sleep(0)
     with pytest.raises(BudgetReserved):
-        await limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
+        await limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
     timer.now += WAIT_SECONDS
     for one in waiting:
         with pytest.raises(BudgetReserved):
             await one
-    limits.release(hold)
-    await limits.reserve(None, 1.0, usd_per_day=1.0)
+    limits.spending.release(hold)
+    await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
 
 
 # Several processes at one database.
@@ -294,16 +300,16 @@ async def test_a_keys_requests_are_those_of_all_processes(url: str) -> None:
         while await admitted(several[0], client, 1):
             pass
         with pytest.raises(RateLimited, match="40 requests a minute") as caught:
-            await several[0].admit(client)
+            await several[0].rates.admit(client)
         assert 0 < caught.value.seconds <= 1.5
 
 
 async def test_many_at_once_are_counted_by_few_questions(url: str) -> None:
     client = Principal("team", requests_per_minute=2_000)
     with at_one_database(url, 2) as ((one, other), ledgers):
-        await asyncio.gather(*(one.admit(client) for _ in range(900)))
+        await asyncio.gather(*(one.rates.admit(client) for _ in range(900)))
         for _ in range(900):
-            await other.admit(client)
+            await other.rates.admit(client)
         assert sum(shared_limits.trips for shared_limits in ledgers) <= 40
 
 
@@ -320,12 +326,12 @@ async def spend(
     count = 0
     while True:
         try:
-            hold = await limits.reserve(client, at_most, usd_per_day=total)
+            hold = await limits.spending.reserve(client, at_most, usd_per_day=total)
         except BudgetExhausted:
             return count
         await asyncio.sleep(0)  # it runs
-        limits.record_cost(answered(usd, time.time(), key=client.key_hash))
-        limits.release(hold)
+        limits.spending.record_cost(answered(usd, time.time(), key=client.key_hash))
+        limits.spending.release(hold)
         count += 1
 
 
@@ -344,27 +350,27 @@ async def test_a_days_dollars_are_overspent_by_one_request_a_process_at_most(url
                 for _ in range(8)
             )
         )
-        assert 100 <= sum(one._used[""].usd for one in several) <= 100 + 3 * 0.75
+        assert 100 <= sum(one.spending._accounts[""].own_usd for one in several) <= 100 + 3 * 0.75
     assert len(read(url, "SELECT * FROM leases")) == 6
 
 
 async def test_far_from_the_limit_nobody_is_asked(url: str) -> None:
     with at_one_database(url, 2) as ((one, _), (shared_limits, _)):
         for _ in range(500):
-            hold = await one.reserve(None, 0.01, usd_per_day=100.0)
-            one.record_cost(answered(0.01, time.time()))
-            one.release(hold)
+            hold = await one.spending.reserve(None, 0.01, usd_per_day=100.0)
+            one.spending.record_cost(answered(0.01, time.time()))
+            one.spending.release(hold)
         assert shared_limits.trips == 1
 
 
 async def test_what_one_does_not_need_the_others_get(url: str) -> None:
     everybody = Principal("team")
     with at_one_database(url, 2) as ((one, other), _):
-        one.release(await one.reserve(None, 1.0, usd_per_day=16.0))
+        one.spending.release(await one.spending.reserve(None, 1.0, usd_per_day=16.0))
         assert await spend(other, everybody, usd=1, at_most=1, total=16.0) == 15
         for _ in range(10):
-            await one.return_unused()
-        await other.return_unused(everything=True)
+            await one.spending.return_unused()
+        await other.spending.return_unused(everything=True)
     with at_one_database(url, 1) as ((third,), _):
         assert await spend(third, everybody, usd=1, at_most=1, total=16.0) == 1
 
@@ -372,59 +378,61 @@ async def test_what_one_does_not_need_the_others_get(url: str) -> None:
 async def test_one_may_have_all_that_is_left(url: str) -> None:
     with at_one_database(url, 2) as ((one, other), _):
         for _ in range(5):  # though at first it draws a sixteenth
-            await one.reserve(None, 2.0, usd_per_day=10.0)
+            await one.spending.reserve(None, 2.0, usd_per_day=10.0)
         with pytest.raises(BudgetReserved):
-            await one.reserve(None, 2.0, usd_per_day=10.0)
+            await one.spending.reserve(None, 2.0, usd_per_day=10.0)
         with pytest.raises(BudgetReserved) as caught:
-            await other.reserve(None, 2.0, usd_per_day=10.0)
+            await other.spending.reserve(None, 2.0, usd_per_day=10.0)
         assert caught.value.seconds <= 1.0
 
 
 async def test_who_passes_its_share_by_a_request_does_not_keep_that(url: str) -> None:
     with at_one_database(url, 2) as ((one, other), _):
         for _ in range(5):
-            await other.reserve(None, 1.0, usd_per_day=10.0)
-        small = [await one.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
+            await other.spending.reserve(None, 1.0, usd_per_day=10.0)
+        small = [await one.spending.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
         running = 0.0
         while small:
             with suppress(BudgetExhausted):
                 while True:
-                    running += (await one.reserve(None, 0.9, usd_per_day=10.0)).usd
-            await one.return_unused()
-            one.release(small.pop())  # there may be room for one more than its share has
+                    running += (await one.spending.reserve(None, 0.9, usd_per_day=10.0)).usd
+            await one.spending.return_unused()
+            one.spending.release(small.pop())  # there may be room for one more than its share has
         assert 4.0 <= running < 5.0 + 0.9
 
 
 async def test_what_costs_nothing_needs_no_dollars_but_that_there_are_some(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
         for usd in (0.1, 5.0, 0.0):  # the second passes what the first has drawn
-            await limits.reserve(None, usd, usd_per_day=10.0)
+            await limits.spending.reserve(None, usd, usd_per_day=10.0)
 
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_client_that_is_gone_is_not_taken_for_one_that_waits(turns: int) -> None:
     limits = Limits()
-    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
-    waiting = asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+    hold = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
+    waiting = asyncio.create_task(
+        limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
+    )
     await asyncio.sleep(0)
-    limits.release(hold)
+    limits.spending.release(hold)
     for _ in range(turns):  # of the loop, between there being dollars and the client's going
         await asyncio.sleep(0)
     if waiting.cancel():
         with pytest.raises(asyncio.CancelledError):
             await waiting
     else:
-        limits.release(await waiting)
-    await limits.reserve(None, 1.0, usd_per_day=1.0)
+        limits.spending.release(await waiting)
+    await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
 
 
 def test_a_day_that_a_clock_has_skipped_is_counted() -> None:
     clock = Clock(MIDNIGHT + DAY_SECONDS + 100)
     limits = Limits(clock=clock)
-    assert limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
     clock.now -= DAY_SECONDS
-    limits.record_cost(answered(0.5, clock.now))
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.5, clock.now))
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> None:
@@ -465,7 +473,7 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
         shared_limits = StuckSharedLimits(database)
         limits = Limits(shared_limits=shared_limits, timer=timer)
         keys = [Principal(f"key {number}", requests_per_minute=3) for number in range(60)]
-        waiting = asyncio.gather(*(limits.admit(one) for one in keys))
+        waiting = asyncio.gather(*(limits.rates.admit(one) for one in keys))
         async with asyncio.timeout(10):
             await asyncio.to_thread(lambda: None)  # what sessions and answers are looked up in
             await waiting  # each counted alone
@@ -473,22 +481,22 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
             assert len(begun) == 2
             timer.now += 5  # the shared limits may be asked again, but not of these
             assert await admitted(limits, keys[0], 5) == 2
-            limits._count_alone("it hangs still")
+            limits._queries._count_alone("it hangs still")
             shared_limits.is_free.set()
-            trips = list(limits._trips.values())
+            trips = list(limits._queries._running.values())
             assert len(trips) == 60
             await asyncio.wait(trips)
         assert shared_limits.asked == begun
-        assert caplog.text.count("counted by this process alone for now") == 1
+        assert caplog.text.count("counts its limits alone for now") == 1
         timer.now += 5
-        await limits.admit(Principal("new", requests_per_minute=3))
-        assert "counted with other processes again" in caplog.text
-        limits.close()
+        await limits.rates.admit(Principal("new", requests_per_minute=3))
+        assert "this process shares its limits again" in caplog.text
+        await limits.close()
 
 
 async def test_what_was_spent_before_there_was_a_budget_counts(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
-        limits.update_others_spending({"team": 9.5}, since=limits.day_start())
+        limits.spending.update_others_spending({"team": 9.5}, since=limits.spending.day_start())
         assert await spend(limits, Principal("team"), usd=1, at_most=1, total=10.0) == 1
 
 
@@ -497,16 +505,16 @@ async def test_without_the_database_each_counts_alone(
 ) -> None:
     client = Principal("team", requests_per_minute=3, cloud_usd_per_day=2.0)
     with at_one_database(postgres_url, 2) as ((one, other), _):
-        await one.admit(client)
+        await one.rates.admit(client)
         postgres.stop()
         try:
             assert await admitted(one, client, 10) == 2
             assert await admitted(other, client, 10) == 3
             assert await spend(other, client, usd=1, at_most=1, total=10.0) == 2
-            await other.return_unused(everything=True)
+            await other.spending.return_unused(everything=True)
         finally:
             postgres.start()
-    assert caplog.text.count("are counted by this process alone for now") == 2
+    assert caplog.text.count("counts its limits alone for now") == 2
 
 
 async def test_a_database_that_hangs_holds_nobody_up_for_long(
