@@ -35,6 +35,7 @@ from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
 from proxy.server.server import SWITCH_SECONDS
 from proxy.storage.queries import RequestQueries
+from proxy.storage.request_log import RequestLog
 from proxy.storage.writer import Store
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
@@ -161,8 +162,9 @@ def fill(config: StorageConfig, pool: list[CallRecord], rows: int) -> float:
 def bench_questions(config: StorageConfig) -> dict[str, float]:
     """Milliseconds of each question, the median of five."""
     stats = RequestQueries.open(config)
+    log = RequestLog.sharing(stats)
     yesterday = time.time() - 86_400
-    some = next(stats.export(time.time() - 3_600))["id"]
+    some = next(log.export(time.time() - 3_600))["id"]
     questions: dict[str, Callable[[], object]] = {
         "hybrid-llm stats": lambda: stats_report(stats, DEFAULT_DIMENSIONS, 0.0),
         "hybrid-llm stats --since 24h": lambda: stats_report(stats, DEFAULT_DIMENSIONS, yesterday),
@@ -174,7 +176,7 @@ def bench_questions(config: StorageConfig) -> dict[str, float]:
         "quantiles": stats.quantiles,
         "scores": stats.score_counts,
         "quality": QualityQueries.sharing(stats).quality,
-        "one request": lambda: stats.find(some),
+        "one request": lambda: log.find(some),
     }
     found = {}
     for name, ask in questions.items():
