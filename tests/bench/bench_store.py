@@ -155,7 +155,7 @@ def fill(config: StorageConfig, pool: list[CallRecord], rows: int) -> float:
         store._insert(
             [again(pool[one % KINDS], first + one * step) for one in range(number, number + BATCH)]
         )
-    store._let_go()
+    store._disconnect()
     return rows / (time.perf_counter() - started)
 
 

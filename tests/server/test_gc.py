@@ -44,10 +44,10 @@ async def test_nobody_who_is_served_waits_for_it(collector: GarbageCollector) ->
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
-    collector.look(now + 1)
+    collector.check(now + 1)
     assert garbage() is not None
     collector._is_idle = lambda: True
-    collector.look(now + 2)
+    collector.check(now + 2)
     assert garbage() is None
 
 
@@ -55,7 +55,7 @@ async def test_a_proxy_that_is_never_idle_collects_in_the_end(collector: Garbage
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
-    collector.look(now + MAX_DEFER_SECONDS + 1)
+    collector.check(now + MAX_DEFER_SECONDS + 1)
     assert garbage() is None
 
 

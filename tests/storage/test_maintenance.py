@@ -77,7 +77,7 @@ def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_pat
                 part.add(records.pop(), "code")
             part.write(database)
     assert kept_sums(sqlite_url, "hours", 7) == whole.hours
-    assert kept_sums(sqlite_url, "spreads", 4) == whole.spreads
+    assert kept_sums(sqlite_url, "spreads", 4) == whole.histograms
 
 
 def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
@@ -160,7 +160,7 @@ def test_what_is_wrong_is_found_and_mended(filled: str, statement: str) -> None:
     assert found
     day = row["hour"] // 86_400 * 86_400
     for line in found:
-        assert line.removesuffix(" is not what its rows add up to") in {
+        assert line.removesuffix(" does not match its rows") in {
             f"hours: hour {row['hour']}",
             f"spreads: hour {row['hour']}",
             f"day_spreads: day {day}",
@@ -180,7 +180,7 @@ def test_sums_of_deleted_rows_stay(filled: str) -> None:
     assert kept_sums(filled, "hours", 7) == before
     oldest = int(cut) // HOUR * HOUR
     execute(filled, f"UPDATE hours SET requests = 0 WHERE hour = {oldest}")
-    assert f"hours: hour {oldest} is not what its rows add up to" in wrong(filled)
+    assert f"hours: hour {oldest} does not match its rows" in wrong(filled)
     repair(filled)
     assert wrong(filled) == []
     kept = kept_sums(filled, "hours", 7)
@@ -224,7 +224,7 @@ def test_a_broken_file_is_found(sqlite_url: str, tmp_path: Path) -> None:
     found = wrong(sqlite_url)
     assert found
     assert not any("rows add up to" in line for line in found)
-    with pytest.raises(StoreUnavailable, match="which no sums can mend"):
+    with pytest.raises(StoreUnavailable, match="cannot be repaired"):
         repair(sqlite_url)
     (tmp_path / "rows.db").write_bytes(b"no database" * 100)
     with pytest.raises(StoreUnavailable, match="file is not a database"):

@@ -204,7 +204,9 @@ def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
 
 def test_an_old_database_is_not_queried(url: str) -> None:
     make_old(url)
-    with pytest.raises(StoreUnavailable, match=f"has schema 0, not {NEWEST}; start the proxy"):
+    with pytest.raises(
+        StoreUnavailable, match=f"has schema 0, not {NEWEST}; run `hybrid-llm db migrate`"
+    ):
         RequestQueries.open(config_of(url))
     migrate_now(url)
     with RequestQueries.open(config_of(url)) as stats:
