@@ -72,7 +72,7 @@ class Bookkeeping:
         if record.session_id is not None and record.target and record.ending is Ending.OK:
             self._conversations.note(record.session_id, record.target)
         _sample(call)
-        self._limits.record_cost(record)
+        self._limits.spending.record_cost(record)
         self._reservations.release(call)
         self._pacer.observe(record)
         self._metrics.observe(record)

@@ -84,7 +84,7 @@ class DecisionMaker:
         return self._pacer.threshold(
             snapshot.router.threshold,
             usd_per_day=budget.cloud_usd_per_day if budget.pacing else None,
-            spent_usd=self._limits.spent_today(),
+            spent_usd=self._limits.spending.spent_today(),
         )
 
     async def require_budget(self, call: Call, model: str | None = None) -> None:

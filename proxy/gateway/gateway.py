@@ -92,7 +92,7 @@ class Gateway:
         self._running = 0
         self._idle = asyncio.Event()
         self._retry_budget = RetryBudget()
-        self._reservations = Reservations(limits, clock=clock)
+        self._reservations = Reservations(limits.spending, clock=clock)
         local_limits = LocalLimits(tokens)
         self._decisions = DecisionMaker(
             reservations=self._reservations,
@@ -210,7 +210,7 @@ class Gateway:
     async def admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal | None:
         """Authenticate a request outside the main flow, and count it against the key's rate."""
         principal = self.snapshot.keys.authenticate(headers)
-        await self._limits.admit(principal)
+        await self._limits.rates.admit(principal)
         return principal
 
     def paced_threshold(self, snapshot: Snapshot) -> float:
@@ -261,7 +261,7 @@ class Gateway:
         call.principal = call.snapshot.keys.authenticate(call.exchange.headers)
         if call.principal is not None:
             call.record.client_key_hash = call.principal.key_hash
-        await self._limits.admit(call.principal)
+        await self._limits.rates.admit(call.principal)
 
     def _plan_failover(self, call: Call, decision: Decision) -> FailoverPlan:
         config = call.snapshot.config

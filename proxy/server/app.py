@@ -365,7 +365,7 @@ class Proxy:
             threshold=self._threshold,
             reduction=lambda: self.gateway.snapshot.router.threshold - self._threshold(),
             usd_per_day=lambda: self.config.budget.cloud_usd_per_day,
-            spent_usd=self._limits.spent_today,
+            spent_usd=self._limits.spending.spent_today,
             reloaded=lambda: self.reloader.succeeded,
             quality=lambda: quality_metrics(self.quality_monitor.quality),
             drift=lambda: self.drift_monitor.drift,
@@ -433,8 +433,7 @@ class Proxy:
             closing_jobs = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._judging.stop()
             await self.gateway.drain()
-            await self._limits.return_unused(everything=True)
-            self._limits.close()
+            await self._limits.close()
             await closing_jobs
             await self._tasks.close()
             await self.reloader.close()

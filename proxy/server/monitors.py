@@ -50,11 +50,11 @@ class BudgetMonitor:
         budget = config.budget.cloud_usd_per_day
         if budget is not None or by_key:
             await self._read_spent(by_key=by_key)
-        await self._limits.return_unused()
+        await self._limits.spending.return_unused()
         if budget is None:
             return
         await self._read_hours()
-        if share := self._limits.crossed_budget_share(budget):
+        if share := self._limits.spending.crossed_budget_share(budget):
             logger.warning(
                 "%g %% of the daily cloud budget of %g USD is spent", 100 * share, budget
             )
@@ -70,10 +70,10 @@ class BudgetMonitor:
             logger.warning("cannot read the cost by score: %s", error)
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
-        today = self._limits.day_start()
+        today = self._limits.spending.day_start()
         spent = await asyncio.to_thread(self._store.lookups.spent_by_others, today, by_key=by_key)
         if spent is not None:
-            self._limits.update_others_spending(spent, since=today)
+            self._limits.spending.update_others_spending(spent, since=today)
 
     async def _read_hours(self) -> None:
         """Read the hours that may have changed since the last read; at first the whole profile."""

@@ -24,6 +24,7 @@ from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
 from proxy.record import DAY_SECONDS, Ending, Reason
 from proxy.storage import (
+    RequestLog,
     RequestPage,
     RequestQueries,
     ScoreBucket,
@@ -107,6 +108,7 @@ def routes(
         drift: the last measured drift.
     """
     cache = TimedCache(CACHE_SECONDS)
+    log = RequestLog.sharing(requests)
     quality = QualityQueries.sharing(requests)
 
     @get("/api/stats")
@@ -150,7 +152,7 @@ def routes(
         query = request.query_params
         span = _span(request, default="all")
         page = await _ask(
-            lambda: requests.newest(
+            lambda: log.newest(
                 _since(span),
                 limit=_limit(query.get("limit", "50")),
                 before=_cursor(query.get("before")),
@@ -166,7 +168,7 @@ def routes(
     ) -> Response[dict[str, Any]]:
         client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
         try:
-            row = await retry_until_written(lambda: requests.find(request_id))
+            row = await retry_until_written(lambda: log.find(request_id))
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):

@@ -35,6 +35,7 @@ from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Reason, Target, UsageSource, new_request_id
 from proxy.server.server import SWITCH_SECONDS
 from proxy.storage.queries import RequestQueries
+from proxy.storage.request_log import RequestLog
 from proxy.storage.writer import Store
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
@@ -157,15 +158,16 @@ def fill(config: StorageConfig, pool: list[CallRecord], rows: int) -> float:
                 for index in range(number, number + BATCH)
             ]
         )
-    store._let_go()
+    store._disconnect()
     return rows / (time.perf_counter() - started)
 
 
 def bench_queries(config: StorageConfig) -> dict[str, float]:
     """Milliseconds of each query, the median of five."""
     stats = RequestQueries.open(config)
+    log = RequestLog.sharing(stats)
     yesterday = time.time() - 86_400
-    request_id = next(stats.export(time.time() - 3_600))["id"]
+    request_id = next(log.export(time.time() - 3_600))["id"]
     queries: dict[str, Callable[[], object]] = {
         "hybrid-llm stats": lambda: stats_report(stats, DEFAULT_DIMENSIONS, 0.0),
         "hybrid-llm stats --since 24h": lambda: stats_report(stats, DEFAULT_DIMENSIONS, yesterday),
@@ -177,7 +179,7 @@ def bench_queries(config: StorageConfig) -> dict[str, float]:
         "quantiles": stats.quantiles,
         "scores": stats.score_counts,
         "quality": QualityQueries.sharing(stats).quality,
-        "one request": lambda: stats.find(request_id),
+        "one request": lambda: log.find(request_id),
     }
     medians = {}
     for name, query in queries.items():

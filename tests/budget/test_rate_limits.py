@@ -13,7 +13,8 @@ import pytest
 
 from postgres import PostgresServer
 from proxy.auth import Principal
-from proxy.budget.rate_limits import MAX_SHARED_WAITERS, WAIT_SECONDS, Limits, Reservation
+from proxy.budget.limits import Limits
+from proxy.budget.spending_limits import MAX_RESERVATION_WAITERS, WAIT_SECONDS, Reservation
 from proxy.errors import BudgetExhausted, BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
 from proxy.storage.shared_limits import SharedLimits, Taken
@@ -39,7 +40,7 @@ async def admitted(limits: Limits, client: Principal, requests: int) -> int:
     count = 0
     for _ in range(requests):
         try:
-            await limits.admit(client)
+            await limits.rates.admit(client)
         except RateLimited:
             continue
         count += 1
@@ -74,11 +75,11 @@ async def test_a_rate_limit_error_has_retry_after() -> None:
     await admitted(limits, THREE_A_MINUTE, 3)
     clock.now += 5.5
     with pytest.raises(RateLimited, match="3 requests a minute") as caught:
-        await limits.admit(THREE_A_MINUTE)
+        await limits.rates.admit(THREE_A_MINUTE)
     assert caught.value.seconds == pytest.approx(14.5)
     assert caught.value.headers == [(b"retry-after", b"15")]
     clock.now += 15
-    await limits.admit(THREE_A_MINUTE)
+    await limits.rates.admit(THREE_A_MINUTE)
 
 
 async def test_a_clock_set_back_blocks_no_key_for_long() -> None:
@@ -108,58 +109,60 @@ def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
 async def test_cloud_cost_of_the_day_exhausts_the_keys_daily_budget() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.3, clock.now))
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.3, clock.now))
     free = answered(1.0, clock.now)
     free.target = Target.LOCAL
-    limits.record_cost(free)
-    limits.record_cost(answered(1.0, clock.now, key="others"))
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.2, clock.now))
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(free)
+    limits.spending.record_cost(answered(1.0, clock.now, key="others"))
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.2, clock.now))
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
     with pytest.raises(BudgetSpent, match=r"This API key has spent its 0.5 USD") as caught:
-        await limits.reserve(HALF_A_DOLLAR, 0.1)
+        await limits.spending.reserve(HALF_A_DOLLAR, 0.1)
     assert caught.value.seconds == DAY_SECONDS - 100
     clock.now = MIDNIGHT + DAY_SECONDS
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(9.0, MIDNIGHT + 200))  # started yesterday, finished today
-    assert limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(9.0, MIDNIGHT + 200))  # started yesterday, finished today
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 def test_spending_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.day_start() == MIDNIGHT
-    limits.update_others_spending({"team": 0.5}, since=MIDNIGHT)
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.day_start() == MIDNIGHT
+    limits.spending.update_others_spending({"team": 0.5}, since=MIDNIGHT)
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 def test_spending_of_other_processes_is_added_to_own_spending() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.record_cost(answered(0.125, clock.now))
-    limits.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert limits.spent_today() == 3.375
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.update_others_spending({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert limits.spent_today() == 3.5  # replaced, not added
-    assert not limits.has_budget(HALF_A_DOLLAR)
-    limits.update_others_spending({}, since=MIDNIGHT)  # an emptied database
-    assert limits.spent_today() == 3.5
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.125, clock.now))
+    limits.spending.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert limits.spending.spent_today() == 3.375
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.update_others_spending(
+        {"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT
+    )
+    assert limits.spending.spent_today() == 3.5  # replaced, not added
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.update_others_spending({}, since=MIDNIGHT)  # an emptied database
+    assert limits.spending.spent_today() == 3.5
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 def test_yesterdays_spending_of_other_processes_does_not_count() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.update_others_spending({"team": 1.0}, since=MIDNIGHT)
+    limits.spending.update_others_spending({"team": 1.0}, since=MIDNIGHT)
     clock.now += DAY_SECONDS
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.25, clock.now))
-    limits.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
-    assert limits.spent_today() == 0.25
-    limits.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
-    assert limits.spent_today() == 0.375
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.25, clock.now))
+    limits.spending.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
+    assert limits.spending.spent_today() == 0.25
+    limits.spending.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
+    assert limits.spending.spent_today() == 0.375
 
 
 def test_budget_shares_are_reported_once_a_day() -> None:
@@ -167,8 +170,8 @@ def test_budget_shares_are_reported_once_a_day() -> None:
     limits = Limits(clock=clock)
 
     def shares_after(usd: float) -> list[float | None]:
-        limits.record_cost(answered(usd, clock.now))
-        return [limits.crossed_budget_share(10.0) for _ in range(2)]
+        limits.spending.record_cost(answered(usd, clock.now))
+        return [limits.spending.crossed_budget_share(10.0) for _ in range(2)]
 
     assert shares_after(7.5) == [None, None]
     assert shares_after(1.0) == [0.8, None]
@@ -176,13 +179,13 @@ def test_budget_shares_are_reported_once_a_day() -> None:
     assert shares_after(1.0) == [1.0, None]
     clock.now += DAY_SECONDS
     assert shares_after(50.0) == [1.0, None]  # both thresholds at once
-    assert Limits(clock=clock).crossed_budget_share(0.0) is None
+    assert Limits(clock=clock).spending.crossed_budget_share(0.0) is None
 
 
 def test_a_budget_of_zero_is_a_limit() -> None:
-    assert not Limits().has_budget(Principal("team", cloud_usd_per_day=0.0))
-    assert Limits().has_budget(Principal("team"))
-    assert Limits().has_budget(None)
+    assert not Limits().spending.has_budget(Principal("team", cloud_usd_per_day=0.0))
+    assert Limits().spending.has_budget(Principal("team"))
+    assert Limits().spending.has_budget(None)
 
 
 # Reservations of running requests.
@@ -190,45 +193,47 @@ def test_a_budget_of_zero_is_a_limit() -> None:
 
 async def test_running_requests_reserve_their_maximum_cost() -> None:
     limits = Limits(clock=Clock(MIDNIGHT + 100))
-    reservations = [await limits.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]
-    with pytest.raises(BudgetReserved, match=r"may need all that is left of its 0.5 USD") as caught:
-        await limits.reserve(HALF_A_DOLLAR, 0.2)
+    reservations = [await limits.spending.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]
+    with pytest.raises(BudgetReserved, match=r"has reserved the rest of its 0.5 USD") as caught:
+        await limits.spending.reserve(HALF_A_DOLLAR, 0.2)
     assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent yet
-    limits.check_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.01, MIDNIGHT + 100))
-    limits.release(reservations.pop())
-    reservations.append(await limits.reserve(HALF_A_DOLLAR, 0.2))
+    limits.spending.check_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.01, MIDNIGHT + 100))
+    limits.spending.release(reservations.pop())
+    reservations.append(await limits.spending.reserve(HALF_A_DOLLAR, 0.2))
     for reservation in reservations:
-        limits.release(reservation)
-    assert await limits.reserve(None, 5.0) == Reservation((), 5.0)  # no limit applies
+        limits.spending.release(reservation)
+    assert await limits.spending.reserve(None, 5.0) == Reservation((), 5.0)  # no limit applies
 
 
 async def test_a_request_without_alternative_waits_for_reserved_budget() -> None:
     limits = Limits(clock=Clock(MIDNIGHT + 100))
-    reservation = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    reservation = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+        asyncio.create_task(limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
         for _ in range(2)
     ]
     await asyncio.sleep(0)
-    limits.record_cost(answered(0.25, MIDNIGHT + 100))
-    limits.release(reservation)
+    limits.spending.record_cost(answered(0.25, MIDNIGHT + 100))
+    limits.spending.release(reservation)
     (first,), (second,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert not second.done()  # the first has reserved the remaining 0.75 USD
-    limits.record_cost(answered(0.75, MIDNIGHT + 100))
-    limits.release(await first)
+    limits.spending.record_cost(answered(0.75, MIDNIGHT + 100))
+    limits.spending.release(await first)
     with pytest.raises(BudgetSpent, match=r"This proxy has spent its 1 USD"):
         await second
     with pytest.raises(BudgetSpent):
-        limits.check_budget(None, usd_per_day=1.0)
+        limits.spending.check_budget(None, usd_per_day=1.0)
 
 
 async def test_waiting_requests_continue_on_a_new_day() -> None:
     clock = Clock(MIDNIGHT - 10)
     limits = Limits(clock=clock)
-    limits.record_cost(answered(1.5, clock.now))
-    await limits.reserve(None, 0.6, usd_per_day=2.0)
-    waiting = asyncio.create_task(limits.reserve(None, 0.6, usd_per_day=2.0, may_wait=True))
+    limits.spending.record_cost(answered(1.5, clock.now))
+    await limits.spending.reserve(None, 0.6, usd_per_day=2.0)
+    waiting = asyncio.create_task(
+        limits.spending.reserve(None, 0.6, usd_per_day=2.0, may_wait=True)
+    )
     await asyncio.sleep(0)
     clock.now += 20  # no running request has ended
     async with asyncio.timeout(10):
@@ -238,20 +243,20 @@ async def test_waiting_requests_continue_on_a_new_day() -> None:
 async def test_waiting_for_budget_is_limited_in_time_and_number() -> None:
     clock, timer = Clock(MIDNIGHT + 100), Clock(0.0)
     limits = Limits(clock=clock, timer=timer)
-    reservation = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    reservation = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
-        for _ in range(MAX_SHARED_WAITERS)
+        asyncio.create_task(limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+        for _ in range(MAX_RESERVATION_WAITERS)
     ]
     await asyncio.sleep(0)
     with pytest.raises(BudgetReserved):
-        await limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
+        await limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
     timer.now += WAIT_SECONDS
     for waiter in waiting:
         with pytest.raises(BudgetReserved):
             await waiter
-    limits.release(reservation)
-    await limits.reserve(None, 1.0, usd_per_day=1.0)
+    limits.spending.release(reservation)
+    await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
 
 
 # Several processes with one database.
@@ -294,16 +299,16 @@ async def test_the_rate_limit_holds_across_processes(url: str) -> None:
         while await admitted(processes[0], client, 1):
             pass
         with pytest.raises(RateLimited, match="40 requests a minute") as caught:
-            await processes[0].admit(client)
+            await processes[0].rates.admit(client)
         assert 0 < caught.value.seconds <= 1.5
 
 
 async def test_concurrent_requests_are_counted_in_batches(url: str) -> None:
     client = Principal("team", requests_per_minute=2_000)
     with at_one_database(url, 2) as ((first, second), all_shared):
-        await asyncio.gather(*(first.admit(client) for _ in range(900)))
+        await asyncio.gather(*(first.rates.admit(client) for _ in range(900)))
         for _ in range(900):
-            await second.admit(client)
+            await second.rates.admit(client)
         assert sum(shared.queries for shared in all_shared) <= 40
 
 
@@ -320,12 +325,12 @@ async def spend(
     count = 0
     while True:
         try:
-            reservation = await limits.reserve(client, at_most, usd_per_day=total)
+            reservation = await limits.spending.reserve(client, at_most, usd_per_day=total)
         except BudgetExhausted:
             return count
         await asyncio.sleep(0)  # the request runs
-        limits.record_cost(answered(usd, time.time(), key=client.key_hash))
-        limits.release(reservation)
+        limits.spending.record_cost(answered(usd, time.time(), key=client.key_hash))
+        limits.spending.release(reservation)
         count += 1
 
 
@@ -344,27 +349,31 @@ async def test_each_process_overspends_by_one_request_at_most(url: str) -> None:
                 for _ in range(8)
             )
         )
-        assert 100 <= sum(limits._used[""].usd for limits in processes) <= 100 + 3 * 0.75
+        assert (
+            100
+            <= sum(limits.spending._accounts[""].own_usd for limits in processes)
+            <= 100 + 3 * 0.75
+        )
     assert len(read(url, "SELECT * FROM leases")) == 6
 
 
 async def test_far_from_the_limit_the_database_is_not_queried(url: str) -> None:
     with at_one_database(url, 2) as ((limits, _), (shared_limits, _)):
         for _ in range(500):
-            reservation = await limits.reserve(None, 0.01, usd_per_day=100.0)
-            limits.record_cost(answered(0.01, time.time()))
-            limits.release(reservation)
+            reservation = await limits.spending.reserve(None, 0.01, usd_per_day=100.0)
+            limits.spending.record_cost(answered(0.01, time.time()))
+            limits.spending.release(reservation)
         assert shared_limits.queries == 1
 
 
 async def test_other_processes_get_a_returned_lease(url: str) -> None:
     client = Principal("team")
     with at_one_database(url, 2) as ((first, second), _):
-        first.release(await first.reserve(None, 1.0, usd_per_day=16.0))
+        first.spending.release(await first.spending.reserve(None, 1.0, usd_per_day=16.0))
         assert await spend(second, client, usd=1, at_most=1, total=16.0) == 15
         for _ in range(10):
-            await first.return_unused()
-        await second.return_unused(everything=True)
+            await first.spending.return_unused()
+        await second.spending.return_unused(everything=True)
     with at_one_database(url, 1) as ((third,), _):
         assert await spend(third, client, usd=1, at_most=1, total=16.0) == 1
 
@@ -372,59 +381,63 @@ async def test_other_processes_get_a_returned_lease(url: str) -> None:
 async def test_one_process_may_lease_the_whole_remaining_budget(url: str) -> None:
     with at_one_database(url, 2) as ((first, second), _):
         for _ in range(5):  # a first lease is a sixteenth of the budget
-            await first.reserve(None, 2.0, usd_per_day=10.0)
+            await first.spending.reserve(None, 2.0, usd_per_day=10.0)
         with pytest.raises(BudgetReserved):
-            await first.reserve(None, 2.0, usd_per_day=10.0)
+            await first.spending.reserve(None, 2.0, usd_per_day=10.0)
         with pytest.raises(BudgetReserved) as caught:
-            await second.reserve(None, 2.0, usd_per_day=10.0)
+            await second.spending.reserve(None, 2.0, usd_per_day=10.0)
         assert caught.value.seconds <= 1.0
 
 
 async def test_an_exceeded_lease_does_not_stay_exceeded(url: str) -> None:
     with at_one_database(url, 2) as ((first, second), _):
         for _ in range(5):
-            await second.reserve(None, 1.0, usd_per_day=10.0)
-        small = [await first.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
+            await second.spending.reserve(None, 1.0, usd_per_day=10.0)
+        small = [await first.spending.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
         running = 0.0
         while small:
             with suppress(BudgetExhausted):
                 while True:
-                    running += (await first.reserve(None, 0.9, usd_per_day=10.0)).usd
-            await first.return_unused()
-            first.release(small.pop())  # may free room for one request more than the lease has
+                    running += (await first.spending.reserve(None, 0.9, usd_per_day=10.0)).usd
+            await first.spending.return_unused()
+            first.spending.release(
+                small.pop()
+            )  # may free room for one request more than the lease has
         assert 4.0 <= running < 5.0 + 0.9
 
 
 async def test_a_free_request_needs_a_remaining_budget_but_no_lease(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
         for usd in (0.1, 5.0, 0.0):  # the second exceeds the lease of the first
-            await limits.reserve(None, usd, usd_per_day=10.0)
+            await limits.spending.reserve(None, usd, usd_per_day=10.0)
 
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_cancelled_waiter_does_not_consume_the_budget(turns: int) -> None:
     limits = Limits()
-    reservation = await limits.reserve(None, 1.0, usd_per_day=1.0)
-    waiting = asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+    reservation = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
+    waiting = asyncio.create_task(
+        limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
+    )
     await asyncio.sleep(0)
-    limits.release(reservation)
+    limits.spending.release(reservation)
     for _ in range(turns):  # of the event loop, between the release and the cancellation
         await asyncio.sleep(0)
     if waiting.cancel():
         with pytest.raises(asyncio.CancelledError):
             await waiting
     else:
-        limits.release(await waiting)
-    await limits.reserve(None, 1.0, usd_per_day=1.0)
+        limits.spending.release(await waiting)
+    await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
 
 
 def test_spending_counts_after_the_clock_is_set_back_a_day() -> None:
     clock = Clock(MIDNIGHT + DAY_SECONDS + 100)
     limits = Limits(clock=clock)
-    assert limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
     clock.now -= DAY_SECONDS
-    limits.record_cost(answered(0.5, clock.now))
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.5, clock.now))
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
 async def test_a_skewed_clock_of_another_server_blocks_no_key_for_long(tmp_path: Path) -> None:
@@ -465,30 +478,30 @@ async def test_hung_queries_block_no_other_threads_and_are_not_sent_later(
         shared_limits = StuckSharedLimits(database)
         limits = Limits(shared_limits=shared_limits, timer=timer)
         keys = [Principal(f"key {number}", requests_per_minute=3) for number in range(60)]
-        waiting = asyncio.gather(*(limits.admit(key) for key in keys))
+        waiting = asyncio.gather(*(limits.rates.admit(key) for key in keys))
         async with asyncio.timeout(10):
             await asyncio.to_thread(lambda: None)  # the default executor, which other lookups use
-            await waiting  # each is counted by this process alone
+            await waiting  # each is counts its limits alone
             before = list(shared_limits.queried)
             assert len(before) == 2
             timer.now += 5  # the database may be queried again, but not for these keys
             assert await admitted(limits, keys[0], 5) == 2
-            limits._count_alone("it still hangs")
+            limits._queries._count_alone("it still hangs")
             shared_limits.is_free.set()
-            trips = list(limits._trips.values())
+            trips = list(limits._queries._running.values())
             assert len(trips) == 60
             await asyncio.wait(trips)
         assert shared_limits.queried == before
-        assert caplog.text.count("counted by this process alone for now") == 1
+        assert caplog.text.count("counts its limits alone for now") == 1
         timer.now += 5
-        await limits.admit(Principal("new", requests_per_minute=3))
-        assert "counted with other processes again" in caplog.text
-        limits.close()
+        await limits.rates.admit(Principal("new", requests_per_minute=3))
+        assert "this process shares its limits again" in caplog.text
+        await limits.close()
 
 
 async def test_spending_before_a_budget_was_set_counts(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
-        limits.update_others_spending({"team": 9.5}, since=limits.day_start())
+        limits.spending.update_others_spending({"team": 9.5}, since=limits.spending.day_start())
         assert await spend(limits, Principal("team"), usd=1, at_most=1, total=10.0) == 1
 
 
@@ -497,16 +510,16 @@ async def test_without_the_database_each_process_counts_alone(
 ) -> None:
     client = Principal("team", requests_per_minute=3, cloud_usd_per_day=2.0)
     with at_one_database(postgres_url, 2) as ((first, second), _):
-        await first.admit(client)
+        await first.rates.admit(client)
         postgres.stop()
         try:
             assert await admitted(first, client, 10) == 2
             assert await admitted(second, client, 10) == 3
             assert await spend(second, client, usd=1, at_most=1, total=10.0) == 2
-            await second.return_unused(everything=True)
+            await second.spending.return_unused(everything=True)
         finally:
             postgres.start()
-    assert caplog.text.count("are counted by this process alone for now") == 2
+    assert caplog.text.count("counts its limits alone for now") == 2
 
 
 async def test_a_hung_database_delays_requests_only_briefly(

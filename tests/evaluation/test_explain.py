@@ -8,19 +8,19 @@ import pytest
 from proxy.evaluation.explain import explain
 from proxy.record import Ending, Reason, Target, UsageSource
 from proxy.storage.database import open_database
-from proxy.storage.queries import RequestQueries
+from proxy.storage.request_log import RequestLog
 from stored import NOW, add_judgements, config_of, fill, finished, opened
 
 pytest_plugins = ["databases"]
 
 
 @pytest.fixture
-def stats(url: str) -> Iterator[RequestQueries]:
+def log(url: str) -> Iterator[RequestLog]:
     """An empty database."""
     fill(url, [])
     database = open_database(config_of(url), read_only=True)
-    with RequestQueries(database, clock=lambda: NOW) as stats:
-        yield stats
+    with RequestLog(database, clock=lambda: NOW) as log:
+        yield log
 
 
 EXPLAINED = {
@@ -73,22 +73,22 @@ It ended: rejected (model_not_found), status 404: No such model.""",
 
 @pytest.mark.parametrize(("values", "expected"), EXPLAINED.values(), ids=EXPLAINED.keys())
 def test_a_request_is_explained(
-    url: str, stats: RequestQueries, values: dict[str, Any], expected: str
+    url: str, log: RequestLog, values: dict[str, Any], expected: str
 ) -> None:
     record = finished(created_at=NOW, **values)
     fill(url, [record])
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert explain(row) == expected.replace("ID", record.id)
 
 
-def test_judgements_and_ratings_are_explained(url: str, stats: RequestQueries) -> None:
+def test_judgements_and_ratings_are_explained(url: str, log: RequestLog) -> None:
     record = finished()
     fill(url, [record])
     with opened(url) as store:
         store.lookups.record_feedback(record.id, -1.0, None, client=None)
     add_judgements(url, [(record.id, NOW, "local", 7.5, "gpt-4o")])
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert explain(row).splitlines()[-2:] == [
         "gpt-4o gave the local answer 7.5 of 10.",
@@ -100,8 +100,8 @@ def test_judgements_and_ratings_are_explained(url: str, stats: RequestQueries) -
 def test_every_reason_is_explained(sqlite_url: str, reason: Reason) -> None:
     record = finished(target=Target.LOCAL, model="phi3", reason=reason)
     fill(sqlite_url, [record])
-    with RequestQueries.open(config_of(sqlite_url)) as stats:
-        row = stats.find(record.id)
+    with RequestLog.open(config_of(sqlite_url)) as log:
+        row = log.find(record.id)
     assert row is not None
     (line,) = (line for line in explain(row).splitlines() if line.startswith("It went to"))
     assert len(line.removeprefix("It went to phi3 (local): ").split()) > 2

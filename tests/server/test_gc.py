@@ -44,10 +44,10 @@ async def test_collection_waits_until_the_proxy_is_idle(collector: GarbageCollec
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
-    collector.look(now + 1)
+    collector.check(now + 1)
     assert garbage() is not None
     collector._is_idle = lambda: True
-    collector.look(now + 2)
+    collector.check(now + 2)
     assert garbage() is None
 
 
@@ -55,7 +55,7 @@ async def test_busy_proxy_collects_after_the_maximum_delay(collector: GarbageCol
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
-    collector.look(now + MAX_DEFER_SECONDS + 1)
+    collector.check(now + MAX_DEFER_SECONDS + 1)
     assert garbage() is None
 
 

@@ -77,7 +77,7 @@ def test_rollup_is_independent_of_batches_and_order(sqlite_url: str, tmp_path: P
                 part.add(records.pop(), "code")
             part.write(database)
     assert stored_sums(sqlite_url, "hours", 7) == whole.hours
-    assert stored_sums(sqlite_url, "spreads", 4) == whole.spreads
+    assert stored_sums(sqlite_url, "spreads", 4) == whole.histograms
 
 
 def test_concurrent_processes_lose_and_duplicate_nothing(url: str) -> None:
@@ -160,7 +160,7 @@ def test_wrong_rollup_is_detected_and_repaired(filled: str, statement: str) -> N
     assert problems
     day = row["hour"] // 86_400 * 86_400
     for line in problems:
-        assert line.removesuffix(" is not what its rows add up to") in {
+        assert line.removesuffix(" does not match its rows") in {
             f"hours: hour {row['hour']}",
             f"spreads: hour {row['hour']}",
             f"day_spreads: day {day}",
@@ -180,7 +180,7 @@ def test_rollups_of_deleted_rows_are_kept(filled: str) -> None:
     assert stored_sums(filled, "hours", 7) == before
     oldest = int(cut) // HOUR * HOUR
     execute(filled, f"UPDATE hours SET requests = 0 WHERE hour = {oldest}")
-    assert f"hours: hour {oldest} is not what its rows add up to" in integrity_errors(filled)
+    assert f"hours: hour {oldest} does not match its rows" in integrity_errors(filled)
     repair(filled)
     assert integrity_errors(filled) == []
     after = stored_sums(filled, "hours", 7)
@@ -224,7 +224,7 @@ def test_corrupt_file_is_detected(sqlite_url: str, tmp_path: Path) -> None:
     problems = integrity_errors(sqlite_url)
     assert problems
     assert not any("rows add up to" in line for line in problems)
-    with pytest.raises(StoreUnavailable, match="which no sums can mend"):
+    with pytest.raises(StoreUnavailable, match="cannot be repaired"):
         repair(sqlite_url)
     (tmp_path / "rows.db").write_bytes(b"no database" * 100)
     with pytest.raises(StoreUnavailable, match="file is not a database"):

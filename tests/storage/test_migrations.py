@@ -215,7 +215,9 @@ def test_newer_database_is_rejected_and_unchanged(url: str) -> None:
 
 def test_old_database_is_not_queried(url: str) -> None:
     create_old_database(url)
-    with pytest.raises(StoreUnavailable, match=f"has schema 0, not {NEWEST}; start the proxy"):
+    with pytest.raises(
+        StoreUnavailable, match=f"has schema 0, not {NEWEST}; run `hybrid-llm db migrate`"
+    ):
         RequestQueries.open(config_of(url))
     migrate_now(url)
     with RequestQueries.open(config_of(url)) as stats:

@@ -26,6 +26,7 @@ from proxy.storage.queries import (
     Totals,
     start_of_hour,
 )
+from proxy.storage.request_log import RequestLog
 from reports import assert_lines, rendered_report
 from router_model import drift
 from router_model.manifest import Reference
@@ -58,6 +59,11 @@ def stats(url: str) -> Iterator[RequestQueries]:
     database = open_database(config_of(url), read_only=True)
     with RequestQueries(database, clock=lambda: QUERIED_AT) as stats:
         yield stats
+
+
+@pytest.fixture
+def log(stats: RequestQueries) -> RequestLog:
+    return RequestLog.sharing(stats)
 
 
 @pytest.fixture
@@ -291,7 +297,7 @@ def test_old_histograms_are_rounded_down_to_the_day(
 # ── Single requests ───────────────────────────────────────────────────────────────────────────
 
 
-def test_request_is_found_with_judgements_and_feedback(url: str, stats: RequestQueries) -> None:
+def test_request_is_found_with_judgements_and_feedback(url: str, log: RequestLog) -> None:
     record = finished(turns=[("system", "Be nice."), ("user", "Grüße")], streamed=True)
     plain = finished()
     with opened(url) as store:
@@ -300,7 +306,7 @@ def test_request_is_found_with_judgements_and_feedback(url: str, stats: RequestQ
         until(lambda: len(read(url)) == 2)
         store.lookups.record_feedback(record.id, 0.5, "Good.", client=None)
     add_judgements(url, [(record.id, NOW, "cloud", 9.0, "a"), (record.id, NOW, "local", 7.5, "a")])
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert row["prompt"] == [
         {"role": "system", "content": "Be nice."},
@@ -319,14 +325,14 @@ def test_request_is_found_with_judgements_and_feedback(url: str, stats: RequestQ
     }
     assert row["feedback"]["rating"] == 0.5
     assert row["feedback"].keys() == {"created_at", "rating", "comment"}
-    bare = stats.find(plain.id)
+    bare = log.find(plain.id)
     assert bare is not None
     assert (bare["prompt"], bare["judgements"], bare["feedback"]) == (None, [], None)
     for unknown in ("req_unknown", "", "'; DROP TABLE requests; --", "req_\0"):
-        assert stats.find(unknown) is None
+        assert log.find(unknown) is None
 
 
-def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list[Row]) -> None:
+def test_every_request_is_exported(url: str, log: RequestLog, filled: list[Row]) -> None:
     rated = [row["id"] for row in filled[::50]]
     with opened(url) as store:
         for request_id in rated:
@@ -335,9 +341,9 @@ def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list
     add_judgements(url, [(row["id"], NOW, "local", 5.0, "a") for row in filled[::7]])
     for since in SINCE:
         expected = [row["id"] for row in filled if row["created_at"] >= since]
-        assert [row["id"] for row in stats.export(since)] == expected
+        assert [row["id"] for row in log.export(since)] == expected
     judged = {row["id"] for row in filled[::7]}
-    for row, plain in zip(stats.export(), filled, strict=True):
+    for row, plain in zip(log.export(), filled, strict=True):
         assert len(row.pop("judgements")) == (row["id"] in judged)
         assert (row.pop("feedback") is not None) == (row["id"] in rated)
         prompt = row.pop("prompt")
@@ -345,11 +351,11 @@ def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list
         assert row == {name: value for name, value in plain.items() if name != "prompt"}
 
 
-def test_hashed_prompts_are_returned_as_hashes(url: str, stats: RequestQueries) -> None:
+def test_hashed_prompts_are_returned_as_hashes(url: str, log: RequestLog) -> None:
     record = finished(turns=[("user", "secret")])
     with opened(url, prompts="hash") as store:
         store.add(record)
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert len(row["prompt"]) == 64
 
@@ -357,7 +363,7 @@ def test_hashed_prompts_are_returned_as_hashes(url: str, stats: RequestQueries) 
 # ── Lists ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_newest_requests_are_paginated(stats: RequestQueries, filled: list[Row]) -> None:
+def test_newest_requests_are_paginated(log: RequestLog, filled: list[Row]) -> None:
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
     for values in (
         {},
@@ -371,37 +377,35 @@ def test_newest_requests_are_paginated(stats: RequestQueries, filled: list[Row])
         listed: list[str] = []
         before = None
         while True:
-            page = stats.newest(limit=90, before=before, values=values)
+            page = log.newest(limit=90, before=before, values=values)
             listed += [row["id"] for row in page.rows]
             if (before := page.more) is None:
                 break
         assert listed == expected_ids
     since = NOW - 10.5 * HOUR
-    recent = stats.newest(since, limit=1_000)
+    recent = log.newest(since, limit=1_000)
     assert [row["id"] for row in recent.rows] == [
         row["id"] for row in expected if row["created_at"] >= since
     ]
     assert (recent.more, recent.searched) == (None, None)
 
 
-def test_requests_of_equal_time_are_listed_once(url: str, stats: RequestQueries) -> None:
+def test_requests_of_equal_time_are_listed_once(url: str, log: RequestLog) -> None:
     records = [finished(created_at=NOW) for _ in range(7)]
     fill(url, records)
-    first = stats.newest(limit=4)
-    rest = stats.newest(limit=4, before=first.more)
+    first = log.newest(limit=4)
+    rest = log.newest(limit=4, before=first.more)
     listed = [row["id"] for row in (*first.rows, *rest.rows)]
     assert listed == sorted((record.id for record in records), reverse=True)
 
 
-def test_search_reads_a_limited_number_of_rows_per_page(
-    stats: RequestQueries, filled: list[Row]
-) -> None:
+def test_search_reads_a_limited_number_of_rows_per_page(log: RequestLog, filled: list[Row]) -> None:
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
     expected_ids = [row["id"] for row in expected if "poem" in (row["prompt"] or "")]
     found_ids: list[str] = []
     before, limited_pages = None, 0
     while True:
-        page = stats.newest(limit=1_000, before=before, text="A POEM", search_limit=100)
+        page = log.newest(limit=1_000, before=before, text="A POEM", search_limit=100)
         limited_pages += page.searched == 100
         found_ids += [row["id"] for row in page.rows]
         if (before := page.more) is None:
@@ -413,13 +417,13 @@ def test_search_reads_a_limited_number_of_rows_per_page(
 # ── Empty and missing databases ───────────────────────────────────────────────────────────────
 
 
-def test_empty_database_has_empty_results(stats: RequestQueries) -> None:
+def test_empty_database_has_empty_results(stats: RequestQueries, log: RequestLog) -> None:
     assert stats.total() == Totals()
     assert [stats.totals_by(dimension) for dimension in get_args(Dimension)] == [[]] * 8
     assert (
         stats.quantiles(),
         QualityQueries.sharing(stats).judged_requests(),
-        list(stats.export()),
+        list(log.export()),
     ) == (
         [],
         [],
@@ -429,7 +433,7 @@ def test_empty_database_has_empty_results(stats: RequestQueries) -> None:
     assert QualityQueries.sharing(stats).quality() == estimate_quality(
         {}, pairs=[], answers={}, compared=[]
     )
-    assert stats.find("req_1") is None
+    assert log.find("req_1") is None
     assert rendered_report(stats) == "No requests are recorded yet.\n"
     assert (
         rendered_report(stats, since=NOW)

@@ -19,7 +19,7 @@ import pytest
 from fakes import refused_address
 from postgres import PostgresServer
 from proxy.auth import Principal
-from proxy.budget.rate_limits import Limits
+from proxy.budget.limits import Limits
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
@@ -679,35 +679,35 @@ def test_spending_of_other_processes_is_added_once(url: str) -> None:
     rng = random.Random(3)
     spent = {"one": 0.0, "other": 0.0, None: 0.0}
     with opened(url) as first, opened(url) as second:
-        sides = [(store, Limits(clock=lambda: NOW)) for store in (first, second)]
+        sides = [(store, Limits(clock=lambda: NOW).spending) for store in (first, second)]
         for number in range(60):
-            store, quotas = rng.choice(sides)
+            store, spending = rng.choice(sides)
             key = rng.choice([*spent])
             usd = rng.randrange(10**9) / PICODOLLARS
             created_at = rng.choice([NOW, NOW, midnight, midnight - 1])
             record = finished(
                 created_at=created_at, target=Target.CLOUD, cost_usd=usd, client_key_hash=key
             )
-            quotas.record_cost(record)
+            spending.record_cost(record)
             store.add(record)
             spent[key] += usd if created_at >= midnight else 0.0
-            store, quotas = rng.choice(sides)
+            store, spending = rng.choice(sides)
             others = store.lookups.spent_by_others(midnight, by_key=number % 2 == 0)
             assert others is not None
-            before = quotas.spent_today()
-            quotas.update_others_spending(others, since=midnight)
-            assert before <= quotas.spent_today() <= sum(spent.values()) + 1e-12
+            before = spending.spent_today()
+            spending.update_others_spending(others, since=midnight)
+            assert before <= spending.spent_today() <= sum(spent.values()) + 1e-12
         until(lambda: len(read(url)) == 60)
-        for store, quotas in sides:
+        for store, spending in sides:
             for by_key in (False, True):
                 others = store.lookups.spent_by_others(midnight, by_key=by_key)
                 assert others is not None
-                quotas.update_others_spending(others, since=midnight)
-                assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
+                spending.update_others_spending(others, since=midnight)
+                assert spending.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
             for key in ("one", "other"):
                 limit = Principal(key, cloud_usd_per_day=spent[key] - 1e-12)
-                assert not quotas.has_budget(limit)
-                assert quotas.has_budget(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
+                assert not spending.has_budget(limit)
+                assert spending.has_budget(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
 
 
 # ── Startup ───────────────────────────────────────────────────────────────────────────────────
