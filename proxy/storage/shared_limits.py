@@ -93,9 +93,9 @@ class SharedLimits:
         Args:
             day: counted from 1970, UTC.
             name: the hash of an API key; empty for the global budget.
-            own: what this process has spent.
-            others: what the rows say that others have spent. It counts if it exceeds their leases:
-                some may have been spent before there was a budget.
+            own: spent by this process.
+            others: spent by other processes, according to the rows. Counts if it exceeds their
+                leases: some may have been spent before the budget was set.
             need: the maximum cost of running and waiting requests.
         """
         with self._locked(name) as database:
