@@ -477,7 +477,7 @@ def test_requests_with_their_own_threshold_reduce_the_paced_budget() -> None:
             [HourlySpend(int(at(0, 0)), 0.0, 0.0), HourlySpend(int(at(0, 11)), 2.0, 0.0)]
         )
     # The remaining budget is 60 % of the expected cost.
-    expected = none._left(clock.now)[0]
+    expected = none._remaining_forecast(clock.now)[0]
     given = {"usd_per_day": 10.0, "spent_usd": 10.0 - 0.6 * expected}
     assert none.threshold(1.0, **given) == pytest.approx(0.6, abs=0.03)
     assert half.threshold(1.0, **given) == pytest.approx(0.2, abs=0.05)

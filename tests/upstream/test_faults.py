@@ -956,7 +956,7 @@ async def test_faults_leak_no_sockets_tasks_or_memory(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A leak grows with each round."""
-    for name in ("", *logs.OURS):  # earlier tests may have set a level
+    for name in ("", *logs.PACKAGES):  # earlier tests may have set a level
         caplog.set_level(logging.CRITICAL, logger=name)  # pytest stores log records
     limits = {
         "upstreams": {"local": {"timeouts": {"first_token": 0.1, "idle": 0.1}}},
