@@ -375,11 +375,11 @@ async def relay(
     note: Note = ignore_end,
 ) -> None:
     """Start and relay a response, as the gateway does."""
-    mark_started = await read_start(answer, strip_usage=True)
-    if isinstance(mark_started, StreamStart):
-        await relay_stream(answer, mark_started, reply, record, settle=settle, note=note)
+    start = await read_start(answer, strip_usage=True)
+    if isinstance(start, StreamStart):
+        await relay_stream(answer, start, reply, record, settle=settle, note=note)
     else:
-        await relay_complete(answer, mark_started, reply, record, settle=settle, note=note)
+        await relay_complete(answer, start, reply, record, settle=settle, note=note)
 
 
 def routed_record(clock: Clock | None = None) -> CallRecord:
@@ -558,10 +558,10 @@ async def test_disconnect_at_done_counts_as_success() -> None:
 async def test_stream_is_held_until_its_first_output() -> None:
     role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
     answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
-    mark_started = await read_start(answer, strip_usage=True)
-    assert isinstance(mark_started, StreamStart)
-    assert mark_started.held == b": ping\n\n" + role + HELLO
-    assert mark_started.error is None
+    start = await read_start(answer, strip_usage=True)
+    assert isinstance(start, StreamStart)
+    assert start.held == b": ping\n\n" + role + HELLO
+    assert start.error is None
     assert answer.has_begun
     assert await answer.next_chunk() == STOP
 
@@ -583,14 +583,14 @@ async def test_stream_without_output_is_interrupted(pieces: tuple[bytes, ...]) -
 
 async def test_error_event_before_the_first_output_is_reported() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    mark_started = await read_start(stream_of(error, HELLO), strip_usage=True)
-    assert mark_started.error == error
+    start = await read_start(stream_of(error, HELLO), strip_usage=True)
+    assert start.error == error
 
 
 async def test_error_event_after_the_first_output_passes() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    mark_started = await read_start(stream_of(HELLO + error), strip_usage=True)
-    assert mark_started.error is None
+    start = await read_start(stream_of(HELLO + error), strip_usage=True)
+    assert start.error is None
 
 
 @pytest.mark.parametrize(
@@ -620,12 +620,12 @@ async def test_response_is_noted_once_before_its_end_is_sent(answer: FakeAnswer)
 async def test_held_bytes_of_a_stream_are_limited() -> None:
     ping = b": " + b"x" * 1021 + b"\n\n"
     answer = stream_of(*[ping] * 200, HELLO, STOP)
-    mark_started = await read_start(answer, strip_usage=True)
-    assert isinstance(mark_started, StreamStart)
-    assert MAX_HELD_BYTES <= len(mark_started.held) < MAX_HELD_BYTES + len(ping)
+    start = await read_start(answer, strip_usage=True)
+    assert isinstance(start, StreamStart)
+    assert MAX_HELD_BYTES <= len(start.held) < MAX_HELD_BYTES + len(ping)
     reply, record = FakeReply(), routed_record()
     await relay_stream(
-        answer, mark_started, reply, record, settle=SettleRecorder(), note=ignore_end
+        answer, start, reply, record, settle=SettleRecorder(), note=ignore_end
     )
     assert reply.body == ping * 200 + HELLO + STOP
     assert record.ttft_ms is not None
