@@ -122,13 +122,15 @@ def imports_of_packages(name: str) -> Iterator[tuple[str, str]]:
     """
     for node in ast.walk(ast.parse(OURS[name].read_text(encoding="utf-8"))):
         match node:
+            case ast.ImportFrom(module="proxy"):
+                assert not EXPORTS.keys() & {alias.name for alias in node.names}, name
             case ast.ImportFrom(module=str(source)) if source.startswith("proxy."):
                 _, package, *inner = source.split(".")
                 if package in EXPORTS and package != package_of(name):
                     for alias in node.names:
                         yield package, ".".join(inner) or alias.name
             case ast.Import():
-                assert not any(alias.name.startswith("proxy.") for alias in node.names)
+                assert "proxy" not in {top(alias.name) for alias in node.names}, name
             case _:
                 pass
 
