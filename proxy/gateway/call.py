@@ -106,8 +106,8 @@ async def parse(call: Call) -> None:
     Raises:
         RouterError: the body is too large, too slow, compressed or invalid.
     """
+    _require_identity_encoding(call.exchange.headers)  # before a client is told to send its body
     call.body = await call.exchange.read_body()
-    _require_identity_encoding(call.exchange.headers)
     call.request = call.endpoint.parse(call.body)
 
 

@@ -119,13 +119,15 @@ class Samples:
 class _Server(uvicorn.Server):
     """uvicorn that says when it listens and stops when told, without polling for either."""
 
-    def __init__(self, proxy: Proxy, *, head_seconds: float) -> None:
+    def __init__(self, proxy: Proxy, *, head_seconds: float, connection: Mapping[str, Any]) -> None:
         # The same settings as the command line's.
         super().__init__(
             uvicorn.Config(
                 proxy.app,
                 loop="uvloop",
-                http=partial(Connection, head_seconds=head_seconds),  # type: ignore[arg-type]
+                http=partial(  # type: ignore[arg-type]
+                    Connection, head_seconds=head_seconds, **connection
+                ),
                 ws="none",
                 lifespan="on",
                 access_log=False,
@@ -174,6 +176,7 @@ class LiveProxy:
         command: what a command of the pipeline begins with.
         probe_seconds: between two probes of a failed tier.
         head_seconds, body_limits: how slowly a request may arrive.
+        connection: other limits of a client's connection.
     """
 
     def __init__(
@@ -190,6 +193,7 @@ class LiveProxy:
         probe_seconds: float = Intervals.probe,
         head_seconds: float = HEAD_SECONDS,
         body_limits: BodyLimits | None = None,
+        connection: Mapping[str, Any] | None = None,
     ) -> None:
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
         fields = merge(config_fields(folder, *urls), changes or {})
@@ -211,7 +215,7 @@ class LiveProxy:
             body_limits=body_limits,
             command=command,
         )
-        self._server = _Server(self.proxy, head_seconds=head_seconds)
+        self._server = _Server(self.proxy, head_seconds=head_seconds, connection=connection or {})
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self.origin = f"http://127.0.0.1:{self.port}"
@@ -351,6 +355,7 @@ class StartProxy(Protocol):
         probe_seconds: float = Intervals.probe,
         head_seconds: float = HEAD_SECONDS,
         body_limits: BodyLimits | None = None,
+        connection: Mapping[str, Any] | None = None,
     ) -> Awaitable[LiveProxy]: ...
 
 
@@ -386,9 +391,17 @@ class RawClient:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.readuntil(marker)
 
+    async def read_exactly(self, size: int) -> bytes:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._reader.readexactly(size)
+
     async def read_to_end(self) -> bytes:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.read()
+
+    def start_sending(self, data: bytes) -> None:
+        """Send without waiting until the proxy has taken it."""
+        self._writer.write(data)
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
