@@ -80,14 +80,6 @@ class MethodNotAllowed(RouterError):
         return [(b"allow", self.allow.encode())]
 
 
-class MethodNotImplemented(RouterError):
-    """The proxy does not know the HTTP method."""
-
-    status = 501
-    type = "invalid_request_error"
-    code = "method_not_supported"
-
-
 class UnsupportedTransferCoding(RouterError):
     """The body has a Transfer-Encoding other than `chunked`."""
 

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
+from proxy.record import new_request_id
 from proxy.web.request_head import FRAMING, METHODS, check_head, expects_continue, refuse_method
 
 # The usual limit of web servers. Clients send a few hundred bytes.
@@ -434,6 +435,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(
             STATUS_LINE[error.status]
             + b"content-type: application/json\r\nconnection: close\r\n"
+            + b"x-request-id: %b\r\n" % new_request_id().encode()
             + b"".join(headers)
             + b"content-length: %d\r\n\r\n" % len(body)
             + body

@@ -10,16 +10,14 @@ from typing import Final
 from proxy.errors import (
     InvalidRequest,
     MethodNotAllowed,
-    MethodNotImplemented,
     RouterError,
     UnsupportedTransferCoding,
     UnsupportedVersion,
 )
 
+# TRACE answers with the request's headers, which would show the upstream's key to the client, and
+# CONNECT opens a tunnel.
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Known methods that are refused: TRACE answers with the request's headers, which would show the
-# upstream's key to the client, and CONNECT opens a tunnel.
-_REFUSED_METHODS: Final = frozenset({"TRACE", "CONNECT"})
 # The headers that `check_head` reads, and whether a client waits for "100 Continue".
 FRAMING: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
 
@@ -56,12 +54,11 @@ def check_head(method: str, version: str, framing: Headers) -> RouterError | Non
     return None
 
 
-def refuse_method(method: str) -> RouterError:
+def refuse_method(method: str) -> MethodNotAllowed:
     """The error for a method that is not in `METHODS`."""
-    if method in _REFUSED_METHODS:
-        allow = ", ".join(sorted(METHODS))
-        return MethodNotAllowed(f"{method} is not allowed.", allow=allow)
-    return MethodNotImplemented(f"The method '{method}' is not supported.")
+    return MethodNotAllowed(
+        f"The method {method} is not allowed.", allow=", ".join(sorted(METHODS))
+    )
 
 
 def expects_continue(framing: Headers) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from fakes import (
-    PATIENCE_SECONDS,
     FakeUpstream,
     Gate,
     answer_json,
@@ -60,6 +59,7 @@ async def assert_refused(proxy: LiveProxy, data: bytes, status: int, code: str |
     assert (found, error["code"]) == (status, code), error
     assert error["type"] == "invalid_request_error"
     assert "connection: close" in head
+    assert "x-request-id: req_" in head
     return head
 
 
@@ -163,7 +163,7 @@ async def test_http_10_gets_no_chunks(
     proxy: LiveProxy, local: FakeUpstream, host: bytes, is_stream: bool
 ) -> None:
     if is_stream:
-        local.answer = chunked_answer(openai_events())
+        local.answer = chunked_answer(*openai_events())
     body = chat_body(stream=is_stream)
     client = await proxy.connect_raw(
         b"POST /v1/chat/completions HTTP/1.0\r\n%bcontent-length: %d\r\n\r\n%b"
@@ -245,19 +245,15 @@ async def test_a_chunked_request_with_an_upgrade_offer_keeps_its_body(proxy: Liv
 # Methods.
 
 
-@pytest.mark.parametrize(
-    ("method", "status"),
-    [("TRACE", 405), ("CONNECT", 405), ("PROPFIND", 501), ("BREW", 501), ("get", 501)],
-)
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "BREW", "get"])
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions", "/health", "/"])
 async def test_other_methods_are_refused(
-    proxy: LiveProxy, cloud: FakeUpstream, method: str, status: int, path: str
+    proxy: LiveProxy, cloud: FakeUpstream, method: str, path: str
 ) -> None:
     target = "localhost:1" if method == "CONNECT" else path
     data = f"{method} {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
-    code = "method_not_allowed" if status == 405 else "method_not_supported"
-    head = await assert_refused(proxy, data, status, code)
-    assert ("allow: " in head) == (status == 405)
+    head = await assert_refused(proxy, data, 405, "method_not_allowed")
+    assert "allow: delete, get, head, options, patch, post, put\r\n" in head
     assert not cloud.calls
 
 
@@ -287,6 +283,13 @@ async def test_head_is_passed_on_as_head(proxy: LiveProxy, cloud: FakeUpstream) 
 # The end of a connection, and bodies that are not read.
 
 
+async def send_often(client: RawClient, data: bytes, *, times: int, pause: float = 0.0) -> None:
+    """Raises ConnectionError where the connection is closed."""
+    for _ in range(times):
+        await client.send(data)
+        await asyncio.sleep(pause)
+
+
 async def test_an_unread_body_ends_the_connection(start: StartProxy) -> None:
     proxy = await start(KEYS)
     client = await proxy.connect_raw(CHAT + b"content-length: 999999\r\n\r\n{")
@@ -309,11 +312,8 @@ async def test_an_endless_unread_body_is_cut_off(start: StartProxy) -> None:
     proxy = await start(KEYS, connection={"linger_bytes": 1_000_000, "linger_seconds": 60.0})
     client = await proxy.connect_raw(CHAT + b"transfer-encoding: chunked\r\n\r\n")
     piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    sent = 0
     with pytest.raises(ConnectionError):
-        while sent < 100_000_000:
-            await client.send(piece)
-            sent += len(piece)
+        await send_often(client, piece, times=1500)
     client.vanish()
 
 
@@ -322,10 +322,7 @@ async def test_a_silent_client_with_an_unread_body_is_closed(start: StartProxy) 
     client = await proxy.connect_raw(CHAT + b"content-length: 999999\r\n\r\n{")
     await read_answer(client)
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                await client.send(b" ")
-                await asyncio.sleep(0.01)
+        await send_often(client, b" ", times=500, pause=0.01)
     client.vanish()
 
 
