@@ -359,7 +359,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """Litestar's error handler: the same envelope, without internal details."""
     known = _translate(request, error)
     if isinstance(known, InternalError):
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     headers = {name.decode(): value.decode() for name, value in known.headers}
     return Response(
         envelope(known),
@@ -375,12 +375,12 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
             return error
         case NotFoundException():
             return NotFound(
-                f"Unknown route: {request.method} {request.url.path}", code="unknown_url"
+                f"Unknown route: {request.method} {request.scope['path']}", code="unknown_url"
             )
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "GET")
             return MethodNotAllowed(
-                f"{request.method} is not allowed for {request.url.path}.", allow=allow
+                f"{request.method} is not allowed for {request.scope['path']}.", allow=allow
             )
         case HTTPException() if 400 <= error.status_code < 500:
             return InvalidRequest(error.detail)
