@@ -16,13 +16,17 @@ from typing import Final
 import msgspec
 
 from proxy.errors import InvalidRequest, RouterError
+from proxy.protocol.bounds import MAX_ITEMS, check_length, check_metadata
 from proxy.protocol.fields import (
+    Shape,
     drop_forbidden_tools,
     is_given,
     read_hints,
+    read_known,
     read_limit,
     read_request,
     read_text,
+    refuse_lookalikes,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
@@ -44,6 +48,8 @@ _SILENT: Final = frozenset(
         "response.reasoning_summary_part.added",
     }
 )
+# A server may trim other characters, and so read the id of another key's response.
+_PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 _TEXT_DELTAS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
 
 
@@ -105,6 +111,44 @@ class Body(msgspec.Struct):
     metadata: msgspec.Raw = msgspec.Raw()
 
 
+class _KnownBody(Body, forbid_unknown_fields=True):
+    """The same with all fields that clients usually send; see `read_known`."""
+
+    temperature: msgspec.Raw = msgspec.Raw()
+    top_p: msgspec.Raw = msgspec.Raw()
+    truncation: msgspec.Raw = msgspec.Raw()
+    max_tool_calls: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+    safety_identifier: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownItem(_Item, forbid_unknown_fields=True):
+    """The same with all fields of messages, tool calls, tool results and reasoning."""
+
+    id: msgspec.Raw = msgspec.Raw()
+    status: msgspec.Raw = msgspec.Raw()
+    role: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
+    call_id: msgspec.Raw = msgspec.Raw()
+    name: msgspec.Raw = msgspec.Raw()
+    arguments: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    summary: msgspec.Raw = msgspec.Raw()
+    encrypted_content: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownPart(_Part, forbid_unknown_fields=True):
+    detail: msgspec.Raw = msgspec.Raw()
+    annotations: msgspec.Raw = msgspec.Raw()
+    logprobs: msgspec.Raw = msgspec.Raw()
+    file_data: msgspec.Raw = msgspec.Raw()
+    file_url: msgspec.Raw = msgspec.Raw()
+    filename: msgspec.Raw = msgspec.Raw()
+    input_audio: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+
+
 class ResponsesRequest:
     """What the router reads of a POST /v1/responses; a `views.RoutingRequest`.
 
@@ -153,7 +197,11 @@ class ResponsesRequest:
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
         """Add an input item as a turn or by its length, and note what it needs."""
-        item = read_request(_item, bytes(raw), at=at)
+        try:
+            item: _Item = _known_item.decode(raw)
+        except msgspec.DecodeError:
+            item = read_request(_item, bytes(raw), at=at)
+            refuse_lookalikes(raw, _ITEM_SHAPE, at=f"{at}.")
         match item.type:
             case None | "message":
                 message = read_request(_message, bytes(raw), at=at)
@@ -243,6 +291,10 @@ class _Event(msgspec.Struct):
 
 
 _body = msgspec.json.Decoder(Body)
+_known_body = msgspec.json.Decoder(_KnownBody)
+_known_item = msgspec.json.Decoder(_KnownItem)
+_ITEM_SHAPE: Final = Shape.of(_KnownItem, content=Shape.of(_KnownPart), output=Shape.of(_KnownPart))
+_BODY_SHAPE: Final = Shape.of(_KnownBody)
 _item = msgspec.json.Decoder(_Item)
 _message = msgspec.json.Decoder(_Message)
 _parts = msgspec.json.Decoder(list[_Part])
@@ -259,13 +311,23 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
     Raises:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
-    body = read_request(_body, raw)
+    body = read_known(_known_body, _body, raw, _BODY_SHAPE)
     if body.model is not None:
         require_model(body.model)
     elif not is_given(body.prompt):  # a stored prompt may name one itself
         raise InvalidRequest("Missing required parameter: 'model'.", param="model")
     if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input")
+    previous = body.previous_response_id
+    if previous and _PREVIOUS.fullmatch(previous) is None:
+        raise InvalidRequest(
+            "Invalid 'previous_response_id': it is not the id of a response.",
+            param="previous_response_id",
+        )
+    check_metadata(body.metadata)
+    if len(raw) > MAX_ITEMS:  # a smaller one cannot have more
+        check_length(body.tools or (), "tools")
+        check_length(body.input or () if not isinstance(body.input, str) else (), "input")
     return ResponsesRequest(body, raw)
 
 

@@ -318,7 +318,7 @@ class _Routes:
         return answer
 
     def _pass_through(self, scope: Scope) -> Handler:
-        method = "HEAD" if IS_HEAD in scope else str(scope["method"])
+        method = "HEAD" if IS_HEAD in scope else str(scope.get("method"))
         query = scope["query_string"].decode("latin-1")
         return partial(
             self._gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query
