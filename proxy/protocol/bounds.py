@@ -19,6 +19,7 @@ MAX_MODEL_CHARS: Final = 200
 MAX_VALUES: Final = 400_000  # in a body, numbers included
 MAX_STRINGS: Final = 100_000  # names of fields included
 MAX_CONTAINERS: Final = 50_000
+MAX_ESCAPES: Final = 2_000_000  # escaped characters
 MAX_FIELDS: Final = 256  # of the body itself
 MAX_ITEMS: Final = 4096  # messages, content parts, input items or tools
 MAX_PROMPTS: Final = 2048  # in one request
@@ -46,12 +47,18 @@ def check_size(body: bytes) -> None:
         body.decode()
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
-    totals = [0, 0, 0]
+    totals, escapes = [0, 0, 0], 0
     for start in range(0, len(body), _STEP_BYTES):
         step = body[start : start + _STEP_BYTES]
         decoder.decode(step)
+        escapes += step.count(b"\\")
         _add(totals, step, quotes=step.count(b'"'))
     decoder.decode(b"", final=True)
+    if escapes > MAX_ESCAPES:
+        raise InvalidRequest(
+            f"The request has more than {MAX_ESCAPES:,} escaped characters. Send text as UTF-8.",
+            code="string_above_max_length",
+        )
     if _exceeds(totals):  # with what is in texts
         _count_outside_strings(body)
 
