@@ -94,9 +94,8 @@ class ConcurrencyLimiter:
         """
         if client in self._waiting:
             return False
-        most = max(self._waiting, key=lambda name: len(self._waiting[name]), default=None)
-        turns = self._waiting.get(most, ())
-        if len(turns) < 2:
+        turns = max(self._waiting.values(), key=len, default=None)
+        if turns is None or len(turns) < 2:
             return False
         turn = turns.pop()
         self.waiting -= 1
