@@ -80,6 +80,22 @@ class MethodNotAllowed(RouterError):
         return [(b"allow", self.allow.encode())]
 
 
+class UnsupportedTransferCoding(RouterError):
+    """The body has a Transfer-Encoding other than `chunked`."""
+
+    status = 501
+    type = "invalid_request_error"
+    code = "unsupported_transfer_encoding"
+
+
+class UnsupportedVersion(RouterError):
+    """The request line names a version of HTTP other than 1.0 and 1.1."""
+
+    status = 505
+    type = "invalid_request_error"
+    code = "unsupported_http_version"
+
+
 class Conflict(RouterError):
     """The request is valid but not possible in the current state."""
 

@@ -20,9 +20,9 @@ from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Verdict
 from proxy.evaluation.paid_calls import (
-    JudgeBudgetSpent,
     CallFailed,
     CallInterrupted,
+    JudgeBudgetSpent,
     OnPaidCall,
     PaidCalls,
     PaidUpstream,

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
-from proxy.gateway.call import Call, upstream_body
+from proxy.gateway.call import Call, parse_large, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
@@ -26,7 +26,7 @@ async def open_upstream(call: Call, target: Target, model: str) -> Attempt:
     endpoint, request, record = call.endpoint, call.request, call.record
     upstream = call.snapshot.upstreams[target]
     record.step("sent to the %s tier as %s", target, model)
-    body = upstream_body(call, target, model)
+    body = await parse_large(call.body, lambda _: upstream_body(call, target, model))
     has_own_ids = endpoint is RESPONSES and target is Target.LOCAL
     rename = ResponseIdRewriter(record.id).rename if has_own_ids else None
     response = None

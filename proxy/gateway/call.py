@@ -3,9 +3,10 @@
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from proxy.auth import ApiKeys, Principal
 from proxy.budget import NO_RESERVATION, Prices, Reservation
@@ -14,7 +15,7 @@ from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
 from proxy.gateway.relay import ResponseWriter
 from proxy.gateway.stored_responses import StoredResponses, load_items
-from proxy.protocol import RoutingRequest, rewrite
+from proxy.protocol import LARGE_BODY_BYTES, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -25,6 +26,8 @@ from proxy.protocol.responses import (
 from proxy.record import CallRecord, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Upstream
+
+T = TypeVar("T")
 
 
 class Exchange(ResponseWriter, Protocol):
@@ -105,9 +108,16 @@ async def parse(call: Call) -> None:
     Raises:
         RouterError: the body is too large, too slow, compressed or invalid.
     """
+    _require_identity_encoding(call.exchange.headers)  # before a client is told to send its body
     call.body = await call.exchange.read_body()
-    _require_identity_encoding(call.exchange.headers)
-    call.request = call.endpoint.parse(call.body)
+    call.request = await parse_large(call.body, call.endpoint.parse)
+
+
+async def parse_large(body: bytes, work: Callable[[bytes], T]) -> T:
+    """Parse or rewrite a body, a large one in a thread, so that other requests go on."""
+    if len(body) <= LARGE_BODY_BYTES:
+        return work(body)
+    return await asyncio.to_thread(work, body)
 
 
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
@@ -124,7 +134,7 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
     if items != request.items:
         continues = call.previous_target is Target.CLOUD
         call.body = replace_input(call.body, items, continues=continues)
-        call.request = parse_responses(call.body)
+        call.request = await parse_large(call.body, parse_responses)
 
 
 def upstream_body(call: Call, target: Target, model: str) -> bytes:

@@ -67,9 +67,20 @@ class StoredResponses:
         """A stored response; None when the proxy has not stored it.
 
         Raises:
-            InvalidRequest: it belongs to another key.
+            InvalidRequest: it belongs to another key, or the id is its id in other case, which an
+                upstream might ignore.
             Unavailable: its owner cannot be verified now.
         """
+        stored = await self._look_up(response_id, client)
+        if stored is None and (lower := response_id.lower()) != response_id:
+            stored = await self._look_up(lower, client)
+            if stored is not None:
+                raise unknown(response_id)
+        if stored is not None and stored.client_key_hash != client:
+            raise unknown(response_id)
+        return stored
+
+    async def _look_up(self, response_id: str, client: str | None) -> StoredResponse | None:
         if response_id in self._latest:
             stored = self._latest[response_id]
         else:
@@ -81,8 +92,6 @@ class StoredResponses:
                 raise Unavailable(
                     "The owner of this response cannot be verified right now. Retry."
                 ) from None
-        if stored is not None and stored.client_key_hash != client:
-            raise unknown(response_id)
         return stored
 
     async def resolve(self, items: list[msgspec.Raw], client: str | None) -> list[msgspec.Raw]:

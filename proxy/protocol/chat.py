@@ -14,11 +14,19 @@ from typing import Final
 import msgspec
 
 from proxy.errors import InvalidRequest
+from proxy.protocol.bounds import (
+    MAX_ITEMS,
+    check_length,
+    check_metadata,
+    check_prompts,
+    check_raw_length,
+)
 from proxy.protocol.fields import (
+    Shape,
     is_given,
     read_hints,
+    read_known,
     read_limit,
-    read_request,
     read_text,
     require_model,
 )
@@ -381,9 +389,68 @@ class ChatAnswer(msgspec.Struct):
         return self.usage is not None and not self.choices
 
 
+# The same with all fields that clients usually send. Most requests have no others, and are then
+# known to have no field whose name is another one's but for case.
+
+
+class _KnownPart(ContentPart, forbid_unknown_fields=True):
+    input_audio: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownMessage(Message, forbid_unknown_fields=True, kw_only=True):
+    content: str | list[_KnownPart] | None = None  # type: ignore[assignment]
+    name: msgspec.Raw = msgspec.Raw()
+    tool_call_id: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+    annotations: msgspec.Raw = msgspec.Raw()
+    reasoning_content: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownChatRequest(ChatRequest, forbid_unknown_fields=True, kw_only=True):
+    messages: list[_KnownMessage]  # type: ignore[assignment]
+    temperature: msgspec.Raw = msgspec.Raw()
+    top_p: msgspec.Raw = msgspec.Raw()
+    top_logprobs: msgspec.Raw = msgspec.Raw()
+    presence_penalty: msgspec.Raw = msgspec.Raw()
+    frequency_penalty: msgspec.Raw = msgspec.Raw()
+    stop: msgspec.Raw = msgspec.Raw()
+    seed: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+    prediction: msgspec.Raw = msgspec.Raw()
+    safety_identifier: msgspec.Raw = msgspec.Raw()
+    verbosity: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownCompletionRequest(CompletionRequest, forbid_unknown_fields=True):
+    temperature: msgspec.Raw = msgspec.Raw()
+    top_p: msgspec.Raw = msgspec.Raw()
+    presence_penalty: msgspec.Raw = msgspec.Raw()
+    frequency_penalty: msgspec.Raw = msgspec.Raw()
+    stop: msgspec.Raw = msgspec.Raw()
+    seed: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownEmbeddingRequest(EmbeddingRequest, forbid_unknown_fields=True):
+    dimensions: msgspec.Raw = msgspec.Raw()
+    encoding_format: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = msgspec.Raw()
+
+
 _chat_request = msgspec.json.Decoder(ChatRequest)
+_known_chat_request = msgspec.json.Decoder(_KnownChatRequest)
+_CHAT_SHAPE: Final = Shape.of(
+    _KnownChatRequest,
+    messages=Shape.of(_KnownMessage, content=Shape.of(_KnownPart)),
+)
 _completion_request = msgspec.json.Decoder(CompletionRequest)
+_known_completion_request = msgspec.json.Decoder(_KnownCompletionRequest)
+_COMPLETION_SHAPE: Final = Shape.of(_KnownCompletionRequest)
 _embedding_request = msgspec.json.Decoder(EmbeddingRequest)
+_known_embedding_request = msgspec.json.Decoder(_KnownEmbeddingRequest)
+_EMBEDDING_SHAPE: Final = Shape.of(_KnownEmbeddingRequest)
 _answer = msgspec.json.Decoder(ChatAnswer)
 _model_list = msgspec.json.Decoder(_ModelList)
 
@@ -398,23 +465,33 @@ def parse_chat(body: bytes) -> ChatRequest:
     Raises:
         InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
     """
-    request = read_request(_chat_request, body)
+    request = read_known(_known_chat_request, _chat_request, body, _CHAT_SHAPE)
     require_model(request.model)
     if not request.messages:
         raise InvalidRequest("There must be at least one message.", param="messages")
+    check_metadata(request.metadata)
+    if len(body) > MAX_ITEMS:  # a smaller one cannot have more
+        check_length(request.messages, "messages")
+        check_raw_length(request.tools, "tools")
+        check_raw_length(request.functions, "functions")
+        parts = (message.content for message in request.messages)
+        count = sum(len(content) for content in parts if isinstance(content, list))
+        check_length(range(count), "messages")
     return request
 
 
 def parse_completion(body: bytes) -> CompletionRequest:
     """Decode the view of a request for a completion. Raises as `parse_chat` does."""
-    request = read_request(_completion_request, body)
+    request = read_known(_known_completion_request, _completion_request, body, _COMPLETION_SHAPE)
     require_model(request.model)
+    if isinstance(request.prompt, list):
+        check_prompts(request.prompt, "prompt")
     return request
 
 
 def parse_embedding(body: bytes) -> EmbeddingRequest:
     """Decode the view of a request for embeddings. Raises as `parse_chat` does."""
-    request = read_request(_embedding_request, body)
+    request = read_known(_known_embedding_request, _embedding_request, body, _EMBEDDING_SHAPE)
     require_model(request.model)
     return request
 

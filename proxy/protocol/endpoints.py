@@ -3,6 +3,7 @@
 The differences between endpoints are here and in the wire formats. The gateway treats all alike.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -73,7 +74,11 @@ RESPONSES: Final = Endpoint(
 )
 ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
-_OPEN_IN_A_STEP: Final = "!$&'()*+,;=:@"  # RFC 3986, section 3.3
+# The characters of a step of a path, decoded: those of names and ids. A lenient upstream may trim
+# control characters, spaces and final dots, decode `%` once more, or cut off what follows `;?#`,
+# and so read another path than the one that was checked.
+_OPEN_IN_A_STEP: Final = "!$&'()*+,=:@"  # RFC 3986, section 3.3, without `;`
+_STEP: Final = re.compile(r"[\w.~!$&'()*+,=:@-]*[\w~!$&'()*+,=:@-]", re.ASCII)
 
 
 class Path(NamedTuple):
@@ -96,12 +101,12 @@ class Path(NamedTuple):
 def read_path(raw: bytes) -> Path | None:
     """The path of a request line.
 
-    Returns None for a path with empty segments, `.` or `..`: an upstream or an intermediary might
-    remove them and so read another path.
+    Returns None for a path that an upstream or an intermediary might read as another one: with
+    empty segments, with `.` or `..`, or with a character that no name or id has.
     """
     parts = [unquote_to_bytes(part) for part in raw.removesuffix(b"/").split(b"/")]
     below = b"/".join(parts[2:]).replace(b"\\", b"/").decode(errors="replace")
     steps = tuple(below.split("/"))
-    if parts[:2] != [b"", b"v1"] or {"", ".", ".."}.intersection(steps):
+    if parts[:2] != [b"", b"v1"] or not all(map(_STEP.fullmatch, steps)):
         return None
     return Path(steps, "".join("/" + quote(part, safe=_OPEN_IN_A_STEP) for part in parts[2:]))

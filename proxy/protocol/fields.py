@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.errors import InvalidRequest
+from proxy.protocol.bounds import MAX_FIELDS, MAX_MODEL_CHARS, check_size
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]  # of a request, each as the client sent it
 
 _raw_fields = msgspec.json.Decoder(Fields)
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
@@ -27,12 +29,73 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
     """
     try:
         if not at:
-            body.decode()  # msgspec does not validate skipped values
+            check_size(body)
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise validation_error(str(error), at=at) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+
+
+class Shape(NamedTuple):
+    """The names of an object's known fields, and the shapes of the objects in some of them."""
+
+    names: frozenset[str]
+    below: Mapping[str, "Shape"] = {}
+
+    @classmethod
+    def of(cls, kind: type[msgspec.Struct], **below: "Shape") -> "Shape":
+        fields = msgspec.structs.fields(kind)
+        return cls(frozenset(field.encode_name for field in fields), below)
+
+
+def read_known(
+    known: msgspec.json.Decoder[Any], lenient: msgspec.json.Decoder[T], body: bytes, shape: Shape
+) -> T:
+    """Decode a request whose fields are usually all known.
+
+    Args:
+        known: forbids unknown fields.
+        lenient: accepts them, so that unknown fields are passed on.
+
+    Raises:
+        InvalidRequest: as `read_request`, and for a field whose name is a known one but for case.
+            Servers that ignore case, such as Go's, would read it in place of the known one, so that
+            another prompt would be answered than the one that was routed.
+    """
+    try:
+        check_size(body)
+        request: T = known.decode(body)
+        return request
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        request = read_request(lenient, body)
+    refuse_lookalikes(msgspec.Raw(body), shape)
+    return request
+
+
+def refuse_lookalikes(raw: msgspec.Raw, shape: Shape, *, at: str = "") -> None:
+    """Check an object, or each object of an array. Raises InvalidRequest."""
+    first = bytes(raw).lstrip()[:1]
+    if first == b"[":
+        for index, item in enumerate(_raw_list.decode(raw)):
+            refuse_lookalikes(item, shape, at=f"{at[:-1]}[{index}].")
+    elif first == b"{":
+        fields = _raw_fields.decode(raw)
+        if len(fields) > MAX_FIELDS:
+            raise InvalidRequest(
+                f"Invalid value for '{at[:-1] or 'the request'}': more than {MAX_FIELDS} fields.",
+                param=at[:-1] or None,
+                code="object_above_max_properties",
+            )
+        for name, value in fields.items():
+            if name in shape.below:
+                refuse_lookalikes(value, shape.below[name], at=f"{at}{name}.")
+            elif name not in shape.names and (meant := name.casefold()) in shape.names:
+                raise InvalidRequest(
+                    f"Unknown parameter: '{at}{name}'. Did you mean '{at}{meant}'?",
+                    param=f"{at}{name}",
+                    code="unknown_parameter",
+                )
 
 
 def validation_error(text: str, *, at: str = "") -> InvalidRequest:
@@ -54,8 +117,16 @@ def _lower_first(text: str) -> str:
 
 
 def require_model(model: str) -> None:
+    """Raises InvalidRequest for a missing name, and for one that is too long to be a model's."""
     if not model:
         raise InvalidRequest("A model is required, for example 'auto'.", param="model")
+    if len(model) > MAX_MODEL_CHARS:
+        raise InvalidRequest(
+            f"Invalid 'model': string too long. Expected a string with maximum length "
+            f"{MAX_MODEL_CHARS}, but got a string with length {len(model)} instead.",
+            param="model",
+            code="string_above_max_length",
+        )
 
 
 def rewrite(

@@ -10,26 +10,35 @@ The answers are in `response_objects`.
 Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoint sends.
 """
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from proxy.errors import InvalidRequest
+from proxy.protocol.bounds import MAX_ITEMS, check_length, check_metadata
 from proxy.protocol.fields import (
+    Shape,
     drop_forbidden_tools,
     is_given,
     read_hints,
+    read_known,
     read_limit,
     read_request,
+    refuse_lookalikes,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
 from proxy.protocol.response_objects import read_response_id
 
+T = TypeVar("T")
+
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+# A server may trim other characters, and so read the id of another key's response.
+_PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 
 
 class _Part(msgspec.Struct):
@@ -90,6 +99,48 @@ class Body(msgspec.Struct):
     metadata: msgspec.Raw = msgspec.Raw()
 
 
+class _KnownBody(Body, forbid_unknown_fields=True):
+    """The same with all fields that clients usually send; see `read_known`."""
+
+    temperature: msgspec.Raw = msgspec.Raw()
+    top_p: msgspec.Raw = msgspec.Raw()
+    truncation: msgspec.Raw = msgspec.Raw()
+    max_tool_calls: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+    safety_identifier: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownItem(_Item, forbid_unknown_fields=True):
+    """The same with all fields of messages, tool calls, tool results and reasoning."""
+
+    id: msgspec.Raw = msgspec.Raw()
+    status: msgspec.Raw = msgspec.Raw()
+    role: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
+    call_id: msgspec.Raw = msgspec.Raw()
+    name: msgspec.Raw = msgspec.Raw()
+    arguments: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    summary: msgspec.Raw = msgspec.Raw()
+    encrypted_content: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownPart(_Part, forbid_unknown_fields=True):
+    detail: msgspec.Raw = msgspec.Raw()
+    annotations: msgspec.Raw = msgspec.Raw()
+    logprobs: msgspec.Raw = msgspec.Raw()
+    file_data: msgspec.Raw = msgspec.Raw()
+    file_url: msgspec.Raw = msgspec.Raw()
+    filename: msgspec.Raw = msgspec.Raw()
+    input_audio: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+
+
+class _KnownMessage(_Message, kw_only=True):
+    content: str | list[_KnownPart] | None = None  # type: ignore[assignment]
+
+
 class ResponsesRequest:
     """The view of a POST /v1/responses body; a `views.RoutingRequest`.
 
@@ -113,6 +164,7 @@ class ResponsesRequest:
         self.items = _as_items(body.input)
         self.needs = _needs(body)
         self.images = 0
+        self._parts = 0  # of all items
         fields = _raw_fields.decode(raw) if body.tools or body.text is not None else {}
         drop_forbidden_tools(fields)
         self.tool_chars = sum(len(fields.get(name, b"")) for name in ("tools", "text"))
@@ -138,10 +190,10 @@ class ResponsesRequest:
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
         """Add an input item as a turn or by its length, and add its needs."""
-        item = read_request(_item, bytes(raw), at=at)
+        item = _read_part(_known_item, _item, raw, _ITEM_SHAPE, at=at)
         match item.type:
             case None | "message":
-                message = read_request(_message, bytes(raw), at=at)
+                message = _read_part(_known_message, _message, raw, _ITEM_SHAPE, at=at)
                 content = message.content
                 if isinstance(content, list):
                     content = self._read_parts(content, f"{at}.content")
@@ -159,13 +211,16 @@ class ResponsesRequest:
         if output.startswith(b'"'):
             self.turns.append(("tool", msgspec.json.decode(output)))
         elif output.startswith(b"["):
-            parts = read_request(_parts, output, at=f"{at}.output")
-            self.turns.append(("tool", self._read_parts(parts, f"{at}.output")))
+            at = f"{at}.output"
+            parts = _read_part(_known_parts, _parts, item.output, _PART_SHAPE, at=at)
+            self.turns.append(("tool", self._read_parts(parts, at)))
         else:
             self.tool_chars += len(raw)
 
     def _read_parts(self, parts: list[_Part], at: str) -> str:
         needs = self.needs
+        self._parts += len(parts)
+        check_length(range(self._parts), "input")
         for part in parts:
             match part.type:
                 case "input_text" | "output_text":
@@ -187,6 +242,13 @@ class ResponsesRequest:
 
 
 _body = msgspec.json.Decoder(Body)
+_known_body = msgspec.json.Decoder(_KnownBody)
+_known_item = msgspec.json.Decoder(_KnownItem)
+_known_message = msgspec.json.Decoder(_KnownMessage)
+_known_parts = msgspec.json.Decoder(list[_KnownPart])
+_PART_SHAPE: Final = Shape.of(_KnownPart)
+_ITEM_SHAPE: Final = Shape.of(_KnownItem, content=_PART_SHAPE, output=_PART_SHAPE)
+_BODY_SHAPE: Final = Shape.of(_KnownBody)
 _item = msgspec.json.Decoder(_Item)
 _message = msgspec.json.Decoder(_Message)
 _parts = msgspec.json.Decoder(list[_Part])
@@ -200,14 +262,42 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
     Raises:
         InvalidRequest: not JSON, or a field we read is missing or wrong; `param` names it.
     """
-    body = read_request(_body, raw)
+    body = read_known(_known_body, _body, raw, _BODY_SHAPE)
     if body.model is not None:
         require_model(body.model)
     elif not is_given(body.prompt):  # a stored prompt may name one itself
         raise InvalidRequest("Missing required parameter: 'model'.", param="model")
     if body.input is None and not is_given(body.prompt) and not body.previous_response_id:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input")
+    previous = body.previous_response_id
+    if previous and _PREVIOUS.fullmatch(previous) is None:
+        raise InvalidRequest(
+            "Invalid 'previous_response_id': it is not the id of a response.",
+            param="previous_response_id",
+        )
+    check_metadata(body.metadata)
+    if len(raw) > MAX_ITEMS:  # a smaller one cannot have more
+        check_length(body.tools or (), "tools")
+        check_length(body.input or () if not isinstance(body.input, str) else (), "input")
     return ResponsesRequest(body, raw)
+
+
+def _read_part(
+    known: msgspec.json.Decoder[Any],
+    lenient: msgspec.json.Decoder[T],
+    raw: msgspec.Raw,
+    shape: Shape,
+    *,
+    at: str,
+) -> T:
+    """Decode an item or its parts as `read_known` does a request."""
+    try:
+        part: T = known.decode(raw)
+        return part
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        part = read_request(lenient, bytes(raw), at=at)
+    refuse_lookalikes(raw, shape, at=f"{at}.")
+    return part
 
 
 def _needs(request: Body) -> dict[str, str]:

@@ -282,7 +282,7 @@ class Proxy:
                     manifest=lambda: self.reloader.models.router.manifest,
                     drift=lambda: self.drift_monitor.drift,
                 ),
-                *pages.routes(self.gateway),
+                *pages.routes(self.gateway, body_seconds=body_limits.small_body_seconds),
                 *experiments_api.routes(
                     self.gateway,
                     self._jobs,

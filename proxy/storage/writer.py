@@ -9,6 +9,7 @@ rows are dropped and counted, and requests are never delayed. A killed process l
 """
 
 import asyncio
+import copy
 import hashlib
 import logging
 import operator
@@ -60,6 +61,10 @@ T = TypeVar("T")
 FLUSH_SECONDS: Final = 0.2
 MAX_PENDING: Final = 20_000
 MAX_PENDING_CHARS: Final = 2**26
+# Of a prompt or an answer. More is more than the largest context has, or nobody's to read.
+MAX_TEXT_CHARS: Final = 2**20
+# Of any other text in a row that the database rejects, for example because of an index.
+_MAX_NAME_CHARS: Final = 200
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
 _DELETED_AT_ONCE: Final = 5_000
@@ -145,8 +150,18 @@ class Store:
         self._writer.start()
 
     def add(self, record: CallRecord) -> None:
-        """Queue a finished record. Never blocks: drops and counts it if the queue is full."""
-        if len(self._pending) >= self._max_pending or not self._has_room(record.text_chars):
+        """Queue a finished record. Never blocks: drops and counts it if the queue is full.
+
+        Longer texts than `MAX_TEXT_CHARS` are shortened, so that a few do not fill the queue.
+        """
+        chars = record.text_chars
+        if chars > MAX_TEXT_CHARS:
+            record.turns = _shortened(record.turns or ())
+            record.response = record.response[:MAX_TEXT_CHARS] if record.response else None
+            if len(record.body or "") > MAX_TEXT_CHARS:
+                record.body = record.sample = None  # too long to be judged
+            chars = record.text_chars
+        if len(self._pending) >= self._max_pending or not self._has_room(chars):
             self._on_dropped(1)
             return
         self._pending.append(record)
@@ -218,8 +233,9 @@ class Store:
                     self._pending.extendleft(reversed(batch))
                     size, self._spend.in_doubt = len(batch) // 2, 0
                     continue
-                logger.error("row %s was rejected and is lost: %s", batch[0].id, error)
-                self._on_dropped(1)
+                if not self._insert_shortened(batch[0], error):
+                    logger.error("row %s was rejected and is lost: %s", batch[0].id, error)
+                    self._on_dropped(1)
             left -= len(batch)
             # A smaller rest waits for the next round: small batches cost more per row.
             if not left and len(self._pending) >= _BATCH:
@@ -229,6 +245,31 @@ class Store:
             if not self.healthy:
                 logger.info("rows are being written again")
             self.healthy = True
+
+    def _insert_shortened(self, record: CallRecord, error: Exception) -> bool:
+        """Insert a rejected row with shorter names, as an index may limit them.
+
+        Returns whether it had long ones and was accepted without.
+        """
+        shortened = copy.copy(record)  # `_chars_written` counts the original
+        has_long = False
+        for name in _PLAIN_COLUMNS:
+            value = getattr(record, name)
+            if isinstance(value, str) and len(value) > _MAX_NAME_CHARS:
+                setattr(shortened, name, value[:_MAX_NAME_CHARS])
+                has_long = True
+        if not has_long:
+            return False
+        try:
+            with self._spend.inserting:
+                self._insert([shortened])
+                self._spend.in_doubt = 0
+                self._spend.add([shortened])
+        except Exception:
+            self._disconnect()
+            return False
+        logger.warning("row %s was rejected, and written with shorter names: %s", record.id, error)
+        return True
 
     def _note_failure(self, error: Exception) -> None:
         if self.healthy:
@@ -402,6 +443,17 @@ def _sample(record: CallRecord) -> tuple[object, ...]:
     kind, propensity, turn = record.sample or ("", 0.0, 0.0)
     at = record.created_at
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body
+
+
+def _shortened(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The first `MAX_TEXT_CHARS` characters of a conversation."""
+    shortened, left = [], MAX_TEXT_CHARS
+    for role, text in turns:
+        shortened.append((role, text[:left]))
+        left -= len(text)
+        if left <= 0:
+            break
+    return shortened
 
 
 def _chars_of(response: StoredResponse | str) -> int:

@@ -1,93 +1,209 @@
-"""A client's connection: uvicorn's protocol with size and time limits on request headers.
+"""A client's connection: uvicorn's protocol with limits, and HTTP/1.1 as the RFCs require it.
 
-uvicorn (httptools) accepts headers of any size, waits for them without limit, and answers invalid
-HTTP in plain text. Here headers have a maximum size and time, and errors use OpenAI's envelope.
+uvicorn (httptools) accepts headers of any size, waits for them without limit, queues any number of
+pipelined requests, and answers invalid HTTP in plain text. Here heads have a maximum size and time,
+few requests wait on one connection, and errors use OpenAI's envelope.
 `openai_api.AsgiExchange` limits bodies.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 
 from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
+from proxy.record import new_request_id
+from proxy.web.request_head import FRAMING, METHODS, check_head, expects_continue, refuse_method
 
 # The usual limit of web servers. Clients send a few hundred bytes.
 MAX_REQUEST_HEAD_BYTES: Final = 32 * 1024
 HEAD_SECONDS: Final = 20.0
-# The proxy supports no upgrade and answers such requests as HTTP/1.1. Without this, httptools skips
-# their body. `curl --http2` and Java's HTTP client offer HTTP/2 in every request.
-_UPGRADE: Final = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*", re.IGNORECASE)
-
+# Requests that wait on one connection for the answer to an earlier one. Clients hardly pipeline.
+MAX_PIPELINED: Final = 32
+# An answer may come before the request's body. A small rest of the body is received and discarded,
+# and the connection stays usable. Otherwise the answer announces the connection's end, which waits
+# for the client: one that still writes when the connection closes would not see the answer.
+MAX_DISCARDED_BYTES: Final = 512 * 1024
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 64 * 2**20
 
 CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
+# In the scope of a HEAD request, whose method is GET for the handlers.
+IS_HEAD: Final = "hybrid_llm.is_head"
 # In the application's state while draining. Each answer then has `connection: close`, so that no
 # client sends its next request on a connection that is about to close.
 IS_DRAINING: Final = "hybrid_llm.is_draining"
 
+_REQUEST_LINE: Final = re.compile(rb"([!-~]{1,40}) [!-~]+ HTTP/1\.[01]\r\n")
+_NO_BODY: Final = frozenset({204, 304})
 
-class _Client:
-    """The client of one request: `openai_api.Client` on this connection."""
 
-    __slots__ = ("_cycle", "is_disconnected", "on_disconnect")
+class _Exchange(RequestResponseCycle):
+    """One request and its answer: `openai_api.Client` on this connection.
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self.is_disconnected = False
-        self.on_disconnect: Callable[[], None] | None = None
+    Unlike uvicorn's, it answers HTTP/1.0 without chunks, and announces the connection's end in an
+    answer that comes before the request's whole body.
+    """
+
+    on_disconnect: Callable[[], None] | None = None
+
+    def __init__(self, *, is_head: bool, is_http_10: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._is_head = is_head
+        self._is_http_10 = is_http_10
+        self._left: int | None = None  # of the declared content-length
 
     @property
-    def send(self) -> Callable[[Any], Awaitable[None]]:
-        return self._cycle.send
-
-    def send_now(self, data: bytes) -> bool:
-        """Send a piece of a chunked body without waiting; False if `send` has to be used."""
-        cycle = self._cycle
-        if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
-            return False
-        if data:
-            cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
+    def is_disconnected(self) -> bool:
+        return self.disconnected
 
     @property
     def has_sent_all(self) -> bool:
-        return not self._cycle.more_body
+        return not self.more_body
 
     @property
-    def is_answered(self) -> bool:
-        return self._cycle.response_complete
+    def awaits_continue(self) -> bool:
+        return self.waiting_for_100_continue
 
     def disconnect(self) -> None:
         """The client has disconnected."""
-        self.is_disconnected = True
-        if self.on_disconnect is not None and not self.is_answered:
+        if self.response_complete:
+            return
+        self.disconnected = True
+        self.message_event.set()
+        if self.on_disconnect is not None:
             self.on_disconnect()
+
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece of a chunked body without waiting; False if `send` has to be used."""
+        if self.flow.write_paused or self.disconnected or not self.chunked_encoding:
+            return False
+        if data:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    async def send(self, message: Any) -> None:
+        """Send an ASGI message: the head of the answer, or a piece of its body.
+
+        Raises:
+            RuntimeError: the message is out of order, has an invalid header, or the body does not
+                have the declared length.
+        """
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        expected = "http.response.body" if self.response_started else "http.response.start"
+        if message["type"] != expected or self.response_complete:
+            raise RuntimeError(f"unexpected ASGI message '{message['type']}'")
+        if self.response_started:
+            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            self._send_head(message["status"], message.get("headers", ()))
+
+    def _send_head(self, status: int, headers: Any) -> None:
+        self.response_started = True
+        if self.more_body and (self.waiting_for_100_continue or not self._is_small()):
+            self.keep_alive = False
+        self.waiting_for_100_continue = False
+        lines = [STATUS_LINE[status]]
+        has_close = False
+        for given, value in (*self.default_headers, *headers):
+            if HEADER_RE.search(given) or HEADER_VALUE_RE.search(value):
+                raise RuntimeError("invalid HTTP header")
+            name = given.lower()
+            if name == b"content-length":
+                self._left = int(value)
+            elif name == b"transfer-encoding":
+                continue  # the connection decides it
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive, has_close = False, True
+            lines += (name, b": ", value, b"\r\n")
+        self.chunked_encoding = False
+        if self._left is None and not self._is_head and status not in _NO_BODY:
+            if self._is_http_10:  # RFC 9112, section 6.1: such a body ends with the connection
+                self.keep_alive = False
+            else:
+                self.chunked_encoding = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep_alive and not has_close:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self.transport.write(b"".join(lines))
+
+    def _is_small(self) -> bool:
+        """Whether the rest of the body is received and discarded for the next request's sake."""
+        headers = self.scope["headers"]
+        sizes = [int(value) for name, value in headers if name == b"content-length"]
+        return bool(sizes) and sizes[0] <= MAX_DISCARDED_BYTES
+
+    def _send_body(self, body: bytes, *, more: bool) -> None:
+        if self._is_head:
+            self._left = None
+        elif self.chunked_encoding:
+            data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self.transport.write(data if more else data + b"0\r\n\r\n")
+        else:
+            if self._left is not None:
+                self._left -= len(body)
+            if (self._left or 0) < 0:
+                raise RuntimeError("the body is longer than its content-length")
+            self.transport.write(body)
+        if not more:
+            if self._left:
+                raise RuntimeError("the body is shorter than its content-length")
+            self.response_complete = True
+            self.message_event.set()
+            self.on_response()
 
 
 class Connection(HttpToolsProtocol):
     """One connection. It closes after a refused request."""
 
-    def __init__(self, *args: Any, head_seconds: float = HEAD_SECONDS, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        head_seconds: float = HEAD_SECONDS,
+        max_pipelined: int = MAX_PIPELINED,
+        linger_seconds: float = LINGER_SECONDS,
+        linger_bytes: int = LINGER_BYTES,
+        **kwargs: Any,
+    ) -> None:
         """
         Args:
             head_seconds: how long a client may take to send a request's headers.
+            max_pipelined: requests that may wait for the answer to an earlier one.
+            linger_seconds, linger_bytes: how much of an unread body is received and discarded after
+                the answer, before the connection closes.
         """
         super().__init__(*args, **kwargs)
         self._head_seconds = head_seconds
+        self._max_pipelined = max_pipelined
+        self._linger_seconds = linger_seconds
+        self._linger_bytes = linger_bytes
         self._head_due: asyncio.TimerHandle | None = None
         self._in_head = False
         self._in_body = False
+        self._offers_upgrade = False
+        self._framing: list[tuple[bytes, bytes]] = []  # headers of the current request
+        self._head_size = 0  # of the current request, without its request line
         self._unread = 0  # bytes since the last parser event
         self._refusal: RouterError | None = None
-        self._clients: list[_Client] = []  # with requests that are not fully answered
+        self._is_refusing = False  # whether received data is discarded
+        self._running: _Exchange | None = None  # the latest whose handler was started
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -95,46 +211,156 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_head_timer()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
-        clients, self._clients = self._clients, []
-        for client in clients:
-            client.disconnect()
+        if self._running is not None:
+            self._running.disconnect()
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return  # a refused client that still sends
+        if self._is_refusing or self.transport.is_closing():
+            self._discard(len(data))
+        elif self._in_body or len(data) <= MAX_REQUEST_HEAD_BYTES:
+            self._parse(data)
+        else:  # so that no more than one head of the largest size is parsed in vain
+            for start in range(0, len(data), MAX_REQUEST_HEAD_BYTES):
+                if not self._is_refusing and not self.transport.is_closing():
+                    self._parse(data[start : start + MAX_REQUEST_HEAD_BYTES])
+
+    def _parse(self, data: bytes) -> None:
         self._unread += len(data)
-        if not self._in_body:
-            data = _without_upgrade(data)
-        super().data_received(data)
-        if self._unread > MAX_REQUEST_HEAD_BYTES and not self.transport.is_closing():
+        is_new = not (self._in_head or self._in_body)
+        try:
+            self._feed(data)
+        except httptools.HttpParserInvalidMethodError:
+            line = _REQUEST_LINE.match(data) if is_new else None
+            method = line[1].decode() if line is not None else ""
+            unknown = bool(method) and method not in METHODS
+            self._refuse(refuse_method(method) if unknown else InvalidRequest(_INVALID))
+            return
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or InvalidRequest(_INVALID))
+            return
+        if self._unread > MAX_REQUEST_HEAD_BYTES:
             # Endless headers, or endless chunk extensions or trailers of a chunked body.
             self._refuse(HeadTooLarge(_TOO_LARGE))
         elif self._in_head and self._head_due is None:
             self._head_due = self.loop.call_later(self._head_seconds, self._on_head_timeout)
 
+    def _feed(self, data: bytes) -> None:
+        """Parse received data.
+
+        The proxy supports no upgrade and answers such requests as HTTP/1.1. The parser would skip
+        their body, so it gets the head again without the offer. `curl --http2` and Java's HTTP
+        client offer HTTP/2 in every request.
+
+        Raises:
+            HttpParserError: invalid HTTP, or a refused head; `_refusal` is then its error.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self.parser.feed_data(self._head_without_offer())
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        self._offers_upgrade = False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b: %b\r\n" % item for item in self.headers if item[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._framing = []
+        self._head_size = 0
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # trailers are no headers (RFC 9110, section 6.5.1), and nothing reads them
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > MAX_REQUEST_HEAD_BYTES:
+            self._refusal = HeadTooLarge(_TOO_LARGE)
+            raise ValueError  # stops the parser
+        name = name.lower()
+        self.headers.append((name, value))
+        if name in FRAMING:
+            self._framing.append((name, value))
+
     def on_headers_complete(self) -> None:
+        """Check the head, and start the request's handler or queue the request.
+
+        Raises:
+            ValueError: the head is refused. It stops the parser.
+        """
         self._in_head = False
         self._cancel_head_timer()
-        if self._unread > MAX_REQUEST_HEAD_BYTES:  # may include bytes of the body
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > MAX_REQUEST_HEAD_BYTES:
-                self._refusal = HeadTooLarge(_TOO_LARGE)
-                raise ValueError  # stops the parser
+        parser = self.parser
+        method, version = parser.get_method().decode(), parser.get_http_version()
+        self._refusal = check_head(method, version, self._framing)
+        if self._head_size + len(self.url) > MAX_REQUEST_HEAD_BYTES:
+            self._refusal = HeadTooLarge(_TOO_LARGE)
+        if len(self.pipeline) >= self._max_pipelined:
+            self._refusal = InvalidRequest(
+                f"More than {self._max_pipelined} requests wait on this connection."
+            )
+        if self._refusal is not None:
+            raise ValueError
         self._unread = 0
+        if parser.should_upgrade():
+            self._offers_upgrade = True
+            return  # `_feed` repeats the head
         self._in_body = True
-        super().on_headers_complete()
-        if IS_DRAINING in self.app_state:
-            self.cycle.keep_alive = False
-        client = self.scope[CLIENT] = _Client(self.cycle)  # type: ignore[typeddict-unknown-key]
-        self._clients = [item for item in self._clients if not item.is_answered]
-        self._clients.append(client)
+        self._open_exchange(method, version)
+
+    def _open_exchange(self, method: str, version: str) -> None:
+        scope: Any = self.scope
+        is_head = method == "HEAD"
+        if is_head:
+            scope[IS_HEAD] = True
+        scope["method"] = "GET" if is_head else method
+        if version != "1.1":
+            scope["http_version"] = version
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        previous = self.cycle
+        exchange = self.cycle = scope[CLIENT] = _Exchange(
+            is_head=is_head,
+            is_http_10=version == "1.0",
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            # RFC 9110, section 10.1.1: not with HTTP/1.0.
+            expect_100_continue=version == "1.1"
+            and len(self._framing) > 1
+            and expects_continue(self._framing),
+            keep_alive=version == "1.1"
+            and self.parser.should_keep_alive()
+            and IS_DRAINING not in self.app_state,
+            on_response=self.on_response_complete,
+        )
+        if previous is None or previous.response_complete:
+            self._start(exchange)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def _start(self, exchange: _Exchange) -> None:
+        self._running = exchange
+        self._start_asgi_task(exchange, self.app)
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -142,21 +368,29 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unread = 0
+        if self._offers_upgrade:
+            return  # the message follows once more
         self._in_body = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """As in uvicorn, but with one idle timer per connection, not one per answer."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        running = self._running
+        if self.transport.is_closing() or running is None:
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
+        if not running.keep_alive:
+            self._end(has_unread_body=running.more_body)
+        elif self.pipeline:
+            exchange, _ = self.pipeline.pop()
+            self._start(exchange)  # type: ignore[arg-type]
+        elif self._refusal is not None:
+            self._write_refusal(self._refusal)
+        else:
+            self.flow.resume_reading()
+            self._idle_since = self.loop.time()
+            if self._idle_timer is None:
+                self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._end_if_idle)
 
     def _end_if_idle(self) -> None:
         self._idle_timer = None
@@ -167,10 +401,6 @@ class Connection(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(left, self._end_if_idle)
         else:
             self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a parser error with OpenAI's envelope."""
-        self._refuse(self._refusal or InvalidRequest(msg))
 
     def _on_head_timeout(self) -> None:
         self._head_due = None
@@ -185,24 +415,57 @@ class Connection(HttpToolsProtocol):
             self._head_due = None
 
     def _refuse(self, error: RouterError) -> None:
-        """Answer with an error and close. Only close if an answer has already begun."""
+        """Answer with an error and close, after the answers to earlier requests.
+
+        Only close if the answer to the refused request itself has begun.
+        """
         self._cancel_head_timer()
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            body = envelope(error)
-            self.transport.write(
-                STATUS_LINE[error.status]
-                + b"content-type: application/json\r\nconnection: close\r\n"
-                + b"content-length: %d\r\n\r\n" % len(body)
-                + body
-            )
-        self.transport.close()
+        if self.transport.is_closing():
+            return
+        self._is_refusing = True
+        self._refusal = error
+        running, refused = self._running, self.cycle if self._in_body else None
+        if self.pipeline and self.pipeline[0][0] is refused:
+            self.pipeline.popleft()  # its body will not come
+        if running is not None and not running.response_complete:
+            if running is not refused:
+                self.flow.pause_reading()
+                return  # `on_response_complete` continues
+            running.disconnect()
+            if running.response_started:
+                self.transport.close()
+                return
+        self._write_refusal(error)
+
+    def _write_refusal(self, error: RouterError) -> None:
+        body = envelope(error)
+        headers = [b"%b: %b\r\n" % item for item in error.headers if item[0] != b"connection"]
+        self.transport.write(
+            STATUS_LINE[error.status]
+            + b"content-type: application/json\r\nconnection: close\r\n"
+            + b"x-request-id: %b\r\n" % new_request_id().encode()
+            + b"".join(headers)
+            + b"content-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        self._end(has_unread_body=not isinstance(error, RequestTimeout))
+
+    def _end(self, *, has_unread_body: bool) -> None:
+        """Close the connection: at once, or after the client has sent what it is sending."""
+        self._is_refusing = True
+        if not has_unread_body:
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._linger_timer = self.loop.call_later(self._linger_seconds, self.transport.close)
+
+    def _discard(self, size: int) -> None:
+        """Count bytes that nobody reads, and close after too many."""
+        self._linger_bytes -= size
+        if self._linger_bytes < 0:
+            self.transport.close()
 
 
-def _without_upgrade(data: bytes) -> bytes:
-    """Received data without an Upgrade header."""
-    end = data.find(b"\r\n\r\n")
-    match = _UPGRADE.search(data, 0, len(data) if end == -1 else end)
-    return data if match is None else data[: match.start()] + data[match.end() :]
-
-
-_TOO_LARGE = f"The request headers exceed {MAX_REQUEST_HEAD_BYTES // 1024} kB."
+_INVALID: Final = "Invalid HTTP request received."
+_TOO_LARGE: Final = f"The request headers exceed {MAX_REQUEST_HEAD_BYTES // 1024} kB."

@@ -35,7 +35,7 @@ from proxy.experiments import (
 from proxy.gateway import Gateway
 from proxy.protocol import read_request
 from proxy.storage import StoreUnavailable
-from proxy.web.service_api import read_small_body
+from proxy.web.small_bodies import read_small_body
 
 T = TypeVar("T")
 

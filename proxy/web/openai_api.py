@@ -30,7 +30,7 @@ from proxy.gateway import Gateway, send_error
 from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
-from proxy.web.client_connection import CLIENT
+from proxy.web.client_connection import CLIENT, IS_HEAD
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,15 @@ EXPOSED_HEADERS: Final = tuple(
     "x-router-saved-usd".split()
 )
 _DELETE_METHODS: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
+# `client_connection` refuses other methods. It turns HEAD into GET.
+_FORWARDED_METHODS: Final = [
+    HttpMethod.GET,
+    HttpMethod.POST,
+    HttpMethod.PUT,
+    HttpMethod.PATCH,
+    HttpMethod.DELETE,
+    HttpMethod.OPTIONS,
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +86,10 @@ class Client(Protocol):
     @property
     def has_sent_all(self) -> bool:
         """Whether the whole request body has arrived."""
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client sends its body only after "100 Continue"."""
 
 
 class AsgiExchange:
@@ -135,6 +148,7 @@ class AsgiExchange:
         if self._client.has_sent_all:  # a small body arrives together with its headers
             body = await self._read_body(None)
         else:
+            self._check_declared_size()
             try:
                 with self._deadlines.within(self._limits.seconds) as deadline:
                     body = await self._read_body(deadline)
@@ -158,9 +172,19 @@ class AsgiExchange:
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
                 break
         if size > self._max_body_bytes:
-            limit = self._max_body_bytes / 1024 / 1024
-            raise BodyTooLarge(f"The request body exceeds {limit:g} MB (server.max_body_mb).")
+            raise self._too_large()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check_declared_size(self) -> None:
+        """Refuse a body by its content-length, unless reading it lets the client see the answer."""
+        factor = 1 if self._client.awaits_continue else _DRAIN_FACTOR
+        for name, value in self.headers:
+            if name == b"content-length" and int(value) > self._max_body_bytes * factor:
+                raise self._too_large()
+
+    def _too_large(self) -> BodyTooLarge:
+        limit = self._max_body_bytes / 1024 / 1024
+        return BodyTooLarge(f"The request body exceeds {limit:g} MB (server.max_body_mb).")
 
     async def iter_body(self) -> AsyncIterator[bytes]:
         """The body piece by piece, of any size, without buffering.
@@ -251,7 +275,7 @@ class _Routes:
     def handlers(self) -> list[ControllerRouterHandler]:
         # Litestar has no bare ASGI handlers for paths with parameters; a handler may return an app.
         async def forward(request: Request[Any, Any, Any]) -> ASGIApp:
-            handler = self._pass_through(str(request.method), request.scope)
+            handler = self._pass_through(request.scope)
 
             async def app(scope: Scope, receive: Receive, send: Send) -> None:
                 await self._answer(handler, scope, receive, send)
@@ -276,14 +300,14 @@ class _Routes:
             *(self._routed(endpoint) for endpoint in ROUTED),
             preview,
             delete_model,
-            route("/v1/{rest:path}", http_method=list(HttpMethod))(forward),
+            route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
 
     def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:
         @asgi(f"/v1{endpoint.path}", copy_scope=False)
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope.get("method") == "GET" and endpoint is CHAT:
-                await self._answer(self._pass_through("GET", scope), scope, receive, send)
+                await self._answer(self._pass_through(scope), scope, receive, send)
                 return
             if scope.get("method") != "POST":
                 allow = "GET, POST" if endpoint is CHAT else "POST"
@@ -293,7 +317,8 @@ class _Routes:
 
         return answer
 
-    def _pass_through(self, method: str, scope: Scope) -> Handler:
+    def _pass_through(self, scope: Scope) -> Handler:
+        method = "HEAD" if IS_HEAD in scope else str(scope.get("method"))
         query = scope["query_string"].decode("latin-1")
         return partial(
             self._gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query
@@ -334,7 +359,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """Litestar's error handler: the same envelope, without internal details."""
     known = _translate(request, error)
     if isinstance(known, InternalError):
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     headers = {name.decode(): value.decode() for name, value in known.headers}
     return Response(
         envelope(known),
@@ -350,12 +375,12 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
             return error
         case NotFoundException():
             return NotFound(
-                f"Unknown route: {request.method} {request.url.path}", code="unknown_url"
+                f"Unknown route: {request.method} {request.scope['path']}", code="unknown_url"
             )
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "GET")
             return MethodNotAllowed(
-                f"{request.method} is not allowed for {request.url.path}.", allow=allow
+                f"{request.method} is not allowed for {request.scope['path']}.", allow=allow
             )
         case HTTPException() if 400 <= error.status_code < 500:
             return InvalidRequest(error.detail)

@@ -16,15 +16,16 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler
 
 from proxy.auth import SESSION_COOKIE, SESSION_SECONDS, is_admin
-from proxy.errors import InvalidRequest, NotAuthenticated, NotFound
+from proxy.errors import NotAuthenticated, NotFound
 from proxy.gateway import Gateway
+from proxy.web.small_bodies import read_small_body
 
 UI: Final = Path(__file__).with_name("ui")
 CHARTS: Final = "plotly.min.js"  # plotly.js from the package plotly
@@ -127,14 +128,18 @@ def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
     return filled.encode()
 
 
-def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
-    """The handlers of the pages and their files."""
+def routes(gateway: Gateway, *, body_seconds: float) -> list[ControllerRouterHandler]:
+    """The handlers of the pages and their files.
+
+    Args:
+        body_seconds: how long a client may take to send the login form.
+    """
     files = read_files()
     rendered = {page: read_file(render(page), "text/html; charset=utf-8") for page in PAGES}
 
     @get([page.path for page in PAGES], name="page")
     async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
-        page = next(item for item in PAGES if item.path == request.url.path)
+        page = next(item for item in PAGES if item.path == request.scope["path"])
         keys = gateway.snapshot.keys
         if keys.required:
             client = keys.read_session(_headers(request))
@@ -164,9 +169,8 @@ def routes(gateway: Gateway) -> list[ControllerRouterHandler]:
 
     @post("/login")
     async def log_in(request: Request[Any, Any, Any]) -> Response[bytes]:
-        body = await request.body()
-        if len(body) > MAX_FORM_BYTES:
-            raise InvalidRequest("The form is too large.", param="key")
+        # The only body that is read before a key is known.
+        body = await read_small_body(request, seconds=body_seconds, max_bytes=MAX_FORM_BYTES)
         form = parse_qs(body.decode("utf-8", "replace"))
         key, target = (form.get(name, [""])[-1] for name in ("key", "next"))
         try:
@@ -231,16 +235,16 @@ def _redirect(path: str) -> Response[bytes]:
 
 
 def _path_and_query(request: Request[Any, Any, Any]) -> str:
-    query = request.url.query
-    return request.url.path + (f"?{query}" if query else "")
+    query = request.scope["query_string"].decode("latin-1")
+    return request.scope["path"] + (f"?{query}" if query else "")
 
 
 def _own_page(target: str) -> str:
     """The page after the login. Anything but a page of the proxy becomes `/`."""
-    parts = urlsplit(target)
-    if parts.scheme or parts.netloc or parts.path not in {page.path for page in PAGES}:
+    path, _, query = target.partition("#")[0].partition("?")
+    if path not in {page.path for page in PAGES}:
         return "/"
-    return parts.path + (f"?{quote(parts.query, safe='=&%+')}" if parts.query else "")
+    return path + (f"?{quote(query, safe='=&%+', errors='replace')}" if query else "")
 
 
 def _headers(request: Request[Any, Any, Any]) -> Sequence[tuple[bytes, bytes]]:
@@ -249,7 +253,7 @@ def _headers(request: Request[Any, Any, Any]) -> Sequence[tuple[bytes, bytes]]:
 
 def _is_secure(request: Request[Any, Any, Any]) -> bool:
     """Whether the browser uses TLS, to the proxy or to a server in front of it."""
-    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
+    return "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto", ""))
 
 
 def _set_session(response: Response[bytes], value: str, seconds: int, *, is_secure: bool) -> None:

@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from proxy import __version__
 from proxy.auth import is_admin
-from proxy.errors import InvalidRequest, NotFound, RequestTimeout, Unavailable
+from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import Judge
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
@@ -19,9 +19,11 @@ from proxy.protocol import read_request, view_models
 from proxy.record import Target, new_request_id
 from proxy.storage import Store, StoreUnavailable, retry_until_written
 from proxy.web.openapi import document
+from proxy.web.small_bodies import read_small_body
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OWNER: Final = "hybrid-llm-router"
+MAX_VERDICT_BYTES: Final = 10_000_000  # a conversation and two answers
 
 
 class _Feedback(msgspec.Struct):
@@ -119,7 +121,8 @@ def routes(
     @post("/api/verdicts", status_code=200)
     async def give_verdict(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
-        answers = read_request(_answers, await read_small_body(request, seconds=body_seconds))
+        body = await read_small_body(request, seconds=body_seconds, max_bytes=MAX_VERDICT_BYTES)
+        answers = read_request(_answers, body)
         if (running_judge := judge()) is None:
             raise NotFound("Judging is disabled. Set judge.enabled: true.", code="judge_off")
         turns = [(turn.role, turn.content) for turn in answers.messages]
@@ -228,15 +231,6 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
 def _entry(model_id: str, owner: str) -> dict[str, str | int]:
     """One model as OpenAI clients parse it. `created` is unknown and therefore 0."""
     return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
-
-
-async def read_small_body(request: Request[Any, Any, Any], *, seconds: float) -> bytes:
-    """The body of a small request. Raises RequestTimeout."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await request.body()
-    except TimeoutError:
-        raise RequestTimeout("The request body arrived too slowly.") from None
 
 
 def _request_id() -> dict[str, str]:

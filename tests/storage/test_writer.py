@@ -8,6 +8,7 @@ import random
 import select
 import socket
 import sqlite3
+import string
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
 from proxy.storage.lookups import StoredResponse
-from proxy.storage.writer import Store
+from proxy.storage.writer import MAX_TEXT_CHARS, Store
 from stored import (
     DAY,
     NOW,
@@ -297,6 +298,31 @@ def test_queue_size_is_limited_by_text_length(sqlite_url: str, prompts: str) -> 
             store.add(record)
         assert dropped == [1]
     assert len(read(sqlite_url)) == 6
+
+
+def test_a_long_conversation_is_shortened(sqlite_url: str) -> None:
+    turns = [("user", "q" * MAX_TEXT_CHARS), ("assistant", "a")]
+    with opened(sqlite_url) as store:
+        for _ in range(100):  # more than the queue holds
+            store.add(finished(turns=turns, response="r" * 2 * MAX_TEXT_CHARS))
+            until(lambda: store._chars_written == store._chars_added)
+    (row, *others) = read(sqlite_url)
+    assert len(others) == 99
+    assert json.loads(row["prompt"]) == [{"role": "user", "content": "q" * MAX_TEXT_CHARS}]
+    assert row["response"] == "r" * MAX_TEXT_CHARS
+
+
+def test_a_name_that_no_index_takes_is_shortened(postgres_url: str) -> None:
+    dropped: list[int] = []
+    random_text = "".join(random.Random(0).choices(string.ascii_letters, k=60_000))
+    records = [finished(), finished(requested_model=random_text, model=random_text), finished()]
+    with opened(postgres_url, on_dropped=dropped.append) as store:
+        for record in records:
+            store.add(record)
+    assert not dropped
+    rows = {row["id"]: row for row in read(postgres_url)}
+    assert rows.keys() == {record.id for record in records}
+    assert rows[records[1].id]["requested_model"] == random_text[:200]
 
 
 def test_pending_responses_are_limited_by_text_length(sqlite_url: str) -> None:

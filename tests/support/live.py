@@ -120,7 +120,9 @@ class Samples:
 class _Server(uvicorn.Server):
     """uvicorn that reports when it listens and stops on request, both without polling."""
 
-    def __init__(self, proxy: Proxy, *, head_seconds: float | None) -> None:
+    def __init__(
+        self, proxy: Proxy, *, head_seconds: float | None, connection: Mapping[str, Any]
+    ) -> None:
         from proxy.web.client_connection import HEAD_SECONDS, Connection
 
         if head_seconds is None:
@@ -130,7 +132,9 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 proxy.app,
                 loop="uvloop",
-                http=partial(Connection, head_seconds=head_seconds),  # type: ignore[arg-type]
+                http=partial(  # type: ignore[arg-type]
+                    Connection, head_seconds=head_seconds, **connection
+                ),
                 ws="none",
                 lifespan="on",
                 access_log=False,
@@ -179,6 +183,7 @@ class LiveProxy:
         command: the first words of a command of the training pipeline.
         probe_seconds: between two probes of a failed tier.
         head_seconds, body_limits: time limits for receiving a request.
+        connection: other limits of a client's connection.
     """
 
     def __init__(
@@ -195,6 +200,7 @@ class LiveProxy:
         probe_seconds: float | None = None,
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
+        connection: Mapping[str, Any] | None = None,
     ) -> None:
         from proxy.experiments.jobs import PIPELINE
         from proxy.server.app import Intervals, Proxy
@@ -224,7 +230,7 @@ class LiveProxy:
             body_limits=body_limits,
             command=PIPELINE if command is None else command,
         )
-        self._server = _Server(self.proxy, head_seconds=head_seconds)
+        self._server = _Server(self.proxy, head_seconds=head_seconds, connection=connection or {})
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self.origin = f"http://127.0.0.1:{self.port}"
@@ -368,6 +374,7 @@ class StartProxy(Protocol):
         probe_seconds: float | None = None,
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
+        connection: Mapping[str, Any] | None = None,
     ) -> Awaitable[LiveProxy]: ...
 
 
@@ -403,9 +410,17 @@ class RawClient:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.readuntil(marker)
 
+    async def read_exactly(self, size: int) -> bytes:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._reader.readexactly(size)
+
     async def read_to_end(self) -> bytes:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.read()
+
+    def start_sending(self, data: bytes) -> None:
+        """Send without waiting until the proxy has taken it."""
+        self._writer.write(data)
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)

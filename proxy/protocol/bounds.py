@@ -1,0 +1,136 @@
+"""Bounds of a request body, so that decoding one takes a bounded time.
+
+A decoder holds the interpreter's lock until it is done, so a body with millions of values would
+stop the event loop from any thread. The number of values is therefore counted first, in steps.
+
+Sources: the OpenAI API reference for metadata (16 pairs) and for the inputs of embeddings (2,048,
+with 300,000 tokens altogether). The other bounds are above OpenAI's own.
+"""
+
+import codecs
+from collections.abc import Sequence, Sized
+from typing import Final
+
+import msgspec
+
+from proxy.errors import InvalidRequest
+
+MAX_MODEL_CHARS: Final = 200
+MAX_VALUES: Final = 400_000  # in a body, numbers included
+MAX_STRINGS: Final = 100_000  # names of fields included
+MAX_CONTAINERS: Final = 50_000
+MAX_ESCAPES: Final = 2_000_000  # escaped characters
+MAX_FIELDS: Final = 256  # of the body itself
+MAX_ITEMS: Final = 4096  # messages, content parts, input items or tools
+MAX_PROMPTS: Final = 2048  # in one request
+MAX_METADATA: Final = 16
+# Larger bodies are parsed in a thread, in which each step takes the lock for some milliseconds.
+LARGE_BODY_BYTES: Final = 2**20
+
+_STEP_BYTES: Final = 2**18
+_SMALL_BODY_BYTES: Final = 100_000  # it cannot have too many values to be decoded at once
+_MAX_METADATA_BYTES: Final = 2**16  # 16 pairs of 64 and 512 characters, all of them escaped
+_LISTS: Final = ("messages", "input", "prompt", "tools", "functions", "metadata", "logit_bias")
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def check_size(body: bytes) -> None:
+    """Check the number of values, and the encoding.
+
+    Raises:
+        InvalidRequest: the body has too many values. `param` names the field in which the limit was
+            exceeded, if it is one of those with lists.
+        UnicodeDecodeError: it is not UTF-8. msgspec does not validate skipped values.
+    """
+    if len(body) <= _SMALL_BODY_BYTES:
+        body.decode()
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    totals, escapes = [0, 0, 0], 0
+    for start in range(0, len(body), _STEP_BYTES):
+        step = body[start : start + _STEP_BYTES]
+        decoder.decode(step)
+        escapes += step.count(b"\\")
+        _add(totals, step, quotes=step.count(b'"'))
+    decoder.decode(b"", final=True)
+    if escapes > MAX_ESCAPES:
+        raise InvalidRequest(
+            f"The request has more than {MAX_ESCAPES:,} escaped characters. Send text as UTF-8.",
+            code="string_above_max_length",
+        )
+    if _exceeds(totals):  # with what is in texts
+        _count_outside_strings(body)
+
+
+def _count_outside_strings(body: bytes) -> None:
+    """Count the values alone. Raises InvalidRequest for too many."""
+    start, in_string, totals = 0, 0, [0, 0, 0]
+    while start < len(body):
+        end = min(start + _STEP_BYTES, len(body))
+        tail = body[max(start, end - _STEP_BYTES) : end]
+        if (len(tail) - len(tail.rstrip(b"\\"))) % 2:
+            end += 1  # an escaped character belongs to its backslash
+        pieces = body[start:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        _add(totals, b"".join(pieces[in_string::2]), quotes=len(pieces) - 1)
+        in_string ^= (len(pieces) - 1) & 1
+        if _exceeds(totals):
+            found = {name: body.rfind(b'"%b"' % name.encode(), 0, end) for name in _LISTS}
+            param = max(found, key=found.__getitem__)
+            place = f"'{param}'" if found[param] >= 0 else "the request"
+            raise InvalidRequest(
+                f"Invalid value for {place}: it has too many values. A request may have "
+                f"{MAX_VALUES:,}, among them {MAX_STRINGS:,} strings and names of fields and "
+                f"{MAX_CONTAINERS:,} arrays and objects.",
+                param=param if found[param] >= 0 else None,
+                code="array_above_max_length",
+            )
+        start = end
+
+
+def _add(totals: list[int], text: bytes, *, quotes: int) -> None:
+    totals[0] += text.count(b",")
+    totals[1] += quotes // 2
+    totals[2] += text.count(b"[") + text.count(b"{")
+
+
+def _exceeds(totals: list[int]) -> bool:
+    commas, strings, containers = totals
+    # Containers without commas are nested in each other, and the decoder limits the depth.
+    return commas > MAX_VALUES or strings > MAX_STRINGS or min(commas, containers) > MAX_CONTAINERS
+
+
+def check_length(values: Sized, name: str, limit: int = MAX_ITEMS) -> None:
+    """Raises InvalidRequest for an array with more values than `limit`, as OpenAI's API does."""
+    if len(values) > limit:
+        raise InvalidRequest(
+            f"Invalid '{name}': array too long. Expected an array with maximum length {limit}, "
+            f"but got an array with length {len(values)} instead.",
+            param=name,
+            code="array_above_max_length",
+        )
+
+
+def check_raw_length(raw: msgspec.Raw, name: str) -> None:
+    """The same for an array in its raw form; other values are the upstream's to check."""
+    if len(raw) > 2 * MAX_ITEMS and bytes(raw).startswith(b"["):
+        check_length(_raw_list.decode(raw), name)
+
+
+def check_metadata(raw: msgspec.Raw) -> None:
+    """Raises InvalidRequest for too many pairs in `metadata`."""
+    if not bytes(raw).startswith(b"{"):
+        return  # the upstream's to check
+    if len(raw) > _MAX_METADATA_BYTES or len(_raw_fields.decode(raw)) > MAX_METADATA:
+        raise InvalidRequest(
+            "Invalid 'metadata': too many properties. Expected an object with at most "
+            f"{MAX_METADATA} properties of at most 64 and 512 characters.",
+            param="metadata",
+            code="object_above_max_properties",
+        )
+
+
+def check_prompts(prompts: Sequence[object], name: str) -> None:
+    """Raises InvalidRequest for too many texts or token arrays; one token array may be longer."""
+    if prompts and not isinstance(prompts[0], int):
+        check_length(prompts, name, MAX_PROMPTS)

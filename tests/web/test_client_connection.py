@@ -1,0 +1,385 @@
+"""HTTP/1.1 on the client's side, over real sockets: pipelining, framing, methods, ends."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from fakes import (
+    FakeUpstream,
+    Gate,
+    answer_json,
+    openai_events,
+    whole,
+)
+from fakes import chunked as chunked_answer
+from live import LiveProxy, RawClient, StartProxy, chat_body
+from proxy.web.client_connection import MAX_PIPELINED
+
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+KEYS: dict[str, Any] = {"server": {"api_keys": ["sk-team"]}}
+AUTHORIZED = b"authorization: Bearer sk-team\r\n"
+
+
+def chunked(body: bytes, trailers: bytes = b"") -> bytes:
+    return b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)
+
+
+def with_body(body: bytes, headers: bytes = b"") -> bytes:
+    return CHAT + headers + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+async def read_answer(client: RawClient, *, has_body: bool = True) -> tuple[int, str, bytes]:
+    """Status, head in lower case and body of one answer with a content-length."""
+    head = (await client.read_until(b"\r\n\r\n")).decode().lower()
+    size = 0
+    for line in head.split("\r\n"):
+        if line.startswith("content-length:"):
+            size = int(line.partition(":")[2])
+    body = await client.read_exactly(size) if has_body else b""
+    return int(head.split()[1]), head, body
+
+
+async def only_answer(proxy: LiveProxy, data: bytes) -> tuple[int, str, bytes]:
+    """The only answer on a connection, which the proxy then ends."""
+    client = await proxy.connect_raw(data)
+    answer = await read_answer(client)
+    assert await client.read_to_end() == b""
+    await client.leave()
+    return answer
+
+
+async def assert_refused(proxy: LiveProxy, data: bytes, status: int, code: str | None) -> str:
+    """Returns the answer's head."""
+    found, head, body = await only_answer(proxy, data)
+    error = json.loads(body)["error"]
+    assert (found, error["code"]) == (status, code), error
+    assert error["type"] == "invalid_request_error"
+    assert "connection: close" in head
+    assert "x-request-id: req_" in head
+    return head
+
+
+# Pipelining.
+
+
+async def test_pipelined_requests_are_answered_in_order(proxy: LiveProxy) -> None:
+    paths = [b"/health", b"/openapi.json", b"/health"]
+    client = await proxy.connect_raw(b"".join(HEALTH.replace(b"/health", path) for path in paths))
+    sizes = [len((await read_answer(client))[2]) for _ in paths]
+    assert sizes[0] == sizes[2] < sizes[1]
+    await client.leave()
+
+
+@pytest.mark.parametrize("count", [MAX_PIPELINED + 2, 20_000])
+async def test_few_requests_wait_on_one_connection(proxy: LiveProxy, count: int) -> None:
+    client = await proxy.connect_raw(b"")
+    client.start_sending(HEALTH * count)
+    for _ in range(MAX_PIPELINED + 1):
+        assert (await read_answer(client))[0] == 200
+    status, head, body = await read_answer(client)
+    assert (status, "connection: close" in head) == (400, True)
+    assert f"{MAX_PIPELINED} requests" in json.loads(body)["error"]["message"]
+    assert await client.read_to_end() == b""
+    client.vanish()
+
+
+async def test_pipelined_requests_do_not_delay_other_clients(proxy: LiveProxy) -> None:
+    await proxy.client.get("/health")
+    senders = [await proxy.connect_raw(b"") for _ in range(4)]
+    for sender in senders:
+        sender.start_sending(HEALTH * 30_000)
+    slowest = 0.0
+    for _ in range(50):
+        since = time.perf_counter()
+        assert (await proxy.client.get("/health")).status_code == 200
+        slowest = max(slowest, time.perf_counter() - since)
+    assert slowest < 0.5
+    for sender in senders:
+        sender.vanish()
+
+
+async def test_an_invalid_request_waits_for_the_answers_before_it(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = [gate, *whole(answer_json())]
+    client = await proxy.connect_raw(with_body(chat_body(model="local")) + b"no HTTP at all\r\n")
+    await gate.reached()
+    gate.open()
+    assert (await read_answer(client))[0] == 200
+    assert (await read_answer(client))[0] == 400
+    assert await client.read_to_end() == b""
+    await client.leave()
+
+
+# Framing.
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers"),
+    [
+        ("GET /health HTTP/1.1", ""),
+        ("GET /health HTTP/1.1", "host: localhost\r\nhost: localhost\r\n"),
+        ("GET /health HTTP/1.1", "host: localhost\r\nhost: evil.example\r\n"),
+        ("GET /health HTTP/1.0", "host: localhost\r\nhost: evil.example\r\n"),
+        ("GET /health HTTP/1.1", "host: local host\r\n"),
+        ("GET /health HTTP/1.1", "host: [\r\n"),
+        ("GET /health HTTP/1.1", "host: user@localhost\r\n"),
+        ("GET /health HTTP/1.1", "host: localhost/path\r\n"),
+        ("POST /health HTTP/1.0", "transfer-encoding: chunked\r\n"),
+    ],
+)
+async def test_invalid_framing_is_refused(
+    proxy: LiveProxy, request_line: str, headers: str
+) -> None:
+    await assert_refused(proxy, f"{request_line}\r\n{headers}\r\n".encode(), 400, None)
+
+
+@pytest.mark.parametrize("host", ["", "[::1]:8080", "127.0.0.1", "localhost:1", "a-b.example."])
+async def test_valid_hosts_are_accepted(proxy: LiveProxy, host: str) -> None:
+    client = await proxy.connect_raw(f"GET /health HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity", "deflate, gzip, chunked"])
+async def test_other_transfer_codings_are_not_implemented(proxy: LiveProxy, coding: str) -> None:
+    data = CHAT + f"transfer-encoding: {coding}\r\n\r\n".encode() + chunked(chat_body())
+    await assert_refused(proxy, data, 501, "unsupported_transfer_encoding")
+
+
+async def test_other_versions_of_http_are_not_supported(proxy: LiveProxy) -> None:
+    data = b"GET /health HTTP/2.0\r\nhost: localhost\r\n\r\n"
+    await assert_refused(proxy, data, 505, "unsupported_http_version")
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("host", [b"", b"host: localhost\r\n"])
+async def test_http_10_gets_no_chunks(
+    proxy: LiveProxy, local: FakeUpstream, host: bytes, is_stream: bool
+) -> None:
+    if is_stream:
+        local.answer = chunked_answer(*openai_events())
+    body = chat_body(stream=is_stream)
+    client = await proxy.connect_raw(
+        b"POST /v1/chat/completions HTTP/1.0\r\n%bcontent-length: %d\r\n\r\n%b"
+        % (host, len(body), body)
+    )
+    head, _, content = (await client.read_to_end()).partition(b"\r\n\r\n")
+    assert b"200 OK" in head
+    assert b"transfer-encoding" not in head.lower()
+    if is_stream:
+        assert content.startswith(b"data: ")
+        assert content.endswith(b"data: [DONE]\n\n")
+    else:
+        assert json.loads(content)["choices"]
+    await client.leave()
+
+
+@pytest.mark.parametrize("in_one_packet", [True, False])
+async def test_trailers_are_no_headers(
+    start: StartProxy, cloud: FakeUpstream, in_one_packet: bool
+) -> None:
+    proxy = await start(KEYS)
+    trailers = (
+        AUTHORIZED
+        + b"x-from-trailer: 1\r\nx-router-target: local\r\nhost: evil.example\r\n"
+        + b"content-type: text/evil\r\n"
+    )
+    rest = chunked(chat_body(model="cloud"), trailers)
+    for headers, status in ((b"", 401), (AUTHORIZED, 200)):
+        head = CHAT + headers + b"transfer-encoding: chunked\r\n\r\n"
+        client = await proxy.connect_raw(head + (rest if in_one_packet else b""))
+        if not in_one_packet:
+            await proxy.client.get("/health")
+            await client.send(rest)
+        assert (await client.read_until(b"\r\n")).split()[1] == b"%d" % status
+        await client.leave()
+    assert cloud.call.header("x-from-trailer") is None
+    assert "evil" not in str(cloud.call.headers)
+
+
+# Upgrades.
+
+OFFER = (
+    b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+)
+
+
+@pytest.mark.parametrize("cut", [0, 30, 60, 100, 110, 120, 140, 160, 200, 230])
+async def test_a_split_upgrade_offer_is_ignored(proxy: LiveProxy, cut: int) -> None:
+    data = with_body(chat_body(), OFFER)
+    client = await proxy.connect_raw(data[:cut])
+    await proxy.client.get("/health")
+    await client.send(data[cut:])
+    assert (await read_answer(client))[0] == 200
+    await client.send(HEALTH)
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
+async def test_pipelined_upgrade_offers_are_ignored(proxy: LiveProxy, local: FakeUpstream) -> None:
+    offer = with_body(chat_body(model="local"), OFFER)
+    websocket = b"connection: upgrade\r\nupgrade: websocket\r\n"
+    get = HEALTH.replace(b"\r\n\r\n", b"\r\n" + websocket + b"\r\n")
+    client = await proxy.connect_raw(HEALTH + offer + get + offer + HEALTH)
+    for _ in range(5):
+        assert (await read_answer(client))[0] == 200
+    await client.leave()
+    assert len(local.calls) == 2
+    assert all(call.json["messages"] for call in local.calls)
+
+
+async def test_a_chunked_request_with_an_upgrade_offer_keeps_its_body(proxy: LiveProxy) -> None:
+    head = CHAT + OFFER + b"transfer-encoding: chunked\r\n\r\n"
+    client = await proxy.connect_raw(head + chunked(chat_body(), b"x-trailer: 1\r\n") + HEALTH)
+    for _ in range(2):
+        assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
+# Methods.
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "BREW", "get"])
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions", "/health", "/"])
+async def test_other_methods_are_refused(
+    proxy: LiveProxy, cloud: FakeUpstream, method: str, path: str
+) -> None:
+    target = "localhost:1" if method == "CONNECT" else path
+    data = f"{method} {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+    head = await assert_refused(proxy, data, 405, "method_not_allowed")
+    assert "allow: delete, get, head, options, patch, post, put\r\n" in head
+    assert not cloud.calls
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/metrics", "/openapi.json", "/v1/models", "/v1/models/auto", "/", "/api/status",
+     "/ui/charts.js", "/api/stats", "/api/requests"],
+)  # fmt: skip
+async def test_head_is_answered_as_get_without_a_body(proxy: LiveProxy, path: str) -> None:
+    got = await proxy.client.get(path)
+    client = await proxy.connect_raw(f"HEAD {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    status, head, _ = await read_answer(client, has_body=False)
+    assert (status, got.status_code) in ((200, 200), (404, 404))
+    assert f"content-type: {got.headers['content-type']}" in head
+    await client.send(HEALTH)  # nothing but the head came before
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
+async def test_head_is_passed_on_as_head(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    client = await proxy.connect_raw(b"HEAD /v1/files HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert (await read_answer(client, has_body=False))[0] == 200
+    assert cloud.call.method == "HEAD"
+    await client.leave()
+
+
+# The end of a connection, and bodies that are not read.
+
+
+async def send_often(client: RawClient, data: bytes, *, times: int, pause: float = 0.0) -> None:
+    """Raises ConnectionError where the connection is closed."""
+    for _ in range(times):
+        await client.send(data)
+        await asyncio.sleep(pause)
+
+
+async def test_an_unread_body_ends_the_connection(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    client = await proxy.connect_raw(CHAT + b"content-length: 999999\r\n\r\n{")
+    status, head, _ = await read_answer(client)
+    assert (status, "connection: close" in head) == (401, True)
+    assert await client.read_to_end() == b""
+    await client.leave()
+
+
+async def test_a_client_that_still_sends_sees_the_answer(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    body = b" " * 8_000_000
+    client = await proxy.connect_raw(CHAT + b"content-length: %d\r\n\r\n" % len(body))
+    await client.send(body)
+    assert (await read_answer(client))[0] == 401
+    await client.leave()
+
+
+async def test_an_endless_unread_body_is_cut_off(start: StartProxy) -> None:
+    proxy = await start(KEYS, connection={"linger_bytes": 1_000_000, "linger_seconds": 60.0})
+    client = await proxy.connect_raw(CHAT + b"transfer-encoding: chunked\r\n\r\n")
+    piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with pytest.raises(ConnectionError):
+        await send_often(client, piece, times=1500)
+    client.vanish()
+
+
+async def test_a_silent_client_with_an_unread_body_is_closed(start: StartProxy) -> None:
+    proxy = await start(KEYS, connection={"linger_seconds": 0.05})
+    client = await proxy.connect_raw(CHAT + b"content-length: 999999\r\n\r\n{")
+    await read_answer(client)
+    with pytest.raises(ConnectionError):
+        await send_often(client, b" ", times=500, pause=0.01)
+    client.vanish()
+
+
+async def test_a_complete_body_that_is_not_read_keeps_the_connection(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    client = await proxy.connect_raw(with_body(chat_body()))
+    assert (await read_answer(client))[0] == 401
+    await client.send(HEALTH)
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
+async def test_the_rest_of_a_small_unread_body_is_discarded(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    client = await proxy.connect_raw(CHAT + b"content-length: 300000\r\n\r\n{")
+    status, head, _ = await read_answer(client)
+    assert (status, "connection: close" in head) == (401, False)
+    await client.send(b" " * 299_999 + HEALTH)
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
+EXPECT = b"expect: 100-continue\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (CHAT + EXPECT + b"content-length: 10\r\n\r\n", 401),
+        (CHAT + EXPECT + AUTHORIZED + b"content-length: 999999999\r\n\r\n", 413),
+        (CHAT + EXPECT + AUTHORIZED + b"content-length: 40000000\r\n\r\n", 413),
+        (CHAT + EXPECT + AUTHORIZED + b"content-encoding: gzip\r\ncontent-length: 9\r\n\r\n", 415),
+        (b"POST /v2 HTTP/1.1\r\nhost: localhost\r\n" + EXPECT + b"content-length: 9\r\n\r\n", 404),
+    ],
+)
+async def test_a_final_answer_replaces_100_continue(
+    start: StartProxy, data: bytes, status: int
+) -> None:
+    proxy = await start(KEYS)
+    found, head, _ = await only_answer(proxy, data)
+    assert found == status
+    assert "connection: close" in head
+
+
+async def test_a_client_is_told_to_continue(proxy: LiveProxy) -> None:
+    body = chat_body()
+    client = await proxy.connect_raw(CHAT + EXPECT + b"content-length: %d\r\n\r\n" % len(body))
+    assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await client.send(body)
+    status, head, _ = await read_answer(client)
+    assert (status, "connection: close" in head) == (200, False)
+    await client.leave()
+
+
+async def test_http_10_is_not_told_to_continue(proxy: LiveProxy) -> None:
+    body = chat_body()
+    head = CHAT.replace(b"1.1", b"1.0") + EXPECT + b"content-length: %d\r\n\r\n" % len(body)
+    client = await proxy.connect_raw(head + body)
+    assert (await client.read_to_end()).startswith(b"HTTP/1.1 200")
+    await client.leave()
