@@ -22,6 +22,8 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import UNSET, Meta, UnsetType
 
+from proxy.secret import DatabaseUrl
+from proxy.secret import Secret as Secret
 from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
@@ -29,31 +31,6 @@ PRICING_FILE: Final = "pricing.yaml"
 
 class ConfigError(Exception):
     """An invalid configuration, as one line: `FILE:LINE: key.path: problem`."""
-
-
-class Secret:
-    """A string that is hidden in reprs, logs and error messages."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself. Call it only to send the value."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')" if self._value else "Secret('')"
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -216,9 +193,13 @@ class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The database, how much of a prompt is stored, and for how long."""
 
-    url: str = "sqlite:///data/router.db"
+    url: DatabaseUrl = DatabaseUrl("sqlite:///data/router.db")
     prompts: Literal["full", "hash", "none"] = "full"
     retention_days: Annotated[float, Meta(gt=0)] | None = 30
+
+    def __post_init__(self) -> None:
+        if isinstance(self.url, str):  # of code without types: it must not be shown either
+            msgspec.structs.force_setattr(self, "url", DatabaseUrl(self.url))
 
 
 class ExperimentsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -382,13 +363,13 @@ def _refuse_both_names(document: "_Document") -> None:
 
 
 def _decode_secret(kind: type, value: object) -> object:
-    if kind is not Secret or not isinstance(value, str):
+    if not issubclass(kind, Secret) or not isinstance(value, str):
         # Numbers too: YAML has parsed them by then, and 0123 has lost its zero.
         raise ValueError(f"Expected text, got `{type(value).__name__}`; put it in quotes")
     text = value.strip()  # a mounted secret often ends with a newline
-    if not text.isprintable():
+    if kind is Secret and not text.isprintable():
         raise ValueError("Contains a character that is not allowed in HTTP headers")
-    return Secret(text)
+    return kind(text)
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
@@ -421,18 +402,8 @@ def _check_meaning(config: Config, document: "_Document") -> None:
             f"without API keys anyone who can reach {server.host} could use the proxy and your "
             "cloud account; set API keys, or server.allow_anonymous: true",
         )
-    url = config.storage.url
-    if url.startswith("postgresql://") and urlsplit(url).path.strip("/"):
-        return
-    if url.startswith("postgresql:"):
-        raise document.error(
-            "storage.url",
-            "a PostgreSQL URL has the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        )
-    if not url.startswith("sqlite:///") or url.removeprefix("sqlite:///") in ("", ":memory:"):
-        raise document.error(
-            "storage.url", "a SQLite URL has the form sqlite:///FILE (three slashes, then a path)"
-        )
+    if (problem := config.storage.url.problem()) is not None:
+        raise document.error("storage.url", problem)
 
 
 def _is_base_url(url: str) -> bool:

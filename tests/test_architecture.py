@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # A package imports from rows above its own: budget may use storage, storage not budget.
 PACKAGES = [
-    "errors record config auth timeouts logs metrics",  # the ground floor: modules, not packages
+    # The ground floor: modules, not packages.
+    "errors record secret config auth timeouts logs metrics",
     "protocol",
     "upstream",
     "storage",

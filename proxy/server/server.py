@@ -173,7 +173,7 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
         upstream = snapshot.upstreams[target]
         state = "up" if upstream.up else "unreachable, or the API key was rejected"
         table.add_row(target.value, f"{upstream.model} at {upstream.address}: {state}")
-    table.add_row("rows", proxy.config.storage.url)
+    table.add_row("rows", str(proxy.config.storage.url))
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")
     Console().print(table)
     up = {target: bool(upstream.up) for target, upstream in snapshot.upstreams.items()}

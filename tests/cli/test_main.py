@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from fakes import refused_address
+from fakes import FakeUpstream, refused_address
 from proxy import __version__
 from proxy.cli.database import db
 from proxy.cli.main import COMMANDS as LISTED
@@ -25,6 +25,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.migrations import MIGRATIONS, NEWEST
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
+from served import Served
 from stored import DAY, any_records, execute, fill, finished, spoil
 
 pytest_plugins = ["databases"]
@@ -422,6 +423,44 @@ def test_a_server_that_is_not_there(config: Path) -> None:
             assert result.output.startswith("Error: storage.url: postgresql://somebody:***@127")
             assert "geheim" not in result.output
             assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "password", ["Hun%ter2Long", "Hun ter2Long", "Hun/ter2", "Hun@ter2", "Hun[2"]
+)
+def test_no_command_shows_an_unescaped_database_password(config: Path, password: str) -> None:
+    store_in(config, f"postgresql://u:{password}@127.0.0.1:1/db?password=Hun2")
+    for arguments in (*READING, *CARING, ["judge", "--once"], ["serve"]):
+        result = run(*arguments, "--config", config)
+        assert result.exit_code == 2
+        assert "storage.url: the password must be escaped: write " in result.output
+        assert "Hun" not in result.output
+        assert "ter2" not in result.output
+    assert run("check-config", config).output == run("serve", "--config", config).output
+
+
+def test_no_command_shows_the_drivers_words_on_an_address(config: Path) -> None:
+    store_in(config, "postgresql://u:Hun2@127.0.0.1:1/db?password=Hun2&nosuch=1")
+    for arguments in (*READING, *CARING, ["judge", "--once"], ["serve"]):
+        result = run(*arguments, "--config", config)
+        assert result.exit_code == 1
+        assert "storage.url: postgresql://u:***@127.0.0.1:1/db?" in result.output
+        assert "Hun2" not in result.output
+        assert "Traceback" not in result.output
+
+
+async def test_the_start_shows_the_database_without_its_password(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    address = urlsplit(postgres_url)
+    url = f"postgresql://{address.username}:geheim@{address.hostname}:{address.port}{address.path}"
+    async with FakeUpstream() as local, FakeUpstream() as cloud:
+        changes = {"storage": {"url": f"{url}?password=geheim2"}}
+        async with Served(tmp_path, local, cloud, changes=changes) as proxy:
+            assert await proxy.stop() == 0
+    log = (tmp_path / "proxy.log").read_text()
+    assert f"postgresql://{address.username}:***@" in log.replace("\n", "")
+    assert "geheim" not in log
 
 
 def test_stats(asked: Path, records: list[CallRecord]) -> None:

@@ -287,7 +287,7 @@ def test_egress_leads_to_the_database_ollama_and_the_cloud(base: Objects, config
     ports = {
         one["port"] for rule in base["NetworkPolicy"]["spec"]["egress"] for one in rule["ports"]
     }
-    addresses = (config.upstreams.local.base_urls[0], config.storage.url)
+    addresses = (config.upstreams.local.base_urls[0], config.storage.url.reveal())
     named = {int(found[1]) for one in addresses if (found := re.search(r":(\d+)/", one))}
     assert ports == {53, 443} | named
     assert config.upstreams.cloud.base_urls[0].startswith("https://api.openai.com/")

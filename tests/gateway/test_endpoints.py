@@ -510,7 +510,7 @@ async def rate(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.R
 
 
 def feedback_of(proxy: LiveProxy) -> list[tuple[Any, ...]]:
-    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
+    path = proxy.proxy.config.storage.url.path
     connection = sqlite3.connect(path)
     try:
         return connection.execute("select request_id, rating, comment from feedback").fetchall()

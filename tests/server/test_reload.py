@@ -157,7 +157,7 @@ async def test_changes_that_need_a_restart_are_logged_and_ignored(
     with caplog.at_level(logging.WARNING):
         await reloads(proxy, {"storage": {"url": "sqlite:///elsewhere.db"}})
     assert "storage: some of the changes take effect only after a restart" in caplog.text
-    assert proxy.proxy.config.storage.url.endswith("/router.db")
+    assert proxy.proxy.config.storage.url.path.endswith("/router.db")
     await proxy.chat()
     await proxy.finish(1)
 

@@ -155,7 +155,7 @@ async def test_the_former_reason_shadow_finds_explorations(proxy: LiveProxy) -> 
     for reason in ("shadow", "exploration"):
         assert (await get(proxy, "/api/requests", reason=reason))["requests"] == []
     (request_id,) = await ask(proxy, EASY)
-    with connected(proxy.proxy.config.storage.url) as database:
+    with connected(proxy.proxy.config.storage.url.reveal()) as database:
         database.execute_sql(
             f"UPDATE requests SET reason = 'exploration' WHERE id = '{request_id}'"
         )

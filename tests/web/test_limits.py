@@ -215,7 +215,7 @@ async def test_the_spent_budget_survives_a_restart(start: StartProxy, cloud: Fak
     answer = await second.chat(text=HARD, headers=TEAM)
     assert answer.headers["x-router-reason"] == "budget"
     await second.stop()
-    with sqlite3.connect(first.proxy.config.storage.url.removeprefix("sqlite:///")) as database:
+    with sqlite3.connect(first.proxy.config.storage.url.path) as database:
         database.execute("update requests set created_at = ?", (time.time() - 86_400,))
     database.close()
     third = await start(with_budget(10))
