@@ -24,6 +24,7 @@ from dotenv import dotenv_values
 
 from proxy.cli.options import CONFIG_FILE
 from proxy.config import Config, ConfigError, load_config, read_environment
+from proxy.plain_text import printable
 from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
 from router_model.bundled import bundled
 
@@ -172,7 +173,7 @@ def _choose_local(
     if found is None:
         click.echo(f"Ollama does not answer at {url}. Start it with `ollama serve`.")
     elif found:
-        click.echo(f"Ollama at {url} has {', '.join(found)}.")
+        click.echo(f"Ollama at {url} has {', '.join(map(printable, found))}.")
     else:
         click.echo(f"Ollama at {url} has no model that can chat.")
     chosen = wanted
@@ -186,7 +187,7 @@ def _choose_local(
             )
         if ask:
             chosen = click.prompt("Local model", default=chosen).strip()
-    click.echo(f"Local model: {chosen}.")
+    click.echo(f"Local model: {printable(chosen)}.")
     has_it = found is None or {chosen, f"{chosen}:latest"} & set(found)
     return chosen, not has_it or (found is None and wanted is None)
 

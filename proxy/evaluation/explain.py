@@ -7,6 +7,7 @@ import datetime as dt
 from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
+from proxy.plain_text import printable
 from router_model.drift import Drift, drift_level
 
 # By name: in words, what of `Quality.counted` it rests on, and how much of that it takes.
@@ -59,6 +60,9 @@ def format_ms(value: float) -> str:
 
 def explain(row: dict[str, Any]) -> str:
     """Why one request went where it went, and what became of it, in sentences."""
+    row = {
+        name: printable(value) if isinstance(value, str) else value for name, value in row.items()
+    }
     at = dt.datetime.fromtimestamp(row["created_at"], dt.UTC)
     lines = [
         f"{row['id']}: {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, asked for "
@@ -94,7 +98,7 @@ def explain(row: dict[str, Any]) -> str:
     told = f": {row['error']}" if row["error"] else ""
     lines.append(f"It ended: {row['ending']}{code}, status {row['status'] or 'none'}{told}")
     lines += [
-        f"{one['judge_model']} gave the {one['target']} answer {one['score']:g} of 10."
+        f"{printable(one['judge_model'])} gave the {one['target']} answer {one['score']:g} of 10."
         for one in row["judgements"]
     ]
     if row["feedback"] is not None:

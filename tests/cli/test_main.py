@@ -545,6 +545,29 @@ def test_explain(asked: Path, records: list[CallRecord]) -> None:
     assert (row["judgements"], row["feedback"]) == ([], None)
 
 
+HOSTILE = "gpt\n[red]\x1b[2J\x9b1m\u202e\u2066[/link][link=http://x]\r"
+
+
+def test_text_of_clients_cannot_drive_the_terminal(asked: Path, url: str) -> None:
+    names = {
+        "requested_model": HOSTILE,
+        "model": HOSTILE,
+        "error": HOSTILE,
+        "fallback_why": HOSTILE,
+    }
+    record = finished(target=Target.CLOUD, fallback_from=Target.LOCAL, **names)
+    fill(url, [record])
+    for arguments in (["stats", "--by", "model"], ["explain", record.id]):
+        for more in ([], ["--json"]):
+            result = run(*arguments, *more, "--config", asked)
+            assert result.exit_code == 0
+            assert all(line.isprintable() for line in result.output.split("\n"))
+            if more:
+                assert json.dumps(HOSTILE) in json.dumps(json.loads(result.output))
+            else:
+                assert "gpt\\n[red]\\x1b[2J\\x9b1m" in "".join(result.output.split("\n"))
+
+
 def test_explain_an_unknown_request(asked: Path, records: list[CallRecord]) -> None:
     check_failed(run("explain", "req_1", "--config", asked), "request req_1 was not found")
 
