@@ -309,7 +309,7 @@ def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
     """
     if path is None or (path.name == PRICING_FILE and not path.exists()):
         return {}
-    document = _Document(path, _read(path), {})
+    document = _Document(path, _read(path), {}, has_secrets=False)
     prices = {}
     at = ""
     try:
@@ -374,23 +374,26 @@ def _decode_secret(kind: type, value: object) -> object:
 
 def _check_meaning(config: Config, document: "_Document") -> None:
     """Check what the types cannot express."""
-    for name in ("local", "cloud"):
-        for url in getattr(config.upstreams, name).base_urls:
+    tiers = config.upstreams
+    judge = () if config.judge.base_url is None else (config.judge.base_url,)
+    for key, urls in (
+        ("upstreams.local.base_url", tiers.local.base_urls),
+        ("upstreams.cloud.base_url", tiers.cloud.base_urls),
+        ("judge.base_url", judge),
+    ):
+        for url in urls:
             if "@" in url:
-                raise document.error(
-                    f"upstreams.{name}.base_url", "credentials belong in api_key, not in the URL"
-                )
+                raise document.error(key, "credentials belong in api_key, not in the URL")
             if not _is_base_url(url):
                 raise document.error(
-                    f"upstreams.{name}.base_url",
-                    f"'{url}' is not a URL such as http://localhost:11434/v1",
+                    key, f"{_shown_value(url)} is not a URL such as http://localhost:11434/v1"
                 )
     server = config.server
     for index, origin in enumerate(server.cors_origins):
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):
             raise document.error(
                 f"server.cors_origins[{index}]",
-                f"'{origin}' is not an origin such as https://chat.example.org",
+                f"{_shown_value(origin)} is not an origin such as https://chat.example.org",
             )
     if not all(item.key for item in server.api_keys):
         raise document.error("server.api_keys", "an API key is empty")
@@ -456,7 +459,7 @@ _VARIABLE = re.compile(
     r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\}"
 )
 _MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
+_UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>.*)`", re.DOTALL)
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
 _NO_SUCH_WORD = re.compile(r"Invalid enum value '(?P<word>.*)'", re.DOTALL)
 # msgspec uses JSON terms; these are the terms of YAML.
@@ -466,6 +469,65 @@ _YAML_NAMES = {
     "`array`": "a list",
     "| array`": "| list`",
 }
+
+
+# What messages never repeat: the values of these keys, and everything below them.
+_SECRET_PLACE = re.compile(
+    r"(?:server\.api_keys(?:\[\d+\])?"
+    r"(?:\.(?:key|requests_per_minute|cloud_usd_per_day|admin)(?=$|[.\[]))?"
+    r"|upstreams\.[^.]*\.api_key|judge\.api_key|storage\.url)(?=$|[.\[])"
+)
+_FIELDS = frozenset(
+    name
+    for kind in (
+        Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, TimeoutsConfig,
+        PriceConfig, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
+        ExperimentsConfig, LoggingConfig,
+    )
+    for name in kind.__struct_fields__
+)  # fmt: skip
+_KEY_PREFIXES = ("sk-", "pk-", "sk_", "pk_", "gsk_", "hf_", "ghp_", "xai-", "AIza", "AKIA")
+_MAX_SHOWN = 100
+
+
+def _shown_name(name: str) -> str:
+    """A key's name for a message. Other names than words may be a secret without its name."""
+    bare, bracket, index = name.partition("[")
+    is_word = re.fullmatch(r"[a-z_]{1,40}|<<", bare) and not _looks_secret(bare)
+    if not is_word and bare.lower().replace("-", "_") not in _FIELDS:
+        bare = "***"
+    return f"{bare}{bracket}{index}"
+
+
+def _shown_value(text: str) -> str:
+    """A value for a message, unless it may be a secret in the wrong place."""
+    is_shown = len(text) <= _MAX_SHOWN and text.isprintable() and not _looks_secret(text)
+    return f"'{text}'" if is_shown else "the value"
+
+
+def _looks_secret(text: str) -> bool:
+    """Whether a part of the text has the form of an API key or of a generated password."""
+    return any(
+        part.startswith(_KEY_PREFIXES)
+        or len(part) >= 24
+        or (len(part) >= 12 and bool(re.search(r"\d", part) and re.search(r"[A-Za-z]", part)))
+        for part in re.findall(r"[\w-]+", text)
+    )
+
+
+def _may_be_a_key(variable: str, key: str) -> bool:
+    """Whether the name of a variable may be a secret that stands where its name belongs."""
+    is_name = re.fullmatch(r"[A-Z][A-Z_]*[A-Z0-9_]{0,4}", variable)
+    return not is_name and (bool(_SECRET_PLACE.match(key)) or _looks_secret(variable))
+
+
+def _without_quotes(problem: str) -> str:
+    """PyYAML's description of a problem, cut before the first quotation longer than a character.
+
+    It quotes names of anchors and tags, where a key without quotation marks can end up.
+    """
+    found = re.match(r"""(?:[^'"]|'(?:\\?.|<[a-z ]+>)'|"(?:\\?.|')")*""", problem)
+    return (found[0].strip() if found else "") or "it cannot be read"
 
 
 class _Loader(yaml.SafeLoader):
@@ -484,8 +546,11 @@ _Loader.add_implicit_resolver(
 class _Document:
     """A YAML file as plain values, with the line of every key."""
 
-    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, text: str, environ: Mapping[str, str], *, has_secrets: bool = True
+    ) -> None:
         self._path = path
+        self._has_secrets = has_secrets
         self._environ = environ
         self._lines: dict[str, int] = {}
         self.value: Any
@@ -500,21 +565,35 @@ class _Document:
             self.value = {} if root is None else self._build(root, "")
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ConfigError(f"{path}: not valid YAML: {error}") from None
+            problem = _without_quotes(error.problem or "")
+            raise ConfigError(f"{path}:{line}: not valid YAML: {problem}") from None
+        except (yaml.YAMLError, RecursionError, OverflowError, ValueError):
+            raise ConfigError(f"{path}: not valid YAML: it cannot be read") from None
         finally:
             loader.dispose()
         if not isinstance(self.value, dict):
             raise ConfigError(f"{path}:1: expected a mapping of sections such as 'upstreams:'")
 
-    def error(self, key: str, what: str) -> ConfigError:
-        """The error for a key, with the line of the key or of its nearest parent in the file."""
+    def error(self, key: str, what: str, *, shown: str | None = None) -> ConfigError:
+        """The error for a key, with the line of the key or of its nearest parent in the file.
+
+        Args:
+            shown: the key in the message; by default without names that may be a secret.
+        """
         place = key
         while place and place not in self._lines:
             place = re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", place)
         line = self._lines.get(place, 1)
-        return ConfigError(f"{self._path}:{line}: {key or 'file'}: {what}")
+        shown = self._shown_key(key) if shown is None else shown
+        return ConfigError(f"{self._path}:{line}: {shown or 'file'}: {what}")
+
+    def _shown_key(self, key: str) -> str:
+        """The path of a key, without names that may be a misplaced secret."""
+        if not self._has_secrets:
+            return key
+        if secret := _SECRET_PLACE.match(key):
+            key = secret[0]
+        return ".".join(map(_shown_name, key.split("."))) if key else key
 
     def refuse(self, msgspec_text: str, *, at: str = "") -> ConfigError:
         """Translate msgspec's `... - at `$.routing.threshold`` into a place in this file.
@@ -526,11 +605,12 @@ class _Document:
         assert match is not None  # the pattern matches every text
         what, key = match["what"], f"{at}{match['path'] or ''}".lstrip(".")
         if unknown := _UNKNOWN_KEY.search(what):
-            return self.error(f"{key}.{unknown['key']}".lstrip("."), "unknown key")
+            return self._refuse_key(key, unknown["key"])
         if missing := _MISSING_KEY.search(what):
             return self.error(f"{key}.{missing['key']}".lstrip("."), "is missing")
         if wrong := _NO_SUCH_WORD.search(what):
-            return self.error(key, f"'{wrong['word']}' is not one of: {', '.join(_words(key))}")
+            word = _shown_value(wrong["word"])
+            return self.error(key, f"{word} is not one of: {', '.join(_words(key))}")
         for theirs, ours in _YAML_NAMES.items():
             what = what.replace(theirs, ours)
         if key not in self._lines:
@@ -538,6 +618,14 @@ class _Document:
                 r"^(server\.api_keys\[\d+\])\.key$", r"\1", key
             )  # the short form has no `key`
         return self.error(key, what[:1].lower() + what[1:])
+
+    def _refuse_key(self, key: str, name: str) -> ConfigError:
+        """The error for an unknown key, named if it can only be a misspelt name."""
+        place = f"{key}.{name}".lstrip(".")
+        item = re.fullmatch(r"server\.api_keys\[(\d+)\]", key)
+        if item and "key" in self.value["server"]["api_keys"][int(item[1])]:
+            return self.error(place, "unknown key", shown=f"{key}.{_shown_name(name)}")
+        return self.error(place, "unknown key")
 
     def _build(self, node: yaml.Node, key: str) -> object:
         self._lines.setdefault(key, node.start_mark.line + 1)
@@ -566,12 +654,21 @@ class _Document:
         text, tag = str(node.value), node.tag
         if "${" in text:
             if "${" in _VARIABLE.sub("", text):
-                raise self.error(key, f"'{text}' is neither ${{VAR}} nor ${{VAR:-default}}")
+                shown = "a variable" if _SECRET_PLACE.match(key) else _shown_value(text)
+                raise self.error(key, f"{shown} is neither ${{VAR}} nor ${{VAR:-default}}")
             text = _VARIABLE.sub(lambda match: self._look_up(match, key), text)
             if node.style is None:  # a plain scalar has the type of the inserted value
                 tag = self._loader.resolve(yaml.ScalarNode, text, (True, False))
         scalar = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
-        value = self._loader.construct_object(scalar)
+        try:
+            value = self._loader.construct_object(scalar)
+        except yaml.MarkedYAMLError as error:
+            problem = _without_quotes(error.problem or "")
+            raise self.error(key, f"not valid YAML: {problem}") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # PyYAML has no errors of its own for a text that does not have the form of its type.
+            kind = tag.rpartition(":")[2] if tag.startswith("tag:yaml.org,2002:") else "its type"
+            raise self.error(key, f"not valid YAML: not a value of {kind}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise self.error(key, "must be a finite number")
         return cast(object, value)
@@ -580,5 +677,6 @@ class _Document:
         name, default = match["name"], match["default"]
         value = self._environ.get(name) or default
         if value is None:
-            raise self.error(key, f"the environment variable {name} is not set and has no default")
+            shown = "variable" if _may_be_a_key(name, key) else f"variable {name}"
+            raise self.error(key, f"the environment {shown} is not set and has no default")
         return value

@@ -127,7 +127,10 @@ def test_an_error_in_json_has_its_traceback(capsys: pytest.CaptureFixture[str]) 
 
 
 # Line breaks, an escape sequence, C1's own, bidirectional controls, and other invisible characters.
-HOSTILE = "gpt\n2026-01-01 00:00:00,000 ERROR forged\r\x1b[2J\x9b31m\x85\u2028\u202e\u2066\u061c\u200b\x7f\0"
+HOSTILE = (
+    "gpt\n2026-01-01 00:00:00,000 ERROR forged\r"
+    "\x1b[2J\x9b31m\x85\u2028\u202e\u2066\u061c\u200b\x7f\0"
+)
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
