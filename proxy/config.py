@@ -56,6 +56,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     workers: Annotated[int, Meta(ge=1)] = 1
     api_keys: tuple[ApiKeyConfig, ...] = ()
     allow_anonymous: bool = False
+    shared_objects: Literal["admin", "all"] = "admin"
     cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600

@@ -73,6 +73,23 @@ RESPONSES: Final = Endpoint(
 )
 ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
+# Passed-through requests that neither read nor change what the cloud account stores. Any other one
+# may: files, batches, stored completions, fine-tuned models and the rest belong to the account,
+# not to the API key that created them.
+STATELESS_POSTS: Final = frozenset(
+    {
+        "/audio/speech",
+        "/audio/transcriptions",
+        "/audio/translations",
+        "/images/edits",
+        "/images/generations",
+        "/images/variations",
+        "/moderations",
+        "/responses/compact",
+        "/responses/input_tokens",
+    }
+)
+
 _OPEN_IN_A_STEP: Final = "!$&'()*+,;=:@"  # RFC 3986, section 3.3
 
 

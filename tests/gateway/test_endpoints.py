@@ -557,6 +557,77 @@ async def test_nobody_rates_the_answers_of_another_key(start: StartProxy) -> Non
     assert (await rate(proxy, headers=mine, request_id=request_id, thumb="up")).status_code == 200
 
 
+# What clients store with the provider.
+
+SHARED = [
+    ("GET", "/v1/chat/completions"),
+    ("GET", "/v1/chat/completions/chatcmpl-1"),
+    ("GET", "/v1/chat/completions/chatcmpl-1/messages"),
+    ("POST", "/v1/chat/completions/chatcmpl-1"),
+    ("DELETE", "/v1/chat/completions/chatcmpl-1"),
+    ("GET", "/v1/Chat/Completions"),
+    ("GET", "/v1/chat%2Fcompletions"),
+    ("GET", "/v1/files"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files/file-1/content"),
+    ("DELETE", "/v1/files/file-1"),
+    ("POST", "/v1/uploads"),
+    ("GET", "/v1/batches"),
+    ("POST", "/v1/batches"),
+    ("POST", "/v1/batches/batch_1/cancel"),
+    ("GET", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs/ft-1/cancel"),
+    ("DELETE", "/v1/models/ft:gpt-4o-mini:acme::1"),
+    ("GET", "/v1/vector_stores"),
+    ("GET", "/v1/conversations/conv_1/items"),
+    ("GET", "/v1/responses/resp_of_nobody"),
+    ("DELETE", "/v1/responses/resp_of_nobody"),
+    ("GET", "/v1/containers"),
+    ("GET", "/v1/videos"),
+    ("GET", "/v1/organization/admin_api_keys"),
+    ("POST", "/v1/realtime/client_secrets"),
+    ("GET", "/v1/a_path_of_the_year_2030"),
+    ("PUT", "/v1/images/generations"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), SHARED)
+async def test_a_plain_key_does_not_reach_what_others_stored(
+    start: StartProxy, cloud: FakeUpstream, method: str, path: str
+) -> None:
+    cloud.answer = whole(b"{}")
+    proxy = await start({"server": {"api_keys": ["plain", {"key": "boss", "admin": True}]}})
+    refused = await proxy.client.request(method, path, headers={"authorization": "Bearer plain"})
+    assert (refused.status_code, envelope_of(refused)["code"]) == (403, "admin_only")
+    assert not cloud.calls
+    allowed = await proxy.client.request(method, path, headers={"authorization": "Bearer boss"})
+    assert allowed.status_code == 200
+    assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize("keys", [[], ["only"], ["plain", "other"]])
+async def test_shared_objects_can_be_opened(
+    start: StartProxy, cloud: FakeUpstream, keys: list[str]
+) -> None:
+    """Without keys, to a single key, or by configuration."""
+    cloud.answer = whole(b"{}")
+    shared = {"shared_objects": "all"} if len(keys) > 1 else {}
+    proxy = await start({"server": {"api_keys": keys} | shared})
+    headers = {"authorization": f"Bearer {keys[0]}"} if keys else None
+    assert (await proxy.client.get("/v1/files", headers=headers)).status_code == 200
+
+
+async def test_a_plain_key_may_send_what_stores_nothing(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = whole(b"{}")
+    proxy = await start({"server": {"api_keys": ["plain", "other"]}})
+    plain = {"authorization": "Bearer plain"}
+    for path in ("audio/speech", "audio/transcriptions", "images/edits", "moderations"):
+        response = await proxy.client.post(f"/v1/{path}", content=b"{}", headers=plain)
+        assert response.status_code == 200
+
+
 # Conversations.
 
 

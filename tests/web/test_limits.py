@@ -185,7 +185,7 @@ async def test_a_fallback_to_the_local_tier_releases_its_reservation(
     assert (await first).headers["x-router-fallback"]
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/images/generations"])
 async def test_pass_through_requests_respect_the_budget(
     start: StartProxy, cloud: FakeUpstream, path: str
 ) -> None:
