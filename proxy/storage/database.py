@@ -130,10 +130,19 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         raise StoreUnavailable(
             f"storage.url: {url} is not an address that PostgreSQL's client library can read"
         ) from None
+
+    class _Postgresql(PooledPostgresqlDatabase):  # type: ignore[misc]  # without types
+        """PostgreSQL that accepts any text of a client as a query's parameter."""
+
+        def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+            if params is not None:
+                params = [storable(item) if isinstance(item, str) else item for item in params]
+            return super().execute_sql(sql, params)
+
     options = f"-c lock_timeout={int(busy_seconds * 1e3)} -c statement_timeout=60000"
     if read_only:
         options += " -c default_transaction_read_only=on"
-    database: peewee.Database = PooledPostgresqlDatabase(
+    database: peewee.Database = _Postgresql(
         url.reveal(),
         prefer_psycopg3=True,
         max_connections=_MAX_CONNECTIONS,
