@@ -29,6 +29,10 @@ from router_model.bundled import bundled
 PRICING_FILE: Final = "pricing.yaml"
 
 
+# Keys that servers without authentication are given, because clients require one.
+_PLACEHOLDER_KEYS: Final = frozenset({"", "ollama", "none", "empty", "unused", "no-key", "-", "x"})
+
+
 class ConfigError(Exception):
     """An invalid configuration, as one line: `FILE:LINE: key.path: problem`."""
 
@@ -242,9 +246,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
         if self.judge.enabled and self.storage.prompts != "full":
             yield "judge.enabled: has no effect, because storage.prompts stores no text to judge"
+        yield from self._unencrypted_keys()
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
+
+    def _unencrypted_keys(self) -> Iterator[str]:
+        """The API keys that cross the network as plain text."""
+        tiers, judge = self.upstreams, self.judge
+        for name, key, urls in (
+            ("upstreams.local", tiers.local.api_key, tiers.local.base_urls),
+            ("upstreams.cloud", tiers.cloud.api_key, tiers.cloud.base_urls),
+            ("judge", judge.api_key, (judge.base_url,) if judge.base_url else ()),
+        ):
+            is_secret = key is not None and key.reveal().lower() not in _PLACEHOLDER_KEYS
+            if is_secret and any(map(_is_plain_http, urls)):
+                yield f"{name}.api_key: is sent unencrypted to another machine; use an https URL"
 
 
 def load_config(
@@ -408,6 +425,13 @@ def _check_meaning(config: Config, document: "_Document") -> None:
         )
     if (problem := config.storage.url.problem()) is not None:
         raise document.error("storage.url", problem)
+
+
+def _is_plain_http(url: str) -> bool:
+    """Whether requests cross the network unencrypted."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "http" and not ServerConfig(host=host or "localhost").is_private
 
 
 def _is_base_url(url: str) -> bool:

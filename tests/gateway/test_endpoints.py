@@ -791,3 +791,45 @@ async def test_headers_of_one_connection_stay_on_it(proxy: LiveProxy, local: Fak
     sent = dict(local.call.headers)
     assert "x-hop" not in sent
     assert sent["x-far"] == "2"
+
+
+# What needs no key.
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/ready", "/openapi.json"])
+async def test_public_endpoints_look_at_the_host_where_there_are_no_keys(
+    start: StartProxy, path: str
+) -> None:
+    proxy = await start()
+    for headers in ({"host": "rebound.example"}, {"origin": "https://other.example"}):
+        refused = await proxy.client.get(path, headers=headers)
+        assert (refused.status_code, envelope_of(refused)["code"]) == (403, "origin_not_allowed")
+    assert (await proxy.client.get(path)).status_code == 200
+    assert (await proxy.client.get("/health", headers={"host": "x.example"})).status_code == 200
+    for server in ({"api_keys": ["one"]}, {"allow_anonymous": True}):
+        other = await start({"server": server})
+        assert (await other.client.get(path, headers={"host": "x.example"})).status_code == 200
+
+
+async def test_guessing_at_the_login_is_slowed_down(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": ["right"]}})
+    statuses = [
+        (await proxy.client.post("/login", data={"key": f"wrong-{n}"})).status_code
+        for n in range(12)
+    ]
+    assert statuses == [401] * 10 + [429] * 2
+    refused = await proxy.client.post("/login", data={"key": "right"})
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 6
+    assert "set-cookie" not in refused.headers
+    assert "Too many wrong keys" in refused.text
+    assert (await proxy.chat(headers={"authorization": "Bearer right"})).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["١", "0.٥", "０.5", "1_0", "nan", "inf", "0x1", "", "1e", "--1"])
+async def test_a_threshold_is_a_number_in_ascii(proxy: LiveProxy, text: str) -> None:
+    for name in ("threshold", "cost", "quality"):
+        answer = await proxy.chat(model=f"auto:{name}={text}")
+        assert answer.status_code == 400
+    for good in ("0.5", "1", ".5", "1.", "5e-1"):
+        assert (await proxy.chat(model=f"auto:threshold={good}")).status_code == 200

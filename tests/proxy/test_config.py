@@ -581,6 +581,30 @@ def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
     assert [warning.partition(":")[0] for warning in warnings] == ["judge.enabled"]
 
 
+@pytest.mark.parametrize(
+    ("url", "key", "warns"),
+    [
+        ("http://192.168.1.7/v1", "sk-1", True),
+        ("http://gpu.lan:8000/v1", "sk-1", True),
+        ("[http://localhost/v1, http://10.0.0.1/v1]", "sk-1", True),
+        ("http://gpu.lan/v1", "ollama", False),
+        ("https://gpu.lan/v1", "sk-1", False),
+        ("http://localhost:1/v1", "sk-1", False),
+        ("http://127.0.0.1/v1", "sk-1", False),
+        ('"http://[::1]:1/v1"', "sk-1", False),
+    ],
+)
+def test_a_key_that_is_sent_unencrypted_gives_a_warning(
+    tmp_path: Path, url: str, key: str, warns: bool
+) -> None:
+    warning = "api_key: is sent unencrypted to another machine; use an https URL"
+    config = load(tmp_path, local(base_url=url, api_key=key))
+    assert list(config.warnings()) == [f"upstreams.local.{warning}"] * warns
+    if not url.startswith("["):
+        judge = f"judge: {{base_url: {url}, api_key: {key}}}"
+        assert list(load(tmp_path, TIERS + judge).warnings()) == [f"judge.{warning}"] * warns
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("de*.yaml")), ids=lambda path: path.name)
 def test_the_shipped_configurations_load(path: Path) -> None:
     assert list(load_config(path, environ={}).warnings()) == []
