@@ -20,7 +20,7 @@ from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Verdict
 from proxy.evaluation.paid_calls import (
-    BudgetSpent,
+    JudgeBudgetSpent,
     CallFailed,
     CallInterrupted,
     OnPaidCall,
@@ -198,7 +198,7 @@ class Judge:
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
         except CallInterrupted:
             seconds = later = RETRY_BUSY_SECONDS
-        except BudgetSpent:
+        except JudgeBudgetSpent:
             self._tiers_spent = claim.needs_other_answer
             later = RETRY_SPENT_SECONDS
             seconds = 0.0 if self._tiers_spent else later
@@ -242,7 +242,7 @@ class Judge:
                 await self._verdict(preference_messages(turns, *pair), parse_preference, request_id)
                 for pair in ((local, cloud), (cloud, local))
             ]
-        except BudgetSpent:
+        except JudgeBudgetSpent:
             raise Unavailable("Today's judge budget is spent (judge.usd_per_day).") from None
         except CallInterrupted:
             raise Unavailable("The judge's hardware is busy with client requests. Retry.") from None

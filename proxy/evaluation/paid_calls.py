@@ -27,7 +27,7 @@ MAX_OTHER_ANSWER_TOKENS: Final = 2048
 OnPaidCall = Callable[[Purpose, str, float], None]
 
 
-class BudgetSpent(Exception):
+class JudgeBudgetSpent(Exception):
     """The daily budget of this purpose does not cover another call."""
 
 
@@ -96,7 +96,7 @@ class PaidCalls:
         """Make one call, with its maximum cost reserved. The caller counts a usable reply.
 
         Raises:
-            BudgetSpent, CallFailed, RequestRefused, CallInterrupted: no reply.
+            JudgeBudgetSpent, CallFailed, RequestRefused, CallInterrupted: no reply.
             StoreUnavailable: the cost could not be reserved.
         """
         body = msgspec.json.encode(supported_request(fields, upstream.unsupported))
@@ -113,7 +113,7 @@ class PaidCalls:
             cap_usd=upstream.cap_usd,
         )
         if expense is None:
-            raise BudgetSpent
+            raise JudgeBudgetSpent
         status, data = await self._send(upstream, body, expense)
         if status != 200:
             await self._settle(upstream, expense, 0.0, "refused" if status < 500 else "failed")

@@ -1,6 +1,6 @@
 """Random sampling of finished requests for judging, with known probabilities.
 
-    drawn = Sampler(config.judge, dice=random.Random()).draw(record)
+    drawn = Sampler(config.judge, rng=random.Random()).draw(record)
 
 Judging costs money, so a small sample has to represent all requests. A uniform sample would have
 few requests of rare kinds. Therefore requests are stratified by score and tier, and rare strata are
@@ -42,12 +42,12 @@ class Sampler:
         config: `sample_rate` and `shadow_rate` are the mean rates of grades and pairs over recent
             eligible traffic. A request is sampled as one kind only, so rates with a sum above 1
             are scaled down.
-        dice: the random number generator.
+        rng: the random number generator.
     """
 
-    def __init__(self, config: JudgeConfig, *, dice: random.Random) -> None:
+    def __init__(self, config: JudgeConfig, *, rng: random.Random) -> None:
         self._config = config
-        self._random = dice.random
+        self._random = rng.random
         self._highest = MAX_FACTOR
         if rates := config.sample_rate + config.shadow_rate:
             # Each stratum needs room for both kinds, or one of them would be underrepresented.

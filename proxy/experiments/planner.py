@@ -423,7 +423,7 @@ class Planner:
         measured = [*prepared, "--model", model, "--split", chosen.get("split", "")]
         paid = ["--max-usd", f"{max_usd:.6f}", *self._endpoints(step)]
         if not step.is_paid and step.name != "report":
-            yield from self._prepare(step, prepared, results)
+            yield from self._prepare(prepared, results)
         match step.name:
             case "benchmark":
                 if chosen["through_router"]:
@@ -466,9 +466,7 @@ class Planner:
                 for command in step.commands:
                     yield [command, *measured, *results]
 
-    def _prepare(
-        self, step: Step, prepared: Sequence[str], results: Sequence[str]
-    ) -> Iterator[list[str]]:
+    def _prepare(self, prepared: Sequence[str], results: Sequence[str]) -> Iterator[list[str]]:
         """The command that prepares the data, if there is data. Unchanged data takes no time."""
         if self._data is not None and self._data.is_dir():
             yield ["prepare", "--data", str(self._data), *prepared, *results]

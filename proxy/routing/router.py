@@ -213,16 +213,16 @@ class Router:
         scorer: Scorer | None,
         *,
         thresholds: Thresholds | None,
-        dice: random.Random | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         """
         Args:
-            dice: the random numbers for `routing.explore_rate`.
+            rng: the random numbers for `routing.explore_rate`.
         """
         routing = config.routing
         self._explore_rate = routing.explore_rate
         self._explore_width = routing.explore_width
-        self._dice = dice or random.Random()
+        self._rng = rng or random.Random()
         self._scorer = scorer
         self._thresholds = thresholds
         if routing.threshold != "auto":
@@ -334,7 +334,7 @@ class Router:
         reason, propensity = Reason.BUDGET if is_paced else Reason.SCORE, 1.0
         if own is None and not is_paced and abs(score.score - threshold) <= self._explore_width:
             propensity -= self._explore_rate / 2
-            if self._dice.random() >= propensity:
+            if self._rng.random() >= propensity:
                 target, reason, propensity = target.other, Reason.EXPLORATION, 1.0 - propensity
         model = self._models[target]
         return Decision(target, reason, model, threshold, score, propensity, has_alternative=True)

@@ -26,7 +26,7 @@ class ShadowRouter:
     Args:
         threshold: it would keep requests with at least this score local.
         share: the share of requests that it scores.
-        dice: draws a number from 0 to 1 for each request.
+        rng: draws a number from 0 to 1 for each request.
         max_in_flight: the maximum number of requests that it scores at a time.
     """
 
@@ -36,19 +36,19 @@ class ShadowRouter:
         *,
         threshold: float,
         share: float,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
         max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         self.threshold = threshold
         self._scorer = scorer
         self._share = share
-        self._dice = dice
+        self._rng = rng
         self._max_in_flight = max_in_flight
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, record: CallRecord) -> None:
         """Score a share of the requests. Never blocks; the score is entered into the record."""
-        if len(self._tasks) < self._max_in_flight and self._dice() < self._share:
+        if len(self._tasks) < self._max_in_flight and self._rng() < self._share:
             task = asyncio.create_task(self._score(record))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -327,7 +327,7 @@ class Proxy:
             upstreams=upstreams,
             prices=prices,
             model_version=models.router.version,
-            sampler=Sampler(config.judge, dice=random.Random()) if _judges(config) else None,
+            sampler=Sampler(config.judge, rng=random.Random()) if _judges(config) else None,
             shadow_router=build_shadow_router(config, models.shadow),
         )
 

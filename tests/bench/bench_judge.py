@@ -61,7 +61,7 @@ async def ask(port: int, text: str) -> float:
 
 async def measure(requests: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"without": [], "with": []}
-    dice = random.Random(0)
+    rng = random.Random(0)
     async with FakeUpstream() as local, FakeUpstream() as cloud, FakeUpstream() as judging:
         local.answer = cloud.answer = tier
         judging.answer = judge
@@ -78,7 +78,7 @@ async def measure(requests: int) -> dict[str, Any]:
 
                 async def client() -> None:
                     for _ in range(requests // CLIENTS):
-                        text = " ".join(dice.choices(WORDS, k=12))
+                        text = " ".join(rng.choices(WORDS, k=12))
                         for name, proxy in (("without", plain), ("with", judged)):
                             times[name].append(await ask(proxy.port, text))
 

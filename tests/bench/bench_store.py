@@ -52,29 +52,27 @@ WORDS = (
 ).split()
 
 
-def draw(dice: random.Random) -> CallRecord:
+def draw(rng: random.Random) -> CallRecord:
     """A typical finished request: a prompt of 40 words, an answer of 60."""
     record = CallRecord("chat.completions")
     record.requested_model = "auto"
-    record.target = dice.choice(list(Target))
+    record.target = rng.choice(list(Target))
     record.model = {"local": "phi3:latest", "cloud": "gpt-4o-mini"}[record.target]
-    record.reason = dice.choice(
-        [Reason.SCORE] * 12 + [Reason.FORCED, Reason.STICKY, Reason.CONTEXT]
-    )
-    record.score, record.threshold = dice.random(), 0.6
+    record.reason = rng.choice([Reason.SCORE] * 12 + [Reason.FORCED, Reason.STICKY, Reason.CONTEXT])
+    record.score, record.threshold = rng.random(), 0.6
     record.p_local, record.p_cloud = 0.5, 0.7
-    record.decision_ms = dice.lognormvariate(0.7, 0.5)
-    record.ttft_ms = dice.lognormvariate(5.5, 0.8)
-    record.upstream_ms = dice.lognormvariate(7.2, 0.9)
-    record.status, record.streamed = 200, dice.random() < 0.6
-    record.input_tokens, record.output_tokens = dice.randrange(10, 2_000), dice.randrange(1, 600)
+    record.decision_ms = rng.lognormvariate(0.7, 0.5)
+    record.ttft_ms = rng.lognormvariate(5.5, 0.8)
+    record.upstream_ms = rng.lognormvariate(7.2, 0.9)
+    record.status, record.streamed = 200, rng.random() < 0.6
+    record.input_tokens, record.output_tokens = rng.randrange(10, 2_000), rng.randrange(1, 600)
     record.cached_input_tokens, record.usage_source = 0, UsageSource.UPSTREAM
     record.cost_usd = record.cloud_cost_usd = record.input_tokens * 150_000 / 10**12
     record.saved_usd = 0.0
-    record.session_id = f"{dice.getrandbits(64):016x}"
-    record.turns = [("user", " ".join(dice.choices(WORDS, k=40)))]
-    record.response = " ".join(dice.choices(WORDS, k=60))
-    failed = dice.random() < 0.02
+    record.session_id = f"{rng.getrandbits(64):016x}"
+    record.turns = [("user", " ".join(rng.choices(WORDS, k=40)))]
+    record.response = " ".join(rng.choices(WORDS, k=60))
+    failed = rng.random() < 0.02
     record.finish(Ending.UPSTREAM_ERROR if failed else Ending.OK)
     record.duration_ms = record.upstream_ms + 5
     return record

@@ -95,7 +95,7 @@ class Outcome(NamedTuple):
 def make_pool(seed: int = 0) -> list[Prompt]:
     """The prompts, scored by the shipped router model."""
     model = RouterModel.load(DATA / "models" / "router")
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     pool = []
     for text in _texts():
         score = model.score(text).score
@@ -105,9 +105,9 @@ def make_pool(seed: int = 0) -> list[Prompt]:
                 text,
                 score,
                 Target.LOCAL if score >= model.manifest.threshold else Target.CLOUD,
-                math.exp(SKEW * score + dice.gauss(0, 0.5)),
-                local=3.5 + 4.7 * ease + dice.gauss(0, 0.8),
-                cloud=8.6 + dice.gauss(0, 0.4),
+                math.exp(SKEW * score + rng.gauss(0, 0.5)),
+                local=3.5 + 4.7 * ease + rng.gauss(0, 0.8),
+                cloud=8.6 + rng.gauss(0, 0.4),
                 cloud_usd=(len(text) / 4 * 0.15 + (450 - 300 * ease) * 0.6) / 1e6,
             )
         )
@@ -163,20 +163,20 @@ def truth(pool: Sequence[Prompt]) -> dict[str, float]:
 
 def run(pool: Sequence[Prompt], seed: int, requests: int = REQUESTS) -> dict[str, Outcome]:
     """Simulate requests, rows and judgements; return the estimates."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         config = StorageConfig(url=f"sqlite:///{folder}/rows.db", retention_days=None)
         store = Store(config, max_pending=requests)
         store.open()
-        sampler = Sampler(JUDGE, dice=dice)
+        sampler = Sampler(JUDGE, rng=rng)
         drawn = []
-        for prompt, record in traffic(pool, requests, dice):
+        for prompt, record in traffic(pool, requests, rng):
             store.add(record)
             if (sample := sampler.draw(record)) is not None:
                 drawn.append((prompt, record, sample))
         store.close()
         with store.database.connection_context(), store.database.atomic():
-            write_judgements(store.database, drawn, dice)
+            write_judgements(store.database, drawn, rng)
         stats = QualityQueries(store.database)
         quality = stats.quality()
         with store.database.connection_context():
@@ -190,13 +190,13 @@ def run(pool: Sequence[Prompt], seed: int, requests: int = REQUESTS) -> dict[str
 
 
 def traffic(
-    pool: Sequence[Prompt], requests: int, dice: random.Random
+    pool: Sequence[Prompt], requests: int, rng: random.Random
 ) -> Iterator[tuple[Prompt, CallRecord]]:
     """Requests drawn by popularity; some repeat in the same conversation."""
-    drawn = dice.choices(pool, [prompt.popularity for prompt in pool], k=requests)
+    drawn = rng.choices(pool, [prompt.popularity for prompt in pool], k=requests)
     session = 0
     for number, prompt in enumerate(drawn):
-        if number and dice.random() < AGAIN:
+        if number and rng.random() < AGAIN:
             prompt = drawn[number] = drawn[number - 1]
         else:
             session += 1
@@ -207,7 +207,7 @@ def traffic(
         record.score, record.session_id = prompt.score, f"s{session}"
         record.turns, record.response = [("user", prompt.text)], "An answer."
         record.finish_reason = "stop"
-        record.cloud_cost_usd = prompt.cloud_usd * dice.gammavariate(4, 1 / 4)
+        record.cloud_cost_usd = prompt.cloud_usd * rng.gammavariate(4, 1 / 4)
         record.cost_usd = record.cloud_cost_usd if prompt.goes_to is Target.CLOUD else 0.0
         record.finish(Ending.OK)
         yield prompt, record
@@ -216,7 +216,7 @@ def traffic(
 def write_judgements(
     database: peewee.Database,
     drawn: Sequence[tuple[Prompt, CallRecord, Draw]],
-    dice: random.Random,
+    rng: random.Random,
 ) -> None:
     """Write a judge's rows: one grade for each judged answer, and one comparison per pair."""
     samples, judgements, preferences = [], [], []
@@ -229,14 +229,14 @@ def write_judgements(
         )
         assert record.target is not None
         for tier in [record.target] if sample.kind == "grade" else list(Target):
-            points = round(getattr(prompt, tier) + dice.gauss(0, NOISE))
+            points = round(getattr(prompt, tier) + rng.gauss(0, NOISE))
             score = min(max(points, 1), 10)
             judgements.append(
                 common
                 | {"target": tier, "model": f"{tier}-model", "score": score, "judge_model": "j"}
             )
         if sample.kind == "pair":
-            lead = prompt.cloud - prompt.local + dice.gauss(0, NOISE * math.sqrt(2))
+            lead = prompt.cloud - prompt.local + rng.gauss(0, NOISE * math.sqrt(2))
             verdict = "tie" if abs(lead) <= TIE else "cloud" if lead > 0 else "local"
             verdicts = {
                 "judge_model": "j",

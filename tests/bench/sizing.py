@@ -89,7 +89,7 @@ def _between(points: list[tuple[int, float]], at: float) -> float:
     return points[-1][1]
 
 
-def service_times(costs: Costs, *, repeats: float, dice: random.Random) -> list[float]:
+def service_times(costs: Costs, *, repeats: float, rng: random.Random) -> list[float]:
     """Service times, in seconds of a core, of many requests of the benchmark's mix."""
     lengths = [
         len(prompt.split()) * _TOKENS_PER_WORD for prompt in islice(make_prompts(seed=5), _TEXTS)
@@ -98,12 +98,12 @@ def service_times(costs: Costs, *, repeats: float, dice: random.Random) -> list[
     beside = (costs.routed - costs.relay) / (sum(alone) / len(alone))
     decisions = [seconds * beside for seconds in alone]
     return [
-        costs.relay + (0.0 if dice.random() < repeats else dice.choice(decisions))
+        costs.relay + (0.0 if rng.random() < repeats else rng.choice(decisions))
         for _ in range(_REQUESTS)
     ]
 
 
-def quantile_at(fill: float, service: list[float], *, dice: random.Random) -> float:
+def quantile_at(fill: float, service: list[float], *, rng: random.Random) -> float:
     """The p99 of queueing and service, in seconds, at a worker with utilisation `fill`.
 
     Lindley's recursion (1952) for one server and random arrivals.
@@ -113,7 +113,7 @@ def quantile_at(fill: float, service: list[float], *, dice: random.Random) -> fl
     wait = 0.0
     for seconds in service:
         times.append(wait + seconds)
-        wait = max(0.0, wait + seconds - dice.expovariate(rate))
+        wait = max(0.0, wait + seconds - rng.expovariate(rate))
     times.sort()
     return times[int(0.99 * len(times))]
 
@@ -129,9 +129,9 @@ class Load(NamedTuple):
 
 def carry(costs: Costs, *, repeats: float) -> Load:
     """Simulate the highest utilisation within the latency limit."""
-    dice = random.Random(1)
-    service = service_times(costs, repeats=repeats, dice=dice)
-    p99 = {fill: quantile_at(fill, service, dice=dice) for fill in FILL}
+    rng = random.Random(1)
+    service = service_times(costs, repeats=repeats, rng=rng)
+    p99 = {fill: quantile_at(fill, service, rng=rng) for fill in FILL}
     allowed = [fill for fill, seconds in p99.items() if seconds <= P99_SECONDS]
     fill = max(allowed, default=FILL[0])
     mean = sum(service) / len(service)

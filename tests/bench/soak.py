@@ -72,9 +72,9 @@ COLUMNS: Final = (
 class Operator:
     """Edits the configuration, sometimes with errors, and checks that it is applied or rejected."""
 
-    def __init__(self, proxy: Served, dice: random.Random, ledger: Ledger) -> None:
+    def __init__(self, proxy: Served, rng: random.Random, ledger: Ledger) -> None:
         self._proxy = proxy
-        self._dice = dice
+        self._dice = rng
         self._ledger = ledger
         self.taken_up = 0
         self.refused = 0

@@ -13,11 +13,11 @@ GUIDE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="u
 
 def test_waits_match_queueing_theory() -> None:
     """M/M/1: the time in the system is exponential, with a mean of 1 / (1 - fill) services."""
-    dice = random.Random(7)
-    service = [dice.expovariate(1.0) for _ in range(400_000)]
+    rng = random.Random(7)
+    service = [rng.expovariate(1.0) for _ in range(400_000)]
     for fill in (0.3, 0.6, 0.8):
         expected = 4.605 / (1 - fill)  # -ln 0.01
-        assert quantile_at(fill, service, dice=dice) == pytest.approx(expected, rel=0.08)
+        assert quantile_at(fill, service, rng=rng) == pytest.approx(expected, rel=0.08)
 
 
 def test_repeated_prompts_need_no_decision() -> None:

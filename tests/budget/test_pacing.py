@@ -56,7 +56,7 @@ class Prompt(NamedTuple):
 
 
 def prompts_of(
-    dice: random.Random,
+    rng: random.Random,
     day: int,
     *,
     requests: float = 2_000,
@@ -68,18 +68,18 @@ def prompts_of(
     for hour, times in enumerate(shape):
         a_second = requests * times * (10 if hour == burst else 1) / DAY_SECONDS
         at = start = FIRST + day * DAY_SECONDS + hour * HOUR_SECONDS
-        while a_second and (at := at + dice.expovariate(a_second)) < start + HOUR_SECONDS:
-            usd = 0.01 * dice.lognormvariate(-(1.2**2) / 2, 1.2)
-            yield Prompt(at, dice.betavariate(6, 2.5), usd, dice.random() < forced)
+        while a_second and (at := at + rng.expovariate(a_second)) < start + HOUR_SECONDS:
+            usd = 0.01 * rng.lognormvariate(-(1.2**2) / 2, 1.2)
+            yield Prompt(at, rng.betavariate(6, 2.5), usd, rng.random() < forced)
 
 
 def office_days(seed: int, bursts: dict[int, int]) -> list[Prompt]:
     """`DAYS` days from a Monday on."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     prompts: list[Prompt] = []
     for day in range(DAYS):
-        level = 0.35 if day in (5, 6) else dice.uniform(0.85, 1.15)
-        prompts += prompts_of(dice, day, requests=2_000 * level, burst=bursts.get(day))
+        level = 0.35 if day in (5, 6) else rng.uniform(0.85, 1.15)
+        prompts += prompts_of(rng, day, requests=2_000 * level, burst=bursts.get(day))
     return prompts
 
 
@@ -306,10 +306,10 @@ def test_workers_share_a_budget() -> None:
 
 def after_usual_days(usd_per_day: float, *, days: int = 3, **given: float) -> Proxy:
     """A proxy after some days that would each cost about 13 USD without a budget."""
-    dice = random.Random(6)
+    rng = random.Random(6)
     proxy = Proxy(usd_per_day)
     for day in range(days):
-        proxy.answer(prompts_of(dice, day, **given))
+        proxy.answer(prompts_of(rng, day, **given))
     return proxy
 
 
@@ -463,14 +463,14 @@ def test_forced_requests_alone_leave_the_threshold_unchanged() -> None:
 def test_requests_with_their_own_threshold_reduce_the_paced_budget() -> None:
     """Half of the cost is of requests with `x-router-threshold: 1`, which are all spent."""
     half, none = BudgetPacer(clock=(clock := Clock(at(0, 12)))), BudgetPacer(clock=clock)
-    dice = random.Random(7)
+    rng = random.Random(7)
     for _ in range(2_000):
         record = CallRecord("chat.completions")
         record.target, record.reason = Target.CLOUD, Reason.SCORE
-        record.score, record.cloud_cost_usd = dice.random(), 0.005
+        record.score, record.cloud_cost_usd = rng.random(), 0.005
         record.is_paced = True
         none.observe(record)
-        record.is_paced = dice.random() < 0.5
+        record.is_paced = rng.random() < 0.5
         half.observe(record)
     for pacer in (half, none):
         pacer.update_profile(

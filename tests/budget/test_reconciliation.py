@@ -93,26 +93,26 @@ def _price(model: str, usage: Usage, service_tier: str) -> Decimal:
 class Script:
     """The answers of one tier, with its bill."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(self, rng: random.Random) -> None:
+        self._dice = rng
         self.bill = Bill()
 
     def __call__(self, call: Call) -> Answer:
         if call.method != "POST":
             return whole(b'{"object":"list","data":[]}')
-        body, dice = call.json, self._dice
+        body, rng = call.json, self._dice
         kind = next(kind for kind, path in PATHS.items() if path == call.path)
         wanted = json.loads(body["user"])
         if wanted["leaves"]:  # the client disconnects before the end
             return [*chunked(*openai_events()[:3])[:-1], Gate()]
-        if dice.random() < 0.04:
-            return whole(error_json("not now"), status=dice.choice([400, 429, 500, 503]))
-        if dice.random() < 0.02 and kind == "chat" and body.get("stream"):
+        if rng.random() < 0.04:
+            return whole(error_json("not now"), status=rng.choice([400, 429, 500, 503]))
+        if rng.random() < 0.02 and kind == "chat" and body.get("stream"):
             return chunked(*openai_events()[:4], End.RESET)
-        usage = {"input": dice.randrange(1, 5_000), "output": dice.randrange(1, 900)}
-        usage["cached"] = dice.choice([0, 0, dice.randrange(usage["input"] + 1)])
-        usage["reasoning"] = dice.choice([0, 0, dice.randrange(usage["output"] + 1)])
-        service_tier = dice.choice(["default", "default", "flex", "priority"])
+        usage = {"input": rng.randrange(1, 5_000), "output": rng.randrange(1, 900)}
+        usage["cached"] = rng.choice([0, 0, rng.randrange(usage["input"] + 1)])
+        usage["reasoning"] = rng.choice([0, 0, rng.randrange(usage["output"] + 1)])
+        service_tier = rng.choice(["default", "default", "flex", "priority"])
         if kind == "embeddings":
             usage |= {"output": 0, "cached": 0, "reasoning": 0}
             service_tier = "default"
@@ -147,14 +147,14 @@ class Script:
         return whole(json.dumps(answer).encode())
 
 
-def draw(dice: random.Random) -> tuple[str, dict[str, Any]]:
+def draw(rng: random.Random) -> tuple[str, dict[str, Any]]:
     """Draw a request: its path and its body."""
-    kind = dice.choices(list(PATHS), [6, 2, 1, 1])[0]
-    model = dice.choice(["local", "cloud", "auto", "auto:threshold=0.2", *OTHER_MODELS])
-    stream = kind != "embeddings" and dice.random() < 0.5
-    leaves = kind == "chat" and stream and dice.random() < 0.02
+    kind = rng.choices(list(PATHS), [6, 2, 1, 1])[0]
+    model = rng.choice(["local", "cloud", "auto", "auto:threshold=0.2", *OTHER_MODELS])
+    stream = kind != "embeddings" and rng.random() < 0.5
+    leaves = kind == "chat" and stream and rng.random() < 0.02
     body: dict[str, Any] = {"model": model, "user": json.dumps({"leaves": leaves})}
-    text = " ".join(dice.choices("what is a good way to prove that this holds".split(), k=9))
+    text = " ".join(rng.choices("what is a good way to prove that this holds".split(), k=9))
     match kind:
         case "chat":
             body["messages"] = [{"role": "user", "content": text}]
@@ -169,12 +169,12 @@ def draw(dice: random.Random) -> tuple[str, dict[str, Any]]:
     return PATHS[kind], body
 
 
-async def send(port: int, dice: random.Random, left: list[None]) -> None:
+async def send(port: int, rng: random.Random, left: list[None]) -> None:
     """Send requests as one client until none are left."""
     connection = await Connection.open(port)
     while left:
         left.pop()
-        path, body = draw(dice)
+        path, body = draw(rng)
         await connection.send(request(json.dumps(body).encode(), path=path))
         head = await connection.read_head()
         pieces = connection.pieces(head)
@@ -197,8 +197,8 @@ async def send(port: int, dice: random.Random, left: list[None]) -> None:
 async def test_rows_rollups_metrics_and_bills_agree(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, database: str, workers: int
 ) -> None:
-    dice = random.Random(f"{database} {workers}")
-    scripts = {"local": Script(dice), "cloud": Script(dice)}
+    rng = random.Random(f"{database} {workers}")
+    scripts = {"local": Script(rng), "cloud": Script(rng)}
     local.answer, cloud.answer = scripts["local"], scripts["cloud"]
     (tmp_path / "pricing.yaml").write_text(yaml.safe_dump({"models": PRICES}))
     changes: dict[str, Any] = {
@@ -212,7 +212,7 @@ async def test_rows_rollups_metrics_and_bills_agree(
         changes["storage"] = {"url": url}
         async with Served(tmp_path, local, cloud, changes=changes) as proxy:
             left = [None] * REQUESTS
-            clients = (send(proxy.port, random.Random(dice.random()), left) for _ in range(CLIENTS))
+            clients = (send(proxy.port, random.Random(rng.random()), left) for _ in range(CLIENTS))
             await asyncio.gather(*clients)
             samples = await _settled(proxy)
             assert await proxy.stop() == 0

@@ -585,10 +585,10 @@ class Service:
             for seed in range(number):
                 clients.create_task(self._send_requests(random.Random(seed)))
 
-    async def _send_requests(self, dice: random.Random) -> None:
+    async def _send_requests(self, rng: random.Random) -> None:
         while not self.is_over:
-            body = chat_body(model=dice.choice(("local", "cloud")), stream=dice.random() < 0.5)
-            pod = dice.choice(self.pods)
+            body = chat_body(model=rng.choice(("local", "cloud")), stream=rng.random() < 0.5)
+            pod = rng.choice(self.pods)
             try:
                 connection = await Connection.open(pod.port)
                 try:

@@ -81,7 +81,7 @@ def record_judged(
     storage = load_config(config).storage
     store = Store(StorageConfig(url=storage.url, prompts=prompts))
     store.open()
-    dice = random.Random(1)
+    rng = random.Random(1)
     judgements = []
     for text in PROMPTS * times:
         record = CallRecord("chat.completions")
@@ -92,7 +92,7 @@ def record_judged(
         store.add(record)
         tiers = (("local", local_model, local_good), ("cloud", "gpt-4o-mini", cloud_good))
         for target, model, good in tiers:
-            score = 9.0 if dice.random() < good else 3.0
+            score = 9.0 if rng.random() < good else 3.0
             judgements.append((record.id, record.created_at, target, model, score, "judge"))
     store.close()
     with closing(sqlite3.connect(storage.url.removeprefix("sqlite:///"))) as database, database:

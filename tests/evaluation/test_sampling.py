@@ -27,7 +27,7 @@ def record(**changes: object) -> CallRecord:
 
 def sampler(seed: int = 0, **settings: Any) -> Sampler:
     rates = {"sample_rate": 0.02, "shadow_rate": 0.01}
-    return Sampler(JudgeConfig(enabled=True, **rates | settings), dice=random.Random(seed))
+    return Sampler(JudgeConfig(enabled=True, **rates | settings), rng=random.Random(seed))
 
 
 # 90 % easy local requests and two rare kinds, with their shares.
@@ -73,7 +73,7 @@ def test_unsuitable_records_are_never_sampled(changes: dict[str, Any]) -> None:
 
 
 def test_nothing_is_sampled_when_disabled() -> None:
-    off = Sampler(JudgeConfig(sample_rate=1.0), dice=random.Random(0))
+    off = Sampler(JudgeConfig(sample_rate=1.0), rng=random.Random(0))
     assert off.draw(record()) is None
     none = sampler(sample_rate=0.0, shadow_rate=0.0)
     assert drawn_of(none, traffic(2_000)) == []

@@ -624,9 +624,7 @@ async def test_held_bytes_of_a_stream_are_limited() -> None:
     assert isinstance(start, StreamStart)
     assert MAX_HELD_BYTES <= len(start.held) < MAX_HELD_BYTES + len(ping)
     reply, record = FakeReply(), routed_record()
-    await relay_stream(
-        answer, start, reply, record, settle=SettleRecorder(), note=ignore_end
-    )
+    await relay_stream(answer, start, reply, record, settle=SettleRecorder(), note=ignore_end)
     assert reply.body == ping * 200 + HELLO + STOP
     assert record.ttft_ms is not None
 

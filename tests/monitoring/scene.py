@@ -1,6 +1,6 @@
 """A live proxy with simulated clients and scripted tiers, scraped by a Prometheus.
 
-    async with open_scene(folder, dice=random.Random(1)) as scene:
+    async with open_scene(folder, rng=random.Random(1)) as scene:
         ...
         series = await scene.prometheus.query("router_in_flight")
 
@@ -65,9 +65,9 @@ class Tier:
     """
 
     def __init__(
-        self, dice: random.Random, *, first: float, between: float, words: int, trouble: float
+        self, rng: random.Random, *, first: float, between: float, words: int, trouble: float
     ) -> None:
-        self._dice = dice
+        self._dice = rng
         self._first = first
         self._between = between
         self._words = words
@@ -128,9 +128,9 @@ def earlier_requests() -> list[CallRecord]:
 class Clients:
     """Simulated clients, each with one request."""
 
-    def __init__(self, proxy: LiveProxy, dice: random.Random, *, trouble: float) -> None:
+    def __init__(self, proxy: LiveProxy, rng: random.Random, *, trouble: float) -> None:
         self._proxy = proxy
-        self._dice = dice
+        self._dice = rng
         self._prompts = read_prompts()
         self._kinds = {
             self._send: 1 - trouble,
@@ -195,7 +195,7 @@ def read_prompts() -> list[str]:
     return prompts
 
 
-def judge(database: Path, dice: random.Random) -> int:
+def judge(database: Path, rng: random.Random) -> int:
     """Write judgements of both tiers' answers to all scored requests; return the number of pairs.
 
     The local answer is as good as the cloud's with the probability of the router's score.
@@ -208,8 +208,8 @@ def judge(database: Path, dice: random.Random) -> int:
         ).fetchall()
         rows = []
         for request_id, created_at, score in requests:
-            cloud = round(dice.triangular(6, 10, 9))
-            local = cloud if dice.random() < score else max(1, cloud - dice.randint(1, 6))
+            cloud = round(rng.triangular(6, 10, 9))
+            local = cloud if rng.random() < score else max(1, cloud - rng.randint(1, 6))
             for tier, model, points in (
                 ("local", LOCAL_MODEL, local),
                 ("cloud", CLOUD_MODEL, cloud),
@@ -244,7 +244,7 @@ class Scene:
 async def open_scene(
     folder: Path,
     *,
-    dice: random.Random,
+    rng: random.Random,
     speed: float = 1.0,
     trouble: float = 0.2,
 ) -> AsyncIterator[Scene]:
@@ -265,8 +265,8 @@ async def open_scene(
         },
     }
     tiers = {
-        "local": Tier(dice, first=0.06 / speed, between=0.004 / speed, words=20, trouble=trouble),
-        "cloud": Tier(dice, first=0.1 / speed, between=0.001 / speed, words=40, trouble=trouble),
+        "local": Tier(rng, first=0.06 / speed, between=0.004 / speed, words=20, trouble=trouble),
+        "cloud": Tier(rng, first=0.1 / speed, between=0.001 / speed, words=40, trouble=trouble),
     }
     async with FakeUpstream() as local, FakeUpstream() as cloud:
         local.answer, cloud.answer = tiers["local"], tiers["cloud"]
@@ -277,7 +277,7 @@ async def open_scene(
             yield Scene(
                 proxy,
                 **tiers,
-                clients=Clients(proxy, dice, trouble=trouble),
+                clients=Clients(proxy, rng, trouble=trouble),
                 prometheus=prometheus,
                 database=folder / "router.db",
             )

@@ -45,7 +45,7 @@ SIDES = expressions.rule_expressions()
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     folder = tmp_path_factory.mktemp("monitored")
-    async with open_scene(folder, dice=random.Random(1), speed=4.0) as opened:
+    async with open_scene(folder, rng=random.Random(1), speed=4.0) as opened:
         yield opened
 
 

@@ -495,7 +495,7 @@ async def explore(score: float, *, threshold: float | None = None, number: int =
     routing = msgspec.structs.replace(config.routing, explore_rate=0.5, explore_width=0.05)
     config = msgspec.structs.replace(config, routing=routing)
     scorer = Scorer(FixedModel(score))
-    router = Router(config, scorer, thresholds=FixedThresholds(), dice=random.Random(1))
+    router = Router(config, scorer, thresholds=FixedThresholds(), rng=random.Random(1))
     counts: Counter = Counter()
     for _ in range(number):
         decision = await router.decide(RoutingPreference(threshold=threshold), TURNS)

@@ -194,7 +194,7 @@ async def test_only_decisions_by_score_are_compared(start: StartProxy, cloud: Fa
 async def test_shadow_requests_are_sampled() -> None:
     rolls = iter([0.09, 0.1, 0.5, 0.05])
     scorer = Scorer(CloudModel())
-    shadow_router = ShadowRouter(scorer, threshold=0.5, share=0.1, dice=lambda: next(rolls))
+    shadow_router = ShadowRouter(scorer, threshold=0.5, share=0.1, rng=lambda: next(rolls))
     sampled = []
     for _ in range(4):
         before = len(shadow_router._tasks)

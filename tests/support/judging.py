@@ -82,12 +82,12 @@ def judge(
     truth: Callable[[str], float] = local_ok,
 ) -> None:
     """Record requests with judgements of both tiers; with `propensity`, judge a sample only."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     records, judgements, samples = [], [], []
     for index, text in enumerate(texts):
-        drawn = dice.random()
+        drawn = rng.random()
         chances = {"local": truth(text), "cloud": cloud_ok}
-        scores = {tier: 9.0 if dice.random() < ok else 3.0 for tier, ok in chances.items()}
+        scores = {tier: 9.0 if rng.random() < ok else 3.0 for tier, ok in chances.items()}
         record = _answered(text, "local")
         record.session_id = sessions[index] if sessions is not None else None
         records.append(record)
@@ -153,10 +153,10 @@ def scramble(source: Path, target: Path, *, share: float = 1.0) -> Path:
     target.mkdir()
     tokenizer = json.loads((source / TOKENIZER_FILE).read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
-    dice = random.Random(0)
-    chosen = [word for word in vocabulary if word[0] != "[" and dice.random() < share]
+    rng = random.Random(0)
+    chosen = [word for word in vocabulary if word[0] != "[" and rng.random() < share]
     numbers = [vocabulary[word] for word in chosen]
-    dice.shuffle(numbers)
+    rng.shuffle(numbers)
     vocabulary.update(zip(chosen, numbers, strict=True))
     content = {
         TOKENIZER_FILE: json.dumps(tokenizer).encode(),

@@ -4,7 +4,7 @@
     upstream.answer = Script(random.Random(1))
     await Client(port, random.Random(2), ledger).run(over)
 
-The given `dice` determine everything. The ledger has the expected outcome of each request.
+The given `rng` determine everything. The ledger has the expected outcome of each request.
 """
 
 import asyncio
@@ -61,12 +61,12 @@ class Pause(Gate):
 class Script:
     """The answers of one tier: mostly good, often slow, sometimes one of many faults."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(self, rng: random.Random) -> None:
+        self._dice = rng
         self.down = False
         self.answers: Counter[str] = Counter()
         self._faults: dict[str, Callable[[bool], Answer]] = {
-            "429": lambda _: self._error(429, ("retry-after", dice.choice(["0", "1", "30"]))),
+            "429": lambda _: self._error(429, ("retry-after", rng.choice(["0", "1", "30"]))),
             "429-quota": lambda _: self._error(429, code="insufficient_quota"),
             "500": lambda _: self._error(500),
             "503": lambda _: self._error(503, ("retry-after-ms", "100")),
@@ -215,9 +215,9 @@ KINDS: Final = {"stays": 80, "leaves": 14, "errs": 5, "babbles": 1}
 class Client:
     """A client that sends requests until it is stopped."""
 
-    def __init__(self, port: int, dice: random.Random, ledger: Ledger) -> None:
+    def __init__(self, port: int, rng: random.Random, ledger: Ledger) -> None:
         self._port = port
-        self._dice = dice
+        self._dice = rng
         self._ledger = ledger
         self._connection: Connection | None = None
 
@@ -250,23 +250,23 @@ class Client:
 
     def _request(self) -> bytes:
         """A valid request with a new prompt."""
-        dice = self._dice
-        turns = [("user", self._words(dice.choice(PROMPT_WORDS)))]
-        if dice.random() < 0.3:
+        rng = self._dice
+        turns = [("user", self._words(rng.choice(PROMPT_WORDS)))]
+        if rng.random() < 0.3:
             earlier = [("user", self._words(9)), ("assistant", "Yes.")]
             turns = [("system", "Answer briefly."), *earlier, *turns]
         fields: dict[str, Any] = {
-            "model": dice.choice(MODELS),
+            "model": rng.choice(MODELS),
             "messages": [{"role": role, "content": text} for role, text in turns],
-            "stream": dice.random() < 0.5,
+            "stream": rng.random() < 0.5,
         }
-        if fields["stream"] and dice.random() < 0.3:
+        if fields["stream"] and rng.random() < 0.3:
             fields["stream_options"] = {"include_usage": True}
-        if dice.random() < 0.1:
+        if rng.random() < 0.1:
             fields["tools"] = TOOLS  # unsupported by the local model
         headers = {}
-        if dice.random() < 0.1:
-            headers["x-router-threshold"] = f"{dice.random():.2f}"
+        if rng.random() < 0.1:
+            headers["x-router-threshold"] = f"{rng.random():.2f}"
         return request(json.dumps(fields).encode(), headers)
 
     def _words(self, number: int) -> str:

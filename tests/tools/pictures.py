@@ -321,8 +321,8 @@ async def draw(prometheus: Prometheus, *, start: float, end: float) -> Figure:
 
 async def take_picture(*, minutes: float, seed: int) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
-        dice = random.Random(seed)
-        async with open_scene(Path(folder), dice=dice, speed=0.3, trouble=0.02) as scene:
+        rng = random.Random(seed)
+        async with open_scene(Path(folder), rng=rng, speed=0.3, trouble=0.02) as scene:
             await run_traffic(scene, seconds=SETTLE_SECONDS + 60 * minutes)
             end = time.time() - 2
             start = end - 60 * minutes
