@@ -42,7 +42,9 @@ demo: $(VENV)/.demo  ## Start: the same without Ollama or an API key, with two s
 
 # Where scripts of tests/ find the modules that they share.
 SCRIPTS := PYTHONPATH=$(CURDIR)/tests/support:$(CURDIR)/tests/bench:$(CURDIR)/tests/tools
-PYTEST := $(VENV)/bin/pytest --ignore=tests/training
+# Most tests wait for servers: two cores have work for three processes. A file stays in one process.
+PROCESSES ?= 3
+PYTEST := $(VENV)/bin/pytest --ignore=tests/training -n $(PROCESSES) --dist loadfile
 UNIT_TESTS := tests/test_architecture.py $(addprefix tests/,budget evaluation protocol proxy router_model routing)
 
 quick: $(VENV)/.dev  ## Test: unit tests without servers, for the edit loop (under a minute)

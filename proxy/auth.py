@@ -100,7 +100,7 @@ class _Known(NamedTuple):
 
 
 class ApiKeys:
-    """The configured keys. Without keys every caller is accepted but web pages of other origins.
+    """The configured keys. Without keys, only web pages of other origins are rejected.
 
     Args:
         origins: the origins of web pages that may send requests, besides the proxy's own.
@@ -146,10 +146,10 @@ class ApiKeys:
                 "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'."
             )
         scheme, _, given = authorization.partition(b" ")
-        found = self._find(given.strip())
-        if found is None or scheme.lower() != b"bearer":
+        known = self._find(given.strip())
+        if known is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
-        return found.principal
+        return known.principal
 
     def check_page(self, headers: Headers) -> None:
         """Refuse web pages of other origins where no key protects what anybody may read.
@@ -164,7 +164,7 @@ class ApiKeys:
         """Refuse callers who may see only their own requests.
 
         Raises:
-            NotAuthenticated, Forbidden: as `authenticate` does, and for other keys.
+            NotAuthenticated, Forbidden: as in `authenticate`, or the key is not an admin key.
         """
         if not is_admin(self.authenticate(headers)):
             raise Forbidden(
@@ -179,29 +179,29 @@ class ApiKeys:
             Forbidden: a web page of another origin sent the request.
         """
         _check_origin(headers)
-        found = self._find(key.strip().encode())
-        if found is None:
+        known = self._find(key.strip().encode())
+        if known is None:
             raise NotAuthenticated("Incorrect API key provided.")
         ends = f"{int(self._clock() + SESSION_SECONDS):x}"
-        return f"{ends}.{_sign(found.secret, ends)}"
+        return f"{ends}.{_sign(known.secret, ends)}"
 
     def read_session(self, headers: Headers) -> Principal | None:
         """The caller by the session cookie; None without a valid, unexpired one."""
         ends, _, signature = _session(headers).partition(".")
-        found = None
+        principal = None
         for known in self._known:
             if hmac.compare_digest(_sign(known.secret, ends).encode(), signature.encode()):
-                found = known.principal
+                principal = known.principal
         # A valid signature means that `log_in` wrote the number.
-        return found if found is not None and int(ends, 16) > self._clock() else None
+        return principal if principal is not None and int(ends, 16) > self._clock() else None
 
     def _find(self, given: bytes) -> _Known | None:
         digest = hashlib.sha256(given).digest()
-        found = None
+        match = None
         for known in self._known:  # no early exit: the duration must not depend on the key
             if hmac.compare_digest(known.digest, digest):
-                found = known
-        return found
+                match = known
+        return match
 
 
 def _check_origin(
@@ -231,7 +231,7 @@ def _check_origin(
         )
     if origin:
         foreign = origin not in origins and origin.partition(b"://")[2] != host
-    else:  # the address of an image, or a form
+    else:  # an image or a form
         foreign = site in (b"cross-site", b"same-site")
     if foreign:
         page = origin.decode("latin-1") or "other origins"
@@ -289,10 +289,10 @@ def _is_this_machine(host: bytes) -> bool:
 
 def read_key(headers: Headers) -> bytes | None:
     """The `Authorization` header, or `x-api-key`, which Anthropic's clients send instead."""
-    found = None
+    bearer = None
     for name, value in headers:
         if name == b"authorization":
             return value
         if name == b"x-api-key":
-            found = b"Bearer " + value
-    return found
+            bearer = b"Bearer " + value
+    return bearer

@@ -53,7 +53,7 @@ class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The address of the proxy, and who may use it."""
+    """The address of the proxy, its clients and its limits."""
 
     host: Name = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
@@ -110,7 +110,7 @@ class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class TimeoutsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Seconds to connect, to the first byte of an answer, and between pieces of a stream."""
+    """Seconds to connect, to the first byte of an answer, and between chunks of a stream."""
 
     connect: Seconds = 5
     first_token: Seconds = 60
@@ -144,14 +144,14 @@ class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class ShadowRouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A second router model that scores a share of the requests and decides none."""
+    """The shadow router: a second router model that scores a share of the requests."""
 
     path: Name
     share: Unit = 0.1
 
 
 class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the tier of a request is chosen."""
+    """How a request is routed."""
 
     model_path: Name = "data/models/router"
     threshold: Literal["auto"] | Unit = "auto"
@@ -178,7 +178,7 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which model judges answers, how many, and with which budget per day (UTC).
+    """The judge model, its sampling rates and its daily budgets (UTC).
 
     Without `base_url` the judge is a cloud model, called with the cloud's key. `shadow_rate` is the
     share of requests that the other tier answers as well (shadow requests).
@@ -196,7 +196,7 @@ class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The database, how much of a prompt is stored, and for how long."""
+    """The database, the stored part of prompts, and the retention."""
 
     url: DatabaseUrl = DatabaseUrl("sqlite:///data/router.db")
     prompts: Literal["full", "hash", "none"] = "full"
@@ -238,7 +238,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pricing: Name | None = PRICING_FILE
 
     def warnings(self) -> Iterator[str]:
-        """Settings that have no effect, and old names of settings, as `key: why`."""
+        """Settings that have no effect, and old names of settings, as `key: problem`."""
         if self.routing.candidate is not UNSET:
             yield (
                 "routing.candidate: renamed to routing.shadow_router; the old name works in this "
@@ -296,10 +296,10 @@ def load_config(
             config,
             routing=msgspec.structs.replace(config.routing, shadow_router=config.routing.candidate),
         )
-    given = {"host": host, "port": port, "workers": workers}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    options = {"host": host, "port": port, "workers": workers}
+    overrides = {name: value for name, value in options.items() if value is not None}
     config = msgspec.structs.replace(
-        config, server=msgspec.structs.replace(config.server, **chosen)
+        config, server=msgspec.structs.replace(config.server, **overrides)
     )
     _check_meaning(config, document)
     return config
@@ -308,14 +308,14 @@ def load_config(
 def pricing_path(config: Config, path: Path) -> Path | None:
     """The price list of the configuration in `path`; None if it has none.
 
-    Without a file beside the configuration, it is the one in the package.
+    The default is the bundled price list, if the folder of the configuration has none.
     """
     if config.pricing is None:
         return None
-    beside = path.parent / config.pricing
-    if config.pricing == PRICING_FILE and not beside.exists():
+    own = path.parent / config.pricing
+    if config.pricing == PRICING_FILE and not own.exists():
         return bundled(Path("configs", PRICING_FILE))
-    return beside
+    return own
 
 
 def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
@@ -391,7 +391,7 @@ def _decode_secret(kind: type, value: object) -> object:
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
-    """Check what the types cannot express."""
+    """Check the rules that the types cannot express."""
     tiers = config.upstreams
     judge = () if config.judge.base_url is None else (config.judge.base_url,)
     for key, urls in (
@@ -599,21 +599,21 @@ class _Document:
         if not isinstance(self.value, dict):
             raise ConfigError(f"{path}:1: expected a mapping of sections such as 'upstreams:'")
 
-    def error(self, key: str, what: str, *, shown: str | None = None) -> ConfigError:
+    def error(self, key: str, problem: str, *, shown: str | None = None) -> ConfigError:
         """The error for a key, with the line of the key or of its nearest parent in the file.
 
         Args:
             shown: the key in the message; by default without names that may be a secret.
         """
-        place = key
-        while place and place not in self._lines:
-            place = re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", place)
-        line = self._lines.get(place, 1)
+        parent = key
+        while parent and parent not in self._lines:
+            parent = re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", parent)
+        line = self._lines.get(parent, 1)
         shown = self._shown_key(key) if shown is None else shown
-        return ConfigError(f"{self._path}:{line}: {shown or 'file'}: {what}")
+        return ConfigError(f"{self._path}:{line}: {shown or 'file'}: {problem}")
 
     def _shown_key(self, key: str) -> str:
-        """The path of a key, without names that may be a misplaced secret."""
+        """The path of a key, without names that may be a misparentd secret."""
         if not self._has_secrets:
             return key
         if secret := _SECRET_PLACE.match(key):
@@ -636,8 +636,8 @@ class _Document:
         if wrong := _NO_SUCH_WORD.search(what):
             word = _shown_value(wrong["word"])
             return self.error(key, f"{word} is not one of: {', '.join(_words(key))}")
-        for theirs, ours in _YAML_NAMES.items():
-            what = what.replace(theirs, ours)
+        for json_name, yaml_name in _YAML_NAMES.items():
+            what = what.replace(json_name, yaml_name)
         if key not in self._lines:
             key = re.sub(
                 r"^(server\.api_keys\[\d+\])\.key$", r"\1", key
@@ -668,11 +668,11 @@ class _Document:
         values: dict[str, object] = {}
         for key_node, child in node.value:
             name = str(key_node.value)
-            place = f"{key}.{name}".lstrip(".")
-            self._lines[place] = key_node.start_mark.line + 1
+            path = f"{key}.{name}".lstrip(".")
+            self._lines[path] = key_node.start_mark.line + 1
             if name in values:
-                raise self.error(place, "appears twice")
-            values[name] = self._build(child, place)
+                raise self.error(path, "appears twice")
+            values[name] = self._build(child, path)
         return values
 
     def _build_scalar(self, node: yaml.ScalarNode, key: str) -> object:

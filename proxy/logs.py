@@ -5,7 +5,7 @@
 
 Every line of a request carries its id. With `logging.requests` a finished request logs one line;
 its row has the same values. With the header `x-router-trace: true` it logs a second line: the steps
-of the routing decision with their times. Other requests cost nothing here.
+of the routing decision with their times.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ from proxy.record import CallRecord, Ending
 logger = logging.getLogger(__name__)
 
 TRACE_HEADER: Final = b"x-router-trace"
-OURS: Final = ("proxy", "router_model")
+PACKAGES: Final = ("proxy", "router_model")
 
 # The request that a line belongs to; empty outside requests.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -52,7 +52,7 @@ def set_up(config: LoggingConfig) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(_Text("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for package in OURS:
+    for package in PACKAGES:
         logging.getLogger(package).setLevel(config.level.upper())
 
 
@@ -71,7 +71,7 @@ def log_request(record: CallRecord, config: LoggingConfig) -> None:
 
 
 def wants_trace(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether the client asked for the steps of the routing decision."""
+    """Whether the client wants the trace of the routing decision."""
     for name, value in headers:  # not any(): a generator would cost every request a microsecond
         if name == TRACE_HEADER:
             return value.lower() == b"true"
@@ -116,8 +116,10 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = getattr(record, "text", None) or record.getMessage()
-        own = request_id.get()
-        record.message = printable(f"{text} [{own}]" if own and own not in text else text)
+        current = request_id.get()
+        record.message = printable(
+            f"{text} [{current}]" if current and current not in text else text
+        )
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
         lines = [self.formatMessage(record), *getattr(record, "lines", ())]
@@ -139,8 +141,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if own := request_id.get():
-            payload["request_id"] = own
+        if current := request_id.get():
+            payload["request_id"] = current
         payload |= getattr(record, "fields", {})
         if record.exc_info:
             payload["exception"] = self.formatException(record.exc_info)

@@ -162,9 +162,9 @@ class Metrics:
         )
         # Each worker sets its own value; a scrape returns the sum.
         self._in_flight, self._waiting = (
-            Gauge(name, what, ["target"], registry=registry, multiprocess_mode="livesum")
-            for name, what in (
-                ("router_in_flight", "Requests that the tier is working on."),
+            Gauge(name, about, ["target"], registry=registry, multiprocess_mode="livesum")
+            for name, about in (
+                ("router_in_flight", "Requests that the tier is answering."),
                 ("router_waiting", "Requests that wait for a slot of the tier."),
             )
         )
@@ -173,12 +173,12 @@ class Metrics:
             "Rows dropped because the queue was full or the database rejected them.",
             registry=registry,
         )
-        self._readings: GaugeSources | None = None
+        self._sources: GaugeSources | None = None
         self._exposed = registry
         if multiprocess_folder is not None:
             self._exposed = CollectorRegistry()
             MultiProcessCollector(self._exposed, path=multiprocess_folder)
-        self._exposed.register(_GaugeCollector(lambda: self._readings))
+        self._exposed.register(_GaugeCollector(lambda: self._sources))
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._tiers = {
             target: _TierMetrics(
@@ -192,16 +192,16 @@ class Metrics:
             for target in Target
         }
 
-    def watch(self, readings: "GaugeSources") -> None:
+    def watch(self, sources: "GaugeSources") -> None:
         """Read these gauges at every scrape."""
-        self._readings = readings
+        self._sources = sources
 
     def refresh(self) -> None:
         """Publish this worker's gauges for the worker that is scraped next."""
-        if self._readings is not None:
+        if self._sources is not None:
             for target in Target:
-                self._in_flight.labels(target).set(self._readings.in_flight(target))
-                self._waiting.labels(target).set(self._readings.waiting(target))
+                self._in_flight.labels(target).set(self._sources.in_flight(target))
+                self._waiting.labels(target).set(self._sources.waiting(target))
 
     def count_feedback(self, target: str, thumb: str) -> None:
         self._feedback.labels(target, thumb).inc()
@@ -272,7 +272,7 @@ class GaugeSources:
     """The current state of the proxy, read at every scrape.
 
     Attributes:
-        model_version: of the router model.
+        model_version: the version of the router model.
         threshold: used for requests that do not set their own.
         reduction: how far the budget has lowered the threshold.
         usd_per_day: the daily cloud budget; None without one.
@@ -299,11 +299,11 @@ class GaugeSources:
 class _GaugeCollector(Collector):
     """The gauge sources as metrics. With several workers, those of the worker that is scraped."""
 
-    def __init__(self, readings: Callable[[], GaugeSources | None]) -> None:
-        self._readings = readings
+    def __init__(self, sources: Callable[[], GaugeSources | None]) -> None:
+        self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
-        now = self._readings()
+        now = self._sources()
         if now is None:
             return
         up = GaugeMetricFamily(
@@ -314,7 +314,7 @@ class _GaugeCollector(Collector):
         for target in Target:
             up.add_metric([target], now.is_up(target))
         yield up
-        for name, what, value in (
+        for name, about, value in (
             ("router_database_up", "1 if the database can be written.", now.database_is_up()),
             ("router_threshold", "Score threshold for requests that do not set their own.",
              now.threshold()),
@@ -328,7 +328,7 @@ class _GaugeCollector(Collector):
              "in use.", now.reloaded()),
         ):  # fmt: skip
             if value is not None:
-                yield GaugeMetricFamily(name, what, value=value)
+                yield GaugeMetricFamily(name, about, value=value)
         build = GaugeMetricFamily(
             "router_build_info",
             "Always 1; the labels carry the versions.",

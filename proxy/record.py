@@ -21,7 +21,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class Target(StrEnum):
-    """The tiers. A request that was not decided has none."""
+    """The tiers. A request without a decision has none."""
 
     LOCAL = "local"
     CLOUD = "cloud"
@@ -32,7 +32,7 @@ class Target(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a request went where it went: the closed set of the `x-router-reason` header."""
+    """The reason of a routing decision: the closed set of the `x-router-reason` header."""
 
     SCORE = "score"
     FORCED = "forced"
@@ -48,7 +48,7 @@ class Reason(StrEnum):
     EXPLORATION = "exploration"  # a random decision near the threshold (`routing.explore_rate`)
 
 
-# The decisions that budget pacing can change: by the score, or by the budget.
+# The decisions that budget pacing can change.
 PACED_REASONS: Final = (Reason.SCORE, Reason.EXPLORATION, Reason.BUDGET)
 
 
@@ -84,14 +84,14 @@ def key_hash(api_key: str) -> str:
     return hashlib.sha256(api_key.encode()).hexdigest()[:16]
 
 
-def _header_value(text: str, *, at_most: int = 200) -> bytes:
+def _header_value(text: str, *, max_chars: int = 200) -> bytes:
     """Text as a header value. A client may choose the model's name: line breaks are replaced."""
-    return _UNPRINTABLE.sub("?", text[:at_most]).encode("ascii")
+    return _UNPRINTABLE.sub("?", text[:max_chars]).encode("ascii")
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class CallRecord:
-    """What happened to one request. Durations are milliseconds, money is USD.
+    """The record of one request. Durations are milliseconds, money is USD.
 
     A field is None until it is known. The fields are not keyword-only: that would cost 1 µs more a
     request.
@@ -115,7 +115,7 @@ class CallRecord:
     candidate_score: float | None = None  # the shadow router's
     decision_ms: float | None = None
     ttft_ms: float | None = None  # time to first token
-    opened: float | None = None  # when the upstream was asked, by the clock
+    opened: float | None = None  # start of the upstream call, by the clock
     upstream_ms: float | None = None
     duration_ms: float | None = None
     status: int | None = None
@@ -132,15 +132,15 @@ class CallRecord:
     cloud_cost_usd: float | None = None
     saved_usd: float | None = None
     turns: list[tuple[str, str]] | None = None  # (role, text)
-    counted_tokens: int | None = None  # of the prompt, by our tokenizer, where its length matters
+    counted_tokens: int | None = None  # of the prompt; only near the context limit
     response: str | None = None
     finish_reason: str | None = None  # of a complete answer
     no_store: bool = False  # whether the client forbids storing its texts
     sample: tuple[str, float, float] | None = None  # kind, propensity and turn, if drawn
-    body: str | None = None  # as the client sent it, where the other tier is to answer it as well
+    body: str | None = None  # as the client sent it; only if the other tier answers as well
     fallback_from: Target | None = None
     fallback_why: str | None = None
-    trace: list[tuple[float, str]] | None = None  # (ms, step), where the client asks for it
+    trace: list[tuple[float, str]] | None = None  # (ms, step), if the client asks for it
     session_id: str | None = None
     client_key_hash: str | None = None
 
@@ -157,14 +157,14 @@ class CallRecord:
         """Milliseconds since the request arrived."""
         return (self.clock() - self.started) * 1e3
 
-    def step(self, what: str, *values: object) -> None:
+    def step(self, text: str, *values: object) -> None:
         """Add a step to the trace, if the client asks for one.
 
         Args:
-            what: a log format with a `%s` for each value, formatted only for a trace.
+            text: a log format with a `%s` for each value, formatted only for a trace.
         """
         if self.trace is not None:
-            self.trace.append((self.elapsed_ms(), what % values))
+            self.trace.append((self.elapsed_ms(), text % values))
 
     def open_upstream(self) -> None:
         """Start the upstream's time, which includes its queue."""
@@ -178,7 +178,7 @@ class CallRecord:
     def finish(
         self, ending: Ending, *, error: str | None = None, error_code: str | None = None
     ) -> None:
-        """Finish the record. The first ending stands; errors of the clean-up do not replace it."""
+        """Finish the record. Only the first call counts: errors of the clean-up change nothing."""
         if self.ending is None:
             self.close_upstream()
             self.ending = ending
@@ -191,7 +191,7 @@ class CallRecord:
         headers = [(b"x-request-id", self.id.encode())]
         if self.trace is not None:
             steps = "; ".join(f"{ms:.2f} ms {step}" for ms, step in self.trace)
-            headers.append((b"x-router-trace", _header_value(steps, at_most=4_000)))
+            headers.append((b"x-router-trace", _header_value(steps, max_chars=4_000)))
         if self.target is None:
             return headers
         headers.append((b"x-router-target", self.target.encode()))
@@ -215,7 +215,7 @@ class CallRecord:
         return headers
 
     def cost_headers(self) -> list[tuple[bytes, bytes]]:
-        """`x-router-cost-usd` and `x-router-saved-usd`, which are known for complete answers."""
+        """`x-router-cost-usd` and `x-router-saved-usd`, for complete answers."""
         headers = []
         if self.cost_usd is not None:
             headers.append((b"x-router-cost-usd", b"%.9f" % self.cost_usd))

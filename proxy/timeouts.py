@@ -1,38 +1,38 @@
-"""Time limits by the thousand: one timer for all that are waited under, not one for each.
+"""Time limits of one event loop that share one timer.
 
     deadlines = Deadlines()
     with deadlines.within(20.0):
-        await something()        # TimeoutError when it takes longer
+        await something()        # TimeoutError if it takes longer
 
-To whoever waits it is `asyncio.timeout`, which makes a timer, enters it into the loop's heap and
-takes it out again every time; a request passes several, a stream one for each of its pieces, and
-hardly any is ever needed. Here the waits are a set, looked through when the first of them is due.
+A caller sees `asyncio.timeout`. That creates a timer for each wait, pushes it onto the loop's heap
+and removes it again. A request has several waits and a stream one per chunk, and hardly any of them
+times out. Here the waits are a set, which is scanned when the first of them is due.
 """
 
 import asyncio
 from types import TracebackType
 from typing import Final, Literal
 
-# The set is looked through no more often than this, however many fall due one after the other.
+# The shortest time between two scans, however many limits expire in a row.
 PAUSE_SECONDS: Final = 0.01
 NEVER: Final = float("inf")
-_SLACK_SECONDS: Final = 0.001  # a timer of the loop's may be early by its clock's resolution
+_SLACK_SECONDS: Final = 0.001  # a timer may fire early by the resolution of the loop's clock
 
 
 class Deadline:
-    """One wait's limit: a context manager that can be entered again.
+    """The time limit of one wait: a reusable context manager.
 
-    Who waits again and again, for the pieces of a stream, enters it once and for each piece arms
-    it, disarms it, and asks `raise_if_over` when it was cancelled meanwhile.
+    For repeated waits, such as the chunks of a stream: enter it once, call `arm` before each wait
+    and `disarm` after it, and call `raise_if_over` on a cancellation.
 
     Attributes:
-        due: in the loop's time. Within the wait it may be set to later, never to earlier.
+        due: in the loop's time. During the wait it may be moved later, never earlier.
     """
 
-    __slots__ = ("_all", "_cancelling", "_is_over", "_task", "due")
+    __slots__ = ("_cancelling", "_deadlines", "_is_over", "_task", "due")
 
-    def __init__(self, every: "Deadlines", due: float) -> None:
-        self._all = every
+    def __init__(self, deadlines: "Deadlines", due: float) -> None:
+        self._deadlines = deadlines
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._is_over = False
@@ -40,11 +40,11 @@ class Deadline:
 
     def __enter__(self) -> "Deadline":
         task = asyncio.current_task()
-        assert task is not None  # a wait is some task's
+        assert task is not None  # only tasks wait
         self._task = task
         self._cancelling = task.cancelling()
         self._is_over = False
-        self._all.watch(self)
+        self._deadlines.watch(self)
         return self
 
     def __exit__(
@@ -53,7 +53,7 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> Literal[False]:
-        self._all.leave(self)
+        self._deadlines.leave(self)
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             self.raise_if_over()
         elif self._is_over and self._task is not None:
@@ -62,68 +62,70 @@ class Deadline:
         return False
 
     def arm(self, due: float) -> None:
-        """From now on this is when the time is over."""
+        """Set when the limit expires."""
         self.due = due
-        self._all.note(due)
+        self._deadlines.note(due)
 
     def disarm(self) -> None:
-        """It is never over, for now."""
+        """Suspend the limit until it is armed again."""
         self.due = NEVER
 
     def raise_if_over(self) -> None:
-        """Raises TimeoutError in place of the cancellation by which this limit has made itself
-        felt; as asyncio.timeout has it, whoever else wants the task cancelled has the say."""
+        """Raise TimeoutError if this limit alone has cancelled the task.
+
+        A cancellation by others takes precedence, as in asyncio.timeout.
+        """
         if self._is_over and self._task is not None:
             self._is_over = False
             if self._task.uncancel() <= self._cancelling:
                 raise TimeoutError
 
     def end(self) -> None:
-        """The time is over."""
+        """Cancel the task: the limit has expired."""
         self._is_over = True
         if self._task is not None:
             self._task.cancel()
 
 
 class Deadlines:
-    """All limits of one event loop that share a timer."""
+    """The time limits of one event loop that share a timer."""
 
     def __init__(self) -> None:
         self._waits: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._looks_at = NEVER
+        self._scan_at = NEVER
 
     def within(self, seconds: float) -> Deadline:
-        """A limit of so many seconds from now."""
+        """A limit that expires this many seconds from now."""
         return Deadline(self, asyncio.get_running_loop().time() + seconds)
 
     def watch(self, wait: Deadline) -> None:
-        """From now on it counts."""
+        """Add a wait."""
         self._waits.add(wait)
         self.note(wait.due)
 
     def note(self, due: float) -> None:
-        """The time of one of the waits is over then."""
-        if due < self._looks_at:
-            self._look_at(due)
+        """Make sure that a scan is scheduled by this time."""
+        if due < self._scan_at:
+            self._schedule_scan(due)
 
     def leave(self, wait: Deadline) -> None:
-        """It is no longer waited under."""
+        """Remove a wait."""
         self._waits.discard(wait)
 
-    def _look_at(self, due: float) -> None:
+    def _schedule_scan(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._looks_at = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+        self._scan_at = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._scan)
 
-    def _look(self) -> None:
-        self._timer, self._looks_at = None, NEVER
+    def _scan(self) -> None:
+        self._timer, self._scan_at = None, NEVER
         now = asyncio.get_running_loop().time()
-        over = [wait for wait in self._waits if wait.due <= now + _SLACK_SECONDS]
-        for wait in over:
+        expired = [wait for wait in self._waits if wait.due <= now + _SLACK_SECONDS]
+        for wait in expired:
             self._waits.discard(wait)
             wait.end()
         due = min((wait.due for wait in self._waits), default=NEVER)
         if due < NEVER:
-            self._look_at(max(now + PAUSE_SECONDS, due))
+            self._schedule_scan(max(now + PAUSE_SECONDS, due))

@@ -1,6 +1,6 @@
-"""Shared fixtures, and what a test needs to run: programs, packages, time.
+"""Shared fixtures, markers, and skips for programs and packages that are not installed.
 
-Heavy modules are imported inside the fixtures: a test file without them starts quickly.
+Fixtures import heavy modules themselves, so that other test files start quickly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ try:
 except ImportError:
     async_fixture = None  # type: ignore[assignment]
 
-# Files, or tests of files, that take more than about two seconds of a processor.
+# Files that take more than about two seconds of CPU time.
 SLOW = (
     "tests/bench/",
     "tests/budget/test_pacing.py",
@@ -42,7 +42,6 @@ SLOW = (
 # Fixtures that start servers. `make quick` leaves their tests out.
 SERVERS = {"browser", "local", "cloud", "postgres", "proxy", "shared_world", "start", "world"}
 
-SKIPS = pytest.StashKey[Counter[str]]()
 ABSENT = "not installed: "
 
 
@@ -57,13 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     if async_fixture is None:  # else pytest-asyncio adds them
         for name in ("asyncio_mode", "asyncio_default_fixture_loop_scope"):
-            parser.addini(name, "pytest-asyncio's, which is not installed")
+            parser.addini(name, "of pytest-asyncio, which is not installed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SKIPS] = Counter()
     if async_fixture is None:
-        config.addinivalue_line("markers", "asyncio: pytest-asyncio's, which is not installed")
+        config.addinivalue_line("markers", "asyncio: of pytest-asyncio, which is not installed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,6 +74,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             unknown = set(marker.args) - set(needs.PROGRAMS)
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid}: needs {unknown}, see support/needs.py")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Unload an unused Hypothesis plugin: its summary would import Hypothesis (0.7 s)."""
+    plugins = session.config.pluginmanager
+    if "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
+        plugins.unregister(name="hypothesispytest")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -91,7 +96,7 @@ def _is_asynchronous(item: pytest.Item) -> bool:
     """Whether the test, or a fixture that it uses, needs an event loop."""
     fixtures = getattr(item, "_fixtureinfo", None)
     definitions = fixtures.name2fixturedefs.values() if fixtures else ()
-    functions = [found[-1].func for found in definitions if found]
+    functions = [definition[-1].func for definition in definitions if definition]
     return any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         for function in [getattr(item, "obj", None), *functions]
@@ -100,11 +105,10 @@ def _is_asynchronous(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Make a skip of `needs.Missing`, or with `--no-skips` a failure that says what to do."""
+    """Turn `needs.Missing` into a skip, or with `--no-skips` into a failure."""
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, needs.Missing):
         name = str(call.excinfo.value)
-        item.config.stash[SKIPS][name] += 1
         message = f"{ABSENT}{name}. Run: {needs.INSTALL}"
         if item.config.getoption("--no-skips"):
             report.longrepr = message
@@ -116,7 +120,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 class _Module(pytest.Module):
-    """A test file. It is skipped where a package of the dev extra is not installed."""
+    """A test file, skipped where a package of the dev extra is not installed."""
 
     def _getobj(self) -> Any:
         if b"hypothesis" in self.path.read_bytes() and needs.has_package("hypothesis"):
@@ -132,7 +136,6 @@ class _Module(pytest.Module):
                 or cause.name.partition(".")[0] in {"proxy", "router_model", "training", "tests"}
             ):
                 raise
-            self.config.stash[SKIPS][cause.name] += 1
             pytest.skip(f"{ABSENT}{cause.name}", allow_module_level=True)
 
 
@@ -141,23 +144,31 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return module
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    absent = config.stash[SKIPS]
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what was not installed. The reports of several processes arrive here, too."""
+    skips = {
+        (report.nodeid, report.longrepr[2]) for report in terminalreporter.getreports("skipped")
+    }
+    absent = Counter(
+        message.partition(ABSENT)[2].partition(". Run:")[0]
+        for _, message in skips
+        if ABSENT in message
+    )
     if absent:
-        found = ", ".join(f"{name} ({number})" for name, number in sorted(absent.items()))
-        terminalreporter.section("skipped for want of tools")
-        terminalreporter.write_line(f"Not installed, with the number of tests or files: {found}")
+        counts = ", ".join(f"{name} ({number})" for name, number in sorted(absent.items()))
+        terminalreporter.section("skipped: not installed")
+        terminalreporter.write_line(f"Not installed (number of skipped tests or files): {counts}")
         terminalreporter.write_line(f"To install them: {needs.INSTALL}")
 
 
 def _load_hypothesis_profile() -> None:
-    """Load it before the file that uses it: `@settings` copies the profile at import."""
+    """Load the profile before the test file: `@settings` copies it at import."""
     loaded = "hypothesis" in sys.modules
     from hypothesis import HealthCheck, settings
 
     if loaded and settings.get_current_profile_name() == "busy":
         return
-    # An example that takes long says that the machine is busy, not that the code is wrong.
+    # A slow example means a busy machine, not a bug.
     settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("busy")
 
@@ -167,7 +178,7 @@ def _load_hypothesis_profile() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def direct_connections() -> Iterator[None]:
-    """Keep a proxy that the environment names out of the way of local sockets."""
+    """Bypass the environment's HTTP proxy for local sockets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         patch.setenv("no_proxy", "127.0.0.1,localhost")
@@ -237,9 +248,9 @@ else:
 
 @pytest.fixture
 def world(shared_world: World) -> World:
-    """A shared world without traces of the test before.
+    """The shared world, reset before each test.
 
-    Starting a proxy costs more than most tests. Files that use this one run on one event loop:
+    Starting a proxy costs more than most tests. Files that use this fixture share an event loop:
     `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
     """
     shared_world.local.reset()

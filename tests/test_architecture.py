@@ -1,4 +1,4 @@
-"""The shape of the code: who may import whom, what serving is free of, how a file opens."""
+"""Architecture rules: imports between packages, dependencies, docstrings and names."""
 
 import ast
 import re
@@ -33,7 +33,7 @@ PACKAGES = [
 ROW = {name: row for row, names in enumerate(PACKAGES) for name in names.split()}
 
 ROUTER_MODEL_NEEDS = {"numpy", "onnxruntime", "tokenizers", "msgspec"}
-NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "common", "manager", "service", "base"}
+VAGUE_NAMES = {"utils", "util", "helpers", "common", "manager", "service", "base"}
 
 
 def modules(package: str) -> Iterator[tuple[str, Path]]:
@@ -46,26 +46,26 @@ OURS = dict(chain.from_iterable(modules(name) for name in ("proxy", "router_mode
 
 
 def imports(path: Path) -> set[str]:
-    """What a file imports, anywhere in it, by the dotted names of modules."""
-    found = set()
+    """The dotted names of the modules that a file imports anywhere."""
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Import():
-                found.update(alias.name for alias in node.names)
+                imported.update(alias.name for alias in node.names)
             case ast.ImportFrom():
                 assert node.level == 0
                 assert node.module is not None
                 for alias in node.names:
                     full = f"{node.module}.{alias.name}"
-                    found.add(full if full in OURS else node.module)
-    return {f"{name}.__init__" if f"{name}.__init__" in OURS else name for name in found}
+                    imported.add(full if full in OURS else node.module)
+    return {f"{name}.__init__" if f"{name}.__init__" in OURS else name for name in imported}
 
 
 def top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def test_serving_loads_nothing_that_only_training_needs() -> None:
+def test_serving_imports_no_training_packages() -> None:
     program = """
 import sys
 import proxy.server.app, proxy.cli.main
@@ -83,7 +83,7 @@ print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 
 
 def package_of(name: str) -> str:
-    """The row's name for a module of the proxy: its package, or on the ground floor itself."""
+    """The name of a module in the table: its package, or itself where it has none."""
     return name.split(".")[1]
 
 
@@ -92,7 +92,7 @@ def test_every_package_of_the_proxy_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, _ in modules("proxy")])
-def test_imports_go_up_the_table(name: str) -> None:
+def test_packages_import_only_from_rows_above(name: str) -> None:
     own = package_of(name)
     wrong = {
         imported
@@ -117,9 +117,9 @@ EXPORTS = {package: exports(package) for package in PACKAGES[1:]}
 
 
 def imports_of_packages(name: str) -> Iterator[tuple[str, str]]:
-    """What a module imports from other packages of the proxy: the package, and the name there.
+    """Pairs of package and name that a module imports from other packages of the proxy.
 
-    A whole module that its package exports may be imported from, too: then it is the name.
+    Where a package exports a whole module, importing from the module counts as importing it.
     """
     for node in ast.walk(ast.parse(OURS[name].read_text(encoding="utf-8"))):
         match node:
@@ -144,7 +144,7 @@ def test_a_package_exports_only_what_others_import() -> None:
     assert {(p, item) for p, names in EXPORTS.items() for item in names} == used
 
 
-def test_the_three_packages_keep_their_distance() -> None:
+def test_training_and_serving_share_only_the_router_model() -> None:
     allowed = {
         "proxy": {"proxy", "router_model"},
         "training": {"training", "router_model"},
@@ -161,26 +161,26 @@ def test_the_router_model_needs_four_packages() -> None:
         assert others - {"router_model"} <= ROUTER_MODEL_NEEDS, name
 
 
-def test_serving_imports_only_what_it_declares() -> None:
-    """A package that comes along with another one may leave with it."""
+def test_serving_imports_only_declared_dependencies() -> None:
+    """A transitive dependency may disappear with the package that requires it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[^\w.-]", line)[0] for line in project["dependencies"]}
     distributions = packages_distributions()
     for name, path in modules("proxy"):
         others = {top(imported) for imported in imports(path)} - sys.stdlib_module_names
         for other in others - {"proxy", "router_model"}:
-            found = {name.lower().replace("_", "-") for name in distributions[other]}
-            assert declared & found, (name, other)
+            providers = {name.lower().replace("_", "-") for name in distributions[other]}
+            assert declared & providers, (name, other)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_module_opens_with_what_it_is_and_has_a_telling_name(name: str) -> None:
+def test_a_module_has_a_docstring_and_a_specific_name(name: str) -> None:
     assert ast.get_docstring(ast.parse(OURS[name].read_text(encoding="utf-8")))
-    assert not NAMES_THAT_SAY_NOTHING & set(name.split("."))
+    assert not VAGUE_NAMES & set(name.split("."))
 
 
 def constants(path: Path) -> Iterator[tuple[str, str]]:
-    """A module's public constants with their values, as they are written."""
+    """A module's public constants with the source text of their values."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
@@ -193,17 +193,17 @@ def constants(path: Path) -> Iterator[tuple[str, str]]:
             yield name, ast.unparse(value)
 
 
-def test_a_constants_name_has_one_value() -> None:
-    """Private constants, with a leading underscore, are their module's own."""
+def test_a_public_constant_has_one_value_everywhere() -> None:
+    """Private constants, with a leading underscore, may differ by module."""
     values: dict[str, dict[str, str]] = {}
     for module, path in modules("proxy"):
         for name, value in constants(path):
             values.setdefault(name, {})[module] = value
     assert len(values) > 100
-    assert {name: found for name, found in values.items() if len(set(found.values())) > 1} == {}
+    assert {name: where for name, where in values.items() if len(set(where.values())) > 1} == {}
 
 
-# What depends on Ollama is in one module. These may also name it: questions, options and defaults.
+# Code that depends on Ollama is in one module. The others name it in questions and defaults only.
 OLLAMA_MODULE = "proxy.protocol.ollama"
 MAY_NAME_OLLAMA = {
     OLLAMA_MODULE,

@@ -1,4 +1,4 @@
-"""What the documents name exists in the code, and what the code has is documented."""
+"""Documented names exist in the code, and the code's names are documented."""
 
 import ast
 import json
@@ -42,17 +42,15 @@ each_page = pytest.mark.parametrize("name", PAGES)
 # The log of experiments names files and commands of its day.
 DOCS = "\n".join(text for name, text in PAGES.items() if name != "training/LOG.md")
 CHANGELOG = PAGES["CHANGELOG.md"]
-# Code spans and blocks: prose may say "make a wish" of what is no target.
+# Code spans and blocks, because prose may contain "make" without a target.
 CODE = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", DOCS, re.DOTALL))
 BLOCKS = "\n".join(re.findall(r"```.*?```", DOCS, re.DOTALL))
 
 
 def config_keys(kind: msgspec.inspect.Type, prefix: str = "") -> set[str]:
-    """The dotted keys of everything in a configuration that is no section itself."""
-    if isinstance(kind, msgspec.inspect.UnionType):  # a mapping, or a word for it
-        kind = next(
-            (one for one in kind.types if isinstance(one, msgspec.inspect.StructType)), kind
-        )
+    """The dotted keys of all configuration values, without sections."""
+    if isinstance(kind, msgspec.inspect.UnionType):  # a mapping, or a keyword such as "auto"
+        kind = next((t for t in kind.types if isinstance(t, msgspec.inspect.StructType)), kind)
     if not isinstance(kind, msgspec.inspect.StructType):
         return {prefix.removesuffix(".")}
     return {
@@ -69,7 +67,7 @@ def keys_of(value: object, prefix: str = "") -> set[str]:
 
 
 def sections(keys: set[str]) -> set[str]:
-    """The keys and every section that they are in."""
+    """The keys and all their sections."""
     return {".".join(key.split(".")[: n + 1]) for key in keys for n in range(key.count(".") + 1)}
 
 
@@ -88,7 +86,7 @@ def proxy() -> Proxy:
 
 @pytest.fixture(scope="module")
 def metric_names(proxy: Proxy) -> set[str]:
-    """Every exposed name: `router_requests_total`, and a histogram's as it is and with suffixes."""
+    """All exposed names; a histogram's with and without suffixes."""
     record = CallRecord("chat.completions")
     record.target, record.reason, record.ttft_ms = Target.LOCAL, Reason.FALLBACK, 1.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
@@ -114,20 +112,20 @@ def metric_names(proxy: Proxy) -> set[str]:
 
 def test_the_default_configuration_names_every_key() -> None:
     shown = yaml.safe_load((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
-    unsaid = {  # which have one word there in place of their keys
+    abbreviated = {  # keys with a keyword instead of a mapping
         "upstreams.cloud.price": PRICE,
         "judge.price": PRICE,
         "routing.shadow_router": ["path", "share"],
     }
-    inner = {f"{key}.{name}" for key, names in unsaid.items() for name in names}
-    assert keys_of(shown) | inner == KEYS | unsaid.keys()
+    inner = {f"{key}.{name}" for key, names in abbreviated.items() for name in names}
+    assert keys_of(shown) | inner == KEYS | abbreviated.keys()
 
 
 def test_the_default_configuration_shows_the_defaults() -> None:
-    """Each tier has values of its own; everything else is what leaving the key out gives."""
+    """Except for the tiers, each value equals the default of its key."""
     shown = load_config(CONFIGS / "default.yaml", environ={})
-    unsaid = Config(upstreams=shown.upstreams)
-    assert unsaid == shown
+    defaults = Config(upstreams=shown.upstreams)
+    assert defaults == shown
     assert shown.upstreams.local.timeouts == shown.upstreams.cloud.timeouts
 
 
@@ -138,7 +136,7 @@ def test_keys_in_the_documents_exist() -> None:
     assert named <= sections(KEYS | OLD_KEYS)
 
 
-def test_metrics_in_the_documents_exist_and_all_are_there(
+def test_documented_metrics_exist_and_all_are_documented(
     proxy: Proxy, metric_names: set[str]
 ) -> None:
     # The package, a method of the record, and a reason that is spelt alike.
@@ -151,7 +149,7 @@ def test_metrics_in_the_documents_exist_and_all_are_there(
 ASKED = {TARGET_HEADER, THRESHOLD_HEADER, NO_STORE_HEADER, SESSION_HEADER}
 
 
-def test_router_headers_in_the_documents_exist_and_all_are_there() -> None:
+def test_documented_headers_exist_and_all_are_documented() -> None:
     record = CallRecord("chat.completions")
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
@@ -164,7 +162,7 @@ def test_router_headers_in_the_documents_exist_and_all_are_there() -> None:
 
 
 def test_commands_in_the_documents_exist() -> None:
-    # `proxy` and not `training`: that one's commands are read, for torch may not be here.
+    # Only of `proxy`: commands of `training` are parsed, because torch may not be installed.
     served = set(main.list_commands(click.Context(main)))
     named = set(re.findall(r"(?<!-n )\bhybrid-llm ([a-z][a-z-]+)", CODE))
     assert named <= served
@@ -176,12 +174,12 @@ def test_commands_in_the_documents_exist() -> None:
 
 
 def shell_lines(name: str) -> list[str]:
-    """The commands of a document's blocks of shell, without what is said behind them."""
+    """The commands in a document's shell blocks, without comments."""
     blocks = re.findall(r"```sh\n(.*?)```", PAGES[name], re.DOTALL)
     return [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
 
 
-def test_the_operators_commands_work_where_a_proxy_has_run(
+def test_documented_commands_run_with_a_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -205,7 +203,7 @@ def test_the_operators_commands_work_where_a_proxy_has_run(
         assert done.exit_code == 0, f"{command}: {done.output}"
 
 
-def test_a_mistake_in_a_configuration_is_told_as_it_is_shown(tmp_path: Path) -> None:
+def test_the_documented_configuration_error_is_the_real_one(tmp_path: Path) -> None:
     shown = re.search(r"\$ hybrid-llm check-config my.yaml\n(my.yaml:(\d+): .*)\n", DOCS)
     assert shown
     default = (CONFIGS / "default.yaml").read_text(encoding="utf-8")
@@ -255,34 +253,34 @@ def test_endpoints_in_the_documents_exist(proxy: Proxy) -> None:
     }
 
 
-def test_the_pages_libraries_are_those_that_make_fetches() -> None:
+def test_vendored_libraries_have_the_versions_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     vendor = ROOT / "proxy/web/ui/vendor"
-    for variable, name, said in (
+    for variable, name, title in (
         ("MARKED", "marked", "marked v"), ("DOMPURIFY", "purify", "DOMPurify "),
     ):  # fmt: skip
         version = re.search(rf"^{variable} := (\S+)", makefile, re.MULTILINE)
         assert version
         head = (vendor / f"{name}.js").read_text(encoding="utf-8")[:300]
-        assert f"{said}{version[1]} " in head
+        assert f"{title}{version[1]} " in head
         assert (vendor / f"{name}.LICENSE").exists()
 
 
-def test_the_tables_of_the_benchmark_are_those_of_its_results() -> None:
+def test_benchmark_tables_match_the_results() -> None:
     results = json.loads((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
-    shown = {name: text for name, text in PAGES.items() if "<!-- bench: " in text}
-    marks = set(re.findall(r"<!-- bench: (.+?) -->", "".join(shown.values())))
-    assert marks == {*as_sections(results), "end"}
-    for text in shown.values():
+    documents = {name: text for name, text in PAGES.items() if "<!-- bench: " in text}
+    markers = set(re.findall(r"<!-- bench: (.+?) -->", "".join(documents.values())))
+    assert markers == {*as_sections(results), "end"}
+    for text in documents.values():
         assert fill_in(text, results) == text, "python tests/bench/bench.py --readme writes them"
 
 
-def test_the_wheel_has_the_name_that_is_said() -> None:
+def test_the_documented_wheel_has_the_current_version() -> None:
     assert set(re.findall(r"hybrid_llm_router-([\w.]+?)-py3", DOCS)) == {__version__}
 
 
 def prose(name: str) -> str:
-    """A document without its blocks of code."""
+    """A document without its code blocks."""
     return re.sub(r"```.*?```", "", PAGES[name], flags=re.DOTALL)
 
 
@@ -291,7 +289,7 @@ def headings(name: str) -> list[str]:
 
 
 def anchor_of(heading: str) -> str:
-    """As GitHub makes it: links show their text, marks are dropped."""
+    """The anchor that GitHub generates: links become their text, punctuation is dropped."""
     text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
     return re.sub(r"[^\w -]", "", text).lower().replace(" ", "-")
 
@@ -315,7 +313,7 @@ def test_linked_headings_exist(name: str) -> None:
 
 @each_page
 def test_headings_are_unique(name: str) -> None:
-    """Only the parts of a changelog's versions and of the decision records repeat."""
+    """Headings repeat only in the changelog and the training log."""
     anchors = [anchor_of(heading) for heading in headings(name)]
     if name not in ("CHANGELOG.md", "training/LOG.md"):
         assert sorted(anchors) == sorted(set(anchors))
@@ -342,13 +340,15 @@ def test_every_decision_record_is_complete_and_in_the_index() -> None:
     records = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
     for path in records:
         text = path.read_text(encoding="utf-8")
-        found = re.findall(r"^## (.+)$", text, re.MULTILINE)
-        assert found == ["Context", "Decision", "Figures", "What would make us drop it"], path.name
+        sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert sections == ["Context", "Decision", "Figures", "What would make us drop it"], (
+            path.name
+        )
         assert text.startswith(f"# {path.name[:3]} "), path.name
         assert f"]({path.name})" in PAGES["docs/decisions/README.md"], path.name
 
 
-def test_every_claim_of_the_threat_model_has_its_test() -> None:
+def test_every_claim_of_the_threat_model_has_a_test() -> None:
     rows = re.findall(
         r"^\| (?!claim|-)(.+?) \| (.*`tests/.*) \|$", PAGES["SECURITY.md"], re.MULTILINE
     )
@@ -358,8 +358,8 @@ def test_every_claim_of_the_threat_model_has_its_test() -> None:
             assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), claim
 
 
-def test_every_document_is_found_from_the_readme() -> None:
-    """By one link, or by two through the index of a folder."""
+def test_every_document_is_linked_from_the_readme() -> None:
+    """Directly, or through the index of a folder."""
     indexes = ("README.md", "docs/decisions/README.md")
     links = {
         ((ROOT / index).parent / link).resolve()
@@ -370,6 +370,6 @@ def test_every_document_is_found_from_the_readme() -> None:
     assert {ROOT / name for name in PAGES.keys() - {"README.md"}} - links == set()
 
 
-def test_the_changelogs_newest_version_is_this_one() -> None:
+def test_the_newest_version_of_the_changelog_is_current() -> None:
     versions = re.findall(r"^## v?(\d+\.\d+\.\d+)", CHANGELOG, re.MULTILINE)
     assert versions[0] == __version__

@@ -1,4 +1,4 @@
-"""Every reason of a decision is explained in every place that lists reasons."""
+"""Every routing reason is explained in every list of reasons."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from proxy.web.openapi import document
 ROOT = Path(__file__).parents[1]
 
 
-def in_the_reason_table() -> set[str]:
+def in_the_api_documentation() -> set[str]:
     """The table of reasons in the API documentation."""
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     (section,) = re.findall(r"^## Reasons\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
@@ -33,11 +33,13 @@ def on_the_pages() -> set[str]:
 
 def in_openapi() -> set[str]:
     parameters = json.loads(document())["paths"]["/api/requests"]["get"]["parameters"]
-    (found,) = [item for item in parameters if item["name"] == "reason"]
-    return set(found["schema"]["enum"]) - {"shadow"}  # the former name of exploration
+    (parameter,) = [item for item in parameters if item["name"] == "reason"]
+    return set(parameter["schema"]["enum"]) - {"shadow"}  # the former name of exploration
 
 
-@pytest.mark.parametrize("place", [in_the_reason_table, in_explanations, on_the_pages, in_openapi])
+@pytest.mark.parametrize(
+    "place", [in_the_api_documentation, in_explanations, on_the_pages, in_openapi]
+)
 def test_every_reason_is_explained(place: object) -> None:
     assert callable(place)
     assert place() == set(Reason)

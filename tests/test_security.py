@@ -1,4 +1,4 @@
-"""Claims of SECURITY.md that no other test makes: where a request can be sent, who reads what."""
+"""Claims of SECURITY.md without another test: destinations of requests, and access to data."""
 
 import stat
 from pathlib import Path
@@ -56,7 +56,7 @@ async def test_an_upstream_cannot_send_a_key_elsewhere(
         assert elsewhere.calls == []
 
 
-async def test_what_is_open_to_everybody_tells_nothing_of_anybody(start: StartProxy) -> None:
+async def test_public_endpoints_contain_no_keys_and_no_prompts(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": [SECRET]}})
     await proxy.chat(
         model="auto",
@@ -67,7 +67,7 @@ async def test_what_is_open_to_everybody_tells_nothing_of_anybody(start: StartPr
     for path in ("/health", "/ready", "/metrics", "/openapi.json", "/login"):
         text = (await proxy.client.get(path)).text
         assert [
-            said for said in (SECRET, CLOUD_KEY, LOCAL_KEY, "Sierra Madre") if said in text
+            secret for secret in (SECRET, CLOUD_KEY, LOCAL_KEY, "Sierra Madre") if secret in text
         ] == [], path
 
 
@@ -79,8 +79,10 @@ def modes_of(folder: Path) -> dict[str, int]:
     }
 
 
-async def test_the_database_is_its_owners_alone(start: StartProxy, tmp_path: Path) -> None:
-    """With what SQLite keeps beside it, while it runs."""
+async def test_a_new_database_is_readable_by_its_owner_only(
+    start: StartProxy, tmp_path: Path
+) -> None:
+    """Including SQLite's files beside it, while the proxy runs."""
     proxy = await start()
     await proxy.chat(model="local")
     await proxy.rows_of(1)
@@ -89,7 +91,7 @@ async def test_the_database_is_its_owners_alone(start: StartProxy, tmp_path: Pat
     )
 
 
-async def test_a_database_that_is_there_keeps_its_mode(start: StartProxy, tmp_path: Path) -> None:
+async def test_an_existing_database_keeps_its_mode(start: StartProxy, tmp_path: Path) -> None:
     path = tmp_path / "router.db"
     path.touch()
     path.chmod(0o660)

@@ -1,3 +1,3 @@
-"""From outcome data to the router model. Imports router_model, never proxy."""
+"""Train the router model from outcome data. This package imports router_model, never proxy."""
 
-import router_model  # noqa: F401 -- before onnxruntime, which it tells to keep to itself
+import router_model  # noqa: F401 -- before onnxruntime: disables its telemetry

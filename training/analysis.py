@@ -14,12 +14,12 @@ from training.dataset import DataError, Prepared, Split
 from training.progress import say
 from training.results import is_current, write
 
-# In the order that `all` makes them.
+# In the order of `all`.
 MEASURED = ("evaluation", "baselines", "errors", "robustness")
 
 
 def load_model(folder: Path) -> RouterModel:
-    """The exported model. Raises DataError with the command to run."""
+    """Load the exported model. Raises DataError, which names the command to run first."""
     try:
         return RouterModel.load(folder)
     except RouterModelError as error:
@@ -73,7 +73,7 @@ def measure_if_needed(
 
 
 def cache_beside(prepared: Path) -> Path:
-    """The cache of embeddings, beside the prepared rows (not committed)."""
+    """The path of the embedding cache, in the folder of the prepared rows (not committed)."""
     return prepared.with_name("embeddings.npz")
 
 
@@ -87,10 +87,10 @@ def reference(prepared: Path, model: Path) -> None:
 
     Example: hybrid-llm-train reference
     """
-    from training.export import refer
+    from training.export import add_reference
 
-    made = refer(dataset.load(prepared), load_model(model), folder=model)
-    say(f"reference: {made.rows} prompts, {made.categories}")
+    added = add_reference(dataset.load(prepared), load_model(model), folder=model)
+    say(f"reference: {added.rows} prompts, {added.categories}")
 
 
 @click.command()

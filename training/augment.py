@@ -1,18 +1,17 @@
-"""Changes of a prompt that change nothing about the task, so that training sees them too.
+"""Data augmentation: random changes of a prompt that do not change its task.
 
-A router that has only met bare questions takes a greeting before one for part of the question. In
-every epoch each prompt is, by chance, left as it is or dressed as people write: a greeting, a
-request or an instruction before it, thanks after it, letters mistyped. The wording here and that of
-training/robustness.py have nothing in common but the kind: what is measured there was not learnt.
+A router that was trained on bare questions treats a greeting as part of the question. In every
+epoch, each prompt may get a greeting, a request or an instruction, closing thanks, and typos. The
+phrases differ from those in training/robustness.py, so that robustness is measured on new wording.
 """
 
 import random
 
 from router_model.features import clip
 
-DRESSED_SHARE = 0.35
-MISTYPED_SHARE = 0.2
-MISTYPED_RATES = (0.01, 0.06)
+PHRASES_SHARE = 0.35
+TYPO_SHARE = 0.2
+TYPO_RATES = (0.01, 0.06)
 
 GREETINGS = (
     "Hi!",
@@ -65,28 +64,28 @@ CLOSINGS = (
 _GAPS = (" ", "\n", "\n\n")
 
 
-def dress(text: str, dice: random.Random) -> str:
-    """A greeting, a request, or both before `text`; sometimes thanks after it."""
-    before = []
-    if dice.random() < 0.6:
-        before.append(dice.choice(GREETINGS))
-    if not before or dice.random() < 0.7:
-        before.append(dice.choice(REQUESTS))
-    dressed = f"{' '.join(before)}{dice.choice(_GAPS)}{text}"
-    if dice.random() < 0.4:
-        dressed += dice.choice(_GAPS) + dice.choice(CLOSINGS)
-    return dressed
+def add_phrases(text: str, rng: random.Random) -> str:
+    """Prepend a greeting, a request, or both to `text`; sometimes append thanks."""
+    prefix = []
+    if rng.random() < 0.6:
+        prefix.append(rng.choice(GREETINGS))
+    if not prefix or rng.random() < 0.7:
+        prefix.append(rng.choice(REQUESTS))
+    extended = f"{' '.join(prefix)}{rng.choice(_GAPS)}{text}"
+    if rng.random() < 0.4:
+        extended += rng.choice(_GAPS) + rng.choice(CLOSINGS)
+    return extended
 
 
-def mistype(text: str, dice: random.Random, *, rate: float) -> str:
-    """Replace, drop, repeat or swap `rate` of the letters, as fingers do."""
+def add_typos(text: str, rng: random.Random, *, rate: float) -> str:
+    """Replace, drop, repeat or swap a share `rate` of the letters."""
     letters = list(text)
     for i, letter in enumerate(letters):
-        if not letter.isalpha() or dice.random() >= rate:
+        if not letter.isalpha() or rng.random() >= rate:
             continue
-        match dice.randrange(4):
+        match rng.randrange(4):
             case 0:
-                letters[i] = dice.choice("abcdefghijklmnopqrstuvwxyz")
+                letters[i] = rng.choice("abcdefghijklmnopqrstuvwxyz")
             case 1:
                 letters[i] = ""
             case 2:
@@ -96,10 +95,10 @@ def mistype(text: str, dice: random.Random, *, rate: float) -> str:
     return "".join(letters)
 
 
-def vary(text: str, dice: random.Random) -> str:
-    """`text` as somebody else might have sent it; mostly as it is."""
-    if dice.random() < MISTYPED_SHARE:
-        text = mistype(text, dice, rate=dice.uniform(*MISTYPED_RATES))
-    if dice.random() < DRESSED_SHARE:
-        text = dress(text, dice)
+def vary(text: str, rng: random.Random) -> str:
+    """Augment `text` at random. About half of the texts stay unchanged."""
+    if rng.random() < TYPO_SHARE:
+        text = add_typos(text, rng, rate=rng.uniform(*TYPO_RATES))
+    if rng.random() < PHRASES_SHARE:
+        text = add_phrases(text, rng)
     return clip(text)

@@ -1,15 +1,14 @@
-"""The router beside everything simpler: `hybrid-llm-train baselines`.
+"""Comparison of the router with simpler baselines: `hybrid-llm-train baselines`.
 
-One table per source, since a pooled figure mostly tells one data set from another. All baselines
-are trained on the train split alone, with the router's two heads (is the local answer good, is the
-cloud's) and the router's own calibration, so that none loses by its arithmetic. Their one or two
-hyper-parameters and the calibration are chosen on validation, as the router's are; figures on
-validation therefore flatter all of them alike.
+- There is one table per source, because a pooled figure mostly separates the data sets.
+- All baselines are trained on the train split only. They have the router's two labels (local answer
+  good, cloud answer good) and its calibration, so that only the features differ.
+- Hyper-parameters and calibration are chosen on validation, as for the router. Figures on
+  validation are therefore optimistic for all of them.
+- Intervals are 95 % bootstrap intervals over groups of near-duplicates. All baselines share the
+  samples, so the difference to the router is paired.
 
-Intervals: 95 %, bootstrap over groups of near-duplicates, the same samples for every baseline, so
-the difference to the router is measured in pairs.
-
-scikit-learn and torch are loaded where something is fitted: what only measures does without them.
+scikit-learn and torch are imported only by functions that fit something.
 """
 
 import math
@@ -41,15 +40,15 @@ MIN_SOURCE_ROWS = 20
 CURVE_POINTS = 41
 
 ROUTER = "router"
-# What is left of a router without its network.
+# The baselines of the ablation: no network.
 ABLATED = ("random", "features + LR", "TF-IDF + LR")
 FITTED = ("source and category mean", "features + LR", "TF-IDF + LR", "MiniLM + LR", "MiniLM kNN")
 
 
 class Prediction(NamedTuple):
-    """A baseline's view of rows; higher is more local. None where it has none.
+    """A baseline's predictions; higher is more local. None if the baseline does not rank.
 
-    Arrays [n], or [k, n] for k repetitions with another seed each, whose figures are averaged.
+    Arrays [n], or [k, n] for k repetitions with different seeds, whose figures are averaged.
     """
 
     p_local: Floats | None
@@ -57,7 +56,7 @@ class Prediction(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The rows that baselines learn from, choose by, and are measured on."""
+    """The rows for training, for model selection, and for the measurement."""
 
     train: list[Row]
     validation: list[Row]
@@ -65,7 +64,7 @@ class Data(NamedTuple):
 
 
 def data_of(prepared: Prepared, split: Split) -> Data:
-    """Real outcomes of the routed pair only. Raises DataError when a split is empty."""
+    """The rows with real outcomes of the routed pair. Raises DataError if a split is empty."""
     parts: tuple[Split, ...] = ("test", "ood") if split == "test" else (split,)
 
     def real(*splits: Split) -> list[Row]:
@@ -78,13 +77,13 @@ def data_of(prepared: Prepared, split: Split) -> Data:
     return data
 
 
-# Each learner turns the data into candidates: (setting, logits on validation [v, 2], on the
-# measured rows [n, 2]). The best on validation is taken.
+# A candidate of a learner: (setting, logits on validation [v, 2], logits on the measured rows
+# [n, 2]). The best candidate on validation is used.
 Candidate = tuple[str, Floats, Floats]
 
 
 def labels(rows: Sequence[Row]) -> NDArray[np.bool_]:
-    """[rows, 2]: is the local answer good, is the cloud's."""
+    """[rows, 2]: whether the local answer is good, and whether the cloud answer is."""
     out = outcomes_of(list(rows))
     return np.stack([out.local_ok, out.cloud_ok], axis=1)
 
@@ -92,7 +91,7 @@ def labels(rows: Sequence[Row]) -> NDArray[np.bool_]:
 def logistic(
     x: Any, y: NDArray[np.bool_], others: Sequence[Any], *, strengths: Sequence[float] = STRENGTHS
 ) -> list[tuple[str, list[Floats]]]:
-    """Per strength C: logits [n, 2] for each of `others`, one regression per head."""
+    """Fit one regression per head and strength C. Returns logits [n, 2] for each of `others`."""
     from sklearn.linear_model import LogisticRegression
 
     out = []
@@ -115,21 +114,21 @@ def logistic(
 def category_mean(data: Data) -> list[Candidate]:
     """The training mean of a row's source and category; the overall mean for a new source."""
     y = labels(data.train).astype(float)
-    seen: dict[tuple[str, str], list[Floats]] = {}
+    targets_of: dict[tuple[str, str], list[Floats]] = {}
     for row, target in zip(data.train, y, strict=True):
-        seen.setdefault((row.source, row.category), []).append(target)
+        targets_of.setdefault((row.source, row.category), []).append(target)
     overall = y.mean(axis=0)
-    # One row's worth of the overall mean keeps tiny categories finite.
-    means = {key: (sum(t) + overall) / (len(t) + 1) for key, t in seen.items()}
+    # The overall mean with the weight of one row keeps the logits of tiny categories finite.
+    means = {key: (sum(t) + overall) / (len(t) + 1) for key, t in targets_of.items()}
 
-    def at(rows: list[Row]) -> Floats:
+    def logits_of(rows: list[Row]) -> Floats:
         return _logit(np.stack([means.get((row.source, row.category), overall) for row in rows]))
 
-    return [("", at(data.validation), at(data.measured))]
+    return [("", logits_of(data.validation), logits_of(data.measured))]
 
 
 def features(data: Data) -> list[Candidate]:
-    """Hand-made features + logistic regression: what a router without a language model knows."""
+    """Hand-made features with a logistic regression: a router without a language model."""
     from sklearn.preprocessing import StandardScaler
 
     scale = StandardScaler()
@@ -140,7 +139,7 @@ def features(data: Data) -> list[Candidate]:
 
 
 def tfidf(data: Data, *, shuffle: int | None = None) -> list[Candidate]:
-    """TF-IDF of words and word pairs + logistic regression; seed `shuffle` parts text and label."""
+    """TF-IDF of words and word pairs, logistic regression. `shuffle` seeds a label shuffle."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     y = labels(data.train)
@@ -183,7 +182,7 @@ def embedding_regression(data: Data, vectors: tuple[Floats, Floats, Floats]) -> 
 
 
 def neighbours(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candidate]:
-    """The mean label of the k training prompts of the nearest meaning (cosine)."""
+    """The mean label of the k nearest training prompts by cosine similarity."""
     y = labels(data.train).astype(float)
     overall = y.mean(axis=0)
     orders = [np.argsort(-(v @ vectors[0].T), axis=1, kind="stable") for v in vectors[1:]]
@@ -197,7 +196,7 @@ def neighbours(data: Data, vectors: tuple[Floats, Floats, Floats]) -> list[Candi
 def predictions(
     data: Data, *, cache: Path, base: str = "minilm", only: Sequence[str] | None = None
 ) -> dict[str, tuple[str, Prediction]]:
-    """Every baseline's setting and opinion of the measured rows; or of those that are named."""
+    """Setting and prediction on the measured rows, for every baseline or for those in `only`."""
     out = outcomes_of(data.measured)
     n = len(data.measured)
     rules = [Heuristic().score(row.text) for row in data.measured]
@@ -213,7 +212,7 @@ def predictions(
             Prediction(np.array([r.p_local for r in rules]), np.array([r.score for r in rules])),
         ),
     }
-    found = {name: made() for name, made in plain.items() if only is None or name in only}
+    by_name = {name: predict() for name, predict in plain.items() if only is None or name in only}
     vectors = embedded(data, cache=cache, base=base) if only is None else None
     learners: dict[str, Callable[[], list[Candidate]]] = {
         FITTED[0]: lambda: category_mean(data),
@@ -225,40 +224,40 @@ def predictions(
         learners[FITTED[4]] = lambda: neighbours(data, vectors)
     fitted = [name for name in learners if only is None or name in only]
     for name in track(fitted, "fitting baselines", total=len(fitted)):
-        found[name] = _chosen(data, learners[name]())
+        by_name[name] = _select(data, learners[name]())
     if only is None:
-        found["oracle"] = ("", Prediction(None, out.local - out.cloud))
-    return found
+        by_name["oracle"] = ("", Prediction(None, out.local - out.cloud))
+    return by_name
 
 
 def _shuffled(data: Data) -> tuple[str, Prediction]:
-    """TF-IDF on labels drawn from a hat; several times, since one hat alone may be lucky."""
-    drawn = [_chosen(data, tfidf(data, shuffle=seed))[1] for seed in range(SHUFFLES)]
+    """TF-IDF on shuffled labels, repeated because a single shuffle may rank well by chance."""
+    repetitions = [_select(data, tfidf(data, shuffle=seed))[1] for seed in range(SHUFFLES)]
     return (
         f"{SHUFFLES} shuffles",
         Prediction(
-            np.stack([o.p_local for o in drawn if o.p_local is not None]),
-            np.stack([o.score for o in drawn if o.score is not None]),
+            np.stack([o.p_local for o in repetitions if o.p_local is not None]),
+            np.stack([o.score for o in repetitions if o.score is not None]),
         ),
     )
 
 
-def _chosen(data: Data, candidates: list[Candidate]) -> tuple[str, Prediction]:
-    """The candidate that ranks local answers best inside the validation sources, calibrated."""
+def _select(data: Data, candidates: list[Candidate]) -> tuple[str, Prediction]:
+    """The candidate with the best AUROC inside the validation sources, calibrated."""
     out = outcomes_of(data.validation)
 
-    def merit(candidate: Candidate) -> float:
+    def selection_score(candidate: Candidate) -> float:
         value = within_source_auroc(candidate[1][:, 0], out)
         return value if math.isfinite(value) else 0.0
 
-    name, on_validation, on_measured = max(candidates, key=merit)
+    name, on_validation, on_measured = max(candidates, key=selection_score)
     calibration = calibrate.fit(on_validation, out)
     score, p_local, _ = calibrate.scores(on_measured, calibration)
     return name, Prediction(p_local, score)
 
 
 def within_source_auroc(score: Floats, out: Outcomes) -> float:
-    """AUROC of the local label inside each source, weighted by rows; NaN when none has both."""
+    """AUROC of the local label per source, weighted by rows; NaN if no source has both labels."""
     values, weights = [], []
     for source in np.unique(out.source):
         chosen = out.source == source
@@ -280,18 +279,17 @@ def compare(
     rounds: int = 1000,
     only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The router and all baselines on one split, per source and together; or those named.
+    """Compare the router with all baselines, or with those in `only`, per source and together.
 
-    Raises DataError when a split is empty.
+    Raises DataError if a split is empty.
     """
     data = data_of(prepared, split)
-    found = predictions(data, cache=cache, base=base, only=only)
+    by_name = predictions(data, cache=cache, base=base, only=only)
     scored = [
-        model.score(row.text)
-        for row in track(data.measured, "scoring by the router", total=len(data.measured))
+        model.score(row.text) for row in track(data.measured, "scoring", total=len(data.measured))
     ]
     router = Prediction(np.array([s.p_local for s in scored]), np.array([s.score for s in scored]))
-    found = {**found, ROUTER: ("", router)}
+    by_name = {**by_name, ROUTER: ("", router)}
     out = outcomes_of(data.measured)
     held_out = np.array([row.split == "ood" for row in data.measured])
     unread = np.array([row.unread for row in data.measured])
@@ -304,7 +302,7 @@ def compare(
                 parts[f"{source} (read only)"] = chosen & ~unread
     measured = {
         name: measure(
-            {key: opinion for key, (_, opinion) in found.items()},
+            {key: prediction for key, (_, prediction) in by_name.items()},
             out,
             chosen,
             threshold=model.manifest.threshold,
@@ -316,52 +314,56 @@ def compare(
     about = heading(prepared, model, split=split, command=command, rounds=rounds)
     return about | {
         "train_rows": len(data.train),
-        "chosen_on_validation": {name: setting for name, (setting, _) in found.items() if setting},
+        "chosen_on_validation": {
+            name: setting for name, (setting, _) in by_name.items() if setting
+        },
         "parts": measured,
         "curves": {
-            name: _curve_of(opinion.score, out.take(inside), inside)
-            for name, (_, opinion) in found.items()
-            if opinion.score is not None and opinion.score.ndim == 1
+            name: _curve_of(prediction.score, out.take(inside), inside)
+            for name, (_, prediction) in by_name.items()
+            if prediction.score is not None and prediction.score.ndim == 1
         },
     }
 
 
 def measure(
-    found: dict[str, Prediction],
+    by_name: dict[str, Prediction],
     out: Outcomes,
     chosen: NDArray[np.bool_],
     *,
     threshold: float,
     rounds: int,
 ) -> dict[str, Any]:
-    """One part's table. Every baseline keeps the share local that the router keeps there."""
+    """The table of one part. Every baseline has the local share of the router on that part."""
     part = out.take(chosen)
     everything = np.arange(part.local.size)
-    score = found[ROUTER].score
+    score = by_name[ROUTER].score
     assert score is not None
     share = float((score[chosen] >= threshold).mean())
     draws = [everything, *metrics.resamples(part.group, rounds=rounds)]
     values: dict[str, dict[str, Floats]] = {}
-    for name, opinion in found.items():
+    for name, prediction in by_name.items():
         values[name] = {}
-        if opinion.p_local is not None:
-            every = np.atleast_2d(opinion.p_local)[:, chosen]
+        if prediction.p_local is not None:
+            repeated = np.atleast_2d(prediction.p_local)[:, chosen]
             values[name]["auroc_local"] = np.array(
                 [
-                    np.mean([metrics.auroc(part.local_ok[i], p[i]) for p in _repetitions(every, j)])
+                    np.mean(
+                        [metrics.auroc(part.local_ok[i], p[i]) for p in _repetitions(repeated, j)]
+                    )
                     for j, i in enumerate(draws)
                 ]
             )
-        if opinion.score is not None:
-            every = np.atleast_2d(opinion.score)[:, chosen]
+        if prediction.score is not None:
+            repeated = np.atleast_2d(prediction.score)[:, chosen]
             both = np.array(
-                [_routed(_repetitions(every, j), part, i, share) for j, i in enumerate(draws)]
+                [_routed(_repetitions(repeated, j), part, i, share) for j, i in enumerate(draws)]
             )
             values[name]["apgr"], values[name]["pgr_at_rate"] = both.T
     rows = {}
     for name, measured in values.items():
         row: dict[str, Any] = {key: _interval(v) for key, v in measured.items()}
-        row |= _policy(name, found[name], part, chosen, share)
+        row |= _policy(name, by_name[name], part, chosen, share)
         if name != ROUTER:
             row["router_ahead"] = {
                 key: _interval(values[ROUTER][key] - v)
@@ -372,57 +374,57 @@ def measure(
     return {
         "rows": int(part.local.size),
         "groups": len(set(part.group.tolist())),
-        "local_ok_share": _r(part.local_ok.mean()),
-        "cloud_better_share": _r((part.cloud > part.local).mean()),
-        "router_local_share": _r(share),
+        "local_ok_share": _round(part.local_ok.mean()),
+        "cloud_better_share": _round((part.cloud > part.local).mean()),
+        "router_local_share": _round(share),
         "baselines": rows,
     }
 
 
 def _policy(
-    name: str, opinion: Prediction, part: Outcomes, chosen: NDArray[np.bool_], share: float
+    name: str, prediction: Prediction, part: Outcomes, chosen: NDArray[np.bool_], share: float
 ) -> dict[str, float]:
-    """Mean quality (0-10) and share of the all-cloud dollars at the router's share kept local."""
+    """Mean quality (0-10) and share of the all-cloud dollars at the router's local share."""
     if name == "always local":
-        return {"local_share": 1.0, "quality": _r(part.local.mean()), "cost_share": 0.0}
+        return {"local_share": 1.0, "quality": _round(part.local.mean()), "cost_share": 0.0}
     if name == "always cloud":
-        return {"local_share": 0.0, "quality": _r(part.cloud.mean()), "cost_share": 1.0}
-    assert opinion.score is not None
+        return {"local_share": 0.0, "quality": _round(part.cloud.mean()), "cost_share": 1.0}
+    assert prediction.score is not None
     points = [
         metrics.curve(score, part.local, part.cloud, part.cost)
-        for score in np.atleast_2d(opinion.score)[:, chosen]
+        for score in np.atleast_2d(prediction.score)[:, chosen]
     ]
     return {
-        "local_share": _r(share),
-        "quality": _r(np.mean([_at(p, "quality", 1 - share) for p in points])),
-        "cost_share": _r(np.mean([_at(p, "cost_share", 1 - share) for p in points])),
+        "local_share": _round(share),
+        "quality": _round(np.mean([_interpolate(p, "quality", 1 - share) for p in points])),
+        "cost_share": _round(np.mean([_interpolate(p, "cost_share", 1 - share) for p in points])),
     }
 
 
-def _repetitions(every: Floats, draw: int) -> Floats:
-    """All repetitions for the figure itself (draw 0); one in turn for each bootstrap sample.
+def _repetitions(repeated: Floats, draw: int) -> Floats:
+    """All repetitions for the estimate (draw 0); one repetition in turn per bootstrap sample.
 
-    So the interval holds the chance of the repetition as well as that of the rows.
+    The interval thus includes the variance between repetitions.
     """
-    return every if draw == 0 else every[[draw % len(every)]]
+    return repeated if draw == 0 else repeated[[draw % len(repeated)]]
 
 
 def _routed(
     score: Floats, part: Outcomes, index: NDArray[np.int64], share: float
 ) -> tuple[float, float]:
-    """APGR, and PGR with `share` of the calls kept local, on the indexed rows; score [k, n]."""
+    """APGR, and PGR at the local share `share`, on the indexed rows; score [k, n]."""
     points = [
         metrics.curve(s[index], part.local[index], part.cloud[index], part.cost[index])
         for s in score
     ]
     return (
         float(np.mean([metrics.apgr(p) for p in points])),
-        float(np.mean([_at(p, "pgr", 1 - share) for p in points])),
+        float(np.mean([_interpolate(p, "pgr", 1 - share) for p in points])),
     )
 
 
 def show(report: dict[str, Any], console: Console | None = None) -> None:
-    """The comparison as tables for people."""
+    """Print the comparison."""
     console = console or Console(width=None if Console().is_terminal else 130)
     for part, content in report["parts"].items():
         table = Table(
@@ -448,8 +450,8 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
 
 
 def span(values: Sequence[float | None] | None) -> str:
-    """0.712 [0.68, 0.74]; empty when there is nothing, as where a part has one class only."""
-    # JSON knows no NaN: what was one comes back as null.
+    """Format as 0.712 [0.68, 0.74]; empty without a value, as for a part with only one class."""
+    # JSON has no NaN: it is written as null.
     if values is None or any(v is None or not math.isfinite(v) for v in values):
         return ""
     return f"{values[0]:.3f} [{values[1]:.2f}, {values[2]:.2f}]"
@@ -464,7 +466,7 @@ _NEGATIONS = re.compile(r"\b(?:not|except|least|never|false|incorrect)\b", re.IG
 
 
 def describe(text: str) -> list[float]:
-    """A dozen and a half hand-made features of a prompt: length, signs, numbers, rules."""
+    """The hand-made features of a prompt: length, symbols, numbers, rules."""
     words, numbers = _WORDS.findall(text), _NUMBERS.findall(text)
     size = max(1, len(text))
     rules = Heuristic().score(text)
@@ -499,17 +501,17 @@ def _curve_of(score: Floats | None, out: Outcomes, index: NDArray[np.int64]) -> 
     assert score is not None
     points = metrics.curve(score[index], out.local, out.cloud, out.cost)
     pick = np.linspace(0, out.local.size, CURVE_POINTS).round().astype(int)
-    return {name: [_r(v) for v in getattr(points, name)[pick]] for name in points._fields}
+    return {name: [_round(v) for v in getattr(points, name)[pick]] for name in points._fields}
 
 
-def _at(points: metrics.Curve, field: str, cloud_share: float) -> float:
+def _interpolate(points: metrics.Curve, field: str, cloud_share: float) -> float:
     return float(np.interp(cloud_share, points.cloud_share, getattr(points, field)))
 
 
 def _interval(values: Floats) -> list[float]:
-    """[value on all rows, low, high] from the value on all rows and those of the resamples."""
+    """[value, low, high] from the value on all rows, followed by those of the resamples."""
     low, high = metrics.percentiles(values[1:])
-    return [_r(values[0]), _r(low), _r(high)]
+    return [_round(values[0]), _round(low), _round(high)]
 
 
 def _logit(p: Floats) -> Floats:
@@ -518,5 +520,5 @@ def _logit(p: Floats) -> Floats:
     return logit
 
 
-def _r(value: Any) -> float:
+def _round(value: Any) -> float:
     return round(float(value), 4)

@@ -1,12 +1,12 @@
-"""Quality on 80 two-turn questions, asked live: `hybrid-llm-train baseline`.
+"""Live benchmark of 80 two-turn questions: `hybrid-llm-train baseline`.
 
-Shaped like MT-Bench (arXiv:2306.05685): eight categories of ten questions, each with a follow-up
-that builds on the first answer, judged turn by turn; the questions and the reference answers are
-our own (data/questions.jsonl). Local and cloud always answer; the proxy does when it is named.
-
-PGR, the share of the local-to-cloud gap that the proxy recovers (RouteLLM, arXiv:2406.18665),
-stands with a 95 % bootstrap interval over questions. 80 questions are few: expect it to be wide.
-A question that any of them answered with nothing, or was cut off at, is left out for all of them.
+- Design: as in MT-Bench (arXiv:2306.05685), eight categories of ten questions. Each question has a
+  follow-up that builds on the first answer, and each turn is judged. Questions and reference
+  answers were written for this project (data/questions.jsonl).
+- Tiers: local and cloud, and the proxy if its address is given.
+- PGR: the share of the local-to-cloud gap that the proxy recovers (RouteLLM, arXiv:2406.18665),
+  with a 95 % bootstrap interval over questions. The interval is wide with 80 questions.
+- A question with an empty or truncated answer of any tier is excluded for all tiers.
 """
 
 import datetime as dt
@@ -26,7 +26,7 @@ from router_model.metrics import Floats
 from router_model.rubric import RUBRIC_VERSION, Message
 from training.dataset import DataError, read_lines
 from training.judge import Judge, NoVerdict, listed
-from training.label import Refusal, useless
+from training.label import Rejection, rejection_reason
 from training.paid import Endpoint, PaidClient, RequestDeclined
 
 CATEGORIES = (
@@ -45,7 +45,7 @@ _Two = Annotated[list[_Text], msgspec.Meta(min_length=2, max_length=2)]
 
 
 class TwoTurns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question, its follow-up, and where answers can be right or wrong a reference for each."""
+    """A question and its follow-up. Factual questions have a reference answer per turn."""
 
     id: _Text
     category: _Text
@@ -55,7 +55,7 @@ class TwoTurns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tier(msgspec.Struct):
-    """What one of the tiers made of a question: per turn a score of 1-10, tokens, USD."""
+    """The result of one tier, per turn: score of 1-10, answer, USD and routed target."""
 
     scores: list[int] = []
     answers: list[str] = []
@@ -64,7 +64,7 @@ class Tier(msgspec.Struct):
 
 
 class Outcome(msgspec.Struct):
-    """A question that all tiers answered, and what judging it cost."""
+    """A question that all tiers answered, and the cost of its judging."""
 
     id: str
     category: str
@@ -73,7 +73,7 @@ class Outcome(msgspec.Struct):
 
 
 def read_questions(path: Path) -> list[TwoTurns]:
-    """The questions of a file. Raises DataError naming every row that is wrong."""
+    """Read the questions of a file. Raises DataError, which names every invalid row."""
     decoder = msgspec.json.Decoder(TwoTurns)
     questions: dict[str, TwoTurns] = {}
     problems = []
@@ -81,7 +81,7 @@ def read_questions(path: Path) -> list[TwoTurns]:
         try:
             question = decoder.decode(line)
             if question.id in questions:
-                raise ValueError(f"id {question.id!r} is there twice")
+                raise ValueError(f"id {question.id!r} is used twice")
             questions[question.id] = question
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}")
@@ -93,22 +93,22 @@ def read_questions(path: Path) -> list[TwoTurns]:
 
 
 class Benchmark:
-    """Asks the tiers both turns of a question and has each answer graded."""
+    """Asks all tiers both turns of a question, and the judge for a grade of each answer."""
 
     def __init__(
-        self, buyer: PaidClient, judge: Judge, tiers: Sequence[Endpoint], *, max_tokens: int
+        self, client: PaidClient, judge: Judge, tiers: Sequence[Endpoint], *, max_tokens: int
     ) -> None:
-        self._buyer = buyer
+        self._client = client
         self._judge = judge
         self._tiers = tiers
         self._max_tokens = max_tokens
 
-    async def examine(self, question: TwoTurns) -> Outcome | Refusal:
-        """One question's outcome. Raises Stopped when the run stops before it is complete."""
+    async def examine(self, question: TwoTurns) -> Outcome | Rejection:
+        """Benchmark one question. Raises Stopped if the run stops before it is complete."""
         tiers: dict[str, Tier] = {}
         for endpoint in self._tiers:
             tier = await self._converse(endpoint, question)
-            if isinstance(tier, Refusal):
+            if isinstance(tier, Rejection):
                 return tier
             tiers[endpoint.role] = tier
         judge_usd = 0.0
@@ -123,28 +123,28 @@ class Benchmark:
                         reference=references[turn],
                     )
                 except NoVerdict as error:
-                    return Refusal(question.id, f"no verdict of the judge: {error}")
+                    return Rejection(question.id, f"no verdict of the judge: {error}")
                 except RequestDeclined as error:
-                    return Refusal(question.id, f"the judge declined: {error}")
+                    return Rejection(question.id, f"the judge declined: {error}")
                 tier.scores.append(graded.score)
                 judge_usd += graded.cost_usd
         return Outcome(question.id, question.category, tiers, judge_usd)
 
-    async def _converse(self, endpoint: Endpoint, question: TwoTurns) -> Tier | Refusal:
+    async def _converse(self, endpoint: Endpoint, question: TwoTurns) -> Tier | Rejection:
         tier = Tier()
         for turn in range(len(question.turns)):
             messages = _before(question, tier, turn)
             try:
-                answer = await self._buyer.ask(
+                answer = await self._client.ask(
                     endpoint,
                     messages,
                     what=f"{question.id}: {endpoint.role}, turn {turn + 1}",
                     max_tokens=self._max_tokens,
                 )
             except RequestDeclined as error:
-                return Refusal(question.id, f"{endpoint.role} declined: {error}")
-            if why := useless(answer, messages, self._buyer.tokens):
-                return Refusal(question.id, f"{endpoint.role} answer {why}")
+                return Rejection(question.id, f"{endpoint.role} declined: {error}")
+            if why := rejection_reason(answer, messages, self._client.tokens):
+                return Rejection(question.id, f"{endpoint.role} answer {why}")
             tier.answers.append(answer.text)
             tier.usd.append(answer.cost_usd)
             tier.targets.append(answer.target)
@@ -152,7 +152,7 @@ class Benchmark:
 
 
 def _before(question: TwoTurns, tier: Tier, turn: int) -> list[Message]:
-    """The conversation up to the user's message of this turn, with the tier's own answers."""
+    """The conversation up to the user's message of this turn, with the tier's answers."""
     messages: list[Message] = []
     for index in range(turn):
         messages.append({"role": "user", "content": question.turns[index]})
@@ -160,18 +160,18 @@ def _before(question: TwoTurns, tier: Tier, turn: int) -> list[Message]:
     return [*messages, {"role": "user", "content": question.turns[turn]}]
 
 
-# ── What came out ─────────────────────────────────────────────────────────────────────────────
+# ── Report ────────────────────────────────────────────────────────────────────────────────────
 
 
 def report(
     outcomes: Sequence[Outcome],
-    refusals: Sequence[Refusal],
+    rejections: Sequence[Rejection],
     *,
     models: dict[str, str],
     command: str,
     rounds: int = 2000,
 ) -> dict[str, Any]:
-    """All figures; [value, low, high] where there is an interval. NaN where undefined."""
+    """All figures; [value, low, high] where there is an interval, NaN if undefined."""
     named = {outcome.category for outcome in outcomes}
     order = [c for c in CATEGORIES if c in named] + sorted(named.difference(CATEGORIES))
     return {
@@ -185,7 +185,7 @@ def report(
             for category in order
         },
         "judge_usd": round(sum(o.judge_usd for o in outcomes), 6),
-        "left_out": dict(Counter(refusal.why for refusal in refusals)),
+        "left_out": dict(Counter(rejection.why for rejection in rejections)),
         "questions": list(outcomes),
     }
 
@@ -193,7 +193,7 @@ def report(
 def _figures(outcomes: Sequence[Outcome], *, rounds: int) -> dict[str, Any]:
     ids = np.array([outcome.id for outcome in outcomes])
     roles = list(outcomes[0].tiers)
-    # [n, 2] scores per tier: questions are resampled whole, with both of their turns.
+    # [n, 2] scores per tier. The bootstrap resamples questions, with both of their turns.
     scores: dict[str, Floats] = {
         role: np.array([o.tiers[role].scores for o in outcomes], dtype=np.float64) for role in roles
     }
@@ -206,8 +206,8 @@ def _figures(outcomes: Sequence[Outcome], *, rounds: int) -> dict[str, Any]:
         return lambda i: float(scores[role][i].mean())
 
     def recovered(i: NDArray[np.int64]) -> float:
-        low, high, got = (float(scores[r][i].mean()) for r in ("local", "cloud", "router"))
-        return (got - low) / (high - low) if high > low else float("nan")
+        low, high, value = (float(scores[r][i].mean()) for r in ("local", "cloud", "router"))
+        return (value - low) / (high - low) if high > low else float("nan")
 
     figures: dict[str, Any] = {
         "questions": len(outcomes),
@@ -229,7 +229,7 @@ def _figures(outcomes: Sequence[Outcome], *, rounds: int) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], console: Console | None = None) -> None:
-    """The report as a table for people."""
+    """Print the report."""
     roles = list(result["overall"]["quality"])
     routed = "router" in roles
     table = Table(title="quality, 1-10, of " + ", ".join(result["models"].values()))

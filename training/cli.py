@@ -32,9 +32,9 @@ _data = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder with router_pairs.jsonl.gz, other_pairs.jsonl.gz or your own data.",
 )
-# Default paths for a router trained on live traffic. The published files stay, and the model in use
-# stays until `hybrid-llm promote`.
-_OWN: dict[str, Any] = {
+# Default paths for a router trained on live traffic. They do not overwrite the published files or
+# the model in use, which only `hybrid-llm promote` replaces.
+_LIVE_TRAFFIC_PATHS: dict[str, Any] = {
     "prepared": options.PREPARED.with_name("own.msgpack.gz"),
     "run_name": "own",
     "model": options.MODEL.with_name("candidate"),
@@ -176,7 +176,7 @@ def prepare(
 
     Example: hybrid-llm-train prepare --data ~/outcomes
     """
-    chosen = _placed(ctx, data, chosen)
+    chosen = _with_default_paths(ctx, data, chosen)
     prepared, results = chosen.pop("prepared"), chosen.pop("results")
     _prepare(data, everyday, prepared, results, chosen)
 
@@ -213,15 +213,15 @@ def learning_curve(prepared: Path, results: Path, shares: str, seeds: int, **set
     from training.train import TrainConfig
 
     try:
-        wanted = [float(share) for share in shares.split(",")]
+        train_shares = [float(share) for share in shares.split(",")]
     except ValueError:
-        wanted = []
-    if not wanted or not all(0 < share <= 1 for share in wanted):
+        train_shares = []
+    if not train_shares or not all(0 < share <= 1 for share in train_shares):
         raise click.BadParameter(f"{shares!r} is not a list of shares, as in 0.25,0.5,1")
     report = curve.learn(
         dataset.load(prepared),
         options.RUNS,
-        shares=wanted,
+        shares=train_shares,
         seeds=range(seeds),
         config=TrainConfig(**settings),
         command=options.this_command(),
@@ -283,9 +283,9 @@ def all_steps(
 
     Example: hybrid-llm-train all --data ~/outcomes --from-db data/router.db
     """
-    chosen = _placed(ctx, data, chosen)
-    places = ("prepared", "run_name", "model", "results")
-    prepared, run_name, model, results = (chosen.pop(name) for name in places)
+    chosen = _with_default_paths(ctx, data, chosen)
+    path_options = ("prepared", "run_name", "model", "results")
+    prepared, run_name, model, results = (chosen.pop(name) for name in path_options)
     fetch_options = {name: chosen.pop(name) for name in ("databases", "fetched", "fetch_base")}
     export_names = ("version", "local_model", "cloud_model")
     export_options = {name: chosen.pop(name) for name in export_names}
@@ -314,7 +314,9 @@ def all_steps(
     steps.show()
 
 
-def _placed(ctx: click.Context, data: Path | None, chosen: dict[str, Any]) -> dict[str, Any]:
+def _with_default_paths(
+    ctx: click.Context, data: Path | None, chosen: dict[str, Any]
+) -> dict[str, Any]:
     """The options, with other default paths for a router trained on live traffic."""
     if data is None and not chosen["databases"]:
         raise click.UsageError("use --data FOLDER, --from-db DATABASE, or both")
@@ -323,8 +325,9 @@ def _placed(ctx: click.Context, data: Path | None, chosen: dict[str, Any]) -> di
     if not chosen["databases"]:
         return chosen
     return {
-        name: _OWN[name]
-        if name in _OWN and ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
+        name: _LIVE_TRAFFIC_PATHS[name]
+        if name in _LIVE_TRAFFIC_PATHS
+        and ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
         else value
         for name, value in chosen.items()
     }
@@ -347,7 +350,7 @@ def _train(prepared: Prepared, run_name: str, settings: dict[str, Any]) -> None:
     if not [row for row in prepared.of("validation", auxiliary=False) if not row.weak]:
         raise DataError(
             f"none of the {len(prepared.rows)} prompts is in the validation part (a tenth of "
-            "them), which training needs for model selection and calibration; use some hundreds"
+            "them), which training needs for model selection and calibration; use a few hundred"
         )
     _prepare_to_train(threads=settings.pop("threads"))
     from training.train import TrainConfig
@@ -380,24 +383,24 @@ def _export(prepared: Prepared, run_name: str, model: Path, settings: dict[str, 
 def _export_if_needed(
     prepared: Prepared, run_name: str, model: Path, export_options: dict[str, str]
 ) -> None:
-    """Export unless the folder already has the export of this checkpoint and these options."""
+    """Export unless the folder has the export of this checkpoint with these options."""
     from training.train import best_checkpoint
 
     stamp = options.RUNS / run_name / "exported.json"
-    made = {
+    expected = {
         "checkpoint_sha256": dataset.sha256_of([best_checkpoint(options.RUNS / run_name)]),
         "data_sha256": prepared.data_sha256,
         **export_options,
     }
     manifest = model / MANIFEST_FILE
     if stamp.exists() and manifest.exists():
-        last = msgspec.json.decode(stamp.read_bytes())
-        if last == made | {"manifest_sha256": dataset.sha256_of([manifest])}:
+        exported = msgspec.json.decode(stamp.read_bytes())
+        if exported == expected | {"manifest_sha256": dataset.sha256_of([manifest])}:
             say(f"export: {model} is up to date")
             return
     _export(prepared, run_name, model, export_options)
-    made["manifest_sha256"] = dataset.sha256_of([manifest])
-    stamp.write_bytes(msgspec.json.encode(made))
+    expected["manifest_sha256"] = dataset.sha256_of([manifest])
+    stamp.write_bytes(msgspec.json.encode(expected))
 
 
 def _evaluate(prepared: Prepared, model: Path, split: dataset.Split, out: Path | None) -> None:
@@ -420,7 +423,7 @@ def _evaluate(prepared: Prepared, model: Path, split: dataset.Split, out: Path |
 
 
 def _prepare_to_train(*, threads: int) -> None:
-    # Spinning threads cost the other core more time than they save.
+    # Spinning threads slow the other cores down.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
@@ -432,8 +435,8 @@ def _prepare_to_train(*, threads: int) -> None:
 def _keep_freed_memory() -> None:
     """Keep freed memory in the process: returning large tensors to the kernel took half the time.
 
-    In glibc's malloc.h M_TRIM_THRESHOLD is -1 (-1: never), M_TOP_PAD -2 and M_MMAP_MAX -4. Without
-    glibc this does nothing.
+    In glibc's malloc.h M_TRIM_THRESHOLD is -1 (-1: never), M_TOP_PAD -2 and M_MMAP_MAX -4. This has
+    no effect without glibc.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -1,10 +1,9 @@
-"""Rows, their split, and the folder of data they come from.
+"""The prepared rows: their format, their split, and the file that stores them.
 
-`hybrid-llm-train prepare --data FOLDER` reads the folder and writes one prepared file.
+`hybrid-llm-train prepare --data FOLDER` writes the file.
 
-A row's split depends on nothing but its group (near-duplicates share one), so it never moves when
-data is added. zeroeval-crux is held out whole: it shows how the router does on a kind of task that
-it has never seen.
+The split of a row depends only on its group, which near-duplicates share. Adding data therefore
+never moves a row to another split. All of zeroeval-crux is held out as out-of-distribution data.
 """
 
 import gzip
@@ -27,14 +26,18 @@ CLOUD_HEAD = "cloud"
 
 
 class DataError(Exception):
-    """The data cannot be used; the message says why and what to do."""
+    """The data is unusable. The message gives the reason and the remedy."""
 
 
 class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One prompt with what each model scored on it.
+    """One prompt with the outcome of each model. Scores are 0-10.
 
-    `outcomes` maps a head to its target in [0, 1]: "local" and "cloud" for the routed pair, the
-    canonical model name for every other model. Scores are 0-10. An auxiliary row has no pair.
+    Attributes:
+        outcomes: training target in [0, 1] per head. The heads of the routed pair are "local" and
+            "cloud"; every other head has the canonical name of its model.
+        auxiliary: whether the row is from other models than the routed pair.
+        unread: whether the local answer had no verdict and counts as wrong.
+        weak: whether the scores are guesses.
     """
 
     id: str
@@ -55,23 +58,23 @@ class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     @property
     def split(self) -> Split:
-        """The part this row belongs to."""
+        """The split of this row."""
         return split_of(self.group, self.source)
 
 
 def split_of(group: str, source: str) -> Split:
-    """70 % train, 10 % validation, 20 % test, by a hash of the group alone."""
+    """The split by a hash of the group: 70 % train, 10 % validation, 20 % test."""
     return "ood" if source in OUT_OF_DISTRIBUTION_SOURCES else part_of(group)
 
 
 class Prepared(msgspec.Struct, kw_only=True):
-    """The prepared rows with the hash of the files they came from."""
+    """The prepared rows and the hash of their source files."""
 
     data_sha256: str
     rows: list[Row]
 
     def of(self, *splits: Split, auxiliary: bool | None = None) -> list[Row]:
-        """The rows of these splits; only auxiliary ones or only the others when asked."""
+        """The rows of these splits. With `auxiliary`, only rows with this value."""
         return [
             row
             for row in self.rows
@@ -87,7 +90,7 @@ class Prepared(msgspec.Struct, kw_only=True):
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The non-empty lines of a plain or gzipped file with their numbers from 1."""
+    """Yield the non-empty lines of a plain or gzipped file with their numbers, from 1."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
@@ -95,7 +98,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """One hash over the contents of several files, in the order given."""
+    """The SHA-256 over the contents of several files, in this order."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:
@@ -105,7 +108,7 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
 
 def save(prepared: Prepared, path: Path) -> None:
-    """Write the prepared rows; whole or not at all."""
+    """Write the prepared rows atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with gzip.open(partial, "wb", compresslevel=3) as stream:
@@ -114,7 +117,7 @@ def save(prepared: Prepared, path: Path) -> None:
 
 
 def load(path: Path) -> Prepared:
-    """Read what `save` wrote. Raises DataError when it is not there."""
+    """Read the file of `save`. Raises DataError if it is missing."""
     if not path.exists():
         raise DataError(f"{path} is missing: run `hybrid-llm-train prepare --data FOLDER` first")
     with gzip.open(path, "rb") as stream:

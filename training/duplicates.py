@@ -1,7 +1,7 @@
-"""Which prompts are nearly the same, to check what the splits share.
+"""Near-duplicate detection between splits.
 
-Finds what shares its wording. Not found: paraphrases, translations, and questions that share only
-their idea; a split that passes here may still leak those.
+It detects shared wording only. Paraphrases, translations and questions with the same idea are not
+detected, so a split may still leak those.
 """
 
 import re
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.dataset import Row
 
-# Two prompts count as near-duplicates when their sets of word triples overlap by this Jaccard.
+# Two prompts are near-duplicates if their sets of word triples have at least this Jaccard index.
 NEAR = 0.8
 _SHINGLE_WORDS = 3
 # 12 bands of 5 minima find a pair of Jaccard 0.8 with probability 0.99 (1 - (1 - 0.8^5)^12).
@@ -24,7 +24,7 @@ Hashes = NDArray[np.uint64]
 
 
 class NearPair(NamedTuple):
-    """Two rows of nearly the same wording and the overlap of their word triples."""
+    """Two near-duplicate rows and the Jaccard index of their word triples."""
 
     row: Row
     other: Row
@@ -32,7 +32,7 @@ class NearPair(NamedTuple):
 
 
 def shingles(text: str, *, ids: dict[str, int]) -> Hashes:
-    """Unique hashes of the word triples of a text, sorted. `ids` numbers the words seen so far."""
+    """Sorted unique hashes of the word triples of a text. `ids` numbers the words so far."""
     words = _WORD.findall(text.casefold())
     codes = np.array([ids.setdefault(w, len(ids) + 1) for w in words], dtype=np.uint64)
     if codes.size < _SHINGLE_WORDS:
@@ -40,20 +40,20 @@ def shingles(text: str, *, ids: dict[str, int]) -> Hashes:
     mixed = np.zeros(codes.size - _SHINGLE_WORDS + 1, dtype=np.uint64)
     for offset in range(_SHINGLE_WORDS):
         part = codes[offset : codes.size - _SHINGLE_WORDS + 1 + offset]
-        # Overflow is meant: arithmetic modulo 2^64 by an odd constant (Knuth's, 64 bits).
+        # Overflow is intended: arithmetic modulo 2^64 by an odd constant (Knuth's, 64 bits).
         mixed = mixed * np.uint64(6364136223846793005) + part
     return np.unique(mixed)
 
 
 def near_duplicates(rows: Sequence[Row], others: Iterable[Row]) -> list[NearPair]:
-    """For each of `rows` its nearest of `others` with a Jaccard of at least NEAR, if there is one.
+    """The nearest of `others` for each of `rows`, if its Jaccard index is at least NEAR.
 
-    MinHash with banding (Broder 1997) proposes, the exact overlap decides.
+    MinHash with banding (Broder 1997) selects candidates; the exact Jaccard index decides.
     """
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     shape = (1, _BANDS * _BAND_ROWS)
-    scale = dice.integers(0, 2**63, shape, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    shift = dice.integers(0, 2**63, shape, dtype=np.uint64)
+    scale = rng.integers(0, 2**63, shape, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    shift = rng.integers(0, 2**63, shape, dtype=np.uint64)
     ids: dict[str, int] = {}
 
     def bands(hashes: Hashes) -> list[bytes]:
@@ -62,20 +62,20 @@ def near_duplicates(rows: Sequence[Row], others: Iterable[Row]) -> list[NearPair
 
     index: dict[bytes, list[tuple[Row, Hashes]]] = {}
     for other in others:
-        known = shingles(other.text, ids=ids)
-        for band in bands(known):
-            index.setdefault(band, []).append((other, known))
-    found = []
+        hashes = shingles(other.text, ids=ids)
+        for band in bands(hashes):
+            index.setdefault(band, []).append((other, hashes))
+    pairs = []
     for row in rows:
-        mine = shingles(row.text, ids=ids)
-        near = {o.id: (o, h) for band in bands(mine) for o, h in index.get(band, ())}
+        row_hashes = shingles(row.text, ids=ids)
+        near = {o.id: (o, h) for band in bands(row_hashes) for o, h in index.get(band, ())}
         overlap, best = max(
-            ((_jaccard(mine, hashes), key) for key, (_, hashes) in near.items()),
+            ((_jaccard(row_hashes, hashes), key) for key, (_, hashes) in near.items()),
             default=(0.0, ""),
         )
         if overlap >= NEAR:
-            found.append(NearPair(row, near[best][0], overlap))
-    return found
+            pairs.append(NearPair(row, near[best][0], overlap))
+    return pairs
 
 
 def _jaccard(a: Hashes, b: Hashes) -> float:

@@ -1,6 +1,6 @@
-"""Frozen sentence embeddings of prompts, for the baselines: what MiniLM knows without training.
+"""Sentence embeddings of prompts from the frozen MiniLM encoder, for the baselines.
 
-A prompt is embedded once and kept in a cache file, since a few thousand take minutes on a CPU.
+Embeddings are cached in a file, because a few thousand take minutes on a CPU.
 """
 
 from pathlib import Path
@@ -21,30 +21,30 @@ Vectors = NDArray[np.float32]
 
 
 def embed(texts: list[str], *, cache: Path, base: str = "minilm") -> Vectors:
-    """Unit vectors [texts, width]: the mean over a text's token states.
+    """Unit vectors [texts, width]: the normalised mean of a text's token states.
 
-    New ones are added to `cache`. Raises FileNotFoundError when the base weights are missing.
+    New vectors are added to `cache`. Raises FileNotFoundError if the base weights are missing.
     """
     keys = [text_key(text) for text in texts]
-    known: dict[str, Vectors] = {}
+    cached: dict[str, Vectors] = {}
     if cache.exists():
         with np.load(cache) as stored:
-            known = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+            cached = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in cached}
     if missing:
-        known |= _compute(missing, base)
+        cached |= _compute(missing, base)
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(".partial.npz")
-        np.savez(partial, keys=np.array(list(known)), vectors=np.stack(list(known.values())))
+        np.savez(partial, keys=np.array(list(cached)), vectors=np.stack(list(cached.values())))
         partial.replace(cache)
-    return np.stack([known[key] for key in keys])
+    return np.stack([cached[key] for key in keys])
 
 
 def _compute(texts: dict[str, str], base: str) -> dict[str, Vectors]:
     network, tokenizer = build(base, ["local", "cloud"])
     encoder = network.distilbert.eval()
     ids = {key: token_ids(tokenizer, text, max_length=MAX_LENGTH) for key, text in texts.items()}
-    # Equal lengths go together and need no mask; what is left over goes in smaller batches.
+    # Prompts of equal length form a batch without a mask; the remainder forms smaller batches.
     order = sorted(ids, key=lambda key: len(ids[key]))
     batches: list[list[str]] = []
     for key in order:

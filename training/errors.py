@@ -1,13 +1,13 @@
-"""Where the router decides wrongly: `hybrid-llm-train errors`.
+"""Error analysis of the router: `hybrid-llm-train errors`.
 
-Two kinds, at the model's recommended threshold:
+There are two kinds of error at the model's recommended threshold:
 
-- false local: kept local although the cloud's answer was strictly better (quality lost);
-- false cloud: sent to the cloud although the local answer was at least as good (money lost). Where
-  both models fail, the cloud is as useless as it is dear: those are counted apart.
+- false local: routed locally although the cloud's answer was strictly better. This costs quality.
+- false cloud: routed to the cloud although the local answer was at least as good. This costs money.
+  Prompts that both models fail are also counted separately.
 
-The confident mistakes, furthest from the threshold, come first. Many are no fault of the router:
-whether a model gets one question right is partly chance, and one run of each model is all there is.
+The most confident errors, furthest from the threshold, come first. Many are not the router's fault:
+the result of one question is partly random, and the data has only one run of each model.
 """
 
 from typing import Any
@@ -35,21 +35,21 @@ BINS = 20
 def analyse(
     prepared: Prepared, model: RouterModel, *, split: Split, command: str, rounds: int = 1000
 ) -> dict[str, Any]:
-    """Rates of both kinds of error per source and category, and the most confident ones by id.
+    """Rates of both kinds of error per source and category, and the most confident errors.
 
-    Raises DataError when the split is empty.
+    Raises DataError if the split is empty.
     """
     rows = data_of(prepared, split).measured
     predictions = [model.score(row.text) for row in track(rows, "scoring", total=len(rows))]
-    score = np.array([opinion.score for opinion in predictions])
+    score = np.array([prediction.score for prediction in predictions])
     out = outcomes_of(rows)
     threshold = model.manifest.threshold
     local = score >= threshold
     kinds = {"false local": local & ~out.local_suffices, "false cloud": ~local & out.local_suffices}
     sources = {"all": np.ones(len(rows), dtype=bool)}
     sources |= {str(name): out.source == name for name in np.unique(out.source)}
-    places = np.array([f"{row.source}/{row.category}" for row in rows])
-    categories = {str(name): places == name for name in np.unique(places)}
+    paths = np.array([f"{row.source}/{row.category}" for row in rows])
+    categories = {str(name): paths == name for name in np.unique(paths)}
     about = heading(prepared, model, split=split, command=command, rounds=rounds)
     return about | {
         "rows": len(rows),
@@ -81,7 +81,7 @@ def _rates(
     chosen: NDArray[np.bool_],
     rounds: int,
 ) -> dict[str, Any]:
-    """Shares of all chosen rows; [value, low, high] where there is an interval."""
+    """Error rates of the chosen rows; [value, low, high] where there is an interval."""
     group = out.group[chosen]
     both_fail = kinds["false cloud"] & ~out.local_ok & ~out.cloud_ok
     result: dict[str, Any] = {
@@ -126,7 +126,7 @@ def _histogram(score: Floats, out: Outcomes) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], console: Console | None = None) -> None:
-    """The rates and the first few confident mistakes as tables for people."""
+    """Print the rates and the most confident errors."""
     console = console or Console(width=None if Console().is_terminal else 130)
     table = Table(title=f"errors at threshold {report['threshold']:.3f} · {report['split']}")
     table.add_column("")

@@ -1,11 +1,11 @@
-"""How good the exported router is: `hybrid-llm-train evaluate`.
+"""Evaluation of the exported router: `hybrid-llm-train evaluate`.
 
-Scores every test prompt with the very files that serve. A pooled AUROC mostly tells one data set
-from another, so every figure stands per source with the mean of the source and category beside
-it. Intervals: 95 %, bootstrap over groups of near-duplicates.
+Every test prompt is scored with the served files. A pooled AUROC mostly separates the data sets, so
+every figure is reported per source, next to the mean of the source and category. Intervals are 95 %
+bootstrap intervals over groups of near-duplicates.
 
-Not covered: open chat. There are no prompts here that both models answered in a chat; the everyday
-checks only show that plainly easy and plainly demanding prompts fall on the right sides.
+Not covered: open chat, because no chat prompts with answers of both models are available. The
+everyday checks only show whether easy and demanding prompts fall on the expected side.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ MIN_CATEGORY_ROWS = 20
 
 
 class Check(msgspec.Struct):
-    """An everyday prompt and the side that a person expects it on."""
+    """An everyday prompt and the tier that a person expects for it."""
 
     id: str
     expect: str
@@ -42,7 +42,7 @@ class Check(msgspec.Struct):
 
 
 class ScoredRows(msgspec.Struct, frozen=True):
-    """Rows with the router's opinion of them, arrays [n]."""
+    """Rows with the router's predictions, arrays [n]."""
 
     rows: list[Row]
     out: Outcomes
@@ -52,9 +52,9 @@ class ScoredRows(msgspec.Struct, frozen=True):
     rules: Floats
 
     def where(self, chosen: NDArray[np.bool_]) -> "ScoredRows":
-        """The same for the chosen rows."""
+        """The chosen rows with their predictions."""
         return ScoredRows(
-            rows=[row for row, yes in zip(self.rows, chosen, strict=True) if yes],
+            rows=[row for row, is_chosen in zip(self.rows, chosen, strict=True) if is_chosen],
             out=self.out.take(chosen),
             score=self.score[chosen],
             p_local=self.p_local[chosen],
@@ -64,39 +64,41 @@ class ScoredRows(msgspec.Struct, frozen=True):
 
 
 def score_rows(model: RouterModel, rows: list[Row], train: list[Row]) -> ScoredRows:
-    """Score rows by the model, the rules, and the training mean of their source and category."""
+    """Score rows with the model, the rules, and the training mean of their source and category."""
     rules = Heuristic()
     predictions = [model.score(r.text) for r in track(rows, "scoring", total=len(rows))]
     return ScoredRows(
         rows=rows,
         out=outcomes_of(rows),
-        score=np.array([o.score for o in predictions]),
-        p_local=np.array([o.p_local for o in predictions]),
+        score=np.array([p.score for p in predictions]),
+        p_local=np.array([p.p_local for p in predictions]),
         baseline=category_means(rows, train),
         rules=np.array([rules.score(r.text).score for r in rows]),
     )
 
 
 def category_means(rows: list[Row], train: list[Row]) -> Floats:
-    """Share of good local answers in training for each row's source and category.
+    """Share of good local training answers in each row's source and category.
 
-    A source never trained on gets the overall share.
+    The overall share is used for a source without training rows.
     """
-    seen: dict[tuple[str, str], list[bool]] = {}
+    labels_of: dict[tuple[str, str], list[bool]] = {}
     for row in train:
         if row.local_score is not None:
-            seen.setdefault((row.source, row.category), []).append(is_ok(row.local_score))
-    overall = float(np.mean([ok for group in seen.values() for ok in group])) if seen else 0.5
-    means = {key: float(np.mean(group)) for key, group in seen.items()}
+            labels_of.setdefault((row.source, row.category), []).append(is_ok(row.local_score))
+    overall = (
+        float(np.mean([ok for group in labels_of.values() for ok in group])) if labels_of else 0.5
+    )
+    means = {key: float(np.mean(group)) for key, group in labels_of.items()}
     return np.array([means.get((row.source, row.category), overall) for row in rows])
 
 
 def measure(s: ScoredRows, *, threshold: float, rounds: int) -> dict[str, Any]:
-    """Every figure of one set of rows; [value, low, high] where there is an interval."""
+    """All figures of one set of rows; [value, low, high] where there is an interval."""
 
     def interval(of: Callable[[NDArray[np.int64]], float]) -> list[float]:
         low, high = metrics.bootstrap(of, s.out.group, rounds=rounds)
-        return [_r(of(np.arange(s.score.size))), _r(low), _r(high)]
+        return [_round(of(np.arange(s.score.size))), _round(low), _round(high)]
 
     def area(values: Floats) -> Callable[[NDArray[np.int64]], float]:
         return lambda i: metrics.auroc(s.out.local_ok[i], values[i])
@@ -106,34 +108,34 @@ def measure(s: ScoredRows, *, threshold: float, rounds: int) -> dict[str, Any]:
 
     everything = np.arange(s.score.size)
     points = _curve(s.score, s.out, everything)
-    at = metrics.routed(s.score, s.out.local, s.out.cloud, s.out.cost, threshold=threshold)
+    routed = metrics.routed(s.score, s.out.local, s.out.cloud, s.out.cost, threshold=threshold)
     return {
         "rows": len(s.rows),
-        "local_ok_share": _r(s.out.local_ok.mean()),
-        "cloud_better_share": _r(1 - s.out.local_suffices.mean()),
+        "local_ok_share": _round(s.out.local_ok.mean()),
+        "cloud_better_share": _round(1 - s.out.local_suffices.mean()),
         "auroc_local": interval(area(s.p_local)),
         "auroc_category_mean": interval(area(s.baseline)),
         "auroc_rules": interval(area(s.rules)),
         "auroc_suffices": interval(lambda i: metrics.auroc(s.out.local_suffices[i], s.score[i])),
-        "average_precision": _r(metrics.average_precision(s.out.local_ok, s.p_local)),
-        "ece_local": _r(metrics.ece(s.out.local_ok, s.p_local)),
-        "ece_score": _r(metrics.ece(s.out.local_suffices, s.score)),
-        "ece_by_chance": _r(metrics.expected_ece(s.score)),
-        "accuracy_suffices": _r(((s.score >= threshold) == s.out.local_suffices).mean()),
+        "average_precision": _round(metrics.average_precision(s.out.local_ok, s.p_local)),
+        "ece_local": _round(metrics.ece(s.out.local_ok, s.p_local)),
+        "ece_score": _round(metrics.ece(s.out.local_suffices, s.score)),
+        "ece_by_chance": _round(metrics.expected_ece(s.score)),
+        "accuracy_suffices": _round(((s.score >= threshold) == s.out.local_suffices).mean()),
         "apgr": interval(gap_area(s.score)),
         "apgr_p_local": interval(gap_area(s.p_local)),
         "apgr_category_mean": interval(gap_area(s.baseline)),
         "apgr_rules": interval(gap_area(s.rules)),
-        "apgr_oracle": _r(gap_area(s.out.local - s.out.cloud)(everything)),
+        "apgr_oracle": _round(gap_area(s.out.local - s.out.cloud)(everything)),
         "apgr_by_cost": interval(lambda i: metrics.apgr_by_cost(_curve(s.score, s.out, i))),
-        "cpt_50": _r(metrics.cpt(points, 0.5)),
-        "cpt_80": _r(metrics.cpt(points, 0.8)),
-        "quality_local": _r(s.out.local.mean()),
-        "quality_cloud": _r(s.out.cloud.mean()),
+        "cpt_50": _round(metrics.cpt(points, 0.5)),
+        "cpt_80": _round(metrics.cpt(points, 0.8)),
+        "quality_local": _round(s.out.local.mean()),
+        "quality_cloud": _round(s.out.cloud.mean()),
         "quality_at_cloud_share": {
-            f"{share:.1f}": _r(metrics.quality_at(points, share)) for share in QUALITY_SHARES
+            f"{share:.1f}": _round(metrics.quality_at(points, share)) for share in QUALITY_SHARES
         },
-        "at_threshold": {name: _r(value) for name, value in at._asdict().items()},
+        "at_threshold": {name: _round(value) for name, value in routed._asdict().items()},
     }
 
 
@@ -146,8 +148,7 @@ def evaluate(
     command: str,
     rounds: int = 1000,
 ) -> dict[str, Any]:
-    """All figures for one split; the out-of-distribution sources go with test."""
-    # The held-out source is part of the test: tuning never looks at it.
+    """All figures for one split. The test split includes the out-of-distribution sources."""
     parts: tuple[Split, ...] = ("test", "ood") if split == "test" else (split,)
     rows = [r for r in prepared.of(*parts, auxiliary=False) if not r.weak]
     train = [r for r in prepared.of("train", auxiliary=False) if not r.weak]
@@ -178,7 +179,8 @@ def evaluate(
             "score": metrics.reliability(inside.out.local_suffices, inside.score)._asdict(),
         },
         "curve": {
-            name: [_r(value) for value in getattr(points, name)[pick]] for name in points._fields
+            name: [_round(value) for value in getattr(points, name)[pick]]
+            for name in points._fields
         },
     }
     if checks:
@@ -187,7 +189,7 @@ def evaluate(
 
 
 def categories(s: ScoredRows) -> dict[str, dict[str, float]]:
-    """AUROC and APGR inside each category that is large enough."""
+    """AUROC and APGR of each category with at least MIN_CATEGORY_ROWS rows."""
     names = np.array([f"{row.source}/{row.category}" for row in s.rows])
     out: dict[str, dict[str, float]] = {}
     for name in np.unique(names):
@@ -196,33 +198,35 @@ def categories(s: ScoredRows) -> dict[str, dict[str, float]]:
             points = _curve(part.score, part.out, np.arange(part.score.size))
             out[str(name)] = {
                 "rows": len(part.rows),
-                "local_ok_share": _r(part.out.local_ok.mean()),
-                "auroc_local": _r(metrics.auroc(part.out.local_ok, part.p_local)),
-                "apgr": _r(metrics.apgr(points)),
+                "local_ok_share": _round(part.out.local_ok.mean()),
+                "auroc_local": _round(metrics.auroc(part.out.local_ok, part.p_local)),
+                "apgr": _round(metrics.apgr(points)),
             }
     return out
 
 
 def everyday(model: RouterModel, checks: list[Check]) -> dict[str, Any]:
-    """Where the hand-written check prompts fall; never trained on."""
+    """The decisions for the hand-written check prompts, which are never trained on."""
     score = np.array([model.score(check.text).score for check in checks])
     local = np.array([check.expect == "local" for check in checks])
-    kept = score >= model.manifest.threshold
+    routed_local = score >= model.manifest.threshold
     return {
         "rows": len(checks),
-        "easy_kept_local": _r(kept[local].mean()),
-        "demanding_sent_to_cloud": _r(1 - kept[~local].mean()),
-        "auroc": _r(metrics.auroc(local, score)),
+        "easy_kept_local": _round(routed_local[local].mean()),
+        "demanding_sent_to_cloud": _round(1 - routed_local[~local].mean()),
+        "auroc": _round(metrics.auroc(local, score)),
         "wrong_side": [
-            {"text": check.text[:100], "score": _r(value)}
-            for check, value, side, keep in zip(checks, score, local, kept, strict=True)
-            if side != keep
+            {"text": check.text[:100], "score": _round(value)}
+            for check, value, expected, actual in zip(
+                checks, score, local, routed_local, strict=True
+            )
+            if expected != actual
         ],
     }
 
 
 def show(report: dict[str, Any], console: Console | None = None) -> None:
-    """The report as a table for people."""
+    """Print the report."""
     table = Table(title=f"{report['split']} · model {report['model_version']}")
     for name in ("source", "n", "local ok"):
         table.add_column(name)
@@ -244,10 +248,10 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
             source,
             str(m["rows"]),
             f"{m['local_ok_share']:.2f}",
-            _span(m["auroc_local"]),
+            _format(m["auroc_local"]),
             f"{m['auroc_category_mean'][0]:.3f}",
             f"{m['auroc_rules'][0]:.3f}",
-            _span(m["apgr"]),
+            _format(m["apgr"]),
             f"{m['apgr_by_cost'][0]:.3f}",
             f"{m['ece_local']:.3f}",
             f"{m['ece_score']:.3f}",
@@ -266,7 +270,7 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
 
 
 def load_checks(path: Path) -> list[Check]:
-    """The check prompts, one JSON object a line; none when the file is not there."""
+    """Read the check prompts, one JSON object per line. Empty if the file does not exist."""
     if not path.exists():
         return []
     return msgspec.json.decode(
@@ -278,10 +282,10 @@ def _curve(values: Floats, out: Outcomes, index: NDArray[np.int64]) -> metrics.C
     return metrics.curve(values[index], out.local[index], out.cloud[index], out.cost[index])
 
 
-def _r(value: Any) -> float:
+def _round(value: Any) -> float:
     return round(float(value), 4)
 
 
-def _span(values: list[float]) -> str:
+def _format(values: list[float]) -> str:
     value, low, high = values
     return f"{value:.3f} [{low:.2f}, {high:.2f}]"

@@ -1,12 +1,12 @@
-"""From the best checkpoint to data/models/router: `hybrid-llm-train export`.
+"""Export of the best checkpoint to data/models/router: `hybrid-llm-train export`.
 
-The two served heads and the lexical part beside them become one ONNX graph, token ids in, two
-logits out, for a single unpadded prompt (no mask: nothing is padded when serving). It is quantised
-dynamically to int8, with 7-bit weights per channel: full 8-bit products overflow the 16-bit sums of
-processors without VNNI.
+- Graph: the two served heads and the lexical part become one ONNX graph, from token ids to two
+  logits. It takes a single unpadded prompt, so it has no mask.
+- Quantisation: dynamic int8, with 7-bit weights per channel. Full 8-bit products overflow the
+  16-bit sums of processors without VNNI.
+- Calibration: fitted on the validation logits of the quantised model, which is the served one.
 
-Calibration is fitted on the quantised model's own validation logits, so what is calibrated is what
-serves. Export refuses a model that lost more than MAX_AUROC_LOSS to quantisation.
+The export fails if quantisation costs more than MAX_AUROC_LOSS.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class ExportError(Exception):
 
 
 class _ServedOnnxConfig(DistilBertOnnxConfig):  # type: ignore[misc]
-    """What goes in and out of the graph; the rest is optimum's for DistilBERT."""
+    """Inputs and outputs of the graph. The rest is optimum's configuration of DistilBERT."""
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
@@ -72,14 +72,14 @@ def to_onnx(served: ServedNetwork, path: Path) -> None:
 
 
 def quantise(source: Path, target: Path) -> None:
-    """fp32 graph -> int8 graph: the weights, and what is multiplied by them."""
+    """Quantise the weights of an fp32 graph, and the activations multiplied by them, to int8."""
     quantize_dynamic(
         source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
     )
 
 
 def onnx_logits(path: Path, items: list[Item], *, title: str) -> Logits:
-    """Logits [n, 2] of a graph, one prompt at a time as when serving."""
+    """Logits [n, 2] of a graph, one prompt at a time as in serving."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -102,7 +102,9 @@ def export(
 ) -> Manifest:
     """Export the best epoch of `run` into the folder `target`.
 
-    Raises ExportError when quantisation costs too much, FileNotFoundError without a checkpoint.
+    Raises:
+        ExportError: quantisation costs too much.
+        FileNotFoundError: there is no checkpoint.
     """
     checkpoint = best_checkpoint(run)
     network, tokenizer, config = load_checkpoint(checkpoint)
@@ -180,7 +182,7 @@ def lexical_table(
     tokenizer: Tokenizer,
     max_length: int,
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The wide part's table [vocabulary, 2], weighed beside the deep logits on validation."""
+    """The table [vocabulary, 2] of the wide part, scaled by its weight next to the deep logits."""
     rows = [row for row in prepared.of("train", auxiliary=False) if not row.weak]
     table, strength = lexical.fit(
         [token_ids(tokenizer, row.text, max_length=max_length) for row in rows],
@@ -190,28 +192,27 @@ def lexical_table(
     wide = lexical.bags(ids, len(table)) @ table
     weights = lexical.blend(deep, wide, out)
     scaled = (table * weights).astype(np.float32)
-    alone = {
+    parts = {
         "deep": deep[:, 0],
         "wide": wide[:, 0],
         "both": deep[:, 0] + weights[0] * wide[:, 0],
     }
     report: dict[str, Any] = {"strength": strength, "weights": [_rounded(w) for w in weights]}
-    for name, logit in alone.items():
+    for name, logit in parts.items():
         report[f"auroc_local_{name}"] = _rounded(auroc(out.local_ok, logit))
     say(f"lexical part: {report}")
     return scaled, report
 
 
 def validation_rows(prepared: Prepared) -> list[Row]:
-    """The rows that calibrate: real outcomes of the routed pair, never guesses."""
+    """The calibration rows: real outcomes of the routed pair, without guesses."""
     return [row for row in prepared.of("validation", auxiliary=False) if not row.weak]
 
 
-def refer(prepared: Prepared, model: RouterModel, *, folder: Path) -> Reference:
-    """Put into an exported model's manifest what its validation prompts look like.
+def add_reference(prepared: Prepared, model: RouterModel, *, folder: Path) -> Reference:
+    """Add the reference of the validation prompts to the manifest of an exported model.
 
-    For models that were exported without it; everything else in the manifest stays. Raises
-    DataError where the rows are not those that the model was fitted to.
+    Raises DataError if the model was not fitted to these rows.
     """
     if prepared.data_sha256 != model.manifest.data_sha256:
         raise DataError(f"{folder} was not made from these prepared rows")
@@ -223,14 +224,14 @@ def refer(prepared: Prepared, model: RouterModel, *, folder: Path) -> Reference:
 
 
 def categories_of(rows: list[Row]) -> list[str]:
-    """What kind of task each prompt is, told as of live ones."""
+    """The category of each prompt, by the rules for live prompts."""
     return [category_of([("user", row.text)]) for row in rows]
 
 
 def compare(reference: Logits, logits: Logits, *, out: Outcomes) -> dict[str, Any]:
-    """Largest and mean change of a probability, and what the local head's AUROC lost.
+    """Largest and mean change of a probability, and the AUROC loss of the local head.
 
-    Also per source, where it has both labels: what quantising cost there in AUROC and in APGR.
+    For each source with both labels: the loss in AUROC and in APGR.
     """
     change = np.abs(1 / (1 + np.exp(-reference)) - 1 / (1 + np.exp(-logits)))
     loss = auroc(out.local_ok, reference[:, 0]) - auroc(out.local_ok, logits[:, 0])

@@ -1,11 +1,14 @@
-"""The journal of paid calls: an append-only file, one JSON object a line, on the disk before use.
+"""The journal of paid calls: an append-only JSON Lines file, flushed to disk before use.
 
-A line says that a call is about to be made and what it may cost (`asked`), that it surely cost
-nothing (`not_billed`), or what was answered (`answered`). A call that was asked and never closed
-was cut off: nobody can know whether it was billed, so it counts as spent in full.
+Entries:
+    asked: a call is about to be sent; its maximum cost.
+    not_billed: the call was not billed.
+    answered: the answer and its cost.
 
-The file holds prompts' answers, and no keys. It is safe to read, copy and pack; deleting it means
-paying again.
+A call without a closing entry was interrupted. It may have been billed, so its maximum cost counts
+as spent.
+
+The file contains answers and no API keys. Without it, answers must be paid for again.
 """
 
 import contextlib
@@ -25,14 +28,15 @@ if sys.platform != "win32":
     import fcntl
 
 JOURNAL_VERSION = 1
-ROOM_BYTES = 1 << 20
+RESERVE_BYTES = 1 << 20
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer as it was bought.
+    """A paid answer.
 
-    `usage_source` is `upstream`, or `estimated` where the endpoint counted no tokens: then they
-    are our count, and `cost_usd` is the most that the call can have cost.
+    Attributes:
+        usage_source: `upstream`, or `estimated` if the endpoint reported no tokens. Tokens are then
+            counted here, and `cost_usd` is the maximum cost of the call.
     """
 
     text: str
@@ -53,7 +57,7 @@ class _Header(msgspec.Struct, tag="journal"):
 
 
 class _Asked(msgspec.Struct, tag="asked"):
-    """A call that may be billed is about to be made; until another entry closes it, it counts."""
+    """A call that may be billed is about to be sent. It counts as spent until it is closed."""
 
     call: int
     what: str
@@ -77,18 +81,23 @@ _Entry = _Header | _Asked | _NotBilled | _Answered
 
 
 class Journal:
-    """The append-only file of everything that was bought: one JSON object a line.
+    """The append-only file of paid answers. Only one process at a time can open it.
 
-    Only one process at a time has it open. A last line that was torn by a kill or a full disk is
-    cut off, and said. `room_bytes` are kept allocated in a file beside it, and given up for the
-    answers that are under way when the disk runs full.
+    An incomplete last line, as after a kill or on a full disk, is dropped with a message.
+
+    Args:
+        reserve_bytes: disk space allocated in a second file. It is released when the disk is full,
+            so that the answers of running calls still fit.
+
+    Raises:
+        DataError: the file cannot be opened, is in use or is not a journal.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        room_bytes: int = ROOM_BYTES,
+        reserve_bytes: int = RESERVE_BYTES,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
         self.path = path
@@ -97,11 +106,11 @@ class Journal:
         self._open_calls: dict[int, float] = {}
         self._calls = 0
         self._write = write
-        self._room = path.with_name(f"{path.name}.room")
+        self._reserve = path.with_name(f"{path.name}.room")
         self._fd = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._open(room_bytes)
+            self._open(reserve_bytes)
         except OSError as error:
             self.close()
             raise DataError(f"{path}: {error.strerror or error}") from error
@@ -111,11 +120,11 @@ class Journal:
 
     @property
     def uncertain_usd(self) -> float:
-        """What calls that were cut off may have cost, at most."""
+        """The maximum cost of interrupted calls."""
         return sum(self._open_calls.values())
 
     def asked(self, what: str, worst_usd: float) -> int | None:
-        """Note that a call is about to be made; None for one that costs nothing."""
+        """Record that a call is about to be sent. Returns its number; None for a free call."""
         if not worst_usd:
             return None
         self._calls += 1
@@ -124,37 +133,37 @@ class Journal:
         return self._calls
 
     def not_billed(self, call: int | None, why: str) -> None:
-        """Note that a call surely cost nothing."""
+        """Record that a call was not billed."""
         if call is not None:
             self._append(_NotBilled(call, why))
-            self._note(_NotBilled(call, why))
+            self._apply(_NotBilled(call, why))
 
     def answered(
         self, call: int | None, answer: Answer, *, key: str, what: str, role: str
     ) -> OSError | None:
-        """Keep an answer. Returns what is wrong with the disk when this took the room kept free.
+        """Record an answer. Returns the disk's error if the reserved space had to be released.
 
-        Raises OSError when even that was not enough; the answer was then printed.
+        Raises OSError if the space did not suffice. The answer is then printed.
         """
         entry = _Answered(key, what, role, answer, call)
-        trouble: OSError | None = None
+        disk_error: OSError | None = None
         try:
             self._append(entry)
         except OSError as error:
-            trouble = error
-            self._room.unlink(missing_ok=True)
+            disk_error = error
+            self._reserve.unlink(missing_ok=True)
             try:
                 self._append(entry)
             except OSError:
                 print(msgspec.json.encode(entry).decode(), file=sys.stderr, flush=True)
                 raise
-        self._note(entry)
-        return trouble
+        self._apply(entry)
+        return disk_error
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-            self._room.unlink(missing_ok=True)
+            self._reserve.unlink(missing_ok=True)
             self._fd = -1
 
     def __enter__(self) -> Self:
@@ -163,9 +172,9 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, room_bytes: int) -> None:
+    def _open(self, reserve_bytes: int) -> None:
         if self.path.exists() and not self.path.is_file():
-            raise DataError(f"{self.path} is no plain file; a journal must outlive the run")
+            raise DataError(f"{self.path} is not a regular file; a journal must outlive the run")
         new = not self.path.exists()
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         if sys.platform != "win32":
@@ -173,12 +182,12 @@ class Journal:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(self._fd)
-                self._fd = -1  # nothing of the other run's is cleaned up
+                self._fd = -1  # the other run owns the reserve file
                 raise DataError(f"{self.path} is in use by another run") from None
         self._load(self.path.read_bytes())
-        self._room.write_bytes(bytes(room_bytes))
+        self._reserve.write_bytes(bytes(reserve_bytes))
         if new and sys.platform != "win32":
-            folder = os.open(self.path.parent, os.O_RDONLY)  # the name must last as the file does
+            folder = os.open(self.path.parent, os.O_RDONLY)  # make the directory entry durable, too
             os.fsync(folder)
             os.close(folder)
 
@@ -193,8 +202,8 @@ class Journal:
             except msgspec.MsgspecError:
                 os.ftruncate(self._fd, len(data) - len(tail))
                 say(
-                    f"{self.path}:{len(lines) + 1}: the last line is torn, as after a kill or on "
-                    "a full disk; it is dropped"
+                    f"{self.path}:{len(lines) + 1}: the last line is incomplete, as after a kill "
+                    "or on a full disk; it is dropped"
                 )
         if not lines:
             self._append(_Header())
@@ -203,19 +212,19 @@ class Journal:
             try:
                 entry = decoder.decode(line)
                 if (number == 1) != isinstance(entry, _Header):
-                    raise msgspec.ValidationError("the first line of a journal says so")
+                    raise msgspec.ValidationError("the first line must be the header")
             except msgspec.MsgspecError as error:
                 raise DataError(
-                    f"{self.path}:{number}: no entry of a journal: {error}. If answers that were "
-                    "paid for are in this file, mend the line; otherwise name another journal."
+                    f"{self.path}:{number}: not a journal entry: {error}. If the file has paid "
+                    "answers, repair the line; otherwise use another journal."
                 ) from error
-            self._note(entry)
+            self._apply(entry)
 
-    def _note(self, entry: _Entry) -> None:
+    def _apply(self, entry: _Entry) -> None:
         match entry:
             case _Header(version):
                 if version != JOURNAL_VERSION:
-                    raise DataError(f"{self.path} is a journal of version {version}")
+                    raise DataError(f"{self.path}: journal version {version} is not supported")
             case _Asked(call, _, worst):
                 self._calls = max(self._calls, call)
                 self._open_calls[call] = worst

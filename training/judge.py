@@ -1,11 +1,15 @@
-"""A judge model asked by the rubric, and how well it agrees with people.
+"""The judge model, and its agreement with human scores.
 
     hybrid-llm-train validate-judge --file FILE
 
-A judge that has not been validated on prompts like yours is an opinion. Figures: Spearman's rank
-correlation, and Cohen's kappa (1960) twice, for good or not (7 or more of 10) and with quadratic
-weights over the scores (Cohen 1968); 95 % percentile intervals by bootstrap over questions,
-because answers to one question are not independent.
+Validate a judge on prompts like yours before you trust its scores. Measures of agreement:
+
+- Spearman's rank correlation.
+- Cohen's kappa (1960) of good answers (7 or more of 10).
+- Cohen's kappa with quadratic weights over the scores (Cohen 1968).
+
+Intervals are 95 % percentile intervals by bootstrap over questions, because answers to one question
+are not independent.
 """
 
 import json
@@ -47,11 +51,11 @@ SHOWN_PROBLEMS = 10
 
 
 class NoVerdict(Exception):
-    """The judge was asked several times and never replied in the asked-for form."""
+    """No reply of the judge had the required form."""
 
 
 class GradeResult(NamedTuple):
-    """A score of 1-10, why, and what asking cost."""
+    """A score of 1-10, the reasoning, and the cost of the calls."""
 
     score: int
     reasoning: str
@@ -59,7 +63,7 @@ class GradeResult(NamedTuple):
 
 
 class PairwiseResult(NamedTuple):
-    """The verdict on two answers: merged, as first shown, and as said when they were swapped."""
+    """The verdict on two answers: merged, in the given order, and in the swapped order."""
 
     verdict: Side
     first: Side
@@ -68,17 +72,17 @@ class PairwiseResult(NamedTuple):
 
 
 class Judge:
-    """Asks one endpoint by the rubric; replies that are no verdicts are asked for again."""
+    """Asks one endpoint for verdicts by the rubric. Invalid replies are retried."""
 
-    def __init__(self, buyer: PaidClient, endpoint: Endpoint, *, max_tokens: int = 512) -> None:
+    def __init__(self, client: PaidClient, endpoint: Endpoint, *, max_tokens: int = 512) -> None:
         self.endpoint = endpoint
         self.max_tokens = max_tokens
-        self._buyer = buyer
+        self._client = client
 
     async def grade(
         self, question: Question, answer: str, *, what: str, reference: str | None = None
     ) -> GradeResult:
-        """How good one answer is. Raises NoVerdict, and what `PaidClient.ask` raises."""
+        """Grade one answer. Raises NoVerdict, and the errors of `PaidClient.ask`."""
         messages = grade_messages(question, answer, reference=reference)
         grade, cost = await self._verdict(messages, parse_grade, what=what)
         return GradeResult(grade.score, grade.reasoning, cost)
@@ -86,13 +90,15 @@ class Judge:
     async def compare(
         self, question: Question, a: str, b: str, *, what: str, reference: str | None = None
     ) -> PairwiseResult:
-        """Which answer is better, asked in both orders. Equal answers are a tie for free."""
+        """Compare two answers in both orders. Equal answers are a tie without a call."""
         if a == b:
             return PairwiseResult("tie", "tie", "tie", 0.0)
-        straight = preference_messages(question, a, b, reference=reference)
-        turned = preference_messages(question, b, a, reference=reference)
-        first, cost = await self._verdict(straight, parse_preference, what=what)
-        swapped, more = await self._verdict(turned, parse_preference, what=f"{what}, swapped")
+        in_order = preference_messages(question, a, b, reference=reference)
+        reversed_order = preference_messages(question, b, a, reference=reference)
+        first, cost = await self._verdict(in_order, parse_preference, what=what)
+        swapped, more = await self._verdict(
+            reversed_order, parse_preference, what=f"{what}, swapped"
+        )
         merged = merge_swapped(first.verdict, swapped.verdict)
         return PairwiseResult(merged, first.verdict, swapped.verdict, cost + more)
 
@@ -101,7 +107,7 @@ class Judge:
     ) -> tuple[V, float]:
         cost, problem = 0.0, ""
         for temperature in TEMPERATURES:
-            reply = await self._buyer.ask(
+            reply = await self._client.ask(
                 self.endpoint,
                 messages,
                 what=what,
@@ -121,7 +127,7 @@ class Judge:
 
 
 class Annotated(NamedTuple):
-    """An answer that a person scored. `row` is the line in the file, from 1."""
+    """An answer with a human score. `row` is its line in the file, from 1."""
 
     row: int
     question: str
@@ -132,7 +138,7 @@ class Annotated(NamedTuple):
 
 
 def read_annotated(path: Path) -> list[Annotated]:
-    """The rows of a human-annotated file. Raises DataError naming every row that is wrong."""
+    """Read a human-annotated file. Raises DataError, which names every invalid row."""
     rows: list[Annotated] = []
     problems: list[str] = []
     for number, line in read_lines(path):
@@ -143,7 +149,7 @@ def read_annotated(path: Path) -> list[Annotated]:
     if problems:
         raise DataError(listed(problems))
     if len(rows) < 2:
-        raise DataError(f"{path}: agreement takes at least 2 rows, and there are {len(rows)}")
+        raise DataError(f"{path}: agreement needs at least 2 rows, not {len(rows)}")
     return rows
 
 
@@ -160,7 +166,7 @@ def _annotated(number: int, line: bytes) -> Annotated:
 
 
 def json_object(line: bytes) -> dict[str, Any]:
-    """One line as an object. Raises ValueError in words for the person who wrote it."""
+    """Parse one line as a JSON object. Raises ValueError with a readable message."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -171,7 +177,7 @@ def json_object(line: bytes) -> dict[str, Any]:
 
 
 def listed(problems: Sequence[str]) -> str:
-    """The first problems, one a line, and how many more there are."""
+    """The first problems, one per line, and the number of further ones."""
     shown = list(problems[:SHOWN_PROBLEMS])
     if len(problems) > len(shown):
         shown.append(f"… and {len(problems) - len(shown)} more")
@@ -181,7 +187,7 @@ def listed(problems: Sequence[str]) -> str:
 def _text(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"`{name}` is missing" if value is None else f"`{name}` holds no text")
+        raise ValueError(f"`{name}` is missing" if value is None else f"`{name}` is not a text")
     return value
 
 
@@ -190,24 +196,24 @@ def _score(record: dict[str, Any], name: str) -> float:
     if value is None:
         raise ValueError(f"`{name}` is missing")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"`{name}` is no number")
+        raise ValueError(f"`{name}` is not a number")
     if not MIN_SCORE <= value <= MAX_SCORE:
         raise ValueError(f"`{name}` is not from {MIN_SCORE} to {MAX_SCORE}")
     return float(value)
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's rank correlation, ties sharing their mean rank; NaN when a side is constant."""
+    """Spearman's rank correlation; ties get their mean rank. NaN if a side is constant."""
     x, y = (metrics.ranks(v) - metrics.ranks(v).mean() for v in (a, b))
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale else float("nan")
 
 
 def kappa(a: ArrayLike, b: ArrayLike, *, quadratic: bool = False) -> float:
-    """Cohen's kappa of two raters' whole numbers; NaN when chance explains everything.
+    """Cohen's kappa of two raters' whole numbers; NaN if no disagreement is expected.
 
-    1 minus the observed disagreement over that expected from the raters' own frequencies, where a
-    disagreement counts 1, or with `quadratic` the squared distance.
+    1 minus the ratio of observed to expected disagreement. The expectation is from the raters'
+    frequencies. A disagreement counts 1, or with `quadratic` the squared distance.
     """
     x, y = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
 
@@ -222,9 +228,9 @@ def kappa(a: ArrayLike, b: ArrayLike, *, quadratic: bool = False) -> float:
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """How well judge and people agree; [value, low, high] with a 95 % interval, NaN if undefined.
+    """Agreement of judge and humans; [value, low, high] with a 95 % interval, NaN if undefined.
 
-    `judge_minus_human` is the mean difference in points: above 0 the judge is milder.
+    `judge_minus_human` is the mean difference in points. Above 0, the judge is more lenient.
     """
 
     n: int
@@ -239,11 +245,13 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 def agreement(
     human: ArrayLike, judge: ArrayLike, questions: Sequence[str], *, rounds: int = 2000
 ) -> Agreement:
-    """All figures for scores [n] of the same answers. Scores between whole ones are rounded for
-    the weighted kappa only."""
+    """All measures for scores [n] of the same answers.
+
+    Fractional scores are rounded, for the weighted kappa only.
+    """
     h, j = np.asarray(human, dtype=np.float64), np.asarray(judge, dtype=np.float64)
     h_ok, j_ok = h >= OK_SCORE, j >= OK_SCORE
-    # Halves go up: numpy would take 6.5 and 7.5 to 6 and 8.
+    # Round half up: numpy would round 6.5 to 6 and 7.5 to 8.
     h_whole, j_whole = (np.floor(v + 0.5).astype(np.int64) for v in (h, j))
 
     def interval(of: Callable[[NDArray[np.int64]], float]) -> tuple[float, float, float]:

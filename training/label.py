@@ -1,15 +1,18 @@
-"""Labels for your own prompts: what both tiers answer, and what a judge makes of it.
+"""Labels for your own prompts, from the answers of both tiers and the grades of a judge.
 
     hybrid-llm-train label PROMPTS --dry-run
     hybrid-llm-train label PROMPTS
 
-Writes rows that `prepare` reads (data/README.md). For each prompt: the local answer, the cloud's,
-the judge's grade of each, and its comparison of the two in both orders. The cheapest comes first,
-and a prompt is given up at the first thing that makes it useless: an answer that was cut off or is
-empty, a prompt of which the local server silently cut the beginning, a judge without a verdict.
+The output has rows for `prepare` (data/README.md). Steps for each prompt, the cheapest first:
 
-Not known: whether the judge is right (`validate-judge`), and how the answers would differ at
-another temperature: all are asked for at 0.
+1. The local answer, then the cloud answer, both at temperature 0.
+2. The judge's grade of each answer.
+3. The judge's comparison of both answers, in both orders.
+
+A prompt is rejected at the first unusable result: an empty or truncated answer, a prompt that the
+local server truncated, or no verdict of the judge.
+
+Measure the judge's own errors with `validate-judge`.
 """
 
 import hashlib
@@ -29,17 +32,17 @@ from training.judge import Judge, NoVerdict, json_object, listed
 from training.paid import Endpoint, PaidClient, RequestDeclined, Tokens
 
 ROLES = ("system", "developer", "user", "assistant")
-# For estimates: what answers and verdicts usually take.
+# For cost estimates.
 TYPICAL_ANSWER_TOKENS = 350
 TYPICAL_VERDICT_TOKENS = 80
-# A server that read fewer tokens than this share of ours dropped a part of the prompt; tokenizers
-# differ less than that. Short prompts fit anywhere.
-CUT_SHARE = 0.5
-CUT_MIN_TOKENS = 1000
+# A server that reports fewer prompt tokens than this share of our count has truncated the prompt:
+# tokenizers differ by less. Short prompts fit every context.
+TRUNCATED_SHARE = 0.5
+TRUNCATED_MIN_TOKENS = 1000
 
 
 class Prompt(NamedTuple):
-    """A prompt to be labelled: a conversation of (role, text) pairs, the user's turn last."""
+    """A prompt to label: a conversation of (role, text) pairs that ends with a user turn."""
 
     id: str
     category: str
@@ -49,19 +52,19 @@ class Prompt(NamedTuple):
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation as it is sent."""
+        """The conversation as messages of a request."""
         return [{"role": role, "content": text} for role, text in self.turns]
 
     @property
     def text(self) -> str:
-        """The prompt as one text: bare for a single question, with roles for a conversation."""
+        """The prompt as one text; the turns of a conversation are prefixed with their roles."""
         if len(self.turns) == 1:
             return self.turns[0][1]
         return "\n\n".join(f"{role}: {text}" for role, text in self.turns)
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """A labelled prompt, as one line of the output. Scores 1-10, money USD."""
+    """A labelled prompt, one line of the output. Scores are 1-10, costs in USD."""
 
     id: str
     source: str
@@ -97,8 +100,8 @@ class Row(msgspec.Struct, kw_only=True):
     judge_usd: float
 
 
-class Refusal(NamedTuple):
-    """A prompt that gives no label, and why."""
+class Rejection(NamedTuple):
+    """A prompt without a label, and the reason."""
 
     id: str
     why: str
@@ -108,11 +111,12 @@ class Refusal(NamedTuple):
 
 
 def read_prompts(path: Path, *, source: str) -> list[Prompt]:
-    """The prompts of a file: JSONL, or for a .txt file one prompt a line.
+    """Read the prompts of a JSONL file, or of a .txt file with one prompt per line.
 
-    A JSONL row has `prompt` (or `query`), or `messages` in OpenAI's form; optional are `id`,
-    `category`, `group` (near-duplicates share one) and `reference`. Without an id a row is called
-    by its number. Raises DataError naming every row that is wrong.
+    A JSONL row has `prompt` (or `query`), or `messages` in OpenAI's format. Optional fields: `id`
+    (default: the row number), `category`, `group` (shared by near-duplicates) and `reference`.
+
+    Raises DataError, which names every invalid row.
     """
     plain = path.suffix == ".txt"
     prompts: list[Prompt] = []
@@ -124,7 +128,7 @@ def read_prompts(path: Path, *, source: str) -> list[Prompt]:
             prompt = _prompt(record, default_id=f"{source}/{number}")
             first = rows_of.setdefault(prompt.id, number)
             if first != number:
-                raise ValueError(f"id {prompt.id!r} is row {first}'s")
+                raise ValueError(f"id {prompt.id!r} is already used by row {first}")
             prompts.append(prompt)
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}")
@@ -143,16 +147,16 @@ def _decoded(line: bytes) -> str:
 
 
 def _prompt(record: dict[str, Any], *, default_id: str) -> Prompt:
-    given = record.get("id", default_id)
-    if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
+    row_id = record.get("id", default_id)
+    if not isinstance(row_id, str | int) or isinstance(row_id, bool) or row_id == "":
         raise ValueError("`id` is neither a text nor a whole number")
     turns = _turns(record)
     query = routing_text(turns)
     for name in ("category", "group", "reference"):
         if not isinstance(record.get(name), str | None):
-            raise ValueError(f"`{name}` is no text")
+            raise ValueError(f"`{name}` is not a text")
     return Prompt(
-        id=str(given),
+        id=str(row_id),
         category=record.get("category") or "unknown",
         group=record.get("group") or group_of(query),
         turns=turns,
@@ -166,16 +170,16 @@ def _turns(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         if value is None:
             raise ValueError("no prompt: `prompt` or `messages` is missing")
         if not isinstance(value, str):
-            raise ValueError("`prompt` is no text")
+            raise ValueError("`prompt` is not a text")
         if not value.strip():
             raise ValueError("the prompt is empty")
         return (("user", _clean(value)),)
     messages = record["messages"]
     if not isinstance(messages, list) or not messages:
-        raise ValueError("`messages` is no list of messages")
+        raise ValueError("`messages` is not a list of messages")
     turns = tuple(_turn(index, message) for index, message in enumerate(messages, start=1))
     if turns[-1][0] != "user":
-        raise ValueError("the last message is not the user's: nothing is left to answer")
+        raise ValueError("the last message is not from the user")
     if not turns[-1][1].strip():
         raise ValueError("the prompt is empty")
     return turns
@@ -195,12 +199,12 @@ def _turn(index: int, message: Any) -> tuple[str, str]:
 
 
 def _clean(text: str) -> str:
-    """JSON can spell half a surrogate pair, which cannot be sent."""
+    """Replace lone surrogates: JSON can contain them, but UTF-8 cannot."""
     return text.encode(errors="replace").decode()
 
 
 def group_of(query: str) -> str:
-    """The group of a prompt that names none: the same for spellings that differ by case or space.
+    """The default group of a prompt; case and white space do not change it.
 
     >>> group_of("Hello ") == group_of("hello")
     True
@@ -212,11 +216,11 @@ def group_of(query: str) -> str:
 
 
 class Labeller:
-    """Turns prompts into rows; both tiers and the judge are asked through one buyer."""
+    """Labels prompts. Both tiers and the judge share one client and its budget."""
 
     def __init__(
         self,
-        buyer: PaidClient,
+        client: PaidClient,
         judge: Judge,
         *,
         local: Endpoint,
@@ -225,7 +229,7 @@ class Labeller:
         max_tokens: int,
         pairwise: bool = True,
     ) -> None:
-        self._buyer = buyer
+        self._client = client
         self._judge = judge
         self._local = local
         self._cloud = cloud
@@ -233,19 +237,19 @@ class Labeller:
         self._max_tokens = max_tokens
         self._pairwise = pairwise
 
-    async def label(self, prompt: Prompt) -> Row | Refusal:
-        """One prompt's row. Raises Stopped when the run stops before it is complete."""
+    async def label(self, prompt: Prompt) -> Row | Rejection:
+        """Label one prompt. Raises Stopped if the run stops before it is complete."""
         try:
             return await self._row(prompt)
-        except _Useless as error:
-            return Refusal(prompt.id, str(error))
+        except _Unusable as error:
+            return Rejection(prompt.id, str(error))
         except NoVerdict as error:
-            return Refusal(prompt.id, f"no verdict of the judge: {error}")
+            return Rejection(prompt.id, f"no verdict of the judge: {error}")
         except RequestDeclined as error:
-            return Refusal(prompt.id, f"the judge declined: {error}")
+            return Rejection(prompt.id, f"the judge declined: {error}")
 
     async def _row(self, prompt: Prompt) -> Row:
-        # One after the other: an answer that is of no use saves what would come after it.
+        # Sequential: an unusable answer saves the cost of the later calls.
         local = await self._answer(self._local, prompt)
         cloud = await self._answer(self._cloud, prompt)
         judge, reference = self._judge, prompt.reference
@@ -265,7 +269,7 @@ class Labeller:
                 reference=reference,
             )
         tiers = {"A": "local", "B": "cloud", "tie": "tie"}
-        turned = {"A": "cloud", "B": "local", "tie": "tie"}
+        swapped_tiers = {"A": "cloud", "B": "local", "tie": "tie"}
         return Row(
             id=prompt.id,
             source=self._source,
@@ -283,7 +287,7 @@ class Labeller:
             rubric_version=RUBRIC_VERSION,
             preference=compared and tiers[compared.verdict],
             preference_first=compared and tiers[compared.first],
-            preference_swapped=compared and turned[compared.swapped],
+            preference_swapped=compared and swapped_tiers[compared.swapped],
             local_reasoning=first.reasoning,
             cloud_reasoning=second.reasoning,
             local_response=local.text,
@@ -302,40 +306,40 @@ class Labeller:
         )
 
     async def _answer(self, endpoint: Endpoint, prompt: Prompt) -> Answer:
-        """The tier's answer. Raises _Useless for one that must not become a label."""
+        """The tier's answer. Raises _Unusable if it must not become a label."""
         try:
-            answer = await self._buyer.ask(
+            answer = await self._client.ask(
                 endpoint,
                 prompt.messages,
                 what=f"{prompt.id}: {endpoint.role}",
                 max_tokens=self._max_tokens,
             )
         except RequestDeclined as error:
-            raise _Useless(f"{endpoint.role} declined: {error}") from error
-        if why := useless(answer, prompt.messages, self._buyer.tokens):
-            raise _Useless(f"{endpoint.role} answer {why}")
+            raise _Unusable(f"{endpoint.role} declined: {error}") from error
+        if why := rejection_reason(answer, prompt.messages, self._client.tokens):
+            raise _Unusable(f"{endpoint.role} answer {why}")
         return answer
 
 
-class _Useless(Exception):
-    """This prompt gives no label."""
+class _Unusable(Exception):
+    """The prompt has no label; the message is the reason."""
 
 
-def useless(answer: Answer, messages: Sequence[Message], tokens: Tokens) -> str | None:
-    """Why an answer says nothing about its model; None for one that does."""
+def rejection_reason(answer: Answer, messages: Sequence[Message], tokens: Tokens) -> str | None:
+    """Why an answer must not become a label; None if it may."""
     if why := unusable_reason(answer.text, answer.finish_reason):
         return why
     if answer.usage_source == "upstream" and answer.input_tokens:
         count = tokens.count_messages(messages)
-        if count >= CUT_MIN_TOKENS and answer.input_tokens < CUT_SHARE * count:
-            return "to a prompt that was cut"
+        if count >= TRUNCATED_MIN_TOKENS and answer.input_tokens < TRUNCATED_SHARE * count:
+            return "to a truncated prompt"
     return None
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write all rows, whole or not at all. Raises DataError when the disk does not take them."""
+    """Write all rows atomically. Raises DataError if the disk rejects them."""
     data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-    # A device is written to as it is; renaming a file over one would replace it.
+    # A device is written to directly; renaming a file would replace it.
     plain = path.is_file() or not path.exists()
     partial = path.with_name(f"{path.name}.partial") if plain else path
     try:
@@ -347,13 +351,13 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
         if plain:
             partial.unlink(missing_ok=True)
         raise DataError(
-            f"{path} cannot be written: {error.strerror or error}; nothing that was paid for is "
-            "lost, run the same command again with another --out"
+            f"{path} cannot be written: {error.strerror or error}; no paid answer is lost: run "
+            "the same command again with another --out"
         ) from error
 
 
-def summary(rows: Sequence[Row], refusals: Sequence[Refusal]) -> list[str]:
-    """What came out, in lines for people."""
+def summary(rows: Sequence[Row], rejections: Sequence[Rejection]) -> list[str]:
+    """The result as lines of text."""
     lines = []
     if rows:
         for tier in ("local", "cloud"):
@@ -365,18 +369,18 @@ def summary(rows: Sequence[Row], refusals: Sequence[Refusal]) -> list[str]:
             lines.append(
                 "compared: " + ", ".join(f"{compared[k]} {k}" for k in ("local", "tie", "cloud"))
             )
-    reasons = Counter(refusal.why for refusal in refusals)
-    lines += [f"refused: {count} × {why}" for why, count in reasons.most_common(10)]
+    reasons = Counter(rejection.why for rejection in rejections)
+    lines += [f"rejected: {count} × {why}" for why, count in reasons.most_common(10)]
     if any("truncated" in why for why in reasons):
-        lines.append("a higher --max-tokens asks the truncated ones again, and only those")
+        lines.append("a higher --max-tokens retries only the truncated answers")
     return lines
 
 
-# ── What it would cost ────────────────────────────────────────────────────────────────────────
+# ── Cost estimate ────────────────────────────────────────────────────────────────────────────
 
 
 class Estimate(NamedTuple):
-    """Calls to one endpoint: tokens expected, USD expected, and USD if all run to their limit."""
+    """Calls to one endpoint: expected tokens, expected USD, and USD if all reach their limit."""
 
     role: str
     calls: int
@@ -398,34 +402,39 @@ def estimate(
     pairwise: bool,
     answer_tokens: int = TYPICAL_ANSWER_TOKENS,
 ) -> list[Estimate]:
-    """What labelling takes, from the prompts' own token counts and assumed answers."""
-    asked = [tokens.count_messages(prompt.messages) for prompt in prompts]
+    """Estimate the calls and costs of labelling, from the prompts' tokens and typical answers."""
+    prompt_tokens = [tokens.count_messages(prompt.messages) for prompt in prompts]
     n = len(prompts)
-    found = [
-        _estimate(tier, n, sum(asked), n * answer_tokens, sum(asked), n * max_tokens)
+    estimates = [
+        _estimate(
+            tier, n, sum(prompt_tokens), n * answer_tokens, sum(prompt_tokens), n * max_tokens
+        )
         for tier in (local, cloud)
     ]
-    fixed, answers = 0, 0  # tokens of rubric and question, and how many answers come with them
+    fixed_tokens, answers = (
+        0,
+        0,
+    )  # tokens of rubric and question; number of answers shown to the judge
     for prompt in prompts:
         grading = grade_messages(prompt.turns, "", reference=prompt.reference)
-        fixed += 2 * tokens.count_messages(grading)
+        fixed_tokens += 2 * tokens.count_messages(grading)
         answers += 2
         if pairwise:
             comparing = preference_messages(prompt.turns, "", "", reference=prompt.reference)
-            fixed += 2 * tokens.count_messages(comparing)
+            fixed_tokens += 2 * tokens.count_messages(comparing)
             answers += 4
     calls = n * (4 if pairwise else 2)
-    found.append(
+    estimates.append(
         _estimate(
             judge,
             calls,
-            fixed + answers * answer_tokens,
+            fixed_tokens + answers * answer_tokens,
             calls * TYPICAL_VERDICT_TOKENS,
-            fixed + answers * max_tokens,
+            fixed_tokens + answers * max_tokens,
             calls * judge_max_tokens,
         )
     )
-    return found
+    return estimates
 
 
 def _estimate(

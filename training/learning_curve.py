@@ -1,10 +1,13 @@
-"""What more data and another seed would bring: `hybrid-llm-train learning-curve`.
+"""Learning curve over data and seeds: `hybrid-llm-train learning-curve`.
 
-Trains on shares of the train split, several seeds each, and measures every run's best epoch on
-validation, before quantisation and without the lexical part. Beside it TF-IDF with a logistic
-regression on the same prompts. A curve that is still rising asks for data; one that is flat while
-two methods meet says that the prompt holds no more. It takes a training for each point: finished
-runs are kept, and the rest goes on where it stopped.
+It trains on shares of the train split with several seeds. The best epoch of each run is measured on
+validation, before quantisation and without the lexical part, next to TF-IDF with a logistic
+regression on the same prompts.
+
+- A rising curve: more data would help.
+- A flat curve on which both methods agree: the prompts contain no more information.
+
+Each point takes one training. A rerun skips finished runs and resumes the rest.
 """
 
 import datetime as dt
@@ -40,7 +43,7 @@ LEXICAL = "TF-IDF + LR"
 
 
 def run_name(share: float, seed: int) -> str:
-    """The folder under data/runs of one point of the curve."""
+    """The folder name under data/runs of one point of the curve."""
     return f"seed-{seed}" if share >= 1 else f"seed-{seed}-share-{share:g}"
 
 
@@ -53,17 +56,17 @@ def learn(
     config: TrainConfig,
     command: str,
 ) -> dict[str, Any]:
-    """Train what is missing and measure every run."""
-    config = replace(config, auxiliary=False)  # the routed pair's own data is what is asked about
+    """Train the missing runs and measure every run."""
+    config = replace(config, auxiliary=False)  # measure the value of the routed pair's data
     rows = [r for r in prepared.of("train", auxiliary=False) if not r.weak]
     validation = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
     out = outcomes_of(validation)
     points = []
     for share in sorted(shares):
-        some = sample_groups(rows, share)
+        sampled = sample_groups(rows, share)
         of_seeds = []
         for seed in seeds:
-            say(f"learning-curve: {len(some)} prompts, seed {seed}")
+            say(f"learning-curve: {len(sampled)} prompts, seed {seed}")
             folder = runs / run_name(share, seed)
             train(prepared, folder, config=replace(config, train_share=share, seed=seed))
             network, tokenizer, trained = load_checkpoint(best_checkpoint(folder))
@@ -71,12 +74,12 @@ def learn(
                 validation, network.config.heads, tokenizer=tokenizer, config=trained
             )
             of_seeds.append(measures(predict(network, items)[:, :2].astype(np.float64), out))
-        candidates = tfidf(Data(some, validation, validation))
+        candidates = tfidf(Data(sampled, validation, validation))
         best = max(candidates, key=lambda c: within_source_auroc(c[1][:, 0], out))
         points.append(
             {
                 "share": share,
-                "rows": len(some),
+                "rows": len(sampled),
                 ROUTER: {"seeds": list(seeds), **spread(of_seeds)},
                 LEXICAL: measures(best[1], out),
             }
@@ -93,21 +96,21 @@ def learn(
 
 
 def measures(logits: Floats, out: Outcomes) -> dict[str, float]:
-    """AUROC of the local head per source and inside sources, and the APGR of the score."""
+    """AUROC of the local head per source and within sources, and APGR of the score."""
     score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
     sources = {
         str(name): auroc(out.local_ok[out.source == name], logits[out.source == name, 0])
         for name in np.unique(out.source)
     }
-    found = {
+    figures = {
         "auroc_within_sources": within_source_auroc(logits[:, 0], out),
         "apgr_within_sources": calibrate.within_source_apgr(score, out),
     } | {f"auroc {name}": value for name, value in sources.items()}
-    return {name: round(float(value), 4) for name, value in found.items()}
+    return {name: round(float(value), 4) for name, value in figures.items()}
 
 
 def spread(of_seeds: list[dict[str, float]]) -> dict[str, Any]:
-    """Per measure [mean, standard deviation, value of each seed...]; no deviation of one seed."""
+    """Mean, standard deviation (None for one seed) and the value of each seed, per measure."""
     out: dict[str, Any] = {}
     for name in of_seeds[0]:
         values = np.array([measured[name] for measured in of_seeds])
@@ -120,7 +123,7 @@ def spread(of_seeds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], console: Console | None = None) -> None:
-    """The curve as a table for people."""
+    """Print the curve."""
     console = console or Console(width=None if Console().is_terminal else 110)
     names = [name for name in report["points"][0][LEXICAL] if name.startswith(("auroc", "apgr"))]
     table = Table(title=f"learning curve · validation · n = {report['rows']}")
@@ -129,12 +132,12 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for point in report["points"]:
-        router = [_told(point[ROUTER][name]) for name in names]
+        router = [_format(point[ROUTER][name]) for name in names]
         table.add_row(str(point["rows"]), ROUTER, *router)
         table.add_row("", LEXICAL, *(f"{point[LEXICAL][name]:.3f}" for name in names))
     console.print(table)
 
 
-def _told(value: dict[str, Any]) -> str:
+def _format(value: dict[str, Any]) -> str:
     sd = value["sd"]
     return f"{value['mean']:.3f}" + ("" if sd is None else f" ± {sd:.3f}")

@@ -1,10 +1,10 @@
-"""What single words say about the two models: the wide part beside the network's deep one.
+"""The lexical part of the model: the wide part of a wide-and-deep network.
 
-A logistic regression on which tokens occur in a prompt knows things that the fine-tuned encoder
-does not: on validation either alone ranks about as well as the other, and both together better
-(Cheng et al. 2016, "Wide & Deep", arXiv:1606.07792; figures in training/LOG.md). It becomes a table
-of two numbers per token inside the served graph, where it costs microseconds. It is fitted on the
-train split; only its two weights beside the network come from validation.
+It is a logistic regression on the set of tokens in a prompt. On validation it ranks about as well
+as the fine-tuned encoder, and both together rank better (Cheng et al. 2016, "Wide & Deep",
+arXiv:1606.07792; figures in training/LOG.md). In the served graph it is a table of two numbers per
+token and takes microseconds. The table is fitted on the train split, and its two weights next to
+the network on validation.
 """
 
 from collections.abc import Sequence
@@ -39,10 +39,10 @@ def bags(ids: Sequence[Sequence[int]], vocabulary: int) -> Any:
 def fit(
     ids: Sequence[Sequence[int]], out: Outcomes, *, vocabulary: int
 ) -> tuple[NDArray[np.float32], float]:
-    """The table [vocabulary, 2] (local, cloud), and the strength C that cross-validation chose.
+    """The table [vocabulary, 2] (local, cloud), and its strength C from cross-validation.
 
-    A rare token may weigh more (its column is scaled by its inverse document frequency); one that
-    occurs in fewer than MIN_PROMPTS prompts says nothing.
+    Columns are scaled by the inverse document frequency, so that rare tokens may weigh more. Tokens
+    in fewer than MIN_PROMPTS prompts are ignored.
     """
     x = bags(ids, vocabulary)
     labels = np.stack([out.local_ok, out.cloud_ok], axis=1)
@@ -58,9 +58,9 @@ def fit(
 
 
 def blend(deep: Floats, wide: Floats, out: Outcomes) -> Floats:
-    """The weight [2] of each wide logit beside its deep one, by logistic regression on both.
+    """The weight [2] of each wide logit relative to its deep one, by logistic regression on both.
 
-    Never negative: a table that has learnt nothing is left out.
+    A negative weight becomes 0: the table of a head without information is left out.
     """
     weights = []
     for head, ok in enumerate((out.local_ok, out.cloud_ok)):
@@ -88,7 +88,7 @@ def _held_out_loss(x: Any, labels: NDArray[np.bool_], groups: Any, strength: flo
 
 
 def _weights(x: Any, ok: NDArray[np.bool_], strength: float) -> Floats:
-    """[vocabulary]; zeros where there is one class only. The intercept is calibration's matter."""
+    """Weights [vocabulary]; zeros with only one class. Calibration fits the intercept."""
     if ok.all() or not ok.any():
         return np.zeros(x.shape[1])
     weights: Floats = LogisticRegression(C=strength, max_iter=1000).fit(x, ok).coef_[0]

@@ -1,7 +1,8 @@
-"""The commands that ask live models: `label`, `validate-judge`, `baseline`.
+"""The commands that call live models: `label`, `validate-judge`, `baseline`.
 
-Keys come from the environment only: OPENAI_API_KEY goes to OpenAI's address (or OPENAI_BASE_URL's)
-and nowhere else; other endpoints take LOCAL_API_KEY, CLOUD_API_KEY, JUDGE_API_KEY, ROUTER_API_KEY.
+API keys come only from the environment. OPENAI_API_KEY is sent only to OpenAI's address, or to that
+of OPENAI_BASE_URL. Other endpoints use LOCAL_API_KEY, CLOUD_API_KEY, JUDGE_API_KEY or
+ROUTER_API_KEY.
 """
 
 import asyncio
@@ -28,10 +29,11 @@ WORK = ROOT / "data/work"
 
 OPENAI_URL = "https://api.openai.com/v1"
 OLLAMA_URL = "http://localhost:11434"
-# USD per million tokens: input, cached input, output. OpenAI's price list; others must be named.
+# USD per million tokens: input, cached input, output. Source: OpenAI's price list. Other prices
+# must be given as options.
 KNOWN_PRICES = {"gpt-4o-mini": Price(0.15, 0.075, 0.60)}
 FREE = Price(0.0, 0.0, 0.0)
-ROOM_BYTES_PER_CALL = 1 << 16
+RESERVE_BYTES_PER_CALL = 1 << 16
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class _PriceType(click.ParamType[Price]):
             return Price.parse(value)
         except ValueError:
             self.fail(
-                f"{value!r} is no price: USD per million tokens as IN,OUT or IN,CACHED,OUT",
+                f"{value!r} is not a price: USD per million tokens as IN,OUT or IN,CACHED,OUT",
                 param,
                 ctx,
             )
@@ -82,10 +84,10 @@ def _default_model(role: str) -> str:
 
 _local = _endpoint_options("local", "$OLLAMA_BASE_URL, or Ollama on this machine", "phi3:latest")
 _cloud = _endpoint_options("cloud", "OpenAI's", "gpt-4o-mini")
-_judged = _endpoint_options("judge", "OpenAI's", "gpt-4o-mini")
+_judge = _endpoint_options("judge", "OpenAI's", "gpt-4o-mini")
 
 
-def _buying_options(command: F) -> F:
+def _paid_options(command: F) -> F:
     number = click.IntRange(min=1)
     for option in (
         click.option(
@@ -158,8 +160,8 @@ _max_tokens = click.option(
 @_max_tokens
 @_local
 @_cloud
-@_judged
-@_buying_options
+@_judge
+@_paid_options
 def label_command(
     prompts: Path,
     out: Path | None,
@@ -178,7 +180,9 @@ def label_command(
     """
     rows = label.read_prompts(prompts, source=source)
     out = out or WORK / "labels" / f"{prompts.stem}.jsonl"
-    local, cloud, judging = (_endpoint(r, options, dry_run) for r in ("local", "cloud", "judge"))
+    local, cloud, judge_endpoint = (
+        _endpoint(r, options, dry_run) for r in ("local", "cloud", "judge")
+    )
     if dry_run:
         _show_estimate(
             label.estimate(
@@ -186,7 +190,7 @@ def label_command(
                 Tokens(),
                 local=local,
                 cloud=cloud,
-                judge=judging,
+                judge=judge_endpoint,
                 max_tokens=max_tokens,
                 judge_max_tokens=options["judge_max_tokens"],
                 pairwise=pairwise,
@@ -196,27 +200,27 @@ def label_command(
         return
     path = options["journal"] or out.with_name(f"{out.name}.journal")
 
-    async def work(buyer: PaidClient) -> list[label.Row | label.Refusal | None]:
+    async def work(client: PaidClient) -> list[label.Row | label.Rejection | None]:
         labeller = label.Labeller(
-            buyer,
-            judge.Judge(buyer, judging, max_tokens=options["judge_max_tokens"]),
+            client,
+            judge.Judge(client, judge_endpoint, max_tokens=options["judge_max_tokens"]),
             local=local,
             cloud=cloud,
             source=source,
             max_tokens=max_tokens,
             pairwise=pairwise,
         )
-        return await buyer.each(rows, labeller.label, title="label")
+        return await client.each(rows, labeller.label, title="label")
 
-    found, stopped = _buy(work, path, options)
-    done = [row for row in found if isinstance(row, label.Row)]
-    label.write_rows(done, out)
-    for line in label.summary(done, [r for r in found if isinstance(r, label.Refusal)]):
+    results, stopped = _run_paid(work, path, options)
+    labelled = [row for row in results if isinstance(row, label.Row)]
+    label.write_rows(labelled, out)
+    for line in label.summary(labelled, [r for r in results if isinstance(r, label.Rejection)]):
         say(f"label: {line}")
-    say(f"label: {len(done)} of {len(rows)} prompts are in {out}")
-    _end(stopped, path)
-    if not done:
-        raise click.ClickException("no prompt gave a label; the reasons stand above")
+    say(f"label: {len(labelled)} of {len(rows)} prompts are in {out}")
+    _raise_if_stopped(stopped, path)
+    if not labelled:
+        raise click.ClickException("no prompt gave a label; see the reasons above")
     say(f"next: hybrid-llm-train prepare --data {shlex.quote(str(out.parent))}")
 
 
@@ -235,8 +239,8 @@ def label_command(
     show_default="data/results/judge.json",
     help="Output file.",
 )
-@_judged
-@_buying_options
+@_judge
+@_paid_options
 def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
     """Measure how well the judge agrees with human scores of the same answers.
 
@@ -248,34 +252,34 @@ def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
     scores: list[float | None] = [row.judge_score for row in rows]
     missing = [index for index, score in enumerate(scores) if score is None]
     if missing:
-        judging = _endpoint("judge", options)
+        judge_endpoint = _endpoint("judge", options)
         path = options["journal"] or WORK / f"{annotated.name}.journal"
 
-        async def work(buyer: PaidClient) -> list[float | str | None]:
-            asked = judge.Judge(buyer, judging, max_tokens=options["judge_max_tokens"])
+        async def work(client: PaidClient) -> list[float | str | None]:
+            grader = judge.Judge(client, judge_endpoint, max_tokens=options["judge_max_tokens"])
 
             async def grade(index: int) -> float | str:
                 row = rows[index]
                 try:
-                    graded = await asked.grade(
+                    graded = await grader.grade(
                         row.question, row.answer, what=f"row {row.row}", reference=row.reference
                     )
                 except (judge.NoVerdict, RequestDeclined) as error:
                     return str(error)
                 return float(graded.score)
 
-            return await buyer.each(missing, grade, title="validate-judge")
+            return await client.each(missing, grade, title="validate-judge")
 
-        found, stopped = _buy(work, path, options)
-        _end(stopped, path)
-        for index, verdict in zip(missing, found, strict=True):
+        results, stopped = _run_paid(work, path, options)
+        _raise_if_stopped(stopped, path)
+        for index, verdict in zip(missing, results, strict=True):
             if isinstance(verdict, str):
-                say(f"{annotated}:{rows[index].row}: left out, no verdict: {verdict}")
+                say(f"{annotated}:{rows[index].row}: excluded, no verdict: {verdict}")
             else:
                 scores[index] = verdict
     pairs = [(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
     if len(pairs) < 2:
-        raise click.ClickException("fewer than 2 rows have a score of the judge")
+        raise click.ClickException("fewer than 2 rows have a judge score")
     figures = judge.agreement(
         [row.human_score for row, _ in pairs],
         [score for _, score in pairs],
@@ -314,8 +318,8 @@ def validate_judge_command(annotated: Path, out: Path, **options: Any) -> None:
 @_max_tokens
 @_local
 @_cloud
-@_judged
-@_buying_options
+@_judge
+@_paid_options
 def baseline_command(
     questions: Path,
     out: Path,
@@ -328,27 +332,27 @@ def baseline_command(
 
     Example: hybrid-llm-train baseline --router-url http://127.0.0.1:8080/v1
     """
-    asked = benchmark.read_questions(questions)
-    judging = _endpoint("judge", options)
+    items = benchmark.read_questions(questions)
+    judge_endpoint = _endpoint("judge", options)
     tiers = [_endpoint(role, options) for role in ("local", "cloud")]
     if router_url is not None:
         tiers.append(_router(router_url, router_model, *tiers))
     path = options["journal"] or WORK / "baseline.journal"
 
-    async def work(buyer: PaidClient) -> list[benchmark.Outcome | label.Refusal | None]:
-        asking = judge.Judge(buyer, judging, max_tokens=options["judge_max_tokens"])
-        run = benchmark.Benchmark(buyer, asking, tiers, max_tokens=max_tokens)
-        return await buyer.each(asked, run.examine, title="baseline")
+    async def work(client: PaidClient) -> list[benchmark.Outcome | label.Rejection | None]:
+        grader = judge.Judge(client, judge_endpoint, max_tokens=options["judge_max_tokens"])
+        run = benchmark.Benchmark(client, grader, tiers, max_tokens=max_tokens)
+        return await client.each(items, run.examine, title="baseline")
 
-    found, stopped = _buy(work, path, options)
-    _end(stopped, path)  # a part of the questions would be another benchmark
-    outcomes = [outcome for outcome in found if isinstance(outcome, benchmark.Outcome)]
-    refusals = [refusal for refusal in found if isinstance(refusal, label.Refusal)]
+    results, stopped = _run_paid(work, path, options)
+    _raise_if_stopped(stopped, path)  # an incomplete benchmark is not comparable
+    outcomes = [outcome for outcome in results if isinstance(outcome, benchmark.Outcome)]
+    rejections = [rejection for rejection in results if isinstance(rejection, label.Rejection)]
     if not outcomes:
-        reasons = judge.listed([f"{refusal.id}: {refusal.why}" for refusal in refusals])
-        raise click.ClickException(f"no question could be examined\n{reasons}")
-    models = {endpoint.role: endpoint.model for endpoint in (*tiers, judging)}
-    result = benchmark.report(outcomes, refusals, models=models, command=this_command())
+        reasons = judge.listed([f"{rejection.id}: {rejection.why}" for rejection in rejections])
+        raise click.ClickException(f"no question could be benchmarked\n{reasons}")
+    models = {endpoint.role: endpoint.model for endpoint in (*tiers, judge_endpoint)}
+    result = benchmark.report(outcomes, rejections, models=models, command=this_command())
     benchmark.show(result)
     _write(result, out)
 
@@ -357,11 +361,11 @@ COMMANDS = (label_command, validate_judge_command, baseline_command)
 
 
 def _endpoint(role: str, options: dict[str, Any], dry_run: bool = False) -> Endpoint:
-    """The endpoint of the options. Raises ClickException if it cannot be used."""
+    """The endpoint of the options. Raises ClickException without a price or key."""
     url, model = _address(options[f"{role}_url"], role), options[f"{role}_model"]
     price = options[f"{role}_price"]
     if price is None:
-        # The price of another model or address would make --max-usd meaningless.
+        # With a wrong price, --max-usd would be meaningless.
         price = FREE if role == "local" else KNOWN_PRICES.get(model)
         if price is None or (role != "local" and url != _address(_default_url(role), role)):
             raise click.ClickException(
@@ -373,14 +377,14 @@ def _endpoint(role: str, options: dict[str, Any], dry_run: bool = False) -> Endp
         variable = "OPENAI_API_KEY"
     key = os.environ.get(variable, "")
     if not key and url == OPENAI_URL and not dry_run:
-        raise click.ClickException(f"{role}: OpenAI wants a key; set {variable}")
+        raise click.ClickException(f"{role}: OpenAI needs an API key; set {variable}")
     return Endpoint(
         role=role, url=url, model=model, price=price, api_key=key, key_variable=variable
     )
 
 
 def _router(url: str, model: str, local: Endpoint, cloud: Endpoint) -> Endpoint:
-    dearest = Price(
+    highest = Price(
         *(
             max(getattr(local.price, name), getattr(cloud.price, name))
             for name in Price.__struct_fields__
@@ -390,7 +394,7 @@ def _router(url: str, model: str, local: Endpoint, cloud: Endpoint) -> Endpoint:
         role="router",
         url=_address(url, "router"),
         model=model,
-        price=dearest,
+        price=highest,
         api_key=os.environ.get("ROUTER_API_KEY", ""),
         key_variable="ROUTER_API_KEY",
         target_prices={"local": local.price, "cloud": cloud.price},
@@ -400,18 +404,18 @@ def _router(url: str, model: str, local: Endpoint, cloud: Endpoint) -> Endpoint:
 def _address(url: str, role: str) -> str:
     url = url.rstrip("/").removesuffix("/chat/completions")
     if not url.startswith(("http://", "https://")):
-        raise click.ClickException(f"--{role}-url {url!r} does not begin with http:// or https://")
+        raise click.ClickException(f"--{role}-url {url!r} does not start with http:// or https://")
     return url
 
 
-def _buy(
+def _run_paid(
     work: Callable[[PaidClient], Awaitable[T]], path: Path, options: dict[str, Any]
 ) -> tuple[T, str | None]:
-    """Run `work` with a buyer over the journal; its result, and why it was stopped if it was."""
+    """Run `work` with a client. Returns its result, and the reason if the run was stopped."""
     concurrency = options["concurrency"]
 
     async def run() -> tuple[T, str | None]:
-        with Journal(path, room_bytes=concurrency * ROOM_BYTES_PER_CALL) as journal:
+        with Journal(path, reserve_bytes=concurrency * RESERVE_BYTES_PER_CALL) as journal:
             if journal.answers:
                 say(f"{path}: {len(journal.answers)} answers are reused from the journal")
             async with PaidClient(
@@ -421,24 +425,24 @@ def _buy(
                 retries=options["retries"],
                 backoff_seconds=options["backoff"],
                 timeout_seconds=options["timeout"],
-            ) as buyer:
-                before = buyer.budget.spent_usd
-                result = await work(buyer)
-            say(f"spent in this run: ${buyer.budget.spent_usd - before:.6f}")
+            ) as client:
+                before = client.budget.spent_usd
+                result = await work(client)
+            say(f"spent in this run: ${client.budget.spent_usd - before:.6f}")
             spent = ", ".join(f"{r} ${usd:.6f}" for r, usd in sorted(journal.spent_usd.items()))
             if journal.uncertain_usd:
-                spent += f", calls that were cut off ${journal.uncertain_usd:.6f} at most"
+                spent += f", interrupted calls ${journal.uncertain_usd:.6f} at most"
             say(f"spent, all runs together: {spent or 'nothing'}")
-            return result, buyer.stopped
+            return result, client.stopped
 
     return asyncio.run(run())
 
 
-def _end(stopped: str | None, path: Path) -> None:
+def _raise_if_stopped(stopped: str | None, path: Path) -> None:
     if stopped is not None:
         raise click.ClickException(
-            f"stopped: {stopped}\nEvery answer so far is in {path}; the same command goes on "
-            "from there."
+            f"stopped: {stopped}\nAll answers so far are in {path}; run the same command again to "
+            "resume."
         )
 
 
@@ -446,10 +450,10 @@ def _show_estimate(estimates: list[label.Estimate], *, max_usd: float) -> None:
     for e in estimates:
         say(
             f"{e.role}: {e.calls} calls, {e.input_tokens} tokens in, about {e.output_tokens} out: "
-            f"about ${e.usd:.4f}, ${e.most_usd:.4f} if all run to their limit"
+            f"about ${e.usd:.4f}, ${e.most_usd:.4f} if all reach their limit"
         )
     usd, most = sum(e.usd for e in estimates), sum(e.most_usd for e in estimates)
-    say(f"together about ${usd:.4f}, ${most:.4f} at most; --max-usd is {max_usd:g}")
+    say(f"total: about ${usd:.4f}, ${most:.4f} at most; --max-usd is {max_usd:g}")
 
 
 def _write(result: dict[str, Any], out: Path) -> None:

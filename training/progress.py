@@ -1,6 +1,6 @@
-"""Long work made visible: a rich bar on a terminal, one plain line in a while elsewhere.
+"""Progress of long steps: a rich bar on a terminal, otherwise a plain line at an interval.
 
-The environment's PROGRESS_SECONDS says how long the while is.
+The environment variable PROGRESS_SECONDS sets the interval.
 """
 
 import os
@@ -19,12 +19,12 @@ PLAIN_LINE_SECONDS = float(os.environ.get("PROGRESS_SECONDS", "30"))
 
 
 def say(message: str) -> None:
-    """One line for the person who waits."""
+    """Print one line at once."""
     print(message, flush=True)
 
 
 def track(items: Iterable[T], title: str, *, total: int) -> Iterator[T]:
-    """Yield the items while showing how many of `total` are done and how long is left."""
+    """Yield the items and show the progress and the remaining time."""
     if sys.stdout.isatty():
         with Progress(console=Console()) as bar:
             yield from bar.track(items, total=total, description=title)
@@ -41,7 +41,7 @@ def track(items: Iterable[T], title: str, *, total: int) -> Iterator[T]:
 
 @contextmanager
 def meter(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call after each of `total` steps, in whatever order, with a note to show."""
+    """Yield a function to call after each of `total` steps, in any order, with a note to show."""
     if sys.stdout.isatty():
         with Progress(console=Console()) as bar:
             task = bar.add_task(title, total=total)
@@ -61,7 +61,7 @@ def meter(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
 
 
 class Steps:
-    """A long way in named steps: which one is under way, and at the end how long each took."""
+    """Named steps of a command: the current one, and at the end the duration of each."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
@@ -76,5 +76,5 @@ class Steps:
         self._seconds[name] = time.monotonic() - started
 
     def show(self) -> None:
-        """One line: the steps with their seconds."""
+        """Print the duration of each step, in one line."""
         say("done: " + ", ".join(f"{n} {self._seconds.get(n, 0):.0f} s" for n in self._names))

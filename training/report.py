@@ -1,9 +1,8 @@
-"""What was measured, for people: `hybrid-llm-train report`.
+"""The report of all results: `hybrid-llm-train report`.
 
-Reads the JSON files that the other commands wrote to data/results and computes nothing anew. Writes
-one self-contained HTML page (plotly.js inside, so it opens without internet), two images for the
-README, and on request the README's tables as Markdown. Every figure names its data, split, number
-of rows and interval, since numbers without them are quoted without them.
+It reads the JSON files of data/results and computes no new figures. It writes one self-contained
+HTML page (with plotly.js, so that it works offline) and two images for the README. With --markdown
+it prints the README's tables. Every figure has its data, split, number of rows and interval.
 """
 
 import html
@@ -17,7 +16,7 @@ import msgspec
 from training.baselines import ROUTER, span
 from training.dataset import SPLITS, DataError
 
-# The file of results -> the command that makes it.
+# Result file -> the command that makes it.
 MADE_BY = {
     "data_card": "prepare",
     "evaluation": "evaluate",
@@ -29,11 +28,11 @@ PAGE = "report.html"
 IMAGES = ("cost-quality.png", "reliability.png")
 INSIDE = "in distribution"
 
-# Okabe and Ito's colours, told apart with any colour vision; lines also differ in dash. The
-# order is that of _PLOTTED, then round again.
+# Okabe and Ito's colours, distinguishable with any colour vision; lines also differ in dash. In the
+# order of _PLOTTED, then repeated.
 _COLOURS = ("#0072B2", "#000000", "#009E73", "#E69F00", "#CC79A7", "#999999", "#D55E00", "#56B4E9")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-# What the plots show at first; the page's tables hold the rest.
+# The lines that the plots show initially; the page's tables have all.
 _PLOTTED = (ROUTER, "TF-IDF + LR", "MiniLM kNN", "source and category mean", "rules", "random")
 
 _STYLE = """
@@ -56,7 +55,7 @@ nav a { margin-right: 1rem; }
 
 
 class Results(NamedTuple):
-    """The contents of the JSON files, by name, and what does not fit together among them."""
+    """The contents of the JSON files, and warnings about inconsistencies between them."""
 
     data_card: dict[str, Any]
     evaluation: dict[str, Any]
@@ -67,7 +66,7 @@ class Results(NamedTuple):
 
 
 def load(folder: Path) -> Results:
-    """Read all results. Raises DataError naming the command for each file that is missing."""
+    """Read all results. Raises DataError, which names the command for each missing file."""
     missing = [name for name in MADE_BY if not (folder / f"{name}.json").exists()]
     if missing:
         raise DataError(
@@ -77,24 +76,24 @@ def load(folder: Path) -> Results:
                 for name in missing
             )
         )
-    found: dict[str, dict[str, Any]] = {}
+    contents: dict[str, dict[str, Any]] = {}
     for name in MADE_BY:
         path = folder / f"{name}.json"
         try:
-            found[name] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+            contents[name] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise DataError(f"{path}: {error}") from error
     warnings = []
     for field in ("data_sha256", "model_version", "split"):
-        values = {name: content[field] for name, content in found.items() if field in content}
+        values = {name: content[field] for name, content in contents.items() if field in content}
         if len(set(values.values())) > 1:
-            told = ", ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
-            warnings.append(f"The results differ in {field} ({told}): run the older ones anew.")
-    return Results(**found, warnings=warnings)
+            listed = ", ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
+            warnings.append(f"The results differ in {field} ({listed}): run the older ones again.")
+    return Results(**contents, warnings=warnings)
 
 
 def write(folder: Path) -> list[Path]:
-    """The page and the images, into the folder of the results. Returns what was written."""
+    """Write the page and the images into the folder of the results. Returns their paths."""
     results = load(folder)
     target = folder / PAGE
     target.write_text(page(results), encoding="utf-8")
@@ -102,7 +101,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def about(content: dict[str, Any], rows: int, *, interval: bool = True) -> str:
-    """One line that says what a figure rests on."""
+    """One line with the provenance of a figure."""
     line = f"{content['split']} split, n = {rows}, model {content['model_version']}"
     if interval:
         rounds = content["bootstrap_rounds"]
@@ -129,26 +128,26 @@ def page(results: Results) -> str:
         ("Data", _data(results)),
     ]
     anchors = [title.lower().replace(" ", "-") for title, _ in sections]
-    warnings = [f'<p class="warning">{_e(text)}</p>' for text in results.warnings]
+    warnings = [f'<p class="warning">{_escape(text)}</p>' for text in results.warnings]
     body = [
-        "<h1>How well the router routes</h1>",
-        f"<p>Model {_e(baselines['model_version'])}, recommended threshold "
+        "<h1>Router quality</h1>",
+        f"<p>Model {_escape(baselines['model_version'])}, recommended threshold "
         f"{baselines['threshold']:.3f}: keeps {inside['router_local_share']:.0%} of the "
-        f"{_e(baselines['split'])} prompts local. Not covered: {_e(not_covered)}</p>",
+        f"{_escape(baselines['split'])} prompts local. Not covered: {_escape(not_covered)}</p>",
         *warnings,
         "<nav>",
         *(
-            f'<a href="#{anchor}">{_e(title)}</a>'
+            f'<a href="#{anchor}">{_escape(title)}</a>'
             for anchor, (title, _) in zip(anchors, sections, strict=True)
         ),
         "</nav>",
     ]
     for anchor, (title, content) in zip(anchors, sections, strict=True):
-        body.append(f'<h2 id="{anchor}">{_e(title)}</h2>\n{content}')
+        body.append(f'<h2 id="{anchor}">{_escape(title)}</h2>\n{content}')
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>Router report {_e(baselines['model_version'])}</title>\n"
+        f"<title>Router report {_escape(baselines['model_version'])}</title>\n"
         f"<style>{_STYLE}</style>\n<!-- plotly {plotly.__version__} -->\n"
         f"<script>{get_plotlyjs()}</script>\n"
         "</head><body>\n" + "\n".join(body) + "\n</body></html>\n"
@@ -174,14 +173,14 @@ def _cost_quality(results: Results) -> str:
                 "width": 3 if name == ROUTER else 1.5,
             },
         )
-    at = part["baselines"][ROUTER]
+    router = part["baselines"][ROUTER]
     figure.add_scatter(
-        x=[at["cost_share"]],
-        y=[at["pgr_at_rate"][0]],
+        x=[router["cost_share"]],
+        y=[router["pgr_at_rate"][0]],
         name=f"threshold {content['threshold']:.3f}",
         mode="markers",
         marker={"size": 13, "symbol": "diamond", "color": _COLOURS[0]},
-        error_y=_bars([at["pgr_at_rate"]]),
+        error_y=_bars([router["pgr_at_rate"]]),
     )
     figure.update_layout(
         xaxis={"title": "dollars, share of sending everything to the cloud", "tickformat": ".0%"},
@@ -218,8 +217,8 @@ def _per_source(results: Results) -> str:
     figure.add_hline(y=0.5, line={"dash": "dot", "color": "#777"})
     return _figure(figure) + _note(
         about(content, parts[INSIDE]["rows"])
-        + ". Inside a source only the prompt helps; the pooled figure mostly tells the sources "
-        "apart."
+        + ". Within a source only the prompt helps; the pooled figure mostly separates the "
+        "sources."
     )
 
 
@@ -438,7 +437,7 @@ def images(results: Results, folder: Path) -> list[Path]:
     """The two images of the README: the cost-quality curve and the reliability diagram."""
     import matplotlib as mpl
 
-    mpl.use("Agg")  # No display is needed, nor to be had on most machines that train.
+    mpl.use("Agg")  # Most training machines have no display.
     from matplotlib import pyplot as plt
 
     content = results.baselines
@@ -454,10 +453,10 @@ def images(results: Results, folder: Path) -> list[Path]:
                 linewidth=2.2 if name == ROUTER else 1.1,
                 linestyle="-" if name == ROUTER else ("--", "-.", ":")[i % 3],
             )
-    at = part["baselines"][ROUTER]
-    value, low, high = at["pgr_at_rate"]
+    router = part["baselines"][ROUTER]
+    value, low, high = router["pgr_at_rate"]
     axes.errorbar(
-        [at["cost_share"]],
+        [router["cost_share"]],
         [value],
         yerr=[[value - low], [high - value]],
         fmt="D",
@@ -499,7 +498,7 @@ def images(results: Results, folder: Path) -> list[Path]:
 
 
 def markdown(results: Results) -> str:
-    """The README's tables; each says below what it rests on."""
+    """The README's tables, each with its provenance."""
     content = results.baselines
     shown = ("source and category mean", "TF-IDF + LR", "MiniLM kNN", ROUTER)
     first = [
@@ -507,36 +506,38 @@ def markdown(results: Results) -> str:
             name,
             str(part["rows"]),
             f"{part['local_ok_share']:.2f}",
-            *(_text(part["baselines"][b].get("auroc_local")) for b in shown),
-            _text(part["baselines"]["TF-IDF + LR"]["router_ahead"]["auroc_local"]),
+            *(_span_or_dash(part["baselines"][b].get("auroc_local")) for b in shown),
+            _span_or_dash(part["baselines"]["TF-IDF + LR"]["router_ahead"]["auroc_local"]),
         )
         for name, part in content["parts"].items()
     ]
     second = [
         (
             name,
-            _text(part["baselines"]["TF-IDF + LR"]["apgr"]),
-            _text(part["baselines"][ROUTER]["apgr"]),
-            _text(part["baselines"]["oracle"]["apgr"]),
+            _span_or_dash(part["baselines"]["TF-IDF + LR"]["apgr"]),
+            _span_or_dash(part["baselines"][ROUTER]["apgr"]),
+            _span_or_dash(part["baselines"]["oracle"]["apgr"]),
             f"{part['router_local_share']:.0%}",
             f"{part['baselines'][ROUTER]['cost_share']:.0%}",
-            _text(part["baselines"][ROUTER]["pgr_at_rate"]),
+            _span_or_dash(part["baselines"][ROUTER]["pgr_at_rate"]),
         )
         for name, part in content["parts"].items()
     ]
-    survive = [(name, _text(r["survive"])) for name, r in results.robustness["changes"].items()]
-    rests = about(content, content["parts"][INSIDE]["rows"])
+    survive = [
+        (name, _span_or_dash(r["survive"])) for name, r in results.robustness["changes"].items()
+    ]
+    provenance = about(content, content["parts"][INSIDE]["rows"])
     return "\n\n".join(
         [
             "AUROC of “the local answer is good” (0.5 is chance):",
             _markdown_table(("source", "n", "local ok", *shown, "router − TF-IDF"), first),
-            f"{rests}. {content['what']}",
-            "APGR (0.5 is random), and what the recommended threshold does:",
+            f"{provenance}. {content['what']}",
+            "APGR (0.5 is random), and the effect of the recommended threshold:",
             _markdown_table(
                 ("source", "TF-IDF + LR", "router", "oracle", "kept local", "dollars", "PGR"),
                 second,
             ),
-            f"{rests}; threshold {content['threshold']:.3f}.",
+            f"{provenance}; threshold {content['threshold']:.3f}.",
             "Share of decisions that survive a change of the prompt:",
             _markdown_table(("change", "survive"), survive),
             f"{about(results.robustness, results.robustness['rows'])}.",
@@ -546,9 +547,9 @@ def markdown(results: Results) -> str:
 
 
 def _ordered(named: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Those of _PLOTTED first, in its order, then the rest as they are."""
-    places = {name: place for place, name in enumerate(_PLOTTED)}
-    return sorted(named.items(), key=lambda item: places.get(item[0], len(places)))
+    """Sort: the names of _PLOTTED first, in its order, then the rest unchanged."""
+    positions = {name: position for position, name in enumerate(_PLOTTED)}
+    return sorted(named.items(), key=lambda item: positions.get(item[0], len(positions)))
 
 
 def _bars(values: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -585,14 +586,14 @@ def _table(
     marked: str = "",
 ) -> str:
     def cell(tag: str, i: int, value: Any) -> str:
-        told = ' class="text"' if i in text_columns else ""
-        return f"<{tag}{told}>{_e(_told(value))}</{tag}>"
+        attribute = ' class="text"' if i in text_columns else ""
+        return f"<{tag}{attribute}>{_escape(_format(value))}</{tag}>"
 
     lines = []
     for row in rows:
-        told = ' class="router"' if marked and row[0] == marked else ""
-        lines.append(f"<tr{told}>{''.join(cell('td', i, v) for i, v in enumerate(row))}</tr>")
-    title = f"<caption>{_e(caption)}</caption>" if caption else ""
+        attribute = ' class="router"' if marked and row[0] == marked else ""
+        lines.append(f"<tr{attribute}>{''.join(cell('td', i, v) for i, v in enumerate(row))}</tr>")
+    title = f"<caption>{_escape(caption)}</caption>" if caption else ""
     top = "".join(cell("th", i, name) for i, name in enumerate(head))
     return (
         f'<div class="scroll"><table>{title}<thead><tr>{top}</tr></thead>'
@@ -614,10 +615,10 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _note(text: str) -> str:
-    return f'<p class="note">{_e(text)}</p>'
+    return f'<p class="note">{_escape(text)}</p>'
 
 
-def _told(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -625,9 +626,9 @@ def _told(value: Any) -> str:
     return str(value)
 
 
-def _text(values: Sequence[float] | None) -> str:
+def _span_or_dash(values: Sequence[float] | None) -> str:
     return span(values) or "–"
 
 
-def _e(text: object) -> str:
+def _escape(text: object) -> str:
     return html.escape(str(text))

@@ -1,4 +1,4 @@
-"""The JSON files of data/results: what each of them says of itself, and when one is out of date."""
+"""The JSON files of data/results: their common header, and whether a file is current."""
 
 import datetime as dt
 import hashlib
@@ -17,7 +17,7 @@ CAVEAT = "Benchmark questions with right/wrong outcomes. Says nothing about open
 def heading(
     prepared: Prepared, model: RouterModel, *, split: Split, command: str, rounds: int
 ) -> dict[str, Any]:
-    """What every result starts with: on which data and model it rests, and how it was made."""
+    """The common header of all results: data, model and command."""
     return {
         "what": CAVEAT,
         "command": command,
@@ -32,28 +32,28 @@ def heading(
 
 
 def model_sha256(model: RouterModel) -> str:
-    """One hash for weights, tokenizer, calibration and threshold: the manifest names them all.
+    """The SHA-256 of the manifest, which has the hashes of weights and tokenizer.
 
-    What traffic is compared with changes no score, so it is left out.
+    The drift reference is excluded, because it does not affect scores.
     """
     manifest = msgspec.structs.replace(model.manifest, reference=None)
     return hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
 
 
 def is_current(path: Path, prepared: Prepared, model: RouterModel, *, split: Split) -> bool:
-    """Whether the file holds what this data, model and split gave."""
+    """Whether the file has the result of this data, model and split."""
     if not path.exists():
         return False
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except msgspec.DecodeError:
         return False
-    wanted = (prepared.data_sha256, model_sha256(model), split)
-    return wanted == tuple(found.get(name) for name in ("data_sha256", "model_sha256", "split"))
+    expected = (prepared.data_sha256, model_sha256(model), split)
+    return expected == tuple(content.get(name) for name in ("data_sha256", "model_sha256", "split"))
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a result, readable in a diff; whole or not at all."""
+    """Write a result atomically, with indentation for readable diffs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")

@@ -1,9 +1,9 @@
-"""Do decisions survive what changes nothing about a task? `hybrid-llm-train robustness`.
+"""Robustness of decisions to harmless changes of a prompt: `hybrid-llm-train robustness`.
 
-Each prompt of a sample is scored as it is and changed; a decision survives when both fall on the
-same side of the model's threshold. The changes are made by rule and seed, and are milder than what
-people do. Instructions in other languages are a fixed set of phrases below, written by hand; the
-question itself stays in its language, so nothing here speaks about prompts in other languages.
+Each prompt of a sample is scored unchanged and changed. A decision survives if both scores are on
+the same side of the model's threshold. The changes are made by rules with a seed, and are milder
+than real variation. Instructions in other languages are hand-written phrases; the question keeps
+its language, so robustness to prompts in other languages is not measured.
 """
 
 import random
@@ -44,13 +44,13 @@ LONG_SYSTEM = _SYSTEM * 20
 Change = Callable[[str, random.Random], str]
 
 
-def typos(text: str, dice: random.Random) -> str:
-    """Swap, drop or double TYPO_RATE of the letters."""
+def typos(text: str, rng: random.Random) -> str:
+    """Swap, drop or double a share TYPO_RATE of the letters."""
     letters = list(text)
     for i, letter in enumerate(letters):
-        if not letter.isalpha() or dice.random() >= TYPO_RATE:
+        if not letter.isalpha() or rng.random() >= TYPO_RATE:
             continue
-        match dice.randrange(3):
+        match rng.randrange(3):
             case 0 if i + 1 < len(letters) and letters[i + 1].isalpha():
                 letters[i], letters[i + 1] = letters[i + 1], letter
             case 1:
@@ -60,29 +60,29 @@ def typos(text: str, dice: random.Random) -> str:
     return "".join(letters)
 
 
-def whitespace(text: str, dice: random.Random) -> str:
-    """Double one in five spaces, and put blank lines around."""
-    spaced = "".join("  " if c == " " and dice.random() < 0.2 else c for c in text)
+def whitespace(text: str, rng: random.Random) -> str:
+    """Double one in five spaces, and add blank lines around the text."""
+    spaced = "".join("  " if c == " " and rng.random() < 0.2 else c for c in text)
     return f"\n\n{spaced}  \n"
 
 
-# name -> (change of the text that is compared with, change of the text)
+# name -> (change of the baseline text, change of the compared text)
 CHANGES: dict[str, tuple[Change, Change]] = {}
 
 
-def _same(text: str, dice: random.Random) -> str:
+def _same(text: str, rng: random.Random) -> str:
     return text
 
 
 CHANGES["typos, 3 % of letters"] = (_same, typos)
-CHANGES["lower case"] = (_same, lambda text, dice: text.lower())
-CHANGES["upper case"] = (_same, lambda text, dice: text.upper())
+CHANGES["lower case"] = (_same, lambda text, rng: text.lower())
+CHANGES["upper case"] = (_same, lambda text, rng: text.upper())
 CHANGES["white space"] = (_same, whitespace)
-CHANGES["polite preamble"] = (_same, lambda text, dice: f"{POLITE}\n\n{text}")
-CHANGES["instruction before it"] = (_same, lambda text, dice: f"{INSTRUCTION}\n\n{text}")
+CHANGES["polite preamble"] = (_same, lambda text, rng: f"{POLITE}\n\n{text}")
+CHANGES["instruction before it"] = (_same, lambda text, rng: f"{INSTRUCTION}\n\n{text}")
 CHANGES["instruction in another language"] = (
-    lambda text, dice: f"{INSTRUCTION}\n\n{text}",
-    lambda text, dice: f"{dice.choice(list(TRANSLATED.values()))}\n\n{text}",
+    lambda text, rng: f"{INSTRUCTION}\n\n{text}",
+    lambda text, rng: f"{rng.choice(list(TRANSLATED.values()))}\n\n{text}",
 )
 LONG_SYSTEM_NAME = "long system prompt"
 
@@ -98,25 +98,25 @@ def examine(
 ) -> dict[str, Any]:
     """Share of decisions that survive each change, on at most `sample` prompts of the split.
 
-    Raises DataError when the split is empty.
+    Raises DataError if the split is empty.
     """
     rows = _sample(data_of(prepared, split).measured, sample)
     threshold = model.manifest.threshold
     groups = [row.group for row in rows]
-    known: dict[str, float] = {}
+    scores: dict[str, float] = {}
 
     def score(text: str) -> float:
-        if text not in known:
-            known[text] = model.score(text).score
-        return known[text]
+        if text not in scores:
+            scores[text] = model.score(text).score
+        return scores[text]
 
     def compare(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         before = np.array([score(a) for a, _ in pairs])
         after = np.array([score(b) for _, b in pairs])
-        kept = ((before >= threshold) == (after >= threshold)).astype(float)
-        low, high = metrics.bootstrap(lambda i: float(kept[i].mean()), groups, rounds=rounds)
+        unchanged = ((before >= threshold) == (after >= threshold)).astype(float)
+        low, high = metrics.bootstrap(lambda i: float(unchanged[i].mean()), groups, rounds=rounds)
         return {
-            "survive": [round(v, 4) for v in (float(kept.mean()), low, high)],
+            "survive": [round(v, 4) for v in (float(unchanged.mean()), low, high)],
             "to_cloud": round(float(((before >= threshold) & (after < threshold)).mean()), 4),
             "to_local": round(float(((before < threshold) & (after >= threshold)).mean()), 4),
             "mean_change": round(float((after - before).mean()), 4),
@@ -125,7 +125,7 @@ def examine(
 
     results: dict[str, Any] = {}
     for name, (base, change) in track(CHANGES.items(), "changed prompts", total=len(CHANGES)):
-        # Seeded by the row, so that a change is the same whatever else is in the sample.
+        # Seeded by the row, so that a change does not depend on the sample.
         results[name] = compare(
             [
                 (base(row.text, random.Random(row.id)), change(row.text, random.Random(row.id)))
@@ -147,21 +147,21 @@ def examine(
         "notes": {
             "instruction in another language": "compared with the English instruction; phrases: "
             + " · ".join(TRANSLATED.values()),
-            LONG_SYSTEM_NAME: "system prompts never enter the scored text, so this must be 1",
+            LONG_SYSTEM_NAME: "system prompts are not part of the scored text, so this must be 1",
         },
         "changes": results,
     }
 
 
 def _sample(rows: list[Row], size: int) -> list[Row]:
-    """At most `size` rows, the same ones every time."""
+    """A fixed sample of at most `size` rows."""
     if len(rows) <= size:
         return rows
     return random.Random(0).sample(rows, size)
 
 
 def show(report: dict[str, Any], console: Console | None = None) -> None:
-    """The shares as a table for people."""
+    """Print the shares."""
     console = console or Console(width=None if Console().is_terminal else 110)
     table = Table(title=f"decisions that survive · {report['split']} · n = {report['rows']}")
     table.add_column("")

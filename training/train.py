@@ -1,25 +1,20 @@
-"""Fit the network: `hybrid-llm-train train`.
+"""Training of the network: `hybrid-llm-train train`.
 
-One encoder learns from every model's outcomes on a prompt. The routed pair's heads ("local",
-"cloud") count fully, the mean over the other models' heads by AUXILIARY_WEIGHT: how a dozen other
-models did on a prompt says much about how hard it is, and only the encoder keeps that.
-
-Real outcomes come first: all epochs but the last see every outcome and no guess. The last one is
-short: the hand-written everyday prompts with guessed scores, several times over, among a sample of
-real rows that keeps the rest in place. They tell the model about greetings and about long open
-tasks, of which no outcome was to be had. In every epoch prompts are varied anew as people vary
-them (training/augment.py).
-
-Of the base's layers only the first few are kept, the upper ones of these for one vector instead of
-every token, and of a prompt at most 128 tokens are read, as a decision has to take a millisecond
-or two: more of any of it brought nothing (training/LOG.md).
-
-Batches hold prompts of similar length, so little is spent on padding. The forward pass is in bf16
-on a GPU or a processor with AMX; elsewhere bf16 takes longer than fp32. What is validated and
-exported is the running average of the weights, which is steadier than any single step; after the
-short last epoch, whose rate falls to nothing, the weights themselves, as the average lags. A
-checkpoint after each epoch allows resuming. Early stopping looks at validation alone: the epoch
-with the lowest loss of the two served heads wins, or the last if it is within CLOSING_LOSS of it.
+- Heads: one encoder learns from the outcomes of all models on a prompt. The routed pair's heads
+  ("local", "cloud") have the full weight, the mean over the other models' heads AUXILIARY_WEIGHT.
+  The results of other models show how hard a prompt is; only the encoder keeps that information.
+- Epochs: all epochs but the last use every real outcome and no guess. The short closing epoch
+  repeats the everyday prompts with guessed scores among a sample of real rows. They cover greetings
+  and long open tasks, for which there are no outcomes.
+- Augmentation: prompts are augmented anew in every epoch (training/augment.py).
+- Size: a decision should take 1 to 2 ms. The network therefore has few layers, the upper ones for a
+  single vector, and reads at most 128 tokens. More of either did not help (training/LOG.md).
+- Batches: prompts of similar length, to save padding. The forward pass is in bf16 on a GPU or a CPU
+  with AMX; on other CPUs fp32 is faster.
+- Weights: the running average is validated and exported. After the closing epoch these are the
+  weights themselves, because the average lags.
+- Selection: the epoch with the lowest validation loss of the two served heads, or the last epoch if
+  its loss is within CLOSING_LOSS of it. A checkpoint after each epoch allows resuming.
 """
 
 import hashlib
@@ -49,7 +44,7 @@ CLOSING_LOSS = 0.01
 
 
 class TrainConfig(msgspec.Struct, kw_only=True):
-    """What defines a run; a changed value starts it afresh."""
+    """The settings of a run. A changed value restarts it."""
 
     base: str = "minilm"
     layers: int | None = 4
@@ -75,9 +70,9 @@ class TrainConfig(msgspec.Struct, kw_only=True):
 
 
 class Item(msgspec.Struct):
-    """A row as the network sees it: ids, target per head (NaN where unknown), loss weight.
+    """A training example: token ids, target per head (NaN if unknown), loss weight.
 
-    `text` is what the ids are of; varied copies are made from it.
+    `text` is the source of the ids, for augmentation.
     """
 
     ids: list[int]
@@ -87,7 +82,7 @@ class Item(msgspec.Struct):
 
 
 def head_names(rows: list[Row]) -> list[str]:
-    """The served heads first, then every model with enough outcomes, by name."""
+    """The served heads, then every model with at least MIN_HEAD_ROWS outcomes, by name."""
     counts: dict[str, int] = {}
     for row in rows:
         for head in row.outcomes:
@@ -99,15 +94,15 @@ def head_names(rows: list[Row]) -> list[str]:
 def encode_rows(
     rows: list[Row], heads: list[str], *, tokenizer: Tokenizer, config: TrainConfig
 ) -> list[Item]:
-    """Tokenise rows and lay out their targets."""
+    """Tokenise rows and arrange their targets by head."""
     sizes: dict[str, int] = {}
     for row in rows:
         sizes[row.source] = sizes.get(row.source, 0) + 1
-    biggest = max(sizes.values(), default=1)
+    largest = max(sizes.values(), default=1)
 
     def weight(row: Row) -> float:
-        # A source a tenth the size of the biggest would otherwise hardly be heard.
-        small = not row.auxiliary and sizes[row.source] < biggest / 4
+        # Otherwise a small source would have almost no influence.
+        small = not row.auxiliary and sizes[row.source] < largest / 4
         return config.small_source_weight if small else 1.0
 
     return [
@@ -121,13 +116,13 @@ def encode_rows(
     ]
 
 
-def varied(
-    items: list[Item], dice: random.Random, *, tokenizer: Tokenizer, config: TrainConfig
+def augmented(
+    items: list[Item], rng: random.Random, *, tokenizer: Tokenizer, config: TrainConfig
 ) -> list[Item]:
-    """The items with their texts varied by chance; those whose text stays are the same objects."""
+    """The items with augmented texts. Items with an unchanged text are the same objects."""
     out = []
     for item in items:
-        text = vary(item.text, dice)
+        text = vary(item.text, rng)
         if text != item.text:
             ids = token_ids(tokenizer, text, max_length=config.max_length)
             item = msgspec.structs.replace(item, ids=ids, text=text)
@@ -136,20 +131,20 @@ def varied(
 
 
 def sample_groups(rows: list[Row], share: float) -> list[Row]:
-    """The rows of `share` of the groups, the same ones every time; more hold the fewer."""
+    """The rows of a fixed `share` of the groups. A larger share includes a smaller one."""
     if share >= 1:
         return rows
-    return [row for row in rows if _roll(row.group) < share]
+    return [row for row in rows if _hash_share(row.group) < share]
 
 
-def _roll(group: str) -> float:
-    # Another hash than the split's, or a share of the training rows would be none at all.
+def _hash_share(group: str) -> float:
+    # Not the hash of the split: all training rows are in one part of its range.
     digest = hashlib.sha1(b"share" + group.encode(), usedforsecurity=False).hexdigest()
     return int(digest[:8], 16) / 2**32
 
 
 def batches(items: list[Item], size: int, *, shuffle: random.Random | None) -> list[list[Item]]:
-    """Batches of prompts of similar length, in random order when training."""
+    """Batches of prompts of similar length; with `shuffle`, in random order."""
     order = list(items)
     if shuffle is None:
         order.sort(key=lambda item: len(item.ids))
@@ -167,7 +162,7 @@ def batches(items: list[Item], size: int, *, shuffle: random.Random | None) -> l
 def tensors(batch: list[Item]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """ids [batch, tokens], mask [batch, tokens], targets [batch, heads], weight [batch]."""
     longest = max(len(item.ids) for item in batch)
-    longest += -longest % 8  # Fewer shapes: the matrix library keeps kernels per shape.
+    longest += -longest % 8  # The matrix library caches a kernel per shape.
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     mask = torch.zeros(len(batch), longest, dtype=torch.long)
     for row, item in enumerate(batch):
@@ -178,7 +173,7 @@ def tensors(batch: list[Item]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def loss_of(logits: Tensor, targets: Tensor, weight: Tensor, *, smoothing: float) -> Tensor:
-    """Weighted binary cross-entropy over the heads whose outcome is known (others are NaN)."""
+    """Weighted binary cross-entropy over the heads with a known outcome (others are NaN)."""
     known = ~torch.isnan(targets)
     smooth = torch.nan_to_num(targets) * (1 - smoothing) + smoothing / 2
     each = nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none") * known
@@ -188,7 +183,7 @@ def loss_of(logits: Tensor, targets: Tensor, weight: Tensor, *, smoothing: float
 
 
 def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[str, Any]]:
-    """Lower layers learn slower; word embeddings stay, or only the seen ones would move."""
+    """Parameter groups with a lower rate for lower layers. Word embeddings are frozen."""
     layers = [*network.distilbert.transformer.layer, *network.pooling]
     groups: list[dict[str, Any]] = [
         {"params": list(network.heads.parameters()), "lr": config.head_lr, "weight_decay": 0.0}
@@ -208,7 +203,7 @@ def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[s
 def predict(
     network: RouterNetwork, items: list[Item], *, batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Logits [items, heads] in the order given, in full precision and without dropout."""
+    """Logits [items, heads] in the order of `items`, in full precision and without dropout."""
     network.eval()
     device = next(network.parameters()).device
     order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
@@ -222,23 +217,23 @@ def predict(
 
 
 def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
-    """Train into the folder `run`, resuming what is there; returns the best epoch's checkpoint."""
+    """Train or resume in the folder `run`. Returns the checkpoint of the best epoch."""
     run.mkdir(parents=True, exist_ok=True)
     config.data_sha256 = prepared.data_sha256
     settings = run / "config.json"
-    wanted = msgspec.json.format(msgspec.json.encode(config))
-    resume = settings.exists() and settings.read_bytes() == wanted
+    encoded = msgspec.json.format(msgspec.json.encode(config))
+    resume = settings.exists() and settings.read_bytes() == encoded
     if not resume:
         for stale in run.glob("*.pt"):
             stale.unlink()
-    settings.write_bytes(wanted)
+    settings.write_bytes(encoded)
 
     torch.manual_seed(config.seed)
     rows = prepared.of("train", auxiliary=None if config.auxiliary else False)
     guesses = [row for row in rows if row.weak]
     rows = sample_groups([row for row in rows if not row.weak], config.train_share)
     heads = head_names(rows)
-    device, precision = where_to_run()
+    device, precision = select_device()
     network, tokenizer = build(
         config.base, heads, layers=config.layers, pooling_layers=config.pooling_layers
     )
@@ -251,7 +246,7 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     validation_rows = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
     validation = encode_rows(validation_rows, heads, tokenizer=tokenizer, config=config)
     say(
-        f"train: {len(items)} rows, at last {len(closing)}, {len(heads)} heads; "
+        f"train: {len(items)} rows, closing epoch {len(closing)}, {len(heads)} heads; "
         f"validation: {len(validation)} rows; {device}, {precision}"
     )
 
@@ -275,11 +270,11 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     for epoch in range(len(history), config.epochs):
         network.train()
         last = bool(guesses) and epoch == config.epochs - 1
-        dice = random.Random(1000 * config.seed + epoch)
+        rng = random.Random(1000 * config.seed + epoch)
         seen = closing if last else items
         if config.vary:
-            seen = varied(seen, dice, tokenizer=tokenizer, config=config)
-        shuffled = batches(seen, config.batch_size, shuffle=dice)
+            seen = augmented(seen, rng, tokenizer=tokenizer, config=config)
+        shuffled = batches(seen, config.batch_size, shuffle=rng)
         torch.manual_seed(1000 * config.seed + epoch)
         losses = []
         title = f"epoch {epoch + 1}/{config.epochs}"
@@ -298,16 +293,16 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
             optimizer.zero_grad(set_to_none=True)
             average.update_parameters(network)
             losses.append(loss.detach())
-        kept = network if last else average.module
+        evaluated = network if last else average.module
         entry = {"epoch": epoch + 1, "loss": float(torch.stack(losses).mean())}
-        entry |= _validate(kept, validation, validation_rows)
+        entry |= _validate(evaluated, validation, validation_rows)
         history.append(entry)
         say(
             " ".join(
                 f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in entry.items()
             )
         )
-        _save({"network": kept.state_dict(), "heads": heads}, run / f"epoch-{epoch + 1}.pt")
+        _save({"network": evaluated.state_dict(), "heads": heads}, run / f"epoch-{epoch + 1}.pt")
         _save(
             {
                 "network": network.state_dict(),
@@ -321,17 +316,17 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
     return best_checkpoint(run)
 
 
-def where_to_run() -> tuple[torch.device, torch.dtype]:
-    """The device, and what the forward pass computes in."""
+def select_device() -> tuple[torch.device, torch.dtype]:
+    """The device, and the data type of the forward pass."""
     if torch.cuda.is_available():
         return torch.device("cuda"), torch.bfloat16
-    # The one name there is for "has AMX" is private; it is looked up with care.
+    # torch has only a private function for this, which may disappear.
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return torch.device("cpu"), torch.bfloat16 if has_amx else torch.float32
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The epoch to export (see the module docstring). FileNotFoundError when none is done."""
+    """The checkpoint to export (see the module docstring). Raises FileNotFoundError without one."""
     history_file = run / "history.json"
     if not history_file.exists():
         raise FileNotFoundError(f"no finished epoch in {run}: run `hybrid-llm-train train` first")
@@ -343,7 +338,7 @@ def best_checkpoint(run: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
-    """The network of a checkpoint with its tokenizer and the settings it was trained with."""
+    """The network, tokenizer and settings of a checkpoint."""
     config = msgspec.json.decode((path.parent / "config.json").read_bytes(), type=TrainConfig)
     state = torch.load(path, weights_only=True, map_location="cpu")
     network, tokenizer = build(
@@ -355,14 +350,14 @@ def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
 
 
 def schedule(done: float, *, warmup: float) -> float:
-    """Share of the peak learning rate when `done` of the training is over: ramp up, cosine down."""
+    """Share of the peak learning rate at the progress `done`: linear warm-up, cosine decay."""
     if done < warmup:
         return max(done, 1e-3) / warmup
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
 def calibrated_loss(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    """Mean binary cross-entropy of [n, heads] logits after each head's own scale and shift."""
+    """Mean binary cross-entropy of logits [n, heads] after scaling and shifting each head."""
     losses = []
     for column, target in zip(logits.T, targets.T, strict=True):
         slope, intercept = fit_logistic(column, target >= 0.5)
@@ -372,9 +367,9 @@ def calibrated_loss(logits: NDArray[np.float64], targets: NDArray[np.float64]) -
 
 
 def _validate(network: RouterNetwork, items: list[Item], rows: list[Row]) -> dict[str, float]:
-    """Loss of the served heads and, per source, the local head's AUROC.
+    """Loss of the served heads, and AUROC of the local head per source.
 
-    The loss is taken after scaling, as the export does it: confidence is mended there, order not.
+    The loss is calibrated, because the export corrects the confidence but not the ranking.
     """
     logits = predict(network, items)[:, :2].astype(np.float64)
     targets = np.array([item.targets[:2] for item in items])

@@ -1,12 +1,13 @@
-"""Money and limits: prices, token counts, rate limits, reservations and budget pacing.
+"""Money and limits: prices, token counts, rate limits, daily budgets, reservations and pacing.
 
 This package does not know how a request is routed or relayed.
 """
 
+from proxy.budget.limits import Limits
 from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer
 from proxy.budget.pricing import Price, Prices
-from proxy.budget.rate_limits import Limits, Reservation
 from proxy.budget.reservations import NO_RESERVATION, Reservations
+from proxy.budget.spending_limits import Reservation
 from proxy.budget.token_counter import Correction, TokenCounter
 
 __all__ = [

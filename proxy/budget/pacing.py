@@ -1,36 +1,34 @@
-"""The budget pacer: moves the threshold so that the day's dollars for the cloud last all day.
+"""The budget pacer: lowers the threshold so that the day's cloud budget lasts all day.
 
     pacer.observe(record)         # each finished request
-    pacer.update_profile(hours)   # periodically: the database's dollars of each hour
+    pacer.update_profile(hours)   # periodically: the spend of each hour, from the database
     pacer.threshold(0.7, usd_per_day=5, spent_usd=1.2)
 
-A request stays local when its score reaches the threshold, so a lower threshold is cheaper. Under
-one budget the best choice is a single price for quality: a threshold that is the same all day, just
-low enough that the dollars suffice, sends the hardest prompts to the cloud at whatever hour they
-come; a budget that is simply used up sends every hard one before noon and none after. What is not
-known in advance is that threshold, so it is found by feedback, again and again:
+A request stays local if its score reaches the threshold, so a lower threshold is cheaper. The best
+use of one budget is one threshold for the whole day, just low enough for the dollars to last. Then
+the hardest prompts go to the cloud at any hour. First come, first served would spend the budget
+before noon. The right threshold is not known in advance, so feedback finds it in steps:
 
-1. F(t), the share of the dollars in play with a score below t, is a histogram over the score of
-   what routed requests cost or would have cost in the cloud. It halves in `MEMORY_SECONDS`.
-2. E, the dollars that will be in play until midnight (UTC), is what the same hours of the last
-   days had, in the mean, times how the last hours of today compare with theirs; the present rate
-   where nothing is known of an hour, or today is beyond comparison. So is C, what the cloud will
-   cost whatever the threshold (forced, sticky, context, …).
-3. The limit is the largest t with E·F(t) + C <= the dollars that remain. Rounded down to a bucket:
-   what is left over by that remains, and comes back in the next step.
-4. The limit approaches what step 3 says with a time constant of `LAG_SECONDS`. So it moves by no
-   more than 1 - exp(-60 / LAG_SECONDS), or 0.095, a minute. A new budget counts at once.
-5. The threshold is the smaller one of the limit and the configured one.
+1. F(t) is the share of the routed dollars with a score below t. It is a histogram over the score of
+   the actual or hypothetical cloud cost, with a half-life of `MEMORY_SECONDS`.
+2. E forecasts the routed dollars until midnight (UTC): the mean of the same hours of the last days,
+   times the ratio of today's last hours to theirs. Without data for an hour, or if today is beyond
+   comparison, it is the current rate. C forecasts the cloud cost that no threshold changes (forced,
+   sticky, context, ...) in the same manner.
+3. The target is the largest t with E·F(t) + C <= the remaining dollars, rounded down to a bucket.
+   The next step has what the rounding leaves over.
+4. The limit approaches the target with a time constant of `LAG_SECONDS`. So it moves by at most
+   1 - exp(-60 / LAG_SECONDS), or 0.095, per minute. A new budget counts at once.
+5. The threshold is the limit or the configured threshold, whichever is lower.
 
-When all is spent the limit stays as it is and `budget.when_spent` decides. With no data yet the
-threshold is the configured one. What no threshold can divide, such as a day of one and the same
-prompt, goes one way for hours and then the other.
+When the budget is spent the limit stays and `budget.when_spent` decides. Without data the threshold
+is the configured one. Traffic that no threshold can divide, such as a day of one repeated prompt,
+goes to one tier for hours and then to the other.
 
 Source: budget pacing in ad auctions. Agarwal et al. 2014, "Budget pacing for targeted online
-advertisements at LinkedIn" (spend as the forecast of the day's traffic goes); that one multiplier
-suffices and may be found by feedback: Balseiro and Gur 2019, "Learning in repeated auctions with
-budgets". They throttle by lot or shade bids; here requests have a price list of their own, the
-score. No I/O, and no clock but the one that is given.
+advertisements at LinkedIn": spend in proportion to the day's forecast traffic. Balseiro and Gur
+2019, "Learning in repeated auctions with budgets": one multiplier suffices, and feedback finds it.
+They throttle at random or shade bids; here the score ranks requests. No I/O.
 """
 
 import math
@@ -46,22 +44,23 @@ from proxy.storage import HourlySpend
 
 PACING_BUCKETS: Final = 100  # of the score
 PROFILE_DAYS: Final = 7
-# How long the spread over the scores counts.
+# Half-life of the histogram over the scores.
 MEMORY_SECONDS: Final = 12 * HOUR_SECONDS
-# Today is compared with other days by its last hours: a burst is forgotten, a quiet Sunday noticed.
+# Half-life of today's hours in the comparison with other days: it forgets a burst and notices a
+# quiet Sunday.
 LEVEL_SECONDS: Final = 6 * HOUR_SECONDS
-# A day of so many times their dollars is another kind of day: then its own rate says more.
+# A day with a higher ratio to the profile is beyond comparison: its own rate predicts better.
 MAX_LEVEL: Final = 10.0
-# Dollars of a shorter time say little of a rate.
+# The shortest period that a rate is measured over.
 MIN_RATE_SECONDS: Final = 600.0
 LAG_SECONDS: Final = 600.0
-STEP_SECONDS: Final = 1.0  # for a new threshold there is no hurry
+STEP_SECONDS: Final = 1.0  # between two updates of the limit
 
 Dollars = npt.NDArray[np.float64]
 
 
 class BudgetPacer:
-    """What is known of the traffic, and the threshold that follows from it.
+    """A model of the traffic, and the threshold that follows from it.
 
     Args:
         clock: UNIX seconds.
@@ -70,8 +69,8 @@ class BudgetPacer:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._began = clock()
-        # Dollars in play of requests that the threshold decides, by their score; of others that
-        # the score decides, by a threshold of their own; and what of the latter was spent.
+        # Routed dollars by score, of requests under the paced threshold. Requests with a threshold
+        # of their own: routed and spent dollars.
         self._by_score = np.zeros(PACING_BUCKETS)
         self._own_threshold = np.zeros(2)
         self._decayed_at = self._began
@@ -80,7 +79,7 @@ class BudgetPacer:
         self._limit = 1.0
         self._stepped_at = self._began
         self._budget: float | None = None
-        self._is_due = False  # whether the next limit counts at once
+        self._is_due = False  # whether the next limit counts at once, without a lag
 
     def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
@@ -95,9 +94,9 @@ class BudgetPacer:
             self._own_threshold += (usd, spent)
 
     def restore(self, scored: Iterable[tuple[int, int, float]]) -> None:
-        """Take over what was noted before this process began: (hour, bucket, dollars in play).
+        """Restore the histogram from rows (hour, bucket, routed dollars) of earlier processes.
 
-        The limit then counts at once: what it was is not known, but it was no other.
+        The next limit counts at once: the earlier process had converged to it.
         """
         self._decay()
         for hour, bucket, usd in scored:
@@ -106,7 +105,7 @@ class BudgetPacer:
             self._is_due = True
 
     def update_profile(self, hours: Iterable[HourlySpend]) -> None:
-        """Take over what the database has of these hours; of others what it had stays known."""
+        """Update the spend of these hours. Other hours keep their values."""
         now = self._clock()
         self._hours.update((hour, (routed, other)) for hour, routed, other in hours)
         oldest = _midnight(now) - PROFILE_DAYS * DAY_SECONDS
@@ -115,12 +114,12 @@ class BudgetPacer:
             self._per_hour = self._forecast(now)
 
     def threshold(self, configured: float, *, usd_per_day: float | None, spent_usd: float) -> float:
-        """The threshold for now.
+        """The current threshold.
 
         Args:
-            configured: what it is where dollars do not matter; it is never above this.
-            usd_per_day: what may be spent; None where nothing is to be governed.
-            spent_usd: of it, since midnight UTC.
+            configured: the upper bound, and the threshold without a budget.
+            usd_per_day: the budget; None disables pacing.
+            spent_usd: spent of the budget since midnight UTC.
         """
         if usd_per_day is None:
             self._budget = None
@@ -129,7 +128,7 @@ class BudgetPacer:
         if usd_per_day != self._budget:
             self._budget, self._is_due = usd_per_day, True
         now = self._clock()
-        if self._is_due or abs(now - self._stepped_at) >= STEP_SECONDS:  # it may be set back
+        if self._is_due or abs(now - self._stepped_at) >= STEP_SECONDS:  # the clock may go back
             self._step(now, configured, usd_per_day - spent_usd)
         return min(configured, self._limit)
 
@@ -137,47 +136,47 @@ class BudgetPacer:
         elapsed = max(now - self._stepped_at, 0.0)
         self._stepped_at = now
         if remaining <= 0:
-            return  # it is for `budget.when_spent` to say
+            return  # `budget.when_spent` decides
         if not self._by_score.any():
-            self._is_due = False  # what is learned from nothing on is learned by and by
-        wanted = self._affordable(now, remaining)
-        if wanted is None:
+            self._is_due = False  # the first data arrives gradually, so the limit moves with it
+        target = self._affordable(now, remaining)
+        if target is None:
             return
-        # What lies above the configured threshold changes nothing, so no time is lost on it.
+        # Start from the configured threshold: a limit above it has no effect.
         limit = min(self._limit, configured)
-        if self._is_due or (limit == configured and wanted >= configured):
-            self._limit = wanted
+        if self._is_due or (limit == configured and target >= configured):
+            self._limit = target
         else:
-            self._limit = limit + (wanted - limit) * -math.expm1(-elapsed / LAG_SECONDS)
+            self._limit = limit + (target - limit) * -math.expm1(-elapsed / LAG_SECONDS)
         self._is_due = False
 
     def _affordable(self, now: float, remaining: float) -> float | None:
-        """The largest threshold with which the remaining dollars last; None with no data."""
+        """The largest threshold that the remaining dollars can pay for; None without data."""
         self._decay()
-        governed = float(self._by_score.sum())
-        if self._per_hour is None or governed <= 0:
+        paced = float(self._by_score.sum())
+        if self._per_hour is None or paced <= 0:
             return None
-        in_play, certain = self._left(now)
+        routed, fixed = self._remaining_forecast(now)
         others, others_spent = self._own_threshold
-        share = in_play / (governed + others)
-        if governed * share <= 0:
+        share = routed / (paced + others)
+        if paced * share <= 0:
             return 1.0
-        certain += others_spent * share
+        fixed += others_spent * share
         below = np.cumsum(self._by_score) * share  # at the upper edge of each bucket
-        # A picodollar of a rounding error must not cost a bucket.
-        fits = int(np.searchsorted(below, remaining - certain + 1e-12, side="right"))
+        # Add a picodollar: a rounding error must not cost a bucket.
+        fits = int(np.searchsorted(below, remaining - fixed + 1e-12, side="right"))
         return fits / PACING_BUCKETS
 
-    def _left(self, now: float) -> tuple[float, float]:
-        """Dollars in play, and dollars that will be spent anyway, from now until midnight."""
+    def _remaining_forecast(self, now: float) -> tuple[float, float]:
+        """Routed dollars and fixed cloud cost until midnight."""
         assert self._per_hour is not None
         hours = (now - _midnight(now)) / HOUR_SECONDS
-        weights = np.clip(np.arange(1, 25) - hours, 0.0, 1.0)  # how much of each is to come
-        in_play, certain = weights @ self._per_hour
-        return float(in_play), float(certain)
+        weights = np.clip(np.arange(1, 25) - hours, 0.0, 1.0)  # the share of each hour that remains
+        routed, fixed = weights @ self._per_hour
+        return float(routed), float(fixed)
 
     def _forecast(self, now: float) -> Dollars:
-        """Dollars of each hour of a day like today, (24, 2): in play, and spent anyway."""
+        """The forecast of each hour of today, (24, 2): routed dollars, and fixed cloud cost."""
         midnight, first = _midnight(now), min(self._hours)
         known = np.array(
             [
@@ -192,29 +191,29 @@ class BudgetPacer:
         days = (firsts >= first).reshape(PROFILE_DAYS, 24).sum(axis=0)
         is_known = days > 0
         profile = past / np.maximum(days, 1)[:, None]
-        # How much of each hour of today has gone by, and what it weighs: recent ones more.
+        # The elapsed share of each hour of today, and its weight, which halves with age.
         begins = midnight + HOUR_SECONDS * np.arange(24)
-        gone = np.clip((now - begins) / HOUR_SECONDS, 0.0, 1.0)
-        ages = np.maximum(now - begins - gone * HOUR_SECONDS / 2, 0.0)
-        weights = np.where(gone > 0, 0.5 ** (ages / LEVEL_SECONDS), 0.0)
-        # As if an hour like the mean one had been as usual: a few minutes say little.
-        usual = profile[is_known].mean(axis=0) if is_known.any() else np.zeros(2)
-        expected = (weights * gone * is_known) @ profile + usual
-        seen = (weights * is_known) @ today + usual
+        elapsed = np.clip((now - begins) / HOUR_SECONDS, 0.0, 1.0)
+        ages = np.maximum(now - begins - elapsed * HOUR_SECONDS / 2, 0.0)
+        weights = np.where(elapsed > 0, 0.5 ** (ages / LEVEL_SECONDS), 0.0)
+        # Shrink the ratio to 1 by one mean hour, because a few minutes are little evidence.
+        prior = profile[is_known].mean(axis=0) if is_known.any() else np.zeros(2)
+        expected = (weights * elapsed * is_known) @ profile + prior
+        seen = (weights * is_known) @ today + prior
         beyond = np.where(seen > 0, 2 * MAX_LEVEL, 1.0)
         level = np.divide(seen, expected, out=beyond, where=expected > 0)
-        is_guide = is_known[:, None] & (level <= MAX_LEVEL)
-        found: Dollars = profile * level
-        if not is_guide.all():
-            found = np.where(is_guide, found, self._rate(now, first))
-        # The longer this hour has gone on, the more it says itself of what is left of it.
+        is_comparable = is_known[:, None] & (level <= MAX_LEVEL)
+        forecast: Dollars = profile * level
+        if not is_comparable.all():
+            forecast = np.where(is_comparable, forecast, self._rate(now, first))
+        # The current hour: its own spend so far, and the forecast for the rest.
         hour = int(now - midnight) // HOUR_SECONDS
-        found[hour] = today[hour] + (1 - gone[hour]) * found[hour]
-        return found
+        forecast[hour] = today[hour] + (1 - elapsed[hour]) * forecast[hour]
+        return forecast
 
     def _rate(self, now: float, first: int) -> Dollars:
-        """Dollars an hour of late, (2,)."""
-        # Within the first hour of all the process knows better than the hour when it began.
+        """The recent rate in dollars per hour, (2,)."""
+        # In the first hour with data, the traffic may have begun with the process.
         begin = max(first, self._began) if self._began < first + HOUR_SECONDS else first
         usd, seconds = np.zeros(2), 0.0
         for hour in range(max(first, _midnight(now) - DAY_SECONDS), int(now) + 1, HOUR_SECONDS):
@@ -225,7 +224,7 @@ class BudgetPacer:
         return usd / max(seconds, MIN_RATE_SECONDS) * HOUR_SECONDS
 
     def _decay(self) -> None:
-        """Let what is known grow older, not for every request."""
+        """Decay the histogram, at most once a minute."""
         now = self._clock()
         if now - self._decayed_at >= 60.0:
             factor = 0.5 ** ((now - self._decayed_at) / MEMORY_SECONDS)

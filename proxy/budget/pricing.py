@@ -1,11 +1,10 @@
-"""What a request cost, what the cloud would have cost, and what was saved. USD.
+"""Prices: the cost of a request, its hypothetical cloud cost, and the savings, in USD.
 
-Saved is defined for local answers only: the answer's own tokens at the cloud's prices, less what
-the local tier cost. A cloud answer saves nothing. It is an estimate in one respect: the cloud
-model would have written an answer of another length.
+The savings of a local answer are its tokens at the cloud's prices, less the local cost. A cloud
+answer saves nothing. This is an estimate: the cloud model's answer would have another length.
 
-Dollars are added up in whole picodollars (10⁻¹² USD), so that sums are exact however many rows they
-have. A price of up to six decimals per million tokens is a whole number of them per token.
+Costs are summed in whole picodollars (10⁻¹² USD), so sums are exact over any number of rows. A
+price with up to six decimals per million tokens is a whole number of picodollars per token.
 """
 
 import logging
@@ -20,8 +19,8 @@ from proxy.record import PICODOLLARS, CallRecord, Target
 logger = logging.getLogger(__name__)
 
 _DATED: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-_SPECIAL: Final = frozenset({"flex", "priority"})  # the service tiers that may have prices
-_MAX_WARNED: Final = 100  # clients may name any model
+_SPECIAL: Final = frozenset({"flex", "priority"})  # service tiers with prices of their own
+_MAX_WARNED: Final = 100  # bounds the set: clients may name any model
 
 
 class Price(NamedTuple):
@@ -48,17 +47,17 @@ class Price(NamedTuple):
 
 
 class Prices:
-    """What the models of both tiers cost, in one configuration."""
+    """The prices of the models of both tiers, in one configuration."""
 
     def __init__(
         self, tiers: Mapping[Target, UpstreamConfig], listed: Mapping[str, ModelPrices]
     ) -> None:
-        self._listed = {name: Price.of(one) for name, one in listed.items()}
+        self._listed = {name: Price.of(prices) for name, prices in listed.items()}
         self._special: dict[tuple[str, str | None], Price] = {
             (name, tier): Price.of(price)
-            for name, one in listed.items()
+            for name, prices in listed.items()
             for tier in _SPECIAL
-            if (price := getattr(one, tier)) is not None
+            if (price := getattr(prices, tier)) is not None
         }
         self._models = {target: tier.model for target, tier in tiers.items()}
         self._own = {target: self._price_of(tier) for target, tier in tiers.items()}
@@ -74,14 +73,14 @@ class Prices:
 
     @property
     def cloud_is_free(self) -> bool:
-        """Whether the cloud's own model has no price, so that no dollars would be counted."""
+        """Whether the configured cloud model has no price, so that all costs are 0."""
         return not any(self._own[Target.CLOUD])
 
     def of(self, target: Target, model: str, *, service_tier: str | None = None) -> Price | None:
-        """The price of a model; None when it is not known.
+        """The price of a model; None if it is unknown.
 
         Args:
-            service_tier: by which the answer says that it was served.
+            service_tier: as the answer reports it.
         """
         is_special = target is Target.CLOUD and service_tier in _SPECIAL
         if model == self._models[target] and not is_special:
@@ -92,7 +91,7 @@ class Prices:
         return self._own[target] if model == self._models[target] else self._listed.get(name)
 
     def at_most(self, model: str, *, body_bytes: int, answer_tokens: int) -> float:
-        """Dollars that an answer of the cloud's costs at most: a token is a byte at least."""
+        """The maximum cost of a cloud answer in USD. A token is at least one byte."""
         price = self.of(Target.CLOUD, model) or self._own[Target.CLOUD]
         cost = price.cost(
             input_tokens=body_bytes, cached_input_tokens=0, output_tokens=answer_tokens
@@ -102,11 +101,11 @@ class Prices:
     def settle(
         self, record: CallRecord, *, service_tier: str | None = None, is_routed: bool = True
     ) -> None:
-        """Fill in the record's three dollar amounts from its token counts, where it has them.
+        """Set the record's three dollar amounts from its token counts, if it has any.
 
         Args:
-            is_routed: whether the other tier could have answered; not so for embeddings, whose
-                vectors of two models have nothing to do with each other.
+            is_routed: whether the other tier could have answered. Embeddings are not routed: the
+                vectors of two models are not comparable.
         """
         target, model = record.target, record.model
         if target is None or model is None or record.input_tokens is None:
@@ -127,15 +126,15 @@ class Prices:
         if target is Target.CLOUD:
             record.cloud_cost_usd, record.saved_usd = record.cost_usd, 0.0
         elif is_routed:
-            # A prompt cache hit of the local server says nothing about the cloud's: full price.
-            elsewhere = self._own[Target.CLOUD].cost(
+            # At the full price: a local prompt cache hit does not imply one in the cloud.
+            cloud_cost = self._own[Target.CLOUD].cost(
                 input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
             )
-            record.cloud_cost_usd = elsewhere / PICODOLLARS
-            record.saved_usd = (elsewhere - cost) / PICODOLLARS
+            record.cloud_cost_usd = cloud_cost / PICODOLLARS
+            record.saved_usd = (cloud_cost - cost) / PICODOLLARS
 
     def cost_at(self, record: CallRecord, target: Target) -> float | None:
-        """What a settled record's tokens cost at a tier, in USD; None where that is not known."""
+        """The cost of a settled record's tokens at a tier, in USD; None if it is unknown."""
         if target is record.target:
             return record.cost_usd
         if target is Target.CLOUD or record.input_tokens is None:
@@ -151,14 +150,14 @@ class Prices:
         if model not in self._warned and len(self._warned) < _MAX_WARNED:
             self._warned.add(model)
             logger.warning(
-                "no price is listed for %r: it is counted at the price of the tier's own model, "
-                "embeddings not at all",
+                "no price is listed for %r: it is priced as the configured model of its tier, "
+                "and cloud embeddings are not priced",
                 model,
             )
 
 
 def pico(usd: float | None) -> int:
-    """A record's dollars as the whole picodollars that they were; 0 for what is not known."""
+    """Dollars as whole picodollars; 0 for an unknown amount."""
     return round(usd * PICODOLLARS) if usd else 0
 
 
@@ -167,7 +166,10 @@ def _per_token(usd_per_million: float) -> int:
 
 
 def _undated(model: str) -> str:
-    """`gpt-4o-mini-2024-07-18` is `gpt-4o-mini`; `ft:gpt-4o-mini-2024-07-18:org::id` its tuning."""
+    """The listed name: without a date, and for a fine-tuned model without its organization.
+
+    `ft:gpt-4o-mini-2024-07-18:org::id` is `ft:gpt-4o-mini`.
+    """
     if model.startswith("ft:"):
         model = ":".join(model.split(":")[:2])
     return _DATED.sub("", model)

@@ -1,8 +1,8 @@
 """Reservations: dollars set aside for a request before it goes to the cloud.
 
 A cloud call is billed at its end. So the most that it can cost is reserved at its beginning and
-released at its end. `rate_limits.Limits` keeps the counts; this module decides whether a request
-needs a reservation, and how large it is.
+released at its end. `spending_limits` keeps the counts; this module decides whether a request needs
+a reservation, and how large it is.
 """
 
 import time
@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from proxy.auth import Principal
 from proxy.budget.pricing import Prices
-from proxy.budget.rate_limits import Limits, Reservation
+from proxy.budget.spending_limits import Reservation, SpendingLimits
 from proxy.config import Config
 from proxy.protocol import RoutingRequest
 from proxy.protocol.endpoints import Endpoint
@@ -38,8 +38,10 @@ class Spender(Protocol):
 class Reservations:
     """Reserves and releases the dollars of requests to the cloud."""
 
-    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._limits = limits
+    def __init__(
+        self, spending: SpendingLimits, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._spending = spending
         self._clock = clock
 
     async def reserve(
@@ -64,12 +66,12 @@ class Reservations:
         if usd_per_day is None and (principal is None or principal.cloud_usd_per_day is None):
             return
         if spender.is_preview:
-            self._limits.check_budget(principal, usd_per_day=usd_per_day)
+            self._spending.check_budget(principal, usd_per_day=usd_per_day)
             return
         usd = _estimate_usd(spender, model, config, prices) if model is not None else 0.0
         started = self._clock()
         try:
-            spender.reservation = await self._limits.reserve(
+            spender.reservation = await self._spending.reserve(
                 principal, usd, usd_per_day=usd_per_day, may_wait=may_wait
             )
         finally:
@@ -77,12 +79,12 @@ class Reservations:
 
     def release(self, spender: Spender) -> None:
         """Release the reservation of a request that ended or left the cloud."""
-        self._limits.release(spender.reservation)
+        self._spending.release(spender.reservation)
         spender.reservation = NO_RESERVATION
 
     def has_budget(self, spender: Spender, config: Config) -> bool:
         """Whether the budgets have dollars left, as far as this process knows."""
-        return self._limits.has_budget(
+        return self._spending.has_budget(
             spender.principal, usd_per_day=config.budget.cloud_usd_per_day
         )
 

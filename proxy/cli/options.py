@@ -1,4 +1,4 @@
-"""What several commands share: their options, and reading the configuration.
+"""Options that several commands share, and loading of the configuration.
 
 This module imports nothing heavy, so that `hybrid-llm COMMAND --help` starts fast.
 """
@@ -26,7 +26,7 @@ CONFIG_FILE: Final = Path("hybrid-llm.yaml")  # written by `hybrid-llm init`
 DEFAULT_CONFIG: Final = Path("configs/default.yaml")
 DEMO_CONFIG: Final = Path("configs/demo.yaml")
 
-# Option names and the columns they stand for: users say tier, the rows say target.
+# The values of --by, with their columns.
 DIMENSIONS: Final[dict[str, "Dimension"]] = {
     "tier": "target",
     "reason": "reason",

@@ -106,11 +106,11 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
 
     from proxy.evaluation.explain import explain as explain_request
     from proxy.plain_text import printable_json
-    from proxy.storage import RequestQueries, StoreUnavailable
+    from proxy.storage import RequestLog, StoreUnavailable
 
     try:
-        with RequestQueries.open(load(config_path).storage) as requests:
-            row = requests.find(request_id)
+        with RequestLog.open(load(config_path).storage) as log:
+            row = log.find(request_id)
     except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
     if row is None:
@@ -144,18 +144,18 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
     import msgspec
 
     from proxy.evaluation import QualityQueries, training_rows
-    from proxy.storage import RequestQueries, StoreUnavailable
+    from proxy.storage import RequestLog, StoreUnavailable
 
     number = 0
     try:
         with (
-            RequestQueries.open(load(config_path).storage) as requests,
+            RequestLog.open(load(config_path).storage) as log,
             click.open_file(str(out), "wb", atomic=True) as file,
         ):
             start = start_of(since)
-            quality = QualityQueries.sharing(requests)
+            quality = QualityQueries.sharing(log)
             for row in (
-                training_rows(quality.judged_requests(start)) if judged else requests.export(start)
+                training_rows(quality.judged_requests(start)) if judged else log.export(start)
             ):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1

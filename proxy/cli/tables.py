@@ -33,7 +33,7 @@ def cell(value: object) -> Text:
 
 
 class RouterContext(NamedTuple):
-    """What the recorded requests are compared with.
+    """The models and prices that the recorded requests are compared with.
 
     Attributes:
         reference: the prompts that the router model was fitted to.
@@ -49,12 +49,14 @@ class RouterContext(NamedTuple):
         return requests.drift(self.reference) if self.reference is not None else None
 
     def compared(self, quality: QualityQueries, since: float) -> ShadowComparison | None:
-        """The shadow router's decisions beside the live ones; None if it scored no request."""
+        """The decisions of the live and the shadow router; None if the latter scored no request."""
         threshold = self.shadow_threshold
         if threshold is None:
             return None
-        found = quality.shadow_comparison(since, threshold=threshold, local_price=self.local_price)
-        return found if found.requests else None
+        comparison = quality.shadow_comparison(
+            since, threshold=threshold, local_price=self.local_price
+        )
+        return comparison if comparison.requests else None
 
 
 _NO_CONTEXT: Final = RouterContext()
@@ -67,7 +69,7 @@ def stats_report(
     *,
     context: RouterContext = _NO_CONTEXT,
 ) -> dict[str, Any]:
-    """The contents of `stats_tables` as plain values.
+    """The content of `stats_tables` as plain values.
 
     Raises:
         StoreUnavailable: the database does not answer.
@@ -153,22 +155,23 @@ def _title(text: str) -> str:
 def _certainty(report: CalibrationReport) -> str:
     if report.is_settled:
         return f"yes: the whole interval meets {report.aim}"
-    sure = "no threshold meets it"
+    alternative = "no threshold meets it"
     if report.sure_threshold is not None:
-        sure = f"threshold {report.sure_threshold:.4f} does"
-    return f"no: part of the interval misses {report.aim}; {sure}"
+        alternative = f"threshold {report.sure_threshold:.4f} does"
+    return f"no: part of the interval misses {report.aim}; {alternative}"
 
 
-def promotion_table(found: RouterComparison) -> Table:
+def promotion_table(comparison: RouterComparison) -> Table:
     table = Table(
-        title=f"{found.held_out} held-out of {found.judged} judged requests, "
-        f"{found.conversations} conversations · decided by {found.measure} · 95 %, bootstrap",
+        title=f"{comparison.held_out} held-out of {comparison.judged} judged requests, "
+        f"{comparison.conversations} conversations · decided by {comparison.measure} · "
+        "95 %, bootstrap",
         title_justify="left",
         box=None,
     )
     for name in ("", "version", "APGR", "log loss", "threshold", "cost share", "gap recovered"):
         table.add_column(name)
-    for name, router in (("current", found.current), ("candidate", found.candidate)):
+    for name, router in (("current", comparison.current), ("candidate", comparison.candidate)):
         at = router.at_threshold
         table.add_row(
             name,
@@ -247,17 +250,18 @@ def _drift_table(drift: Drift) -> Table:
     return table
 
 
-def _shadow_table(found: ShadowComparison) -> Table:
+def _shadow_table(comparison: ShadowComparison) -> Table:
+    requests = comparison.requests
     table = _table(
-        f"shadow router: agrees on {_percent(found.agreed, found.requests)} of {found.requests:,}",
+        f"shadow router: agrees on {_percent(comparison.agreed, requests)} of {requests:,}",
         "router", "sent to cloud", "cost", "share of all-cloud",
     )  # fmt: skip
     for name, cloud, usd in (
-        ("live", found.live_cloud, found.live_usd),
-        ("shadow", found.candidate_cloud, found.candidate_usd),
+        ("live", comparison.live_cloud, comparison.live_usd),
+        ("shadow", comparison.candidate_cloud, comparison.candidate_usd),
     ):
-        share = _percent(usd, found.all_cloud_usd)
-        table.add_row(name, _percent(cloud, found.requests), _usd(usd), share)
+        share = _percent(usd, comparison.all_cloud_usd)
+        table.add_row(name, _percent(cloud, requests), _usd(usd), share)
     return table
 
 
@@ -277,8 +281,8 @@ def _quality_table(plain_estimates: dict[str, dict[str, Any]]) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=f"\n{title}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for place, name in enumerate(columns):
-        is_text = place == 0 or name == "tier"
+    for index, name in enumerate(columns):
+        is_text = index == 0 or name == "tier"
         table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
     return table
 

@@ -1,15 +1,16 @@
 """Fit the router model to this proxy's own models and traffic: `hybrid-llm calibrate --from-db`.
 
-The router model knows how hard a prompt is; what its numbers mean depends on the two models behind
-the tiers. A few hundred requests whose answers a judge scored on both sides say that: each head's
-scale and shift, the curve of the served score, and the threshold table are fitted to them, near
-the calibration that is there. What clients said of answers counts a little for the heads. The
-network stays, so the order of prompts changes little: a model that is strong where Phi-3 is weak
-needs training, not calibration.
+The router model ranks prompts by difficulty. The meaning of its scores depends on the models of the
+two tiers. Calibration fits three things to requests with judge scores for both tiers' answers: the
+scale and shift of each head, the curve of the served score, and the threshold table. The fit is
+regularised towards the current calibration. Client ratings have a small weight in the heads' fit.
 
-A fifth of the conversations, the test part of router_model.split, is not fitted to where there are
-twice as many requests as are needed: on it the chosen threshold is shown as what it does on
-requests that had no say in it, and `hybrid-llm promote` compares routers.
+The network is unchanged, so the order of prompts changes little. A local model that is strong where
+Phi-3 is weak needs training, not calibration.
+
+From 2 * MIN_REQUESTS requests on, the test part of router_model.split (a fifth of the
+conversations) is held out. The report evaluates the threshold on it, and `hybrid-llm promote`
+compares routers on it.
 """
 
 import datetime as dt
@@ -37,40 +38,42 @@ _FOLDS: Final = 5
 
 
 class CalibrationTarget(NamedTuple):
-    """What the threshold is to do: recover a share of the gap, or cost a share of all-cloud."""
+    """The target of the threshold: a share of the quality gap, or of the all-cloud cost."""
 
     measure: str = "quality"  # or cost
     share: float = calibrate.RECOMMENDED_PGR
 
     def threshold(self, table: list[OperatingPoint], *, rows: str) -> tuple[float, str]:
-        """The threshold of the table that does, and why."""
+        """The threshold of the table that meets the target, and the reason."""
         if self.measure == "cost":
             return calibrate.recommend_for_cost(table, rows=rows, cost_share=self.share)
         return calibrate.recommend(table, rows=rows, quality_share=self.share)
 
     def is_settled(self, point: OperatingPoint) -> bool:
-        """Whether the whole interval is on the right side of what was aimed at."""
+        """Whether the whole interval meets the target."""
         if self.measure == "cost":
             return point.cost_interval[1] <= self.share
         return point.quality_interval[0] >= self.share
 
     def sure(self, table: list[OperatingPoint]) -> float | None:
-        """The cheapest (best) threshold of the table whose interval settles it, if one's does."""
-        fitting = [point.threshold for point in table if self.is_settled(point)]
-        if not fitting:
+        """The cheapest (for cost: the best) threshold whose whole interval meets the target."""
+        thresholds = [point.threshold for point in table if self.is_settled(point)]
+        if not thresholds:
             return None
-        return max(fitting) if self.measure == "cost" else min(fitting)
+        return max(thresholds) if self.measure == "cost" else min(thresholds)
 
 
 DEFAULT_TARGET: Final = CalibrationTarget()
 
 
 class CalibrationReport(NamedTuple):
-    """What was fitted and how well it fits. Figures in [value, low, high] are 95 % intervals.
+    """The fit and its quality. [value, low, high] has a 95 % interval.
 
-    `operating_point`: what the threshold does on the `fitted` requests; `held_out_point`: on the
-    `held_out` ones, which had no part in anything. `is_settled`: whether the first one's interval
-    is on the right side of the aim as a whole; `sure_threshold`'s is.
+    Attributes:
+        operating_point: results of the threshold on the `fitted` requests.
+        held_out_point: the same on the `held_out` requests, which took no part in the fit.
+        is_settled: whether the whole interval of `operating_point` meets the target.
+        sure_threshold: a threshold whose whole interval meets the target, if there is one.
     """
 
     requests: int
@@ -105,43 +108,42 @@ def calibrate_router(
     rated: Iterable[RatedRequest] = (),
     aim: CalibrationTarget = DEFAULT_TARGET,
 ) -> tuple[Manifest, CalibrationReport]:
-    """A manifest for the configured pair, fitted to its judged requests.
+    """A manifest for the configured models, fitted to their judged requests.
 
-    `after` figures come from cross-validation over conversations: no request is predicted by a
-    calibration that has seen it.
+    The `after` figures are cross-validated over conversations.
 
     Raises:
-        NotEnoughJudgements: fewer than MIN_REQUESTS requests of this pair with a readable prompt.
+        NotEnoughJudgements: fewer than MIN_REQUESTS usable requests of these models.
     """
-    everything = dataset_of_pair(judged, config)
-    fitted, kept = _parted(everything)
+    dataset = dataset_of_pair(judged, config)
+    fitted, held_out = _split(dataset)
     ratings = ratings_of(list(rated), config, model)
     prior = model.manifest.calibration
-    logits, out = _logits(model, fitted), fitted.outcomes
+    logits, outcomes = _logits(model, fitted), fitted.outcomes
     before, _, _ = calibrate.scores(logits, prior)
-    after = _cross_validated(model, logits, out, ratings)
-    calibration = calibrate.fit(logits, out, prior=prior, ratings=ratings)
+    after = _cross_validated(model, logits, outcomes, ratings)
+    calibration = calibrate.fit(logits, outcomes, prior=prior, ratings=ratings)
     score, p_local, _ = calibrate.scores(logits, calibration)
-    table = calibrate.threshold_table(score, out)
-    rows = f"{len(fitted.texts)} judged requests of one's own"
+    table = calibrate.threshold_table(score, outcomes)
+    rows = f"{len(fitted.texts)} judged requests of this proxy"
     threshold, why = aim.threshold(table, rows=rows)
-    point = next(one for one in table if one.threshold == threshold)
-    w = out.weight
-    low, high = bootstrap(lambda i: auroc(out.local_ok[i], p_local[i], weight=w[i]), out.group)
+    point = next(point for point in table if point.threshold == threshold)
+    local_ok, suffices, w = outcomes.local_ok, outcomes.local_suffices, outcomes.weight
+    low, high = bootstrap(lambda i: auroc(local_ok[i], p_local[i], weight=w[i]), outcomes.group)
     report = CalibrationReport(
-        requests=len(everything.texts),
+        requests=len(dataset.texts),
         fitted=len(fitted.texts),
-        held_out=len(kept.texts),
+        held_out=len(held_out.texts),
         ratings=ratings.ok.size,
         local_model=config.upstreams.local.model,
         cloud_model=config.upstreams.cloud.model,
-        local_ok_share=_r(np.average(out.local_ok, weights=w)),
-        cloud_better_share=_r(1 - np.average(out.local_suffices, weights=w)),
-        auroc_local=[_r(v) for v in (auroc(out.local_ok, p_local, weight=w), low, high)],
-        log_loss_before=_r(log_loss(out.local_suffices, before, weight=w)),
-        log_loss_after=_r(log_loss(out.local_suffices, after, weight=w)),
-        ece_before=_r(ece(out.local_suffices, before, weight=w)),
-        ece_after=_r(ece(out.local_suffices, after, weight=w)),
+        local_ok_share=_r(np.average(local_ok, weights=w)),
+        cloud_better_share=_r(1 - np.average(suffices, weights=w)),
+        auroc_local=[_r(v) for v in (auroc(local_ok, p_local, weight=w), low, high)],
+        log_loss_before=_r(log_loss(suffices, before, weight=w)),
+        log_loss_after=_r(log_loss(suffices, after, weight=w)),
+        ece_before=_r(ece(suffices, before, weight=w)),
+        ece_after=_r(ece(suffices, after, weight=w)),
         aim=f"{aim.measure} {aim.share:.4g}",
         threshold_before=model.manifest.threshold,
         threshold=threshold,
@@ -149,7 +151,7 @@ def calibrate_router(
         is_settled=aim.is_settled(point),
         sure_threshold=aim.sure(table),
         operating_point=point,
-        held_out_point=_on_held_out(model, kept, calibration, threshold),
+        held_out_point=_on_held_out(model, held_out, calibration, threshold),
     )
     manifest = msgspec.structs.replace(
         model.manifest,
@@ -167,23 +169,23 @@ def calibrate_router(
             "trained": model.manifest.metrics.get("trained", model.manifest.metrics),
         },
         reference=reference_of(
-            score.tolist(), [category_of(one.turns or ()) for one in fitted.requests]
+            score.tolist(), [category_of(request.turns or ()) for request in fitted.requests]
         ),
     )
     return manifest, report
 
 
 def check_target(folder: Path) -> None:
-    """Raise FileExistsError when `folder` holds something else than a router model."""
+    """Raise FileExistsError if `folder` holds other files than a router model."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists():
-        raise FileExistsError(f"{folder} holds something else than a router model")
+        raise FileExistsError(f"{folder} has files but no router model")
 
 
 def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | float]]:
     """Judged requests in the format of data/README.md, for `hybrid-llm-train`.
 
-    Left out are those whose prompt was not kept, and clients' ratings: a row has both scores. Its
-    group is the one that training gives it from the database itself.
+    Requests without a stored prompt are skipped. `group` is the group that training derives when it
+    reads the database itself.
     """
     for request in judged:
         if request.turns:
@@ -201,8 +203,8 @@ def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | f
             }
 
 
-def _parted(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
-    """What is fitted to, and what is kept: nothing, where that would leave too little."""
+def _split(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
+    """The rows to fit, and the held-out rows: none if too few would remain."""
     test = judged.is_test
     if test.size < 2 * MIN_REQUESTS or (~test).sum() < MIN_REQUESTS:
         return judged, judged.take(np.zeros(test.size, dtype=bool))
@@ -213,17 +215,19 @@ def _logits(model: RouterModel, judged: JudgedDataset) -> Floats:
     return np.array([model.logits(text) for text in judged.texts])
 
 
-def _cross_validated(model: RouterModel, logits: Floats, out: Outcomes, ratings: Ratings) -> Floats:
-    """Scores [n] of calibrations that have not seen the conversation they score."""
-    names, number = np.unique(out.group, return_inverse=True)
-    folds = np.random.default_rng(0).permutation(number.max() + 1) % _FOLDS
-    fold = folds[number]
+def _cross_validated(
+    model: RouterModel, logits: Floats, outcomes: Outcomes, ratings: Ratings
+) -> Floats:
+    """Cross-validated scores [n], with folds over conversations."""
+    names, conversation = np.unique(outcomes.group, return_inverse=True)
+    folds = np.random.default_rng(0).permutation(conversation.max() + 1) % _FOLDS
+    fold = folds[conversation]
     score = np.empty(len(logits))
     for k in range(_FOLDS):
         held_out = fold == k
         fitted = calibrate.fit(
             logits[~held_out],
-            out.take(~held_out),
+            outcomes.take(~held_out),
             prior=model.manifest.calibration,
             ratings=ratings.take(~np.isin(ratings.group, names[folds == k])),
         )
@@ -232,12 +236,12 @@ def _cross_validated(model: RouterModel, logits: Floats, out: Outcomes, ratings:
 
 
 def _on_held_out(
-    model: RouterModel, kept: JudgedDataset, calibration: Calibration, threshold: float
+    model: RouterModel, held_out: JudgedDataset, calibration: Calibration, threshold: float
 ) -> OperatingPoint | None:
-    if not kept.texts:
+    if not held_out.texts:
         return None
-    score, _, _ = calibrate.scores(_logits(model, kept), calibration)
-    [point] = calibrate.operating_points(score, kept.outcomes, np.array([threshold]))
+    score, _, _ = calibrate.scores(_logits(model, held_out), calibration)
+    [point] = calibrate.operating_points(score, held_out.outcomes, np.array([threshold]))
     return point
 
 
@@ -247,8 +251,8 @@ def _sha256_of(requests: list[JudgedRequest]) -> str:
 
 
 def _without_models(report: CalibrationReport) -> dict[str, Any]:
-    told = {"local_model", "cloud_model", "operating_point", "held_out_point"}
-    return {name: value for name, value in report._asdict().items() if name not in told}
+    left_out = {"local_model", "cloud_model", "operating_point", "held_out_point"}
+    return {name: value for name, value in report._asdict().items() if name not in left_out}
 
 
 def _r(value: Any) -> float:

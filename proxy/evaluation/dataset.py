@@ -1,7 +1,6 @@
-"""Judged requests as what is fitted to them and measured on them: texts, arrays, parts.
+"""Judged requests as data sets for calibration and router comparison: texts, arrays and splits.
 
-What calibrating a router and comparing two have in common. The parts are those of training
-(router_model.split): a fifth of the conversations is kept to measure with.
+The splits are those of training (router_model.split): a fifth of the conversations is held out.
 """
 
 from collections import Counter
@@ -23,11 +22,11 @@ MIN_REQUESTS: Final = 100
 
 
 class NotEnoughJudgements(Exception):
-    """There is not enough to fit or to measure; the message says what there is."""
+    """There are too few judged requests to fit or compare. The message has the counts."""
 
 
 class JudgedDataset(NamedTuple):
-    """Judged requests of one pair of models with the text to score, in one order."""
+    """Judged requests of one pair of models, with the text to score. All in the same order."""
 
     requests: list[JudgedRequest]
     texts: list[str]
@@ -35,16 +34,16 @@ class JudgedDataset(NamedTuple):
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
-        """[n]: which of them measure a router."""
+        """[n]: the rows that measure a router."""
         return split.held_out(list(self.outcomes.group), self.texts)
 
     @property
     def is_test(self) -> NDArray[np.bool_]:
-        """[n]: the test part, of which those whose text is elsewhere too do not even measure."""
+        """[n]: the test part. `held_out` is this without texts that other parts contain as well."""
         return np.array([split.part_of(group) == "test" for group in self.outcomes.group])
 
     def take(self, chosen: NDArray[np.bool_]) -> "JudgedDataset":
-        """The same for some of them."""
+        """The chosen [n] rows."""
         index = np.flatnonzero(chosen)
         return JudgedDataset(
             [self.requests[i] for i in index],
@@ -60,22 +59,23 @@ def dataset_of_pair(judged: list[JudgedRequest], config: Config) -> JudgedDatase
         NotEnoughJudgements: fewer than MIN_REQUESTS.
     """
     local, cloud = config.upstreams.local.model, config.upstreams.cloud.model
-    its = [
+    of_pair = [
         request
         for request in judged
         if is_same_model(request.local_model, local) and is_same_model(request.cloud_model, cloud)
     ]
-    read = [(routing_text(r.turns), r) for r in its if r.turns is not None]
-    usable = [(text, request) for text, request in read if text]
+    readable = [(routing_text(r.turns), r) for r in of_pair if r.turns is not None]
+    usable = [(text, request) for text, request in readable if text]
     if len(usable) < MIN_REQUESTS:
         pairs = Counter(f"{r.local_model} and {r.cloud_model}" for r in judged)
-        found = ", ".join(f"{n} of {pair}" for pair, n in pairs.most_common(5)) or "none"
+        counts = ", ".join(f"{n} of {pair}" for pair, n in pairs.most_common(5)) or "none"
         hint = ""
-        if len(read) < len(its):
-            hint = f"; {len(its) - len(read)} have no readable prompt: storage.prompts"
+        if len(readable) < len(of_pair):
+            missing = len(of_pair) - len(readable)
+            hint = f"; {missing} have no readable prompt: storage.prompts"
         raise NotEnoughJudgements(
-            f"{len(usable)} requests of {local} and {cloud} are judged on both sides with a "
-            f"readable prompt, and {MIN_REQUESTS} are needed (judged: {found}{hint})"
+            f"{len(usable)} requests of {local} and {cloud} have judge scores for both answers "
+            f"and a readable prompt; {MIN_REQUESTS} are needed (judged: {counts}{hint})"
         )
     texts = [text for text, _ in usable]
     requests = [request for _, request in usable]
@@ -83,26 +83,26 @@ def dataset_of_pair(judged: list[JudgedRequest], config: Config) -> JudgedDatase
 
 
 def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) -> Ratings:
-    """Clients' ratings of the configured models' answers, scored; those kept to measure are out."""
+    """Client ratings of the configured models' answers, without those of the test part."""
     models = {"local": config.upstreams.local.model, "cloud": config.upstreams.cloud.model}
-    its = [
+    of_pair = [
         (routing_text(request.turns), request)
         for request in rated
         if request.turns is not None
         and is_same_model(request.model, models.get(request.target, ""))
     ]
-    groups = [split.group_of(request.session_id, text) for text, request in its]
-    kept = [
+    groups = [split.group_of(request.session_id, text) for text, request in of_pair]
+    rows = [
         (text, request, group)
-        for (text, request), group in zip(its, groups, strict=True)
+        for (text, request), group in zip(of_pair, groups, strict=True)
         if text and split.part_of(group) != "test"
     ]
     return Ratings(
-        logits=np.array([model.logits(text) for text, _, _ in kept]).reshape(-1, 2),
-        is_local=np.array([request.target == "local" for _, request, _ in kept], dtype=bool),
-        ok=np.array([request.rating > 0 for _, request, _ in kept], dtype=bool),
-        weight=np.array([RATING_WEIGHT * abs(request.rating) for _, request, _ in kept]),
-        group=np.array([group for _, _, group in kept], dtype=str),
+        logits=np.array([model.logits(text) for text, _, _ in rows]).reshape(-1, 2),
+        is_local=np.array([request.target == "local" for _, request, _ in rows], dtype=bool),
+        ok=np.array([request.rating > 0 for _, request, _ in rows], dtype=bool),
+        weight=np.array([RATING_WEIGHT * abs(request.rating) for _, request, _ in rows]),
+        group=np.array([group for _, _, group in rows], dtype=str),
     )
 
 

@@ -1,25 +1,24 @@
-"""How good the answers are, as judges see it: estimates for all routed traffic from some of it.
+"""Answer quality of all routed traffic, estimated from the judged requests.
 
-The gap is between what the local answers and what the cloud's would have scored on the same
-requests; routing wins back the share of it that its choices have, the more often the hard ones go
-to the cloud. Only requests whose answers of *both* tiers were judged say something about it.
-Source: "performance gap recovered", RouteLLM (Ong et al. 2024, arXiv:2406.18665).
+The quality gap is the mean score of the cloud answers minus that of the local answers to the same
+requests. Routing recovers a share of it: "performance gap recovered" in RouteLLM (Ong et al. 2024,
+arXiv:2406.18665). Only requests with judge scores for *both* answers enter this estimate.
 
-Judged requests are no fair sample: rare kinds are drawn more often (`sampling`). So each weighs
-one over the probability with which it was drawn, and means are divided by the sum of the weights:
-Hájek's ratio (Särndal, Swensson & Wretman, Model Assisted Survey Sampling, ch. 5.7). What somebody
-judged without a draw weighs 1.
+Weights: rare kinds of requests are sampled more often (`sampling`). Each row is therefore weighted
+by the inverse of its sampling probability, and means are divided by the sum of the weights: Hájek's
+ratio (Särndal, Swensson & Wretman, Model Assisted Survey Sampling, ch. 5.7). Requests that were
+judged without sampling have the weight 1.
 
-Every estimate has a 95 % interval. Requests of one conversation are alike, so conversations are
-what varies. The share of the gap, what it saves, and means are ratios whose denominators vary, too.
-With weights their distributions are skewed, and bootstrap intervals came out too narrow (held the
-truth in 88 to 95 of 100 runs of `make simulate`); so theirs are Fieller's (1954), which ask of
-every value whether the rows contradict it. Where the gap itself may be 0 there is none. Shares of
-answers are often near 1, where no row tells of the failures that were not drawn: theirs are
-Wilson's with the effective number of requests (Korn & Graubard 1998).
+Intervals: every estimate has a 95 % interval, clustered by conversation.
 
-Not known: samples that were drawn and not judged, because the day's dollars were spent or the text
-could not be judged, are taken to be like the others.
+- Recovered share, savings and means are ratios with random denominators, and the weights skew their
+  distributions. Their intervals are Fieller's (1954). Bootstrap intervals were too narrow: their
+  coverage was 88 to 95 % in `make simulate`. There is no interval if the gap may be 0.
+- Shares of answers are often near 1, where a small sample has few failures or none. Their intervals
+  are Wilson's with the effective sample size (Korn & Graubard 1998).
+
+Assumption: sampled requests that were not judged (budget spent, or text not suitable) are like the
+judged ones.
 """
 
 import math
@@ -33,9 +32,9 @@ from router_model.label import OK_SCORE
 
 MIN_PAIRS: Final = 100
 MIN_ANSWERS: Final = 50
-MIN_CONVERSATIONS: Final = 20  # of one alone nobody can tell how others differ
+MIN_CONVERSATIONS: Final = 20  # the interval rests on the variance between conversations
 _Z: Final = 1.959964
-_NO_VARIANCE: Final = 1e-18  # of a share: less is rounding, not chance
+_NO_VARIANCE: Final = 1e-18  # of a share; anything below is a rounding error
 
 GRADES: Final = tuple(range(1, 11))
 
@@ -43,10 +42,14 @@ Floats = NDArray[np.float64]
 
 
 class JudgedPair(NamedTuple):
-    """A request with the scores of both tiers' answers, and whether the client got the cloud's.
+    """A request with the scores of both tiers' answers.
 
-    `weight` is one over the probability with which it was drawn. `cost_usd` is what the answer
-    cost, `cloud_cost_usd` what the cloud's did or would have.
+    Attributes:
+        went_to_cloud: whether the client got the cloud's answer.
+        weight: the inverse of the sampling probability.
+        session: the conversation; None if unknown.
+        cost_usd: the cost of the client's answer.
+        cloud_cost_usd: the actual or estimated cost of the cloud's answer.
     """
 
     local_score: float
@@ -59,7 +62,7 @@ class JudgedPair(NamedTuple):
 
 
 class JudgedValue(NamedTuple):
-    """What was found of one request, say the score of its answer. The rest is as of a pair."""
+    """A measured value of one request, such as a score. Other fields as in `JudgedPair`."""
 
     value: float
     weight: float = 1.0
@@ -67,7 +70,7 @@ class JudgedValue(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """The share of the gap that is won back, with its 95 % interval."""
+    """The share of the quality gap that routing recovers, with its 95 % interval."""
 
     ratio: float
     low: float
@@ -83,7 +86,7 @@ class Interval(NamedTuple):
 
 
 class SampleSize(NamedTuple):
-    """How many requests an estimate rests on, and in how many conversations."""
+    """The sample size of an estimate: requests, and their conversations."""
 
     requests: int = 0
     conversations: int = 0
@@ -94,7 +97,7 @@ class SampleSize(NamedTuple):
         return cls(len(rows), len(sessions) + sum(row.session is None for row in rows))
 
     def shortage(self, least: int) -> str | None:
-        """`99 of 100`: what is missing for an estimate; None where nothing is."""
+        """What an estimate lacks, as in `99 of 100`; None if the sample is large enough."""
         if self.requests < least:
             return f"{self.requests:,} of {least}"
         if self.conversations < MIN_CONVERSATIONS:
@@ -103,24 +106,22 @@ class SampleSize(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """What is known of the answers' quality.
+    """Estimates of answer quality for all requests that were routed by their score.
 
-    Estimates are for all requests that were routed by their score, and None where too few were
-    judged.
+    An estimate is None if its sample is too small.
 
     Attributes:
-        scores: of each tier's judged answers, how many have 1, 2 … 10 (rounded up), and their sum;
-            as they are, unweighted.
-        recovered: the share of the gap between the tiers; None, too, where there is none to be
-            seen.
-        good_local: share of what the local tier answered that scores OK_SCORE or more.
-        mean_scores: by tier, of the answers that clients got.
-        local_as_good: share of the requests on which a judge who sees both answers finds the local
-            one at least as good.
-        saved: what the choices save at equal quality, as a share of the bill if all went to the
-            cloud (see `saved`); None as `recovered` is.
-        counted: what each of these rests on: `pairs` (recovered), `priced` (saved), `local`,
-            `cloud` (answers that clients got) and `compared`.
+        scores: by tier, the number of judged answers with score 1, 2 … 10 (rounded up), and the sum
+            of the scores. Unweighted.
+        recovered: the recovered share of the quality gap; also None if there is no clear gap.
+        good_local: the share of local answers that score OK_SCORE or more.
+        mean_scores: by tier, the mean score of the answers that clients got.
+        local_as_good: the share of compared requests where the judge prefers the local answer or
+            finds a tie.
+        saved: the savings at equal quality as a share of the all-cloud bill (see `saved`); None
+            like `recovered`.
+        counted: the sample sizes: `pairs` (recovered), `priced` (saved), `local` and `cloud`
+            (answers that clients got) and `compared`.
     """
 
     scores: Mapping[str, tuple[Sequence[int], float]] = {}
@@ -139,22 +140,22 @@ def estimate_quality(
     answers: Mapping[str, Sequence[JudgedValue]],
     compared: Sequence[JudgedValue],
 ) -> Quality:
-    """All estimates.
+    """Compute all estimates.
 
     Args:
         scores: as in `Quality`.
-        pairs: judged requests, of both tiers.
-        answers: the scores of the answers that clients got, by tier.
-        compared: 1 where the local answer was found at least as good, 0 where not.
+        pairs: requests with judge scores for both answers.
+        answers: by tier, the scores of the answers that clients got.
+        compared: 1 if the judge found the local answer at least as good, else 0.
     """
-    priced = [one for one in pairs if one.cost_usd is not None and one.cloud_cost_usd is not None]
+    priced = [row for row in pairs if row.cost_usd is not None and row.cloud_cost_usd is not None]
     local = answers.get("local", ())
-    means = {tier: mean(found) for tier, found in answers.items()}
+    means = {tier: mean(rows) for tier, rows in answers.items()}
     return Quality(
         scores,
         recovered(pairs),
-        share([one._replace(value=float(one.value >= OK_SCORE)) for one in local]),
-        {tier: found for tier, found in means.items() if found is not None},
+        share([row._replace(value=float(row.value >= OK_SCORE)) for row in local]),
+        {tier: estimate for tier, estimate in means.items() if estimate is not None},
         share(compared, least=MIN_PAIRS),
         saved(priced),
         {
@@ -168,39 +169,39 @@ def estimate_quality(
 
 
 def recovered(pairs: Sequence[JudgedPair]) -> Recovered | None:
-    """The share of the gap that the choices made have won back."""
+    """The share of the quality gap that routing recovered; None without a clear gap."""
     if SampleSize.of(pairs).shortage(MIN_PAIRS):
         return None
     sums = _sums(pairs, _gain_and_gap(pairs))
-    found = _ratio(sums[:, 0], sums[:, 1])
-    return Recovered(*found) if found else None
+    ratio = _ratio(sums[:, 0], sums[:, 1])
+    return Recovered(*ratio) if ratio else None
 
 
 def saved(pairs: Sequence[JudgedPair]) -> Interval | None:
-    """What the choices save at equal quality: the recovered share of the gap less that of the bill.
+    """Savings at equal quality: the recovered share of the gap minus the share of the cloud bill.
 
-    Requests that are sent to the cloud by lot, a share r of them, recover r of the gap and cost r
-    of the bill that there would be if all went there: the straight line under the cost-quality
-    curves of Hybrid LLM (Ding et al. 2024, arXiv:2404.14618) and RouteLLM. Choices that recover r
-    at a share c of that bill have as much quality as a lot that costs r, and save r - c of it.
-    Below 0 a lot would be cheaper. What local answers cost counts as spent.
+    The comparison is random routing. It sends a share r of requests to the cloud, recovers r of
+    the gap and costs r of the all-cloud bill: the straight line below the cost-quality curves of
+    Hybrid LLM (Ding et al. 2024, arXiv:2404.14618) and RouteLLM. A router that recovers r at a
+    share c of that bill saves r - c. Below 0 random routing would be cheaper. The cost of local
+    answers counts.
 
     Args:
-        pairs: with their costs.
+        pairs: with both costs.
     """
     if SampleSize.of(pairs).shortage(MIN_PAIRS):
         return None
     costs = np.array([(pair.cost_usd, pair.cloud_cost_usd) for pair in pairs], dtype=float)
     gain, gap, cost, bill = _sums(pairs, np.hstack([_gain_and_gap(pairs), costs])).T
     if bill.sum() <= 0:
-        return None  # nothing costs anything
+        return None  # everything is free
     spent = cost.sum() / bill.sum()
-    # The share of the bill varies little: its part of the error is linearised.
+    # The share of the bill has a small variance, so its error is linearised.
     return _ratio(gain - spent * gap - (cost - spent * bill) * (gap.sum() / bill.sum()), gap)
 
 
 def share(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval | None:
-    """The weighted share of ones among zeros and ones, with Wilson's interval."""
+    """The weighted share of ones in rows of 0 and 1, with Wilson's interval."""
     if SampleSize.of(rows).shortage(least):
         return None
     values = np.array([row.value for row in rows])
@@ -210,7 +211,7 @@ def share(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval 
     residuals = sums[:, 0] - value * weights
     number = len(sums)
     variance = float(residuals @ residuals) / total**2 * number / (number - 1)
-    # How many requests of equal weight would say as much.
+    # The effective sample size: requests of equal weight with the same variance.
     effective = total**2 / float(weights @ weights)
     if variance > _NO_VARIANCE:
         effective = min(value * (1 - value) / variance, float(len(rows)))
@@ -218,14 +219,14 @@ def share(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval 
     shrunk = 1 + z * z / effective
     middle = value + z * z / (2 * effective)
     half = z * math.sqrt(value * (1 - value) / effective + (z / (2 * effective)) ** 2)
-    # At 0 and 1 rounding must not put the value outside.
+    # Rounding must not exclude a value of 0 or 1.
     return Interval(
         value, min((middle - half) / shrunk, value), max((middle + half) / shrunk, value)
     )
 
 
 def mean(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval | None:
-    """The weighted mean."""
+    """The weighted mean, with Fieller's interval."""
     if SampleSize.of(rows).shortage(least):
         return None
     values = np.array([row.value for row in rows])
@@ -234,17 +235,19 @@ def mean(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval |
 
 
 def _ratio(above: Floats, below: Floats) -> Interval | None:
-    """The ratio of two sums with Fieller's interval; None where the lower one may be 0 or less.
+    """The ratio of two sums with Fieller's interval; None if the denominator may be 0 or less.
 
-    The interval has every r for which the sum of above - r * below is no further from 0 than t
-    times its error. The error is that of a sum of a random number of terms, so squares are not
-    centred. Both arrays are [conversations].
+    The interval has every r for which the sum of above - r * below differs from 0 by at most t
+    standard errors. The number of terms is random, so the squares are not centred.
+
+    Args:
+        above, below: [conversations].
     """
     number, bottom = len(above), float(below.sum())
     if bottom <= 0:
         return None
     value = float(above.sum()) / bottom
-    rest = above - value * below  # so that r is counted from the value, and rounding stays small
+    rest = above - value * below  # r is relative to the value, which limits rounding errors
     limit = _student(number - 1) ** 2 * number / (number - 1)
     # a * r^2 - 2 * h * r - c <= 0
     a = bottom**2 - limit * float(below @ below)
@@ -267,18 +270,18 @@ def _student(freedom: int) -> float:
 
 
 def _gain_and_gap(pairs: Sequence[JudgedPair]) -> Floats:
-    """[pairs, 2]: by how much the client's answer and the cloud's are better than the local one."""
+    """[pairs, 2]: the score of the client's answer, and of the cloud's, minus the local score."""
     gap = np.array([pair.cloud_score - pair.local_score for pair in pairs])
     return np.column_stack([gap * np.array([pair.went_to_cloud for pair in pairs]), gap])
 
 
 def _sums(rows: Sequence[JudgedPair | JudgedValue], columns: Floats) -> Floats:
-    """[conversations, columns]: weighted sums. A request without a session is one of its own."""
-    numbers: dict[object, int] = {}
-    places = [
-        numbers.setdefault(place if row.session is None else row.session, len(numbers))
-        for place, row in enumerate(rows)
+    """[conversations, columns]: weighted sums. No session: the request is its own conversation."""
+    indices: dict[object, int] = {}
+    conversations = [
+        indices.setdefault(number if row.session is None else row.session, len(indices))
+        for number, row in enumerate(rows)
     ]
-    sums = np.zeros((len(numbers), columns.shape[1]))
-    np.add.at(sums, places, columns * np.array([row.weight for row in rows])[:, None])
+    sums = np.zeros((len(indices), columns.shape[1]))
+    np.add.at(sums, conversations, columns * np.array([row.weight for row in rows])[:, None])
     return sums

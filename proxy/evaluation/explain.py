@@ -1,6 +1,6 @@
-"""One request in sentences, and estimates of quality and drift as plain values.
+"""Explanations of single requests, and quality and drift estimates as plain values.
 
-For the command line and the JSON API alike.
+The command line and the JSON API share them.
 """
 
 import datetime as dt
@@ -10,9 +10,9 @@ from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSi
 from proxy.plain_text import printable
 from router_model.drift import Drift, drift_level
 
-# By name: in words, what of `Quality.counted` it rests on, and how much of that it takes.
+# By name: title, key in `Quality.counted`, and minimum sample size.
 ESTIMATES: Final = {
-    "recovered": ("share of the gap between the tiers recovered", "pairs", MIN_PAIRS),
+    "recovered": ("share of the quality gap recovered", "pairs", MIN_PAIRS),
     "saved": ("saved at equal quality, of an all-cloud bill", "priced", MIN_PAIRS),
     "good_local": ("share of local answers that are good", "local", MIN_ANSWERS),
     "local_as_good": ("share of pairs with the local answer as good", "compared", MIN_PAIRS),
@@ -22,7 +22,7 @@ ESTIMATES: Final = {
 
 
 def plain_drift(drift: Drift) -> dict[str, Any]:
-    """A drift with how its indices read."""
+    """The drift with a reading of each index."""
     plain = drift._asdict() | {"moved": [move._asdict() for move in drift.moved]}
     return plain | {
         f"{of}_reading": drift_level(getattr(drift, of)) for of in ("score", "category")
@@ -30,76 +30,77 @@ def plain_drift(drift: Drift) -> dict[str, Any]:
 
 
 def plain_estimates(quality: Quality) -> dict[str, dict[str, Any]]:
-    """What is known of the answers' quality, by name, or why it is not: `missing`."""
+    """The quality estimates by name. `missing` says why an estimate has no value."""
     known = {
         "recovered": quality.recovered,
         "saved": quality.saved,
         "good_local": quality.good_local,
         "local_as_good": quality.local_as_good,
-        **{f"{tier}_score": found for tier, found in quality.mean_scores.items()},
+        **{f"{tier}_score": score for tier, score in quality.mean_scores.items()},
     }
-    told = {}
+    estimates = {}
     for name, (_, basis, least) in ESTIMATES.items():
         value, low, high = known.get(name) or (None, None, None)
         counted, missing = quality.counted.get(basis, SampleSize()), None
         if shortage := counted.shortage(least):
             missing = f"not enough data ({shortage})"
         elif value is None:
-            missing = "no gap between the tiers to be seen"
-        told[name] = {
+            missing = "no clear gap between the tiers"
+        estimates[name] = {
             "value": value, "low": low, "high": high, "requests": counted.requests,
             "missing": missing,
         }  # fmt: skip
-    return told
+    return estimates
 
 
 def format_ms(value: float) -> str:
-    """Three digits, and whole milliseconds however many there are."""
+    """At least three digits, without decimals from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def explain(row: dict[str, Any]) -> str:
-    """Why one request went where it went, and what became of it, in sentences."""
+    """The routing decision and the outcome of one request, in sentences."""
     row = {
         name: printable(value) if isinstance(value, str) else value for name, value in row.items()
     }
     at = dt.datetime.fromtimestamp(row["created_at"], dt.UTC)
     lines = [
-        f"{row['id']}: {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, asked for "
-        f"{row['requested_model'] or 'no model'}{', as a stream' if row['streamed'] else ''}."
+        f"{row['id']}: {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, model "
+        f"{row['requested_model'] or 'not given'}{', streamed' if row['streamed'] else ''}."
     ]
     if row["target"] is None:
         lines.append("It reached no tier.")
     else:
         lines.append(f"It went to {row['model']} ({row['target']}): {_why(row)}.")
     if row["fallback_from"]:
-        lines.append(f"The {row['fallback_from']} tier had failed before: {row['fallback_why']}.")
+        lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
     timing = [
         f"{name} {format_ms(row[key])} ms"
         for key, name in (
             ("decision_ms", "decision"),
-            ("ttft_ms", "first token"),
+            ("ttft_ms", "time to first token"),
             ("upstream_ms", "upstream"),
-            ("duration_ms", "whole request"),
+            ("duration_ms", "total"),
         )
         if row[key] is not None
     ]
-    lines.append(f"It took: {', '.join(timing)}.")
+    lines.append(f"Latency: {', '.join(timing)}.")
     if row["input_tokens"] is not None:
         estimated = " (estimated)" if row["usage_source"] == "estimated" else ""
         lines.append(
-            f"Tokens{estimated}: {row['input_tokens']:,} in, of them "
-            f"{row['cached_input_tokens'] or 0:,} cached; {row['output_tokens'] or 0:,} out."
+            f"Tokens{estimated}: {row['input_tokens']:,} in "
+            f"({row['cached_input_tokens'] or 0:,} cached), {row['output_tokens'] or 0:,} out."
         )
     if row["cost_usd"] is not None:
         saved = "" if row["saved_usd"] is None else f", and saved ${row['saved_usd']:.9f}"
         lines.append(f"It cost ${row['cost_usd']:.9f}{saved}.")
     code = f" ({row['error_code']})" if row["error_code"] else ""
-    told = f": {row['error']}" if row["error"] else ""
-    lines.append(f"It ended: {row['ending']}{code}, status {row['status'] or 'none'}{told}")
+    error = f": {row['error']}" if row["error"] else ""
+    lines.append(f"It ended: {row['ending']}{code}, status {row['status'] or 'none'}{error}")
     lines += [
-        f"{printable(one['judge_model'])} gave the {one['target']} answer {one['score']:g} of 10."
-        for one in row["judgements"]
+        f"{printable(item['judge_model'])} gave the {item['target']} answer "
+        f"{item['score']:g} of 10."
+        for item in row["judgements"]
     ]
     if row["feedback"] is not None:
         lines.append(f"The client rated it {row['feedback']['rating']:+g}.")
@@ -107,29 +108,26 @@ def explain(row: dict[str, Any]) -> str:
 
 
 _REASONS: Final = {
-    "forced": "the client named it",
-    "context": "the prompt and its answer do not fit the local model's context",
-    "capability": "the local model cannot do what the request asks for",
+    "forced": "the client selected it",
+    "context": "prompt and answer do not fit into the local model's context",
+    "capability": "the local model does not support a feature of the request",
     "unhealthy": "the other tier was down",
     "overload": "the wait for the local tier was too long",
-    "budget": "the dollars for the cloud were spent, or saved for later",
-    "sticky": "its conversation was there",
-    "router_unavailable": "there was no score: the router model was missing, broken or late",
-    "fallback": "the other tier failed before its first word",
+    "budget": "the cloud budget was spent or is being paced",
+    "sticky": "session affinity: its conversation was there",
+    "router_unavailable": "there was no score: the router model was missing, failed or timed out",
+    "fallback": "the other tier failed before the first token",
     "escalated": "the local answer was not good enough",
     "exploration": "a random decision near the threshold, by routing.explore_rate",
 }
 
 
 def _why(row: dict[str, Any]) -> str:
-    told = ""
+    score = ""
     if row["score"] is not None and row["threshold"] is not None:
-        is_above = row["score"] >= row["threshold"]
-        told = (
-            f"its score {row['score']:.4f} is {'not below' if is_above else 'below'} the threshold "
-            f"{row['threshold']:.4f}"
-        )
+        relation = "at or above" if row["score"] >= row["threshold"] else "below"
+        score = f"its score {row['score']:.4f} is {relation} the threshold {row['threshold']:.4f}"
     if row["reason"] == "score":
-        return told or "by its score"
+        return score or "by its score"
     why = _REASONS.get(row["reason"], str(row["reason"]))
-    return f"{why} (by itself, {told})" if told else why
+    return f"{why} ({score})" if score else why

@@ -20,9 +20,9 @@ from proxy.config import Config
 from proxy.errors import InvalidRequest, Unavailable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Verdict
 from proxy.evaluation.paid_calls import (
-    BudgetSpent,
     CallFailed,
     CallInterrupted,
+    JudgeBudgetSpent,
     OnPaidCall,
     PaidCalls,
     PaidUpstream,
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 V = TypeVar("V")
 
 MAX_VERDICT_TOKENS: Final = 512
-MAX_CHARS: Final = 200_000  # of a question with its answers; longer ones are not judged
+MAX_CHARS: Final = 200_000  # of a conversation with its answers; longer ones are not judged
 MAX_ATTEMPTS: Final = 5
 IDLE_SECONDS: Final = 2.0
 RETRY_BUSY_SECONDS: Final = 10.0
@@ -62,7 +62,7 @@ _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
 
 
 class JudgePriceUnknown(Exception):
-    """The price of the judge model is unknown, so no daily cap could hold."""
+    """The price of the judge model is unknown, so a daily cap cannot be enforced."""
 
 
 class NoVerdict(Exception):
@@ -78,10 +78,10 @@ class JudgingSummary(NamedTuple):
 
 
 class Assessment(NamedTuple):
-    """What a judge thinks of two answers, and why: each alone, and which is better.
+    """A judge's assessment of two answers: a grade of each, and a comparison.
 
-    `first` was asked with the local answer first, `swapped` with the cloud's; where they disagree
-    it is a tie.
+    `first` compares with the local answer first, `swapped` with the cloud's first. If the two
+    disagree, `verdict` is a tie.
     """
 
     local: Grade
@@ -94,13 +94,13 @@ class Assessment(NamedTuple):
 
 
 class Judge:
-    """One judge at work on one database.
+    """One judge of one database.
 
     Args:
-        model: the judge model's name.
-        judge: how it is asked.
-        shadows: how the tiers are asked for a second answer.
-        count: told of every call.
+        model: the judge model.
+        judge: the judge's upstream.
+        tiers: the upstreams that give the second answer of a pair.
+        count: receives every call.
     """
 
     def __init__(
@@ -131,61 +131,61 @@ class Judge:
                 seconds = MAX_JUDGE_PAUSE_SECONDS
             await asyncio.sleep(seconds)
 
-    async def judge_pending(self, *, hands: int = 4) -> JudgingSummary:
-        """Judge all samples that are due, several at a time, and return the counts."""
-        done: list[JudgingSummary] = []
+    async def judge_pending(self, *, concurrency: int = 4) -> JudgingSummary:
+        """Judge all samples that are due, and return the counts."""
+        summaries: list[JudgingSummary] = []
 
-        async def hand() -> None:
+        async def work() -> None:
             while True:
                 seconds, summary = await self.step()
-                done.append(summary)
+                summaries.append(summary)
                 if seconds and not summary.put_off:
                     return
                 if seconds >= RETRY_SPENT_SECONDS or self._pause:
                     return
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(hands):
-                group.create_task(hand())
-        return JudgingSummary(*map(sum, zip(*done, strict=True)))
+            for _ in range(concurrency):
+                group.create_task(work())
+        return JudgingSummary(*map(sum, zip(*summaries, strict=True)))
 
     async def close(self) -> None:
         for upstream in (self._judge, *self._tiers.values()):
             await upstream.connection.close()
 
     async def step(self) -> tuple[float, JudgingSummary]:
-        """Judge one sample, if there is one.
+        """Judge one sample, if one is due.
 
-        Returns the seconds to wait before the next, and what came of it.
+        Returns the seconds to wait before the next step, and the counts.
         """
         try:
             claim = await asyncio.to_thread(
                 self._queue.claim, self._model, ask_tiers=not self._tiers_spent
             )
         except StoreUnavailable as error:
-            return self._trouble(str(error)), JudgingSummary()
+            return self._back_off(str(error)), JudgingSummary()
         if claim is None:
             self._tiers_spent = False
             return IDLE_SECONDS, JudgingSummary()
         try:
-            return await self._work(claim)
+            return await self._process(claim)
         except StoreUnavailable as error:
-            return self._trouble(str(error)), JudgingSummary(put_off=1)
+            return self._back_off(str(error)), JudgingSummary(put_off=1)
         except asyncio.CancelledError:
             # Shutdown: release the sample instead of letting the claim expire.
-            await asyncio.shield(asyncio.to_thread(self._let_go, claim))
+            await asyncio.shield(asyncio.to_thread(self._release_now, claim))
             raise
 
-    def _let_go(self, claim: ClaimedSample) -> None:
+    def _release_now(self, claim: ClaimedSample) -> None:
         try:
             self._queue.release(claim.request_id, seconds=0.0)
         except StoreUnavailable as error:
             logger.debug("could not release a sample, its claim expires: %s", error)
 
-    async def _work(self, claim: ClaimedSample) -> tuple[float, JudgingSummary]:
+    async def _process(self, claim: ClaimedSample) -> tuple[float, JudgingSummary]:
         seconds, failed = 0.0, False
         try:
-            await self._judge_one(claim)
+            await self._judge_claim(claim)
         except RequestRefused as error:
             logger.info("request %s is not judged: %s", claim.request_id, error)
             await asyncio.to_thread(self._queue.finish, claim.request_id, why=str(error))
@@ -198,14 +198,12 @@ class Judge:
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
         except CallInterrupted:
             seconds = later = RETRY_BUSY_SECONDS
-        except BudgetSpent:
+        except JudgeBudgetSpent:
             self._tiers_spent = claim.needs_other_answer
-            seconds, later = (
-                (0.0 if self._tiers_spent else RETRY_SPENT_SECONDS),
-                RETRY_SPENT_SECONDS,
-            )
+            later = RETRY_SPENT_SECONDS
+            seconds = 0.0 if self._tiers_spent else later
         except CallFailed as error:
-            seconds = later = self._trouble(str(error))
+            seconds = later = self._back_off(str(error))
         else:
             self._pause = 0.0
             await asyncio.to_thread(self._queue.finish, claim.request_id)
@@ -213,28 +211,28 @@ class Judge:
         await asyncio.to_thread(self._queue.release, claim.request_id, seconds=later, failed=failed)
         return seconds, JudgingSummary(put_off=1)
 
-    def _trouble(self, what: str) -> float:
+    def _back_off(self, error: str) -> float:
         """Seconds to wait: exponential backoff until a call succeeds."""
         if not self._pause:
-            logger.warning("judging is paused: %s", what)
+            logger.warning("judging is paused: %s", error)
         self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_JUDGE_PAUSE_SECONDS)
         return self._pause * random.uniform(0.8, 1.0)
 
     async def assess(
         self, turns: Sequence[tuple[str, str]], local: str, cloud: str, *, request_id: str
     ) -> Assessment:
-        """Judge two answers now, for someone who waits for it. Nothing of it is kept but its cost.
+        """Judge two answers immediately. Only the cost is stored.
 
         Args:
-            turns: (role, text) pairs, what both are answers to.
-            request_id: what the dollars are booked on.
+            turns: the conversation as (role, text) pairs.
+            request_id: the request that the cost is recorded for.
 
         Raises:
-            InvalidRequest: there is too much of it.
-            Unavailable: the judge does not answer, or its dollars of the day are spent.
+            InvalidRequest: the texts have more than MAX_CHARS characters.
+            Unavailable: the judge gave no verdict, or its daily budget is spent.
         """
         if sum(len(text) for _, text in turns) + len(local) + len(cloud) > MAX_CHARS:
-            raise InvalidRequest(f"More than {MAX_CHARS} characters are not judged.")
+            raise InvalidRequest(f"The conversation and the answers exceed {MAX_CHARS} characters.")
         try:
             graded = {
                 target: await self._verdict(grade_messages(turns, text), parse_grade, request_id)
@@ -244,7 +242,7 @@ class Judge:
                 await self._verdict(preference_messages(turns, *pair), parse_preference, request_id)
                 for pair in ((local, cloud), (cloud, local))
             ]
-        except BudgetSpent:
+        except JudgeBudgetSpent:
             raise Unavailable("Today's judge budget is spent (judge.usd_per_day).") from None
         except CallInterrupted:
             raise Unavailable("The judge's hardware is busy with client requests. Retry.") from None
@@ -262,19 +260,18 @@ class Judge:
             swapped_reasoning=swapped.reasoning,
         )
 
-    async def _judge_one(self, claim: ClaimedSample) -> None:
-        """Whatever of it was done before is not done again."""
+    async def _judge_claim(self, claim: ClaimedSample) -> None:
+        """Do the steps that a previous attempt has not stored."""
         if claim.turns is None or not claim.response:
-            raise RequestRefused("its prompt or answer was not kept")
+            raise RequestRefused("its prompt or answer is not stored")
         size = sum(len(text) for _, text in claim.turns) + len(claim.response)
         if size > MAX_CHARS:
-            raise RequestRefused(f"it has {size} characters")
+            raise RequestRefused(f"it has {size} characters, the limit is {MAX_CHARS}")
         if claim.needs_other_answer:
             claim = await self._ask_other(claim)
         answers = {claim.target: (claim.model, claim.response)}
         if claim.other_response is not None:
-            other = claim.other_model or ""
-            answers[claim.target.other] = other, claim.other_response
+            answers[claim.target.other] = claim.other_model or "", claim.other_response
         for target, (model, text) in answers.items():
             if target not in claim.graded:
                 await self._grade(claim, target, model, text)
@@ -283,13 +280,13 @@ class Judge:
             await self._compare(claim, local, cloud)
 
     async def _ask_other(self, claim: ClaimedSample) -> ClaimedSample:
-        """Have the other tier answer the same request."""
+        """Get the other tier's answer to the same request."""
         target = claim.target.other
         upstream = self._tiers[target]
         fields, limit = other_tier_fields(claim, upstream)
         answer = await self._calls.ask(upstream, fields, claim.request_id, max_tokens=limit)
         why = unusable_reason(answer.text, answer.finish_reason)
-        self._count(upstream.purpose, "unusable_reason" if why else "ok", answer.usd)
+        self._count(upstream.purpose, "unusable" if why else "ok", answer.usd)
         if why:
             raise RequestRefused(f"the {target} tier's answer is {why}")
         model = upstream.connection.model
@@ -297,7 +294,7 @@ class Judge:
         return claim._replace(other_model=model, other_response=answer.text)
 
     async def _grade(self, claim: ClaimedSample, target: Target, model: str, text: str) -> None:
-        assert claim.turns is not None  # it was looked at
+        assert claim.turns is not None  # checked by the caller
         messages = grade_messages(claim.turns, text)
         grade = await self._verdict(messages, parse_grade, claim.request_id)
         await asyncio.to_thread(
@@ -311,16 +308,18 @@ class Judge:
         )
 
     async def _compare(self, claim: ClaimedSample, local: str, cloud: str) -> None:
-        """Which is better, asked in both orders: judges favour a position."""
-        assert claim.turns is not None  # it was looked at
+        """Compare the answers in both orders, because judges have a position bias."""
+        assert claim.turns is not None  # checked by the caller
         first: Side = "tie"
         swapped: Side = "tie"
         if local != cloud:
-            straight = preference_messages(claim.turns, local, cloud)
-            turned = preference_messages(claim.turns, cloud, local)
-            asked = (parse_preference, claim.request_id)
-            first = (await self._verdict(straight, *asked)).verdict
-            swapped = (await self._verdict(turned, *asked)).verdict
+            first, swapped = [
+                (await self._verdict(messages, parse_preference, claim.request_id)).verdict
+                for messages in (
+                    preference_messages(claim.turns, local, cloud),
+                    preference_messages(claim.turns, cloud, local),
+                )
+            ]
         await asyncio.to_thread(
             self._queue.save_preference,
             claim.request_id,
@@ -349,7 +348,7 @@ class Judge:
                 verdict = read_verdict(answer.text, answer.finish_reason, parse)
             except InvalidVerdict as error:
                 problem = str(error)
-                self._count(self._judge.purpose, "unusable_reason", answer.usd)
+                self._count(self._judge.purpose, "unusable", answer.usd)
             else:
                 self._count(self._judge.purpose, "ok", answer.usd)
                 return verdict
@@ -357,19 +356,19 @@ class Judge:
 
 
 def judge_price(config: Config, prices: Prices) -> Price:
-    """What the judge model costs. Raises JudgePriceUnknown."""
+    """The price of the judge model. Raises JudgePriceUnknown."""
     judge = config.judge
     if judge.price != "auto":
         return Price.of(judge.price)
     price = prices.of(Target.CLOUD, judge.model)
     if price is None or not any(price):
         raise JudgePriceUnknown(
-            f"judge.price: no price is listed for {judge.model}, so judge.usd_per_day could not "
-            "hold; set one ({input: 0, output: 0} for a free judge)"
+            f"judge.price: no price is listed for {judge.model}, and judge.usd_per_day needs one. "
+            "Set it ({input: 0, output: 0} for a free judge)."
         )
     return price
 
 
 def _named(side: Side, a: Verdict, b: Verdict) -> Verdict:
-    """A verdict by the tiers that stood for A and B."""
+    """The verdict with A and B replaced by their tiers."""
     return a if side == "A" else b if side == "B" else "tie"

@@ -1,13 +1,14 @@
-"""What is to be judged, and what judging has cost: the judges' side of the database.
+"""The judge's queue in the database: sampled requests, verdicts and the cost of judging.
 
     queue = JudgeQueue(database, worker="host:42")
     claim = queue.claim("gpt-4o-mini")
     expense = queue.reserve("judge", claim.request_id, "gpt-4o-mini", 0.001, cap_usd=1.0)
 
-Any number of judges may work at one database, in one process or on several machines: a sample is
-claimed by one of them at a time, and dollars are set aside, with the most that a call can cost,
-before it is made. What a judge that died had claimed comes back after CLAIM_SECONDS; what it had
-set aside stays spent, for it may have been billed. Everything here blocks: call it in a thread.
+Any number of judges, on any number of machines, may share one database. One judge at a time claims
+a sample. A call reserves its maximum cost before it is made. After a crash, a claim expires after
+CLAIM_SECONDS; a reservation stays spent, because the call may have been billed.
+
+All methods block: call them in a thread.
 """
 
 import time
@@ -34,10 +35,11 @@ Verdict = Literal["local", "cloud", "tie"]
 
 
 class ClaimedSample(NamedTuple):
-    """A sample that is this judge's for a while, with its request and what was done so far.
+    """A sample that this judge has claimed, with its request and the work done so far.
 
-    `turns` is None where no readable prompt was kept. `graded` has the tiers whose answers this
-    judge model has graded.
+    Attributes:
+        turns: None if no readable prompt was stored.
+        graded: the tiers whose answers this judge model has graded.
     """
 
     request_id: str
@@ -65,7 +67,7 @@ class JudgeQueue:
         worker: names this judge.
         clock: UNIX seconds.
 
-    Every method raises StoreUnavailable when the database cannot be used now.
+    Methods raise StoreUnavailable when the database is unavailable.
     """
 
     def __init__(
@@ -76,30 +78,31 @@ class JudgeQueue:
         self._clock = clock
 
     def claim(self, judge_model: str, *, ask_tiers: bool = True) -> ClaimedSample | None:
-        """Take the next sample whose turn it is; None when there is none for now.
+        """Claim the next sample that is due, in random order; None if there is none.
 
         Args:
-            shadows: also those for which the other tier has yet to answer.
+            ask_tiers: include pairs that still need the other tier's answer.
         """
         now = self._clock()
-        which = (Sample.state == "pending") & (Sample.next_at <= now)
+        is_due = (Sample.state == "pending") & (Sample.next_at <= now)
         if not ask_tiers:
-            which &= (Sample.kind == "grade") | Sample.other_response.is_null(False)
-        due = Sample.select().where(which).order_by(Sample.turn).limit(1)
+            is_due &= (Sample.kind == "grade") | Sample.other_response.is_null(False)
+        query = Sample.select().where(is_due).order_by(Sample.turn).limit(1)
         with self._using() as database:
-            if not list(due.tuples().execute(database)):
-                return None  # the usual case, for which nobody has to wait
+            if not list(query.tuples().execute(database)):
+                return None  # the usual case needs no exclusive transaction
             with exclusive_transaction(database):
-                found = list(due.dicts().execute(database))
-                if not found:
+                samples = list(query.dicts().execute(database))
+                if not samples:
                     return None
-                sample = found[0]
+                [sample] = samples
                 self._update(
                     sample["request_id"], claimed_by=self._worker, next_at=now + CLAIM_SECONDS
                 )
-            return self._whole(sample, judge_model)
+            return self._load(sample, judge_model)
 
-    def _whole(self, sample: Mapping[str, Any], judge_model: str) -> ClaimedSample | None:
+    def _load(self, sample: Mapping[str, Any], judge_model: str) -> ClaimedSample:
+        """The sample with its request and verdicts."""
         request_id = sample["request_id"]
         rows = list(
             Request.select(Request.prompt, Request.response, Request.target, Request.model)
@@ -125,12 +128,12 @@ class JudgeQueue:
             body=sample["body"],
             other_model=sample["other_model"],
             other_response=sample["other_response"],
-            graded=frozenset(Target(one) for (one,) in graded.tuples().execute(self._database)),
+            graded=frozenset(Target(tier) for (tier,) in graded.tuples().execute(self._database)),
             is_compared=bool(list(compared.tuples().execute(self._database))),
         )
 
     def release(self, request_id: str, *, seconds: float, failed: bool = False) -> None:
-        """Let others have a sample, `seconds` from now; `failed`: it counts as an attempt."""
+        """Make a sample available again in `seconds`. If it failed, count an attempt."""
         with self._using():
             self._update(
                 request_id,
@@ -140,7 +143,7 @@ class JudgeQueue:
             )
 
     def finish(self, request_id: str, *, why: str | None = None) -> None:
-        """A sample is done, or refused for a reason. What was kept to do it is no longer needed."""
+        """Mark a sample as done or, with a reason, as refused. Deletes the stored request body."""
         state = "done" if why is None else "refused"
         with self._using():
             self._update(request_id, claimed_by=None, state=state, why=why, body=None)
@@ -149,7 +152,7 @@ class JudgeQueue:
         Sample.update(**values).where(Sample.request_id == request_id).execute(self._database)
 
     def save_other_answer(self, request_id: str, model: str, text: str) -> None:
-        """What the other tier answered."""
+        """Store the answer of the other tier."""
         with self._using():
             self._update(request_id, other_model=model, other_response=text)
 
@@ -163,17 +166,11 @@ class JudgeQueue:
         judge_model: str,
         reason: str,
     ) -> None:
-        """A judge's score (1-10) of one tier's answer. The first of a judge model stands."""
-        with self._using() as database:
-            Judgement.insert(
-                request_id=request_id,
-                created_at=self._clock(),
-                target=target,
-                model=model,
-                score=score,
-                judge_model=judge_model,
-                reason=reason,
-            ).on_conflict_ignore().execute(database)
+        """Store a score from 1 to 10. The first one of each judge model and answer stays."""
+        self._insert_once(
+            Judgement, request_id, target=target, model=model, score=score,
+            judge_model=judge_model, reason=reason,
+        )  # fmt: skip
 
     def save_preference(
         self,
@@ -184,23 +181,25 @@ class JudgeQueue:
         first: Verdict,
         swapped: Verdict,
     ) -> None:
-        """Which answer a judge found better, in both orders."""
+        """Store the verdicts of a comparison in both orders. The first row of a model stays."""
+        self._insert_once(
+            Preference, request_id, judge_model=judge_model, verdict=verdict, first=first,
+            swapped=swapped,
+        )  # fmt: skip
+
+    def _insert_once(
+        self, table: type[Judgement | Preference], request_id: str, **values: object
+    ) -> None:
+        row = table.insert(request_id=request_id, created_at=self._clock(), **values)
         with self._using() as database:
-            Preference.insert(
-                request_id=request_id,
-                created_at=self._clock(),
-                judge_model=judge_model,
-                verdict=verdict,
-                first=first,
-                swapped=swapped,
-            ).on_conflict_ignore().execute(database)
+            row.on_conflict_ignore().execute(database)
 
     def reserve(
         self, purpose: Purpose, request_id: str, model: str, usd: float, *, cap_usd: float
     ) -> int | None:
-        """Set dollars aside for a call; None when that would pass the day's cap (UTC).
+        """Reserve the cost of a call. Renews the claim on the sample.
 
-        Returns the number by which to `settle` it. A sample that is worked on stays this judge's.
+        Returns the ID of the expense, for `settle`; None if it would exceed today's cap (UTC).
         """
         with self._using() as database, exclusive_transaction(database):
             if usd > 0 and self._spent(purpose) + usd > cap_usd:
@@ -220,12 +219,12 @@ class JudgeQueue:
             )
 
     def settle(self, expense: int, usd: float) -> None:
-        """What a call really cost."""
+        """Replace a reservation with the actual cost."""
         with self._using() as database:
             Expense.update(usd=usd, is_settled=True).where(Expense.id == expense).execute(database)
 
     def spent_today(self, purpose: Purpose) -> float:
-        """Dollars since midnight UTC, whichever judge spent them."""
+        """USD spent and reserved since midnight UTC, by all judges."""
         with self._using():
             return self._spent(purpose)
 
@@ -237,7 +236,7 @@ class JudgeQueue:
         return usd or 0.0
 
     def count(self) -> dict[str, int]:
-        """Samples by their state."""
+        """The number of samples by state."""
         query = Sample.select(Sample.state, peewee.fn.COUNT(Sample.request_id)).group_by(
             Sample.state
         )

@@ -1,4 +1,4 @@
-"""Paid calls to models, for judging: each reserves its maximum cost before it is made.
+"""Paid model calls for judging: each call reserves its maximum cost first.
 
     reply = await PaidCalls(queue, count).ask(upstream, fields, request_id, max_tokens=512)
 
@@ -27,12 +27,12 @@ MAX_OTHER_ANSWER_TOKENS: Final = 2048
 OnPaidCall = Callable[[Purpose, str, float], None]
 
 
-class BudgetSpent(Exception):
+class JudgeBudgetSpent(Exception):
     """The daily budget of this purpose does not cover another call."""
 
 
 class CallFailed(Exception):
-    """The server did not answer, or sent an unusable_reason response. A retry may succeed."""
+    """The server did not answer, or sent an unusable response. A retry may succeed."""
 
 
 class RequestRefused(Exception):
@@ -96,7 +96,7 @@ class PaidCalls:
         """Make one call, with its maximum cost reserved. The caller counts a usable reply.
 
         Raises:
-            BudgetSpent, CallFailed, RequestRefused, CallInterrupted: no reply.
+            JudgeBudgetSpent, CallFailed, RequestRefused, CallInterrupted: no reply.
             StoreUnavailable: the cost could not be reserved.
         """
         body = msgspec.json.encode(supported_request(fields, upstream.unsupported))
@@ -113,7 +113,7 @@ class PaidCalls:
             cap_usd=upstream.cap_usd,
         )
         if expense is None:
-            raise BudgetSpent
+            raise JudgeBudgetSpent
         status, data = await self._send(upstream, body, expense)
         if status != 200:
             await self._settle(upstream, expense, 0.0, "refused" if status < 500 else "failed")
@@ -128,22 +128,22 @@ class PaidCalls:
             if status in (400, 413, 422):
                 raise RequestRefused(message)
             raise CallFailed(message)
-        seen = view_answer(data)
-        if seen is None or seen.failed:
+        answer = view_answer(data)
+        if answer is None or answer.failed:
             self._count(upstream.purpose, "failed", 0.0)
             raise CallFailed(f"{upstream.connection.name} did not send a chat completion")
         usd = worst / PICODOLLARS
-        if seen.usage is not None and seen.usage.is_credible:
+        if (usage := answer.usage) is not None and usage.is_credible:
             usd = (
                 upstream.price.cost(
-                    input_tokens=seen.usage.prompt_tokens or 0,
-                    cached_input_tokens=seen.usage.cached_tokens or 0,
-                    output_tokens=seen.usage.completion_tokens or 0,
+                    input_tokens=usage.prompt_tokens or 0,
+                    cached_input_tokens=usage.cached_tokens or 0,
+                    output_tokens=usage.completion_tokens or 0,
                 )
                 / PICODOLLARS
             )
         await asyncio.to_thread(self._queue.settle, expense, usd)
-        return ModelReply(seen.text.encode(errors="replace").decode(), seen.finish_reason, usd)
+        return ModelReply(answer.text.encode(errors="replace").decode(), answer.finish_reason, usd)
 
     async def _send(self, upstream: PaidUpstream, body: bytes, expense: int) -> tuple[int, bytes]:
         """Status and body of the response. A broken call stays reserved: its cost is unknown."""
@@ -187,7 +187,7 @@ def other_tier_fields(claim: ClaimedSample, upstream: PaidUpstream) -> tuple[dic
     fields: dict[str, Any] = {}
     if claim.body is not None:
         raw = msgspec.json.decode(claim.body, type=dict[str, msgspec.Raw])
-        if upstream.owner is not None and upstream.owner.capabilities.needs_adapting:
+        if upstream.owner is not None and upstream.owner.catalog.capabilities.needs_adapting:
             adapt_chat(raw)
         fields = dict(raw)
     else:

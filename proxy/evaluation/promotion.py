@@ -1,14 +1,15 @@
-"""Whether another router model is better on one's own traffic: `hybrid-llm promote FOLDER`.
+"""Compare two router models on live traffic: `hybrid-llm promote FOLDER`.
 
-Both score the judged requests that neither was fitted to: the test part of router_model.split,
-which training and calibration leave out. One measure decides, fixed beforehand: the difference in
-APGR, the share of the quality gap that is recovered, averaged over all rates of cloud calls. It
-judges the order of prompts and no threshold. A candidate with the same network is a calibration:
-its order is nearly the same, what it changes is what the score means, so there the difference in
-log loss of the served score decides. Promoted is what is better by more than chance: the 95 %
-interval of the difference, bootstrapped in pairs over conversations, lies above 0.
+Both models score the held-out judged requests: the test part of router_model.split, which training
+and calibration leave out. One measure, fixed in advance, decides:
 
-What each of the two does at its own threshold is shown beside it, and decides nothing.
+- A different network: APGR, the recovered share of the quality gap, averaged over all rates of
+  cloud calls. It measures the ranking of prompts, independent of a threshold.
+- The same network, so a new calibration: the log loss of the served score, because the ranking is
+  nearly the same.
+
+The candidate is better if the 95 % interval of the difference is above 0 (paired bootstrap over
+conversations). The results at each model's own threshold are for information only.
 """
 
 import math
@@ -27,16 +28,16 @@ from router_model.model import RouterModel
 
 MIN_HELD_OUT: Final = 100
 ROUNDS: Final = 2000
-# Where more resamples than these have no gap between the models, a share of it means nothing.
-_MOST_WITHOUT_GAP: Final = 0.025
+# If more resamples have no quality gap between the tiers, the gap is not significant.
+_MAX_WITHOUT_GAP: Final = 0.025
 
 
 class NothingHeldOut(Exception):
-    """The candidate was fitted to the requests that are to measure it."""
+    """The candidate was fitted to the requests that would measure it."""
 
 
 class MeasuredRouter(msgspec.Struct, frozen=True):
-    """One router on the held-out requests; `at_threshold`: at its own."""
+    """The results of one router on the held-out requests. `at_threshold`: at its own threshold."""
 
     version: str
     apgr: float
@@ -45,10 +46,13 @@ class MeasuredRouter(msgspec.Struct, frozen=True):
 
 
 class RouterComparison(NamedTuple):
-    """What was found. `difference` is positive where the candidate is better; interval 95 %.
+    """The result of a comparison.
 
-    `needed`: about how many more judged requests would settle a difference of this size; None
-    where it is settled, or none would.
+    Attributes:
+        difference: positive if the candidate is better.
+        interval: the 95 % interval of the difference.
+        needed: about how many more judged requests would make a difference of this size
+            significant; None if it is significant, or more requests would not help.
     """
 
     judged: int
@@ -72,56 +76,58 @@ def compare_routers(
     config: Config,
     since: float = 0.0,
 ) -> RouterComparison:
-    """Compare a candidate against the router in use, on the configured pair's held-out requests.
+    """Compare a candidate with the router in use, on held-out requests of the configured models.
 
     Args:
-        judged: all there are, for those before `since` (UNIX seconds) may hold the same prompts.
+        judged: all judged requests: older ones show which prompts are not new.
+        since: UNIX seconds; only later requests are compared.
 
     Raises:
         NotEnoughJudgements: fewer than MIN_HELD_OUT held-out requests.
-        NothingHeldOut: the candidate is a calibration that left nothing out.
+        NothingHeldOut: the candidate is a calibration without held-out requests.
     """
     own = candidate.manifest.metrics.get("own_traffic")
     if own is not None and not own.get("held_out"):
         raise NothingHeldOut(
-            f"{candidate.manifest.version} was calibrated on all requests there were, those that "
-            "would measure it included; calibrate again: from 200 on some are left out"
+            f"{candidate.manifest.version} was calibrated on all judged requests, so none is held "
+            "out to measure it. Calibrate again with at least 200 requests"
         )
     pairs = dataset_of_pair(judged, config)
     recent = np.array([request.created_at >= since for request in pairs.requests])
-    kept = pairs.take(pairs.held_out & recent)
-    n = len(kept.texts)
+    held_out = pairs.take(pairs.held_out & recent)
+    n = len(held_out.texts)
     if n < MIN_HELD_OUT:
         raise NotEnoughJudgements(
-            f"not enough data: {n} of {MIN_HELD_OUT} judged requests that no router was fitted to "
-            f"(a fifth of the conversations; {len(pairs.texts)} are judged on both sides)"
+            f"not enough data: {n} of {MIN_HELD_OUT} held-out requests (a fifth of the "
+            f"conversations; {len(pairs.texts)} requests have judge scores for both answers)"
         )
     is_calibration = current.manifest.files == candidate.manifest.files
-    out = kept.outcomes
-    scores = [_scores(model, kept.texts) for model in (current, candidate)]
+    outcomes = held_out.outcomes
+    scores = [_scores(model, held_out.texts) for model in (current, candidate)]
     measure = _log_loss if is_calibration else _apgr
     sign = -1 if is_calibration else 1
-    difference = sign * (measure(scores[1], out) - measure(scores[0], out))
-    drawn = []
-    for index in resamples(out.group, rounds=ROUNDS):
-        part = out.take(index)
-        drawn.append(sign * (measure(scores[1][index], part) - measure(scores[0][index], part)))
-    interval = percentiles(drawn)
-    blurred = float(np.mean(~np.isfinite(drawn))) > _MOST_WITHOUT_GAP
-    is_better = bool(interval[0] > 0) and not blurred
-    needed = None if is_better or blurred else _needed(difference, interval, len(pairs.texts))
+    difference = sign * (measure(scores[1], outcomes) - measure(scores[0], outcomes))
+    differences = []
+    for index in resamples(outcomes.group, rounds=ROUNDS):
+        part = outcomes.take(index)
+        current_value, candidate_value = (measure(score[index], part) for score in scores)
+        differences.append(sign * (candidate_value - current_value))
+    interval = percentiles(differences)
+    has_gap = float(np.mean(~np.isfinite(differences))) <= _MAX_WITHOUT_GAP
+    is_better = bool(interval[0] > 0) and has_gap
+    needed = _needed(difference, interval, len(pairs.texts)) if has_gap and not is_better else None
     return RouterComparison(
         judged=len(pairs.texts),
         held_out=n,
-        conversations=np.unique(out.group).size,
+        conversations=np.unique(outcomes.group).size,
         measure="log_loss" if is_calibration else "apgr",
         difference=_r(difference),
         interval=(_r(interval[0]), _r(interval[1])),
         is_better=is_better,
-        why=_why(difference, interval, n=n, is_better=is_better, blurred=blurred, needed=needed),
+        why=_why(difference, interval, n=n, is_better=is_better, has_gap=has_gap, needed=needed),
         needed=needed,
-        current=_measured(current, scores[0], out),
-        candidate=_measured(candidate, scores[1], out),
+        current=_measured(current, scores[0], outcomes),
+        candidate=_measured(candidate, scores[1], outcomes),
     )
 
 
@@ -129,26 +135,27 @@ def _scores(model: RouterModel, texts: list[str]) -> Floats:
     return np.array([model.score(text).score for text in texts])
 
 
-def _apgr(score: Floats, out: Outcomes) -> float:
-    """NaN where the cloud is no better on these rows: there is no gap to recover."""
-    if np.average(out.cloud - out.local, weights=out.weight) <= 0:
+def _apgr(score: Floats, outcomes: Outcomes) -> float:
+    """APGR; NaN if the cloud is no better on these rows, so that there is no gap to recover."""
+    local, cloud, weight = outcomes.local, outcomes.cloud, outcomes.weight
+    if np.average(cloud - local, weights=weight) <= 0:
         return math.nan
-    return apgr(curve(score, out.local, out.cloud, out.cost, weight=out.weight))
+    return apgr(curve(score, local, cloud, outcomes.cost, weight=weight))
 
 
-def _log_loss(score: Floats, out: Outcomes) -> float:
-    return log_loss(out.local_suffices, score, weight=out.weight)
+def _log_loss(score: Floats, outcomes: Outcomes) -> float:
+    return log_loss(outcomes.local_suffices, score, weight=outcomes.weight)
 
 
-def _measured(model: RouterModel, score: Floats, out: Outcomes) -> MeasuredRouter:
-    [point] = operating_points(score, out, np.array([model.manifest.threshold]))
+def _measured(model: RouterModel, score: Floats, outcomes: Outcomes) -> MeasuredRouter:
+    [point] = operating_points(score, outcomes, np.array([model.manifest.threshold]))
     return MeasuredRouter(
-        model.manifest.version, _r(_apgr(score, out)), _r(_log_loss(score, out)), point
+        model.manifest.version, _r(_apgr(score, outcomes)), _r(_log_loss(score, outcomes)), point
     )
 
 
 def _needed(difference: float, interval: tuple[float, float], judged: int) -> int | None:
-    """More judged requests until an interval of this width, narrowing by the root, ends above 0."""
+    """How many more judged requests are needed, if the interval narrows with the square root."""
     if not difference > 0:
         return None
     half = (interval[1] - interval[0]) / 2
@@ -162,23 +169,23 @@ def _why(
     *,
     n: int,
     is_better: bool,
-    blurred: bool,
+    has_gap: bool,
     needed: int | None,
 ) -> str:
-    if blurred:
+    if not has_gap:
         return (
-            f"on {n} held-out requests the cloud's answers are not shown to be better than the "
-            "local ones, so there is no gap whose recovery could be compared"
+            f"on {n} held-out requests the cloud's answers are not significantly better than the "
+            "local ones, so there is no quality gap to recover"
         )
-    found = f"{difference:+.4f} [{interval[0]:+.4f}, {interval[1]:+.4f}] on {n} held-out requests"
+    result = f"{difference:+.4f} [{interval[0]:+.4f}, {interval[1]:+.4f}] on {n} held-out requests"
     if is_better:
-        return f"better by more than chance: {found}"
+        return f"significantly better: {result}"
     if difference <= 0:
-        return f"no better: {found}; more of the same is not expected to change that"
-    short = f"not shown to be better: {found}; the interval's lower end is {-interval[0]:.4f} short"
+        return f"no better: {result}; more requests are not expected to change that"
+    why = f"not significantly better: {result}; the interval includes 0"
     if needed is None:
-        return short
-    return f"{short}, and if the difference is real, about {needed} more judged requests settle it"
+        return why
+    return f"{why}. If the difference is real, about {needed} more judged requests will show it"
 
 
 def _r(value: float) -> float:

@@ -1,7 +1,7 @@
-"""What judges and clients said about answers, as named questions to the database.
+"""Queries for judgements, ratings and the shadow router's decisions.
 
-They read `judgements`, `preferences`, `samples` and `feedback`, which have far fewer rows than
-`requests`.
+They start from `judgements`, `preferences`, `samples` and `feedback`, which have far fewer rows
+than `requests`.
 """
 
 import operator
@@ -19,9 +19,9 @@ _MAX_JUDGED: Final = 5_000
 
 
 class CategoryScore(NamedTuple):
-    """What judges gave the answers of one tier in one category: the mean of 1-10.
+    """The mean judge score (1-10) of one tier's answers in one category.
 
-    By propensity weighted, so that it stands for all requests and not for those that were drawn.
+    Weighted by the inverse propensity, so it estimates the mean of all requests.
     """
 
     category: str
@@ -31,7 +31,7 @@ class CategoryScore(NamedTuple):
 
 
 class WeightedPair(NamedTuple):
-    """A judged pair of answers with the score of its request; `weight` as in `JudgedRequest`."""
+    """The judge scores of both answers and the router score. `weight` as in `JudgedRequest`."""
 
     score: float
     local: float
@@ -40,11 +40,12 @@ class WeightedPair(NamedTuple):
 
 
 class JudgedRequest(NamedTuple):
-    """A request whose answers of both tiers have a score, the mean over the judges.
+    """A request with judge scores for both tiers' answers, each the mean over the judges.
 
-    `turns` is None where no readable prompt was kept (`storage.prompts`). `cloud_cost_usd`: what
-    the cloud's answer cost, or would have. `weight`: how many requests it stands for, 1 over the
-    probability with which it was drawn to be judged.
+    Attributes:
+        turns: None if no readable prompt is stored (`storage.prompts`).
+        cloud_cost_usd: the actual or estimated cost of the cloud's answer.
+        weight: the inverse of the sampling probability.
     """
 
     id: str
@@ -60,9 +61,9 @@ class JudgedRequest(NamedTuple):
 
 
 class RatedRequest(NamedTuple):
-    """A request that a client rated, from -1 to 1 and not 0, and that no judge has seen.
+    """A request with a client rating (-1 to 1, not 0) and without judgements.
 
-    `target` and `model` say whose answer it was.
+    `target` and `model` gave the rated answer.
     """
 
     id: str
@@ -74,10 +75,13 @@ class RatedRequest(NamedTuple):
 
 
 class ShadowComparison(NamedTuple):
-    """Requests that a candidate router scored, too, and what either of the two would have done.
+    """The decisions of the live router and a shadow router on the same requests.
 
-    `cloud`: how many would have gone there. `usd`: what all would have cost; `all_cloud_usd`: all
-    of them in the cloud.
+    Attributes:
+        agreed: requests with the same decision.
+        live_cloud, candidate_cloud: requests that the router sends to the cloud.
+        live_usd, candidate_usd: the cost of the router's decisions.
+        all_cloud_usd: the cost if all requests go to the cloud.
     """
 
     requests: int = 0
@@ -90,11 +94,11 @@ class ShadowComparison(NamedTuple):
 
 
 class QualityQueries(Queries):
-    """Judgements, ratings and the shadow router's decisions, of one database."""
+    """The queries of one database."""
 
     def quality(self, since: float = 0.0) -> Quality:
-        """The judges' scores from `since` on, and what they say of the choices that were made."""
-        bucket = peewee.fn.ROUND(Judgement.score + 0.4999)  # up: there is a ceil in few SQLites
+        """Quality estimates from the judgements since `since` (UNIX seconds)."""
+        bucket = peewee.fn.ROUND(Judgement.score + 0.4999)  # up; many SQLite builds lack ceil
         scores = (
             Judgement.select(
                 Judgement.target, bucket.alias("bucket"), peewee.fn.COUNT(Judgement.score),
@@ -108,21 +112,21 @@ class QualityQueries(Queries):
             pairs = list(self._pairs(since).tuples().execute(database)) if rows else []
             answers = list(self._answers(since).tuples().execute(database)) if rows else []
             compared = list(self._compared(since).tuples().execute(database))
-        found: dict[str, tuple[list[int], float]] = {}
+        by_tier: dict[str, tuple[list[int], float]] = {}
         for target, bucket, number, total in rows:
-            counts, before = found.get(target, ([0] * len(GRADES), 0.0))
+            counts, before = by_tier.get(target, ([0] * len(GRADES), 0.0))
             counts[min(max(int(bucket), 1), len(GRADES)) - 1] += int(number)
-            found[target] = counts, before + total
-        got: dict[str, list[JudgedValue]] = {}
+            by_tier[target] = counts, before + total
+        scored: dict[str, list[JudgedValue]] = {}
         for target, score, propensity, session in answers:
-            got.setdefault(target, []).append(JudgedValue(score, _weight(propensity), session))
+            scored.setdefault(target, []).append(JudgedValue(score, _weight(propensity), session))
         return estimate_quality(
-            found,
+            by_tier,
             pairs=[
                 JudgedPair(local, cloud, target == "cloud", _weight(propensity), *rest)
                 for local, cloud, target, propensity, *rest in pairs
             ],
-            answers=got,
+            answers=scored,
             compared=[
                 JudgedValue(float(as_good), _weight(propensity), session)
                 for as_good, propensity, session in compared
@@ -130,7 +134,7 @@ class QualityQueries(Queries):
         )
 
     def grades_by_category(self, since: float = 0.0) -> list[CategoryScore]:
-        """What judges gave by category and tier, whether a client got the answer or not."""
+        """Mean judge scores by category and tier, including answers that no client got."""
         weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
         query = (
             Judgement.select(
@@ -143,25 +147,22 @@ class QualityQueries(Queries):
             .group_by(Request.category, Judgement.target)
             .order_by(Request.category, Judgement.target)
         )  # fmt: skip
-        with self._reading() as database:
-            return [
-                CategoryScore(category or "none", target, int(number), float(score))
-                for category, target, number, score in query.tuples().execute(database)
-            ]
+        return [
+            CategoryScore(category or "none", target, int(number), float(score))
+            for category, target, number, score in self._rows(query)
+        ]
 
     def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
-        """The newest judged pairs of answers from `since` on."""
+        """The newest judged pairs since `since`, at most `_MAX_JUDGED`."""
         both = self._both(since)
         query = _routed(both, Request.score, both.c.local, both.c.cloud, Sample.propensity)
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
         return [
             WeightedPair(score, local, cloud, _weight(propensity))
-            for score, local, cloud, propensity in rows
+            for score, local, cloud, propensity in self._rows(query)
         ]
 
     def judged_requests(self, since: float = 0.0) -> list[JudgedRequest]:
-        """The requests from `since` on that were judged on both sides, oldest first."""
+        """The requests since `since` with judge scores for both answers, oldest first."""
 
         def of(target: str, value: Any) -> Any:
             return peewee.Case(None, ((Judgement.target == target, value),))
@@ -186,15 +187,13 @@ class QualityQueries(Queries):
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
             .order_by(Request.created_at, Request.id)
         )
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
         return [
             JudgedRequest._make((key, parse_turns(prompt), *rest, _weight(propensity)))
-            for key, prompt, *rest, propensity in rows
+            for key, prompt, *rest, propensity in self._rows(query)
         ]
 
     def rated_requests(self, since: float = 0.0) -> list[RatedRequest]:
-        """The requests from `since` on that have a client's rating and no judgement."""
+        """The requests since `since` with a client rating and no judgement, oldest first."""
         query = (
             Request.select(
                 Request.id, Request.prompt, Request.session_id, Request.target, Request.model,
@@ -213,18 +212,20 @@ class QualityQueries(Queries):
             )
             .order_by(Request.created_at, Request.id)
         )  # fmt: skip
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
-        return [RatedRequest(key, parse_turns(prompt), *rest) for key, prompt, *rest in rows]
+        return [
+            RatedRequest(key, parse_turns(prompt), *rest)
+            for key, prompt, *rest in self._rows(query)
+        ]
 
     def shadow_comparison(
         self, since: float, *, threshold: float, local_price: Price
     ) -> ShadowComparison:
-        """What a candidate router would have done since then, by what it scored beside the other.
+        """Compare the decisions of the live and the shadow router since `since`.
 
         Args:
-            threshold: the candidate's.
-            local_price: for what would have stayed local and did not.
+            threshold: the threshold of the shadow router.
+            local_price: prices requests that a router sends to the local tier, and that went to
+                the cloud.
         """
         live, candidate = (
             peewee.Case(None, ((score >= limit, 1),), 0)
@@ -240,19 +241,18 @@ class QualityQueries(Queries):
                 live.alias("live"),
                 candidate.alias("candidate"),
                 peewee.fn.COUNT(Request.id),
-                *(peewee.fn.COALESCE(peewee.fn.SUM(getattr(Request, one)), 0) for one in summed),
+                *(peewee.fn.COALESCE(peewee.fn.SUM(getattr(Request, name)), 0) for name in summed),
             )
             .where(
                 Request.created_at >= since,
                 Request.candidate_score.is_null(False),
                 Request.score.is_null(False),
             )
-            .group_by(*(peewee.SQL(str(place)) for place in (1, 2, 3)))
+            .group_by(*(peewee.SQL(str(column)) for column in (1, 2, 3)))
         )
-        with self._reading() as database:
-            rows = list(query.tuples().execute(database))
-        found = ShadowComparison()
-        for target, live_local, candidate_local, requests, cost, cloud, tokens, written in rows:
+        comparison = ShadowComparison()
+        for row in self._rows(query):
+            target, live_local, candidate_local, requests, cost, cloud, tokens, written = row
             local = cost
             if target != "local":
                 price = local_price.cost(
@@ -268,11 +268,15 @@ class QualityQueries(Queries):
                 local if candidate_local else cloud,
                 cloud,
             )
-            found = ShadowComparison(*map(operator.add, found, added))
-        return found
+            comparison = ShadowComparison(*map(operator.add, comparison, added))
+        return comparison
+
+    def _rows(self, query: Any) -> list[tuple[Any, ...]]:
+        with self._reading() as database:
+            return list(query.tuples().execute(database))
 
     def _pairs(self, since: float) -> Any:
-        """The newest routed requests of which both tiers' answers were judged."""
+        """Columns of `JudgedPair` for the newest routed requests with scores for both answers."""
         both = self._both(since)
         return _routed(
             both, both.c.local, both.c.cloud, Request.target, Sample.propensity,
@@ -280,7 +284,7 @@ class QualityQueries(Queries):
         )  # fmt: skip
 
     def _both(self, since: float) -> Any:
-        """The newest requests of which both tiers' answers were judged, with their mean scores."""
+        """The newest requests with judge scores for both answers: their mean scores."""
 
         def score(target: str) -> Any:
             return peewee.fn.AVG(
@@ -298,7 +302,7 @@ class QualityQueries(Queries):
         return _newest(both, Judgement)
 
     def _answers(self, since: float) -> Any:
-        """The newest judged answers that clients got to routed requests."""
+        """The scores of the newest judged answers that clients got, for routed requests."""
         judged = (
             Judgement.select(
                 Judgement.request_id, Judgement.target,
@@ -313,7 +317,7 @@ class QualityQueries(Queries):
         ).where(Request.target == judged.c.target)
 
     def _compared(self, since: float) -> Any:
-        """The newest routed requests of which a judge saw both answers side by side."""
+        """The newest routed requests whose answers a judge compared."""
         is_as_good = peewee.Case(None, ((Preference.verdict.in_(("local", "tie")), 1.0),), 0.0)
         judged = (
             Preference.select(Preference.request_id, peewee.fn.AVG(is_as_good).alias("as_good"))
@@ -325,10 +329,9 @@ class QualityQueries(Queries):
 
 
 def _newest(judged: Any, table: type[Judgement | Preference]) -> Any:
-    """Some of these, those that were judged last.
+    """The rows that were judged last.
 
-    Twice as many as are asked for: the other tier's answers, and requests that no score decided,
-    go again.
+    Twice _MAX_JUDGED: later joins drop the other tier's answers, and requests without a score.
     """
     latest: Any = peewee.fn.MAX(table.created_at)
     return judged.order_by(latest.desc()).limit(2 * _MAX_JUDGED).alias("judged")
@@ -337,7 +340,7 @@ def _newest(judged: Any, table: type[Judgement | Preference]) -> Any:
 def _routed(judged: Any, *columns: Any) -> Any:
     """Columns of the newest of these judged requests that were routed by their score.
 
-    From the judgements to their requests: there are far fewer of them.
+    The join starts from the judgements, which are far fewer than the requests.
     """
     return (
         judged.select_from(*columns)
@@ -350,5 +353,5 @@ def _routed(judged: Any, *columns: Any) -> Any:
 
 
 def _weight(propensity: float | None) -> float:
-    """What was not drawn, but judged for another reason, stands for itself."""
+    """The inverse propensity; 1 for requests that were judged without sampling."""
     return 1 / propensity if propensity else 1.0

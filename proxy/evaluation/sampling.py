@@ -1,14 +1,12 @@
-"""Which finished requests are judged: drawn by lot, with a probability that is known before.
+"""Random sampling of finished requests for judging, with known probabilities.
 
-    drawn = Sampler(config.judge, dice=random.Random()).draw(record)
+    drawn = Sampler(config.judge, rng=random.Random()).draw(record)
 
-Judges cost money, so a few requests in a hundred must speak for all. Drawn alike they would mostly
-be of the kind that is common, and say next to nothing of the others. So requests are told apart by
-score and tier, and rare kinds are drawn more often, up to equally many of each (equal allocation:
-Cochran, Sampling Techniques, ch. 5). `quality` undoes this by weighing each with one over its
-probability (Horvitz & Thompson 1952), which is why that must be exactly the one it was drawn with.
-
-Knows neither the database nor who judges.
+Judging costs money, so a small sample has to represent all requests. A uniform sample would have
+few requests of rare kinds. Therefore requests are stratified by score and tier, and rare strata are
+sampled more often, up to equal allocation (Cochran, Sampling Techniques, ch. 5). The estimates
+weight each request with the inverse of its probability (Horvitz & Thompson 1952), so the stored
+probability has to be exact.
 """
 
 import random
@@ -18,17 +16,18 @@ from typing import Final, Literal, NamedTuple
 from proxy.config import JudgeConfig
 from proxy.record import CallRecord, Ending, Target
 
-BANDS: Final = 20  # of the score; a router's scores may lie within a third of its range
-MAX_FACTOR: Final = 4.0  # rare kinds are drawn at most so much more often, common ones less
-_MEMORY: Final = 2_000.0  # requests after which a share is forgotten but for 1/e of it
-_REFRESH: Final = 32  # requests after which rates follow the shares
+BANDS: Final = 20  # of the score; narrow, because scores may use only a third of the range
+MAX_FACTOR: Final = 4.0  # bounds how much more (or less) often a stratum is sampled
+_MEMORY: Final = 2_000.0  # requests after which a count decays to 1/e
+_REFRESH: Final = 32  # requests between updates of the rates
 
 
 class Draw(NamedTuple):
-    """A request was drawn, as `tables.Sample` describes it.
+    """A sampled request, with columns of `tables.Sample`.
 
-    `propensity` is the probability, in (0, 1], with which it was drawn as this kind; `turn` is
-    uniform in [0, 1).
+    Attributes:
+        propensity: the probability, in (0, 1], of sampling it as this kind.
+        turn: its place in the queue, uniform in [0, 1).
     """
 
     kind: Literal["grade", "pair"]
@@ -37,40 +36,40 @@ class Draw(NamedTuple):
 
 
 class Sampler:
-    """Draws finished requests. Of one event loop; a call takes some microseconds.
+    """Samples finished requests. For one event loop; a call takes some microseconds.
 
     Args:
-        config: `sample_rate` and `shadow_rate` are the mean rates of grades and pairs over the
-            recent traffic that can be judged. A request is drawn as one kind only, so rates that
-            add up to more than 1 are scaled down to it.
-        dice: where chance comes from.
+        config: `sample_rate` and `shadow_rate` are the mean rates of grades and pairs over recent
+            eligible traffic. A request is sampled as one kind only, so rates with a sum above 1
+            are scaled down.
+        rng: the random number generator.
     """
 
-    def __init__(self, config: JudgeConfig, *, dice: random.Random) -> None:
+    def __init__(self, config: JudgeConfig, *, rng: random.Random) -> None:
         self._config = config
-        self._random = dice.random
+        self._random = rng.random
         self._highest = MAX_FACTOR
         if rates := config.sample_rate + config.shadow_rate:
-            # Every request must be able to become either kind, or that kind speaks for too few.
+            # Each stratum needs room for both kinds, or one of them would be underrepresented.
             self._highest = min(MAX_FACTOR, 1 / rates)
         self._counts: dict[int, float] = {}
         self._counted = 0
         self._factors: dict[int, float] = {}
-        self._unseen = min(1.0, self._highest)  # the factor of what was not seen lately
+        self._unseen = min(1.0, self._highest)  # the factor of strata without recent requests
 
     def draw(self, record: CallRecord) -> Draw | None:
-        """Whether this finished request is to be judged, and how; call it once for each."""
+        """Decide whether to judge a finished request, and how. Call it once for each."""
         if not self._config.enabled or not _is_eligible(record):
             return None
         assert record.score is not None
         stratum = min(int(record.score * BANDS), BANDS - 1) * 2 + (record.target is Target.CLOUD)
         factor = self._factors.get(stratum, self._unseen)
         pair, grade = self._config.shadow_rate * factor, self._config.sample_rate * factor
-        self._count(stratum)  # after the rates were read: they depend on earlier requests only
-        at = self._random()
-        if at < pair:
+        self._count(stratum)  # after the rates are read: they depend on earlier requests only
+        number = self._random()
+        if number < pair:
             return Draw("pair", pair, self._random())
-        if at < pair + grade:
+        if number < pair + grade:
             return Draw("grade", grade, self._random())
         return None
 
@@ -80,17 +79,17 @@ class Sampler:
         if self._counted % _REFRESH == 0:
             self._factors = factors(self._counts, highest=self._highest)
             self._unseen = self._highest
-            kept = 1.0 - _REFRESH / _MEMORY
+            decay = 1.0 - _REFRESH / _MEMORY
             self._counts = {
-                one: kept * count for one, count in self._counts.items() if count > 0.01
+                key: decay * count for key, count in self._counts.items() if count > 0.01
             }
 
 
 def factors(counts: Mapping[int, float], *, highest: float = MAX_FACTOR) -> dict[int, float]:
-    """By how much each stratum's rate differs from the mean rate.
+    """The rate of each stratum, as a multiple of the mean rate.
 
-    As near to equally many of each as bounds allow: c / share within [1/MAX_FACTOR, highest], with
-    the c for which the mean over the counted requests is 1, or `highest` where that is less.
+    As close to equal allocation as the bounds allow: c / share, limited to [1/MAX_FACTOR, highest].
+    c is such that the mean over the counted requests is 1, or `highest` if that is less.
     """
     if highest <= 1:
         return dict.fromkeys(counts, highest)
@@ -100,13 +99,13 @@ def factors(counts: Mapping[int, float], *, highest: float = MAX_FACTOR) -> dict
     low, high = 0.0, highest
     for _ in range(30):  # the mean grows with c
         middle = (low + high) / 2
-        mean = sum(min(max(middle, least), most) for least, most in bounds)
+        mean = sum(min(max(middle, lower), upper) for lower, upper in bounds)
         low, high = (middle, high) if mean < 1 else (low, middle)
     return {stratum: min(max(high / share, lowest), highest) for stratum, share in shares.items()}
 
 
 def _is_eligible(record: CallRecord) -> bool:
-    """Whether it was routed by the model, and its text is there, whole, and may be kept."""
+    """Whether the request has a score, and a complete text that may be stored."""
     return bool(
         record.score is not None
         and record.target is not None

@@ -201,19 +201,17 @@ class Jobs:
 
     def running(self) -> Job | None:
         """The running job, in this process or another one."""
-        found = self._select(JobRow.state == "running", limit=1)
-        return found[0] if found else None
+        return next(iter(self._select(JobRow.state == "running", limit=1)), None)
 
     def find(self, job_id: str) -> Job | None:
-        found = self._select(JobRow.id == storable(job_id), limit=1)
-        return found[0] if found else None
+        return next(iter(self._select(JobRow.id == storable(job_id), limit=1)), None)
 
     def newest(self, *, limit: int = 50, step: str | None = None) -> list[Job]:
         """The newest jobs first, of one step or of all."""
         return self._select(JobRow.step == step if step is not None else None, limit=limit)
 
     def read_log(self, job_id: str, *, after: int = 0) -> Log:
-        """The output of a job after its first `after` characters, as far as it is stored."""
+        """The stored output of a job after its first `after` characters."""
         query = JobRow.select(JobRow.log, JobRow.log_start).where(JobRow.id == storable(job_id))
         with self._using() as database:
             for text, first in query.tuples().execute(database):
@@ -223,9 +221,9 @@ class Jobs:
 
     def cancel(self, job_id: str) -> Job | None:
         """Request cancellation. The row shows when the job ends; an ended job is unchanged."""
-        wanted = (JobRow.id == storable(job_id)) & (JobRow.state == "running")
+        is_running = (JobRow.id == storable(job_id)) & (JobRow.state == "running")
         with self._using() as database:
-            JobRow.update(is_unwanted=True).where(wanted).execute(database)
+            JobRow.update(is_unwanted=True).where(is_running).execute(database)
         self.interrupt_orphaned()
         return self.find(job_id)
 
@@ -287,7 +285,7 @@ class Jobs:
             try:
                 self._read(run, process)
             finally:
-                process.stdin.close()  # ends the command, whatever happened
+                process.stdin.close()  # ends the command in every case
             return process.wait()
 
     def _read(self, run: "_Run", process: "subprocess.Popen[bytes]") -> None:
@@ -417,12 +415,12 @@ class _Run:
         if not line.strip():
             return
         self._message = line.strip()[:_MAX_MESSAGE_CHARS]
-        if found := _SPENT.match(line):
-            self._cost_usd = (self._cost_usd or 0.0) + float(found[1])
+        if match := _SPENT.match(line):
+            self._cost_usd = (self._cost_usd or 0.0) + float(match[1])
         if line.startswith("$ ") or _STEP.match(line):
             self._progress = None
-        elif found := _DONE.search(line):
-            done, total = int(found[1]), int(found[2])
+        elif match := _DONE.search(line):
+            done, total = int(match[1]), int(match[2])
             self._progress = min(done / total, 1.0) if total else None
 
     def fields(self, max_chars: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Plan the steps of training and evaluation: parameters, problems, cost estimate and commands.
 
 Each step runs one or more commands of `hybrid-llm-train`. Parameters are typed and bounded. Files
-come from folders that the configuration names. A command is an argument list; no shell reads it.
-Nothing of `training` is imported: cost estimates use the same rubric and prices.
+come from folders that the configuration names. A command is an argument list, without a shell.
+This module does not import `training`. Its cost estimates use the same rubric and prices.
 
 All methods block on file access: call them in a thread.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from proxy.budget import Price, Prices, TokenCounter
-from proxy.config import Config
+from proxy.config import Config, Secret
 from proxy.errors import InvalidRequest
 from proxy.experiments.results import LABELLED, ResultFolders, read_records
 from proxy.experiments.steps import ANNOTATED, PROMPTS, STEPS, Parameter, Step, validate
@@ -30,11 +30,11 @@ INSTALL_COMMAND: Final = "pip install 'hybrid-llm-router[train]'"
 TYPICAL_ANSWER_TOKENS: Final = 350
 TYPICAL_VERDICT_TOKENS: Final = 80
 _VERDICT_MAX_TOKENS: Final = 512
-_CALLS_AT_A_TIME: Final = 8
+_MAX_CONCURRENCY: Final = 8
 # Seconds per call without measurements: a small local model, and the API of a large one.
 _TYPICAL_SECONDS: Final = {"local": 15.0, "cloud": 4.0, "router": 8.0, "judge": 3.0}
 _OPENAI: Final = "https://api.openai.com/"
-_MAX_KNOWN: Final = 100
+_MAX_CACHED: Final = 100
 _MAX_FILE_BYTES: Final = 64 * 2**20
 # Variables that commands inherit. API keys are added for steps that call models.
 _PASSED_ON: Final = (
@@ -48,7 +48,7 @@ _REPORTED: Final = ("data_card", "evaluation", "baselines", "errors", "robustnes
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a step cannot run. `command` fixes it."""
+    """A reason why a step cannot run. `command` fixes it."""
 
     code: str
     message: str
@@ -58,7 +58,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """The estimated time and cost of a step, and the maximum cost.
 
-    `basis` says what `seconds` comes from: the last run, or typical values.
+    `seconds` is from the last run or from typical values, according to `basis`.
     """
 
     seconds: float | None
@@ -78,15 +78,28 @@ class Plan(NamedTuple):
 
 
 class _Calls(NamedTuple):
-    """The calls to one role: their number and their input.
+    """The calls to one role.
 
-    `fixed` counts known input tokens; `answers` counts model answers in the input.
+    Attributes:
+        number: of calls.
+        fixed: the known input tokens of all calls.
+        answers: the model answers that are part of the input.
     """
 
     role: str
     number: int
     fixed: int
     answers: int
+
+
+class _Endpoint(NamedTuple):
+    """The endpoint of a role: local, cloud, router or judge. `price` is None if unknown."""
+
+    model: str
+    url: str
+    key: str
+    price: Price | None
+    concurrency: int
 
 
 class Planner:
@@ -108,7 +121,7 @@ class Planner:
         self._prices = prices
         self._tokens = tokens
         self._has_package = has_package
-        self._known_calls: dict[tuple[Any, ...], list[_Calls]] = {}
+        self._cached_calls: dict[tuple[Any, ...], list[_Calls]] = {}
         folders, model = config.experiments, Path(config.routing.model_path)
         self._work = Path(folders.work)
         self._data = Path(folders.data) if folders.data is not None else None
@@ -122,7 +135,7 @@ class Planner:
 
     @property
     def lacks_extra(self) -> bool:
-        """Whether a step needs packages that are not installed."""
+        """Whether some step needs a package that is not installed."""
         return any(not self._has_package(name) for step in STEPS for name in step.packages)
 
     # ── Parameters and problems ───────────────────────────────────────────────────────────────
@@ -190,8 +203,8 @@ class Planner:
                     code="readonly", message=f"experiments.{name}: {folder} is not writable."
                 )
         models = (self.folders.serving, self.folders.candidate)
-        measures = any(parameter.name == "model" for parameter in step.parameters)
-        if measures and not any((folder / MANIFEST_FILE).is_file() for folder in models):
+        needs_model = any(parameter.name == "model" for parameter in step.parameters)
+        if needs_model and not any((folder / MANIFEST_FILE).is_file() for folder in models):
             yield Problem(code="model_missing", message=f"{models[0]} has no router model.")
         if any(parameter.kind == "file" for parameter in step.parameters):
             yield from self._file_problems(step)
@@ -212,15 +225,16 @@ class Planner:
 
     def _paid_problems(self, step: Step) -> Iterator[Problem]:
         for role in self._roles(step):
-            if self._price(role) is None:
+            endpoint = self._endpoint(role)
+            if endpoint.price is None:
                 yield Problem(
                     code="price_missing",
-                    message=f"The price of {self._model_of(role)}, the {role} model, is unknown.",
+                    message=f"The price of {endpoint.model}, the {role} model, is unknown.",
                 )
-            if self._url(role).startswith(_OPENAI) and not self._key(role):
+            if endpoint.url.startswith(_OPENAI) and not endpoint.key:
                 yield Problem(
                     code="key_missing",
-                    message=f"{self._model_of(role)} needs an OpenAI key. Set OPENAI_API_KEY.",
+                    message=f"{endpoint.model} needs an OpenAI key. Set OPENAI_API_KEY.",
                 )
 
     def _file_problems(self, step: Step) -> Iterator[Problem]:
@@ -253,19 +267,21 @@ class Planner:
             return Estimate(seconds=seconds)
         max_tokens = chosen.get("max_tokens", 0)
         pico, most_pico, calls, read, written, seconds = 0, 0, 0, 0, 0, 0.0
-        for work in self._counted(step, chosen):
-            is_judge = work.role == "judge"
-            price = self._price(work.role) or Price()
-            inputs = work.fixed + work.answers * TYPICAL_ANSWER_TOKENS
-            outputs = work.number * (TYPICAL_VERDICT_TOKENS if is_judge else TYPICAL_ANSWER_TOKENS)
+        for role, number, fixed, answers in self._counted(step, chosen):
+            typical, maximum = TYPICAL_ANSWER_TOKENS, max_tokens
+            if role == "judge":
+                typical, maximum = TYPICAL_VERDICT_TOKENS, _VERDICT_MAX_TOKENS
+            endpoint = self._endpoint(role)
+            price = endpoint.price or Price()
+            inputs, outputs = fixed + answers * TYPICAL_ANSWER_TOKENS, number * typical
             pico += price.cost(input_tokens=inputs, cached_input_tokens=0, output_tokens=outputs)
             most_pico += price.cost(
-                input_tokens=work.fixed + work.answers * max_tokens,
+                input_tokens=fixed + answers * max_tokens,
                 cached_input_tokens=0,
-                output_tokens=work.number * (_VERDICT_MAX_TOKENS if is_judge else max_tokens),
+                output_tokens=number * maximum,
             )
-            calls, read, written = calls + work.number, read + inputs, written + outputs
-            seconds += work.number * _TYPICAL_SECONDS[work.role] / self._at_a_time(work.role)
+            calls, read, written = calls + number, read + inputs, written + outputs
+            seconds += number * _TYPICAL_SECONDS[role] / endpoint.concurrency
         return Estimate(
             seconds=seconds if calls else None,
             usd=pico / PICODOLLARS,
@@ -278,16 +294,14 @@ class Planner:
     def _counted(self, step: Step, chosen: Mapping[str, Any]) -> list[_Calls]:
         """The calls per role. The count is cached until the file changes."""
         path = self._chosen_file(step, chosen) if "file" in chosen else _questions()
-        found = path.stat() if path.is_file() else None
-        key = (
-            step.name, msgspec.json.encode(chosen), found and (found.st_mtime_ns, found.st_size)
-        )  # fmt: skip
-        if key not in self._known_calls:
+        stat = path.stat() if path.is_file() else None
+        key = (step.name, msgspec.json.encode(chosen), stat and (stat.st_mtime_ns, stat.st_size))
+        if key not in self._cached_calls:
             self._tokens.load()
-            if len(self._known_calls) >= _MAX_KNOWN:
-                self._known_calls.clear()
-            self._known_calls[key] = list(self._calls(step, chosen))
-        return self._known_calls[key]
+            if len(self._cached_calls) >= _MAX_CACHED:
+                self._cached_calls.clear()
+            self._cached_calls[key] = list(self._calls(step, chosen))
+        return self._cached_calls[key]
 
     def _calls(self, step: Step, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
         match step.name:
@@ -297,9 +311,9 @@ class Planner:
                 yield from self._calls_of_validation(self._chosen_file(step, chosen))
             case "label":
                 prompts = list(_prompts(self._chosen_file(step, chosen)))
-                asked = sum(map(self._tokens.count_messages, prompts))
+                prompt_tokens = sum(map(self._tokens.count_messages, prompts))
                 for role in ("local", "cloud"):
-                    yield _Calls(role, len(prompts), asked, 0)
+                    yield _Calls(role, len(prompts), prompt_tokens, 0)
                 fixed = sum(2 * self._count(grade_messages(turns, "")) for turns in prompts)
                 number, answers = 2 * len(prompts), 2 * len(prompts)
                 if chosen["pairwise"]:
@@ -312,7 +326,7 @@ class Planner:
     def _calls_of_benchmark(self, chosen: Mapping[str, Any]) -> Iterator[_Calls]:
         """Two calls per question and tier. The second call includes the first answer."""
         tiers = ("local", "cloud", *(("router",) if chosen["through_router"] else ()))
-        asked, graded, number = 0, 0, 0
+        prompt_tokens, judge_tokens, number = 0, 0, 0
         for record in read_records(_questions()):
             turns = record.get("turns")
             if not (isinstance(turns, list) and len(turns) == 2 and all(map(_is_text, turns))):
@@ -322,11 +336,12 @@ class Planner:
             first = [("user", turns[0])]
             both = [*first, ("assistant", ""), ("user", turns[1])]
             for conversation, reference in zip((first, both), references, strict=False):
-                asked += self._tokens.count_messages(conversation)
-                graded += self._count(grade_messages(conversation, "", reference=reference))
+                prompt_tokens += self._tokens.count_messages(conversation)
+                judge_tokens += self._count(grade_messages(conversation, "", reference=reference))
         for role in tiers:
-            yield _Calls(role, 2 * number, asked, number)
-        yield _Calls("judge", 2 * number * len(tiers), graded * len(tiers), 3 * number * len(tiers))
+            yield _Calls(role, 2 * number, prompt_tokens, number)
+        answers = number * len(tiers)
+        yield _Calls("judge", 2 * answers, judge_tokens * len(tiers), 3 * answers)
 
     def _calls_of_validation(self, path: Path) -> Iterator[_Calls]:
         fixed, number = 0, 0
@@ -336,8 +351,8 @@ class Planner:
                 continue
             if record.get("judge_score") is None:
                 reference = record.get("reference")
-                given = reference if isinstance(reference, str) else None
-                fixed += self._count(grade_messages(question, answer, reference=given))
+                reference = reference if isinstance(reference, str) else None
+                fixed += self._count(grade_messages(question, answer, reference=reference))
                 number += 1
         yield _Calls("judge", number, fixed, 0)
 
@@ -355,38 +370,28 @@ class Planner:
     def _roles(self, step: Step) -> tuple[str, ...]:
         return ("judge",) if step.name == "validate-judge" else ("local", "cloud", "judge")
 
-    def _price(self, role: str) -> Price | None:
+    def _endpoint(self, role: str) -> _Endpoint:
         upstreams, judge = self._config.upstreams, self._config.judge
         if role == "local":
-            return self._prices.of(Target.LOCAL, upstreams.local.model) or Price()
+            local = upstreams.local
+            return _Endpoint(
+                local.model, local.base_urls[0], _reveal(local.api_key),
+                self._prices.of(Target.LOCAL, local.model) or Price(),
+                min(local.max_concurrency or _MAX_CONCURRENCY, _MAX_CONCURRENCY),
+            )  # fmt: skip
+        cloud = upstreams.cloud
+        model, url, key = cloud.model, cloud.base_urls[0], cloud.api_key
+        price = self._prices.of(Target.CLOUD, model)  # for the router an upper bound
         if role == "judge":
+            model = judge.model
+            if judge.api_key is not None or judge.base_url is not None:
+                key = judge.api_key
+            if judge.base_url is not None:
+                url = judge.base_url.rstrip("/")
+            price = self._prices.of(Target.CLOUD, model)
             if judge.price != "auto":
-                return Price.of(judge.price)
-            return self._prices.of(Target.CLOUD, judge.model)
-        return self._prices.of(Target.CLOUD, upstreams.cloud.model)  # router: at most
-
-    def _model_of(self, role: str) -> str:
-        if role == "judge":
-            return self._config.judge.model
-        upstreams = self._config.upstreams
-        return upstreams.local.model if role == "local" else upstreams.cloud.model
-
-    def _url(self, role: str) -> str:
-        upstreams, judge = self._config.upstreams, self._config.judge
-        if role == "judge" and judge.base_url is not None:
-            return judge.base_url.rstrip("/")
-        return (upstreams.local if role == "local" else upstreams.cloud).base_urls[0]
-
-    def _key(self, role: str) -> str:
-        upstreams, judge = self._config.upstreams, self._config.judge
-        secret = (upstreams.local if role == "local" else upstreams.cloud).api_key
-        if role == "judge" and (judge.api_key is not None or judge.base_url is not None):
-            secret = judge.api_key
-        return secret.reveal() if secret is not None else ""
-
-    def _at_a_time(self, role: str) -> int:
-        local = self._config.upstreams.local.max_concurrency
-        return min(local or _CALLS_AT_A_TIME, _CALLS_AT_A_TIME) if role == "local" else 8
+                price = Price.of(judge.price)
+        return _Endpoint(model, url, _reveal(key), price, _MAX_CONCURRENCY)
 
     # ── Commands ──────────────────────────────────────────────────────────────────────────────
 
@@ -403,7 +408,7 @@ class Planner:
         }  # fmt: skip
         if step.is_paid:
             for role in self._roles(step):
-                environment[f"{role.upper()}_API_KEY"] = self._key(role)
+                environment[f"{role.upper()}_API_KEY"] = self._endpoint(role).key
             if chosen.get("through_router"):
                 environment["ROUTER_API_KEY"] = self._own_key()
         return Plan(list(self._commands(step, chosen, max_usd)), environment)
@@ -418,7 +423,7 @@ class Planner:
         measured = [*prepared, "--model", model, "--split", chosen.get("split", "")]
         paid = ["--max-usd", f"{max_usd:.6f}", *self._endpoints(step)]
         if not step.is_paid and step.name != "report":
-            yield from self._prepare(step, prepared, results)
+            yield from self._prepare(prepared, results)
         match step.name:
             case "benchmark":
                 if chosen["through_router"]:
@@ -461,20 +466,19 @@ class Planner:
                 for command in step.commands:
                     yield [command, *measured, *results]
 
-    def _prepare(
-        self, step: Step, prepared: Sequence[str], results: Sequence[str]
-    ) -> Iterator[list[str]]:
-        """The command that prepares the data. It does nothing if the data is unchanged."""
+    def _prepare(self, prepared: Sequence[str], results: Sequence[str]) -> Iterator[list[str]]:
+        """The command that prepares the data, if there is data. Unchanged data takes no time."""
         if self._data is not None and self._data.is_dir():
             yield ["prepare", "--data", str(self._data), *prepared, *results]
 
     def _endpoints(self, step: Step) -> list[str]:
         words: list[str] = []
         for role in self._roles(step) if step.is_paid else ():
-            price = self._price(role) or Price()
+            endpoint = self._endpoint(role)
+            prices = [f"{part / (PICODOLLARS / 10**6):g}" for part in endpoint.price or Price()]
             words += [
-                f"--{role}-url", self._url(role), f"--{role}-model", self._model_of(role),
-                f"--{role}-price", ",".join(f"{part / (PICODOLLARS / 10**6):g}" for part in price),
+                f"--{role}-url", endpoint.url, f"--{role}-model", endpoint.model,
+                f"--{role}-price", ",".join(prices),
             ]  # fmt: skip
         return words
 
@@ -487,6 +491,10 @@ class Planner:
         """An API key of this proxy, preferably an admin key."""
         keys = sorted(self._config.server.api_keys, key=lambda item: item.admin is not True)
         return keys[0].key.reveal() if keys else ""
+
+
+def _reveal(secret: Secret | None) -> str:
+    return secret.reveal() if secret is not None else ""
 
 
 def _is_writable(folder: Path) -> bool:

@@ -1,6 +1,6 @@
-"""The results of the steps: the JSON files that they wrote, and the key figure of each.
+"""Results of the steps: their JSON files, and a key figure of each.
 
-A file may come from another version or from a user. A file that cannot be read counts as missing.
+A file may come from another version or from a user. An unreadable file counts as missing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,12 +31,12 @@ class ResultFolders(NamedTuple):
 
 def read_results(step: Step, folders: ResultFolders) -> dict[str, Any]:
     """The results of a step by file name; None for a missing file."""
-    found: dict[str, Any] = {name: _read(folders.result(name)) for name in step.results}
+    results: dict[str, Any] = {name: _read(folders.result(name)) for name in step.results}
     match step.name:
         case "label":
-            found["labels"] = list(_labels(folders.data)) if folders.data is not None else []
+            results["labels"] = list(_labels(folders.data)) if folders.data is not None else []
         case "train":
-            found["models"] = {
+            results["models"] = {
                 name: _manifest(folder)
                 for name, folder in (
                     ("serving", folders.serving), ("candidate", folders.candidate)
@@ -44,11 +44,11 @@ def read_results(step: Step, folders: ResultFolders) -> dict[str, Any]:
             }  # fmt: skip
         case "report":
             files = [path for name in _WRITTEN if (path := folders.results / name).is_file()]
-            found["files"] = [
+            results["files"] = [
                 {"name": path.name, "bytes": path.stat().st_size, "at": path.stat().st_mtime}
                 for path in files
             ]
-    return found
+    return results
 
 
 def key_figure(step: Step, results: Mapping[str, Any]) -> str | None:
@@ -109,36 +109,36 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     """The fields of a router model's manifest that the page shows."""
     wanted = ("version", "created_at", "base", "local_model", "cloud_model", "threshold", "metrics")
     try:
-        found = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=dict[str, Any])
+        manifest = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return None
-    return {name: found.get(name) for name in wanted}
+    return {name: manifest.get(name) for name in wanted}
 
 
-def _key_figure(name: str, found: Mapping[str, Any]) -> str | None:
-    match name:
+def _key_figure(step: str, results: Mapping[str, Any]) -> str | None:
+    match step:
         case "benchmark":
-            quality = found["baseline"]["overall"]["quality"]
+            quality = results["baseline"]["overall"]["quality"]
             scores = ", ".join(f"{role} {value[0]:.2f}" for role, value in quality.items())
             return f"{scores} of 10"
         case "validate-judge":
-            judge = found["judge"]
+            judge = results["judge"]
             return f"rank correlation {_span(judge['spearman'])} over {judge['n']} answers"
         case "label":
-            rows = sum(file["rows"] for file in found["labels"])
+            rows = sum(file["rows"] for file in results["labels"])
             return f"{rows} prompts are labelled" if rows else None
         case "train":
-            candidate, serving = found["models"]["candidate"], found["models"]["serving"]
-            made = candidate or serving
-            return f"{'candidate' if candidate else 'serving'}: {made['version']}" if made else None
+            for name in ("candidate", "serving"):
+                if (model := results["models"][name]) is not None:
+                    return f"{name}: {model['version']}"
         case "ablation":
-            rows = found["ablation"]["parts"]["in distribution"]["baselines"]
+            rows = results["ablation"]["parts"]["in distribution"]["baselines"]
             return (
                 f"AUROC {rows['features + LR']['auroc_local'][0]:.3f} by features alone, "
                 f"{rows['router']['auroc_local'][0]:.3f} with the network"
             )
         case "baselines":
-            rows = dict(found["baselines"]["parts"]["in distribution"]["baselines"])
+            rows = dict(results["baselines"]["parts"]["in distribution"]["baselines"])
             router = rows.pop("router")
             areas = {
                 key: row["auroc_local"][0] for key, row in rows.items() if "auroc_local" in row
@@ -146,16 +146,16 @@ def _key_figure(name: str, found: Mapping[str, Any]) -> str | None:
             best = max(areas, key=lambda key: areas[key])
             return f"AUROC {router['auroc_local'][0]:.3f}; best simpler baseline {areas[best]:.3f}"
         case "evaluate":
-            at = found["evaluation"]["in_distribution"]["at_threshold"]
+            at = results["evaluation"]["in_distribution"]["at_threshold"]
             return f"{at['pgr']:.0%} of the quality gap for {at['cost_share']:.0%} of the cost"
         case "errors":
-            rates = found["errors"]["sources"]["all"]
+            rates = results["errors"]["sources"]["all"]
             return (
                 f"{rates['false local'][0]:.1%} wrongly local, "
                 f"{rates['false cloud'][0]:.1%} wrongly cloud"
             )
         case "report":
-            return ", ".join(file["name"] for file in found["files"]) or None
+            return ", ".join(file["name"] for file in results["files"]) or None
     return None
 
 

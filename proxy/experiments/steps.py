@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A parameter of a step. `choices` lists the accepted words or files."""
+    """A parameter of a step. `choices` are the accepted words or files."""
 
     name: str
     title: str
@@ -29,7 +29,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A step: what it does, what it needs, its parameters and its results."""
+    """A step: its commands, requirements, parameters and results."""
 
     name: str
     title: str
@@ -43,34 +43,40 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
 
 
-def _split(default: str) -> Parameter:
+def _flag(name: str, title: str, about: str = "") -> Parameter:
+    return Parameter(name=name, title=title, kind="flag", default=True, about=about)
+
+
+def _integer(
+    name: str, title: str, default: int, *, minimum: int, maximum: int, about: str = ""
+) -> Parameter:
     return Parameter(
-        name="split",
-        title="Rows",
-        kind="choice",
-        default=default,
-        choices=("validation", "test"),
-        about="Use test once per release.",
+        name=name, title=title, kind="integer", default=default, minimum=minimum,
+        maximum=maximum, about=about,
+    )  # fmt: skip
+
+
+def _file(title: str, about: str) -> Parameter:
+    return Parameter(name="file", title=title, kind="file", default=None, about=about)
+
+
+def _choice(name: str, title: str, about: str, choices: tuple[str, ...], default: str) -> Parameter:
+    return Parameter(
+        name=name, title=title, kind="choice", default=default, choices=choices, about=about
     )
 
 
-_MODEL: Final = Parameter(
-    name="model",
-    title="Router model",
-    kind="choice",
-    default="serving",
-    choices=("serving", "candidate"),
-    about="Train writes the candidate.",
+def _split(default: str) -> Parameter:
+    return _choice("split", "Rows", "Use test once per release.", ("validation", "test"), default)
+
+
+_MODEL: Final = _choice(
+    "model", "Router model", "Train writes the candidate.", ("serving", "candidate"), "serving"
 )
-_MAX_TOKENS: Final = Parameter(
-    name="max_tokens",
-    title="Tokens per answer",
-    kind="integer",
-    default=2048,
-    minimum=64,
-    maximum=16_384,
+_MAX_TOKENS: Final = _integer(
+    "max_tokens", "Tokens per answer", 2048, minimum=64, maximum=16_384,
     about="Limit. Answers that reach it are dropped.",
-)
+)  # fmt: skip
 _MODELS: Final = "The models of both tiers, and a judge."
 _DATA: Final = "Outcome data in the folder experiments.data."
 
@@ -83,12 +89,8 @@ STEPS: Final = (
         commands=("baseline",),
         needs=(_MODELS,),
         parameters=(
-            Parameter(
-                name="through_router",
-                title="Include the proxy",
-                kind="flag",
-                default=True,
-                about="If off, only the two tiers are compared.",
+            _flag(
+                "through_router", "Include the proxy", "If off, only the two tiers are compared."
             ),
             _MAX_TOKENS,
             Parameter(
@@ -112,12 +114,9 @@ STEPS: Final = (
             f"A file of answers with human scores, in {ANNOTATED}/ of experiments.data.",
         ),
         parameters=(
-            Parameter(
-                name="file",
-                title="Annotated answers",
-                kind="file",
-                default=None,
-                about="JSONL with question, answer and human_score. Free if judge_score is given.",
+            _file(
+                "Annotated answers",
+                "JSONL with question, answer and human_score. Free if judge_score is given.",
             ),
         ),
         is_paid=True,
@@ -131,20 +130,11 @@ STEPS: Final = (
         commands=("label",),
         needs=(_MODELS, f"A file of prompts, in {PROMPTS}/ of experiments.data."),
         parameters=(
-            Parameter(
-                name="file",
-                title="Prompts",
-                kind="file",
-                default=None,
-                about="JSONL with prompt or messages, or a text file with one prompt per line.",
+            _file(
+                "Prompts",
+                "JSONL with prompt or messages, or a text file with one prompt per line.",
             ),
-            Parameter(
-                name="pairwise",
-                title="Compare the answers",
-                kind="flag",
-                default=True,
-                about="In both orders, in addition to the grades.",
-            ),
+            _flag("pairwise", "Compare the answers", "In both orders, in addition to the grades."),
             _MAX_TOKENS,
         ),
         is_paid=True,
@@ -157,12 +147,8 @@ STEPS: Final = (
         commands=("prepare", "train", "export"),
         needs=(_DATA, "The train extra."),
         parameters=(
-            Parameter(
-                name="epochs", title="Epochs", kind="integer", default=3, minimum=1, maximum=20
-            ),
-            Parameter(
-                name="seed", title="Seed", kind="integer", default=0, minimum=0, maximum=10_000
-            ),
+            _integer("epochs", "Epochs", 3, minimum=1, maximum=20),
+            _integer("seed", "Seed", 0, minimum=0, maximum=10_000),
             Parameter(
                 name="train_share",
                 title="Share of training prompts",
@@ -171,20 +157,9 @@ STEPS: Final = (
                 minimum=0.01,
                 maximum=1.0,
             ),
-            Parameter(
-                name="auxiliary",
-                title="Also learn from other model pairs",
-                kind="flag",
-                default=True,
-            ),
-            Parameter(
-                name="threads",
-                title="Threads",
-                kind="integer",
-                default=0,
-                minimum=0,
-                maximum=256,
-                about="0: one thread per core.",
+            _flag("auxiliary", "Also learn from other model pairs"),
+            _integer(
+                "threads", "Threads", 0, minimum=0, maximum=256, about="0: one thread per core."
             ),
         ),
         results=("learning_curve",),
@@ -263,9 +238,7 @@ def validate(parameter: Parameter, value: Any) -> Any:
         case "integer" | "number":
             kinds = int if parameter.kind == "integer" else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds):
-                raise invalid(
-                    f"must be {'an integer' if parameter.kind == 'integer' else 'a number'}."
-                )
+                raise invalid(f"must be {'an integer' if kinds is int else 'a number'}.")
             low, high = parameter.minimum, parameter.maximum
             if (low is not None and value < low) or (high is not None and value > high):
                 raise invalid(f"must be from {low:g} to {high:g}.")

@@ -1,4 +1,4 @@
-"""One attempt at an answer: a request to one tier, up to the start of its answer."""
+"""One attempt: a request to one tier, until the start of its answer."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from proxy.gateway.call import Call, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
-from proxy.protocol.responses import ResponseIdRewriter
+from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
 from proxy.upstream import UpstreamResponse
 
 
 class Attempt(NamedTuple):
-    """The response and its start, or why the attempt failed. The holder closes the response."""
+    """The response and its start, or the reason of the failure. The caller closes the response."""
 
     response: UpstreamResponse | None
     start: CompleteResponse | StreamStart | None

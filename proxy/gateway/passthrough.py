@@ -66,7 +66,7 @@ class Passthrough:
         await self._forward(call, target, method, path, query)
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
-        """The stored response that a path names; None for other paths and unknown responses.
+        """The stored response of a path; None for other paths and unknown responses.
 
         Raises:
             NotFound: it belongs to another key.
@@ -145,14 +145,16 @@ class Passthrough:
         try:
             call.request = parse_responses(call.body)
             local = snapshot.upstreams[Target.LOCAL]
-            preference = snapshot.router.read_preference(call.request.model, (), local.models)
+            preference = snapshot.router.read_preference(
+                call.request.model, (), local.catalog.names
+            )
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key
                 raise
             return call.body  # the cloud answers with the error
         await resolve_references(call, self._stored_responses)
-        named = preference.model if preference.target is Target.CLOUD else None
-        model = named or snapshot.upstreams[Target.CLOUD].model
+        forced = preference.model if preference.target is Target.CLOUD else None
+        model = forced or snapshot.upstreams[Target.CLOUD].model
         return upstream_body(call, Target.CLOUD, model)
 
 

@@ -14,7 +14,8 @@ import msgspec
 
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.protocol import validation_error
-from proxy.protocol.responses import ResponsesRequest, ResponseView, find_item, read_reference
+from proxy.protocol.response_objects import ResponseView
+from proxy.protocol.responses import ResponsesRequest, find_item, read_reference
 from proxy.record import Target
 from proxy.storage import Store, StoredResponse, StoreUnavailable
 

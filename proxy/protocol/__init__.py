@@ -1,9 +1,9 @@
-"""OpenAI's wire formats: what the proxy reads of a request and an answer, and what it may replace.
+"""OpenAI's wire formats: the fields of requests and answers that the proxy reads or replaces.
 
 This package does not know where a request is sent, what it costs or who sent it.
 """
 
-from proxy.protocol import endpoints, ollama, responses
+from proxy.protocol import endpoints, ollama, response_objects, responses
 from proxy.protocol.chat import JSON_MEDIA_TYPE, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
 from proxy.protocol.views import AnswerView, RoutingRequest, Usage
@@ -16,6 +16,7 @@ __all__ = [
     "endpoints",
     "ollama",
     "read_request",
+    "response_objects",
     "responses",
     "rewrite",
     "validation_error",

@@ -1,6 +1,6 @@
 """The endpoints that the gateway parses: how requests, answers and errors of each are formatted.
 
-All differences between endpoints are here and in the wire formats; the gateway treats all alike.
+The differences between endpoints are here and in the wire formats. The gateway treats all alike.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import RouterError, envelope
-from proxy.protocol import responses
+from proxy.protocol import response_objects, responses
 from proxy.protocol.chat import parse_chat, parse_completion, parse_embedding, view_answer
 from proxy.protocol.fields import Fields
 from proxy.protocol.ollama import adapt_chat, adapt_responses
@@ -65,8 +65,8 @@ RESPONSES: Final = Endpoint(
     "responses",
     "/responses",
     responses.parse_responses,
-    responses.view_response,
-    responses.error_event,
+    response_objects.view_response,
+    response_objects.error_event,
     adapt_responses,
     usage_on_demand=False,
     ends_with_done=False,

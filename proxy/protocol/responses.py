@@ -1,50 +1,35 @@
-"""The Responses API's wire format: the parts that the router reads.
+"""Requests of the Responses API: the parts that the router reads, and their input items.
 
 As in `chat`, bodies travel as bytes and are only viewed. The differences:
 
-- Input is a text or a list of items, of which only messages and tool results have text.
-- A stream has typed events and ends with one of three, not with [DONE].
-- A response may be continued by its id, which needs a store (`gateway.stored_responses`).
+- Input is a text or a list of items. Only messages and tool results have text.
+- A request may continue a response by its id, which needs a store (`gateway.stored_responses`).
+
+The answers are in `response_objects`.
 
 Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoint sends.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from proxy.errors import InvalidRequest, RouterError
+from proxy.errors import InvalidRequest
 from proxy.protocol.fields import (
     drop_forbidden_tools,
     is_given,
     read_hints,
     read_limit,
     read_request,
-    read_text,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
-from proxy.protocol.views import CompletionTokensDetails, PromptTokensDetails, Usage
+from proxy.protocol.response_objects import read_response_id
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
-_TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-# Events without content. All other events have content.
-_SILENT: Final = frozenset(
-    {
-        "keepalive",
-        "response.created",
-        "response.queued",
-        "response.in_progress",
-        "response.output_item.added",
-        "response.content_part.added",
-        "response.reasoning_summary_part.added",
-    }
-)
-_TEXT_DELTAS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
 
 
 class _Part(msgspec.Struct):
@@ -81,7 +66,7 @@ class _Reasoning(msgspec.Struct):
 
 
 class Body(msgspec.Struct):
-    """What is read of a POST /v1/responses body."""
+    """The fields of a POST /v1/responses body that the router reads."""
 
     model: str | None = None
     input: str | list[msgspec.Raw] | None = None
@@ -106,7 +91,7 @@ class Body(msgspec.Struct):
 
 
 class ResponsesRequest:
-    """What the router reads of a POST /v1/responses; a `views.RoutingRequest`.
+    """The view of a POST /v1/responses body; a `views.RoutingRequest`.
 
     Attributes:
         previous: the id of the response that this one continues.
@@ -152,7 +137,7 @@ class ResponsesRequest:
         return read_hints(body.user, body.prompt_cache_key, body.metadata)
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
-        """Add an input item as a turn or by its length, and note what it needs."""
+        """Add an input item as a turn or by its length, and add its needs."""
         item = read_request(_item, bytes(raw), at=at)
         match item.type:
             case None | "message":
@@ -201,54 +186,10 @@ class ResponsesRequest:
         return "\n".join(part.text for part in parts if part.text)
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: CompletionTokensDetails | None = None
-
-
-class _OutputPart(msgspec.Struct):
-    text: str | None = None
-    refusal: str | None = None
-
-
-class _Output(msgspec.Struct):
-    type: str = ""
-    content: list[_OutputPart] | None = None
-
-
-class _Response(msgspec.Struct):
-    """A complete response: a body, or the content of a stream's last event."""
-
-    id: str | None = None
-    status: str | None = None
-    usage: _Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
-    service_tier: msgspec.Raw = msgspec.Raw()
-    output: list[msgspec.Raw] | None = None
-
-
-class _Event(msgspec.Struct):
-    """An event of a stream; without `type`, the other fields of a complete response."""
-
-    type: str = ""
-    delta: msgspec.Raw = msgspec.Raw()
-    response: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-
-
 _body = msgspec.json.Decoder(Body)
 _item = msgspec.json.Decoder(_Item)
 _message = msgspec.json.Decoder(_Message)
 _parts = msgspec.json.Decoder(list[_Part])
-_response = msgspec.json.Decoder(_Response)
-_event = msgspec.json.Decoder(_Event)
-_output = msgspec.json.Decoder(_Output)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
@@ -304,108 +245,11 @@ def _needs(request: Body) -> dict[str, str]:
     return needs
 
 
-class ResponseView:
-    """A complete response or one event of a stream; a `views.AnswerView`.
-
-    Attributes:
-        id, output, body: those of a complete response, for storing it.
-        is_pending: whether it is still being created in the background.
-    """
-
-    __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
-
-    is_usage_only = False
-
-    def __init__(self, data: bytes) -> None:
-        self._event = event = _event.decode(data)
-        self.finished = not event.type or event.type in _TERMINAL
-        self._response: _Response | None = None
-        self.id: str | None = None
-        self.output: list[msgspec.Raw] = []
-        self.is_pending = False
-        self.body = b""
-        if self.finished:
-            self.body = bytes(event.response) if event.type else data
-            self._response = response = _response.decode(self.body)
-            self.id, self.output = response.id, response.output or []
-            self.is_pending = response.status in ("queued", "in_progress")
-
-    @property
-    def usage(self) -> Usage | None:
-        usage = self._response.usage if self._response is not None else None
-        if usage is None:
-            return None
-        details = usage.input_tokens_details
-        cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
-        return Usage(usage.input_tokens, usage.output_tokens, cached, usage.output_tokens_details)
-
-    @property
-    def service_tier(self) -> str | None:
-        return read_text(self._response.service_tier) if self._response is not None else None
-
-    @property
-    def failed(self) -> bool:
-        return (
-            self._event.type in ("error", "response.failed")
-            or is_given(self._event.error)
-            or (self._response is not None and self._response.status == "failed")
-        )
-
-    @property
-    def finish_reason(self) -> str | None:
-        status = self._response.status if self._response is not None else None
-        return {"completed": "stop", "incomplete": "length"}.get(status or "")
-
-    @property
-    def speaks(self) -> bool:
-        kind = self._event.type
-        return bool(kind) and kind not in _SILENT and kind not in _TERMINAL and not self.failed
-
-    @property
-    def text(self) -> str:
-        if self._event.type in _TEXT_DELTAS:
-            delta = msgspec.json.decode(self._event.delta)
-            return delta if isinstance(delta, str) else ""
-        if self._event.type:
-            return ""
-        texts = []
-        for raw in self.output:
-            try:
-                item = _output.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-            texts += [part.text or part.refusal or "" for part in item.content or ()]
-        return "\n".join(texts)
-
-
-def view_response(data: bytes) -> ResponseView | None:
-    """Read a complete response or one event; None for an unknown form."""
-    try:
-        return ResponseView(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def error_event(error: RouterError) -> bytes:
-    """The last event of a failed stream, in the form that OpenAI's clients raise."""
-    fields = {"message": error.message, "param": error.param, "code": error.code}
-    data = {
-        "type": "error",
-        "sequence_number": 0,
-        **fields,
-        "error": {"type": error.type, **fields},
-    }
-    return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
-
-
-# Continuing an answer.
-
-
-def _as_items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
+def _as_items(value: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
     """The input as a list of items; a text is a message of the user."""
-    if isinstance(given, str):
-        return [msgspec.Raw(_encoder.encode({"role": "user", "content": given}))]
-    return given or []
+    if isinstance(value, str):
+        return [msgspec.Raw(_encoder.encode({"role": "user", "content": value}))]
+    return value or []
 
 
 def replace_input(raw: bytes, items: list[msgspec.Raw], *, continues: bool = True) -> bytes:
@@ -421,86 +265,29 @@ def replace_input(raw: bytes, items: list[msgspec.Raw], *, continues: bool = Tru
     return _encoder.encode(fields)
 
 
-# Ids of the local tier's responses.
-
-
-class _Named(msgspec.Struct):
-    """The objects with ids in an event or a complete response."""
-
-    id: str | None = None
-    item: "_Named | None" = None
-    response: "_Named | None" = None
-    output: "list[_Named] | None" = None
-
-
-class _Label(msgspec.Struct):
-    """The fields that identify an item of the local tier."""
+class _ItemIdentity(msgspec.Struct):
+    """The fields that show which tier and which response an item comes from."""
 
     type: str | None = None
     id: str | None = None
     encrypted_content: str | None = None
 
 
-_named = msgspec.json.Decoder(_Named)
-_label = msgspec.json.Decoder(_Label)
-_ID: Final = re.compile(rb'("(?:item_|response_)?id"\s*:\s*)"([^"\\]+)"')
-_KIND: Final = re.compile(r"[a-z]+(?=_)")
-_OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<answer>[0-9a-f]{32})_\d+")
-
-
-class ResponseIdRewriter:
-    """Replaces the ids of one response of the local tier and of its output items.
-
-    The local server draws ids from a million numbers, so conversations soon share some. The new ids
-    contain the id of the request, so an item's id names its response.
-    """
-
-    def __init__(self, request_id: str) -> None:
-        self._unique = request_id.rpartition("_")[2]
-        self._ours: dict[bytes, bytes] = {}
-
-    def rename(self, text: bytes, data: bytes) -> bytes:
-        """An event or a complete response with new ids; all other bytes stay.
-
-        Args:
-            text: the event or the response.
-            data: the JSON in it, which contains the ids.
-
-        The pattern cannot match inside a text: JSON strings contain no bare quotes.
-        """
-        try:
-            self._learn(_named.decode(data))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return text
-        return _ID.sub(self._renamed, text)
-
-    def _learn(self, named: _Named) -> None:
-        if named.response is not None:
-            self._learn(named.response)
-        if named.id is not None:
-            self._ours.setdefault(named.id.encode(), f"resp_{self._unique}".encode())
-        for item in (named.item, *(named.output or ())):
-            if item is not None and item.id is not None:
-                kind = _KIND.match(item.id)
-                own = f"{kind[0] if kind else 'item'}_{self._unique}_{len(self._ours)}"
-                self._ours.setdefault(item.id.encode(), own.encode())
-
-    def _renamed(self, found: re.Match[bytes]) -> bytes:
-        return found[1] + b'"' + self._ours.get(found[2], found[2]) + b'"'
+_identity = msgspec.json.Decoder(_ItemIdentity)
 
 
 def read_reference(raw: msgspec.Raw) -> tuple[str, str] | None:
     """The ids of item and response that an input item refers to; None for foreign ids."""
-    label = _label_of(raw)
-    if label.type != "item_reference" or label.id is None:
+    item = _identify(raw)
+    if item.type != "item_reference" or item.id is None:
         return None
-    own = _OWN_ITEM.fullmatch(label.id)
-    return (label.id, f"resp_{own['answer']}") if own is not None else None
+    response_id = read_response_id(item.id)
+    return (item.id, response_id) if response_id is not None else None
 
 
 def find_item(items: Iterable[msgspec.Raw], item_id: str) -> msgspec.Raw | None:
     """The item with this id; None without one."""
-    return next((raw for raw in items if _label_of(raw).id == item_id), None)
+    return next((raw for raw in items if _identify(raw).id == item_id), None)
 
 
 def without_foreign_reasoning(raw: bytes, items: list[msgspec.Raw], *, is_local: bool) -> bytes:
@@ -509,24 +296,24 @@ def without_foreign_reasoning(raw: bytes, items: list[msgspec.Raw], *, is_local:
     Reasoning is sent in `encrypted_content`. The cloud rejects content that it did not encrypt, and
     the local server takes any content as its own model's reasoning.
     """
-    labels = ((item, _label_of(item)) for item in items)
+    identified = ((raw_item, _identify(raw_item)) for raw_item in items)
     remaining = [
-        item
-        for item, label in labels
-        if label.type != "reasoning" or _is_of_local(label) == is_local
+        raw_item
+        for raw_item, item in identified
+        if item.type != "reasoning" or _is_of_local(item) == is_local
     ]
     return raw if len(remaining) == len(items) else replace_input(raw, remaining)
 
 
-def _is_of_local(label: _Label) -> bool:
-    """Whether reasoning is the local model's. Without an id, unencrypted text is."""
-    if label.id is not None:
-        return _OWN_ITEM.fullmatch(label.id) is not None
-    return any(char.isspace() for char in label.encrypted_content or "")
+def _is_of_local(reasoning: _ItemIdentity) -> bool:
+    """Whether the local model wrote a reasoning item. Without an id, unencrypted text tells."""
+    if reasoning.id is not None:
+        return read_response_id(reasoning.id) is not None
+    return any(char.isspace() for char in reasoning.encrypted_content or "")
 
 
-def _label_of(raw: msgspec.Raw) -> _Label:
+def _identify(raw: msgspec.Raw) -> _ItemIdentity:
     try:
-        return _label.decode(raw)
+        return _identity.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Label()
+        return _ItemIdentity()

@@ -1,4 +1,4 @@
-"""The local model's limits: whether it can answer a request at all.
+"""The local model's limits: whether it can answer a request.
 
 The local server may truncate a long prompt and drop unknown fields without an error. So a request
 beyond the model's known limits goes to the cloud, or is refused when the client forced the local
@@ -17,10 +17,10 @@ from proxy.upstream import Capabilities
 
 logger = logging.getLogger(__name__)
 
-# The context that is left for an answer without a limit of its own.
+# The context reserved for an answer if the request sets no limit.
 CONTEXT_ANSWER_TOKENS: Final = 512
 # A reported prompt this much shorter than the estimate was truncated: tokenizers differ by less.
-_CUT_SHARE: Final = 0.6
+_TRUNCATED_SHARE: Final = 0.6
 _CHARS_PER_SCHEMA_TOKEN: Final = 4
 # Local vision models count 256 tokens (Gemma 3) to about 2,900 (LLaVA 1.6) per image.
 _IMAGE_TOKENS: Final = 1_000
@@ -46,15 +46,15 @@ class LocalLimits:
     async def check(
         self, request: RoutingRequest, capabilities: Capabilities, record: CallRecord
     ) -> LimitExceeded | None:
-        """The exceeded limit, or None. Enters the token count into the record where it counts."""
+        """The exceeded limit, or None. Near the context limit the record gets the token count."""
         needs = request.needs
         if lacking := capabilities.lacking(needs):
             need = lacking[0]
             return LimitExceeded(
                 Reason.CAPABILITY,
                 InvalidRequest(
-                    f"The local model does not support what '{needs[need]}' asks for ({need}). "
-                    "Send it to 'auto' or 'cloud'.",
+                    f"The local model does not support '{needs[need]}' ({need}). "
+                    "Use the model 'auto' or 'cloud'.",
                     param=needs[need],
                     code="unsupported_by_local_model",
                 ),
@@ -64,12 +64,12 @@ class LocalLimits:
             return None
         room = min(request.answer_tokens or CONTEXT_ANSWER_TOKENS, context // 2)
         turns, images = record.turns or (), request.images * _IMAGE_TOKENS
-        if _at_most(request, turns) + images + room <= context:
+        if _upper_bound(request, turns) + images + room <= context:
             return None
         await self._tokens.ready()
         schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
         counted = self._tokens.count_messages(turns) + schema
-        if not images:  # image tokens are a guess: nothing is learned or reported from them
+        if not images:  # image tokens are a guess, so they do not correct the counter
             record.counted_tokens = counted
         prompt = self._correction.apply(counted) + images
         if prompt + room <= context:
@@ -77,19 +77,19 @@ class LocalLimits:
         return LimitExceeded(
             Reason.CONTEXT,
             InvalidRequest(
-                f"This conversation has about {prompt} tokens, and with {room} for the answer that "
-                f"is more than the {context} tokens of the local model's context.",
+                f"This conversation has about {prompt} tokens. With {room} for the answer it "
+                f"exceeds the {context} tokens of the local model's context.",
                 param=request.prompt_field,
                 code="context_length_exceeded",
             ),
         )
 
-    def was_cut(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
+    def was_truncated(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
         """Whether the local model truncated the prompt, or the answer filled its context."""
         prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
         context, counted = capabilities.context_tokens, record.counted_tokens
-        cut = counted is not None and prompt < _CUT_SHARE * self._correction.apply(counted)
-        if cut or (context is not None and prompt + answer >= context):
+        is_cut = counted is not None and prompt < _TRUNCATED_SHARE * self._correction.apply(counted)
+        if is_cut or (context is not None and prompt + answer >= context):
             logger.warning(
                 "request %s: truncated by the local model's context: prompt tokens %d of about %s, "
                 "answer tokens %d, context %s",
@@ -105,7 +105,7 @@ class LocalLimits:
         return False
 
 
-def _at_most(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> float:
+def _upper_bound(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> float:
     """A cheap upper bound of the prompt's tokens: most requests are far below the context.
 
     English and code have more than 2 characters per token. Other scripts may have 2 tokens per

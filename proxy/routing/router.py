@@ -1,8 +1,8 @@
 """The router: the client's preference and the router model's score give one decision.
 
 The model runs in its own thread (onnxruntime releases the GIL), never on the event loop. The router
-never fails a request. When the model is missing, broken or late, the decision is the cloud with the
-reason `router_unavailable`: the cloud costs cents, and a bad answer costs trust.
+never fails a request. If the model is missing, fails or times out, the request goes to the cloud
+with the reason `router_unavailable`: the cloud costs cents, and a bad answer costs trust.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from router_model.model import Score
 
 logger = logging.getLogger(__name__)
 
-# A score takes milliseconds. After this time it is given up.
+# A score takes milliseconds.
 DECISION_TIMEOUT_SECONDS: Final = 1.0
 # About 250 bytes each. Agents and retries repeat a text within minutes.
 MAX_CACHED_SCORES: Final = 10_000
@@ -34,22 +34,22 @@ TARGET_HEADER: Final = b"x-router-target"
 THRESHOLD_HEADER: Final = b"x-router-threshold"
 NO_STORE_HEADER: Final = b"x-router-no-store"
 
-# Reported while there is no router model to recommend a threshold; nothing is compared with it.
-_ANY_THRESHOLD: Final = 0.5
+# Reported without a router model. No score is compared with it.
+_NO_MODEL_THRESHOLD: Final = 0.5
 
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _TARGETS: Final = {target.value: target for target in Target}
 
 
 class Model(Protocol):
-    """Scores a text; `router_model.model.RouterModel` is one."""
+    """A model that scores texts, such as `router_model.model.RouterModel`."""
 
     def score(self, text: str) -> Score:
         """Calibrated P(the local answer is at least as good as the cloud's), and both heads."""
 
 
 class Thresholds(Protocol):
-    """Thresholds by their effect; `router_model.manifest.Manifest` is one.
+    """Thresholds by their effect, as in `router_model.manifest.Manifest`.
 
     The effects are measured on the router model's validation data.
     """
@@ -70,7 +70,7 @@ class RoutingPreference(NamedTuple):
 
     Attributes:
         target: the forced tier.
-        model: a model of that tier other than the configured one.
+        model: another model of that tier than the configured one.
         threshold: the request's own threshold.
     """
 
@@ -79,17 +79,17 @@ class RoutingPreference(NamedTuple):
     threshold: float | None = None
 
     def __str__(self) -> str:
-        by = "" if self.threshold is None else f", by threshold {self.threshold:.4f}"
-        return f"{self.target or 'either'} tier, {self.model or 'its own model'}{by}"
+        threshold = "" if self.threshold is None else f", threshold {self.threshold:.4f}"
+        return f"{self.target or 'either'} tier, {self.model or 'configured model'}{threshold}"
 
 
 class Decision(NamedTuple):
-    """Where a request goes and why.
+    """The tier and the model for a request, and the reason.
 
     Attributes:
         score: None when the request was not scored.
         propensity: the probability of this tier given the score; 1 without exploration.
-        has_alternative: whether the other tier could answer as well, as far as is known.
+        has_alternative: whether the other tier may be able to answer as well.
     """
 
     target: Target
@@ -134,7 +134,7 @@ class Scorer:
 
     Args:
         name: its name in the log.
-        remembered: the size of the cache.
+        cache_size: the number of cached scores.
     """
 
     def __init__(
@@ -143,57 +143,57 @@ class Scorer:
         *,
         timeout_seconds: float = DECISION_TIMEOUT_SECONDS,
         name: str = "router model",
-        remembered: int = MAX_CACHED_SCORES,
+        cache_size: int = MAX_CACHED_SCORES,
     ) -> None:
         self._model = model
         self._name = name
         self._timeout_seconds = timeout_seconds
-        self._remembered = remembered
-        self._known: OrderedDict[bytes, Score] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Future[Score]] = {}
+        self._cache_size = cache_size
+        self._cache: OrderedDict[bytes, Score] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Future[Score]] = {}
         self._deadlines = Deadlines()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name.replace(" ", "-"))
 
     async def score(self, turns: Sequence[tuple[str, str]]) -> Score | None:
-        """Score a conversation; None when the model failed or was late."""
+        """Score a conversation; None if the model failed or timed out."""
         text = routing_text(turns)
         key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
-        known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-            return known
-        asked = self._asked.get(key)
+        cached = self._cache.get(key)
+        if cached is not None:
+            self._cache.move_to_end(key)
+            return cached
+        pending = self._pending.get(key)
         try:
-            asked = asked or self._ask(key, text)
+            pending = pending or self._submit(key, text)
             with self._deadlines.within(self._timeout_seconds):
-                return await asyncio.shield(asked)  # others may wait for it as well
+                return await asyncio.shield(pending)  # other requests may wait for it as well
         except TimeoutError:
             logger.warning("the %s gave no score within %g s", self._name, self._timeout_seconds)
-            if asked is not None:
-                asked.cancel()  # else later texts would queue behind it
+            if pending is not None:
+                pending.cancel()  # else later texts would queue behind it
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or task.cancelling() or asked is None or not asked.cancelled():
+            if task is None or task.cancelling() or pending is None or not pending.cancelled():
                 raise
             # The scorer was closed, or an earlier request for the same text timed out.
         except Exception:
             logger.exception("the %s failed", self._name)
         return None
 
-    def _ask(self, key: bytes, text: str) -> "asyncio.Future[Score]":
+    def _submit(self, key: bytes, text: str) -> "asyncio.Future[Score]":
         loop = asyncio.get_running_loop()
-        asked = self._asked[key] = loop.run_in_executor(self._thread, self._score, text)
+        pending = self._pending[key] = loop.run_in_executor(self._thread, self._score, text)
 
-        def keep(done: "asyncio.Future[Score]") -> None:
-            del self._asked[key]
+        def store(done: "asyncio.Future[Score]") -> None:
+            del self._pending[key]
             # Errors are not cached: the next request scores the text again.
             if not done.cancelled() and done.exception() is None:
-                self._known[key] = done.result()
-                if len(self._known) > self._remembered:
-                    self._known.popitem(last=False)
+                self._cache[key] = done.result()
+                if len(self._cache) > self._cache_size:
+                    self._cache.popitem(last=False)
 
-        asked.add_done_callback(keep)
-        return asked
+        pending.add_done_callback(store)
+        return pending
 
     def _score(self, text: str) -> Score:
         score = self._model.score(text)
@@ -215,22 +215,22 @@ class Router:
         scorer: Scorer | None,
         *,
         thresholds: Thresholds | None,
-        dice: random.Random | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         """
         Args:
-            dice: the random numbers for `routing.explore_rate`.
+            rng: the random numbers for `routing.explore_rate`.
         """
         routing = config.routing
         self._explore_rate = routing.explore_rate
         self._explore_width = routing.explore_width
-        self._dice = dice or random.Random()
+        self._rng = rng or random.Random()
         self._scorer = scorer
         self._thresholds = thresholds
         if routing.threshold != "auto":
             self.threshold = routing.threshold
         else:
-            self.threshold = _ANY_THRESHOLD if thresholds is None else thresholds.threshold
+            self.threshold = _NO_MODEL_THRESHOLD if thresholds is None else thresholds.threshold
         own_name = (config.upstreams.cloud.model,)
         routed = own_name if routing.routed_models is None else routing.routed_models
         self._routed = frozenset({"auto", *routed})
@@ -286,7 +286,7 @@ class Router:
                 "Use threshold, cost or quality, as in 'auto:cost=0.3'.",
                 param="model",
             )
-        share = _read_share(value, what=name, param="model")
+        share = _read_share(value, name=name, param="model")
         if name == "threshold" or self._thresholds is None:
             return share
         if name == "cost":
@@ -332,11 +332,11 @@ class Router:
                 Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, has_alternative=True
             )
         target = Target.LOCAL if score.score >= threshold else Target.CLOUD
-        is_spared = own is None and threshold <= score.score < self.threshold
-        reason, propensity = Reason.BUDGET if is_spared else Reason.SCORE, 1.0
-        if own is None and not is_spared and abs(score.score - threshold) <= self._explore_width:
+        is_paced = own is None and threshold <= score.score < self.threshold
+        reason, propensity = Reason.BUDGET if is_paced else Reason.SCORE, 1.0
+        if own is None and not is_paced and abs(score.score - threshold) <= self._explore_width:
             propensity -= self._explore_rate / 2
-            if self._dice.random() >= propensity:
+            if self._rng.random() >= propensity:
                 target, reason, propensity = target.other, Reason.EXPLORATION, 1.0 - propensity
         model = self._models[target]
         return Decision(target, reason, model, threshold, score, propensity, has_alternative=True)
@@ -355,7 +355,7 @@ def read_headers(
             preference = _read_target(preference, value)
         elif name == THRESHOLD_HEADER:
             text = value.decode("latin-1")
-            threshold = _read_share(text, what="threshold", param="x-router-threshold")
+            threshold = _read_share(text, name="threshold", param="x-router-threshold")
             preference = preference._replace(threshold=threshold)
     return preference
 
@@ -385,17 +385,19 @@ def _read_target(preference: RoutingPreference, value: bytes) -> RoutingPreferen
             f"Invalid value for the header x-router-target: '{text}' is not local, cloud or auto.",
             param="x-router-target",
         )
-    # A model name of this tier stays. A name of the other tier's means this tier's own model.
-    is_its = target is (preference.target or Target.CLOUD)
-    return RoutingPreference(target, preference.model if is_its else None, preference.threshold)
+    # A model of the other tier is replaced by the configured model of this tier.
+    is_same_tier = target is (preference.target or Target.CLOUD)
+    return RoutingPreference(
+        target, preference.model if is_same_tier else None, preference.threshold
+    )
 
 
-def _read_share(text: str, *, what: str, param: str) -> float:
+def _read_share(text: str, *, name: str, param: str) -> float:
     # float() also takes digits of other scripts, underscores, nan and infinity.
     share = float(text) if _NUMBER.fullmatch(text.strip()) else -1.0
     if not 0.0 <= share <= 1.0:
         raise InvalidRequest(
-            f"Invalid value for '{param}': the {what} '{text}' is not a number from 0 to 1.",
+            f"Invalid value for '{param}': the {name} '{text}' is not a number from 0 to 1.",
             param=param,
         )
     return share

@@ -1,6 +1,6 @@
 """The running process: constructs every component, reloads the configuration, runs the workers.
 
-Only `app` constructs things; everything else receives what it needs as arguments.
+`app` constructs the components; a component constructs its private parts only.
 """
 
 from proxy.server.app import Proxy, judge_identity, open_judge

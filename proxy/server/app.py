@@ -1,4 +1,4 @@
-"""The only place where things are constructed and wired together.
+"""The composition root: constructs all parts of a proxy and connects them.
 
 Proxy(load_config(path), path=path).app      # an ASGI application
 """
@@ -59,7 +59,7 @@ from proxy.web.openai_api import BodyLimits
 logger = logging.getLogger(__name__)
 
 QUALITY_DAYS: Final = 30.0  # how far back answer quality is measured
-# With millions of rows reading the spent budget takes long: it is read less often then.
+# Reading the spent budget takes long with millions of rows, so it is then read less often.
 BUDGET_READ_SHARE: Final = 0.05
 
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
@@ -70,13 +70,13 @@ class Intervals:
     """Seconds between two runs of each background task.
 
     Attributes:
-        learn: asks the local tier what its model can do; models change while the proxy runs.
-        probe: asks failed tiers whether they are back, sooner than the next trial request would.
-        watch: looks whether the configuration's files have changed.
-        quality: reads the judges' grades.
-        drift: compares recent requests with the router model's reference.
-        spent: reads what all workers have spent.
-        refresh: writes this worker's gauges, for the worker that is scraped.
+        refresh_capabilities: of the local tier's model catalog; models change while the proxy runs.
+        probe: of unhealthy tiers, more often than the circuit breaker's trial requests.
+        watch: of the configuration's files.
+        quality: of the judges' grades.
+        drift: of the comparison with the router model's reference.
+        spent: of the spending of all workers.
+        refresh: of this worker's gauges, for the worker that is scraped.
     """
 
     refresh_capabilities: float = 30.0
@@ -97,7 +97,8 @@ def open_judge(
     transport: OpenTransport = open_transport,
     count: OnPaidCall = lambda purpose, outcome, usd: None,
 ) -> Judge:
-    """The judge of a configuration. Its own connections keep its failures out of a tier's state.
+    """The judge of a configuration. It has its own connections, so that its failures do not count
+    against a tier.
 
     Args:
         tiers: the tiers that clients use; on shared hardware their requests come first.
@@ -183,10 +184,10 @@ class Proxy:
         model: scores texts; by default the router model at `routing.model_path`.
         shadow_model: the same for the model at `routing.shadow_router`.
         transport: makes a tier's connections; called once for each tier.
-        first_wait: about how many seconds pass before the first retry; later waits double.
+        first_wait: seconds before the first retry, then exponential backoff.
         intervals: of the background tasks.
-        body_limits: how slowly a request body may arrive.
-        command: the first words of a command of the training pipeline.
+        body_limits: the minimum rate of a request body.
+        command: starts a command of the training pipeline.
     """
 
     def __init__(
@@ -326,7 +327,7 @@ class Proxy:
             upstreams=upstreams,
             prices=prices,
             model_version=models.router.version,
-            sampler=Sampler(config.judge, dice=random.Random()) if _judges(config) else None,
+            sampler=Sampler(config.judge, rng=random.Random()) if _judges(config) else None,
             shadow_router=build_shadow_router(config, models.shadow),
         )
 
@@ -364,7 +365,7 @@ class Proxy:
             threshold=self._threshold,
             reduction=lambda: self.gateway.snapshot.router.threshold - self._threshold(),
             usd_per_day=lambda: self.config.budget.cloud_usd_per_day,
-            spent_usd=self._limits.spent_today,
+            spent_usd=self._limits.spending.spent_today,
             reloaded=lambda: self.reloader.succeeded,
             quality=lambda: quality_metrics(self.quality_monitor.quality),
             drift=lambda: self.drift_monitor.drift,
@@ -376,14 +377,14 @@ class Proxy:
     def _tier(self, target: Target) -> Upstream:
         return self.gateway.snapshot.upstreams[target]
 
-    async def _learn(self) -> None:
-        await self._tier(Target.LOCAL).refresh_capabilities()
+    async def _refresh_catalog(self) -> None:
+        await self._tier(Target.LOCAL).catalog.refresh()
 
     async def _probe(self) -> None:
         for target in Target:
             await self._tier(target).probe_unhealthy()
-        if self._tier(Target.LOCAL).capabilities_stale:  # it was unreachable, or it was replaced
-            await self._learn()
+        if self._tier(Target.LOCAL).catalog.is_stale:
+            await self._refresh_catalog()
 
     async def _refresh_gauges(self) -> None:
         self.metrics.refresh()
@@ -393,8 +394,8 @@ class Proxy:
         start(
             every(
                 seconds.refresh_capabilities,
-                self._learn,
-                name="asking the local tier",
+                self._refresh_catalog,
+                name="refreshing the model catalog",
                 at_once=False,
             )
         )
@@ -418,12 +419,12 @@ class Proxy:
 
     @asynccontextmanager
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
-        """From the start of the application to its end: opens, starts, drains and closes."""
+        """The application's lifespan: open, start tasks, serve, drain, close."""
         self.store.open()
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(self._jobs.interrupt_orphaned)
         await self.budget_monitor.restore()
-        await self._learn()
+        await self._refresh_catalog()
         await self._judging.restart()
         self._start_tasks()
         try:
@@ -432,8 +433,7 @@ class Proxy:
             closing_jobs = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._judging.stop()
             await self.gateway.drain()
-            await self._limits.return_unused(everything=True)
-            self._limits.close()
+            await self._limits.close()
             await closing_jobs
             await self._tasks.close()
             await self.reloader.close()

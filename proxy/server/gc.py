@@ -1,9 +1,8 @@
-"""Garbage collection while nobody waits for it.
+"""Garbage collection while no request is running.
 
-A full collection looks at every object there is. With 256 streams that took 15 to 35 ms, some times
-a minute, and every stream stood still. So what is there at the start is left out for good, young
-objects are looked at in small portions, and old ones when no request is running, or after a
-minute in which there was no such moment. What it cannot know: whether there is any garbage.
+A full collection visits every object. With 256 streams it took 15 to 35 ms several times a minute,
+and stopped all of them. So objects that exist at the start are frozen, young objects are collected
+in small batches, and old ones while no request is running, or after a minute without such a moment.
 """
 
 import asyncio
@@ -14,62 +13,63 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-LOOK_SECONDS: Final = 10.0
+CHECK_SECONDS: Final = 10.0
 MAX_DEFER_SECONDS: Final = 60.0
-# Python's own count of young objects; twice as often as by default what survives is looked at
-# again, which is half as much then; all of them never by themselves.
+# Python's default for generation 0. Generation 1 runs twice as often as by default, on half as many
+# objects. Generation 2 never runs by itself.
 _THRESHOLDS: Final = (700, 5, 1_000_000)
 
 
 class GarbageCollector:
-    """Takes garbage collection over for the process. Belongs to one event loop.
+    """Controls garbage collection of the process. Belongs to one event loop.
 
     Args:
-        is_idle: whether a pause would be noticed by nobody.
+        is_idle: whether no request is running.
     """
 
     def __init__(self, is_idle: Callable[[], bool]) -> None:
         self._is_idle = is_idle
-        self._last = 0.0
+        self._collected_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From here on; what exists now is taken to stay."""
+        """Freeze the objects that exist now, and check regularly from now on."""
         gc.collect()
         gc.freeze()
         trim_memory()
         gc.set_threshold(*_THRESHOLDS)
-        self._last = loop.time()
-        self._look_later(loop)
+        self._collected_at = loop.time()
+        self._check_later(loop)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def look(self, now: float) -> None:
-        """Collect, if there may be something, and nobody waits or nobody may be waited for longer.
+    def check(self, now: float) -> None:
+        """Collect if old garbage may exist and the process is idle or a collection is overdue.
 
         Args:
-            now: seconds, by the loop's clock.
+            now: seconds on the loop's clock.
         """
-        since_last = gc.get_count()[2]  # younger collections, whose survivors nobody has looked at
+        # Collections of generation 1 since the last full one: their survivors may be garbage.
+        may_have_garbage = gc.get_count()[2] > 0
         is_idle = self._is_idle()
-        if since_last and (is_idle or now - self._last > MAX_DEFER_SECONDS):
+        if may_have_garbage and (is_idle or now - self._collected_at > MAX_DEFER_SECONDS):
             gc.collect()
-            self._last = now
+            self._collected_at = now
             if is_idle:
                 trim_memory()
 
-    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        def look() -> None:
-            self.look(loop.time())
-            self._look_later(loop)
+    def _check_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        def check() -> None:
+            self.check(loop.time())
+            self._check_later(loop)
 
-        self._timer = loop.call_later(LOOK_SECONDS, look)
+        self._timer = loop.call_later(CHECK_SECONDS, check)
 
 
 def trim_memory() -> None:
-    """Let the system have the memory that is free in between; glibc keeps most of it."""
+    """Return free memory to the system. glibc keeps most of it otherwise."""
     if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # another libc
+        with contextlib.suppress(AttributeError):  # not glibc
             ctypes.CDLL(None).malloc_trim(0)

@@ -21,14 +21,13 @@ from proxy.storage.queries import (
     Group,
     HourlySpend,
     Quantiles,
-    Queries,
-    RequestPage,
     RequestQueries,
     ScoreBucket,
     Totals,
-    parse_turns,
     start_of_day,
 )
+from proxy.storage.read_only import Queries
+from proxy.storage.request_log import RequestLog, RequestPage, parse_turns
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
 from proxy.storage.writer import Store, retry_until_written
 
@@ -42,6 +41,7 @@ __all__ = [
     "Maintenance",
     "Quantiles",
     "Queries",
+    "RequestLog",
     "RequestPage",
     "RequestQueries",
     "ScoreBucket",

@@ -212,7 +212,7 @@ def insert_rows(
         return
     with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN') as copy:
         for row in rows:
-            copy.write_row([storable(one) if isinstance(one, str) else one for one in row])
+            copy.write_row([storable(value) if isinstance(value, str) else value for value in row])
 
 
 def storable(text: str) -> str:
@@ -230,7 +230,7 @@ def is_transient(error: Exception) -> bool:
     state = getattr(cause, "sqlstate", None)
     if state is None:  # no response from the server: a connection error
         # Compare names of psycopg's and peewee's classes: psycopg may not be loaded.
-        names = {kind.__name__ for one in (error, cause) for kind in type(one).__mro__}
+        names = {kind.__name__ for item in (error, cause) for kind in type(item).__mro__}
         return not names.isdisjoint({"OperationalError", "InterfaceError", "OSError"})
     return str(state).startswith(_TRANSIENT)
 
@@ -238,12 +238,12 @@ def is_transient(error: Exception) -> bool:
 def integrity_errors(database: peewee.Database) -> list[str]:
     """The integrity errors of a SQLite file. Reads all its pages."""
     try:
-        found = database.execute_sql("PRAGMA quick_check").fetchall()
+        rows = database.execute_sql("PRAGMA quick_check").fetchall()
     except FAILURES as error:
         if not is_corrupt(error):
             raise
         return [str(error)]
-    return [text for (text,) in found if text != "ok"]
+    return [text for (text,) in rows if text != "ok"]
 
 
 def is_corrupt(error: Exception) -> bool:
@@ -274,10 +274,10 @@ class FileState(NamedTuple):
         """None if the file does not exist. Never opens it: closing it would release SQLite's locks
         (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             return None
-        return cls(found.st_dev, found.st_ino, found.st_size)
+        return cls(status.st_dev, status.st_ino, status.st_size)
 
     def is_same(self, other: "FileState | None") -> bool:
         return other is not None and self[:2] == other[:2]

@@ -2,7 +2,7 @@
 
     tier = store.lookups.find_session(session_id, since)
 
-All of them block: call them in a thread. `queries` has the questions about many rows.
+All of them block: call them in a thread. `queries` reads many rows.
 """
 
 import logging
@@ -60,7 +60,7 @@ class WrittenSpend:
 
 
 class Lookups:
-    """Single rows of one database, and what was spent.
+    """Single rows of one database, and its cloud spend.
 
     Args:
         clock: UNIX seconds.
@@ -139,7 +139,7 @@ class Lookups:
         find = Request.select(Request.target, Request.client_key_hash).where(
             Request.id == request_id
         )
-        keep = Feedback.insert(
+        upsert = Feedback.insert(
             request_id=request_id, created_at=self._clock(), rating=rating, comment=comment
         ).on_conflict(
             conflict_target=[Feedback.request_id],
@@ -149,13 +149,13 @@ class Lookups:
             # No transaction: SQLite refuses at once to write in a transaction whose reads another
             # connection has changed.
             with self._database.connection_context():
-                found = list(find.tuples().execute(self._database))
-                if not found or found[0][1] != client:
+                rows = list(find.tuples().execute(self._database))
+                if not rows or rows[0][1] != client:
                     return None
                 known = Feedback.select().where(Feedback.request_id == request_id)
                 is_new = not list(known.tuples().execute(self._database))
-                keep.execute(self._database)
-                return found[0][0] or "none", is_new
+                upsert.execute(self._database)
+                return rows[0][0] or "none", is_new
         except FAILURES as error:
             raise StoreUnavailable(f"Feedback cannot be stored: {error}") from None
 
@@ -181,14 +181,14 @@ class Lookups:
         with self._spend.inserting:
             if self._spend.in_doubt:
                 return None
-            found = self._spent(since) if by_key else self._spent_in_all(since)
-            if found is None:
+            spent = self._spent(since) if by_key else self._total_spent(since)
+            if spent is None:
                 return None
             for (day, key), usd in self._spend.written_usd.items():
                 if day >= since:
                     name = key if by_key else None
-                    found[name] = max(found.get(name, 0.0) - usd, 0.0)
-        return found
+                    spent[name] = max(spent.get(name, 0.0) - usd, 0.0)
+        return spent
 
     def _spent(self, since: float) -> dict[str | None, float] | None:
         query = (
@@ -198,21 +198,21 @@ class Lookups:
         )
         return self._sums(query)
 
-    def _spent_in_all(self, since: float) -> dict[str | None, float] | None:
+    def _total_spent(self, since: float) -> dict[str | None, float] | None:
         query = HourlyTotals.select(
             peewee.Value(None), peewee.fn.SUM(HourlyTotals.cost_pico)
         ).where(HourlyTotals.hour >= since, HourlyTotals.target == "cloud")
-        found = self._sums(query)
-        return found and {None: int(found[None] or 0) / PICODOLLARS}
+        sums = self._sums(query)
+        return sums and {None: int(sums[None] or 0) / PICODOLLARS}
 
     def _sums(self, query: Any) -> dict[str | None, Any] | None:
         try:
             with self._database.connection_context():
-                found = dict(query.tuples().execute(self._database))
+                sums = dict(query.tuples().execute(self._database))
         except FAILURES as error:
-            if self._knows_spent:  # asked every few seconds: log once
+            if self._knows_spent:  # queried every few seconds: log once
                 logger.error("today's cloud spend is unknown: %s", error)
             self._knows_spent = False
             return None
         self._knows_spent = True
-        return found
+        return sums

@@ -100,15 +100,15 @@ class Maintenance:
         """
         wrong = self._check_file()
         if wrong and repair:
-            raise StoreUnavailable(f"the file is broken, which no sums can mend: {wrong[0]}")
+            raise StoreUnavailable(f"the file is corrupt, and cannot be repaired: {wrong[0]}")
         if wrong:
             return wrong  # its rows cannot be read reliably
         with self._alone() if repair else snapshot_transaction(self._database):
             added = rollup_of_rows(self._database)
             for table, counted, seconds in (
                 (HourlyTotals, added.hours, HOUR_SECONDS),
-                (HourlyHistogram, added.spreads, HOUR_SECONDS),
-                (DailyHistogram, added.day_spreads, DAY_SECONDS),
+                (HourlyHistogram, added.histograms, HOUR_SECONDS),
+                (DailyHistogram, added.daily_histograms, DAY_SECONDS),
             ):
                 wrong += self._check_sums(
                     table, counted, seconds, invented=added.invented, repair=repair
@@ -140,18 +140,18 @@ class Maintenance:
         repair: bool,
     ) -> list[str]:
         """The hours or days of a rollup table that differ from the rows."""
-        kept, rows = self._kept(table), counted
+        stored, rows = self._stored_sums(table), counted
         if table is HourlyTotals:  # older versions counted invented names of models, too
-            kept, rows = fold_models(kept, invented), fold_models(counted, invented)
-        times = _times_that_differ(kept, rows, self._first_whole(seconds))
+            stored, rows = fold_models(stored, invented), fold_models(counted, invented)
+        times = _times_that_differ(stored, rows, self._first_whole(seconds))
         if repair and times:
             begins: Any = table._meta.sorted_fields[0]
             table.delete().where(begins.in_(list(times))).execute(self._database)
-            mended = {key: sums for key, sums in counted.items() if key[0] in times}
-            add_sums(self._database, table, mended)
-        what = "day" if seconds == DAY_SECONDS else "hour"
+            repaired = {key: sums for key, sums in counted.items() if key[0] in times}
+            add_sums(self._database, table, repaired)
+        period = "day" if seconds == DAY_SECONDS else "hour"
         return [
-            f"{table._meta.table_name}: {what} {time} is not what its rows add up to"
+            f"{table._meta.table_name}: {period} {time} does not match its rows"
             for time in sorted(times)
         ]
 
@@ -160,13 +160,16 @@ class Maintenance:
         oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
         return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 
-    def _kept(self, table: type[SumsTable]) -> KeyedSums:
+    def _stored_sums(self, table: type[SumsTable]) -> KeyedSums:
         keys = len(split_columns(table)[0])
         rows = table.select().tuples().bind(self._database).iterator()
         return {tuple(row[:keys]): list(row[keys:]) for row in rows}
 
 
-def _times_that_differ(kept: KeyedSums, counted: KeyedSums, first_whole: int) -> set[int]:
-    less = {key[0] for key, sums in counted.items() if key not in kept or sums[0] > kept[key][0]}
-    unlike = {key[0] for key in kept.keys() | counted.keys() if kept.get(key) != counted.get(key)}
-    return less | {time for time in unlike if time >= first_whole}
+def _times_that_differ(stored: KeyedSums, counted: KeyedSums, first_whole: int) -> set[int]:
+    too_low = {
+        key[0] for key, sums in counted.items() if key not in stored or sums[0] > stored[key][0]
+    }
+    keys = stored.keys() | counted.keys()
+    different = {key[0] for key in keys if stored.get(key) != counted.get(key)}
+    return too_low | {time for time in different if time >= first_whole}

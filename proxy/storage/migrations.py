@@ -274,12 +274,12 @@ def migrate(
                 number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
                 applied_at DOUBLE PRECISION NOT NULL)""",
         )
-        found = applied(database)
-        if found > newest:
+        schema = applied(database)
+        if schema > newest:
             raise StoreUnavailable(
-                f"the database is from a newer version (schema {found}, supported up to {newest})"
+                f"the database is from a newer version (schema {schema}, supported up to {newest})"
             )
-        missing = [migration for migration in migrations if migration.number > found]
+        missing = [migration for migration in migrations if migration.number > schema]
         for migration in missing:
             started = time.monotonic()
             migration.apply(database)

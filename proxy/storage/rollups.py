@@ -4,7 +4,7 @@
     for record in batch: added.add(record, category)
     added.write(database)
 
-KeyedRollups only grow by addition, so any number of writers may add to them in any order.
+Sums only grow by addition, so any number of writers may add to them in any order.
 """
 
 import itertools
@@ -93,7 +93,7 @@ class Rollup:
 
     def __init__(self) -> None:
         self._hours: KeyedSums = {}
-        self._spreads: KeyedSums = {}
+        self._histograms: KeyedSums = {}
         self._rows: list[tuple[Any, ...]] = []  # not yet in the sums
         self.invented: set[tuple[int, str]] = set()
 
@@ -108,9 +108,9 @@ class Rollup:
         return self._hours
 
     @property
-    def spreads(self) -> KeyedSums:
+    def histograms(self) -> KeyedSums:
         self._sum_up()
-        return self._spreads
+        return self._histograms
 
     def _sum_up(self) -> None:
         """Sum column by column, in a third of the time that row by row takes."""
@@ -123,7 +123,7 @@ class Rollup:
             *self._rows, strict=True)  # fmt: skip
         self._rows = []
         hour = [int(time) // HOUR_SECONDS * HOUR_SECONDS for time in created_at]
-        targets = [one or "" for one in target]
+        targets = [name or "" for name in target]
         models = [_short(name) for name in model]
         for place, facts in enumerate(zip(requested_model, model, ending, strict=True)):
             if _is_invented(*facts):
@@ -137,13 +137,13 @@ class Rollup:
                 endpoint,
                 targets,
                 models,
-                *([one or "" for one in column] for column in (reason, ending, category)),
+                *([name or "" for name in column] for column in (reason, ending, category)),
                 strict=True,
             ),
             np.ones(len(hour), np.int64),
             np.array(streamed, np.int64),
-            np.array([one is not None for one in fallback_from], np.int64),
-            np.array([one == "estimated" for one in usage_source], np.int64),
+            np.array([tier is not None for tier in fallback_from], np.int64),
+            np.array([source == "estimated" for source in usage_source], np.int64),
             *map(_counts, (input_tokens, cached, output_tokens, reasoning)),
             _picos(cost),
             cloud_pico,
@@ -162,7 +162,7 @@ class Rollup:
         for measure, buckets in measures.items():
             known = buckets != _UNKNOWN
             _add_up(
-                self._spreads,
+                self._histograms,
                 (
                     (hour[place], measure, targets[place], bucket)
                     for place, bucket in zip(
@@ -174,10 +174,10 @@ class Rollup:
             )
 
     @property
-    def day_spreads(self) -> KeyedSums:
+    def daily_histograms(self) -> KeyedSums:
         """The histograms of whole days."""
         days: KeyedSums = {}
-        for (hour, *rest), (requests, cloud_cost) in self.spreads.items():
+        for (hour, *rest), (requests, cloud_cost) in self.histograms.items():
             sums = days.setdefault((hour // DAY_SECONDS * DAY_SECONDS, *rest), [0, 0])
             sums[0] += requests
             sums[1] += cloud_cost
@@ -186,8 +186,8 @@ class Rollup:
     def write(self, database: peewee.Database) -> None:
         """Add everything to the tables, inside the caller's transaction."""
         add_sums(database, HourlyTotals, self.hours)
-        add_sums(database, HourlyHistogram, self.spreads)
-        add_sums(database, DailyHistogram, self.day_spreads)
+        add_sums(database, HourlyHistogram, self.histograms)
+        add_sums(database, DailyHistogram, self.daily_histograms)
 
 
 def _is_invented(requested_model: str | None, model: str | None, ending: str | None) -> bool:
@@ -236,7 +236,7 @@ def _add_sql(table: type[peewee.Model], param: str, rows: int) -> str:
     name, (key, sums) = table._meta.table_name, split_columns(table)
     columns = [*key, *sums]
     values = f"({', '.join([param] * len(columns))})"
-    added = ", ".join(f"{one} = {name}.{one} + excluded.{one}" for one in sums)
+    added = ", ".join(f"{column} = {name}.{column} + excluded.{column}" for column in sums)
     return (
         f"INSERT INTO {name} ({', '.join(columns)}) VALUES {', '.join([values] * rows)} "
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
@@ -256,16 +256,16 @@ def _add_up(sums: KeyedSums, keys: Iterable[tuple[Any, ...]], *columns: Integers
 
 
 def _counts(column: Sequence[int | None]) -> Integers:
-    return np.array([one or 0 for one in column], np.int64)
+    return np.array([count or 0 for count in column], np.int64)
 
 
 def _picos(column: Sequence[float | None]) -> Integers:
-    """Picodollars of dollars, as `pricing.pico` has them."""
+    """Picodollars, rounded as in `budget.pricing.pico`."""
     return np.rint(np.nan_to_num(_floats(column)) * PICODOLLARS).astype(np.int64)
 
 
 def _floats(column: Sequence[float | None]) -> Floats:
-    """NaN where there is none."""
+    """A column of floats, with NaN for null."""
     return np.array(column, np.float64)
 
 

@@ -60,27 +60,27 @@ class SharedLimits:
             wanted: the number of waiting requests. More are taken in advance if many are free.
         """
         each = MINUTE_SECONDS / per_minute
-        with self._alone(key_hash) as database:
+        with self._locked(key_hash) as database:
             now = self._now()
-            found = list(
+            rows = list(
                 TokenBucket.select(TokenBucket.full_at)
                 .where(TokenBucket.key_hash == key_hash)
                 .tuples()
                 .execute(database)
             )
-            full_at = max(found[0][0] if found else 0.0, now)
+            full_at = max(rows[0][0] if rows else 0.0, now)
             if full_at > now + MINUTE_SECONDS:  # another process had a fast clock
                 full_at = now + MINUTE_SECONDS
-                self._note(database, key_hash, full_at)
+                self._store_bucket(database, key_hash, full_at)
             free = int((MINUTE_SECONDS - (full_at - now)) / each + _ROUNDING)
             if free < 1:
                 return Taken(0, full_at + each - now - MINUTE_SECONDS)
             ahead = min(per_minute // REQUEST_SHARE, free // _FREE_SHARE)
             taken = min(free, max(wanted, ahead))
-            self._note(database, key_hash, full_at + taken * each)
+            self._store_bucket(database, key_hash, full_at + taken * each)
             return Taken(taken)
 
-    def _note(self, database: peewee.Database, key_hash: str, full_at: float) -> None:
+    def _store_bucket(self, database: peewee.Database, key_hash: str, full_at: float) -> None:
         TokenBucket.insert(key_hash=key_hash, full_at=full_at).on_conflict(
             conflict_target=[TokenBucket.key_hash], preserve=[TokenBucket.full_at]
         ).execute(database)
@@ -93,12 +93,12 @@ class SharedLimits:
         Args:
             day: counted from 1970, UTC.
             name: the hash of an API key; empty for the global budget.
-            own: what this process has spent.
-            others: what the rows say that others have spent. It counts if it exceeds their leases:
-                some may have been spent before there was a budget.
+            own: spent by this process.
+            others: spent by other processes, according to the rows. Counts if it exceeds their
+                leases: some may have been spent before the budget was set.
             need: the maximum cost of running and waiting requests.
         """
-        with self._alone(name) as database:
+        with self._locked(name) as database:
             drawn = dict(
                 Lease.select(Lease.holder, Lease.usd)
                 .where(Lease.day == day, Lease.name == name)
@@ -106,20 +106,20 @@ class SharedLimits:
                 .execute(database)
             )
             mine = drawn.pop(self._holder, None)
-            had = max(mine or 0.0, own)
-            left = max(budget - max(sum(drawn.values()), others) - had, 0.0)
-            granted = had + min(left, max(left / _DOLLAR_SHARE, own + need - had))
+            current = max(mine or 0.0, own)
+            left = max(budget - max(sum(drawn.values()), others) - current, 0.0)
+            granted = current + min(left, max(left / _DOLLAR_SHARE, own + need - current))
             if mine is None:  # its first lease of a day: delete those before yesterday
                 Lease.delete().where(Lease.day < day - 1).execute(database)
-            self._keep(database, day, name, granted)
+            self._store_lease(database, day, name, granted)
             return granted
 
     def give_back(self, day: int, name: str, usd: float) -> None:
         """Return all but this part of a lease."""
-        with self._alone(name) as database:
-            self._keep(database, day, name, usd)
+        with self._locked(name) as database:
+            self._store_lease(database, day, name, usd)
 
-    def _keep(self, database: peewee.Database, day: int, name: str, usd: float) -> None:
+    def _store_lease(self, database: peewee.Database, day: int, name: str, usd: float) -> None:
         Lease.insert(day=day, name=name, holder=self._holder, usd=usd).on_conflict(
             conflict_target=[Lease.day, Lease.name, Lease.holder], preserve=[Lease.usd]
         ).execute(database)
@@ -131,7 +131,7 @@ class SharedLimits:
         return float(self._database.execute_sql(query).fetchone()[0])
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[peewee.Database]:
+    def _locked(self, name: str) -> Iterator[peewee.Database]:
         try:
             with (
                 self._database.connection_context(),

@@ -106,11 +106,12 @@ class Store:
         # Each is changed by one thread only, so that neither needs a lock.
         self._chars_added = 0
         self._chars_written = 0
-        self._kept: deque[StoredResponse | str] = deque()  # a text: the id of one to be forgotten
+        # Responses to store, and the ids of responses to delete.
+        self._responses: deque[StoredResponse | str] = deque()
         self._wake = threading.Event()
         self._stopping = False
-        self._swept = 0.0
-        self._file: FileState | None = None  # that the writer has open
+        self._swept_at = 0.0
+        self._file: FileState | None = None  # the file that the writer has open
         self._has_shrunk = False
         self._spend = WrittenSpend()
         self.healthy = False
@@ -162,14 +163,14 @@ class Store:
         """Whether prompts and answers are stored in full."""
         return self._prompts == "full"
 
-    def store_response(self, kept: StoredResponse) -> None:
+    def store_response(self, response: StoredResponse) -> None:
         """Queue an answer that a client may continue. Never blocks."""
-        if len(self._kept) < self._max_pending and self._has_room(_chars_of(kept)):
-            self._kept.append(kept)
+        if len(self._responses) < self._max_pending and self._has_room(_chars_of(response)):
+            self._responses.append(response)
 
     def forget_response(self, response_id: str) -> None:
         """Queue the deletion of an answer, after pending writes. Never blocks."""
-        self._kept.append(response_id)
+        self._responses.append(response_id)
 
     def close(self) -> None:
         """Write what is pending and stop the writer."""
@@ -185,14 +186,14 @@ class Store:
             last = self._stopping  # read before writing: nothing is added after it was set
             self._write_pending()
             if self.healthy:
-                self._write_kept()
+                self._write_responses()
                 self._sweep()
             if last:
                 break
         if self._pending:
             self._on_dropped(len(self._pending))
             logger.error("shutdown: %d rows could not be written", len(self._pending))
-        self._let_go()
+        self._disconnect()
 
     def _write_pending(self) -> None:
         size = self._spend.in_doubt or _BATCH
@@ -205,11 +206,11 @@ class Store:
                     self._spend.in_doubt = 0
                     self._spend.add(batch)
             except Exception as error:
-                self._let_go()
+                self._disconnect()
                 if is_transient(error) or is_corrupt(error):
                     self._pending.extendleft(reversed(batch))
                     self._note_failure(error)
-                    if not is_corrupt(error) or not self._begin_anew():
+                    if not is_corrupt(error) or not self._replace_file():
                         return
                     continue
                 if len(batch) > 1:
@@ -220,9 +221,8 @@ class Store:
                 logger.error("row %s was rejected and is lost: %s", batch[0].id, error)
                 self._on_dropped(1)
             left -= len(batch)
-            if (
-                not left and len(self._pending) >= _BATCH
-            ):  # a smaller rest waits: small batches cost more
+            # A smaller rest waits for the next round: small batches cost more per row.
+            if not left and len(self._pending) >= _BATCH:
                 left = len(self._pending)
             size, self._spend.in_doubt = min(2 * size, _BATCH), 0
             self._chars_written += sum(record.text_chars for record in batch)
@@ -235,8 +235,8 @@ class Store:
             logger.error("cannot write rows, will retry: %s", error)
         self.healthy = False
 
-    def _begin_anew(self) -> bool:
-        """Start a new file in place of a corrupt one, which is kept under another name."""
+    def _replace_file(self) -> bool:
+        """Rename a corrupt file and create a new one. Returns whether that succeeded."""
         path = path_of(self._config)
         try:
             if self._file is not None and self._file.is_same(FileState.of(path)):
@@ -248,7 +248,7 @@ class Store:
             return False
         return True
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         """Close the writer's connection, which a failure may have broken."""
         try:
             self.database.close()
@@ -256,20 +256,20 @@ class Store:
             logger.debug("closing the database: %s", error)
 
     def _connect(self) -> None:
-        """Open the writer's connection, and make what is missing in what it leads to.
+        """Open the writer's connection, and migrate the database.
 
-        Again where the file is not the one that was opened: what is written to one that was
-        replaced or removed would be lost without an error. One that has shrunk is read as a whole:
-        if it was no VACUUM, pages are missing that new rows may not touch for long.
+        Reconnect if the file was replaced or removed: rows written to the old file would be lost
+        without an error. Check all of a file that has shrunk: unless VACUUM shrank it, it lacks
+        pages that new rows may not touch for long.
         """
         path = None if is_postgresql(self._config) else path_of(self._config)
         if path is not None:
-            found = FileState.of(path)
-            if self._file is not None and not self._file.can_become(found):
+            state = FileState.of(path)
+            if self._file is not None and not self._file.can_become(state):
                 logger.warning("%s was replaced by another file", path)
-                self._has_shrunk = self._file.is_same(found)
-                self._let_go()
-            self._file = found
+                self._has_shrunk = self._file.is_same(state)
+                self._disconnect()
+            self._file = state
         if self.database.connect(reuse_if_open=True):
             if self._has_shrunk and (damage := integrity_errors(self.database)):
                 raise DatabaseDamaged(damage[0])
@@ -280,7 +280,7 @@ class Store:
     def _insert(self, batch: Sequence[CallRecord]) -> None:
         database = self.database
         self._connect()
-        if self._spend.in_doubt and self._is_there(batch[0].id):
+        if self._spend.in_doubt and self._is_written(batch[0].id):
             return  # only the confirmation of the last commit was lost
         added = Rollup()
         rows = [self._row(record, added) for record in batch]
@@ -292,16 +292,16 @@ class Store:
                 insert_rows(database, "samples", _SAMPLE_COLUMNS, samples)
             added.write(database)
 
-    def _is_there(self, request_id: str) -> bool:
+    def _is_written(self, request_id: str) -> bool:
         query = Request.select(Request.id).where(Request.id == request_id).tuples()
         return bool(list(query.execute(self.database)))
 
     def _row(self, record: CallRecord, added: Rollup) -> tuple[object, ...]:
         category = category_of(record.turns) if record.turns else None
         added.add(record, category)
-        return (*_plain_values(record), category, *self._keep(record))
+        return (*_plain_values(record), category, *self._texts(record))
 
-    def _keep(self, record: CallRecord) -> tuple[str | None, str | None]:
+    def _texts(self, record: CallRecord) -> tuple[str | None, str | None]:
         """Prompt and response as `storage.prompts` allows."""
         if self._prompts == "none" or record.no_store or record.turns is None:
             return None, None
@@ -311,21 +311,21 @@ class Store:
             return _hash(prompt), _hash(record.response) if record.response else None
         return prompt, record.response
 
-    def _write_kept(self) -> None:
+    def _write_responses(self) -> None:
         """Write the queued answers. Without them, clients must resend their conversation."""
         size = _BATCH
-        while self._kept:
-            batch = [self._kept.popleft() for _ in range(min(size, len(self._kept)))]
+        while self._responses:
+            batch = [self._responses.popleft() for _ in range(min(size, len(self._responses)))]
             try:
                 self._upsert(batch)
             except Exception as error:
-                self._let_go()
+                self._disconnect()
                 is_lost = not (is_transient(error) or is_corrupt(error))
                 if is_lost and len(batch) == 1:
                     logger.error("cannot store or delete a response: %s", error)
                 else:
-                    # A deletion must not be lost; whose an answer is, not because of a lock.
-                    self._kept.extendleft(reversed(batch))
+                    # A lock must lose neither a deletion nor the owner of a response.
+                    self._responses.extendleft(reversed(batch))
                     if not is_lost:
                         logger.error("%d responses wait to be written: %s", len(batch), error)
                         return
@@ -336,28 +336,28 @@ class Store:
 
     def _upsert(self, batch: Sequence[StoredResponse | str]) -> None:
         now = self._clock()
-        # The last of an id counts; one statement must not touch a row twice.
+        # One statement must not write a row twice: the last response of an id wins.
         rows = {
-            kept.id: kept._asdict() | {"created_at": now}
-            for kept in batch
-            if isinstance(kept, StoredResponse)
+            response.id: response._asdict() | {"created_at": now}
+            for response in batch
+            if isinstance(response, StoredResponse)
         }
-        gone = [kept for kept in batch if isinstance(kept, str)]
+        deleted = [response for response in batch if isinstance(response, str)]
         self._connect()
         with self.database.atomic():
             if rows:
-                keep = Response.insert_many(list(rows.values())).on_conflict(
+                upsert = Response.insert_many(list(rows.values())).on_conflict(
                     conflict_target=[Response.id],
                     preserve=[getattr(Response, name) for name in StoredResponse._fields[1:]],
                 )
-                keep.execute(self.database)
-            if gone:
-                Response.delete().where(Response.id.in_(gone)).execute(self.database)
+                upsert.execute(self.database)
+            if deleted:
+                Response.delete().where(Response.id.in_(deleted)).execute(self.database)
 
     def _sweep(self) -> None:
         """Delete rows past their retention, hourly and in steps."""
         now = self._clock()
-        if self._retention_days is None or now - self._swept < _RETENTION_SECONDS:
+        if self._retention_days is None or now - self._swept_at < _RETENTION_SECONDS:
             return
         oldest = now - self._retention_days * 86_400
         try:
@@ -367,10 +367,10 @@ class Store:
             ]
         except Exception as error:  # whatever the error, the writer continues
             logger.warning("cannot delete old rows: %s", error)
-            self._let_go()
+            self._disconnect()
             more = False
         if not more:
-            self._swept = now
+            self._swept_at = now
 
     def _delete_older(self, table: Any, oldest: float) -> bool:
         """Delete one step of rows, so that others can write in between; whether more remain."""
@@ -378,20 +378,22 @@ class Store:
         old = (
             table.select(key)
             .where(table.created_at < oldest)
-            .order_by(table.created_at)  # whole hours go: `Maintenance.check` relies on it
+            .order_by(table.created_at)  # oldest first: `Maintenance.check` relies on it
             .limit(_DELETED_AT_ONCE)
         )
         deleted = table.delete().where(key.in_(old)).execute(self.database)
         return bool(deleted == _DELETED_AT_ONCE)
 
 
-async def retry_until_written(ask: Callable[[], T | None]) -> T | None:
-    """Ask for one row, and once more if it is missing: rows are written shortly after a request
-    ends. Raises as `ask` does."""
+async def retry_until_written(look_up: Callable[[], T | None]) -> T | None:
+    """Look up one row, and retry once if it is missing: a row is written shortly after its request.
+
+    Raises as `look_up` does.
+    """
     for wait in (0.0, 2 * FLUSH_SECONDS):
         await asyncio.sleep(wait)
-        if (found := await asyncio.to_thread(ask)) is not None:
-            return found
+        if (row := await asyncio.to_thread(look_up)) is not None:
+            return row
     return None
 
 
@@ -402,8 +404,10 @@ def _sample(record: CallRecord) -> tuple[object, ...]:
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body
 
 
-def _chars_of(kept: StoredResponse | str) -> int:
-    return 0 if isinstance(kept, str) else len(kept.items or "") + len(kept.body or "")
+def _chars_of(response: StoredResponse | str) -> int:
+    if isinstance(response, str):
+        return 0
+    return len(response.items or "") + len(response.body or "")
 
 
 def _hash(text: str) -> str:

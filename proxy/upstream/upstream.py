@@ -5,7 +5,7 @@
     await response.close()
 
 The transport is any `httpx2.AsyncBaseTransport` and is called directly: redirects, cookies and auth
-flows are not wanted, and `httpx2.AsyncClient` costs more than the rest of a request. All failures
+flows are not needed, and `httpx2.AsyncClient` costs more than the rest of a request. All failures
 are `UpstreamError`s that name the tier. This module does not know routing or records.
 """
 
@@ -28,14 +28,8 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.protocol import view_models
 from proxy.timeouts import Deadlines
-from proxy.upstream.capabilities import (
-    Capabilities,
-    common_capabilities,
-    configured_capabilities,
-    detect_capabilities,
-)
+from proxy.upstream.catalog import ModelCatalog
 from proxy.upstream.circuit_breaker import CircuitBreaker
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 from proxy.upstream.http1 import Address, Http1Transport
@@ -49,15 +43,11 @@ from proxy.upstream.response import (
 
 logger = logging.getLogger(__name__)
 
-PROBE_SECONDS: Final = 2.0
-# Any key, or none, may list the models or ask for our health: a repeated request within this time
-# gets the previous list.
-MODEL_LIST_SECONDS: Final = 1.0
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
 
-# Request headers that are not forwarded: hop-by-hop headers; the client's credentials for this
-# proxy, and the organisation that belongs to a key; compression, which would hide the response from
-# us; the page that sent the request; headers that this proxy sets itself.
+# Request headers that are not forwarded: hop-by-hop headers; the client's credentials and
+# organisation; compression, because the proxy reads responses; the page that sent the request;
+# headers that the proxy sets itself.
 _NOT_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect "
     b"authorization proxy-authorization cookie api-key x-api-key "
@@ -67,8 +57,7 @@ _NOT_FORWARDED: Final = frozenset(
 )
 _COMMON_CONNECTIONS: Final = (b"keep-alive", b"close")
 _BODY_HEADERS: Final = frozenset({b"content-type", b"content-length"})
-# Our own; what a reverse proxy says of the client (address, sometimes name and token); what a
-# browser says of it.
+# The proxy's own headers, a reverse proxy's headers about the client, and a browser's.
 _NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"x-forwarded-", b"sec-fetch-")
 
 T = TypeVar("T")
@@ -94,27 +83,24 @@ class Replica:
 
     @property
     def load(self) -> tuple[bool, int]:
-        """Sorts replicas: those without a recent failure first, then the least busy ones."""
+        """The sort key: replicas without a recent failure first, then the least busy ones."""
         return self.breaker.failures > 0, self.in_flight
 
     def start_request(self, now: float) -> None:
         self.in_flight += 1
         self.breaker.start_request(now)
 
-    def url(self, path: str) -> httpx2.URL:
-        return self.address(path).url
-
     def address(self, path: str) -> Address:
-        found = self._addresses.get(path)
-        if found is None:
-            found = Address.of(httpx2.URL(self.base_url + path))
+        address = self._addresses.get(path)
+        if address is None:
+            address = Address.of(httpx2.URL(self.base_url + path))
             if len(self._addresses) < _MAX_ADDRESSES:
-                self._addresses[path] = found
-        return found
+                self._addresses[path] = address
+        return address
 
 
 class Upstream:
-    """A tier: its replicas, its concurrency limit, and what its server can do."""
+    """A tier: its replicas, its concurrency limit and the catalog of its models."""
 
     def __init__(
         self,
@@ -129,16 +115,6 @@ class Upstream:
         self._clock = clock
         self.model = config.model
         self.up: bool | None = None
-        self.capabilities = configured_capabilities(config)
-        self.models: frozenset[str] = frozenset()  # of the server, by its model list
-        self._capabilities_of_models: dict[
-            str, Capabilities
-        ] = {}  # other than the configured_capabilities one
-        self.capabilities_stale = True  # the server may have been replaced since
-        self._failed = 0  # requests and probes so far
-        self._list_lock = asyncio.Lock()
-        self._model_list: bytes | None = None
-        self._list_expires_at = 0.0
         self._transport = transport
         self._deadlines = Deadlines()
         self._replicas = [Replica(url) for url in config.base_urls]
@@ -149,6 +125,9 @@ class Upstream:
             *_authorization(config.api_key),
         ]
         self._json_headers = [(b"content-type", b"application/json"), *self._base_headers]
+        self.catalog = ModelCatalog(
+            name, config, transport=transport, headers=self._json_headers, clock=clock
+        )
         # Deadlines limit the other phases, so that an error can name the phase.
         self._extensions = MappingProxyType(
             {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
@@ -214,18 +193,17 @@ class Upstream:
         Args:
             path: behind the base URL, with a query.
             body: an iterator is streamed; a RouterError that it raises passes through.
-            headers: the client's; those that describe the body are kept.
+            headers: the client's; those that describe the body are forwarded.
         """
-        wanted = _BODY_HEADERS if not isinstance(body, bytes) else (b"content-type",)
-        of_body = [(name, value) for name, value in headers if name in wanted]
+        body_headers = _BODY_HEADERS if not isinstance(body, bytes) else (b"content-type",)
+        of_body = [(name, value) for name, value in headers if name in body_headers]
         sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
         return await self._open(_Outgoing(method, path, body, sent), client)
 
     async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Run background work on this tier's hardware while no request needs it.
 
-        Returns None where a request is in flight or queued, and where a new request cancelled the
-        work.
+        Returns None if a request is in flight or queued, or if a new request cancelled the work.
         """
         if self.count_in_flight() or self.queued:
             work.close()
@@ -259,11 +237,11 @@ class Upstream:
     async def _open_replica(
         self, outgoing: "_Outgoing", acquired_at: float, client: str | None
     ) -> UpstreamResponse:
-        """Send to the least busy available replica; where it is unreachable, to another one."""
-        left = list(self._replicas)
+        """Send to the least busy available replica; if it is unreachable, to another one."""
+        remaining = list(self._replicas)
         while True:
-            replica = self._pick(left)
-            left.remove(replica)
+            replica = self._pick(remaining)
+            remaining.remove(replica)
             replica.start_request(self._clock())
             try:
                 response = await self._send(replica, outgoing, acquired_at, client)
@@ -274,7 +252,7 @@ class Upstream:
                         isinstance(error, UpstreamTimeout) and error.phase == "connect"
                     )
                     self.record_result(replica, failed=True, client=client, is_proof=is_proof)
-                    may_retry = isinstance(outgoing.body, bytes) and self._available(left)
+                    may_retry = isinstance(outgoing.body, bytes) and self._available(remaining)
                     if may_retry and isinstance(error, UpstreamUnreachable):
                         continue
                 raise
@@ -313,8 +291,7 @@ class Upstream:
                 "%s upstream %s: the circuit breaker is open", self.name, replica.base_url
             )
         if failed:
-            self._failed += 1
-            self.capabilities_stale = True
+            self.catalog.mark_stale()
         self.up = any(not other.breaker.failures for other in self._replicas)
 
     async def _send(
@@ -332,7 +309,7 @@ class Upstream:
             raise self.timeout("first_token") from None
         except TRANSPORT_ERRORS as error:
             raise _client_error(error) or self._unreachable(replica, error) from None
-        if not 200 <= start.status <= 599:  # no server would forward it for us
+        if not 200 <= start.status <= 599:  # no HTTP server would send it to the client
             await start.stream.aclose()
             raise UpstreamInterrupted(
                 f"The {self.name} upstream answered with the invalid status {start.status}.",
@@ -397,7 +374,7 @@ class Upstream:
 
     async def probe(self) -> bool:
         """Request the tier's model list. Returns whether a replica answered with success."""
-        self.up = await self.list_models() is not None
+        self.up = await self.catalog.list_models() is not None
         return self.up
 
     async def probe_unhealthy(self) -> None:
@@ -408,13 +385,9 @@ class Upstream:
         now = self._clock()
         for replica in self._replicas:
             if replica.breaker.needs_confirmation(now):
-                found = await self._fetch("GET", replica.url("/models"))
-                if found is None or found[0] >= 500:  # a server without this path is no failure
+                if not await self.catalog.is_running(replica.base_url):
                     self.record_result(replica, failed=True, is_proof=True)
-            elif (
-                replica.breaker.is_open(now)
-                and await self.fetch("GET", replica.url("/models")) is not None
-            ):
+            elif replica.breaker.is_open(now) and await self.catalog.is_reachable(replica.base_url):
                 logger.info(
                     "%s upstream %s: the circuit breaker is closed again",
                     self.name,
@@ -422,93 +395,9 @@ class Upstream:
                 )
                 self.record_result(replica, failed=False)
 
-    async def refresh_capabilities(self) -> None:
-        """Query what the server and its model support. Without an answer nothing changes.
-
-        Of several replicas the intersection counts: a request may reach any of them.
-        """
-        failed = self._failed
-        try:
-            # In this order: a server that starts between the two is still asked what it is.
-            models = view_models(await self.fetch_models() or b"")
-            capabilities = await self._query_capabilities()
-        except Exception:  # whatever it is, requests do not depend on it
-            logger.exception("%s upstream: querying its capabilities failed", self.name)
-            return
-        # After a failure meanwhile, another server may be there than the one that answered.
-        self.capabilities_stale = (
-            capabilities is None and models is None
-        ) or self._failed != failed
-        self._capabilities_of_models.clear()
-        self.capabilities = capabilities or self.capabilities
-        if models is not None:
-            self.models = frozenset(models)
-
-    async def capabilities_of(self, model: str) -> Capabilities:
-        """The capabilities of another model of the server, queried on first use."""
-        if model not in self._capabilities_of_models:
-            found = await self._query_capabilities(model)
-            self._capabilities_of_models[model] = found or Capabilities(
-                needs_adapting=self.capabilities.needs_adapting
-            )
-        return self._capabilities_of_models[model]
-
-    async def _query_capabilities(self, model: str | None = None) -> Capabilities | None:
-        found = await asyncio.gather(
-            *(
-                detect_capabilities(_NativeApi(self, replica), self.config, model)
-                for replica in self._replicas
-            )
-        )
-        capabilities = [item for item in found if item is not None]
-        return common_capabilities(capabilities) if capabilities else None
-
-    async def list_models(self) -> bytes | None:
-        """As `fetch_models`, cached for MODEL_LIST_SECONDS."""
-        async with self._list_lock:
-            if self._clock() >= self._list_expires_at:
-                self._model_list = await self.fetch_models()
-                self._list_expires_at = self._clock() + MODEL_LIST_SECONDS
-            return self._model_list
-
-    async def fetch_models(self) -> bytes | None:
-        """The body of GET /models, from the first replica that answers; None when none does."""
-        bodies = await asyncio.gather(
-            *(self.fetch("GET", replica.url("/models")) for replica in self._replicas)
-        )
-        return next((body for body in bodies if body is not None), None)
-
-    async def fetch(self, method: str, url: httpx2.URL, body: bytes = b"") -> bytes | None:
-        """Fetch a small response, outside the tier's slots; None on a failure or after 2 s."""
-        found = await self._fetch(method, url, body)
-        return found[1] if found is not None and found[0] < 400 else None
-
-    async def _fetch(
-        self, method: str, url: httpx2.URL, body: bytes = b""
-    ) -> tuple[int, bytes] | None:
-        """The status and the body of a small response; None without one in time."""
-        request = httpx2.Request(
-            method,
-            url,
-            headers=self._json_headers,
-            content=body or None,
-            extensions=dict(self._extensions),
-        )
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                response = await self._transport.handle_async_request(request)
-                try:
-                    body = await response.aread()
-                finally:
-                    await response.aclose()
-        except (TimeoutError, *TRANSPORT_ERRORS) as error:
-            logger.debug("%s upstream %s: %s", self.name, url, describe_error(error))
-            return None
-        return response.status_code, body
-
 
 class _Outgoing(NamedTuple):
-    """A request before its replica is known. `stream`: a stream is expected."""
+    """A request without its replica. `stream`: whether a stream is expected."""
 
     method: str
     path: str
@@ -517,22 +406,8 @@ class _Outgoing(NamedTuple):
     stream: bool = False
 
 
-class _NativeApi:
-    """The API of a replica's server beside /v1, for `capabilities.detect_capabilities`."""
-
-    def __init__(self, upstream: Upstream, replica: Replica) -> None:
-        self._upstream = upstream
-        self._root = replica.base_url.removesuffix("/v1")
-
-    async def get(self, path: str) -> bytes | None:
-        return await self._upstream.fetch("GET", httpx2.URL(self._root + path))
-
-    async def post(self, path: str, body: bytes) -> bytes | None:
-        return await self._upstream.fetch("POST", httpx2.URL(self._root + path), body)
-
-
 def _client_error(error: BaseException | None) -> RouterError | None:
-    """The error of the client's own body that interrupted the upload, where that is the cause."""
+    """The error of the client's body, if that interrupted the upload."""
     while error is not None and not isinstance(error, RouterError):
         error = error.__cause__
     return error

@@ -201,8 +201,8 @@ class Connection(HttpToolsProtocol):
 def _without_upgrade(data: bytes) -> bytes:
     """Received data without an Upgrade header."""
     end = data.find(b"\r\n\r\n")
-    found = _UPGRADE.search(data, 0, len(data) if end == -1 else end)
-    return data if found is None else data[: found.start()] + data[found.end() :]
+    match = _UPGRADE.search(data, 0, len(data) if end == -1 else end)
+    return data if match is None else data[: match.start()] + data[match.end() :]
 
 
 _TOO_LARGE = f"The request headers exceed {MAX_REQUEST_HEAD_BYTES // 1024} kB."

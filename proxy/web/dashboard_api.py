@@ -3,8 +3,8 @@
 They cover the requests of all clients, so they need an admin key. A client may read its own
 requests.
 
-Queries read rollups or are bounded, so that a page is fast with a million rows. Judge scores take
-longer: they have an endpoint of their own, and answers are cached.
+Queries read rollups or are bounded, so a page is fast with a million rows. Judge scores take
+longer: they have a separate endpoint, and its results are cached.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
 from proxy.record import DAY_SECONDS, Ending, Reason
 from proxy.storage import (
+    RequestLog,
     RequestPage,
     RequestQueries,
     ScoreBucket,
@@ -41,7 +42,7 @@ SPANS: Final[dict[str, float | None]] = {
 }  # fmt: skip
 HOURLY: Final = ("24h", "7d")  # the others are daily
 MAX_LISTED: Final = 200
-CACHE_SECONDS: Final = 30.0  # of judge scores, which take a second to sum
+CACHE_SECONDS: Final = 30.0  # of judge scores, which take a second to aggregate
 THRESHOLDS: Final = [step / 100 for step in range(101)]
 _FILTERS: Final = {
     "target": ("local", "cloud", "none"),
@@ -59,9 +60,10 @@ Headers = Mapping[str, str]
 
 
 class TimedCache:
-    """Caches slow answers for some seconds. Concurrent callers share one query.
+    """Caches the results of slow queries. Concurrent callers share one query.
 
     Args:
+        seconds: how long a result is valid.
         clock: seconds.
     """
 
@@ -70,11 +72,11 @@ class TimedCache:
         self._clock = clock
         self._entries: dict[object, tuple[float, asyncio.Task[Any]]] = {}
 
-    async def get(self, key: object, ask: Callable[[], Awaitable[T]]) -> T:
+    async def get(self, key: object, query: Callable[[], Awaitable[T]]) -> T:
         started_at, task = self._entries.get(key, (0.0, None))
         failed = task is not None and task.done() and (task.cancelled() or task.exception())
         if task is None or failed or self._clock() - started_at > self._seconds:
-            task = asyncio.ensure_future(ask())
+            task = asyncio.ensure_future(query())
             self._entries[key] = self._clock(), task
         return cast(T, await asyncio.shield(task))
 
@@ -106,6 +108,7 @@ def routes(
         drift: the last measured drift.
     """
     cache = TimedCache(CACHE_SECONDS)
+    log = RequestLog.sharing(requests)
     quality = QualityQueries.sharing(requests)
 
     @get("/api/stats")
@@ -147,9 +150,9 @@ def routes(
     async def list_requests(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         query = request.query_params
-        span = _span(request, usual="all")
-        found = await _ask(
-            lambda: requests.newest(
+        span = _span(request, default="all")
+        page = await _ask(
+            lambda: log.newest(
                 _since(span),
                 limit=_limit(query.get("limit", "50")),
                 before=_cursor(query.get("before")),
@@ -157,7 +160,7 @@ def routes(
                 text=query.get("search", "").strip(),
             )
         )
-        return Response(_as_page(found))
+        return Response(_page(page))
 
     @get("/api/requests/{request_id:str}")
     async def show_request(
@@ -165,7 +168,7 @@ def routes(
     ) -> Response[dict[str, Any]]:
         client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
         try:
-            row = await retry_until_written(lambda: requests.find(request_id))
+            row = await retry_until_written(lambda: log.find(request_id))
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
@@ -198,8 +201,8 @@ def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
             for category, target, sums in requests.totals_by_category(since)
         ],
         "by": {
-            name: [{"value": value, **_money(sums)} for value, sums in found]
-            for name, found in groups.items()
+            name: [{"value": value, **_money(sums)} for value, sums in values]
+            for name, values in groups.items()
         },
         "latency": [item._asdict() for item in requests.quantiles(since, together=True)],
         "scores": requests.score_counts(since),
@@ -242,7 +245,7 @@ def pareto(
     dollars = sum(bucket.cloud_usd for bucket in scored)
     sent, spent = 0, 0.0
     curve = []
-    for place, (threshold, quality) in enumerate(zip(THRESHOLDS, table, strict=True)):
+    for index, (threshold, quality) in enumerate(zip(THRESHOLDS, table, strict=True)):
         curve.append(
             ParetoPoint(
                 threshold,
@@ -252,8 +255,8 @@ def pareto(
                 quality,
             )
         )
-        if place < len(scored):
-            sent, spent = sent + scored[place].requests, spent + scored[place].cloud_usd
+        if index < len(scored):
+            sent, spent = sent + scored[index].requests, spent + scored[index].cloud_usd
     return {
         "requests": requests,
         "all_cloud_usd": dollars,
@@ -280,15 +283,15 @@ def _recovered(pairs: Sequence[WeightedPair]) -> list[float | None]:
 def _validated(table: Sequence[OperatingPoint]) -> list[float | None]:
     """The same from the router model's table, with linear interpolation."""
     known = [(0.0, 0.0), *((point.threshold, point.quality_share) for point in table), (1.0, 1.0)]
-    found: list[float | None] = []
-    place = 0
+    values: list[float | None] = []
+    index = 0
     for threshold in THRESHOLDS:
-        while place + 2 < len(known) and known[place + 1][0] < threshold:
-            place += 1
-        (left, low), (right, high) = known[place], known[place + 1]
+        while index + 2 < len(known) and known[index + 1][0] < threshold:
+            index += 1
+        (left, low), (right, high) = known[index], known[index + 1]
         share = (threshold - left) / (right - left) if right > left else 1.0
-        found.append(low + min(max(share, 0.0), 1.0) * (high - low))
-    return found
+        values.append(low + min(max(share, 0.0), 1.0) * (high - low))
+    return values
 
 
 def _money(sums: Totals) -> dict[str, Any]:
@@ -314,9 +317,9 @@ def _tiers(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _as_page(found: RequestPage) -> dict[str, Any]:
-    more = None if found.more is None else f"{found.more[0]!r}~{found.more[1]}"
-    return {"requests": found.rows, "more": more, "searched": found.searched}
+def _page(page: RequestPage) -> dict[str, Any]:
+    more = None if page.more is None else f"{page.more[0]!r}~{page.more[1]}"
+    return {"requests": page.rows, "more": more, "searched": page.searched}
 
 
 # --- Query parameters ---
@@ -326,8 +329,8 @@ def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
     gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
 
 
-def _span(request: Request[Any, Any, Any], *, usual: str = "24h") -> str:
-    span = request.query_params.get("since", usual)
+def _span(request: Request[Any, Any, Any], *, default: str = "24h") -> str:
+    span = request.query_params.get("since", default)
     if span not in SPANS:
         raise InvalidRequest(
             f"Invalid value for 'since': '{span}' is not one of {', '.join(SPANS)}.", param="since"
@@ -352,12 +355,12 @@ def _limit(text: str) -> int:
 def _cursor(text: str | None) -> tuple[float, str] | None:
     if text is None:
         return None
-    if (found := _CURSOR.fullmatch(text)) is None:
+    if (match := _CURSOR.fullmatch(text)) is None:
         raise InvalidRequest(
             "Invalid value for 'before': use the value of 'more' from the previous page.",
             param="before",
         )
-    return float(found[1]), found[2]
+    return float(match[1]), match[2]
 
 
 def _values(query: Mapping[str, str]) -> dict[str, str]:
@@ -378,9 +381,10 @@ def _values(query: Mapping[str, str]) -> dict[str, str]:
     return values
 
 
-async def _ask(question: Callable[[], T]) -> T:
+async def _ask(query: Callable[[], T]) -> T:
+    """Run a blocking query in a thread. Raises Unavailable."""
     try:
-        return await asyncio.to_thread(question)
+        return await asyncio.to_thread(query)
     except StoreUnavailable as error:
         raise Unavailable(str(error)) from None
 

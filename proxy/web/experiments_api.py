@@ -1,8 +1,8 @@
 """The JSON API of the experiments page: /api/experiments and /api/jobs. Admins only.
 
 GET  /api/experiments                  every step: cost, whether it can run, headline result
-POST /api/experiments/{step}           start a step; with `dry_run` only estimate it
-GET  /api/experiments/{step}/results   its results, as its commands wrote them
+POST /api/experiments/{step}           start a step; with `dry_run` only estimate its cost
+GET  /api/experiments/{step}/results   the result files of a step
 GET  /api/jobs, /api/jobs/{id}         jobs and their logs
 POST /api/jobs/{id}/cancel             cancel a job
 """
@@ -82,8 +82,8 @@ def routes(
     ) -> Response[dict[str, object]]:
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
-        found = await asyncio.to_thread(read_results, step, planner().folders)
-        return Response({"step": step.name, "results": found})
+        results = await asyncio.to_thread(read_results, step, planner().folders)
+        return Response({"step": step.name, "results": results})
 
     @get("/api/jobs")
     async def list_jobs(
@@ -94,8 +94,8 @@ def routes(
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if not 1 <= limit <= MAX_JOBS:
             raise InvalidRequest(f"limit must be from 1 to {MAX_JOBS}.", param="limit")
-        found = await _ask(lambda: jobs.newest(limit=limit, step=step))
-        return Response({"now": time.time(), "jobs": found})
+        newest = await _ask(lambda: jobs.newest(limit=limit, step=step))
+        return Response({"now": time.time(), "jobs": newest})
 
     @get("/api/jobs/{job_id:str}")
     async def show_job(
@@ -121,10 +121,10 @@ def routes(
     return [list_steps, start_step, show_results, list_jobs, show_job, cancel_job]
 
 
-async def _ask(question: Callable[[], T]) -> T:
-    """Run a blocking query in a thread."""
+async def _ask(query: Callable[[], T]) -> T:
+    """Run a blocking query in a thread. Raises Unavailable."""
     try:
-        return await asyncio.to_thread(question)
+        return await asyncio.to_thread(query)
     except StoreUnavailable as error:
         raise Unavailable(str(error)) from None
 
@@ -173,12 +173,12 @@ def _described(planner: Planner, jobs: Jobs, step: Step, last: list[Job]) -> dic
 
 def _estimate(planner: Planner, jobs: Jobs, step: Step, chosen: dict[str, Any]) -> Estimate:
     """The estimate of a step, with the duration of the last run with the same parameters."""
-    found = planner.estimate(step, chosen)
+    estimate = planner.estimate(step, chosen)
     for job in jobs.newest(limit=10, step=step.name):
         if job.state == "done" and job.arguments == chosen and job.ended_at and job.started_at:
             seconds = job.ended_at - job.started_at
-            return msgspec.structs.replace(found, seconds=seconds, basis="last")
-    return found
+            return msgspec.structs.replace(estimate, seconds=seconds, basis="last")
+    return estimate
 
 
 def _begin(planner: Planner, jobs: Jobs, step: Step, start: _Start) -> dict[str, object]:

@@ -43,7 +43,7 @@ EXPOSED_HEADERS: Final = tuple(
     "x-router-threshold x-router-reason x-router-decision-ms x-router-fallback x-router-cost-usd "
     "x-router-saved-usd".split()
 )
-_BESIDE_GET: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
+_DELETE_METHODS: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,23 +136,23 @@ class AsgiExchange:
             body = await self._read_body(None)
         else:
             try:
-                with self._deadlines.within(self._limits.seconds) as patience:
-                    body = await self._read_body(patience)
+                with self._deadlines.within(self._limits.seconds) as deadline:
+                    body = await self._read_body(deadline)
             except TimeoutError:
                 raise _too_slow() from None
         self._watch()
         return body
 
-    async def _read_body(self, patience: Deadline | None) -> bytes:
-        due = patience.due if patience is not None else 0.0
+    async def _read_body(self, deadline: Deadline | None) -> bytes:
+        due = deadline.due if deadline is not None else 0.0
         parts = []
         size = 0
         more = True
         while more:
             part, more = await self._receive_piece()
             size += len(part)
-            if more and patience is not None:
-                patience.due = due + size / self._limits.bytes_per_second
+            if more and deadline is not None:
+                deadline.due = due + size / self._limits.bytes_per_second
             if size <= self._max_body_bytes:
                 parts.append(part)
             elif size > self._max_body_bytes * _DRAIN_FACTOR:
@@ -250,7 +250,7 @@ class _Routes:
 
     def handlers(self) -> list[ControllerRouterHandler]:
         # Litestar has no bare ASGI handlers for paths with parameters; a handler may return an app.
-        async def pass_on(request: Request[Any, Any, Any]) -> ASGIApp:
+        async def forward(request: Request[Any, Any, Any]) -> ASGIApp:
             handler = self._pass_through(str(request.method), request.scope)
 
             async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -258,12 +258,12 @@ class _Routes:
 
             return app
 
-        # `service_api` lists the models. A fine-tuned model is deleted where it is.
-        @route("/v1/models/{model_id:path}", http_method=_BESIDE_GET, status_code=200)
+        # `service_api` lists the models. Only the cloud can delete a fine-tuned model.
+        @route("/v1/models/{model_id:path}", http_method=_DELETE_METHODS, status_code=200)
         async def delete_model(request: Request[Any, Any, Any]) -> ASGIApp:
             if request.method == HttpMethod.OPTIONS:  # Litestar would name one handler's methods
                 return ASGIResponse(status_code=204, headers={"allow": "DELETE, GET, OPTIONS"})
-            return await pass_on(request)
+            return await forward(request)
 
         @asgi("/api/decisions", copy_scope=False)
         async def preview(scope: Scope, receive: Receive, send: Send) -> None:
@@ -276,7 +276,7 @@ class _Routes:
             *(self._routed(endpoint) for endpoint in ROUTED),
             preview,
             delete_model,
-            route("/v1/{rest:path}", http_method=list(HttpMethod))(pass_on),
+            route("/v1/{rest:path}", http_method=list(HttpMethod))(forward),
         ]
 
     def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:

@@ -120,7 +120,10 @@ def document() -> bytes:
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in names
-        ] + [{"name": name, "in": "query", "schema": kind} for name, kind in _ASKED.get(path, ())]
+        ] + [
+            {"name": name, "in": "query", "schema": kind}
+            for name, kind in _QUERY_PARAMETERS.get(path, ())
+        ]
         paths.setdefault(path, {})[method] = operation
     for path, summary in {
         "/health": "Liveness: 200 while the process runs.",
@@ -237,7 +240,7 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/jobs/{job_id}/cancel": ("post", "Cancel a job.", None),
 }  # fmt: skip
 _SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
-_ASKED: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
+_QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto"), (_SINCE,)),
     "/api/requests": (
         _SINCE,

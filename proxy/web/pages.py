@@ -1,6 +1,6 @@
 """The web pages chat, compare, dashboard and experiments, their login and their files.
 
-The files in `ui/` are read at the start and served unchanged: no build, no template language,
+The files in `ui/` are read at startup and served unchanged: no build, no template language,
 nothing from other origins. A page is the content of <main>, inserted into `ui/shell.html`, and the
 module `ui/NAME.js`. Pages use /v1 and /api like any other client.
 
@@ -99,7 +99,7 @@ def read_files(folder: Path = UI) -> dict[str, File]:
 
 @cache
 def read_charts() -> File:
-    """The chart library. It has megabytes, so it is read on first use."""
+    """The chart library. It has several megabytes, so it is read on first use."""
     spec = find_spec("plotly")  # importing plotly takes a second
     assert spec is not None
     assert spec.origin is not None
@@ -155,10 +155,10 @@ def routes(
     @get("/ui/{name:path}", name="ui")
     async def show_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         name = name.removeprefix("/")
-        found = await asyncio.to_thread(read_charts) if name == CHARTS else files.get(name)
-        if found is None:
+        file = await asyncio.to_thread(read_charts) if name == CHARTS else files.get(name)
+        if file is None:
             raise NotFound("The file does not exist.")
-        return _serve(request, found)
+        return _serve(request, file)
 
     @get("/login")
     async def ask_for_key(

@@ -195,7 +195,9 @@ async def _rate(
 
 async def collect_models(snapshot: Snapshot) -> dict[str, str]:
     """Every model name that a client may send, with its owner: the proxy or a tier."""
-    bodies = await asyncio.gather(*(snapshot.upstreams[target].list_models() for target in Target))
+    bodies = await asyncio.gather(
+        *(snapshot.upstreams[target].catalog.list_models() for target in Target)
+    )
     models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
     for target, body in zip(Target, bodies, strict=True):
         models.setdefault(snapshot.upstreams[target].model, target.value)

@@ -1,26 +1,25 @@
-"""What the proxy costs: the decision, a request, a stream. One command, some tables.
+"""Latency and CPU of the proxy: a decision, a request, a stream. Prints tables.
 
     make bench                                         # or: make bench PEERS=litellm OUT=file.json
-    python tests/bench/bench.py --seconds 0.5 --repeats 1  # whether it works; not the figures
-    python tests/bench/bench.py --readme   # the documents' tables, from kept results
+    python tests/bench/bench.py --seconds 0.5 --repeats 1  # a smoke test, no usable figures
+    python tests/bench/bench.py --readme   # update the documents' tables from saved results
 
-The server under test has one core to itself; the load and a mock upstream share another. Compare
-ratios within a run: two runs, or two machines, differ by 20 % and more. Needs Linux (/proc) and two
-cores. The rows:
+The server under test has one core of its own; the load and a mock upstream share another. Compare
+ratios within a run: runs and machines differ by 20 % and more. Needs Linux (/proc) and two cores.
+The rows:
 
-  direct            the load on the mock: what there is without a server between
-  nginx             a reverse proxy and nothing else, where nginx is installed
-  bare stack        Litestar and our transport, and nothing else
-  forced            the proxy with keys, rows, metrics and usage, but the client names the tier
-  routed, repeats   the same with the router deciding; 50 prompts take turns, so it knows them
-  routed, unique    the same, every prompt a new one
+  direct            the load on the mock, without a server between
+  nginx             a reverse proxy only, where nginx is installed
+  bare stack        Litestar and our transport only
+  forced            the proxy with keys, rows, metrics and usage; the client names the tier
+  routed, repeats   the router decides; 50 prompts repeat, so their scores are cached
+  routed, unique    the router decides; every prompt is new
   litellm, portkey  other gateways, by --peers (see tests/bench/peers.py)
 
-Requests are a closed loop: so many clients, each of which asks again when it has its answer. With
-many of them latency is mostly waiting; what a server costs is its CPU time. Streams are as many as
-said, with a chunk every 10 ms whatever becomes of it; a chunk is on time that arrives before the
-next one is sent. `load` is how busy the load's own core was: near 100 % at streams (never mind
-requests) the load is what is measured.
+Requests are a closed loop: each client sends the next request when it has its answer. With many
+clients latency is mostly queueing; compare CPU times. A stream has a chunk every 10 ms; a chunk is
+on time if it arrives before the next one is sent. `load` is the utilisation of the load's own core.
+Near 100 % with streams, the load is the bottleneck (with requests this does not matter).
 """
 
 import argparse
@@ -60,14 +59,14 @@ PEER_PORTS: Final = {"nginx": 9313, "litellm": 9314, "portkey": 9315}
 TOKENS: Final = (16, 32, 64, 128, 256)
 MIX: Final = 150  # texts
 PROBE_SECONDS: Final = 0.005
-PROBED: Final = "/health"  # the cheapest that the proxy has to say
+PROBED: Final = "/health"  # the proxy's cheapest endpoint
 
 Row = dict[str, float]
 Table = dict[str, dict[str, Row]]  # by subject and number of clients
 
 
 class Cores(NamedTuple):
-    """Who works where."""
+    """The CPU cores of the servers and of the load."""
 
     servers: frozenset[int]
     load: int
@@ -78,14 +77,14 @@ class Cores(NamedTuple):
 
 
 def share_cores() -> Cores:
-    """Raises SystemExit when there is nothing to share."""
+    """Assign the cores. Raises SystemExit when there are less than two."""
     *servers, load = sorted(os.sched_getaffinity(0))
     if not servers:
         raise SystemExit("two cores are needed: one for the server, one for the load")
     return Cores(frozenset(servers), load)
 
 
-# ── The bare stack, run as a process of its own ───────────────────────────────────────────────
+# ── The bare stack, run in a separate process ─────────────────────────────────────────────────
 
 
 def run_bare_stack() -> None:
@@ -133,7 +132,7 @@ def run_bare_stack() -> None:
 
 
 def run_empty_app() -> None:
-    """An ASGI application that does nothing: what the guard on CPU time compares with."""
+    """An empty ASGI application: the baseline of the test of CPU time."""
     answer = b'{"choices":[]}'
     headers = [
         (b"content-type", b"application/json"),
@@ -162,31 +161,31 @@ def run_empty_app() -> None:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and all that it has started, and those in turn."""
-    found = [pid]
-    for one in found:  # it grows
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
+    """A process and all its descendants."""
+    pids = [pid]
+    for parent in pids:  # the list grows
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            pids += map(int, children.read_text().split())
+    return pids
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU time of processes, all their threads, by the scheduler's own count."""
+    """CPU time of all threads of these processes, from the scheduler's statistics."""
     tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def memory_mb(pid: int) -> float:
-    """PSS: what processes share counts once."""
+    """PSS of a process tree: shared memory counts once."""
     sizes = [
-        re.search(r"Pss: +(\d+)", Path(f"/proc/{one}/smaps_rollup").read_text())
-        for one in process_tree(pid)
+        re.search(r"Pss: +(\d+)", Path(f"/proc/{child}/smaps_rollup").read_text())
+        for child in process_tree(pid)
     ]
     return sum(int(size[1]) for size in sizes if size) / 1024
 
 
 class Server(NamedTuple):
-    """One that runs, and how long it took until it answered."""
+    """A running server, and the time until its first answer."""
 
     pid: int
     ready_seconds: float
@@ -201,7 +200,7 @@ def serving(
     path: str = "/",
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A server on cores of its own, until the end of the block."""
+    """Run a server on these cores until the end of the block. Raises NotHere."""
     url = f"http://127.0.0.1:{port}{path}"
     before = os.sched_getaffinity(0)
     with tempfile.TemporaryFile() as log:
@@ -217,8 +216,8 @@ def serving(
             while not _answers(url):
                 if child.poll() is not None or time.monotonic() - started > 120:
                     log.seek(0)
-                    said = log.read().decode(errors="replace")[-3000:]
-                    raise NotHere(f"{' '.join(command)} did not start:\n{said}")
+                    output = log.read().decode(errors="replace")[-3000:]
+                    raise NotHere(f"{' '.join(command)} did not start:\n{output}")
                 time.sleep(0.01)
             yield Server(child.pid, time.monotonic() - started)
         finally:
@@ -241,13 +240,13 @@ def _answers(url: str) -> bool:
 
 
 class Subject:
-    """What is measured: a server, and the kind of load it gets.
+    """A server under test, and its load.
 
     Args:
-        pid: of the server under test; None where there is none.
-        clients: at how many of them.
-        stream, unique, headers: of its requests, as `load.make_requests` has them.
-        may_fail: when it does, the others go on without it.
+        pid: of the server; None for the mock itself.
+        clients: numbers of clients to measure with.
+        stream, unique, headers: arguments of `load.make_requests`.
+        may_fail: whether to continue without it after a failure.
     """
 
     def __init__(
@@ -268,7 +267,7 @@ class Subject:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The nearest rank: the smallest value that at least this share of them does not exceed."""
+    """The nearest rank: the smallest value that is at least as large as this share of them."""
     ordered = sorted(values)
     return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
 
@@ -278,7 +277,7 @@ def _ms(nanoseconds: Sequence[int], share: float) -> float:
 
 
 def measure(subject: Subject, *, clients: int, seconds: float, mock: int) -> Row:
-    """One measurement. `mock`: the pid of the upstream, whose core the load shares."""
+    """Measure once. `mock` is the pid of the upstream, which shares the load's core."""
     load = Load(subject.port, subject.requests, stream=subject.stream)
     server = process_tree(subject.pid) if subject.pid else []
     loading = [mock, os.getpid()]  # not its children, which are the servers
@@ -306,7 +305,7 @@ def measure(subject: Subject, *, clients: int, seconds: float, mock: int) -> Row
         "ttft_p99_ms": _ms(load.first_transits, 0.99),
         "transit_p50_ms": _ms(load.transits, 0.5),
         "transit_p99_ms": _ms(load.transits, 0.99),
-        "on_time": sum(one < 10_000_000 for one in all_transits) / len(all_transits),
+        "on_time": sum(transit < 10_000_000 for transit in all_transits) / len(all_transits),
     }
     if server:
         row["cpu_us_per_chunk"] = used / len(all_transits) * 1e6
@@ -314,52 +313,52 @@ def measure(subject: Subject, *, clients: int, seconds: float, mock: int) -> Row
 
 
 def compare(subjects: Mapping[str, Subject], *, seconds: float, repeats: int, mock: int) -> Table:
-    """Medians by subject and number of clients; one that fails and may is left out.
+    """Medians by subject and number of clients, without subjects that failed and may fail.
 
-    The subjects take turns, so that a machine that slows down slows all of them.
+    The subjects take turns, so that a slower machine slows all of them.
     """
-    left = dict(subjects)
+    remaining = dict(subjects)
 
-    def ask(name: str, clients: int, seconds: float) -> Row | None:
+    def try_once(name: str, clients: int, seconds: float) -> Row | None:
         try:
-            return measure(left[name], clients=clients, seconds=seconds, mock=mock)
+            return measure(remaining[name], clients=clients, seconds=seconds, mock=mock)
         except ConnectionError as error:
-            if not left[name].may_fail:
+            if not remaining[name].may_fail:
                 raise
-            say(f"left out from here on: {name}: {error}")
-            del left[name]
+            say(f"skipping {name} from here on: {error}")
+            del remaining[name]
             return None
 
     for name in subjects:
         say(f"{name}, warming up")
-        ask(name, 8, 1.0)  # long enough to have seen the prompts that recur
-    found: Table = {name: {} for name in left}
-    for clients in sorted({number for subject in left.values() for number in subject.clients}):
+        try_once(name, 8, 1.0)  # long enough for all recurring prompts
+    medians: Table = {name: {} for name in remaining}
+    for clients in sorted({number for subject in remaining.values() for number in subject.clients}):
         rows: dict[str, list[Row]] = {}
         for number in range(repeats):
-            for name in [name for name, subject in left.items() if clients in subject.clients]:
+            for name in [name for name, subject in remaining.items() if clients in subject.clients]:
                 say(f"{name}, {clients} at a time, {number + 1} of {repeats}")
-                if (row := ask(name, clients, seconds)) is not None:
+                if (row := try_once(name, clients, seconds)) is not None:
                     rows.setdefault(name, []).append(row)
         for name, each in rows.items():
-            found[name][str(clients)] = {
+            medians[name][str(clients)] = {
                 key: statistics.median(row[key] for row in each) for key in each[0]
             }
-    return found
+    return medians
 
 
 def probe(port: int, subject: Subject | None, *, seconds: float) -> Row:
-    """How long something cheap takes meanwhile: what the event loop keeps others waiting."""
+    """Latency of a cheap request under load: the delay that the event loop adds."""
 
     async def run() -> Probe:
-        one = Probe(PROBED, every_seconds=PROBE_SECONDS)
-        await asyncio.get_running_loop().create_connection(lambda: one, "127.0.0.1", port)
+        prober = Probe(PROBED, every_seconds=PROBE_SECONDS)
+        await asyncio.get_running_loop().create_connection(lambda: prober, "127.0.0.1", port)
         if subject is None:
             await asyncio.sleep(seconds)
         else:
             await Load(port, subject.requests, stream=False).run(64, seconds)
-        one.close()
-        return one
+        prober.close()
+        return prober
 
     latencies = uvloop.run(run()).latencies
     shares = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
@@ -367,28 +366,28 @@ def probe(port: int, subject: Subject | None, *, seconds: float) -> Row:
 
 
 def count_reasons(port: int) -> Counter[str]:
-    """Why requests went where they went, by the proxy's own count."""
+    """Routed requests by reason, from the proxy's metrics."""
     text = httpx2.get(
         f"http://127.0.0.1:{port}/metrics",
         headers={"authorization": f"Bearer {KEY}"},
         trust_env=False,
     ).text
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for line in text.splitlines():
         if line.startswith("router_requests_total{"):
             reason = re.search(r'reason="([^"]*)"', line)
-            found[reason[1] if reason else ""] += int(float(line.rsplit(" ", 1)[1]))
-    return found
+            counts[reason[1] if reason else ""] += int(float(line.rsplit(" ", 1)[1]))
+    return counts
 
 
 # ── The decision ──────────────────────────────────────────────────────────────────────────────
 
 
 def decision_texts() -> dict[str, list[str]]:
-    """What is decided on: texts of so many tokens, and the mix of the load."""
+    """Texts to decide on, by number of tokens, and the mix of the load."""
     rng = random.Random(3)
     texts = {
-        # Words of one token each, less the two special tokens around them.
+        # Words of one token each, and two special tokens.
         str(tokens): [" ".join(rng.choices(SIMPLE_WORDS, k=tokens - 2)) for _ in range(100)]
         for tokens in TOKENS
     }
@@ -396,11 +395,11 @@ def decision_texts() -> dict[str, list[str]]:
 
 
 def decide_all(folder: Path, *, passes: int) -> dict[str, list[float]]:
-    """Milliseconds of one decision, tokenising included: one of each text, its passes' median."""
+    """Milliseconds of a decision with tokenisation: for each text the median of the passes."""
     from router_model.model import RouterModel
 
     model = RouterModel.load(folder)
-    found = {}
+    medians = {}
     for name, texts in decision_texts().items():
         times: list[list[float]] = [[] for _ in texts]
         for _ in range(passes):
@@ -408,12 +407,12 @@ def decide_all(folder: Path, *, passes: int) -> dict[str, list[float]]:
                 started = time.perf_counter_ns()
                 model.score(text)
                 times[number].append((time.perf_counter_ns() - started) / 1e6)
-        found[name] = [statistics.median(each) for each in times]
-    return found
+        medians[name] = [statistics.median(each) for each in times]
+    return medians
 
 
 def measure_decision(folder: Path, *, passes: int, cores: Cores) -> dict[str, Any]:
-    """Ours and, where training's environment is, the original project's, by kind of text."""
+    """Decision times by kind of text: ours and, with `.venv-train`, the original project's."""
 
     def run(*command: str, given: str = "") -> Any:
         os.sched_setaffinity(0, cores.server)
@@ -425,34 +424,34 @@ def measure_decision(folder: Path, *, passes: int, cores: Cores) -> dict[str, An
 
     say("decision")
     ours = run(sys.executable, str(HERE), "--decision", str(folder), "--repeats", str(passes))
-    found: dict[str, Any] = {"ours": _summed_up(ours)}
+    results: dict[str, Any] = {"ours": _summarised(ours)}
     python = ROOT / ".venv-train" / "bin" / "python"
     if not python.exists():
-        say("the original project's way is left out: there is no .venv-train (make test-training)")
-        return found
-    say("decision, the original project's way")
+        say("skipping the original project: there is no .venv-train (make test-training)")
+        return results
+    say("decision of the original project")
     texts = decision_texts()
-    asked = {
+    options = {
         "tokenizer": str((folder / "tokenizer.json").resolve()),
         "texts": {name: each if name == "mix" else each[:15] for name, each in texts.items()},
         "passes": passes,
     }
     try:
-        original = run(str(python), str(HERE.with_name("original.py")), given=json.dumps(asked))
+        original = run(str(python), str(HERE.with_name("original.py")), given=json.dumps(options))
     except subprocess.CalledProcessError as error:
-        say(f"the original project's way is left out: {error.stderr.strip()[-300:]}")
-        return found
-    found["original"] = _summed_up(original["milliseconds"])
-    found["original_versions"] = original["versions"]
-    found["faster"] = {
-        name: found["original"][name][key] / row[key]
-        for name, row in found["ours"].items()
+        say(f"skipping the original project: {error.stderr.strip()[-300:]}")
+        return results
+    results["original"] = _summarised(original["milliseconds"])
+    results["original_versions"] = original["versions"]
+    results["faster"] = {
+        name: results["original"][name][key] / row[key]
+        for name, row in results["ours"].items()
         for key in ("mean_ms" if name == "mix" else "p50_ms",)
     }
-    return found
+    return results
 
 
-def _summed_up(times: Mapping[str, list[float]]) -> dict[str, Row]:
+def _summarised(times: Mapping[str, list[float]]) -> dict[str, Row]:
     return {
         name: {
             "texts": len(each),
@@ -464,7 +463,7 @@ def _summed_up(times: Mapping[str, list[float]]) -> dict[str, Row]:
     }
 
 
-# ── All of it ─────────────────────────────────────────────────────────────────────────────────
+# ── All measurements ──────────────────────────────────────────────────────────────────────────
 
 CONFIG: Final = """
 server: {{api_keys: [{key}]}}
@@ -481,7 +480,7 @@ SELF: Final = (sys.executable, str(HERE))
 
 
 def run_all(model: Path, *, seconds: float, repeats: int, peers: Sequence[str]) -> dict[str, Any]:
-    """All measurements, as they go into the JSON file."""
+    """All measurements, as written to the JSON file."""
     cores = share_cores()
     os.sched_setaffinity(0, {cores.load})
     results: dict[str, Any] = {
@@ -524,7 +523,7 @@ def _compare_servers(
     seconds: float,
     repeats: int,
 ) -> dict[str, Any]:
-    """Everything that is measured with all servers running beside each other."""
+    """The measurements with all servers running at the same time."""
     running: dict[str, Server] = {}
     started: dict[str, Peer] = {}
 
@@ -540,7 +539,7 @@ def _compare_servers(
             peer = PEERS[name](Place(port, UPSTREAM_PORT, folder))
             start(name, peer.command, port=port, path=peer.path, environment=peer.environment)
         except NotHere as error:
-            say(f"left out: {error}")
+            say(f"skipping {error}")
         else:
             started[name] = peer
     start("bare stack", [*SELF, "--bare"], port=BARE_PORT, path="/")
@@ -565,7 +564,7 @@ def _compare_servers(
         rows["forced"] = Subject(PROXY_PORT, ours, clients=many, stream=stream)
         if not stream:
             rows["routed, repeats"] = Subject(PROXY_PORT, ours, clients=many, model="auto")
-            # Not at 256: a decision waits for those before it, and the last would come too late.
+            # Not with 256 clients: decisions are queued, and the last ones would time out.
             rows["routed, unique"] = Subject(
                 PROXY_PORT, ours, clients=few, model="auto", unique=True
             )
@@ -573,23 +572,25 @@ def _compare_servers(
         return rows | {name: subject_of(name, few, stream=stream) for name in slow}
 
     requests = subjects(many=(1, 64, 256), few=(1, 64), stream=False)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     before = count_reasons(PROXY_PORT)
-    found["requests"] = compare(requests, seconds=seconds, repeats=repeats, mock=mock)
-    found["reasons"] = dict(count_reasons(PROXY_PORT) - before)
-    for by_clients in found["requests"].values():
+    results["requests"] = compare(requests, seconds=seconds, repeats=repeats, mock=mock)
+    results["reasons"] = dict(count_reasons(PROXY_PORT) - before)
+    for by_clients in results["requests"].values():
         for clients, row in by_clients.items():
-            direct = found["requests"]["direct"][clients]
+            direct = results["requests"]["direct"][clients]
             row |= {f"added_{key}": row[key] - direct[key] for key in ("p50_ms", "p99_ms")}
-    found["probe"] = {}
+    results["probe"] = {}
     for name in ("nothing", "forced", "routed, unique"):
         say(f"probe during: {name}")
         rows = [probe(PROXY_PORT, requests.get(name), seconds=seconds) for _ in range(repeats)]
-        found["probe"][name] = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-        found["probe"][name]["max_ms"] = max(row["max_ms"] for row in rows)
+        results["probe"][name] = {
+            key: statistics.median(row[key] for row in rows) for key in rows[0]
+        }
+        results["probe"][name]["max_ms"] = max(row["max_ms"] for row in rows)
     streams = subjects(many=(64, 256), few=(64,), stream=True)
-    found["streams"] = compare(streams, seconds=seconds, repeats=repeats, mock=mock)
-    found["servers"] = {
+    results["streams"] = compare(streams, seconds=seconds, repeats=repeats, mock=mock)
+    results["servers"] = {
         name: {
             "version": started[name].version if name in started else None,
             "ready_seconds": server.ready_seconds,
@@ -597,32 +598,32 @@ def _compare_servers(
         }
         for name, server in running.items()
     }
-    return found
+    return results
 
 
 def _compare_workers(
     serve: Sequence[str], cores: Cores, *, mock: int, seconds: float, repeats: int
 ) -> dict[str, Any]:
-    """What a request costs with one worker and with two, and what a worker holds.
+    """CPU per request and memory with one worker and with two.
 
-    With two cores both workers share one: then this is about cost, and says nothing about speed.
+    On a machine with two cores both workers share one; then throughput does not compare.
     """
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for workers in (1, 2):
-        mine = sorted(cores.servers)[:workers]
+        cores_used = sorted(cores.servers)[:workers]
         command = [*serve, "--workers", str(workers)]
-        with serving(mine, command, port=PROXY_PORT, path=PROBED) as server:
-            time.sleep(server.ready_seconds)  # the first one answers; others may still be starting
+        with serving(cores_used, command, port=PROXY_PORT, path=PROBED) as server:
+            time.sleep(server.ready_seconds)  # one worker answers; others may still be starting
             subject = Subject(PROXY_PORT, server.pid, clients=(64,))
             name = f"{workers} worker" + "s" * (workers > 1)
             row = compare({name: subject}, seconds=seconds, repeats=repeats, mock=mock)[name]["64"]
             memory = memory_mb(server.pid)
-        found[str(workers)] = row | {
-            "cores": len(mine),
+        results[str(workers)] = row | {
+            "cores": len(cores_used),
             "memory_mb": memory,
             "memory_mb_per_worker": memory / workers,
         }
-    return found
+    return results
 
 
 def describe_machine() -> dict[str, Any]:
@@ -664,14 +665,14 @@ def decision_table(decision: Mapping[str, Any]) -> str:
             other = original[name]
             line += [_number(other, f"{key}_ms", ".0f", " ms") for key in ("p50", "p99", "mean")]
             if not other["texts"] >= 100:
-                line[-2] = ""  # of a few texts there is no such thing
+                line[-2] = ""  # too few texts for a p99
             line.append(f"{decision['faster'][name]:.0f}×")
         lines.append(line)
     return markdown_table(head, lines)
 
 
 def peers_table(results: Mapping[str, Any]) -> str:
-    """The shortest account: what a gateway costs, and whether a stream comes through it in time."""
+    """The short table: CPU of each gateway, and the share of chunks on time."""
     names = {
         "forced": "this proxy, *forced*",
         "routed, repeats": "*routed, repeats*",
@@ -686,7 +687,7 @@ def peers_table(results: Mapping[str, Any]) -> str:
         return _number(results["servers"].get(server, {}), key, shape, unit)
 
     lines = []
-    for name, said in names.items():
+    for name, label in names.items():
         if name not in results["requests"]:
             continue
         many = results["requests"][name]["64"]
@@ -694,7 +695,7 @@ def peers_table(results: Mapping[str, Any]) -> str:
         version = results["servers"].get(name, {}).get("version")
         lines.append(
             (
-                f"{said} {version}" if version else said,
+                f"{label} {version}" if version else label,
                 _number(many, "per_second_and_core"),
                 _number(many, "cpu_us", ",.0f", " µs"),
                 _number(results["requests"][name]["1"], "added_p50_ms", ".2f", " ms"),
@@ -737,7 +738,7 @@ def requests_table(requests: Table) -> str:
 
 
 def reasons_line(reasons: Mapping[str, int]) -> str:
-    """Whether the router did decide: under load a decision may be too late and left out."""
+    """The share of decisions by score: under load a decision may time out."""
     routed = sum(number for reason, number in reasons.items() if reason != "forced")
     return (
         f"Of the routed requests {_share(reasons['score'] / routed)} were decided by their score."
@@ -769,7 +770,7 @@ def streams_table(streams: Table) -> str:
 
 
 def _share(value: float) -> str:
-    """Rounded down: 100 % is said of all only."""
+    """Rounded down: only all is 100 %."""
     return f"{int(value * 1000) / 10:.1f}%"
 
 
@@ -825,7 +826,7 @@ def machine_line(results: Mapping[str, Any]) -> str:
 
 
 def as_sections(results: Mapping[str, Any]) -> dict[str, str]:
-    """What stands between the documents' markers, by name."""
+    """The sections between the documents' markers, by name."""
     return {
         "peers": peers_table(results) + "\n\n" + machine_line(results),
         "machine": machine_line(results),
@@ -839,7 +840,7 @@ def as_sections(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fill_in(document: str, results: Mapping[str, Any]) -> str:
-    """A document with the tables of these results, those that it has marks for."""
+    """Replace the tables that the document has markers for."""
     for name, text in as_sections(results).items():
         if f"<!-- bench: {name} -->" in document:
             document = put_between(document, f"bench: {name}", text)
@@ -847,7 +848,7 @@ def fill_in(document: str, results: Mapping[str, Any]) -> str:
 
 
 def put_between(document: str, name: str, text: str) -> str:
-    """A text with one section anew. Raises ValueError when it has none of the name."""
+    """Replace a section of a document. Raises ValueError when it has no such section."""
     begin, end = f"<!-- {name} -->", f"<!-- {name.partition(':')[0]}: end -->"
     before, marker, rest = document.partition(begin)
     _, end_marker, after = rest.partition(end)
@@ -861,11 +862,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--repeats", type=int, default=3, help="the median of so many is reported")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="measurements, of which the median is reported"
+    )
     parser.add_argument("--model", type=Path, default=ROOT / "data/models/router")
-    parser.add_argument("--peers", default="", help=f"some of {','.join(PEERS)}, with commas")
-    parser.add_argument("--out", type=Path, help="keep the results as JSON here")
-    parser.add_argument("--readme", action="store_true", help="write the documents' tables")
+    parser.add_argument("--peers", default="", help=f"comma-separated, of {','.join(PEERS)}")
+    parser.add_argument("--out", type=Path, help="write the results as JSON here")
+    parser.add_argument(
+        "--readme", action="store_true", help="update the documents' tables from the saved results"
+    )
     parser.add_argument("--upstream", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--empty", action="store_true", help=argparse.SUPPRESS)

@@ -1,10 +1,10 @@
-"""Whether judging slows a client: the time to a first token with and without, in one run.
+"""The effect of judging on clients: time to first token with and without it, in one run.
 
     make bench-judge      # or: python tests/bench/bench_judge.py --requests 600
 
-Two proxies with the shipped router model side by side, asked in turns; behind one of them every
-request is answered by the other tier, too, graded twice and compared twice, which is a hundred
-times what anybody would configure. The figures go to data/results/bench_judge.json.
+Two proxies with the shipped router model get the same requests in turns. At one of them the other
+tier answers every request, too, and the judge grades and compares both answers twice. That is a
+hundred times a usual sampling rate. Writes data/results/bench_judge.json.
 """
 
 import asyncio
@@ -60,8 +60,8 @@ async def ask(port: int, text: str) -> float:
 
 
 async def measure(requests: int) -> dict[str, Any]:
-    took: dict[str, list[float]] = {"without": [], "with": []}
-    dice = random.Random(0)
+    times: dict[str, list[float]] = {"without": [], "with": []}
+    rng = random.Random(0)
     async with FakeUpstream() as local, FakeUpstream() as cloud, FakeUpstream() as judging:
         local.answer = cloud.answer = tier
         judging.answer = judge
@@ -78,13 +78,13 @@ async def measure(requests: int) -> dict[str, Any]:
 
                 async def client() -> None:
                     for _ in range(requests // CLIENTS):
-                        text = " ".join(dice.choices(WORDS, k=12))
+                        text = " ".join(rng.choices(WORDS, k=12))
                         for name, proxy in (("without", plain), ("with", judged)):
-                            took[name].append(await ask(proxy.port, text))
+                            times[name].append(await ask(proxy.port, text))
 
                 await asyncio.gather(*(client() for _ in range(CLIENTS)))
-                for values in took.values():
-                    del values[: requests // 10]  # both have to warm up
+                for values in times.values():
+                    del values[: requests // 10]  # warm-up
                 calls = len(judging.calls)
                 connection = sqlite3.connect(judged.database)
                 [(done,)] = connection.execute("SELECT COUNT(*) FROM samples WHERE state = 'done'")
@@ -99,15 +99,15 @@ async def measure(requests: int) -> dict[str, Any]:
                 f"p{share:g}": round(sorted(values)[int(share / 100 * (len(values) - 1))], 2)
                 for share in (50, 95, 99)
             }
-            for name, values in took.items()
+            for name, values in times.items()
         },
     }
 
 
 @click.command()
-@click.option("--requests", default=2_000, show_default=True, help="To each of the two proxies.")
+@click.option("--requests", default=2_000, show_default=True, help="Requests to each proxy.")
 def main(requests: int) -> None:
-    """Measure the time to a first token with and without judging."""
+    """Measure the time to first token with and without judging."""
     results = asyncio.run(measure(requests))
     click.echo(json.dumps(results, indent=2))
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

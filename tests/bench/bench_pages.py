@@ -1,9 +1,9 @@
-"""How long the pages take in a real browser: the chat from nothing, the dashboard over many rows.
+"""Page load times in a real browser: the chat with an empty cache, the dashboard with many rows.
 
     make bench-pages            # or: python tests/bench/bench_pages.py --rows 1000000
 
-Proxy, database and browser share one machine. The figures go to data/results/bench_pages.json as
-well. Needs: apt-get install chromium
+Proxy, database and browser share one machine. Writes data/results/bench_pages.json. Needs: apt-get
+install chromium
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from proxy.config import StorageConfig
 
 RESULTS: Final = Path(__file__).parents[2] / "data" / "results" / "bench_pages.json"
 TIMES: Final = 5
-VISITS: Final = 4  # after which a browser has kept what it compiled
-# What has to be on the page, by what it is called in the table.
+VISITS: Final = 4  # after these a browser has cached its compiled code
+# JavaScript conditions, by their names in the table.
 CHAT: Final = {"chat: interactive": "document.querySelector('#samples button') !== null"}
 DASHBOARD: Final = {
     "figures": "document.querySelector('.figure') && !document.querySelector('.figure .skeleton')",
@@ -42,7 +42,7 @@ DASHBOARD: Final = {
     "id => document.querySelector('#' + id + ' .main-svg'))",
     "everything": "document.querySelector('#freshness').textContent !== ''",
 }
-QUESTIONS: Final = (
+REQUESTS: Final = (
     "/api/stats?since=24h", "/api/stats?since=all", "/api/pareto?since=all",
     "/api/requests", "/api/requests?target=cloud&ending=ok", "/api/requests?search=nothing+like+it",
 )  # fmt: skip
@@ -51,21 +51,22 @@ QUESTIONS: Final = (
 async def time_page(
     browser: Browser, url: str, wanted: dict[str, str], *, visits: int = 1
 ) -> dict[str, float]:
-    """Milliseconds from the navigation until each of these holds, on the last of some visits with
-    a browser that has nothing of it before the first."""
+    """Milliseconds from the navigation until each condition holds, on the last of `visits` visits.
+
+    The browser's cache is empty before the first visit."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     page = await context.new_page()
     await page.add_init_script(_watch(wanted))
     for _ in range(visits):
         await page.goto(url)
-        found: dict[str, float] = await page.evaluate("window.allSeen")
+        times: dict[str, float] = await page.evaluate("window.allSeen")
         await page.wait_for_load_state("networkidle")
     await context.close()
-    return found
+    return times
 
 
 def _watch(wanted: dict[str, str]) -> str:
-    """A script that notes when each of these first holds, by the page's own clock."""
+    """A script that records when each condition first holds, by the page's clock."""
     checks = ", ".join(f"{json.dumps(name)}: () => {check}" for name, check in wanted.items())
     return (
         f"window.allSeen = new Promise(done => {{ const seen = {{}}, checks = {{{checks}}};"
@@ -76,18 +77,18 @@ def _watch(wanted: dict[str, str]) -> str:
     )
 
 
-async def time_question(proxy: LiveProxy, path: str) -> float:
-    """The median of a few, in ms."""
-    took = []
+async def time_request(proxy: LiveProxy, path: str) -> float:
+    """The median of `TIMES` requests, in ms."""
+    times = []
     for _ in range(TIMES):
-        began = time.perf_counter()
+        started = time.perf_counter()
         (await proxy.client.get(path, timeout=60)).raise_for_status()
-        took.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(took)
+        times.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times)
 
 
 async def count_bytes(page: Page) -> int:
-    """What all that a page has loaded took over the wire."""
+    """The bytes that a page has transferred."""
     size: int = await page.evaluate(
         "['resource', 'navigation'].flatMap(type => performance.getEntriesByType(type))"
         ".reduce((sum, entry) => sum + entry.transferSize, 0)"
@@ -125,16 +126,14 @@ async def measure(folder: Path) -> dict[str, Any]:
             "chat_first_load_bytes": size,
             "pages_ms": {name: round(statistics.median(ms)) for name, ms in pages.items()},
             "slowest_ms": {name: round(max(ms)) for name, ms in pages.items()},
-            "questions_ms": {
-                path: round(await time_question(proxy, path), 1) for path in QUESTIONS
-            },
+            "questions_ms": {path: round(await time_request(proxy, path), 1) for path in REQUESTS},
         }
 
 
 @click.command()
-@click.option("--rows", default=1_000_000, show_default=True, help="How many the dashboard meets.")
+@click.option("--rows", default=1_000_000, show_default=True, help="Rows in the database.")
 def main(rows: int) -> None:
-    """Measure the pages."""
+    """Measure the load times of the pages."""
     logging.disable()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

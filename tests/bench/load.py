@@ -1,13 +1,12 @@
-"""The load of the benchmark: a mock upstream, clients in a closed loop, and what these send.
+"""The load of the benchmark: a mock upstream, clients in a closed loop, and their requests.
 
-    uvloop.run(run_upstream(port))                  # in a process of its own
+    uvloop.run(run_upstream(port))                  # in its own process
     load = Load(port, requests, stream=False)
     uvloop.run(load.run(clients=64, seconds=3.0))   # then load.latencies, load.answers …
 
-Clients and mock share one core, so both do as little as they can: no HTTP library, no search that
-is wider than it must be, nothing kept of an answer but its times. Answers are not checked beyond
-their status and their end. At 256 streams of a chunk every 10 ms this is 25,600 chunks a second;
-whether the load kept up is told by the row that has no server between.
+Clients and mock share one core, so both do as little work as possible: no HTTP library, minimal
+parsing, and only times are stored. Of an answer they check the status and the end. 256 streams with
+a chunk every 10 ms are 25,600 chunks a second. The `direct` row shows whether the load kept up.
 """
 
 import asyncio
@@ -24,10 +23,8 @@ STREAM_CHUNKS: Final = 64
 CHUNK_SECONDS: Final = 0.010
 _TICK_SECONDS: Final = 0.001
 _TICKS: Final = round(CHUNK_SECONDS / _TICK_SECONDS)
-RECURRING: Final = 50  # prompts that come again and again
-KEY: Final = (
-    "sk-9ad3f1c07b52e86d41f0a5c2b7e69d38"  # that clients send; some peers refuse simple ones
-)
+RECURRING: Final = 50  # prompts that repeat
+KEY: Final = "sk-9ad3f1c07b52e86d41f0a5c2b7e69d38"  # of the clients; some peers refuse simple keys
 
 WORDS: Final = (
     "the of and to in is that for it as was with be by on not he his but at are this have from or "
@@ -39,12 +36,12 @@ WORDS: Final = (
 SIMPLE_WORDS: Final = WORDS[:100]  # each of them is one token
 
 
-# ── What is sent ──────────────────────────────────────────────────────────────────────────────
+# ── Requests ──────────────────────────────────────────────────────────────────────────────────
 
 
 def make_prompts(seed: int) -> Iterator[str]:
-    """Prompts without end, no two alike, of a realistic mix of lengths: half are below some 40
-    tokens, a few have 2,000."""
+    """Yield different prompts with realistic lengths: half have less than about 40 tokens, a few
+    have 2,000."""
     rng = random.Random(seed)
     for number in count():
         words = min(1600, max(3, round(rng.lognormvariate(3.5, 1.1))))
@@ -54,12 +51,12 @@ def make_prompts(seed: int) -> Iterator[str]:
 def make_requests(
     *, model: str, stream: bool = False, unique: bool = False, headers: bytes = b""
 ) -> Iterator[bytes]:
-    """Chat requests as they go over the wire, without end.
+    """Yield chat requests as bytes on the wire, without end.
 
     Args:
-        unique: every prompt is new; otherwise `RECURRING` prompts of the same mix take turns. One
-            iterator must last for all measurements: a second one would begin with known prompts.
-        headers: further ones, each with its line break.
+        unique: every prompt is new; otherwise `RECURRING` prompts repeat. Use one iterator for all
+            measurements: a second one would start with known prompts.
+        headers: more header lines, each with its line break.
     """
 
     def encode(prompt: str) -> bytes:
@@ -83,9 +80,9 @@ def make_requests(
     return cycle([encode(next(prompts)) for _ in range(RECURRING)])
 
 
-# ── What comes back ───────────────────────────────────────────────────────────────────────────
+# ── Answers ───────────────────────────────────────────────────────────────────────────────────
 
-MARK: Final = b'"@'  # before the time that a chunk was sent at; nothing else in a stream has it
+MARK: Final = b'"@'  # precedes the send time of a chunk; occurs nowhere else in a stream
 _DIGITS: Final = 19
 _STAMP: Final = len(MARK) + _DIGITS
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
@@ -93,7 +90,7 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class StreamReader:
-    """Finds in what arrives of a stream when its chunks were sent, however the network cut it."""
+    """Parses the send times of a stream's chunks, however the network split the stream."""
 
     __slots__ = ("_rest", "is_whole")
 
@@ -102,23 +99,23 @@ class StreamReader:
         self.is_whole = False
 
     def feed(self, data: bytes) -> list[int]:
-        """When those chunks were sent (monotonic nanoseconds) that are whole now."""
+        """Return the send times, in monotonic nanoseconds, of the chunks completed by this data."""
         data = self._rest + data
-        found = []
+        times = []
         done = 0
         at = data.find(MARK)
         while at >= 0 and at + _STAMP <= len(data):
             done = at + _STAMP
-            found.append(int(data[at + len(MARK) : done]))
+            times.append(int(data[at + len(MARK) : done]))
             at = data.find(MARK, done)
         self.is_whole = data.endswith(_LAST_CHUNK)
-        # A stamp, or the stream's end, may have come in part.
+        # A timestamp or the end of the stream may be incomplete.
         self._rest = data[max(done, len(data) - _STAMP + 1) :]
-        return found
+        return times
 
 
 class AnswerReader:
-    """Tells when an answer that is no stream is whole. Its parts are not kept."""
+    """Detects the end of a non-streamed answer without storing it."""
 
     __slots__ = ("_head", "_missing", "_tail")
 
@@ -128,7 +125,7 @@ class AnswerReader:
         self._tail: bytes | None = None  # of a body without a length
 
     def feed(self, data: bytes) -> bool:
-        """Whether nothing more is to come."""
+        """Return whether the answer is complete."""
         if self._head is not None:
             data = self._head + data
             end = data.find(b"\r\n\r\n")
@@ -153,14 +150,14 @@ class AnswerReader:
 
 
 class Load:
-    """A number of clients against one port for some seconds. Times are in nanoseconds.
+    """Clients that load one port for some seconds. Times are in nanoseconds.
 
     Attributes:
-        answers: that came whole, of all that were asked for.
-        latencies: from a request to its answer's end; of a stream to its first event.
-        first_transits: from the upstream's sending a stream's first token to its arrival.
-        transits: the same of all other tokens.
-        chunks_in_time: that came while all streams were running, within `steady_seconds`.
+        answers: the number of complete answers.
+        latencies: from a request to the end of its answer; for a stream to its first event.
+        first_transits: from sending a stream's first token at the upstream to its arrival.
+        transits: the same for all other tokens.
+        chunks_in_time: chunks that arrived while all streams ran, within `steady_seconds`.
     """
 
     def __init__(self, port: int, requests: Iterable[bytes], *, stream: bool) -> None:
@@ -179,10 +176,10 @@ class Load:
         self._over = asyncio.Event()
 
     async def run(self, clients: int, seconds: float) -> None:
-        """Until every client has the answer that it was waiting for when the time was up.
+        """Run until the time is over and every client has its last answer.
 
         Raises:
-            ConnectionError: an answer was no success, or did not come.
+            ConnectionError: an answer was an error or missing.
         """
         loop = asyncio.get_running_loop()
         kind = _StreamClient if self.stream else _Client
@@ -191,7 +188,7 @@ class Load:
         started = time.monotonic()
         self.end = started + ramp + seconds
         for number in range(clients):
-            if ramp:  # spread over a stream's length, or all would begin at one moment
+            if ramp:  # spread over a stream's length, or all would start together
                 await asyncio.sleep(started + ramp * number / clients - time.monotonic())
             await loop.create_connection(lambda: kind(self), "127.0.0.1", self.port)
         self.steady_from = time.monotonic()
@@ -200,18 +197,18 @@ class Load:
         if self.failure is not None:
             raise ConnectionError(self.failure)
 
-    def fail(self, why: str) -> None:
-        self.failure = self.failure or why
+    def fail(self, reason: str) -> None:
+        self.failure = self.failure or reason
         self.end = 0.0
 
-    def leave(self) -> None:
+    def client_closed(self) -> None:
         self._open -= 1
         if self._open == 0 or self.failure is not None:
             self._over.set()
 
 
 class _Client(asyncio.Protocol):
-    """One keep-alive connection in a closed loop: a request, its answer, the next request."""
+    """A keep-alive connection in a closed loop: a request, its answer, the next request."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -255,8 +252,8 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.is_answered:
-            self.load.fail(f"the server hung up: {error}")
-        self.load.leave()
+            self.load.fail(f"the server closed the connection: {error}")
+        self.load.client_closed()
 
 
 class _StreamClient(_Client):
@@ -288,10 +285,10 @@ class _StreamClient(_Client):
 
 
 class Probe(asyncio.Protocol):
-    """One connection of its own that asks for something cheap every few milliseconds.
+    """A separate connection that sends a cheap request at a fixed interval.
 
-    What it measures is a round trip, with the waiting for both event loops in it. When an answer
-    takes longer than a turn, the turns meanwhile are left out.
+    It measures round trips, including waits for both event loops. If an answer takes longer than
+    the interval, the missed requests are skipped.
     """
 
     def __init__(self, path: str, *, every_seconds: float) -> None:
@@ -360,7 +357,7 @@ _STREAM_HEAD: Final = (
 _FIRST: Final = _STREAM_HEAD + _chunk(
     b'{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}'
 )
-# The time is written in over the zeros.
+# The time replaces the zeros.
 _BEFORE, _AFTER = _chunk(
     b'{"index":0,"delta":{"content":%b%b "},"finish_reason":null}' % (MARK, b"0" * _DIGITS)
 ).split(b"0" * _DIGITS)
@@ -371,8 +368,8 @@ _STREAMS: Final = re.compile(rb'"stream": ?true')
 
 
 class _Upstream(asyncio.Protocol):
-    """Answers at once; streams an empty beginning, as OpenAI does, and then every CHUNK_SECONDS
-    one of `STREAM_CHUNKS` chunks that each carry the time they were sent."""
+    """Answers immediately. A stream starts with an empty chunk, as OpenAI's do; then it sends
+    `STREAM_CHUNKS` chunks with their send times, one every CHUNK_SECONDS."""
 
     def __init__(self, clock: "_Clock") -> None:
         self.clock = clock
@@ -397,7 +394,7 @@ class _Upstream(asyncio.Protocol):
         length = _LENGTH.search(data, 0, end + 2)
         if length is not None:
             is_whole = len(data) >= end + 4 + int(length[1])
-        else:  # without a body, or with one in chunks
+        else:  # without a body, or with a chunked one
             is_whole = data.startswith(b"GET ") or data.endswith(_LAST_CHUNK)
         if not is_whole:
             self.buffer = data
@@ -412,7 +409,7 @@ class _Upstream(asyncio.Protocol):
         self.clock.add(self)
 
     def send_chunk(self) -> bool:
-        """Whether there are more to come."""
+        """Send one chunk; return whether more follow."""
         if self.is_lost:
             return False
         if self.chunks == STREAM_CHUNKS:
@@ -424,7 +421,7 @@ class _Upstream(asyncio.Protocol):
 
 
 class _Clock:
-    """One timer for all streams, which would otherwise take one for each of their chunks."""
+    """One timer for all streams, instead of one for each chunk."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -434,7 +431,7 @@ class _Clock:
         self._started = 0.0
 
     def add(self, stream: _Upstream) -> None:
-        """Have it send a chunk every CHUNK_SECONDS, the first one after as long."""
+        """Make a stream send a chunk every CHUNK_SECONDS, the first after one interval."""
         self._streams[self._ticks % _TICKS].append(stream)
         self._running += 1
         if self._running == 1:
@@ -446,18 +443,18 @@ class _Clock:
 
     def _tick(self) -> None:
         self._ticks += 1
-        place = self._ticks % _TICKS
-        streams = self._streams[place]
+        slot = self._ticks % _TICKS
+        streams = self._streams[slot]
         if streams:
-            going = [stream for stream in streams if stream.send_chunk()]
-            self._running -= len(streams) - len(going)
-            self._streams[place] = going
+            running = [stream for stream in streams if stream.send_chunk()]
+            self._running -= len(streams) - len(running)
+            self._streams[slot] = running
         if self._running:
             self._wait()
 
 
 async def run_upstream(port: int) -> None:
-    """Until it is stopped."""
+    """Serve until cancelled."""
     loop = asyncio.get_running_loop()
     clock = _Clock()
     server = await loop.create_server(lambda: _Upstream(clock), "127.0.0.1", port, backlog=1024)

@@ -1,10 +1,10 @@
-"""How long the original project's way of deciding takes: DistilBERT in PyTorch, on one thread.
+"""Decision time of the original project: DistilBERT in PyTorch, on one thread.
 
     .venv-train/bin/python tests/bench/original.py < texts.json  # as tests/bench/bench.py calls it
 
-In: {"tokenizer": path, "texts": {name: [text, …]}, "passes": n}. Out: {"milliseconds": {name: [one
-for each text, the median of its passes]}, "versions": {…}}. The weights are random: what they are
-worth has no part in how long they take.
+Input: {"tokenizer": path, "texts": {name: [text, …]}, "passes": n}. Output: {"milliseconds": {name:
+[the median of its passes, for each text]}, "versions": {…}}. The weights are random, which does not
+change the time.
 """
 
 import json
@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 
-import torch  # noqa: TID251 -- this is what serving without it is compared with
+import torch  # noqa: TID251 -- the baseline that serving without it is compared with
 import transformers  # noqa: TID251
 from tokenizers import Tokenizer
 
@@ -20,11 +20,11 @@ MAX_TOKENS = 512
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
+    options = json.load(sys.stdin)
     torch.set_num_threads(1)
     config = transformers.DistilBertConfig()  # distilbert-base: 6 layers of 768
     model = transformers.DistilBertForSequenceClassification(config).eval()
-    tokenizer = Tokenizer.from_file(asked["tokenizer"])
+    tokenizer = Tokenizer.from_file(options["tokenizer"])
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
 
@@ -41,12 +41,12 @@ def main() -> None:
 
     for _ in range(5):
         decide("What is the capital of France?")
-    found = {}
-    for name, texts in asked["texts"].items():
-        passes = [[decide(text) for text in texts] for _ in range(asked["passes"])]
-        found[name] = [statistics.median(times) for times in zip(*passes, strict=True)]
+    milliseconds = {}
+    for name, texts in options["texts"].items():
+        passes = [[decide(text) for text in texts] for _ in range(options["passes"])]
+        milliseconds[name] = [statistics.median(times) for times in zip(*passes, strict=True)]
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    print(json.dumps({"milliseconds": found, "versions": versions}))
+    print(json.dumps({"milliseconds": milliseconds, "versions": versions}))
 
 
 if __name__ == "__main__":

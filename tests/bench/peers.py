@@ -1,11 +1,11 @@
-"""What the benchmark measures beside the proxy: nginx, and other gateways.
+"""The peers of the benchmark: nginx and other gateways.
 
-    nginx     a reverse proxy and nothing else: about what is possible. Used where it is installed.
+    nginx     a reverse proxy only: about the best possible. Used where it is installed.
     litellm   LiteLLM's proxy, by pip into .venv-peers/litellm
     portkey   Portkey's gateway, by npm into .venv-peers/portkey
 
-Each is set up as its own documentation advises for speed: one worker, no database, no log of
-requests. They do more per request than a relay must, so their figures are no verdict on them.
+Each is configured for speed as its documentation advises: one worker, no database, no request log.
+They do more per request than a relay must, so the figures do not rank them.
 """
 
 import json
@@ -23,22 +23,22 @@ from load import KEY
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / ".venv-peers"
 LITELLM: Final = "litellm[proxy]==1.108.7"
-# With what npm would take beside it, every stream is answered with a 500, and the newer one is
-# what a package wants that it also asks for: https://github.com/Portkey-AI/gateway/issues/1389
+# With the versions that npm would resolve, every stream fails with status 500; a dependency
+# requires the newer one: https://github.com/Portkey-AI/gateway/issues/1389
 PORTKEY: Final = ("@portkey-ai/gateway@1.15.2", "@hono/node-server@1.14.1", "--legacy-peer-deps")
 
 
 class NotHere(Exception):
-    """A peer that cannot be run; the message says which and why."""
+    """A peer cannot run. The message has its name and the reason."""
 
 
 class Peer(NamedTuple):
-    """How one is started.
+    """How to start a peer.
 
     Attributes:
-        path: what it answers with success once it is ready.
-        environment: in addition to ours.
-        headers: that its requests need, each with its line break.
+        path: answers with success once the peer is ready.
+        environment: variables in addition to ours.
+        headers: header lines that its requests need, each with its line break.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Peer(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a peer works.
+    """Ports and folder of a peer.
 
     Attributes:
-        port: where it is to listen.
-        upstream_port: where the mock does.
-        folder: for its files; it is removed afterwards.
+        port: of the peer.
+        upstream_port: of the mock.
+        folder: for its files; removed afterwards.
     """
 
     port: int
@@ -112,15 +112,15 @@ general_settings:
 
 
 def prepare_nginx(place: Place) -> Peer:
-    """Raises NotHere."""
+    """Configure nginx. Raises NotHere."""
     binary = shutil.which("nginx")
     if binary is None:
-        raise NotHere("nginx: there is none on the PATH")
-    said = subprocess.run([binary, "-v"], capture_output=True, text=True, check=True).stderr
-    version = re.search(r"nginx/(\S+)", said)
+        raise NotHere("nginx: not on the PATH")
+    printed = subprocess.run([binary, "-v"], capture_output=True, text=True, check=True).stderr
+    version = re.search(r"nginx/(\S+)", printed)
     folder = place.folder / "nginx"
     folder.mkdir()
-    # Its worker would otherwise be somebody who may not look into the folder.
+    # Its worker would otherwise run as a user who cannot read the folder.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.getuid() == 0 else ""
     config = folder / "nginx.conf"
     config.write_text(NGINX_CONFIG.format(user=user, **place._asdict() | {"folder": folder}))
@@ -129,7 +129,7 @@ def prepare_nginx(place: Place) -> Peer:
 
 
 def prepare_litellm(place: Place) -> Peer:
-    """Install it where it is not installed yet. Raises NotHere."""
+    """Install it if it is missing. Raises NotHere."""
     folder = FOLDER / "litellm"
     python = folder / "bin" / "python"
     if not (folder / "bin" / "litellm").exists():
@@ -137,8 +137,8 @@ def prepare_litellm(place: Place) -> Peer:
         run("litellm", sys.executable, "-m", "venv", str(folder))
         pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         run("litellm", str(python), *pip, LITELLM)
-    ask = "from importlib.metadata import version; print(version('litellm'))"
-    version = run("litellm", str(python), "-c", ask).strip()
+    program = "from importlib.metadata import version; print(version('litellm'))"
+    version = run("litellm", str(python), "-c", program).strip()
     config = place.folder / "litellm.yaml"
     config.write_text(LITELLM_CONFIG.format(key=KEY, upstream_port=place.upstream_port))
     return Peer(
@@ -152,16 +152,16 @@ def prepare_litellm(place: Place) -> Peer:
         environment={
             "LITELLM_LOG": "ERROR",
             "LITELLM_MODE": "PRODUCTION",
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would fetch one from the internet
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download of a price list
         },
     )  # fmt: skip
 
 
 def prepare_portkey(place: Place) -> Peer:
-    """Install it where it is not installed yet. Raises NotHere."""
+    """Install it if it is missing. Raises NotHere."""
     node = shutil.which("node")
     if node is None:
-        raise NotHere("portkey: it needs Node.js, and there is no node on the PATH")
+        raise NotHere("portkey: needs Node.js, and node is not on the PATH")
     folder = FOLDER / "portkey"
     package = folder / "node_modules" / "@portkey-ai" / "gateway"
     server = package / "build" / "start-server.js"
@@ -193,12 +193,12 @@ def say(step: str) -> None:
 
 
 def run(name: str, *command: str) -> str:
-    """What a command prints. Raises NotHere with its last words when it fails."""
+    """Return the output of a command. Raises NotHere with the end of its output when it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise NotHere(f"{name}: {command[0]}: {error.strerror}") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-500:]
-        raise NotHere(f"{name}: `{' '.join(command)}` ended with {done.returncode}: {said}")
+        output = (done.stderr or done.stdout).strip()[-500:]
+        raise NotHere(f"{name}: `{' '.join(command)}` ended with {done.returncode}: {output}")
     return done.stdout

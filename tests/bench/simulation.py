@@ -1,23 +1,22 @@
-"""Are the estimates of live quality right? Traffic whose true quality is known, run many times.
+"""Coverage of the quality estimates, in many simulated runs of traffic with known quality.
 
     make simulate         # or: python tests/bench/simulation.py --runs 200
 
-Each run is a proxy's life in small: requests with the shipped router model's own scores, the real
-sampler and the real database, and rows of a judge's as the proxy's judge writes them. Only the
-tiers and the judge are made up, so that the truth is known: for every prompt the expected score of
-either tier's answer, and so the share of the gap that routing recovers, the share of good local
-answers and what is saved at equal quality in all traffic, not in what was judged. Counted is in
-how many runs the 95 % interval holds the truth. The figures go to data/results/simulation.json.
+Each run has requests with scores of the shipped router model, the real sampler, the real database,
+and judgements written like the proxy's. Only the tiers and the judge are simulated, so the truth is
+known: the expected score of both tiers' answers to every prompt. From these follow the share of the
+gap that routing recovers, the share of good local answers and the savings at equal quality, in all
+traffic instead of the judged sample. Coverage is the share of runs whose 95 % interval contains the
+truth. Writes data/results/simulation.json.
 
-Naive are the same rows without their weights. They are biased because the sample is not like the
-traffic, on purpose: people ask simple things most, and a judge's calls are better spent on what is
-rare. The sampler draws a rare kind up to 16 times as often as a common one, and rare kinds are the
-hard ones: those that went to the cloud, and local ones near the threshold. In an average without
-weights they count several times: local answers look worse than they are, and routing better, since
-most of the gap that it leaves lies in the many requests that it keeps.
+Naive estimates are of the same rows without weights. They are biased, because the sampler draws
+rare kinds of requests up to 16 times as often as common ones, to use the judge's calls well. Rare
+kinds are hard: cloud requests, and local ones near the threshold. Without weights they count
+several times. Local answers then look worse than they are, and routing better: most of the
+remaining gap lies in the many local requests.
 
-The prompts are those in data/everyday.jsonl, questions.jsonl and sample.jsonl. Not simulated: a
-judge that is biased, which no sample can mend, and samples that are never judged.
+The prompts are those of data/everyday.jsonl, questions.jsonl and sample.jsonl. Not simulated: a
+biased judge, which no sampling corrects, and samples that are never judged.
 """
 
 import argparse
@@ -56,12 +55,12 @@ RUNS: Final = 200
 REQUESTS: Final = 4_000
 JUDGE: Final = JudgeConfig(enabled=True, sample_rate=0.06, shadow_rate=0.06)
 BEGIN: Final = 1_800_000_000.0
-SKEW: Final = 11.0  # by e to this times the score a prompt is asked more often
-AGAIN: Final = 0.15  # how often a conversation goes on, with the same question
-NOISE: Final = 1.2  # a judge's, in points
-TIE: Final = 1.0  # differences that a judge calls a tie, in points
+SKEW: Final = 11.0  # a prompt's popularity grows with exp(SKEW * score)
+AGAIN: Final = 0.15  # probability that a conversation repeats its prompt
+NOISE: Final = 1.2  # standard deviation of the judge, in points
+TIE: Final = 1.0  # smaller differences are a tie, in points
 FACES: Final = np.arange(1, 11)
-# By name: in words, and what of `Quality.counted` it rests on.
+# By name: the label, and its key in `Quality.counted`.
 ESTIMANDS: Final = {
     "recovered": ("share of the quality gap recovered", "pairs"),
     "good_local": ("share of local answers that are good", "local"),
@@ -74,7 +73,7 @@ KINDS: Final = ("weighted", "naive")
 
 
 class Prompt(NamedTuple):
-    """A prompt with what it is worth to each tier, in expected points before the judge's noise."""
+    """A prompt with the expected score of each tier, before the judge's noise."""
 
     text: str
     score: float
@@ -86,7 +85,7 @@ class Prompt(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of one estimand in one run: an estimate with its interval; None where there is none."""
+    """The estimates of one estimand in one run, with intervals; None without enough data."""
 
     judged: int
     weighted: Interval | None
@@ -94,9 +93,9 @@ class Outcome(NamedTuple):
 
 
 def make_pool(seed: int = 0) -> list[Prompt]:
-    """The prompts, scored once by the shipped router model."""
+    """The prompts, scored by the shipped router model."""
     model = RouterModel.load(DATA / "models" / "router")
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     pool = []
     for text in _texts():
         score = model.score(text).score
@@ -106,9 +105,9 @@ def make_pool(seed: int = 0) -> list[Prompt]:
                 text,
                 score,
                 Target.LOCAL if score >= model.manifest.threshold else Target.CLOUD,
-                math.exp(SKEW * score + dice.gauss(0, 0.5)),
-                local=3.5 + 4.7 * ease + dice.gauss(0, 0.8),
-                cloud=8.6 + dice.gauss(0, 0.4),
+                math.exp(SKEW * score + rng.gauss(0, 0.5)),
+                local=3.5 + 4.7 * ease + rng.gauss(0, 0.8),
+                cloud=8.6 + rng.gauss(0, 0.4),
                 cloud_usd=(len(text) / 4 * 0.15 + (450 - 300 * ease) * 0.6) / 1e6,
             )
         )
@@ -125,29 +124,29 @@ def _texts() -> Iterator[str]:
 # ── The truth ─────────────────────────────────────────────────────────────────────────────────
 
 
-def chances(worth: float) -> Floats:
-    """With what probability the judge gives 1, 2 … 10: rounded, and noise cut off at both ends."""
-    noise = NormalDist(worth, NOISE)
+def chances(expected: float) -> Floats:
+    """The judge's probabilities of the scores 1 to 10: rounded, with noise clipped at both ends."""
+    noise = NormalDist(expected, NOISE)
     below = [noise.cdf(face + 0.5) for face in FACES[:-1]]
     return np.diff([0.0, *below, 1.0])
 
 
 def truth(pool: Sequence[Prompt]) -> dict[str, float]:
-    """Every estimand over all traffic, with what the judge is expected to say."""
-    asked = np.array([prompt.popularity for prompt in pool])
-    asked /= asked.sum()
+    """Every estimand over all traffic, from the judge's expected scores."""
+    popularity = np.array([prompt.popularity for prompt in pool])
+    popularity /= popularity.sum()
     is_cloud = np.array([prompt.goes_to is Target.CLOUD for prompt in pool])
     faces = {tier: [chances(getattr(prompt, tier)) for prompt in pool] for tier in Target}
-    expected = {tier: np.array([one @ FACES for one in found]) for tier, found in faces.items()}
-    good = np.array([one[FACES >= OK_SCORE].sum() for one in faces[Target.LOCAL]])
-    bill = asked * np.array([prompt.cloud_usd for prompt in pool])
-    gap = asked * (expected[Target.CLOUD] - expected[Target.LOCAL])
+    expected = {tier: np.array([chance @ FACES for chance in each]) for tier, each in faces.items()}
+    good = np.array([chance[FACES >= OK_SCORE].sum() for chance in faces[Target.LOCAL]])
+    bill = popularity * np.array([prompt.cloud_usd for prompt in pool])
+    gap = popularity * (expected[Target.CLOUD] - expected[Target.LOCAL])
     recovered = gap[is_cloud].sum() / gap.sum()
     difference = NormalDist(0, NOISE * math.sqrt(2))
-    as_good = np.array([difference.cdf(TIE - (one.cloud - one.local)) for one in pool])
+    as_good = np.array([difference.cdf(TIE - (prompt.cloud - prompt.local)) for prompt in pool])
 
     def mean(values: Floats, which: NDArray[np.bool_]) -> float:
-        return float(np.average(values[which], weights=asked[which]))
+        return float(np.average(values[which], weights=popularity[which]))
 
     return {
         "recovered": float(recovered),
@@ -155,7 +154,7 @@ def truth(pool: Sequence[Prompt]) -> dict[str, float]:
         "saved": float(recovered - bill[is_cloud].sum() / bill.sum()),
         "local_score": mean(expected[Target.LOCAL], ~is_cloud),
         "cloud_score": mean(expected[Target.CLOUD], is_cloud),
-        "local_as_good": mean(as_good, asked > 0),
+        "local_as_good": mean(as_good, popularity > 0),
     }
 
 
@@ -163,21 +162,21 @@ def truth(pool: Sequence[Prompt]) -> dict[str, float]:
 
 
 def run(pool: Sequence[Prompt], seed: int, requests: int = REQUESTS) -> dict[str, Outcome]:
-    """Requests, rows and judgements, and what is said of them."""
-    dice = random.Random(seed)
+    """Simulate requests, rows and judgements; return the estimates."""
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         config = StorageConfig(url=f"sqlite:///{folder}/rows.db", retention_days=None)
         store = Store(config, max_pending=requests)
         store.open()
-        sampler = Sampler(JUDGE, dice=dice)
+        sampler = Sampler(JUDGE, rng=rng)
         drawn = []
-        for prompt, record in traffic(pool, requests, dice):
+        for prompt, record in traffic(pool, requests, rng):
             store.add(record)
             if (sample := sampler.draw(record)) is not None:
                 drawn.append((prompt, record, sample))
         store.close()
         with store.database.connection_context(), store.database.atomic():
-            write_judgements(store.database, drawn, dice)
+            write_judgements(store.database, drawn, rng)
         stats = QualityQueries(store.database)
         quality = stats.quality()
         with store.database.connection_context():
@@ -191,13 +190,13 @@ def run(pool: Sequence[Prompt], seed: int, requests: int = REQUESTS) -> dict[str
 
 
 def traffic(
-    pool: Sequence[Prompt], requests: int, dice: random.Random
+    pool: Sequence[Prompt], requests: int, rng: random.Random
 ) -> Iterator[tuple[Prompt, CallRecord]]:
-    """Requests, each drawn by popularity; some ask again, in the same conversation."""
-    drawn = dice.choices(pool, [prompt.popularity for prompt in pool], k=requests)
+    """Requests drawn by popularity; some repeat in the same conversation."""
+    drawn = rng.choices(pool, [prompt.popularity for prompt in pool], k=requests)
     session = 0
     for number, prompt in enumerate(drawn):
-        if number and dice.random() < AGAIN:
+        if number and rng.random() < AGAIN:
             prompt = drawn[number] = drawn[number - 1]
         else:
             session += 1
@@ -208,7 +207,7 @@ def traffic(
         record.score, record.session_id = prompt.score, f"s{session}"
         record.turns, record.response = [("user", prompt.text)], "An answer."
         record.finish_reason = "stop"
-        record.cloud_cost_usd = prompt.cloud_usd * dice.gammavariate(4, 1 / 4)
+        record.cloud_cost_usd = prompt.cloud_usd * rng.gammavariate(4, 1 / 4)
         record.cost_usd = record.cloud_cost_usd if prompt.goes_to is Target.CLOUD else 0.0
         record.finish(Ending.OK)
         yield prompt, record
@@ -217,9 +216,9 @@ def traffic(
 def write_judgements(
     database: peewee.Database,
     drawn: Sequence[tuple[Prompt, CallRecord, Draw]],
-    dice: random.Random,
+    rng: random.Random,
 ) -> None:
-    """A judge's rows, one for each judged side, and one for a comparison of both."""
+    """Write a judge's rows: one grade for each judged answer, and one comparison per pair."""
     samples, judgements, preferences = [], [], []
     for prompt, record, sample in drawn:
         common = {"request_id": record.id, "created_at": record.created_at}
@@ -230,25 +229,30 @@ def write_judgements(
         )
         assert record.target is not None
         for tier in [record.target] if sample.kind == "grade" else list(Target):
-            points = round(getattr(prompt, tier) + dice.gauss(0, NOISE))
+            points = round(getattr(prompt, tier) + rng.gauss(0, NOISE))
             score = min(max(points, 1), 10)
             judgements.append(
                 common
                 | {"target": tier, "model": f"{tier}-model", "score": score, "judge_model": "j"}
             )
         if sample.kind == "pair":
-            lead = prompt.cloud - prompt.local + dice.gauss(0, NOISE * math.sqrt(2))
+            lead = prompt.cloud - prompt.local + rng.gauss(0, NOISE * math.sqrt(2))
             verdict = "tie" if abs(lead) <= TIE else "cloud" if lead > 0 else "local"
-            said = {"judge_model": "j", "verdict": verdict, "first": verdict, "swapped": verdict}
-            preferences.append(common | said)
+            verdicts = {
+                "judge_model": "j",
+                "verdict": verdict,
+                "first": verdict,
+                "swapped": verdict,
+            }
+            preferences.append(common | verdicts)
     for table, rows in ((Sample, samples), (Judgement, judgements), (Preference, preferences)):
         for batch in peewee.chunked(rows, 500):
             table.insert_many(batch).execute(database)
 
 
 def estimates(quality: Quality) -> dict[str, Interval | None]:
-    """By the names of the estimands."""
-    found = {
+    """The estimates by estimand."""
+    values = {
         "recovered": quality.recovered,
         "good_local": quality.good_local,
         "saved": quality.saved,
@@ -256,28 +260,28 @@ def estimates(quality: Quality) -> dict[str, Interval | None]:
         "cloud_score": quality.mean_scores.get("cloud"),
         "local_as_good": quality.local_as_good,
     }
-    return {name: None if one is None else Interval(*one) for name, one in found.items()}
+    return {name: None if value is None else Interval(*value) for name, value in values.items()}
 
 
 # ── Many runs ─────────────────────────────────────────────────────────────────────────────────
 
 
 def coverage(outcomes: Sequence[Interval | None], true: float) -> float:
-    """Share of all runs whose interval holds the truth; none does not hold it."""
-    held = sum(one is not None and one.low <= true <= one.high for one in outcomes)
-    return held / len(outcomes)
+    """The share of runs whose interval contains the truth; a missing interval does not."""
+    covered = sum(o is not None and o.low <= true <= o.high for o in outcomes)
+    return covered / len(outcomes)
 
 
 def summary(runs: Sequence[dict[str, Outcome]], true: dict[str, float]) -> dict[str, Any]:
-    """Of each estimand: the truth, and how the estimates with and without weights did."""
-    found: dict[str, Any] = {}
+    """For each estimand: the truth, and the figures of the weighted and the naive estimates."""
+    figures: dict[str, Any] = {}
     for name in ESTIMANDS:
-        judged = np.mean([one[name].judged for one in runs])
-        found[name] = {"true": round(true[name], 4), "mean_requests_judged": round(judged)}
+        judged = np.mean([outcome[name].judged for outcome in runs])
+        figures[name] = {"true": round(true[name], 4), "mean_requests_judged": round(judged)}
         for kind in KINDS:
-            outcomes = [getattr(one[name], kind) for one in runs]
-            known = np.array([one for one in outcomes if one is not None]).reshape(-1, 3)
-            found[name][kind] = {
+            outcomes = [getattr(outcome[name], kind) for outcome in runs]
+            known = np.array([o for o in outcomes if o is not None]).reshape(-1, 3)
+            figures[name][kind] = {
                 "coverage": round(coverage(outcomes, true[name]), 4),
                 "runs_with_an_estimate": len(known),
                 "mean_estimate": round(float(known[:, 0].mean()), 4) if len(known) else None,
@@ -285,11 +289,11 @@ def summary(runs: Sequence[dict[str, Outcome]], true: dict[str, float]) -> dict[
                 if len(known)
                 else None,
             }
-    return found
+    return figures
 
 
 def simulate(runs: int, requests: int) -> dict[str, Any]:
-    """All runs, on all cores."""
+    """Run all simulations on all cores."""
     machine, started = describe_machine(), time.perf_counter()
     pool = make_pool()
     seeds = range(runs)
@@ -315,15 +319,17 @@ def show(result: dict[str, Any]) -> Table:
         "", "true", "n", "weighted", "width", "coverage", "naive", "width", "coverage", box=None,
         title=f"{result['runs']} runs of {result['requests_per_run']:,} requests",
     )  # fmt: skip
-    for name, one in result["estimands"].items():
-        cells = [f"{one['true']:.3f}", f"{one['mean_requests_judged']}"]
+    for name, estimand in result["estimands"].items():
+        cells = [f"{estimand['true']:.3f}", f"{estimand['mean_requests_judged']}"]
         for kind in KINDS:
-            of = one[kind]
-            if of["mean_estimate"] is None:
+            figures = estimand[kind]
+            if figures["mean_estimate"] is None:
                 cells += ["", "", ""]
             else:
                 cells += [
-                    f"{of['mean_estimate']:.3f}", f"{of['mean_width']:.3f}", f"{of['coverage']:.1%}"
+                    f"{figures['mean_estimate']:.3f}",
+                    f"{figures['mean_width']:.3f}",
+                    f"{figures['coverage']:.1%}",
                 ]  # fmt: skip
         table.add_row(ESTIMANDS[name][0], *cells)
     return table

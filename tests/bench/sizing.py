@@ -1,14 +1,14 @@
-"""What a number of requests a second takes: cores, memory, rows, dollars; by what was measured.
+"""Sizing: cores, memory, database and cost for a request rate, from measurements.
 
     python tests/bench/sizing.py  # 10, 1,000 and 100,000 requests/s
-    python tests/bench/sizing.py --rates 250 --repeats 0.3      # a share of known prompts
+    python tests/bench/sizing.py --rates 250 --repeats 0.3      # 30 % repeated prompts
     python tests/bench/sizing.py --readme                       # the operators' tables
 
-Measured is what one request costs (`data/results/bench.json`, by `make bench`) and what a database
-takes (`bench_store.json`, `bench_store_postgresql.json`, by `make bench-store`). Simulated is how
-full a worker may be: requests come at random, each takes its core for the relay and, where its
-prompt is new, for a decision that takes longer the longer it is, and the others wait. Assumed are
-the prices; name your own. Not known here: what the models themselves take, which is far more.
+Measured: the cost of a request (`data/results/bench.json`, by `make bench`) and the rows per second
+of a database (`bench_store.json`, `bench_store_postgresql.json`, by `make bench-store`). Simulated:
+the utilisation of a worker. Requests arrive at random and queue; each needs the core for the relay
+and, if its prompt is new, for a decision whose time grows with its length. Assumed: the prices; set
+your own. Not included: the models themselves, which need far more.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from load import make_prompts
 RESULTS: Final = ROOT / "data" / "results"
 GUIDE: Final = ROOT / "docs" / "operations.md"
 RATES: Final = (10, 1_000, 100_000)
-USD_PER_CORE_HOUR: Final = 0.05  # on demand, in a large cloud, with its share of memory: about
-P99_SECONDS: Final = 0.05  # that waiting and deciding may add: a model takes longer to begin
+USD_PER_CORE_HOUR: Final = 0.05  # about on-demand price of a large cloud, with memory
+P99_SECONDS: Final = 0.05  # limit of queueing and decision
 FILL: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 _REQUESTS: Final = 100_000
 _TEXTS: Final = 4_000
@@ -35,15 +35,15 @@ _TOKENS_PER_WORD: Final = 1.06
 
 
 class Costs(NamedTuple):
-    """What was measured. Seconds of one core, megabytes.
+    """Measured costs, in seconds of one core and MB.
 
     Attributes:
-        relay: of a request without a decision.
-        routed: of a request of the mix with one.
-        decision: by the number of tokens, alone; beside a relay each takes somewhat longer.
-        balancer: of a request through nginx.
+        relay: a request without a decision.
+        routed: a request of the mix with a decision.
+        decision: a decision alone, by number of tokens; with a relay it takes somewhat longer.
+        balancer: a request through nginx.
         worker_mb: memory of one worker.
-        rows: a second, that one database takes, by its name.
+        rows: rows per second, by database.
     """
 
     relay: float
@@ -55,7 +55,7 @@ class Costs(NamedTuple):
 
 
 def read_costs(results: Path) -> Costs:
-    """Raises FileNotFoundError, KeyError where something was not measured."""
+    """Read the results. Raises FileNotFoundError or KeyError if a measurement is missing."""
     bench = json.loads((results / "bench.json").read_text())
     points = sorted(
         (int(tokens), row["mean_ms"] / 1e3)
@@ -67,8 +67,8 @@ def read_costs(results: Path) -> Costs:
         ("SQLite", "bench_store.json"),
         ("PostgreSQL", "bench_store_postgresql.json"),
     ):
-        found = json.loads((results / file).read_text())
-        rows[name] = max(each["written_per_second"] for each in found["writer"])
+        measured = json.loads((results / file).read_text())
+        rows[name] = max(each["written_per_second"] for each in measured["writer"])
     requests = bench["requests"]
     return Costs(
         relay=requests["routed, repeats"]["64"]["cpu_us"] / 1e6,
@@ -81,7 +81,7 @@ def read_costs(results: Path) -> Costs:
 
 
 def _between(points: list[tuple[int, float]], at: float) -> float:
-    """The value at a place between the points; the first and the last one beyond them."""
+    """Linear interpolation between points, constant outside of them."""
     at = min(max(at, points[0][0]), points[-1][0])
     for (x0, y0), (x1, y1) in pairwise(points):
         if at <= x1:
@@ -89,8 +89,8 @@ def _between(points: list[tuple[int, float]], at: float) -> float:
     return points[-1][1]
 
 
-def service_times(costs: Costs, *, repeats: float, dice: random.Random) -> list[float]:
-    """Seconds of a core for each of many requests of the benchmark's mix."""
+def service_times(costs: Costs, *, repeats: float, rng: random.Random) -> list[float]:
+    """Service times, in seconds of a core, of many requests of the benchmark's mix."""
     lengths = [
         len(prompt.split()) * _TOKENS_PER_WORD for prompt in islice(make_prompts(seed=5), _TEXTS)
     ]
@@ -98,48 +98,48 @@ def service_times(costs: Costs, *, repeats: float, dice: random.Random) -> list[
     beside = (costs.routed - costs.relay) / (sum(alone) / len(alone))
     decisions = [seconds * beside for seconds in alone]
     return [
-        costs.relay + (0.0 if dice.random() < repeats else dice.choice(decisions))
+        costs.relay + (0.0 if rng.random() < repeats else rng.choice(decisions))
         for _ in range(_REQUESTS)
     ]
 
 
-def quantile_at(fill: float, service: list[float], *, dice: random.Random) -> float:
-    """The p99 of waiting and service, in seconds, at a worker that is busy this share of the time.
+def quantile_at(fill: float, service: list[float], *, rng: random.Random) -> float:
+    """The p99 of queueing and service, in seconds, at a worker with utilisation `fill`.
 
     Lindley's recursion (1952) for one server and random arrivals.
     """
     rate = fill * len(service) / sum(service)
-    spent = []
-    waits = 0.0
+    times = []
+    wait = 0.0
     for seconds in service:
-        spent.append(waits + seconds)
-        waits = max(0.0, waits + seconds - dice.expovariate(rate))
-    spent.sort()
-    return spent[int(0.99 * len(spent))]
+        times.append(wait + seconds)
+        wait = max(0.0, wait + seconds - rng.expovariate(rate))
+    times.sort()
+    return times[int(0.99 * len(times))]
 
 
 class Load(NamedTuple):
-    """What a worker carries."""
+    """The capacity of a worker."""
 
     fill: float
-    p99_ms: dict[float, float]  # by how full it is
+    p99_ms: dict[float, float]  # by utilisation
     per_second: float
     mean_ms: float
 
 
 def carry(costs: Costs, *, repeats: float) -> Load:
-    """How full a worker may be, by simulation, and what it does then."""
-    dice = random.Random(1)
-    service = service_times(costs, repeats=repeats, dice=dice)
-    p99 = {fill: quantile_at(fill, service, dice=dice) for fill in FILL}
-    fits = [fill for fill, seconds in p99.items() if seconds <= P99_SECONDS]
-    fill = max(fits, default=FILL[0])
+    """Simulate the highest utilisation within the latency limit."""
+    rng = random.Random(1)
+    service = service_times(costs, repeats=repeats, rng=rng)
+    p99 = {fill: quantile_at(fill, service, rng=rng) for fill in FILL}
+    allowed = [fill for fill, seconds in p99.items() if seconds <= P99_SECONDS]
+    fill = max(allowed, default=FILL[0])
     mean = sum(service) / len(service)
     return Load(fill, {key: 1e3 * value for key, value in p99.items()}, fill / mean, 1e3 * mean)
 
 
 def size(costs: Costs, load: Load, rates: Iterable[int], *, usd: float) -> list[list[str]]:
-    """A table's rows: what so many requests a second take."""
+    """The rows of the table, one for each rate."""
     rows = []
     for rate in rates:
         workers = math.ceil(rate / load.per_second)
@@ -172,14 +172,14 @@ def tables(costs: Costs, *, rates: Iterable[int], repeats: float, usd: float) ->
         size(costs, load, rates, usd=usd),
     )  # fmt: skip
     postgresql, sqlite = costs.rows["PostgreSQL"], costs.rows["SQLite"]
-    said = (
+    summary = (
         f"A request takes {load.mean_ms:.2f} ms of a core in the mean"
         + (f" when {repeats:.0%} of the prompts are known" if repeats else " when all are new")
         + f"; a worker that is busy {load.fill:.0%} of the time carries {load.per_second:,.0f} a "
         f"second. One PostgreSQL takes {postgresql:,.0f} rows a second, an SQLite file "
         f"{sqlite:,.0f}. A core is taken to cost {usd:g} USD an hour; a database has two."
     )
-    return f"{fills}\n\n{sizes}\n\n{said}"
+    return f"{fills}\n\n{sizes}\n\n{summary}"
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="requests a second")
     parser.add_argument("--repeats", type=float, default=0.0, help="share of prompts seen before")
     parser.add_argument("--usd-per-core-hour", type=float, default=USD_PER_CORE_HOUR)
-    parser.add_argument("--readme", action="store_true", help="write the guide's tables, and end")
+    parser.add_argument("--readme", action="store_true", help="update the guide's tables and exit")
     arguments = parser.parse_args()
     rates = [int(rate) for rate in arguments.rates.split(",")]
     options: dict[str, Any] = {"repeats": arguments.repeats, "usd": arguments.usd_per_core_hour}

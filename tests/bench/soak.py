@@ -1,14 +1,14 @@
-"""The proxy under mixed traffic for a long time: does it leak, lose a row, or keep anyone waiting?
+"""Soak test: mixed traffic for a long time. Checks for leaks, lost rows and stuck requests.
 
     make soak             # or: python tests/bench/soak.py --minutes 30 --out data/results/soak.json
 
-`hybrid-llm serve` with the shipped router model runs between two upstreams and many clients that
-do all that support/traffic.py knows, while its configuration is edited, now and then wrongly, and
-one tier after the other is down for a while. In the end every request must be accounted for: what
-its client saw, its row and the metrics say the same; and memory must not have grown.
+`hybrid-llm serve` with the shipped router model runs between two upstreams and many clients of
+support/traffic.py. Meanwhile its configuration is edited, sometimes with errors, and each tier is
+down for a while in turns. At the end the client's view, the row and the metrics of every request
+must agree, and memory must not have grown.
 
-The exit status is 1 when something does not hold. Needs Linux (/proc). The load is moderate, some
-30 requests a second: this measures endurance, tests/bench/bench.py speed.
+The exit status is 1 when a check fails. Needs Linux (/proc). The load is moderate, about 30
+requests a second: this measures endurance, tests/bench/bench.py speed.
 """
 
 import argparse
@@ -45,19 +45,20 @@ from traffic import DEADLINE_SECONDS, MAX_BODY_MB, Client, Ledger, Script, judge
 
 REQUEST_SECONDS: Final = 6.0  # server.request_timeout_seconds
 PHASE_SECONDS: Final = 1.0  # upstreams.*.timeouts
-QUIET_SECONDS: Final = 2.0  # so long nothing more is counted once all clients are done
+QUIET_SECONDS: Final = 2.0  # without new requests, after which all are counted
 POLL_SECONDS: Final = 0.1
 PROGRESS_SECONDS: Final = 10.0
-MAX_SHOWN: Final = 20  # of what does not hold; one mistake can be seen in every row
+MAX_SHOWN: Final = 20  # failures; one bug may show in every row
 DOWN_EVERY_SECONDS, DOWN_SECONDS = 40.0, 6.0
 EDIT_SECONDS, EDITS = 60.0, 10  # an edit a minute, more often in runs with less than ten
 
-# What must hold of memory after the first third, in which it settles. 20 MB are noise in minutes.
+# Limits of memory growth after the first third, in which memory settles. In minutes, 20 MB are
+# noise.
 LONG_MINUTES, MAX_MB_PER_HOUR, MAX_MB_GROWN = 10.0, 10.0, 20.0
 MAX_FILES_OPENED: Final = 15
 BLOCKS: Final = 20
 
-# In which all this must have ended some requests, or it was no test of them.
+# Endings that must occur, or the run did not test them.
 ENDINGS: Final = ("ok", "rejected", "upstream_error", "timeout", "client_gone")
 COLUMNS: Final = (
     "id, endpoint, target, reason, status, ending, input_tokens, cached_input_tokens, "
@@ -65,31 +66,31 @@ COLUMNS: Final = (
 )
 
 
-# --- what operators do ---
+# --- operators ---
 
 
 class Operator:
-    """Edits the configuration, now and then wrongly, and sees that it is taken up or refused."""
+    """Edits the configuration, sometimes with errors, and checks that it is applied or rejected."""
 
-    def __init__(self, proxy: Served, dice: random.Random, ledger: Ledger) -> None:
+    def __init__(self, proxy: Served, rng: random.Random, ledger: Ledger) -> None:
         self._proxy = proxy
-        self._dice = dice
-        self._shared_limits = ledger
+        self._dice = rng
+        self._ledger = ledger
         self.taken_up = 0
         self.refused = 0
 
-    async def run(self, over: asyncio.Event, *, every_seconds: float) -> None:
+    async def run(self, stop: asyncio.Event, *, every_seconds: float) -> None:
         for edit in itertools.cycle((self._edit, self._edit_wrongly, self._edit)):
-            if await comes(over, every_seconds):
+            if await happens(stop, every_seconds):
                 return
             try:
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await edit()
             except (TimeoutError, ConnectionError):
-                self._shared_limits.wrong["an edit of the configuration was not noticed"] += 1
+                self._ledger.wrong["an edit of the configuration was not noticed"] += 1
 
     async def _edit(self) -> None:
-        """Another threshold, which answers name, and another price, which makes the tier anew."""
+        """Change the threshold, which answers report, and a price, which rebuilds the tier."""
         threshold = f"{self._dice.uniform(0.2, 0.8):.4f}"
         price = {"output": self._dice.uniform(0.3, 0.9)}
         self._proxy.configure(
@@ -105,10 +106,10 @@ class Operator:
         self.taken_up += 1
 
     async def _threshold_in_use(self) -> str | None:
-        """What an answer says; this is a request like others and has its row."""
+        """The threshold of a new request, which has a row like all others."""
         answer = await ask(self._proxy.port, chat_body())
-        self._shared_limits.made["stays"] += 1
-        self._shared_limits.note(answer.head, judge(answer.head, answer.body))
+        self._ledger.made["stays"] += 1
+        self._ledger.note(answer.head, judge(answer.head, answer.body))
         return answer.head.headers.get("x-router-threshold")
 
     async def _edit_wrongly(self) -> None:
@@ -128,18 +129,18 @@ class Operator:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def let_tiers_fall(over: asyncio.Event, scripts: list[Script]) -> None:
-    """One tier after the other is down for a while, never both."""
+async def cause_outages(stop: asyncio.Event, scripts: list[Script]) -> None:
+    """Take down one tier after the other for a while, never both."""
     for script in itertools.cycle(scripts):
-        if await comes(over, DOWN_EVERY_SECONDS):
+        if await happens(stop, DOWN_EVERY_SECONDS):
             return
         script.down = True
-        await comes(over, DOWN_SECONDS)
+        await happens(stop, DOWN_SECONDS)
         script.down = False
 
 
-async def comes(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, so long at most; whether it came."""
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event with a timeout; return whether it happened."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
@@ -147,11 +148,11 @@ async def comes(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-# --- what is measured ---
+# --- measurements ---
 
 
 class Sample(NamedTuple):
-    """The process at one moment."""
+    """A sample of the process."""
 
     seconds: float
     requests: int
@@ -163,32 +164,32 @@ class Sample(NamedTuple):
 
 
 class Watch:
-    """Looks at the process once a second, and asks it how it is."""
+    """Samples the process and its /health once a second."""
 
     def __init__(
         self,
         proxy: Served,
         upstreams: list[FakeUpstream],
         ledger: Ledger,
-        tell: Callable[[Sample], None],
+        on_sample: Callable[[Sample], None],
     ) -> None:
         self._proxy = proxy
         self._upstreams = upstreams
-        self._shared_limits = ledger
-        self._tell = tell
+        self._ledger = ledger
+        self._on_sample = on_sample
         self.started = time.monotonic()
         self.samples: list[Sample] = []
 
-    async def run(self, over: asyncio.Event) -> None:
-        while not await comes(over, 1.0):
+    async def run(self, stop: asyncio.Event) -> None:
+        while not await happens(stop, 1.0):
             if not self._proxy.runs:
-                self._shared_limits.wrong["the proxy ended by itself"] += 1
-                over.set()
+                self._ledger.wrong["the proxy ended by itself"] += 1
+                stop.set()
                 return
             self.samples.append(await self.look())
-            self._tell(self.samples[-1])
+            self._on_sample(self.samples[-1])
             for upstream in self._upstreams:
-                upstream.calls.clear()  # or the leak would be in this process
+                upstream.calls.clear()  # else this process would leak
 
     async def look(self) -> Sample:
         asked = time.perf_counter()
@@ -196,76 +197,78 @@ class Watch:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await ask(self._proxy.port, path="/health")
         except (TimeoutError, ConnectionError):
-            self._shared_limits.wrong["/health was not answered"] += 1
+            self._ledger.wrong["/health was not answered"] += 1
         health_ms = (time.perf_counter() - asked) * 1e3
         seconds = time.monotonic() - self.started
         return Sample(
             seconds,
-            self._shared_limits.requests,
+            self._ledger.requests,
             *read_process(self._proxy.pid),
             health_ms=health_ms,
         )
 
 
 def read_process(pid: int) -> tuple[float, int, int, float]:
-    """Resident memory in MB, open files, threads, and processor seconds."""
+    """Resident memory in MB, open files, threads, and CPU seconds."""
     folder = Path(f"/proc/{pid}")
     status = (folder / "status").read_text()
-    found = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
+    fields = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.MULTILINE))
     ticks = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
     return (
-        int(found["VmRSS"]) / 1024,
+        int(fields["VmRSS"]) / 1024,
         sum(1 for _ in (folder / "fd").iterdir()),
-        int(found["Threads"]),
+        int(fields["Threads"]),
         sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
     )
 
 
 def trend(x: list[float], y: list[float]) -> tuple[float, float]:
-    """A slope by least squares, and its standard error.
+    """The slope by least squares, and its standard error.
 
-    Over the means of BLOCKS stretches: memory now is much like memory a second ago, and the error
-    of single samples would be far too small.
+    Over the means of BLOCKS blocks: samples are autocorrelated, so the error over single samples
+    would be far too small.
     """
     size = max(1, len(x) // BLOCKS)
     starts = range(0, len(x) - size + 1, size)
-    x, y = ([statistics.fmean(one[start : start + size]) for start in starts] for one in (x, y))
+    x, y = (
+        [statistics.fmean(values[start : start + size]) for start in starts] for values in (x, y)
+    )
     slope, intercept = statistics.linear_regression(x, y)
-    rest = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+    residuals = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
     spread = sum((a - statistics.fmean(x)) ** 2 for a in x)
-    return slope, math.sqrt(rest / (len(x) - 2) / spread)
+    return slope, math.sqrt(residuals / (len(x) - 2) / spread)
 
 
 def summarise(samples: list[Sample]) -> dict[str, Any]:
-    """Of the time after the first third; `warm` and `end` are that time's first and last tenth."""
+    """Figures after the first third; `warm` and `end` are the first and last tenth of that time."""
     settled = samples[len(samples) // 3 :]
     tenth = max(1, len(settled) // 10)
 
     def stages(name: str) -> dict[str, float]:
-        def middle(some: list[Sample]) -> float:
-            return float(statistics.median(getattr(one, name) for one in some))
+        def median(some: list[Sample]) -> float:
+            return float(statistics.median(getattr(sample, name) for sample in some))
 
         return {
             "start": getattr(samples[0], name),
-            "warm": middle(settled[:tenth]),
-            "end": middle(settled[-tenth:]),
-            "max": max(getattr(one, name) for one in samples),
+            "warm": median(settled[:tenth]),
+            "end": median(settled[-tenth:]),
+            "max": max(getattr(sample, name) for sample in samples),
         }
 
-    memory = [one.rss_mb for one in settled]
-    per_hour = trend([one.seconds / 3600 for one in settled], memory)
-    per_1000 = trend([one.requests / 1000 for one in settled], memory)
+    memory = [sample.rss_mb for sample in settled]
+    per_hour = trend([sample.seconds / 3600 for sample in settled], memory)
+    per_1000 = trend([sample.requests / 1000 for sample in settled], memory)
     first, last = settled[0], settled[-1]
     cpu = (last.cpu_seconds - first.cpu_seconds) / (last.seconds - first.seconds)
     return {
         "rss_mb": stages("rss_mb"),
-        "rss_mb_each_minute": [round(one.rss_mb, 1) for one in samples[::60]],
+        "rss_mb_each_minute": [round(sample.rss_mb, 1) for sample in samples[::60]],
         "rss_mb_per_hour": dict(zip(("slope", "error"), per_hour, strict=True)),
         "rss_mb_per_1000_requests": dict(zip(("slope", "error"), per_1000, strict=True)),
         "open_files": stages("files"),
         "threads": stages("threads"),
         "cores_used": cpu,
-        "health_ms": quantiles([one.health_ms for one in samples]),
+        "health_ms": quantiles([sample.health_ms for sample in samples]),
     }
 
 
@@ -274,11 +277,11 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {"p50": cuts[49], "p99": cuts[98], "max": max(values)}
 
 
-# --- what must hold ---
+# --- checks ---
 
 
 async def settle(proxy: Served, ledger: Ledger) -> Samples:
-    """The metrics, once no request is running."""
+    """Wait until no request is running; return the metrics."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     counted, since = -1.0, time.monotonic()
     while True:
@@ -289,16 +292,16 @@ async def settle(proxy: Served, ledger: Ledger) -> Samples:
         if time.monotonic() - since >= QUIET_SECONDS:
             return samples
         if time.monotonic() > deadline:
-            ledger.wrong["requests hold an upstream though all clients are gone"] += held
+            ledger.wrong["upstream calls are open after all clients disconnected"] += held
             return samples
         await asyncio.sleep(POLL_SECONDS)
 
 
 def compare(rows: list[Row], samples: Samples, ledger: Ledger) -> dict[str, int]:
-    """Hold what clients saw, rows and metrics against each other."""
+    """Compare the clients' view, rows and metrics."""
     by_id = {row["id"]: row for row in rows}
     lost = len(ledger.seen.keys() - by_id.keys())
-    # Requests whose id no client has seen. All were read but some of those that were reset.
+    # Requests whose id no client has seen. Only reset ones may not have been read.
     unread = ledger.unseen + ledger.unseen_reset - len(by_id.keys() - ledger.seen.keys())
     lost += max(0, unread - ledger.unseen_reset)
     ledger.wrong["rows are lost"] += lost
@@ -309,8 +312,8 @@ def compare(rows: list[Row], samples: Samples, ledger: Ledger) -> dict[str, int]
         if seen[:3] != (row["status"], row["target"], row["reason"]) or (
             seen.verdict != "left" and (seen.verdict == "ok") != (row["ending"] == "ok")
         ):
-            told = (row["status"], row["target"], row["reason"], row["ending"])
-            ledger.wrong[f"a client saw {tuple(seen)}, its row says {told}"] += 1
+            recorded = (row["status"], row["target"], row["reason"], row["ending"])
+            ledger.wrong[f"a client saw {tuple(seen)}, its row has {recorded}"] += 1
     try:
         check_agreement(rows, samples)
     except AssertionError as error:
@@ -325,7 +328,7 @@ def compare(rows: list[Row], samples: Samples, ledger: Ledger) -> dict[str, int]
 
 
 def check_log(log: bytes, ledger: Ledger) -> None:
-    """Nothing is an error in the log but the configurations that were meant to be refused."""
+    """The log has no errors but those of the invalid configurations."""
     for line in log.decode(errors="replace").splitlines():
         _, level, text = (*line.split(" ", 3)[1:], "", "", "")[:3]
         if line.startswith("Traceback") or (
@@ -335,10 +338,10 @@ def check_log(log: bytes, ledger: Ledger) -> None:
 
 
 def failures(results: dict[str, Any], ledger: Ledger) -> Iterator[str]:
-    """Everything that does not hold, a line for each."""
-    for what, number in ledger.wrong.items():
+    """All failed checks, a line for each."""
+    for message, number in ledger.wrong.items():
         if number:
-            yield f"{what} ({number}×)"
+            yield f"{message} ({number}×)"
     if ledger.stuck:
         yield f"{ledger.stuck} clients waited for more than {DEADLINE_SECONDS:g} seconds"
     if results["exit_status"]:
@@ -346,9 +349,9 @@ def failures(results: dict[str, Any], ledger: Ledger) -> Iterator[str]:
     for ending in ENDINGS:
         if not results["by_ending"].get(ending):
             yield f"no request ended as {ending}"
-    for what, number in results["edits"].items():
+    for outcome, number in results["edits"].items():
         if not number:
-            yield f"no configuration was {what.replace('_', ' ')}"
+            yield f"no configuration was {outcome.replace('_', ' ')}"
     memory, files = results["rss_mb"], results["open_files"]
     slope, error = results["rss_mb_per_hour"].values()
     if results["minutes"] < LONG_MINUTES:
@@ -374,8 +377,8 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def become_ollama(upstream: FakeUpstream) -> None:
-    """Answer what a local tier is asked about its model, too."""
+def imitate_ollama(upstream: FakeUpstream) -> None:
+    """Make an upstream answer Ollama's endpoints about its model."""
     documents = {
         "version": {"version": "0.33.0"},
         "show": {"capabilities": ["completion"], "model_info": {"phi3.context_length": 131072}},
@@ -386,29 +389,29 @@ def become_ollama(upstream: FakeUpstream) -> None:
 
 
 async def soak(
-    folder: Path, *, minutes: float, clients: int, seed: int, tell: Callable[[Sample], None]
+    folder: Path, *, minutes: float, clients: int, seed: int, on_sample: Callable[[Sample], None]
 ) -> dict[str, Any]:
-    """The whole run; what does not hold is under `failures`."""
+    """Run the soak test; `failures` has the failed checks."""
     ledger = Ledger()
     scripts = [Script(random.Random(f"{seed} {tier}")) for tier in ("local", "cloud")]
     async with FakeUpstream() as local, FakeUpstream() as cloud:
         local.answer, cloud.answer = scripts
-        become_ollama(local)
+        imitate_ollama(local)
         async with Served(folder, local, cloud, changes=configuration()) as proxy:
-            watch = Watch(proxy, [local, cloud], ledger, tell)
+            watch = Watch(proxy, [local, cloud], ledger, on_sample)
             operator = Operator(proxy, random.Random(f"{seed} operator"), ledger)
             watch.samples.append(await watch.look())
-            over = asyncio.Event()
+            stop = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(watch.run(over))
-                tasks.create_task(let_tiers_fall(over, scripts))
+                tasks.create_task(watch.run(stop))
+                tasks.create_task(cause_outages(stop, scripts))
                 every = min(EDIT_SECONDS, minutes * 60 / EDITS)
-                tasks.create_task(operator.run(over, every_seconds=every))
+                tasks.create_task(operator.run(stop, every_seconds=every))
                 for number in range(clients):
                     client = Client(proxy.port, random.Random(f"{seed} {number}"), ledger)
-                    tasks.create_task(client.run(over))
-                await comes(over, minutes * 60)
-                over.set()
+                    tasks.create_task(client.run(stop))
+                await happens(stop, minutes * 60)
+                stop.set()
             if not proxy.runs:
                 raise SystemExit(f"The proxy ended by itself:\n{proxy.log[-5000:].decode()}")
             seconds = time.monotonic() - watch.started
@@ -435,7 +438,9 @@ async def soak(
         "by_ending": count("ending"),
         "by_reason": count("reason"),
         "by_target": count("target"),
-        "by_upstream_answer": dict(sum((one.answers for one in scripts), Counter()).most_common()),
+        "by_upstream_answer": dict(
+            sum((script.answers for script in scripts), Counter()).most_common()
+        ),
         "by_client": dict(ledger.made.most_common()),
         "edits": {"taken_up": operator.taken_up, "refused": operator.refused},
         "latency_ms": quantiles(ledger.latencies_ms),
@@ -453,12 +458,12 @@ def mean_ms(samples: Samples, name: str) -> float:
     return samples(f"{name}_sum") / max(1.0, samples(f"{name}_count")) * 1e3
 
 
-# --- what is shown ---
+# --- output ---
 
 
 @contextmanager
 def progress(seconds: float) -> Iterator[Callable[[Sample], None]]:
-    """A bar on a terminal, a line now and then elsewhere."""
+    """A progress bar on a terminal, else a line from time to time."""
     console = Console(stderr=True)
 
     def describe(sample: Sample) -> str:
@@ -526,18 +531,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=30.0, help="half a one at least")
+    parser.add_argument("--minutes", type=float, default=30.0, help="at least 0.5")
     parser.add_argument("--clients", type=int, default=24)
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn")
-    parser.add_argument("--out", type=Path, help="keep the results as JSON here")
-    parser.add_argument("--keep", type=Path, help="leave configuration, database and log here")
+    parser.add_argument("--seed", type=int, default=1, help="of all random choices")
+    parser.add_argument("--out", type=Path, help="write the results as JSON here")
+    parser.add_argument("--keep", type=Path, help="copy configuration, database and log here")
     arguments = parser.parse_args()
     if arguments.minutes < 0.5:
-        parser.error("--minutes: too few to say anything")
+        parser.error("--minutes: must be at least 0.5")
     machine = describe_machine()
     with (
         tempfile.TemporaryDirectory() as folder,
-        progress(arguments.minutes * 60) as tell,
+        progress(arguments.minutes * 60) as on_sample,
     ):
         results = asyncio.run(
             soak(
@@ -545,7 +550,7 @@ def main() -> None:
                 minutes=arguments.minutes,
                 clients=arguments.clients,
                 seed=arguments.seed,
-                tell=tell,
+                on_sample=on_sample,
             )
         )
         if arguments.keep:
@@ -555,7 +560,7 @@ def main() -> None:
         arguments.out.write_text(f"{text}\n")
     Console(width=120).print(as_table(results))
     for failure in results["failures"][:MAX_SHOWN]:
-        print(f"does not hold: {failure}", file=sys.stderr)
+        print(f"failed: {failure}", file=sys.stderr)
     if (more := len(results["failures"]) - MAX_SHOWN) > 0:
         print(f"… and {more} more", file=sys.stderr)
     sys.exit(bool(results["failures"]))

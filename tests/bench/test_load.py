@@ -1,4 +1,4 @@
-"""The benchmark's own parts: what it sends, how it reads what comes back, how it sums up."""
+"""The parts of the benchmark: requests, parsing of answers, and tables."""
 
 import asyncio
 import json
@@ -27,11 +27,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def body_of(request: bytes) -> dict[str, object]:
-    head, _, body = request.partition(b"\r\n\r\n")
-    assert f"content-length: {len(body)}".encode() in head
-    found = json.loads(body)
-    assert isinstance(found, dict)
-    return found
+    head, _, data = request.partition(b"\r\n\r\n")
+    assert f"content-length: {len(data)}".encode() in head
+    body = json.loads(data)
+    assert isinstance(body, dict)
+    return body
 
 
 def prompt_of(request: bytes) -> str:
@@ -40,10 +40,10 @@ def prompt_of(request: bytes) -> str:
     return str(messages[0]["content"])
 
 
-# ── What is sent ──────────────────────────────────────────────────────────────────────────────
+# ── Requests ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_prompts_have_a_realistic_mix_of_lengths() -> None:
+def test_prompts_have_a_realistic_length_distribution() -> None:
     tokenizer = Tokenizer.from_file(str(ROOT / "data/models/router/tokenizer.json"))
     tokenizer.no_truncation()
     prompts = list(islice(make_prompts(seed=1), 2_000))
@@ -54,48 +54,50 @@ def test_prompts_have_a_realistic_mix_of_lengths() -> None:
     assert 0.005 < sum(length > 512 for length in lengths) / len(lengths) < 0.05
 
 
-def test_unique_prompts_are_never_alike_and_recurring_ones_take_turns() -> None:
-    new = make_requests(model="auto", unique=True)
-    first, second = ([prompt_of(one) for one in islice(new, 500)] for _ in range(2))
+def test_unique_prompts_differ_and_recurring_ones_repeat() -> None:
+    unique = make_requests(model="auto", unique=True)
+    first, second = ([prompt_of(request) for request in islice(unique, 500)] for _ in range(2))
     assert len({*first, *second}) == 1_000
 
-    known = make_requests(model="auto")
-    first, second = ([prompt_of(one) for one in islice(known, RECURRING)] for _ in range(2))
+    recurring = make_requests(model="auto")
+    first, second = (
+        [prompt_of(request) for request in islice(recurring, RECURRING)] for _ in range(2)
+    )
     assert first == second
     assert len({*first}) == RECURRING
     assert not {*first} & set(islice(make_prompts(seed=1), 1_000))
 
 
-def test_a_request_says_what_it_was_told_to() -> None:
+def test_requests_have_the_given_headers_model_and_stream() -> None:
     request = next(make_requests(model="cloud", stream=True, headers=b"x-one: 1\r\n"))
     assert b"\r\nx-one: 1\r\n" in request
     body = body_of(request)
     assert (body["model"], body["stream"]) == ("cloud", True)
 
 
-# ── What comes back ───────────────────────────────────────────────────────────────────────────
+# ── Answers ───────────────────────────────────────────────────────────────────────────────────
 
 TIMES = [1, 1_234_567_890_123_456_789, 42]
-EVENTS = [b'data: {"content":"@%019d "}\n\n' % one for one in TIMES]
+EVENTS = [b'data: {"content":"@%019d "}\n\n' % time for time in TIMES]
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"".join(
-    b"%x\r\n%b\r\n" % (len(one), one) for one in [*EVENTS, b"data: [DONE]\n\n"]
+    b"%x\r\n%b\r\n" % (len(event), event) for event in [*EVENTS, b"data: [DONE]\n\n"]
 )
 END = b"0\r\n\r\n"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 19, 20, 21, 64, 10_000])
-def test_times_are_found_however_a_stream_is_cut(size: int) -> None:
+def test_timestamps_are_parsed_however_a_stream_is_split(size: int) -> None:
     reader = StreamReader()
-    found = []
+    times = []
     data = STREAM + END
     for at in range(0, len(data), size):
         assert not reader.is_whole
-        found += reader.feed(data[at : at + size])
-    assert found == TIMES
+        times += reader.feed(data[at : at + size])
+    assert times == TIMES
     assert reader.is_whole
 
 
-def test_a_time_is_told_when_it_is_there_and_once() -> None:
+def test_a_timestamp_is_returned_once_when_complete() -> None:
     reader = StreamReader()
     assert reader.feed(EVENTS[0][:-8]) == []
     assert reader.feed(EVENTS[0][-8:]) == TIMES[:1]
@@ -114,10 +116,10 @@ def test_a_time_is_told_when_it_is_there_and_once() -> None:
     ],
     ids=["length", "empty", "chunks", "no-chunks"],
 )
-def test_the_end_of_an_answer_is_found(answer: bytes, size: int) -> None:
+def test_the_end_of_an_answer_is_detected(answer: bytes, size: int) -> None:
     reader = AnswerReader()
-    said = [reader.feed(answer[at : at + size]) for at in range(0, len(answer), size)]
-    assert said == [False] * (len(said) - 1) + [True]
+    results = [reader.feed(answer[at : at + size]) for at in range(0, len(answer), size)]
+    assert results == [False] * (len(results) - 1) + [True]
 
 
 # ── The load on the mock ──────────────────────────────────────────────────────────────────────
@@ -141,10 +143,10 @@ async def test_the_load_counts_what_the_mock_answers(unused_tcp_port: int, strea
     if stream:
         assert len(load.first_transits) == load.answers
         assert len(load.transits) == load.answers * (STREAM_CHUNKS - 1)
-        assert all(0 < one < elapsed for one in load.transits + load.first_transits)
+        assert all(0 < transit < elapsed for transit in load.transits + load.first_transits)
 
 
-async def test_the_load_tells_of_an_answer_that_is_no_success(unused_tcp_port: int) -> None:
+async def test_the_load_fails_on_an_error_status(unused_tcp_port: int) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
@@ -158,17 +160,17 @@ async def test_the_load_tells_of_an_answer_that_is_no_success(unused_tcp_port: i
             await load.run(clients=1, seconds=5.0)
 
 
-# ── The sums ──────────────────────────────────────────────────────────────────────────────────
+# ── Tables ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_quantile_is_one_of_the_values() -> None:
+def test_a_quantile_is_the_nearest_rank() -> None:
     values = list(range(100, 0, -1))
     assert [quantile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 50, 99, 100]
     assert quantile([7], 0.5) == quantile([7], 0.99) == 7
     assert quantile([1, 2], 0.99) == 2
 
 
-def test_the_decision_is_told_without_the_original_too() -> None:
+def test_the_decision_table_works_without_the_original() -> None:
     row = {"texts": 100, "mean_ms": 1.0, "p50_ms": 1.0, "p99_ms": 2.0}
     ours: dict[str, object] = {"ours": {"16": row, "mix": row}}
     assert decision_table(ours).splitlines()[2:] == [
@@ -180,7 +182,7 @@ def test_the_decision_is_told_without_the_original_too() -> None:
     assert decision_table(both).splitlines()[2].endswith("| 12 ms | | 1 ms | 12× |")
 
 
-def test_a_document_gets_the_tables_that_it_has_marks_for() -> None:
+def test_a_document_gets_the_tables_that_it_has_markers_for() -> None:
     results = json.loads((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
     document = "# Fast\n\n<!-- bench: machine -->\nold\n<!-- bench: end -->\n\nThe end.\n"
     filled = fill_in(document, results)
@@ -188,4 +190,4 @@ def test_a_document_gets_the_tables_that_it_has_marks_for() -> None:
     assert "old" not in filled
     assert filled.endswith("<!-- bench: end -->\n\nThe end.\n")
     with pytest.raises(ValueError, match="bench: machine"):
-        fill_in("<!-- bench: machine --> without its end", results)
+        fill_in("<!-- bench: machine --> without an end", results)

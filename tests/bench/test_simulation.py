@@ -1,4 +1,4 @@
-"""A few runs of `make simulate`: intervals hold the truth, and without weights they do not."""
+"""A few runs of `make simulate`: only weighted intervals cover the truth."""
 
 import pytest
 
@@ -21,19 +21,19 @@ def runs(pool: list[Prompt]) -> list[dict[str, Outcome]]:
     ("name", "naive_at_most"),
     [("recovered", 0.1), ("saved", 0.9), ("good_local", 0.9), ("local_as_good", 0.6)],
 )
-def test_weighted_estimates_hold_the_truth_and_naive_ones_do_not(
+def test_weighted_intervals_cover_the_truth_and_naive_ones_do_not(
     pool: list[Prompt], runs: list[dict[str, Outcome]], name: str, naive_at_most: float
 ) -> None:
-    """The seeds are fixed; of 30 intervals at 95 % fewer than 25 hold it once in 300 times.
+    """The seeds are fixed. Of 30 intervals at 95 %, fewer than 25 cover it once in 300 times.
 
-    Processors differ in the last bits of a score, and so may the runs.
+    Processors differ in the last bits of a score, so runs may differ.
     """
     true = truth(pool)[name]
-    weighted = coverage([one[name].weighted for one in runs], true)
-    naive = coverage([one[name].naive for one in runs], true)
+    weighted = coverage([outcome[name].weighted for outcome in runs], true)
+    naive = coverage([outcome[name].naive for outcome in runs], true)
     assert weighted >= 25 / RUNS
     assert naive <= naive_at_most
     assert naive < weighted
-    values = [one[name].weighted.value for one in runs if one[name].weighted is not None]
-    biased = [one[name].naive.value for one in runs if one[name].naive is not None]
+    values = [r[name].weighted.value for r in runs if r[name].weighted is not None]
+    biased = [r[name].naive.value for r in runs if r[name].naive is not None]
     assert abs(sum(values) / len(values) - true) < abs(sum(biased) / len(biased) - true) / 2

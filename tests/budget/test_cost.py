@@ -1,4 +1,4 @@
-"""Tokens and dollars of a row, from what upstreams really report; estimated where they do not."""
+"""Tokens and costs of a row, from the reported usage or, without one, estimated."""
 
 from typing import Any
 
@@ -107,7 +107,7 @@ async def test_a_local_answer_saves_what_the_cloud_would_have_cost(
     assert row["saved_usd"] == pytest.approx(cloud_price(1000, 0, 200) - cost)
 
 
-async def test_a_local_cache_hit_is_none_of_the_clouds(
+async def test_cached_local_tokens_do_not_reduce_the_cloud_price(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     usage = {
@@ -121,9 +121,11 @@ async def test_a_local_cache_hit_is_none_of_the_clouds(
     assert row["saved_usd"] == pytest.approx(cloud_price(1000, 0, 0))
 
 
-async def test_half_a_local_answer_saves_nothing(start: StartProxy, local: FakeUpstream) -> None:
+async def test_an_incomplete_local_answer_saves_nothing(
+    start: StartProxy, local: FakeUpstream
+) -> None:
     proxy = await start({"upstreams": {"local": {"price": {"output": 0.01}}}})
-    local.answer = chunked(*openai_events(["CategoryTotals an"])[:-3])
+    local.answer = chunked(*openai_events(["Half an"])[:-3])
     await proxy.chat(stream=True)
     outcome = await proxy.finish()
     assert outcome.row["ending"] == "upstream_error"
@@ -132,10 +134,10 @@ async def test_half_a_local_answer_saves_nothing(start: StartProxy, local: FakeU
     assert outcome.metrics("router_saved_usd_total") == 0
 
 
-async def test_a_local_tier_dearer_than_the_cloud_loses_money(
+async def test_a_local_tier_dearer_than_the_cloud_is_recorded_as_a_loss(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    """The row says so; a Prometheus counter cannot go down and stays where it is."""
+    """The row has the loss; a Prometheus counter cannot decrease and stays the same."""
     proxy = await start({"upstreams": {"local": {"price": {"output": 6.0}}}})
     local.answer = answer({"prompt_tokens": 0, "completion_tokens": 100}, stream=False)
     response = await proxy.chat()
@@ -201,7 +203,7 @@ async def test_an_error_costs_nothing(proxy: LiveProxy, cloud: FakeUpstream) -> 
     assert outcome.metrics("router_cost_usd_total") == 0
 
 
-async def test_sums_of_several_requests(
+async def test_rows_and_metrics_agree_on_the_sums_of_several_requests(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     """`finish` compares the sums of rows and metrics."""

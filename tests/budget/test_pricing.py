@@ -1,4 +1,4 @@
-"""Dollars, worked out by hand."""
+"""Costs in USD, compared with values worked out by hand."""
 
 import itertools
 import random
@@ -55,20 +55,20 @@ def priced(
     return record
 
 
-def test_tokens_at_their_three_prices() -> None:
+def test_input_cached_and_output_tokens_have_their_own_prices() -> None:
     # 1000 at 0.15 + 500 at 0.60 per million = 150 + 300 millionths.
     assert priced(Target.CLOUD, input=1000, output=500).cost_usd == 0.000450
     # 400 cached: 600 * 0.15 + 400 * 0.075 + 500 * 0.60 = 90 + 30 + 300.
     assert priced(Target.CLOUD, input=1000, cached=400, output=500).cost_usd == 0.000420
 
 
-def test_more_cached_than_input_tokens_cost_no_less_than_nothing() -> None:
+def test_more_cached_than_input_tokens_cost_no_negative_amount() -> None:
     assert (
         priced(Target.CLOUD, input=100, cached=900, output=0).cost_usd == 100 * 75_000 / PICODOLLARS
     )
 
 
-def test_cached_tokens_cost_as_much_as_others_unless_it_is_said() -> None:
+def test_cached_tokens_default_to_the_input_price() -> None:
     dear = prices(PriceConfig(input=2, output=0))
     assert priced(Target.CLOUD, by=dear, input=1000, cached=500).cost_usd == 0.002
 
@@ -82,22 +82,22 @@ def test_a_cloud_answer_costs_and_saves_nothing() -> None:
 def test_a_free_local_answer_saves_what_the_cloud_would_have_cost() -> None:
     record = priced(Target.LOCAL, input=1000, cached=400, output=500)
     assert record.cost_usd == 0
-    # The local server's cache hit says nothing about the cloud's.
+    # A cache hit of the local server implies none in the cloud.
     assert record.cloud_cost_usd == record.saved_usd == 0.000450
 
 
-def test_a_local_tier_dearer_than_the_cloud_saves_less_than_nothing() -> None:
+def test_a_local_tier_dearer_than_the_cloud_has_negative_savings() -> None:
     dear = prices(local=PriceConfig(input=1, output=2))
     record = priced(Target.LOCAL, by=dear, input=1000, output=500)
     assert record.cost_usd == 0.002
     assert record.saved_usd == -0.00155
 
 
-def test_missing_output_counts_as_none_was_written() -> None:
+def test_missing_output_tokens_count_as_zero() -> None:
     assert priced(Target.CLOUD, input=1000).cost_usd == 0.000150
 
 
-def test_what_was_never_answered_has_no_price() -> None:
+def test_an_unanswered_request_has_no_cost() -> None:
     for record in (priced(None, input=5), priced(Target.CLOUD)):
         assert (record.cost_usd, record.cloud_cost_usd, record.saved_usd) == (None, None, None)
 
@@ -111,16 +111,16 @@ def test_what_was_never_answered_has_no_price() -> None:
         ("gpt-5-2025-08-07", 1),  # listed under its date
         ("gpt-5-2026-01-01", 1.25),
         ("ft:gpt-4o-mini-2024-07-18:org::abc", 0.3),
-        ("gpt-unheard-of", 0.15),  # as the tier's own, which is said in the log
+        ("gpt-unheard-of", 0.15),  # priced as the tier's own model, with a warning
     ],
 )
-def test_a_model_costs_what_is_listed_for_it(model: str, usd: float) -> None:
+def test_a_model_has_its_listed_price(model: str, usd: float) -> None:
     assert priced(Target.CLOUD, model=model, input=1_000_000).cost_usd == usd
 
 
-def test_the_configured_price_of_the_own_model_wins_over_the_list() -> None:
-    mine = prices(PriceConfig(input=0.1, output=0.2))
-    assert priced(Target.CLOUD, by=mine, input=1_000_000).cost_usd == 0.1
+def test_the_configured_price_overrides_the_price_list() -> None:
+    own = prices(PriceConfig(input=0.1, output=0.2))
+    assert priced(Target.CLOUD, by=own, input=1_000_000).cost_usd == 0.1
     assert priced(Target.CLOUD, by=prices("auto"), input=1_000_000).cost_usd == 0.15
 
 
@@ -129,7 +129,7 @@ def test_the_configured_price_of_the_own_model_wins_over_the_list() -> None:
     [
         ("gpt-4o-mini", "default", 0.15),
         ("gpt-4o-mini", "priority", 0.25),
-        ("gpt-4o-mini", "flex", 0.15),  # not offered: whatever the answer calls it
+        ("gpt-4o-mini", "flex", 0.15),  # not offered, whatever the answer says
         ("gpt-5", "flex", 0.625),
         ("gpt-5", "scale", 1.25),
     ],
@@ -141,7 +141,7 @@ def test_a_service_tier_has_its_price(model: str, service_tier: str, usd: float)
     assert local.cost_usd == 0
 
 
-def test_embeddings_cost_what_is_listed_and_save_nothing() -> None:
+def test_embeddings_have_their_listed_price_and_no_savings() -> None:
     record = priced(Target.CLOUD, input=500_000, model="text-embedding-3-small", is_routed=False)
     assert (record.cost_usd, record.saved_usd) == (0.01, 0)
     local = priced(Target.LOCAL, input=500_000, model="nomic-embed-text", is_routed=False)
@@ -150,7 +150,7 @@ def test_embeddings_cost_what_is_listed_and_save_nothing() -> None:
     assert unlisted.cost_usd is None  # a chat model's price would be thirty times too high
 
 
-def test_an_unlisted_model_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unlisted_model_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     by = prices()
     for _ in range(3):
         priced(Target.CLOUD, by=by, model="gpt-unheard-of", input=1)
@@ -159,8 +159,8 @@ def test_an_unlisted_model_is_named_once(caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
-def test_sums_are_exact_to_the_last_decimal() -> None:
-    """Prices of any six decimals: the dollars of rows, summed as `pico`, lose nothing."""
+def test_sums_of_costs_are_exact() -> None:
+    """Prices have up to six decimals; sums of rows in picodollars lose nothing."""
     random.seed(6)
     total = 0
     exact = Decimal(0)
@@ -175,26 +175,27 @@ def test_sums_are_exact_to_the_last_decimal() -> None:
         )
         total += pico(cost / PICODOLLARS)
         exact += sum(
-            (Decimal(str(one)) * many for one, many in zip(usd, tokens, strict=True)), Decimal(0)
+            (Decimal(str(price)) * count for price, count in zip(usd, tokens, strict=True)),
+            Decimal(0),
         )
     assert Decimal(total) / PICODOLLARS == exact / 10**6
 
 
-# The list.
+# The price list.
 
 
-def test_the_shipped_list_has_the_default_models(tmp_path: Path) -> None:
+def test_the_shipped_price_list_has_the_default_models(tmp_path: Path) -> None:
     listed = load_prices(Path(__file__).parents[2] / "configs" / "pricing.yaml")
     assert (listed["gpt-4o-mini"].input, listed["gpt-4o-mini"].output) == (0.15, 0.6)
     assert listed["text-embedding-3-small"].input == 0.02
-    for name, one in listed.items():
-        assert one.input > 0, name
-        for special, usual in itertools.product((one.flex, one.priority), (one,)):
+    for name, prices in listed.items():
+        assert prices.input > 0, name
+        for special, usual in itertools.product((prices.flex, prices.priority), (prices,)):
             assert special is None or special.output != usual.output, name
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("models:\n  gpt-x: {input: -1}\n", "2: models.gpt-x.input: expected `float` >= 0.0"),
         ("models:\n  gpt-x: {inputs: 1}\n", "2: models.gpt-x.inputs: unknown key"),
@@ -202,15 +203,17 @@ def test_the_shipped_list_has_the_default_models(tmp_path: Path) -> None:
         ("models: [\n", "not valid YAML"),
     ],
 )
-def test_a_mistake_in_the_list_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_in_the_price_list_is_reported_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "pricing.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_prices(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_only_a_list_that_is_named_must_be_there(tmp_path: Path) -> None:
+def test_only_an_explicit_price_list_must_exist(tmp_path: Path) -> None:
     assert load_prices(tmp_path / "pricing.yaml") == {}
     assert load_prices(None) == {}
     with pytest.raises(ConfigError, match="cannot be read"):

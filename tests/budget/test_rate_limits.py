@@ -1,4 +1,4 @@
-"""What keys may use: by one process, and by several at one database."""
+"""Rate limits and budgets of API keys, in one process and in several at one database."""
 
 import asyncio
 import logging
@@ -13,7 +13,8 @@ import pytest
 
 from postgres import PostgresServer
 from proxy.auth import Principal
-from proxy.budget.rate_limits import MAX_SHARED_WAITERS, WAIT_SECONDS, Limits, Reservation
+from proxy.budget.limits import Limits
+from proxy.budget.spending_limits import MAX_RESERVATION_WAITERS, WAIT_SECONDS, Reservation
 from proxy.errors import BudgetExhausted, BudgetReserved, BudgetSpent, RateLimited
 from proxy.record import DAY_SECONDS, CallRecord, Target
 from proxy.storage.shared_limits import SharedLimits, Taken
@@ -39,14 +40,14 @@ async def admitted(limits: Limits, client: Principal, requests: int) -> int:
     count = 0
     for _ in range(requests):
         try:
-            await limits.admit(client)
+            await limits.rates.admit(client)
         except RateLimited:
             continue
         count += 1
     return count
 
 
-async def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:
+async def test_the_rate_limit_allows_a_burst_and_then_a_steady_rate() -> None:
     clock = Clock(MIDNIGHT)
     limits = Limits(clock=clock)
     assert await admitted(limits, THREE_A_MINUTE, 10) == 3
@@ -54,11 +55,11 @@ async def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:
     assert await admitted(limits, THREE_A_MINUTE, 10) == 0
     clock.now += 0.2
     assert await admitted(limits, THREE_A_MINUTE, 10) == 1
-    clock.now += 3600  # more than a minute's worth is not saved up
+    clock.now += 3600  # the bucket holds one minute
     assert await admitted(limits, THREE_A_MINUTE, 10) == 3
 
 
-async def test_a_flow_at_the_limit_is_never_refused() -> None:
+async def test_a_steady_rate_at_the_limit_is_never_refused() -> None:
     clock = Clock(MIDNIGHT)
     limits = Limits(clock=clock)
     client = Principal("team", requests_per_minute=7)
@@ -68,20 +69,20 @@ async def test_a_flow_at_the_limit_is_never_refused() -> None:
         assert await admitted(limits, client, 1) == 1
 
 
-async def test_a_refusal_says_how_long_to_wait() -> None:
+async def test_a_rate_limit_error_has_retry_after() -> None:
     clock = Clock(MIDNIGHT)
     limits = Limits(clock=clock)
     await admitted(limits, THREE_A_MINUTE, 3)
     clock.now += 5.5
     with pytest.raises(RateLimited, match="3 requests a minute") as caught:
-        await limits.admit(THREE_A_MINUTE)
+        await limits.rates.admit(THREE_A_MINUTE)
     assert caught.value.seconds == pytest.approx(14.5)
     assert caught.value.headers == [(b"retry-after", b"15")]
     clock.now += 15
-    await limits.admit(THREE_A_MINUTE)
+    await limits.rates.admit(THREE_A_MINUTE)
 
 
-async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
+async def test_a_clock_set_back_blocks_no_key_for_long() -> None:
     clock = Clock(MIDNIGHT + 7200)
     limits = Limits(clock=clock)
     assert await admitted(limits, THREE_A_MINUTE, 10) == 3
@@ -91,7 +92,7 @@ async def test_a_clock_that_was_ahead_locks_nobody_out() -> None:
     assert await admitted(limits, THREE_A_MINUTE, 10) == 3
 
 
-async def test_keys_do_not_use_up_each_others_requests() -> None:
+async def test_each_key_has_its_own_rate_limit() -> None:
     limits = Limits(clock=Clock(MIDNIGHT))
     assert await admitted(limits, THREE_A_MINUTE, 10) == 3
     assert await admitted(limits, Principal("others", requests_per_minute=3), 10) == 3
@@ -105,171 +106,175 @@ def answered(cost_usd: float, at: float, *, key: str = "team") -> CallRecord:
     return record
 
 
-async def test_a_days_dollars_are_spent_by_the_clouds_answers_of_that_day() -> None:
+async def test_cloud_cost_of_the_day_exhausts_the_keys_daily_budget() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.3, clock.now))
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.3, clock.now))
     free = answered(1.0, clock.now)
     free.target = Target.LOCAL
-    limits.record_cost(free)
-    limits.record_cost(answered(1.0, clock.now, key="others"))
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.2, clock.now))
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(free)
+    limits.spending.record_cost(answered(1.0, clock.now, key="others"))
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.2, clock.now))
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
     with pytest.raises(BudgetSpent, match=r"This API key has spent its 0.5 USD") as caught:
-        await limits.reserve(HALF_A_DOLLAR, 0.1)
+        await limits.spending.reserve(HALF_A_DOLLAR, 0.1)
     assert caught.value.seconds == DAY_SECONDS - 100
     clock.now = MIDNIGHT + DAY_SECONDS
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(9.0, MIDNIGHT + 200))  # begun yesterday, finished today
-    assert limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(9.0, MIDNIGHT + 200))  # started yesterday, finished today
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
 
 
-def test_what_was_spent_before_a_restart_counts() -> None:
+def test_spending_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    assert limits.day_start() == MIDNIGHT
-    limits.update_others_spending({"team": 0.5}, since=MIDNIGHT)
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.day_start() == MIDNIGHT
+    limits.spending.update_others_spending({"team": 0.5}, since=MIDNIGHT)
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
-def test_what_others_spend_counts_beside_what_is_counted_here() -> None:
+def test_spending_of_other_processes_is_added_to_own_spending() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.record_cost(answered(0.125, clock.now))
-    limits.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert limits.spent_today() == 3.375
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.update_others_spending({"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT)
-    assert limits.spent_today() == 3.5  # told anew, not once more
-    assert not limits.has_budget(HALF_A_DOLLAR)
-    limits.update_others_spending({}, since=MIDNIGHT)  # a database that was emptied
-    assert limits.spent_today() == 3.5
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.125, clock.now))
+    limits.spending.update_others_spending({"team": 0.25, "others": 1.0, None: 2.0}, since=MIDNIGHT)
+    assert limits.spending.spent_today() == 3.375
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.update_others_spending(
+        {"team": 0.375, "others": 1.0, None: 2.0}, since=MIDNIGHT
+    )
+    assert limits.spending.spent_today() == 3.5  # replaced, not added
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.update_others_spending({}, since=MIDNIGHT)  # an emptied database
+    assert limits.spending.spent_today() == 3.5
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
-def test_what_others_spent_yesterday_is_over() -> None:
+def test_yesterdays_spending_of_other_processes_does_not_count() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
-    limits.update_others_spending({"team": 1.0}, since=MIDNIGHT)
+    limits.spending.update_others_spending({"team": 1.0}, since=MIDNIGHT)
     clock.now += DAY_SECONDS
-    assert limits.has_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.25, clock.now))
-    limits.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
-    assert limits.spent_today() == 0.25
-    limits.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
-    assert limits.spent_today() == 0.375
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.25, clock.now))
+    limits.spending.update_others_spending({"team": 9.0}, since=MIDNIGHT)  # read before midnight
+    assert limits.spending.spent_today() == 0.25
+    limits.spending.update_others_spending({"team": 0.125}, since=MIDNIGHT + DAY_SECONDS)
+    assert limits.spending.spent_today() == 0.375
 
 
-def test_that_dollars_run_out_is_told_once_a_day() -> None:
+def test_budget_shares_are_reported_once_a_day() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)
 
-    def told_after(usd: float) -> list[float | None]:
-        limits.record_cost(answered(usd, clock.now))
-        return [limits.crossed_budget_share(10.0) for _ in range(2)]
+    def shares_after(usd: float) -> list[float | None]:
+        limits.spending.record_cost(answered(usd, clock.now))
+        return [limits.spending.crossed_budget_share(10.0) for _ in range(2)]
 
-    assert told_after(7.5) == [None, None]
-    assert told_after(1.0) == [0.8, None]
-    assert told_after(1.0) == [None, None]
-    assert told_after(1.0) == [1.0, None]
+    assert shares_after(7.5) == [None, None]
+    assert shares_after(1.0) == [0.8, None]
+    assert shares_after(1.0) == [None, None]
+    assert shares_after(1.0) == [1.0, None]
     clock.now += DAY_SECONDS
-    assert told_after(50.0) == [1.0, None]  # both at once
-    assert Limits(clock=clock).crossed_budget_share(0.0) is None
+    assert shares_after(50.0) == [1.0, None]  # both thresholds at once
+    assert Limits(clock=clock).spending.crossed_budget_share(0.0) is None
 
 
-def test_no_dollars_at_all_is_a_limit_too() -> None:
-    assert not Limits().has_budget(Principal("team", cloud_usd_per_day=0.0))
-    assert Limits().has_budget(Principal("team"))
-    assert Limits().has_budget(None)
+def test_a_budget_of_zero_is_a_limit() -> None:
+    assert not Limits().spending.has_budget(Principal("team", cloud_usd_per_day=0.0))
+    assert Limits().spending.has_budget(Principal("team"))
+    assert Limits().spending.has_budget(None)
 
 
-# What is set aside for running requests.
+# Reservations of running requests.
 
 
-async def test_what_runs_is_taken_to_cost_all_that_it_may() -> None:
+async def test_running_requests_reserve_their_maximum_cost() -> None:
     limits = Limits(clock=Clock(MIDNIGHT + 100))
-    holds = [await limits.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]  # 0, 0.2, 0.4 before
-    with pytest.raises(BudgetReserved, match=r"may need all that is left of its 0.5 USD") as caught:
-        await limits.reserve(HALF_A_DOLLAR, 0.2)
-    assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent: it comes free
-    limits.check_budget(HALF_A_DOLLAR)
-    limits.record_cost(answered(0.01, MIDNIGHT + 100))
-    limits.release(holds.pop())
-    holds.append(await limits.reserve(HALF_A_DOLLAR, 0.2))
-    for hold in holds:
-        limits.release(hold)
-    assert await limits.reserve(None, 5.0) == Reservation((), 5.0)  # nobody's limit
+    reservations = [await limits.spending.reserve(HALF_A_DOLLAR, 0.2) for _ in range(3)]
+    with pytest.raises(BudgetReserved, match=r"has reserved the rest of its 0.5 USD") as caught:
+        await limits.spending.reserve(HALF_A_DOLLAR, 0.2)
+    assert caught.value.headers == [(b"retry-after", b"1")]  # nothing is spent yet
+    limits.spending.check_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.01, MIDNIGHT + 100))
+    limits.spending.release(reservations.pop())
+    reservations.append(await limits.spending.reserve(HALF_A_DOLLAR, 0.2))
+    for reservation in reservations:
+        limits.spending.release(reservation)
+    assert await limits.spending.reserve(None, 5.0) == Reservation((), 5.0)  # no limit applies
 
 
-async def test_who_can_go_nowhere_else_waits_for_what_runs() -> None:
+async def test_a_request_without_alternative_waits_for_reserved_budget() -> None:
     limits = Limits(clock=Clock(MIDNIGHT + 100))
-    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    reservation = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+        asyncio.create_task(limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
         for _ in range(2)
     ]
     await asyncio.sleep(0)
-    limits.record_cost(answered(0.25, MIDNIGHT + 100))
-    limits.release(hold)
+    limits.spending.record_cost(answered(0.25, MIDNIGHT + 100))
+    limits.spending.release(reservation)
     (first,), (second,) = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    assert not second.done()  # three quarters are left, and the first has set them aside
-    limits.record_cost(answered(0.75, MIDNIGHT + 100))
-    limits.release(await first)
+    assert not second.done()  # the first has reserved the remaining 0.75 USD
+    limits.spending.record_cost(answered(0.75, MIDNIGHT + 100))
+    limits.spending.release(await first)
     with pytest.raises(BudgetSpent, match=r"This proxy has spent its 1 USD"):
         await second
     with pytest.raises(BudgetSpent):
-        limits.check_budget(None, usd_per_day=1.0)
+        limits.spending.check_budget(None, usd_per_day=1.0)
 
 
-async def test_who_waits_learns_of_the_new_day() -> None:
+async def test_waiting_requests_continue_on_a_new_day() -> None:
     clock = Clock(MIDNIGHT - 10)
     limits = Limits(clock=clock)
-    limits.record_cost(answered(1.5, clock.now))
-    await limits.reserve(None, 0.6, usd_per_day=2.0)
-    waiting = asyncio.create_task(limits.reserve(None, 0.6, usd_per_day=2.0, may_wait=True))
+    limits.spending.record_cost(answered(1.5, clock.now))
+    await limits.spending.reserve(None, 0.6, usd_per_day=2.0)
+    waiting = asyncio.create_task(
+        limits.spending.reserve(None, 0.6, usd_per_day=2.0, may_wait=True)
+    )
     await asyncio.sleep(0)
-    clock.now += 20  # and nothing that runs has ended
+    clock.now += 20  # no running request has ended
     async with asyncio.timeout(10):
         await waiting
 
 
-async def test_nobody_waits_for_ever_nor_does_everybody() -> None:
+async def test_waiting_for_budget_is_limited_in_time_and_number() -> None:
     clock, timer = Clock(MIDNIGHT + 100), Clock(0.0)
     limits = Limits(clock=clock, timer=timer)
-    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
+    reservation = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
     waiting = [
-        asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
-        for _ in range(MAX_SHARED_WAITERS)
+        asyncio.create_task(limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+        for _ in range(MAX_RESERVATION_WAITERS)
     ]
     await asyncio.sleep(0)
     with pytest.raises(BudgetReserved):
-        await limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
+        await limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
     timer.now += WAIT_SECONDS
-    for one in waiting:
+    for waiter in waiting:
         with pytest.raises(BudgetReserved):
-            await one
-    limits.release(hold)
-    await limits.reserve(None, 1.0, usd_per_day=1.0)
+            await waiter
+    limits.spending.release(reservation)
+    await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
 
 
-# Several processes at one database.
+# Several processes with one database.
 
 
 class CountedSharedLimits(SharedLimits):
-    """Counts how often it is asked."""
+    """Counts its database queries."""
 
-    trips = 0
+    queries = 0
 
     def take_requests(self, key_hash: str, per_minute: int, *, wanted: int) -> Taken:
-        self.trips += 1
+        self.queries += 1
         return super().take_requests(key_hash, per_minute, wanted=wanted)
 
     def draw_dollars(
         self, day: int, name: str, *, budget: float, own: float, others: float, need: float
     ) -> float:
-        self.trips += 1
+        self.queries += 1
         return super().draw_dollars(day, name, budget=budget, own=own, others=others, need=need)
 
 
@@ -277,37 +282,37 @@ class CountedSharedLimits(SharedLimits):
 def at_one_database(
     url: str, processes: int
 ) -> Iterator[tuple[list[Limits], list[CountedSharedLimits]]]:
-    fill(url, [])  # makes the tables
+    fill(url, [])  # creates the tables
     with ExitStack() as stack:
         databases = [stack.enter_context(connected(url)) for _ in range(processes)]
-        ledgers = [CountedSharedLimits(database) for database in databases]
-        yield [Limits(shared_limits=one) for one in ledgers], ledgers
+        shared = [CountedSharedLimits(database) for database in databases]
+        yield [Limits(shared_limits=limits) for limits in shared], shared
 
 
-async def test_a_keys_requests_are_those_of_all_processes(url: str) -> None:
+async def test_the_rate_limit_holds_across_processes(url: str) -> None:
     client = Principal("team", requests_per_minute=40)
-    with at_one_database(url, 3) as (several, _):
-        began = time.monotonic()
-        counts = await asyncio.gather(*(admitted(one, client, 60) for one in several))
-        later = (time.monotonic() - began) / 1.5
+    with at_one_database(url, 3) as (processes, _):
+        started = time.monotonic()
+        counts = await asyncio.gather(*(admitted(limits, client, 60) for limits in processes))
+        later = (time.monotonic() - started) / 1.5
         assert 40 <= sum(counts) <= 40 + later + 1
-        while await admitted(several[0], client, 1):
+        while await admitted(processes[0], client, 1):
             pass
         with pytest.raises(RateLimited, match="40 requests a minute") as caught:
-            await several[0].admit(client)
+            await processes[0].rates.admit(client)
         assert 0 < caught.value.seconds <= 1.5
 
 
-async def test_many_at_once_are_counted_by_few_questions(url: str) -> None:
+async def test_concurrent_requests_are_counted_in_batches(url: str) -> None:
     client = Principal("team", requests_per_minute=2_000)
-    with at_one_database(url, 2) as ((one, other), ledgers):
-        await asyncio.gather(*(one.admit(client) for _ in range(900)))
+    with at_one_database(url, 2) as ((first, second), all_shared):
+        await asyncio.gather(*(first.rates.admit(client) for _ in range(900)))
         for _ in range(900):
-            await other.admit(client)
-        assert sum(shared_limits.trips for shared_limits in ledgers) <= 40
+            await second.rates.admit(client)
+        assert sum(shared.queries for shared in all_shared) <= 40
 
 
-async def test_a_restart_gives_no_requests_back(url: str) -> None:
+async def test_a_restart_does_not_reset_the_rate_limit(url: str) -> None:
     for expected in (5, 0):
         with at_one_database(url, 1) as ((limits,), _):
             assert await admitted(limits, Principal("team", requests_per_minute=5), 10) == expected
@@ -316,118 +321,126 @@ async def test_a_restart_gives_no_requests_back(url: str) -> None:
 async def spend(
     limits: Limits, client: Principal, *, usd: float, at_most: float, total: float
 ) -> int:
-    """Request after request, until there are no dollars to be had; how many there were."""
+    """Send requests until the budget is exhausted; return their number."""
     count = 0
     while True:
         try:
-            hold = await limits.reserve(client, at_most, usd_per_day=total)
+            reservation = await limits.spending.reserve(client, at_most, usd_per_day=total)
         except BudgetExhausted:
             return count
-        await asyncio.sleep(0)  # it runs
-        limits.record_cost(answered(usd, time.time(), key=client.key_hash))
-        limits.release(hold)
+        await asyncio.sleep(0)  # the request runs
+        limits.spending.record_cost(answered(usd, time.time(), key=client.key_hash))
+        limits.spending.release(reservation)
         count += 1
 
 
-async def test_a_days_dollars_are_overspent_by_one_request_a_process_at_most(url: str) -> None:
+async def test_each_process_overspends_by_one_request_at_most(url: str) -> None:
     client = Principal("team", cloud_usd_per_day=20.0)
-    with at_one_database(url, 3) as (several, _):
+    with at_one_database(url, 3) as (processes, _):
         each = {"usd": 0.75, "at_most": 1.0}
         counts = await asyncio.gather(
-            *(spend(one, client, total=100.0, **each) for one in several for _ in range(8))
+            *(spend(limits, client, total=100.0, **each) for limits in processes for _ in range(8))
         )
         assert 20 <= sum(counts) * 0.75 <= 20 + 3 * 0.75
         counts = await asyncio.gather(
             *(
-                spend(one, Principal("others"), total=100.0, **each)
-                for one in several
+                spend(limits, Principal("others"), total=100.0, **each)
+                for limits in processes
                 for _ in range(8)
             )
         )
-        assert 100 <= sum(one._used[""].usd for one in several) <= 100 + 3 * 0.75
+        assert (
+            100
+            <= sum(limits.spending._accounts[""].own_usd for limits in processes)
+            <= 100 + 3 * 0.75
+        )
     assert len(read(url, "SELECT * FROM leases")) == 6
 
 
-async def test_far_from_the_limit_nobody_is_asked(url: str) -> None:
-    with at_one_database(url, 2) as ((one, _), (shared_limits, _)):
+async def test_far_from_the_limit_the_database_is_not_queried(url: str) -> None:
+    with at_one_database(url, 2) as ((limits, _), (shared_limits, _)):
         for _ in range(500):
-            hold = await one.reserve(None, 0.01, usd_per_day=100.0)
-            one.record_cost(answered(0.01, time.time()))
-            one.release(hold)
-        assert shared_limits.trips == 1
+            reservation = await limits.spending.reserve(None, 0.01, usd_per_day=100.0)
+            limits.spending.record_cost(answered(0.01, time.time()))
+            limits.spending.release(reservation)
+        assert shared_limits.queries == 1
 
 
-async def test_what_one_does_not_need_the_others_get(url: str) -> None:
-    everybody = Principal("team")
-    with at_one_database(url, 2) as ((one, other), _):
-        one.release(await one.reserve(None, 1.0, usd_per_day=16.0))
-        assert await spend(other, everybody, usd=1, at_most=1, total=16.0) == 15
+async def test_other_processes_get_a_returned_lease(url: str) -> None:
+    client = Principal("team")
+    with at_one_database(url, 2) as ((first, second), _):
+        first.spending.release(await first.spending.reserve(None, 1.0, usd_per_day=16.0))
+        assert await spend(second, client, usd=1, at_most=1, total=16.0) == 15
         for _ in range(10):
-            await one.return_unused()
-        await other.return_unused(everything=True)
+            await first.spending.return_unused()
+        await second.spending.return_unused(everything=True)
     with at_one_database(url, 1) as ((third,), _):
-        assert await spend(third, everybody, usd=1, at_most=1, total=16.0) == 1
+        assert await spend(third, client, usd=1, at_most=1, total=16.0) == 1
 
 
-async def test_one_may_have_all_that_is_left(url: str) -> None:
-    with at_one_database(url, 2) as ((one, other), _):
-        for _ in range(5):  # though at first it draws a sixteenth
-            await one.reserve(None, 2.0, usd_per_day=10.0)
+async def test_one_process_may_lease_the_whole_remaining_budget(url: str) -> None:
+    with at_one_database(url, 2) as ((first, second), _):
+        for _ in range(5):  # a first lease is a sixteenth of the budget
+            await first.spending.reserve(None, 2.0, usd_per_day=10.0)
         with pytest.raises(BudgetReserved):
-            await one.reserve(None, 2.0, usd_per_day=10.0)
+            await first.spending.reserve(None, 2.0, usd_per_day=10.0)
         with pytest.raises(BudgetReserved) as caught:
-            await other.reserve(None, 2.0, usd_per_day=10.0)
+            await second.spending.reserve(None, 2.0, usd_per_day=10.0)
         assert caught.value.seconds <= 1.0
 
 
-async def test_who_passes_its_share_by_a_request_does_not_keep_that(url: str) -> None:
-    with at_one_database(url, 2) as ((one, other), _):
+async def test_an_exceeded_lease_does_not_stay_exceeded(url: str) -> None:
+    with at_one_database(url, 2) as ((first, second), _):
         for _ in range(5):
-            await other.reserve(None, 1.0, usd_per_day=10.0)
-        small = [await one.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
+            await second.spending.reserve(None, 1.0, usd_per_day=10.0)
+        small = [await first.spending.reserve(None, 0.05, usd_per_day=10.0) for _ in range(10)]
         running = 0.0
         while small:
             with suppress(BudgetExhausted):
                 while True:
-                    running += (await one.reserve(None, 0.9, usd_per_day=10.0)).usd
-            await one.return_unused()
-            one.release(small.pop())  # there may be room for one more than its share has
+                    running += (await first.spending.reserve(None, 0.9, usd_per_day=10.0)).usd
+            await first.spending.return_unused()
+            first.spending.release(
+                small.pop()
+            )  # may free room for one request more than the lease has
         assert 4.0 <= running < 5.0 + 0.9
 
 
-async def test_what_costs_nothing_needs_no_dollars_but_that_there_are_some(url: str) -> None:
+async def test_a_free_request_needs_a_remaining_budget_but_no_lease(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
-        for usd in (0.1, 5.0, 0.0):  # the second passes what the first has drawn
-            await limits.reserve(None, usd, usd_per_day=10.0)
+        for usd in (0.1, 5.0, 0.0):  # the second exceeds the lease of the first
+            await limits.spending.reserve(None, usd, usd_per_day=10.0)
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_client_that_is_gone_is_not_taken_for_one_that_waits(turns: int) -> None:
+async def test_a_cancelled_waiter_does_not_consume_the_budget(turns: int) -> None:
     limits = Limits()
-    hold = await limits.reserve(None, 1.0, usd_per_day=1.0)
-    waiting = asyncio.create_task(limits.reserve(None, 1.0, usd_per_day=1.0, may_wait=True))
+    reservation = await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
+    waiting = asyncio.create_task(
+        limits.spending.reserve(None, 1.0, usd_per_day=1.0, may_wait=True)
+    )
     await asyncio.sleep(0)
-    limits.release(hold)
-    for _ in range(turns):  # of the loop, between there being dollars and the client's going
+    limits.spending.release(reservation)
+    for _ in range(turns):  # of the event loop, between the release and the cancellation
         await asyncio.sleep(0)
     if waiting.cancel():
         with pytest.raises(asyncio.CancelledError):
             await waiting
     else:
-        limits.release(await waiting)
-    await limits.reserve(None, 1.0, usd_per_day=1.0)
+        limits.spending.release(await waiting)
+    await limits.spending.reserve(None, 1.0, usd_per_day=1.0)
 
 
-def test_a_day_that_a_clock_has_skipped_is_counted() -> None:
+def test_spending_counts_after_the_clock_is_set_back_a_day() -> None:
     clock = Clock(MIDNIGHT + DAY_SECONDS + 100)
     limits = Limits(clock=clock)
-    assert limits.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.has_budget(HALF_A_DOLLAR)
     clock.now -= DAY_SECONDS
-    limits.record_cost(answered(0.5, clock.now))
-    assert not limits.has_budget(HALF_A_DOLLAR)
+    limits.spending.record_cost(answered(0.5, clock.now))
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
 
 
-async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> None:
+async def test_a_skewed_clock_of_another_server_blocks_no_key_for_long(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ahead.db"
     fill(url, [])
     clock = Clock(MIDNIGHT + 7200)
@@ -441,20 +454,20 @@ async def test_what_another_clock_has_left_locks_nobody_out(tmp_path: Path) -> N
 
 
 class StuckSharedLimits(SharedLimits):
-    """Answers nothing until it is let, and knows what it was asked."""
+    """Blocks until `is_free` is set, and records the keys that it was queried for."""
 
     def __init__(self, database: peewee.Database) -> None:
         super().__init__(database)
-        self.asked: list[str] = []
+        self.queried: list[str] = []
         self.is_free = threading.Event()
 
     def take_requests(self, key_hash: str, per_minute: int, *, wanted: int) -> Taken:
-        self.asked.append(key_hash)
+        self.queried.append(key_hash)
         assert self.is_free.wait(30)
         return super().take_requests(key_hash, per_minute, wanted=wanted)
 
 
-async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
+async def test_hung_queries_block_no_other_threads_and_are_not_sent_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="proxy")
@@ -465,51 +478,51 @@ async def test_what_hangs_takes_no_thread_from_others_and_is_not_asked_later(
         shared_limits = StuckSharedLimits(database)
         limits = Limits(shared_limits=shared_limits, timer=timer)
         keys = [Principal(f"key {number}", requests_per_minute=3) for number in range(60)]
-        waiting = asyncio.gather(*(limits.admit(one) for one in keys))
+        waiting = asyncio.gather(*(limits.rates.admit(key) for key in keys))
         async with asyncio.timeout(10):
-            await asyncio.to_thread(lambda: None)  # what sessions and answers are looked up in
-            await waiting  # each counted alone
-            begun = list(shared_limits.asked)
-            assert len(begun) == 2
-            timer.now += 5  # the shared limits may be asked again, but not of these
+            await asyncio.to_thread(lambda: None)  # the default executor, which other lookups use
+            await waiting  # each is counts its limits alone
+            before = list(shared_limits.queried)
+            assert len(before) == 2
+            timer.now += 5  # the database may be queried again, but not for these keys
             assert await admitted(limits, keys[0], 5) == 2
-            limits._count_alone("it hangs still")
+            limits._queries._count_alone("it still hangs")
             shared_limits.is_free.set()
-            trips = list(limits._trips.values())
+            trips = list(limits._queries._running.values())
             assert len(trips) == 60
             await asyncio.wait(trips)
-        assert shared_limits.asked == begun
-        assert caplog.text.count("counted by this process alone for now") == 1
+        assert shared_limits.queried == before
+        assert caplog.text.count("counts its limits alone for now") == 1
         timer.now += 5
-        await limits.admit(Principal("new", requests_per_minute=3))
-        assert "counted with other processes again" in caplog.text
-        limits.close()
+        await limits.rates.admit(Principal("new", requests_per_minute=3))
+        assert "this process shares its limits again" in caplog.text
+        await limits.close()
 
 
-async def test_what_was_spent_before_there_was_a_budget_counts(url: str) -> None:
+async def test_spending_before_a_budget_was_set_counts(url: str) -> None:
     with at_one_database(url, 1) as ((limits,), _):
-        limits.update_others_spending({"team": 9.5}, since=limits.day_start())
+        limits.spending.update_others_spending({"team": 9.5}, since=limits.spending.day_start())
         assert await spend(limits, Principal("team"), usd=1, at_most=1, total=10.0) == 1
 
 
-async def test_without_the_database_each_counts_alone(
+async def test_without_the_database_each_process_counts_alone(
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Principal("team", requests_per_minute=3, cloud_usd_per_day=2.0)
-    with at_one_database(postgres_url, 2) as ((one, other), _):
-        await one.admit(client)
+    with at_one_database(postgres_url, 2) as ((first, second), _):
+        await first.rates.admit(client)
         postgres.stop()
         try:
-            assert await admitted(one, client, 10) == 2
-            assert await admitted(other, client, 10) == 3
-            assert await spend(other, client, usd=1, at_most=1, total=10.0) == 2
-            await other.return_unused(everything=True)
+            assert await admitted(first, client, 10) == 2
+            assert await admitted(second, client, 10) == 3
+            assert await spend(second, client, usd=1, at_most=1, total=10.0) == 2
+            await second.spending.return_unused(everything=True)
         finally:
             postgres.start()
-    assert caplog.text.count("are counted by this process alone for now") == 2
+    assert caplog.text.count("counts its limits alone for now") == 2
 
 
-async def test_a_database_that_hangs_holds_nobody_up_for_long(
+async def test_a_hung_database_delays_requests_only_briefly(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Principal("team", requests_per_minute=3)

@@ -1,9 +1,9 @@
-"""What was billed is what is on record: 10,000 mixed requests, to the last of twelve decimals.
+"""Bills and records agree to twelve decimals on 10,000 mixed requests.
 
 Streams and whole answers, chats, responses, completions and embeddings, both tiers, cached and
-reasoning tokens, other models and service tiers, errors, fallbacks, retries, answers that break off
-and clients that leave. The upstreams write bills of their own; rows, sums by the hour and metrics
-must agree with them, with one worker and two, in SQLite and in PostgreSQL.
+reasoning tokens, other models and service tiers, errors, fallbacks, retries, incomplete answers and
+disconnecting clients. The upstreams write their own bills. Rows, hourly rollups and metrics must
+agree with them, with one worker and two, in SQLite and in PostgreSQL.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ from proxy.budget.pricing import pico
 from proxy.config import StorageConfig
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.queries import RequestQueries
+from proxy.storage.request_log import RequestLog
 from served import Connection, Served, request, until
 
 REQUESTS = 10_000
@@ -60,11 +61,11 @@ Usage = dict[str, int]
 
 
 class Bill:
-    """What one tier asks to be paid, worked out without the proxy's help."""
+    """What one tier charges, calculated without the proxy."""
 
     def __init__(self) -> None:
         self.usd = Decimal(0)
-        self.cloud_usd = Decimal(0)  # the same tokens, none of them cached, at the cloud's prices
+        self.cloud_usd = Decimal(0)  # the same tokens, uncached, at the cloud's prices
         self.tokens: Counter[str] = Counter()
         self.answers = 0
 
@@ -90,70 +91,70 @@ def _price(model: str, usage: Usage, service_tier: str) -> Decimal:
 
 
 class Script:
-    """What one tier answers, and the bill for it."""
+    """The answers of one tier, with its bill."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(self, rng: random.Random) -> None:
+        self._dice = rng
         self.bill = Bill()
 
     def __call__(self, call: Call) -> Answer:
         if call.method != "POST":
             return whole(b'{"object":"list","data":[]}')
-        asked, dice = call.json, self._dice
+        body, rng = call.json, self._dice
         kind = next(kind for kind, path in PATHS.items() if path == call.path)
-        wanted = json.loads(asked["user"])
-        if wanted["leaves"]:  # the client does, before the end
+        wanted = json.loads(body["user"])
+        if wanted["leaves"]:  # the client disconnects before the end
             return [*chunked(*openai_events()[:3])[:-1], Gate()]
-        if dice.random() < 0.04:
-            return whole(error_json("not now"), status=dice.choice([400, 429, 500, 503]))
-        if dice.random() < 0.02 and kind == "chat" and asked.get("stream"):
+        if rng.random() < 0.04:
+            return whole(error_json("not now"), status=rng.choice([400, 429, 500, 503]))
+        if rng.random() < 0.02 and kind == "chat" and body.get("stream"):
             return chunked(*openai_events()[:4], End.RESET)
-        usage = {"input": dice.randrange(1, 5_000), "output": dice.randrange(1, 900)}
-        usage["cached"] = dice.choice([0, 0, dice.randrange(usage["input"] + 1)])
-        usage["reasoning"] = dice.choice([0, 0, dice.randrange(usage["output"] + 1)])
-        service_tier = dice.choice(["default", "default", "flex", "priority"])
+        usage = {"input": rng.randrange(1, 5_000), "output": rng.randrange(1, 900)}
+        usage["cached"] = rng.choice([0, 0, rng.randrange(usage["input"] + 1)])
+        usage["reasoning"] = rng.choice([0, 0, rng.randrange(usage["output"] + 1)])
+        service_tier = rng.choice(["default", "default", "flex", "priority"])
         if kind == "embeddings":
             usage |= {"output": 0, "cached": 0, "reasoning": 0}
             service_tier = "default"
-        self.bill.add(asked["model"], usage, service_tier)
-        return self._answer(kind, bool(asked.get("stream")), usage, service_tier)
+        self.bill.add(body["model"], usage, service_tier)
+        return self._answer(kind, bool(body.get("stream")), usage, service_tier)
 
     def _answer(self, kind: str, stream: bool, usage: Usage, service_tier: str) -> Answer:
         if kind == "responses":
-            told = {
+            reported = {
                 "input_tokens": usage["input"],
                 "output_tokens": usage["output"],
                 "input_tokens_details": {"cached_tokens": usage["cached"]},
                 "output_tokens_details": {"reasoning_tokens": usage["reasoning"]},
             }
-            fields: dict[str, Any] = {"usage": told, "service_tier": service_tier}
+            fields: dict[str, Any] = {"usage": reported, "service_tier": service_tier}
             fields["response_id"] = f"resp_{self._dice.getrandbits(64):x}"
             if stream:
                 return chunked(*response_events(**fields))
             return whole(json.dumps(response_fields(**fields)).encode())
-        told = {
+        reported = {
             "prompt_tokens": usage["input"],
             "completion_tokens": usage["output"],
             "prompt_tokens_details": {"cached_tokens": usage["cached"]},
             "completion_tokens_details": {"reasoning_tokens": usage["reasoning"]},
         }
         if kind == "embeddings":
-            return whole(json.dumps({"object": "list", "data": [], "usage": told}).encode())
+            return whole(json.dumps({"object": "list", "data": [], "usage": reported}).encode())
         if stream:
-            last = chunk(usage=told, service_tier=service_tier) | {"choices": []}
+            last = chunk(usage=reported, service_tier=service_tier) | {"choices": []}
             return chunked(*openai_events()[:-2], event(last), DONE)
-        answer = json.loads(answer_json(usage=told)) | {"service_tier": service_tier}
+        answer = json.loads(answer_json(usage=reported)) | {"service_tier": service_tier}
         return whole(json.dumps(answer).encode())
 
 
-def draw(dice: random.Random) -> tuple[str, dict[str, Any]]:
-    """A request: its path and its body."""
-    kind = dice.choices(list(PATHS), [6, 2, 1, 1])[0]
-    model = dice.choice(["local", "cloud", "auto", "auto:threshold=0.2", *OTHER_MODELS])
-    stream = kind != "embeddings" and dice.random() < 0.5
-    leaves = kind == "chat" and stream and dice.random() < 0.02
+def draw(rng: random.Random) -> tuple[str, dict[str, Any]]:
+    """Draw a request: its path and its body."""
+    kind = rng.choices(list(PATHS), [6, 2, 1, 1])[0]
+    model = rng.choice(["local", "cloud", "auto", "auto:threshold=0.2", *OTHER_MODELS])
+    stream = kind != "embeddings" and rng.random() < 0.5
+    leaves = kind == "chat" and stream and rng.random() < 0.02
     body: dict[str, Any] = {"model": model, "user": json.dumps({"leaves": leaves})}
-    text = " ".join(dice.choices("what is a good way to prove that this holds".split(), k=9))
+    text = " ".join(rng.choices("what is a good way to prove that this holds".split(), k=9))
     match kind:
         case "chat":
             body["messages"] = [{"role": "user", "content": text}]
@@ -168,12 +169,12 @@ def draw(dice: random.Random) -> tuple[str, dict[str, Any]]:
     return PATHS[kind], body
 
 
-async def send(port: int, dice: random.Random, left: list[None]) -> None:
-    """One client, until the requests that are left are done."""
+async def send(port: int, rng: random.Random, left: list[None]) -> None:
+    """Send requests as one client until none are left."""
     connection = await Connection.open(port)
     while left:
         left.pop()
-        path, body = draw(dice)
+        path, body = draw(rng)
         await connection.send(request(json.dumps(body).encode(), path=path))
         head = await connection.read_head()
         pieces = connection.pieces(head)
@@ -193,11 +194,11 @@ async def send(port: int, dice: random.Random, left: list[None]) -> None:
 
 
 @pytest.mark.parametrize(("database", "workers"), [("sqlite", 1), ("sqlite", 2), ("postgresql", 2)])
-async def test_rows_sums_metrics_and_bills_agree(
+async def test_rows_rollups_metrics_and_bills_agree(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, database: str, workers: int
 ) -> None:
-    dice = random.Random(f"{database} {workers}")
-    scripts = {"local": Script(dice), "cloud": Script(dice)}
+    rng = random.Random(f"{database} {workers}")
+    scripts = {"local": Script(rng), "cloud": Script(rng)}
     local.answer, cloud.answer = scripts["local"], scripts["cloud"]
     (tmp_path / "pricing.yaml").write_text(yaml.safe_dump({"models": PRICES}))
     changes: dict[str, Any] = {
@@ -211,30 +212,30 @@ async def test_rows_sums_metrics_and_bills_agree(
         changes["storage"] = {"url": url}
         async with Served(tmp_path, local, cloud, changes=changes) as proxy:
             left = [None] * REQUESTS
-            clients = (send(proxy.port, random.Random(dice.random()), left) for _ in range(CLIENTS))
+            clients = (send(proxy.port, random.Random(rng.random()), left) for _ in range(CLIENTS))
             await asyncio.gather(*clients)
             samples = await _settled(proxy)
             assert await proxy.stop() == 0
         storage = StorageConfig(url=url)
         with RequestQueries.open(storage) as stats:
-            rows, total = list(stats.export()), stats.total()
+            rows, total = list(RequestLog.sharing(stats).export()), stats.total()
         check(rows, samples, {tier: script.bill for tier, script in scripts.items()})
         assert total.requests == REQUESTS
         for name in ("cost_usd", "cloud_cost_usd", "saved_usd"):
             assert pico(getattr(total, name)) == sum(pico(row[name]) for row in rows)
-        with Maintenance.open(storage) as care:
-            assert care.check() == []
+        with Maintenance.open(storage) as maintenance:
+            assert maintenance.check() == []
 
 
 async def _settled(proxy: Served) -> Samples:
-    found: list[Samples] = []
+    scrapes: list[Samples] = []
 
     async def all_counted() -> bool:
-        found.append(await proxy.scrape())
-        return found[-1]("router_requests_total") == REQUESTS
+        scrapes.append(await proxy.scrape())
+        return scrapes[-1]("router_requests_total") == REQUESTS
 
     await until(all_counted, what="all requests are counted")
-    return found[-1]
+    return scrapes[-1]
 
 
 def check(rows: list[Row], samples: Samples, bills: dict[str, Bill]) -> None:
@@ -244,22 +245,24 @@ def check(rows: list[Row], samples: Samples, bills: dict[str, Bill]) -> None:
         assert any(row[kind] for row in rows), f"no request had {kind}"
     assert {row["ending"] for row in rows} >= {"ok", "upstream_error", "client_gone"}
     for tier, bill in bills.items():
-        known = [row for row in rows if row["target"] == tier and row["usage_source"] == "upstream"]
-        assert len(known) == bill.answers, _overview(rows)
+        reported = [
+            row for row in rows if row["target"] == tier and row["usage_source"] == "upstream"
+        ]
+        assert len(reported) == bill.answers, _overview(rows)
         for column, kind in (
             ("input_tokens", "input"),
             ("cached_input_tokens", "cached"),
             ("output_tokens", "output"),
             ("reasoning_tokens", "reasoning"),
         ):
-            assert sum(row[column] for row in known) == bill.tokens[kind]
-        assert sum(pico(row["cost_usd"]) for row in known) == bill.usd * 10**12
-        guessed = [row for row in rows if row["usage_source"] == "estimated"]
-        assert guessed
+            assert sum(row[column] for row in reported) == bill.tokens[kind]
+        assert sum(pico(row["cost_usd"]) for row in reported) == bill.usd * 10**12
+        estimated = [row for row in rows if row["usage_source"] == "estimated"]
+        assert estimated
         spent = (
             bill.usd
             + sum(
-                (Decimal(pico(row["cost_usd"])) for row in guessed if row["target"] == tier),
+                (Decimal(pico(row["cost_usd"])) for row in estimated if row["target"] == tier),
                 Decimal(0),
             )
             / 10**12

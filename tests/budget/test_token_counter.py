@@ -1,4 +1,4 @@
-"""Token estimates: close, bounded in time, and made without a network."""
+"""Token estimates: accurate, bounded in time, and without network access."""
 
 import subprocess
 import sys
@@ -19,32 +19,32 @@ def counter() -> TokenCounter:
     return loaded
 
 
-def test_counts_are_the_encodings(counter: TokenCounter) -> None:
+def test_counts_equal_those_of_the_encoding(counter: TokenCounter) -> None:
     assert counter.count("") == 0
     assert counter.count("hello world") == 2
-    assert counter.count("<|endoftext|>") > 1  # a user's text, not a special token
+    assert counter.count("<|endoftext|>") > 1  # text of a user, not a special token
 
 
-def test_a_conversation_counts_its_frame_too(counter: TokenCounter) -> None:
+def test_messages_count_their_framing_tokens(counter: TokenCounter) -> None:
     # 3 for the answer's primer, 3 for each message.
     assert counter.count_messages([]) == 3
     assert counter.count_messages([("system", "hello world"), ("user", "")]) == 3 + 3 + 2 + 3
 
 
-def test_before_it_is_loaded_four_characters_are_a_token() -> None:
+def test_an_unloaded_counter_assumes_four_characters_per_token() -> None:
     assert TokenCounter().count("") == 0
     assert TokenCounter().count("x") == 1
     assert TokenCounter().count("x" * 400) == 100
 
 
-def test_the_first_count_has_the_encoding_loaded() -> None:
+def test_the_first_count_loads_the_encoding() -> None:
     counter = TokenCounter()
     rough = counter.count("x" * 400)
     due = time.monotonic() + PATIENCE_SECONDS
-    while (found := counter.count("x" * 400)) == rough:
+    while (tokens := counter.count("x" * 400)) == rough:
         assert time.monotonic() < due
         time.sleep(0.01)
-    assert found == 50
+    assert tokens == 50
 
 
 def test_a_long_text_is_extrapolated_from_its_start(counter: TokenCounter) -> None:
@@ -53,13 +53,13 @@ def test_a_long_text_is_extrapolated_from_its_start(counter: TokenCounter) -> No
 
 
 @pytest.mark.parametrize("unit", ["a", "\n", "0", "ü", "\ud800", "\U0001f600"])
-def test_no_text_holds_up_the_event_loop(counter: TokenCounter, unit: str) -> None:
+def test_no_text_blocks_the_event_loop(counter: TokenCounter, unit: str) -> None:
     started = time.thread_time()
     assert counter.count(unit * 1_000_000) > 0
     assert time.thread_time() - started < 0.5
 
 
-def test_no_conversation_holds_up_the_event_loop(counter: TokenCounter) -> None:
+def test_no_conversation_blocks_the_event_loop(counter: TokenCounter) -> None:
     turns = [("user", QUESTION * 250)] * 2000  # as large as a request body may be
     started = time.thread_time()
     tokens = counter.count_messages(turns)
@@ -69,7 +69,7 @@ def test_no_conversation_holds_up_the_event_loop(counter: TokenCounter) -> None:
 
 
 def test_the_encoding_needs_no_network() -> None:
-    """A fresh process without sockets or cache: nothing may be downloaded."""
+    """A new process without sockets or cache downloads nothing."""
     program = """
 import os, socket, sys
 

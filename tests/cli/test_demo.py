@@ -1,10 +1,11 @@
-"""`hybrid-llm demo`: which model answers for which tier, and that no process stays behind.
+"""`hybrid-llm demo`: the model of each tier, and the end of all its processes.
 
-A fake `xllamacpp` of a few lines takes the place of llama.cpp here; demo_check.py tests the real
-one.
+A small fake `xllamacpp` replaces llama.cpp here; demo_check.py tests the real one.
 """
 
 import asyncio
+import importlib.machinery
+import importlib.util
 import os
 import re
 import signal
@@ -65,7 +66,7 @@ class Server:
 
 
 class Demo:
-    """`hybrid-llm demo` in a folder and with an environment of its own."""
+    """`hybrid-llm demo` in its own folder, with its own environment."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         packages = folder / "packages"
@@ -123,7 +124,7 @@ class Demo:
         return match[1]
 
     async def end(self) -> int:
-        """Wait for the end; the exit status. All output is in `output` then."""
+        """Wait for the exit; return the exit status. `output` then has all output."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             self.output += (await self._stdout.read()).decode()
             return await self.process.wait()
@@ -131,7 +132,7 @@ class Demo:
 
 @asynccontextmanager
 async def bare_demo(folder: Path, **environ: str) -> AsyncIterator[Demo]:
-    """On a machine with nothing."""
+    """Run the demo on a machine without Ollama or an API key."""
     with refused_address() as address:
         environ.setdefault("OLLAMA_BASE_URL", address.removesuffix("/v1"))
         async with Demo(folder, environ) as demo:
@@ -146,7 +147,7 @@ async def ask(demo: Demo, model: str) -> httpx2.Response:
 
 
 async def refuses(address: str) -> bool:
-    """True when nobody listens there any more, waiting for it a little."""
+    """Wait up to five seconds until nothing listens at an address; return whether that happened."""
     host, port = address.removeprefix("http://").split(":")
     for _ in range(100):
         try:
@@ -159,7 +160,7 @@ async def refuses(address: str) -> bool:
 
 
 async def test_stand_ins_answer_under_their_own_names(tmp_path: Path) -> None:
-    # These variables are the proxy's; they must not reach the stand-ins.
+    # These variables configure the proxy and must not reach the stand-ins.
     async with bare_demo(tmp_path, PORT="1", HOST="192.0.2.1") as demo:
         local, cloud = await ask(demo, "local"), await ask(demo, "cloud")
         assert local.headers["x-router-model"] == "smollm2-135m"
@@ -230,3 +231,13 @@ def test_missing_packages_are_reported_with_the_install_command(
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(DemoNotInstalled, match="make demo"):
         find_model_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="llama.cpp loads it on Linux")
+def test_missing_shared_library_is_reported_with_the_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = importlib.machinery.ModuleSpec("any", None, origin="/packages/any/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    with pytest.raises(DemoNotInstalled, match="apt-get install libgomp1"):
+        find_model_file(openmp="libabsent.so.9")

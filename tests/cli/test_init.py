@@ -1,4 +1,4 @@
-"""`hybrid-llm init` in an empty folder, beside scripted upstreams: what it asks and writes."""
+"""`hybrid-llm init` in an empty folder, with scripted upstreams: questions and files."""
 
 import asyncio
 import json
@@ -33,24 +33,24 @@ Init = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
-    return kept | variables
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
+    return inherited | variables
 
 
-def has_models(ollama: FakeUpstream, *names: str, tells_capabilities: bool = True) -> None:
+def serve_models(ollama: FakeUpstream, *names: str, reports_capabilities: bool = True) -> None:
     tags = {"models": [{"name": name, "size": SIZES[name]} for name in names]}
     ollama.native["/api/tags"] = whole(json.dumps(tags).encode())
 
     def show(call: Any) -> Any:
-        does = "embedding" if "embed" in call.json["model"] else "completion"
-        told = {"capabilities": [does]} if tells_capabilities else {}
-        return whole(json.dumps({"details": {}, **told}).encode())
+        kind = "embedding" if "embed" in call.json["model"] else "completion"
+        capabilities = {"capabilities": [kind]} if reports_capabilities else {}
+        return whole(json.dumps({"details": {}, **capabilities}).encode())
 
     ollama.native["/api/show"] = show
 
 
-def takes(cloud: FakeUpstream, key: str) -> None:
-    """The cloud answers as OpenAI does to who asks for its models with this key, or another."""
+def accept_key(cloud: FakeUpstream, key: str) -> None:
+    """Make the cloud list its models for this key and reject all others, as OpenAI does."""
 
     def models(call: Any) -> Any:
         if call.header("authorization") == f"Bearer {key}":
@@ -63,7 +63,7 @@ def takes(cloud: FakeUpstream, key: str) -> None:
 
 @pytest.fixture
 def init(tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream) -> Init:
-    """The command in an empty folder, with nobody at a terminal."""
+    """The command in an empty folder, without a terminal."""
 
     async def run(
         *arguments: str, stdin: bytes = b"", **variables: str
@@ -88,7 +88,7 @@ def init(tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream) -> Init:
     return run
 
 
-def written(folder: Path, **environ: str) -> Config:
+def load_written(folder: Path, **environ: str) -> Config:
     return load_config(folder / "hybrid-llm.yaml", environ=environ)
 
 
@@ -100,11 +100,11 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def test_what_is_there_is_found_and_no_key_is_in_the_configuration(
+async def test_init_detects_models_and_keeps_the_key_out_of_the_configuration(
     init: Init, tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    has_models(local, "llama3:8b", "phi3:latest", "nomic-embed-text:latest")
-    takes(cloud, KEY)
+    serve_models(local, "llama3:8b", "phi3:latest", "nomic-embed-text:latest")
+    accept_key(cloud, KEY)
     done = await init("--key-file", "-", stdin=f"{KEY}\n".encode())
     assert (done.returncode, done.stderr) == (0, "")
     assert "has phi3:latest, llama3:8b.\nLocal model: phi3:latest.\n" in done.stdout
@@ -115,16 +115,16 @@ async def test_what_is_there_is_found_and_no_key_is_in_the_configuration(
     assert KEY not in text
     assert (tmp_path / ".env").read_text() == f"OPENAI_API_KEY='{KEY}'\n"
     assert mode_of(tmp_path / ".env") == 0o600
-    config = written(tmp_path, OPENAI_BASE_URL=cloud.base_url)
+    config = load_written(tmp_path, OPENAI_BASE_URL=cloud.base_url)
     assert config.upstreams.local.base_urls == (local.base_url,)
     assert config.upstreams.local.model == "phi3:latest"
     assert files(tmp_path) == [".env", "hybrid-llm.yaml"]
 
 
-async def test_it_is_the_default_configuration_with_other_defaults(
+async def test_the_file_is_the_default_configuration_with_other_defaults(
     init: Init, tmp_path: Path, local: FakeUpstream
 ) -> None:
-    has_models(local, "qwen3:0.6b")
+    serve_models(local, "qwen3:0.6b")
     await init("--cloud-model", "gpt-4.1-mini")
     own = (tmp_path / "hybrid-llm.yaml").read_text()
     default = (ROOT / "configs/default.yaml").read_text()
@@ -142,34 +142,34 @@ async def test_it_is_the_default_configuration_with_other_defaults(
     assert (checked.exit_code, checked.output) == (0, f"{tmp_path}/hybrid-llm.yaml: ok\n")
 
 
-@pytest.mark.parametrize("tells_capabilities", [True, False], ids=["newer", "older"])
-async def test_without_phi3_the_smallest_that_can_chat_is_taken(
-    init: Init, tmp_path: Path, local: FakeUpstream, tells_capabilities: bool
+@pytest.mark.parametrize("reports_capabilities", [True, False], ids=["newer", "older"])
+async def test_without_phi3_the_smallest_chat_model_is_used(
+    init: Init, tmp_path: Path, local: FakeUpstream, reports_capabilities: bool
 ) -> None:
     names = ("llama3:8b", "nomic-embed-text:latest", "qwen3:0.6b")
-    has_models(local, *names, tells_capabilities=tells_capabilities)
+    serve_models(local, *names, reports_capabilities=reports_capabilities)
     done = await init()
     assert (
         "phi3, which the router was trained on, is missing: the smallest model is used.\n"
         in done.stdout
     )
-    assert written(tmp_path).upstreams.local.model == "qwen3:0.6b"
+    assert load_written(tmp_path).upstreams.local.model == "qwen3:0.6b"
     assert "ollama pull" not in done.stdout
 
 
-async def test_a_model_that_is_not_there_is_to_be_pulled(
+async def test_a_missing_model_is_to_be_pulled(
     init: Init, tmp_path: Path, local: FakeUpstream
 ) -> None:
-    has_models(local, "nomic-embed-text:latest")
+    serve_models(local, "nomic-embed-text:latest")
     done = await init("--yes")
     assert "has no model that can chat" in done.stdout
     assert done.stdout.endswith("First:  ollama pull phi3\nNext:  hybrid-llm serve\n")
     done = await init("--yes", "--force", "--model", "gemma3")
     assert "First:  ollama pull gemma3\n" in done.stdout
-    assert written(tmp_path).upstreams.local.model == "gemma3"
+    assert load_written(tmp_path).upstreams.local.model == "gemma3"
 
 
-async def test_nobody_answers_anywhere(init: Init, tmp_path: Path) -> None:
+async def test_init_works_without_reachable_servers(init: Init, tmp_path: Path) -> None:
     with refused_address() as url:
         done = await init(
             "--key-file", "-", stdin=KEY.encode(), OLLAMA_HOST=url, OPENAI_BASE_URL=url
@@ -182,10 +182,10 @@ async def test_nobody_answers_anywhere(init: Init, tmp_path: Path) -> None:
     assert re.search(r"cannot be reached \(.+\)\. The key was not checked\.\n", done.stdout)
     assert "First:  ollama pull phi3\n" in done.stdout
     assert KEY in (tmp_path / ".env").read_text()
-    assert written(tmp_path).upstreams.local.model == "phi3:latest"
+    assert load_written(tmp_path).upstreams.local.model == "phi3:latest"
 
 
-async def test_a_server_that_is_no_ollama(init: Init, local: FakeUpstream) -> None:
+async def test_another_server_than_ollama_is_reported(init: Init, local: FakeUpstream) -> None:
     for body in (
         b"<html>",
         b"{}",
@@ -200,10 +200,10 @@ async def test_a_server_that_is_no_ollama(init: Init, local: FakeUpstream) -> No
 
 
 @pytest.mark.parametrize("key", ["sk-wrong", "sk wrong", "sk-größer"])
-async def test_a_key_that_is_refused_is_said_and_nothing_is_written(
+async def test_a_rejected_key_is_reported_and_nothing_is_written(
     init: Init, tmp_path: Path, cloud: FakeUpstream, key: str
 ) -> None:
-    takes(cloud, KEY)
+    accept_key(cloud, KEY)
     done = await init("--key-file", "-", stdin=key.encode())
     assert done.returncode == 1
     assert re.search(
@@ -214,10 +214,10 @@ async def test_a_key_that_is_refused_is_said_and_nothing_is_written(
     assert files(tmp_path) == []
 
 
-async def test_a_key_of_the_environment_is_checked_and_not_written(
+async def test_a_key_from_the_environment_is_checked_and_not_written(
     init: Init, tmp_path: Path, cloud: FakeUpstream
 ) -> None:
-    takes(cloud, KEY)
+    accept_key(cloud, KEY)
     done = await init(OPENAI_API_KEY="sk-old")
     assert done.returncode == 1
     assert "rejected the key (status 401); correct or unset OPENAI_API_KEY" in done.stderr
@@ -227,7 +227,7 @@ async def test_a_key_of_the_environment_is_checked_and_not_written(
     assert not (tmp_path / ".env").exists()
 
 
-async def test_a_key_for_clients(init: Init, tmp_path: Path) -> None:
+async def test_init_creates_a_client_key_once(init: Init, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# mine\nPORT=8081\n")
     (tmp_path / ".env").chmod(0o644)
     done = await init("--client-key")
@@ -236,13 +236,13 @@ async def test_a_key_for_clients(init: Init, tmp_path: Path) -> None:
     (key,) = re.findall(r"sk-router-[\w-]{32}", lines[2])
     assert f"Client API key: {key}\n" in done.stdout
     assert mode_of(tmp_path / ".env") == 0o600
-    assert written(tmp_path, ROUTER_API_KEYS=key).server.api_keys[0].key.reveal() == key
-    again = await init("--client-key", "--force")  # the one that clients have stays
+    assert load_written(tmp_path, ROUTER_API_KEYS=key).server.api_keys[0].key.reveal() == key
+    again = await init("--client-key", "--force")  # the existing key stays
     assert "Client API key" not in again.stdout
     assert (tmp_path / ".env").read_text().splitlines() == lines
 
 
-async def test_what_is_there_is_not_written_over(init: Init, tmp_path: Path) -> None:
+async def test_an_existing_configuration_is_not_overwritten(init: Init, tmp_path: Path) -> None:
     (tmp_path / "hybrid-llm.yaml").write_text("mine")
     done = await init("--key-file", "-", stdin=KEY.encode())
     assert done.returncode == 1
@@ -250,10 +250,10 @@ async def test_what_is_there_is_not_written_over(init: Init, tmp_path: Path) -> 
     assert (tmp_path / "hybrid-llm.yaml").read_text() == "mine"
     assert not (tmp_path / ".env").exists()
     assert (await init("--force")).returncode == 0
-    assert written(tmp_path).server.port == 8080
+    assert load_written(tmp_path).server.port == 8080
 
 
-async def test_a_key_that_is_there_is_not_written_over(init: Init, tmp_path: Path) -> None:
+async def test_an_existing_key_is_not_overwritten(init: Init, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-mine\nPORT=8081\n")
     done = await init("--key-file", "-", stdin=KEY.encode())
     assert done.returncode == 1
@@ -263,7 +263,9 @@ async def test_a_key_that_is_there_is_not_written_over(init: Init, tmp_path: Pat
     assert (tmp_path / ".env").read_text() == f"PORT=8081\nOPENAI_API_KEY='{KEY}'\n"
 
 
-async def test_a_wish_that_makes_no_configuration(init: Init, tmp_path: Path) -> None:
+async def test_an_option_that_makes_the_configuration_invalid_is_rejected(
+    init: Init, tmp_path: Path
+) -> None:
     done = await init("--ollama", "localhost:11434", "--model", "phi3")
     assert done.returncode == 1
     assert re.search(
@@ -275,10 +277,10 @@ async def test_a_wish_that_makes_no_configuration(init: Init, tmp_path: Path) ->
 async def test_a_variable_that_overrides_an_option_is_reported(init: Init, tmp_path: Path) -> None:
     done = await init("--model", "gemma3", OLLAMA_MODEL="phi4")
     assert "Warning: the variable OLLAMA_MODEL is set and overrides it: phi4.\n" in done.stderr
-    assert written(tmp_path).upstreams.local.model == "gemma3"
+    assert load_written(tmp_path).upstreams.local.model == "gemma3"
 
 
-async def test_a_variable_hides_no_wish_that_makes_no_configuration(
+async def test_a_variable_does_not_hide_an_invalid_option(
     init: Init, tmp_path: Path, local: FakeUpstream
 ) -> None:
     done = await init("--ollama", "notaurl", OLLAMA_BASE_URL=local.base_url.removesuffix("/v1"))
@@ -297,7 +299,7 @@ async def test_a_variable_hides_no_wish_that_makes_no_configuration(
         ("--model", " "),
     ],
 )
-async def test_what_would_break_out_of_its_place(
+async def test_option_values_that_would_break_the_yaml_are_rejected(
     init: Init, tmp_path: Path, option: str, value: str
 ) -> None:
     done = await init(option, value)
@@ -306,7 +308,7 @@ async def test_what_would_break_out_of_its_place(
     assert files(tmp_path) == []
 
 
-async def test_a_password_in_an_address_is_kept_out_of_the_configuration(
+async def test_a_password_in_an_address_is_rejected(
     init: Init, tmp_path: Path, local: FakeUpstream
 ) -> None:
     address = local.base_url.removesuffix("/v1").replace("//", "//me:hunter2@")
@@ -317,7 +319,9 @@ async def test_a_password_in_an_address_is_kept_out_of_the_configuration(
         assert files(tmp_path) == []
 
 
-async def test_what_is_given_for_nothing_is_said(init: Init, tmp_path: Path) -> None:
+async def test_an_empty_key_and_an_unneeded_client_key_are_reported(
+    init: Init, tmp_path: Path
+) -> None:
     done = await init("--key-file", "-", stdin=b" \n")
     assert done.returncode == 1
     assert done.stderr == "Error: --key-file: the file has no key\n"
@@ -331,7 +335,7 @@ async def test_what_is_given_for_nothing_is_said(init: Init, tmp_path: Path) -> 
     assert dotenv.read_text() == "ROUTER_API_KEYS=sk-mine\n"
 
 
-async def test_a_folder_that_cannot_be_written(init: Init, tmp_path: Path) -> None:
+async def test_an_unwritable_configuration_file_is_reported(init: Init, tmp_path: Path) -> None:
     (tmp_path / "hybrid-llm.yaml").mkdir()
     done = await init("--force")
     assert done.returncode == 1
@@ -339,7 +343,7 @@ async def test_a_folder_that_cannot_be_written(init: Init, tmp_path: Path) -> No
 
 
 class Terminal:
-    """Somebody at a terminal: says what was asked and takes the answer."""
+    """A user at a terminal: reads questions and types answers."""
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self._ours, theirs = pty.openpty()
@@ -355,54 +359,54 @@ class Terminal:
         self._process.wait()
         os.close(self._ours)
 
-    async def asked(self, question: str, answer: str) -> str:
-        """Wait for a question and answer it; returns all that was shown before."""
+    async def answer(self, question: str, text: str) -> str:
+        """Wait for a question and answer it; return the text before it."""
         await self._read(lambda: question in self._shown)
         before, _, self._shown = self._shown.partition(question)
-        os.write(self._ours, f"{answer}\n".encode())
+        os.write(self._ours, f"{text}\n".encode())
         return before
 
-    async def ended(self) -> str:
-        """What was shown after the last question; it must end well."""
+    async def finish(self) -> str:
+        """Wait for a successful exit; return the text after the last question."""
         await self._read(lambda: False)
         assert await asyncio.to_thread(self._process.wait, 60) == 0
         return self._shown
 
     async def _read(self, is_enough: Callable[[], bool]) -> None:
-        """Until then, or until the other side is closed."""
+        """Read until the condition holds or the process closes the terminal."""
         while not is_enough():
             readable, _, _ = await asyncio.to_thread(select.select, [self._ours], [], [], 60)
             assert readable, self._shown
             try:
                 self._shown += os.read(self._ours, 4096).decode()
-            except OSError:  # nobody has the other side open any more
+            except OSError:  # the process has closed the terminal
                 assert is_enough() or self._process.wait(60) == 0, self._shown
                 return
 
 
-async def test_questions_on_a_terminal(
+async def test_init_asks_questions_on_a_terminal(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    has_models(local, "llama3:8b", "qwen3:0.6b")
-    takes(cloud, KEY)
+    serve_models(local, "llama3:8b", "qwen3:0.6b")
+    accept_key(cloud, KEY)
     variables = {"OLLAMA_BASE_URL": local.base_url[:-3], "OPENAI_BASE_URL": cloud.base_url}
     terminal = Terminal(tmp_path, variables)
     try:
-        shown = await terminal.asked("Local model [qwen3:0.6b]: ", "llama3:8b")
+        shown = await terminal.answer("Local model [qwen3:0.6b]: ", "llama3:8b")
         for key in ("sk-wrong", KEY):
-            shown += await terminal.asked("API key for 127.0.0.1 (hidden; Enter to skip): ", key)
-        shown += await terminal.asked("Create an API key that clients must send? [y/N]: ", "y")
-        shown += await terminal.ended()
+            shown += await terminal.answer("API key for 127.0.0.1 (hidden; Enter to skip): ", key)
+        shown += await terminal.answer("Create an API key that clients must send? [y/N]: ", "y")
+        shown += await terminal.finish()
     finally:
         terminal.close()
     assert "rejected the key (status 401)." in shown
-    assert KEY not in shown  # it is not echoed
+    assert KEY not in shown  # the key is not echoed
     assert "sk-wrong" not in shown
     assert shown.endswith("Next:  hybrid-llm serve\r\n")
     lines = (tmp_path / ".env").read_text().splitlines()
     assert lines[0] == f"OPENAI_API_KEY='{KEY}'"
     assert lines[1].startswith("ROUTER_API_KEYS='sk-router-")
-    assert written(tmp_path).upstreams.local.model == "llama3:8b"
+    assert load_written(tmp_path).upstreams.local.model == "llama3:8b"
 
 
 @pytest.mark.parametrize(
@@ -419,22 +423,22 @@ async def test_questions_on_a_terminal(
         ("gpu:eleven", "http://localhost:11434"),
     ],
 )
-def test_where_ollama_is(host: str, url: str) -> None:
+def test_the_ollama_address_is_read_from_variables(host: str, url: str) -> None:
     assert server_url({"OLLAMA_HOST": host}) == url
     assert server_url({"OLLAMA_HOST": host, "OLLAMA_BASE_URL": "http://b:1"}) == "http://b:1"
 
 
-def test_a_link_to_a_dotenv_stays_one(tmp_path: Path) -> None:
-    kept, link = tmp_path / "secrets" / "env", tmp_path / ".env"
-    kept.parent.mkdir()
-    kept.write_text("A=1\n")
-    link.symlink_to(kept)
+def test_a_symlinked_dotenv_stays_a_symlink(tmp_path: Path) -> None:
+    target, link = tmp_path / "secrets" / "env", tmp_path / ".env"
+    target.parent.mkdir()
+    target.write_text("A=1\n")
+    link.symlink_to(target)
     save_to_dotenv(link, {"OPENAI_API_KEY": "sk-x"})
     assert link.is_symlink()
-    assert kept.read_text() == "A=1\nOPENAI_API_KEY='sk-x'\n"
+    assert target.read_text() == "A=1\nOPENAI_API_KEY='sk-x'\n"
 
 
-def test_a_dotenv_keeps_what_else_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dotenv_keeps_its_other_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / ".env"
     path.write_text("A='1'\nexport KEY=old\n KEY = older\nKEYS=2")
     value = "it's a \\ key # with $signs"

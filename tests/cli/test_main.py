@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, exit codes, and one clear line when it fails."""
+"""The command line: help, exit codes, and one-line error messages."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from proxy.storage.migrations import MIGRATIONS, NEWEST
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
 from served import Served
-from stored import DAY, any_records, execute, fill, finished, spoil
+from stored import DAY, corrupt, execute, fill, finished, random_records
 
 pytest_plugins = ["databases"]
 
@@ -38,7 +38,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def run_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """For commands that serve; they must end by themselves here."""
+    """Run a command in a process, for commands that serve; they must exit by themselves."""
     return subprocess.run(
         [sys.executable, "-c", "from proxy.cli.main import main; main()", *map(str, arguments)],
         capture_output=True,
@@ -61,7 +61,7 @@ COMMANDS = dict(commands(main))
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A configuration without a router model, and tiers that nobody answers at."""
+    """A configuration without a router model, with unreachable tiers."""
     path = tmp_path / "router.yaml"
     path.write_text(
         f"""\
@@ -85,7 +85,7 @@ BAD_LINE = 7
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_commands_help_has_an_example_that_names_it(name: str) -> None:
+def test_the_help_of_every_command_has_an_example(name: str) -> None:
     for flag in ("--help", "-h"):
         result = run(name, flag)
         assert result.exit_code == 0
@@ -94,7 +94,7 @@ def test_every_commands_help_has_an_example_that_names_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_examples_options_exist(name: str) -> None:
+def test_options_in_examples_exist(name: str) -> None:
     command = COMMANDS[name]
     assert command.help is not None
     example = command.help.split("Example:")[1].split()
@@ -102,20 +102,20 @@ def test_the_examples_options_exist(name: str) -> None:
     assert {word for word in example if word.startswith("--")} <= known
 
 
-def test_what_a_new_user_needs_comes_first() -> None:
+def test_help_lists_init_and_serve_first() -> None:
     listed = re.findall(r"(?m)^  ([a-z][a-z-]+)  ", run("--help").output)
     assert listed[:2] == ["init", "serve"]
     assert sorted(listed) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_the_listed_short_help_is_the_commands_own(name: str) -> None:
-    """`hybrid-llm --help` prints the table; it imports no command."""
+def test_listed_help_equals_the_commands_short_help(name: str) -> None:
+    """`hybrid-llm --help` prints this list without importing the commands."""
     assert COMMANDS[name].get_short_help_str(limit=200) == LISTED[name][-1]
 
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in LISTED), ["db", "size"]], ids=str)
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+def test_help_imports_no_heavy_package(arguments: list[str]) -> None:
     program = """
 import sys
 from proxy.cli.main import main
@@ -142,12 +142,12 @@ def test_version() -> None:
     assert run("--version").output == f"hybrid-llm, version {__version__}\n"
 
 
-def test_check_config_accepts(config: Path) -> None:
+def test_check_config_accepts_a_valid_configuration(config: Path) -> None:
     result = run("check-config", config)
     assert (result.exit_code, result.output) == (0, f"{config}: ok\n")
 
 
-def test_check_config_warns_of_what_changes_nothing(config: Path) -> None:
+def test_check_config_warns_of_settings_without_effect(config: Path) -> None:
     text = config.read_text().replace("storage: {", "storage: {prompts: none, ")
     config.write_text(text + "judge: {enabled: true}\n")
     result = run("check-config", config)
@@ -156,7 +156,7 @@ def test_check_config_warns_of_what_changes_nothing(config: Path) -> None:
     assert result.stderr.startswith(f"{config}: warning: judge.enabled: ")
 
 
-def test_check_config_refuses(bad_config: Path) -> None:
+def test_check_config_rejects_an_unknown_key(bad_config: Path) -> None:
     result = run("check-config", bad_config)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"{bad_config}:{BAD_LINE}: server.prt: unknown key\n"
@@ -165,7 +165,7 @@ def test_check_config_refuses(bad_config: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["check-config"], ["route", "Hi", "--config"], ["serve", "--config"]]
 )
-def test_a_missing_file_is_said_to_be_missing(arguments: list[str], tmp_path: Path) -> None:
+def test_a_missing_configuration_is_reported(arguments: list[str], tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     result = run(*arguments, path)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -173,7 +173,7 @@ def test_a_missing_file_is_said_to_be_missing(arguments: list[str], tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["serve", "demo", "route"])
-def test_a_bad_configuration_is_refused_before_anything_starts(name: str, bad_config: Path) -> None:
+def test_an_invalid_configuration_is_rejected_before_startup(name: str, bad_config: Path) -> None:
     text = ["Hi"] if name == "route" else []
     result = run(name, *text, "--config", bad_config)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -181,13 +181,13 @@ def test_a_bad_configuration_is_refused_before_anything_starts(name: str, bad_co
 
 
 @pytest.mark.parametrize("name", ["serve", "demo"])
-def test_an_impossible_port_is_refused(name: str, config: Path) -> None:
+def test_an_invalid_port_is_rejected(name: str, config: Path) -> None:
     result = run(name, "--config", config, "--port", "65536")
     assert result.exit_code == 2
     assert "65536 is not in the range" in result.stderr
 
 
-def test_serve_on_a_port_that_is_taken(config: Path) -> None:
+def test_serve_reports_a_port_in_use(config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run_process("serve", "--config", config, "--port", str(port))
@@ -197,7 +197,7 @@ def test_serve_on_a_port_that_is_taken(config: Path) -> None:
     assert f"('127.0.0.1', {port}): address already in use" in done.stderr
 
 
-def test_serve_with_a_database_that_cannot_be_used(config: Path, tmp_path: Path) -> None:
+def test_serve_reports_an_unusable_database(config: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.db").mkdir()
     done = run_process("serve", "--config", config, "--port", "0")
     assert (done.returncode, done.stdout) == (1, "")
@@ -207,10 +207,10 @@ def test_serve_with_a_database_that_cannot_be_used(config: Path, tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
-# Where a prompt would go.
+# Routing a prompt.
 
 
-def test_route_without_a_model_says_so(config: Path) -> None:
+def test_route_without_a_router_model_reports_router_unavailable(config: Path) -> None:
     result = run("route", "What is 2+2?", "--config", config, "--json")
     assert result.exit_code == 0
     shown = json.loads(result.stdout)
@@ -227,7 +227,7 @@ def test_route_without_a_model_says_so(config: Path) -> None:
     }
 
 
-def test_route_as_a_table(config: Path) -> None:
+def test_route_prints_a_table(config: Path) -> None:
     result = run("route", "What is 2+2?", "--config", config)
     assert result.exit_code == 0
     rows = dict(line.split() for line in result.stdout.splitlines())
@@ -236,7 +236,7 @@ def test_route_as_a_table(config: Path) -> None:
     assert rows["threshold"] == "0.4000"
 
 
-def test_route_leaves_nothing_behind(config: Path, tmp_path: Path) -> None:
+def test_route_writes_no_files(config: Path, tmp_path: Path) -> None:
     run("route", "Hi", "--config", config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["router.yaml"]
 
@@ -275,24 +275,24 @@ def test_the_shipped_default_configuration_names_the_shipped_model() -> None:
     assert (ROOT / config.routing.model_path / "manifest.json").exists()
 
 
-# ── Without a clone ──────────────────────────────────────────────────────────────────────────
+# ── Without a clone ───────────────────────────────────────────────────────────────────────────
 
 
-def test_the_wheel_has_what_the_code_looks_for() -> None:
-    """The names of `bundled`, and no other; tests/deployment/test_release.py looks into a wheel."""
+def test_the_wheel_includes_the_bundled_files() -> None:
+    """Exactly the names of `bundled`; tests/deployment/test_release.py checks a built wheel."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     included = wheel["targets"]["wheel"]["force-include"]
     assert included == {name: f"router_model/bundled/{name}" for name in BUNDLED_FILES}
     assert all((ROOT / name).exists() for name in BUNDLED_FILES)
 
 
-def test_in_an_empty_folder_the_packages_own_files_are_used(
+def test_in_an_empty_folder_the_bundled_files_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = json.loads(run("route", "Hi", "--json").stdout)
-    assert told["reason"] == "score"
-    assert told["router_model"] == Manifest.load(ROOT / "data/models/router").version
+    decision = json.loads(run("route", "Hi", "--json").stdout)
+    assert decision["reason"] == "score"
+    assert decision["router_model"] == Manifest.load(ROOT / "data/models/router").version
     config = tmp_path / "own.yaml"
     config.write_text((ROOT / "configs/default.yaml").read_text())
     loaded = load_config(config, environ={})
@@ -301,14 +301,14 @@ def test_in_an_empty_folder_the_packages_own_files_are_used(
     assert list(tmp_path.iterdir()) == [config]
 
 
-def test_files_of_ones_own_come_before_the_packages(
+def test_files_in_the_folder_override_the_bundled_ones(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config.rename("hybrid-llm.yaml")
     Path("pricing.yaml").write_text("models: {mine: {input: 1, output: 2}}\n")
-    told = json.loads(run("route", "Hi", "--json").stdout)
-    assert (told["threshold"], told["model"]) == (0.4, "gpt-4o-mini")
+    decision = json.loads(run("route", "Hi", "--json").stdout)
+    assert (decision["threshold"], decision["model"]) == (0.4, "gpt-4o-mini")
     loaded = load_config(Path("hybrid-llm.yaml"), environ={})
     assert set(load_prices(pricing_path(loaded, Path("hybrid-llm.yaml")))) == {"mine"}
     Path("data/models/router").mkdir(parents=True)
@@ -316,7 +316,7 @@ def test_files_of_ones_own_come_before_the_packages(
 
 
 @pytest.mark.parametrize("name", ["configs/default.yaml", "configs/none.yaml"])
-def test_a_wrong_path_that_was_given_is_no_wish_for_the_packages(
+def test_an_explicit_path_has_no_bundled_fallback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -326,7 +326,7 @@ def test_a_wrong_path_that_was_given_is_no_wish_for_the_packages(
     assert RoutingConfig(model_path="data/models/other").model_folder == Path("data/models/other")
 
 
-def test_the_packages_model_is_replaced_by_a_copy(
+def test_promote_copies_the_model_instead_of_changing_the_bundled_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -340,24 +340,26 @@ def test_the_packages_model_is_replaced_by_a_copy(
     assert (shipped / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc takes no file from anyone")
-def test_serve_in_a_folder_that_cannot_be_written() -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="needs /proc, where no file can be created"
+)
+def test_serve_reports_an_unwritable_folder() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "proxy.cli", "serve", "--port", "0"],
         cwd="/proc", capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    said = "storage.url: sqlite:///data/router.db cannot be used: [Errno "
-    assert done.stderr.splitlines()[-1].startswith(said)
+    message = "storage.url: sqlite:///data/router.db cannot be used: [Errno "
+    assert done.stderr.splitlines()[-1].startswith(message)
 
 
-# ── What the rows say ─────────────────────────────────────────────────────────────────────────
+# ── Commands that read the database ───────────────────────────────────────────────────────────
 
 
 @pytest.fixture
-def asked(config: Path, url: str) -> Path:
-    """A configuration of a database that is not there yet, or empty."""
+def db_config(config: Path, url: str) -> Path:
+    """A configuration with a missing or empty database."""
     store_in(config, url)
     return config
 
@@ -369,33 +371,33 @@ def store_in(config: Path, url: str) -> None:
 
 @pytest.fixture
 def records(url: str) -> list[CallRecord]:
-    """Of three requests of now, and one of four days ago."""
+    """Four requests: three recent ones, of which one was rejected, and one from four days ago."""
     now = time.time()
     common = {"target": Target.CLOUD, "model": "gpt-4o-mini", "reason": Reason.FORCED}
-    made = [
+    written = [
         finished(created_at=now - age, turns=[("user", "Hello")], cost_usd=0.25, **common)
         for age in (4 * DAY, 2.0, 1.0)
     ]
-    made.append(finished(created_at=now, ending=Ending.REJECTED, error="No key."))
-    fill(url, made)
-    return made
+    written.append(finished(created_at=now, ending=Ending.REJECTED, error="No key."))
+    fill(url, written)
+    return written
 
 
-def check_failed(result: Result, said: str) -> None:
-    """One line that says why, and exit code 1."""
+def check_failed(result: Result, message: str) -> None:
+    """Exit code 1, and one line with the reason."""
     assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
     assert result.output.startswith("Error: ")
-    assert said in result.output
+    assert message in result.output
 
 
-READING = [["stats"], ["explain", "req_1"], ["export", "--out", "-"]]
+READ_COMMANDS = [["stats"], ["explain", "req_1"], ["export", "--out", "-"]]
 
 
-CARING = [["db", "size"], ["db", "migrate"], ["db", "vacuum"], ["db", "check"]]
+MAINTENANCE_COMMANDS = [["db", "size"], ["db", "migrate"], ["db", "vacuum"], ["db", "check"]]
 
 
-@pytest.mark.parametrize("arguments", [*READING, *CARING])
-def test_without_a_database_there_is_nothing_to_say(
+@pytest.mark.parametrize("arguments", [*READ_COMMANDS, *MAINTENANCE_COMMANDS])
+def test_a_missing_database_is_reported_and_not_created(
     config: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
     check_failed(
@@ -405,19 +407,19 @@ def test_without_a_database_there_is_nothing_to_say(
     assert not (tmp_path / "rows.db").exists()
 
 
-@pytest.mark.parametrize("arguments", READING)
-def test_an_older_or_newer_database_is_not_asked(
-    asked: Path, url: str, records: list[CallRecord], arguments: list[str]
+@pytest.mark.parametrize("arguments", READ_COMMANDS)
+def test_a_database_with_another_schema_is_rejected(
+    db_config: Path, url: str, records: list[CallRecord], arguments: list[str]
 ) -> None:
     execute(url, "INSERT INTO migrations VALUES (99, 'tomorrow', 1.0)")
-    check_failed(run(*arguments, "--config", asked), "has schema 99, not ")
+    check_failed(run(*arguments, "--config", db_config), "has schema 99, not ")
 
 
-def test_a_server_that_is_not_there(config: Path) -> None:
+def test_an_unreachable_database_server_is_reported_without_its_password(config: Path) -> None:
     with refused_address() as address:
         url = f"postgresql://somebody:geheim@{urlsplit(address).netloc}/rows"
         store_in(config, url)
-        for arguments in (*READING, *CARING):
+        for arguments in (*READ_COMMANDS, *MAINTENANCE_COMMANDS):
             result = run(*arguments, "--config", config)
             assert result.exit_code == 1
             assert result.output.startswith("Error: storage.url: postgresql://somebody:***@127")
@@ -430,7 +432,7 @@ def test_a_server_that_is_not_there(config: Path) -> None:
 )
 def test_no_command_shows_an_unescaped_database_password(config: Path, password: str) -> None:
     store_in(config, f"postgresql://u:{password}@127.0.0.1:1/db?password=Hun2")
-    for arguments in (*READING, *CARING, ["judge", "--once"], ["serve"]):
+    for arguments in (*READ_COMMANDS, *MAINTENANCE_COMMANDS, ["judge", "--once"], ["serve"]):
         result = run(*arguments, "--config", config)
         assert result.exit_code == 2
         assert "storage.url: the password must be escaped: write " in result.output
@@ -441,7 +443,7 @@ def test_no_command_shows_an_unescaped_database_password(config: Path, password:
 
 def test_no_command_shows_the_drivers_words_on_an_address(config: Path) -> None:
     store_in(config, "postgresql://u:Hun2@127.0.0.1:1/db?password=Hun2&nosuch=1")
-    for arguments in (*READING, *CARING, ["judge", "--once"], ["serve"]):
+    for arguments in (*READ_COMMANDS, *MAINTENANCE_COMMANDS, ["judge", "--once"], ["serve"]):
         result = run(*arguments, "--config", config)
         assert result.exit_code == 1
         assert "storage.url: postgresql://u:***@127.0.0.1:1/db?" in result.output
@@ -463,8 +465,8 @@ async def test_the_start_shows_the_database_without_its_password(
     assert "geheim" not in log
 
 
-def test_stats(asked: Path, records: list[CallRecord]) -> None:
-    text = " ".join(run("stats", "--config", asked).output.split())
+def test_stats(db_config: Path, records: list[CallRecord]) -> None:
+    text = " ".join(run("stats", "--config", db_config).output.split())
     for words in (
         "requests 4",
         "failed 1 (25.0%)",
@@ -472,21 +474,21 @@ def test_stats(asked: Path, records: list[CallRecord]) -> None:
         "forced 3 75.0% $0.7500 $0.00",
     ):
         assert words in text
-    newest = " ".join(run("stats", "--config", asked, "--since", "1d").output.split())
+    newest = " ".join(run("stats", "--config", db_config, "--since", "1d").output.split())
     assert "spent $0.50" in newest
     assert "requests 3 since 20" in newest
 
 
-def test_stats_of_nothing(asked: Path, url: str) -> None:
+def test_stats_of_an_empty_database(db_config: Path, url: str) -> None:
     fill(url, [])
-    result = run("stats", "--config", asked)
+    result = run("stats", "--config", db_config)
     assert (result.exit_code, result.output) == (0, "No requests are recorded yet.\n")
 
 
-def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
-    result = run("stats", "--config", asked, "--json", "--by", "tier", "--by", "ending")
-    told = json.loads(result.output)
-    assert told.keys() == {
+def test_stats_as_json(db_config: Path, records: list[CallRecord]) -> None:
+    result = run("stats", "--config", db_config, "--json", "--by", "tier", "--by", "ending")
+    report = json.loads(result.output)
+    assert report.keys() == {
         "since",
         "total",
         "by",
@@ -496,51 +498,55 @@ def test_stats_as_json(asked: Path, records: list[CallRecord]) -> None:
         "quality",
         "shadow_router",
     }
-    assert (told["since"], told["total"]["requests"], told["total"]["cost_usd"]) == (0, 4, 0.75)
+    assert (report["since"], report["total"]["requests"], report["total"]["cost_usd"]) == (
+        0,
+        4,
+        0.75,
+    )
     counts = {
-        name: {one["value"]: one["requests"] for one in groups}
-        for name, groups in told["by"].items()
+        name: {row["value"]: row["requests"] for row in groups}
+        for name, groups in report["by"].items()
     }
     assert counts == {"tier": {"cloud": 3, "none": 1}, "ending": {"ok": 3, "rejected": 1}}
-    assert {one["target"] for one in told["latency"]} == {"cloud", "none"}
-    assert told["quality"]["recovered"] == {
+    assert {row["target"] for row in report["latency"]} == {"cloud", "none"}
+    assert report["quality"]["recovered"] == {
         "value": None, "low": None, "high": None, "requests": 0,
         "missing": "not enough data (0 of 100)",
     }  # fmt: skip
 
 
-def test_stats_of_a_candidate(asked: Path, url: str) -> None:
-    """By the threshold that it would have in the place of the router model."""
+def test_stats_of_a_shadow_router(db_config: Path, url: str) -> None:
+    """It is compared at the threshold that it would use as the router model."""
     scored = {"target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.9}
     fill(url, [finished(**scored, threshold=0.4, candidate_score=0.6)])
-    no_candidate = asked.read_text()
+    without_shadow = db_config.read_text()
     for threshold, agreed in (("0.4", 1), ("0.61", 0), ("auto", 0)):
-        candidate = f"threshold: {threshold}, shadow_router: {{path: {ROOT}/data/models/router}}"
-        asked.write_text(no_candidate.replace("threshold: 0.4", candidate))
-        report = json.loads(run("stats", "--config", asked, "--json").output)
-        told = report["shadow_router"]
-        assert report["candidate"] == told  # the old name
-        assert (told["requests"], told["agreed"]) == (1, agreed)
-    asked.write_text(no_candidate.replace("threshold: 0.4", "shadow_router: {path: nowhere}"))
-    result = run("stats", "--config", asked, "--json")
+        routing = f"threshold: {threshold}, shadow_router: {{path: {ROOT}/data/models/router}}"
+        db_config.write_text(without_shadow.replace("threshold: 0.4", routing))
+        report = json.loads(run("stats", "--config", db_config, "--json").output)
+        shadow = report["shadow_router"]
+        assert report["candidate"] == shadow  # the old name
+        assert (shadow["requests"], shadow["agreed"]) == (1, agreed)
+    db_config.write_text(without_shadow.replace("threshold: 0.4", "shadow_router: {path: nowhere}"))
+    result = run("stats", "--config", db_config, "--json")
     assert json.loads(result.stdout)["candidate"] is None
     assert "Warning: routing.shadow_router: no router model in nowhere" in result.stderr
 
 
 @pytest.mark.parametrize("since", ["yesterday", "1y", "", "-1h", "1.5h"])
-def test_an_age_that_is_none(config: Path, since: str) -> None:
+def test_an_invalid_duration_is_rejected(config: Path, since: str) -> None:
     result = run("stats", "--config", config, "--since", since)
     assert result.exit_code == 2
     assert f"'{since}' is not a duration such as 90m, 24h, 7d or 4w" in result.output
 
 
-def test_explain(asked: Path, records: list[CallRecord]) -> None:
+def test_explain(db_config: Path, records: list[CallRecord]) -> None:
     request_id = records[1].id
-    result = run("explain", request_id, "--config", asked)
+    result = run("explain", request_id, "--config", db_config)
     assert result.exit_code == 0
     assert result.output.startswith(f"{request_id}: chat.completions, 20")
-    assert "It went to gpt-4o-mini (cloud): the client named it." in result.output
-    row = json.loads(run("explain", request_id, "--config", asked, "--json").output)
+    assert "It went to gpt-4o-mini (cloud): the client selected it." in result.output
+    row = json.loads(run("explain", request_id, "--config", db_config, "--json").output)
     assert (row["id"], row["prompt"]) == (request_id, [{"role": "user", "content": "Hello"}])
     assert (row["judgements"], row["feedback"]) == ([], None)
 
@@ -548,7 +554,7 @@ def test_explain(asked: Path, records: list[CallRecord]) -> None:
 HOSTILE = "gpt\n[red]\x1b[2J\x9b1m\u202e\u2066[/link][link=http://x]\r"
 
 
-def test_text_of_clients_cannot_drive_the_terminal(asked: Path, url: str) -> None:
+def test_text_of_clients_cannot_drive_the_terminal(db_config: Path, url: str) -> None:
     names = {
         "requested_model": HOSTILE,
         "model": HOSTILE,
@@ -559,7 +565,7 @@ def test_text_of_clients_cannot_drive_the_terminal(asked: Path, url: str) -> Non
     fill(url, [record])
     for arguments in (["stats", "--by", "model"], ["explain", record.id]):
         for more in ([], ["--json"]):
-            result = run(*arguments, *more, "--config", asked)
+            result = run(*arguments, *more, "--config", db_config)
             assert result.exit_code == 0
             assert all(line.isprintable() for line in result.output.split("\n"))
             if more:
@@ -568,77 +574,77 @@ def test_text_of_clients_cannot_drive_the_terminal(asked: Path, url: str) -> Non
                 assert "gpt\\n[red]\\x1b[2J\\x9b1m" in "".join(result.output.split("\n"))
 
 
-def test_explain_an_unknown_request(asked: Path, records: list[CallRecord]) -> None:
-    check_failed(run("explain", "req_1", "--config", asked), "request req_1 was not found")
+def test_explain_reports_an_unknown_request(db_config: Path, records: list[CallRecord]) -> None:
+    check_failed(run("explain", "req_1", "--config", db_config), "request req_1 was not found")
 
 
-def test_export(asked: Path, records: list[CallRecord], tmp_path: Path) -> None:
+def test_export(db_config: Path, records: list[CallRecord], tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
-    out.write_text("what was there before")
-    result = run("export", "--config", asked, "--since", "3d", "--out", out)
+    out.write_text("earlier content")
+    result = run("export", "--config", db_config, "--since", "3d", "--out", out)
     assert (result.exit_code, result.output) == (0, f"Wrote 3 requests to {out}.\n")
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == [record.id for record in records[1:]]
-    whole = run("export", "--config", asked, "--out", "-")
+    whole = run("export", "--config", db_config, "--out", "-")
     assert [json.loads(line)["id"] for line in whole.stdout.splitlines()] == [
         record.id for record in records
     ]
 
 
-def test_export_to_where_nothing_can_be_written(
-    asked: Path, records: list[CallRecord], tmp_path: Path
+def test_export_reports_an_unwritable_path(
+    db_config: Path, records: list[CallRecord], tmp_path: Path
 ) -> None:
     out = tmp_path / "no" / "such" / "folder"
-    check_failed(run("export", "--config", asked, "--out", out), str(out.parent))
+    check_failed(run("export", "--config", db_config, "--out", out), str(out.parent))
 
 
-def test_db_size(asked: Path, records: list[CallRecord]) -> None:
-    result = run("db", "size", "--config", asked)
+def test_db_size(db_config: Path, records: list[CallRecord]) -> None:
+    result = run("db", "size", "--config", db_config)
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
     assert {"requests 4", "feedback 0"} <= set(lines)
     assert lines[-1].endswith(" MB")
 
 
-def test_db_migrate(asked: Path, url: str) -> None:
-    execute(url, "CREATE TABLE unrelated (a INTEGER)")  # which makes the file
+def test_db_migrate(db_config: Path, url: str) -> None:
+    execute(url, "CREATE TABLE unrelated (a INTEGER)")  # creates the file
     for expected in ([f"schema {step.number}: {step.name}" for step in MIGRATIONS], []):
-        result = run("db", "migrate", "--config", asked)
+        result = run("db", "migrate", "--config", db_config)
         assert result.exit_code == 0
         assert result.output.splitlines() == [*expected, f"schema {NEWEST}: up to date"]
 
 
-def test_db_vacuum(asked: Path, records: list[CallRecord]) -> None:
-    result = run("db", "vacuum", "--config", asked)
+def test_db_vacuum(db_config: Path, records: list[CallRecord]) -> None:
+    result = run("db", "vacuum", "--config", db_config)
     assert result.exit_code == 0
     assert re.fullmatch(r"[\d.]+ MB before, [\d.]+ MB now\n", result.output)
 
 
-def test_db_check_finds_what_is_wrong_and_mends_it(
-    asked: Path, url: str, records: list[CallRecord]
+def test_db_check_finds_and_repairs_wrong_rollups(
+    db_config: Path, url: str, records: list[CallRecord]
 ) -> None:
-    check = ("db", "check", "--config", asked)
+    check = ("db", "check", "--config", db_config)
     assert (run(*check).exit_code, run(*check).output) == (0, "ok\n")
     execute(url, "UPDATE hours SET cost_pico = cost_pico + 1 WHERE target = 'cloud'")
-    found = run(*check)
-    assert found.exit_code == 1
+    checked = run(*check)
+    assert checked.exit_code == 1
     hour = int(records[1].created_at) // 3600 * 3600
-    assert f"hours: hour {hour} is not what its rows add up to\n" in found.output
-    mended = run(*check, "--repair")
-    assert (mended.exit_code, mended.output) == (0, f"{found.output}repaired\n")
+    assert f"hours: hour {hour} does not match its rows\n" in checked.output
+    repaired = run(*check, "--repair")
+    assert (repaired.exit_code, repaired.output) == (0, f"{checked.output}repaired\n")
     assert (run(*check).exit_code, run(*check).output) == (0, "ok\n")
 
 
-def test_db_check_of_a_broken_file(config: Path, sqlite_url: str) -> None:
-    fill(sqlite_url, any_records(2_000))
-    spoil(sqlite_url)
-    found = run("db", "check", "--config", config)
-    assert found.exit_code == 1
-    assert "malformed" in found.output or "page" in found.output
-    check_failed(run("db", "check", "--repair", "--config", config), "which no sums can mend")
+def test_db_check_reports_a_corrupt_file(config: Path, sqlite_url: str) -> None:
+    fill(sqlite_url, random_records(2_000))
+    corrupt(sqlite_url)
+    checked = run("db", "check", "--config", config)
+    assert checked.exit_code == 1
+    assert "malformed" in checked.output or "page" in checked.output
+    check_failed(run("db", "check", "--repair", "--config", config), "cannot be repaired")
 
 
-def test_the_groups_commands_have_help_with_an_example() -> None:
+def test_the_help_of_every_db_command_has_an_example() -> None:
     for name, command in commands(db):
         result = run("db", name, "--help")
         assert result.exit_code == 0

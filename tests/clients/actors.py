@@ -1,14 +1,14 @@
-"""OpenAI and Ollama as actors: for each request what either would put on the wire.
+"""Simulated OpenAI and Ollama: what each would put on the wire for a request.
 
-An answer follows from its request. Tools that are offered are called, two at a time unless one is
-demanded, until there are results; a schema is filled in; everything else is answered with `TEXT`.
-A word in the last prompt makes trouble:
+The request determines the answer. Offered tools are called until there are results, two at a time
+unless one is required. A schema gets a valid value. All else is answered with `TEXT`. A word in the
+last prompt causes a fault:
 
-    BUSY     OpenAI's 503, the first two times that this prompt comes; with VERY three times
+    BUSY     OpenAI's 503, for the first two requests with this prompt; with VERY, three
     FULL     Ollama's 503: its queue is full
     BREAK    the stream ends in an error after its first words
     VANISH   the connection is lost there
-    HANG     nothing more comes after the first words of a stream; no answer at all otherwise
+    HANG     a stream stops after its first words; other requests get no answer
 """
 
 import base64
@@ -30,7 +30,7 @@ TEXT: Final = "".join(WORDS)
 CREATED: Final = 1_760_000_000
 CITIES: Final = ("Zürich", "Paris")
 CRASHED: Final = event(error_json("The model has crashed."))
-# What OpenAI tells beside its answers.
+# Headers of OpenAI's answers.
 OPENAI_HEADERS: Final = (
     ("x-request-id", "req_of_the_upstream"),
     ("openai-organization", "org-of-the-proxy"),
@@ -41,8 +41,8 @@ OPENAI_HEADERS: Final = (
 
 
 @dataclass
-class Said:
-    """What the model says: a text, or calls of tools as (name, arguments)."""
+class Output:
+    """The model's output: a text, or tool calls as (name, arguments)."""
 
     words: tuple[str, ...] = ()
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Said:
 
 
 class Actor:
-    """One upstream's script; `answer` is what a `FakeUpstream` takes."""
+    """The behaviour of one upstream; `answer` is the script of a `FakeUpstream`."""
 
     def __init__(self, *, needs_adapting: bool) -> None:
         self._is_ollama = needs_adapting
@@ -66,7 +66,7 @@ class Actor:
         self.calls.append(call)
         try:
             return self._answer(call)
-        except Exception:  # a mistake of the script's should be seen where it shows
+        except Exception:  # makes a bug of this script visible to the client
             return whole(error_json(traceback.format_exc()), status=500)
 
     def _answer(self, call: Call) -> Answer:
@@ -111,7 +111,7 @@ class Actor:
         return None
 
     def _events(self, prompt: str, events: list[bytes], error: bytes, *, first: int) -> Answer:
-        """A stream of these events; of the `first` ones only when the prompt makes trouble."""
+        """A stream of these events; only of the `first` ones when the prompt causes a fault."""
         steps: list[Step] = list(events)
         if "HANG" in prompt:
             steps = [*events[:first], Gate()]
@@ -133,13 +133,13 @@ class Actor:
         schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
         if (body.get("response_format") or {}).get("type") == "json_object":
             schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        said = say(body, [] if answered else offered, schema)
+        output = say(body, [] if answered else offered, schema)
         if body.get("stream"):
-            events = [event(one) for one in self._chunks(body, said)]
+            events = [event(chunk) for chunk in self._chunks(body, output)]
             return self._events(prompt, [*events, DONE], CRASHED, first=3)
         if "HANG" in prompt:
             return [Gate()]
-        choices = [self._choice(body, said, index) for index in range(self._number(body))]
+        choices = [self._choice(body, output, index) for index in range(self._number(body))]
         return self._whole(
             self._named("chatcmpl", body)
             | {"object": "chat.completion", "choices": choices, "usage": self._usage()}
@@ -166,26 +166,26 @@ class Actor:
             usage["completion_tokens_details"] = {"reasoning_tokens": 0, "audio_tokens": 0}
         return usage
 
-    def _choice(self, body: Json, said: Said, index: int) -> Json:
-        message: Json = {"role": "assistant", "content": said.text}
-        if said.calls:
+    def _choice(self, body: Json, output: Output, index: int) -> Json:
+        message: Json = {"role": "assistant", "content": output.text}
+        if output.calls:
             message["content"] = "" if self._is_ollama else None
-            message["tool_calls"] = [self._tool_call(*call) for call in said.calls]
+            message["tool_calls"] = [self._tool_call(*call) for call in output.calls]
         if not self._is_ollama:
             message |= {"refusal": None, "annotations": []}
         return {
             "index": index,
             "message": message,
-            "logprobs": logprobs_of(body, said.words),
-            "finish_reason": "tool_calls" if said.calls else "stop",
+            "logprobs": logprobs_of(body, output.words),
+            "finish_reason": "tool_calls" if output.calls else "stop",
         }
 
     def _tool_call(self, name: str, arguments: str) -> Json:
         function = {"name": name, "arguments": arguments}
         return {"id": f"call_{next(self._ids)}", "type": "function", "function": function}
 
-    def _chunks(self, body: Json, said: Said) -> Iterator[Json]:
-        """A stream's chunks. Ollama has a tool call in one piece, OpenAI its arguments in many."""
+    def _chunks(self, body: Json, output: Output) -> Iterator[Json]:
+        """Chunks of a stream. Ollama sends a tool call whole, OpenAI its arguments in pieces."""
         named = self._named("chatcmpl", body) | {"object": "chat.completion.chunk"}
         wants_usage = (body.get("stream_options") or {}).get("include_usage")
         if not self._is_ollama:
@@ -203,10 +203,10 @@ class Actor:
             return named | {"choices": [choice]}
 
         for index in range(self._number(body)):
-            yield chunk({"role": "assistant", "content": None if said.calls else ""}, index)
-            for word in said.words:
+            yield chunk({"role": "assistant", "content": None if output.calls else ""}, index)
+            for word in output.words:
                 yield chunk({"content": word}, index, logprobs=logprobs_of(body, (word,)))
-            for place, call in enumerate(said.calls):
+            for place, call in enumerate(output.calls):
                 whole_call = self._tool_call(*call) | {"index": place}
                 if self._is_ollama:
                     yield chunk({"content": "", "tool_calls": [whole_call]}, index)
@@ -216,7 +216,7 @@ class Actor:
                 for piece in pieces(call[1]):
                     more = {"index": place, "function": {"arguments": piece}}
                     yield chunk({"tool_calls": [more]}, index)
-            yield chunk({}, index, finish="tool_calls" if said.calls else "stop")
+            yield chunk({}, index, finish="tool_calls" if output.calls else "stop")
         if wants_usage:
             yield named | {"choices": [], "usage": self._usage()}
 
@@ -262,17 +262,17 @@ class Actor:
         offered = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
         answered = isinstance(given, list) and given[-1].get("type") == "function_call_output"
         form = (body.get("text") or {}).get("format") or {"type": "text"}
-        said = say(body, [] if answered else offered, form.get("schema"))
+        output = say(body, [] if answered else offered, form.get("schema"))
         response = self._response(body, form)
-        output = [self._message(said.text)] if said.words else []
-        output += [self._function_call(*call) for call in said.calls]
-        done = response | {"status": "completed", "output": output, "usage": self._tokens()}
+        items = [self._message(output.text)] if output.words else []
+        items += [self._function_call(*call) for call in output.calls]
+        done = response | {"status": "completed", "output": items, "usage": self._tokens()}
         self._responses[response["id"]] = done, given
         prompt = prompt_of(given)
         if body.get("stream"):
             events = [
-                typed_event(one | {"sequence_number": number})
-                for number, one in enumerate(self._typed_events(response, done, said))
+                typed_event(item | {"sequence_number": number})
+                for number, item in enumerate(self._typed_events(response, done, output))
             ]
             error = {
                 "type": "error",
@@ -285,7 +285,7 @@ class Actor:
         return [Gate()] if "HANG" in prompt else self._whole(done)
 
     def _response(self, body: Json, form: Json) -> Json:
-        """A response that has just been begun."""
+        """A response in progress, without output."""
         echoed = ("instructions", "max_output_tokens", "previous_response_id", "temperature")
         return {
             "id": f"resp_{'local' if self._is_ollama else 'cloud'}_{next(self._ids)}",
@@ -344,7 +344,7 @@ class Actor:
             "arguments": arguments,
         }
 
-    def _typed_events(self, response: Json, done: Json, said: Said) -> Iterator[Json]:
+    def _typed_events(self, response: Json, done: Json, output: Output) -> Iterator[Json]:
         yield {"type": "response.created", "response": response}
         yield {"type": "response.in_progress", "response": response}
         for index, item in enumerate(done["output"]):
@@ -368,7 +368,7 @@ class Actor:
                 on["content_index"] = 0
                 empty = part | {"text": ""}
                 yield {"type": "response.content_part.added", "part": empty, **on}
-                for word in said.words:
+                for word in output.words:
                     delta = {"delta": word, "logprobs": [], **on}
                     yield {"type": "response.output_text.delta", **delta}
                 text = {"text": part["text"], "logprobs": [], **on}
@@ -378,44 +378,44 @@ class Actor:
         yield {"type": "response.completed", "response": done}
 
     def _about(self, method: str, what: str) -> Answer:
-        """What is asked about an answer that was given before. Only OpenAI remembers."""
+        """Answer requests about earlier responses, which only OpenAI stores."""
         response_id, _, part = what.partition("/")
-        kept = None if self._is_ollama else self._responses.get(response_id)
-        if kept is None:
+        stored = None if self._is_ollama else self._responses.get(response_id)
+        if stored is None:
             return self._refuse(404, f"Response with id '{response_id}' not found.")
-        response, given = kept
+        response, previous_input = stored
         if part == "input_items":
-            content = [{"type": "input_text", "text": prompt_of(given)}]
+            content = [{"type": "input_text", "text": prompt_of(previous_input)}]
             item = {"id": "msg_0", "type": "message", "role": "user", "content": content}
-            one = {"object": "list", "data": [item], "has_more": False}
-            return self._whole(one | {"first_id": "msg_0", "last_id": "msg_0"})
+            page = {"object": "list", "data": [item], "has_more": False}
+            return self._whole(page | {"first_id": "msg_0", "last_id": "msg_0"})
         if method == "GET":
             return self._whole(response)
         del self._responses[response_id]
         return self._whole({"id": response_id, "object": "response", "deleted": True})
 
 
-def say(body: Json, offered: list[Json], schema: Json | None) -> Said:
-    """What to say to a request, given the tools that are still to be called."""
+def say(body: Json, offered: list[Json], schema: Json | None) -> Output:
+    """The output for a request, given the tools to call."""
     choice = body.get("tool_choice") or "auto"
     if offered and choice != "none":
-        may_be_two = choice == "auto" and body.get("parallel_tool_calls") is not False
+        allows_parallel = choice == "auto" and body.get("parallel_tool_calls") is not False
         named = [tool for tool in offered if tool["name"] in json.dumps(choice)]
         tool = (named or offered)[0]
         parameters = tool.get("parameters") or {}
-        return Said(
+        return Output(
             calls=[
                 (tool["name"], json.dumps(example(parameters, city), ensure_ascii=False))
-                for city in (CITIES if may_be_two else CITIES[:1])
+                for city in (CITIES if allows_parallel else CITIES[:1])
             ]
         )
     if schema is not None:
-        return Said(tuple(pieces(json.dumps(example(schema), ensure_ascii=False))))
-    return Said(WORDS)
+        return Output(tuple(pieces(json.dumps(example(schema), ensure_ascii=False))))
+    return Output(WORDS)
 
 
 def example(schema: Json, text: str = CITIES[0], defs: Json | None = None) -> Any:
-    """A value that is valid by a JSON schema."""
+    """A valid value of a JSON schema."""
     defs = schema.get("$defs", defs or {})
     if "$ref" in schema:
         return example(defs[schema["$ref"].rpartition("/")[2]], text, defs)
@@ -429,7 +429,7 @@ def example(schema: Json, text: str = CITIES[0], defs: Json | None = None) -> An
     match schema.get("type"):
         case "object":
             properties = schema.get("properties") or {}
-            return {name: example(one, text, defs) for name, one in properties.items()}
+            return {name: example(inner, text, defs) for name, inner in properties.items()}
         case "array":
             return [example(schema["items"], text, defs)]
         case "integer":
@@ -449,7 +449,7 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def prompt_of(messages: list[Json] | str) -> str:
-    """The text of the last user's message."""
+    """The text of the last user message."""
     if isinstance(messages, str):
         return messages
     for message in reversed(messages):

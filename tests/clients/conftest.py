@@ -1,7 +1,7 @@
-"""What tests of clients share: where the proxy is, and what its upstreams were asked.
+"""Fixtures of the client tests: the proxy's address, and the calls of its upstreams.
 
-They run on the stage (`stage.py`), in environments where the proxy is not installed. A test's name
-begins with the feature it shows, its file's with the client; `table.py` reads both.
+The tests run on the stage (`stage.py`), in environments without the proxy. The name of a test
+starts with its feature, the name of its file with the client; `table.py` reads both.
 """
 
 import importlib.util
@@ -10,8 +10,8 @@ import os
 import pytest
 from scene import Stage
 
-# Each of two environments has the clients that go with its OpenAI client. curl is of neither, and
-# once is enough.
+# Each of the two environments has the clients that are compatible with its OpenAI client. curl runs
+# in one of them only.
 NEEDS = {
     "test_curl.py": "langchain_openai",
     "test_instructor.py": "instructor",
@@ -21,10 +21,10 @@ NEEDS = {
     "test_llm.py": "llm",
     "test_pydantic_ai.py": "pydantic_ai",
 }
-collect_ignore = [name for name, need in NEEDS.items() if not importlib.util.find_spec(need)]
+collect_ignore = [name for name, package in NEEDS.items() if not importlib.util.find_spec(package)]
 collect_ignore.append("node")
 
-# No client may ask anybody else: not for prices, not for word lists, and it reports to nobody.
+# Clients must not connect to other servers, for price lists or telemetry.
 os.environ |= {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LANGSMITH_TRACING": "false",
@@ -46,5 +46,5 @@ def base_url() -> str:
 
 @pytest.fixture(params=["local", "cloud"])
 def tier(request: pytest.FixtureRequest) -> str:
-    """A tier, as the model that a client names."""
+    """A tier, as the model name that a client sends."""
     return request.param

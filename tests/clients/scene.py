@@ -1,4 +1,4 @@
-"""What all clients are asked, what they should get, and what is to be seen behind the scenes."""
+"""Requests and expected answers of all clients, and a view of the upstreams' calls."""
 
 import json
 import urllib.request
@@ -35,7 +35,7 @@ def weather(city: str) -> str:
 
 
 class Call(NamedTuple):
-    """A request as an upstream got it."""
+    """A request that an upstream received."""
 
     tier: str
     path: str
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 
 
 class Stage:
-    """Behind the scenes."""
+    """The stage's record of the upstreams' calls."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -55,7 +55,7 @@ class Stage:
 
     @property
     def call(self) -> Call:
-        """The only one there was."""
+        """The only call."""
         (call,) = self.calls
         return call
 
@@ -67,7 +67,7 @@ class Stage:
         self._ask("DELETE", "/calls")
 
     def wait_until_released(self, number: int = 0) -> None:
-        """Wait until the proxy has let go of a call."""
+        """Wait until the proxy has closed a call."""
         self._ask("GET", f"/calls/{number}/closed")
 
     def _ask(self, method: str, path: str) -> Any:

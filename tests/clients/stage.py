@@ -1,15 +1,14 @@
-"""Run a command next to a proxy that stands between scripted upstreams, and end with its status.
+"""Run a command with a proxy between scripted upstreams; exit with the command's status.
 
     PYTHONPATH=tests .venv/bin/python tests/clients/stage.py .venv-clients/bin/pytest …
 
-The proxy is the real command, in a process of its own, with the router model that ships; its local
-tier answers as Ollama does and its cloud as OpenAI. The command finds in its environment where:
-OPENAI_BASE_URL, which is all that a client of OpenAI's needs, and STAGE_URL, where it can ask
-behind the scenes:
+The proxy runs in its own process, with the shipped router model. Its local tier answers like
+Ollama, its cloud tier like OpenAI. The environment of the command has OPENAI_BASE_URL, which OpenAI
+clients read, and STAGE_URL, with these endpoints:
 
-    GET    /v1/calls            what the upstreams were asked, in order
-    DELETE /v1/calls            forget it
-    GET    /v1/calls/N/closed   answered once the proxy has let go of the N-th call (from 0)
+    GET    /v1/calls            the requests of the upstreams, in order
+    DELETE /v1/calls            clear them
+    GET    /v1/calls/N/closed   answers when the proxy has closed the N-th call (from 0)
 """
 
 import asyncio
@@ -31,7 +30,7 @@ CHANGES: Final = {
     "upstreams": {"local": {"model": LOCAL_MODEL}},
     "routing": {"threshold": "auto"},
 }
-# Below /api, an Ollama whose model knows tools but not images.
+# Endpoints below /api of an Ollama whose model supports tools but no images.
 NATIVE: Final = {
     "/api/version": {"version": "0.33.0"},
     "/api/show": {
@@ -47,14 +46,14 @@ CLOUD_MODELS: Final = (CLOUD_MODEL, "gpt-9", "text-embedding-3-small")
 
 
 class Stage:
-    """What both upstreams were asked, and the answers to questions about it."""
+    """Records the requests of both upstreams, and answers queries about them."""
 
     def __init__(self) -> None:
         self._calls: list[tuple[str, Call]] = []
         self._waiting: set[asyncio.Task[None]] = set()
 
     def play(self, tier: str, upstream: FakeUpstream) -> None:
-        """Let an upstream answer as its actor does."""
+        """Make an upstream answer like its actor."""
         actor = Actor(needs_adapting=tier == "local")
 
         def answer(call: Call) -> Answer:
@@ -63,18 +62,18 @@ class Stage:
 
         upstream.answer = answer
 
-    def tell(self, question: Call) -> Answer:
-        """Answer a question; what a `FakeUpstream` takes."""
-        if question.path != "/v1/calls":
-            number = int(question.path.split("/")[3])
+    def answer_query(self, query: Call) -> Answer:
+        """Answer a query; the script of a `FakeUpstream`."""
+        if query.path != "/v1/calls":
+            number = int(query.path.split("/")[3])
             gate = Gate()
             task = asyncio.create_task(_open(gate, self._calls[number][1]))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
             return [gate, *whole(b"{}")]
-        if question.method == "DELETE":
+        if query.method == "DELETE":
             self._calls = []
-        return whole(json.dumps([_described(*one) for one in self._calls]).encode())
+        return whole(json.dumps([_described(*call) for call in self._calls]).encode())
 
 
 async def _open(gate: Gate, call: Call) -> None:
@@ -95,23 +94,25 @@ def _listed(models: tuple[str, ...]) -> Answer:
 
 
 async def run(command: list[str]) -> int:
-    """Run the command on the stage; its exit status."""
+    """Run the command on the stage; return its exit status."""
     with tempfile.TemporaryDirectory() as folder:
-        async with FakeUpstream() as local, FakeUpstream() as cloud, FakeUpstream() as behind:
+        async with FakeUpstream() as local, FakeUpstream() as cloud, FakeUpstream() as queries:
             local.models, cloud.models = _listed(LOCAL_MODELS), _listed(CLOUD_MODELS)
-            local.native = {path: whole(json.dumps(it).encode()) for path, it in NATIVE.items()}
+            local.native = {
+                path: whole(json.dumps(value).encode()) for path, value in NATIVE.items()
+            }
             stage = Stage()
             stage.play("local", local)
             stage.play("cloud", cloud)
-            behind.answer = stage.tell
+            queries.answer = stage.answer_query
             async with Served(Path(folder), local, cloud, changes=CHANGES) as proxy:
                 environment = os.environ | {
                     "OPENAI_BASE_URL": f"http://127.0.0.1:{proxy.port}/v1",
                     "OPENAI_API_KEY": "unused",
-                    "STAGE_URL": behind.base_url,
+                    "STAGE_URL": queries.base_url,
                     "NO_PROXY": "127.0.0.1",
                 }
-                environment.pop("PYTHONPATH", None)  # the command has an environment of its own
+                environment.pop("PYTHONPATH", None)  # the command has its own packages
                 process = await asyncio.create_subprocess_exec(*command, env=environment)
                 status = await process.wait()
                 stopped = await proxy.stop()

@@ -1,11 +1,11 @@
-"""Which clients work, as a table, from the outcomes of their tests.
+"""The table of clients and features, from the outcomes of their tests.
 
-    make test-clients                            # runs them and makes the outcomes
+    make test-clients                            # runs the tests and writes the outcomes
     .venv/bin/python tests/clients/table.py      # prints the table
-    … table.py --check                           # README.md has the same one, if it has one at all
+    … table.py --check                           # compares it with README.md's, if it has one
 
-A test belongs to the client that its file (or suite) is named after and to the feature that its
-name begins with. A feature works when all of its tests passed. Versions are the pinned ones.
+The name of the file (or suite) is the client, and the first word of a test's name is the feature. A
+feature works when all of its tests passed. Versions are the pinned ones.
 """
 
 import argparse
@@ -36,7 +36,7 @@ FEATURES: Final = {
 
 
 class Client(NamedTuple):
-    """A row: its title, its package, the run it is in, and what its tests are named after."""
+    """A row: title, package, test run, and the name of its tests."""
 
     title: str
     package: str
@@ -68,7 +68,7 @@ PINS: Final = {"newest": "requirements.in", "older": "requirements-older.in"}
 
 
 def read_outcomes(run: str) -> dict[tuple[str, str], list[bool]]:
-    """(suite, feature) -> whether each of its tests passed."""
+    """The results of the tests by (suite, feature)."""
     outcomes = defaultdict(list)
     root = ET.parse(OUTCOMES / f"{run}.xml").getroot()
     for suite, name, case in _cases(root, ""):
@@ -78,7 +78,7 @@ def read_outcomes(run: str) -> dict[tuple[str, str], list[bool]]:
 
 
 def _cases(element: ET.Element, suite: str) -> Iterator[tuple[str, str, ET.Element]]:
-    """Every test with its suite: pytest names a class, Node's runner nests suites."""
+    """All tests with their suites: pytest has a class name, Node's runner nested suites."""
     for child in element:
         if child.tag == "testsuite":
             yield from _cases(child, child.get("name", ""))
@@ -94,13 +94,13 @@ def version_of(client: Client) -> str:
         package = json.loads((HERE / "node" / "package.json").read_text(encoding="utf-8"))
         return str(package["dependencies"][client.package])
     pins = (HERE / PINS[client.run]).read_text(encoding="utf-8")
-    found = re.search(rf"^{re.escape(client.package)}(?:\[.*\])?==(\S+)", pins, re.MULTILINE)
-    assert found is not None, client
-    return found[1]
+    match = re.search(rf"^{re.escape(client.package)}(?:\[.*\])?==(\S+)", pins, re.MULTILINE)
+    assert match is not None, client
+    return match[1]
 
 
 def make_table() -> str:
-    """The table, in Markdown. Raises AssertionError for a client of which nothing was tested."""
+    """The Markdown table. Raises AssertionError for a client without tests."""
     outcomes = {run: read_outcomes(run) for run in ("newest", "older", "node")}
     lines = [
         "| client | version | " + " | ".join(FEATURES.values()) + " |",
@@ -118,7 +118,7 @@ def make_table() -> str:
 
 
 def check(table: str, text: str) -> bool:
-    """Whether a document has this table between the marks, or no marks."""
+    """Whether a document has this table between the markers, or no markers."""
     return BEGIN not in text or text.partition(BEGIN)[2].partition(END)[0] == table
 
 
@@ -129,7 +129,9 @@ def main() -> int:
     table = make_table()
     sys.stdout.write(table)
     if arguments.check and not check(table, (ROOT / "README.md").read_text(encoding="utf-8")):
-        sys.stderr.write("README.md has another table between its marks; put this one there.\n")
+        sys.stderr.write(
+            "README.md has another table between its markers; replace it with this one.\n"
+        )
         return 1
     return 0
 

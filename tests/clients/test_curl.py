@@ -1,4 +1,4 @@
-"""curl, as docs/clients.md shows it: every block of shell with a curl in it is run as it stands."""
+"""curl: runs every shell block of docs/clients.md that uses it."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def of_kind(kind: str) -> pytest.MarkDecorator:
 
 
 def run(block: str, folder: Path, base_url: str) -> str:
-    """What a block prints. An error of HTTP's is one of curl's, too."""
+    """Run a block; return its output. curl fails on HTTP errors."""
     (folder / ".curlrc").write_text("fail-with-body\nno-progress-meter\n")
     done = subprocess.run(
         ["sh", "-e", "-c", block.replace(SHOWN, base_url.removesuffix("/v1"))],
@@ -49,14 +49,14 @@ def run(block: str, folder: Path, base_url: str) -> str:
     return done.stdout
 
 
-def test_there_is_an_example_of_each() -> None:
+def test_every_kind_has_an_example() -> None:
     kinds = {kind_of(block) for block in BLOCKS}
     assert kinds >= {"chat", "stream", "responses", "embeddings", "feedback", "other"}
 
 
 @of_kind("chat")
 def test_chat(block: str, tmp_path: Path, base_url: str, stage: Stage) -> None:
-    answer = json.loads(run(block, tmp_path, base_url).splitlines()[-1])  # behind the headers of -i
+    answer = json.loads(run(block, tmp_path, base_url).splitlines()[-1])  # after the headers of -i
     assert answer["choices"][0]["message"]["content"] == TEXT
     if forced := re.search(r"x-router-target: (local|cloud)", block):
         assert stage.call.tier == forced[1]
@@ -65,7 +65,7 @@ def test_chat(block: str, tmp_path: Path, base_url: str, stage: Stage) -> None:
 @of_kind("stream")
 def test_stream(block: str, tmp_path: Path, base_url: str) -> None:
     events = run(block, tmp_path, base_url).split("\n\n")
-    deltas = [json.loads(one[6:])["choices"][0]["delta"] for one in events[:-2]]
+    deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in events[:-2]]
     assert "".join(delta.get("content") or "" for delta in deltas) == TEXT
     assert events[-2:] == ["data: [DONE]", ""]
 
@@ -86,8 +86,8 @@ def test_feedback(block: str, tmp_path: Path, base_url: str) -> None:
     assert json.loads(run(block, tmp_path, base_url))["rating"] == 1.0
 
 
-def test_upgrade_that_is_offered_is_not_taken(tmp_path: Path, base_url: str) -> None:
-    """As Java's own client offers it, too, in every request over plain HTTP."""
+def test_upgrade_to_http2_is_not_accepted(tmp_path: Path, base_url: str) -> None:
+    """Java's HTTP client offers the upgrade in every request, too."""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "What is 2+2?"}]}'
     command = f"curl --http2 {SHOWN}/v1/chat/completions -H 'content-type: application/json'"
     assert (

@@ -1,4 +1,4 @@
-"""Instructor: answers in a given form."""
+"""Instructor: structured output."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ MESSAGES: Any = [{"role": "user", "content": EASY}]
 
 @pytest.fixture(params=["TOOLS", "JSON_SCHEMA"])
 def mode(request: pytest.FixtureRequest) -> Any:
-    """How the form is asked for: as a tool that must be called, or as a schema."""
+    """The request for structured output: a required tool, or a schema."""
     return instructor.Mode[request.param]
 
 
@@ -34,7 +34,7 @@ def test_chat(client: Any, stage: Stage) -> None:
 
 
 def test_stream(client: Any) -> None:
-    """Of ever more complete answers."""
+    """A stream of partial objects."""
     *_, last = client.chat.completions.create_partial(
         model="auto", messages=MESSAGES, response_model=Report
     )
@@ -47,5 +47,5 @@ def test_structured(client: Any, stage: Stage, mode: Any) -> None:
     )
     assert report.model_dump() == REPORT.model_dump()
     assert completion.usage.total_tokens == 29
-    # Ollama does not know of tools that must be called.
+    # Ollama does not support required tools.
     assert stage.call.tier == ("cloud" if mode is instructor.Mode.TOOLS else "local")

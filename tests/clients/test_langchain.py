@@ -63,7 +63,7 @@ def test_structured(method: Any) -> None:
     assert last == REPORT
 
 
-def test_images_go_to_the_model_that_sees(stage: Stage) -> None:
+def test_images_go_to_a_vision_model(stage: Stage) -> None:
     image = {"type": "image_url", "image_url": {"url": PNG}}
     content = [{"type": "text", "text": EASY}, image]
     assert ChatOpenAI(model="auto").invoke([("user", content)]).text == TEXT

@@ -40,8 +40,8 @@ def test_stream(tier: str) -> None:
         stream_options={"include_usage": True},
     )
     chunks = list(stream)
-    said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-    assert "".join(said) == TEXT
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(texts) == TEXT
     assert litellm.stream_chunk_builder(chunks).usage.total_tokens == 29
 
 

@@ -1,4 +1,4 @@
-"""LlamaIndex's OpenAILike, which is for servers that speak as OpenAI does."""
+"""LlamaIndex's OpenAILike, for OpenAI-compatible servers."""
 
 import os
 from typing import Any
@@ -68,7 +68,7 @@ def test_structured(stage: Stage, by_schema: bool) -> None:
     model = llm("auto", should_use_structured_outputs=by_schema)
     answer = model.as_structured_llm(Report).complete(EASY)
     assert answer.raw == REPORT
-    # Ollama does not know of tools that must be called.
+    # Ollama does not support required tools.
     assert stage.call.tier == ("local" if by_schema else "cloud")
 
 

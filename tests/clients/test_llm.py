@@ -31,7 +31,7 @@ def folder(tmp_path: Path, base_url: str) -> Path:
 
 
 def llm(folder: Path, *arguments: str) -> str:
-    """What the command prints."""
+    """Run `llm`; return its output."""
     done = subprocess.run(
         [COMMAND, *arguments],
         env=os.environ | {"LLM_USER_PATH": str(folder)},
@@ -52,7 +52,7 @@ def test_chat(folder: Path, stage: Stage) -> None:
 
 
 def test_stream(folder: Path, stage: Stage) -> None:
-    """And a conversation that goes on, from its log."""
+    """A stream, and a conversation continued from the log of `llm`."""
     assert llm(folder, "-m", "router", EASY) == TEXT
     assert llm(folder, "-c", "And 3+3?") == TEXT
     assert [call.body["stream"] for call in stage.calls] == [True, True]

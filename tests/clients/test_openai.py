@@ -32,7 +32,7 @@ ARGUMENTS = [{"city": city, "unit": "celsius"} for city in ("Zürich", "Paris")]
 
 @pytest.fixture
 def client(stage: Stage) -> Iterator[OpenAI]:
-    """Made as everywhere: the address is in the environment."""
+    """A client with the address from the environment."""
     with OpenAI(max_retries=0) as client:
         yield client
 
@@ -43,7 +43,7 @@ async def async_client(stage: Stage) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-def asked(text: str) -> Any:
+def user_message(text: str) -> Any:
     return [{"role": "user", "content": text}]
 
 
@@ -52,14 +52,14 @@ def asked(text: str) -> Any:
 
 def test_chat_goes_where_the_router_decides(client: OpenAI, stage: Stage) -> None:
     for prompt in (EASY, HARD):
-        completion = client.chat.completions.create(model="auto", messages=asked(prompt))
+        completion = client.chat.completions.create(model="auto", messages=user_message(prompt))
         assert completion.choices[0].message.content == TEXT
         assert completion.usage is not None
         assert completion.usage.total_tokens == 29
     assert stage.tiers == ["local", "cloud"]
 
 
-def test_chat_of_an_existing_application_saves(client: OpenAI, stage: Stage) -> None:
+def test_chat_of_an_existing_application_is_routed(client: OpenAI, stage: Stage) -> None:
     client.chat.completions.create(model=CLOUD_MODEL, messages=MESSAGES)
     assert (stage.call.tier, stage.call.body["model"]) == ("local", LOCAL_MODEL)
 
@@ -70,7 +70,7 @@ def test_chat_forced_by_header(client: OpenAI, stage: Stage) -> None:
     assert stage.call.tier == "cloud"
 
 
-def test_chat_headers_of_the_raw_response(client: OpenAI, stage: Stage) -> None:
+def test_chat_has_headers_in_the_raw_response(client: OpenAI, stage: Stage) -> None:
     raw = client.chat.completions.with_raw_response.create(model="auto", messages=MESSAGES)
     completion = raw.parse()
     assert completion.choices[0].message.content == TEXT
@@ -84,7 +84,7 @@ def test_chat_headers_of_the_raw_response(client: OpenAI, stage: Stage) -> None:
     assert raw.request_id == completion._request_id == raw.headers["x-request-id"]
 
 
-def test_chat_with_fields_that_nobody_knows(client: OpenAI, stage: Stage, tier: str) -> None:
+def test_chat_with_unknown_fields(client: OpenAI, stage: Stage, tier: str) -> None:
     extra = {"seed": 7, "of_tomorrow": {"deep": [1, None, "ü"]}}
     client.chat.completions.create(
         model=tier, messages=MESSAGES, extra_body=extra, metadata={"app": "x"}, user="me"
@@ -97,7 +97,7 @@ def test_chat_with_fields_that_nobody_knows(client: OpenAI, stage: Stage, tier: 
 def test_chat_with_two_choices(client: OpenAI, stage: Stage) -> None:
     completion = client.chat.completions.create(model="auto", messages=MESSAGES, n=2)
     assert [choice.message.content for choice in completion.choices] == [TEXT, TEXT]
-    assert stage.call.tier == "cloud"  # Ollama gives one
+    assert stage.call.tier == "cloud"  # Ollama returns one
 
 
 def test_chat_with_log_probabilities(client: OpenAI, tier: str) -> None:
@@ -143,11 +143,11 @@ def test_embeddings(client: OpenAI, stage: Stage) -> None:
     tiers = {"text-embedding-3-small": "cloud", "nomic-embed-text": "local"}
     for model in tiers:
         answer = client.embeddings.create(model=model, input=["a", "b"])
-        assert [one.embedding for one in answer.data] == [[0.25, -0.5, 0.125]] * 2
+        assert [item.embedding for item in answer.data] == [[0.25, -0.5, 0.125]] * 2
     assert stage.tiers == list(tiers.values())
 
 
-def test_others_are_passed_on_to_the_cloud(client: OpenAI, stage: Stage) -> None:
+def test_other_endpoints_are_passed_to_the_cloud(client: OpenAI, stage: Stage) -> None:
     assert client.moderations.create(input="Nice.").results[0].flagged is False
     sound = ("sound.wav", b"RIFF" + bytes(200_000), "audio/wav")
     assert client.audio.transcriptions.create(model="whisper-1", file=sound).text == TEXT
@@ -165,10 +165,10 @@ def test_others_are_passed_on_to_the_cloud(client: OpenAI, stage: Stage) -> None
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_needs_that_only_the_cloud_meets(
+def test_cloud_only_options_go_to_the_cloud(
     client: OpenAI, stage: Stage, options: dict[str, Any]
 ) -> None:
-    """Ollama would answer these, and leave them out without a word."""
+    """Ollama would silently ignore these options."""
     client.chat.completions.create(model="auto", messages=MESSAGES, **options)
     assert stage.call.tier == "cloud"
 
@@ -185,7 +185,7 @@ def test_stream(client: OpenAI, tier: str) -> None:
     chunks = list(stream)
     assert text_of(chunks) == TEXT
     assert chunks[-1].choices[0].finish_reason == "stop"
-    # Applications read `chunk.choices[0]` unless they asked for the chunk that has none.
+    # Applications read `chunk.choices[0]` unless they requested the usage chunk.
     assert all(chunk.choices for chunk in chunks)
     assert stream.response.headers["x-router-target"] == tier
 
@@ -211,7 +211,7 @@ def test_stream_of_two_choices(client: OpenAI) -> None:
     assert texts == [TEXT, TEXT]
 
 
-def test_stream_by_its_helper(client: OpenAI, tier: str) -> None:
+def test_stream_with_the_helper(client: OpenAI, tier: str) -> None:
     with client.chat.completions.stream(model=tier, messages=MESSAGES) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         completion = stream.get_final_completion()
@@ -235,13 +235,15 @@ async def test_stream_asynchronous(async_client: AsyncOpenAI) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
-def test_stream_left_early_stops_the_upstream(
+def test_stream_closed_early_stops_the_upstream(
     client: OpenAI, stage: Stage, tier: str, endpoint: str
 ) -> None:
     prompt = f"HANG {EASY}"
     stream: Any
     if endpoint == "chat":
-        stream = client.chat.completions.create(model=tier, messages=asked(prompt), stream=True)
+        stream = client.chat.completions.create(
+            model=tier, messages=user_message(prompt), stream=True
+        )
     else:
         stream = client.responses.create(model=tier, input=prompt, stream=True)
     next(iter(stream))
@@ -275,8 +277,8 @@ def test_tools_streamed(client: OpenAI, tier: str) -> None:
     assert [call.function.parsed_arguments for call in calls] == ARGUMENTS
 
 
-def test_tools_that_are_demanded(client: OpenAI, stage: Stage) -> None:
-    """Ollama does not know of demands, so that they are for the cloud."""
+def test_tools_that_are_required_go_to_the_cloud(client: OpenAI, stage: Stage) -> None:
+    """Ollama does not support `tool_choice`, so these requests go to the cloud."""
     named: Any = {"type": "function", "function": {"name": "weather"}}
     for choice in ("required", named):
         completion = client.chat.completions.create(
@@ -315,7 +317,7 @@ def test_structured_json_without_schema(client: OpenAI, tier: str) -> None:
 # ── Images ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_images_go_to_the_model_that_sees(client: OpenAI, stage: Stage) -> None:
+def test_images_go_to_a_vision_model(client: OpenAI, stage: Stage) -> None:
     parts: Any = [
         {"type": "text", "text": EASY},
         {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
@@ -359,7 +361,7 @@ def test_responses_streamed(client: OpenAI, tier: str) -> None:
     assert [event.sequence_number for event in events] == list(range(len(events)))
 
 
-def test_responses_streamed_by_the_helper(client: OpenAI, tier: str) -> None:
+def test_responses_streamed_with_the_helper(client: OpenAI, tier: str) -> None:
     with client.responses.stream(model=tier, input=EASY, text_format=Report) as stream:
         response = stream.get_final_response()
     assert response.output_parsed == REPORT
@@ -435,34 +437,36 @@ async def test_responses_asynchronous(async_client: AsyncOpenAI) -> None:
 # ── Errors ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_errors_that_the_proxy_waits_out(client: OpenAI, stage: Stage) -> None:
-    completion = client.chat.completions.create(model="cloud", messages=asked("BUSY as can be"))
+def test_errors_retried_by_the_proxy(client: OpenAI, stage: Stage) -> None:
+    completion = client.chat.completions.create(
+        model="cloud", messages=user_message("BUSY as can be")
+    )
     assert completion.choices[0].message.content == TEXT
-    assert stage.tiers == ["cloud"] * 3  # twice busy; the client saw nothing of it
+    assert stage.tiers == ["cloud"] * 3  # twice busy, which the client does not see
 
 
-def test_errors_that_the_client_waits_out(stage: Stage) -> None:
+def test_errors_retried_by_the_client(stage: Stage) -> None:
     prompt = "VERY BUSY"
     with OpenAI(max_retries=2) as client:
-        completion = client.chat.completions.create(model="cloud", messages=asked(prompt))
+        completion = client.chat.completions.create(model="cloud", messages=user_message(prompt))
     assert completion.choices[0].message.content == TEXT
     counts = [call.headers["x-stainless-retry-count"] for call in stage.calls]
-    assert counts == ["0", "0", "0", "1"]  # the proxy asks three times, then the client again
+    assert counts == ["0", "0", "0", "1"]  # three attempts of the proxy, then the client retries
 
 
-def test_errors_that_the_other_tier_makes_good(client: OpenAI, stage: Stage) -> None:
+def test_errors_answered_by_the_fallback_tier(client: OpenAI, stage: Stage) -> None:
     raw = client.chat.completions.with_raw_response.create(
-        model="auto", messages=asked(f"{EASY} FULL")
+        model="auto", messages=user_message(f"{EASY} FULL")
     )
     assert raw.parse().choices[0].message.content == TEXT
-    # The HTTP library guesses how to read what is not ASCII.
+    # The HTTP library guesses the encoding of non-ASCII headers.
     assert raw.headers["x-router-fallback"].encode().decode().startswith("local")
     assert stage.tiers == ["local", "cloud"]
 
 
 @pytest.mark.parametrize("trouble", ["BREAK", "VANISH"])
 def test_errors_within_a_stream(client: OpenAI, tier: str, trouble: str) -> None:
-    messages, chunks = asked(f"{trouble} {EASY}"), []
+    messages, chunks = user_message(f"{trouble} {EASY}"), []
     stream = client.chat.completions.create(model=tier, messages=messages, stream=True)
     with pytest.raises(openai.APIError) as caught:
         chunks.extend(stream)
@@ -483,7 +487,7 @@ def test_errors_within_streamed_responses(client: OpenAI, tier: str) -> None:
 
 
 def test_errors_of_an_upstream_within_streamed_responses(client: OpenAI, tier: str) -> None:
-    """OpenAI's own error event, which its client does not raise but hands out."""
+    """OpenAI's error event, which its client returns instead of raising."""
     events: list[Any] = list(
         client.responses.create(model=tier, input=f"BREAK {EASY}", stream=True)
     )
@@ -493,9 +497,9 @@ def test_errors_of_an_upstream_within_streamed_responses(client: OpenAI, tier: s
 def test_errors_timeouts(client: OpenAI, stage: Stage, tier: str) -> None:
     create = client.with_options(timeout=0.5).chat.completions.create
     with pytest.raises(openai.APITimeoutError):
-        create(model=tier, messages=asked(f"HANG {EASY}"))
-    stream = create(model=tier, messages=asked(f"HANG {EASY}"), stream=True)
-    # Older clients let their HTTP library's own error through here.
+        create(model=tier, messages=user_message(f"HANG {EASY}"))
+    stream = create(model=tier, messages=user_message(f"HANG {EASY}"), stream=True)
+    # Older clients raise the error of their HTTP library here.
     with pytest.raises(Exception, match="timed out"):
         list(stream)
     stage.wait_until_released(0)
@@ -503,16 +507,18 @@ def test_errors_timeouts(client: OpenAI, stage: Stage, tier: str) -> None:
 
 
 async def test_errors_of_a_cancelled_task(async_client: AsyncOpenAI, stage: Stage) -> None:
-    asking = async_client.chat.completions.create(model="local", messages=asked(f"HANG {EASY}"))
+    running = async_client.chat.completions.create(
+        model="local", messages=user_message(f"HANG {EASY}")
+    )
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(asking, 0.5)
+        await asyncio.wait_for(running, 0.5)
     await asyncio.to_thread(stage.wait_until_released)
 
 
-def test_errors_of_a_wrong_request(client: OpenAI) -> None:
+def test_errors_of_an_invalid_request(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="auto", messages=[])
     assert (caught.value.param, caught.value.type) == ("messages", "invalid_request_error")
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="auto", input="x", previous_response_id="resp_unknown")
-    assert caught.value.code == "previous_response_not_found"  # as the cloud said
+    assert caught.value.code == "previous_response_not_found"  # from the cloud

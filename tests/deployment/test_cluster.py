@@ -1,8 +1,9 @@
-"""Several servers on one PostgreSQL behind one HAProxy are one proxy: nothing is counted twice or
-lost, whichever of them answers, also while they are replaced one after the other.
+"""Several servers with one PostgreSQL behind HAProxy act as one proxy.
 
-Everything is real but the models: `hybrid-llm serve` in processes of its own, a server of one
-worker and one of two, a PostgreSQL, and HAProxy with the configuration that ships.
+Nothing is lost or counted twice, also during a rolling restart.
+
+Everything except the models is real: two `hybrid-llm serve`, with one and two workers, a
+PostgreSQL, and HAProxy with the shipped configuration.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from held_load import HELD, Holding, under_load
 from live import Fields, chat_body, merge
 from proxy.record import key_hash
 from scripted_models import completion, verdict
-from served import Answer as Told
+from served import Answer as Response
 from served import Connection, Served, ask, request, until
 from stored import read
 
@@ -33,20 +34,20 @@ pytest_plugins = ["databases"]
 
 CONFIG = Path(__file__).parents[2] / "configs/haproxy.cfg"
 PROCESSES = 3
-# A dollar for each token of an answer, of which there is one; two are allowed.
+# An answer has one token and costs 1 USD; two tokens are allowed.
 DOLLAR = {"price": {"input": 0, "output": 1e6}}
 ONE_TOKEN = {"prompt_tokens": 5, "completion_tokens": 1}
-# A verdict may have 512 tokens, for which dollars are set aside, and has 200.
+# A verdict has 200 tokens; the cost of 512 is reserved.
 VERDICT = {"prompt_tokens": 0, "completion_tokens": 200}
 
 
 class Balancer:
-    """HAProxy, on a port of its own."""
+    """HAProxy on its own port."""
 
     def __init__(self, folder: Path, ports: list[int]) -> None:
         self._log_file = folder / "haproxy.log"
         (self.port,) = free_ports(1)
-        self._environment = {f"PROXY_{n}": f"127.0.0.1:{one}" for n, one in enumerate(ports, 1)}
+        self._environment = {f"PROXY_{n}": f"127.0.0.1:{port}" for n, port in enumerate(ports, 1)}
         self._environment["BALANCER_ADDRESS"] = f"127.0.0.1:{self.port}"
 
     @contextmanager
@@ -69,33 +70,33 @@ class Balancer:
     def log(self) -> bytes:
         return self._log_file.read_bytes()
 
-    async def ask(self, key: str, **fields: Any) -> Told:
+    async def ask(self, key: str, **fields: Any) -> Response:
         headers = {"authorization": f"Bearer {key}"}
         return await ask(self.port, chat_body(**fields), headers=headers)
 
 
 class Cluster:
-    """What the tests use of it. Its servers are `proxies`."""
+    """A cluster: its database, balancer and servers."""
 
     def __init__(self, url: str, balancer: Balancer, proxies: list[Served]) -> None:
         self.url = url
         self.balancer = balancer
         self.proxies = proxies
 
-    def rows(self, which: str = "true") -> list[dict[str, Any]]:
-        return read(self.url, f"SELECT * FROM requests WHERE {which}")
+    def rows(self, condition: str = "true") -> list[dict[str, Any]]:
+        return read(self.url, f"SELECT * FROM requests WHERE {condition}")
 
-    async def written(self, requests: int, which: str = "true") -> list[dict[str, Any]]:
-        """The rows, once there are as many as there were requests."""
-        await until(lambda: len(self.rows(which)) >= requests, what="the rows are written")
-        return self.rows(which)
+    async def wait_for_rows(self, requests: int, condition: str = "true") -> list[dict[str, Any]]:
+        """Wait until there is a row for each request; return the rows."""
+        await until(lambda: len(self.rows(condition)) >= requests, what="the rows are written")
+        return self.rows(condition)
 
 
 def free_ports(number: int) -> list[int]:
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports: list[int] = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports: list[int] = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
     return ports
 
 
@@ -105,14 +106,14 @@ async def cluster_of(
 ) -> AsyncIterator[Cluster]:
     proxies = []
     for number, port in enumerate(free_ports(2), 1):
-        place = folder / f"proxy-{number}"
-        place.mkdir()
+        home = folder / f"proxy-{number}"
+        home.mkdir()
         own = {"server": {"port": port, "workers": number}, "storage": {"url": url}}
-        proxies.append(Served(place, local, cloud, changes=merge(changes, own)))
+        proxies.append(Served(home, local, cloud, changes=merge(changes, own)))
         proxies[-1].port = port
     balancer = Balancer(folder, [proxy.port for proxy in proxies])
     async with AsyncExitStack() as stack:
-        for proxy in proxies:  # none is left when another one does not start
+        for proxy in proxies:  # all are killed when one does not start
             stack.callback(proxy.kill)
         await asyncio.gather(*(proxy.start() for proxy in proxies))
         stack.enter_context(balancer.running())
@@ -131,7 +132,7 @@ def one_token(call: Call) -> Answer:
     return whole(answer_json("Yes", usage=ONE_TOKEN))
 
 
-async def test_what_keys_may_use_is_counted_over_all_processes(
+async def test_limits_of_keys_hold_across_all_processes(
     tmp_path: Path, postgres_url: str, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = one_token
@@ -147,55 +148,55 @@ async def test_what_keys_may_use_is_counted_over_all_processes(
         },
     }
 
-    async def until_refused(key: str, **fields: Any) -> list[Told]:
-        """What many clients at once are told, each until it is refused."""
-        told = []
+    async def until_refused(key: str, **fields: Any) -> list[Response]:
+        """Send requests from many clients, each until it is refused; return the responses."""
+        responses = []
 
-        async def one_client() -> None:
+        async def run_client() -> None:
             while True:
-                told.append(await cluster.balancer.ask(key, **fields))
-                if told[-1].head.status != 200:
+                responses.append(await cluster.balancer.ask(key, **fields))
+                if responses[-1].head.status != 200:
                     return
 
-        await asyncio.gather(*(one_client() for _ in range(16)))
-        return told
+        await asyncio.gather(*(run_client() for _ in range(16)))
+        return responses
 
     async with cluster_of(tmp_path, postgres_url, local, cloud, changes) as cluster:
-        began = time.monotonic()
-        slow = Counter(one.head.status for one in await until_refused("sk-slow", model="local"))
+        started = time.monotonic()
+        responses = await until_refused("sk-slow", model="local")
+        slow = Counter(response.head.status for response in responses)
         assert slow.keys() == {200, 429}
-        # One more becomes free every ten seconds.
-        assert 6 <= slow[200] <= 6 + (time.monotonic() - began) / 10 + 1
+        # The bucket refills by one request in ten seconds.
+        assert 6 <= slow[200] <= 6 + (time.monotonic() - started) / 10 + 1
 
-        asked = sum(slow.values())
+        sent = sum(slow.values())
 
         async def has_spent(key: str, usd: int) -> bool:
-            """What one has drawn and does not need comes back to the others in seconds; until then
-            they say that it is held, and not that it is spent."""
-            nonlocal asked
-            told = await until_refused(key, model="cloud", max_tokens=2)
-            asked += len(told)
-            refused = [one for one in told if one.head.status != 200]
-            codes = {json.loads(one.body)["error"]["code"] for one in refused}
+            """Unused leases return after seconds; until then the budget counts as reserved."""
+            nonlocal sent
+            responses = await until_refused(key, model="cloud", max_tokens=2)
+            sent += len(responses)
+            refused = [response for response in responses if response.head.status != 200]
+            codes = {json.loads(response.body)["error"]["code"] for response in refused}
             assert codes <= {"insufficient_quota", "rate_limit_exceeded"}
             return len(cloud.calls) >= usd and codes == {"insufficient_quota"}
 
         for key, usd in (("sk-poor", 12), ("sk-free", 40)):
             await until(partial(has_spent, key, usd), what="all is spent")
-            asked += len(await until_refused(key, model="cloud", max_tokens=2))
+            sent += len(await until_refused(key, model="cloud", max_tokens=2))
             assert len(cloud.calls) <= usd + PROCESSES
-        # What may be answered on this hardware is, whoever is asked.
+        # Requests that may be local are answered by every server.
         for _ in range(6):
             answer = await cluster.balancer.ask("sk-free", text=HARD)
             assert answer.head.headers["x-router-target"] == "local"
-        rows = await cluster.written(asked + 6)
-        assert len(rows) == asked + 6
+        rows = await cluster.wait_for_rows(sent + 6)
+        assert len(rows) == sent + 6
         paid = Counter(row["client_key_hash"] for row in rows if row["cost_usd"] == 1)
         assert sum(paid.values()) == len(cloud.calls)
         assert 12 <= paid[key_hash("sk-poor")] <= 12 + PROCESSES
 
 
-async def test_conversations_rows_and_verdicts_are_those_of_one_proxy(
+async def test_conversations_rows_and_judging_work_across_servers(
     tmp_path: Path, postgres_url: str, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     async with FakeUpstream() as judging:
@@ -213,34 +214,36 @@ async def test_conversations_rows_and_verdicts_are_those_of_one_proxy(
         }
         async with cluster_of(tmp_path, postgres_url, local, cloud, changes) as cluster:
             port = cluster.balancer.port
-            # A conversation goes on where it is.
+            # Session affinity holds across servers.
             named = {"x-router-session": "one", "x-router-threshold": "0"}  # else it stays local
             first = await ask(port, chat_body(model="cloud"), headers=named)
-            await cluster.written(1)
+            await cluster.wait_for_rows(1)
             turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Prove it")]
             messages = [{"role": role, "content": text} for role, text in turns]
-            told = [first]
-            for _ in range(8):  # each on a connection of its own
-                told.append(await ask(port, chat_body(messages=messages), headers=named))
-                assert told[-1].head.headers["x-router-reason"] == "sticky"
+            responses = [first]
+            for _ in range(8):  # each on a new connection
+                responses.append(await ask(port, chat_body(messages=messages), headers=named))
+                assert responses[-1].head.headers["x-router-reason"] == "sticky"
 
-            # A client that leaves in the middle of a stream is one row, too.
+            # A client that disconnects during a stream has one row.
             gate = Gate()
             local.answer = chunked(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n', gate)
-            left = []
+            disconnected = []
             for _ in range(4):
                 connection = await Connection.open(port)
                 await connection.send(request(chat_body(model="local", stream=True)))
-                left.append((await connection.read_head()).request_id)
+                disconnected.append((await connection.read_head()).request_id)
                 connection.vanish()
             local.reset()
-            await cluster.written(4, "ending = 'client_gone'")
+            await cluster.wait_for_rows(4, "ending = 'client_gone'")
 
-            # What is drawn is judged by one of them, as long as there are dollars.
-            told += [await ask(port, chat_body(text=f"Is {n} a prime number?")) for n in range(14)]
+            # Each sample is judged once, until the budget is exhausted.
+            responses += [
+                await ask(port, chat_body(text=f"Is {n} a prime number?")) for n in range(14)
+            ]
 
-            def nothing_is_left() -> bool:
-                """Nobody works on anything, and the dollars do not last for another verdict."""
+            def is_finished() -> bool:
+                """No sample is claimed, and the budget is too small for another verdict."""
                 ((claimed, usd),) = (
                     row.values()
                     for row in read(
@@ -251,10 +254,10 @@ async def test_conversations_rows_and_verdicts_are_those_of_one_proxy(
                 )
                 return not claimed and usd + 512 > 2_000
 
-            rows = await cluster.written(len(told) + len(left))
-            await until(nothing_is_left, what="what can be paid for is judged")
+            rows = await cluster.wait_for_rows(len(responses) + len(disconnected))
+            await until(is_finished, what="the judge budget is used")
             assert Counter(row["id"] for row in rows) == Counter(
-                [one.request_id for one in told] + left
+                [response.request_id for response in responses] + disconnected
             )
             grades = read(cluster.url, "SELECT request_id FROM judgements")
             paid = read(cluster.url, "SELECT usd FROM expenses")
@@ -262,15 +265,15 @@ async def test_conversations_rows_and_verdicts_are_those_of_one_proxy(
     assert len(grades) == len(judging.calls) == 8
 
 
-async def test_replacing_one_after_the_other_loses_nothing(
+async def test_a_rolling_restart_of_servers_loses_no_request(
     tmp_path: Path, postgres_url: str, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     cloud.answer = Holding()
-    # Twice the 3 seconds in which the balancer notices: the machine may be busy.
+    # Twice the 3 seconds in which the balancer notices, for a busy machine.
     drain = {"server": {"drain_seconds": 6}}
     async with cluster_of(tmp_path, postgres_url, local, cloud, drain) as cluster:
         balancer, held = cluster.balancer, []
-        # With fewer, some proxy might be told to stop when nobody was just being connected.
+        # With fewer clients, a proxy might stop while no client is connecting.
         async with under_load(balancer.port, clients=60) as load:
             for number, proxy in enumerate(cluster.proxies, 1):
                 local.answer = holding = Holding()
@@ -282,7 +285,7 @@ async def test_replacing_one_after_the_other_loses_nothing(
                     streams.append((connection, await connection.read_head()))
                 ups = balancer.log.count(f"ready/proxy-{number} is UP".encode())
                 proxy.signal(signal.SIGTERM)
-                await until(lambda: not listens(proxy.port), what="it takes nothing new")  # noqa: B023
+                await until(lambda: not listens(proxy.port), what="it stops listening")  # noqa: B023
                 assert proxy.runs
                 holding.gate.open()
                 for connection, head in streams:
@@ -297,9 +300,9 @@ async def test_replacing_one_after_the_other_loses_nothing(
                     what="the balancer has noticed",
                 )
         assert (load.broken, load.refused, load.cut) == (0, 0, 0)
-        assert {told.status for told in load.told} == {200}
-        expected = [told.id for told in load.told] + held
-        rows = await cluster.written(len(expected))
+        assert {done.status for done in load.completed} == {200}
+        expected = [done.id for done in load.completed] + held
+        rows = await cluster.wait_for_rows(len(expected))
         assert Counter(row["id"] for row in rows) == Counter(expected)
         assert {row["ending"] for row in rows} == {"ok"}
         for proxy in cluster.proxies:

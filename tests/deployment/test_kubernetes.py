@@ -1,9 +1,9 @@
-"""What is in configs/kubernetes/: built by kustomize, held against the schemas and the code.
+"""configs/kubernetes/, built by kustomize and checked against the schemas and the code.
 
-There is no cluster. What a cluster would do to the proxy is played here, with a real proxy: the
-kubelet's swap of mounted files, its probes, and the order in which it replaces Pods.
+There is no cluster. The tests simulate it with a real proxy: the kubelet's swap of mounted files,
+its probes, and the order in which Pods are replaced.
 
-Needs kubectl or kustomize, which `make` gets where there is none; PostgreSQL; and promtool.
+Needs PostgreSQL, promtool, and kubectl or kustomize, which `make test-tools` installs.
 """
 
 import asyncio
@@ -50,13 +50,13 @@ pytest_plugins = ["databases"]
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "configs/kubernetes"
 README = (KUBERNETES / "README.md").read_text(encoding="utf-8")
-# Its last stage is the image that serves.
+# The last stage is the image for serving.
 IMAGE = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
 CONFIG = KUBERNETES / "base/config.yaml"
 SECRET = (KUBERNETES / ".env.example").read_text(encoding="utf-8")
 NAME = "hybrid-llm-router"
-OLDEST = "1.30"  # of Kubernetes, as the README has it
-MONITORING_KINDS = {"ServiceMonitor", "PrometheusRule"}  # whose schemas no package carries
+OLDEST = "1.30"  # of Kubernetes, as in the README
+MONITORING_KINDS = {"ServiceMonitor", "PrometheusRule"}  # their schemas are in no package
 VARIANTS = {
     "base": (),
     "monitoring": ("monitoring",),
@@ -71,21 +71,21 @@ Objects = dict[str, Object]
 @cache
 def kustomize() -> tuple[str, ...]:
     """The command that builds a kustomization."""
-    found = needs.find("kubectl")
-    return found, "build" if Path(found).name == "kustomize" else "kustomize"
+    program = needs.find("kubectl")
+    return program, "build" if Path(program).name == "kustomize" else "kustomize"
 
 
 def build(folder: Path, text: str) -> Objects:
-    """The objects of a kustomization by their kind. There is one of each."""
+    """Build a kustomization; return its objects by kind. There is one of each kind."""
     folder.mkdir(exist_ok=True)
     (folder / "kustomization.yaml").write_text(text)
     done = subprocess.run(
         [*kustomize(), folder], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = list(yaml.safe_load_all(done.stdout))
-    by_kind = {one["kind"]: one for one in found}
-    assert len(by_kind) == len(found)
+    documents = list(yaml.safe_load_all(done.stdout))
+    by_kind = {document["kind"]: document for document in documents}
+    assert len(by_kind) == len(documents)
     return by_kind
 
 
@@ -100,7 +100,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Objects]:
                 "apiVersion": "kustomize.config.k8s.io/v1beta1",
                 "kind": "Kustomization",
                 "resources": [f"{root}/base"],
-                "components": [f"{root}/components/{one}" for one in components],
+                "components": [f"{root}/components/{component}" for component in components],
             }
         )
         built[name] = build(folder / str(number), text)
@@ -123,13 +123,13 @@ def pod_of(objects: Objects) -> Object:
 
 
 def container_of(objects: Objects) -> Object:
+    container: Object
     (container,) = pod_of(objects)["containers"]
-    found: Object = container
-    return found
+    return container
 
 
 class Mounted:
-    """A folder of files as the kubelet mounts it: links through `..data`, which it swaps at once.
+    """A folder of files as the kubelet mounts it: links through `..data`, swapped atomically.
 
     Source: pkg/volume/util/atomic_writer.go of Kubernetes.
     """
@@ -140,7 +140,7 @@ class Mounted:
         self._files: dict[str, str] = {}
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Put these in the place of the files of the same names; others stay as they are."""
+        """Replace or add these files; others stay unchanged."""
         self._number += 1
         self._files |= files
         new, data = self._folder / f"..2026_01_01_00_00_00.{self._number}", self._folder / "..data"
@@ -161,14 +161,14 @@ class Mounted:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounted:
-    """What a Pod finds at /etc/hybrid-llm."""
+    """/etc/hybrid-llm of a Pod."""
     volume = Mounted(tmp_path)
     volume.write({"config.yaml": CONFIG.read_text(encoding="utf-8"), ".env": SECRET})
     return volume
 
 
 def check_config(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`hybrid-llm check-config`, as in a Pod: there are no variables but those in .env."""
+    """`hybrid-llm check-config` as in a Pod, with the variables of .env only."""
     return subprocess.run(
         [COMMAND, "check-config", "config.yaml"],
         cwd=folder,
@@ -181,48 +181,48 @@ def check_config(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def image_variables() -> dict[str, str]:
-    """What the image sets, as it is written there."""
+    """The variables that the image sets."""
     lines = re.findall(r"^ENV ((?:.*\\\n)*.*)", IMAGE, re.MULTILINE)
     return dict(re.findall(r"\b([A-Z_]+)=(\S+)", " ".join(lines)))
 
 
-def image_places() -> Iterator[Path]:
-    """Where the image has what is copied into it from this repository."""
+def image_paths() -> Iterator[Path]:
+    """The paths of the image that are copied from this repository."""
     for line in re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*)", IMAGE, re.MULTILINE):
         *sources, to = line.split()
-        for one in sources:
-            yield Path("/app", to, Path(one).name if len(sources) > 1 else "")
+        for source in sources:
+            yield Path("/app", to, Path(source).name if len(sources) > 1 else "")
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
     """The configuration in the ConfigMap with the example's Secret, in the image."""
-    kept = re.findall(r"^(\w+)='(.*)'$", SECRET, re.MULTILINE)
-    return load_config(CONFIG, environ=dict(kept) | image_variables())
+    variables = re.findall(r"^(\w+)='(.*)'$", SECRET, re.MULTILINE)
+    return load_config(CONFIG, environ=dict(variables) | image_variables())
 
 
-# The objects, by what Kubernetes itself says of them.
+# The objects, against the schemas of Kubernetes.
 
 
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_object_is_one_that_kubernetes_takes(
+def test_every_object_matches_the_kubernetes_schemas(
     variants: dict[str, Objects], variant: str, version: str
 ) -> None:
-    for kind, one in variants[variant].items():
+    for kind, document in variants[variant].items():
         if kind not in MONITORING_KINDS:
-            kubernetes_validate.validate(one, version, strict=True)
+            kubernetes_validate.validate(document, version, strict=True)
     assert f"Kubernetes {OLDEST}" in README
 
 
-def test_the_schemas_refuse_what_is_wrong(base: Objects) -> None:
-    """They would not if they were not found, or not strict."""
+def test_the_schemas_reject_invalid_objects(base: Objects) -> None:
+    """This fails if the schemas are missing or not strict."""
     wrong = merge(base["Deployment"], {"spec": {"replica": 2}})
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, OLDEST, strict=True)
 
 
-def test_a_deployment_of_several_keeps_nothing_and_one_of_sqlite_is_alone(
+def test_several_pods_are_stateless_and_sqlite_has_one_pod(
     variants: dict[str, Objects],
 ) -> None:
     base, alone = variants["base"], variants["sqlite"]
@@ -234,13 +234,13 @@ def test_a_deployment_of_several_keeps_nothing_and_one_of_sqlite_is_alone(
     assert alone["Deployment"]["spec"]["replicas"] == 1
     assert alone["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert not {"HorizontalPodAutoscaler", "PodDisruptionBudget"} & alone.keys()
-    (claim,) = (one for one in pod_of(alone)["volumes"] if "persistentVolumeClaim" in one)
+    (claim,) = (v for v in pod_of(alone)["volumes"] if "persistentVolumeClaim" in v)
     name = alone["PersistentVolumeClaim"]["metadata"]["name"]
     assert claim["persistentVolumeClaim"] == {"claimName": name}
 
 
 def selectors(objects: Objects) -> Iterator[tuple[Object, Object]]:
-    """Each selector of labels with the labels that it must find."""
+    """Each label selector with the labels that it must match."""
     pod = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
     yield objects["Deployment"]["spec"]["selector"]["matchLabels"], pod
     yield objects["Service"]["spec"]["selector"], pod
@@ -252,7 +252,7 @@ def selectors(objects: Objects) -> Iterator[tuple[Object, Object]]:
     yield objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"], service
 
 
-def test_selectors_find_what_they_are_for(monitored: Objects) -> None:
+def test_selectors_match_their_labels(monitored: Objects) -> None:
     for selector, labels in selectors(monitored):
         assert selector
         assert selector.items() <= labels.items()
@@ -260,7 +260,7 @@ def test_selectors_find_what_they_are_for(monitored: Objects) -> None:
     assert scaled["name"] == monitored["Deployment"]["metadata"]["name"]
 
 
-def test_names_of_ports_lead_to_where_the_proxy_listens(monitored: Objects, config: Config) -> None:
+def test_port_names_resolve_to_the_proxys_port(monitored: Objects, config: Config) -> None:
     container = container_of(monitored)
     assert container["ports"] == [{"name": "http", "containerPort": config.server.port}]
     assert config.server.host == "0.0.0.0"
@@ -275,7 +275,7 @@ def test_names_of_ports_lead_to_where_the_proxy_listens(monitored: Objects, conf
     assert {probe["port"] for probe in probes} == {"http"}
 
 
-def test_paths_that_are_asked_for_exist(monitored: Objects, config: Config) -> None:
+def test_probed_and_scraped_paths_exist(monitored: Objects, config: Config) -> None:
     routes = {route.path for route in Proxy(config).app.routes}
     container = container_of(monitored)
     (scraped,) = monitored["ServiceMonitor"]["spec"]["endpoints"]
@@ -283,17 +283,17 @@ def test_paths_that_are_asked_for_exist(monitored: Objects, config: Config) -> N
     assert {scraped["path"], *(probe["path"] for probe in probes)} <= routes
 
 
-def test_egress_leads_to_the_database_ollama_and_the_cloud(base: Objects, config: Config) -> None:
+def test_egress_allows_the_database_ollama_and_the_cloud(base: Objects, config: Config) -> None:
     ports = {
-        one["port"] for rule in base["NetworkPolicy"]["spec"]["egress"] for one in rule["ports"]
+        item["port"] for rule in base["NetworkPolicy"]["spec"]["egress"] for item in rule["ports"]
     }
     addresses = (config.upstreams.local.base_urls[0], config.storage.url.reveal())
-    named = {int(found[1]) for one in addresses if (found := re.search(r":(\d+)/", one))}
+    named = {int(match[1]) for url in addresses if (match := re.search(r":(\d+)/", url))}
     assert ports == {53, 443} | named
     assert config.upstreams.cloud.base_urls[0].startswith("https://api.openai.com/")
 
 
-def test_the_pod_may_do_nothing_that_it_need_not(variants: dict[str, Objects]) -> None:
+def test_the_pod_is_restricted(variants: dict[str, Objects]) -> None:
     """Kubernetes' level "restricted", and more."""
     for objects in variants.values():
         pod, container = pod_of(objects), container_of(objects)
@@ -307,17 +307,17 @@ def test_the_pod_may_do_nothing_that_it_need_not(variants: dict[str, Objects]) -
         }
         assert pod["automountServiceAccountToken"] is False
         numbers = set(re.findall(r"^USER (\d+)", IMAGE, re.MULTILINE))
-        assert numbers <= {str(user["runAsUser"])}  # the image's, where it is a number
-        mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+        assert numbers <= {str(user["runAsUser"])}  # of the image, where it is numeric
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
         assert mounts["/etc/hybrid-llm"]["readOnly"] is True
-        assert all("subPath" not in one for one in mounts.values())
+        assert all("subPath" not in mount for mount in mounts.values())
 
 
-def test_the_image_is_of_this_version(base: Objects) -> None:
+def test_the_image_has_the_current_version(base: Objects) -> None:
     assert container_of(base)["image"] == f"{NAME}:{__version__}"
 
 
-def test_memory_is_what_was_measured(base: Objects) -> None:
+def test_memory_limits_exceed_the_measured_memory(base: Objects) -> None:
     soak = yaml.safe_load((ROOT / "data/results/soak.json").read_text(encoding="utf-8"))
     bench = yaml.safe_load((ROOT / "data/results/bench.json").read_text(encoding="utf-8"))
     measured = max(soak["rss_mb"]["max"], bench["servers"]["the proxy"]["memory_mb"])
@@ -329,7 +329,7 @@ def test_memory_is_what_was_measured(base: Objects) -> None:
     assert 2 * measured <= limit
 
 
-def test_a_pod_that_goes_has_the_time_that_its_requests_may_take(
+def test_the_termination_grace_period_covers_running_requests(
     base: Objects, config: Config
 ) -> None:
     server, pod = config.server, pod_of(base)
@@ -337,13 +337,13 @@ def test_a_pod_that_goes_has_the_time_that_its_requests_may_take(
     assert server.shutdown_grace_seconds >= server.request_timeout_seconds
     rows = GRACE_SECONDS + 5
     assert pod["terminationGracePeriodSeconds"] >= before + server.shutdown_grace_seconds + rows
-    assert before > PRE_STOP_SECONDS  # with which no request is lost below
+    assert before > PRE_STOP_SECONDS  # the rolling restart below uses less
 
 
-# The configuration, and the variables in it.
+# The configuration and its variables.
 
 
-def test_the_configuration_is_valid_where_the_pod_reads_it(
+def test_the_mounted_configuration_is_valid(
     mounted: Mounted, tmp_path: Path, base: Objects
 ) -> None:
     container = container_of(base)
@@ -355,50 +355,54 @@ def test_the_configuration_is_valid_where_the_pod_reads_it(
 
 
 @pytest.mark.parametrize("name", re.findall(r"^(\w+)=", SECRET, re.MULTILINE))
-def test_it_does_not_start_without_a_variable(mounted: Mounted, tmp_path: Path, name: str) -> None:
+def test_the_proxy_does_not_start_without_a_variable(
+    mounted: Mounted, tmp_path: Path, name: str
+) -> None:
     mounted.write({".env": re.sub(rf"^{name}=.*\n", "", SECRET, flags=re.MULTILINE)})
     done = check_config(tmp_path)
     assert done.returncode == 2
     assert f"the environment variable {name} is not set" in done.stderr
 
 
-def test_variables_are_those_of_the_secret_and_of_nothing_else(base: Objects) -> None:
-    """The image's own variables would win over the Secret's."""
+def test_all_variables_are_from_the_secret(base: Objects) -> None:
+    """Variables of the image would override those of the Secret."""
     needed = set(re.findall(r"\$\{(\w+)\}", CONFIG.read_text(encoding="utf-8")))
     assert needed == set(re.findall(r"^(\w+)=", SECRET, re.MULTILINE))
     assert "PATH" in image_variables()
     assert not needed & image_variables().keys()
     assert "env" not in container_of(base)
-    sources = next(one for one in pod_of(base)["volumes"] if one["name"] == "configuration")
+    sources = next(v for v in pod_of(base)["volumes"] if v["name"] == "configuration")
     config_map, secret = sources["projected"]["sources"]
     assert config_map["configMap"]["name"] == base["ConfigMap"]["metadata"]["name"]
     assert f"create secret generic {secret['secret']['name']} --from-file=.env" in README
     assert secret["secret"]["items"] == [{"key": ".env", "path": ".env"}]
 
 
-def test_the_secret_does_not_get_into_the_image_or_the_repository() -> None:
-    """It lies beside the example, in a folder that the image has."""
+def test_the_secret_is_ignored_by_docker_and_git() -> None:
+    """It is beside the example, in a folder that the image contains."""
     for name in (".dockerignore", ".gitignore"):
         lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
         (at,) = (number for number, line in enumerate(lines) if line in (".env", "**/.env"))
-        assert lines[at] == "**/.env" or name == ".gitignore"  # which means every folder by .env
+        assert (
+            lines[at] == "**/.env" or name == ".gitignore"
+        )  # in .gitignore, .env means every folder
         assert not any(line.startswith("!") and "configs" in line for line in lines[at:])
 
 
-def test_paths_in_the_image_are_there(config: Config) -> None:
+def test_configured_paths_exist_in_the_image(config: Config) -> None:
     assert "WORKDIR /app\n" in IMAGE
     for path in (config.routing.model_path, config.experiments.results, config.pricing):
         assert path is not None
-        assert any(Path(path).is_relative_to(one) for one in image_places()), path
+        assert any(Path(path).is_relative_to(parent) for parent in image_paths()), path
     assert config.routing.model_path == "/app/data/models/router"
     assert config.pricing == "/app/configs/pricing.yaml"
 
 
-# Watching.
+# Monitoring.
 
 
-def test_the_rules_are_those_of_prometheus(monitored: Objects, tmp_path: Path) -> None:
-    """The head of prometheusrule.yaml says how to make it anew."""
+def test_the_rules_equal_those_of_prometheus(monitored: Objects, tmp_path: Path) -> None:
+    """The comment in prometheusrule.yaml says how to regenerate it."""
     alerts = (ROOT / "configs/alerts.yml").read_text(encoding="utf-8")
     rules = (KUBERNETES / "components/monitoring/prometheusrule.yaml").read_text(encoding="utf-8")
     groups = alerts[alerts.index("\ngroups:") :]
@@ -409,28 +413,28 @@ def test_the_rules_are_those_of_prometheus(monitored: Objects, tmp_path: Path) -
     promtool("check", "rules", tmp_path / "rules.yml")
 
 
-def test_the_job_has_the_name_that_the_alerts_know(monitored: Objects) -> None:
+def test_the_job_has_the_name_used_in_the_alerts(monitored: Objects) -> None:
     label = monitored["ServiceMonitor"]["spec"]["jobLabel"]
     job = monitored["Service"]["metadata"]["labels"][label]
     text = (KUBERNETES / "components/monitoring/prometheusrule.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r'job="([^"]+)"', text)) == {job}
-    # A key that the operator does not know it refuses.
+    # The operator rejects unknown keys.
     assert monitored["ServiceMonitor"]["spec"].keys() == {"jobLabel", "selector", "endpoints"}
     (endpoint,) = monitored["ServiceMonitor"]["spec"]["endpoints"]
     assert endpoint.keys() == {"port", "path", "interval", "relabelings"}
 
 
 def blocks() -> list[Object]:
-    """The README's pieces of YAML."""
-    return [yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
+    """The YAML blocks of the README."""
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
 
 
-def test_pods_are_scaled_by_metrics_that_there_are(
+def test_the_autoscaler_uses_existing_metrics(
     monitored: Objects, config: Config, tmp_path: Path
 ) -> None:
     resource, in_flight = monitored["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert resource["resource"]["name"] in container_of(monitored)["resources"]["requests"]
-    (rule,) = next(one for one in blocks() if "rules" in one)["rules"]["custom"]
+    (rule,) = next(block for block in blocks() if "rules" in block)["rules"]["custom"]
     name = in_flight["pods"]["metric"]["name"]
     assert rule["name"]["as"] == name
     series, _ = rule["seriesQuery"].split("{", 1)
@@ -443,9 +447,9 @@ def test_pods_are_scaled_by_metrics_that_there_are(
     promtool("check", "rules", tmp_path / "rules.yml")
 
 
-def test_the_kustomization_of_the_readme_can_be_built(tmp_path: Path) -> None:
+def test_the_kustomization_of_the_readme_builds(tmp_path: Path) -> None:
     text = next(
-        one for one in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "kind:" in one
+        block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "kind:" in block
     )
     (tmp_path / NAME).symlink_to(ROOT)
     own = tmp_path / "own"
@@ -456,7 +460,7 @@ def test_the_kustomization_of_the_readme_can_be_built(tmp_path: Path) -> None:
     assert objects["ConfigMap"]["metadata"]["name"] == NAME
     assert objects["ConfigMap"]["data"] == {"config.yaml": edited}
     assert container_of(objects)["image"] == f"registry.example.org/{NAME}:{__version__}"
-    assert {one["metadata"]["namespace"] for one in objects.values()} == {
+    assert {item["metadata"]["namespace"] for item in objects.values()} == {
         NAME.removesuffix("-router")
     }
     assert objects.keys() >= MONITORING_KINDS
@@ -469,8 +473,8 @@ def answers(call: Call) -> Answer:
     return chunked(*openai_events()) if call.json.get("stream") else whole(answer_json())
 
 
-def here(local_url: str, cloud_url: str, changes: Mapping[str, Any] | None = None) -> str:
-    """The configuration in the ConfigMap, but for what is elsewhere on this machine."""
+def local_config(local_url: str, cloud_url: str, changes: Mapping[str, Any] | None = None) -> str:
+    """The configuration of the ConfigMap, with the addresses and paths of this machine."""
     moved = {
         "server": {"host": "127.0.0.1", "port": 0},
         "upstreams": {"local": {"base_url": local_url}, "cloud": {"base_url": cloud_url}},
@@ -486,7 +490,7 @@ def secret(database: str, *, keys: str) -> str:
     return f"OPENAI_API_KEY='sk-x'\nROUTER_API_KEYS='{keys}'\nDATABASE_URL='{database}'\n"
 
 
-async def test_edits_of_config_map_and_secret_are_taken_up_as_the_kubelet_brings_them(
+async def test_edits_of_config_map_and_secret_are_reloaded(
     tmp_path: Path,
     local: FakeUpstream,
     cloud: FakeUpstream,
@@ -494,13 +498,13 @@ async def test_edits_of_config_map_and_secret_are_taken_up_as_the_kubelet_brings
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in re.findall(r"^(\w+)=", SECRET, re.MULTILINE):
-        monkeypatch.delenv(name, raising=False)  # this machine's would win
+        monkeypatch.delenv(name, raising=False)  # variables of this machine would override it
     proxy = Served(tmp_path, local, cloud)
     proxy.config_file.unlink()
     volume = Mounted(tmp_path)
     volume.write(
         {
-            "config.yaml": here(local.base_url, cloud.base_url),
+            "config.yaml": local_config(local.base_url, cloud.base_url),
             ".env": secret(postgres_url, keys="first"),
         }
     )
@@ -513,35 +517,35 @@ async def test_edits_of_config_map_and_secret_are_taken_up_as_the_kubelet_brings
     async with proxy:
         assert await answered_by("first") == "phi3:latest"
 
-        async def has_the_other_model() -> bool:
+        async def uses_the_new_model() -> bool:
             return await answered_by("first") == "phi4"
 
         other = {"upstreams": {"local": {"model": "phi4"}}}
-        volume.write({"config.yaml": here(local.base_url, cloud.base_url, other)})
-        await until(has_the_other_model, what="the ConfigMap's edit is in use")
+        volume.write({"config.yaml": local_config(local.base_url, cloud.base_url, other)})
+        await until(uses_the_new_model, what="the ConfigMap's edit is in use")
 
-        async def knows_the_other_key() -> bool:
+        async def knows_the_new_key() -> bool:
             return await answered_by("second") == "phi4"
 
         volume.write({".env": secret(postgres_url, keys="second")})
-        await until(knows_the_other_key, what="the Secret's edit is in use")
+        await until(knows_the_new_key, what="the Secret's edit is in use")
         assert await answered_by("first") == 401
         assert proxy.log.count(b"is in use") == 2
-        assert b"cannot be read" not in proxy.log  # there is no moment without a file
+        assert b"cannot be read" not in proxy.log  # the file is never missing
         assert await proxy.stop() == 0
 
 
-async def test_probes_keep_pods_whose_tiers_are_down_and_begin_with_none_that_has_no_tier(
+async def test_only_the_startup_probe_fails_when_all_tiers_are_down(
     tmp_path: Path, local: FakeUpstream, base: Objects
 ) -> None:
     container = container_of(base)
-    path = {
+    paths = {
         name: container[f"{name}Probe"]["httpGet"]["path"]
         for name in ("startup", "readiness", "liveness")
     }
 
     async def statuses(proxy: Served) -> dict[str, int]:
-        return {name: (await ask(proxy.port, path=one)).head.status for name, one in path.items()}
+        return {name: (await ask(proxy.port, path=paths[name])).head.status for name in paths}
 
     with refused_address() as down:
         changes: dict[str, Any] = {"upstreams": {"cloud": {"base_url": down}}}
@@ -552,39 +556,39 @@ async def test_probes_keep_pods_whose_tiers_are_down_and_begin_with_none_that_ha
             assert await statuses(proxy) == {"startup": 503, "readiness": 200, "liveness": 200}
 
 
-LATE_SECONDS = 0.3  # by which load balancers hear that a Pod goes
+LATE_SECONDS = 0.3  # delay until load balancers remove a stopping Pod
 PRE_STOP_SECONDS = 1.0
-STREAM_SECONDS = 2.0  # longer than that, so that streams still run when the proxy is told to stop
+STREAM_SECONDS = 2.0  # longer than that, so that streams still run at the SIGTERM
 
 
 def slow_streams(call: Call) -> Answer:
-    """Streams that stop for a moment in the middle, so that some run whenever a Pod goes."""
+    """Streams that pause in the middle, so that some always run when a Pod stops."""
     if not call.json.get("stream"):
         return whole(answer_json())
     gate = Gate()
     asyncio.get_running_loop().call_later(STREAM_SECONDS, gate.open)
-    begun = event(chunk({"role": "assistant", "content": "Hel"}))
-    return chunked(begun, gate, *openai_events(["lo"]))
+    first = event(chunk({"role": "assistant", "content": "Hel"}))
+    return chunked(first, gate, *openai_events(["lo"]))
 
 
 class Service:
-    """Clients, and the Pods that their connections go to."""
+    """Clients, and the Pods that they connect to."""
 
     def __init__(self) -> None:
         self.pods: list[Served] = []
-        self.told: list[str] = []
-        self.wrong: list[str] = []
+        self.answered: list[str] = []
+        self.failures: list[str] = []
         self.is_over = False
 
-    async def send_clients(self, number: int) -> None:
+    async def run_clients(self, number: int) -> None:
         async with asyncio.TaskGroup() as clients:
-            for one in range(number):
-                clients.create_task(self._ask_again_and_again(random.Random(one)))
+            for seed in range(number):
+                clients.create_task(self._send_requests(random.Random(seed)))
 
-    async def _ask_again_and_again(self, dice: random.Random) -> None:
+    async def _send_requests(self, rng: random.Random) -> None:
         while not self.is_over:
-            body = chat_body(model=dice.choice(("local", "cloud")), stream=dice.random() < 0.5)
-            pod = dice.choice(self.pods)
+            body = chat_body(model=rng.choice(("local", "cloud")), stream=rng.random() < 0.5)
+            pod = rng.choice(self.pods)
             try:
                 connection = await Connection.open(pod.port)
                 try:
@@ -592,18 +596,18 @@ class Service:
                 finally:
                     connection.leave()
             except (OSError, EOFError) as error:
-                self.wrong.append(repr(error))
+                self.failures.append(repr(error))
                 continue
             whole_answer = not answer.head.is_stream or answer.body.endswith(b"[DONE]\n\n")
             if answer.head.status != 200 or not whole_answer:
-                self.wrong.append(f"{answer.head.status}: {answer.body[-200:]!r}")
-            self.told.append(answer.request_id)
+                self.failures.append(f"{answer.head.status}: {answer.body[-200:]!r}")
+            self.answered.append(answer.request_id)
 
 
 async def test_a_rolling_restart_under_load_loses_no_request(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, postgres_url: str, base: Objects
 ) -> None:
-    """One Pod after the other, each step in Kubernetes' order, with shorter times."""
+    """Pods are replaced one after the other in Kubernetes' order, with shorter times."""
     local.answer = cloud.answer = slow_streams
     startup = container_of(base)["startupProbe"]["httpGet"]["path"]
     all_pods: list[Served] = []
@@ -623,20 +627,20 @@ async def test_a_rolling_restart_under_load_loses_no_request(
 
     async def replace(service: Service, old: Served) -> None:
         service.pods.append(await begin())
-        told = asyncio.get_running_loop().time()
+        stopping_at = asyncio.get_running_loop().time()
         await asyncio.sleep(LATE_SECONDS)
         service.pods.remove(old)
-        await asyncio.sleep(told + PRE_STOP_SECONDS - asyncio.get_running_loop().time())
+        await asyncio.sleep(stopping_at + PRE_STOP_SECONDS - asyncio.get_running_loop().time())
         assert await old.stop() == 0
 
     service = Service()
     try:
         service.pods = [await begin(), await begin()]
-        load = asyncio.create_task(service.send_clients(6))
+        load = asyncio.create_task(service.run_clients(6))
         for old in list(service.pods):
-            before = len(service.told)
+            before = len(service.answered)
             await replace(service, old)
-            assert len(service.told) > before
+            assert len(service.answered) > before
         service.is_over = True
         await asyncio.wait_for(load, PATIENCE_SECONDS)
         for pod in service.pods:
@@ -645,7 +649,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(
         service.is_over = True
         for pod in all_pods:
             pod.kill()
-    assert service.wrong == []
+    assert service.failures == []
     with psycopg.connect(postgres_url) as connection:
         rows = dict(connection.execute("SELECT id, ending FROM requests").fetchall())
-    assert rows == dict.fromkeys(service.told, "ok")
+    assert rows == dict.fromkeys(service.answered, "ok")

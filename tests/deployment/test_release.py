@@ -1,4 +1,4 @@
-"""What a release is made of: the same bytes again, nothing missing, every licence known."""
+"""Releases: reproducible builds, complete files, known licences, signatures."""
 
 import os
 import re
@@ -35,7 +35,7 @@ EPOCH = "1700000000"
 
 
 def tracked() -> list[str]:
-    """What git has, or would have after `git add --all`."""
+    """The files that git tracks, or would track after `git add --all`."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -58,13 +58,13 @@ def parts() -> dict[str, Any]:
     return list_parts()
 
 
-def test_the_same_commit_gives_the_same_bytes(
+def test_builds_are_reproducible(
     built: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive, wheel = built
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     assert build_from(archive, tmp_path / "from-archive").read_bytes() == wheel.read_bytes()
-    checkout = tmp_path / "checkout"  # another one: of other times, with another umask
+    checkout = tmp_path / "checkout"  # with other times and modes
     for name in tracked():
         path = checkout / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,14 +76,14 @@ def test_the_same_commit_gives_the_same_bytes(
     assert [path.read_bytes() for path in again] == [wheel.read_bytes(), archive.read_bytes()]
 
 
-def test_the_source_archive_has_what_git_has(built: tuple[Path, Path]) -> None:
+def test_the_source_archive_has_all_tracked_files(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert set(tracked()) - names == set()
     assert names - set(tracked()) == {"PKG-INFO"}
 
 
-def test_the_wheel_has_what_serving_needs(built: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_wheel_has_the_files_for_serving(built: tuple[Path, Path], tmp_path: Path) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
         wheel.extractall(tmp_path)
@@ -104,8 +104,8 @@ def test_the_wheel_has_what_serving_needs(built: tuple[Path, Path], tmp_path: Pa
     assert licensed == {"LICENSE", *vendor}
 
 
-def test_there_is_one_version(built: tuple[Path, Path], parts: dict[str, Any]) -> None:
-    """tests/test_docs.py says the same of the changelog."""
+def test_all_files_have_the_same_version(built: tuple[Path, Path], parts: dict[str, Any]) -> None:
+    """tests/test_docs.py checks the version in the changelog."""
     with zipfile.ZipFile(built[1]) as wheel:
         name = f"hybrid_llm_router-{__version__}.dist-info/METADATA"
         metadata = Parser().parsestr(wheel.read(name).decode())
@@ -113,36 +113,36 @@ def test_there_is_one_version(built: tuple[Path, Path], parts: dict[str, Any]) -
     assert parts["metadata"]["component"]["version"] == __version__
     for file in ("Dockerfile", "compose.yaml"):
         text = (ROOT / file).read_text(encoding="utf-8")
-        said = re.findall(r"(?:image\.version\W+|hybrid-llm-router:)(\d[\w.]*)", text)
-        assert set(said) <= {__version__}, file
+        versions = re.findall(r"(?:image\.version\W+|hybrid-llm-router:)(\d[\w.]*)", text)
+        assert set(versions) <= {__version__}, file
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"hybrid_llm_router-(\d+\.\d+\.\d+)", readme)) <= {__version__}
 
 
-# ── Parts and licences ────────────────────────────────────────────────────────────────────────
+# ── Bill of materials and licences ────────────────────────────────────────────────────────────
 
 
-def test_the_parts_are_what_is_locked_for_serving(parts: dict[str, Any]) -> None:
-    names = {re.sub(r"[-_.]+", "-", one["name"]).lower() for one in parts["components"]}
+def test_the_bill_of_materials_matches_the_lock_file(parts: dict[str, Any]) -> None:
+    names = {re.sub(r"[-_.]+", "-", part["name"]).lower() for part in parts["components"]}
     locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    elsewhere = {  # of which the lock says that they are for other systems
+    elsewhere = {  # locked for other systems only
         name for name, marker in re.findall(r"^([\w.-]+)==\S+ ; (.+?) \\$", locked, re.M)
         if re.search(r"platform|sys_|emscripten|win32", marker)
     }  # fmt: skip
-    wanted = set(re.findall(r"^([\w.-]+)==", locked, re.MULTILINE))
-    assert wanted - elsewhere <= names
-    assert names - wanted == {"marked", "dompurify", "router"}
-    root = next(one for one in parts["dependencies"] if one["ref"] == "root")
+    locked_names = set(re.findall(r"^([\w.-]+)==", locked, re.MULTILINE))
+    assert locked_names - elsewhere <= names
+    assert names - locked_names == {"marked", "dompurify", "router"}
+    root = next(node for node in parts["dependencies"] if node["ref"] == "root")
     assert {"onnxruntime", "model:router"} <= {ref.split("==")[0] for ref in root["dependsOn"]}
-    known = {one["bom-ref"] for one in parts["components"]}
-    assert {ref for one in parts["dependencies"] for ref in one.get("dependsOn", ())} <= known
+    known = {part["bom-ref"] for part in parts["components"]}
+    assert {ref for node in parts["dependencies"] for ref in node.get("dependsOn", ())} <= known
 
 
-def test_the_router_model_is_a_part_with_what_it_was_made_of(parts: dict[str, Any]) -> None:
-    (model,) = [one for one in parts["components"] if one["type"] == "machine-learning-model"]
+def test_the_router_model_is_a_component_with_its_base_model(parts: dict[str, Any]) -> None:
+    (model,) = [part for part in parts["components"] if part["type"] == "machine-learning-model"]
     manifest = Manifest.load(ROOT / "data/models/router")
     assert model["version"] == manifest.version
-    assert {one["name"]: one["hashes"][0]["content"] for one in model["components"]} == (
+    assert {file["name"]: file["hashes"][0]["content"] for file in model["components"]} == (
         manifest.files
     )
     (base,) = model["pedigree"]["ancestors"]
@@ -150,7 +150,7 @@ def test_the_router_model_is_a_part_with_what_it_was_made_of(parts: dict[str, An
     assert licence_of(model) == licence_of(base) == "Apache-2.0"
 
 
-def test_nothing_of_this_machine_is_in_the_list(parts: dict[str, Any]) -> None:
+def test_the_bill_of_materials_has_no_local_paths(parts: dict[str, Any]) -> None:
     assert str(ROOT) not in str(parts)
     assert "file:///" not in str(parts)
 
@@ -158,12 +158,12 @@ def test_nothing_of_this_machine_is_in_the_list(parts: dict[str, Any]) -> None:
 def test_every_licence_is_allowed(parts: dict[str, Any]) -> None:
     check_licences(parts["components"])
     text = licences(parts["components"])
-    for one in parts["components"]:
-        assert f"| {one['name']} | {one['version']} | " in text
+    for part in parts["components"]:
+        assert f"| {part['name']} | {part['version']} | " in text
 
 
 @pytest.mark.parametrize(
-    ("licensed", "said"),
+    ("licensed", "message"),
     [
         ([{"license": {"id": "AGPL-3.0-only"}}], "AGPL-3.0-only"),
         ([{"expression": "MIT AND GPL-2.0-only"}], "(MIT AND GPL-2.0-only)"),
@@ -172,27 +172,27 @@ def test_every_licence_is_allowed(parts: dict[str, Any]) -> None:
         ([], "no licence"),
     ],
 )
-def test_a_licence_that_is_not_allowed_ends_the_release(licensed: list[Any], said: str) -> None:
+def test_a_disallowed_licence_stops_the_release(licensed: list[Any], message: str) -> None:
     good = {"name": "good", "version": "1", "licenses": [{"license": {"id": "MIT"}}]}
     bad = {"name": "bad", "version": "2", "licenses": licensed}
-    with pytest.raises(NotReleased, match=rf"not allowed: bad 2: {re.escape(said)}$"):
+    with pytest.raises(NotReleased, match=rf"not allowed: bad 2: {re.escape(message)}$"):
         check_licences([good, bad])
 
 
-def test_of_a_choice_one_licence_is_enough() -> None:
+def test_one_allowed_licence_of_a_choice_is_enough() -> None:
     assert is_allowed("GPL-2.0-only OR (MIT AND Apache-2.0)")
     assert not is_allowed("GPL-2.0-only OR (MIT AND AGPL-3.0-only)")
     assert not is_allowed("")
 
 
-# ── What a user verifies ──────────────────────────────────────────────────────────────────────
+# ── Signatures ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A key of gpg that nobody else has, in a home of its own."""
+    """A new key of gpg in a temporary home."""
     needs.find("gpg")
-    # Not below pytest's folder: the path of the agent's socket may be 107 characters long.
+    # Not below pytest's folder: the path of the agent's socket is limited to 107 characters.
     with tempfile.TemporaryDirectory(prefix="gpg-") as home:
         monkeypatch.setenv("GNUPGHOME", home)
         name = "release@example.org"
@@ -203,19 +203,19 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def verify(folder: Path) -> tuple[int, int]:
-    """What the two commands of the documentation end with."""
+    """The exit statuses of the two documented commands."""
     commands = (
         ["gpg", "--verify", "SHA256SUMS.asc", "SHA256SUMS"],
         ["sha256sum", "--check", "SHA256SUMS"],
     )
-    one, two = (
+    signature, checksums = (
         subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode
         for command in commands
     )
-    return one, two
+    return signature, checksums
 
 
-def test_a_user_can_verify_what_was_signed(tmp_path: Path, key: str) -> None:
+def test_a_user_can_verify_a_signed_release(tmp_path: Path, key: str) -> None:
     (tmp_path / "a.whl").write_bytes(b"wheel")
     (tmp_path / "b.tar.gz").write_bytes(b"archive")
     sums = write_checksums(tmp_path)
@@ -223,11 +223,11 @@ def test_a_user_can_verify_what_was_signed(tmp_path: Path, key: str) -> None:
     assert verify(tmp_path) == (0, 0)
     (tmp_path / "a.whl").write_bytes(b"altered")
     assert verify(tmp_path) == (0, 1)
-    write_checksums(tmp_path)  # whoever alters a file can do this, but not sign it
+    write_checksums(tmp_path)  # an attacker can do this, but not sign it
     assert verify(tmp_path) == (1, 0)
 
 
-def test_without_the_key_nothing_is_signed(tmp_path: Path, key: str) -> None:
+def test_nothing_is_signed_without_the_key(tmp_path: Path, key: str) -> None:
     sums = write_checksums(tmp_path)
     with pytest.raises(NotReleased, match="gpg does not sign"):
         sign(sums, "somebody@example.org")

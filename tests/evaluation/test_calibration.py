@@ -1,4 +1,4 @@
-"""Fitting the shipped router to another local model, from a real database of judged requests."""
+"""Calibration of the shipped router for another local model, from a database of judged requests."""
 
 import asyncio
 import json
@@ -77,11 +77,11 @@ def record_judged(
     prompts: Literal["full", "hash", "none"] = "full",
     times: int = 2,
 ) -> None:
-    """Prompts as answered requests, with judgements of both tiers' answers, good by chance."""
+    """Record answered requests with random judgements of both tiers' answers."""
     storage = load_config(config).storage
     store = Store(StorageConfig(url=storage.url, prompts=prompts))
     store.open()
-    dice = random.Random(1)
+    rng = random.Random(1)
     judgements = []
     for text in PROMPTS * times:
         record = CallRecord("chat.completions")
@@ -92,7 +92,7 @@ def record_judged(
         store.add(record)
         tiers = (("local", local_model, local_good), ("cloud", "gpt-4o-mini", cloud_good))
         for target, model, good in tiers:
-            score = 9.0 if dice.random() < good else 3.0
+            score = 9.0 if rng.random() < good else 3.0
             judgements.append((record.id, record.created_at, target, model, score, "judge"))
     store.close()
     with closing(sqlite3.connect(storage.url.path)) as database, database:
@@ -115,23 +115,23 @@ def test_a_new_local_model_gets_its_own_probabilities_and_threshold(
     target = tmp_path / "strong"
     done = calibrate(config, f"--out={target}", "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.output)
-    assert told["requests"] == 2 * len(PROMPTS)
-    assert told["log_loss_after"] < told["log_loss_before"]
-    assert told["ece_after"] < told["ece_before"]
-    low, high = told["operating_point"]["quality_interval"]
-    assert low <= told["operating_point"]["quality_share"] <= high
+    report = json.loads(done.output)
+    assert report["requests"] == 2 * len(PROMPTS)
+    assert report["log_loss_after"] < report["log_loss_before"]
+    assert report["ece_after"] < report["ece_before"]
+    low, high = report["operating_point"]["quality_interval"]
+    assert low <= report["operating_point"]["quality_share"] <= high
 
     fitted = RouterModel.load(target)
     mean = sum(fitted.score(text).p_local for text in PROMPTS) / len(PROMPTS)
-    assert mean == pytest.approx(told["local_ok_share"], abs=0.03)
+    assert mean == pytest.approx(report["local_ok_share"], abs=0.03)
     manifest = fitted.manifest
     assert (manifest.local_model, manifest.cloud_model) == ("strong:latest", "gpt-4o-mini")
-    assert manifest.threshold == told["threshold"]
+    assert manifest.threshold == report["threshold"]
     assert manifest.version != Manifest.load(SHIPPED).version
-    assert f"{told['fitted']} judged requests" in manifest.threshold_why
+    assert f"{report['fitted']} judged requests" in manifest.threshold_why
     assert manifest.reference is not None
-    assert manifest.reference.rows == told["fitted"]
+    assert manifest.reference.rows == report["fitted"]
 
 
 def test_the_proxy_warns_until_the_new_model_is_named(
@@ -149,7 +149,7 @@ def test_the_proxy_warns_until_the_new_model_is_named(
     assert caplog.text == ""
 
 
-def test_the_table_for_people_says_where_it_wrote(config: Path, tmp_path: Path) -> None:
+def test_the_table_names_the_written_model(config: Path, tmp_path: Path) -> None:
     record_judged(config)
     done = calibrate(config, f"--out={tmp_path}/strong", "--since=1d")
     assert done.exit_code == 0, done.output
@@ -169,7 +169,9 @@ def test_calibrating_again_starts_from_the_same_version(config: Path, tmp_path: 
     assert again.metrics["trained"] == shipped.metrics
 
 
-def test_where_the_cloud_is_no_better_everything_stays_local(config: Path, tmp_path: Path) -> None:
+def test_without_a_better_cloud_the_threshold_keeps_everything_local(
+    config: Path, tmp_path: Path
+) -> None:
     record_judged(config, local_good=0.9, cloud_good=0.8)
     target = tmp_path / "strong"
     assert calibrate(config, f"--out={target}").exit_code == 0
@@ -179,7 +181,7 @@ def test_where_the_cloud_is_no_better_everything_stays_local(config: Path, tmp_p
     assert {point.quality_share for point in manifest.thresholds} == {0.0}
 
 
-def test_another_models_judgements_are_not_taken(config: Path, tmp_path: Path) -> None:
+def test_judgements_of_other_models_are_ignored(config: Path, tmp_path: Path) -> None:
     record_judged(config, local_model="phi3")
     done = calibrate(config, f"--out={tmp_path}/strong")
     assert done.exit_code == 1
@@ -189,7 +191,7 @@ def test_another_models_judgements_are_not_taken(config: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("prompts", ["hash", "none"])
-def test_unreadable_prompts_are_named_as_the_reason(
+def test_unreadable_prompts_are_reported_as_the_reason(
     config: Path, tmp_path: Path, prompts: Literal["hash", "none"]
 ) -> None:
     record_judged(config, prompts=prompts)
@@ -198,31 +200,31 @@ def test_unreadable_prompts_are_named_as_the_reason(
     assert "storage.prompts" in done.output
 
 
-def test_no_database_is_one_clear_line(config: Path) -> None:
+def test_a_missing_database_is_a_one_line_error(config: Path) -> None:
     done = calibrate(config)
     assert done.exit_code == 1
     assert "rows.db" in done.output
     assert "Traceback" not in done.output
 
 
-def test_a_folder_of_something_else_is_left_alone(config: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_overwritten(config: Path, tmp_path: Path) -> None:
     record_judged(config)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/to-mother.txt").write_text("dear")
     done = calibrate(config, f"--out={tmp_path}/letters")
     assert done.exit_code == 1
-    assert "something else" in done.output
+    assert "has files but no router model" in done.output
     assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to-mother.txt"]
 
 
 @pytest.mark.parametrize("age", ["7", "d", "-1d", "1y", ""])
-def test_a_wrong_age_is_refused(config: Path, age: str) -> None:
+def test_an_invalid_age_is_rejected(config: Path, age: str) -> None:
     done = calibrate(config, f"--since={age}")
     assert done.exit_code == 2
     assert "is not a duration" in done.output
 
 
-def test_old_requests_can_be_left_out(config: Path, tmp_path: Path) -> None:
+def test_since_excludes_old_requests(config: Path, tmp_path: Path) -> None:
     record_judged(config)
     path = load_config(config).storage.url.path
     with closing(sqlite3.connect(path)) as database, database:
@@ -232,7 +234,7 @@ def test_old_requests_can_be_left_out(config: Path, tmp_path: Path) -> None:
     assert "judged: none" in done.output
 
 
-def test_the_report_can_be_read_by_programs(config: Path, tmp_path: Path) -> None:
+def test_the_report_is_available_as_json(config: Path, tmp_path: Path) -> None:
     record_judged(config, times=1)
     done = calibrate(config, f"--out={tmp_path}/strong", "--json")
     point = msgspec.json.decode(done.output)["operating_point"]
@@ -254,7 +256,7 @@ def test_judged_requests_can_be_exported_for_training(config: Path, tmp_path: Pa
         assert row["local_score"] in (3, 9)
 
 
-# ── A target, on traffic whose truth is known ─────────────────────────────────────────────────
+# ── Targets, on traffic with known quality ────────────────────────────────────────────────────
 
 FRESH = TEXTS[600:1600]
 
@@ -262,8 +264,8 @@ FRESH = TEXTS[600:1600]
 def calibrated(config: Path, *more: str) -> dict[str, Any]:
     done = calibrate(config, "--json", *more)
     assert done.exit_code == 0, done.output
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def on_fresh_traffic(model_path: Path, threshold: float) -> tuple[float, float]:
@@ -289,39 +291,37 @@ def used(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("option", "aim"), [("quality", 0.6), ("quality", 0.9), ("cost", 0.3)])
-def test_a_target_is_reached_from_a_wrong_threshold(
+def test_calibration_reaches_a_quality_or_cost_target(
     judged_url: str, tmp_path: Path, used: Path, option: str, aim: float
 ) -> None:
-    told = calibrated(
+    report = calibrated(
         configuration(tmp_path, judged_url, used), f"--{option}={aim}", "--apply", "--since=1d"
     )
-    assert told["model_path"] == str(used)
-    assert (told["threshold_before"], told["fitted"] + told["held_out"]) == (0.0, 500)
-    assert 80 <= told["held_out"] <= 120
+    assert report["model_path"] == str(used)
+    assert (report["threshold_before"], report["fitted"] + report["held_out"]) == (0.0, 500)
+    assert 80 <= report["held_out"] <= 120
     manifest = Manifest.load(used)
-    assert manifest.threshold == told["threshold"]
+    assert manifest.threshold == report["threshold"]
     which = {"quality": 0, "cost": 1}[option]
     truth = on_fresh_traffic(used, manifest.threshold)[which]
     for name in ("operating_point", "held_out_point"):
-        low, high = told[name][f"{option}_interval"]
+        low, high = report[name][f"{option}_interval"]
         assert low <= truth <= high, name
     assert truth == pytest.approx(aim, abs=0.12)
-    point = told["operating_point"]
-    reached = point[f"{option}_share"]
-    assert reached >= aim if option == "quality" else reached <= aim
+    point = report["operating_point"]
+    share = point[f"{option}_share"]
+    assert share >= aim if option == "quality" else share <= aim
 
 
-def test_the_interval_settles_the_target_or_the_sure_threshold_does(
-    judged_url: str, tmp_path: Path
-) -> None:
+def test_an_unsettled_target_comes_with_a_sure_threshold(judged_url: str, tmp_path: Path) -> None:
     config = configuration(tmp_path, judged_url, SHIPPED)
-    told = calibrated(config, "--quality=0.8", f"--out={tmp_path}/own")
-    assert not told["is_settled"]
-    assert told["operating_point"]["quality_interval"][0] < 0.8
+    report = calibrated(config, "--quality=0.8", f"--out={tmp_path}/own")
+    assert not report["is_settled"]
+    assert report["operating_point"]["quality_interval"][0] < 0.8
     table = Manifest.load(tmp_path / "own").thresholds
-    sure = next(point for point in table if point.threshold == told["sure_threshold"])
+    sure = next(point for point in table if point.threshold == report["sure_threshold"])
     assert sure.quality_interval[0] >= 0.8
-    assert told["threshold"] < sure.threshold < 1
+    assert report["threshold"] < sure.threshold < 1
     shown = calibrate(config, "--quality=0.8", f"--out={tmp_path}/own")
     assert f"no: part of the interval misses quality 0.8; threshold {sure.threshold:.4f} does" in (
         " ".join(shown.output.split())
@@ -330,57 +330,59 @@ def test_the_interval_settles_the_target_or_the_sure_threshold_does(
     assert (everything["threshold"], everything["is_settled"]) == (1.0, True)
 
 
-def test_drawn_requests_stand_for_those_that_were_not_drawn(
+def test_sampled_requests_are_weighted_by_their_propensity(
     url: str, tmp_path: Path, used: Path
 ) -> None:
-    """Hard prompts were judged five times as often as easy ones, as a sampler may want it."""
+    """Hard prompts were judged five times as often as easy ones."""
     judge(url, TEXTS[:1000], propensity=lambda text: 1.0 if local_ok(text) < 0.5 else 0.2)
     config = configuration(tmp_path, url, used)
     good = float(np.mean([local_ok(text) for text in TEXTS[:1000]]))
     out = f"--out={tmp_path}/own"
-    told = calibrated(config, "--quality=0.6", out)
-    assert told["local_ok_share"] == pytest.approx(good, abs=0.06)
-    quality, cost = on_fresh_traffic(tmp_path / "own", told["threshold"])
-    point = told["operating_point"]
+    report = calibrated(config, "--quality=0.6", out)
+    assert report["local_ok_share"] == pytest.approx(good, abs=0.06)
+    quality, cost = on_fresh_traffic(tmp_path / "own", report["threshold"])
+    point = report["operating_point"]
     for truth, (low, high) in (
         (quality, point["quality_interval"]),
         (cost, point["cost_interval"]),
     ):
         assert low <= truth <= high
     execute(url, "DELETE FROM samples")
-    blind = calibrated(config, "--quality=0.6", out)
-    assert blind["local_ok_share"] < good - 0.15
-    low, high = blind["operating_point"]["cost_interval"]
-    assert not low <= on_fresh_traffic(tmp_path / "own", blind["threshold"])[1] <= high
+    unweighted = calibrated(config, "--quality=0.6", out)
+    assert unweighted["local_ok_share"] < good - 0.15
+    low, high = unweighted["operating_point"]["cost_interval"]
+    assert not low <= on_fresh_traffic(tmp_path / "own", unweighted["threshold"])[1] <= high
 
 
-def test_ratings_move_a_head_a_little_and_no_share(url: str, tmp_path: Path) -> None:
+def test_ratings_move_a_head_slightly_and_no_share(url: str, tmp_path: Path) -> None:
     judge(url, TEXTS[:150])
     config = configuration(tmp_path, url, SHIPPED)
     out = tmp_path / "own"
-    told = [calibrated(config, f"--out={out}")]
+    reports = [calibrated(config, f"--out={out}")]
     heads = [Manifest.load(out).calibration]
     rate(url, TEXTS[150:250], -1.0)
-    told.append(calibrated(config, f"--out={out}"))
+    reports.append(calibrated(config, f"--out={out}"))
     heads.append(Manifest.load(out).calibration)
     rate(url, TEXTS[:150], 1.0, tier="cloud")
     rate(url, TEXTS[250:300], 0.0)
     execute(url, "UPDATE requests SET ending = 'timeout' WHERE target = 'cloud'")
-    told.append(calibrated(config, f"--out={out}"))
-    assert told[0]["ratings"] == 0
-    assert 60 <= told[1]["ratings"] < 100  # but those that are kept to measure with
-    assert told[2]["ratings"] == told[1]["ratings"]  # no opinion, and no answer to have one of
+    reports.append(calibrated(config, f"--out={out}"))
+    assert reports[0]["ratings"] == 0
+    assert 60 <= reports[1]["ratings"] < 100  # without the held-out ones
+    assert reports[2]["ratings"] == reports[1]["ratings"]  # neutral, or of failed answers
     means = [
-        np.mean([one.local.probability(shipped().logits(text)[0]) for text in TEXTS[:150]])
-        for one in heads
+        np.mean([head.local.probability(shipped().logits(text)[0]) for text in TEXTS[:150]])
+        for head in heads
     ]
-    assert 0.02 < means[0] - means[1] < 0.25  # a hundred judgements would have gone all the way
+    assert 0.02 < means[0] - means[1] < 0.25  # a hundred judgements would have moved it fully
     assert heads[0].cloud == heads[1].cloud
     for name in ("local_ok_share", "cloud_better_share", "requests", "fitted"):
-        assert told[0][name] == told[1][name]
+        assert reports[0][name] == reports[1][name]
 
 
-def test_what_was_applied_can_be_taken_back(judged_url: str, tmp_path: Path, used: Path) -> None:
+def test_an_applied_calibration_can_be_reverted(
+    judged_url: str, tmp_path: Path, used: Path
+) -> None:
     before = content_of(used)
     config = configuration(tmp_path, judged_url, used)
     done = calibrate(config, "--apply")
@@ -408,11 +410,11 @@ def test_a_fixed_threshold_is_reported_to_override_the_model(
 @pytest.mark.parametrize(
     "options", [["--quality=0.9", "--cost=0.3"], ["--apply", "--out=x"], ["--quality=2"]]
 )
-def test_options_that_contradict_are_refused(config: Path, options: list[str]) -> None:
+def test_contradictory_options_are_rejected(config: Path, options: list[str]) -> None:
     assert calibrate(config, *options).exit_code == 2
 
 
-def test_a_broken_model_in_use_is_left_alone(judged_url: str, tmp_path: Path, used: Path) -> None:
+def test_a_broken_model_in_use_is_not_changed(judged_url: str, tmp_path: Path, used: Path) -> None:
     (used / "tokenizer.json").write_text("{}")
     before = content_of(used)
     done = calibrate(configuration(tmp_path, judged_url, used), "--apply")
@@ -421,7 +423,7 @@ def test_a_broken_model_in_use_is_left_alone(judged_url: str, tmp_path: Path, us
     assert content_of(used) == before
 
 
-async def test_a_running_proxy_takes_the_applied_threshold_up(
+async def test_a_running_proxy_uses_the_applied_threshold(
     judged_url: str, tmp_path: Path, used: Path
 ) -> None:
     changes = {"routing": {"model_path": str(used), "threshold": "auto"}}
@@ -432,16 +434,14 @@ async def test_a_running_proxy_takes_the_applied_threshold_up(
     ):
         assert (await proxy.chat()).headers["x-router-threshold"] == "0.0000"
         config = configuration(tmp_path, judged_url, used)
-        told = await asyncio.to_thread(calibrated, config, "--apply")
+        report = await asyncio.to_thread(calibrated, config, "--apply")
         await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot.router.threshold > 0)
         answer = await proxy.chat()
-        assert float(answer.headers["x-router-threshold"]) == pytest.approx(told["threshold"])
+        assert float(answer.headers["x-router-threshold"]) == pytest.approx(report["threshold"])
 
 
-def test_the_export_and_the_database_give_training_the_same_groups(
-    sqlite_url: str, tmp_path: Path
-) -> None:
-    """Else what a router was trained on, by way of the file, would be held out by the proxy."""
+def test_export_and_database_give_training_the_same_groups(sqlite_url: str, tmp_path: Path) -> None:
+    """Else the proxy would hold out requests that a router was trained on through the file."""
     judge(sqlite_url, TEXTS[:20], sessions=[None, "s1", "s2", "s2"] * 5)
     with QualityQueries.open(StorageConfig(url=sqlite_url)) as stats:
         exported = {row["id"]: row["group"] for row in training_rows(stats.judged_requests())}

@@ -1,4 +1,4 @@
-"""A live proxy says when the traffic in its database has drifted, and when it is as before."""
+"""A live proxy logs when its traffic drifts, and when the drift ends."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ USUAL, NEW = "Solve 3x + 1 = 7", "Write a poem"
 
 
 class Fitted(RouterModel):
-    """The stub with a manifest: fitted to 1,000 prompts of one kind."""
+    """The stub model with a manifest whose reference is 1,000 prompts of one kind."""
 
     def __init__(self) -> None:
         reference = reference_of([0.9] * 1_000, [category_of([("user", USUAL)])] * 1_000)
@@ -41,7 +41,7 @@ def rows(number: int, *, score: float, text: str) -> list[Any]:
     ]
 
 
-async def test_drift_is_said_once_and_its_end_too(
+async def test_the_start_and_the_end_of_drift_are_logged_once(
     start: StartProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"sqlite:///{tmp_path}/router.db"
@@ -51,8 +51,8 @@ async def test_drift_is_said_once_and_its_end_too(
         await proxy.reloaded(lambda: "traffic differs from" in caplog.text)
         assert "maths was 100.0% and is 30.0%" in caplog.text
         samples = await proxy.scrape()
-        for of in ("score", "category"):
-            assert samples("router_drift_index", of=of) > 1
+        for name in ("score", "category"):
+            assert samples("router_drift_index", of=name) > 1
         fill(url, rows(20_000, score=0.9, text=USUAL))
         await proxy.reloaded(lambda: "training data again" in caplog.text)
         samples = await proxy.scrape()

@@ -1,4 +1,4 @@
-"""Estimates of quality, each by hand. All at once against a truth: tests/bench/simulation.py."""
+"""Quality estimates against hand calculations. tests/bench/simulation.py simulates all of them."""
 
 import random
 
@@ -19,7 +19,7 @@ from proxy.evaluation.estimates import (
 
 
 def pairs(*groups: tuple[int, float, float, bool]) -> list[JudgedPair]:
-    """(how many, local score, cloud score, whether they went to the cloud)."""
+    """Groups are (number, local score, cloud score, whether the cloud answered)."""
     return [
         JudgedPair(local, cloud, went)
         for number, local, cloud, went in groups
@@ -33,22 +33,22 @@ def pairs(*groups: tuple[int, float, float, bool]) -> list[JudgedPair]:
         pytest.param(pairs((200, 4, 8, True)), 1.0, id="all-to-the-cloud"),
         pytest.param(pairs((200, 4, 8, False)), 0.0, id="all-local"),
         pytest.param(pairs((50, 4, 8, True), (150, 4, 8, False)), 0.25, id="a-quarter"),
-        # 100 hard ones are 5 better in the cloud, 100 easy ones alike: only the hard ones count.
+        # The cloud is 5 points better on 100 hard prompts and equal on 100 easy ones.
         pytest.param(pairs((100, 4, 9, True), (100, 9, 9, False)), 1.0, id="the-hard-ones"),
         pytest.param(pairs((100, 4, 9, False), (100, 9, 9, True)), 0.0, id="the-easy-ones"),
-        # Where the cloud is worse, staying local wins more than the whole gap: 400 of 300.
+        # The cloud is worse on some prompts, so routing can recover more than the gap: 400 of 300.
         pytest.param(pairs((100, 5, 9, True), (100, 9, 8, False)), 4 / 3, id="better-than-all"),
         pytest.param(pairs((100, 5, 9, False), (100, 9, 8, True)), -1 / 3, id="worse-than-none"),
     ],
 )
-def test_the_share_by_hand(given: list[JudgedPair], ratio: float) -> None:
-    found = recovered(given)
-    assert found is not None
-    assert found.ratio == pytest.approx(ratio)
-    assert found.low <= found.ratio <= found.high
+def test_recovered_share_equals_hand_calculation(given: list[JudgedPair], ratio: float) -> None:
+    estimate = recovered(given)
+    assert estimate is not None
+    assert estimate.ratio == pytest.approx(ratio)
+    assert estimate.low <= estimate.ratio <= estimate.high
 
 
-def test_few_pairs_say_nothing() -> None:
+def test_too_few_pairs_give_no_estimate() -> None:
     assert recovered([]) is None
     assert recovered(pairs((MIN_PAIRS - 1, 4, 8, True))) is None
     assert recovered(pairs((MIN_PAIRS, 4, 8, True))) is not None
@@ -63,7 +63,7 @@ def test_few_pairs_say_nothing() -> None:
         pytest.param(pairs((1, 1, 10, True), (499, 7, 7, True)), id="better-once"),
     ],
 )
-def test_without_a_gap_there_is_no_share_of_it(given: list[JudgedPair]) -> None:
+def test_without_a_quality_gap_there_is_no_recovered_share(given: list[JudgedPair]) -> None:
     assert recovered(given) is None
 
 
@@ -72,21 +72,21 @@ def test_the_same_rows_give_the_same_interval() -> None:
     assert recovered(given) == recovered(given)
 
 
-def test_a_weight_counts_as_often_as_it_says() -> None:
-    """4 of every 5 hard ones were drawn, 1 of every 10 easy ones."""
+def test_weights_count_as_multiplicities() -> None:
+    """4 of 5 hard prompts were sampled, and 1 of 10 easy ones."""
     hard = [JudgedPair(4, 9, True, 1.25)] * 160
     easy = [JudgedPair(8, 9, False, 10.0)] * 40
-    found = recovered(hard + easy)
-    assert found is not None
-    assert found.ratio == pytest.approx(200 * 5 / (200 * 5 + 400))  # not 160 * 5 of 840
-    assert found.low < 200 * 5 / 1400 < found.high < 160 * 5 / 840
+    estimate = recovered(hard + easy)
+    assert estimate is not None
+    assert estimate.ratio == pytest.approx(200 * 5 / (200 * 5 + 400))  # unweighted: 160 * 5 / 840
+    assert estimate.low < 200 * 5 / 1400 < estimate.high < 160 * 5 / 840
     rows = [JudgedValue(1, 2.0)] * 60 + [JudgedValue(0, 6.0)] * 60
-    for estimate in (share(rows), mean(rows)):
-        assert estimate is not None
-        assert estimate.value == pytest.approx(0.25)
+    for interval in (share(rows), mean(rows)):
+        assert interval is not None
+        assert interval.value == pytest.approx(0.25)
 
 
-def test_a_scale_of_the_weights_changes_nothing() -> None:
+def test_estimates_do_not_depend_on_the_scale_of_weights() -> None:
     given = simulated(random.Random(1), 300)
     rows = [JudgedValue(float(pair.local_score > 7), 1 + pair.cloud_score**2) for pair in given]
     for weight in (1e-3, 50.0):
@@ -97,8 +97,8 @@ def test_a_scale_of_the_weights_changes_nothing() -> None:
         assert mean(scaled) == pytest.approx(mean(rows))
 
 
-def test_what_one_conversation_says_again_says_nothing_new() -> None:
-    """Its requests are alike: ten times the rows, and not a bit more is known."""
+def test_repeats_in_a_conversation_do_not_narrow_the_interval() -> None:
+    """Requests of a conversation are similar: ten times the rows add no information."""
     given = simulated(random.Random(1), 300)
     once = [pair._replace(session=str(number)) for number, pair in enumerate(given)]
     assert recovered(once) == recovered(given)
@@ -106,14 +106,14 @@ def test_what_one_conversation_says_again_says_nothing_new() -> None:
     rows = [JudgedValue(float(pair.local_score > 7), 1.0, pair.session) for pair in once]
     assert mean(rows * 10) == pytest.approx(mean(rows))
     assert share(rows * 10) == pytest.approx(share(rows))
-    free = share([row._replace(session=None) for row in rows * 10])
-    one = share(rows)
-    assert free is not None
-    assert one is not None
-    assert free.high - free.low < 0.4 * (one.high - one.low)
+    independent = share([row._replace(session=None) for row in rows * 10])
+    clustered = share(rows)
+    assert independent is not None
+    assert clustered is not None
+    assert independent.high - independent.low < 0.4 * (clustered.high - clustered.low)
 
 
-def test_few_conversations_say_nothing_however_long() -> None:
+def test_few_long_conversations_give_no_estimate() -> None:
     few = [JudgedPair(4, 8, True, session=str(n % (MIN_CONVERSATIONS - 1))) for n in range(1_000)]
     assert recovered(few) is None
     assert SampleSize.of(few) == (1_000, 19)
@@ -125,18 +125,18 @@ def test_few_conversations_say_nothing_however_long() -> None:
 
 @pytest.mark.parametrize(
     ("ones", "low", "high"),
-    # Wilson's with Student's t for 99 degrees of freedom, 1.9842; the variance is of 99, too.
+    # Wilson's interval with Student's t for 99 degrees of freedom, 1.9842.
     [(100, 0.9621, 1.0), (98, 0.9287, 0.9946), (50, 0.4022, 0.5978), (0, 0.0, 0.0379)],
 )
-def test_the_share_of_good_answers_by_hand(ones: int, low: float, high: float) -> None:
-    """All of a hundred is not all of a million."""
-    found = share([JudgedValue(1.0)] * ones + [JudgedValue(0.0)] * (100 - ones))
-    assert found == pytest.approx((ones / 100, low, high), abs=1e-4)
+def test_share_of_good_answers_equals_hand_calculation(ones: int, low: float, high: float) -> None:
+    """100 of 100 does not prove a share of 1."""
+    estimate = share([JudgedValue(1.0)] * ones + [JudgedValue(0.0)] * (100 - ones))
+    assert estimate == pytest.approx((ones / 100, low, high), abs=1e-4)
     assert share([JudgedValue(1.0)] * (MIN_ANSWERS - 1)) is None
 
 
-def test_heavy_weights_say_less() -> None:
-    """Where few rows stand for most, it is these that count; as Kish has it."""
+def test_unequal_weights_widen_the_interval() -> None:
+    """The effective sample size is Kish's."""
     light = [JudgedValue(1.0, 1.0)] * 160
     plain, skewed = share([JudgedValue(1.0)] * 200), share(light + [JudgedValue(1.0, 16.0)] * 40)
     assert plain is not None
@@ -145,16 +145,16 @@ def test_heavy_weights_say_less() -> None:
     assert 1 - skewed.low == pytest.approx((1 - plain.low) * 200 / effective, rel=0.1)
 
 
-def test_the_mean_by_hand() -> None:
-    """8 and 4, as often: the error is 2 / sqrt(100), or nearly."""
-    found = mean([JudgedValue(8.0)] * 50 + [JudgedValue(4.0)] * 50)
-    assert found == pytest.approx((6, 5.6, 6.4), abs=0.02)
+def test_mean_equals_hand_calculation() -> None:
+    """8 and 4 equally often: the standard error is about 2 / sqrt(100)."""
+    estimate = mean([JudgedValue(8.0)] * 50 + [JudgedValue(4.0)] * 50)
+    assert estimate == pytest.approx((6, 5.6, 6.4), abs=0.02)
     assert mean([JudgedValue(9.0, 3.0)] * 60) == (9, 9, 9)
     assert mean([JudgedValue(9.0)] * (MIN_ANSWERS - 1)) is None
 
 
 def priced(*groups: tuple[int, float, bool, float]) -> list[JudgedPair]:
-    """(how many, by how much the cloud is better, whether they went there, what it costs)."""
+    """Groups are (number, lead of the cloud, whether the cloud answered, cloud price)."""
     return [
         JudgedPair(5, 5 + gap, went, cost_usd=cost if went else 0.0, cloud_cost_usd=cost)
         for number, gap, went, cost in groups
@@ -167,42 +167,44 @@ def priced(*groups: tuple[int, float, bool, float]) -> list[JudgedPair]:
     [
         pytest.param(priced((200, 4, True, 1.0)), 0.0, id="all-to-the-cloud"),
         pytest.param(priced((200, 4, False, 1.0)), 0.0, id="all-local"),
-        pytest.param(priced((50, 4, True, 1.0), (150, 4, False, 1.0)), 0.0, id="as-a-lot-does"),
-        # All of the gap for half of the bill, and for a quarter of it.
+        pytest.param(priced((50, 4, True, 1.0), (150, 4, False, 1.0)), 0.0, id="as-random-routing"),
+        # The whole gap for half of the cost, and for a quarter.
         pytest.param(priced((100, 4, True, 1.0), (100, 0, False, 1.0)), 0.5, id="the-hard-ones"),
         pytest.param(priced((100, 4, True, 1.0), (100, 0, False, 3.0)), 0.75, id="cheap-ones"),
         pytest.param(priced((100, 0, True, 1.0), (100, 4, False, 1.0)), -0.5, id="the-easy-ones"),
         pytest.param(priced((100, 4, True, 1e-7), (100, 0, False, 1e-7)), 0.5, id="tiny-prices"),
     ],
 )
-def test_what_is_saved_at_equal_quality_by_hand(given: list[JudgedPair], value: float) -> None:
-    found = saved(given)
-    assert found is not None
-    assert found.value == pytest.approx(value, abs=1e-12)
-    assert found.low <= found.value <= found.high
+def test_savings_at_equal_quality_equal_hand_calculation(
+    given: list[JudgedPair], value: float
+) -> None:
+    estimate = saved(given)
+    assert estimate is not None
+    assert estimate.value == pytest.approx(value, abs=1e-12)
+    assert estimate.low <= estimate.value <= estimate.high
 
 
-def test_without_a_bill_or_a_gap_nothing_is_saved() -> None:
+def test_without_costs_or_a_gap_there_are_no_savings() -> None:
     assert saved(priced((200, 4, True, 0.0))) is None
     assert saved(priced((200, 0, True, 1.0))) is None
     assert saved(priced((MIN_PAIRS - 1, 4, True, 1.0))) is None
 
 
 def simulated(rng: random.Random, number: int) -> list[JudgedPair]:
-    """A third is hard, 3 points better in the cloud; 80 % of these go there, 10 % of the rest."""
-    made = []
+    """A third is hard, with a cloud lead of 3; the cloud gets 80 % of these, 10 % of the rest."""
+    simulated_pairs = []
     for _ in range(number):
         is_hard = rng.random() < 1 / 3
         went = rng.random() < (0.8 if is_hard else 0.1)
         local = (5 if is_hard else 8) + rng.gauss(0, 1.5)
-        made.append(JudgedPair(local, 8 + rng.gauss(0, 1.5), went))
-    return made
+        simulated_pairs.append(JudgedPair(local, 8 + rng.gauss(0, 1.5), went))
+    return simulated_pairs
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_intervals_have_their_nominal_coverage() -> None:
     rng = random.Random(2)
-    found = [recovered(simulated(rng, 400)) for _ in range(60)]
-    covered = sum(one is not None and one.low <= 0.8 <= one.high for one in found)
-    assert covered >= 53  # 57 are expected of 95 %; fewer than 53 once in a hundred times
-    widths = [one.high - one.low for one in found if one is not None]
+    intervals = [recovered(simulated(rng, 400)) for _ in range(60)]
+    covered = sum(i is not None and i.low <= 0.8 <= i.high for i in intervals)
+    assert covered >= 53  # 57 are expected; fewer than 53 once in a hundred times
+    widths = [i.high - i.low for i in intervals if i is not None]
     assert 0.1 < sum(widths) / len(widths) < 0.5

@@ -8,19 +8,19 @@ import pytest
 from proxy.evaluation.explain import explain
 from proxy.record import Ending, Reason, Target, UsageSource
 from proxy.storage.database import open_database
-from proxy.storage.queries import RequestQueries
+from proxy.storage.request_log import RequestLog
 from stored import NOW, add_judgements, config_of, fill, finished, opened
 
 pytest_plugins = ["databases"]
 
 
 @pytest.fixture
-def stats(url: str) -> Iterator[RequestQueries]:
+def log(url: str) -> Iterator[RequestLog]:
     """An empty database."""
     fill(url, [])
     database = open_database(config_of(url), read_only=True)
-    with RequestQueries(database, clock=lambda: NOW) as stats:
-        yield stats
+    with RequestLog(database, clock=lambda: NOW) as log:
+        yield log
 
 
 EXPLAINED = {
@@ -33,10 +33,10 @@ EXPLAINED = {
             "cost_usd": 0.0, "saved_usd": 0.00027,
         },
         """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for auto, as a stream.
-It went to phi3 (local): its score 0.7500 is not below the threshold 0.5000.
-It took: decision 2 ms, first token 150 ms, upstream 1,200 ms, whole request 1,203 ms.
-Tokens: 1,000 in, of them 10 cached; 200 out.
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model auto, streamed.
+It went to phi3 (local): its score 0.7500 is at or above the threshold 0.5000.
+Latency: decision 2 ms, time to first token 150 ms, upstream 1,200 ms, total 1,203 ms.
+Tokens: 1,000 in (10 cached), 200 out.
 It cost $0.000000000, and saved $0.000270000.
 It ended: ok, status 200""",
     ),
@@ -48,12 +48,12 @@ It ended: ok, status 200""",
             "usage_source": UsageSource.ESTIMATED, "cost_usd": 0.001,
         },
         """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for no model.
-It went to gpt (cloud): the other tier failed before its first word (by itself, its score 0.4000 \
-is below the threshold 0.5000).
-The local tier had failed before: 5xx.
-It took: whole request 12 ms.
-Tokens (estimated): 3 in, of them 0 cached; 0 out.
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): the other tier failed before the first token (its score 0.4000 is \
+below the threshold 0.5000).
+The local tier failed first: 5xx.
+Latency: total 12 ms.
+Tokens (estimated): 3 in (0 cached), 0 out.
 It cost $0.001000000.
 It ended: ok, status 200""",
     ),
@@ -63,9 +63,9 @@ It ended: ok, status 200""",
             "ending": Ending.REJECTED, "error": "No such model.", "error_code": "model_not_found",
         },
         """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, asked for gpt-9.
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model gpt-9.
 It reached no tier.
-It took: whole request 0.25 ms.
+Latency: total 0.25 ms.
 It ended: rejected (model_not_found), status 404: No such model.""",
     ),
 }  # fmt: skip
@@ -73,22 +73,22 @@ It ended: rejected (model_not_found), status 404: No such model.""",
 
 @pytest.mark.parametrize(("values", "expected"), EXPLAINED.values(), ids=EXPLAINED.keys())
 def test_a_request_is_explained(
-    url: str, stats: RequestQueries, values: dict[str, Any], expected: str
+    url: str, log: RequestLog, values: dict[str, Any], expected: str
 ) -> None:
     record = finished(created_at=NOW, **values)
     fill(url, [record])
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert explain(row) == expected.replace("ID", record.id)
 
 
-def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
+def test_judgements_and_ratings_are_explained(url: str, log: RequestLog) -> None:
     record = finished()
     fill(url, [record])
     with opened(url) as store:
         store.lookups.record_feedback(record.id, -1.0, None, client=None)
     add_judgements(url, [(record.id, NOW, "local", 7.5, "gpt-4o")])
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert explain(row).splitlines()[-2:] == [
         "gpt-4o gave the local answer 7.5 of 10.",
@@ -100,8 +100,8 @@ def test_opinions_are_explained(url: str, stats: RequestQueries) -> None:
 def test_every_reason_is_explained(sqlite_url: str, reason: Reason) -> None:
     record = finished(target=Target.LOCAL, model="phi3", reason=reason)
     fill(sqlite_url, [record])
-    with RequestQueries.open(config_of(sqlite_url)) as stats:
-        row = stats.find(record.id)
+    with RequestLog.open(config_of(sqlite_url)) as log:
+        row = log.find(record.id)
     assert row is not None
     (line,) = (line for line in explain(row).splitlines() if line.startswith("It went to"))
     assert len(line.removeprefix("It went to phi3 (local): ").split()) > 2

@@ -1,4 +1,4 @@
-"""The judges' side of the database: one judge to a sample, and no dollar beyond the day's."""
+"""The judge queue: one judge per sample, and a daily budget."""
 
 import threading
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def queue(url: str, *, worker: str = "me", clock: Clock | None = None) -> Iterat
 
 
 def sampled(number: int, *, kind: str = "grade", **values: object) -> CallRecord:
-    """A finished request that was drawn; its turn is its number's."""
+    """A finished request that was sampled; its number determines its turn."""
     record = finished(
         target=Target.LOCAL, model="phi3", turns=[("user", f"Question {number}")],
         response=f"Answer {number}", score=0.5, **values,
@@ -46,7 +46,7 @@ def sampled(number: int, *, kind: str = "grade", **values: object) -> CallRecord
     return record
 
 
-def test_a_drawn_request_is_a_sample_with_its_propensity(url: str) -> None:
+def test_a_sampled_request_is_stored_with_its_propensity(url: str) -> None:
     record = sampled(7, kind="pair")
     record.body = '{"model":"auto"}'
     fill(url, [record, finished()])
@@ -68,15 +68,15 @@ def test_a_drawn_request_is_a_sample_with_its_propensity(url: str) -> None:
     }
 
 
-def test_samples_have_their_turn_by_lot_and_one_judge_each(url: str) -> None:
+def test_samples_are_claimed_in_random_order_by_one_judge_each(url: str) -> None:
     records = [sampled(number) for number in (3, 1, 2)]
     fill(url, records)
-    with queue(url) as mine, queue(url, worker="other") as other:
-        found = [one.claim(JUDGE) for one in (mine, other, mine, other)]
-    assert [claim and claim.response for claim in found] == [
+    with queue(url) as claims, queue(url, worker="other") as other:
+        claimed = [judge.claim(JUDGE) for judge in (claims, other, claims, other)]
+    assert [claim and claim.response for claim in claimed] == [
         "Answer 1", "Answer 2", "Answer 3", None,
     ]  # fmt: skip
-    claim = found[0]
+    claim = claimed[0]
     assert claim is not None
     assert (claim.turns, claim.target, claim.model) == (
         [("user", "Question 1")],
@@ -85,26 +85,26 @@ def test_samples_have_their_turn_by_lot_and_one_judge_each(url: str) -> None:
     )
 
 
-def test_judges_at_the_same_time_never_have_the_same_sample(url: str) -> None:
+def test_concurrent_judges_never_claim_the_same_sample(url: str) -> None:
     fill(url, [sampled(number) for number in range(60)])
     start = threading.Barrier(4)
 
     def work(worker: int) -> list[str]:
-        with queue(url, worker=str(worker)) as mine:
+        with queue(url, worker=str(worker)) as claims:
             start.wait()
-            found = []
-            while (claim := mine.claim(JUDGE)) is not None:
-                found.append(claim.request_id)
-                mine.finish(claim.request_id)
-            return found
+            request_ids = []
+            while (claim := claims.claim(JUDGE)) is not None:
+                request_ids.append(claim.request_id)
+                claims.finish(claim.request_id)
+            return request_ids
 
     with ThreadPoolExecutor(4) as threads:
-        found = [one for some in threads.map(work, range(4)) for one in some]
-    assert len(found) == len(set(found)) == 60
+        request_ids = [key for keys in threads.map(work, range(4)) for key in keys]
+    assert len(request_ids) == len(set(request_ids)) == 60
     assert read(url, "SELECT DISTINCT state FROM samples") == [{"state": "done"}]
 
 
-def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
+def test_the_claim_of_a_dead_judge_expires(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
     with queue(url, clock=clock) as dead, queue(url, worker="next", clock=clock) as alive:
@@ -118,16 +118,16 @@ def test_what_a_dead_judge_had_claimed_comes_back(url: str) -> None:
         clock.now += 2
         again = alive.claim(JUDGE)
     assert again is not None
-    assert again.graded == {Target.LOCAL}  # which need not be paid for twice
+    assert again.graded == {Target.LOCAL}  # this grade need not be paid for again
 
 
-def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
+def test_a_slow_judge_keeps_its_claim(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
     with queue(url, clock=clock) as slow, queue(url, worker="other", clock=clock) as other:
         claim = slow.claim(JUDGE)
         assert claim is not None
-        for _ in range(3):  # each call is made within the claim, and all of them are not
+        for _ in range(3):  # each call is within CLAIM_SECONDS, all together are not
             clock.now += CLAIM_SECONDS - 1
             assert slow.reserve("judge", claim.request_id, JUDGE, 0.001, cap_usd=1) is not None
             assert other.claim(JUDGE) is None
@@ -135,98 +135,98 @@ def test_a_judge_that_is_slow_keeps_its_sample(url: str) -> None:
         assert other.claim(JUDGE) is not None
 
 
-def test_one_that_is_put_back_waits_and_counts(url: str) -> None:
+def test_a_released_sample_waits_and_counts_attempts(url: str) -> None:
     fill(url, [sampled(1)])
     clock = Clock()
-    with queue(url, clock=clock) as mine:
-        claim = mine.claim(JUDGE)
+    with queue(url, clock=clock) as claims:
+        claim = claims.claim(JUDGE)
         assert claim is not None
-        mine.release(claim.request_id, seconds=60, failed=True)
-        assert mine.claim(JUDGE) is None
+        claims.release(claim.request_id, seconds=60, failed=True)
+        assert claims.claim(JUDGE) is None
         clock.now += 61
-        again = mine.claim(JUDGE)
+        again = claims.claim(JUDGE)
         assert again is not None
         assert again.attempts == 1
-        mine.finish(again.request_id, why="no verdict")
+        claims.finish(again.request_id, why="no verdict")
         clock.now += DAY
-        assert mine.claim(JUDGE) is None
-        assert mine.count() == {"refused": 1}
+        assert claims.claim(JUDGE) is None
+        assert claims.count() == {"refused": 1}
 
 
-def test_a_pair_without_its_second_answer_waits_while_those_are_not_to_be_had(url: str) -> None:
+def test_a_pair_waits_while_the_tiers_cannot_be_called(url: str) -> None:
     fill(url, [sampled(1, kind="pair"), sampled(2)])
-    with queue(url) as mine:
-        first = mine.claim(JUDGE, ask_tiers=False)
+    with queue(url) as claims:
+        first = claims.claim(JUDGE, ask_tiers=False)
         assert first is not None
         assert first.kind == "grade"
-        assert mine.claim(JUDGE, ask_tiers=False) is None
-        pair = mine.claim(JUDGE)
+        assert claims.claim(JUDGE, ask_tiers=False) is None
+        pair = claims.claim(JUDGE)
         assert pair is not None
         assert pair.needs_other_answer
-        mine.save_other_answer(pair.request_id, "gpt-4o-mini", "Other")
-        mine.release(pair.request_id, seconds=0)
-        again = mine.claim(JUDGE, ask_tiers=False)
+        claims.save_other_answer(pair.request_id, "gpt-4o-mini", "Other")
+        claims.release(pair.request_id, seconds=0)
+        again = claims.claim(JUDGE, ask_tiers=False)
         assert again is not None
         assert (again.other_model, again.other_response) == ("gpt-4o-mini", "Other")
 
 
-def test_a_days_dollars_hold_for_judges_at_the_same_time_and_after_a_restart(url: str) -> None:
+def test_the_daily_budget_holds_across_judges_and_restarts(url: str) -> None:
     fill(url, [])
     clock = Clock()
     clock.now = NOW // DAY * DAY + 3_600
 
     def spend(worker: int) -> int:
-        with queue(url, worker=str(worker), clock=clock) as mine:
-            found = [mine.reserve("judge", "r", JUDGE, 0.03, cap_usd=1.0) for _ in range(20)]
-            return sum(one is not None for one in found)
+        with queue(url, worker=str(worker), clock=clock) as claims:
+            expenses = [claims.reserve("judge", "r", JUDGE, 0.03, cap_usd=1.0) for _ in range(20)]
+            return sum(expense is not None for expense in expenses)
 
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(spend, range(4))) == 33
-    with queue(url, clock=clock) as mine:
-        assert mine.spent_today("judge") == pytest.approx(0.99)
-        assert mine.reserve("judge", "r", JUDGE, 0.02, cap_usd=1.0) is None
-        assert mine.reserve("shadow", "r", JUDGE, 0.02, cap_usd=1.0) is not None
-        assert mine.reserve("judge", "r", JUDGE, 0.0, cap_usd=0.0) is not None  # costs nothing
+    with queue(url, clock=clock) as claims:
+        assert claims.spent_today("judge") == pytest.approx(0.99)
+        assert claims.reserve("judge", "r", JUDGE, 0.02, cap_usd=1.0) is None
+        assert claims.reserve("shadow", "r", JUDGE, 0.02, cap_usd=1.0) is not None
+        assert claims.reserve("judge", "r", JUDGE, 0.0, cap_usd=0.0) is not None  # a free call
         clock.now += DAY
-        expense = mine.reserve("judge", "r", JUDGE, 0.9, cap_usd=1.0)
+        expense = claims.reserve("judge", "r", JUDGE, 0.9, cap_usd=1.0)
         assert expense is not None
-        mine.settle(expense, 0.1)
-        assert mine.spent_today("judge") == pytest.approx(0.1)
-        assert mine.reserve("judge", "r", JUDGE, 0.9, cap_usd=1.0) is not None
+        claims.settle(expense, 0.1)
+        assert claims.spent_today("judge") == pytest.approx(0.1)
+        assert claims.reserve("judge", "r", JUDGE, 0.9, cap_usd=1.0) is not None
 
 
-def test_a_verdict_stands(url: str) -> None:
+def test_the_first_verdict_is_kept(url: str) -> None:
     fill(url, [sampled(1)])
-    with queue(url) as mine:
+    with queue(url) as claims:
         for score in (8, 3):
-            mine.save_grade(
+            claims.save_grade(
                 "r", Target.CLOUD, model="m", score=score, judge_model=JUDGE, reason="So."
             )
         for verdict in ("local", "cloud"):
-            mine.save_preference(
+            claims.save_preference(
                 "r", judge_model=JUDGE, verdict=verdict, first=verdict, swapped="tie"
             )
     assert [row["score"] for row in read(url, "SELECT score FROM judgements")] == [8.0]
     assert [row["verdict"] for row in read(url, "SELECT verdict FROM preferences")] == ["local"]
 
 
-def test_samples_and_what_they_led_to_grow_old_too(url: str) -> None:
+def test_samples_judgements_and_expenses_expire(url: str) -> None:
     old = NOW - 40 * DAY
     fill(url, [sampled(1, created_at=old)])
     clock = Clock()
     clock.now = old
-    with queue(url, clock=clock) as mine:
-        mine.save_grade("r", Target.LOCAL, model="m", score=5, judge_model=JUDGE, reason="So.")
-        mine.save_preference("r", judge_model=JUDGE, verdict="tie", first="tie", swapped="tie")
-        mine.reserve("judge", "r", JUDGE, 0.1, cap_usd=1.0)
+    with queue(url, clock=clock) as claims:
+        claims.save_grade("r", Target.LOCAL, model="m", score=5, judge_model=JUDGE, reason="So.")
+        claims.save_preference("r", judge_model=JUDGE, verdict="tie", first="tie", swapped="tie")
+        claims.reserve("judge", "r", JUDGE, 0.1, cap_usd=1.0)
     with opened(url, retention_days=30, clock=lambda: NOW):
         until(lambda: not read(url, "SELECT id FROM requests"))
         for table in ("samples", "judgements", "preferences", "expenses"):
             until(lambda table=table: not read(url, f"SELECT created_at FROM {table}"))
 
 
-def test_a_database_that_is_not_there_is_an_error() -> None:
+def test_an_unreachable_database_raises_store_unavailable() -> None:
     with refused_address() as address:
         url = f"postgresql://nobody@{urlsplit(address).netloc}/nothing"
-        with queue(url) as mine, pytest.raises(StoreUnavailable):
-            mine.claim(JUDGE)
+        with queue(url) as claims, pytest.raises(StoreUnavailable):
+            claims.claim(JUDGE)

@@ -1,7 +1,7 @@
-"""Answers are judged while the proxy serves: over real sockets, with a scripted judge.
+"""Judging in a running proxy, over real sockets, with a scripted judge.
 
-Whatever the judge does, no client notices; what it costs stays within the day's dollars; and what
-a client wants kept from it never gets there.
+Clients never notice the judge, its cost stays within the daily budget, and it never gets requests
+with `x-router-no-store`.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ BILLED = (1_000 * 1.0 + 100 * 2.0) / 1e6
 
 
 class JudgeServer:
-    """The script of a judge: local answers get a 4, the cloud's a 9."""
+    """The script of a judge: local answers get 4 points, cloud answers 9."""
 
     def __init__(self) -> None:
         self.billed = 0.0
@@ -50,13 +50,13 @@ class JudgeServer:
 
 
 def judging(judge: FakeUpstream | str, **changes: Any) -> dict[str, Any]:
-    """Everything is drawn, and the other tier answers everything, too."""
+    """A configuration that samples all requests for answers of both tiers."""
     url = judge if isinstance(judge, str) else judge.base_url
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "enabled": True, "model": JUDGE, "base_url": url, "price": PRICE,
         "sample_rate": 0, "shadow_rate": 1, "usd_per_day": 100, "shadow_usd_per_day": 100,
     }  # fmt: skip
-    return {"judge": given | changes}
+    return {"judge": defaults | changes}
 
 
 @pytest.fixture
@@ -85,16 +85,16 @@ async def until_rows(
     folder: Path, sql: str, met: Callable[[list[dict[str, Any]]], bool]
 ) -> list[dict[str, Any]]:
     async with asyncio.timeout(30):
-        while not met(found := rows(folder, sql)):  # noqa: ASYNC110 - no event of ours
+        while not met(result := rows(folder, sql)):  # noqa: ASYNC110 - the database has no event
             await asyncio.sleep(0.02)
-        return found
+        return result
 
 
 async def all_done(folder: Path, number: int) -> None:
     await until_rows(
         folder,
         "SELECT * FROM samples WHERE state <> 'pending'",
-        lambda found: len(found) == number,
+        lambda samples: len(samples) == number,
     )
 
 
@@ -114,16 +114,16 @@ async def test_both_answers_are_graded_and_compared(
     assert (sample["request_id"], sample["kind"], sample["state"]) == (request_id, "pair", "done")
     assert (sample["propensity"], sample["body"]) == (1.0, None)
     assert (sample["other_model"], sample["other_response"]) == ("gpt-4o-mini", "cloud says")
-    asked = cloud.call.json
-    assert (asked["model"], asked["temperature"], asked["unknown"]) == (
+    body = cloud.call.json
+    assert (body["model"], body["temperature"], body["unknown"]) == (
         "gpt-4o-mini", 0.5, {"a": 1},
     )  # fmt: skip
-    assert (asked["stream"], "stream_options" in asked) == (False, False)
+    assert (body["stream"], "stream_options" in body) == (False, False)
     judged = {row["target"]: row for row in rows(tmp_path, "SELECT * FROM judgements")}
     assert {target: row["score"] for target, row in judged.items()} == {"local": 4, "cloud": 9}
     assert {row["judge_model"] for row in judged.values()} == {JUDGE}
     (preference,) = rows(tmp_path, "SELECT * FROM preferences")
-    assert [preference[one] for one in ("verdict", "first", "swapped")] == ["cloud"] * 3
+    assert [preference[name] for name in ("verdict", "first", "swapped")] == ["cloud"] * 3
     spent = {
         row["purpose"]: row["usd"]
         for row in rows(tmp_path, "SELECT purpose, SUM(usd) usd FROM expenses GROUP BY purpose")
@@ -136,10 +136,10 @@ async def test_both_answers_are_graded_and_compared(
         assert samples("router_judge_cost_usd_total", purpose=purpose) == pytest.approx(usd)
     assert samples("router_judge_calls_total", purpose="judge", outcome="ok") == 4
     (row,) = rows(tmp_path, "SELECT * FROM requests")
-    assert row["cost_usd"] == 0  # what nobody asked for is in no client's bill
+    assert row["cost_usd"] == 0  # clients do not pay for judging
 
 
-async def test_a_grade_asks_no_other_tier(
+async def test_grading_calls_no_other_tier(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
     changes = judging(judge, sample_rate=1, shadow_rate=0)
@@ -160,7 +160,7 @@ REFUSED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("fields", REFUSED.values(), ids=REFUSED)
-async def test_what_is_not_to_be_judged_is_not_drawn(
+async def test_unsuitable_requests_are_not_sampled(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, fields: Any
 ) -> None:
     async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
@@ -173,7 +173,7 @@ async def test_what_is_not_to_be_judged_is_not_drawn(
 
 
 @pytest.mark.parametrize("prompts", ["hash", "none"])
-async def test_prompts_that_are_not_kept_are_not_judged(
+async def test_without_stored_prompts_nothing_is_judged(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, prompts: str
 ) -> None:
     url = f"sqlite:///{tmp_path}/router.db"
@@ -186,7 +186,7 @@ async def test_prompts_that_are_not_kept_are_not_judged(
     assert judge.calls == []
 
 
-async def test_a_client_may_have_nothing_kept(
+async def test_no_store_requests_are_neither_stored_nor_judged(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
     secret = "xyzzy-plugh"
@@ -198,12 +198,12 @@ async def test_a_client_may_have_nothing_kept(
         await proxy.client.post(
             "/v1/responses", content=body, headers={"x-router-no-store": "true"}
         )
-        refused = await proxy.chat(headers={"x-router-no-store": "perhaps"})
+        refused = await proxy.chat(headers={"x-router-no-store": "maybe"})
         assert refused.status_code == 400
         assert refused.json()["error"]["param"] == "x-router-no-store"
         await proxy.settled(4)
         await proxy.stop()
-    for file in tmp_path.glob("router.db*"):  # noqa: ASYNC240 - the proxy is no longer there
+    for file in tmp_path.glob("router.db*"):  # noqa: ASYNC240 - the proxy has stopped
         assert secret.encode() not in file.read_bytes()
     assert all(call.header("x-router-no-store") is None for call in local.calls)
     assert judge.calls == []
@@ -212,7 +212,7 @@ async def test_a_client_may_have_nothing_kept(
 async def test_a_truncated_answer_is_not_judged(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
-    """The client's is not drawn; the other tier's is refused."""
+    """The client's answer is not sampled; the other tier's answer is refused."""
     local.answer = completion("local says ha", finish_reason="length")
     async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
         await proxy.chat()
@@ -235,7 +235,7 @@ TROUBLES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-async def test_a_judge_in_trouble_is_asked_again_and_nobody_notices(
+async def test_a_failing_judge_is_retried_without_effect_on_clients(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, trouble: Answer
 ) -> None:
     judge.answer = trouble
@@ -247,11 +247,11 @@ async def test_a_judge_in_trouble_is_asked_again_and_nobody_notices(
         (sample, *_) = await until_rows(
             tmp_path,
             "SELECT * FROM samples WHERE next_at > 0 AND claimed_by IS NULL",
-            lambda found: bool(found),
+            lambda samples: bool(samples),
         )
         assert sample["state"] == "pending"
     assert rows(tmp_path, "SELECT * FROM judgements") == []
-    # It works again: what waited is judged.
+    # The judge works again: waiting samples are judged.
     judge.answer = JudgeServer()
     connection = sqlite3.connect(tmp_path / "router.db")
     with connection:
@@ -264,7 +264,7 @@ async def test_a_judge_in_trouble_is_asked_again_and_nobody_notices(
     assert len(rows(tmp_path, "SELECT * FROM judgements")) == 8
 
 
-async def test_a_judge_that_hangs_holds_nobody_up_and_not_the_end_either(
+async def test_a_hung_judge_delays_neither_clients_nor_shutdown(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
     judge.answer = [Gate()]
@@ -275,14 +275,14 @@ async def test_a_judge_that_hangs_holds_nobody_up_and_not_the_end_either(
             assert (await proxy.chat()).status_code == 200
     (sample,) = rows(tmp_path, "SELECT * FROM samples WHERE next_at > 0 OR attempts > 0 LIMIT 1")
     assert (sample["state"], sample["claimed_by"]) == ("pending", None)
-    (open_,) = rows(tmp_path, "SELECT * FROM expenses WHERE is_settled = 0")
-    assert open_["usd"] > 0  # it may have been billed
+    (expense,) = rows(tmp_path, "SELECT * FROM expenses WHERE is_settled = 0")
+    assert expense["usd"] > 0  # it may have been billed
 
 
-async def test_a_judge_that_cannot_be_paid_any_more_waits(
+async def test_samples_wait_when_the_judge_budget_is_exhausted(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
-    """No verdict is asked for that could pass the cap, and a restart makes no difference."""
+    """No judge call may exceed the cap, also after a restart."""
     changes = judging(judge, sample_rate=1, shadow_rate=0, usd_per_day=0.02)
     for _ in range(2):
         async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
@@ -292,7 +292,7 @@ async def test_a_judge_that_cannot_be_paid_any_more_waits(
                 tmp_path,
                 "SELECT * FROM samples WHERE next_at > 0 AND claimed_by IS NULL "
                 "AND state = 'pending'",
-                lambda found: bool(found),
+                lambda samples: bool(samples),
             )
     server = judge.answer
     assert isinstance(server, JudgeServer)
@@ -300,7 +300,7 @@ async def test_a_judge_that_cannot_be_paid_any_more_waits(
     assert rows(tmp_path, "SELECT SUM(usd) usd FROM expenses")[0]["usd"] <= 0.02
 
 
-async def test_without_a_price_no_cap_could_hold(
+async def test_a_judge_without_a_price_is_not_called(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -311,10 +311,10 @@ async def test_without_a_price_no_cap_could_hold(
     assert judge.calls == []
 
 
-async def test_the_local_tier_is_a_clients_first(
+async def test_client_requests_preempt_the_second_answer(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
-    """A second answer that it is making is given up for the request that comes."""
+    """A running second answer is cancelled when a client request arrives."""
 
     def answer(call: Call) -> Answer:
         if HARD in call.body.decode():
@@ -331,7 +331,7 @@ async def test_the_local_tier_is_a_clients_first(
         (sample, *_) = await until_rows(
             tmp_path,
             "SELECT * FROM samples WHERE next_at > 0 AND claimed_by IS NULL AND attempts = 0",
-            lambda found: bool(found),
+            lambda samples: bool(samples),
         )
         assert sample["state"] == "pending"
         assert (await proxy.scrape())(
@@ -355,7 +355,7 @@ async def test_judging_follows_the_configuration(
     assert len(rows(tmp_path, "SELECT * FROM samples")) == 1
 
 
-async def test_the_other_tier_is_asked_by_the_turns_of_other_endpoints(
+async def test_responses_requests_are_sent_to_the_other_tier_as_chat(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
 ) -> None:
     local.answer = response_answer("local says")

@@ -27,11 +27,11 @@ from stored import (
     Grade,
     Row,
     add_judgements,
-    any_records,
     config_of,
     connected,
     fill,
     finished,
+    random_records,
     read,
 )
 
@@ -50,40 +50,42 @@ def stats(url: str) -> Iterator[RequestQueries]:
         yield stats
 
 
-def opinions(stats: RequestQueries) -> QualityQueries:
+def quality_of(stats: RequestQueries) -> QualityQueries:
     return QualityQueries.sharing(stats)
 
 
 @pytest.fixture
 def filled(url: str, stats: RequestQueries) -> list[Row]:
-    """Random rows, the oldest first. The hours of one of them are not whole."""
-    fill(url, any_records(700))
+    """Random rows, the oldest first."""
+    fill(url, random_records(700))
     return read(url)
 
 
-# ── What judges say ───────────────────────────────────────────────────────────────────────────
+# ── Judgements ────────────────────────────────────────────────────────────────────────────────
 
 
 def judge_at_random(url: str, rows: list[Row]) -> list[Grade]:
     rng = random.Random(8)
-    given = [
+    grades = [
         (row["id"], row["created_at"] + 60, tier, rng.choice([1, 2.5, 7, 9.9, 10]), judge)
         for row in rows
         for tier in ("local", "cloud")
         for judge in ("a", "b")
         if rng.random() < 0.6
     ]
-    add_judgements(url, given)
-    return given
+    add_judgements(url, grades)
+    return grades
 
 
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def test_grades_by_category_and_tier(url: str, stats: RequestQueries, filled: list[Row]) -> None:
-    """A request that was drawn with a probability of 1 in 10 stands for ten."""
-    given = judge_at_random(url, filled)
+def test_grades_by_category_and_tier_are_weighted(
+    url: str, stats: RequestQueries, filled: list[Row]
+) -> None:
+    """A request with a propensity of 1 in 10 counts ten times."""
+    grades = judge_at_random(url, filled)
     drawn = {row["id"]: 0.1 for row in filled[::3]}
     with connected(url) as database:
         for key, propensity in drawn.items():
@@ -93,7 +95,7 @@ def test_grades_by_category_and_tier(url: str, stats: RequestQueries, filled: li
     category = {row["id"]: row["category"] or "none" for row in filled}
     for since in (0.0, NOW - 10 * HOUR):
         sums: dict[tuple[str, str], list[float]] = {}
-        for key, at, tier, score, _ in given:
+        for key, at, tier, score, _ in grades:
             if at >= since:
                 weight = 1 / drawn.get(key, 1.0)
                 before = sums.get((category[key], tier), [0, 0.0, 0.0])
@@ -101,15 +103,15 @@ def test_grades_by_category_and_tier(url: str, stats: RequestQueries, filled: li
                     before[0] + 1, before[1] + weight * score, before[2] + weight,
                 ]  # fmt: skip
         assert {
-            (one.category, one.target): (one.answers, one.score)
-            for one in opinions(stats).grades_by_category(since)
+            (group.category, group.target): (group.answers, group.score)
+            for group in quality_of(stats).grades_by_category(since)
         } == {
             key: (number, pytest.approx(total / weight))
             for key, (number, total, weight) in sums.items()
         }
 
 
-def test_pairs_with_the_scores_of_their_requests(
+def test_pairs_have_the_router_score_of_their_request(
     url: str, stats: RequestQueries, filled: list[Row]
 ) -> None:
     scores: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
@@ -123,13 +125,13 @@ def test_pairs_with_the_scores_of_their_requests(
         and (row["id"], "cloud") in scores
     ]
     assert len(expected) > 100
-    assert np.array(sorted(opinions(stats).weighted_pairs())) == pytest.approx(
+    assert np.array(sorted(quality_of(stats).weighted_pairs())) == pytest.approx(
         np.array(sorted(expected))
     )
-    assert opinions(stats).weighted_pairs(NOW + HOUR) == []
+    assert quality_of(stats).weighted_pairs(NOW + HOUR) == []
 
 
-def test_the_requests_judged_on_both_sides(
+def test_requests_judged_on_both_tiers_are_listed(
     url: str, stats: RequestQueries, filled: list[Row]
 ) -> None:
     scores: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
@@ -140,20 +142,20 @@ def test_the_requests_judged_on_both_sides(
     ]
     for since in SINCE:
         newest = [row["id"] for row in expected if row["created_at"] >= since]
-        assert [one.id for one in opinions(stats).judged_requests(since)] == newest
-    for one, row in zip(opinions(stats).judged_requests(), expected, strict=True):
-        assert one.local_score == pytest.approx(mean(scores[one.id, "local"]))
-        assert one.cloud_score == pytest.approx(mean(scores[one.id, "cloud"]))
-        assert (one.local_model, one.cloud_model) == ("local-model", "cloud-model")
-        assert one.cloud_cost_usd == row["cloud_cost_usd"]
-        assert one.session_id == row["session_id"]
+        assert [judged.id for judged in quality_of(stats).judged_requests(since)] == newest
+    for judged, row in zip(quality_of(stats).judged_requests(), expected, strict=True):
+        assert judged.local_score == pytest.approx(mean(scores[judged.id, "local"]))
+        assert judged.cloud_score == pytest.approx(mean(scores[judged.id, "cloud"]))
+        assert (judged.local_model, judged.cloud_model) == ("local-model", "cloud-model")
+        assert judged.cloud_cost_usd == row["cloud_cost_usd"]
+        assert judged.session_id == row["session_id"]
         prompt = row["prompt"]
         turns = [(turn["role"], turn["content"]) for turn in json.loads(prompt or "[]")]
-        assert one.turns == (turns if prompt else None)
+        assert judged.turns == (turns if prompt else None)
 
 
 def sample_at_random(url: str, rows: list[Row]) -> dict[str, float]:
-    """Propensities of most of them; the others were judged by somebody without a draw."""
+    """Propensities of most rows; the others were judged without sampling."""
     rng = random.Random(9)
     drawn = {row["id"]: rng.uniform(0.005, 1) for row in rows if rng.random() < 0.8}
     names = ("request_id created_at kind propensity turn state attempts next_at").split()
@@ -164,9 +166,9 @@ def sample_at_random(url: str, rows: list[Row]) -> dict[str, float]:
 
 
 def compare_at_random(url: str, rows: list[Row]) -> list[tuple[str, float, str, str]]:
-    """(request, when, judge, verdict)"""
+    """Write random verdicts; return (request, time, judge, verdict)."""
     rng = random.Random(10)
-    given = [
+    verdicts = [
         (row["id"], row["created_at"] + 60, judge, rng.choice(["local", "tie", "cloud"]))
         for row in rows
         for judge in ("a", "b")
@@ -174,44 +176,49 @@ def compare_at_random(url: str, rows: list[Row]) -> list[tuple[str, float, str, 
     ]
     names = ("request_id", "created_at", "judge_model", "verdict", "first", "swapped")
     with connected(url) as database, database.atomic():
-        insert_rows(database, "preferences", names, [(*one, "A", "B") for one in given])
-    return given
+        insert_rows(database, "preferences", names, [(*verdict, "A", "B") for verdict in verdicts])
+    return verdicts
 
 
-def test_the_answers_quality(url: str, stats: RequestQueries) -> None:
-    """Against plain loops: the histogram, and with which weights the estimates are made."""
-    records = any_records(1_000)
-    for number, record in enumerate(records):  # or most would be of one conversation
+def test_quality_equals_plain_loops(url: str, stats: RequestQueries) -> None:
+    """The histogram, and the weights of the estimates."""
+    records = random_records(1_000)
+    for number, record in enumerate(records):  # else most would belong to one conversation
         record.session_id = record.session_id and f"s{number // 3}"
     fill(url, records)
     rows = read(url)
-    given = judge_at_random(url, rows)
+    grades = judge_at_random(url, rows)
     propensities, verdicts = sample_at_random(url, rows), compare_at_random(url, rows)
     for since in SINCE:
-        quality = opinions(stats).quality(since)
-        newer = [one for one in given if one[1] >= since]
+        quality = quality_of(stats).quality(since)
+        newer = [grade for grade in grades if grade[1] >= since]
         check_scores(quality, newer)
         routed = [row for row in reversed(rows) if row["score"] is not None]
         expected = estimate_quality(
             quality.scores,
-            **basis(routed, propensities, newer, [one for one in verdicts if one[1] >= since]),
+            **basis(
+                routed,
+                propensities,
+                newer,
+                [verdict for verdict in verdicts if verdict[1] >= since],
+            ),
         )
         assert quality._replace(scores={}) == expected._replace(scores={})
         if since == 0:
-            assert quality.recovered is None  # chance made the scores: there is no gap
+            assert quality.recovered is None  # the scores are random: there is no gap
             assert quality.good_local is not None
             assert quality.local_as_good is not None
             assert quality.mean_scores.keys() == {"local", "cloud"}
             assert all(quality.counted[name].requests > 100 for name in quality.counted)
 
 
-def check_scores(quality: Quality, given: list[Grade]) -> None:
-    counts = {tier: [0] * 10 for _, _, tier, _, _ in given}
+def check_scores(quality: Quality, grades: list[Grade]) -> None:
+    counts = {tier: [0] * 10 for _, _, tier, _, _ in grades}
     totals: dict[str, float] = collections.defaultdict(float)
-    for _, _, tier, score, _ in given:
+    for _, _, tier, score, _ in grades:
         counts[tier][int(np.ceil(score)) - 1] += 1
         totals[tier] += score
-    assert {tier: list(found[0]) for tier, found in quality.scores.items()} == counts
+    assert {tier: list(histogram[0]) for tier, histogram in quality.scores.items()} == counts
     for tier, (_, total) in quality.scores.items():
         assert total == pytest.approx(totals[tier])
 
@@ -219,12 +226,12 @@ def check_scores(quality: Quality, given: list[Grade]) -> None:
 def basis(
     rows: list[Row],
     propensities: dict[str, float],
-    given: list[Grade],
+    grades: list[Grade],
     verdicts: list[tuple[str, float, str, str]],
 ) -> dict[str, Any]:
-    """What `estimate_quality` is to be given."""
+    """The expected arguments of `estimate_quality`."""
     scores: dict[str, dict[str, list[float]]] = collections.defaultdict(dict)
-    for request_id, _, tier, score, _ in given:
+    for request_id, _, tier, score, _ in grades:
         scores[request_id].setdefault(tier, []).append(score)
     as_good: dict[str, list[float]] = collections.defaultdict(list)
     for request_id, _, _, verdict in verdicts:
@@ -239,15 +246,15 @@ def basis(
             prices = (row["cost_usd"], row["cloud_cost_usd"])
             pairs.append(JudgedPair(local, cloud, row["target"] == "cloud", *common, *prices))
         if row["target"] in judged:
-            got = JudgedValue(mean(judged[row["target"]]), *common)
-            answers.setdefault(row["target"], []).append(got)
+            value = JudgedValue(mean(judged[row["target"]]), *common)
+            answers.setdefault(row["target"], []).append(value)
         if row["id"] in as_good:
             compared.append(JudgedValue(mean(as_good[row["id"]]), *common))
     return {"pairs": pairs, "answers": answers, "compared": compared}
 
 
-def test_the_share_of_the_gap_that_was_won_back(url: str, stats: RequestQueries) -> None:
-    """The cloud is better by 4 at every other request; of these half went there."""
+def test_the_recovered_share_of_the_quality_gap(url: str, stats: RequestQueries) -> None:
+    """The cloud leads by 4 points on every other request, and answered half of these."""
     tiers = [Target.CLOUD, Target.LOCAL, Target.LOCAL, Target.LOCAL] * 100
     records = [finished(created_at=NOW, target=tier, score=0.5) for tier in tiers]
     forced = [finished(created_at=NOW, target=Target.LOCAL) for _ in range(300)]
@@ -258,35 +265,35 @@ def test_the_share_of_the_gap_that_was_won_back(url: str, stats: RequestQueries)
         for tier in ("local", "cloud")
     ]
     add_judgements(url, judgements)
-    for tier, score in (("local", 1.0), ("cloud", 10.0)):  # nobody decided where these go
-        add_judgements(url, [(one.id, NOW, tier, score, "a") for one in forced])
-    found = opinions(stats).quality().recovered
-    assert found is not None
-    assert found.ratio == pytest.approx(0.5)
-    assert 0.35 < found.low < 0.5 < found.high < 0.65
-    interval = f"{found.low:.1%} to {found.high:.1%}"
+    for tier, score in (("local", 1.0), ("cloud", 10.0)):  # the router did not decide these
+        add_judgements(url, [(record.id, NOW, tier, score, "a") for record in forced])
+    share = quality_of(stats).quality().recovered
+    assert share is not None
+    assert share.ratio == pytest.approx(0.5)
+    assert 0.35 < share.low < 0.5 < share.high < 0.65
+    interval = f"{share.low:.1%} to {share.high:.1%}"
     assert_lines(
         rendered_report(stats),
-        f"share of the gap between the tiers recovered 50.0% {interval} 400",
+        f"share of the quality gap recovered 50.0% {interval} 400",
         "saved at equal quality, of an all-cloud bill not enough data (0 of 100) 0",
         "share of pairs with the local answer as good not enough data (0 of 100) 0",
     )
-    told = stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["quality"]
-    assert told["recovered"] == {
-        "value": found.ratio, "low": found.low, "high": found.high, "requests": 400,
+    report = stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["quality"]
+    assert report["recovered"] == {
+        "value": share.ratio, "low": share.low, "high": share.high, "requests": 400,
         "missing": None,
     }  # fmt: skip
-    assert told["saved"]["missing"] == "not enough data (0 of 100)"
-    assert told["good_local"]["value"] == 0.0
+    assert report["saved"]["missing"] == "not enough data (0 of 100)"
+    assert report["good_local"]["value"] == 0.0
 
 
-def test_tiers_that_do_not_differ_have_no_gap_to_win_back(url: str, stats: RequestQueries) -> None:
+def test_equal_tiers_have_no_gap_to_recover(url: str, stats: RequestQueries) -> None:
     records = [finished(created_at=NOW, target=Target.LOCAL, score=0.5) for _ in range(200)]
     fill(url, records)
     tiers = ("local", "cloud")
-    add_judgements(url, [(one.id, NOW, tier, 8.0, "a") for one in records for tier in tiers])
-    assert opinions(stats).quality().recovered is None
-    words = "share of the gap between the tiers recovered no gap between the tiers to be seen 200"
+    add_judgements(url, [(record.id, NOW, tier, 8.0, "a") for record in records for tier in tiers])
+    assert quality_of(stats).quality().recovered is None
+    words = "share of the quality gap recovered no clear gap between the tiers 200"
     assert_lines(rendered_report(stats), words, "mean score of local answers 8.00 8.00 to 8.00 200")
 
 
@@ -317,7 +324,7 @@ def compared_row(rng: random.Random) -> Any:
     )
 
 
-def test_what_a_candidate_would_have_done(url: str, stats: RequestQueries) -> None:
+def test_shadow_router_decisions_are_compared(url: str, stats: RequestQueries) -> None:
     rng = random.Random(3)
     fill(url, [compared_row(rng) for _ in range(300)])
     since = NOW - 5 * HOUR
@@ -327,21 +334,24 @@ def test_what_a_candidate_would_have_done(url: str, stats: RequestQueries) -> No
         if row["candidate_score"] is not None and row["created_at"] >= since
     ]
 
-    def usd(row: Row, *, stays: bool) -> float:
-        """The tiers' prices, by the plainest way."""
+    def usd(row: Row, *, is_local: bool) -> float:
+        """The cost at the tiers' prices."""
         tokens = row["input_tokens"] or 0, row["output_tokens"] or 0
-        return tokens[0] * (2e-6 if stays else 5e-6) + tokens[1] * (3e-6 if stays else 7e-6)
+        return tokens[0] * (2e-6 if is_local else 5e-6) + tokens[1] * (3e-6 if is_local else 7e-6)
 
     live = [row["score"] >= row["threshold"] for row in rows]
-    candidate = [row["candidate_score"] >= 0.7 for row in rows]
-    found = opinions(stats).shadow_comparison(since, threshold=0.7, local_price=PRICE)
-    assert found.requests == len(rows) > 50
-    assert found.agreed == sum(map(operator.eq, live, candidate))
-    assert (found.live_cloud, found.candidate_cloud) == (live.count(False), candidate.count(False))
-    for sum_usd, stays in (
-        (found.live_usd, live),
-        (found.candidate_usd, candidate),
-        (found.all_cloud_usd, [False] * len(rows)),
+    shadow = [row["candidate_score"] >= 0.7 for row in rows]
+    comparison = quality_of(stats).shadow_comparison(since, threshold=0.7, local_price=PRICE)
+    assert comparison.requests == len(rows) > 50
+    assert comparison.agreed == sum(map(operator.eq, live, shadow))
+    assert (comparison.live_cloud, comparison.candidate_cloud) == (
+        live.count(False),
+        shadow.count(False),
+    )
+    for sum_usd, decisions in (
+        (comparison.live_usd, live),
+        (comparison.candidate_usd, shadow),
+        (comparison.all_cloud_usd, [False] * len(rows)),
     ):
-        wanted = sum(usd(row, stays=one) for row, one in zip(rows, stays, strict=True))
-        assert sum_usd == pytest.approx(wanted)
+        expected = sum(usd(row, is_local=local) for row, local in zip(rows, decisions, strict=True))
+        assert sum_usd == pytest.approx(expected)

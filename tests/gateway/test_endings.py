@@ -1,7 +1,7 @@
-"""However a request ends, its client gets an answer or one clear error, the upstream is let go,
-and exactly one row and the metrics say the same about it.
+"""Every ending of a request: the client gets a response or one error, the upstream is released,
+and exactly one row and the metrics agree.
 
-Each tier takes one request at a time here, so that one that is not let go would block the next.
+Each tier serves one request at a time here. An upstream that is not released blocks the next one.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from live import (
 )
 from proxy.record import Target
 
-SHORT_SECONDS = 0.25  # for the timeout under test; all others are far away
+SHORT_SECONDS = 0.25  # the timeout under test; all others are much longer
 
 ONE_AT_A_TIME = {
     "upstreams": {"local": {"max_concurrency": 1}, "cloud": {"max_concurrency": 1}},
@@ -77,12 +77,12 @@ def no_changes(_: str) -> dict[str, Any]:
 
 
 class Failure(NamedTuple):
-    """A way for an upstream to fail, and what becomes of it.
+    """A failure of an upstream and its expected result.
 
     Attributes:
-        answer: what the upstream does; None with `address`, where there is no upstream.
-        changes: to the configuration, for the tier that fails.
-        only: "whole" or "stream" where the failure makes sense for one of them only.
+        answer: the upstream's behaviour; None with `address`, where there is no upstream.
+        changes: changes to the configuration, for the tier that fails.
+        only: "whole" or "stream" if the failure applies to one of them only.
     """
 
     code: str
@@ -103,7 +103,7 @@ class Failure(NamedTuple):
 async def start_failing(
     start: StartProxy, stack: ExitStack, failure: Failure, tier: str, upstream: FakeUpstream
 ) -> LiveProxy:
-    """A proxy whose `tier` fails in this way."""
+    """A proxy whose `tier` has this failure."""
     changes = merge(ONE_AT_A_TIME, failure.changes(tier))
     if failure.address is not None:
         return await start(changes, **{tier: stack.enter_context(failure.address())})
@@ -117,11 +117,11 @@ def check_nothing_leaks(text: str) -> None:
         assert secret not in text
 
 
-# ── Well answered ─────────────────────────────────────────────────────────────────────────────
+# ── Successful responses ──────────────────────────────────────────────────────────────────────
 
 
 @both_tiers
-async def test_a_whole_answer(start: StartProxy, tier: str) -> None:
+async def test_complete_response_passes(start: StartProxy, tier: str) -> None:
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(text=QUESTIONS[tier])
     outcome = await proxy.finish()
@@ -136,7 +136,7 @@ async def test_a_whole_answer(start: StartProxy, tier: str) -> None:
 
 
 @both_tiers
-async def test_a_stream(
+async def test_stream_passes(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, tier: str
 ) -> None:
     local.answer, cloud.answer = chunked(*ollama_events()), chunked(*openai_events())
@@ -151,10 +151,8 @@ async def test_a_stream(
     assert 0 < outcome.row["ttft_ms"] <= outcome.row["duration_ms"]
 
 
-async def test_a_stream_is_over_for_the_client_when_done_has_passed(
-    start: StartProxy, local: FakeUpstream
-) -> None:
-    """The official clients hang up at [DONE]; that is no broken request."""
+async def test_client_may_disconnect_after_done(start: StartProxy, local: FakeUpstream) -> None:
+    """The official clients disconnect at [DONE]: the request still succeeded."""
     gate = Gate()
     local.answer = chunked(*ollama_events(), gate)
     proxy = await start(ONE_AT_A_TIME)
@@ -180,9 +178,9 @@ def check_row(
         assert row["error"] is None
 
 
-# ── The upstream fails before it answers ──────────────────────────────────────────────────────
+# ── Upstream failures before the response ─────────────────────────────────────────────────────
 
-BEFORE_ANSWER = {
+BEFORE_RESPONSE = {
     "refused": Failure("upstream_unreachable", address=refused_address),
     "connect-timeout": Failure(
         "connect_timeout",
@@ -207,10 +205,10 @@ BEFORE_ANSWER = {
         only="stream",
     ),
 }
-UNANSWERED = BEFORE_ANSWER | {
+NO_RESPONSE = BEFORE_RESPONSE | {
     "total-timeout": Failure("total_timeout", answer=lambda: [Gate()], changes=total_timeout)
 }
-BROKEN_WHOLE = {
+TRUNCATED_RESPONSE = {
     "reset-in-body": Failure(
         "upstream_broken",
         answer=lambda: [head(headers=[("content-length", "100")]) + b'{"choices', End.RESET],
@@ -245,8 +243,8 @@ def matrix(failures: dict[str, Failure]) -> list[Any]:
 
 
 @both_tiers
-@pytest.mark.parametrize(("failure", "stream"), matrix(UNANSWERED | BROKEN_WHOLE))
-async def test_an_upstream_that_does_not_answer(
+@pytest.mark.parametrize(("failure", "stream"), matrix(NO_RESPONSE | TRUNCATED_RESPONSE))
+async def test_failed_upstream_returns_one_error(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure, stream: bool
 ) -> None:
     upstream = request.getfixturevalue(tier)
@@ -273,7 +271,7 @@ async def test_an_upstream_that_does_not_answer(
 @both_tiers
 @both_forms
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
-async def test_an_upstreams_error_answer(
+async def test_upstream_error_response_passes(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
 ) -> None:
     body = error_json("It is not to be.")
@@ -287,33 +285,36 @@ async def test_an_upstreams_error_answer(
     assert outcome.row["cost_usd"] is None
 
 
-# ── The upstream fails within a stream ────────────────────────────────────────────────────────
+# ── Upstream failures during a stream ─────────────────────────────────────────────────────────
 
-BEGUN = [event(chunk({"role": "assistant", "content": "Hel"})), event(chunk({"content": "lo"}))]
+FIRST_EVENTS = [
+    event(chunk({"role": "assistant", "content": "Hel"})),
+    event(chunk({"content": "lo"})),
+]
 IN_STREAM = {
-    "reset": Failure("upstream_broken", answer=lambda: chunked(*BEGUN, End.RESET)),
-    "closed": Failure("upstream_broken", answer=lambda: chunked(*BEGUN, End.FIN)),
+    "reset": Failure("upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, End.RESET)),
+    "closed": Failure("upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, End.FIN)),
     "cut-in-an-event": Failure(
-        "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi', End.FIN)
+        "upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, b'data: {"choi', End.FIN)
     ),
-    "no-finish": Failure("upstream_broken", answer=lambda: chunked(*BEGUN)),
+    "no-finish": Failure("upstream_broken", answer=lambda: chunked(*FIRST_EVENTS)),
     "no-finish-in-an-event": Failure(
-        "upstream_broken", answer=lambda: chunked(*BEGUN, b'data: {"choi')
+        "upstream_broken", answer=lambda: chunked(*FIRST_EVENTS, b'data: {"choi')
     ),
     "idle-timeout": Failure(
         "idle_timeout",
-        answer=lambda: chunked(*BEGUN, Gate()),
+        answer=lambda: chunked(*FIRST_EVENTS, Gate()),
         changes=lambda tier: tier_timeouts(tier, idle=SHORT_SECONDS),
     ),
     "total-timeout": Failure(
-        "total_timeout", answer=lambda: chunked(*BEGUN, Gate()), changes=total_timeout
+        "total_timeout", answer=lambda: chunked(*FIRST_EVENTS, Gate()), changes=total_timeout
     ),
 }
 
 
 @both_tiers
 @pytest.mark.parametrize("failure", IN_STREAM.values(), ids=IN_STREAM.keys())
-async def test_a_stream_that_breaks_ends_in_one_error_event(
+async def test_interrupted_stream_ends_with_one_error_event(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure
 ) -> None:
     upstream = request.getfixturevalue(tier)
@@ -321,10 +322,10 @@ async def test_a_stream_that_breaks_ends_in_one_error_event(
         proxy = await start_failing(start, stack, failure, tier, upstream)
         response = await proxy.chat(text=QUESTIONS[tier], stream=True)
         outcome = await proxy.finish()
-    begun = b"".join(BEGUN)
+    received = b"".join(FIRST_EVENTS)
     assert response.status_code == 200
-    assert response.content.startswith(begun)
-    last = response.content.removeprefix(begun)
+    assert response.content.startswith(received)
+    last = response.content.removeprefix(received)
     assert last.startswith(b"data: ")
     assert last.endswith(b"}\n\n")
     error = json.loads(last.removeprefix(b"data: "))["error"]
@@ -343,26 +344,28 @@ async def test_a_stream_that_breaks_ends_in_one_error_event(
 @pytest.mark.parametrize(
     "events",
     [
-        [event(error_json("CUDA ran out of stored_responses"))],
-        [event(error_json("CUDA ran out of stored_responses")), DONE],
-        [event(error_json("CUDA ran out of stored_responses")).removesuffix(b"\n")],
-        [b"event: error\n" + event(error_json("CUDA ran out of stored_responses"))],
-        [event(b'{"error":"CUDA ran out of stored_responses"}')],
+        [event(error_json("CUDA ran out of memory"))],
+        [event(error_json("CUDA ran out of memory")), DONE],
+        [event(error_json("CUDA ran out of memory")).removesuffix(b"\n")],
+        [b"event: error\n" + event(error_json("CUDA ran out of memory"))],
+        [event(b'{"error":"CUDA ran out of memory"}')],
     ],
     ids=["alone", "with-done", "without-blank-line", "named-event", "error-as-a-string"],
 )
-async def test_an_error_event_of_the_upstreams_arrives_as_it_is(
+async def test_upstream_error_event_passes_unchanged(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, events: list[bytes]
 ) -> None:
-    request.getfixturevalue(tier).answer = chunked(*BEGUN, *events)
+    request.getfixturevalue(tier).answer = chunked(*FIRST_EVENTS, *events)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(model=tier, stream=True)
     outcome = await proxy.finish()
-    assert response.content == b"".join([*BEGUN, *events])
+    assert response.content == b"".join([*FIRST_EVENTS, *events])
     check_row(outcome.row, tier, "upstream_error", status=200, reason="forced", stream=True)
 
 
-async def test_an_error_that_calls_itself_a_success(start: StartProxy, local: FakeUpstream) -> None:
+async def test_error_body_with_status_200_is_an_upstream_error(
+    start: StartProxy, local: FakeUpstream
+) -> None:
     local.answer = whole(error_json("the model crashed"))
     proxy = await start()
     response = await proxy.chat(model="local")
@@ -371,8 +374,10 @@ async def test_an_error_that_calls_itself_a_success(start: StartProxy, local: Fa
     check_row(outcome.row, "local", "upstream_error", status=200, reason="forced", stream=False)
 
 
-async def test_a_finish_without_done_is_a_finish(start: StartProxy, local: FakeUpstream) -> None:
-    events = [*BEGUN, event(chunk({}, "stop"))]
+async def test_finish_reason_without_done_ends_the_stream(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    events = [*FIRST_EVENTS, event(chunk({}, "stop"))]
     local.answer = chunked(*events)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(stream=True)
@@ -381,12 +386,12 @@ async def test_a_finish_without_done_is_a_finish(start: StartProxy, local: FakeU
     check_row(outcome.row, "local", "ok", status=200, reason="score", stream=True)
 
 
-# ── The client leaves ─────────────────────────────────────────────────────────────────────────
+# ── Client disconnects ────────────────────────────────────────────────────────────────────────
 
 
 @both_tiers
 @both_forms
-async def test_a_client_that_leaves_the_queue(
+async def test_disconnect_in_the_queue_reaches_no_upstream(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool
 ) -> None:
     upstream, gate = request.getfixturevalue(tier), Gate()
@@ -411,7 +416,7 @@ async def test_a_client_that_leaves_the_queue(
 @both_tiers
 @both_forms
 @pytest.mark.parametrize("how", ["leaves", "vanishes"])
-async def test_a_client_that_goes_before_the_first_token(
+async def test_disconnect_before_the_first_token_releases_the_upstream(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, how: str
 ) -> None:
     upstream, gate = request.getfixturevalue(tier), Gate()
@@ -428,11 +433,11 @@ async def test_a_client_that_goes_before_the_first_token(
 
 @both_tiers
 @pytest.mark.parametrize("how", ["leaves", "vanishes"])
-async def test_a_client_that_goes_in_the_middle_of_a_stream(
+async def test_disconnect_during_a_stream_records_the_partial_response(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, how: str
 ) -> None:
     upstream, gate = request.getfixturevalue(tier), Gate()
-    upstream.answer = chunked(*BEGUN, gate, *openai_events())
+    upstream.answer = chunked(*FIRST_EVENTS, gate, *openai_events())
     proxy = await start(ONE_AT_A_TIME)
     client = await proxy.connect(model=tier, stream=True)
     await client.read_until(b'"lo"')
@@ -446,7 +451,7 @@ async def test_a_client_that_goes_in_the_middle_of_a_stream(
     assert outcome.row["output_tokens"] > 0
 
 
-async def test_a_client_that_goes_in_the_middle_of_a_whole_answer(
+async def test_disconnect_during_a_complete_response_releases_the_upstream(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -460,8 +465,10 @@ async def test_a_client_that_goes_in_the_middle_of_a_whole_answer(
     check_row(outcome.row, "local", "client_gone", status=None, reason="score", stream=False)
 
 
-async def test_a_client_that_stops_reading_and_goes(start: StartProxy, local: FakeUpstream) -> None:
-    """The proxy then waits for the client's socket, not for the upstream's."""
+async def test_disconnect_of_a_stalled_client_releases_the_upstream(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    """The proxy waits for the client's socket here, not for the upstream's."""
     piece = event(chunk({"content": "x" * 100_000}))
     local.answer = chunked(*[piece] * 1000)
     proxy = await start(ONE_AT_A_TIME)
@@ -473,10 +480,10 @@ async def test_a_client_that_stops_reading_and_goes(start: StartProxy, local: Fa
     check_row(outcome.row, "local", "client_gone", status=200, reason="score", stream=True)
 
 
-async def test_a_client_that_stops_reading_and_stays(
+async def test_stalled_client_is_dropped_at_the_request_timeout(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    """It must not keep the upstream, nor the task, beyond the request's time."""
+    """It must not hold the upstream or the task beyond the request timeout."""
     piece = event(chunk({"content": "x" * 100_000}))
     local.answer = chunked(*[piece] * 1000)
     proxy = await start(ONE_AT_A_TIME | {"server": {"request_timeout_seconds": 0.3}})
@@ -489,7 +496,9 @@ async def test_a_client_that_stops_reading_and_stays(
     check_row(outcome.row, "local", "timeout", status=200, reason="score", stream=True)
 
 
-async def test_a_client_that_goes_while_it_sends(start: StartProxy, local: FakeUpstream) -> None:
+async def test_disconnect_during_the_upload_reaches_no_upstream(
+    start: StartProxy, local: FakeUpstream
+) -> None:
     proxy = await start(ONE_AT_A_TIME)
     client = await proxy.connect_raw(
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{"
@@ -500,7 +509,7 @@ async def test_a_client_that_goes_while_it_sends(start: StartProxy, local: FakeU
     assert local.calls == []
 
 
-async def test_the_next_request_gets_the_place_of_one_that_left(
+async def test_disconnect_frees_the_slot_for_the_next_request(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -515,9 +524,9 @@ async def test_the_next_request_gets_the_place_of_one_that_left(
     assert [row["ending"] for row in outcome.rows] == ["client_gone", "ok"]
 
 
-# ── The other tier steps in ───────────────────────────────────────────────────────────────────
+# ── Fallback to the other tier ────────────────────────────────────────────────────────────────
 
-# Of our key, which their words may show.
+# Refusals of the upstream's key, which the messages may contain.
 REFUSALS = [
     whole(error_json(message), status=status)
     for status, message in (
@@ -529,8 +538,8 @@ REFUSALS = [
         (403, "Project `proj_1` does not have access to model `gpt-4o-mini`"),
     )
 ]
-REPLACED = (
-    BEFORE_ANSWER
+FALLBACK_FAILURES = (
+    BEFORE_RESPONSE
     | {
         "server-error": Failure("server_error", answer=lambda: whole(error_json("No"), status=500)),
         "queue-full": Failure("server_error", answer=lambda: whole(error_json("busy"), status=503)),
@@ -587,8 +596,8 @@ REPLACED = (
         for number, answer in enumerate(REFUSALS)
     }
 )
-# What the local tier cannot do, the cloud can: as Ollama, llama.cpp and vLLM say it.
-BEYOND_LOCAL = {
+# Errors of Ollama, llama.cpp and vLLM about requests that only the cloud supports.
+UNSUPPORTED_LOCALLY = {
     "model-missing": (404, "model_missing", "model 'phi3' not found"),
     "no-tools": (400, "capability", "registry.ollama.ai/library/phi3 does not support tools"),
     "too-long": (400, "context", "This model's maximum context length is 4096 tokens."),
@@ -612,8 +621,8 @@ BEYOND_LOCAL = {
 
 
 @both_tiers
-@pytest.mark.parametrize(("failure", "stream"), matrix(REPLACED))
-async def test_the_other_tier_answers_for_one_that_fails(
+@pytest.mark.parametrize(("failure", "stream"), matrix(FALLBACK_FAILURES))
+async def test_failed_tier_falls_back_to_the_other(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, failure: Failure, stream: bool
 ) -> None:
     other = OTHER[tier]
@@ -647,7 +656,7 @@ async def test_the_other_tier_answers_for_one_that_fails(
     ("tier", "status"),
     [(tier, status) for tier in TIERS for status in (400, 403, 422)] + [("cloud", 404)],
 )
-async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
+async def test_client_error_does_not_fall_back(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
 ) -> None:
     request.getfixturevalue(tier).answer = whole(error_json("No"), status=status)
@@ -662,7 +671,7 @@ async def test_an_error_of_the_clients_making_is_not_retried_elsewhere(
 
 @both_tiers
 @pytest.mark.parametrize("answer", REFUSALS, ids=["401", "scopes", "project"])
-async def test_what_a_tier_says_of_our_key_is_not_the_clients_to_read(
+async def test_rejected_upstream_key_is_hidden_from_the_client(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, answer: Answer
 ) -> None:
     upstream = request.getfixturevalue(tier)
@@ -678,23 +687,27 @@ async def test_what_a_tier_says_of_our_key_is_not_the_clients_to_read(
 
 
 @both_forms
-@pytest.mark.parametrize(("status", "why", "message"), BEYOND_LOCAL.values(), ids=BEYOND_LOCAL)
-async def test_what_the_local_tier_cannot_do_the_cloud_does(
-    start: StartProxy, local: FakeUpstream, stream: bool, status: int, why: str, message: str
+@pytest.mark.parametrize(
+    ("status", "reason", "message"), UNSUPPORTED_LOCALLY.values(), ids=UNSUPPORTED_LOCALLY
+)
+async def test_unsupported_local_request_falls_back_to_the_cloud(
+    start: StartProxy, local: FakeUpstream, stream: bool, status: int, reason: str, message: str
 ) -> None:
     local.answer = whole(error_json(message), status=status)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(stream=stream)
     assert response.status_code == 200
-    assert response.headers["x-router-fallback"] == f"local→cloud:{why}"
+    assert response.headers["x-router-fallback"] == f"local→cloud:{reason}"
     outcome = await proxy.finish()
     assert len(local.calls) == 1
     check_row(outcome.row, "cloud", "ok", status=200, reason="fallback", stream=stream)
 
 
-@pytest.mark.parametrize(("status", "why", "message"), BEYOND_LOCAL.values(), ids=BEYOND_LOCAL)
-async def test_a_forced_local_request_is_told_what_the_local_tier_said(
-    start: StartProxy, local: FakeUpstream, status: int, why: str, message: str
+@pytest.mark.parametrize(
+    ("status", "reason", "message"), UNSUPPORTED_LOCALLY.values(), ids=UNSUPPORTED_LOCALLY
+)
+async def test_forced_local_request_returns_the_local_error(
+    start: StartProxy, local: FakeUpstream, status: int, reason: str, message: str
 ) -> None:
     local.answer = whole(error_json(message), status=status)
     proxy = await start(ONE_AT_A_TIME)
@@ -704,16 +717,16 @@ async def test_a_forced_local_request_is_told_what_the_local_tier_said(
     assert len(local.calls) == 1
 
 
-# ── The same tier once more ───────────────────────────────────────────────────────────────────
+# ── Retries of the same tier ──────────────────────────────────────────────────────────────────
 
 
-def in_turn(*answers: Answer) -> Callable[[Call], Answer]:
-    """The first answer to the first request, and so on; the last one from then on."""
-    left = list(answers)
-    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+def in_sequence(*answers: Answer) -> Callable[[Call], Answer]:
+    """One answer for each request, in order; the last one is repeated."""
+    remaining = list(answers)
+    return lambda _: remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
 
-PASSING = {
+TRANSIENT = {
     "503": whole(error_json("busy"), status=503),
     "429": whole(error_json("slow down"), status=429, headers=[("retry-after-ms", "1")]),
     "409": whole(error_json("conflict"), status=409),
@@ -724,13 +737,13 @@ PASSING = {
 
 @both_tiers
 @both_forms
-@pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING.keys())
-async def test_a_forced_tier_that_fails_once_is_tried_again(
+@pytest.mark.parametrize("failure", TRANSIENT.values(), ids=TRANSIENT.keys())
+async def test_forced_tier_is_retried(
     start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, failure: Answer
 ) -> None:
     upstream = request.getfixturevalue(tier)
     good = chunked(*openai_events()) if stream else whole(answer_json())
-    upstream.answer = in_turn(failure, failure, good)
+    upstream.answer = in_sequence(failure, failure, good)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(model=tier, stream=stream)
     assert response.status_code == 200
@@ -742,21 +755,21 @@ async def test_a_forced_tier_that_fails_once_is_tried_again(
 
 
 @both_tiers
-async def test_a_tier_that_keeps_failing_is_tried_three_times_in_all(
+async def test_failing_tier_is_tried_three_times(
     start: StartProxy, request: pytest.FixtureRequest, tier: str
 ) -> None:
     upstream = request.getfixturevalue(tier)
-    upstream.answer = PASSING["503"]
+    upstream.answer = TRANSIENT["503"]
     proxy = await start(ONE_AT_A_TIME)
     assert (await proxy.chat(model=tier)).status_code == 503
     await proxy.finish()
     assert len(upstream.calls) == 3
 
 
-async def test_the_cloud_gets_one_quick_second_try_before_the_local_tier_steps_in(
+async def test_cloud_is_retried_once_before_the_local_fallback(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    cloud.answer = in_turn(PASSING["503"], whole(answer_json()))
+    cloud.answer = in_sequence(TRANSIENT["503"], whole(answer_json()))
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(text=HARD)
     assert response.headers["x-router-target"] == "cloud"
@@ -765,7 +778,7 @@ async def test_the_cloud_gets_one_quick_second_try_before_the_local_tier_steps_i
     check_row(outcome.row, "cloud", "ok", status=200, reason="score", stream=False)
 
 
-async def test_a_long_retry_after_is_not_waited_for(
+async def test_long_retry_after_is_not_awaited(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     cloud.answer = whole(error_json("slow"), status=429, headers=[("retry-after", "3600")])
@@ -777,7 +790,7 @@ async def test_a_long_retry_after_is_not_waited_for(
     assert len(cloud.calls) == 2
 
 
-async def test_a_client_that_goes_while_the_proxy_waits_to_try_again(
+async def test_disconnect_during_the_backoff_stops_the_retries(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     local.answer = whole(error_json("busy"), status=503, headers=[("retry-after", "4")])
@@ -791,7 +804,7 @@ async def test_a_client_that_goes_while_the_proxy_waits_to_try_again(
 
 
 @both_tiers
-async def test_fallback_can_be_switched_off(
+async def test_fallback_can_be_disabled(
     start: StartProxy, request: pytest.FixtureRequest, tier: str
 ) -> None:
     request.getfixturevalue(tier).answer = [End.RESET]
@@ -805,9 +818,11 @@ async def test_fallback_can_be_switched_off(
 
 @both_tiers
 @both_forms
-async def test_both_tiers_down(start: StartProxy, tier: str, stream: bool) -> None:
-    with refused_address() as one, refused_address() as two:
-        proxy = await start(ONE_AT_A_TIME, local=one, cloud=two)
+async def test_error_names_both_unreachable_tiers(
+    start: StartProxy, tier: str, stream: bool
+) -> None:
+    with refused_address() as local, refused_address() as cloud:
+        proxy = await start(ONE_AT_A_TIME, local=local, cloud=cloud)
         response = await proxy.chat(text=QUESTIONS[tier], stream=stream)
         outcome = await proxy.finish()
     error, other = envelope_of(response), OTHER[tier]
@@ -822,16 +837,16 @@ async def test_both_tiers_down(start: StartProxy, tier: str, stream: bool) -> No
 
 
 @both_tiers
-async def test_both_tiers_failing_gives_the_second_ones_answer(
+async def test_second_error_is_returned_when_both_tiers_fail(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, tier: str
 ) -> None:
-    local.answer = whole(error_json("local is ill"), status=500)
-    cloud.answer = whole(error_json("cloud is ill"), status=503)
+    local.answer = whole(error_json("local failed"), status=500)
+    cloud.answer = whole(error_json("cloud failed"), status=503)
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(text=QUESTIONS[tier])
     outcome = await proxy.finish()
     other = OTHER[tier]
-    assert response.content == error_json(f"{other} is ill")
+    assert response.content == error_json(f"{other} failed")
     check_headers(response.headers, outcome.row)
     check_row(
         outcome.row,
@@ -843,7 +858,7 @@ async def test_both_tiers_failing_gives_the_second_ones_answer(
     )
 
 
-# ── Refused by us ─────────────────────────────────────────────────────────────────────────────
+# ── Rejected requests ─────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -856,7 +871,7 @@ async def test_both_tiers_failing_gives_the_second_ones_answer(
     ],
 )
 @both_forms
-async def test_a_refused_request_reaches_no_upstream(
+async def test_rejected_request_reaches_no_upstream(
     start: StartProxy,
     local: FakeUpstream,
     cloud: FakeUpstream,
@@ -871,18 +886,18 @@ async def test_a_refused_request_reaches_no_upstream(
     error = envelope_of(response)
     assert response.status_code == status
     check_headers(response.headers, outcome.row)
-    seen = status == 404  # the others are refused before anything of the body is known
+    seen = status == 404  # the others are rejected before the body is parsed
     check_row(outcome.row, None, "rejected", status=status, reason=None, stream=stream and seen)
     assert outcome.row["error"] == error["message"]
     assert (local.calls, cloud.calls) == ([], [])
     assert outcome.row["input_tokens"] is None
 
 
-# ── What the time was spent on ────────────────────────────────────────────────────────────────
+# ── Overhead and connections ──────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("end", ["done", "timeout", "client-gone"])
-async def test_time_that_the_upstream_took_is_not_our_overhead(
+async def test_upstream_time_is_not_overhead(
     start: StartProxy, local: FakeUpstream, end: str
 ) -> None:
     seconds = 1.0
@@ -909,10 +924,10 @@ async def test_time_that_the_upstream_took_is_not_our_overhead(
         assert overhead < seconds / 2
 
 
-async def test_a_connection_that_the_upstream_closed_is_not_used_again(
+async def test_connection_closed_by_the_upstream_is_not_reused(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    """Servers close idle connections without a word; the next request must not pay for it."""
+    """Servers close idle connections silently; the next request must not fail because of it."""
     local.answer = [*whole(answer_json()), End.FIN]
     proxy = await start(ONE_AT_A_TIME)
     for number in range(1, 4):
@@ -923,21 +938,21 @@ async def test_a_connection_that_the_upstream_closed_is_not_used_again(
     assert {row["ending"] for row in outcome.rows} == {"ok"}
 
 
-# ── Many at once ──────────────────────────────────────────────────────────────────────────────
+# ── Concurrency ───────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_crowd_in_which_everything_happens(
+async def test_concurrent_requests_with_mixed_endings_stay_separate(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """Nothing of one request ends up in another, and none is lost or counted twice."""
+    """No request receives data of another, is lost or is counted twice."""
     never = Gate()
     scripts: list[Answer] = [
         whole(answer_json("whole")),
         chunked(*openai_events(["stream"])),
         whole(error_json("No"), status=500),
-        chunked(*BEGUN, End.RESET),
+        chunked(*FIRST_EVENTS, End.RESET),
         [End.RESET],
-        chunked(*BEGUN, never),
+        chunked(*FIRST_EVENTS, never),
     ]
     local.answer = cloud.answer = lambda call: scripts[call.json["script"]]
     proxy = await start(
@@ -952,7 +967,7 @@ async def test_a_crowd_in_which_everything_happens(
             client.vanish()
             return "client_gone"
         response = await proxy.chat(model=model, stream=script in (1, 3), script=script)
-        if response.status_code != 200 or response.content.startswith(BEGUN[0]):
+        if response.status_code != 200 or response.content.startswith(FIRST_EVENTS[0]):
             return "upstream_error"
         assert (b'"whole"' in response.content) == (script == 0)
         assert (b'"stream"' in response.content) == (script == 1)
@@ -964,7 +979,7 @@ async def test_a_crowd_in_which_everything_happens(
     assert outcome.metrics("router_in_flight") == 0
 
 
-async def test_replicas_of_a_tier_share_its_work(
+async def test_replicas_of_a_tier_share_its_load(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     gate = Gate()
@@ -983,13 +998,13 @@ async def test_replicas_of_a_tier_share_its_work(
         assert (len(local.calls), len(second.calls)) == (2, 2)
 
 
-async def test_a_tier_known_to_be_down_is_not_asked(start: StartProxy, local: FakeUpstream) -> None:
+async def test_unhealthy_tier_receives_no_request(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start()
     upstreams = proxy.proxy.gateway.snapshot.upstreams
-    sick = {target: upstream.name == "local" for target, upstream in upstreams.items()}
+    unhealthy = {target: upstream.name == "local" for target, upstream in upstreams.items()}
     for target, upstream in upstreams.items():
         (replica,) = upstream._replicas
-        replica.breaker.failures = 100 if sick[target] else 0
+        replica.breaker.failures = 100 if unhealthy[target] else 0
         replica.start_request(upstream._clock())
         replica.in_flight = 0
     response = await proxy.chat()
@@ -1003,11 +1018,11 @@ async def test_a_tier_known_to_be_down_is_not_asked(start: StartProxy, local: Fa
     assert outcome.rows[0]["score"] == 0.9
 
 
-# ── More than a tier can take ─────────────────────────────────────────────────────────────────
+# ── Overload ──────────────────────────────────────────────────────────────────────────────────
 
 
 async def fill(proxy: LiveProxy, upstream: FakeUpstream, gate: Gate, waiting: int) -> list[Any]:
-    """Occupy the local tier's one slot, and let this many wait for it."""
+    """Occupy the local tier's only slot and queue `waiting` more requests."""
     upstream.answer = [gate, *whole(answer_json())]
     clients = [await proxy.connect(model="local")]
     await gate.reached()
@@ -1017,7 +1032,7 @@ async def fill(proxy: LiveProxy, upstream: FakeUpstream, gate: Gate, waiting: in
     return clients
 
 
-async def test_a_full_queue_refuses_what_is_forced_and_sends_the_rest_to_the_cloud(
+async def test_full_queue_rejects_forced_requests_and_falls_back_for_others(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy, gate = await start(ONE_AT_A_TIME), Gate()
@@ -1038,16 +1053,17 @@ async def test_a_full_queue_refuses_what_is_forced_and_sends_the_rest_to_the_clo
     assert Counter(row["ending"] for row in outcome.rows) == {"ok": 4, "upstream_error": 1}
 
 
-@pytest.mark.parametrize("spills", [True, False])
-async def test_a_long_wait_for_the_local_tier_goes_to_the_cloud_where_that_is_wanted(
-    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, spills: bool
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_long_local_queue_overflows_to_the_cloud_if_enabled(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, enabled: bool
 ) -> None:
-    proxy = await start(merge(ONE_AT_A_TIME, {"routing": {"spill_when_busy": spills}}))
+    proxy = await start(merge(ONE_AT_A_TIME, {"routing": {"spill_when_busy": enabled}}))
     gate = Gate()
-    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0  # each, lately
+    slots = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots
+    slots._seconds = 20.0  # the recent duration of a request
     clients = await fill(proxy, local, gate, 0)
     routed = asyncio.create_task(proxy.chat())
-    if spills:
+    if enabled:
         response = await routed
         assert response.headers["x-router-target"] == "cloud"
         assert response.headers["x-router-reason"] == "overload"
@@ -1056,7 +1072,7 @@ async def test_a_long_wait_for_the_local_tier_goes_to_the_cloud_where_that_is_wa
     gate.open()
     response = await routed
     assert response.status_code == 200
-    assert (response.headers["x-router-target"] == "local") != spills
+    assert (response.headers["x-router-target"] == "local") != enabled
     for client in clients:
         await client.leave()
     await proxy.finish(2)

@@ -1,4 +1,4 @@
-"""The endpoints beside chat and responses: completions, embeddings, what is passed on, feedback."""
+"""The other endpoints: completions, embeddings, pass-through, feedback."""
 
 import json
 import re
@@ -53,7 +53,7 @@ async def complete(proxy: LiveProxy, headers: Any = None, **fields: Any) -> http
     return response
 
 
-async def test_a_completion_is_routed_and_passes_untouched(
+async def test_completion_is_routed_and_passes_unchanged(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     answer = json.dumps(completion(usage=USAGE)).encode()
@@ -69,8 +69,10 @@ async def test_a_completion_is_routed_and_passes_untouched(
     assert (first["input_tokens"], first["output_tokens"]) == (5, 7)
 
 
-async def test_a_completion_is_no_chat(start: StartProxy, local: FakeUpstream) -> None:
-    """Fields that mean something there mean nothing here, for Ollama neither."""
+async def test_chat_fields_of_a_completion_pass_unchanged(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    """Chat fields have no meaning in a completion, not even for Ollama."""
     local.native = {"/api/version": whole(b'{"version":"0.32.6"}')}
     response = await complete(await start(), messages=None, max_completion_tokens=3)
     assert response.status_code == 200
@@ -78,13 +80,15 @@ async def test_a_completion_is_no_chat(start: StartProxy, local: FakeUpstream) -
     assert local.call.json["max_completion_tokens"] == 3
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-async def test_a_streamed_completion(proxy: LiveProxy, local: FakeUpstream, wanted: bool) -> None:
-    said = [event(completion(word, None)) for word in (" wor", "ld")]
+@pytest.mark.parametrize("include_usage", [True, False])
+async def test_streamed_completion_returns_usage_if_requested(
+    proxy: LiveProxy, local: FakeUpstream, include_usage: bool
+) -> None:
+    words = [event(completion(word, None)) for word in (" wor", "ld")]
     usage = event(completion(usage=USAGE) | {"choices": []})
-    local.answer = chunked(*said, event(completion("", "stop")), usage, DONE)
-    response = await complete(proxy, stream=True, stream_options={"include_usage": wanted})
-    assert (b'"total_tokens"' in response.content) == wanted
+    local.answer = chunked(*words, event(completion("", "stop")), usage, DONE)
+    response = await complete(proxy, stream=True, stream_options={"include_usage": include_usage})
+    assert (b'"total_tokens"' in response.content) == include_usage
     assert response.content.endswith(DONE)
     row = (await proxy.finish()).row
     assert (row["response"], row["output_tokens"], row["ending"]) == (" world", 7, "ok")
@@ -104,7 +108,7 @@ async def test_a_streamed_completion(proxy: LiveProxy, local: FakeUpstream, want
     ],
     ids=str,
 )
-async def test_what_ollama_would_drop_goes_to_the_cloud(
+async def test_completion_fields_unsupported_by_ollama_go_to_the_cloud(
     start: StartProxy, local: FakeUpstream, fields: Any
 ) -> None:
     local.native = {"/api/version": whole(b'{"version":"0.32.6"}')}
@@ -113,7 +117,7 @@ async def test_what_ollama_would_drop_goes_to_the_cloud(
     assert response.headers["x-router-reason"] == "capability"
 
 
-async def test_a_cloud_without_completions_leaves_them_to_the_local_tier(
+async def test_cloud_without_completions_falls_back_to_the_local_tier(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     refused = error_json("This is a chat model and not supported in the v1/completions endpoint.")
@@ -132,9 +136,7 @@ async def test_a_cloud_without_completions_leaves_them_to_the_local_tier(
     ("fields", "param"),
     [({"prompt": {}}, "prompt"), ({"prompt": [{}]}, "prompt[0]"), ({"model": ""}, "model")],
 )
-async def test_a_wrong_field_of_a_completion_is_named(
-    proxy: LiveProxy, fields: Any, param: str
-) -> None:
+async def test_invalid_completion_field_is_named(proxy: LiveProxy, fields: Any, param: str) -> None:
     response = await complete(proxy, **fields)
     assert (response.status_code, envelope_of(response)["param"]) == (400, param)
 
@@ -191,14 +193,14 @@ async def test_embeddings_go_to_the_tier_that_serves_the_model(
     assert (row["endpoint"], row["target"], row["reason"]) == ("embeddings", target, "forced")
     assert (row["input_tokens"], row["output_tokens"]) == (8, 0)
     assert row["score"] is None
-    # Without a list the embedding model has no price; a chat model's says nothing about it.
+    # Without a price list the embedding model has no price; that of a chat model does not apply.
     usd = {"text-embedding-3-small": None, CLOUD_MODEL: 1.2e-6}.get(sent, 0)
     assert (row["cost_usd"], row["cloud_cost_usd"]) == (usd, usd or None)
     assert row["saved_usd"] == (0 if usd else None)
 
 
 @pytest.mark.usefixtures("embedders")
-async def test_embeddings_are_not_a_matter_of_difficulty(start: StartProxy) -> None:
+async def test_embeddings_require_a_model_name(start: StartProxy) -> None:
     proxy = await start()
     response = await embed(proxy, model="auto")
     assert (response.status_code, envelope_of(response)["param"]) == (400, "model")
@@ -206,7 +208,7 @@ async def test_embeddings_are_not_a_matter_of_difficulty(start: StartProxy) -> N
 
 
 @pytest.mark.usefixtures("embedders")
-async def test_where_unknown_models_are_rejected_the_local_ones_are_known(
+async def test_rejecting_unknown_models_still_accepts_local_models(
     start: StartProxy,
 ) -> None:
     proxy = await start({"routing": {"unknown_models": "reject"}})
@@ -226,7 +228,7 @@ async def test_where_unknown_models_are_rejected_the_local_ones_are_known(
         ("cloud", "text-embedding-3-small", "text-embedding-3-small"),
     ],
 )
-async def test_a_forced_tier_embeds_with_the_model_that_is_named(
+async def test_forced_tier_embeds_with_the_requested_model(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, target: str, model: str, sent: str
 ) -> None:
     await embed(await start(), model=model, headers={"x-router-target": target})
@@ -234,23 +236,30 @@ async def test_a_forced_tier_embeds_with_the_model_that_is_named(
 
 
 @pytest.mark.usefixtures("embedders")
-async def test_the_local_servers_other_models_answer_under_their_name(
+async def test_other_local_models_are_called_by_name(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """What GET /v1/models says is local is; its own capabilities count, no other model's."""
-    show = {"completion": ["completion"], "eyes": ["completion", "vision"]}
+    """Models that GET /v1/models lists as local are local, with their own capabilities."""
+    capabilities = {"completion": ["completion"], "eyes": ["completion", "vision"]}
     local.native["/api/version"] = whole(b'{"version":"0.33.0"}')
     local.native["/api/show"] = lambda call: whole(
         json.dumps(
-            {"capabilities": show["eyes" if call.json["model"] == "llava" else "completion"]}
+            {
+                "capabilities": capabilities[
+                    "eyes" if call.json["model"] == "llava" else "completion"
+                ]
+            }
         ).encode()
     )
     local.models = whole(b'{"object":"list","data":[{"id":"phi3:latest"},{"id":"llava:latest"}]}')
     proxy = await start({"routing": {"unknown_models": "reject"}})
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     messages = [{"role": "user", "content": [{"type": "text", "text": EASY}, image]}]
-    seeing = await proxy.chat(model="llava", messages=messages)
-    assert (seeing.status_code, seeing.headers["x-router-reason"]) == (200, "forced")
+    response_with_image = await proxy.chat(model="llava", messages=messages)
+    assert (response_with_image.status_code, response_with_image.headers["x-router-reason"]) == (
+        200,
+        "forced",
+    )
     assert local.calls[-1].json["model"] == "llava"
     assert (await proxy.chat(model="phi3", messages=messages)).status_code == 400
     named = {"model": "llava:latest", "text": EASY}
@@ -260,7 +269,7 @@ async def test_the_local_servers_other_models_answer_under_their_name(
 
 
 @pytest.mark.usefixtures("embedders")
-async def test_the_official_client_embeds(start: StartProxy) -> None:
+async def test_official_client_creates_embeddings(start: StartProxy) -> None:
     proxy = await start()
     async with openai.AsyncOpenAI(base_url=proxy.base_url, api_key="unused") as sdk:
         answer = await sdk.embeddings.create(
@@ -269,11 +278,11 @@ async def test_the_official_client_embeds(start: StartProxy) -> None:
         assert answer.data[0].embedding == [0.1, 0.2]
 
 
-# Everything else.
+# Pass-through.
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def test_all_other_paths_are_passed_to_the_cloud(
+async def test_other_paths_pass_through_to_the_cloud(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, method: str
 ) -> None:
     cloud.answer = whole(b"\x00\xffbytes", status=201, content_type="application/octet-stream")
@@ -298,17 +307,17 @@ async def test_all_other_paths_are_passed_to_the_cloud(
     assert (row["ending"], row["prompt"], row["cost_usd"]) == ("ok", None, None)
 
 
-async def test_a_fine_tuned_model_is_deleted_where_it_is(
+async def test_fine_tuned_model_is_deleted_in_the_cloud(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
     assert (await proxy.client.delete("/v1/models/ft:gpt-4o-mini:mine::1")).status_code == 200
     assert (cloud.call.method, cloud.call.path) == ("DELETE", "/v1/models/ft:gpt-4o-mini:mine::1")
 
 
-async def test_an_upload_is_passed_on_as_it_comes_whatever_its_size(
+async def test_upload_of_any_size_is_streamed_through(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
-    """Nothing of it is kept, so `server.max_body_mb` does not hold for it."""
+    """The upload is not buffered, so `server.max_body_mb` does not apply."""
     proxy = await start({"server": {"max_body_mb": 0.01}})
     content = bytes(range(256)) * 4096
     response = await proxy.client.post("/v1/files", content=content)
@@ -316,18 +325,18 @@ async def test_an_upload_is_passed_on_as_it_comes_whatever_its_size(
     assert cloud.call.body == content
 
 
-async def test_a_multipart_upload_of_the_official_client(
+async def test_multipart_upload_of_the_official_client_passes(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
     cloud.answer = whole(b'{"id":"file-1","object":"file","bytes":5,"filename":"a.jsonl"}')
     async with openai.AsyncOpenAI(base_url=proxy.base_url, api_key="unused") as sdk:
-        made = await sdk.files.create(file=("a.jsonl", b"12345"), purpose="batch")
-    assert made.id == "file-1"
+        file = await sdk.files.create(file=("a.jsonl", b"12345"), purpose="batch")
+    assert file.id == "file-1"
     assert b'filename="a.jsonl"' in cloud.call.body
     assert "multipart/form-data; boundary=" in str(cloud.call.header("content-type"))
 
 
-async def test_a_download_arrives_while_it_is_made(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+async def test_download_is_streamed(proxy: LiveProxy, cloud: FakeUpstream) -> None:
     gate = Gate()
     cloud.answer = chunked(b"first", gate, b"second", content_type="audio/mpeg")
     async with proxy.client.stream("POST", "/v1/audio/speech", content=b"{}") as response:
@@ -337,8 +346,8 @@ async def test_a_download_arrives_while_it_is_made(proxy: LiveProxy, cloud: Fake
         assert b"".join([piece async for piece in pieces]) == b"second"
 
 
-async def test_a_download_that_breaks_is_cut_off(proxy: LiveProxy, cloud: FakeUpstream) -> None:
-    """An error within it would be taken for a part of it."""
+async def test_interrupted_download_is_cut_off(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    """The client would take an error in the body for a part of the file."""
     cloud.answer = [head(headers=[("content-length", "100")]) + b"half", End.RESET]
     with pytest.raises(httpx2.RemoteProtocolError):
         await proxy.client.get("/v1/files/f/content")
@@ -346,9 +355,7 @@ async def test_a_download_that_breaks_is_cut_off(proxy: LiveProxy, cloud: FakeUp
     assert (row["ending"], row["endpoint"]) == ("upstream_error", "other")
 
 
-async def test_an_upstream_that_never_answers_it_is_to_blame(
-    start: StartProxy, cloud: FakeUpstream
-) -> None:
+async def test_pass_through_times_out(start: StartProxy, cloud: FakeUpstream) -> None:
     cloud.answer = [Gate()]
     proxy = await start({"server": {"request_timeout_seconds": 0.1}})
     response = await proxy.client.get("/v1/files")
@@ -356,21 +363,23 @@ async def test_an_upstream_that_never_answers_it_is_to_blame(
     assert (await proxy.finish()).row["ending"] == "timeout"
 
 
-async def test_an_upstreams_refusal_of_it_passes(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+async def test_pass_through_error_passes_unchanged(proxy: LiveProxy, cloud: FakeUpstream) -> None:
     cloud.answer = whole(b'{"error":{"message":"No such file"}}', status=404)
     response = await proxy.client.get("/v1/files/none")
     assert (response.status_code, response.json()["error"]["message"]) == (404, "No such file")
     assert (await proxy.finish()).row["ending"] == "upstream_error"
 
 
-async def test_a_refusal_of_our_key_does_not(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+async def test_pass_through_hides_a_rejected_upstream_key(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
     cloud.answer = whole(error_json(f"Incorrect API key provided: {CLOUD_KEY}."), status=401)
     response = await proxy.client.get("/v1/files")
     assert (response.status_code, envelope_of(response)["code"]) == (502, "upstream_auth")
     assert CLOUD_KEY not in response.text
 
 
-async def test_a_client_that_leaves_its_download_frees_the_upstream(
+async def test_disconnect_during_a_download_releases_the_upstream(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
     cloud.answer = chunked(b"first", Gate(), content_type="audio/mpeg")
@@ -381,7 +390,7 @@ async def test_a_client_that_leaves_its_download_frees_the_upstream(
     assert (await proxy.finish()).row["ending"] == "client_gone"
 
 
-async def test_a_client_that_leaves_its_upload_frees_the_upstream(
+async def test_disconnect_during_an_upload_releases_the_upstream(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
     upload = (
@@ -398,7 +407,9 @@ async def test_a_client_that_leaves_its_upload_frees_the_upstream(
 @pytest.mark.parametrize(
     "path", ["/v1/../secret", "/v1/files/../../secret", "/v1/%2e%2e/secret", "/v1/a%5c..%5cb"]
 )
-async def test_no_path_climbs_out_of_v1(proxy: LiveProxy, cloud: FakeUpstream, path: str) -> None:
+async def test_path_traversal_out_of_v1_is_rejected(
+    proxy: LiveProxy, cloud: FakeUpstream, path: str
+) -> None:
     client = await proxy.connect_raw(
         f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
     )
@@ -408,7 +419,7 @@ async def test_no_path_climbs_out_of_v1(proxy: LiveProxy, cloud: FakeUpstream, p
 
 
 async def raw(proxy: LiveProxy, line: str, body: bytes = b"", key: str = "mine") -> bytes:
-    """The whole answer to a request line that no client library would send as it is."""
+    """The raw response to a request line that no client library sends unchanged."""
     head = (
         f"{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
@@ -440,7 +451,7 @@ async def raw(proxy: LiveProxy, line: str, body: bytes = b"", key: str = "mine")
         ("/v1/x%2f..%2fresponses", None),
     ],
 )
-async def test_a_path_is_sent_on_in_its_one_spelling_or_not_at_all(
+async def test_path_is_normalized_or_rejected(
     proxy: LiveProxy, cloud: FakeUpstream, path: str, sent: str | None
 ) -> None:
     answer = await raw(proxy, f"POST {path}", chat_body(model="cloud"))
@@ -451,7 +462,7 @@ async def test_a_path_is_sent_on_in_its_one_spelling_or_not_at_all(
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions/", "/v1//chat/completions"])
-async def test_another_spelling_of_a_routed_path_is_routed(
+async def test_routed_path_matches_after_normalization(
     proxy: LiveProxy, local: FakeUpstream, path: str
 ) -> None:
     await raw(proxy, f"POST {path}", chat_body())
@@ -459,7 +470,7 @@ async def test_another_spelling_of_a_routed_path_is_routed(
     assert (await proxy.finish()).row["endpoint"] == "chat.completions"
 
 
-async def test_where_unknown_models_are_rejected_so_are_unknown_paths(
+async def test_rejecting_unknown_models_rejects_unknown_paths(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
     proxy = await start({"routing": {"unknown_models": "reject"}})
@@ -468,7 +479,7 @@ async def test_where_unknown_models_are_rejected_so_are_unknown_paths(
     assert not cloud.calls
 
 
-async def test_nothing_is_passed_on_without_a_key(start: StartProxy, cloud: FakeUpstream) -> None:
+async def test_pass_through_requires_a_key(start: StartProxy, cloud: FakeUpstream) -> None:
     proxy = await start({"server": {"api_keys": ["mine"]}})
     assert (await proxy.client.get("/v1/files")).status_code == 401
     assert not cloud.calls
@@ -479,7 +490,7 @@ async def test_nothing_is_passed_on_without_a_key(start: StartProxy, cloud: Fake
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens?beta=true"])
 @pytest.mark.parametrize("unknown_models", ["cloud", "reject"])
-async def test_anthropics_api_is_the_local_tiers(
+async def test_anthropic_api_goes_to_the_local_tier(
     start: StartProxy, local: FakeUpstream, path: str, unknown_models: str
 ) -> None:
     local.answer = chunked(b"event: message_start\ndata: {}\n\n")
@@ -518,7 +529,7 @@ def feedback_of(proxy: LiveProxy) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-async def test_feedback_is_kept_with_its_request_and_counted_once(proxy: LiveProxy) -> None:
+async def test_feedback_is_stored_with_its_request_and_counted_once(proxy: LiveProxy) -> None:
     request_id = (await proxy.chat()).headers["x-request-id"]
     response = await rate(proxy, request_id=request_id, thumb="up", comment="Good.")
     assert response.json() == {"object": "feedback", "request_id": request_id, "rating": 1.0}
@@ -541,14 +552,14 @@ async def test_feedback_is_kept_with_its_request_and_counted_once(proxy: LivePro
         ({"request_id": "req_none", "thumb": "up"}, "request_id", 404),
     ],
 )
-async def test_wrong_feedback_is_refused(
+async def test_invalid_feedback_is_rejected(
     proxy: LiveProxy, fields: Any, param: str, status: int
 ) -> None:
     response = await rate(proxy, **fields)
     assert (response.status_code, envelope_of(response)["param"]) == (status, param)
 
 
-async def test_nobody_rates_the_answers_of_another_key(start: StartProxy) -> None:
+async def test_feedback_on_a_request_of_another_key_is_rejected(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
     mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
     request_id = (await proxy.chat(headers=mine)).headers["x-request-id"]
@@ -637,26 +648,28 @@ def conversation(*texts: str) -> list[dict[str, str]]:
 
 
 async def targets(proxy: LiveProxy, *requests: Any, headers: Any = None) -> list[str]:
-    found = []
+    results = []
     for messages in requests:
         response = await proxy.chat(messages=messages, headers=headers)
-        found.append(f"{response.headers['x-router-target']} {response.headers['x-router-reason']}")
-    return found
+        results.append(
+            f"{response.headers['x-router-target']} {response.headers['x-router-reason']}"
+        )
+    return results
 
 
-TO_CLOUD = conversation(EASY, "4", HARD)
-BACK = conversation(EASY, "4", HARD, "Well.", "Thank you. " * 40)
+HARD_TURN = conversation(EASY, "4", HARD)
+EASY_TURN = conversation(EASY, "4", HARD, "Well.", "Thank you. " * 40)
 
 
 @pytest.mark.parametrize(
     ("sticky", "third"),
     [("off", "local score"), ("escalate_only", "cloud sticky"), ("session", "local score")],
 )
-async def test_a_conversation_that_went_to_the_cloud(
+async def test_sticky_setting_decides_where_a_conversation_continues(
     start: StartProxy, sticky: str, third: str
 ) -> None:
     proxy = await start({"routing": {"sticky": sticky}})
-    first, second, last = await targets(proxy, conversation(EASY), TO_CLOUD, BACK)
+    first, second, last = await targets(proxy, conversation(EASY), HARD_TURN, EASY_TURN)
     assert first == "local score"
     assert second == ("local sticky" if sticky == "session" else "cloud score")
     assert last == third
@@ -670,7 +683,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 @pytest.mark.parametrize(
     "fields", [{"tools": [TOOL]}, {"model": "cloud"}], ids=["capability", "forced"]
 )
-async def test_whatever_sent_a_conversation_to_the_cloud_it_stays_there(
+async def test_conversation_stays_in_the_cloud_for_any_first_reason(
     start: StartProxy, fields: dict[str, Any]
 ) -> None:
     limited = {"upstreams": {"local": {"capabilities": []}}}
@@ -680,7 +693,7 @@ async def test_whatever_sent_a_conversation_to_the_cloud_it_stays_there(
     assert await targets(proxy, conversation(EASY, "4", "Thanks.")) == ["cloud sticky"]
 
 
-async def test_conversations_are_told_apart_by_opening_hints_and_key(start: StartProxy) -> None:
+async def test_session_id_depends_on_opening_hints_and_key(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
     mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
     asks: list[tuple[Any, Any, dict[str, Any]]] = [
@@ -702,20 +715,20 @@ async def test_conversations_are_told_apart_by_opening_hints_and_key(start: Star
     assert len(set(sessions)) == 7
 
 
-async def test_a_named_session_needs_no_common_opening(proxy: LiveProxy) -> None:
+async def test_session_header_links_requests_with_different_openings(proxy: LiveProxy) -> None:
     headers = {"x-router-session": "mine"}
-    found = await targets(proxy, conversation(HARD), conversation(EASY), headers=headers)
-    assert found == ["cloud score", "cloud sticky"]
+    results = await targets(proxy, conversation(HARD), conversation(EASY), headers=headers)
+    assert results == ["cloud score", "cloud sticky"]
     assert await targets(proxy, conversation(EASY)) == ["local score"]
 
 
-async def test_a_conversations_tier_may_still_fail(proxy: LiveProxy, cloud: FakeUpstream) -> None:
-    await targets(proxy, TO_CLOUD)
+async def test_sticky_conversation_still_falls_back(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    await targets(proxy, HARD_TURN)
     cloud.answer = [End.RESET]
-    assert await targets(proxy, BACK) == ["local fallback"]
+    assert await targets(proxy, EASY_TURN) == ["local fallback"]
 
 
-async def test_the_document_of_the_api_is_served(proxy: LiveProxy) -> None:
+async def test_openapi_document_lists_existing_paths(proxy: LiveProxy) -> None:
     document = (await proxy.client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
     for path, operations in document["paths"].items():
@@ -724,7 +737,7 @@ async def test_the_document_of_the_api_is_served(proxy: LiveProxy) -> None:
                 continue
             response = await proxy.client.request(method, re.sub(r"\{[a-z_]+\}", "auto", path))
             assert response.status_code != 405, (method, path)
-            if response.status_code == 404:  # no such request, job or step, but the path is known
+            if response.status_code == 404:  # no such request, job or step, but a known path
                 assert "unknown_url" not in response.text, (method, path)
 
 
@@ -733,7 +746,7 @@ async def test_the_document_of_the_api_is_served(proxy: LiveProxy) -> None:
 PAGE = "https://chat.example.org"
 
 
-async def test_pages_of_other_origins_cannot_use_a_proxy_without_keys(
+async def test_without_keys_other_origins_are_rejected(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     for path in ("/v1/chat/completions", "/v1/files", "/v1/feedback"):
@@ -746,7 +759,7 @@ async def test_pages_of_other_origins_cannot_use_a_proxy_without_keys(
     assert not cloud.calls
 
 
-async def test_a_named_page_may_call_and_read_what_the_router_says(
+async def test_configured_origin_may_call_and_read_router_headers(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     proxy = await start({"server": {"cors_origins": [PAGE]}})
@@ -770,7 +783,7 @@ async def test_a_named_page_may_call_and_read_what_the_router_says(
     assert "access-control-allow-origin" not in preflight.headers
 
 
-async def test_what_an_upstream_lets_browsers_do_is_not_passed_on(
+async def test_cors_headers_of_an_upstream_are_dropped(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     local.answer = whole(b"{}", headers=[("access-control-allow-origin", "*")])
@@ -778,14 +791,16 @@ async def test_what_an_upstream_lets_browsers_do_is_not_passed_on(
     assert "access-control-allow-origin" not in response.headers
 
 
-async def test_stored_chats_are_listed_by_the_cloud(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+async def test_stored_chats_are_listed_from_the_cloud(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
     cloud.answer = whole(b'{"object":"list","data":[]}')
     response = await proxy.client.get("/v1/chat/completions?limit=2")
     assert response.json() == {"object": "list", "data": []}
     assert (cloud.call.method, cloud.call.path) == ("GET", "/v1/chat/completions?limit=2")
 
 
-async def test_headers_of_one_connection_stay_on_it(proxy: LiveProxy, local: FakeUpstream) -> None:
+async def test_hop_by_hop_headers_are_not_forwarded(proxy: LiveProxy, local: FakeUpstream) -> None:
     headers = {"connection": "keep-alive, X-Hop", "x-hop": "1", "x-far": "2"}
     await proxy.client.post("/v1/chat/completions", content=chat_body(), headers=headers)
     sent = dict(local.call.headers)

@@ -1,6 +1,6 @@
-"""Every source of error, provoked: one envelope, the right status, and nothing of ours in it.
+"""Each error returns one envelope with the right status and no internal details.
 
-An error on /v1/chat/completions is also one row, whoever made it.
+Each error of /v1/chat/completions also writes one row.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ REJECTING = {"routing": {"unknown_models": "reject"}}
 def check_error(
     response: httpx2.Response, status: int, *, param: str | None = None, code: str | None = None
 ) -> str:
-    """The envelope with these values and with nothing of ours; returns the message."""
+    """Check the envelope and that it has no internal details. Return the message."""
     error = envelope_of(response)
     assert response.status_code == status, error
     assert (error["param"], error["code"]) == (param, code)
@@ -64,7 +64,7 @@ def check_error(
 
 
 async def check_rejected(proxy: LiveProxy, response: httpx2.Response) -> Row:
-    """One row that says so."""
+    """Check that one row records the rejection."""
     outcome = await proxy.finish()
     row = outcome.row
     check_headers(response.headers, row)
@@ -73,10 +73,10 @@ async def check_rejected(proxy: LiveProxy, response: httpx2.Response) -> Row:
     return row
 
 
-# ── Bodies that are no chat request ───────────────────────────────────────────────────────────
+# ── Invalid bodies ────────────────────────────────────────────────────────────────────────────
 
 HI = '"messages":[{"role":"user","content":"Hi"}]'
-NO_JSON = {
+INVALID_JSON = {
     "empty": b"",
     "words": b"hello",
     "half": b'{"model":"auto",',
@@ -91,8 +91,8 @@ NO_JSON = {
 }
 
 
-@pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON.keys())
-async def test_a_body_that_is_no_json(proxy: LiveProxy, body: bytes) -> None:
+@pytest.mark.parametrize("body", INVALID_JSON.values(), ids=INVALID_JSON.keys())
+async def test_body_without_valid_json_is_rejected(proxy: LiveProxy, body: bytes) -> None:
     response = await proxy.post(body)
     message = check_error(response, 400)
     assert "JSON" in message
@@ -136,7 +136,7 @@ async def test_a_body_that_is_no_json(proxy: LiveProxy, body: bytes) -> None:
         ),
     ],
 )
-async def test_a_field_that_is_missing_or_wrong_is_named(
+async def test_missing_or_invalid_field_is_named(
     proxy: LiveProxy, body: str, param: str | None
 ) -> None:
     response = await proxy.post(body.encode())
@@ -145,7 +145,7 @@ async def test_a_field_that_is_missing_or_wrong_is_named(
 
 
 @pytest.mark.parametrize("content", ["\u0000", "\u2028", "\ufeff", "\U0010ffff", "'; drop table--"])
-async def test_unusual_characters_are_no_error(
+async def test_unusual_characters_are_accepted(
     proxy: LiveProxy, local: FakeUpstream, content: str
 ) -> None:
     response = await proxy.chat(text=content)
@@ -155,15 +155,15 @@ async def test_unusual_characters_are_no_error(
     assert json.loads(outcome.row["prompt"])[0]["content"] == content
 
 
-async def test_half_a_surrogate_pair_is_refused(proxy: LiveProxy) -> None:
-    """It is no Unicode text: neither a tokenizer nor a database would take it."""
+async def test_lone_surrogate_is_rejected(proxy: LiveProxy) -> None:
+    """It is not valid Unicode: tokenizers and databases reject it."""
     body = rb'{"model":"auto","messages":[{"role":"user","content":"\ud83d"}]}'
     response = await proxy.post(body)
     check_error(response, 400)
     await check_rejected(proxy, response)
 
 
-# ── Keys ──────────────────────────────────────────────────────────────────────────────────────
+# ── Authentication ────────────────────────────────────────────────────────────────────────────
 
 WRONG_KEYS = {
     "none": None,
@@ -178,7 +178,7 @@ WRONG_KEYS = {
 
 
 @pytest.mark.parametrize("value", WRONG_KEYS.values(), ids=WRONG_KEYS.keys())
-async def test_a_missing_or_wrong_key(start: StartProxy, value: str | None) -> None:
+async def test_missing_or_wrong_key_is_rejected(start: StartProxy, value: str | None) -> None:
     proxy = await start(WITH_KEY)
     response = await proxy.chat(headers={} if value is None else {"authorization": value.encode()})
     message = check_error(response, 401, code="invalid_api_key")
@@ -188,7 +188,7 @@ async def test_a_missing_or_wrong_key(start: StartProxy, value: str | None) -> N
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_the_right_key_is_let_in_and_kept_as_a_hash(start: StartProxy, scheme: str) -> None:
+async def test_valid_key_is_accepted_and_stored_as_a_hash(start: StartProxy, scheme: str) -> None:
     proxy = await start(WITH_KEY)
     response = await proxy.chat(headers={"authorization": f"{scheme} {SECRET}"})
     assert response.status_code == 200
@@ -198,14 +198,14 @@ async def test_the_right_key_is_let_in_and_kept_as_a_hash(start: StartProxy, sch
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/auto"])
-async def test_the_models_need_a_key_too(start: StartProxy, path: str) -> None:
+async def test_model_list_requires_a_key(start: StartProxy, path: str) -> None:
     proxy = await start(WITH_KEY)
     check_error(await proxy.client.get(path), 401, code="invalid_api_key")
     allowed = await proxy.client.get(path, headers={"authorization": f"Bearer {SECRET}"})
     assert allowed.status_code == 200
 
 
-async def test_the_models_are_a_request_of_the_keys(start: StartProxy) -> None:
+async def test_model_list_counts_toward_the_rate_limit(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": [{"key": SECRET, "requests_per_minute": 2}]}})
     headers = {"authorization": f"Bearer {SECRET}"}
     for path in ("/v1/models", "/v1/models/auto"):
@@ -216,31 +216,29 @@ async def test_the_models_are_a_request_of_the_keys(start: StartProxy) -> None:
         assert envelope_of(refused)["code"] == "rate_limit_exceeded"
 
 
-async def test_who_asks_for_our_health_does_not_ask_the_cloud_each_time(
-    proxy: LiveProxy, cloud: FakeUpstream
-) -> None:
-    asked: list[Call] = []
+async def test_readiness_checks_share_upstream_calls(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    calls: list[Call] = []
 
     def models(call: Call) -> Answer:
-        asked.append(call)
+        calls.append(call)
         return whole(b'{"object":"list","data":[]}')
 
     cloud.models = models
     answers = await asyncio.gather(*(proxy.client.get("/ready") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
-    assert len(asked) < 5
+    assert len(calls) < 5
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
-async def test_probes_need_no_key(start: StartProxy, path: str) -> None:
+async def test_probes_require_no_key(start: StartProxy, path: str) -> None:
     proxy = await start(WITH_KEY)
     assert (await proxy.client.get(path)).status_code == 200
 
 
-# ── Bodies that are too large ─────────────────────────────────────────────────────────────────
+# ── Large bodies ──────────────────────────────────────────────────────────────────────────────
 
 
-async def in_chunks(size: int) -> AsyncIterator[bytes]:
+async def send_chunks(size: int) -> AsyncIterator[bytes]:
     for _ in range(size // 1024):
         yield b"x" * 1024
 
@@ -249,10 +247,10 @@ async def in_chunks(size: int) -> AsyncIterator[bytes]:
     "size", [11 * 1024, 30 * 1024, 3 * 1024 * 1024], ids=lambda size: str(size)
 )
 @pytest.mark.parametrize("upload", ["with-length", "chunked"])
-async def test_a_body_that_is_too_large(start: StartProxy, size: int, upload: str) -> None:
-    """The client sees the answer, however much it still wanted to send."""
+async def test_too_large_body_is_rejected(start: StartProxy, size: int, upload: str) -> None:
+    """The client receives the response while it is still sending."""
     proxy = await start(SMALL_BODIES)
-    content = b"x" * size if upload == "with-length" else in_chunks(size)
+    content = b"x" * size if upload == "with-length" else send_chunks(size)
     response = await proxy.client.post("/v1/chat/completions", content=content)
     message = check_error(response, 413, code="body_too_large")
     assert "0.0078125 MB" in message
@@ -260,7 +258,7 @@ async def test_a_body_that_is_too_large(start: StartProxy, size: int, upload: st
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings", "responses"])
-async def test_a_body_that_is_compressed(proxy: LiveProxy, path: str) -> None:
+async def test_compressed_body_is_rejected(proxy: LiveProxy, path: str) -> None:
     headers = {"content-encoding": "gzip"}
     packed = gzip.compress(chat_body())
     response = await proxy.client.post(f"/v1/{path}", content=packed, headers=headers)
@@ -268,7 +266,7 @@ async def test_a_body_that_is_compressed(proxy: LiveProxy, path: str) -> None:
     await check_rejected(proxy, response)
 
 
-async def test_a_body_of_just_the_limit(start: StartProxy) -> None:
+async def test_body_limit_is_inclusive(start: StartProxy) -> None:
     proxy = await start(SMALL_BODIES)
     body = chat_body()
     body += b" " * (8 * 1024 - len(body))
@@ -277,7 +275,7 @@ async def test_a_body_of_just_the_limit(start: StartProxy) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 413])
-async def test_a_refused_upload_leaves_the_connection_usable(
+async def test_connection_stays_usable_after_a_rejected_upload(
     start: StartProxy, status: int
 ) -> None:
     changes = SMALL_BODIES if status == 413 else WITH_KEY
@@ -292,7 +290,7 @@ async def test_a_refused_upload_leaves_the_connection_usable(
     await client.leave()
 
 
-async def test_an_upload_that_does_not_arrive(start: StartProxy) -> None:
+async def test_stalled_upload_times_out(start: StartProxy) -> None:
     proxy = await start({"server": {"request_timeout_seconds": 0.25}})
     post = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
     client = await RawClient.open(proxy.port, b"half", head=post)
@@ -317,8 +315,8 @@ async def test_an_upload_that_does_not_arrive(start: StartProxy) -> None:
         ("GET", "/v1/%0d%0ax-evil:%201"),
     ],
 )
-async def test_an_unknown_route(start: StartProxy, method: str, path: str) -> None:
-    """Where unknown names are refused; otherwise what is below /v1 is the cloud's to refuse."""
+async def test_unknown_route_is_404(start: StartProxy, method: str, path: str) -> None:
+    """With `unknown_models: reject`; otherwise paths below /v1 pass through to the cloud."""
     proxy = await start(REJECTING)
     response = await proxy.client.request(method, path)
     check_error(response, 404, code="unknown_url")
@@ -336,18 +334,18 @@ async def test_an_unknown_route(start: StartProxy, method: str, path: str) -> No
         ("POST", "/metrics", "GET"),
     ],
 )
-async def test_a_wrong_method(proxy: LiveProxy, method: str, path: str, allowed: str) -> None:
+async def test_wrong_method_is_405(proxy: LiveProxy, method: str, path: str, allowed: str) -> None:
     response = await proxy.client.request(method, path)
     check_error(response, 405, code="method_not_allowed")
     assert allowed in response.headers["allow"]
 
 
-async def test_an_unknown_model_of_the_list(proxy: LiveProxy) -> None:
+async def test_unknown_model_lookup_is_404(proxy: LiveProxy) -> None:
     response = await proxy.client.get("/v1/models/gpt-9")
     check_error(response, 404, param="model", code="model_not_found")
 
 
-# ── What a client may wish for ────────────────────────────────────────────────────────────────
+# ── Client options ────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -366,7 +364,7 @@ async def test_an_unknown_model_of_the_list(proxy: LiveProxy) -> None:
         "threshold=0.5,speed=1",
     ],
 )
-async def test_an_unknown_parameter_of_auto(proxy: LiveProxy, parameters: str) -> None:
+async def test_invalid_parameter_of_auto_is_rejected(proxy: LiveProxy, parameters: str) -> None:
     response = await proxy.chat(model=f"auto:{parameters}")
     check_error(response, 400, param="model")
     row = await check_rejected(proxy, response)
@@ -387,14 +385,14 @@ async def test_an_unknown_parameter_of_auto(proxy: LiveProxy, parameters: str) -
         ("x-router-threshold", "nan"),
     ],
 )
-async def test_a_router_header_of_no_sense(proxy: LiveProxy, name: str, value: str) -> None:
+async def test_invalid_router_header_is_rejected(proxy: LiveProxy, name: str, value: str) -> None:
     response = await proxy.chat(headers={name: value.encode()})
     message = check_error(response, 400, param=name)
     assert name in message
     await check_rejected(proxy, response)
 
 
-async def test_an_unknown_model_that_is_not_to_be_passed_on(start: StartProxy) -> None:
+async def test_unknown_model_is_rejected_if_so_configured(start: StartProxy) -> None:
     proxy = await start(REJECTING)
     response = await proxy.chat(model="gpt-9")
     message = check_error(response, 404, param="model", code="model_not_found")
@@ -402,7 +400,7 @@ async def test_an_unknown_model_that_is_not_to_be_passed_on(start: StartProxy) -
     await check_rejected(proxy, response)
 
 
-NASTY_NAMES = {
+UNUSUAL_NAMES = {
     "new-header": "gpt\r\nx-evil: 1",
     "newline": "gpt\nx-evil: 1",
     "nul": "gpt\x00",
@@ -416,12 +414,12 @@ NASTY_NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NASTY_NAMES.values(), ids=NASTY_NAMES.keys())
+@pytest.mark.parametrize("name", UNUSUAL_NAMES.values(), ids=UNUSUAL_NAMES.keys())
 @pytest.mark.parametrize("unknown", ["cloud", "reject"])
-async def test_a_models_name_cannot_break_out(
+async def test_model_name_is_escaped_everywhere(
     start: StartProxy, cloud: FakeUpstream, name: str, unknown: str
 ) -> None:
-    """Not into headers, not into metrics, not into the row; upstream it is what it was."""
+    """In headers, metrics and the row. The upstream receives it unchanged."""
     proxy = await start({"routing": {"unknown_models": unknown}})
     response = await proxy.chat(model=name)
     assert "x-evil" not in response.headers
@@ -457,7 +455,7 @@ async def test_a_models_name_cannot_break_out(
         ),
     ],
 )
-async def test_an_odd_answer_is_passed_on_or_is_one_clear_error(
+async def test_unusual_response_passes_or_is_one_error(
     proxy: LiveProxy, local: FakeUpstream, answer: Any
 ) -> None:
     local.answer = answer
@@ -475,15 +473,15 @@ async def test_an_odd_answer_is_passed_on_or_is_one_clear_error(
 @pytest.mark.parametrize(
     "body", [b"<html>", b'{"data":[{"id":"\xff"}]}', b'{"data":' + b"[" * 100_000, b"{}"]
 )
-async def test_a_tier_with_no_list_of_models_costs_only_its_own(
+async def test_invalid_model_list_affects_its_own_tier_only(
     proxy: LiveProxy, local: FakeUpstream, body: bytes
 ) -> None:
     local.models = whole(body)
     response = await proxy.client.get("/v1/models")
-    assert {"auto", LOCAL_MODEL, CLOUD_MODEL} <= {one["id"] for one in response.json()["data"]}
+    assert {"auto", LOCAL_MODEL, CLOUD_MODEL} <= {model["id"] for model in response.json()["data"]}
 
 
-async def test_an_answer_that_is_no_http_leaves_the_key_out_of_the_log(
+async def test_log_of_an_invalid_http_response_omits_the_key(
     proxy: LiveProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     local.answer = [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.FIN]
@@ -492,18 +490,18 @@ async def test_an_answer_that_is_no_http_leaves_the_key_out_of_the_log(
     assert LOCAL_KEY not in caplog.text
 
 
-# ── Bugs ──────────────────────────────────────────────────────────────────────────────────────
+# ── Internal errors ───────────────────────────────────────────────────────────────────────────
 
 
 class NanModel:
-    """What a network with an overflow answers."""
+    """A model whose network overflows."""
 
     def score(self, text: str) -> Score:
         return Score(float("nan"), float("nan"), float("nan"))
 
 
-class StuckModel:
-    """A model that is not coming back until it is told to."""
+class BlockedModel:
+    """A model that blocks until it is released."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -513,15 +511,15 @@ class StuckModel:
         return Score(0.9, 0.9, 0.9)
 
 
-@pytest.mark.parametrize("make", [BrokenModel, NanModel, StuckModel])
+@pytest.mark.parametrize("make", [BrokenModel, NanModel, BlockedModel])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_a_model_with_a_bug_fails_no_request(
+async def test_failing_router_model_fails_no_request(
     start: StartProxy, cloud: FakeUpstream, make: type, stream: bool
 ) -> None:
     model = make()
     proxy = await start(model=model)
     response = await proxy.chat(stream=stream)
-    if isinstance(model, StuckModel):
+    if isinstance(model, BlockedModel):
         model.release.set()
     assert response.content == answer_json()
     outcome = await proxy.finish()
@@ -534,7 +532,7 @@ async def test_a_model_with_a_bug_fails_no_request(
 
 
 class BrokenStream(httpx2.AsyncByteStream):
-    """Some of a stream, then a bug."""
+    """A stream that raises after one event."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield event(chunk({"content": "Hi"}))
@@ -542,7 +540,7 @@ class BrokenStream(httpx2.AsyncByteStream):
 
 
 class BrokenTransport(httpx2.AsyncBaseTransport):
-    """A transport with a bug: at once, or in the middle of an answer."""
+    """A transport that raises immediately or during the response."""
 
     def __init__(self, *, at_once: bool) -> None:
         self._at_once = at_once
@@ -555,7 +553,7 @@ class BrokenTransport(httpx2.AsyncBaseTransport):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_a_bug_is_a_500_without_its_details(start: StartProxy, stream: bool) -> None:
+async def test_internal_error_is_a_500_without_details(start: StartProxy, stream: bool) -> None:
     proxy = await start(transport=lambda _: BrokenTransport(at_once=True))
     response = await proxy.chat(text=HARD, stream=stream)
     message = check_error(response, 500, code="internal_error")
@@ -566,7 +564,9 @@ async def test_a_bug_is_a_500_without_its_details(start: StartProxy, stream: boo
     assert outcome.row["error"] == message
 
 
-async def test_a_bug_in_a_stream_is_an_error_event_without_its_details(start: StartProxy) -> None:
+async def test_internal_error_in_a_stream_is_an_error_event_without_details(
+    start: StartProxy,
+) -> None:
     proxy = await start(transport=lambda _: BrokenTransport(at_once=False))
     response = await proxy.chat(stream=True)
     first, last, rest = response.content.split(b"\n\n")
@@ -578,14 +578,14 @@ async def test_a_bug_in_a_stream_is_an_error_event_without_its_details(start: St
     assert (outcome.row["ending"], outcome.row["status"]) == ("internal_error", 200)
 
 
-async def test_a_bug_off_the_chat_route_is_a_500_without_its_details(start: StartProxy) -> None:
+async def test_internal_error_of_another_route_is_a_500_without_details(start: StartProxy) -> None:
     proxy = await start(transport=lambda _: BrokenTransport(at_once=True))
     message = check_error(await proxy.client.get("/v1/models"), 500, code="internal_error")
     assert "index 7" not in message
 
 
-async def test_errors_are_counted_by_closed_labels_only(start: StartProxy) -> None:
-    """What clients write must not grow the metrics."""
+async def test_client_input_adds_no_metric_labels(start: StartProxy) -> None:
+    """Values from clients must not increase the cardinality of the metrics."""
     proxy = await start()
     for number in range(5):
         await proxy.chat(model=f"auto:{number}")
@@ -595,24 +595,26 @@ async def test_errors_are_counted_by_closed_labels_only(start: StartProxy) -> No
     assert len(outcome.metrics.by_labels("router_requests_total")) == 3
 
 
-async def test_an_upstreams_own_error_is_its_own(proxy: LiveProxy, cloud: FakeUpstream) -> None:
-    """A refusal, too, that is not about our key."""
+async def test_moderation_error_of_the_upstream_passes(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    """Only a 403 about the upstream's key is hidden from the client."""
     body = error_json("Your input was flagged by the moderation.", code="flagged")
     cloud.answer = whole(body, status=403)
     response = await proxy.chat(model="cloud")
     assert (response.status_code, response.content) == (403, body)
 
 
-async def test_a_stub_model_is_asked_once_a_request(start: StartProxy) -> None:
+async def test_router_model_scores_only_routed_requests(start: StartProxy) -> None:
     class CountingModel(StubModel):
-        asked = 0
+        scored = 0
 
         def score(self, text: str) -> Score:
-            self.asked += 1
+            self.scored += 1
             return super().score(text)
 
     model = CountingModel()
     proxy = await start(model=model)
     for name in ("auto", "local", "cloud", "gpt-9"):
         await proxy.chat(model=name)
-    assert model.asked == 1
+    assert model.scored == 1

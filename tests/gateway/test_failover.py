@@ -1,4 +1,4 @@
-"""The policy after a failure: what is tried again, what goes elsewhere, what is the answer."""
+"""The failover policy: which failures are retried, fall back or are returned."""
 
 import datetime as dt
 from email.utils import format_datetime
@@ -19,10 +19,10 @@ from proxy.gateway.failover import (
 )
 from proxy.record import Target
 
-PASSING, LASTING = Failure("server_error", may_retry=True), Failure("context", may_retry=False)
+TRANSIENT, PERMANENT = Failure("server_error", may_retry=True), Failure("context", may_retry=False)
 
 
-def course(*, may_fall_back: bool, budget: RetryBudget | None = None) -> FailoverPlan:
+def plan(*, may_fall_back: bool, budget: RetryBudget | None = None) -> FailoverPlan:
     return FailoverPlan(may_fall_back=may_fall_back, budget=budget or RetryBudget(), first_wait=0.1)
 
 
@@ -37,23 +37,23 @@ def failed(
 
 
 @pytest.mark.parametrize("target", Target)
-def test_a_good_answer_is_no_failure(target: Target) -> None:
+def test_successful_response_is_no_failure(target: Target) -> None:
     assert failure_of_answer(200, [], target=target, error=None) is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_an_error_of_the_clients_is_the_answer(status: int) -> None:
+def test_client_error_is_no_failure(status: int) -> None:
     assert failed(status) is None
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
-def test_what_openais_clients_try_again(status: int) -> None:
+def test_statuses_that_openai_clients_retry_are_retried(status: int) -> None:
     failure = failed(status)
     assert failure is not None
     assert failure.may_retry
 
 
-def test_an_upstream_that_says_no_is_not_asked_again() -> None:
+def test_should_retry_header_and_exhausted_quota_prevent_retries() -> None:
     failure = failed(503, headers=((b"X-Should-Retry", b"false"),))
     assert failure == Failure("server_error", may_retry=False)
     quota = failed(429, error=b'{"error": {"code": "insufficient_quota"}}')
@@ -80,7 +80,7 @@ def test_retry_after_in_other_forms() -> None:
     assert failure.retry_after == pytest.approx(100, abs=3)
 
 
-def test_a_timeout_has_had_its_wait_and_a_lost_connection_has_not() -> None:
+def test_lost_connection_is_retried_and_timeout_is_not() -> None:
     late = UpstreamTimeout("late", upstream="local", phase="first_token")
     assert not failure_of_error(late).may_retry
     for error in (
@@ -90,39 +90,39 @@ def test_a_timeout_has_had_its_wait_and_a_lost_connection_has_not() -> None:
         assert failure_of_error(error).may_retry
 
 
-def test_the_local_tier_hands_over_at_once_and_only_once() -> None:
-    after = course(may_fall_back=True)
-    assert after.after(PASSING, target=Target.LOCAL) == FallBack()
-    assert after.after(PASSING, target=Target.CLOUD) is None
+def test_local_tier_falls_back_immediately_and_once() -> None:
+    failover = plan(may_fall_back=True)
+    assert failover.after(TRANSIENT, target=Target.LOCAL) == FallBack()
+    assert failover.after(TRANSIENT, target=Target.CLOUD) is None
 
 
-def test_the_cloud_hands_over_after_one_quick_try() -> None:
-    after = course(may_fall_back=True)
-    assert isinstance(after.after(PASSING, target=Target.CLOUD), Retry)
-    assert after.after(PASSING, target=Target.CLOUD) == FallBack()
-    slow = PASSING._replace(retry_after=2.0)
-    assert course(may_fall_back=True).after(slow, target=Target.CLOUD) == FallBack()
-    assert course(may_fall_back=True).after(LASTING, target=Target.CLOUD) == FallBack()
+def test_cloud_falls_back_after_one_quick_retry() -> None:
+    failover = plan(may_fall_back=True)
+    assert isinstance(failover.after(TRANSIENT, target=Target.CLOUD), Retry)
+    assert failover.after(TRANSIENT, target=Target.CLOUD) == FallBack()
+    slow = TRANSIENT._replace(retry_after=2.0)
+    assert plan(may_fall_back=True).after(slow, target=Target.CLOUD) == FallBack()
+    assert plan(may_fall_back=True).after(PERMANENT, target=Target.CLOUD) == FallBack()
 
 
-def test_without_another_tier_the_waits_double_and_end() -> None:
-    after = course(may_fall_back=False)
+def test_backoff_doubles_up_to_the_retry_limit() -> None:
+    failover = plan(may_fall_back=False)
     waits = []
-    while isinstance(step := after.after(PASSING, target=Target.LOCAL), Retry):
+    while isinstance(step := failover.after(TRANSIENT, target=Target.LOCAL), Retry):
         waits.append(step.seconds)
     assert step is None
     assert len(waits) == MAX_RETRIES
     assert 0.05 <= waits[0] <= 0.1 <= waits[1] <= 0.2
-    assert course(may_fall_back=False).after(LASTING, target=Target.LOCAL) is None
+    assert plan(may_fall_back=False).after(PERMANENT, target=Target.LOCAL) is None
 
 
-def test_a_wait_is_the_upstreams_within_our_patience() -> None:
-    for seconds, wanted in ((3.0, Retry(3.0)), (MAX_WAIT_SECONDS + 1, None)):
-        failure = PASSING._replace(retry_after=seconds)
-        assert course(may_fall_back=False).after(failure, target=Target.CLOUD) == wanted
+def test_retry_after_is_followed_up_to_the_limit() -> None:
+    for seconds, expected in ((3.0, Retry(3.0)), (MAX_WAIT_SECONDS + 1, None)):
+        failure = TRANSIENT._replace(retry_after=seconds)
+        assert plan(may_fall_back=False).after(failure, target=Target.CLOUD) == expected
 
 
-def test_retries_are_a_share_of_the_requests() -> None:
+def test_retry_budget_is_a_share_of_the_requests() -> None:
     budget = RetryBudget(share=0.5, reserve=2.0)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     budget.earn()
@@ -134,8 +134,8 @@ def test_retries_are_a_share_of_the_requests() -> None:
     assert [budget.spend() for _ in range(3)] == [True, True, False]
 
 
-def test_without_budget_the_failure_is_the_answer_or_the_other_tiers_task() -> None:
+def test_spent_retry_budget_allows_only_a_fallback() -> None:
     spent = RetryBudget(reserve=0.0)
-    assert course(may_fall_back=False, budget=spent).after(PASSING, target=Target.CLOUD) is None
-    after = course(may_fall_back=True, budget=spent)
-    assert after.after(PASSING, target=Target.CLOUD) == FallBack()
+    assert plan(may_fall_back=False, budget=spent).after(TRANSIENT, target=Target.CLOUD) is None
+    failover = plan(may_fall_back=True, budget=spent)
+    assert failover.after(TRANSIENT, target=Target.CLOUD) == FallBack()

@@ -1,6 +1,6 @@
-"""The official OpenAI client, blocking and asynchronous, as its users use it.
+"""The official OpenAI client, synchronous and asynchronous.
 
-They change `base_url` and nothing else; all that they relied on must still be there.
+Applications change only `base_url`. Everything they rely on must keep working.
 """
 
 import asyncio
@@ -32,11 +32,14 @@ from live import CLOUD_MODEL, LiveProxy, StartProxy, released
 
 TEXT = "Hello wörld 🙂!"
 MESSAGES: Any = [{"role": "user", "content": EASY}]
-BEGUN = [event(chunk({"role": "assistant", "content": "Hel"})), event(chunk({"content": "lo"}))]
+FIRST_EVENTS = [
+    event(chunk({"role": "assistant", "content": "Hel"})),
+    event(chunk({"content": "lo"})),
+]
 
 
 class Sdk:
-    """Either client behind one set of methods. The blocking one works in a thread."""
+    """A common interface to both clients. The synchronous client runs in a thread."""
 
     def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI) -> None:
         self._client = client
@@ -60,7 +63,7 @@ class Sdk:
         stream = await self.create(stream=True, **arguments)
         if isinstance(self._client, openai.AsyncOpenAI):
             async for data in stream:
-                into.append(data)  # noqa: PERF401 - an error must not take the chunks before it
+                into.append(data)  # noqa: PERF401 - an error must not lose the chunks before it
         else:
             await asyncio.to_thread(lambda: into.extend(stream))
 
@@ -88,7 +91,9 @@ async def sdk(proxy: LiveProxy, kind: Any) -> AsyncIterator[Sdk]:
     await sdk.close()
 
 
-async def test_a_chat(sdk: Sdk, proxy: LiveProxy, local: FakeUpstream) -> None:
+async def test_chat_completion_returns_a_response(
+    sdk: Sdk, proxy: LiveProxy, local: FakeUpstream
+) -> None:
     completion = await sdk.create(temperature=0.5)
     assert completion.choices[0].message.content == "Hello!"
     assert completion.choices[0].finish_reason == "stop"
@@ -100,10 +105,10 @@ async def test_a_chat(sdk: Sdk, proxy: LiveProxy, local: FakeUpstream) -> None:
     assert local.call.header("x-stainless-lang") == "python"
 
 
-async def test_an_existing_application_saves_by_its_base_url_alone(
+async def test_application_needs_only_a_new_base_url(
     start: StartProxy, kind: Any, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """Its model's own name is among the routed ones of the default configuration."""
+    """The default configuration routes requests for its model's own name."""
     proxy = await start({"routing": {"routed_models": ["auto", CLOUD_MODEL]}})
     sdk = Sdk(kind(base_url=proxy.base_url, api_key="sk-mine", max_retries=0))
     await sdk.create(model=CLOUD_MODEL)
@@ -112,25 +117,25 @@ async def test_an_existing_application_saves_by_its_base_url_alone(
     assert (len(local.calls), len(cloud.calls)) == (1, 1)
 
 
-@pytest.mark.parametrize("wanted", [None, True, False], ids=["unsaid", "wanted", "unwanted"])
-async def test_a_stream(
-    sdk: Sdk, proxy: LiveProxy, local: FakeUpstream, wanted: bool | None
+@pytest.mark.parametrize("include_usage", [None, True, False], ids=["unsaid", "wanted", "unwanted"])
+async def test_stream_returns_usage_only_if_requested(
+    sdk: Sdk, proxy: LiveProxy, local: FakeUpstream, include_usage: bool | None
 ) -> None:
     local.answer = chunked(*openai_events())
-    options = {} if wanted is None else {"stream_options": {"include_usage": wanted}}
+    options = {} if include_usage is None else {"stream_options": {"include_usage": include_usage}}
     chunks: list[Any] = []
     await sdk.stream(chunks, **options)
-    said = [data.choices[0].delta.content or "" for data in chunks if data.choices]
-    assert "".join(said) == TEXT
+    texts = [data.choices[0].delta.content or "" for data in chunks if data.choices]
+    assert "".join(texts) == TEXT
     usages = [data.usage for data in chunks if data.usage is not None]
-    assert [usage.total_tokens for usage in usages] == ([29] if wanted else [])
+    assert [usage.total_tokens for usage in usages] == ([29] if include_usage else [])
     # Applications read `chunk.choices[0]` unless they asked for the chunk that has none.
-    assert all(data.choices for data in chunks) == (wanted is not True)
+    assert all(data.choices for data in chunks) == (include_usage is not True)
     outcome = await proxy.finish()
     assert (outcome.row["ending"], outcome.row["output_tokens"]) == ("ok", 10)
 
 
-async def test_raw_headers_tell_the_decision(sdk: Sdk, proxy: LiveProxy) -> None:
+async def test_raw_headers_report_the_decision(sdk: Sdk, proxy: LiveProxy) -> None:
     raw = await sdk.create_raw()
     assert raw.parse().choices[0].message.content == "Hello!"
     assert raw.headers["x-router-target"] == "local"
@@ -140,7 +145,7 @@ async def test_raw_headers_tell_the_decision(sdk: Sdk, proxy: LiveProxy) -> None
     assert raw.request_id == (await proxy.finish()).row["id"]
 
 
-async def test_extra_headers_and_fields_are_understood(
+async def test_extra_headers_and_fields_are_accepted(
     sdk: Sdk, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     await sdk.create(extra_headers={"x-router-threshold": "0.95"}, extra_body={"seed": 7, "x": {}})
@@ -148,7 +153,9 @@ async def test_extra_headers_and_fields_are_understood(
     assert (cloud.call.json["seed"], cloud.call.json["x"]) == (7, {})
 
 
-async def test_the_models(sdk: Sdk, local: FakeUpstream, cloud: FakeUpstream) -> None:
+async def test_models_are_listed_and_retrieved(
+    sdk: Sdk, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
     local.models = whole(b'{"object":"list","data":[{"id":"llama3:8b"},{"id":"hf.co/a/b:Q4"}]}')
     cloud.models = whole(b'{"object":"list","data":[{"id":"gpt-9","owned_by":"openai"}]}')
     names = {model.id for model in await sdk.models()}
@@ -160,10 +167,10 @@ async def test_the_models(sdk: Sdk, local: FakeUpstream, cloud: FakeUpstream) ->
         await sdk.model("gpt-10")
 
 
-# ── Errors are the classes that applications catch ────────────────────────────────────────────
+# ── Errors raise the classes that applications catch ──────────────────────────────────────────
 
 
-async def test_a_wrong_key_is_an_authentication_error(start: StartProxy, kind: Any) -> None:
+async def test_wrong_key_raises_authentication_error(start: StartProxy, kind: Any) -> None:
     proxy = await start({"server": {"api_keys": ["sk-right"]}})
     wrong = Sdk(kind(base_url=proxy.base_url, api_key="sk-wrong", max_retries=0))
     right = Sdk(kind(base_url=proxy.base_url, api_key="sk-right", max_retries=0))
@@ -175,14 +182,14 @@ async def test_a_wrong_key_is_an_authentication_error(start: StartProxy, kind: A
     await right.close()
 
 
-async def test_a_wrong_field_is_a_bad_request_that_names_it(sdk: Sdk, proxy: LiveProxy) -> None:
+async def test_invalid_field_raises_bad_request_with_its_name(sdk: Sdk, proxy: LiveProxy) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await sdk.create(messages=[])
     assert (caught.value.param, caught.value.type) == ("messages", "invalid_request_error")
     assert caught.value.request_id == (await proxy.finish()).row["id"]
 
 
-async def test_an_unknown_model_is_not_found(start: StartProxy, kind: Any) -> None:
+async def test_unknown_model_raises_not_found(start: StartProxy, kind: Any) -> None:
     proxy = await start({"routing": {"unknown_models": "reject"}})
     sdk = Sdk(kind(base_url=proxy.base_url, api_key="sk-mine", max_retries=0))
     with pytest.raises(openai.NotFoundError) as caught:
@@ -191,8 +198,8 @@ async def test_an_unknown_model_is_not_found(start: StartProxy, kind: Any) -> No
     await sdk.close()
 
 
-async def test_a_body_too_large_is_seen_as_that(start: StartProxy, kind: Any) -> None:
-    """Not as a lost connection, although the client is still writing when the answer is known."""
+async def test_too_large_body_raises_status_413(start: StartProxy, kind: Any) -> None:
+    """It does not look like a lost connection, although the client is still writing."""
     proxy = await start({"server": {"max_body_mb": 0.5}})
     sdk = Sdk(kind(base_url=proxy.base_url, api_key="sk-mine", max_retries=0))
     with pytest.raises(openai.APIStatusError) as caught:
@@ -210,7 +217,7 @@ async def test_a_body_too_large_is_seen_as_that(start: StartProxy, kind: Any) ->
         (500, openai.InternalServerError),
     ],
 )
-async def test_an_upstreams_error_is_the_upstreams(
+async def test_upstream_error_keeps_its_type_and_code(
     sdk: Sdk, cloud: FakeUpstream, status: int, error: type[openai.APIStatusError]
 ) -> None:
     cloud.answer = whole(error_json("No.", kind="some_type", code="some_code"), status=status)
@@ -219,9 +226,9 @@ async def test_an_upstreams_error_is_the_upstreams(
     assert (caught.value.type, caught.value.code) == ("some_type", "some_code")
 
 
-async def test_an_unreachable_upstream_is_a_server_error(start: StartProxy, kind: Any) -> None:
-    with refused_address() as nowhere:
-        proxy = await start(cloud=nowhere)
+async def test_unreachable_upstream_raises_server_error(start: StartProxy, kind: Any) -> None:
+    with refused_address() as address:
+        proxy = await start(cloud=address)
         sdk = Sdk(kind(base_url=proxy.base_url, api_key="sk-mine", max_retries=0))
         with pytest.raises(openai.InternalServerError) as caught:
             await sdk.create(model="cloud")
@@ -229,10 +236,10 @@ async def test_an_unreachable_upstream_is_a_server_error(start: StartProxy, kind
     await sdk.close()
 
 
-async def test_the_clients_own_retries_work(
+async def test_client_retries_follow_those_of_the_proxy(
     proxy: LiveProxy, kind: Any, cloud: FakeUpstream
 ) -> None:
-    """They come after the proxy's own: it asks three times before it passes the error on."""
+    """The proxy tries three times before it returns the error."""
     busy = whole(error_json("busy"), status=429, headers=[("retry-after-ms", "1")])
     cloud.answer = lambda _: busy if len(cloud.calls) < 4 else whole(answer_json())
     sdk = Sdk(kind(base_url=proxy.base_url, api_key="sk-mine", max_retries=2))
@@ -249,17 +256,17 @@ async def test_the_clients_own_retries_work(
     [
         pytest.param([End.RESET], id="reset"),
         pytest.param([], id="no-finish"),
-        pytest.param([event(error_json("CUDA ran out of stored_responses"))], id="error-event"),
+        pytest.param([event(error_json("CUDA ran out of memory"))], id="error-event"),
         pytest.param(
-            [event(error_json("CUDA ran out of stored_responses")), DONE], id="error-event-and-done"
+            [event(error_json("CUDA ran out of memory")), DONE], id="error-event-and-done"
         ),
     ],
 )
-async def test_a_stream_that_breaks_is_an_api_error(
+async def test_interrupted_stream_raises_api_error(
     sdk: Sdk, local: FakeUpstream, rest: list[Any]
 ) -> None:
-    """An answer cut short must never look like a finished one."""
-    local.answer = chunked(*BEGUN, *rest)
+    """A truncated response must never look complete."""
+    local.answer = chunked(*FIRST_EVENTS, *rest)
     chunks: list[Any] = []
     with pytest.raises(openai.APIError) as caught:
         await sdk.stream(chunks)
@@ -267,10 +274,8 @@ async def test_a_stream_that_breaks_is_an_api_error(
     assert [data.choices[0].delta.content for data in chunks] == ["Hel", "lo"]
 
 
-async def test_a_stream_that_its_reader_leaves_stops_the_upstream(
-    proxy: LiveProxy, local: FakeUpstream
-) -> None:
-    local.answer = chunked(*BEGUN, Gate())
+async def test_closed_stream_releases_the_upstream(proxy: LiveProxy, local: FakeUpstream) -> None:
+    local.answer = chunked(*FIRST_EVENTS, Gate())
     async with openai.AsyncOpenAI(base_url=proxy.base_url, api_key="sk-mine") as client:
         stream = await client.chat.completions.create(model="auto", messages=MESSAGES, stream=True)
         async for _ in stream:
@@ -280,7 +285,7 @@ async def test_a_stream_that_its_reader_leaves_stops_the_upstream(
     assert (await proxy.finish()).row["ending"] == "client_gone"
 
 
-# ── What goes beyond plain text ───────────────────────────────────────────────────────────────
+# ── Tools, choices and log probabilities ──────────────────────────────────────────────────────
 
 TOOL = {
     "type": "function",
@@ -296,7 +301,7 @@ TOOL_CALL = {
 }
 
 
-async def test_tools_pass_both_ways(sdk: Sdk, cloud: FakeUpstream) -> None:
+async def test_tools_and_tool_calls_pass(sdk: Sdk, cloud: FakeUpstream) -> None:
     answer = json.loads(answer_json())
     answer["choices"][0] |= {
         "message": {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
@@ -310,9 +315,7 @@ async def test_tools_pass_both_ways(sdk: Sdk, cloud: FakeUpstream) -> None:
     assert (sent["tools"], sent["tool_choice"]) == ([TOOL], "auto")
 
 
-async def test_streamed_tool_calls_can_be_put_together(
-    proxy: LiveProxy, cloud: FakeUpstream
-) -> None:
+async def test_streamed_tool_calls_are_assembled(proxy: LiveProxy, cloud: FakeUpstream) -> None:
     start = TOOL_CALL | {"index": 0, "function": {"name": "weather", "arguments": ""}}
     pieces = ('{"ci', 'ty": "Zür', 'ich"}')
     cloud.answer = chunked(
@@ -333,7 +336,7 @@ async def test_streamed_tool_calls_can_be_put_together(
     (call,) = completion.choices[0].message.tool_calls or ()
     assert (call.id, call.function.arguments) == ("call_1", '{"city": "Zürich"}')
     row = (await proxy.finish()).row
-    assert row["ttft_ms"] is not None  # a tool call is something to act on
+    assert row["ttft_ms"] is not None  # a tool call counts as the first token
 
 
 async def test_several_choices_and_log_probabilities_pass(sdk: Sdk, cloud: FakeUpstream) -> None:

@@ -1,4 +1,4 @@
-"""What is not ours to change arrives as it was sent: bodies byte for byte, headers by policy.
+"""Bodies pass byte for byte, headers by policy.
 
 Comparisons are of raw JSON text, never of parsed values: `1.0e5` and `100000` parse alike.
 """
@@ -33,7 +33,7 @@ Split = Callable[[bytes], Iterator[bytes]]
 
 
 def raw_fields(body: bytes) -> dict[str, bytes]:
-    """An object's fields in order, each with the very bytes of its value."""
+    """The object's fields in order, each with the raw bytes of its value."""
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     return {name: bytes(value) for name, value in fields.items()}
 
@@ -56,7 +56,7 @@ REQUEST_VALUES = {
 
 @pytest.mark.parametrize("value", REQUEST_VALUES.values(), ids=REQUEST_VALUES.keys())
 @pytest.mark.parametrize("name", ["temperature", "field_of_the_year_2030"])
-async def test_a_request_field_keeps_its_bytes(world: World, name: str, value: bytes) -> None:
+async def test_request_field_keeps_its_bytes(world: World, name: str, value: bytes) -> None:
     sent = b'{"model": "local", "%b": %b, "messages": [{"role": "user", "content": "Hi"}]}' % (
         name.encode(),
         value,
@@ -100,27 +100,27 @@ STREAM_OPTIONS = {
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"), STREAM_OPTIONS.values(), ids=list(STREAM_OPTIONS.keys())
+    ("options", "expected"), STREAM_OPTIONS.values(), ids=list(STREAM_OPTIONS.keys())
 )
-async def test_a_stream_asks_for_usage_and_keeps_its_other_options(
-    world: World, options: bytes, kept: dict[str, bytes]
+async def test_stream_requests_usage_and_keeps_other_options(
+    world: World, options: bytes, expected: dict[str, bytes]
 ) -> None:
     world.local.answer = chunked(*openai_events())
     sent = b'{"model":"local",%b"stream":true,"messages":[{"role":"user","content":"Hi"}]}'
     await world.proxy.post(sent % options)
     fields = raw_fields(world.local.call.body)
-    assert raw_fields(fields["stream_options"]) == kept | {"include_usage": b"true"}
+    assert raw_fields(fields["stream_options"]) == expected | {"include_usage": b"true"}
     assert fields["stream"] == b"true"
 
 
-async def test_a_whole_answer_gets_no_stream_options(world: World) -> None:
-    """OpenAI refuses `stream_options` without `stream`."""
+async def test_request_without_stream_gets_no_stream_options(world: World) -> None:
+    """OpenAI rejects `stream_options` without `stream`."""
     await world.proxy.chat(model="local", stream=False)
     assert "stream_options" not in world.local.call.json
 
 
 @pytest.mark.parametrize(
-    ("asked", "tier", "sent"),
+    ("requested", "tier", "sent"),
     [
         ("local", "local", LOCAL_MODEL),
         ("cloud", "cloud", CLOUD_MODEL),
@@ -132,14 +132,14 @@ async def test_a_whole_answer_gets_no_stream_options(world: World) -> None:
         ('weird "name"\\ 😀', "cloud", 'weird "name"\\ 😀'),
     ],
 )
-async def test_the_upstream_is_asked_for_its_model(
-    world: World, asked: str, tier: str, sent: str
+async def test_upstream_receives_its_model_name(
+    world: World, requested: str, tier: str, sent: str
 ) -> None:
-    await world.proxy.chat(model=asked)
+    await world.proxy.chat(model=requested)
     assert getattr(world, tier).call.json["model"] == sent
 
 
-async def test_a_large_request_arrives_whole(world: World) -> None:
+async def test_large_request_passes_unchanged(world: World) -> None:
     picture = "A" * 5_000_000
     content = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}]
     sent = chat_body(model="local", messages=[{"role": "user", "content": content}])
@@ -151,7 +151,7 @@ async def test_a_large_request_arrives_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize(("tier", "key"), [("local", LOCAL_KEY), ("cloud", CLOUD_KEY)])
-async def test_the_upstream_gets_its_own_key_and_never_the_clients(
+async def test_upstream_receives_its_own_key_instead_of_the_clients(
     world: World, tier: str, key: str
 ) -> None:
     secrets = {
@@ -182,9 +182,7 @@ async def test_the_upstream_gets_its_own_key_and_never_the_clients(
         ("x-request-id", "the-clients"),
     ],
 )
-async def test_a_header_that_is_not_for_the_upstream_stays_here(
-    world: World, name: str, value: str
-) -> None:
+async def test_private_request_header_is_not_forwarded(world: World, name: str, value: str) -> None:
     await world.proxy.chat(headers={name: value})
     assert world.local.call.header(name) is None
 
@@ -202,13 +200,13 @@ async def test_a_header_that_is_not_for_the_upstream_stays_here(
         ("accept-language", "de"),
     ],
 )
-async def test_any_other_header_passes(world: World, name: str, value: str) -> None:
+async def test_other_request_header_passes(world: World, name: str, value: str) -> None:
     await world.proxy.chat(headers={name: value})
     assert world.local.call.header(name) == value
 
 
-async def test_the_upstream_is_spoken_to_in_plain_json(world: World) -> None:
-    """What the proxy itself must see is asked for uncompressed, whatever the client takes."""
+async def test_upstream_request_is_uncompressed_json(world: World) -> None:
+    """The proxy reads responses, so it requests them uncompressed."""
     headers = {"accept-encoding": "gzip, br", "content-type": "application/json; charset=utf-8"}
     await world.proxy.chat(headers=headers)
     call = world.local.call
@@ -218,9 +216,9 @@ async def test_the_upstream_is_spoken_to_in_plain_json(world: World) -> None:
     assert call.header("host") == world.local.base_url.split("/")[2]
 
 
-# ── Answers ───────────────────────────────────────────────────────────────────────────────────
+# ── Responses ─────────────────────────────────────────────────────────────────────────────────
 
-ODD_ANSWERS = {
+UNUSUAL_RESPONSES = {
     "numbers-and-spaces": b'{ "choices":[ ],\n "x": 1.0e5, "y": 123456789012345678901234567890 }\n',
     "escapes": rb'{"choices":[{"message":{"content":"\u00e9\ud83d\ude00"}}],"q":"\/"}',
     "unknown-fields": b'{"choices":[{"message":{"content":"x","audio":{}},"z":1}],"new":{"a":[]}}',
@@ -231,8 +229,8 @@ ODD_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("body", ODD_ANSWERS.values(), ids=ODD_ANSWERS.keys())
-async def test_an_answer_keeps_its_bytes(world: World, body: bytes) -> None:
+@pytest.mark.parametrize("body", UNUSUAL_RESPONSES.values(), ids=UNUSUAL_RESPONSES.keys())
+async def test_response_keeps_its_bytes(world: World, body: bytes) -> None:
     world.local.answer = whole(body)
     response = await world.proxy.chat(model="local")
     assert (response.status_code, response.content) == (200, body)
@@ -240,7 +238,7 @@ async def test_an_answer_keeps_its_bytes(world: World, body: bytes) -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422, 429, 500, 503, 529])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_an_upstreams_error_keeps_its_status_and_bytes(
+async def test_upstream_error_keeps_its_status_and_bytes(
     world: World, status: int, stream: bool
 ) -> None:
     body = b" " + error_json("No.", kind="insufficient_quota", code="insufficient_quota")
@@ -250,7 +248,7 @@ async def test_an_upstreams_error_keeps_its_status_and_bytes(
     assert response.headers["retry-after"] == "7"
 
 
-async def test_a_large_answer_arrives_whole(world: World) -> None:
+async def test_large_response_passes_unchanged(world: World) -> None:
     body = json.dumps({"choices": [], "filler": "é" * 2_500_000}, ensure_ascii=False).encode()
     world.local.answer = chunked(
         *(body[start : start + 100_001] for start in range(0, len(body), 100_001)),
@@ -261,8 +259,8 @@ async def test_a_large_answer_arrives_whole(world: World) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_compressed_answer_is_unpacked(world: World, encoding: str) -> None:
-    """No upstream was asked to compress; one that does is understood anyway."""
+async def test_compressed_response_is_decompressed(world: World, encoding: str) -> None:
+    """The proxy does not request compression but accepts it."""
     body = b'{"choices":[{"message":{"content":"Hi"}}],"usage":%b}' % json.dumps(USAGE).encode()
     headers = [("content-encoding", encoding)]
     world.local.answer = whole(compress(body, encoding), headers=headers)
@@ -273,7 +271,7 @@ async def test_a_compressed_answer_is_unpacked(world: World, encoding: str) -> N
     assert (row["input_tokens"], row["output_tokens"]) == (19, 10)
 
 
-async def test_a_compressed_stream_is_unpacked(world: World) -> None:
+async def test_compressed_stream_is_decompressed(world: World) -> None:
     events = openai_events()
     packed = compress(b"".join(events), "gzip")
     world.local.answer = chunked(packed[:20], packed[20:], headers=[("content-encoding", "gzip")])
@@ -283,7 +281,7 @@ async def test_a_compressed_stream_is_unpacked(world: World) -> None:
     assert response.content == b"".join(events)
 
 
-# ── Answer headers ────────────────────────────────────────────────────────────────────────────
+# ── Response headers ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -297,7 +295,7 @@ async def test_a_compressed_stream_is_unpacked(world: World) -> None:
         ("cf-ray", "8d1f"),
     ],
 )
-async def test_an_answers_header_passes(world: World, name: str, value: str, stream: bool) -> None:
+async def test_response_header_passes(world: World, name: str, value: str, stream: bool) -> None:
     body = chunked(*openai_events(), headers=[(name, value)])
     world.cloud.answer = body if stream else whole(b"{}", headers=[(name, value)])
     response = await world.proxy.chat(model="cloud", stream=stream)
@@ -305,9 +303,7 @@ async def test_an_answers_header_passes(world: World, name: str, value: str, str
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_what_concerns_only_the_upstreams_connection_stays_there(
-    world: World, stream: bool
-) -> None:
+async def test_connection_headers_of_the_upstream_are_dropped(world: World, stream: bool) -> None:
     headers = [
         ("set-cookie", "__cf_bm=ours; path=/"),
         ("keep-alive", "timeout=5"),
@@ -339,7 +335,7 @@ async def test_what_concerns_only_the_upstreams_connection_stays_there(
     assert "1990" not in got["date"]
 
 
-async def test_request_ids_are_ours_and_the_upstreams_stays_findable(world: World) -> None:
+async def test_request_id_is_the_proxys_and_the_upstreams_is_kept(world: World) -> None:
     world.cloud.answer = whole(b"{}", headers=[("x-request-id", "req_theirs")])
     response = await world.proxy.chat(model="cloud", headers={"x-request-id": "req_clients"})
     assert response.headers["x-upstream-request-id"] == "req_theirs"
@@ -347,7 +343,7 @@ async def test_request_ids_are_ours_and_the_upstreams_stays_findable(world: Worl
     assert ours not in ("req_theirs", "req_clients")
 
 
-async def test_a_streams_headers_keep_proxies_from_buffering(world: World) -> None:
+async def test_stream_headers_disable_buffering(world: World) -> None:
     world.local.answer = chunked(*openai_events())
     response = await world.proxy.chat(model="local", stream=True)
     assert response.headers["content-type"] == "text/event-stream"
@@ -358,51 +354,53 @@ async def test_a_streams_headers_keep_proxies_from_buffering(world: World) -> No
 # ── Streams ───────────────────────────────────────────────────────────────────────────────────
 
 
-def split_one_by_one(data: bytes) -> Iterator[bytes]:
+def split_by_byte(data: bytes) -> Iterator[bytes]:
     return (data[index : index + 1] for index in range(len(data)))
 
 
 def split_at_random(data: bytes) -> Iterator[bytes]:
-    """Pieces of any size, most of them cutting events, lines and characters apart."""
-    chance = random.Random(7)
-    cuts = sorted({0, len(data), *(chance.randrange(len(data)) for _ in range(40))})
+    """Pieces of any size that split events, lines and characters."""
+    rng = random.Random(7)
+    cuts = sorted({0, len(data), *(rng.randrange(len(data)) for _ in range(40))})
     return (data[start:end] for start, end in itertools.pairwise(cuts))
 
 
-def split_behind_each_line(data: bytes) -> Iterator[bytes]:
+def split_by_line(data: bytes) -> Iterator[bytes]:
     return iter(data.splitlines(keepends=True))
 
 
 SPLITS = {
     "one-piece": lambda data: iter([data]),
-    "by-line": split_behind_each_line,
+    "by-line": split_by_line,
     "at-random": split_at_random,
-    "byte-by-byte": split_one_by_one,
+    "byte-by-byte": split_by_byte,
 }
 
 
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
-@pytest.mark.parametrize("wanted", [True, False], ids=["usage-wanted", "usage-not-wanted"])
+@pytest.mark.parametrize(
+    "include_usage", [True, False], ids=["usage-requested", "usage-not-requested"]
+)
 @pytest.mark.parametrize("form", WIRE_FORMS.values(), ids=WIRE_FORMS.keys())
-async def test_a_stream_passes_unchanged_but_for_usage_nobody_asked_for(
-    world: World, form: Form, split: Split, line_end: bytes, wanted: bool
+async def test_stream_passes_unchanged_except_unrequested_usage(
+    world: World, form: Form, split: Split, line_end: bytes, include_usage: bool
 ) -> None:
     events = [data.replace(b"\n", line_end) for data in form()]
     world.local.answer = chunked(*split(b"".join(events)))
     response = await world.proxy.chat(
-        model="local", stream=True, stream_options={"include_usage": wanted}
+        model="local", stream=True, stream_options={"include_usage": include_usage}
     )
     usage_only = [
         data for data in events if b'"choices": []' in data and b'"prompt_tokens"' in data
     ]
     assert len(usage_only) == (form is not WIRE_FORMS["usage-with-finish"])
-    expected = events if wanted else [data for data in events if data not in usage_only]
+    expected = events if include_usage else [data for data in events if data not in usage_only]
     assert response.content == b"".join(expected)
 
 
 @pytest.mark.parametrize("form", WIRE_FORMS.values(), ids=WIRE_FORMS.keys())
-async def test_usage_and_text_are_read_in_every_wire_form(world: World, form: Form) -> None:
+async def test_usage_and_text_are_read_in_every_wire_format(world: World, form: Form) -> None:
     world.local.answer = chunked(*split_at_random(b"".join(form())))
     response = await world.proxy.chat(model="local", stream=True)
     row = await world.proxy.row_of(response)
@@ -431,14 +429,14 @@ UNUSUAL_EVENTS = {
 
 
 @pytest.mark.parametrize("odd", UNUSUAL_EVENTS.values(), ids=UNUSUAL_EVENTS.keys())
-async def test_what_the_proxy_does_not_read_passes_too(world: World, odd: bytes) -> None:
+async def test_unusual_event_passes(world: World, odd: bytes) -> None:
     sent = [event(chunk({"content": "a"})), odd, event(chunk({}, "stop")), DONE]
     world.cloud.answer = chunked(*sent)
     response = await world.proxy.chat(model="cloud", stream=True)
     assert response.content == b"".join(sent)
 
 
-async def test_a_last_event_without_its_blank_line_arrives(world: World) -> None:
+async def test_last_event_without_blank_line_passes(world: World) -> None:
     sent = b"".join(openai_events()).removesuffix(b"\n\n")
     world.cloud.answer = chunked(sent)
     response = await world.proxy.chat(
@@ -447,8 +445,8 @@ async def test_a_last_event_without_its_blank_line_arrives(world: World) -> None
     assert response.content == sent
 
 
-async def test_a_whole_answer_to_a_stream_request_passes(world: World) -> None:
-    """Some servers do not stream, whatever they are asked."""
+async def test_complete_response_to_a_stream_request_passes(world: World) -> None:
+    """Some servers never stream."""
     body = b'{"choices":[{"message":{"content":"Hi"}}]}'
     world.local.answer = whole(body)
     response = await world.proxy.chat(model="local", stream=True)

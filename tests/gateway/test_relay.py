@@ -1,4 +1,4 @@
-"""Relaying: what passes, what is seen on the way, what is taken out, however the bytes arrive."""
+"""Relaying: what passes, what is observed and what is removed, for any split of the bytes."""
 
 import asyncio
 import itertools
@@ -30,7 +30,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 
 
 class Event(NamedTuple):
-    """One event's lines, and what an observer must see in it."""
+    """The lines of an event and what an observer must read from it."""
 
     lines: list[bytes]
     text: str = ""
@@ -103,7 +103,7 @@ line_ends = st.sampled_from([b"\n", b"\r\n"])
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[tuple[Event, bytes]]:
-    """Events with their bytes, line ends mixed at will."""
+    """Events with their bytes, with mixed line ends."""
     stream = []
     for event in draw(st.lists(events, max_size=8)):
         written = b"".join(line + draw(line_ends) for line in event.lines) + draw(line_ends)
@@ -124,32 +124,30 @@ cuts = st.lists(st.integers(0, 10_000), max_size=30)
 
 
 @given(stream=streams(), places=cuts, strip=st.booleans())
-def test_an_observer_sees_whole_events_however_the_bytes_are_split(
+def test_observer_result_is_independent_of_the_split(
     stream: list[tuple[Event, bytes]], places: list[int], strip: bool
 ) -> None:
     observer = StreamObserver(strip_usage=strip)
     whole = b"".join(written for _, written in stream)
     passed = run(observer, cut(whole, places))
 
-    kept = [written for event, written in stream if not (strip and event.usage_only)]
-    assert passed == b"".join(kept)
-    seen = [event for event, _ in stream]
-    counts = [event.usage for event in seen if event.usage is not None]
+    expected = [written for event, written in stream if not (strip and event.usage_only)]
+    assert passed == b"".join(expected)
+    observed = [event for event, _ in stream]
+    counts = [event.usage for event in observed if event.usage is not None]
     assert (observer.usage.prompt_tokens if observer.usage else None) == (
         counts[-1] if counts else None
     )
-    assert observer.text == "".join(event.text for event in seen)
-    assert observer.done == any(event.done for event in seen)
-    assert observer.failed == any(event.failed for event in seen)
-    assert observer.finished == any(event.finished for event in seen)
-    assert observer.spoke == any(event.spoke for event in seen)
+    assert observer.text == "".join(event.text for event in observed)
+    assert observer.done == any(event.done for event in observed)
+    assert observer.failed == any(event.failed for event in observed)
+    assert observer.finished == any(event.finished for event in observed)
+    assert observer.spoke == any(event.spoke for event in observed)
     assert not observer.blind
 
 
 @given(whole=st.text('data: []{}\r\n"DONE', max_size=60).map(str.encode), places=cuts)
-def test_no_bytes_whatever_make_a_difference_between_splits(
-    whole: bytes, places: list[int]
-) -> None:
+def test_arbitrary_bytes_pass_alike_for_every_split(whole: bytes, places: list[int]) -> None:
     at_once, in_pieces, single = (StreamObserver(strip_usage=True) for _ in range(3))
     passed = run(at_once, [whole])
     assert run(in_pieces, cut(whole, places)) == passed
@@ -159,15 +157,15 @@ def test_no_bytes_whatever_make_a_difference_between_splits(
 
 
 @given(stream=streams(), places=cuts)
-def test_a_stream_cut_short_passes_its_whole_events(
+def test_truncated_stream_passes_its_complete_events(
     stream: list[tuple[Event, bytes]], places: list[int]
 ) -> None:
-    """The torn last event is of no use to a client, and must not look like one."""
+    """The incomplete last event is dropped."""
     whole = b"".join(written for _, written in stream)
     observer = StreamObserver(strip_usage=False)
-    torn = b'data: {"choices": [{"delta": {"content": "lo'
-    passed = run(observer, cut(whole + torn, places))
-    assert passed == (whole + torn if observer.complete or observer.failed else whole)
+    incomplete = b'data: {"choices": [{"delta": {"content": "lo'
+    passed = run(observer, cut(whole + incomplete, places))
+    assert passed == (whole + incomplete if observer.complete or observer.failed else whole)
 
 
 @pytest.mark.parametrize(
@@ -180,14 +178,14 @@ def test_a_stream_cut_short_passes_its_whole_events(
         b'data: {"error":{"message":"overloaded"}}',
     ],
 )
-def test_a_last_event_may_lack_its_blank_line(last: bytes) -> None:
+def test_last_event_without_blank_line_is_read(last: bytes) -> None:
     observer = StreamObserver(strip_usage=True)
     first = data(chunk({"content": "Hi"})) + b"\n\n"
     assert run(observer, [first + last]) == first + last
     assert observer.complete or observer.failed
 
 
-def test_an_unwanted_usage_event_without_blank_line_is_taken_out_too() -> None:
+def test_unrequested_usage_without_blank_line_is_removed() -> None:
     observer = StreamObserver(strip_usage=True)
     done = b"data: [DONE]\n\n"
     assert run(observer, [done + b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n']) == done
@@ -208,10 +206,10 @@ def test_an_unwanted_usage_event_without_blank_line_is_taken_out_too() -> None:
         (chunk({"content": "x"} | {"tool_calls": [{"index": 0}]}), "x", False, False, None),
     ],
 )
-def test_what_follows_simple_pieces_is_seen_for_what_it_is(
+def test_event_after_simple_chunks_is_fully_read(
     event: dict[str, object], text: str, finished: bool, failed: bool, tokens: int | None
 ) -> None:
-    """Events like the one before are not decoded; one that has more to say must not pass as one."""
+    """Events that repeat the form of the last one are not decoded. Others must be."""
     observer = StreamObserver(strip_usage=False)
     pieces = [chunk({"content": "One"}), chunk({"content": " two"}), event, event]
     for piece in pieces:
@@ -219,12 +217,12 @@ def test_what_follows_simple_pieces_is_seen_for_what_it_is(
         assert observer.feed(sent) == sent
     assert observer.text == "One two" + text * 2
     assert (observer.finished, observer.failed) == (finished, failed)
-    found = observer.usage.prompt_tokens if observer.usage is not None else None
-    assert found == tokens
+    prompt_tokens = observer.usage.prompt_tokens if observer.usage is not None else None
+    assert prompt_tokens == tokens
 
 
 @pytest.mark.parametrize("middle", [b"\xff", b'","error":{"message":"x"},"a":"', b"\\u0041"])
-def test_no_bytes_pass_for_a_simple_piece(middle: bytes) -> None:
+def test_similar_bytes_are_not_taken_for_a_simple_chunk(middle: bytes) -> None:
     observer = StreamObserver(strip_usage=False)
     simple = data(chunk({"content": "One"})) + b"\n\n"
     other = simple.replace(b"One", middle)
@@ -235,16 +233,14 @@ def test_no_bytes_pass_for_a_simple_piece(middle: bytes) -> None:
     assert (observer.text, observer.failed) == ("One" + alone.text, alone.failed)
 
 
-def test_usage_in_a_chunk_with_choices_stays() -> None:
+def test_usage_in_a_chunk_with_choices_is_not_removed() -> None:
     event = data(chunk({"content": "a"}, "stop", usage={"prompt_tokens": 1})) + b"\n\n"
     assert StreamObserver(strip_usage=True).feed(event) == event
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("size", [5_000, 65_536, MAX_EVENT_BYTES])
-def test_an_endless_event_makes_the_observer_blind_and_everything_pass(
-    size: int, line_end: bytes
-) -> None:
+def test_oversized_event_passes_and_stops_the_observer(size: int, line_end: bytes) -> None:
     observer = StreamObserver(strip_usage=True)
     head = data(chunk({"content": "seen"})) + line_end * 2
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":3}}' + line_end * 2
@@ -252,13 +248,13 @@ def test_an_endless_event_makes_the_observer_blind_and_everything_pass(
     whole = head + usage + endless + line_end * 2 + usage
     pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
     passed = run(observer, pieces)
-    # Compared outside the assertion: a diff of megabytes takes minutes.
+    # Compared outside the assertion: pytest needs minutes to diff megabytes.
     same = passed == head + endless + line_end * 2 + usage
     assert same
     assert (observer.blind, observer.complete, observer.text) == (True, True, "seen")
 
 
-def test_a_large_event_may_come_in_many_pieces() -> None:
+def test_large_event_in_many_pieces_is_read() -> None:
     observer = StreamObserver(strip_usage=True)
     answer = "x" * 600_000
     event = b": x\r\n" + data(chunk({"content": answer})) + b"\r\n\r\n"
@@ -267,11 +263,11 @@ def test_a_large_event_may_come_in_many_pieces() -> None:
     assert same
 
 
-# The two ways of relaying, over an answer and a reply made of lists.
+# Relaying complete responses and streams, with in-memory fakes.
 
 
 class FakeAnswer:
-    """An upstream's answer; an exception among the pieces is raised when its turn comes."""
+    """An upstream's response; an exception among the pieces is raised at its position."""
 
     def __init__(
         self,
@@ -310,7 +306,7 @@ class FakeAnswer:
 
 
 class FakeReply:
-    """The client: keeps what it is sent."""
+    """The client: collects what is sent to it."""
 
     def __init__(self) -> None:
         self.status: int | None = None
@@ -334,7 +330,7 @@ class FakeReply:
         self.ended = not more
 
     def send_now(self, data: bytes) -> bool:
-        """Takes every second piece."""
+        """Accept every second piece."""
         assert not self.ended
         self._takes = not self._takes
         if self._takes:
@@ -343,7 +339,7 @@ class FakeReply:
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """Time that passes only on request."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -352,8 +348,8 @@ class Clock:
         return self.now
 
 
-class Settled:
-    """Takes what relaying found out."""
+class SettleRecorder:
+    """Records the calls of `settle`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Usage | None, str]] = []
@@ -366,8 +362,8 @@ def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
     return FakeAnswer(*pieces, is_event_stream=True, **arguments)
 
 
-def forget(last: AnswerView | None) -> None:
-    """Take the end of an answer, for nothing."""
+def ignore_end(last: AnswerView | None) -> None:
+    """Ignore the end of a response."""
 
 
 async def relay(
@@ -376,24 +372,24 @@ async def relay(
     record: CallRecord,
     *,
     settle: Settle,
-    note: Note = forget,
+    note: Note = ignore_end,
 ) -> None:
-    """Begin and relay, as the gateway does when all is well."""
-    mark_started = await read_start(answer, strip_usage=True)
-    if isinstance(mark_started, StreamStart):
-        await relay_stream(answer, mark_started, reply, record, settle=settle, note=note)
+    """Start and relay a response, as the gateway does."""
+    start = await read_start(answer, strip_usage=True)
+    if isinstance(start, StreamStart):
+        await relay_stream(answer, start, reply, record, settle=settle, note=note)
     else:
-        await relay_complete(answer, mark_started, reply, record, settle=settle, note=note)
+        await relay_complete(answer, start, reply, record, settle=settle, note=note)
 
 
-def decided(clock: Clock | None = None) -> CallRecord:
+def routed_record(clock: Clock | None = None) -> CallRecord:
     record = CallRecord("chat.completions", clock=clock or Clock())
     record.target, record.reason, record.model = Target.LOCAL, Reason.SCORE, "phi3"
     record.open_upstream()
     return record
 
 
-async def test_a_whole_answer_passes_unchanged_with_our_headers() -> None:
+async def test_complete_response_passes_with_router_headers() -> None:
     body = b'{ "choices":[{"message":{"content":"Hi"}}], "usage":{"prompt_tokens":2}, "x": 1.0 }'
     answer = FakeAnswer(
         body[:10],
@@ -408,25 +404,25 @@ async def test_a_whole_answer_passes_unchanged_with_our_headers() -> None:
             (b"X-Router-Target", b"forged"),
         ],
     )
-    reply, record, settled = FakeReply(), decided(), Settled()
-    await relay(answer, reply, record, settle=settled)
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
+    await relay(answer, reply, record, settle=recorder)
     assert (reply.status, reply.body, reply.ended) == (200, body, True)
     headers = dict(reply.headers)
     assert len(headers) == len(reply.headers)
     assert headers[b"content-type"] == b"application/json; charset=utf-8"
-    assert b"content-length" not in headers  # theirs is wrong; ours is told with the body
+    assert b"content-length" not in headers  # set when the body is sent
     assert headers[b"x-upstream-request-id"] == b"theirs"
     assert headers[b"x-request-id"] == record.id.encode()
     assert headers[b"openai-processing-ms"] == b"12"
     assert headers[b"x-router-target"] == b"local"
     assert not {b"set-cookie", b"transfer-encoding"} & set(headers)
-    assert settled.calls == [(Usage(prompt_tokens=2), "Hi")]
+    assert recorder.calls == [(Usage(prompt_tokens=2), "Hi")]
     assert (record.ending, record.status) == (Ending.OK, 200)
     assert record.upstream_ms is not None
 
 
-async def test_dollars_are_in_the_headers_of_a_whole_answer() -> None:
-    record, reply = decided(), FakeReply()
+async def test_complete_response_has_cost_headers() -> None:
+    record, reply = routed_record(), FakeReply()
 
     def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
         record.cost_usd, record.saved_usd = 0.0, 0.00012
@@ -436,30 +432,30 @@ async def test_dollars_are_in_the_headers_of_a_whole_answer() -> None:
     assert dict(reply.headers)[b"x-router-saved-usd"] == b"0.000120000"
 
 
-async def test_an_error_answer_passes_and_costs_nothing() -> None:
+async def test_error_response_passes_and_costs_nothing() -> None:
     body = b'{"error": {"message": "slow down"}}'
-    reply, record, settled = FakeReply(), decided(), Settled()
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
     answer = FakeAnswer(body, status=429, headers=[(b"retry-after", b"3")])
-    await relay(answer, reply, record, settle=settled)
+    await relay(answer, reply, record, settle=recorder)
     assert (reply.status, reply.body) == (429, body)
     assert dict(reply.headers)[b"retry-after"] == b"3"
-    assert settled.calls == []
+    assert recorder.calls == []
     assert (record.ending, record.status) == (Ending.UPSTREAM_ERROR, 429)
 
 
-async def test_an_answer_that_is_no_json_passes_too() -> None:
-    reply, record, settled = FakeReply(), decided(), Settled()
-    await relay(FakeAnswer(b"\xff<html>"), reply, record, settle=settled)
+async def test_response_without_valid_json_passes() -> None:
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
+    await relay(FakeAnswer(b"\xff<html>"), reply, record, settle=recorder)
     assert reply.body == b"\xff<html>"
-    assert settled.calls == [(None, "")]
+    assert recorder.calls == [(None, "")]
     assert record.ending is Ending.OK
 
 
-async def test_a_whole_answer_that_breaks_off_promises_nothing() -> None:
-    reply, record = FakeReply(), decided()
+async def test_interrupted_complete_response_sends_no_status() -> None:
+    reply, record = FakeReply(), routed_record()
     answer = FakeAnswer(b"{", UpstreamInterrupted("It broke.", upstream="local"))
     with pytest.raises(UpstreamInterrupted):
-        await relay(answer, reply, record, settle=Settled())
+        await relay(answer, reply, record, settle=SettleRecorder())
     assert reply.status is None
     assert record.ending is None
 
@@ -470,16 +466,16 @@ STOP = data(chunk({}, "stop")) + b"\n\n"
 USAGE = data({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}) + b"\n\n"
 
 
-async def test_a_stream_passes_without_the_usage_nobody_asked_for() -> None:
-    reply, record, settled = FakeReply(), decided(), Settled()
+async def test_stream_passes_without_unrequested_usage() -> None:
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
     answer = stream_of(
         HELLO + STOP,
         USAGE + DONE,
         headers=[(b"content-type", b"text/event-stream"), (b"content-length", b"9")],
     )
-    await relay(answer, reply, record, settle=settled)
+    await relay(answer, reply, record, settle=recorder)
     assert (reply.status, reply.body, reply.ended) == (200, HELLO + STOP + DONE, True)
-    assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+    assert recorder.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
     assert (record.ending, record.streamed) == (Ending.OK, True)
     headers = dict(reply.headers)
     assert headers[b"x-accel-buffering"] == b"no"
@@ -488,9 +484,9 @@ async def test_a_stream_passes_without_the_usage_nobody_asked_for() -> None:
     assert b"x-router-cost-usd" not in headers
 
 
-async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
+async def test_first_token_is_the_first_visible_output() -> None:
     clock = Clock()
-    record = decided(clock)
+    record = routed_record(clock)
     role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
 
     class Timed(FakeAnswer):
@@ -499,20 +495,20 @@ async def test_the_first_token_is_the_first_thing_a_client_would_show() -> None:
             return await super().next_chunk()
 
     answer = Timed(role, HELLO, HELLO, STOP + DONE, is_event_stream=True)
-    await relay(answer, FakeReply(), record, settle=Settled())
+    await relay(answer, FakeReply(), record, settle=SettleRecorder())
     assert record.ttft_ms == pytest.approx(500)
     assert record.duration_ms == pytest.approx(1000)
 
 
-async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settled() -> None:
-    reply, record, settled = FakeReply(), decided(), Settled()
+async def test_unfinished_stream_is_an_error_and_its_text_is_settled() -> None:
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
     with pytest.raises(
         UpstreamInterrupted, match="local upstream ended its stream without finishing"
     ):
-        await relay(stream_of(HELLO, b'data: {"choi'), reply, record, settle=settled)
+        await relay(stream_of(HELLO, b'data: {"choi'), reply, record, settle=recorder)
     assert reply.body == HELLO
     assert not reply.ended
-    assert settled.calls == [(None, "Hello")]
+    assert recorder.calls == [(None, "Hello")]
     assert record.ending is None
     await reply.send(
         CHAT.error_event(UpstreamInterrupted("It stopped.", upstream="local")), more=False
@@ -524,48 +520,48 @@ async def test_a_stream_that_stops_unfinished_is_an_error_and_its_text_is_settle
     assert reply.ended
 
 
-async def test_a_finish_reason_is_an_end_even_without_done() -> None:
-    reply, record = FakeReply(), decided()
-    await relay(stream_of(HELLO, STOP), reply, record, settle=Settled())
+async def test_finish_reason_without_done_ends_the_stream() -> None:
+    reply, record = FakeReply(), routed_record()
+    await relay(stream_of(HELLO, STOP), reply, record, settle=SettleRecorder())
     assert (reply.body, reply.ended, record.ending) == (HELLO + STOP, True, Ending.OK)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n\n", b"\n\n" + DONE])
-async def test_the_upstreams_own_error_event_reaches_the_client(end: bytes) -> None:
-    reply, record = FakeReply(), decided()
+async def test_upstream_error_event_passes(end: bytes) -> None:
+    reply, record = FakeReply(), routed_record()
     error = b'data: {"error": {"message": "overloaded"}}' + end
-    await relay(stream_of(HELLO, error), reply, record, settle=Settled())
+    await relay(stream_of(HELLO, error), reply, record, settle=SettleRecorder())
     assert (reply.body, reply.ended) == (HELLO + error, True)
     assert record.ending is Ending.UPSTREAM_ERROR
 
 
-async def test_a_failure_within_a_stream_is_raised_after_what_came_before() -> None:
-    reply, record, settled = FakeReply(), decided(), Settled()
+async def test_stream_error_is_raised_after_the_earlier_chunks() -> None:
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
     late = UpstreamTimeout("Too late.", upstream="local", phase="idle")
     with pytest.raises(UpstreamTimeout):
-        await relay(stream_of(HELLO, late), reply, record, settle=settled)
+        await relay(stream_of(HELLO, late), reply, record, settle=recorder)
     assert reply.body == HELLO
-    assert settled.calls == [(None, "Hello")]
+    assert recorder.calls == [(None, "Hello")]
     assert record.upstream_ms is not None
 
 
-async def test_a_client_that_hangs_up_at_done_was_answered() -> None:
-    reply, record, settled = FakeReply(), decided(), Settled()
+async def test_disconnect_at_done_counts_as_success() -> None:
+    reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()
     answer = stream_of(HELLO + STOP, USAGE + DONE, asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
-        await relay(answer, reply, record, settle=settled)
+        await relay(answer, reply, record, settle=recorder)
     record.finish(Ending.CLIENT_GONE)
     assert record.ending is Ending.OK
-    assert settled.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
+    assert recorder.calls == [(Usage(prompt_tokens=5, completion_tokens=1), "Hello")]
 
 
-async def test_a_stream_is_held_until_it_speaks() -> None:
+async def test_stream_is_held_until_its_first_output() -> None:
     role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
     answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
-    mark_started = await read_start(answer, strip_usage=True)
-    assert isinstance(mark_started, StreamStart)
-    assert mark_started.held == b": ping\n\n" + role + HELLO
-    assert mark_started.error is None
+    start = await read_start(answer, strip_usage=True)
+    assert isinstance(start, StreamStart)
+    assert start.held == b": ping\n\n" + role + HELLO
+    assert start.error is None
     assert answer.has_begun
     assert await answer.next_chunk() == STOP
 
@@ -580,21 +576,21 @@ async def test_a_stream_is_held_until_it_speaks() -> None:
     ],
     ids=["nothing", "comment", "role", "half-an-event"],
 )
-async def test_a_stream_that_ends_before_it_spoke_is_no_answer(pieces: tuple[bytes, ...]) -> None:
+async def test_stream_without_output_is_interrupted(pieces: tuple[bytes, ...]) -> None:
     with pytest.raises(UpstreamInterrupted, match="local upstream"):
         await read_start(stream_of(*pieces), strip_usage=True)
 
 
-async def test_an_error_event_at_the_head_is_known_as_one() -> None:
+async def test_error_event_before_the_first_output_is_reported() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    mark_started = await read_start(stream_of(error, HELLO), strip_usage=True)
-    assert mark_started.error == error
+    start = await read_start(stream_of(error, HELLO), strip_usage=True)
+    assert start.error == error
 
 
-async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
+async def test_error_event_after_the_first_output_passes() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    mark_started = await read_start(stream_of(HELLO + error), strip_usage=True)
-    assert mark_started.error is None
+    start = await read_start(stream_of(HELLO + error), strip_usage=True)
+    assert start.error is None
 
 
 @pytest.mark.parametrize(
@@ -605,9 +601,9 @@ async def test_an_error_after_the_first_words_is_the_answers_own() -> None:
         stream_of(HELLO, STOP, DONE, b": bye\n\n"),
         stream_of(HELLO, STOP.rstrip()),
     ],
-    ids=["whole", "at once", "in pieces", "without its blank line"],
+    ids=["whole", "at once", "in pieces", "without a blank line"],
 )
-async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: FakeAnswer) -> None:
+async def test_response_is_noted_once_before_its_end_is_sent(answer: FakeAnswer) -> None:
     reply, sent_by_then = FakeReply(), list[bytes]()
 
     def note(last: AnswerView | None) -> None:
@@ -615,25 +611,25 @@ async def test_an_answer_is_noted_once_before_the_client_has_it_all(answer: Fake
         assert last.finished
         sent_by_then.append(reply.body)
 
-    await relay(answer, reply, decided(), settle=Settled(), note=note)
+    await relay(answer, reply, routed_record(), settle=SettleRecorder(), note=note)
     (sent,) = sent_by_then
     assert len(sent) < len(reply.body)
     assert b"stop" in reply.body
 
 
-async def test_a_stream_that_only_pings_is_not_held_for_ever() -> None:
+async def test_held_bytes_of_a_stream_are_limited() -> None:
     ping = b": " + b"x" * 1021 + b"\n\n"
     answer = stream_of(*[ping] * 200, HELLO, STOP)
-    mark_started = await read_start(answer, strip_usage=True)
-    assert isinstance(mark_started, StreamStart)
-    assert MAX_HELD_BYTES <= len(mark_started.held) < MAX_HELD_BYTES + len(ping)
-    reply, record = FakeReply(), decided()
-    await relay_stream(answer, mark_started, reply, record, settle=Settled(), note=forget)
+    start = await read_start(answer, strip_usage=True)
+    assert isinstance(start, StreamStart)
+    assert MAX_HELD_BYTES <= len(start.held) < MAX_HELD_BYTES + len(ping)
+    reply, record = FakeReply(), routed_record()
+    await relay_stream(answer, start, reply, record, settle=SettleRecorder(), note=ignore_end)
     assert reply.body == ping * 200 + HELLO + STOP
     assert record.ttft_ms is not None
 
 
-def test_only_a_successful_event_stream_is_relayed_as_one() -> None:
+def test_only_a_successful_event_stream_is_relayed_as_a_stream() -> None:
     assert is_stream(FakeAnswer(is_event_stream=True))
     assert not is_stream(FakeAnswer(is_event_stream=True, status=500))
     assert not is_stream(FakeAnswer())

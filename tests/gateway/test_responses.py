@@ -1,6 +1,6 @@
 """POST /v1/responses: routed like a chat, streamed in typed events, continued by its id.
 
-The cloud remembers its answers. The local tier remembers nothing, so the proxy does it for it.
+The cloud stores its responses. The local tier stores nothing, so the proxy does it instead.
 """
 
 import json
@@ -38,7 +38,7 @@ OLLAMA = {
 
 
 FUNCTION = {"type": "function", "name": "f"}
-CALLED = [
+TOOL_TURNS = [
     {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
     {"type": "function_call_output", "call_id": "c", "output": "4"},
 ]
@@ -46,7 +46,7 @@ FILE_PARTS = [
     {"type": "input_file", "file_id": "file_1"},
     {"type": "input_image", "file_id": "file_1"},
 ]
-ONLY_IN_THE_CLOUD: list[tuple[dict[str, Any], str]] = [
+CLOUD_ONLY: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "web_search"}]}, "tools"),
     ({"background": True}, "background"),
     ({"conversation": "conv_1"}, "conversation"),
@@ -65,7 +65,7 @@ def upstreams(local: FakeUpstream, cloud: FakeUpstream) -> None:
     cloud.answer = response_answer(response_id="resp_cloud")
 
 
-def in_database(proxy: LiveProxy, statement: str) -> list[Any]:
+def query_database(proxy: LiveProxy, statement: str) -> list[Any]:
     path = proxy.proxy.config.storage.url.path
     connection = sqlite3.connect(path)
     try:
@@ -74,43 +74,43 @@ def in_database(proxy: LiveProxy, statement: str) -> list[Any]:
         connection.close()
 
 
-async def ask(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.Response:
+async def create(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.Response:
     body = {"model": "auto", "input": EASY} | fields
     response: httpx2.Response = await proxy.client.post("/v1/responses", json=body, headers=headers)
     return response
 
 
-def own_id(answer: httpx2.Response) -> str:
-    """What a local answer is called here."""
+def local_id(answer: httpx2.Response) -> str:
+    """The id that the proxy gives a local response."""
     return "resp_" + answer.headers["x-request-id"].removeprefix("req_")
 
 
-def own_item(answer: httpx2.Response, kind: str = "msg", number: int = 1) -> str:
-    """What an item of it is called."""
-    return f"{kind}_{own_id(answer).removeprefix('resp_')}_{number}"
+def local_item_id(answer: httpx2.Response, kind: str = "msg", number: int = 1) -> str:
+    """The id that the proxy gives an item of a local response."""
+    return f"{kind}_{local_id(answer).removeprefix('resp_')}_{number}"
 
 
-def with_own_ids(sent: bytes, answer: httpx2.Response) -> bytes:
-    """What the local tier sent, as the client gets it."""
-    sent = sent.replace(b'"resp_local"', json.dumps(own_id(answer)).encode())
-    return sent.replace(b'"msg_1"', json.dumps(own_item(answer)).encode())
+def with_local_ids(sent: bytes, answer: httpx2.Response) -> bytes:
+    """The local tier's bytes as the client receives them."""
+    sent = sent.replace(b'"resp_local"', json.dumps(local_id(answer)).encode())
+    return sent.replace(b'"msg_1"', json.dumps(local_item_id(answer)).encode())
 
 
-def said(answer: httpx2.Response, text: str = "Hello!") -> dict[str, Any]:
-    """The message of a local answer, as it is sent on."""
+def local_message(answer: httpx2.Response, text: str = "Hello!") -> dict[str, Any]:
+    """The message of a local response, as the proxy stores it."""
     message: dict[str, Any] = response_fields(text)["output"][0]
-    return message | {"id": own_item(answer)}
+    return message | {"id": local_item_id(answer)}
 
 
-# Whole answers.
+# Complete responses.
 
 
-async def test_it_is_routed_and_passes_untouched(
+async def test_response_is_routed_and_passes_unchanged(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    response = await ask(proxy, unknown_field={"kept": [1, 2]}, instructions="Be brief.")
+    response = await create(proxy, unknown_field={"kept": [1, 2]}, instructions="Be brief.")
     sent = json.dumps(response_fields(response_id="resp_local")).encode()
-    assert response.content == with_own_ids(sent, response)
+    assert response.content == with_local_ids(sent, response)
     assert local.call.path == "/v1/responses"
     assert local.call.json == {
         "model": LOCAL_MODEL,
@@ -118,7 +118,7 @@ async def test_it_is_routed_and_passes_untouched(
         "unknown_field": {"kept": [1, 2]},
         "instructions": "Be brief.",
     }
-    hard = await ask(proxy, input=[{"role": "user", "content": HARD}])
+    hard = await create(proxy, input=[{"role": "user", "content": HARD}])
     assert hard.headers["x-router-target"] == "cloud"
     assert cloud.call.json["input"] == [{"role": "user", "content": HARD}]
     rows = (await proxy.finish(2)).rows
@@ -142,7 +142,7 @@ async def test_it_is_routed_and_passes_untouched(
         {"role": "user", "content": [{"type": "text", "text": HARD}]},
     ],
 )
-async def test_every_form_of_a_message_is_read(proxy: LiveProxy, item: Any) -> None:
+async def test_every_message_format_is_read(proxy: LiveProxy, item: Any) -> None:
     earlier = [
         {"role": "user", "content": EASY},
         {"type": "reasoning", "id": "rs_1", "summary": []},
@@ -150,7 +150,7 @@ async def test_every_form_of_a_message_is_read(proxy: LiveProxy, item: Any) -> N
         {"type": "function_call_output", "call_id": "c", "output": "4"},
         {"type": "something_new", "content": 7},
     ]
-    response = await ask(proxy, input=[*earlier, item])
+    response = await create(proxy, input=[*earlier, item])
     assert response.headers["x-router-target"] == "cloud"
 
 
@@ -170,10 +170,10 @@ async def test_every_form_of_a_message_is_read(proxy: LiveProxy, item: Any) -> N
         ({"model": "auto:speed=1"}, "model"),
     ],
 )
-async def test_a_wrong_field_is_named(
+async def test_invalid_field_is_named(
     proxy: LiveProxy, local: FakeUpstream, fields: Any, param: str
 ) -> None:
-    response = await ask(proxy, **fields)
+    response = await create(proxy, **fields)
     assert response.status_code == 400
     assert envelope_of(response)["param"] == param
     assert not local.calls
@@ -202,65 +202,65 @@ async def test_a_wrong_field_is_named(
                 {"type": "refusal", "refusal": "No."},
             )
         ),
-        *ONLY_IN_THE_CLOUD,
+        *CLOUD_ONLY,
     ],
     ids=str,
 )
-async def test_what_the_local_server_would_drop_goes_to_the_cloud(
+async def test_fields_unsupported_by_ollama_go_to_the_cloud(
     start: StartProxy, local: FakeUpstream, fields: Any, param: str
 ) -> None:
     local.native = OLLAMA
     limited = {"upstreams": {"local": {"capabilities": ["tools", "vision"]}}}
     proxy = await start(limited)
-    response = await ask(proxy, **fields)
+    response = await create(proxy, **fields)
     assert response.headers["x-router-target"] == "cloud"
     assert response.headers["x-router-reason"] == "capability"
-    forced = await ask(proxy, headers={"x-router-target": "local"}, **fields)
+    forced = await create(proxy, headers={"x-router-target": "local"}, **fields)
     assert forced.status_code == 400
     assert envelope_of(forced)["code"] == "unsupported_by_local_model"
     assert envelope_of(forced)["param"] == param
     assert not local.calls
 
 
-@pytest.mark.parametrize(("fields", "param"), ONLY_IN_THE_CLOUD, ids=str)
-async def test_no_local_server_has_what_the_cloud_remembers_and_runs(
+@pytest.mark.parametrize(("fields", "param"), CLOUD_ONLY, ids=str)
+async def test_cloud_only_fields_go_to_the_cloud_for_any_local_server(
     proxy: LiveProxy, local: FakeUpstream, fields: Any, param: str
 ) -> None:
-    """Of one that is not Ollama, or not known to be, nothing else is presumed."""
-    assert (await ask(proxy, **fields)).headers["x-router-reason"] == "capability"
-    forced = await ask(proxy, headers={"x-router-target": "local"}, **fields)
+    """For a server not known to be Ollama, no other limits are assumed."""
+    assert (await create(proxy, **fields)).headers["x-router-reason"] == "capability"
+    forced = await create(proxy, headers={"x-router-target": "local"}, **fields)
     assert (forced.status_code, envelope_of(forced)["param"]) == (400, param)
     assert not local.calls
 
 
-async def test_results_of_tools_need_a_model_with_tools(
+async def test_tool_results_require_a_model_with_tools(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     show = b'{"capabilities":["completion"],"model_info":{"phi3.context_length":131072}}'
     local.native = OLLAMA | {"/api/show": whole(show)}
-    answer = await ask(await start(), input=[{"role": "user", "content": EASY}, *CALLED])
+    answer = await create(await start(), input=[{"role": "user", "content": EASY}, *TOOL_TURNS])
     assert answer.headers["x-router-reason"] == "capability"
 
 
-async def test_ollama_gets_what_it_understands(start: StartProxy, local: FakeUpstream) -> None:
+async def test_request_is_adapted_to_ollama(start: StartProxy, local: FakeUpstream) -> None:
     local.native = OLLAMA
     proxy = await start()
-    said = [
+    items = [
         {"role": "developer", "content": "Be brief.", "id": "x"},
         {"type": "message", "role": "user", "content": 'the "developer" role'},
-        *CALLED,
+        *TOOL_TURNS,
     ]
-    await ask(proxy, input=said, tools=[FUNCTION], tool_choice="none", unknown=1)
-    mended = [said[0] | {"role": "system"}, *said[1:]]
-    assert local.call.json == {"model": LOCAL_MODEL, "input": mended, "unknown": 1}
+    await create(proxy, input=items, tools=[FUNCTION], tool_choice="none", unknown=1)
+    adapted = [items[0] | {"role": "system"}, *items[1:]]
+    assert local.call.json == {"model": LOCAL_MODEL, "input": adapted, "unknown": 1}
 
 
-async def test_what_the_local_server_can_do_may_stay(
+async def test_supported_fields_stay_with_the_local_tier(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     local.native = OLLAMA
     proxy = await start()
-    response = await ask(
+    response = await create(
         proxy,
         tools=[{"type": "function", "name": "f", "parameters": {}}],
         store=False,
@@ -277,27 +277,27 @@ async def test_what_the_local_server_can_do_may_stay(
     assert response.headers["x-router-target"] == "local"
 
 
-async def test_a_failing_tier_is_replaced(proxy: LiveProxy, local: FakeUpstream) -> None:
+async def test_failed_tier_falls_back(proxy: LiveProxy, local: FakeUpstream) -> None:
     local.answer = whole(error_json("no"), status=500)
-    response = await ask(proxy)
+    response = await create(proxy)
     assert response.json()["id"] == "resp_cloud"
     assert response.headers["x-router-fallback"].startswith("local→cloud")
 
 
-async def test_an_answer_that_failed_is_no_answer(proxy: LiveProxy, local: FakeUpstream) -> None:
-    error = {"code": "server_error", "message": "out of stored_responses"}
+async def test_failed_response_falls_back(proxy: LiveProxy, local: FakeUpstream) -> None:
+    error = {"code": "server_error", "message": "out of memory"}
     local.answer = response_answer("", status="failed", error=error)
-    assert (await ask(proxy)).json()["id"] == "resp_cloud"
+    assert (await create(proxy)).json()["id"] == "resp_cloud"
 
 
 # Streams.
 
 
-async def test_a_stream_passes_untouched(proxy: LiveProxy, local: FakeUpstream) -> None:
+async def test_stream_passes_unchanged(proxy: LiveProxy, local: FakeUpstream) -> None:
     events = response_events(response_id="resp_local")
     local.answer = chunked(*events)
-    response = await ask(proxy, stream=True)
-    assert response.content == with_own_ids(b"".join(events), response)
+    response = await create(proxy, stream=True)
+    assert response.content == with_local_ids(b"".join(events), response)
     assert "stream_options" not in local.call.json
     row = (await proxy.finish()).row
     assert (row["ending"], row["streamed"], row["usage_source"]) == ("ok", 1, "upstream")
@@ -306,16 +306,18 @@ async def test_a_stream_passes_untouched(proxy: LiveProxy, local: FakeUpstream) 
     assert row["ttft_ms"] is not None
 
 
-async def test_a_stream_that_ends_early_by_limit_is_an_answer(
+async def test_stream_truncated_at_the_token_limit_succeeds(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     local.answer = chunked(*response_events(last="response.incomplete"))
-    await ask(proxy, stream=True)
+    await create(proxy, stream=True)
     assert (await proxy.finish()).row["ending"] == "ok"
 
 
-async def test_a_stream_is_over_with_its_last_event(proxy: LiveProxy, local: FakeUpstream) -> None:
-    """Clients hang up then; that is no broken request."""
+async def test_client_may_disconnect_after_the_last_event(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    """Clients disconnect then: the request still succeeded."""
     local.answer = chunked(*response_events(), Gate())
     body = json.dumps({"model": "auto", "input": EASY, "stream": True}).encode()
     head = b"POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(
@@ -340,26 +342,26 @@ async def test_a_stream_is_over_with_its_last_event(proxy: LiveProxy, local: Fak
     ],
     ids=["reset", "empty", "begun only", "error", "failed"],
 )
-async def test_a_stream_that_fails_before_it_speaks_is_replaced(
+async def test_stream_that_fails_before_its_first_output_falls_back(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, steps: Any
 ) -> None:
     local.answer = chunked(*steps)
     cloud.answer = chunked(*(events := response_events(response_id="resp_cloud")))
-    response = await ask(proxy, stream=True)
+    response = await create(proxy, stream=True)
     assert response.content == b"".join(events)
     assert response.headers["x-router-reason"] == "fallback"
 
 
 @pytest.mark.parametrize("end", [[End.RESET], []], ids=["reset", "no last event"])
-async def test_a_stream_that_breaks_ends_in_one_typed_error(
+async def test_interrupted_stream_ends_with_one_typed_error(
     proxy: LiveProxy, local: FakeUpstream, end: Any
 ) -> None:
     events = response_events(response_id="resp_local")[:6]
     local.answer = chunked(*events, *end)
-    response = await ask(proxy, stream=True)
-    begun = with_own_ids(b"".join(events), response)
-    assert response.content.startswith(begun)
-    last = response.content.removeprefix(begun).decode()
+    response = await create(proxy, stream=True)
+    received = with_local_ids(b"".join(events), response)
+    assert response.content.startswith(received)
+    last = response.content.removeprefix(received).decode()
     assert last.startswith("event: error\ndata: ")
     assert last.count("\n\n") == 1
     data = json.loads(last.partition("data: ")[2])
@@ -369,9 +371,7 @@ async def test_a_stream_that_breaks_ends_in_one_typed_error(
     assert (await proxy.finish()).row["ending"] == "upstream_error"
 
 
-async def test_a_client_that_leaves_takes_its_upstream_along(
-    proxy: LiveProxy, local: FakeUpstream
-) -> None:
+async def test_disconnect_releases_the_upstream(proxy: LiveProxy, local: FakeUpstream) -> None:
     local.answer = chunked(*response_events()[:6], Gate())
     body = json.dumps({"model": "auto", "input": EASY, "stream": True}).encode()
     head = b"POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(
@@ -384,20 +384,20 @@ async def test_a_client_that_leaves_takes_its_upstream_along(
     assert (await proxy.finish()).row["ending"] == "client_gone"
 
 
-# Continued.
+# Continuation.
 
 
-async def test_the_clouds_answers_are_continued_by_the_cloud(
+async def test_cloud_response_is_continued_in_the_cloud(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start()
-    first = await ask(proxy, input=HARD)
+    first = await create(proxy, input=HARD)
     assert first.json()["id"] == "resp_cloud"
-    second = await ask(proxy, previous_response_id="resp_cloud")
+    second = await create(proxy, previous_response_id="resp_cloud")
     assert second.headers["x-router-target"] == "cloud"
     assert second.headers["x-router-reason"] == "sticky"
     assert cloud.calls[-1].json["previous_response_id"] == "resp_cloud"
-    forced = await ask(
+    forced = await create(
         proxy, headers={"x-router-target": "local"}, previous_response_id="resp_cloud"
     )
     assert forced.status_code == 400
@@ -405,76 +405,74 @@ async def test_the_clouds_answers_are_continued_by_the_cloud(
     assert not local.calls
     await proxy.stop()
     after = await start()
-    answer = await ask(after, previous_response_id="resp_cloud")
+    answer = await create(after, previous_response_id="resp_cloud")
     assert answer.headers["x-router-reason"] == "sticky"
 
 
-async def test_two_local_answers_are_two_though_the_server_names_both_alike(
+async def test_local_responses_with_the_same_id_stay_distinct(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
-    """Ollama draws from a million numbers."""
-    first = await ask(proxy, input="I am Alice.")
-    second = await ask(proxy, input="I am Bob.")
-    assert first.json()["id"] == own_id(first) != own_id(second)
-    await ask(proxy, input="Who am I?", previous_response_id=own_id(first))
+    """Ollama draws its ids from a million numbers."""
+    first = await create(proxy, input="I am Alice.")
+    second = await create(proxy, input="I am Bob.")
+    assert first.json()["id"] == local_id(first) != local_id(second)
+    await create(proxy, input="Who am I?", previous_response_id=local_id(first))
     assert [item.get("content") for item in local.calls[-1].json["input"]][::2] == [
         "I am Alice.",
         "Who am I?",
     ]
 
 
-async def test_a_stream_has_our_ids_however_it_is_cut_and_the_models_text_is_its_own(
+async def test_ids_are_replaced_in_a_stream_but_not_in_its_text(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     words = ("msg_1", "resp_local", '"msg_1"', '{"id":"msg_1"}', '\\"id": "resp_local"', "🙂")
     events = response_events(words, response_id="resp_local", metadata={"my": "resp_local"})
     local.answer = chunked(*(bytes([byte]) for byte in b"".join(events)))
-    response = await ask(proxy, stream=True)
-    got = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data:")]
-    assert "".join(event.get("delta", "") for event in got) == "".join(words)
-    assert [event["item_id"] for event in got if "item_id" in event] == [own_item(response)] * (
-        len(words) + 2
-    )
-    assert got[2]["item"]["id"] == own_item(response)
-    (first, *_, last) = (event["response"] for event in got if "response" in event)
-    assert (first["id"], last["id"]) == (own_id(response), own_id(response))
+    response = await create(proxy, stream=True)
+    received = [
+        json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data:")
+    ]
+    assert "".join(event.get("delta", "") for event in received) == "".join(words)
+    assert [event["item_id"] for event in received if "item_id" in event] == [
+        local_item_id(response)
+    ] * (len(words) + 2)
+    assert received[2]["item"]["id"] == local_item_id(response)
+    (first, *_, last) = (event["response"] for event in received if "response" in event)
+    assert (first["id"], last["id"]) == (local_id(response), local_id(response))
     assert last["metadata"] == {"my": "resp_local"}
-    assert last["output"] == [said(response, "".join(words))]
-    events = response_events(words, response_id=own_id(response), metadata=last["metadata"])
-    named = own_item(response)
+    assert last["output"] == [local_message(response, "".join(words))]
+    events = response_events(words, response_id=local_id(response), metadata=last["metadata"])
+    item_id = local_item_id(response)
     sent = b"".join(events)
     for key in ("id", "item_id"):
-        sent = sent.replace(f'"{key}": "msg_1"'.encode(), f'"{key}": "{named}"'.encode())
+        sent = sent.replace(f'"{key}": "msg_1"'.encode(), f'"{key}": "{item_id}"'.encode())
     assert response.content == sent
 
 
-async def test_an_answer_with_broken_text_is_an_answer_still(
-    proxy: LiveProxy, local: FakeUpstream
-) -> None:
+async def test_response_with_invalid_utf8_is_stored(proxy: LiveProxy, local: FakeUpstream) -> None:
     body = json.dumps(response_fields("Hello, X!", metadata={"x": "X"})).encode()
     local.answer = whole(body.replace(b"X", b"\xff"))
-    first = await ask(proxy)
+    first = await create(proxy)
     assert first.status_code == 200
-    await ask(proxy, previous_response_id=own_id(first))
-    assert local.calls[-1].json["input"][1] == said(first, "Hello, \ufffd!")
+    await create(proxy, previous_response_id=local_id(first))
+    assert local.calls[-1].json["input"][1] == local_message(first, "Hello, \ufffd!")
 
 
-async def test_an_answer_that_names_nothing_passes_as_it_is(
-    proxy: LiveProxy, local: FakeUpstream
-) -> None:
+async def test_response_without_ids_passes_unchanged(proxy: LiveProxy, local: FakeUpstream) -> None:
     for body in (b'{"output":[7]}', b'[{"id":"resp_1"}]', b"no JSON", b'{"id":null}'):
         local.answer = whole(body)
-        assert (await ask(proxy)).content == body
+        assert (await create(proxy)).content == body
 
 
 CALL = {"type": "function_call", "id": "fc_7", "call_id": "call_7", "name": "f", "arguments": "{}"}
-THOUGHT = {
+REASONING = {
     "type": "reasoning",
     "id": "rs_resp_7",
     "summary": [{"type": "summary_text", "text": "I think so."}],
     "encrypted_content": "I think so.",
 }
-SEALED = {
+ENCRYPTED_REASONING = {
     "type": "reasoning",
     "id": "rs_68af4030",
     "summary": [],
@@ -487,23 +485,23 @@ def reference(item_id: str) -> dict[str, str]:
     return {"type": "item_reference", "id": item_id}
 
 
-def sent_to(upstream: FakeUpstream) -> list[Any]:
+def last_input(upstream: FakeUpstream) -> list[Any]:
     items: list[Any] = upstream.calls[-1].json["input"]
     return items
 
 
 @pytest.mark.parametrize("restart", [False, True])
-async def test_what_a_local_answer_said_may_be_referred_to(
+async def test_item_references_to_local_responses_are_resolved(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, restart: bool
 ) -> None:
-    """As clients do that count on the server's memory, the Vercel AI SDK's for instance."""
+    """Some clients rely on stored responses, such as the Vercel AI SDK."""
     local.native = OLLAMA
     local.answer = response_answer(output=[CALL, response_fields()["output"][0]])
     proxy = await start()
-    first = await ask(proxy)
+    first = await create(proxy)
     call, message = (
-        CALL | {"id": own_item(first, "fc")},
-        said(first) | {"id": own_item(first, number=2)},
+        CALL | {"id": local_item_id(first, "fc")},
+        local_message(first) | {"id": local_item_id(first, number=2)},
     )
     assert first.json()["output"] == [call, message]
     if restart:
@@ -511,131 +509,131 @@ async def test_what_a_local_answer_said_may_be_referred_to(
         proxy = await start()
     result = {"type": "function_call_output", "call_id": "call_7", "output": "4"}
     items = [USER, reference(call["id"]), result, reference(message["id"])]
-    stays = await ask(proxy, input=items)
-    assert stays.headers["x-router-target"] == "local"
-    assert sent_to(local) == [USER, call, result, message]
-    leaves = await ask(proxy, input=[*items, {"role": "user", "content": HARD}])
-    assert leaves.headers["x-router-target"] == "cloud"
-    assert sent_to(cloud) == [USER, call, result, message, {"role": "user", "content": HARD}]
+    local_response = await create(proxy, input=items)
+    assert local_response.headers["x-router-target"] == "local"
+    assert last_input(local) == [USER, call, result, message]
+    cloud_response = await create(proxy, input=[*items, {"role": "user", "content": HARD}])
+    assert cloud_response.headers["x-router-target"] == "cloud"
+    assert last_input(cloud) == [USER, call, result, message, {"role": "user", "content": HARD}]
 
 
-async def test_other_references_are_for_the_cloud_to_follow(
+async def test_other_item_references_pass_to_the_cloud(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.native = OLLAMA
     proxy = await start()
-    first = await ask(proxy)
-    await ask(proxy, input=HARD)
-    items = [reference(own_item(first)), reference("msg_of_the_clouds"), USER]
-    both = await ask(proxy, input=items, previous_response_id="resp_cloud")
+    first = await create(proxy)
+    await create(proxy, input=HARD)
+    items = [reference(local_item_id(first)), reference("msg_of_the_clouds"), USER]
+    both = await create(proxy, input=items, previous_response_id="resp_cloud")
     assert both.headers["x-router-target"] == "cloud"
-    assert sent_to(cloud) == [said(first), *items[1:]]
+    assert last_input(cloud) == [local_message(first), *items[1:]]
     assert cloud.calls[-1].json["previous_response_id"] == "resp_cloud"
-    await ask(proxy, input=items, previous_response_id=own_id(first))
-    assert sent_to(cloud) == [USER, said(first), said(first), *items[1:]]
+    await create(proxy, input=items, previous_response_id=local_id(first))
+    assert last_input(cloud) == [USER, local_message(first), local_message(first), *items[1:]]
     assert "previous_response_id" not in cloud.calls[-1].json
-    missing = await ask(proxy, input=[USER, reference(own_item(first, number=9))])
+    missing = await create(proxy, input=[USER, reference(local_item_id(first, number=9))])
     assert (missing.status_code, envelope_of(missing)["param"]) == (404, "input[1].id")
 
 
-async def test_what_an_answer_said_belongs_to_its_key(start: StartProxy) -> None:
+async def test_item_reference_of_another_key_is_rejected(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
-    first = await ask(proxy, headers={"authorization": "Bearer mine"})
-    stolen = await ask(
-        proxy, headers={"authorization": "Bearer theirs"}, input=[reference(own_item(first))]
+    first = await create(proxy, headers={"authorization": "Bearer mine"})
+    stolen = await create(
+        proxy, headers={"authorization": "Bearer theirs"}, input=[reference(local_item_id(first))]
     )
     assert (stolen.status_code, envelope_of(stolen)["param"]) == (404, "input[0].id")
 
 
 @pytest.mark.parametrize("how", ["continued", "referred to", "sent again", "sent without ids"])
-async def test_what_a_model_thought_stays_with_its_server(
+async def test_reasoning_items_stay_with_their_tier(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, how: str
 ) -> None:
-    """A cloud refuses what it has not sealed; Ollama takes what another has for its own."""
+    """A cloud rejects items that it has not encrypted; Ollama accepts foreign items as its own."""
     local.native = OLLAMA
-    local.answer = response_answer(output=[THOUGHT, response_fields()["output"][0]])
+    local.answer = response_answer(output=[REASONING, response_fields()["output"][0]])
     proxy = await start()
-    first = await ask(proxy)
-    thought = THOUGHT | {"id": own_item(first, "rs")}
-    message = said(first) | {"id": own_item(first, number=2)}
+    first = await create(proxy)
+    reasoning = REASONING | {"id": local_item_id(first, "rs")}
+    message = local_message(first) | {"id": local_item_id(first, number=2)}
     fields: dict[str, Any] = {
-        "continued": {"previous_response_id": own_id(first), "input": []},
-        "referred to": {"input": [USER, reference(thought["id"]), reference(message["id"])]},
-        "sent again": {"input": [USER, thought, message, SEALED]},
+        "continued": {"previous_response_id": local_id(first), "input": []},
+        "referred to": {"input": [USER, reference(reasoning["id"]), reference(message["id"])]},
+        "sent again": {"input": [USER, reasoning, message, ENCRYPTED_REASONING]},
         "sent without ids": {
-            "input": [USER, without_id(thought), message, without_id(SEALED)],
+            "input": [USER, without_id(reasoning), message, without_id(ENCRYPTED_REASONING)],
         },
     }[how]
     if how == "sent without ids":
-        thought = without_id(thought)
-    await ask(proxy, **fields)
-    assert sent_to(local) == [USER, thought, message]
+        reasoning = without_id(reasoning)
+    await create(proxy, **fields)
+    assert last_input(local) == [USER, reasoning, message]
     fields["input"].append({"role": "user", "content": HARD})
-    await ask(proxy, **fields)
-    theirs = [
+    await create(proxy, **fields)
+    encrypted = [
         item for item in fields["input"][:-1] if item.get("encrypted_content") == "gAAAAAB+/="
     ]
-    assert sent_to(cloud) == [USER, message, *theirs, {"role": "user", "content": HARD}]
+    assert last_input(cloud) == [USER, message, *encrypted, {"role": "user", "content": HARD}]
     local.answer = whole(error_json("no"), status=500)
     fields["input"].pop()
-    await ask(proxy, **fields)
-    assert sent_to(cloud) == [USER, message, *theirs]  # a fallback
+    await create(proxy, **fields)
+    assert last_input(cloud) == [USER, message, *encrypted]  # a fallback
 
 
 def without_id(item: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name != "id"}
 
 
-async def test_a_loop_of_tools_stays_with_the_cloud(proxy: LiveProxy) -> None:
+async def test_tool_loop_stays_with_the_cloud(proxy: LiveProxy) -> None:
     asked = [{"role": "user", "content": EASY}]
-    first = await ask(proxy, model="cloud", input=asked)
+    first = await create(proxy, model="cloud", input=asked)
     assert first.headers["x-router-target"] == "cloud"
-    second = await ask(proxy, input=[*asked, *CALLED])
+    second = await create(proxy, input=[*asked, *TOOL_TURNS])
     assert second.headers["x-router-reason"] == "sticky"
-    assert (await ask(proxy, input=asked)).headers["x-router-target"] == "local"
+    assert (await create(proxy, input=asked)).headers["x-router-target"] == "local"
 
 
-async def test_an_answer_from_before_our_time_is_the_clouds(proxy: LiveProxy) -> None:
-    answer = await ask(proxy, previous_response_id="resp_of_last_year")
+async def test_unknown_previous_response_goes_to_the_cloud(proxy: LiveProxy) -> None:
+    answer = await create(proxy, previous_response_id="resp_of_last_year")
     assert answer.headers["x-router-target"] == "cloud"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("restart", [False, True])
-async def test_a_local_answer_is_continued_with_all_that_went_before(
+async def test_local_continuation_sends_the_full_history(
     start: StartProxy, local: FakeUpstream, stream: bool, restart: bool
 ) -> None:
-    """Ollama ignores `previous_response_id` without a word."""
+    """Ollama silently ignores `previous_response_id`."""
     if stream:
         local.answer = chunked(*response_events(("Hello!",), response_id="resp_local"))
     proxy = await start()
-    first = await ask(proxy, stream=stream)
+    first = await create(proxy, stream=stream)
     if restart:
         await proxy.stop()
         proxy = await start()
     local.answer = response_answer("Again.", response_id="resp_second")
-    second = await ask(proxy, input="And you?", previous_response_id=own_id(first), store=True)
+    second = await create(proxy, input="And you?", previous_response_id=local_id(first), store=True)
     sent = local.calls[-1].json if len(local.calls) > 1 else None
     assert sent is not None
     assert "previous_response_id" not in sent
     assert sent["input"] == [
         {"role": "user", "content": EASY},
-        said(first),
+        local_message(first),
         {"role": "user", "content": "And you?"},
     ]
-    await ask(proxy, input="Third.", previous_response_id=own_id(second))
+    await create(proxy, input="Third.", previous_response_id=local_id(second))
     assert local.calls[-1].json["input"] == [
         *sent["input"],
-        said(second, "Again."),
+        local_message(second, "Again."),
         {"role": "user", "content": "Third."},
     ]
 
 
-async def test_a_local_answers_continuation_may_need_the_cloud(
+async def test_local_response_can_be_continued_in_the_cloud(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
-    first = await ask(proxy)
-    answer = await ask(proxy, input=HARD, previous_response_id=own_id(first))
+    first = await create(proxy)
+    answer = await create(proxy, input=HARD, previous_response_id=local_id(first))
     assert answer.headers["x-router-target"] == "cloud"
     assert len(cloud.call.json["input"]) == 3
     assert "previous_response_id" not in cloud.call.json
@@ -644,32 +642,32 @@ async def test_a_local_answers_continuation_may_need_the_cloud(
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [({"storage": {"prompts": "hash"}}, {}), ({}, {"store": False})],
-    ids=["prompts are not kept", "the client said so"],
+    ids=["prompts are hashed", "store is false"],
 )
-async def test_what_was_not_kept_cannot_be_continued(
+async def test_response_that_was_not_stored_cannot_be_continued(
     start: StartProxy, local: FakeUpstream, changes: Any, fields: Any
 ) -> None:
     proxy = await start(changes)
-    first = await ask(proxy, **fields)
-    item = {"type": "item_reference", "id": own_item(first)}
-    for asked, param in (
-        ({"previous_response_id": own_id(first)}, "previous_response_id"),
+    first = await create(proxy, **fields)
+    item = {"type": "item_reference", "id": local_item_id(first)}
+    for continuation, param in (
+        ({"previous_response_id": local_id(first)}, "previous_response_id"),
         ({"input": [item]}, "input[0].id"),
     ):
-        answer = await ask(proxy, **asked)
+        answer = await create(proxy, **continuation)
         assert answer.status_code == 400
         error = envelope_of(answer)
         assert (error["code"], error["param"]) == ("previous_response_not_found", param)
     assert len(local.calls) == 1
 
 
-async def test_an_answer_belongs_to_its_key(start: StartProxy) -> None:
+async def test_response_of_another_key_is_not_found(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
     mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
-    first = await ask(proxy, headers=mine)
-    await ask(proxy, headers=mine, input=HARD)
-    for response_id in (own_id(first), "resp_cloud"):
-        stolen = await ask(proxy, headers=theirs, previous_response_id=response_id)
+    first = await create(proxy, headers=mine)
+    await create(proxy, headers=mine, input=HARD)
+    for response_id in (local_id(first), "resp_cloud"):
+        stolen = await create(proxy, headers=theirs, previous_response_id=response_id)
         assert stolen.status_code == 400
         assert envelope_of(stolen)["code"] == "previous_response_not_found"
         read = await proxy.client.get(f"/v1/responses/{response_id}", headers=theirs)
@@ -697,11 +695,11 @@ async def test_an_answer_belongs_to_its_key(start: StartProxy) -> None:
         "/v1/x/%2e%2e/responses/resp_cloud",
     ],
 )
-async def test_no_spelling_of_its_path_gives_an_answer_to_another_key(
+async def test_no_path_spelling_returns_the_response_of_another_key(
     start: StartProxy, cloud: FakeUpstream, method: str, path: str
 ) -> None:
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
-    await ask(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
+    await create(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
     client = await proxy.connect_raw(
         f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer theirs\r\n"
         "connection: close\r\n\r\n".encode()
@@ -712,11 +710,11 @@ async def test_no_spelling_of_its_path_gives_an_answer_to_another_key(
 
 
 @pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact"])
-async def test_what_asks_about_a_request_tells_nothing_of_another_keys(
+async def test_token_counts_reject_responses_of_another_key(
     start: StartProxy, cloud: FakeUpstream, path: str
 ) -> None:
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
-    await ask(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
+    await create(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
     theirs = {"authorization": "Bearer theirs"}
     for unread in ({}, {"tools": 7}):
         fields = {"model": "auto", "previous_response_id": "resp_cloud"} | unread
@@ -725,18 +723,18 @@ async def test_what_asks_about_a_request_tells_nothing_of_another_keys(
     assert len(cloud.calls) == 1
 
 
-async def test_whose_an_answer_is_must_be_known_where_there_are_keys(
+async def test_with_keys_a_response_of_unverified_owner_is_refused(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
     keys = {"server": {"api_keys": ["mine", "theirs"]}}
     mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
     proxy = await start(keys)
-    await ask(proxy, headers=mine, input=HARD)
+    await create(proxy, headers=mine, input=HARD)
     await proxy.stop()
     proxy = await start(keys)
-    in_database(proxy, "drop table responses")
+    query_database(proxy, "drop table responses")
     read = await proxy.client.get("/v1/responses/resp_cloud", headers=theirs)
-    continued = await ask(proxy, headers=theirs, previous_response_id="resp_cloud")
+    continued = await create(proxy, headers=theirs, previous_response_id="resp_cloud")
     for refused in (read, continued):
         assert (refused.status_code, envelope_of(refused)["code"]) == (503, "unavailable")
     assert len(cloud.calls) == 1
@@ -746,10 +744,10 @@ async def test_whose_an_answer_is_must_be_known_where_there_are_keys(
 
 
 @pytest.mark.parametrize("tier", ["local", "cloud"])
-async def test_an_answer_is_known_before_its_client_hangs_up(
+async def test_response_is_stored_before_its_client_disconnects(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, tier: str
 ) -> None:
-    """Clients do at the last event; the connection to the upstream may end later."""
+    """Clients disconnect at the last event; the upstream connection may end later."""
     upstream = {"local": local, "cloud": cloud}[tier]
     upstream.answer = chunked(*response_events(response_id="resp_cloud"), Gate())
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
@@ -765,18 +763,18 @@ async def test_an_answer_is_known_before_its_client_hangs_up(
     response_id = json.loads(last)["response"]["id"]
     upstream.answer = response_answer(response_id="resp_second")
     mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
-    stolen = await ask(proxy, headers=theirs, previous_response_id=response_id)
+    stolen = await create(proxy, headers=theirs, previous_response_id=response_id)
     assert envelope_of(stolen)["code"] == "previous_response_not_found"
-    continued = await ask(proxy, headers=mine, previous_response_id=response_id)
+    continued = await create(proxy, headers=mine, previous_response_id=response_id)
     assert continued.headers["x-router-target"] == tier
     assert len(upstream.calls[-1].json["input"]) == (3 if tier == "local" else len(EASY))
 
 
-async def test_a_local_answer_can_be_read_and_deleted(
+async def test_local_response_can_be_read_and_deleted(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
-    first = await ask(proxy, input=[{"role": "user", "content": EASY}])
-    path = f"/v1/responses/{own_id(first)}"
+    first = await create(proxy, input=[{"role": "user", "content": EASY}])
+    path = f"/v1/responses/{local_id(first)}"
     assert (await proxy.client.get(path)).content == first.content
     streamed = await proxy.client.get(f"{path}?stream=true")
     assert (streamed.status_code, envelope_of(streamed)["param"]) == (400, "stream")
@@ -787,24 +785,24 @@ async def test_a_local_answer_can_be_read_and_deleted(
     cancelled = await proxy.client.post(path + "/cancel")
     assert cancelled.status_code == 404
     deleted = await proxy.client.delete(path)
-    assert deleted.json() == {"id": own_id(first), "object": "response", "deleted": True}
+    assert deleted.json() == {"id": local_id(first), "object": "response", "deleted": True}
     assert not cloud.calls
     await proxy.client.get(path)
-    assert cloud.call.path == path  # nobody here knows it any more
+    assert cloud.call.path == path  # the proxy no longer knows it
     await proxy.stop()
-    assert in_database(proxy, "select id from responses") == []
+    assert query_database(proxy, "select id from responses") == []
 
 
-async def test_input_items_come_in_pages(proxy: LiveProxy) -> None:
+async def test_input_items_are_paginated(proxy: LiveProxy) -> None:
     texts = ("one", "two", EASY)
-    answer = await ask(proxy, input=[{"role": "user", "content": text} for text in texts])
-    path = f"/v1/responses/{own_id(answer)}/input_items"
+    answer = await create(proxy, input=[{"role": "user", "content": text} for text in texts])
+    path = f"/v1/responses/{local_id(answer)}/input_items"
 
     async def page(**query: Any) -> dict[str, Any]:
-        got = await proxy.client.get(path, params=query)
-        assert got.status_code == 200, got.text
-        shown: dict[str, Any] = got.json()
-        return shown | {"texts": [item["content"][0]["text"] for item in shown["data"]]}
+        response = await proxy.client.get(path, params=query)
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
+        return body | {"texts": [item["content"][0]["text"] for item in body["data"]]}
 
     assert (await page())["texts"] == [EASY, "two", "one"]
     first = await page(order="asc", limit=2)
@@ -822,7 +820,7 @@ async def test_input_items_come_in_pages(proxy: LiveProxy) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact"])
-async def test_what_asks_about_a_request_names_the_clouds_model(
+async def test_token_counts_use_the_cloud_model(
     proxy: LiveProxy, cloud: FakeUpstream, path: str
 ) -> None:
     cloud.answer = whole(b'{"input_tokens":3}')
@@ -830,14 +828,14 @@ async def test_what_asks_about_a_request_names_the_clouds_model(
         response = await proxy.client.post(path, json={"model": model, "input": EASY, "new": 1})
         assert response.json() == {"input_tokens": 3}
         assert cloud.calls[-1].json == {"model": sent, "input": EASY, "new": 1}
-    first = await ask(proxy)  # answered locally: of it the cloud knows nothing
-    fields = {"model": "auto", "input": "And?", "previous_response_id": own_id(first)}
+    first = await create(proxy)  # a local response, which the cloud does not know
+    fields = {"model": "auto", "input": "And?", "previous_response_id": local_id(first)}
     await proxy.client.post(path, json=fields)
     assert "previous_response_id" not in cloud.calls[-1].json
     assert len(cloud.calls[-1].json["input"]) == 3
 
 
-async def test_a_stored_prompt_may_choose_its_model(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+async def test_stored_prompt_needs_no_model(proxy: LiveProxy, cloud: FakeUpstream) -> None:
     body = {"prompt": {"id": "pmpt_1"}, "input": EASY}
     response = await proxy.client.post("/v1/responses", json=body)
     assert (response.status_code, response.headers["x-router-target"]) == (200, "cloud")
@@ -857,7 +855,7 @@ async def test_a_stored_prompt_may_choose_its_model(proxy: LiveProxy, cloud: Fak
         ("POST", "/v1/responses/input_tokens"),
     ],
 )
-async def test_all_about_the_clouds_answers_goes_there(
+async def test_requests_about_cloud_responses_go_to_the_cloud(
     proxy: LiveProxy, cloud: FakeUpstream, method: str, path: str
 ) -> None:
     cloud.answer = whole(b'{"from":"the cloud"}')
@@ -871,11 +869,11 @@ async def test_all_about_the_clouds_answers_goes_there(
 @pytest.mark.parametrize(
     ("method", "part"), [("GET", ""), ("GET", "/input_items"), ("POST", "/cancel"), ("DELETE", "")]
 )
-async def test_what_was_made_here_is_no_unknown_path(
+async def test_known_cloud_response_is_not_an_unknown_path(
     start: StartProxy, cloud: FakeUpstream, method: str, part: str
 ) -> None:
     proxy = await start({"routing": {"unknown_models": "reject"}})
-    await ask(proxy, input=HARD)
+    await create(proxy, input=HARD)
     response = await proxy.client.request(method, "/v1/responses/resp_cloud" + part)
     assert (response.status_code, response.headers["x-router-target"]) == (200, "cloud")
     unknown = await proxy.client.request(method, "/v1/responses/resp_of_nobody" + part)
@@ -883,17 +881,17 @@ async def test_what_was_made_here_is_no_unknown_path(
     assert len(cloud.calls) == 2
 
 
-# In the background, and budgets.
+# Background mode and budgets.
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
-async def test_an_answer_that_is_yet_to_be_made_has_cost_nothing(
+async def test_pending_background_response_costs_nothing(
     proxy: LiveProxy, cloud: FakeUpstream, status: str
 ) -> None:
     cloud.answer = response_answer(
         "", response_id="resp_cloud", status=status, output=[], usage=None
     )
-    response = await ask(proxy, model="cloud", background=True)
+    response = await create(proxy, model="cloud", background=True)
     assert response.json()["status"] == status
     assert "x-router-cost-usd" not in response.headers
     cloud.answer = response_answer(response_id="resp_cloud")
@@ -902,18 +900,18 @@ async def test_an_answer_that_is_yet_to_be_made_has_cost_nothing(
         assert (row["ending"], row["input_tokens"], row["cost_usd"]) == ("ok", None, None)
 
 
-async def test_a_key_with_a_budget_has_no_answers_in_the_background(
+async def test_key_with_a_budget_may_not_use_background_mode(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     keys = [{"key": "mine", "cloud_usd_per_day": 1.0}, {"key": "free"}]
     proxy = await start({"server": {"api_keys": keys}})
     mine, free = ({"authorization": f"Bearer {key}"} for key in ("mine", "free"))
-    refused = await ask(proxy, headers=mine, background=True)
+    refused = await create(proxy, headers=mine, background=True)
     assert (refused.status_code, envelope_of(refused)["param"]) == (400, "background")
     assert not local.calls
     assert not cloud.calls
-    assert (await ask(proxy, headers=mine, background=False)).status_code == 200
-    assert (await ask(proxy, headers=free, model="cloud", background=True)).status_code == 200
+    assert (await create(proxy, headers=mine, background=False)).status_code == 200
+    assert (await create(proxy, headers=free, model="cloud", background=True)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -928,7 +926,7 @@ async def test_a_key_with_a_budget_has_no_answers_in_the_background(
         ("POST", "/v1/images/generations", 429),
     ],
 )
-async def test_a_spent_budget_refuses_only_what_costs(
+async def test_exhausted_budget_rejects_only_billed_requests(
     start: StartProxy, cloud: FakeUpstream, method: str, path: str, status: int
 ) -> None:
     usage = RESPONSES_USAGE | {"output_tokens": 1000}
@@ -936,7 +934,7 @@ async def test_a_spent_budget_refuses_only_what_costs(
     keys = [{"key": "mine", "cloud_usd_per_day": 0.0001}]
     proxy = await start({"server": {"api_keys": keys}})
     mine = {"authorization": "Bearer mine"}
-    assert (await ask(proxy, headers=mine, model="cloud")).status_code == 200
+    assert (await create(proxy, headers=mine, model="cloud")).status_code == 200
     response = await proxy.client.request(method, path, headers=mine)
     assert response.status_code == status
 
@@ -949,22 +947,24 @@ def sdk(proxy: LiveProxy) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=proxy.base_url, api_key="unused", max_retries=0)
 
 
-async def test_the_official_client(sdk: openai.AsyncOpenAI, local: FakeUpstream) -> None:
+async def test_official_client_creates_and_streams_responses(
+    sdk: openai.AsyncOpenAI, local: FakeUpstream
+) -> None:
     async with sdk:
         response = await sdk.responses.create(model="auto", input=EASY)
         assert response.output_text == "Hello!"
         assert response.usage is not None
         assert response.usage.input_tokens == RESPONSES_USAGE["input_tokens"]
         local.answer = chunked(*response_events())
-        said = ""
+        text = ""
         stream = await sdk.responses.create(model="auto", input=EASY, stream=True)
         async for event in stream:
             if event.type == "response.output_text.delta":
-                said += event.delta
-        assert said == "Hello wörld 🙂!"
+                text += event.delta
+        assert text == "Hello wörld 🙂!"
 
 
-async def test_the_official_client_raises_what_breaks_a_stream(
+async def test_official_client_raises_on_an_interrupted_stream(
     sdk: openai.AsyncOpenAI, local: FakeUpstream
 ) -> None:
     local.answer = chunked(*response_events()[:6], End.RESET)

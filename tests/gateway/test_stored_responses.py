@@ -1,4 +1,4 @@
-"""The cache of stored responses before the database has them: bounded, and deletions count."""
+"""The cache of stored responses that are not yet in the database: bounded, with deletions."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import pytest
 from fakes import response_fields
 from proxy.config import StorageConfig
 from proxy.gateway.stored_responses import StoredResponses
-from proxy.protocol.responses import parse_responses, view_response
+from proxy.protocol.response_objects import view_response
+from proxy.protocol.responses import parse_responses
 from proxy.record import Target
 from proxy.storage.writer import Store
 
@@ -21,39 +22,39 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def note(remembered: StoredResponses, name: str, text: str = "Hello!") -> None:
-    seen = view_response(msgspec.json.encode(response_fields(text, response_id=name)))
+def add(stored: StoredResponses, name: str, text: str = "Hello!") -> None:
+    response = view_response(msgspec.json.encode(response_fields(text, response_id=name)))
     request = parse_responses(b'{"model":"auto","input":"Hi"}')
-    assert seen is not None
-    remembered.remember(seen, request, target=Target.LOCAL, client=None)
+    assert response is not None
+    stored.remember(response, request, target=Target.LOCAL, client=None)
 
 
-async def test_a_response_is_found_before_it_is_written_and_not_after_deletion(
+async def test_response_is_found_until_it_is_deleted(
     store: Store,
 ) -> None:
-    unwritten = StoredResponses(store)
-    note(unwritten, "a")
-    kept = await unwritten.find("a", None)
-    assert kept is not None
-    assert kept.target is Target.LOCAL
-    unwritten.forget("a")
-    assert await unwritten.find("a", None) is None
+    stored = StoredResponses(store)
+    add(stored, "a")
+    response = await stored.find("a", None)
+    assert response is not None
+    assert response.target is Target.LOCAL
+    stored.forget("a")
+    assert await stored.find("a", None) is None
 
 
-async def test_large_responses_displace_the_oldest(store: Store) -> None:
-    unwritten = StoredResponses(store, max_cached_chars=10_000)
+async def test_large_responses_evict_the_oldest(store: Store) -> None:
+    stored = StoredResponses(store, max_cached_chars=10_000)
     for name in ("a", "b", "c", "d"):
-        note(unwritten, name, "x" * 1_500)  # in its items and in its body
-    found = [name for name in ("a", "b", "c", "d") if await unwritten.find(name, None)]
-    assert found == ["c", "d"]
-    note(unwritten, "e", "x" * 20_000)
-    note(unwritten, "f")
-    assert await unwritten.find("f", None) is not None
+        add(stored, name, "x" * 1_500)  # stored in its items and in its body
+    cached = [name for name in ("a", "b", "c", "d") if await stored.find(name, None)]
+    assert cached == ["c", "d"]
+    add(stored, "e", "x" * 20_000)
+    add(stored, "f")
+    assert await stored.find("f", None) is not None
 
 
-async def test_many_small_responses_displace_the_oldest(store: Store) -> None:
-    unwritten = StoredResponses(store, max_cached=2)
+async def test_many_small_responses_evict_the_oldest(store: Store) -> None:
+    stored = StoredResponses(store, max_cached=2)
     for name in ("a", "b", "c"):
-        note(unwritten, name)
-    assert await unwritten.find("a", None) is None
-    assert await unwritten.find("c", None) is not None
+        add(stored, name)
+    assert await stored.find("a", None) is None
+    assert await stored.find("c", None) is not None

@@ -1,4 +1,4 @@
-"""Every expression that this project gives to Prometheus: the dashboard's, and the rules'."""
+"""All Prometheus expressions of this project, of the dashboard and of the rules."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _OPERATOR = re.compile(
 
 
 class Expression(NamedTuple):
-    """One expression and where it is, for people."""
+    """An expression with a readable description of its place."""
 
     place: str
     expr: str
@@ -44,7 +44,7 @@ def panel_expressions() -> list[Expression]:
 
 def annotation_expressions() -> list[Expression]:
     listed = dashboard()["annotations"]["list"]
-    return [Expression(one["name"], one["expr"]) for one in listed if "expr" in one]
+    return [Expression(item["name"], item["expr"]) for item in listed if "expr" in item]
 
 
 def rules() -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def rule_expressions() -> list[Expression]:
-    """Each side of each comparison: as a whole an alert finds nothing while all is well."""
+    """Each side of each comparison, because an alert that does not fire has no data as a whole."""
     return [
         Expression(f"{rule.get('alert') or rule['record']} {number}", side)
         for rule in rules()
@@ -62,17 +62,17 @@ def rule_expressions() -> list[Expression]:
 
 
 def sides(expr: str) -> Iterator[str]:
-    """An expression, cut at the comparisons and the set operators that are in no brackets."""
-    begun = 0
-    for found in _OPERATOR.finditer(expr):
-        before = expr[: found.start()]
+    """Split an expression at its comparisons and set operators outside of brackets."""
+    start = 0
+    for match in _OPERATOR.finditer(expr):
+        before = expr[: match.start()]
         if sum(map(before.count, "({[")) == sum(map(before.count, ")}]")):
-            yield expr[begun : found.start()]
-            begun = found.end()
-    yield expr[begun:]
+            yield expr[start : match.start()]
+            start = match.end()
+    yield expr[start:]
 
 
 def fill_in(expr: str, *, interval: str, span: str) -> str:
-    """An expression with Grafana's variables filled in: all proxies, over this span."""
+    """Replace Grafana's variables: all proxies, over this time span."""
     values = {"__rate_interval": interval, "__interval": interval, "__range": span}
-    return re.sub(r"\$(\w+)", lambda found: (values | {"instance": ".*"})[found[1]], expr)
+    return re.sub(r"\$(\w+)", lambda match: (values | {"instance": ".*"})[match[1]], expr)

@@ -1,10 +1,10 @@
-"""A real Prometheus that runs this project's own configuration against proxies of the tests.
+"""A real Prometheus that runs this project's configuration with proxies of the tests.
 
     async with Prometheus(folder, ["127.0.0.1:8080"]) as prometheus:
         series = await prometheus.query("router_in_flight")
 
-Of configs/prometheus.yml only the targets and the intervals are others, of configs/alerts.yml only
-how long a state must last: tests have seconds and not minutes.
+Only the targets and intervals of configs/prometheus.yml and the `for` durations of
+configs/alerts.yml differ, because tests take seconds, not minutes.
 """
 
 import asyncio
@@ -21,43 +21,43 @@ import needs
 from fakes import PATIENCE_SECONDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-START_SECONDS = 60.0  # a whole process, on a machine that is busy with something else
+START_SECONDS = 60.0  # for a process start on a busy machine
 POLL_SECONDS = 0.05
-INTERVAL = "1s"  # between two scrapes, and what one may take
+INTERVAL = "1s"  # scrape interval and timeout
 
 
 class Series(NamedTuple):
-    """One series of an answer: its labels, and (UNIX seconds, value) pairs."""
+    """A series of a result: its labels, and (UNIX seconds, value) pairs."""
 
     labels: dict[str, str]
     points: list[tuple[float, float]]
 
 
 class QueryError(Exception):
-    """Prometheus refuses an expression; the message is its own."""
+    """Prometheus rejected an expression. The message is from Prometheus."""
 
 
 def program(name: str) -> str:
-    """Where a program of Prometheus' is."""
+    """The path of a program of Prometheus. Raises needs.Missing."""
     return needs.find(name)
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> str:
-    """Run promtool; what it says. Raises AssertionError with that when it finds something wrong."""
+    """Run promtool; return its output. Raises AssertionError with it when promtool finds errors."""
     command = [program("promtool"), *arguments]
     done = subprocess.run(
         command, input=text, capture_output=True, text=True, timeout=60, check=False
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, f"promtool {' '.join(map(str, arguments))} says:\n{said}"
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f"promtool {' '.join(map(str, arguments))}:\n{output}"
+    return output
 
 
 class Prometheus:
     """A Prometheus with its files in a folder.
 
     Args:
-        targets: what it scrapes, as host:port.
+        targets: to scrape, as host:port.
     """
 
     def __init__(self, folder: Path, targets: list[str]) -> None:
@@ -123,26 +123,26 @@ class Prometheus:
             self._process.terminate()
             await asyncio.to_thread(self._process.wait, START_SECONDS)
 
-    async def ask(self, path: str, **parameters: Any) -> Any:
-        """What the API says. Raises QueryError."""
+    async def get(self, path: str, **parameters: Any) -> Any:
+        """Query the API. Raises QueryError."""
         answer = (await self._client.get(f"/api/v1/{path}", params=parameters)).json()
         if answer["status"] != "success":
             raise QueryError(answer["error"])
         return answer["data"]
 
     async def query(self, expr: str) -> list[Series]:
-        """An expression's value now. Raises QueryError."""
-        data = await self.ask("query", query=expr)
+        """The current value of an expression. Raises QueryError."""
+        data = await self.get("query", query=expr)
         if data["resultType"] == "scalar":
             return [Series({}, _points([data["result"]]))]
-        return [Series(one["metric"], _points([one["value"]])) for one in data["result"]]
+        return [Series(series["metric"], _points([series["value"]])) for series in data["result"]]
 
     async def query_range(
         self, expr: str, *, start: float, end: float, step: float
     ) -> list[Series]:
-        """An expression's values from start to end (UNIX seconds). Raises QueryError."""
-        data = await self.ask("query_range", query=expr, start=start, end=end, step=step)
-        return [Series(one["metric"], _points(one["values"])) for one in data["result"]]
+        """The values of an expression from start to end (UNIX seconds). Raises QueryError."""
+        data = await self.get("query_range", query=expr, start=start, end=end, step=step)
+        return [Series(series["metric"], _points(series["values"])) for series in data["result"]]
 
 
 def _points(pairs: list[list[Any]]) -> list[tuple[float, float]]:

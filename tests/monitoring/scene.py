@@ -1,11 +1,11 @@
-"""A live proxy with visitors, between scripted tiers, and a Prometheus that watches it.
+"""A live proxy with simulated clients and scripted tiers, scraped by a Prometheus.
 
-    async with open_scene(folder, dice=random.Random(1)) as scene:
+    async with open_scene(folder, rng=random.Random(1)) as scene:
         ...
         series = await scene.prometheus.query("router_in_flight")
 
-The router model is the shipped one. Visitors do everything that has a metric: they stream or not,
-name a tier or not, hang up, err, and rate answers; tiers fail in several ways.
+The router model is the shipped one. The clients do everything that has a metric: streams and plain
+requests, routed and forced, disconnects, errors and ratings. The tiers fail in several ways.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ from traffic import FOREVER_SECONDS, TOOLS, Pause
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 BROKEN = "the router model cannot score this"
-BUDGET_USD = 5.0  # more than they spend: without a cloud there would be nothing to see of it
-PAIRS = 240  # requests of which both tiers' answers are judged; well over 50 of them are local
+BUDGET_USD = 5.0  # more than they spend, so that the cloud is never cut off
+PAIRS = 240  # judged pairs; more than 50 of them local
 
 
 class ShakyModel(RouterModel):
-    """The shipped router model, but for texts on which it fails."""
+    """The shipped router model, which fails on some texts."""
 
     def score(self, text: str) -> Score:
         if BROKEN in text:
@@ -56,18 +56,18 @@ class ShakyModel(RouterModel):
 
 
 class Tier:
-    """What a tier answers, and how fast; it fails now and then, and always while it is down.
+    """The answers of a tier and their timing. It fails sometimes, and always while `down`.
 
     Args:
-        first, between: seconds before the first word and between two, in the mean.
-        words: of an answer, at most.
+        first, between: mean seconds before the first word and between two words.
+        words: maximum number of words of an answer.
         trouble: share of the requests that it fails.
     """
 
     def __init__(
-        self, dice: random.Random, *, first: float, between: float, words: int, trouble: float
+        self, rng: random.Random, *, first: float, between: float, words: int, trouble: float
     ) -> None:
-        self._dice = dice
+        self._dice = rng
         self._first = first
         self._between = between
         self._words = words
@@ -91,26 +91,26 @@ class Tier:
         ]
         return self._dice.choice(troubles)
 
-    def _answer(self, asked: dict[str, Any]) -> Answer:
+    def _answer(self, body: dict[str, Any]) -> Answer:
         words = ["word "] * self._dice.randint(3, self._words)
-        prompt = sum(len(one["content"]) for one in asked["messages"]) // 4 + 10
+        prompt = sum(len(message["content"]) for message in body["messages"]) // 4 + 10
         usage = {
             "prompt_tokens": prompt,
             "completion_tokens": 10 * len(words),
             "prompt_tokens_details": {"cached_tokens": self._dice.choice([0, prompt // 2])},
         }
         first = Pause(self._dice.lognormvariate(0, 0.4) * self._first)
-        if not asked.get("stream"):
+        if not body.get("stream"):
             writing = Pause(self._between * len(words))
             return [first, writing, *whole(answer_json("".join(words), usage=usage))]
         steps: list[Step] = [first]
-        for one in openai_events(words, usage):
-            steps += [one, Pause(self._between)]
+        for event in openai_events(words, usage):
+            steps += [event, Pause(self._between)]
         return chunked(*steps)
 
 
-def yesterdays() -> list[CallRecord]:
-    """Requests of an hour ago: enough to tell how traffic has changed. Nobody judges these."""
+def earlier_requests() -> list[CallRecord]:
+    """Requests of an hour ago, enough to detect drift. They are never judged."""
     common: dict[str, Any] = {"target": Target.LOCAL, "model": LOCAL_MODEL, "reason": Reason.SCORE}
     prompts = read_prompts()
     return [
@@ -125,42 +125,43 @@ def yesterdays() -> list[CallRecord]:
     ]
 
 
-class Visitors:
-    """People and programs that use a proxy, each for one request."""
+class Clients:
+    """Simulated clients, each with one request."""
 
-    def __init__(self, proxy: LiveProxy, dice: random.Random, *, trouble: float) -> None:
+    def __init__(self, proxy: LiveProxy, rng: random.Random, *, trouble: float) -> None:
         self._proxy = proxy
-        self._dice = dice
+        self._dice = rng
         self._prompts = read_prompts()
         self._kinds = {
-            self._ask: 1 - trouble,
-            self._leave: trouble / 4,
-            self._err: trouble / 4,
-            self._ask_what_has_no_score: trouble / 4,
-            self._ask_with_tools: trouble / 4,
+            self._send: 1 - trouble,
+            self._disconnect: trouble / 4,
+            self._send_invalid: trouble / 4,
+            self._send_unscorable: trouble / 4,
+            self._send_with_tools: trouble / 4,
         }
 
-    async def come(self, rate: Callable[[float], float], over: asyncio.Event) -> None:
-        """Arrive at random, so many a second at each moment (seconds); those who came may finish.
+    async def run(self, rate: Callable[[float], float], stop: asyncio.Event) -> None:
+        """Start clients at random until `stop` is set, and wait for their requests.
 
-        Raises ExceptionGroup when somebody met what must not happen.
+        `rate` gives arrivals per second at a time in seconds. Raises ExceptionGroup on unexpected
+        results.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         async with asyncio.TaskGroup() as visits:
-            while not over.is_set():
-                await asyncio.sleep(self._dice.expovariate(rate(time.monotonic() - begun)))
+            while not stop.is_set():
+                await asyncio.sleep(self._dice.expovariate(rate(time.monotonic() - started)))
                 (visit,) = self._dice.choices(list(self._kinds), list(self._kinds.values()))
                 visits.create_task(visit())
 
     def _prompt(self) -> str:
-        # A number, because one that begins like another belongs to its conversation.
+        # The number makes the prompt unique: equal beginnings belong to one conversation.
         return f"{self._dice.choice(self._prompts)} ({self._dice.getrandbits(20)})"
 
-    async def _ask(self, **fields: Any) -> None:
+    async def _send(self, **fields: Any) -> None:
         model = self._dice.choice(["auto"] * 8 + ["local", "cloud"])
         streamed = self._dice.random() < 0.6
-        asked: dict[str, Any] = {"model": model, "text": self._prompt(), "stream": streamed}
-        response = await self._proxy.chat(**asked | fields)
+        fields_sent: dict[str, Any] = {"model": model, "text": self._prompt(), "stream": streamed}
+        response = await self._proxy.chat(**fields_sent | fields)
         if response.status_code == 200 and self._dice.random() < 0.3:
             await self._rate(response.headers)
 
@@ -170,50 +171,50 @@ class Visitors:
         feedback = {"request_id": headers["x-request-id"], "thumb": thumb}
         await self._proxy.client.post("/v1/feedback", json=feedback)
 
-    async def _ask_what_has_no_score(self) -> None:
-        await self._ask(model="auto", text=f"{self._prompt()} {BROKEN}")
+    async def _send_unscorable(self) -> None:
+        await self._send(model="auto", text=f"{self._prompt()} {BROKEN}")
 
-    async def _ask_with_tools(self) -> None:
-        await self._ask(model="auto", tools=TOOLS)
+    async def _send_with_tools(self) -> None:
+        await self._send(model="auto", tools=TOOLS)
 
-    async def _leave(self) -> None:
+    async def _disconnect(self) -> None:
         client = await self._proxy.connect(model="auto", text=self._prompt(), stream=True)
-        await asyncio.sleep(self._dice.random() * 0.05)  # before its answer begins, or just then
+        await asyncio.sleep(self._dice.random() * 0.05)  # before or at the start of the answer
         client.vanish()
 
-    async def _err(self) -> None:
+    async def _send_invalid(self) -> None:
         await self._proxy.post(b'{"model": "auto", "messages": "hello"}')
 
 
 def read_prompts() -> list[str]:
-    """Everyday prompts, easy and demanding, and questions of an examination."""
-    found = []
+    """The prompts of data/everyday.jsonl and data/sample.jsonl."""
+    prompts = []
     for name in ("everyday", "sample"):
         lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        found += [json.loads(line)["query"] for line in lines]
-    return found
+        prompts += [json.loads(line)["query"] for line in lines]
+    return prompts
 
 
-def judge(database: Path, dice: random.Random) -> int:
-    """Give both tiers' answers to every scored request a judge's score; the number of them all.
+def judge(database: Path, rng: random.Random) -> int:
+    """Write judgements of both tiers' answers to all scored requests; return the number of pairs.
 
-    The local answer is as good as the cloud's as often as the router's score says.
+    The local answer is as good as the cloud's with the probability of the router's score.
     """
     connection = sqlite3.connect(database, timeout=30)
     try:
-        asked = connection.execute(
+        requests = connection.execute(
             "select id, created_at, score from requests where score is not null and ending = 'ok' "
             "and id not in (select request_id from judgements)"
         ).fetchall()
         rows = []
-        for request_id, created_at, score in asked:
-            cloud = round(dice.triangular(6, 10, 9))
-            local = cloud if dice.random() < score else max(1, cloud - dice.randint(1, 6))
-            for tier, model, given in (
+        for request_id, created_at, score in requests:
+            cloud = round(rng.triangular(6, 10, 9))
+            local = cloud if rng.random() < score else max(1, cloud - rng.randint(1, 6))
+            for tier, model, points in (
                 ("local", LOCAL_MODEL, local),
                 ("cloud", CLOUD_MODEL, cloud),
             ):
-                rows.append((request_id, created_at, tier, model, given, "a judge"))
+                rows.append((request_id, created_at, tier, model, points, "a judge"))
         with connection:
             connection.executemany(
                 "insert into judgements "
@@ -229,12 +230,12 @@ def judge(database: Path, dice: random.Random) -> int:
 
 @dataclass(frozen=True)
 class Scene:
-    """What stands on it."""
+    """The parts of the scene."""
 
     proxy: LiveProxy
     local: Tier
     cloud: Tier
-    visitors: Visitors
+    clients: Clients
     prometheus: Prometheus
     database: Path
 
@@ -243,15 +244,15 @@ class Scene:
 async def open_scene(
     folder: Path,
     *,
-    dice: random.Random,
+    rng: random.Random,
     speed: float = 1.0,
     trouble: float = 0.2,
 ) -> AsyncIterator[Scene]:
-    """A proxy with a budget between two tiers, nobody there yet, and a Prometheus that scrapes it.
+    """A proxy with a budget, two tiers and a Prometheus, without traffic yet.
 
     Args:
-        speed: of the tiers; at 1 answers take a tenth of a second or so.
-        trouble: share of the requests that go wrong, at a tier or at a visitor's.
+        speed: of the tiers; at 1 answers take about 0.1 seconds.
+        trouble: share of the requests that fail, at a tier or a client.
     """
     timeouts = {"connect": 1, "first_token": 1 / speed, "idle": 1 / speed}
     config = {
@@ -264,19 +265,19 @@ async def open_scene(
         },
     }
     tiers = {
-        "local": Tier(dice, first=0.06 / speed, between=0.004 / speed, words=20, trouble=trouble),
-        "cloud": Tier(dice, first=0.1 / speed, between=0.001 / speed, words=40, trouble=trouble),
+        "local": Tier(rng, first=0.06 / speed, between=0.004 / speed, words=20, trouble=trouble),
+        "cloud": Tier(rng, first=0.1 / speed, between=0.001 / speed, words=40, trouble=trouble),
     }
     async with FakeUpstream() as local, FakeUpstream() as cloud:
         local.answer, cloud.answer = tiers["local"], tiers["cloud"]
-        fill(f"sqlite:///{folder}/router.db", yesterdays())
+        fill(f"sqlite:///{folder}/router.db", earlier_requests())
         proxy = LiveProxy(folder, local, cloud, changes=config, model=ShakyModel.load(MODEL))
         prometheus = Prometheus(folder / "prometheus", [f"127.0.0.1:{proxy.port}"])
         async with proxy, prometheus:
             yield Scene(
                 proxy,
                 **tiers,
-                visitors=Visitors(proxy, dice, trouble=trouble),
+                clients=Clients(proxy, rng, trouble=trouble),
                 prometheus=prometheus,
                 database=folder / "router.db",
             )

@@ -30,9 +30,9 @@ from proxy.record import Ending, Reason, Target
 live = pytest.mark.asyncio(loop_scope="module")
 
 ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
-# For what takes seconds, on a busy machine; but the proxy looks at judgements every half minute.
+# Generous for a busy machine; the proxy reads judgements every half minute.
 PATIENCE_SECONDS = 40.0
-VISITS_PER_SECOND = 40.0
+REQUESTS_PER_SECOND = 40.0
 
 PANELS = expressions.panels()
 QUERIES = expressions.panel_expressions()
@@ -45,50 +45,52 @@ SIDES = expressions.rule_expressions()
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     folder = tmp_path_factory.mktemp("monitored")
-    async with open_scene(folder, dice=random.Random(1), speed=4.0) as opened:
+    async with open_scene(folder, rng=random.Random(1), speed=4.0) as opened:
         yield opened
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def visits(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
-    """Visitors come, their answers are judged, and a wrong configuration was refused."""
-    over = asyncio.Event()
-    coming = asyncio.create_task(scene.visitors.come(lambda _: VISITS_PER_SECOND, over))
+async def traffic(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
+    """Clients send requests, their answers are judged, and an invalid configuration is rejected."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(scene.clients.run(lambda _: REQUESTS_PER_SECOND, stop))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while judge(scene.database, random.Random(2)) < PAIRS:  # noqa: ASYNC110 - these are rows
+            while judge(scene.database, random.Random(2)) < PAIRS:  # noqa: ASYNC110 - rows have no event
                 await asyncio.sleep(POLL_SECONDS)
         scene.proxy.configure({"routing": {"treshold": 0.5}})
-        yield coming
+        yield running
     finally:
-        over.set()
-        await coming
+        stop.set()
+        await running
 
 
 @pytest.fixture
-def prometheus(scene: Scene, visits: asyncio.Task[None]) -> Prometheus:
-    assert not visits.done(), "nobody comes any more; the end of this file's tests says why"
+def prometheus(scene: Scene, traffic: asyncio.Task[None]) -> Prometheus:
+    assert not traffic.done(), (
+        "the clients have stopped; see the teardown error at the end of this file"
+    )
     return scene.prometheus
 
 
 async def find_data(prometheus: Prometheus, expr: str) -> list[Series]:
-    """The value of an expression once it has one that is a number."""
+    """Wait until an expression has a finite value; return its series."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                found = await prometheus.query(fill_in(expr, interval="8s", span="1m"))
-                if any(math.isfinite(value) for one in found for _, value in one.points):
-                    return found
+                result = await prometheus.query(fill_in(expr, interval="8s", span="1m"))
+                if any(math.isfinite(value) for series in result for _, value in series.points):
+                    return result
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         pytest.fail(f"in {PATIENCE_SECONDS:g} seconds there was no data for: {expr}")
 
 
-def named(one: Expression) -> str:
-    return one.place
+def place_of(expression: Expression) -> str:
+    return expression.place
 
 
-# Rules and configuration, by Prometheus' own tools.
+# Rules and configuration, checked by promtool.
 
 
 def test_the_prometheus_configuration_is_valid() -> None:
@@ -115,34 +117,34 @@ def test_every_alert_has_a_summary_and_instructions() -> None:
 
 @live
 async def test_metric_names_follow_the_prometheus_conventions(
-    scene: Scene, visits: asyncio.Task[None]
+    scene: Scene, traffic: asyncio.Task[None]
 ) -> None:
     text = (await scene.proxy.client.get("/metrics")).text
     promtool("check", "metrics", text=text)
     assert "_created" not in text
 
 
-# Expressions, against a Prometheus that scrapes a live proxy.
+# Expressions, evaluated by a Prometheus that scrapes a live proxy.
 
 
 @live
-@pytest.mark.parametrize("query", QUERIES, ids=named)
+@pytest.mark.parametrize("query", QUERIES, ids=place_of)
 async def test_every_query_of_the_dashboard_finds_data(
     prometheus: Prometheus, query: Expression
 ) -> None:
-    found = await find_data(prometheus, query.expr)
-    for series in found:
+    result = await find_data(prometheus, query.expr)
+    for series in result:
         assert set(re.findall(r"{{(\w+)}}", query.legend)) <= series.labels.keys()
 
 
 @live
-@pytest.mark.parametrize("query", ANNOTATIONS, ids=named)
+@pytest.mark.parametrize("query", ANNOTATIONS, ids=place_of)
 async def test_every_annotation_finds_data(prometheus: Prometheus, query: Expression) -> None:
     await find_data(prometheus, query.expr)
 
 
 @live
-@pytest.mark.parametrize("side", SIDES, ids=named)
+@pytest.mark.parametrize("side", SIDES, ids=place_of)
 async def test_every_side_of_every_rule_finds_data(
     prometheus: Prometheus, side: Expression
 ) -> None:
@@ -150,24 +152,24 @@ async def test_every_side_of_every_rule_finds_data(
 
 
 @live
-async def test_every_variable_of_the_dashboard_has_values(scene: Scene) -> None:
-    (variable,) = (one for one in VARIABLES if one["type"] == "query")
-    found = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
-    assert found is not None
-    await find_data(scene.prometheus, found[1])
-    values = await scene.prometheus.ask(f"label/{found[2]}/values", **{"match[]": found[1]})
+async def test_the_instance_variable_of_the_dashboard_has_values(scene: Scene) -> None:
+    (variable,) = (item for item in VARIABLES if item["type"] == "query")
+    match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+    assert match is not None
+    await find_data(scene.prometheus, match[1])
+    values = await scene.prometheus.get(f"label/{match[2]}/values", **{"match[]": match[1]})
     assert values == [f"127.0.0.1:{scene.proxy.port}"]
 
 
 @live
 async def test_rules_are_evaluated_and_an_alert_renders(prometheus: Prometheus) -> None:
-    """The configuration that was refused is one that an alert is about."""
+    """The rejected configuration fires an alert."""
     await find_data(prometheus, 'ALERTS{alertname="ConfigReloadFailed", alertstate="firing"}')
-    (group,) = (await prometheus.ask("rules"))["groups"]
+    (group,) = (await prometheus.get("rules"))["groups"]
     assert {rule["name"]: rule.get("lastError", "") for rule in group["rules"]} == {
         rule.get("alert") or rule["record"]: "" for rule in RULES
     }
-    for alert in (await prometheus.ask("alerts"))["alerts"]:
+    for alert in (await prometheus.get("alerts"))["alerts"]:
         for text in alert["annotations"].values():
             assert "error expanding" not in text
             assert "<no value>" not in text
@@ -183,7 +185,7 @@ async def test_every_metric_is_on_the_dashboard(scene: Scene, prometheus: Promet
 
 
 def test_label_values_in_expressions_are_known() -> None:
-    """One of several that a pattern names may be misspelt, and it still finds data."""
+    """A misspelt value among several in a pattern would still find data."""
     known = {
         "target": {*Target, "none"},
         "reason": set(Reason),
@@ -201,7 +203,7 @@ def test_label_values_in_expressions_are_known() -> None:
             assert set(values.split("|")) <= known[label], expression
 
 
-# The dashboard's form. Nobody but Grafana can say whether it is beautiful.
+# The layout of the dashboard.
 
 
 def test_panels_have_descriptions_and_units() -> None:
@@ -237,9 +239,9 @@ def test_a_tier_has_one_colour_everywhere() -> None:
     for panel in PANELS:
         for override in panel["fieldConfig"]["overrides"]:
             name = override["matcher"]["options"]
-            for one in override["properties"]:
-                if name in colours and one["id"] == "color":
-                    colours[name].add(one["value"]["fixedColor"].removeprefix("dark-"))
+            for item in override["properties"]:
+                if name in colours and item["id"] == "color":
+                    colours[name].add(item["value"]["fixedColor"].removeprefix("dark-"))
     assert colours == {"local": {"green"}, "cloud": {"blue"}}
 
 
@@ -247,13 +249,13 @@ def provisioned(kind: str) -> dict[str, Any]:
     (path,) = (CONFIGS / "grafana/provisioning" / kind).glob("*.yml")
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert document["apiVersion"] == 1
-    (one,) = document.get("datasources") or document["providers"]
-    found: dict[str, Any] = one
-    return found
+    (item,) = document.get("datasources") or document["providers"]
+    provision: dict[str, Any] = item
+    return provision
 
 
 def test_grafana_uses_the_scrape_interval_of_prometheus() -> None:
-    """What $__rate_interval is made from."""
+    """$__rate_interval depends on it."""
     config = yaml.safe_load((CONFIGS / "prometheus.yml").read_text(encoding="utf-8"))
     source = provisioned("datasources")
     assert source["type"] == "prometheus"

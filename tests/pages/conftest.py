@@ -39,16 +39,16 @@ async def browser() -> AsyncIterator[Browser]:
 async def show(browser: Browser) -> AsyncIterator[Show]:
     import browser as browsers
 
-    shown: list[tuple[OpenPage, tuple[str, ...]]] = []
+    pages: list[tuple[OpenPage, tuple[str, ...]]] = []
 
     async def show_page(
         origin: str, path: str = "/", *, expected: tuple[str, ...] = (), **settings: Any
     ) -> Page:
         opened = await browsers.open_page(browser, origin, path, **settings)
-        shown.append((opened, expected))
+        pages.append((opened, expected))
         return opened.page
 
     yield show_page
-    for opened, expected in shown:
+    for opened, expected in pages:
         opened.check(expected)
         await opened.context.close()

@@ -112,10 +112,10 @@ async def test_conversation_sends_its_history_and_session(
 async def test_stopping_closes_the_upstream_request(
     proxy: LiveProxy, show: Show, local: FakeUpstream, how: str
 ) -> None:
-    local.answer = streamed("CategoryTotals an ", Gate(), "answer.")
+    local.answer = streamed("Half an ", Gate(), "answer.")
     page = await show(proxy.origin)
     await ask(page)
-    await answers(page).get_by_text("CategoryTotals an").wait_for()
+    await answers(page).get_by_text("Half an").wait_for()
     if how == "button":
         await page.get_by_role("button", name="Stop").click()
     else:
@@ -123,8 +123,8 @@ async def test_stopping_closes_the_upstream_request(
     await answers(page).get_by_text("Stopped.").wait_for()
     await (await local.called()).closed()
     (row,) = await proxy.rows_of(1)
-    assert (row["ending"], row["response"]) == ("client_gone", "CategoryTotals an ")
-    await expect(answers(page)).to_contain_text("CategoryTotals an")
+    assert (row["ending"], row["response"]) == ("client_gone", "Half an ")
+    await expect(answers(page)).to_contain_text("Half an")
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
@@ -218,7 +218,7 @@ async def test_interrupted_answer_keeps_its_text_and_error(
 async def test_retry_is_offered_for_the_last_answer_only(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
-    local.answer = streamed("CategoryTotals", End.RESET, finish=None)
+    local.answer = streamed("Half", End.RESET, finish=None)
     page = await show(proxy.origin)
     await ask(page, "One?")
     await page.get_by_role("alert").wait_for()
@@ -227,7 +227,7 @@ async def test_retry_is_offered_for_the_last_answer_only(
     await complete(page, 2)
     await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     contents = [message["content"] for message in local.calls[-1].json["messages"]]
-    assert contents == ["One?", "CategoryTotals", "Two?"]
+    assert contents == ["One?", "Half", "Two?"]
 
 
 async def test_unreachable_proxy_is_reported(proxy: LiveProxy, show: Show) -> None:
@@ -337,10 +337,10 @@ async def test_chat_survives_a_reload_and_can_be_reset(
     await sample.click()
     await complete(page)
     await expect(answers(page)).to_contain_text("saved")
-    shown = await page.locator("#thread").inner_text()
+    text = await page.locator("#thread").inner_text()
     await page.reload()
     await complete(page)
-    assert await page.locator("#thread").inner_text() == shown
+    assert await page.locator("#thread").inner_text() == text
     await page.get_by_role("button", name="New chat").click()
     await expect(sample).to_be_visible()
     await expect(answers(page)).to_have_count(0)

@@ -28,12 +28,12 @@ async def both(page: Page) -> None:
 
 def verdicts(call: Call) -> list[bytes]:
     """A judge that always prefers the cloud answer and grades it higher."""
-    asked = json.dumps(call.json["messages"])
-    if "ANSWER-A" in asked:
-        verdict = "A" if asked.index("CLOUDY") < asked.index("LOCALISH") else "B"
+    prompt = json.dumps(call.json["messages"])
+    if "ANSWER-A" in prompt:
+        verdict = "A" if prompt.index("CLOUDY") < prompt.index("LOCALISH") else "B"
         grade = {"reasoning": "The cloudy one <b>is</b> deeper.", "verdict": verdict}
     else:
-        grade = {"reasoning": "Fair enough.", "score": 9 if "CLOUDY" in asked else 4}
+        grade = {"reasoning": "Fair enough.", "score": 9 if "CLOUDY" in prompt else 4}
     return whole(answer_json(json.dumps(grade)))
 
 
@@ -99,11 +99,11 @@ async def test_failure_of_one_tier_leaves_the_other_answer(
 async def test_stopping_closes_both_upstream_requests(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    local.answer = cloud.answer = streamed("CategoryTotals", Gate())
+    local.answer = cloud.answer = streamed("Half", Gate())
     page = await show(proxy.origin, "/compare")
     await compare(page)
     for tier in ("local", "cloud"):
-        await side(page, tier).get_by_text("CategoryTotals").wait_for()
+        await side(page, tier).get_by_text("Half").wait_for()
     await page.get_by_role("button", name="Stop").click()
     for tier, upstream in (("local", local), ("cloud", cloud)):
         await side(page, tier).get_by_text("Stopped.").wait_for()
@@ -180,11 +180,11 @@ async def test_comparison_works_with_the_keyboard_only(
     proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     gate = Gate()
-    local.answer = cloud.answer = streamed("CategoryTotals", gate)
+    local.answer = cloud.answer = streamed("Half", gate)
     page = await show(proxy.origin, "/compare")
     await expect(page.get_by_label("Prompt")).to_be_focused()
     await page.keyboard.type(EASY)
     await page.keyboard.press("Control+Enter")
-    await side(page, "local").get_by_text("CategoryTotals").wait_for()
+    await side(page, "local").get_by_text("Half").wait_for()
     await page.keyboard.press("Escape")
     await side(page, "local").get_by_text("Stopped.").wait_for()

@@ -25,9 +25,9 @@ DECISION = Path(__file__).parents[2] / "proxy/web/ui/decision.js"
 
 def record(number: int, **values: object) -> CallRecord:
     """A request record; a higher number is an older request."""
-    dice = random.Random(number)
-    target = dice.choice(list(Target))
-    known = {
+    rng = random.Random(number)
+    target = rng.choice(list(Target))
+    defaults = {
         "created_at": time.time() - number * 13,
         "target": target,
         "model": {"local": "phi3:latest", "cloud": "gpt-4o-mini"}[target],
@@ -48,7 +48,7 @@ def record(number: int, **values: object) -> CallRecord:
         "turns": [("user", f"Question number {number}?")],
         "response": f"Answer number {number}.",
     }
-    return finished(**known | values)
+    return finished(**defaults | values)
 
 
 def fill_up(folder: Path, number: int, **values: object) -> list[CallRecord]:
@@ -195,7 +195,7 @@ async def test_request_details_open_by_keyboard_and_link(
     await button.focus()
     await page.keyboard.press("Enter")
     drawer = page.get_by_role("dialog")
-    await expect(drawer).to_contain_text("its score 0.9000 is not below the threshold 0.5000")
+    await expect(drawer).to_contain_text("its score 0.9000 is at or above the threshold 0.5000")
     for text in (row["id"], EASY, "Hello!", "Meh <i>.", "-0.5", "19", "$0.000009"):
         await expect(drawer).to_contain_text(text)
     assert page.url.endswith(f"#request={row['id']}")
@@ -255,11 +255,11 @@ async def test_dashboard_refreshes_unless_paused(proxy: LiveProxy, show: Show) -
         await page.clock.fast_forward(10_100)
     await settled(page)
     await page.get_by_role("button", name="Pause").click()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     await page.clock.fast_forward(60_000)
     await expect(page.locator("#freshness")).to_have_text(re.compile("updated 1 min ago"))
-    assert asked == []
+    assert requested == []
 
 
 async def test_failed_refresh_keeps_the_earlier_data(proxy: LiveProxy, show: Show) -> None:
@@ -334,10 +334,10 @@ async def test_dashboard_and_details_fit_a_phone(
 def test_filters_match_the_enums_of_the_code() -> None:
     """The lists in the JavaScript match the categories, endings and reasons of the code."""
     text = REQUESTS.read_text(encoding="utf-8")
-    for name, known in (("CATEGORIES", CATEGORIES), ("ENDINGS", list(Ending))):
-        found = re.search(rf"const {name} = \[(.*?)\]", text, re.S)
-        assert found
-        assert set(re.findall(r"'([a-z_]+)'", found[1])) == set(known)
+    for name, values in (("CATEGORIES", CATEGORIES), ("ENDINGS", list(Ending))):
+        match = re.search(rf"const {name} = \[(.*?)\]", text, re.S)
+        assert match
+        assert set(re.findall(r"'([a-z_]+)'", match[1])) == set(values)
     reasons = re.search(r"const REASONS = \{(.*?)\n\}", DECISION.read_text(encoding="utf-8"), re.S)
     assert reasons
     explained = {"score", *re.findall(r"^  ([a-z_]+):", reasons[1], re.MULTILINE)}

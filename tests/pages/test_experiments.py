@@ -37,14 +37,14 @@ async def proxy(start: StartProxy, folders: Folders) -> LiveProxy:
 
 @pytest.fixture
 def open_page(proxy: LiveProxy, show: Show) -> Open:
-    async def open_it(**settings: Any) -> Page:
+    async def open_experiments(**settings: Any) -> Page:
         page = await show(proxy.origin, "/experiments", **settings)
         await expect(page.locator("#results")).to_have_attribute(
             "aria-busy", "false", timeout=PATIENCE_MS
         )
         return page
 
-    return open_it
+    return open_experiments
 
 
 def step(page: Page, name: str) -> Locator:
@@ -55,18 +55,18 @@ async def run(page: Page, name: str) -> None:
     await step(page, name).get_by_role("button", name="Run").click()
 
 
-def says(where: Locator, text: str | re.Pattern[str]) -> Awaitable[None]:
+def expect_text(where: Locator, text: str | re.Pattern[str]) -> Awaitable[None]:
     return expect(where).to_contain_text(text, timeout=PATIENCE_MS)
 
 
 async def table(page: Page, name: str) -> dict[str, list[str]]:
     """The cells of a table's rows, by the text of the first cell."""
     rows = page.get_by_role("table", name=name).locator("tbody tr")
-    found = {}
+    table_cells = {}
     for row in await rows.all():
         head, *cells = await row.locator("th, td").all_inner_texts()
-        found[head] = [" ".join(cell.split()) for cell in cells]
-    return found
+        table_cells[head] = [" ".join(cell.split()) for cell in cells]
+    return table_cells
 
 
 # ── Results ───────────────────────────────────────────────────────────────────────────────────
@@ -80,30 +80,32 @@ async def test_steps_are_listed_with_their_estimates_and_headlines(open_page: Op
         "5 Feature-only ablation", "6 Baselines", "7 Evaluate", "8 Error analysis", "9 Report",
     ]  # fmt: skip
     at = shipped("evaluation")["in_distribution"]["at_threshold"]
-    await says(step(page, "evaluate"), f"{at['pgr']:.0%} of the quality gap")
-    await says(step(page, "evaluate"), "not run here")
-    await says(step(page, "evaluate"), "about 60 s · free")
-    await says(step(page, "benchmark"), re.compile(r"about \d+ min · about \$0\.\d+"))
-    await says(page.locator("#caveat"), "Says nothing about open chat")
+    await expect_text(step(page, "evaluate"), f"{at['pgr']:.0%} of the quality gap")
+    await expect_text(step(page, "evaluate"), "not run here")
+    await expect_text(step(page, "evaluate"), "about 60 s · free")
+    await expect_text(step(page, "benchmark"), re.compile(r"about \d+ min · about \$0\.\d+"))
+    await expect_text(page.locator("#caveat"), "Says nothing about open chat")
 
 
 async def test_tables_match_the_result_files(open_page: Open) -> None:
     page = await open_page()
     inside = shipped("baselines")["parts"]["in distribution"]["baselines"]
-    shown = await table(page, "Router and baselines, in distribution")
-    assert shown.keys() == inside.keys()
+    rows = await table(page, "Router and baselines, in distribution")
+    assert rows.keys() == inside.keys()
     for name, row in inside.items():
         if "auroc_local" in row:
             value, low, high = row["auroc_local"]
-            assert shown[name][0] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
-        assert shown[name][3] == f"{row['quality']:.2f}"
+            assert rows[name][0] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        assert rows[name][3] == f"{row['quality']:.2f}"
     await page.locator("#found-baselines label", has_text="zeroeval-gsm").click()
     other = shipped("baselines")["parts"]["zeroeval-gsm"]["baselines"]["router"]
-    shown = await table(page, "Router and baselines, zeroeval-gsm")
-    assert shown["router"][3] == f"{other['quality']:.2f}"
-    left = await table(page, "Ablations of the router")
+    rows = await table(page, "Router and baselines, zeroeval-gsm")
+    assert rows["router"][3] == f"{other['quality']:.2f}"
+    ablations = await table(page, "Ablations of the router")
     parts = shipped("ablation")["parts"]["in distribution"]["baselines"]
-    assert left["features only"][0].startswith(f"{parts['features + LR']['auroc_local'][0]:.3f}")
+    assert ablations["features only"][0].startswith(
+        f"{parts['features + LR']['auroc_local'][0]:.3f}"
+    )
     wrong = await table(page, "Wrong decisions by source")
     rates = shipped("errors")["sources"]["all"]
     assert wrong["all"][2].startswith(f"{100 * rates['false local'][0]:.1f} %")
@@ -118,13 +120,13 @@ async def test_charts_match_the_result_files(open_page: Open) -> None:
     curve = page.get_by_role("img", name=re.compile("^Quality against cost"))
     await expect(curve.locator(".main-svg").first).to_be_visible(timeout=PATIENCE_MS)
     drawn = await curve.evaluate("element => element.data.map(({name, x, y}) => ({name, x, y}))")
-    found = shipped("evaluation")
-    assert drawn[0]["x"] == found["curve"]["cost_share"]
-    assert drawn[0]["y"] == found["curve"]["quality"]
-    assert drawn[-1]["y"] == [found["in_distribution"]["at_threshold"]["quality"]]
+    evaluation = shipped("evaluation")
+    assert drawn[0]["x"] == evaluation["curve"]["cost_share"]
+    assert drawn[0]["y"] == evaluation["curve"]["quality"]
+    assert drawn[-1]["y"] == [evaluation["in_distribution"]["at_threshold"]["quality"]]
     calibration = page.get_by_role("img", name=re.compile("^Observed frequency"))
     drawn = await calibration.evaluate("element => element.data.map(({y}) => y)")
-    assert drawn[1] == found["reliability"]["p_local"]["observed"]
+    assert drawn[1] == evaluation["reliability"]["p_local"]["observed"]
 
 
 async def test_mistakes_are_shown_with_their_prompts(open_page: Open) -> None:
@@ -132,8 +134,8 @@ async def test_mistakes_are_shown_with_their_prompts(open_page: Open) -> None:
     examples = shipped("errors")["examples"]
     for kind in ("false local", "false cloud"):
         await page.locator("#found-examples label", has_text=kind).click()
-        shown = page.get_by_role("list", name=f"Mistakes: {kind}").locator("li p:last-child")
-        texts = [" ".join(text.split()) for text in await shown.all_inner_texts()]
+        prompts = page.get_by_role("list", name=f"Mistakes: {kind}").locator("li p:last-child")
+        texts = [" ".join(text.split()) for text in await prompts.all_inner_texts()]
         assert texts == [" ".join(example["text"].split()) for example in examples[kind]]
 
 
@@ -142,8 +144,8 @@ async def test_missing_results_name_the_step_to_run(
 ) -> None:
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(page.locator("#found-benchmark"), "No results yet. Run Baseline benchmark.")
-    await says(page.locator("#found-validate-judge"), "No results yet")
+    await expect_text(page.locator("#found-benchmark"), "No results yet. Run Baseline benchmark.")
+    await expect_text(page.locator("#found-validate-judge"), "No results yet")
 
 
 async def test_live_results_are_drawn_when_present(
@@ -166,7 +168,7 @@ async def test_live_results_are_drawn_when_present(
     )
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(page.locator("#found-benchmark"), "recovers 0.55 [0.40, 0.70]")
+    await expect_text(page.locator("#found-benchmark"), "recovers 0.55 [0.40, 0.70]")
     assert (await table(page, "Quality by category"))["all"][1] == "8.25 [8.00, 8.50]"
     assert (await table(page, "Agreement of judge and human scores"))["Kappa, good or not"] == [
         "0.75 [0.60, 0.85]"
@@ -184,7 +186,7 @@ async def test_unreadable_result_file_affects_its_own_card_only(
     (folders.results / "errors.json").write_text(json.dumps(shipped("errors")))
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(page.locator("#found-evaluate"), "from another version")
+    await expect_text(page.locator("#found-evaluate"), "from another version")
     assert (await table(page, "Wrong decisions by source"))["all"][0] == "1,421"
 
 
@@ -199,21 +201,21 @@ async def test_running_step_shows_progress_and_log_after_a_reload(
     await run(page, "evaluate")
     evaluate = step(page, "evaluate")
     for attempt in ("first", "reloaded"):
-        await says(evaluate, "running")
-        await says(evaluate, "scoring: 1/4")
+        await expect_text(evaluate, "running")
+        await expect_text(evaluate, "scoring: 1/4")
         bar = evaluate.get_by_role("progressbar")
         await expect(bar).to_have_attribute("value", "0.25", timeout=PATIENCE_MS)
-        await says(page.locator("#current"), "Evaluate is running · 25 %")
-        await says(page.get_by_role("log"), "scoring: 1/4, about 0.1 min left\n")
+        await expect_text(page.locator("#current"), "Evaluate is running · 25 %")
+        await expect_text(page.get_by_role("log"), "scoring: 1/4, about 0.1 min left\n")
         await expect(step(page, "errors").get_by_role("button", name="Run")).to_be_disabled()
         if attempt == "first":
             await page.reload()
     folders.go_on()
-    await says(page.get_by_role("log"), "scoring: 4/4")
-    await says(evaluate, "done")
-    await says(evaluate, re.compile(r"just now, took 0:\d\d"))
+    await expect_text(page.get_by_role("log"), "scoring: 4/4")
+    await expect_text(evaluate, "done")
+    await expect_text(evaluate, re.compile(r"just now, took 0:\d\d"))
     await expect(page.locator("#current")).to_be_hidden()
-    await says(page.get_by_role("status"), "Evaluate is done.")
+    await expect_text(page.get_by_role("status"), "Evaluate is done.")
     log = await page.get_by_role("log").inner_text()
     assert log.count("scoring: 1/4") == log.count("scoring: 4/4") == 1  # no duplicates
     await expect(step(page, "errors").get_by_role("button", name="Run")).to_be_enabled()
@@ -230,10 +232,10 @@ async def test_new_results_are_drawn_when_a_step_is_done(
     folders.results.mkdir()
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
-    await says(step(page, "evaluate"), "not run here")
+    await expect_text(step(page, "evaluate"), "not run here")
     await run(page, "evaluate")
-    await says(page.locator("#found-evaluate"), "recovers 68 % of the quality gap")
-    await says(step(page, "evaluate"), "68% of the quality gap")
+    await expect_text(page.locator("#found-evaluate"), "recovers 68 % of the quality gap")
+    await expect_text(step(page, "evaluate"), "68% of the quality gap")
 
 
 async def test_running_step_can_be_cancelled(open_page: Open, folders: Folders) -> None:
@@ -241,9 +243,9 @@ async def test_running_step_can_be_cancelled(open_page: Open, folders: Folders) 
     page = await open_page()
     await run(page, "evaluate")
     evaluate = step(page, "evaluate")
-    await says(evaluate, "scoring: 1/4")
+    await expect_text(evaluate, "scoring: 1/4")
     await evaluate.get_by_role("button", name="Cancel").click()
-    await says(evaluate, "cancelled")
+    await expect_text(evaluate, "cancelled")
     await expect(evaluate.get_by_role("button", name="Run")).to_be_enabled()
 
 
@@ -251,12 +253,12 @@ async def test_failed_step_shows_its_last_line_and_log(open_page: Open, folders:
     folders.program("errors", "print('reading'); print('Error: no rows'); raise SystemExit(3)")
     page = await open_page()
     await run(page, "errors")
-    await says(step(page, "errors"), "failed")
-    await says(step(page, "errors"), "Exit status 3. Error: no rows")
+    await expect_text(step(page, "errors"), "failed")
+    await expect_text(step(page, "errors"), "Exit status 3. Error: no rows")
     await page.get_by_role("button", name="Close").click()
     await expect(page.get_by_role("log")).to_be_hidden()
     await step(page, "errors").get_by_role("button", name="Log").click()
-    await says(page.get_by_role("log"), "reading\nError: no rows\n")
+    await expect_text(page.get_by_role("log"), "reading\nError: no rows\n")
 
 
 async def test_step_runs_with_the_chosen_parameters(open_page: Open, folders: Folders) -> None:
@@ -267,13 +269,13 @@ async def test_step_runs_with_the_chosen_parameters(open_page: Open, folders: Fo
     await evaluate.get_by_label("Rows").select_option("validation")
     await evaluate.get_by_label("Router model").select_option("candidate")
     await run(page, "evaluate")
-    await says(evaluate, "scoring: 1/4")
+    await expect_text(evaluate, "scoring: 1/4")
     arguments, _, _ = json.loads((folders.work / "told.json").read_text())
     assert arguments[arguments.index("--split") + 1] == "validation"
     assert arguments[arguments.index("--model") + 1].endswith("candidate")
-    await says(page.locator("#log-state"), "split: validation · model: candidate")
+    await expect_text(page.locator("#log-state"), "split: validation · model: candidate")
     folders.go_on()
-    await says(evaluate, "done")
+    await expect_text(evaluate, "done")
 
 
 async def test_invalid_parameter_is_reported_at_the_step(
@@ -285,7 +287,9 @@ async def test_invalid_parameter_is_reported_at_the_step(
     await benchmark.get_by_text("Parameters").click()
     await benchmark.get_by_label("Tokens per answer").fill("5")
     await run(page, "benchmark")
-    await says(benchmark.get_by_role("alert"), "Tokens per answer: must be from 64 to 16384.")
+    await expect_text(
+        benchmark.get_by_role("alert"), "Tokens per answer: must be from 64 to 16384."
+    )
     await expect(page.locator("#confirm")).to_be_hidden()
 
 
@@ -299,8 +303,8 @@ async def test_paid_step_asks_for_a_spending_limit(
     estimate = (
         await proxy.client.post("/api/experiments/benchmark", json={"dry_run": True})
     ).json()["estimate"]
-    await says(dialog, f"{estimate['calls']} model calls")
-    await says(dialog, f"about ${estimate['usd']:.4f}")
+    await expect_text(dialog, f"{estimate['calls']} model calls")
+    await expect_text(dialog, f"about ${estimate['usd']:.4f}")
     await check_accessible(page)
     await page.keyboard.press("Escape")
     await expect(dialog).to_be_hidden()
@@ -314,7 +318,7 @@ async def test_paid_step_asks_for_a_spending_limit(
     await expect(dialog).to_be_visible()
     await dialog.get_by_label("Spending limit").fill("0.5")
     await dialog.get_by_role("button", name="Run").click()
-    await says(step(page, "benchmark"), "scoring: 1/4")
+    await expect_text(step(page, "benchmark"), "scoring: 1/4")
     arguments, _, _ = json.loads((folders.work / "told.json").read_text())
     assert arguments[arguments.index("--max-usd") + 1] == "0.500000"
 
@@ -323,14 +327,14 @@ async def test_missing_extra_shows_the_install_command(proxy: LiveProxy, show: S
     page = await show(
         proxy.origin, "/experiments", permissions=["clipboard-read", "clipboard-write"]
     )
-    await says(page.locator("#extra"), INSTALL_COMMAND)
+    await expect_text(page.locator("#extra"), INSTALL_COMMAND)
     await page.get_by_role("button", name="Copy command").click()
-    await says(page.locator("#extra"), "Copied")
+    await expect_text(page.locator("#extra"), "Copied")
     assert await page.evaluate("navigator.clipboard.readText()") == INSTALL_COMMAND
     for name in ("train", "ablation", "baselines"):
         await expect(step(page, name).get_by_role("button", name="Run")).to_be_disabled()
-        await says(step(page, name), "The train extra is not installed")
-    await says(
+        await expect_text(step(page, name), "The train extra is not installed")
+    await expect_text(
         page.locator("#found-baselines"), "TF-IDF + LR"
     )  # results are shown without the extra
 
@@ -341,9 +345,9 @@ async def test_job_started_elsewhere_is_shown(
     folders.program("evaluate", WAITING)
     page = await open_page()
     await proxy.client.post("/api/experiments/evaluate", json={})
-    await says(step(page, "evaluate"), "scoring: 1/4")
+    await expect_text(step(page, "evaluate"), "scoring: 1/4")
     folders.go_on()
-    await says(step(page, "evaluate"), "done")
+    await expect_text(step(page, "evaluate"), "done")
 
 
 async def test_long_log_scrolls_along_unless_the_user_scrolled_up(
@@ -353,12 +357,12 @@ async def test_long_log_scrolls_along_unless_the_user_scrolled_up(
     page = await open_page()
     await run(page, "evaluate")
     log = page.get_by_role("log")
-    await says(log, "scoring: 1/4")
+    await expect_text(log, "scoring: 1/4")
     rest = "element => element.scrollHeight - element.scrollTop - element.clientHeight"
     await page.wait_for_function(f"({rest})(document.querySelector('#log-text')) < 24")
     await log.evaluate("element => { element.scrollTop = 10 }")
     folders.go_on()
-    await says(log, "scoring: 4/4")
+    await expect_text(log, "scoring: 4/4")
     assert await log.evaluate("element => element.scrollTop") == 10
     await page.get_by_role("button", name="Jump to end").click()
     assert await log.evaluate(rest) < 24
@@ -371,9 +375,9 @@ async def test_unreachable_proxy_is_reported(
     folders.program("evaluate", WAITING)
     page = await show(proxy.origin, "/experiments", expected=("ERR_CONNECTION_REFUSED",))
     await run(page, "evaluate")
-    await says(step(page, "evaluate"), "scoring: 1/4")
+    await expect_text(step(page, "evaluate"), "scoring: 1/4")
     await proxy.stop()
-    await says(page.locator("#trouble"), "Cannot reach the proxy")
+    await expect_text(page.locator("#trouble"), "Cannot reach the proxy")
 
 
 # ── Security and accessibility ────────────────────────────────────────────────────────────────
@@ -393,10 +397,10 @@ async def test_hostile_text_from_data_is_inert(
     proxy = await start(folders.config(), command=COMMAND)
     page = await show(proxy.origin, "/experiments")
     await run(page, "evaluate")
-    await says(step(page, "evaluate"), EVIL)
-    await says(page.get_by_role("log"), EVIL)
-    await says(page.locator("#found-examples"), EVIL)
-    await says(page.locator("#found-baselines"), EVIL)
+    await expect_text(step(page, "evaluate"), EVIL)
+    await expect_text(page.get_by_role("log"), EVIL)
+    await expect_text(page.locator("#found-examples"), EVIL)
+    await expect_text(page.locator("#found-baselines"), EVIL)
     assert await page.evaluate("window.evil") is None
     assert await page.locator("main img").count() == 0
 
@@ -412,9 +416,9 @@ async def test_experiments_page_is_accessible(
         await summary.click()
     await check_accessible(page)
     await run(page, "errors")
-    await says(step(page, "errors"), "failed")
+    await expect_text(step(page, "errors"), "failed")
     await run(page, "evaluate")
-    await says(step(page, "evaluate"), "scoring: 1/4")
+    await expect_text(step(page, "evaluate"), "scoring: 1/4")
     await check_accessible(page)
 
 
@@ -422,7 +426,7 @@ async def test_running_step_fits_a_phone(open_page: Open, folders: Folders) -> N
     folders.program("evaluate", f"print({'x' * 3000!r})\n" + WAITING)
     page = await open_page(viewport=PHONE)
     await run(page, "evaluate")
-    await says(step(page, "evaluate"), "scoring: 1/4")
+    await expect_text(step(page, "evaluate"), "scoring: 1/4")
     for summary in await page.locator("summary:visible").all():
         await summary.click()
     assert await fits_its_width(page)
@@ -441,11 +445,11 @@ async def test_steps_work_with_the_keyboard_only(open_page: Open, folders: Folde
     await page.keyboard.press("Tab")
     await expect(evaluate.get_by_role("button", name="Run")).to_be_focused()
     await page.keyboard.press("Enter")
-    await says(evaluate, "scoring: 1/4")
+    await expect_text(evaluate, "scoring: 1/4")
     cancel = evaluate.get_by_role("button", name="Cancel")
     await expect(cancel).to_be_focused()  # Cancel takes the place of Run
     await page.keyboard.press("Enter")
-    await says(evaluate, "cancelled")
+    await expect_text(evaluate, "cancelled")
     await expect(evaluate.get_by_role("button", name="Run")).to_be_focused()
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""The wire format: what is read of a request, what is replaced in it, what is left alone."""
+"""The chat wire format: fields that are read, replaced and left unchanged."""
 
 import json
 
@@ -19,7 +19,7 @@ def body(**fields: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("text", "param", "says"),
+    ("text", "param", "message"),
     [
         (b"", None, "not valid JSON"),
         (b"{", None, "not valid JSON"),
@@ -57,19 +57,19 @@ def body(**fields: object) -> bytes:
         ),
     ],
 )
-def test_what_no_tier_can_answer_is_refused_with_its_place(
-    text: bytes, param: str | None, says: str
+def test_invalid_request_is_rejected_with_the_path_of_its_field(
+    text: bytes, param: str | None, message: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_chat(text)
     error = caught.value
     assert error.param == param
-    assert says in error.message
+    assert message in error.message
     assert error.message.endswith(".")
     assert error.status == 400
 
 
-def test_only_text_is_read_of_a_conversation() -> None:
+def test_only_the_text_of_a_conversation_is_read() -> None:
     request = parse_chat(
         body(
             messages=[
@@ -97,7 +97,7 @@ def test_only_text_is_read_of_a_conversation() -> None:
     ]
 
 
-def test_a_null_switch_is_an_absent_one() -> None:
+def test_null_option_counts_as_absent() -> None:
     request = parse_chat(body(stream=None, stream_options=None))
     assert not request.stream
     assert request.hides_usage
@@ -153,7 +153,7 @@ def test_rewriting_replaces_the_model_and_keeps_every_other_byte(
         ({"include_usage": False, "new": [1.0]}, {"include_usage": True, "new": [1.0]}),
     ],
 )
-def test_a_stream_always_reports_its_usage_to_us(sent: object, forwarded: object) -> None:
+def test_stream_always_requests_usage(sent: object, forwarded: object) -> None:
     text = body(stream=True, stream_options=sent)
     assert parse_chat(text).hides_usage is True
     rewritten = json.loads(rewrite(text, model="m", include_usage=True))
@@ -161,12 +161,12 @@ def test_a_stream_always_reports_its_usage_to_us(sent: object, forwarded: object
     assert rewritten["stream"] is True
 
 
-def test_a_whole_answer_is_asked_for_as_the_client_did() -> None:
+def test_request_without_stream_gets_no_stream_options() -> None:
     rewritten = json.loads(rewrite(body(), model="m", include_usage=False))
     assert "stream_options" not in rewritten
 
 
-def test_of_a_field_sent_twice_the_one_that_was_judged_is_forwarded() -> None:
+def test_repeated_field_is_forwarded_once_with_its_parsed_value() -> None:
     text = body()[:-1] + b', "stream": true, "stream": false}'
     assert parse_chat(text).stream is False
     assert rewrite(text, model="m", include_usage=False).count(b'"stream"') == 1
@@ -186,11 +186,11 @@ def test_of_a_field_sent_twice_the_one_that_was_judged_is_forwarded() -> None:
         pytest.param(DEEP, id="deep"),
     ],
 )
-def test_an_answer_we_do_not_know_is_none(text: bytes) -> None:
+def test_response_of_unknown_format_is_none(text: bytes) -> None:
     assert view_answer(text) is None
 
 
-def test_usage_of_every_shape() -> None:
+def test_usage_is_read_in_every_form() -> None:
     answer = view_answer(
         b'{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,'
         b'"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":0},"cost":0.1}}'

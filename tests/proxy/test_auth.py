@@ -1,4 +1,4 @@
-"""API keys: who is let in, and that nothing tells what the keys are."""
+"""API keys: authentication, and that no error reveals a key."""
 
 import pytest
 
@@ -15,7 +15,7 @@ KEYS = ApiKeys(
 )
 
 
-def sent(authorization: bytes | None) -> list[tuple[bytes, bytes]]:
+def authorization_header(authorization: bytes | None) -> list[tuple[bytes, bytes]]:
     return [(b"authorization", authorization)] if authorization is not None else []
 
 
@@ -28,17 +28,19 @@ def sent(authorization: bytes | None) -> list[tuple[bytes, bytes]]:
         ("Bearer sk-zwei-ü", "sk-zwei-ü"),
     ],
 )
-def test_a_known_key_is_named_by_its_hash(authorization: str, key: str) -> None:
-    client = KEYS.authenticate(sent(authorization.encode()))
+def test_valid_key_is_identified_by_its_hash(authorization: str, key: str) -> None:
+    client = KEYS.authenticate(authorization_header(authorization.encode()))
     assert client is not None
     assert client.key_hash == key_hash(key)
 
 
-def test_a_key_brings_its_limits() -> None:
-    assert KEYS.authenticate(sent("Bearer sk-zwei-ü".encode())) == Principal(
+def test_principal_has_the_limits_of_its_key() -> None:
+    assert KEYS.authenticate(authorization_header("Bearer sk-zwei-ü".encode())) == Principal(
         key_hash("sk-zwei-ü"), 3, 0.5
     )
-    assert KEYS.authenticate(sent(b"Bearer sk-one")) == Principal(key_hash("sk-one"), None, None)
+    assert KEYS.authenticate(authorization_header(b"Bearer sk-one")) == Principal(
+        key_hash("sk-one"), None, None
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,23 +48,23 @@ def test_a_key_brings_its_limits() -> None:
     [None, b"", b"Bearer", b"Bearer ", b"sk-one", b"Basic sk-one", b"Bearer sk-on", b"Bearer \xff",
      b"Bearer sk-one,sk-two", b"Bearer sk-oneBearer sk-one"],
 )  # fmt: skip
-def test_everything_else_is_refused(authorization: bytes | None) -> None:
+def test_invalid_authorization_is_rejected(authorization: bytes | None) -> None:
     with pytest.raises(NotAuthenticated) as caught:
-        KEYS.authenticate(sent(authorization))
+        KEYS.authenticate(authorization_header(authorization))
     error = caught.value
     assert (error.status, error.code) == (401, "invalid_api_key")
     assert (b"www-authenticate", b"Bearer") in error.headers
     assert "sk-" not in error.message
 
 
-def test_a_missing_key_is_told_how_to_send_one() -> None:
+def test_error_for_a_missing_key_explains_the_header() -> None:
     with pytest.raises(NotAuthenticated, match="Authorization: Bearer"):
         KEYS.authenticate([])
 
 
-def test_without_configured_keys_everyone_is_let_in() -> None:
+def test_without_keys_every_caller_is_accepted() -> None:
     for authorization in (None, b"Bearer anything", b"\xff"):
-        assert ApiKeys([]).authenticate(sent(authorization)) is None
+        assert ApiKeys([]).authenticate(authorization_header(authorization)) is None
 
 
 PAGE = b"https://chat.example.org"
@@ -81,7 +83,7 @@ PRIVATE = ApiKeys([], origins=[PAGE.decode()], is_private=True)
         (None, None),  # HTTP/1.0
     ],
 )
-def test_without_keys_the_own_pages_and_the_named_ones_are_let_in(
+def test_without_keys_own_and_configured_origins_are_accepted(
     host: bytes | None, origin: bytes | None
 ) -> None:
     headers = [(b"host", host)] if host else []
@@ -94,7 +96,7 @@ def test_without_keys_the_own_pages_and_the_named_ones_are_let_in(
     "origin",
     [b"http://localhost:3000", b"https://evil.example", b"null", b"", PAGE + b":444", b"http://"],
 )
-def test_without_keys_other_pages_are_not(origin: bytes) -> None:
+def test_without_keys_other_origins_are_rejected(origin: bytes) -> None:
     headers = [(b"host", b"localhost:8080"), (b"origin", origin or b"file://")]
     for keys in (OPEN, PRIVATE):
         with pytest.raises(Forbidden, match="may not use this proxy") as caught:
@@ -102,8 +104,8 @@ def test_without_keys_other_pages_are_not(origin: bytes) -> None:
         assert caught.value.status == 403
 
 
-def test_without_keys_an_address_in_another_page_is_not_fetched() -> None:
-    """As an image's, for which browsers send no origin."""
+def test_without_keys_cross_site_fetches_are_rejected() -> None:
+    """Browsers send no origin for images, for example."""
     headers = [(b"host", b"localhost:8080"), (b"sec-fetch-site", b"cross-site")]
     with pytest.raises(Forbidden):
         PRIVATE.authenticate(headers)
@@ -112,16 +114,20 @@ def test_without_keys_an_address_in_another_page_is_not_fetched() -> None:
     )
 
 
-def test_a_page_whose_name_leads_to_this_machine_is_not_let_in() -> None:
-    """DNS rebinding: to the browser it is of the same origin."""
+def test_dns_rebinding_is_rejected() -> None:
+    """The browser takes the page for the same origin."""
     headers = [(b"host", b"evil.example:8080"), (b"origin", b"http://evil.example:8080")]
     with pytest.raises(Forbidden, match=r"Host 'evil\.example:8080' is not allowed"):
         PRIVATE.authenticate(headers)
-    assert OPEN.authenticate(headers) is None  # others reach it under names that we do not know
+    assert OPEN.authenticate(headers) is None  # a public proxy may have any host name
 
 
-def test_with_keys_the_key_alone_decides() -> None:
-    headers = [*sent(b"Bearer sk-one"), (b"host", b"proxy"), (b"origin", b"https://evil.example")]
+def test_with_keys_host_and_origin_are_ignored() -> None:
+    headers = [
+        *authorization_header(b"Bearer sk-one"),
+        (b"host", b"proxy"),
+        (b"origin", b"https://evil.example"),
+    ]
     assert KEYS.authenticate(headers) is not None
 
 

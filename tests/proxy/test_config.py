@@ -1,4 +1,4 @@
-"""The configuration file: what is accepted, what is refused, and in which words."""
+"""The configuration file: accepted values, rejected values and their errors."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ upstreams:
 """
 TIERS_LINES = TIERS.count("\n")
 
-# The example of the public interface's description, key by key.
+# The published example, with every key.
 FULL = """\
 server:   {host: 127.0.0.1, port: 8080, workers: 1, api_keys: [], max_body_mb: 32,
            request_timeout_seconds: 600}
@@ -59,8 +59,8 @@ def load(folder: Path, text: str, environ: Mapping[str, str] = NO_VARIABLES) -> 
     return load_config(path, environ=environ)
 
 
-def refusal(folder: Path, text: str, environ: Mapping[str, str] = NO_VARIABLES) -> str:
-    """The refusal's text behind the file's name: `LINE: key: what`."""
+def rejection(folder: Path, text: str, environ: Mapping[str, str] = NO_VARIABLES) -> str:
+    """The error message without the file name: `LINE: key: problem`."""
     with pytest.raises(ConfigError) as caught:
         load(folder, text, environ)
     message = str(caught.value)
@@ -69,7 +69,7 @@ def refusal(folder: Path, text: str, environ: Mapping[str, str] = NO_VARIABLES) 
 
 
 def local(**keys: str) -> str:
-    """The two tiers, with keys of the local one replaced or added."""
+    """Both tiers, with keys of the local tier replaced or added."""
     values = {"base_url": "http://localhost:11434/v1", "model": "phi3"} | keys
     lines = [f"    {key}: {value}\n" for key, value in values.items()]
     cloud = "  cloud: {base_url: https://api.openai.com/v1, model: gpt-4o-mini}\n"
@@ -87,7 +87,7 @@ def local(**keys: str) -> str:
         (local(timeouts="{read: 1}"), "6: upstreams.local.timeouts.read: unknown key"),
         (TIERS + "  edge: {}", "8: upstreams.edge: unknown key"),
         (TIERS + "<<: {server: {}}", "8: <<: unknown key"),
-        # The wrong kind of value.
+        # A value of the wrong type.
         (TIERS + "server: []", "8: server: expected a mapping, got a list"),
         (TIERS + "server:\n  host: h\n  port: web", "10: server.port: expected `int`, got `str`"),
         (TIERS + "server: {port: 80.5}", "8: server.port: expected `int`, got `float`"),
@@ -135,7 +135,7 @@ def local(**keys: str) -> str:
             TIERS + "storage: {retention_days: 0}",
             "8: storage.retention_days: expected `float` > 0.0",
         ),
-        # A word that is not among those understood.
+        # An unknown word.
         (
             TIERS + "routing: {sticky: maybe}",
             "8: routing.sticky: 'maybe' is not one of: escalate_only, off, session",
@@ -157,7 +157,7 @@ def local(**keys: str) -> str:
         ("", "1: upstreams: is missing"),
         ("server: {port: 1}", "1: upstreams: is missing"),
         ("\nupstreams:\n  local: {base_url: http://l/v1}", "3: upstreams.local.model: is missing"),
-        # Twice.
+        # Duplicates.
         (TIERS + "server:\n  port: 1\n  port: 2", "10: server.port: appears twice"),
         (TIERS + TIERS, "8: upstreams: appears twice"),
         # Not YAML, or not a mapping.
@@ -168,7 +168,7 @@ def local(**keys: str) -> str:
         ),
         (TIERS + 'server: {host: "\x00"}', "8: not valid YAML: special characters are not allowed"),
         (TIERS + "---\nserver: {}", "8: not valid YAML: but found another document"),
-        # Values that types alone cannot refuse.
+        # Values of the right type that are invalid.
         (TIERS + 'server: {api_keys: [a, ""]}', "8: server.api_keys: an API key is empty"),
         (TIERS + 'server: {api_keys: "a,,b"}', "8: server.api_keys: an API key is empty"),
         (
@@ -181,8 +181,8 @@ def local(**keys: str) -> str:
         ),
     ],
 )
-def test_an_error_names_line_key_and_problem(tmp_path: Path, text: str, expected: str) -> None:
-    assert refusal(tmp_path, text) == expected
+def test_error_names_line_key_and_problem(tmp_path: Path, text: str, expected: str) -> None:
+    assert rejection(tmp_path, text) == expected
 
 
 @pytest.mark.parametrize(
@@ -200,34 +200,36 @@ def test_an_error_names_line_key_and_problem(tmp_path: Path, text: str, expected
         '"http://local host/v1"',
     ],
 )
-def test_an_invalid_base_url_is_rejected(tmp_path: Path, url: str) -> None:
+def test_invalid_base_url_is_rejected(tmp_path: Path, url: str) -> None:
     expected = f"'{url.strip(chr(34))}' is not a URL such as http://localhost:11434/v1"
-    assert refusal(tmp_path, local(base_url=url)) == f"4: upstreams.local.base_url: {expected}"
+    assert rejection(tmp_path, local(base_url=url)) == f"4: upstreams.local.base_url: {expected}"
 
 
 def test_credentials_in_a_url_are_rejected_and_not_repeated(tmp_path: Path) -> None:
-    said = refusal(tmp_path, local(base_url="http://me:hunter2@host/v1"))
-    assert said == "4: upstreams.local.base_url: credentials belong in api_key, not in the URL"
+    message = rejection(tmp_path, local(base_url="http://me:hunter2@host/v1"))
+    assert message == "4: upstreams.local.base_url: credentials belong in api_key, not in the URL"
 
 
 @pytest.mark.parametrize(
     "url", ["sqlite://router.db", '"sqlite:///"', '"sqlite:///:memory:"', "mysql://x", "router.db"]
 )
-def test_a_sqlite_url_must_name_a_file(tmp_path: Path, url: str) -> None:
-    said = refusal(tmp_path, TIERS + f"storage:\n  url: {url}")
-    assert said == "9: storage.url: a SQLite URL has the form sqlite:///FILE (three slashes, " + (
-        "then a path)"
+def test_sqlite_url_must_name_a_file(tmp_path: Path, url: str) -> None:
+    message = rejection(tmp_path, TIERS + f"storage:\n  url: {url}")
+    assert (
+        message
+        == "9: storage.url: a SQLite URL has the form sqlite:///FILE (three slashes, "
+        + ("then a path)")
     )
 
 
-def test_a_list_of_base_urls_is_replicas(tmp_path: Path) -> None:
+def test_several_base_urls_are_replicas(tmp_path: Path) -> None:
     config = load(tmp_path, local(base_url="[http://a:1/v1/, http://b:1/v1]"))
     assert config.upstreams.local.base_urls == ("http://a:1/v1", "http://b:1/v1")
-    said = refusal(tmp_path, local(base_url="[http://a:1/v1, b]"))
-    assert said.startswith("4: upstreams.local.base_url: 'b' is not a URL")
+    message = rejection(tmp_path, local(base_url="[http://a:1/v1, b]"))
+    assert message.startswith("4: upstreams.local.base_url: 'b' is not a URL")
 
 
-def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
+def test_unreadable_file_is_a_one_line_error(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory") as caught:
         load_config(missing)
@@ -241,13 +243,13 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "judge: {model: 2020-13-45}"])
 def test_invalid_yaml_is_rejected_without_a_traceback(tmp_path: Path, text: str) -> None:
-    assert "not valid YAML" in refusal(tmp_path, text)
+    assert "not valid YAML" in rejection(tmp_path, text)
 
 
 # Variables.
 
 
-def test_variables_and_their_defaults(tmp_path: Path) -> None:
+def test_variables_and_defaults_are_expanded(tmp_path: Path) -> None:
     text = local(base_url="${HOST:-http://localhost:1}/v1", model="${MODEL}")
     config = load(tmp_path, text, {"MODEL": "phi3:mini"})
     assert config.upstreams.local.base_urls == ("http://localhost:1/v1",)
@@ -256,42 +258,42 @@ def test_variables_and_their_defaults(tmp_path: Path) -> None:
     assert config.upstreams.local.base_urls == ("http://gpu:2/v1",)
 
 
-def test_an_unset_variable_is_named_with_its_line(tmp_path: Path) -> None:
+def test_unset_variable_is_named_with_its_line(tmp_path: Path) -> None:
     expected = "the environment variable MODEL is not set and has no default"
     for environ in ({}, {"MODEL": ""}):
-        said = refusal(tmp_path, local(model="${MODEL}"), environ)
-        assert said == f"5: upstreams.local.model: {expected}"
+        message = rejection(tmp_path, local(model="${MODEL}"), environ)
+        assert message == f"5: upstreams.local.model: {expected}"
 
 
-def test_an_empty_variable_takes_the_default(tmp_path: Path) -> None:
+def test_empty_variable_takes_the_default(tmp_path: Path) -> None:
     config = load(tmp_path, local(model="${MODEL:-phi3}"), {"MODEL": ""})
     assert config.upstreams.local.model == "phi3"
 
 
 @pytest.mark.parametrize("text", ["${PORT-80}", "${PORT:-${OTHER}}", "${8080}", "${PORT"])
-def test_a_misspelt_variable_is_rejected(tmp_path: Path, text: str) -> None:
-    said = refusal(tmp_path, TIERS + f"server:\n  host: {text}\n", {"PORT": "1", "OTHER": "2"})
-    assert said == f"9: server.host: '{text}' is neither ${{VAR}} nor ${{VAR:-default}}"
+def test_malformed_variable_is_rejected(tmp_path: Path, text: str) -> None:
+    message = rejection(tmp_path, TIERS + f"server:\n  host: {text}\n", {"PORT": "1", "OTHER": "2"})
+    assert message == f"9: server.host: '{text}' is neither ${{VAR}} nor ${{VAR:-default}}"
 
 
-def test_a_variables_value_is_not_expanded_again(tmp_path: Path) -> None:
+def test_value_of_a_variable_is_not_expanded_again(tmp_path: Path) -> None:
     config = load(tmp_path, local(model="${MODEL}"), {"MODEL": "${HOME}"})
     assert config.upstreams.local.model == "${HOME}"
 
 
-def test_a_plain_value_takes_the_type_of_the_inserted_value(tmp_path: Path) -> None:
+def test_unquoted_variable_takes_the_type_of_its_value(tmp_path: Path) -> None:
     text = TIERS + "server:\n  port: ${PORT:-8080}\nrouting:\n  fallback: ${FALL:-true}\n"
     assert load(tmp_path, text).server.port == 8080
     assert load(tmp_path, text).routing.fallback is True
     config = load(tmp_path, text, {"PORT": "9", "FALL": "false"})
     assert (config.server.port, config.routing.fallback) == (9, False)
-    said = refusal(tmp_path, text, {"PORT": "web"})
-    assert said == "9: server.port: expected `int`, got `str`"
-    said = refusal(tmp_path, TIERS + 'server:\n  port: "${PORT:-8080}"')
-    assert said == "9: server.port: expected `int`, got `str`"
+    message = rejection(tmp_path, text, {"PORT": "web"})
+    assert message == "9: server.port: expected `int`, got `str`"
+    message = rejection(tmp_path, TIERS + 'server:\n  port: "${PORT:-8080}"')
+    assert message == "9: server.port: expected `int`, got `str`"
 
 
-def test_variables_come_from_the_environment_over_the_env_file(
+def test_environment_overrides_the_env_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -309,11 +311,11 @@ def test_variables_come_from_the_environment_over_the_env_file(
         load_config(path)
 
 
-# Who may come in.
+# API keys and addresses.
 
 
 def keys_of(config: Config) -> list[str]:
-    return [one.key.reveal() for one in config.server.api_keys]
+    return [key.key.reveal() for key in config.server.api_keys]
 
 
 def test_api_keys_are_a_list_or_comma_separated_text(tmp_path: Path) -> None:
@@ -324,28 +326,28 @@ def test_api_keys_are_a_list_or_comma_separated_text(tmp_path: Path) -> None:
     assert keys_of(load(tmp_path, TIERS + "server:\n  api_keys: ${KEYS:-}")) == []
     config = load(tmp_path, TIERS + "server: {api_keys: [a, {key: b, cloud_usd_per_day: 2}]}")
     assert keys_of(config) == ["a", "b"]
-    assert [one.cloud_usd_per_day for one in config.server.api_keys] == [None, 2]
+    assert [key.cloud_usd_per_day for key in config.server.api_keys] == [None, 2]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", '"::"', "192.168.1.7", "router.lan", "my-laptop"])
-def test_a_reachable_address_needs_api_keys(tmp_path: Path, host: str) -> None:
+def test_reachable_address_requires_api_keys(tmp_path: Path, host: str) -> None:
     text = TIERS + f"server:\n  host: {host}\n"
-    said = refusal(tmp_path, text)
+    message = rejection(tmp_path, text)
     bare = host.strip('"')
-    assert said.startswith(
+    assert message.startswith(
         f"8: server.api_keys: without API keys anyone who can reach {bare} could"
     )
-    assert "server.allow_anonymous: true" in said
+    assert "server.allow_anonymous: true" in message
     load(tmp_path, text + "  api_keys: [secret]\n")
     load(tmp_path, text + "  allow_anonymous: true\n")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", '"::1"', "localhost"])
-def test_a_loopback_address_needs_no_api_keys(tmp_path: Path, host: str) -> None:
+def test_loopback_address_requires_no_api_keys(tmp_path: Path, host: str) -> None:
     load(tmp_path, TIERS + f"server: {{host: {host}}}")
 
 
-def test_a_host_from_the_command_line_overrides_the_file(tmp_path: Path) -> None:
+def test_command_line_host_overrides_the_file(tmp_path: Path) -> None:
     path = tmp_path / "router.yaml"
     path.write_text(TIERS + "server: {host: 0.0.0.0}")
     assert load_config(path, host="127.0.0.1", port=9).server.port == 9
@@ -354,7 +356,7 @@ def test_a_host_from_the_command_line_overrides_the_file(tmp_path: Path) -> None
         load_config(path, host="0.0.0.0")
 
 
-# YAML's old booleans and types.
+# Booleans of YAML 1.1.
 
 
 def test_off_is_text_and_true_is_a_boolean(tmp_path: Path) -> None:
@@ -384,7 +386,7 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
         TIERS + f'server: {{api_keys: ["{secret}\\u0007"]}}',
         TIERS + f"server: {{api_keys: [[{secret}]]}}",
     ):
-        assert secret not in refusal(tmp_path, broken)
+        assert secret not in rejection(tmp_path, broken)
 
 
 SECRETS = ["sk-very-secret", "Hunter2Long99", "geheim"]
@@ -515,49 +517,47 @@ def test_no_error_repeats_a_key_in_the_wrong_form(tmp_path: Path, text: str, sec
 )
 def test_no_error_repeats_a_key_in_the_wrong_place(tmp_path: Path, text: str, secret: str) -> None:
     name = secret.replace("-", "_") if "${KEY}" in text else secret
-    assert secret not in refusal(tmp_path, text.replace("KEY", name))
-    assert name not in refusal(tmp_path, text.replace("KEY", name))
+    assert secret not in rejection(tmp_path, text.replace("KEY", name))
+    assert name not in rejection(tmp_path, text.replace("KEY", name))
 
 
 def test_a_misspelt_name_is_named(tmp_path: Path) -> None:
-    assert refusal(tmp_path, TIERS + "server: {max-body-mb: 1}").startswith(
+    assert rejection(tmp_path, TIERS + "server: {max-body-mb: 1}").startswith(
         "8: server.max-body-mb:"
     )
-    assert refusal(tmp_path, local(api_key="${CLOUD_KEY_2}")) == (
+    assert rejection(tmp_path, local(api_key="${CLOUD_KEY_2}")) == (
         "6: upstreams.local.api_key: the environment variable CLOUD_KEY_2 is not set and has no "
         "default"
     )
 
 
 @pytest.mark.parametrize("key", ["0123", "12345", "true", "1.5", "1_000", "12:30"])
-def test_an_api_key_that_yaml_parses_as_another_type_must_be_quoted(
-    tmp_path: Path, key: str
-) -> None:
-    said = refusal(tmp_path, local(api_key=key))
+def test_api_key_of_another_yaml_type_must_be_quoted(tmp_path: Path, key: str) -> None:
+    message = rejection(tmp_path, local(api_key=key))
     assert re.fullmatch(
-        r"6: upstreams\.local\.api_key: expected text, got `\w+`; put it in quotes", said
+        r"6: upstreams\.local\.api_key: expected text, got `\w+`; put it in quotes", message
     )
     api_key = load(tmp_path, local(api_key=f'"{key}"')).upstreams.local.api_key
     assert api_key is not None
     assert api_key.reveal() == key
 
 
-def test_an_api_key_must_be_valid_in_a_header(tmp_path: Path) -> None:
+def test_api_key_must_be_valid_in_a_header(tmp_path: Path) -> None:
     text = local(api_key="${KEY}")
     api_key = load(tmp_path, text, {"KEY": "sk-mounted\n"}).upstreams.local.api_key
     assert api_key is not None
     assert api_key.reveal() == "sk-mounted"
-    said = refusal(tmp_path, text, {"KEY": "sk-\r\nx: y"})
-    assert said.endswith("api_key: contains a character that is not allowed in HTTP headers")
+    message = rejection(tmp_path, text, {"KEY": "sk-\r\nx: y"})
+    assert message.endswith("api_key: contains a character that is not allowed in HTTP headers")
 
 
-def test_an_empty_api_key_is_no_api_key(tmp_path: Path) -> None:
+def test_empty_api_key_counts_as_absent(tmp_path: Path) -> None:
     config = load(tmp_path, local(api_key="${KEY:-}"))
     assert config.upstreams.local.api_key is None
     assert not load(tmp_path, local(api_key='""')).upstreams.local.api_key
 
 
-# Whole files.
+# Complete files.
 
 
 def test_every_key_of_the_published_example_is_accepted(tmp_path: Path) -> None:
@@ -606,7 +606,7 @@ def test_a_key_that_is_sent_unencrypted_gives_a_warning(
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("de*.yaml")), ids=lambda path: path.name)
-def test_the_shipped_configurations_load(path: Path) -> None:
+def test_shipped_configurations_load(path: Path) -> None:
     assert list(load_config(path, environ={}).warnings()) == []
 
 
@@ -616,7 +616,7 @@ RENAMED = (
 )
 
 
-def test_the_old_name_of_the_shadow_router_still_works(tmp_path: Path) -> None:
+def test_old_name_of_the_shadow_router_is_accepted(tmp_path: Path) -> None:
     new = load(tmp_path, TIERS + f"routing: {{shadow_router: {SHADOW}}}\n")
     assert list(new.warnings()) == []
     old = load(tmp_path, TIERS + f"routing: {{candidate: {SHADOW}}}\n")
@@ -629,14 +629,14 @@ def test_the_old_name_of_the_shadow_router_still_works(tmp_path: Path) -> None:
     assert list(old.warnings()) == [RENAMED]
 
 
-def test_the_old_name_warns_even_where_it_is_null(tmp_path: Path) -> None:
-    """As in a copy of the default configuration: the next release refuses the key."""
+def test_old_name_of_the_shadow_router_warns_even_if_null(tmp_path: Path) -> None:
+    """A copy of the default configuration may contain it. The next release rejects the key."""
     config = load(tmp_path, TIERS + "routing: {candidate: null}\n")
     assert config.routing.shadow_router is None
     assert list(config.warnings()) == [RENAMED]
 
 
-def test_both_names_of_the_shadow_router_are_refused(tmp_path: Path) -> None:
+def test_both_names_of_the_shadow_router_are_rejected(tmp_path: Path) -> None:
     text = TIERS + f"routing:\n  shadow_router: {SHADOW}\n  candidate: null\n"
     line = text.count("\n")
     with pytest.raises(ConfigError) as refused:

@@ -1,4 +1,4 @@
-"""The log: readable or JSON, one line a request at most, with its id, and no texts."""
+"""Logging as text or JSON: at most one line per request, with its id and without its texts."""
 
 import json
 import logging
@@ -14,10 +14,10 @@ from proxy.record import CallRecord, Ending, Reason, Target
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_before() -> Iterator[None]:
+def restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in logs.OURS}
+    levels = {name: logging.getLogger(name).level for name in logs.PACKAGES}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -25,9 +25,9 @@ def handlers_as_before() -> Iterator[None]:
         logging.getLogger(name).setLevel(before)
 
 
-def finished(ending: Ending = Ending.OK, **values: Any) -> CallRecord:
+def finished_record(ending: Ending = Ending.OK, **values: Any) -> CallRecord:
     record = CallRecord("chat.completions")
-    given = {
+    defaults = {
         "requested_model": "auto",
         "target": Target.LOCAL,
         "model": "phi3:latest",
@@ -43,7 +43,7 @@ def finished(ending: Ending = Ending.OK, **values: Any) -> CallRecord:
         "turns": [("user", "a secret question")],
         "response": "a secret answer",
     }
-    for name, value in (given | values).items():
+    for name, value in (defaults | values).items():
         setattr(record, name, value)
     record.finish(ending)
     record.duration_ms = 812.4
@@ -51,10 +51,10 @@ def finished(ending: Ending = Ending.OK, **values: Any) -> CallRecord:
     return record
 
 
-def test_a_request_is_one_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_format_is_one_line_per_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="text", requests="all")
     logs.set_up(config)
-    record = finished()
+    record = finished_record()
     log_request(record, config)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(
@@ -63,18 +63,18 @@ def test_a_request_is_one_readable_line(capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
-def test_a_request_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_format_is_one_object_per_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json", requests="all")
     logs.set_up(config)
-    record = finished(Ending.TIMEOUT, fallback_from=Target.CLOUD, fallback_why="5xx")
+    record = finished_record(Ending.TIMEOUT, fallback_from=Target.CLOUD, fallback_why="5xx")
     log_request(record, config)
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert told.pop("time").endswith("Z")
-    assert told["message"] == "request"
-    assert told["request_id"] == record.id
+    entry = json.loads(line)
+    assert entry.pop("time").endswith("Z")
+    assert entry["message"] == "request"
+    assert entry["request_id"] == record.id
     for name in ("target", "reason", "ending", "score", "cost_usd", "duration_ms", "fallback_why"):
-        assert told[name] == getattr(record, name)
+        assert entry[name] == getattr(record, name)
     assert "secret" not in line
 
 
@@ -94,36 +94,34 @@ def test_only_the_selected_requests_are_logged(
 ) -> None:
     config = LoggingConfig(format="text", requests=requests)
     logs.set_up(config)
-    log_request(finished(ending), config)
+    log_request(finished_record(ending), config)
     assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 @pytest.mark.parametrize("kind", ["text", "json"])
-def test_other_lines_carry_the_id_of_their_request(
-    capsys: pytest.CaptureFixture[str], kind: Any
-) -> None:
+def test_other_lines_include_the_request_id(capsys: pytest.CaptureFixture[str], kind: Any) -> None:
     logs.set_up(LoggingConfig(format=kind))
-    record = finished()
+    record = finished_record()
     logging.getLogger("proxy.upstream.upstream").warning("%s broke off", "local")
     logs.request_id.set("")
     logging.getLogger("proxy.server.app").info("reloaded")
     logging.getLogger("proxy.server.app").debug("not at this level")
-    logging.getLogger("aiohttp").info("of no interest")
+    logging.getLogger("aiohttp").info("ignored")
     first, second = capsys.readouterr().err.splitlines()
     assert "local broke off" in first
     assert record.id in first
     assert "req_" not in second
 
 
-def test_an_error_in_json_has_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_error_includes_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(LoggingConfig(format="json"))
     try:
-        raise ValueError("of ours")
+        raise ValueError("broken")
     except ValueError:
         logging.getLogger("proxy.gateway.gateway").exception("request failed")
-    told = json.loads(capsys.readouterr().err)
-    assert told["level"] == "error"
-    assert told["exception"].endswith("ValueError: of ours")
+    entry = json.loads(capsys.readouterr().err)
+    assert entry["level"] == "error"
+    assert entry["exception"].endswith("ValueError: broken")
 
 
 # Line breaks, an escape sequence, C1's own, bidirectional controls, and other invisible characters.
@@ -142,7 +140,7 @@ def test_text_of_clients_stays_on_one_line(
         monkeypatch.setenv("COLUMNS", "1000")
     config = LoggingConfig(format="auto" if is_terminal else "text", requests="all")
     logs.set_up(config)
-    record = finished(requested_model=HOSTILE, error_code=HOSTILE, trace=[(1.0, HOSTILE)])
+    record = finished_record(requested_model=HOSTILE, error_code=HOSTILE, trace=[(1.0, HOSTILE)])
     log_request(record, config)
     logging.getLogger("proxy.upstream.upstream").warning("%s broke off", HOSTILE)
     try:
@@ -167,7 +165,7 @@ def test_json_lines_are_printable_and_keep_their_values(capsys: pytest.CaptureFi
     config = LoggingConfig(format="json", requests="all")
     logs.set_up(config)
     model = HOSTILE + "\U000e0041é漢"
-    log_request(finished(requested_model=model), config)
+    log_request(finished_record(requested_model=model), config)
     (line, rest) = capsys.readouterr().err.split("\n")
     assert rest == ""
     assert line.isprintable()
@@ -175,11 +173,11 @@ def test_json_lines_are_printable_and_keep_their_values(capsys: pytest.CaptureFi
     assert json.loads(line)["requested_model"] == model
 
 
-def test_a_trace_is_logged_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_trace_is_logged_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json")
     logs.set_up(config)
-    record = finished()
-    record.step("nobody asked")
+    record = finished_record()
+    record.step("not requested")
     log_request(record, config)
     assert capsys.readouterr().err == ""
     record.trace = []
@@ -187,12 +185,12 @@ def test_a_trace_is_logged_only_on_request(capsys: pytest.CaptureFixture[str]) -
     log_request(record, config)
     (step,) = json.loads(capsys.readouterr().err)["steps"]
     assert step["step"] == "score 0.8312 of 0.7750: local"
-    shown = dict(record.router_headers())[b"x-router-trace"]
-    assert shown.endswith(b"score 0.8312 of 0.7750: local")
+    header = dict(record.router_headers())[b"x-router-trace"]
+    assert header.endswith(b"score 0.8312 of 0.7750: local")
 
 
 @pytest.mark.parametrize(
-    ("headers", "wanted"),
+    ("headers", "expected"),
     [
         ([(b"x-router-trace", b"true")], True),
         ([(b"x-router-trace", b"True")], True),
@@ -201,5 +199,7 @@ def test_a_trace_is_logged_only_on_request(capsys: pytest.CaptureFixture[str]) -
         ([], False),
     ],
 )
-def test_a_header_requests_the_trace(headers: list[tuple[bytes, bytes]], wanted: bool) -> None:
-    assert wants_trace(headers) == wanted
+def test_trace_header_requests_the_trace(
+    headers: list[tuple[bytes, bytes]], expected: bool
+) -> None:
+    assert wants_trace(headers) == expected

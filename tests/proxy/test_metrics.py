@@ -1,4 +1,4 @@
-"""Metrics: the published names and labels, closed label sets, and what a record adds to them."""
+"""Metrics: published names and labels, closed label sets, and the effect of a record."""
 
 import itertools
 from typing import Any
@@ -61,8 +61,8 @@ PUBLISHED = {
 }
 
 
-def readings(**changes: Any) -> GaugeSources:
-    now: dict[str, Any] = {
+def gauge_sources(**changes: Any) -> GaugeSources:
+    sources: dict[str, Any] = {
         "is_up": lambda target: target is Target.LOCAL,
         "in_flight": lambda target: 3 if target is Target.LOCAL else 0,
         "waiting": lambda target: 0,
@@ -76,7 +76,7 @@ def readings(**changes: Any) -> GaugeSources:
         "quality": lambda: quality_metrics(QUALITY),
         "drift": lambda: DRIFT,
     }
-    return GaugeSources(**now | changes)
+    return GaugeSources(**sources | changes)
 
 
 DRIFT = Drift(1_000, 0.3, 0.02, 0.05, 0.01, [Move("maths", 0.1, 0.2)])
@@ -88,9 +88,9 @@ QUALITY = Quality(
 )
 
 
-def make(**changes: Any) -> Metrics:
+def make_metrics(**changes: Any) -> Metrics:
     metrics = Metrics()
-    metrics.watch(readings(**changes))
+    metrics.watch(gauge_sources(**changes))
     return metrics
 
 
@@ -102,12 +102,12 @@ def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
     record.cost_usd, record.saved_usd = 0.25, 0.5
     record.finish(Ending.OK)
-    record.error_code = "idle_timeout"  # to have everything there is
+    record.error_code = "idle_timeout"  # to set every metric
     record.duration_ms, record.upstream_ms = 1010.0, 1000.0
     return record
 
 
-def sampled(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def samples_of(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     families = text_string_to_metric_families(metrics.expose().decode())
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -117,11 +117,11 @@ def sampled(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], fl
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
-    return sampled(metrics)[name, frozenset(labels.items())]
+    return samples_of(metrics)[name, frozenset(labels.items())]
 
 
-def test_names_and_labels_are_the_published_ones() -> None:
-    metrics = make()
+def test_names_and_labels_match_the_published_ones() -> None:
+    metrics = make_metrics()
     metrics.observe(full_record())
     metrics.count_feedback("local", "up")
     metrics.count_judging("judge", "ok", 0.001)
@@ -129,26 +129,26 @@ def test_names_and_labels_are_the_published_ones() -> None:
     text = metrics.expose().decode()
     assert families(text).keys() == PUBLISHED.keys()
     assert all(families(text).values())
-    found: dict[str, set[str]] = {}
+    exported: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             name = family.name if family.type == "histogram" else sample.name
-            found.setdefault(name, set()).update(set(sample.labels) - {"le"})
-    assert found == PUBLISHED
+            exported.setdefault(name, set()).update(set(sample.labels) - {"le"})
+    assert exported == PUBLISHED
 
 
-def test_a_labelled_metric_without_samples_is_published_too() -> None:
-    """Names are compared by family: a metric that nothing has counted yet is seen."""
-    assert families(make().expose().decode()).keys() == PUBLISHED.keys()
+def test_labelled_metric_without_samples_is_exported() -> None:
+    """Names are compared by family, so a metric without samples is included."""
+    assert families(make_metrics().expose().decode()).keys() == PUBLISHED.keys()
 
 
 def test_label_values_come_from_closed_sets() -> None:
-    metrics = make()
+    metrics = make_metrics()
     endings = itertools.product(Target, Reason, Ending)
     for target, reason, ending in endings:
         record = CallRecord("chat.completions")
         record.target, record.reason = target, reason
-        record.requested_model = record.model = f"a client's own name {ending}"
+        record.requested_model = record.model = f"name from a client {ending}"
         record.finish(ending)
         metrics.observe(record)
     rejected = CallRecord("chat.completions")
@@ -165,13 +165,13 @@ def test_label_values_come_from_closed_sets() -> None:
         "code": {"connect_timeout"},
         "of": {"score", "category"},
     }
-    for _, labels in sampled(metrics):
+    for _, labels in samples_of(metrics):
         for name, label in labels:
             assert name == "le" or label in allowed[name]
 
 
-def test_a_record_adds_up() -> None:
-    metrics = make()
+def test_record_updates_every_metric() -> None:
+    metrics = make_metrics()
     for _ in range(3):
         metrics.observe(full_record())
     labels = {"endpoint": "chat.completions", "target": "local", "reason": "fallback"}
@@ -195,16 +195,16 @@ def test_a_record_adds_up() -> None:
     assert value(metrics, "router_score_bucket", le="0.65") == 0
 
 
-def test_a_negative_saving_does_not_break_the_savings_counter() -> None:
-    metrics = make()
+def test_negative_saving_is_not_counted() -> None:
+    metrics = make_metrics()
     record = full_record()
     record.saved_usd = -1.0
     metrics.observe(record)
     assert value(metrics, "router_saved_usd_total") == 0
 
 
-def test_a_rejected_request_counts_no_score_and_no_decision_time() -> None:
-    metrics = make()
+def test_rejected_request_has_no_score_and_no_decision_time() -> None:
+    metrics = make_metrics()
     record = CallRecord("chat.completions")
     record.finish(Ending.REJECTED)
     metrics.observe(record)
@@ -215,9 +215,11 @@ def test_a_rejected_request_counts_no_score_and_no_decision_time() -> None:
     assert value(metrics, "router_overhead_seconds_count") == 1
 
 
-def test_gauges_are_read_at_every_scrape() -> None:
+def test_gauges_are_read_at_each_scrape() -> None:
     now = {"in_flight": 2, "threshold": 0.5}
-    metrics = make(in_flight=lambda target: now["in_flight"], threshold=lambda: now["threshold"])
+    metrics = make_metrics(
+        in_flight=lambda target: now["in_flight"], threshold=lambda: now["threshold"]
+    )
     assert value(metrics, "router_in_flight", target="cloud") == 2
     now |= {"in_flight": 5, "threshold": 0.25}
     assert value(metrics, "router_in_flight", target="cloud") == 5
@@ -232,21 +234,27 @@ def test_gauges_are_read_at_every_scrape() -> None:
 
 def test_unknown_gauges_are_absent() -> None:
     unknown = dict.fromkeys(("usd_per_day", "drift"), lambda: None)
-    names = {name for name, _ in sampled(make(**unknown, quality=lambda: quality_metrics(None)))}
+    names = {
+        name
+        for name, _ in samples_of(make_metrics(**unknown, quality=lambda: quality_metrics(None)))
+    }
     assert not any(
         name.startswith(("router_drift", "router_candidate", "router_shadow")) for name in names
     )
     assert "router_budget_usd_per_day" not in names
     assert not any(name.startswith("router_quality") for name in names)
-    few = {
-        name for name, _ in sampled(make(quality=lambda: quality_metrics(Quality(QUALITY.scores))))
+    partial = {
+        name
+        for name, _ in samples_of(
+            make_metrics(quality=lambda: quality_metrics(Quality(QUALITY.scores)))
+        )
     }
-    assert "router_quality_score_bucket" in few
-    assert not any(name.endswith(("_ratio", "_low", "_high")) for name in few)
+    assert "router_quality_score_bucket" in partial
+    assert not any(name.endswith(("_ratio", "_low", "_high")) for name in partial)
 
 
-def test_the_judges_scores_are_a_histogram() -> None:
-    metrics = make()
+def test_judge_scores_are_a_histogram() -> None:
+    metrics = make_metrics()
     score = "router_quality_score"
     assert value(metrics, f"{score}_bucket", target="local", le="4.0") == 1
     assert value(metrics, f"{score}_bucket", target="local", le="9.0") == 3
@@ -254,8 +262,8 @@ def test_the_judges_scores_are_a_histogram() -> None:
     assert value(metrics, f"{score}_sum", target="local") == 30
 
 
-def test_estimates_have_their_intervals() -> None:
-    metrics = make()
+def test_estimates_have_confidence_intervals() -> None:
+    metrics = make_metrics()
     assert value(metrics, "router_quality_recovered_ratio_low") == 0.5
     assert value(metrics, "router_quality_good_ratio", target="local") == 0.75
     assert value(metrics, "router_quality_good_ratio_high", target="local") == 0.85
@@ -263,14 +271,14 @@ def test_estimates_have_their_intervals() -> None:
     assert value(metrics, "router_quality_saved_ratio") == 0.2
 
 
-def test_drift_is_exported_by_score_and_by_category() -> None:
-    metrics = make()
+def test_drift_is_exported_for_score_and_category() -> None:
+    metrics = make_metrics()
     assert value(metrics, "router_drift_index", of="score") == 0.3
     assert value(metrics, "router_drift_index", of="category") == 0.05
 
 
-def test_decisions_of_the_shadow_router_are_counted_under_both_names() -> None:
-    metrics = make()
+def test_shadow_decisions_are_counted_under_both_names() -> None:
+    metrics = make_metrics()
     for usd in (0.25, None, 0.5):
         metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, shadow_usd=usd)
     metrics.count_shadow_decision(Target.CLOUD, Target.CLOUD, live_usd=1.0, shadow_usd=1.0)
@@ -282,8 +290,8 @@ def test_decisions_of_the_shadow_router_are_counted_under_both_names() -> None:
         assert value(metrics, cost, router=name) == 1.75
 
 
-def test_two_applications_do_not_add_up() -> None:
-    one, other = make(), make()
-    one.count_dropped_records(7)
-    assert value(one, "router_records_dropped_total") == 7
-    assert value(other, "router_records_dropped_total") == 0
+def test_metrics_of_two_applications_are_separate() -> None:
+    first, second = make_metrics(), make_metrics()
+    first.count_dropped_records(7)
+    assert value(first, "router_records_dropped_total") == 7
+    assert value(second, "router_records_dropped_total") == 0

@@ -1,4 +1,4 @@
-"""The record: finished once, timed by one clock, and safe to put into headers."""
+"""The call record: finished once, timed by one clock, safe in headers."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from proxy.record import CallRecord, Ending, Reason, Target, key_hash, new_reque
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """Time that passes only on request."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_the_first_ending_stands() -> None:
+def test_first_ending_is_final() -> None:
     clock = Clock()
     record = CallRecord("chat.completions", clock=clock)
     clock.now += 0.5
@@ -26,7 +26,7 @@ def test_the_first_ending_stands() -> None:
     assert record.duration_ms == pytest.approx(500)
 
 
-def test_upstream_time_runs_from_its_opening_to_its_end() -> None:
+def test_upstream_time_runs_from_open_to_first_close() -> None:
     clock = Clock()
     record = CallRecord("chat.completions", clock=clock)
     clock.now += 1
@@ -40,7 +40,7 @@ def test_upstream_time_runs_from_its_opening_to_its_end() -> None:
     assert record.duration_ms == pytest.approx(7000)
 
 
-def test_an_upstream_that_never_answered_took_its_time_too() -> None:
+def test_upstream_time_includes_a_timeout() -> None:
     clock = Clock()
     record = CallRecord("chat.completions", clock=clock)
     clock.now += 1
@@ -50,20 +50,20 @@ def test_an_upstream_that_never_answered_took_its_time_too() -> None:
     assert record.upstream_ms == pytest.approx(60_000)
 
 
-def test_no_upstream_takes_no_time() -> None:
+def test_request_without_upstream_has_no_upstream_time() -> None:
     record = CallRecord("chat.completions", clock=Clock())
     record.close_upstream()
     record.finish(Ending.REJECTED)
     assert record.upstream_ms is None
 
 
-def test_a_record_without_decision_has_only_its_id_for_the_headers() -> None:
+def test_record_without_decision_has_only_the_id_header() -> None:
     record = CallRecord("chat.completions")
     assert record.router_headers() == [(b"x-request-id", record.id.encode())]
     assert record.cost_headers() == []
 
 
-def test_header_values() -> None:
+def test_header_values_are_formatted() -> None:
     record = CallRecord("chat.completions")
     record.target, record.reason, record.model = Target.CLOUD, Reason.FALLBACK, "gpt-4o-mini"
     record.score, record.threshold, record.decision_ms = 0.61239, 0.5, 3.14159
@@ -85,7 +85,7 @@ def test_header_values() -> None:
     }
 
 
-def test_a_client_cannot_write_headers_through_a_models_name() -> None:
+def test_model_name_cannot_inject_headers() -> None:
     record = CallRecord("chat.completions")
     record.target = Target.CLOUD
     record.model = "gpt\r\nset-cookie: a=b\x00\x7f ü" + "x" * 1000
@@ -94,7 +94,7 @@ def test_a_client_cannot_write_headers_through_a_models_name() -> None:
     assert len(value) == 200
 
 
-def test_request_ids_are_unique_and_sort_by_time() -> None:
+def test_request_ids_are_unique_and_sorted_by_time() -> None:
     ids = [new_request_id() for _ in range(1000)]
     assert len(set(ids)) == len(ids)
     assert {len(request_id) for request_id in ids} == {len("req_") + 32}
@@ -102,13 +102,13 @@ def test_request_ids_are_unique_and_sort_by_time() -> None:
     assert milliseconds == sorted(milliseconds)
 
 
-def test_a_keys_hash_names_it_without_telling_it() -> None:
+def test_key_hash_identifies_but_does_not_reveal_the_key() -> None:
     assert key_hash("sk-a") == key_hash("sk-a") != key_hash("sk-b")
     assert "sk-a" not in key_hash("sk-a")
     assert len(key_hash("sk-a")) == 16
 
 
-def test_each_tier_is_the_others_other() -> None:
+def test_other_tier_is_symmetric() -> None:
     assert {target: target.other for target in Target} == {
         Target.LOCAL: Target.CLOUD,
         Target.CLOUD: Target.LOCAL,

@@ -1,4 +1,4 @@
-"""Many waits under one timer: each ends in its own time, and says so as asyncio.timeout does."""
+"""Many deadlines on one timer: each expires independently, like asyncio.timeout."""
 
 import asyncio
 
@@ -9,50 +9,50 @@ from proxy.timeouts import Deadlines
 LONG_SECONDS = 30.0
 
 
-async def for_ever() -> None:
+async def wait_forever() -> None:
     await asyncio.Event().wait()
 
 
-async def wait(deadlines: Deadlines, seconds: float) -> float:
-    """Wait until the time is over; how long that was."""
+async def measure_timeout(deadlines: Deadlines, seconds: float) -> float:
+    """Wait until the deadline expires. Return the elapsed seconds."""
     clock = asyncio.get_running_loop().time
     started = clock()
     with pytest.raises(TimeoutError), deadlines.within(seconds):
-        await for_ever()
+        await wait_forever()
     return clock() - started
 
 
-async def test_what_is_done_in_time_goes_on() -> None:
+async def test_body_that_ends_in_time_is_not_cancelled() -> None:
     deadlines = Deadlines()
     with deadlines.within(0.02):
         await asyncio.sleep(0)
-    await asyncio.sleep(0.05)  # past its end: nobody is cancelled for it any more
+    await asyncio.sleep(0.05)  # past the deadline: nothing is cancelled any more
 
 
-async def test_each_wait_ends_in_its_own_time_whichever_began_first() -> None:
+async def test_deadlines_expire_independently() -> None:
     deadlines = Deadlines()
     order: list[float] = []
 
-    async def one(seconds: float) -> None:
-        assert await wait(deadlines, seconds) >= seconds - 0.002
+    async def expire(seconds: float) -> None:
+        assert await measure_timeout(deadlines, seconds) >= seconds - 0.002
         order.append(seconds)
 
     async with asyncio.TaskGroup() as group:
         for seconds in (0.15, 0.05, 0.1, 0.05):
-            group.create_task(one(seconds))
+            group.create_task(expire(seconds))
     assert order == [0.05, 0.05, 0.1, 0.15]
 
 
-async def test_a_limit_can_be_put_off() -> None:
+async def test_deadline_can_be_extended() -> None:
     deadlines = Deadlines()
     loop = asyncio.get_running_loop()
     with deadlines.within(0.02) as limit:
         limit.due = loop.time() + LONG_SECONDS
         await asyncio.sleep(0.05)
-    assert await wait(deadlines, 0.02) < LONG_SECONDS
+    assert await measure_timeout(deadlines, 0.02) < LONG_SECONDS
 
 
-async def test_a_limit_holds_again_when_it_is_entered_again() -> None:
+async def test_deadline_can_be_reused() -> None:
     deadlines = Deadlines()
     limit = deadlines.within(LONG_SECONDS)
     for _ in range(3):
@@ -60,25 +60,25 @@ async def test_a_limit_holds_again_when_it_is_entered_again() -> None:
             await asyncio.sleep(0)
     limit.due = asyncio.get_running_loop().time() + 0.02
     with pytest.raises(TimeoutError), limit:
-        await for_ever()
+        await wait_forever()
 
 
-async def test_the_inner_of_two_limits_is_the_one_that_ends() -> None:
+async def test_inner_deadline_expires_first() -> None:
     deadlines = Deadlines()
     with deadlines.within(LONG_SECONDS):
-        await wait(deadlines, 0.02)
-        await asyncio.sleep(0)  # nothing is left of it
+        await measure_timeout(deadlines, 0.02)
+        await asyncio.sleep(0)  # the inner deadline has no further effect
 
 
-async def test_the_outer_of_two_limits_ends_both() -> None:
+async def test_outer_deadline_cancels_the_inner_one() -> None:
     deadlines = Deadlines()
     inner = []
 
     async def waiting() -> None:
         try:
             with deadlines.within(LONG_SECONDS):
-                await for_ever()
-        except asyncio.CancelledError:  # to the inner one it is somebody else's
+                await wait_forever()
+        except asyncio.CancelledError:  # the inner deadline does not handle it
             inner.append("cancelled")
             raise
 
@@ -87,15 +87,15 @@ async def test_the_outer_of_two_limits_ends_both() -> None:
     assert inner == ["cancelled"]
 
 
-async def test_who_is_cancelled_is_not_told_of_a_timeout() -> None:
+async def test_cancellation_is_not_turned_into_a_timeout() -> None:
     deadlines = Deadlines()
 
     async def waiting() -> None:
         with deadlines.within(0.02):
             try:
-                await for_ever()
+                await wait_forever()
             except asyncio.CancelledError:
-                await asyncio.sleep(0.05)  # its time is over while it ends
+                await asyncio.sleep(0.05)  # the deadline expires during the cleanup
                 raise
 
     task = asyncio.create_task(waiting())
@@ -106,10 +106,10 @@ async def test_who_is_cancelled_is_not_told_of_a_timeout() -> None:
     assert task.cancelled()
 
 
-async def test_another_error_stays_what_it_is() -> None:
+async def test_other_exception_is_not_turned_into_a_timeout() -> None:
     async def failing() -> None:
         try:
-            await for_ever()
+            await wait_forever()
         except asyncio.CancelledError:
             raise LookupError from None
 

@@ -1,4 +1,4 @@
-"""Calibration keeps the order, means what it says, and yields a usable threshold table."""
+"""Calibration preserves the order, is reliable and gives a usable threshold table."""
 
 import itertools
 
@@ -11,11 +11,11 @@ from router_model.manifest import Calibration, HeadCalibration
 from router_model.metrics import ece
 
 
-def _made_up(n: int = 4000) -> tuple[np.ndarray, Outcomes]:
-    dice = np.random.default_rng(3)
-    ease = dice.normal(0, 1.5, n)
-    local_ok = dice.random(n) < 1 / (1 + np.exp(-ease))
-    cloud_ok = dice.random(n) < 1 / (1 + np.exp(-(ease + 1.5)))
+def _synthetic_data(n: int = 4000) -> tuple[np.ndarray, Outcomes]:
+    rng = np.random.default_rng(3)
+    ease = rng.normal(0, 1.5, n)
+    local_ok = rng.random(n) < 1 / (1 + np.exp(-ease))
+    cloud_ok = rng.random(n) < 1 / (1 + np.exp(-(ease + 1.5)))
     # Overconfident heads: twice the true logit.
     logits = np.stack([2 * ease, 2 * (ease + 1.5)], axis=1)
     out = Outcomes(
@@ -24,7 +24,7 @@ def _made_up(n: int = 4000) -> tuple[np.ndarray, Outcomes]:
         local_ok=local_ok,
         cloud_ok=cloud_ok,
         cost=np.ones(n),
-        source=np.full(n, "made up"),
+        source=np.full(n, "synthetic"),
         group=np.arange(n).astype(str),
         weight=np.ones(n),
     )
@@ -33,26 +33,26 @@ def _made_up(n: int = 4000) -> tuple[np.ndarray, Outcomes]:
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[np.ndarray, Outcomes, Calibration]:
-    logits, out = _made_up()
+    logits, out = _synthetic_data()
     return logits, out, calibrate.fit(logits, out)
 
 
-def test_fit_logistic_finds_the_curve_that_made_the_data() -> None:
-    dice = np.random.default_rng(0)
-    x = dice.normal(0, 2, 50_000)
-    y = dice.random(50_000) < 1 / (1 + np.exp(-(0.7 * x - 0.4)))
+def test_fit_logistic_recovers_the_true_parameters() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 2, 50_000)
+    y = rng.random(50_000) < 1 / (1 + np.exp(-(0.7 * x - 0.4)))
     slope, intercept = calibrate.fit_logistic(x, y)
     assert slope == pytest.approx(0.7, abs=0.03)
     assert intercept == pytest.approx(-0.4, abs=0.03)
 
 
-def test_fit_logistic_survives_separable_data() -> None:
+def test_fit_logistic_is_finite_for_separable_data() -> None:
     slope, intercept = calibrate.fit_logistic([-1.0, 1.0], [0, 1])
     assert 0 < slope < 100
     assert abs(intercept) < 1e-6
 
 
-def test_temperature_undoes_overconfidence(
+def test_temperature_corrects_overconfidence(
     fitted: tuple[np.ndarray, Outcomes, Calibration],
 ) -> None:
     logits, out, calibration = fitted
@@ -63,7 +63,7 @@ def test_temperature_undoes_overconfidence(
     assert ece(out.local_suffices, score) < 0.06
 
 
-def test_the_score_rises_with_p_local_and_never_rises_with_p_cloud(
+def test_score_increases_with_p_local_and_not_with_p_cloud(
     fitted: tuple[np.ndarray, Outcomes, Calibration],
 ) -> None:
     calibration = fitted[2]
@@ -74,7 +74,7 @@ def test_the_score_rises_with_p_local_and_never_rises_with_p_cloud(
     assert all(a >= b for a, b in itertools.pairwise(falling))
 
 
-def test_the_threshold_table_is_monotone_and_ends_at_both_extremes(
+def test_threshold_table_is_monotone_and_covers_both_extremes(
     fitted: tuple[np.ndarray, Outcomes, Calibration],
 ) -> None:
     logits, out, calibration = fitted
@@ -89,23 +89,23 @@ def test_the_threshold_table_is_monotone_and_ends_at_both_extremes(
         assert before.local_share >= after.local_share
 
 
-def test_the_recommended_threshold_recovers_what_it_promises(
+def test_recommended_threshold_recovers_the_target_quality(
     fitted: tuple[np.ndarray, Outcomes, Calibration],
 ) -> None:
     logits, out, calibration = fitted
     score, _, _ = calibrate.scores(logits, calibration)
     table = calibrate.threshold_table(score, out)
-    threshold, why = calibrate.recommend(table, rows="made-up prompts")
-    assert why.endswith("on made-up prompts")
+    threshold, reason = calibrate.recommend(table, rows="synthetic prompts")
+    assert reason.endswith("on synthetic prompts")
     chosen = next(point for point in table if point.threshold == threshold)
     assert chosen.quality_share >= calibrate.RECOMMENDED_PGR
     assert chosen.cost_share < 0.75
 
 
-def test_intervals_hold_the_value_and_narrow_with_more_rows() -> None:
+def test_intervals_contain_the_value_and_narrow_with_more_rows() -> None:
     widths = []
     for n in (200, 4000):
-        logits, out = _made_up(n)
+        logits, out = _synthetic_data(n)
         score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
         point = calibrate.threshold_table(score, out, rounds=200)[20]
         low, high = point.quality_interval
@@ -115,17 +115,17 @@ def test_intervals_hold_the_value_and_narrow_with_more_rows() -> None:
     assert widths[1] < widths[0] / 2
 
 
-def test_without_a_gap_everything_stays_local() -> None:
-    logits, out = _made_up(500)
-    turned = out._replace(local=out.cloud, cloud=out.local)
+def test_without_a_quality_gap_everything_stays_local() -> None:
+    logits, out = _synthetic_data(500)
+    swapped = out._replace(local=out.cloud, cloud=out.local)
     score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
-    table = calibrate.threshold_table(score, turned, rounds=50)
-    threshold, why = calibrate.recommend(table, rows="made-up prompts")
+    table = calibrate.threshold_table(score, swapped, rounds=50)
+    threshold, reason = calibrate.recommend(table, rows="synthetic prompts")
     assert threshold == 0.0
-    assert "no better" in why
+    assert "no better" in reason
 
 
-def test_few_rows_move_a_calibration_a_little_and_many_all_the_way(
+def test_few_rows_stay_close_to_the_prior_calibration(
     fitted: tuple[np.ndarray, Outcomes, Calibration],
 ) -> None:
     logits, out, calibration = fitted
@@ -145,49 +145,51 @@ def test_few_rows_move_a_calibration_a_little_and_many_all_the_way(
     assert few.cloud_weight == many.cloud_weight == 0.6
 
 
-def test_one_class_leaves_a_usable_calibration() -> None:
-    logits, out = _made_up(100)
+def test_single_class_gives_a_usable_calibration() -> None:
+    logits, out = _synthetic_data(100)
     good = out._replace(local_ok=np.ones(100, dtype=bool), local=np.full(100, 10.0))
-    prior = calibrate.fit(*_made_up(2000))
+    prior = calibrate.fit(*_synthetic_data(2000))
     fitted = calibrate.fit(logits, good, prior=prior)
     score, p_local, _ = calibrate.scores(logits, fitted)
     assert np.isfinite(score).all()
     assert 0.8 < p_local.mean() < 1
 
 
-def test_a_row_that_stands_for_k_requests_counts_as_k_rows() -> None:
-    logits, out = _made_up(300)
-    times = np.random.default_rng(1).integers(1, 5, 300)
-    weighted = out._replace(weight=times.astype(float))
-    repeated = np.repeat(np.arange(300), times)
+def test_weighted_row_counts_as_repeated_rows() -> None:
+    logits, out = _synthetic_data(300)
+    counts = np.random.default_rng(1).integers(1, 5, 300)
+    weighted = out._replace(weight=counts.astype(float))
+    repeated = np.repeat(np.arange(300), counts)
     calibration = calibrate.fit(logits, out)
     score, _, _ = calibrate.scores(logits, calibration)
     thresholds = np.array([0.0, 0.4, 0.7, 0.9, 1.0])
-    once = calibrate.operating_points(score, weighted, thresholds, rounds=200)
-    often = calibrate.operating_points(score[repeated], out.take(repeated), thresholds, rounds=200)
-    for a, b in zip(once, often, strict=True):
+    by_weight = calibrate.operating_points(score, weighted, thresholds, rounds=200)
+    by_repetition = calibrate.operating_points(
+        score[repeated], out.take(repeated), thresholds, rounds=200
+    )
+    for a, b in zip(by_weight, by_repetition, strict=True):
         assert (a.cost_share, a.quality_share, a.local_share) == pytest.approx(
             (b.cost_share, b.quality_share, b.local_share), abs=1e-4
         )
-        # Whole groups are drawn, so that the interval is the same, too.
+        # The bootstrap draws groups, so the intervals are equal, too.
         assert a.quality_interval == pytest.approx(b.quality_interval, abs=1e-4)
-    fitted = calibrate.fit_logistic(logits[:, 0], out.local_ok, weight=times)
+    fitted = calibrate.fit_logistic(logits[:, 0], out.local_ok, weight=counts)
     assert fitted == pytest.approx(
         calibrate.fit_logistic(logits[repeated, 0], out.local_ok[repeated])
     )
 
 
-def test_large_weights_do_not_make_few_rows_many() -> None:
-    logits, out = _made_up(50)
-    prior = calibrate.fit(*_made_up(2000))
-    alike = calibrate.fit(logits, out, prior=prior)
-    thousands = calibrate.fit(logits, out._replace(weight=np.full(50, 1000.0)), prior=prior)
-    assert thousands.local.bias == pytest.approx(alike.local.bias)
+def test_large_weights_do_not_increase_the_effective_rows() -> None:
+    logits, out = _synthetic_data(50)
+    prior = calibrate.fit(*_synthetic_data(2000))
+    uniform = calibrate.fit(logits, out, prior=prior)
+    heavy = calibrate.fit(logits, out._replace(weight=np.full(50, 1000.0)), prior=prior)
+    assert heavy.local.bias == pytest.approx(uniform.local.bias)
     assert calibrate.effective_weights(np.array([1.0, 1.0, 1e9])).sum() == pytest.approx(1.0)
 
 
-def test_the_aim_decides_the_threshold() -> None:
-    logits, out = _made_up(1000)
+def test_target_decides_the_threshold() -> None:
+    logits, out = _synthetic_data(1000)
     score, _, _ = calibrate.scores(logits, calibrate.fit(logits, out))
     table = calibrate.threshold_table(score, out, rounds=50)
     chosen = [
@@ -195,9 +197,9 @@ def test_the_aim_decides_the_threshold() -> None:
     ]
     assert chosen == sorted(set(chosen))
     for share in (0.0, 0.3, 1.0):
-        threshold, why = calibrate.recommend_for_cost(table, rows="x", cost_share=share)
-        point = next(one for one in table if one.threshold == threshold)
-        dearer = [one for one in table if one.threshold > threshold]
+        threshold, reason = calibrate.recommend_for_cost(table, rows="x", cost_share=share)
+        point = next(row for row in table if row.threshold == threshold)
+        costlier = [row for row in table if row.threshold > threshold]
         assert point.cost_share <= share
-        assert all(one.cost_share > share for one in dearer)
-        assert f"{100 * share:.4g} %" in why
+        assert all(row.cost_share > share for row in costlier)
+        assert f"{100 * share:.4g} %" in reason

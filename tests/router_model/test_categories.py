@@ -1,4 +1,4 @@
-"""What kind of task a prompt is: prompts that people write, and texts that nobody should."""
+"""The category of a prompt, for realistic prompts and adversarial texts."""
 
 import time
 
@@ -42,15 +42,15 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("text", "category"), EXPECTED.items())
-def test_the_category_of_a_prompt(text: str, category: str) -> None:
+def test_prompt_has_the_expected_category(text: str, category: str) -> None:
     assert category_of([("user", text)]) == category
 
 
-def test_every_category_is_among_the_examples() -> None:
+def test_examples_cover_every_category() -> None:
     assert set(EXPECTED.values()) == set(CATEGORIES)
 
 
-def test_the_last_word_of_the_user_counts() -> None:
+def test_last_user_message_decides() -> None:
     turns = [
         ("system", "You write Python code."),
         ("user", "Translate this."),
@@ -63,7 +63,7 @@ def test_the_last_word_of_the_user_counts() -> None:
     assert category_of([("system", "Translate everything.")]) == "other"
 
 
-def test_what_is_said_at_either_end_of_a_long_text_counts() -> None:
+def test_both_ends_of_a_long_text_are_read() -> None:
     filler = "lorem ipsum " * 10_000
     assert category_of([("user", f"Translate this: {filler}")]) == "translation"
     assert category_of([("user", f"{filler}\nTranslate that.")]) == "translation"
@@ -71,9 +71,10 @@ def test_what_is_said_at_either_end_of_a_long_text_counts() -> None:
 
 
 @pytest.mark.parametrize("piece", ["a", "1 + ", "\\", "`", "x=", "\n", "漢", "word "])
-def test_a_long_text_takes_no_longer_than_a_short_one(piece: str) -> None:
+def test_time_is_bounded_for_long_texts(piece: str) -> None:
     turns = [("user", piece * (10_000_000 // len(piece)))]
     started = time.perf_counter()
     for _ in range(20):
         category_of(turns)
-    assert (time.perf_counter() - started) / 20 < 0.005  # all of it would take a second
+    # Reading the whole text would take a second.
+    assert (time.perf_counter() - started) / 20 < 0.005

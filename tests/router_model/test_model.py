@@ -1,4 +1,4 @@
-"""Loading the committed model: it works, it orders prompts sensibly, it refuses what is altered."""
+"""Loading the shipped model: scores, plausible order of prompts, rejection of modified files."""
 
 import shutil
 import subprocess
@@ -35,21 +35,21 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FOLDER, tmp_path / "router"))
 
 
-def test_scores_are_probabilities_and_repeatable(model: RouterModel) -> None:
+def test_scores_are_repeatable_probabilities(model: RouterModel) -> None:
     for text in [*EASY, *HARD, "", "\x00", "字" * 5000, "x" * 100_000]:
         score = model.score(text)
         assert all(0.0 <= value <= 1.0 for value in score)
         assert model.score(text) == score
 
 
-def test_the_model_runtime_tells_nobody(tmp_path: Path) -> None:
-    """Left to itself it keeps a number of this machine and events to send below the user's home."""
+def test_model_runtime_sends_and_stores_no_telemetry(tmp_path: Path) -> None:
+    """By default it stores a machine id and pending events in the home folder."""
     program = (
         "from pathlib import Path; from router_model.model import RouterModel; "
         "RouterModel.load(Path('data/models/router')).score('Hello!')"
     )
-    # Without anything that a build server sets: there it would be silent anyhow.
-    done = subprocess.run(
+    # Without the variables of a CI server, where the runtime disables telemetry anyway.
+    process = subprocess.run(
         [sys.executable, "-c", program],
         cwd=FOLDER.parents[2],
         env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
@@ -57,7 +57,7 @@ def test_the_model_runtime_tells_nobody(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (process.returncode, process.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,39 +72,39 @@ def test_demanding_prompts_score_below_easy_ones(model: RouterModel) -> None:
         assert model.score(text).score < lowest_easy, text
 
 
-def test_two_threads_do_not_disturb_each_other(model: RouterModel) -> None:
-    wanted = [model.score(text) for text in EASY]
-    found: list[list[Score]] = []
+def test_concurrent_threads_get_equal_scores(model: RouterModel) -> None:
+    expected = [model.score(text) for text in EASY]
+    results: list[list[Score]] = []
 
     def work() -> None:
-        found.extend([model.score(text) for text in EASY] for _ in range(20))
+        results.extend([model.score(text) for text in EASY] for _ in range(20))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 40
-    assert all(scores == wanted for scores in found)
+    assert len(results) == 40
+    assert all(scores == expected for scores in results)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
-def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
+def test_modified_file_is_rejected(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
-    with pytest.raises(RouterModelError, match=rf"{name}: sha256 is .* the manifest says"):
+    with pytest.raises(RouterModelError, match=rf"{name}: sha256 is .* the manifest has"):
         RouterModel.load(copy)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", MANIFEST_FILE])
-def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+def test_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(RouterModelError, match=name):
         RouterModel.load(copy)
 
 
-def test_no_folder_is_a_clear_error(tmp_path: Path) -> None:
+def test_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RouterModelError, match="no router model in"):
         RouterModel.load(tmp_path / "nowhere")
 
@@ -126,7 +126,7 @@ def test_no_folder_is_a_clear_error(tmp_path: Path) -> None:
         ("version", None, "version"),
     ],
 )
-def test_a_wrong_manifest_is_refused(copy: Path, key: str, value: object, message: str) -> None:
+def test_invalid_manifest_is_rejected(copy: Path, key: str, value: object, message: str) -> None:
     path = copy / MANIFEST_FILE
     content = msgspec.json.decode(path.read_bytes())
     content[key] = value
@@ -135,7 +135,7 @@ def test_a_wrong_manifest_is_refused(copy: Path, key: str, value: object, messag
         Manifest.load(copy)
 
 
-def test_an_older_manifest_has_no_reference_and_stays_as_it_is(copy: Path) -> None:
+def test_older_manifest_without_reference_is_unchanged_when_saved(copy: Path) -> None:
     path = copy / MANIFEST_FILE
     content = msgspec.json.decode(path.read_bytes())
     assert content.pop("reference")["rows"] > 1000
@@ -146,7 +146,7 @@ def test_an_older_manifest_has_no_reference_and_stays_as_it_is(copy: Path) -> No
     assert msgspec.json.decode(path.read_bytes()) == content
 
 
-def test_something_that_is_no_model_is_refused(copy: Path) -> None:
+def test_invalid_onnx_file_is_rejected(copy: Path) -> None:
     import hashlib
 
     (copy / "model.onnx").write_bytes(b"no model")
@@ -157,21 +157,21 @@ def test_something_that_is_no_model_is_refused(copy: Path) -> None:
         RouterModel.load(copy)
 
 
-def test_the_threshold_table_answers_cost_and_quality(model: RouterModel) -> None:
+def test_threshold_table_maps_cost_and_quality_to_thresholds(model: RouterModel) -> None:
     manifest = model.manifest
     thresholds = [point.threshold for point in manifest.thresholds]
     assert thresholds == sorted(thresholds)
     assert manifest.threshold_for_cost(0.0) == 0.0
     assert manifest.threshold_for_cost(1.0) == 1.0
     assert manifest.threshold_for_quality(0.0) == 0.0
-    asked = [manifest.threshold_for_quality(q / 10) for q in range(11)]
-    assert asked == sorted(asked)
-    afforded = [manifest.threshold_for_cost(c / 10) for c in range(11)]
-    assert afforded == sorted(afforded)
+    by_quality = [manifest.threshold_for_quality(q / 10) for q in range(11)]
+    assert by_quality == sorted(by_quality)
+    by_cost = [manifest.threshold_for_cost(c / 10) for c in range(11)]
+    assert by_cost == sorted(by_cost)
     assert manifest.threshold_for_quality(2.0) == 1.0
 
 
-def test_the_rules_order_the_plain_cases() -> None:
+def test_heuristic_orders_plain_cases() -> None:
     rules = Heuristic()
     for easy in EASY:
         for hard in HARD:

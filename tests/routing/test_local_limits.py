@@ -1,6 +1,6 @@
-"""What the local model cannot do goes to the cloud or is refused; nothing is cut or dropped unseen.
+"""Requests that the local model does not support go to the cloud or are rejected.
 
-The local tier is Ollama here, as far as it speaks of itself, with phi3: no tools, 4096 tokens.
+The local tier reports here that it is Ollama with phi3: no tools, 4096 tokens of context.
 """
 
 import json
@@ -28,29 +28,29 @@ STORED_FILE = {"type": "file", "file": {"file_id": "file-1"}}
 QUESTION = {"role": "user", "content": EASY}
 ARGUMENTS = '{"city":"Paris"}'
 CALL = {"id": "c", "type": "function", "function": {"name": "now", "arguments": ARGUMENTS}}
-CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TOOL_CALL_TURN = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "12:00"}
-OLD_CALLING = {"role": "assistant", "function_call": {"name": "now", "arguments": ARGUMENTS}}
+OLD_CALL_TURN = {"role": "assistant", "function_call": {"name": "now", "arguments": ARGUMENTS}}
 OLD_RESULT = {"role": "function", "name": "now", "content": "12:00"}
 REFUSAL = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
 
 
-def become_ollama(
+def simulate_ollama(
     upstream: FakeUpstream,
     *,
     version: str = "0.33.0",
     capabilities: tuple[str, ...] = ("completion",),
     context: int = 4096,
 ) -> None:
-    show = {"capabilities": capabilities, "model_info": {"phi3.context_length": 131072}}
+    details = {"capabilities": capabilities, "model_info": {"phi3.context_length": 131072}}
     running = {"models": [{"name": "phi3:latest", "context_length": context}]}
-    for path, document in (("version", {"version": version}), ("show", show), ("ps", running)):
+    for path, document in (("version", {"version": version}), ("show", details), ("ps", running)):
         upstream.native[f"/api/{path}"] = whole(json.dumps(document).encode())
 
 
 @pytest.fixture
 async def proxy(start: StartProxy, local: FakeUpstream) -> LiveProxy:
-    become_ollama(local)
+    simulate_ollama(local)
     return await start()
 
 
@@ -58,11 +58,11 @@ def user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(parts)}]
 
 
-BEYOND: dict[str, tuple[dict[str, Any], str]] = {
+UNSUPPORTED_BY_MODEL: dict[str, tuple[dict[str, Any], str]] = {
     "tools": ({"tools": TOOLS}, "tools"),
     "tools-auto": ({"tools": TOOLS, "tool_choice": "auto"}, "tools"),
     "functions": ({"functions": [{"name": "now"}]}, "functions"),
-    "tool-calls": ({"messages": [QUESTION, CALLING]}, "messages[1]"),
+    "tool-calls": ({"messages": [QUESTION, TOOL_CALL_TURN]}, "messages[1]"),
     "tool-results": ({"messages": [QUESTION, RESULT]}, "messages[1]"),
     "image": ({"messages": user(TEXT, IMAGE)}, "messages[0].content"),
     "image-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
@@ -70,39 +70,39 @@ BEYOND: dict[str, tuple[dict[str, Any], str]] = {
     "n": ({"n": 2}, "n"),
     "logit-bias": ({"logit_bias": {"50256": -100}}, "logit_bias"),
 }
-# With the ablest model of Ollama's, too.
-BEYOND_OLLAMA: dict[str, tuple[dict[str, Any], str]] = {
+# Unsupported by Ollama with any model.
+UNSUPPORTED_BY_OLLAMA: dict[str, tuple[dict[str, Any], str]] = {
     "a-demanded-call": ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
     "a-named-call": ({"tools": TOOLS, "tool_choice": {"type": "x"}}, "tool_choice"),
     "one-call": ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
     "old-functions": ({"functions": [{"name": "now"}]}, "functions"),
-    "old-function-call": ({"messages": [QUESTION, OLD_CALLING]}, "messages[1]"),
+    "old-function-call": ({"messages": [QUESTION, OLD_CALL_TURN]}, "messages[1]"),
     "old-function-result": ({"messages": [QUESTION, OLD_RESULT]}, "messages[1]"),
     "image-by-link": ({"messages": user(TEXT, LINK)}, "messages[0].content"),
     "file": ({"messages": user(TEXT, FILE)}, "messages[0].content"),
     "refusal": ({"messages": [REFUSAL, QUESTION]}, "messages[0].content"),
     "effort": ({"reasoning_effort": "minimal"}, "reasoning_effort"),
 }
-# Wherever the local tier is, whatever it is.
-BEYOND_ALL_BUT_THE_CLOUD: dict[str, tuple[dict[str, Any], str]] = {
+# Unsupported by every local server.
+CLOUD_ONLY: dict[str, tuple[dict[str, Any], str]] = {
     "stored-chat": ({"store": True}, "store"),
     "stored-file": ({"messages": user(TEXT, STORED_FILE)}, "messages[0].content"),
     "web-search": ({"web_search_options": {}}, "web_search_options"),
 }
-ABLE = ("completion", "tools", "vision", "thinking")
+ALL_CAPABILITIES = ("completion", "tools", "vision", "thinking")
 cases = pytest.mark.parametrize(
     ("capabilities", "fields", "param"),
     [
         pytest.param(capabilities, *case, id=name)
-        for capabilities, those in (
-            (("completion",), BEYOND),
-            (ABLE, BEYOND_OLLAMA),
-            (None, BEYOND_ALL_BUT_THE_CLOUD),
+        for capabilities, requests in (
+            (("completion",), UNSUPPORTED_BY_MODEL),
+            (ALL_CAPABILITIES, UNSUPPORTED_BY_OLLAMA),
+            (None, CLOUD_ONLY),
         )
-        for name, case in those.items()
+        for name, case in requests.items()
     ],
 )
-WITHIN: dict[str, dict[str, Any]] = {
+SUPPORTED: dict[str, dict[str, Any]] = {
     "no-tools": {"tools": [], "functions": None},
     "functions-none": {"functions": [{"name": "now"}], "function_call": "none"},
     "no-calls": {"messages": [QUESTION | {"tool_calls": [], "function_call": None}]},
@@ -118,11 +118,11 @@ WITHIN: dict[str, dict[str, Any]] = {
 
 
 @cases
-async def test_what_the_local_model_lacks_goes_to_the_cloud(
+async def test_unsupported_request_goes_to_the_cloud(
     start: StartProxy, local: FakeUpstream, capabilities: Any, fields: Any, param: str
 ) -> None:
     if capabilities is not None:
-        become_ollama(local, capabilities=capabilities)
+        simulate_ollama(local, capabilities=capabilities)
     proxy = await start()
     response = await proxy.chat(**fields)
     assert response.status_code == 200
@@ -134,7 +134,7 @@ async def test_what_the_local_model_lacks_goes_to_the_cloud(
 
 
 @cases
-async def test_forcing_it_on_the_local_model_is_refused(
+async def test_forced_unsupported_request_is_rejected(
     start: StartProxy,
     local: FakeUpstream,
     cloud: FakeUpstream,
@@ -143,7 +143,7 @@ async def test_forcing_it_on_the_local_model_is_refused(
     param: str,
 ) -> None:
     if capabilities is not None:
-        become_ollama(local, capabilities=capabilities)
+        simulate_ollama(local, capabilities=capabilities)
     proxy = await start()
     response = await proxy.chat(model="local", **fields)
     error = envelope_of(response)
@@ -154,61 +154,61 @@ async def test_forcing_it_on_the_local_model_is_refused(
     assert (local.calls, cloud.calls) == ([], [])
 
 
-@pytest.mark.parametrize("fields", WITHIN.values(), ids=WITHIN)
-async def test_what_it_can_do_stays(proxy: LiveProxy, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", SUPPORTED.values(), ids=SUPPORTED)
+async def test_supported_request_stays_local(proxy: LiveProxy, fields: dict[str, Any]) -> None:
     response = await proxy.chat(**fields)
     assert response.headers["x-router-target"] == "local"
 
 
-async def test_a_model_with_tools_and_eyes_gets_them(
+async def test_model_with_tools_and_vision_receives_them(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    become_ollama(local, capabilities=ABLE)
+    simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     proxy = await start()
     for fields in (
         {"tools": TOOLS, "tool_choice": "auto", "parallel_tool_calls": True},
-        {"messages": [QUESTION, CALLING, RESULT]},
+        {"messages": [QUESTION, TOOL_CALL_TURN, RESULT]},
         {"messages": user(TEXT, IMAGE)},
     ):
         response = await proxy.chat(**fields)
         assert response.headers["x-router-target"] == "local"
 
 
-async def test_logprobs_need_a_new_ollama(start: StartProxy, local: FakeUpstream) -> None:
-    become_ollama(local, version="0.12.10")
+async def test_logprobs_require_a_recent_ollama(start: StartProxy, local: FakeUpstream) -> None:
+    simulate_ollama(local, version="0.12.10")
     proxy = await start()
     response = await proxy.chat(logprobs=True)
     assert response.headers["x-router-reason"] == "capability"
 
 
-async def test_of_another_server_nothing_is_presumed(start: StartProxy) -> None:
+async def test_other_servers_have_no_presumed_limits(start: StartProxy) -> None:
     proxy = await start()
-    for fields, _ in (*BEYOND.values(), *BEYOND_OLLAMA.values()):
+    for fields, _ in (*UNSUPPORTED_BY_MODEL.values(), *UNSUPPORTED_BY_OLLAMA.values()):
         assert (await proxy.chat(**fields)).headers["x-router-target"] == "local"
     long = await proxy.chat(text=WORD * 100_000)
     assert long.headers["x-router-target"] == "local"
 
 
-@pytest.mark.parametrize("was_there", [False, True])
-async def test_a_server_that_comes_is_asked_what_it_can_do(
-    start: StartProxy, local: FakeUpstream, was_there: bool
+@pytest.mark.parametrize("was_up", [False, True])
+async def test_capabilities_are_read_again_after_an_outage(
+    start: StartProxy, local: FakeUpstream, was_up: bool
 ) -> None:
-    """At once, whether it was not there at the start or failed since: it may be another one."""
-    models, nothing = local.models, whole(b"", status=503)
-    local.models = models if was_there else nothing
+    """Another server may answer now, whether the old one failed at the start or later."""
+    models, unavailable = local.models, whole(b"", status=503)
+    local.models = models if was_up else unavailable
     proxy = await start(probe_seconds=0.01)
     upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
-    assert upstream.capabilities_stale != was_there
-    local.models, local.answer = nothing, whole(b"", status=500)
+    assert upstream.catalog.is_stale != was_up
+    local.models, local.answer = unavailable, whole(b"", status=500)
     await proxy.chat(model="local")
-    assert upstream.capabilities_stale
-    become_ollama(local)
+    assert upstream.catalog.is_stale
+    simulate_ollama(local)
     local.models = models
-    await proxy.reloaded(lambda: upstream.capabilities.needs_adapting)
+    await proxy.reloaded(lambda: upstream.catalog.capabilities.needs_adapting)
     assert (await proxy.chat(n=2)).headers["x-router-reason"] == "capability"
 
 
-async def test_the_configuration_can_say_it_instead(start: StartProxy) -> None:
+async def test_configured_limits_replace_the_detected_ones(start: StartProxy) -> None:
     limits = {"context_tokens": 1000, "capabilities": ["tools"]}
     proxy = await start({"upstreams": {"local": limits}})
     assert (await proxy.chat(tools=TOOLS)).headers["x-router-target"] == "local"
@@ -225,10 +225,10 @@ async def test_the_configuration_can_say_it_instead(start: StartProxy) -> None:
         (3000, {"max_completion_tokens": 1500}, "cloud"),
         (1800, {"max_tokens": 100_000}, "local"),
         (2200, {"response_format": SCHEMA | {"x": "y" * 8000}}, "cloud"),
-        (2200, {"tools": TOOLS * 200, "tool_choice": "none"}, "local"),  # they are not sent
+        (2200, {"tools": TOOLS * 200, "tool_choice": "none"}, "local"),  # not sent
     ],
 )
-async def test_a_prompt_and_its_answer_must_fit_the_context(
+async def test_prompt_and_response_must_fit_the_context(
     proxy: LiveProxy, words: int, fields: dict[str, Any], target: str
 ) -> None:
     response = await proxy.chat(text=WORD * words, **fields)
@@ -242,10 +242,10 @@ LONG_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments
 @pytest.mark.parametrize(
     ("path", "fields", "target"),
     [
-        ("chat/completions", {"messages": [CALLING | {"tool_calls": [LONG_CALL]}]}, "cloud"),
+        ("chat/completions", {"messages": [TOOL_CALL_TURN | {"tool_calls": [LONG_CALL]}]}, "cloud"),
         (
             "chat/completions",
-            {"messages": [CALLING, RESULT | {"reasoning": "x" * 15_000}]},
+            {"messages": [TOOL_CALL_TURN, RESULT | {"reasoning": "x" * 15_000}]},
             "cloud",
         ),
         ("chat/completions", {"messages": user(*[IMAGE] * 4)}, "cloud"),
@@ -256,27 +256,27 @@ LONG_CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments
     ],
     ids=["call", "reasoning", "images", "fewer images", "item", "reasoning item", "image items"],
 )
-async def test_what_is_no_text_takes_room_too(
+async def test_tool_calls_reasoning_and_images_count_toward_the_context(
     start: StartProxy, local: FakeUpstream, path: str, fields: dict[str, Any], target: str
 ) -> None:
-    become_ollama(local, capabilities=ABLE)
+    simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     proxy = await start()
     response = await proxy.client.post(f"/v1/{path}", json={"model": "auto"} | fields)
     assert response.headers["x-router-target"] == target
     assert response.headers["x-router-reason"] == ("score" if target == "local" else "context")
 
 
-async def test_an_image_that_takes_fewer_tokens_was_not_cut(
+async def test_image_with_fewer_tokens_is_not_counted_as_truncated(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    become_ollama(local, capabilities=ABLE)
+    simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     local.answer = whole(answer_json(usage={"prompt_tokens": 700, "completion_tokens": 1}))
     proxy = await start()
     await proxy.chat(messages=user({"type": "text", "text": WORD * 1800}, IMAGE))
     assert (await proxy.finish()).metrics("router_context_truncations_total") == 0
 
 
-async def test_a_forced_prompt_that_is_too_long_is_refused_not_cut(
+async def test_forced_prompt_over_the_context_is_rejected(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     response = await proxy.chat(model="local", text=WORD * 5000)
@@ -287,7 +287,7 @@ async def test_a_forced_prompt_that_is_too_long_is_refused_not_cut(
     assert local.calls == []
 
 
-async def test_the_cloud_tier_is_not_replaced_by_one_that_cannot(
+async def test_cloud_does_not_fall_back_to_an_incapable_local_tier(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     cloud.answer = whole(b'{"error":{"message":"No"}}', status=500)
@@ -296,7 +296,7 @@ async def test_the_cloud_tier_is_not_replaced_by_one_that_cannot(
     assert local.calls == []
 
 
-async def test_a_prompt_that_was_cut_all_the_same_is_counted(
+async def test_truncated_prompt_is_counted(
     proxy: LiveProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     usage = {"prompt_tokens": 1500, "completion_tokens": 5, "total_tokens": 1505}
@@ -307,7 +307,7 @@ async def test_a_prompt_that_was_cut_all_the_same_is_counted(
     assert "truncated by the local model's context" in caplog.text
 
 
-async def test_an_answer_that_ran_out_of_room_is_counted(
+async def test_response_that_fills_the_context_is_counted_as_truncated(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     usage = {"prompt_tokens": 96, "completion_tokens": 4000, "total_tokens": 4096}
@@ -317,10 +317,10 @@ async def test_an_answer_that_ran_out_of_room_is_counted(
     assert outcome.metrics("router_context_truncations_total") == 1
 
 
-async def test_a_model_that_splits_text_finer_is_learnt(
+async def test_token_estimate_adapts_to_the_reported_usage(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
-    """By its reports it reads a third more tokens than we count: the limit comes sooner."""
+    """The model reports a third more tokens than estimated, so the limit applies sooner."""
     local.answer = whole(answer_json(usage={"prompt_tokens": 4000, "completion_tokens": 1}))
     targets = [(await proxy.chat(text=WORD * 3000)).headers["x-router-target"] for _ in range(20)]
     assert targets[0] == "local"
@@ -329,10 +329,10 @@ async def test_a_model_that_splits_text_finer_is_learnt(
     assert outcome.metrics("router_context_truncations_total") == 0
 
 
-# ── What Ollama would drop or take apart ──────────────────────────────────────────────────────
+# ── Adapting requests to Ollama ───────────────────────────────────────────────────────────────
 
 
-async def test_the_new_name_of_the_token_limit_becomes_the_old_one(
+async def test_max_completion_tokens_becomes_max_tokens(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
     await proxy.chat(max_completion_tokens=7, temperature=0.125)
@@ -341,13 +341,13 @@ async def test_the_new_name_of_the_token_limit_becomes_the_old_one(
     assert b'"temperature": 0.125' in local.call.body or b'"temperature":0.125' in local.call.body
 
 
-async def test_a_limit_by_its_old_name_stands(proxy: LiveProxy, local: FakeUpstream) -> None:
+async def test_max_tokens_takes_precedence(proxy: LiveProxy, local: FakeUpstream) -> None:
     await proxy.chat(max_completion_tokens=7, max_tokens=5)
     assert local.call.json["max_tokens"] == 5
 
 
-async def test_text_parts_become_one_text(start: StartProxy, local: FakeUpstream) -> None:
-    become_ollama(local, capabilities=("completion", "vision"))
+async def test_text_parts_are_joined(start: StartProxy, local: FakeUpstream) -> None:
+    simulate_ollama(local, capabilities=("completion", "vision"))
     proxy = await start()
     messages = [
         {"role": "system", "content": "Be brief.", "name": "x"},
@@ -361,36 +361,34 @@ async def test_text_parts_become_one_text(start: StartProxy, local: FakeUpstream
     assert sent[2]["content"] == [IMAGE, {"type": "text", "text": "3\n4"}]
 
 
-async def test_a_developers_message_is_a_systems(proxy: LiveProxy, local: FakeUpstream) -> None:
-    """The templates of most models know no such role, and leave its messages out."""
-    said = {"role": "developer", "content": "Be brief.", "name": "x"}
-    await proxy.chat(messages=[said, {"role": "user", "content": 'the "developer" role'}])
+async def test_developer_role_becomes_system(proxy: LiveProxy, local: FakeUpstream) -> None:
+    """The templates of most models drop messages of the developer role."""
+    message = {"role": "developer", "content": "Be brief.", "name": "x"}
+    await proxy.chat(messages=[message, {"role": "user", "content": 'the "developer" role'}])
     assert local.call.json["messages"] == [
-        said | {"role": "system"},
+        message | {"role": "system"},
         {"role": "user", "content": 'the "developer" role'},
     ]
 
 
-async def test_tools_that_must_not_be_called_are_not_shown(
-    start: StartProxy, local: FakeUpstream
-) -> None:
-    become_ollama(local, capabilities=ABLE)
+async def test_tool_choice_none_removes_the_tools(start: StartProxy, local: FakeUpstream) -> None:
+    simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     proxy = await start()
-    await proxy.chat(tools=TOOLS, tool_choice="none", messages=[QUESTION, CALLING, RESULT])
+    await proxy.chat(tools=TOOLS, tool_choice="none", messages=[QUESTION, TOOL_CALL_TURN, RESULT])
     assert not {"tools", "tool_choice"} & local.call.json.keys()
-    assert local.call.json["messages"] == [QUESTION, CALLING, RESULT]
+    assert local.call.json["messages"] == [QUESTION, TOOL_CALL_TURN, RESULT]
 
 
-async def test_calls_beside_an_empty_content_stay_with_their_message(
+async def test_empty_content_beside_tool_calls_becomes_text(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    become_ollama(local, capabilities=ABLE)
+    simulate_ollama(local, capabilities=ALL_CAPABILITIES)
     proxy = await start()
-    await proxy.chat(messages=[QUESTION, CALLING | {"content": []}, RESULT])
-    assert local.call.json["messages"] == [QUESTION, CALLING | {"content": ""}, RESULT]
+    await proxy.chat(messages=[QUESTION, TOOL_CALL_TURN | {"content": []}, RESULT])
+    assert local.call.json["messages"] == [QUESTION, TOOL_CALL_TURN | {"content": ""}, RESULT]
 
 
-async def test_the_cloud_and_other_servers_get_what_was_sent(
+async def test_cloud_and_other_servers_receive_the_request_unchanged(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start()

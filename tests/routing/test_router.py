@@ -1,4 +1,4 @@
-"""Which tier answers: the client's preference, the score and threshold, and a failing model."""
+"""Routing: the client's preference, the score, the threshold and a failing model."""
 
 import asyncio
 import random
@@ -21,8 +21,8 @@ TURNS = [("user", "What is 2 + 2?")]
 LOCAL, CLOUD = Target.LOCAL, Target.CLOUD
 
 
-class Fixed:
-    """Scores every text alike and keeps what it saw."""
+class FixedModel:
+    """A model with one score for every text. It records the texts."""
 
     def __init__(self, score: float = 0.7) -> None:
         self.texts: list[str] = []
@@ -50,11 +50,11 @@ def configure(
 
 
 def router(config: Config | None = None, scorer: Scorer | None = None) -> Router:
-    return Router(config or configure(), scorer, thresholds=Table())
+    return Router(config or configure(), scorer, thresholds=FixedThresholds())
 
 
-class Table:
-    """Thresholds from which one can tell what was asked for."""
+class FixedThresholds:
+    """Thresholds that identify the requested share."""
 
     threshold = 0.6
 
@@ -65,10 +65,10 @@ class Table:
         return quality_share / 100
 
 
-# Wishes.
+# Preferences.
 
 
-def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
+def test_default_routed_models_are_auto_and_the_cloud_model() -> None:
     by_default = router(configure(routed=None))
     assert by_default.read_preference("gpt-4o-mini", ()) == RoutingPreference()
     assert by_default.read_preference("gpt-4o", ()) == RoutingPreference(CLOUD, "gpt-4o")
@@ -80,7 +80,7 @@ def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
     ("model", "headers", "preference"),
     [
         ("auto", {}, RoutingPreference()),
-        ("gpt-4o-mini", {}, RoutingPreference()),  # routed: it is in routed_models
+        ("gpt-4o-mini", {}, RoutingPreference()),  # listed in routed_models
         ("local", {}, RoutingPreference(LOCAL)),
         ("cloud", {}, RoutingPreference(CLOUD)),
         ("phi3:latest", {}, RoutingPreference(LOCAL)),
@@ -93,11 +93,11 @@ def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
         ("gpt-4o", {}, RoutingPreference(CLOUD, "gpt-4o")),
         ("Auto", {}, RoutingPreference(CLOUD, "Auto")),
         ("auto:threshold=0.25", {}, RoutingPreference(threshold=0.25)),
-        ("auto:cost=0.3", {}, RoutingPreference(threshold=0.03)),  # by the table
+        ("auto:cost=0.3", {}, RoutingPreference(threshold=0.03)),  # from the table
         ("auto:quality=0.5", {}, RoutingPreference(threshold=0.005)),
         ("auto:threshold=0", {}, RoutingPreference(threshold=0)),
         ("auto:threshold=1", {}, RoutingPreference(threshold=1)),
-        # Headers win over names.
+        # Headers override names.
         ("auto", {"target": "local"}, RoutingPreference(LOCAL)),
         ("local", {"target": "cloud"}, RoutingPreference(CLOUD)),
         ("local", {"target": "auto"}, RoutingPreference()),
@@ -115,14 +115,14 @@ def test_left_out_the_routed_names_are_auto_and_the_cloud_models_own() -> None:
         ("auto", {"unknown": "1"}, RoutingPreference()),
     ],
 )
-def test_a_wish_is_read_from_headers_and_name(
+def test_preference_is_read_from_headers_and_model(
     model: str, headers: dict[str, str], preference: RoutingPreference
 ) -> None:
     sent = [(f"x-router-{name}".encode(), value.encode()) for name, value in headers.items()]
-    found = router().read_preference(
+    parsed = router().read_preference(
         model, [(b"accept", b"*/*"), *sent], {"phi3:latest", "qwen3:4b"}
     )
-    assert found == preference
+    assert parsed == preference
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,7 @@ def test_a_wish_is_read_from_headers_and_name(
         ("auto", {"threshold": "\xff"}, "x-router-threshold"),
     ],
 )
-def test_a_wish_that_cannot_be_understood_is_refused(
-    model: str, headers: dict[str, str], param: str
-) -> None:
+def test_invalid_preference_is_rejected(model: str, headers: dict[str, str], param: str) -> None:
     sent = [
         (f"x-router-{name}".encode(), value.encode("latin-1")) for name, value in headers.items()
     ]
@@ -159,13 +157,13 @@ def test_a_wish_that_cannot_be_understood_is_refused(
     assert caught.value.param == param
 
 
-def test_unknown_models_can_be_refused() -> None:
+def test_unknown_models_can_be_rejected() -> None:
     strict = router(configure(unknown="reject", routed=()))
     for headers in ([], [(b"x-router-target", b"cloud")]):
         with pytest.raises(NotFound) as caught:
             strict.read_preference("gpt-5", headers)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
-    assert strict.read_preference("auto", []) == RoutingPreference()  # always understood
+    assert strict.read_preference("auto", []) == RoutingPreference()  # always accepted
     assert strict.read_preference("gpt-4o-mini", []) == RoutingPreference(CLOUD, "gpt-4o-mini")
     assert strict.read_preference("phi3", []) == RoutingPreference(LOCAL)
     assert strict.read_preference("gpt-5", [(b"x-router-target", b"auto")]) == RoutingPreference()
@@ -175,7 +173,7 @@ def test_unknown_models_can_be_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "asked", "is_local"),
+    ("configured", "requested", "is_local"),
     [
         ("phi3", "phi3:latest", True),
         ("phi3:latest", "phi3", True),
@@ -183,8 +181,10 @@ def test_unknown_models_can_be_refused() -> None:
         ("phi3", "phi3:mini", False),
     ],
 )
-def test_an_ollama_name_without_tag_means_latest(own: str, asked: str, is_local: bool) -> None:
-    preference = router(configure(local=own)).read_preference(asked, [])
+def test_ollama_name_without_tag_means_latest(
+    configured: str, requested: str, is_local: bool
+) -> None:
+    preference = router(configure(local=configured)).read_preference(requested, [])
     assert (preference.target is LOCAL) == is_local
 
 
@@ -192,17 +192,17 @@ def test_an_ollama_name_without_tag_means_latest(own: str, asked: str, is_local:
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[..., Router]]:
-    """Makes routers over a model; closed at the end."""
-    made: list[Router] = []
+async def make_router() -> AsyncIterator[Callable[..., Router]]:
+    """Make routers that use a model. They are closed after the test."""
+    routers: list[Router] = []
 
     def make(model: Model, config: Config | None = None, timeout_seconds: float = 30) -> Router:
-        made.append(router(config, Scorer(model, timeout_seconds=timeout_seconds)))
-        return made[-1]
+        routers.append(router(config, Scorer(model, timeout_seconds=timeout_seconds)))
+        return routers[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for each in routers:
+        each.close()
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,12 @@ async def serve() -> AsyncIterator[Callable[..., Router]]:
         (0.9999, 1.0, CLOUD),
     ],
 )
-async def test_local_when_the_score_reaches_the_threshold(
-    serve: Callable[..., Router], score: float, threshold: float, target: Target
+async def test_score_at_the_threshold_is_local(
+    make_router: Callable[..., Router], score: float, threshold: float, target: Target
 ) -> None:
-    decision = await serve(Fixed(score)).decide(RoutingPreference(threshold=threshold), TURNS)
+    decision = await make_router(FixedModel(score)).decide(
+        RoutingPreference(threshold=threshold), TURNS
+    )
     model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
     scored = Score(score, 0.8, 0.9)
     assert decision == Decision(
@@ -227,11 +229,11 @@ async def test_local_when_the_score_reaches_the_threshold(
     )
 
 
-async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
-    serve: Callable[..., Router],
+async def test_threshold_of_request_overrides_configuration_and_model(
+    make_router: Callable[..., Router],
 ) -> None:
-    recommended = serve(Fixed())
-    configured = serve(Fixed(), configure(threshold=0.75))
+    recommended = make_router(FixedModel())
+    configured = make_router(FixedModel(), configure(threshold=0.75))
     assert (await recommended.decide(RoutingPreference(), TURNS)).threshold == 0.6
     assert (await configured.decide(RoutingPreference(), TURNS)).threshold == 0.75
     assert (await configured.decide(RoutingPreference(threshold=0.0), TURNS)).threshold == 0.0
@@ -246,37 +248,37 @@ async def test_the_threshold_is_the_requests_then_the_files_then_the_models(
         (0.0, 0.0, LOCAL, Reason.BUDGET),
     ],
 )
-async def test_what_the_budget_allows_lowers_the_threshold(
-    serve: Callable[..., Router],
+async def test_budget_lowers_the_threshold(
+    make_router: Callable[..., Router],
     paced_threshold: float,
     threshold: float,
     target: Target,
     reason: Reason,
 ) -> None:
-    router = serve(Fixed(0.7), configure(threshold=0.8))
+    router = make_router(FixedModel(0.7), configure(threshold=0.8))
     decision = await router.decide(RoutingPreference(), TURNS, paced_threshold=paced_threshold)
     assert decision[:2] == (target, reason)
     assert decision.threshold == threshold
     assert decision.has_alternative
 
 
-async def test_what_the_budget_allows_changes_nothing_else(serve: Callable[..., Router]) -> None:
-    router = serve(Fixed(0.7), configure(threshold=0.6))
-    local = await router.decide(
-        RoutingPreference(), TURNS, paced_threshold=0.1
-    )  # as without a budget
+async def test_budget_changes_only_the_default_threshold(
+    make_router: Callable[..., Router],
+) -> None:
+    router = make_router(FixedModel(0.7), configure(threshold=0.6))
+    local = await router.decide(RoutingPreference(), TURNS, paced_threshold=0.1)
     assert (local.target, local.reason) == (LOCAL, Reason.SCORE)
     own = await router.decide(RoutingPreference(threshold=0.8), TURNS, paced_threshold=0.1)
     assert (own.target, own.reason, own.threshold) == (CLOUD, Reason.SCORE, 0.8)
-    unfit = await router.decide(
+    incapable = await router.decide(
         RoutingPreference(), TURNS, not_local=Reason.CONTEXT, paced_threshold=0.1
     )
-    assert (unfit.target, unfit.reason) == (CLOUD, Reason.CONTEXT)
+    assert (incapable.target, incapable.reason) == (CLOUD, Reason.CONTEXT)
 
 
-async def test_a_forced_request_is_not_scored(serve: Callable[..., Router]) -> None:
-    model = Fixed()
-    forced = serve(model)
+async def test_forced_request_is_not_scored(make_router: Callable[..., Router]) -> None:
+    model = FixedModel()
+    forced = make_router(model)
     assert await forced.decide(RoutingPreference(LOCAL), TURNS) == Decision(
         LOCAL, Reason.FORCED, "phi3:latest"
     )
@@ -286,41 +288,43 @@ async def test_a_forced_request_is_not_scored(serve: Callable[..., Router]) -> N
     assert model.texts == []
 
 
-async def test_what_is_scored_is_the_routing_text(serve: Callable[..., Router]) -> None:
-    model = Fixed()
-    await serve(model).decide(RoutingPreference(), [("system", "Be brief."), ("user", "Hello")])
+async def test_routing_text_is_scored(make_router: Callable[..., Router]) -> None:
+    model = FixedModel()
+    await make_router(model).decide(
+        RoutingPreference(), [("system", "Be brief."), ("user", "Hello")]
+    )
     assert model.texts == ["Hello"]
 
 
 UNAVAILABLE = Decision(CLOUD, Reason.ROUTER_UNAVAILABLE, "gpt-4o-mini", 0.6, has_alternative=True)
 
 
-async def test_without_a_model_everything_goes_to_the_cloud() -> None:
+async def test_without_a_model_requests_go_to_the_cloud() -> None:
     assert await router().decide(RoutingPreference(), TURNS) == UNAVAILABLE
     forced = await router().decide(RoutingPreference(LOCAL), TURNS)
     assert (forced.target, forced.reason) == (LOCAL, Reason.FORCED)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), TimeoutError(), MemoryError()])
-async def test_a_model_that_raises_fails_no_request(
-    serve: Callable[..., Router], error: Exception
+async def test_raising_model_fails_no_request(
+    make_router: Callable[..., Router], error: Exception
 ) -> None:
     class Broken:
         def score(self, text: str) -> Score:
             raise error
 
-    assert await serve(Broken()).decide(RoutingPreference(), TURNS) == UNAVAILABLE
+    assert await make_router(Broken()).decide(RoutingPreference(), TURNS) == UNAVAILABLE
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1])
-async def test_a_score_that_is_no_probability_is_no_score(
-    serve: Callable[..., Router], score: float
+async def test_score_outside_0_to_1_is_ignored(
+    make_router: Callable[..., Router], score: float
 ) -> None:
-    assert await serve(Fixed(score)).decide(RoutingPreference(), TURNS) == UNAVAILABLE
+    assert await make_router(FixedModel(score)).decide(RoutingPreference(), TURNS) == UNAVAILABLE
 
 
-async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
-    serve: Callable[..., Router],
+async def test_model_is_awaited_up_to_the_timeout(
+    make_router: Callable[..., Router],
 ) -> None:
     class Gated:
         def __init__(self) -> None:
@@ -331,12 +335,11 @@ async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
             return Score(0.9, 0.9, 0.9)
 
     model = Gated()
-    patient, hasty = serve(model), serve(model, timeout_seconds=0.01)
+    patient, hasty = make_router(model), make_router(model, timeout_seconds=0.01)
     try:
         assert await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
-        assert (
-            await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
-        )  # also behind the one that hangs
+        # The second call is queued behind the blocked one.
+        assert await hasty.decide(RoutingPreference(), TURNS) == UNAVAILABLE
         waiting = asyncio.ensure_future(patient.decide(RoutingPreference(), TURNS))
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -345,65 +348,65 @@ async def test_a_late_model_fails_no_request_and_a_slow_one_is_awaited(
     assert (await waiting).target is LOCAL
 
 
-async def test_a_closed_router_fails_no_request(serve: Callable[..., Router]) -> None:
-    closed = serve(Fixed())
+async def test_closed_router_fails_no_request(make_router: Callable[..., Router]) -> None:
+    closed = make_router(FixedModel())
     closed.close()
     assert await closed.decide(RoutingPreference(), TURNS) == UNAVAILABLE
 
 
-# ── What is remembered ────────────────────────────────────────────────────────────────────────
+# ── Score cache ───────────────────────────────────────────────────────────────────────────────
 
 
-def asking(*texts: str) -> list[list[tuple[str, str]]]:
+def as_turns(*texts: str) -> list[list[tuple[str, str]]]:
     return [[("user", text)] for text in texts]
 
 
 @pytest.fixture
-def remembering() -> Iterator[Callable[..., Scorer]]:
-    """Makes scorers that remember two texts; closed at the end."""
-    made: list[Scorer] = []
+def make_scorer() -> Iterator[Callable[..., Scorer]]:
+    """Make scorers that cache two texts. They are closed after the test."""
+    scorers: list[Scorer] = []
 
     def make(model: Model) -> Scorer:
-        made.append(Scorer(model, timeout_seconds=30, remembered=2))
-        return made[-1]
+        scorers.append(Scorer(model, timeout_seconds=30, cache_size=2))
+        return scorers[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for scorer in scorers:
+        scorer.close()
 
 
-async def test_a_text_is_scored_once(remembering: Callable[..., Scorer]) -> None:
-    model = Fixed(0.7)
-    scorer = remembering(model)
+async def test_repeated_text_is_scored_once(make_scorer: Callable[..., Scorer]) -> None:
+    model = FixedModel(0.7)
+    scorer = make_scorer(model)
     for _ in range(3):
-        for turns in asking("Hello", "hello"):
-            found = await scorer.score(turns)
-            assert found is not None
-            assert found.score == 0.7
-    # What is no part of the routing text makes no other text of it.
+        for turns in as_turns("Hello", "hello"):
+            score = await scorer.score(turns)
+            assert score is not None
+            assert score.score == 0.7
+    # The cache key is the routing text only.
     assert await scorer.score([("system", "Be brief."), ("user", "Hello")]) is not None
     assert model.texts == ["Hello", "hello"]
 
 
-async def test_another_model_is_asked_anew(remembering: Callable[..., Scorer]) -> None:
+async def test_cache_is_per_model(make_scorer: Callable[..., Scorer]) -> None:
     for score in (0.2, 0.8):
-        found = await remembering(Fixed(score)).score(TURNS)
-        assert found is not None
-        assert found.score == score
+        scored = await make_scorer(FixedModel(score)).score(TURNS)
+        assert scored is not None
+        assert scored.score == score
 
 
-async def test_what_was_asked_for_longest_ago_is_forgotten(
-    remembering: Callable[..., Scorer],
+async def test_least_recently_used_text_is_evicted(
+    make_scorer: Callable[..., Scorer],
 ) -> None:
-    model = Fixed()
-    scorer = remembering(model)
-    for turns in asking("one", "two", "one", "three", "one", "two"):
+    model = FixedModel()
+    scorer = make_scorer(model)
+    for turns in as_turns("one", "two", "one", "three", "one", "two"):
         await scorer.score(turns)
     assert model.texts == ["one", "two", "three", "two"]
 
 
-class Waiting:
-    """A model that gives its scores when it is let: first an error, then a score."""
+class GatedModel:
+    """A model that returns or raises its outcomes in order, once its gate is open."""
 
     def __init__(self, *outcomes: Score | Exception) -> None:
         self.outcomes = list(outcomes)
@@ -419,12 +422,12 @@ class Waiting:
         return outcome
 
 
-async def test_who_asks_the_same_at_the_same_time_waits_for_one_answer(
-    remembering: Callable[..., Scorer],
+async def test_concurrent_requests_for_a_text_share_one_score(
+    make_scorer: Callable[..., Scorer],
 ) -> None:
-    """Also when the one that asked first has gone."""
-    model = Waiting(Score(0.9, 0.9, 0.9))
-    scorer = remembering(model)
+    """The first request may be cancelled."""
+    model = GatedModel(Score(0.9, 0.9, 0.9))
+    scorer = make_scorer(model)
     try:
         first, *others = [asyncio.ensure_future(scorer.score(TURNS)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -437,83 +440,83 @@ async def test_who_asks_the_same_at_the_same_time_waits_for_one_answer(
     assert len(model.texts) == 1
 
 
-async def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
-    """Or an hour's burst would be worked off while what comes then has no score, either."""
-    model = Waiting(Score(0.9, 0.9, 0.9), Score(0.8, 0.8, 0.8))
+async def test_abandoned_text_is_not_scored() -> None:
+    """Otherwise a backlog would delay the scores of later requests."""
+    model = GatedModel(Score(0.9, 0.9, 0.9), Score(0.8, 0.8, 0.8))
     scorer = Scorer(model, timeout_seconds=0.02)
     try:
-        at_work, *queued = [
-            asyncio.ensure_future(scorer.score(turns)) for turns in asking("one", "two", "two")
+        running, *queued = [
+            asyncio.ensure_future(scorer.score(turns)) for turns in as_turns("one", "two", "two")
         ]
         assert await asyncio.gather(*queued) == [None, None]
-        assert await at_work is None
+        assert await running is None
     finally:
         model.gate.set()
-    found = None
+    score = None
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while found is None:  # until the first one is done with
-            (turns,) = asking("three")
-            found = await scorer.score(turns)
+        while score is None:  # until the first text is scored
+            (turns,) = as_turns("three")
+            score = await scorer.score(turns)
     scorer.close()
     assert "two" not in model.texts
 
 
-async def test_a_failure_is_not_remembered(remembering: Callable[..., Scorer]) -> None:
-    model = Waiting(RuntimeError("once"), Score(0.9, 0.9, 0.9))
+async def test_failure_is_not_cached(make_scorer: Callable[..., Scorer]) -> None:
+    model = GatedModel(RuntimeError("once"), Score(0.9, 0.9, 0.9))
     model.gate.set()
-    scorer = remembering(model)
+    scorer = make_scorer(model)
     assert await scorer.score(TURNS) is None
     assert await scorer.score(TURNS) == Score(0.9, 0.9, 0.9)
 
 
-async def test_a_scorer_that_is_closed_lets_those_go_that_wait(
-    remembering: Callable[..., Scorer],
+async def test_closed_scorer_releases_queued_requests(
+    make_scorer: Callable[..., Scorer],
 ) -> None:
-    model = Waiting(Score(0.9, 0.9, 0.9))
-    scorer = remembering(model)
+    model = GatedModel(Score(0.9, 0.9, 0.9))
+    scorer = make_scorer(model)
     try:
-        at_work, queued = (
-            asyncio.ensure_future(scorer.score(turns)) for turns in asking("one", "two")
+        running, queued = (
+            asyncio.ensure_future(scorer.score(turns)) for turns in as_turns("one", "two")
         )
         await asyncio.sleep(0)
         scorer.close()
         assert await queued is None
     finally:
         model.gate.set()
-    assert await at_work == Score(0.9, 0.9, 0.9)
+    assert await running == Score(0.9, 0.9, 0.9)
 
 
-# ── What is left to chance ────────────────────────────────────────────────────────────────────
+# ── Exploration ───────────────────────────────────────────────────────────────────────────────
 
 
 async def explore(score: float, *, threshold: float | None = None, number: int = 2_000) -> Counter:
-    """How often what was decided, where half of the close decisions are drawn by lot."""
+    """Count the decisions if half of those near the threshold are random."""
     config = configure(threshold=0.6)
     routing = msgspec.structs.replace(config.routing, explore_rate=0.5, explore_width=0.05)
     config = msgspec.structs.replace(config, routing=routing)
-    scorer = Scorer(Fixed(score))
-    router = Router(config, scorer, thresholds=Table(), dice=random.Random(1))
-    found: Counter = Counter()
+    scorer = Scorer(FixedModel(score))
+    router = Router(config, scorer, thresholds=FixedThresholds(), rng=random.Random(1))
+    counts: Counter = Counter()
     for _ in range(number):
         decision = await router.decide(RoutingPreference(threshold=threshold), TURNS)
-        found[decision.target, decision.reason, decision.propensity] += 1
+        counts[decision.target, decision.reason, decision.propensity] += 1
     scorer.close()
-    return found
+    return counts
 
 
 @pytest.mark.parametrize(("score", "usual"), [(0.62, LOCAL), (0.58, CLOUD)])
-async def test_a_close_decision_may_be_left_to_chance(score: float, usual: Target) -> None:
-    """Its propensity is kept, and is how often it is made."""
-    found = await explore(score)
-    assert found.keys() == {(usual, Reason.SCORE, 0.75), (usual.other, Reason.EXPLORATION, 0.25)}
-    assert found[usual.other, Reason.EXPLORATION, 0.25] / found.total() == pytest.approx(
+async def test_decision_near_the_threshold_is_explored(score: float, usual: Target) -> None:
+    """The recorded propensity is the frequency of the decision."""
+    counts = await explore(score)
+    assert counts.keys() == {(usual, Reason.SCORE, 0.75), (usual.other, Reason.EXPLORATION, 0.25)}
+    assert counts[usual.other, Reason.EXPLORATION, 0.25] / counts.total() == pytest.approx(
         0.25, abs=0.03
     )
 
 
 @pytest.mark.parametrize(("score", "threshold"), [(0.7, None), (0.5, None), (0.62, 0.6)])
-async def test_no_other_decision_is(score: float, threshold: float | None) -> None:
-    """Neither a clear one, nor one by a threshold that the client named."""
-    found = await explore(score, threshold=threshold, number=100)
+async def test_other_decisions_are_not_explored(score: float, threshold: float | None) -> None:
+    """Neither far from the threshold nor with a threshold of the client."""
+    counts = await explore(score, threshold=threshold, number=100)
     target = LOCAL if score >= 0.6 else CLOUD
-    assert found == {(target, Reason.SCORE, 1.0): 100}
+    assert counts == {(target, Reason.SCORE, 1.0): 100}

@@ -1,4 +1,4 @@
-"""A candidate router scores beside the one that decides, and no request notices it."""
+"""The shadow router scores live traffic, decides nothing and affects no request."""
 
 import asyncio
 import logging
@@ -38,15 +38,15 @@ from stored import config_of
 SHIPPED = Path(__file__).parents[2] / "data/models/router"
 DECISIONS = "router_shadow_decisions_total"
 COST = "router_shadow_cost_usd_total"
-ANSWER_USD = 19 * 0.15e-6 + 10 * 0.60e-6  # of either tier's answers, in the cloud
+ANSWER_USD = 19 * 0.15e-6 + 10 * 0.60e-6  # the cloud price of either tier's response
 
 
-def sharing(share: float) -> dict[str, Any]:
+def shadow_share(share: float) -> dict[str, Any]:
     return {"routing": {"shadow_router": {"path": "nowhere", "share": share}}}
 
 
-class Timid:
-    """Sends all to the cloud."""
+class CloudModel:
+    """A model that sends every request to the cloud."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -56,35 +56,35 @@ class Timid:
         return Score(0.25, 0.5, 0.5)
 
 
-class Stuck(Timid):
-    """Scores nothing until it is let go on."""
+class BlockedModel(CloudModel):
+    """A model that blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.begun = threading.Event()
-        self.go_on = threading.Event()
+        self.started = threading.Event()
+        self.release = threading.Event()
 
     def score(self, text: str) -> Score:
-        self.begun.set()
-        assert self.go_on.wait(PATIENCE_SECONDS)
+        self.started.set()
+        assert self.release.wait(PATIENCE_SECONDS)
         return super().score(text)
 
 
-def canary_of(proxy: LiveProxy) -> ShadowRouter:
+def shadow_router_of(proxy: LiveProxy) -> ShadowRouter:
     shadow_router = proxy.proxy.gateway.snapshot.shadow_router
     assert shadow_router is not None
     return shadow_router
 
 
-async def ask(proxy: LiveProxy, tier: FakeUpstream, **fields: Any) -> httpx2.Response:
-    """A chat whose answer begins once the candidate has said what it has to say."""
+async def chat_after_shadow(proxy: LiveProxy, tier: FakeUpstream, **fields: Any) -> httpx2.Response:
+    """A chat whose response starts after the shadow router has scored it."""
     gate = Gate()
     tier.answer = [gate, *whole(answer_json())]
-    asked = asyncio.create_task(proxy.chat(**fields))
+    request = asyncio.create_task(proxy.chat(**fields))
     await gate.reached()
-    await proxy.reloaded(lambda: not canary_of(proxy)._asked)
+    await proxy.reloaded(lambda: not shadow_router_of(proxy)._tasks)
     gate.open()
-    response: httpx2.Response = await asked
+    response: httpx2.Response = await request
     assert response.status_code == 200
     return response
 
@@ -94,13 +94,13 @@ def decision_of(response: httpx2.Response) -> dict[str, str]:
     return {name: response.headers[f"x-router-{name}"] for name in names}
 
 
-async def test_what_both_routers_say_is_compared(
+async def test_decisions_of_both_routers_are_compared(
     start: StartProxy, tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    candidate = Timid()
-    proxy = await start(sharing(1.0), candidate=candidate)
-    easy = await ask(proxy, local, text=EASY)
-    hard = await ask(proxy, cloud, text=HARD)
+    candidate = CloudModel()
+    proxy = await start(shadow_share(1.0), candidate=candidate)
+    easy = await chat_after_shadow(proxy, local, text=EASY)
+    hard = await chat_after_shadow(proxy, cloud, text=HARD)
     assert decision_of(easy) == {
         "target": "local",
         "model": "phi3:latest",
@@ -116,8 +116,8 @@ async def test_what_both_routers_say_is_compared(
     assert outcome.metrics(COST, router="live") == pytest.approx(ANSWER_USD)
     assert outcome.metrics(COST, router="shadow") == pytest.approx(2 * ANSWER_USD)
     with QualityQueries.open(config_of(f"sqlite:///{tmp_path}/router.db")) as stats:
-        found = stats.shadow_comparison(0.0, threshold=0.5, local_price=Price())
-    assert found == ShadowComparison(
+        comparison = stats.shadow_comparison(0.0, threshold=0.5, local_price=Price())
+    assert comparison == ShadowComparison(
         requests=2,
         agreed=1,
         live_cloud=1,
@@ -128,102 +128,102 @@ async def test_what_both_routers_say_is_compared(
     )
 
 
-async def test_what_would_have_stayed_costs_what_the_local_tier_does(
+async def test_shadow_decision_for_local_costs_the_local_price(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
-    """The candidate keeps what the router in use sends away."""
-    changes = sharing(1.0) | {"upstreams": {"local": {"price": {"input": 0.01, "output": 0.02}}}}
-    proxy = await start(changes, model=Timid(), candidate=Bold())
-    await ask(proxy, cloud, text=EASY)
+    """The shadow router keeps a request that the live router sends to the cloud."""
+    changes = shadow_share(1.0) | {
+        "upstreams": {"local": {"price": {"input": 0.01, "output": 0.02}}}
+    }
+    proxy = await start(changes, model=CloudModel(), candidate=LocalModel())
+    await chat_after_shadow(proxy, cloud, text=EASY)
     samples = (await proxy.finish(1)).metrics
     assert samples.by_labels(DECISIONS) == {("cloud", "local"): 1}
     assert samples(COST, router="shadow") == pytest.approx(19 * 0.01e-6 + 10 * 0.02e-6)
     assert samples(COST, router="live") == pytest.approx(ANSWER_USD)
 
 
-class Bold:
-    """Keeps all."""
+class LocalModel:
+    """A model that keeps every request local."""
 
     def score(self, text: str) -> Score:
         return Score(0.75, 0.5, 0.5)
 
 
-async def test_a_candidate_that_hangs_is_waited_for_by_nobody(
+async def test_blocked_shadow_model_delays_no_request(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    candidate = Stuck()
-    proxy = await start(sharing(1.0), candidate=candidate)
+    candidate = BlockedModel()
+    proxy = await start(shadow_share(1.0), candidate=candidate)
     local.answer = chunked(*openai_events())
     try:
-        for number in range(MAX_IN_FLIGHT + 4):  # other texts, or it would be asked for one score
+        for number in range(MAX_IN_FLIGHT + 4):  # distinct texts, which do not share a score
             response = await proxy.chat(stream=True, text=f"What is 2+{number}?")
             assert b"[DONE]" in response.content
             assert decision_of(response)["target"] == "local"
-        assert candidate.begun.wait(PATIENCE_SECONDS)
-        asked = canary_of(proxy)._asked
-        assert len(asked) == MAX_IN_FLIGHT
+        assert candidate.started.wait(PATIENCE_SECONDS)
+        in_flight = shadow_router_of(proxy)._tasks
+        assert len(in_flight) == MAX_IN_FLIGHT
         await proxy.settled(MAX_IN_FLIGHT + 4)
     finally:
-        candidate.go_on.set()
-    await proxy.reloaded(lambda: not asked)
+        candidate.release.set()
+    await proxy.reloaded(lambda: not in_flight)
     assert len(candidate.texts) == MAX_IN_FLIGHT
     outcome = await proxy.finish(MAX_IN_FLIGHT + 4)
-    for row in outcome.rows:  # its scores came when these requests were over
+    for row in outcome.rows:  # the scores arrived after these requests had ended
         assert row["candidate_score"] is None
         assert row["ttft_ms"] is not None
     assert not outcome.metrics.by_labels(DECISIONS)
 
 
-async def test_only_what_the_score_alone_decided_is_compared(
-    start: StartProxy, cloud: FakeUpstream
-) -> None:
-    """Not who names a tier or a threshold, nor what stays where its conversation is."""
-    candidate = Timid()
-    proxy = await start(sharing(1.0), candidate=candidate)
+async def test_only_decisions_by_score_are_compared(start: StartProxy, cloud: FakeUpstream) -> None:
+    """Forced tiers, explicit thresholds and sticky sessions are not compared."""
+    candidate = CloudModel()
+    proxy = await start(shadow_share(1.0), candidate=candidate)
     for model in ("local", "cloud", "auto:threshold=0.3"):
         assert (await proxy.chat(model=model)).status_code == 200
     await proxy.chat(headers={"x-router-threshold": "0.3"})
     session = {"x-router-session": "s"}
-    await ask(proxy, cloud, text=HARD, headers=session)
-    stays = await proxy.chat(text=EASY, headers=session)
-    assert (stays.headers["x-router-reason"], candidate.texts) == ("sticky", [HARD])
+    await chat_after_shadow(proxy, cloud, text=HARD, headers=session)
+    sticky = await proxy.chat(text=EASY, headers=session)
+    assert (sticky.headers["x-router-reason"], candidate.texts) == ("sticky", [HARD])
     outcome = await proxy.finish(6)
     assert outcome.metrics.by_labels(DECISIONS) == {("cloud", "cloud"): 1}
 
 
-async def test_the_dice_decide_which() -> None:
+async def test_shadow_requests_are_sampled() -> None:
     rolls = iter([0.09, 0.1, 0.5, 0.05])
-    scorer = Scorer(Timid())
-    shadow_router = ShadowRouter(scorer, threshold=0.5, share=0.1, dice=lambda: next(rolls))
-    asked = []
+    scorer = Scorer(CloudModel())
+    shadow_router = ShadowRouter(scorer, threshold=0.5, share=0.1, rng=lambda: next(rolls))
+    sampled = []
     for _ in range(4):
-        before = len(shadow_router._asked)
+        before = len(shadow_router._tasks)
         record = CallRecord("chat.completions")
         record.turns = [("user", EASY)]
         shadow_router.ask(record)
-        asked.append(len(shadow_router._asked) - before)
-    assert asked == [1, 0, 0, 1]
-    await asyncio.gather(*shadow_router._asked)
+        sampled.append(len(shadow_router._tasks) - before)
+    assert sampled == [1, 0, 0, 1]
+    await asyncio.gather(*shadow_router._tasks)
     scorer.close()
 
 
-async def test_a_candidate_that_fails_is_no_requests_trouble(
+async def test_failing_shadow_model_fails_no_request(
     start: StartProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy = await start(sharing(1.0), candidate=BrokenModel())
+    proxy = await start(shadow_share(1.0), candidate=BrokenModel())
     with caplog.at_level(logging.ERROR):
-        assert decision_of(await ask(proxy, local, text=EASY))["reason"] == "score"
+        assert decision_of(await chat_after_shadow(proxy, local, text=EASY))["reason"] == "score"
     assert "the shadow router model failed" in caplog.text
     outcome = await proxy.finish(1)
     assert outcome.row["candidate_score"] is None
     assert not outcome.metrics.by_labels(DECISIONS)
 
 
-async def test_without_its_folder_there_is_no_candidate(
+async def test_missing_model_folder_disables_the_shadow_router(
     start: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        proxy = await start(sharing(1.0))
+        proxy = await start(shadow_share(1.0))
     assert "cannot load the shadow router model: no router model in nowhere" in caplog.text
     assert proxy.proxy.gateway.snapshot.shadow_router is None
     assert (await proxy.chat()).status_code == 200
@@ -232,7 +232,7 @@ async def test_without_its_folder_there_is_no_candidate(
 # ── Reloading ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_reload_swaps_the_candidate(
+async def test_reload_replaces_the_shadow_router(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "candidate"
@@ -254,16 +254,16 @@ async def test_a_reload_swaps_the_candidate(
         assert proxy.gateway.snapshot.shadow_router is None
         configure(f"{{path: {folder}, share: 0.5}}")
         assert await proxy.reloader.reload()
-        await check_candidate_reloads(proxy, folder, configure, caplog)
+        await check_shadow_router_reloads(proxy, folder, configure, caplog)
 
 
-async def check_candidate_reloads(
+async def check_shadow_router_reloads(
     proxy: Proxy, folder: Path, configure: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def shadow_router() -> ShadowRouter:
-        found = proxy.gateway.snapshot.shadow_router
-        assert found is not None
-        return found
+        current = proxy.gateway.snapshot.shadow_router
+        assert current is not None
+        return current
 
     manifest, scorer = Manifest.load(folder), shadow_router()._scorer
     assert (shadow_router().threshold, shadow_router()._share) == (manifest.threshold, 0.5)
@@ -274,7 +274,7 @@ async def check_candidate_reloads(
     assert not await proxy.reloader.reload()
     assert shadow_router()._scorer is scorer
     msgspec.structs.replace(manifest, threshold=0.123).save(folder)
-    assert proxy.reloader.has_changes()  # the watch would have seen it
+    assert proxy.reloader.has_changes()  # the file watch would notice it
     assert await proxy.reloader.reload()
     assert shadow_router().threshold == 0.123
     assert shadow_router()._scorer is not scorer

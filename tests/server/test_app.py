@@ -32,7 +32,7 @@ def configure(local: str, cloud: str) -> Config:
         ("llama3.2", "gpt-5-nano", ["llama3.2", "gpt-5-nano"]),
     ],
 )
-def test_each_model_that_the_router_was_not_trained_for_is_logged(
+def test_model_unknown_to_the_router_is_logged(
     caplog: pytest.LogCaptureFixture, local: str, cloud: str, untrained: list[str]
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="proxy"):

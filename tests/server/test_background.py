@@ -1,4 +1,4 @@
-"""`every` repeats a task at an interval, whatever a single run does, until it is cancelled."""
+"""`every` repeats a task at an interval, despite failing runs, until it is cancelled."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ PATIENCE_SECONDS = 10.0
 
 
 class Task:
-    """Counts its runs, and fails in the first `failures` of them."""
+    """A task that records its runs and fails in the first `failures` of them."""
 
     def __init__(self, *, failures: int = 0, seconds: float = 0.0) -> None:
         self.started_at: list[float] = []
@@ -32,7 +32,7 @@ class Task:
             await self._three.wait()
 
 
-async def test_a_failing_run_is_logged_and_the_next_one_still_runs(
+async def test_failing_run_is_logged_and_the_task_continues(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     task, tasks = Task(failures=2), BackgroundTasks()
@@ -55,7 +55,7 @@ async def test_closing_ends_every_task_even_during_a_run() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_the_first_run_comes_at_once_or_after_a_pause(at_once: bool) -> None:
+async def test_first_run_is_immediate_or_after_the_interval(at_once: bool) -> None:
     task, tasks = Task(), BackgroundTasks()
     tasks.start(every(3600, task, name="waiting", at_once=at_once))
     await asyncio.sleep(0.01)
@@ -63,7 +63,7 @@ async def test_the_first_run_comes_at_once_or_after_a_pause(at_once: bool) -> No
     await tasks.close()
 
 
-async def test_the_pause_after_a_long_run_keeps_to_the_share() -> None:
+async def test_interval_after_a_long_run_respects_the_maximum_share() -> None:
     task, tasks = Task(seconds=0.02), BackgroundTasks()
     tasks.start(every(0.001, task, name="reading", max_share=0.25))
     await task.three_runs()

@@ -1,4 +1,4 @@
-"""Old garbage is collected when nobody waits for it, or when nobody was idle for long."""
+"""Old garbage is collected while the proxy is idle, or after a maximum delay."""
 
 import asyncio
 import gc
@@ -17,7 +17,7 @@ class Cycle:
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _restore_gc() -> Iterator[None]:
     thresholds = gc.get_threshold()
     yield
     gc.set_threshold(*thresholds)
@@ -26,40 +26,40 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture
 async def collector() -> GarbageCollector:
-    one = GarbageCollector(lambda: False)
-    one.start(asyncio.get_running_loop())
-    one.stop()
-    return one
+    instance = GarbageCollector(lambda: False)
+    instance.start(asyncio.get_running_loop())
+    instance.stop()
+    return instance
 
 
 def old_garbage() -> "weakref.ref[Cycle]":
-    """A cycle that nothing leads to, and that collections of young objects have passed by."""
-    one = Cycle()
+    """An unreachable cycle in the oldest generation."""
+    cycle = Cycle()
     gc.collect(0)
     gc.collect(1)
-    return weakref.ref(one)
+    return weakref.ref(cycle)
 
 
-async def test_nobody_who_is_served_waits_for_it(collector: GarbageCollector) -> None:
+async def test_collection_waits_until_the_proxy_is_idle(collector: GarbageCollector) -> None:
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
-    collector.look(now + 1)
+    collector.check(now + 1)
     assert garbage() is not None
     collector._is_idle = lambda: True
-    collector.look(now + 2)
+    collector.check(now + 2)
     assert garbage() is None
 
 
-async def test_a_proxy_that_is_never_idle_collects_in_the_end(collector: GarbageCollector) -> None:
+async def test_busy_proxy_collects_after_the_maximum_delay(collector: GarbageCollector) -> None:
     now = asyncio.get_running_loop().time()
     garbage = old_garbage()
     gc.collect(1)
-    collector.look(now + MAX_DEFER_SECONDS + 1)
+    collector.check(now + MAX_DEFER_SECONDS + 1)
     assert garbage() is None
 
 
-async def test_no_full_collection_comes_by_itself(collector: GarbageCollector) -> None:
+async def test_automatic_full_collections_are_disabled(collector: GarbageCollector) -> None:
     before = gc.get_stats()[2]["collections"]
     keep = [[Cycle()] for _ in range(60_000)]
     assert gc.get_stats()[2]["collections"] == before
@@ -68,8 +68,8 @@ async def test_no_full_collection_comes_by_itself(collector: GarbageCollector) -
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_request_leaves_no_circle_behind(proxy: LiveProxy, stream: bool) -> None:
-    """Between two full collections nothing is kept that nobody wants any more."""
+async def test_request_leaves_no_reference_cycles(proxy: LiveProxy, stream: bool) -> None:
+    """Otherwise memory would grow between two full collections."""
 
     async def ask(times: int) -> None:
         for _ in range(times):

@@ -30,7 +30,7 @@ def with_cloud(base_url: str, key: str) -> UpstreamsConfig:
     return msgspec.structs.replace(UPSTREAMS, cloud=cloud)
 
 
-def test_the_guidance_names_addresses_and_commands() -> None:
+def test_guidance_names_addresses_and_commands() -> None:
     text = guidance()
     assert f"no answer from {OLLAMA}" in text
     assert f"no API key for {OPENAI} (OPENAI_API_KEY is not set)" in text
@@ -44,16 +44,16 @@ def test_the_guidance_names_addresses_and_commands() -> None:
         assert command in text
 
 
-@pytest.mark.parametrize("key", ["sk-geheim", ""])
-def test_the_guidance_tells_a_missing_key_from_a_rejected_one(key: str) -> None:
+@pytest.mark.parametrize("key", ["sk-hidden", ""])
+def test_guidance_distinguishes_missing_and_rejected_keys(key: str) -> None:
     text = guidance(with_cloud(OPENAI, key))
     assert ("rejected the API key" in text) == bool(key)
     assert ("OPENAI_API_KEY is not set" in text) != bool(key)
-    assert "geheim" not in text
+    assert "hidden" not in text
 
 
 @pytest.mark.parametrize(("local_up", "cloud_up"), [(True, False), (False, True), (True, True)])
-def test_there_is_no_guidance_when_a_tier_is_up(local_up: bool, cloud_up: bool) -> None:
+def test_no_guidance_if_a_tier_is_up(local_up: bool, cloud_up: bool) -> None:
     assert setup_guidance(UPSTREAMS, local_up=local_up, cloud_up=cloud_up) is None
 
 
@@ -78,7 +78,7 @@ def test_serve_prints_the_guidance_once_and_keeps_running(tmp_path: Path) -> Non
     try:
         lines = []
         while "make demo" not in (line := process.stdout.readline()):
-            assert line, lines  # it ended early
+            assert line, lines  # the process ended early
             lines.append(line)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)

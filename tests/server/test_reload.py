@@ -1,4 +1,4 @@
-"""A valid edit of the configuration is used while requests run; an invalid one is rejected."""
+"""Reloads apply valid changes while requests run and reject invalid ones."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ SHIPPED = Path(__file__).parents[2] / "data/models/router"
 
 
 def reloads(proxy: LiveProxy, changes: dict[str, Any]) -> Any:
-    """Write changes, and wait until another snapshot is in use."""
+    """Write changes and wait until a new snapshot is in use."""
     before = proxy.proxy.gateway.snapshot
     proxy.configure(changes)
     return proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not before)
@@ -46,14 +46,14 @@ def replace_in(path: Path, old: str, new: str) -> None:
 
 
 async def last_reload(proxy: LiveProxy, *, successful: bool) -> None:
-    """Wait until the metric says that the last reload went well, or did not."""
+    """Wait until the metric reports the last reload as successful or failed."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await proxy.scrape())("router_config_last_reload_successful") != successful:
             pass
 
 
-class OnlyAtFirst:
-    """Makes the connections of two tiers, and then has a bug."""
+class FailsAfterTwo:
+    """A factory that opens two transports and raises afterwards."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -61,7 +61,7 @@ class OnlyAtFirst:
     def __call__(self, config: UpstreamConfig) -> httpx2.AsyncBaseTransport:
         self.made += 1
         if self.made > 2:
-            raise RuntimeError("no more of these")
+            raise RuntimeError("no more transports")
         return open_transport(config)
 
 
@@ -86,12 +86,12 @@ async def test_threshold_model_price_and_keys_change_without_a_restart(
     assert len(cloud.calls) == 1
 
 
-async def test_a_moved_tier_finishes_its_streams_at_the_old_address(
+async def test_running_streams_finish_at_the_old_address(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     gate = Gate()
-    begun = event(chunk({"role": "assistant", "content": "Hel"}))
-    local.answer = chunked(begun, gate, *openai_events(["lo"]))
+    first = event(chunk({"role": "assistant", "content": "Hel"}))
+    local.answer = chunked(first, gate, *openai_events(["lo"]))
     proxy = await start()
     client = await proxy.connect(model="local", stream=True)
     await client.read_until(b'"Hel"')
@@ -107,9 +107,7 @@ async def test_a_moved_tier_finishes_its_streams_at_the_old_address(
         assert (len(local.calls), len(moved.calls)) == (1, 1)
 
 
-async def test_an_unchanged_tier_keeps_its_connections(
-    proxy: LiveProxy, local: FakeUpstream
-) -> None:
+async def test_unchanged_tier_keeps_its_connections(proxy: LiveProxy, local: FakeUpstream) -> None:
     before = proxy.proxy.gateway.snapshot.upstreams
     await reloads(proxy, {"routing": {"threshold": 0.4}})
     after = proxy.proxy.gateway.snapshot.upstreams
@@ -119,7 +117,7 @@ async def test_an_unchanged_tier_keeps_its_connections(
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
         ("{", "not valid YAML"),
         ("", "upstreams"),
@@ -127,23 +125,23 @@ async def test_an_unchanged_tier_keeps_its_connections(
         ("upstreams: ${NO_SUCH_VARIABLE_AT_ALL}", "NO_SUCH_VARIABLE_AT_ALL"),
     ],
 )
-async def test_an_invalid_file_is_rejected_and_the_old_configuration_stays(
-    proxy: LiveProxy, caplog: pytest.LogCaptureFixture, text: str, why: str
+async def test_invalid_file_keeps_the_old_configuration(
+    proxy: LiveProxy, caplog: pytest.LogCaptureFixture, text: str, message: str
 ) -> None:
-    good = proxy.config_file.read_text()
+    valid = proxy.config_file.read_text()
     snapshot = proxy.proxy.gateway.snapshot
     with caplog.at_level(logging.ERROR):
         proxy.config_file.write_text(text)
         await last_reload(proxy, successful=False)
-    assert why in caplog.text
+    assert message in caplog.text
     assert proxy.proxy.gateway.snapshot is snapshot
     assert (await proxy.chat()).status_code == 200
-    proxy.config_file.write_text(good)
+    proxy.config_file.write_text(valid)
     await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not snapshot)
     assert (await proxy.scrape())("router_config_last_reload_successful") == 1
 
 
-async def test_a_file_that_vanishes_for_a_moment_changes_nothing(proxy: LiveProxy) -> None:
+async def test_temporarily_missing_file_changes_nothing(proxy: LiveProxy) -> None:
     aside = proxy.config_file.with_suffix(".aside")
     proxy.config_file.rename(aside)
     await last_reload(proxy, successful=False)
@@ -206,7 +204,7 @@ async def test_a_reload_makes_the_only_key_left_no_admin(
     assert (await proxy.client.get("/api/stats", headers=plain)).status_code == 200
 
 
-async def test_changes_that_need_a_restart_are_logged_and_ignored(
+async def test_changes_that_require_a_restart_are_logged_and_ignored(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -217,23 +215,21 @@ async def test_changes_that_need_a_restart_are_logged_and_ignored(
     await proxy.finish(1)
 
 
-async def test_a_bug_in_a_reload_keeps_the_old_configuration_and_the_watch(
+async def test_failing_reload_keeps_the_old_configuration_and_the_watch(
     start: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy = await start(transport=OnlyAtFirst())
+    proxy = await start(transport=FailsAfterTwo())
     with caplog.at_level(logging.ERROR):
         proxy.configure({"upstreams": {"local": {"model": "phi4"}}})
         await last_reload(proxy, successful=False)
-    assert "no more of these" in caplog.text
+    assert "no more transports" in caplog.text
     response = await proxy.chat(model="local")
     assert response.headers["x-router-model"] == "phi3:latest"
     await reloads(proxy, {"upstreams": {"local": {"model": "phi3:latest"}}})
     assert (await proxy.scrape())("router_config_last_reload_successful") == 1
 
 
-async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
-    start: StartProxy, local: FakeUpstream
-) -> None:
+async def test_continuous_reloads_lose_no_request(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start()
     changing = True
 
@@ -257,7 +253,7 @@ async def test_no_request_is_lost_while_the_configuration_changes_all_the_time(
     assert {row["ending"] for row in outcome.rows} == {"ok"}
 
 
-async def test_a_new_router_model_is_loaded_and_a_broken_one_rejected(
+async def test_new_router_model_is_loaded_and_a_broken_one_rejected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "router"

@@ -1,17 +1,17 @@
-"""Random decisions have the reason `exploration`; older databases have them as `shadow`."""
+"""Random decisions have the reason `exploration`, formerly `shadow`."""
 
 import pytest
 
 from proxy.storage.migrations import migrate
 from proxy.storage.queries import RequestQueries
 from schemas import load
-from stored import check_sums, config_of, connected, read
+from stored import check_rollups, config_of, connected, read
 
 pytest_plugins = ["databases"]
 
 
 @pytest.mark.parametrize("number", [2, 6])
-def test_old_rows_and_hourly_sums_are_read_as_exploration(url: str, number: int) -> None:
+def test_old_rows_and_rollups_are_migrated_to_exploration(url: str, number: int) -> None:
     with connected(url) as database:
         load(number, database)
         if number == 2:
@@ -27,7 +27,7 @@ def test_old_rows_and_hourly_sums_are_read_as_exploration(url: str, number: int)
     assert read(url, "SELECT requests FROM hours WHERE reason = 'exploration'") == hours
     for table in ("requests", "hours"):
         assert not read(url, f"SELECT reason FROM {table} WHERE reason = 'shadow'")
-    check_sums(url)
+    check_rollups(url)
     with RequestQueries.open(config_of(url)) as queries:
         _, groups = queries.totals_by_each(("reason",))
         assert "shadow" not in repr(groups)

@@ -1,7 +1,7 @@
-"""A database that fails under a proxy that is busy: over real sockets, with real faults.
+"""Database faults under load, over real sockets.
 
-Whatever happens to it, every request is answered; `/ready` and the metrics say so; and when it is
-over, all rows are there, without a restart.
+Each request is answered, `/ready` and the metrics report the fault, and all rows are written after
+it, without a restart.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from fakes import FakeUpstream
 from live import LiveProxy, Samples, chat_body
 from postgres import PostgresServer
 from served import Connection, Served, ask, until
-from stored import any_records, fill, read, wrong
+from stored import fill, integrity_errors, random_records, read
 
 pytest_plugins = ["databases"]
 
@@ -36,47 +36,51 @@ Proxy = LiveProxy | Served
 
 
 class Traffic:
-    """Requests one behind the other. Each must be answered well, or the test fails."""
+    """Sequential requests of several clients. Each must succeed, or the test fails."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._stopping = False
-        self.ids: list[str] = []  # in the order of the answers
-        self.begun = 0
+        self.ids: list[str] = []  # in the order of the responses
+        self.started = 0
 
     async def _ask(self) -> None:
         connection = await Connection.open(self._port)
         body = chat_body(model="local")
         try:
             while not self._stopping:
-                self.begun += 1
+                self.started += 1
                 answer = await connection.ask(body)
                 assert (answer.head.status, b"Hello" in answer.body) == (200, True)
                 self.ids.append(answer.request_id)
         finally:
             connection.leave()
 
-    async def goes_on(self, answers: int = 100) -> None:
-        """So many more requests are answered."""
-        wanted = len(self.ids) + answers
-        await until(lambda: len(self.ids) >= wanted, seconds=PATIENCE_SECONDS, what="answers come")
+    async def continues(self, answers: int = 100) -> None:
+        """Wait until this number of further requests is answered."""
+        expected = len(self.ids) + answers
+        await until(
+            lambda: len(self.ids) >= expected,
+            seconds=PATIENCE_SECONDS,
+            what="requests are answered",
+        )
 
     @contextlib.asynccontextmanager
-    async def flowing(self) -> AsyncIterator["Traffic"]:
+    async def running(self) -> AsyncIterator["Traffic"]:
         async with asyncio.TaskGroup() as clients:
             for _ in range(CLIENTS):
                 clients.create_task(self._ask())
             try:
-                await self.goes_on()
+                await self.continues()
                 yield self
             finally:
                 self._stopping = True
 
 
-async def says(proxy: Proxy, state: str) -> None:
-    """Wait until the proxy says that its database is in this state, in every place."""
+async def wait_for_state(proxy: Proxy, state: str) -> None:
+    """Wait until `/ready` and the metrics report this state of the database."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await state_of(proxy) != state:  # noqa: ASYNC110 - no event of ours
+        while await state_of(proxy) != state:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
     samples = await proxy.scrape()
     assert samples("router_database_up") == (state == "ok")
@@ -89,7 +93,7 @@ async def state_of(proxy: Proxy) -> str:
 
 
 async def all_counted(proxy: Proxy, traffic: Traffic) -> Samples:
-    """The metrics, once every request is in them."""
+    """The metrics, once they count every request."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             samples = await proxy.scrape()
@@ -98,13 +102,13 @@ async def all_counted(proxy: Proxy, traffic: Traffic) -> Samples:
             await asyncio.sleep(0.01)
 
 
-async def check_all_kept(proxy: Proxy, traffic: Traffic, url: str) -> None:
-    """After a good end every request is a row, once, and the sums are those of the rows."""
+async def check_all_stored(proxy: Proxy, traffic: Traffic, url: str) -> None:
+    """Check that each request has one row and that the rollups match the rows."""
     samples = await all_counted(proxy, traffic)
     assert samples("router_records_dropped_total") == 0
     await proxy.stop()
     assert sorted(row["id"] for row in read(url)) == sorted(traffic.ids)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 # ── SQLite ────────────────────────────────────────────────────────────────────────────────────
@@ -122,7 +126,7 @@ connection.execute("ROLLBACK")
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another process wants to write, and does not come to an end."""
+    """Another process holds an exclusive lock."""
     command = [sys.executable, "-c", LOCK, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -133,10 +137,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def impatient(
+async def short_lock_wait(
     folder: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> AsyncIterator[LiveProxy]:
-    """A proxy that waits for a lock no longer than a moment."""
+    """A proxy that waits for locks only briefly."""
     live = LiveProxy(folder, local, cloud)
     database: Any = live.proxy.store.database
     database.pragma("busy_timeout", 20, permanent=True)
@@ -145,57 +149,57 @@ async def impatient(
         yield live
 
 
-async def test_locked_by_another_process(
+async def test_rows_survive_a_lock_of_another_process(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    async with impatient(tmp_path, local, cloud) as proxy:
+    async with short_lock_wait(tmp_path, local, cloud) as proxy:
         traffic = Traffic(proxy.port)
-        async with traffic.flowing():
+        async with traffic.running():
             for _ in range(2):
-                await says(proxy, "ok")
+                await wait_for_state(proxy, "ok")
                 with locked(tmp_path / "router.db"):
-                    await says(proxy, "failing")
-                    await traffic.goes_on()
+                    await wait_for_state(proxy, "failing")
+                    await traffic.continues()
                     assert await state_of(proxy) == "failing"
-                await says(proxy, "ok")
-                await traffic.goes_on()
-        await check_all_kept(proxy, traffic, f"sqlite:///{tmp_path}/router.db")
+                await wait_for_state(proxy, "ok")
+                await traffic.continues()
+        await check_all_stored(proxy, traffic, f"sqlite:///{tmp_path}/router.db")
 
 
-async def test_locked_for_longer_than_memory_lasts(
+async def test_long_lock_drops_and_counts_rows_over_the_queue_limit(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """What is too much is dropped, and counted; what was waiting is written."""
-    async with impatient(tmp_path, local, cloud) as proxy:
+    """Rows over the limit are dropped and counted. Queued rows are written."""
+    async with short_lock_wait(tmp_path, local, cloud) as proxy:
         chars = proxy.proxy.store._max_pending_chars = 3_000
         traffic = Traffic(proxy.port)
-        async with traffic.flowing():
-            await says(proxy, "ok")
+        async with traffic.running():
+            await wait_for_state(proxy, "ok")
             with locked(tmp_path / "router.db"):
-                await says(proxy, "failing")
-                await traffic.goes_on(300)
+                await wait_for_state(proxy, "failing")
+                await traffic.continues(300)
                 waiting = list(proxy.proxy.store._pending)
                 assert sum(record.text_chars for record in waiting) <= chars
                 assert (await proxy.scrape())("router_records_dropped_total") > 0
-            await says(proxy, "ok")
-            await traffic.goes_on()
+            await wait_for_state(proxy, "ok")
+            await traffic.continues()
         dropped = (await all_counted(proxy, traffic))("router_records_dropped_total")
         await proxy.stop()
     url = f"sqlite:///{tmp_path}/router.db"
     rows = {row["id"] for row in read(url)}
     assert rows < set(traffic.ids)
     assert len(rows) + dropped == len(traffic.ids)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def overwrite(path: Path) -> None:
-    """In place, as a wrong redirection of a shell would."""
-    path.write_bytes(b"no database any more\n" * 10)
+    """Overwrite the file in place, as a wrong shell redirection does."""
+    path.write_bytes(b"not a database now\n" * 10)
 
 
 def replace(path: Path) -> None:
     other = path.with_name("other")
-    other.write_bytes(b"no database at all\n" * 1_000)
+    other.write_bytes(b"not a database\n" * 1_000)
     other.replace(path)
 
 
@@ -205,51 +209,51 @@ def remove(path: Path) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The database and what belongs to it."""
+    """The database and its auxiliary files."""
     return [*path.parent.glob(f"{path.name}*")]
 
 
-def set_aside(path: Path) -> list[Path]:
-    return [one for one in files_of(path) if ".broken-" in one.name]
+def quarantined(path: Path) -> list[Path]:
+    return [file for file in files_of(path) if ".broken-" in file.name]
 
 
 @pytest.mark.parametrize("destroy", [overwrite, replace, remove])
-async def test_the_file_is_no_database_any_more(
+async def test_destroyed_file_is_replaced_by_a_new_database(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, destroy: Callable[[Path], None]
 ) -> None:
-    """It is set aside, whatever it is, and a new one begun."""
+    """The file is quarantined and a new database created."""
     path = tmp_path / "router.db"
     url = f"sqlite:///{path}"
-    fill(url, any_records(1_000))  # without which there is nothing in the file yet
+    fill(url, random_records(1_000))  # otherwise the file would be empty
     async with LiveProxy(tmp_path, local, cloud) as proxy:
         traffic = Traffic(proxy.port)
-        async with traffic.flowing():
-            await says(proxy, "ok")
+        async with traffic.running():
+            await wait_for_state(proxy, "ok")
             destroy(path)
-            known = len(traffic.ids) + CLIENTS  # they may have been answered by now
+            answered = len(traffic.ids) + CLIENTS  # these may already be answered
             await until(
-                lambda: path.exists() and (destroy is remove or bool(set_aside(path))),
+                lambda: path.exists() and (destroy is remove or bool(quarantined(path))),
                 seconds=PATIENCE_SECONDS,
-                what="a new database is begun",
+                what="a new database is created",
             )
-            await says(proxy, "ok")
-            await traffic.goes_on()
+            await wait_for_state(proxy, "ok")
+            await traffic.continues()
         samples = await all_counted(proxy, traffic)
         await proxy.stop()
     assert samples("router_records_dropped_total") == 0
-    assert bool(set_aside(path)) == (destroy is not remove)
-    assert {row["id"] for row in read(url)} >= set(traffic.ids[known:])
-    assert wrong(url) == []
+    assert bool(quarantined(path)) == (destroy is not remove)
+    assert {row["id"] for row in read(url)} >= set(traffic.ids[answered:])
+    assert integrity_errors(url) == []
 
 
-class Bound(Served):
-    """A proxy that permission bits bind: root's own are lifted by a capability that it lacks."""
+class UnprivilegedServed(Served):
+    """A proxy that obeys file permissions even as root, without CAP_DAC_OVERRIDE."""
 
     def _run(self) -> subprocess.Popen[bytes]:
-        with ThreadPoolExecutor(1) as thread:  # for a thread loses it for ever
-            return thread.submit(self._run_bound).result()
+        with ThreadPoolExecutor(1) as thread:  # the thread loses the capability permanently
+            return thread.submit(self._run_unprivileged).result()
 
-    def _run_bound(self) -> subprocess.Popen[bytes]:
+    def _run_unprivileged(self) -> subprocess.Popen[bytes]:
         drop_from_bounding_set, dac_override = 24, 1  # of prctl(2) and capabilities(7)
         if os.geteuid() == 0:
             libc = ctypes.CDLL(None, use_errno=True)
@@ -259,30 +263,30 @@ class Bound(Served):
         return super()._run()
 
 
-async def test_a_full_disk_and_then_one_that_is_read_only(
+async def test_rows_survive_a_full_and_then_read_only_disk(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """No file of the process may grow, its log included, which is what a full disk is to it.
+    """A file size limit simulates the full disk. It applies to the log, too.
 
-    A file that is open for writing stays so whatever its bits say. But the writer has let go of it
-    by then, and finds that it may only read.
+    An open file stays writable whatever its permissions. The writer has closed it by then and can
+    only open it read-only.
     """
-    async with Bound(tmp_path, local, cloud) as proxy:
+    async with UnprivilegedServed(tmp_path, local, cloud) as proxy:
         traffic = Traffic(proxy.port)
-        async with traffic.flowing():
-            await says(proxy, "ok")
+        async with traffic.running():
+            await wait_for_state(proxy, "ok")
             before = resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-            await says(proxy, "failing")
-            await traffic.goes_on()
+            await wait_for_state(proxy, "failing")
+            await traffic.continues()
             with read_only(tmp_path):
                 resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, before)
-                deadline = time.monotonic() + 1.0  # the writer tries five times a second
+                deadline = time.monotonic() + 1.0  # the writer retries five times a second
                 while time.monotonic() < deadline:
                     assert await state_of(proxy) == "failing"
-                await traffic.goes_on()
-            await says(proxy, "ok")
-            await traffic.goes_on()
-        await check_all_kept(proxy, traffic, f"sqlite:///{proxy.database}")
+                await traffic.continues()
+            await wait_for_state(proxy, "ok")
+            await traffic.continues()
+        await check_all_stored(proxy, traffic, f"sqlite:///{proxy.database}")
 
 
 @contextlib.contextmanager
@@ -298,15 +302,15 @@ def read_only(folder: Path) -> Iterator[None]:
         file.chmod(0o644)
 
 
-async def test_what_cannot_be_written_before_the_end_is_told(
+async def test_unwritten_rows_at_shutdown_are_logged(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with impatient(tmp_path, local, cloud) as proxy:
+    async with short_lock_wait(tmp_path, local, cloud) as proxy:
         traffic = Traffic(proxy.port)
-        async with traffic.flowing():
+        async with traffic.running():
             with locked(tmp_path / "router.db"):
-                await says(proxy, "failing")
-                await traffic.goes_on(10)
+                await wait_for_state(proxy, "failing")
+                await traffic.continues(10)
         with contextlib.closing(
             sqlite3.connect(tmp_path / "router.db", isolation_level=None)
         ) as lock:
@@ -330,44 +334,44 @@ async def shared(
         yield proxy
 
 
-async def test_the_server_stops_for_a_while(
+async def test_rows_survive_a_server_outage(
     shared: LiveProxy, postgres: PostgresServer, postgres_url: str
 ) -> None:
     traffic = Traffic(shared.port)
-    async with traffic.flowing():
-        await says(shared, "ok")
+    async with traffic.running():
+        await wait_for_state(shared, "ok")
         await asyncio.to_thread(postgres.stop)
-        await says(shared, "failing")
-        await traffic.goes_on(300)
+        await wait_for_state(shared, "failing")
+        await traffic.continues(300)
         assert await state_of(shared) == "failing"
         await asyncio.to_thread(postgres.start)
-        await says(shared, "ok")
-        await traffic.goes_on()
-    await check_all_kept(shared, traffic, postgres_url)
+        await wait_for_state(shared, "ok")
+        await traffic.continues()
+    await check_all_stored(shared, traffic, postgres_url)
 
 
-async def test_the_server_crashes_again_and_again(
+async def test_rows_survive_repeated_server_crashes(
     shared: LiveProxy, postgres: PostgresServer, postgres_url: str
 ) -> None:
-    """In the middle of whatever it does: a commit may be done and nobody know."""
+    """A crash may follow a commit whose response is lost."""
     traffic = Traffic(shared.port)
-    async with traffic.flowing():
+    async with traffic.running():
         for _ in range(5):
             await asyncio.to_thread(postgres.restart)
-            await traffic.goes_on(50)
-        await says(shared, "ok")
-        await traffic.goes_on()
-    await check_all_kept(shared, traffic, postgres_url)
+            await traffic.continues(50)
+        await wait_for_state(shared, "ok")
+        await traffic.continues()
+    await check_all_stored(shared, traffic, postgres_url)
 
 
-async def test_the_tables_are_locked(shared: LiveProxy, postgres_url: str) -> None:
-    """For shorter than it is waited for: nothing fails, rows come late."""
+async def test_rows_survive_locked_tables(shared: LiveProxy, postgres_url: str) -> None:
+    """The lock is shorter than the timeout: nothing fails, rows are late."""
     traffic = Traffic(shared.port)
-    async with traffic.flowing():
-        await says(shared, "ok")
+    async with traffic.running():
+        await wait_for_state(shared, "ok")
         async with await psycopg.AsyncConnection.connect(postgres_url) as other:
             await other.execute("LOCK TABLE requests")
-            await traffic.goes_on()
-        await traffic.goes_on()
+            await traffic.continues()
+        await traffic.continues()
         assert await state_of(shared) == "ok"
-    await check_all_kept(shared, traffic, postgres_url)
+    await check_all_stored(shared, traffic, postgres_url)

@@ -1,4 +1,4 @@
-"""The sums by the hour are those of the rows, exactly; what tells when not, and mends it."""
+"""Hourly rollups match the rows exactly. Maintenance detects and repairs differences."""
 
 import random
 import subprocess
@@ -18,21 +18,21 @@ from stored import (
     DAY,
     HOUR,
     NOW,
-    any_record,
-    any_records,
-    check_sums,
+    check_rollups,
     config_of,
     connected,
+    corrupt,
     execute,
     fill,
     finished,
     hours_of,
-    kept_sums,
+    integrity_errors,
     opened,
+    random_record,
+    random_records,
     read,
-    spoil,
+    stored_sums,
     until,
-    wrong,
 )
 
 pytest_plugins = ["databases"]
@@ -40,22 +40,22 @@ pytest_plugins = ["databases"]
 SUPPORT = Path(__file__).parents[1] / "support"
 
 
-# ── Sums ──────────────────────────────────────────────────────────────────────────────────────
+# ── Rollups ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sums_are_those_of_the_rows_however_they_came(url: str, seed: int) -> None:
+def test_rollups_match_the_rows_for_any_batches(url: str, seed: int) -> None:
     rng = random.Random(seed)
-    records = any_records(600, seed)
+    records = random_records(600, seed)
     while records:
         size = rng.choice([1, 2, 50, 200])
         fill(url, records[:size])
         del records[:size]
-    check_sums(url)
+    check_rollups(url)
 
 
-def test_money_is_exact_where_floats_are_not(url: str) -> None:
-    """Ten million times 0.1 millionths of a dollar is one dollar, to the picodollar."""
+def test_costs_are_exact_beyond_float_precision(url: str) -> None:
+    """Ten million times $0.1e-6 is exactly one dollar."""
     cost = 0.1e-6
     fill(url, [finished(created_at=NOW, cost_usd=cost) for _ in range(3_000)])
     execute(url, "UPDATE hours SET cost_pico = cost_pico + 1000000000000")
@@ -64,9 +64,9 @@ def test_money_is_exact_where_floats_are_not(url: str) -> None:
     assert sum([cost] * 3_000) != 3_000 * cost
 
 
-def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_path: Path) -> None:
+def test_rollup_is_independent_of_batches_and_order(sqlite_url: str, tmp_path: Path) -> None:
     rng = random.Random(7)
-    records = any_records(500)
+    records = random_records(500)
     whole = Rollup()
     for record in records:
         whole.add(record, "code")
@@ -78,14 +78,14 @@ def test_a_rollup_is_the_same_in_parts_and_in_any_order(sqlite_url: str, tmp_pat
             for _ in range(min(rng.randrange(1, 80), len(records))):
                 part.add(records.pop(), "code")
             part.write(database)
-    assert kept_sums(sqlite_url, "hours", 7) == whole.hours
-    assert kept_sums(sqlite_url, "spreads", 4) == whole.spreads
+    assert stored_sums(sqlite_url, "hours", 7) == whole.hours
+    assert stored_sums(sqlite_url, "spreads", 4) == whole.histograms
 
 
-def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
+def test_concurrent_processes_lose_and_duplicate_nothing(url: str) -> None:
     number = 2_000
     fill(url, [])
-    program = "import sys, stored; stored.write_when_told(sys.argv[1], *map(int, sys.argv[2:]))"
+    program = "import sys, stored; stored.write_on_input(sys.argv[1], *map(int, sys.argv[2:]))"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, url, str(seed), str(number)],
@@ -102,17 +102,17 @@ def test_processes_that_write_at_the_same_time_lose_and_double_nothing(url: str)
         process.communicate(b"go\n", timeout=60)
         assert process.returncode == 0
     assert len(read(url)) == 2 * number
-    check_sums(url)
+    check_rollups(url)
 
 
-def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) -> None:
+def test_concurrent_stores_lose_and_duplicate_nothing(url: str) -> None:
     number = 2_000
 
     def write(seed: int) -> None:
         rng = random.Random(seed)
         with opened(url) as store:
             for _ in range(number):
-                store.add(any_record(rng, hours=3))
+                store.add(random_record(rng, hours=3))
 
     threads = [threading.Thread(target=write, args=(seed,)) for seed in range(3)]
     for thread in threads:
@@ -120,16 +120,16 @@ def test_stores_that_write_at_the_same_time_lose_and_double_nothing(url: str) ->
     for thread in threads:
         thread.join()
     assert len(read(url)) == 3 * number
-    check_sums(url)
+    check_rollups(url)
 
 
-# ── Checking and mending ──────────────────────────────────────────────────────────────────────
+# ── Check and repair ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
 def filled(url: str) -> str:
-    """A database with requests of some fifty hours."""
-    fill(url, any_records(400))
+    """A database with requests of about fifty hours."""
+    fill(url, random_records(400))
     return url
 
 
@@ -155,7 +155,7 @@ def test_names_that_clients_invent_share_one_rollup(url: str) -> None:
         ("other", "client_gone", 50),
         ("other", "upstream_error", 300),
     ]
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
     # As an older version has counted one of them.
     name = invented[0].model
     execute(
@@ -169,12 +169,12 @@ def test_names_that_clients_invent_share_one_rollup(url: str) -> None:
         f"'{(name or '')[:200]}', reason, ending, category, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 "
         "FROM hours WHERE ending = 'upstream_error' AND model = 'other'",
     )
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 def repair(url: str) -> list[str]:
-    with Maintenance.open(config_of(url)) as care:
-        return care.check(repair=True)
+    with Maintenance.open(config_of(url)) as maintenance:
+        return maintenance.check(repair=True)
 
 
 LAST_HOUR = "hour = (SELECT max(hour) FROM hours)"
@@ -183,62 +183,62 @@ TAMPERED = {
     "more": f"UPDATE hours SET requests = requests + 1 WHERE {LAST_HOUR}",
     "less": f"UPDATE hours SET requests = requests - 1 WHERE {LAST_HOUR}",
     "a-picodollar": f"UPDATE hours SET saved_pico = saved_pico - 1 WHERE {LAST_HOUR}",
-    "gone": f"DELETE FROM hours WHERE {LAST_HOUR}",
+    "missing": f"DELETE FROM hours WHERE {LAST_HOUR}",
     "bucket": f"UPDATE spreads SET bucket = bucket + 1000 WHERE measure = 'score' AND {LAST_HOUR}",
-    "bucket-gone": f"DELETE FROM spreads WHERE measure = 'duration_ms' AND {LAST_HOUR}",
+    "bucket-missing": f"DELETE FROM spreads WHERE measure = 'duration_ms' AND {LAST_HOUR}",
     "day-bucket": "UPDATE day_spreads SET requests = requests + 1 WHERE measure = 'score' "
     "AND day = (SELECT max(day) FROM day_spreads)",
-    "row-gone": f"DELETE FROM requests WHERE {IN_LAST_HOUR}",
+    "row-missing": f"DELETE FROM requests WHERE {IN_LAST_HOUR}",
     "row-changed": f"UPDATE requests SET model = 'x' WHERE {IN_LAST_HOUR}",
 }
 
 
 @pytest.mark.parametrize("statement", TAMPERED.values(), ids=TAMPERED.keys())
-def test_what_is_wrong_is_found_and_mended(filled: str, statement: str) -> None:
+def test_wrong_rollup_is_detected_and_repaired(filled: str, statement: str) -> None:
     (row,) = read(filled, "SELECT max(hour) AS hour FROM hours")
     execute(filled, statement)
-    found = wrong(filled)
-    assert found
+    problems = integrity_errors(filled)
+    assert problems
     day = row["hour"] // 86_400 * 86_400
-    for line in found:
-        assert line.removesuffix(" is not what its rows add up to") in {
+    for line in problems:
+        assert line.removesuffix(" does not match its rows") in {
             f"hours: hour {row['hour']}",
             f"spreads: hour {row['hour']}",
             f"day_spreads: day {day}",
         }
-    assert repair(filled) == found
-    check_sums(filled)
+    assert repair(filled) == problems
+    check_rollups(filled)
     assert repair(filled) == []
 
 
-def test_sums_of_deleted_rows_stay(filled: str) -> None:
-    """Of the oldest hour that is left some rows may be gone; of one that is whole, none."""
-    before = kept_sums(filled, "hours", 7)
+def test_rollups_of_deleted_rows_are_kept(filled: str) -> None:
+    """Rows may be missing from the oldest remaining hour, but not from later hours."""
+    before = stored_sums(filled, "hours", 7)
     cut = sorted(row["created_at"] for row in read(filled))[200]
     execute(filled, f"DELETE FROM requests WHERE created_at < {cut!r}")
-    assert wrong(filled) == []
+    assert integrity_errors(filled) == []
     assert repair(filled) == []
-    assert kept_sums(filled, "hours", 7) == before
+    assert stored_sums(filled, "hours", 7) == before
     oldest = int(cut) // HOUR * HOUR
     execute(filled, f"UPDATE hours SET requests = 0 WHERE hour = {oldest}")
-    assert f"hours: hour {oldest} is not what its rows add up to" in wrong(filled)
+    assert f"hours: hour {oldest} does not match its rows" in integrity_errors(filled)
     repair(filled)
-    assert wrong(filled) == []
-    kept = kept_sums(filled, "hours", 7)
-    assert {key: sums for key, sums in kept.items() if key[0] < oldest} == {
+    assert integrity_errors(filled) == []
+    after = stored_sums(filled, "hours", 7)
+    assert {key: sums for key, sums in after.items() if key[0] < oldest} == {
         key: sums for key, sums in before.items() if key[0] < oldest
     }
 
 
-@pytest.mark.parametrize("mends", [False, True], ids=["check", "repair"])
-def test_it_is_right_while_others_write(filled: str, mends: bool) -> None:
+@pytest.mark.parametrize("repairs", [False, True], ids=["check", "repair"])
+def test_check_and_repair_are_correct_during_writes(filled: str, repairs: bool) -> None:
     rng = random.Random(5)
     stopping = threading.Event()
 
     def write() -> None:
         with opened(filled) as store:
             while not stopping.is_set():
-                store.add(any_record(rng, hours=3))
+                store.add(random_record(rng, hours=3))
                 stopping.wait(0.0005)
 
     def size() -> int:
@@ -252,52 +252,52 @@ def test_it_is_right_while_others_write(filled: str, mends: bool) -> None:
     try:
         for _ in range(5):
             until(has_grown_from(size()))
-            assert (repair if mends else wrong)(filled) == []
+            assert (repair if repairs else integrity_errors)(filled) == []
     finally:
         stopping.set()
         thread.join()
-    check_sums(filled)
+    check_rollups(filled)
 
 
-def test_a_broken_file_is_found(sqlite_url: str, tmp_path: Path) -> None:
-    fill(sqlite_url, any_records(2_000))
-    spoil(sqlite_url)
-    found = wrong(sqlite_url)
-    assert found
-    assert not any("rows add up to" in line for line in found)
-    with pytest.raises(StoreUnavailable, match="which no sums can mend"):
+def test_corrupt_file_is_detected(sqlite_url: str, tmp_path: Path) -> None:
+    fill(sqlite_url, random_records(2_000))
+    corrupt(sqlite_url)
+    problems = integrity_errors(sqlite_url)
+    assert problems
+    assert not any("rows add up to" in line for line in problems)
+    with pytest.raises(StoreUnavailable, match="cannot be repaired"):
         repair(sqlite_url)
     (tmp_path / "rows.db").write_bytes(b"no database" * 100)
     with pytest.raises(StoreUnavailable, match="file is not a database"):
-        wrong(sqlite_url)
+        integrity_errors(sqlite_url)
 
 
-# ── Size and space ────────────────────────────────────────────────────────────────────────────
+# ── Size and vacuum ───────────────────────────────────────────────────────────────────────────
 
 
-def test_rows_are_counted_and_space_is_given_back(url: str) -> None:
+def test_vacuum_releases_space_and_rows_are_counted(url: str) -> None:
     text = [("user", "long " * 2_000)]
     fill(url, [finished(created_at=NOW - DAY * (number % 2), turns=text) for number in range(400)])
-    with Maintenance.open(config_of(url)) as care:
-        counts = care.count_rows()
+    with Maintenance.open(config_of(url)) as maintenance:
+        counts = maintenance.count_rows()
         assert (counts["requests"], counts["hours"], counts["feedback"]) == (400, 2, 0)
-        before = care.size_bytes()
+        before = maintenance.size_bytes()
         assert before > (400 * 10_000 if not is_postgresql(config_of(url)) else 1_000_000)
     execute(url, f"DELETE FROM requests WHERE created_at < {NOW}")
-    with Maintenance.open(config_of(url)) as care:
-        care.vacuum()
-        after = care.size_bytes()
-        assert care.count_rows()["requests"] == 200
-        assert care.migrate() == []
-    if not is_postgresql(config_of(url)):  # where it is for the next rows only
+    with Maintenance.open(config_of(url)) as maintenance:
+        maintenance.vacuum()
+        after = maintenance.size_bytes()
+        assert maintenance.count_rows()["requests"] == 200
+        assert maintenance.migrate() == []
+    if not is_postgresql(config_of(url)):  # which keeps the space for later rows
         assert after < 0.6 * before
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
     fill(url, [finished()])
-    assert hours_of(read(url)).keys() <= kept_sums(url, "hours", 7).keys()
+    assert hours_of(read(url)).keys() <= stored_sums(url, "hours", 7).keys()
 
 
-def test_what_is_not_there_is_said(sqlite_url: str, postgres_url: str) -> None:
+def test_missing_database_is_an_error(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match="the proxy has recorded nothing"):
-        wrong(sqlite_url)
+        integrity_errors(sqlite_url)
     with pytest.raises(StoreUnavailable, match="does not exist"):
-        wrong(f"{postgres_url}_unknown")
+        integrity_errors(f"{postgres_url}_unknown")

@@ -1,4 +1,4 @@
-"""Named questions: their answers against plain loops over random rows, on both databases."""
+"""Queries, compared with plain loops over random rows, on both databases."""
 
 import collections
 import io
@@ -26,6 +26,7 @@ from proxy.storage.queries import (
     Totals,
     start_of_hour,
 )
+from proxy.storage.request_log import RequestLog
 from reports import assert_lines, rendered_report
 from router_model import drift
 from router_model.manifest import Reference
@@ -35,19 +36,19 @@ from stored import (
     NOW,
     Row,
     add_judgements,
-    any_records,
     config_of,
     fill,
     finished,
     opened,
     picodollars,
+    random_records,
     read,
     until,
 )
 
 pytest_plugins = ["databases"]
 
-ASKED_AT = NOW + 2 * DAY
+QUERIED_AT = NOW + 2 * DAY
 SINCE = [0.0, NOW - 30.5 * HOUR, NOW - 10 * HOUR, NOW - 10.5 * HOUR, NOW + HOUR]
 
 
@@ -56,21 +57,26 @@ def stats(url: str) -> Iterator[RequestQueries]:
     """An empty database."""
     fill(url, [])
     database = open_database(config_of(url), read_only=True)
-    with RequestQueries(database, clock=lambda: ASKED_AT) as stats:
+    with RequestQueries(database, clock=lambda: QUERIED_AT) as stats:
         yield stats
 
 
 @pytest.fixture
+def log(stats: RequestQueries) -> RequestLog:
+    return RequestLog.sharing(stats)
+
+
+@pytest.fixture
 def filled(url: str, stats: RequestQueries) -> list[Row]:
-    """Random rows, the oldest first. The hours of one of them are not whole."""
-    fill(url, any_records(700))
+    """Random rows, the oldest first."""
+    fill(url, random_records(700))
     return read(url)
 
 
-# ── Totals ──────────────────────────────────────────────────────────────────────────────────────
+# ── Totals ────────────────────────────────────────────────────────────────────────────────────
 
 
-def added_up(rows: list[Row]) -> Totals:
+def totals_of(rows: list[Row]) -> Totals:
     def total(name: str) -> int:
         return sum(row[name] or 0 for row in rows)
 
@@ -103,56 +109,60 @@ def value_of(row: Row, dimension: Dimension) -> str:
     return row[dimension] or "none"
 
 
-def from_whole_hours(rows: list[Row], since: float) -> list[Row]:
+def since_hour(rows: list[Row], since: float) -> list[Row]:
     return [row for row in rows if row["created_at"] >= since // HOUR * HOUR]
 
 
-def test_the_total(stats: RequestQueries, filled: list[Row]) -> None:
+def test_total_matches_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
-        assert stats.total(since) == added_up(from_whole_hours(filled, since))
+        assert stats.total(since) == totals_of(since_hour(filled, since))
 
 
-def test_the_total_of_a_time_that_is_over(stats: RequestQueries, filled: list[Row]) -> None:
+def test_total_of_a_past_period_matches_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
     until = NOW - 10 * HOUR
     for since in SINCE:
-        expected = [row for row in from_whole_hours(filled, since) if row["created_at"] < until]
-        assert stats.total(since, until=until) == added_up(expected)
+        expected = [row for row in since_hour(filled, since) if row["created_at"] < until]
+        assert stats.total(since, until=until) == totals_of(expected)
 
 
 @pytest.mark.parametrize("step", ["hour", "day"])
-def test_a_series_of_each_tier(
+def test_series_of_each_tier_matches_the_rows(
     stats: RequestQueries, filled: list[Row], step: Literal["hour", "day"]
 ) -> None:
     seconds = HOUR if step == "hour" else int(DAY)
     for since in SINCE:
         groups: dict[tuple[int, str], list[Row]] = collections.defaultdict(list)
-        for row in from_whole_hours(filled, since):
+        for row in since_hour(filled, since):
             key = int(row["created_at"]) // seconds * seconds, row["target"] or ""
             groups[key].append(row)
         assert stats.series(since, step=step) == [
-            (*key, added_up(rows)) for key, rows in sorted(groups.items())
+            (*key, totals_of(rows)) for key, rows in sorted(groups.items())
         ]
 
 
-def test_each_tiers_half_of_a_category(stats: RequestQueries, filled: list[Row]) -> None:
+def test_totals_by_category_and_tier_match_the_rows(
+    stats: RequestQueries, filled: list[Row]
+) -> None:
     for since in SINCE:
         groups: dict[tuple[str, str], list[Row]] = collections.defaultdict(list)
-        for row in from_whole_hours(filled, since):
+        for row in since_hour(filled, since):
             groups[row["category"] or "none", row["target"] or ""].append(row)
-        found = {(one.category, one.target): one.sums for one in stats.totals_by_category(since)}
-        assert found == {key: added_up(rows) for key, rows in groups.items()}
+        totals = {
+            (group.category, group.target): group.sums for group in stats.totals_by_category(since)
+        }
+        assert totals == {key: totals_of(rows) for key, rows in groups.items()}
 
 
-def test_by_each_dimension(stats: RequestQueries, filled: list[Row]) -> None:
+def test_totals_by_each_dimension_match_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
     for dimension in get_args(Dimension):
         for since in SINCE:
-            check_by(stats, filled, dimension, since)
+            check_totals_by(stats, filled, dimension, since)
 
 
-def test_dollars_by_the_hour(stats: RequestQueries, filled: list[Row]) -> None:
+def test_spend_by_hour_matches_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         expected: dict[int, list[int]] = {}
-        for row in from_whole_hours(filled, since):
+        for row in since_hour(filled, since):
             sums = expected.setdefault(start_of_hour(row["created_at"]), [0, 0])
             if row["reason"] in ("score", "exploration", "budget"):
                 sums[0] += picodollars(row["cloud_cost_usd"])
@@ -164,10 +174,10 @@ def test_dollars_by_the_hour(stats: RequestQueries, filled: list[Row]) -> None:
         ]
 
 
-def test_dollars_by_score(stats: RequestQueries, filled: list[Row]) -> None:
+def test_spend_by_score_matches_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         expected: collections.Counter[tuple[int, int]] = collections.Counter()
-        for row in from_whole_hours(filled, since):
+        for row in since_hour(filled, since):
             if row["score"] is not None:
                 key = start_of_hour(row["created_at"]), min(int(row["score"] * 100), 99)
                 expected[key] += picodollars(row["cloud_cost_usd"])
@@ -176,21 +186,23 @@ def test_dollars_by_score(stats: RequestQueries, filled: list[Row]) -> None:
         ]
 
 
-def check_by(stats: RequestQueries, filled: list[Row], dimension: Dimension, since: float) -> None:
+def check_totals_by(
+    stats: RequestQueries, filled: list[Row], dimension: Dimension, since: float
+) -> None:
     groups: dict[str, list[Row]] = collections.defaultdict(list)
-    for row in from_whole_hours(filled, since):
+    for row in since_hour(filled, since):
         groups[value_of(row, dimension)].append(row)
-    found = stats.totals_by(dimension, since)
-    assert dict(found) == {value: added_up(rows) for value, rows in groups.items()}
+    actual = stats.totals_by(dimension, since)
+    assert dict(actual) == {value: totals_of(rows) for value, rows in groups.items()}
     in_order: Callable[[Group], Any] = (
         (lambda group: group.value)
         if dimension in ("day", "hour")
         else (lambda group: -group.sums.requests)
     )
-    assert found == sorted(found, key=in_order)
+    assert actual == sorted(actual, key=in_order)
 
 
-def test_since_cuts_at_whole_hours(url: str, stats: RequestQueries) -> None:
+def test_since_is_rounded_down_to_the_hour(url: str, stats: RequestQueries) -> None:
     start = start_of_hour(NOW)
     assert start % HOUR == 0
     fill(url, [finished(created_at=start + offset) for offset in (-0.001, 0.0, HOUR - 0.001, HOUR)])
@@ -202,14 +214,14 @@ def test_since_cuts_at_whole_hours(url: str, stats: RequestQueries) -> None:
         (start + 2 * HOUR, 0),
     ):
         assert stats.total(since).requests == expected
-        assert sum(one.requests for one in stats.quantiles(since)) == 2 * expected
+        assert sum(row.requests for row in stats.quantiles(since)) == 2 * expected
         assert sum(group.sums.requests for group in stats.totals_by("hour", since)) == expected
 
 
-# ── How measures are spread ───────────────────────────────────────────────────────────────────
+# ── Quantiles and histograms ──────────────────────────────────────────────────────────────────
 
 
-def test_quantiles_are_at_most_six_percent_off(url: str, stats: RequestQueries) -> None:
+def test_quantiles_are_within_six_percent(url: str, stats: RequestQueries) -> None:
     rng = random.Random(4)
     durations = {
         Target.LOCAL: [rng.lognormvariate(6, 1.5) for _ in range(3_000)],
@@ -231,61 +243,61 @@ def test_quantiles_are_at_most_six_percent_off(url: str, stats: RequestQueries) 
             for ms in values
         ],
     )
-    found = {(one.measure, one.target): one for one in stats.quantiles()}
+    quantiles = {(row.measure, row.target): row for row in stats.quantiles()}
     shares = {"duration_ms": 1.0, "ttft_ms": 0.5, "overhead_ms": 0.25}
     for target in (Target.LOCAL, Target.CLOUD):
         for measure, share in shares.items():
-            one = found[measure, target]
-            assert one.requests == len(durations[target])
-            for name, ms in one.ms.items():
+            row = quantiles[measure, target]
+            assert row.requests == len(durations[target])
+            for name, ms in row.ms.items():
                 rank = float(name.removeprefix("p")) / 100
-                true = np.quantile(durations[target], rank, method="inverted_cdf") * share
-                assert ms == pytest.approx(true, rel=0.06)
-    assert found.keys() == {
+                exact = np.quantile(durations[target], rank, method="inverted_cdf") * share
+                assert ms == pytest.approx(exact, rel=0.06)
+    assert quantiles.keys() == {
         *((measure, target) for measure in shares for target in ("local", "cloud")),
         ("decision_ms", "local"),
         ("duration_ms", "none"),
         ("overhead_ms", "none"),
     }
-    assert found["decision_ms", "local"].ms == pytest.approx(
+    assert quantiles["decision_ms", "local"].ms == pytest.approx(
         {"p50": 3.0, "p95": 3.0, "p99": 3.0}, rel=0.06
     )
-    assert 0 < found["duration_ms", "none"].ms["p99"] < 0.0011
+    assert 0 < quantiles["duration_ms", "none"].ms["p99"] < 0.0011
 
 
-def test_quantiles_of_both_tiers_together(stats: RequestQueries, filled: list[Row]) -> None:
-    found = {(one.measure, one.target): one for one in stats.quantiles(together=True)}
-    apart = {key: one for key, one in found.items() if key[1] != "all"}
-    assert list(apart.values()) == stats.quantiles()
-    whole = found["duration_ms", "all"]
-    assert whole.requests == len(filled)
-    true = np.quantile([row["duration_ms"] for row in filled], 0.5, method="inverted_cdf")
-    assert whole.ms["p50"] == pytest.approx(true, rel=0.06)
+def test_quantiles_cover_both_tiers_together(stats: RequestQueries, filled: list[Row]) -> None:
+    quantiles = {(row.measure, row.target): row for row in stats.quantiles(together=True)}
+    separate = {key: row for key, row in quantiles.items() if key[1] != "all"}
+    assert list(separate.values()) == stats.quantiles()
+    overall = quantiles["duration_ms", "all"]
+    assert overall.requests == len(filled)
+    exact = np.quantile([row["duration_ms"] for row in filled], 0.5, method="inverted_cdf")
+    assert overall.ms["p50"] == pytest.approx(exact, rel=0.06)
 
 
-def test_measures_of_long_ago_are_cut_at_whole_days(
+def test_old_histograms_are_rounded_down_to_the_day(
     stats: RequestQueries, filled: list[Row]
 ) -> None:
     for since in SINCE:
-        is_long_ago = ASKED_AT - since > HOURLY_DETAIL_SECONDS
-        rows = from_whole_hours(filled, since // DAY * DAY if is_long_ago else since)
+        is_long_ago = QUERIED_AT - since > HOURLY_DETAIL_SECONDS
+        rows = since_hour(filled, since // DAY * DAY if is_long_ago else since)
         expected = [0] * 100
         for row in rows:
             if row["score"] is not None:
                 expected[min(int(row["score"] * 100), 99)] += 1
         assert stats.score_counts(since) == expected
         dollars = sum(picodollars(r["cloud_cost_usd"]) for r in rows if r["score"] is not None)
-        assert sum(one.cloud_usd for one in stats.score_histogram(since)) == pytest.approx(
+        assert sum(bucket.cloud_usd for bucket in stats.score_histogram(since)) == pytest.approx(
             dollars / PICODOLLARS
         )
-        durations = [one for one in stats.quantiles(since) if one.measure == "duration_ms"]
-        assert sum(one.requests for one in durations) == len(rows)
+        durations = [row for row in stats.quantiles(since) if row.measure == "duration_ms"]
+        assert sum(row.requests for row in durations) == len(rows)
 
 
 # ── Single requests ───────────────────────────────────────────────────────────────────────────
 
 
-def test_one_request_with_all_that_is_known_of_it(url: str, stats: RequestQueries) -> None:
+def test_request_is_found_with_judgements_and_feedback(url: str, log: RequestLog) -> None:
     record = finished(turns=[("system", "Be nice."), ("user", "Grüße")], streamed=True)
     plain = finished()
     with opened(url) as store:
@@ -294,14 +306,14 @@ def test_one_request_with_all_that_is_known_of_it(url: str, stats: RequestQuerie
         until(lambda: len(read(url)) == 2)
         store.lookups.record_feedback(record.id, 0.5, "Good.", client=None)
     add_judgements(url, [(record.id, NOW, "cloud", 9.0, "a"), (record.id, NOW, "local", 7.5, "a")])
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert row["prompt"] == [
         {"role": "system", "content": "Be nice."},
         {"role": "user", "content": "Grüße"},
     ]
     assert row["streamed"] is True
-    scores = {one["target"]: one["score"] for one in row["judgements"]}
+    scores = {item["target"]: item["score"] for item in row["judgements"]}
     assert scores == {"cloud": 9.0, "local": 7.5}
     assert row["judgements"][0].keys() == {
         "created_at",
@@ -313,14 +325,14 @@ def test_one_request_with_all_that_is_known_of_it(url: str, stats: RequestQuerie
     }
     assert row["feedback"]["rating"] == 0.5
     assert row["feedback"].keys() == {"created_at", "rating", "comment"}
-    bare = stats.find(plain.id)
+    bare = log.find(plain.id)
     assert bare is not None
     assert (bare["prompt"], bare["judgements"], bare["feedback"]) == (None, [], None)
     for unknown in ("req_unknown", "", "'; DROP TABLE requests; --", "req_\0"):
-        assert stats.find(unknown) is None
+        assert log.find(unknown) is None
 
 
-def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list[Row]) -> None:
+def test_every_request_is_exported(url: str, log: RequestLog, filled: list[Row]) -> None:
     rated = [row["id"] for row in filled[::50]]
     with opened(url) as store:
         for request_id in rated:
@@ -329,9 +341,9 @@ def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list
     add_judgements(url, [(row["id"], NOW, "local", 5.0, "a") for row in filled[::7]])
     for since in SINCE:
         expected = [row["id"] for row in filled if row["created_at"] >= since]
-        assert [row["id"] for row in stats.export(since)] == expected
+        assert [row["id"] for row in log.export(since)] == expected
     judged = {row["id"] for row in filled[::7]}
-    for row, plain in zip(stats.export(), filled, strict=True):
+    for row, plain in zip(log.export(), filled, strict=True):
         assert len(row.pop("judgements")) == (row["id"] in judged)
         assert (row.pop("feedback") is not None) == (row["id"] in rated)
         prompt = row.pop("prompt")
@@ -339,11 +351,11 @@ def test_every_request_is_exported(url: str, stats: RequestQueries, filled: list
         assert row == {name: value for name, value in plain.items() if name != "prompt"}
 
 
-def test_hashed_prompts_stay_hashes(url: str, stats: RequestQueries) -> None:
+def test_hashed_prompts_are_returned_as_hashes(url: str, log: RequestLog) -> None:
     record = finished(turns=[("user", "secret")])
     with opened(url, prompts="hash") as store:
         store.add(record)
-    row = stats.find(record.id)
+    row = log.find(record.id)
     assert row is not None
     assert len(row["prompt"]) == 64
 
@@ -351,7 +363,7 @@ def test_hashed_prompts_stay_hashes(url: str, stats: RequestQueries) -> None:
 # ── Lists ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_newest_come_page_by_page(stats: RequestQueries, filled: list[Row]) -> None:
+def test_newest_requests_are_paginated(log: RequestLog, filled: list[Row]) -> None:
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
     for values in (
         {},
@@ -359,59 +371,59 @@ def test_the_newest_come_page_by_page(stats: RequestQueries, filled: list[Row]) 
         {"target": "", "ending": "ok"},
         {"reason": "exploration"},
     ):
-        wanted = [
+        expected_ids = [
             row["id"] for row in expected if all((row[k] or "") == v for k, v in values.items())
         ]
-        seen: list[str] = []
+        listed: list[str] = []
         before = None
         while True:
-            page = stats.newest(limit=90, before=before, values=values)
-            seen += [row["id"] for row in page.rows]
+            page = log.newest(limit=90, before=before, values=values)
+            listed += [row["id"] for row in page.rows]
             if (before := page.more) is None:
                 break
-        assert seen == wanted
+        assert listed == expected_ids
     since = NOW - 10.5 * HOUR
-    found = stats.newest(since, limit=1_000)
-    assert [row["id"] for row in found.rows] == [
+    recent = log.newest(since, limit=1_000)
+    assert [row["id"] for row in recent.rows] == [
         row["id"] for row in expected if row["created_at"] >= since
     ]
-    assert (found.more, found.searched) == (None, None)
+    assert (recent.more, recent.searched) == (None, None)
 
 
-def test_of_one_time_each_is_listed_once(url: str, stats: RequestQueries) -> None:
+def test_requests_of_equal_time_are_listed_once(url: str, log: RequestLog) -> None:
     records = [finished(created_at=NOW) for _ in range(7)]
     fill(url, records)
-    first = stats.newest(limit=4)
-    rest = stats.newest(limit=4, before=first.more)
+    first = log.newest(limit=4)
+    rest = log.newest(limit=4, before=first.more)
     listed = [row["id"] for row in (*first.rows, *rest.rows)]
     assert listed == sorted((record.id for record in records), reverse=True)
 
 
-def test_a_search_looks_at_so_many_and_says_so(stats: RequestQueries, filled: list[Row]) -> None:
+def test_search_reads_a_limited_number_of_rows_per_page(log: RequestLog, filled: list[Row]) -> None:
     expected = sorted(filled, key=lambda row: (row["created_at"], row["id"]), reverse=True)
-    wanted = [row["id"] for row in expected if "poem" in (row["prompt"] or "")]
-    seen: list[str] = []
-    before, looks = None, 0
+    expected_ids = [row["id"] for row in expected if "poem" in (row["prompt"] or "")]
+    found_ids: list[str] = []
+    before, limited_pages = None, 0
     while True:
-        page = stats.newest(limit=1_000, before=before, text="A POEM", search_limit=100)
-        looks += page.searched == 100
-        seen += [row["id"] for row in page.rows]
+        page = log.newest(limit=1_000, before=before, text="A POEM", search_limit=100)
+        limited_pages += page.searched == 100
+        found_ids += [row["id"] for row in page.rows]
         if (before := page.more) is None:
             break
-    assert seen == wanted
-    assert looks >= len(filled) // 100 - 1
+    assert found_ids == expected_ids
+    assert limited_pages >= len(filled) // 100 - 1
 
 
-# ── Nothing, and no answer ────────────────────────────────────────────────────────────────────
+# ── Empty and missing databases ───────────────────────────────────────────────────────────────
 
 
-def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
+def test_empty_database_has_empty_results(stats: RequestQueries, log: RequestLog) -> None:
     assert stats.total() == Totals()
     assert [stats.totals_by(dimension) for dimension in get_args(Dimension)] == [[]] * 8
     assert (
         stats.quantiles(),
         QualityQueries.sharing(stats).judged_requests(),
-        list(stats.export()),
+        list(log.export()),
     ) == (
         [],
         [],
@@ -421,7 +433,7 @@ def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
     assert QualityQueries.sharing(stats).quality() == estimate_quality(
         {}, pairs=[], answers={}, compared=[]
     )
-    assert stats.find("req_1") is None
+    assert log.find("req_1") is None
     assert rendered_report(stats) == "No requests are recorded yet.\n"
     assert (
         rendered_report(stats, since=NOW)
@@ -430,12 +442,12 @@ def test_an_empty_database_says_nothing(stats: RequestQueries) -> None:
     assert stats_report(stats, DEFAULT_DIMENSIONS, 0.0)["total"] == Totals()._asdict()
 
 
-def test_what_is_asked_is_only_read(url: str, stats: RequestQueries) -> None:
+def test_queries_are_read_only(url: str, stats: RequestQueries) -> None:
     with pytest.raises(Exception, match=r"(?i)read-?only"), stats._reading() as database:
         database.execute_sql("DELETE FROM requests")
 
 
-def test_a_database_that_is_not_there(sqlite_url: str, postgres_url: str) -> None:
+def test_missing_database_is_an_error(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(StoreUnavailable, match="the proxy has recorded nothing"):
         RequestQueries.open(config_of(sqlite_url))
     with pytest.raises(StoreUnavailable, match="has schema 0, not"):
@@ -444,14 +456,16 @@ def test_a_database_that_is_not_there(sqlite_url: str, postgres_url: str) -> Non
         RequestQueries.open(config_of(f"{postgres_url}_unknown"))
 
 
-# ── Drift, and a candidate ──────────────────────────────────────────────────────────────────────
+# ── Drift and shadow router ──────────────────────────────────────────────────────────────────────
 
 
-def asked(number: int, *, hours: float, score: float | None, text: str, reason: Reason) -> Any:
-    """So many requests of so long before the question."""
+def requests_before(
+    number: int, *, hours: float, score: float | None, text: str, reason: Reason
+) -> Any:
+    """Requests of this many hours before `QUERIED_AT`."""
     return [
         finished(
-            created_at=ASKED_AT - hours * HOUR,
+            created_at=QUERIED_AT - hours * HOUR,
             target=Target.LOCAL,
             model="phi3",
             reason=reason,
@@ -466,41 +480,41 @@ MATHS, POEM = "Solve 3x + 1 = 7", "Write a poem"
 REFERENCE = Reference(rows=1_000, scores=[0.5, 0.5], categories={"maths": 0.5, "writing": 0.5})
 
 
-def test_drift_is_of_what_was_routed(url: str, stats: RequestQueries) -> None:
-    routed = asked(300, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE)
-    routed += asked(300, hours=20, score=0.75, text=POEM, reason=Reason.STICKY)
-    forced = asked(900, hours=1, score=None, text="What is it?", reason=Reason.FORCED)
+def test_drift_covers_routed_requests_only(url: str, stats: RequestQueries) -> None:
+    routed = requests_before(300, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE)
+    routed += requests_before(300, hours=20, score=0.75, text=POEM, reason=Reason.STICKY)
+    forced = requests_before(900, hours=1, score=None, text="What is it?", reason=Reason.FORCED)
     fill(url, routed + forced)
-    found = stats.drift(REFERENCE)
-    assert found is not None
-    assert (found.requests, found.score, found.category) == (600, 0, 0)
-    fill(url, asked(1_400, hours=3, score=0.25, text=MATHS, reason=Reason.UNHEALTHY))
-    found = stats.drift(REFERENCE)
-    assert found is not None
-    assert found == drift.measure(REFERENCE, [1_700, 300], {"maths": 1_700, "writing": 300})
-    assert found.is_large
+    result = stats.drift(REFERENCE)
+    assert result is not None
+    assert (result.requests, result.score, result.category) == (600, 0, 0)
+    fill(url, requests_before(1_400, hours=3, score=0.25, text=MATHS, reason=Reason.UNHEALTHY))
+    result = stats.drift(REFERENCE)
+    assert result is not None
+    assert result == drift.measure(REFERENCE, [1_700, 300], {"maths": 1_700, "writing": 300})
+    assert result.is_large
 
 
-def test_drift_is_of_a_week_where_a_day_is_too_little(url: str, stats: RequestQueries) -> None:
-    fill(url, asked(499, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
+def test_drift_covers_a_week_if_a_day_has_too_few_requests(url: str, stats: RequestQueries) -> None:
+    fill(url, requests_before(499, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
     assert stats.drift(REFERENCE) is None
-    fill(url, asked(101, hours=6 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
-    fill(url, asked(900, hours=9 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
+    fill(url, requests_before(101, hours=6 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
+    fill(url, requests_before(900, hours=9 * 24, score=0.75, text=POEM, reason=Reason.SCORE))
     assert stats.drift(REFERENCE) == drift.measure(
         REFERENCE, [499, 101], {"maths": 499, "writing": 101}
     )
-    fill(url, asked(1, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
+    fill(url, requests_before(1, hours=2, score=0.25, text=MATHS, reason=Reason.SCORE))
     assert stats.drift(REFERENCE) == drift.measure(REFERENCE, [500, 0], {"maths": 500})
 
 
-def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
-    made = asked(400, hours=1, score=0.25, text=MATHS, reason=Reason.SCORE)
-    made += asked(200, hours=1, score=0.75, text=POEM, reason=Reason.SCORE)
-    for record in made[:100]:
+def test_report_includes_drift_and_the_shadow_router(url: str, stats: RequestQueries) -> None:
+    records = requests_before(400, hours=1, score=0.25, text=MATHS, reason=Reason.SCORE)
+    records += requests_before(200, hours=1, score=0.75, text=POEM, reason=Reason.SCORE)
+    for record in records[:100]:
         record.threshold, record.candidate_score = 0.5, 0.9
         record.cost_usd = record.cloud_cost_usd = 0.01
         record.target = Target.CLOUD
-    fill(url, made)
+    fill(url, records)
     assert "drift" not in rendered_report(stats)
     context = RouterContext(REFERENCE, 0.8)
     console = Console(file=io.StringIO(), width=120)
@@ -527,7 +541,7 @@ def test_drift_and_candidate_are_told(url: str, stats: RequestQueries) -> None:
 # ── Reports ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_tables_for_people(url: str, stats: RequestQueries) -> None:
+def test_report_shows_the_totals(url: str, stats: RequestQueries) -> None:
     common = {"created_at": NOW, "reason": Reason.SCORE, "duration_ms": 100.0, "upstream_ms": 98.0}
     local = finished(
         **common, target=Target.LOCAL, model="phi3", input_tokens=1_000, cached_input_tokens=100,
@@ -538,7 +552,7 @@ def test_tables_for_people(url: str, stats: RequestQueries) -> None:
         **common, target=Target.CLOUD, model="gpt", usage_source=UsageSource.ESTIMATED,
         cost_usd=1.0, cloud_cost_usd=1.0, saved_usd=0.0, ending=Ending.TIMEOUT,
     )  # fmt: skip
-    fill(url, [local, local_again(local), cloud])
+    fill(url, [local, repeated(local), cloud])
     text = rendered_report(stats, by=tuple(DIMENSIONS))
     assert_lines(
         text,
@@ -565,7 +579,7 @@ def test_tables_for_people(url: str, stats: RequestQueries) -> None:
     assert "since 2027-01-15 07:00 UTC" in rendered_report(stats, since=NOW - HOUR)
 
 
-def local_again(record: Any) -> Any:
+def repeated(record: Any) -> Any:
     names = ("created_at reason duration_ms upstream_ms target model input_tokens turns saved_usd "
              "cached_input_tokens output_tokens cost_usd cloud_cost_usd").split()  # fmt: skip
     return finished(**{name: getattr(record, name) for name in names})

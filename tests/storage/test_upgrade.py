@@ -1,6 +1,6 @@
 """Upgrades from every released schema to the newest lose nothing, even when interrupted.
 
-tests/storage/test_migrations.py tests single migrations; here are databases as users have them.
+tests/storage/test_migrations.py tests single migrations; this file tests dumps of real databases.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 
 from proxy.storage.migrations import MIGRATIONS, NEWEST, Migration, applied, migrate
 from schemas import load, numbers
-from stored import any_records, check_sums, connected, fill, opened, read, wrong
+from stored import check_rollups, connected, fill, integrity_errors, opened, random_records, read
 
 pytest_plugins = ["databases"]
 
@@ -30,7 +30,7 @@ with connected(sys.argv[1]) as database:
     input()
     print(len(migrate(database)), flush=True)
 """
-STUCK = """
+BLOCKED = """
 import sys
 from proxy.storage import migrations
 from stored import connected
@@ -38,16 +38,16 @@ def wait(database):
     database.execute_sql("DELETE FROM requests")
     print("inside", flush=True)
     input()
-stuck = migrations.Migration(migrations.NEWEST + 1, "stuck", wait)
+blocked = migrations.Migration(migrations.NEWEST + 1, "blocked", wait)
 with connected(sys.argv[1]) as database:
-    migrations.migrate(database, migrations=(*migrations.MIGRATIONS, stuck))
+    migrations.migrate(database, migrations=(*migrations.MIGRATIONS, blocked))
 """
 
 
 @pytest.fixture(params=numbers(), ids=lambda number: f"schema-{number}")
 def number(request: pytest.FixtureRequest) -> int:
-    found: int = request.param
-    return found
+    value: int = request.param
+    return value
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def upgrade(url: str) -> list[Migration]:
         return migrate(database)
 
 
-def check_kept(before: Rows, after: Rows) -> None:
+def check_preserved(before: Rows, after: Rows) -> None:
     """Every row is unchanged, and its new columns are null."""
     for table in before.keys() - {"migrations"}:
         assert before[table], f"{table}: the dump has no row"
         added = after[table][0].keys() - before[table][0].keys()
-        wanted = [renamed(table, row) | dict.fromkeys(added) for row in before[table]]
-        assert sorted(after[table], key=repr) == sorted(wanted, key=repr), table
+        expected = [renamed(table, row) | dict.fromkeys(added) for row in before[table]]
+        assert sorted(after[table], key=repr) == sorted(expected, key=repr), table
 
 
 def renamed(table: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -124,14 +124,14 @@ def test_every_released_schema_has_a_dump() -> None:
     assert set(range(1, NEWEST)) <= set(numbers())
 
 
-def test_an_upgrade_keeps_every_row_and_rolls_up_correctly(old: str, number: int) -> None:
+def test_upgrade_keeps_every_row_and_creates_correct_rollups(old: str, number: int) -> None:
     before = content(old)
     assert [step.number for step in upgrade(old)] == list(range(number + 1, NEWEST + 1))
-    check_kept(before, content(old))
-    check_sums(old)
+    check_preserved(before, content(old))
+    check_rollups(old)
 
 
-def test_a_second_upgrade_changes_nothing(old: str) -> None:
+def test_second_upgrade_changes_nothing(old: str) -> None:
     upgrade(old)
     before = content(old)
     assert upgrade(old) == []
@@ -140,47 +140,47 @@ def test_a_second_upgrade_changes_nothing(old: str) -> None:
     assert content(old) == before
 
 
-def test_an_upgraded_database_equals_a_new_one(old: str, tmp_path: Path) -> None:
-    with opened(old):  # as the proxy does it when it starts
+def test_upgraded_database_equals_a_new_one(old: str, tmp_path: Path) -> None:
+    with opened(old):  # as the proxy does at startup
         pass
     new = f"sqlite:///{tmp_path / 'new.db'}"
     upgrade(new)
     assert shape(old) == shape(new)
-    kept = len(read(old))
-    fill(old, any_records(50, seed=99))
-    assert len(read(old)) == kept + 50
-    assert wrong(old) == []
+    rows = len(read(old))
+    fill(old, random_records(50, seed=99))
+    assert len(read(old)) == rows + 50
+    assert integrity_errors(old) == []
 
 
-def test_a_killed_upgrade_leaves_the_old_database(old: str, number: int) -> None:
+def test_killed_upgrade_leaves_the_old_database(old: str, number: int) -> None:
     before, old_shape = content(old), shape(old)
-    process = start(STUCK, old)
+    process = start(BLOCKED, old)
     with process:
         assert line_of(process) == "inside"
         process.kill()
     assert content(old) == before
     assert shape(old) == old_shape
     assert len(upgrade(old)) == NEWEST - number
-    check_kept(before, content(old))
-    check_sums(old)
+    check_preserved(before, content(old))
+    check_rollups(old)
 
 
-def test_of_two_processes_one_upgrades(old: str, number: int) -> None:
+def test_only_one_of_two_processes_upgrades(old: str, number: int) -> None:
     before = content(old)
-    with start(UPGRADE, old) as one, start(UPGRADE, old) as other:
-        assert [line_of(process) for process in (one, other)] == ["ready", "ready"]
-        for process in (one, other):
+    with start(UPGRADE, old) as first, start(UPGRADE, old) as second:
+        assert [line_of(process) for process in (first, second)] == ["ready", "ready"]
+        for process in (first, second):
             assert process.stdin is not None
             process.stdin.write("now\n")
             process.stdin.flush()
-        done = sorted(int(line_of(process)) for process in (one, other))
+        done = sorted(int(line_of(process)) for process in (first, second))
     assert done == sorted([0, NEWEST - number])
-    check_kept(before, content(old))
+    check_preserved(before, content(old))
     assert [row["number"] for row in content(old)["migrations"]] == list(range(1, NEWEST + 1))
 
 
 @pytest.mark.parametrize("number", numbers()[:1], ids=["schema-1"])
-def test_a_future_migration_does_not_break_these_tests(old: str, number: int) -> None:
+def test_checks_allow_for_a_future_migration(old: str, number: int) -> None:
     apply: Callable[[Any], Any] = lambda database: database.execute_sql(  # noqa: E731
         "ALTER TABLE requests ADD COLUMN tomorrow TEXT"
     )
@@ -188,4 +188,4 @@ def test_a_future_migration_does_not_break_these_tests(old: str, number: int) ->
     before = content(old)
     with connected(old) as database:
         assert len(migrate(database, migrations=steps)) == NEWEST - number + 1
-    check_kept(before, content(old))
+    check_preserved(before, content(old))

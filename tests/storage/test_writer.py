@@ -1,4 +1,4 @@
-"""Rows: what is kept of a request, and that neither load nor a bad database loses them unseen."""
+"""Rows: their content, and that no row is lost silently under load or by a faulty database."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ import pytest
 from fakes import refused_address
 from postgres import PostgresServer
 from proxy.auth import Principal
-from proxy.budget.rate_limits import Limits
+from proxy.budget.limits import Limits
 from proxy.config import StorageConfig
 from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
@@ -28,16 +28,16 @@ from proxy.storage.writer import Store
 from stored import (
     DAY,
     NOW,
-    any_records,
     config_of,
     connected,
     execute,
     fill,
     finished,
+    integrity_errors,
     opened,
+    random_records,
     read,
     until,
-    wrong,
 )
 
 pytest_plugins = ["databases"]
@@ -50,7 +50,7 @@ def ids(url: str) -> set[str]:
 # ── Rows ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_record_becomes_a_row(url: str) -> None:
+def test_record_becomes_a_row(url: str) -> None:
     values = {
         "requested_model": "auto",
         "target": Target.CLOUD,
@@ -98,18 +98,18 @@ def test_a_record_becomes_a_row(url: str) -> None:
     }
 
 
-def test_a_request_that_was_refused_at_once_is_a_row_too(url: str) -> None:
+def test_rejected_request_becomes_a_row(url: str) -> None:
     record = CallRecord("chat.completions")
     record.finish(Ending.REJECTED, error="No key.")
     with opened(url) as store:
         store.add(record)
     (row,) = read(url)
     assert (row["ending"], row["error"], row["target"]) == ("rejected", "No key.", None)
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
-def test_anything_that_a_request_may_leave_is_kept_exactly(url: str) -> None:
-    records = {record.id: record for record in any_records(300)}
+def test_random_records_are_stored_exactly(url: str) -> None:
+    records = {record.id: record for record in random_records(300)}
     with opened(url) as store:
         for record in records.values():
             store.add(record)
@@ -123,7 +123,7 @@ def test_anything_that_a_request_may_leave_is_kept_exactly(url: str) -> None:
         assert (row["prompt"] is None) == (row["category"] is None) == (record.turns is None)
 
 
-def test_folders_are_made_on_the_way(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/made/on/the/way/rows.db"
     with opened(url) as store:
         store.add(finished())
@@ -137,7 +137,7 @@ def test_rows_survive_a_restart(url: str) -> None:
     assert len(read(url)) == 2
 
 
-def test_prompts_can_be_kept_as_hashes(url: str) -> None:
+def test_prompts_can_be_stored_as_hashes(url: str) -> None:
     with opened(url, prompts="hash") as store:
         for number, prompt in enumerate(("secret", "secret", "other")):
             store.add(finished(created_at=number, turns=[("user", prompt)], response="hidden"))
@@ -146,12 +146,12 @@ def test_prompts_can_be_kept_as_hashes(url: str) -> None:
     assert rows[0]["prompt"] == rows[1]["prompt"] != rows[2]["prompt"]
     assert rows[0]["response"] == hashlib.sha256(b"hidden").hexdigest()
     assert rows[3]["response"] is None
-    kept = "".join(str(value) for row in rows for value in row.values())
-    assert "secret" not in kept
-    assert "hidden" not in kept
+    content = "".join(str(value) for row in rows for value in row.values())
+    assert "secret" not in content
+    assert "hidden" not in content
 
 
-def test_hashed_texts_are_nowhere_in_the_files(sqlite_url: str, tmp_path: Path) -> None:
+def test_hashed_texts_do_not_appear_in_the_files(sqlite_url: str, tmp_path: Path) -> None:
     with opened(sqlite_url, prompts="hash") as store:
         store.add(finished(turns=[("user", "secret")], response="hidden"))
     content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -160,7 +160,7 @@ def test_hashed_texts_are_nowhere_in_the_files(sqlite_url: str, tmp_path: Path) 
     assert b"hidden" not in content
 
 
-def test_prompts_can_be_left_out(url: str) -> None:
+def test_prompts_can_be_omitted(url: str) -> None:
     with opened(url, prompts="none") as store:
         store.add(finished(turns=[("user", "Translate this.")], response="hidden"))
     (row,) = read(url)
@@ -169,7 +169,7 @@ def test_prompts_can_be_left_out(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["response", "model", "requested_model", "error", "session_id"])
-def test_a_null_character_costs_no_row(url: str, name: str) -> None:
+def test_null_character_loses_no_row(url: str, name: str) -> None:
     dropped: list[int] = []
     good, bad = finished(), finished(**{"turns": [("user", "a\0b")], name: "a\0b"})
     with opened(url, on_dropped=dropped.append) as store:
@@ -177,10 +177,13 @@ def test_a_null_character_costs_no_row(url: str, name: str) -> None:
         store.add(bad)
     rows = {row["id"]: row for row in read(url)}
     assert rows.keys() == {good.id, bad.id}
-    assert rows[bad.id][name] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")  # PostgreSQL has none
+    assert rows[bad.id][name] in (
+        "a\0b",
+        "a\N{REPLACEMENT CHARACTER}b",
+    )  # PostgreSQL has no null characters
     assert json.loads(rows[bad.id]["prompt"])[0]["content"] == "a\0b"
     assert dropped == []
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 @pytest.mark.parametrize(
@@ -195,11 +198,9 @@ def test_a_null_character_costs_no_row(url: str, name: str) -> None:
         {"model": object()},
         {"endpoint": None},
     ],
-    ids=str,
+    ids="-".join,
 )
-def test_a_row_no_database_takes_does_not_cost_the_others_theirs(
-    url: str, poison: dict[str, object]
-) -> None:
+def test_invalid_row_is_dropped_alone(url: str, poison: dict[str, object]) -> None:
     dropped: list[int] = []
     good = [finished() for _ in range(4)]
     with opened(url, on_dropped=dropped.append) as store:
@@ -207,11 +208,11 @@ def test_a_row_no_database_takes_does_not_cost_the_others_theirs(
             store.add(record)
     assert ids(url) == {record.id for record in good}
     assert dropped == [1]
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
 class CountingStore(Store):
-    """A store that knows how often it has tried."""
+    """A store that counts its attempts."""
 
     attempts = 0
 
@@ -220,13 +221,13 @@ class CountingStore(Store):
         super()._insert(batch)
 
 
-def test_poison_among_many_is_found_by_halves(url: str) -> None:
-    """Not row by row: each attempt is a transaction."""
+def test_invalid_rows_are_located_by_bisection(url: str) -> None:
+    """Each attempt is a transaction, so rows are not tried one by one."""
     dropped: list[int] = []
     store = CountingStore(config_of(url), on_dropped=dropped.append)
     records = [finished() for _ in range(3_000)]
-    for place in (17, 999, 1_500, 2_999):
-        records[place].input_tokens = 2**70
+    for index in (17, 999, 1_500, 2_999):
+        records[index].input_tokens = 2**70
     for record in records:
         store.add(record)
     store.open()
@@ -239,24 +240,24 @@ def test_poison_among_many_is_found_by_halves(url: str) -> None:
 # ── The writer ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_closing_writes_everything_that_is_pending(url: str) -> None:
+def test_close_writes_all_pending_rows(url: str) -> None:
     records = [finished() for _ in range(2_500)]  # more than two batches
     with opened(url) as store:
         for record in records:
             store.add(record)
     assert ids(url) == {record.id for record in records}
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
-def test_rows_are_written_while_the_process_lives(url: str) -> None:
+def test_rows_are_written_in_the_background(url: str) -> None:
     with opened(url) as store:
         store.add(finished())
         until(lambda: len(read(url)) == 1)
 
 
 @contextlib.contextmanager
-def waiting(url: str, **arguments: Any) -> Iterator[Store]:
-    """A store that writes nothing until it is opened."""
+def unopened(url: str, **arguments: Any) -> Iterator[Store]:
+    """A store that queues rows but writes nothing until it is opened."""
     prompts = arguments.pop("prompts", "full")
     store = Store(config_of(url, prompts=prompts), **arguments)
     try:
@@ -265,10 +266,10 @@ def waiting(url: str, **arguments: Any) -> Iterator[Store]:
         store.close()
 
 
-def test_a_full_queue_drops_and_counts(url: str) -> None:
+def test_full_queue_drops_and_counts_rows(url: str) -> None:
     dropped: list[int] = []
     records = [finished() for _ in range(5)]
-    with waiting(url, on_dropped=dropped.append, max_pending=3) as store:
+    with unopened(url, on_dropped=dropped.append, max_pending=3) as store:
         for record in records:
             store.add(record)
         assert dropped == [1, 1]
@@ -277,14 +278,14 @@ def test_a_full_queue_drops_and_counts(url: str) -> None:
 
 
 @pytest.mark.parametrize("prompts", ["full", "hash", "none"])
-def test_a_queue_of_long_texts_drops_and_counts(sqlite_url: str, prompts: str) -> None:
-    """Texts wait in memory, whether or not they are to be kept."""
+def test_queue_size_is_limited_by_text_length(sqlite_url: str, prompts: str) -> None:
+    """Texts occupy memory in the queue whether or not they will be stored."""
     dropped: list[int] = []
 
     def long() -> CallRecord:
         return finished(turns=[("user", "q" * 200)], response="a" * 200)
 
-    with waiting(
+    with unopened(
         sqlite_url, prompts=prompts, on_dropped=dropped.append, max_pending_chars=1_000
     ) as store:
         for record in (long(), long(), long(), finished(), finished()):
@@ -292,28 +293,28 @@ def test_a_queue_of_long_texts_drops_and_counts(sqlite_url: str, prompts: str) -
         assert dropped == [1]
         store.open()
         until(lambda: store._chars_written == store._chars_added)
-        for record in (long(), long()):  # what was written has made room
+        for record in (long(), long()):  # the written rows have freed their space
             store.add(record)
         assert dropped == [1]
     assert len(read(sqlite_url)) == 6
 
 
-def test_answers_that_wait_to_be_kept_are_bounded_by_their_length_too(sqlite_url: str) -> None:
-    with waiting(sqlite_url, max_pending_chars=1_000) as store:
+def test_pending_responses_are_limited_by_text_length(sqlite_url: str) -> None:
+    with unopened(sqlite_url, max_pending_chars=1_000) as store:
         for number in range(4):
-            store.store_response(kept_response(f"resp_{number}", body="b" * 300, items="i" * 100))
+            store.store_response(stored_response(f"resp_{number}", body="b" * 300, items="i" * 100))
         store.open()
         until(lambda: store._chars_written == store._chars_added)
-        store.store_response(kept_response("resp_4", body="b" * 300))
-    kept = {row["id"] for row in read(sqlite_url, "SELECT id FROM responses")}
-    assert kept == {"resp_0", "resp_1", "resp_4"}
+        store.store_response(stored_response("resp_4", body="b" * 300))
+    stored_ids = {row["id"] for row in read(sqlite_url, "SELECT id FROM responses")}
+    assert stored_ids == {"resp_0", "resp_1", "resp_4"}
 
 
-def test_a_locked_database_is_waited_for(sqlite_url: str) -> None:
+def test_locked_sqlite_database_is_retried(sqlite_url: str) -> None:
     dropped: list[int] = []
     with opened(sqlite_url, on_dropped=dropped.append, busy_seconds=0.01) as store:
         with locked(sqlite_url):
-            # One that is refused whatever happens must not lose the others to the lock.
+            # An invalid row must not cause the loss of the others during the lock.
             for record in (finished(), finished(input_tokens=2**70), finished()):
                 store.add(record)
             until(lambda: not store.healthy)
@@ -322,7 +323,7 @@ def test_a_locked_database_is_waited_for(sqlite_url: str) -> None:
     assert dropped == [1]
 
 
-def test_a_locked_table_is_waited_for(postgres_url: str) -> None:
+def test_locked_postgresql_table_is_retried(postgres_url: str) -> None:
     with opened(postgres_url, busy_seconds=0.01) as store, connected(postgres_url) as other:
         with other.atomic():
             other.execute_sql("LOCK TABLE hours")
@@ -330,10 +331,10 @@ def test_a_locked_table_is_waited_for(postgres_url: str) -> None:
             until(lambda: not store.healthy)
         until(lambda: store.healthy)
     assert len(read(postgres_url)) == 1
-    assert wrong(postgres_url) == []
+    assert integrity_errors(postgres_url) == []
 
 
-def test_what_cannot_be_written_before_the_end_is_counted(sqlite_url: str) -> None:
+def test_unwritten_rows_at_close_are_counted_as_dropped(sqlite_url: str) -> None:
     dropped: list[int] = []
     with contextlib.ExitStack() as lock:
         with opened(sqlite_url, on_dropped=dropped.append, busy_seconds=0.01) as store:
@@ -353,8 +354,8 @@ def locked(url: str) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-class Severing:
-    """A way to a server. Once armed, it breaks off behind a statement, before the answer to it."""
+class SeveringRelay:
+    """A relay to a server. Once armed, it disconnects after a statement, before the reply to it."""
 
     def __init__(self, port: int, statement: bytes) -> None:
         self._server = ("127.0.0.1", port)
@@ -364,7 +365,7 @@ class Severing:
         self.port: int = self._listening.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
 
-    def __enter__(self) -> "Severing":
+    def __enter__(self) -> "SeveringRelay":
         self._threads[0].start()
         return self
 
@@ -391,21 +392,21 @@ class Severing:
                 (server if source is client else client).sendall(data)
                 if self.is_armed and source is client and self._statement in data:
                     self.is_armed = False
-                    server.recv(2**16)  # it is done
+                    server.recv(2**16)  # the server has executed it
                     return
 
 
-def test_a_commit_whose_answer_was_lost_is_not_repeated(
+def test_commit_with_a_lost_reply_is_not_repeated(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     dropped: list[int] = []
     records = [finished(target=Target.CLOUD, cost_usd=0.5) for _ in range(5)]
-    with Severing(postgres.port, b"COMMIT") as way:
-        url = postgres_url.replace(f":{postgres.port}/", f":{way.port}/")
+    with SeveringRelay(postgres.port, b"COMMIT") as relay:
+        url = postgres_url.replace(f":{postgres.port}/", f":{relay.port}/")
         with opened(url, on_dropped=dropped.append) as store:
             store.add(records[0])
             until(lambda: len(ids(postgres_url)) == 1)
-            way.is_armed = True
+            relay.is_armed = True
             for record in records[1:]:
                 store.add(record)
             until(lambda: not store.healthy)
@@ -413,11 +414,11 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(
             assert store.lookups.spent_by_others(0.0) == {None: 0.0}
     assert ids(postgres_url) == {record.id for record in records}
     assert dropped == []
-    assert wrong(postgres_url) == []
+    assert integrity_errors(postgres_url) == []
 
 
-def test_a_file_that_is_replaced_or_removed_is_noticed(sqlite_url: str, tmp_path: Path) -> None:
-    """What a connection holds open has no name any more: rows that go there are lost unseen."""
+def test_removed_file_is_recreated(sqlite_url: str, tmp_path: Path) -> None:
+    """An open connection would write to the unlinked file and lose the rows silently."""
     path = tmp_path / "rows.db"
     with opened(sqlite_url) as store:
         store.add(finished())
@@ -428,39 +429,37 @@ def test_a_file_that_is_replaced_or_removed_is_noticed(sqlite_url: str, tmp_path
         until(path.exists)
         until(lambda: store.healthy)
     assert len(read(sqlite_url)) == 1
-    assert wrong(sqlite_url) == []
+    assert integrity_errors(sqlite_url) == []
 
 
-@pytest.mark.parametrize("kept", [0.25, 0.5, 0.9])
-def test_a_file_that_lost_its_end_is_set_aside(
-    sqlite_url: str, tmp_path: Path, kept: float
-) -> None:
-    """New rows may long be written without a look at what is missing."""
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.9])
+def test_truncated_file_is_quarantined(sqlite_url: str, tmp_path: Path, fraction: float) -> None:
+    """New rows may be written for long without reading the missing part."""
     path = tmp_path / "rows.db"
-    rows = sorted(any_records(1_200), key=lambda record: record.created_at)
+    rows = sorted(random_records(1_200), key=lambda record: record.created_at)
     fill(sqlite_url, rows[:1_000])
     with opened(sqlite_url) as store:
         for record in rows[1_000:1_100]:
             store.add(record)
         until(lambda: len(read(sqlite_url)) == 1_100)
-        os.truncate(path, int(path.stat().st_size * kept))
+        os.truncate(path, int(path.stat().st_size * fraction))
         for record in rows[1_100:]:
             store.add(record)
         until(lambda: list(tmp_path.glob("*.broken-*")))
         until(lambda: store.healthy)
     assert ids(sqlite_url) == {record.id for record in rows[1_100:]}
-    assert wrong(sqlite_url) == []
+    assert integrity_errors(sqlite_url) == []
 
 
-def test_what_is_set_aside_never_replaces_another(tmp_path: Path) -> None:
-    found = []
-    for number in range(3):  # within a second
+def test_quarantined_files_never_overwrite_each_other(tmp_path: Path) -> None:
+    quarantined = []
+    for number in range(3):  # within the same second
         path = tmp_path / "rows.db"
         path.write_text(str(number))
         Path(f"{path}-wal").write_text(f"wal {number}")
-        found.append(quarantine(path))
+        quarantined.append(quarantine(path))
         assert not path.exists()
-    for number, path in enumerate(found):
+    for number, path in enumerate(quarantined):
         assert path.read_text() == str(number)
         assert Path(f"{path}-wal").read_text() == f"wal {number}"
 
@@ -480,30 +479,30 @@ def test_rows_past_their_retention_are_deleted_hourly(url: str) -> None:
         until(lambda: ages() == pytest.approx([0, 1.99]))
         now += 0.5 * DAY
         until(lambda: ages() == [0])
-    assert wrong(url) == []
+    assert integrity_errors(url) == []
 
 
-def test_many_old_rows_are_deleted_in_steps_the_oldest_first(url: str) -> None:
-    """So that the writer is never away for long, and the sums of the rest stay those of rows."""
+def test_old_rows_are_deleted_in_batches_from_the_oldest(url: str) -> None:
+    """The writer is never blocked for long, and the rollups match the remaining rows."""
     times = [NOW - 9 * DAY + 10 * number for number in range(12_000)]
     random.Random(2).shuffle(times)
-    fill(url, [finished(created_at=one) for one in times])
+    fill(url, [finished(created_at=time) for time in times])
     with opened(url, retention_days=2, clock=lambda: NOW):
         until(lambda: len(ids(url)) < 12_000)
-        left = [row["created_at"] for row in read(url)]
-        assert 0 < len(left) < 12_000
-        assert left == sorted(times)[-len(left) :]
-        assert wrong(url) == []
+        remaining = [row["created_at"] for row in read(url)]
+        assert 0 < len(remaining) < 12_000
+        assert remaining == sorted(times)[-len(remaining) :]
+        assert integrity_errors(url) == []
         until(lambda: not ids(url))
     assert sum(row["requests"] for row in read(url, "SELECT requests FROM hours")) == 12_000
 
 
-def test_answers_and_feedback_grow_old_too(url: str) -> None:
+def test_retention_covers_responses_and_feedback(url: str) -> None:
     now = NOW
     with opened(url, retention_days=2, clock=lambda: now) as store:
         record = finished(created_at=NOW)
         store.add(record)
-        store.store_response(kept_response("resp_1"))
+        store.store_response(stored_response("resp_1"))
         until(lambda: store.lookups.find_response("resp_1") is not None)
         store.lookups.record_feedback(record.id, 1.0, None, client=None)
         now += 3 * DAY
@@ -517,26 +516,26 @@ def test_answers_and_feedback_grow_old_too(url: str) -> None:
         )
 
 
-def test_without_retention_rows_stay(url: str) -> None:
+def test_without_retention_rows_are_kept(url: str) -> None:
     with opened(url, retention_days=None, clock=lambda: NOW) as store:
         store.add(finished(created_at=0.0))
     assert len(read(url)) == 1
 
 
-# ── Answers that may be continued ─────────────────────────────────────────────────────────────
+# ── Stored responses ──────────────────────────────────────────────────────────────────────────
 
 
-def kept_response(response_id: str, **values: Any) -> StoredResponse:
+def stored_response(response_id: str, **values: Any) -> StoredResponse:
     plain = StoredResponse(response_id, Target.LOCAL, "key", "[1]", 1, "{}")
     return plain._replace(**values)
 
 
-def test_an_answer_is_kept_found_and_forgotten(url: str) -> None:
-    kept = kept_response("resp_1", items='["Grüße"]', body='{"a":"🙂"}', input_items=7)
+def test_response_is_stored_found_and_deleted(url: str) -> None:
+    response = stored_response("resp_1", items='["Grüße"]', body='{"a":"🙂"}', input_items=7)
     with opened(url) as store:
         assert store.lookups.find_response("resp_1") is None
-        store.store_response(kept)
-        until(lambda: store.lookups.find_response("resp_1") == kept)
+        store.store_response(response)
+        until(lambda: store.lookups.find_response("resp_1") == response)
         found = store.lookups.find_response("resp_1")
         assert found is not None
         assert found.target is Target.LOCAL
@@ -544,15 +543,15 @@ def test_an_answer_is_kept_found_and_forgotten(url: str) -> None:
         until(lambda: store.lookups.find_response("resp_1") is None)
 
 
-def test_the_last_of_an_id_counts(url: str) -> None:
+def test_last_response_of_an_id_replaces_earlier_ones(url: str) -> None:
     store = Store(config_of(url))
-    for body in ("first", "second"):  # in one batch: nobody writes yet
-        store.store_response(kept_response("resp_1", body=body))
-    store.store_response(kept_response("resp_2", client_key_hash=None, items=None, body=None))
+    for body in ("first", "second"):  # in one batch: the store is not open yet
+        store.store_response(stored_response("resp_1", body=body))
+    store.store_response(stored_response("resp_2", client_key_hash=None, items=None, body=None))
     store.open()
     store.close()
     with opened(url) as store:
-        store.store_response(kept_response("resp_1", body="third", target=Target.CLOUD))
+        store.store_response(stored_response("resp_1", body="third", target=Target.CLOUD))
     rows = read(url, "SELECT id, body, target FROM responses ORDER BY id")
     assert [tuple(row.values()) for row in rows] == [
         ("resp_1", "third", "cloud"),
@@ -561,70 +560,74 @@ def test_the_last_of_an_id_counts(url: str) -> None:
 
 
 @pytest.mark.parametrize("poison", ["\ud800", "a\0b"], ids=ascii)
-def test_an_answer_no_database_takes_costs_neither_the_others_nor_the_writer(
-    url: str, poison: str
-) -> None:
+def test_invalid_response_loses_neither_others_nor_rows(url: str, poison: str) -> None:
     with opened(url) as store:
-        for one in ("resp_1", poison, "resp_2"):
-            store.store_response(kept_response(one))
-        store.store_response(kept_response("resp_3", body=poison))
+        for name in ("resp_1", poison, "resp_2"):
+            store.store_response(stored_response(name))
+        store.store_response(stored_response("resp_3", body=poison))
         store.forget_response(poison)
-        store.store_response(kept_response("resp_4"))
+        store.store_response(stored_response("resp_4"))
         store.add(finished())
     with opened(url) as store:
         store.add(finished())
-    kept = {row["id"] for row in read(url, "SELECT id FROM responses")}
-    assert {"resp_1", "resp_2", "resp_4"} <= kept
+    stored_ids = {row["id"] for row in read(url, "SELECT id FROM responses")}
+    assert {"resp_1", "resp_2", "resp_4"} <= stored_ids
     assert len(read(url)) == 2
 
 
-def test_an_answer_waits_for_a_lock(sqlite_url: str) -> None:
+def test_pending_responses_are_written_after_a_lock(sqlite_url: str) -> None:
     with opened(sqlite_url, busy_seconds=0.01) as store:
-        store.store_response(kept_response("resp_1"))
+        store.store_response(stored_response("resp_1"))
         until(lambda: store.lookups.find_response("resp_1") is not None)
         with locked(sqlite_url):
             store.add(finished())
             until(lambda: not store.healthy)
-            store.store_response(kept_response("resp_2"))
+            store.store_response(stored_response("resp_2"))
             store.forget_response("resp_1")
         until(lambda: store.lookups.find_response("resp_2") is not None)
         assert store.lookups.find_response("resp_1") is None
 
 
-def test_whose_an_answer_is_cannot_be_said_without_the_database(sqlite_url: str) -> None:
+def test_response_lookup_without_its_table_is_an_error(sqlite_url: str) -> None:
     with opened(sqlite_url) as store:
-        execute(sqlite_url, "ALTER TABLE responses RENAME TO gone")
+        execute(sqlite_url, "ALTER TABLE responses RENAME TO renamed")
         with pytest.raises(StoreUnavailable, match="Responses cannot be looked up"):
             store.lookups.find_response("resp_1")
 
 
-# ── Feedback, and what was spent ──────────────────────────────────────────────────────────────
+# ── Feedback and spending ─────────────────────────────────────────────────────────────────────
 
 
-def test_the_last_word_on_a_request_stands(url: str) -> None:
-    mine, nobodys = finished(target=Target.CLOUD, client_key_hash="key"), finished()
+def test_latest_feedback_replaces_earlier_feedback(url: str) -> None:
+    keyed, anonymous = finished(target=Target.CLOUD, client_key_hash="key"), finished()
     with opened(url, clock=lambda: NOW) as store:
-        store.add(mine)
-        store.add(nobodys)
+        store.add(keyed)
+        store.add(anonymous)
         until(lambda: len(read(url)) == 2)
-        assert store.lookups.record_feedback(mine.id, 1.0, "Nice.", client="key") == ("cloud", True)
-        assert store.lookups.record_feedback(mine.id, -0.5, None, client="key") == ("cloud", False)
-        assert store.lookups.record_feedback(nobodys.id, 0.0, "a\0b", client=None) == ("none", True)
+        assert store.lookups.record_feedback(keyed.id, 1.0, "Nice.", client="key") == (
+            "cloud",
+            True,
+        )
+        assert store.lookups.record_feedback(keyed.id, -0.5, None, client="key") == ("cloud", False)
+        assert store.lookups.record_feedback(anonymous.id, 0.0, "a\0b", client=None) == (
+            "none",
+            True,
+        )
         for request_id, client in (
-            (mine.id, "other"),
-            (mine.id, None),
-            (nobodys.id, "key"),
+            (keyed.id, "other"),
+            (keyed.id, None),
+            (anonymous.id, "key"),
             ("req_unknown", None),
             ("req_\0", None),
         ):
             assert store.lookups.record_feedback(request_id, 1.0, None, client=client) is None
-    found = {row.pop("request_id"): row for row in read(url, "SELECT * FROM feedback")}
-    assert found[mine.id] == {"created_at": NOW, "rating": -0.5, "comment": None}
-    assert found[nobodys.id]["comment"] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
-    assert len(found) == 2
+    feedback = {row.pop("request_id"): row for row in read(url, "SELECT * FROM feedback")}
+    assert feedback[keyed.id] == {"created_at": NOW, "rating": -0.5, "comment": None}
+    assert feedback[anonymous.id]["comment"] in ("a\0b", "a\N{REPLACEMENT CHARACTER}b")
+    assert len(feedback) == 2
 
 
-def test_feedback_that_cannot_be_kept_is_an_error(sqlite_url: str) -> None:
+def test_feedback_that_cannot_be_stored_is_an_error(sqlite_url: str) -> None:
     record = finished()
     with opened(sqlite_url, busy_seconds=0.01) as store:
         store.add(record)
@@ -634,7 +637,7 @@ def test_feedback_that_cannot_be_kept_is_an_error(sqlite_url: str) -> None:
         assert store.lookups.record_feedback(record.id, 1.0, None, client=None) == ("none", True)
 
 
-def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
+def test_spend_by_key_sums_the_cloud_costs(url: str) -> None:
     def bought(key: str | None, usd: float | None, **values: object) -> CallRecord:
         return finished(
             **{"created_at": NOW, "target": Target.CLOUD, "cost_usd": usd, "client_key_hash": key}
@@ -661,79 +664,79 @@ def test_what_the_cloud_cost_since_then_by_the_clients_key(url: str) -> None:
         assert store.lookups.spent_by_key(NOW + 1) == {}
 
 
-def test_what_was_spent_is_empty_when_the_database_does_not_say(
+def test_spend_by_key_is_empty_if_the_database_fails(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(sqlite_url) as store:
-        execute(sqlite_url, "ALTER TABLE requests RENAME TO gone")
+        execute(sqlite_url, "ALTER TABLE requests RENAME TO renamed")
         assert store.lookups.spent_by_key(0.0) == {}
     assert "today's cloud spend is unknown" in caplog.text
 
 
-def test_what_others_spent_is_known_beside_what_is_counted_here(url: str) -> None:
-    """Two processes of one database, while both write: each knows all, and counts nothing twice."""
+def test_spending_of_other_processes_is_added_once(url: str) -> None:
+    """Each of two processes with one database counts the spending of both exactly once."""
     midnight = NOW // DAY * DAY
-    dice = random.Random(3)
+    rng = random.Random(3)
     spent = {"one": 0.0, "other": 0.0, None: 0.0}
-    with opened(url) as one, opened(url) as other:
-        sides = [(store, Limits(clock=lambda: NOW)) for store in (one, other)]
+    with opened(url) as first, opened(url) as second:
+        sides = [(store, Limits(clock=lambda: NOW).spending) for store in (first, second)]
         for number in range(60):
-            store, quotas = dice.choice(sides)
-            key = dice.choice([*spent])
-            usd = dice.randrange(10**9) / PICODOLLARS
-            created_at = dice.choice([NOW, NOW, midnight, midnight - 1])
+            store, spending = rng.choice(sides)
+            key = rng.choice([*spent])
+            usd = rng.randrange(10**9) / PICODOLLARS
+            created_at = rng.choice([NOW, NOW, midnight, midnight - 1])
             record = finished(
                 created_at=created_at, target=Target.CLOUD, cost_usd=usd, client_key_hash=key
             )
-            quotas.record_cost(record)
+            spending.record_cost(record)
             store.add(record)
             spent[key] += usd if created_at >= midnight else 0.0
-            store, quotas = dice.choice(sides)
+            store, spending = rng.choice(sides)
             others = store.lookups.spent_by_others(midnight, by_key=number % 2 == 0)
             assert others is not None
-            before = quotas.spent_today()
-            quotas.update_others_spending(others, since=midnight)
-            assert before <= quotas.spent_today() <= sum(spent.values()) + 1e-12
+            before = spending.spent_today()
+            spending.update_others_spending(others, since=midnight)
+            assert before <= spending.spent_today() <= sum(spent.values()) + 1e-12
         until(lambda: len(read(url)) == 60)
-        for store, quotas in sides:
+        for store, spending in sides:
             for by_key in (False, True):
                 others = store.lookups.spent_by_others(midnight, by_key=by_key)
                 assert others is not None
-                quotas.update_others_spending(others, since=midnight)
-                assert quotas.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
+                spending.update_others_spending(others, since=midnight)
+                assert spending.spent_today() == pytest.approx(sum(spent.values()), abs=1e-12)
             for key in ("one", "other"):
                 limit = Principal(key, cloud_usd_per_day=spent[key] - 1e-12)
-                assert not quotas.has_budget(limit)
-                assert quotas.has_budget(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
+                assert not spending.has_budget(limit)
+                assert spending.has_budget(limit._replace(cloud_usd_per_day=spent[key] + 1e-12))
 
 
-# ── The start ─────────────────────────────────────────────────────────────────────────────────
+# ── Startup ───────────────────────────────────────────────────────────────────────────────────
 
 
-def check_refused(url: str, said: str) -> None:
+def check_rejected(url: str, message: str) -> None:
     store = Store(StorageConfig(url=url))
     with pytest.raises(StoreUnavailable) as caught:
         store.open()
     assert str(caught.value).startswith(f"storage.url: {redacted_url(config_of(url))}")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert not store.healthy
     store.close()  # a store that never opened can be closed
 
 
-def test_a_path_that_cannot_be_written_is_an_error_at_the_start(tmp_path: Path) -> None:
+def test_unwritable_path_is_an_error_at_startup(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no database, but longer than the header of one" * 10)
     for path in (tmp_path / "file" / "rows.db", tmp_path / "file", tmp_path):
-        check_refused(f"sqlite:///{path}", " cannot be used: ")
+        check_rejected(f"sqlite:///{path}", " cannot be used: ")
 
 
-def test_a_server_that_cannot_be_used_is_an_error_at_the_start(postgres_url: str) -> None:
-    check_refused(f"{postgres_url}_unknown", " cannot be used: ")
+def test_unusable_server_is_an_error_at_startup(postgres_url: str) -> None:
+    check_rejected(f"{postgres_url}_unknown", " cannot be used: ")
     with refused_address() as address:
-        url = f"postgresql://somebody:geheim@{urlsplit(address).netloc}/rows"
-        check_refused(url, "somebody:***@127.0.0.1")
+        url = f"postgresql://somebody:hidden@{urlsplit(address).netloc}/rows"
+        check_rejected(url, "somebody:***@127.0.0.1")
 
 
-def test_no_thread_is_left_behind(url: str) -> None:
+def test_close_leaves_no_thread(url: str) -> None:
     before = threading.active_count()
     with opened(url) as store:
         store.add(finished())

@@ -20,7 +20,7 @@ FLAGS: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PATIENCE_MS: Final = 20_000.0  # generous, for a busy machine
+PATIENCE_MS: Final = 20_000.0  # generous for a busy machine
 SERIOUS: Final = ("serious", "critical")
 
 
@@ -87,11 +87,11 @@ async def open_page(browser: Browser, origin: str, path: str = "/", **settings: 
 
 
 async def check_accessible(page: Page) -> None:
-    """Assert that axe-core has no serious finding on the page in its present state."""
+    """Assert that axe-core has no serious finding on the current page."""
     # Over the DevTools protocol, because the page's policy blocks injected scripts.
     session = await page.context.new_cdp_session(page)
     await session.send("Runtime.evaluate", {"expression": AXE_SCRIPT})
-    found = await session.send(
+    result = await session.send(
         "Runtime.evaluate",
         {
             "expression": "axe.run(document).then(({violations}) => violations.map("
@@ -101,14 +101,14 @@ async def check_accessible(page: Page) -> None:
             "returnByValue": True,
         },
     )
-    assert "exceptionDetails" not in found, found
-    serious = [finding for finding in found["result"]["value"] if finding["impact"] in SERIOUS]
+    assert "exceptionDetails" not in result, result
+    serious = [finding for finding in result["result"]["value"] if finding["impact"] in SERIOUS]
     assert not serious, serious
 
 
 async def fits_its_width(page: Page) -> bool:
-    """Whether the page needs no horizontal scrolling."""
-    wide: bool = await page.evaluate(
+    """Whether the page fits its viewport without horizontal scrolling."""
+    fits: bool = await page.evaluate(
         "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )
-    return wide
+    return fits

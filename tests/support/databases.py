@@ -1,4 +1,4 @@
-"""Fixtures for tests that are to hold on SQLite and on PostgreSQL alike: `url` is an empty one.
+"""Fixtures for tests on both SQLite and PostgreSQL: `url` is an empty database.
 
 pytest_plugins = ["databases"]
 """
@@ -13,7 +13,7 @@ from postgres import PostgresServer
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """The server that all tests share; one that stops it starts it again."""
+    """The server of all tests. A test that stops it must start it again."""
     with PostgresServer() as server:
         yield server
 
@@ -31,6 +31,6 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest) -> str:
-    """`storage.url` of a database that is not there yet, or empty."""
-    found: str = request.getfixturevalue(f"{request.param}_url")
-    return found
+    """`storage.url` of a missing or empty database."""
+    database_url: str = request.getfixturevalue(f"{request.param}_url")
+    return database_url

@@ -1,14 +1,14 @@
-"""Metric families in an exposition, found by their HELP and TYPE lines.
+"""Metric families of an exposition, from their HELP and TYPE lines.
 
-A labelled metric without samples has these lines, too. Comparing families and not samples catches
-a metric that no test has counted yet.
+Labelled metrics have these lines even without samples, so that families include metrics that no
+test has counted.
 """
 
 from prometheus_client.parser import text_string_to_metric_families
 
 
 def families(text: str) -> dict[str, str]:
-    """The help text by published name, `router_requests_total` for instance."""
+    """The help texts by published name, such as `router_requests_total`."""
     return {
         family.name + ("_total" if family.type == "counter" else ""): family.documentation
         for family in text_string_to_metric_families(text)
@@ -17,5 +17,5 @@ def families(text: str) -> dict[str, str]:
 
 def current_families(text: str) -> set[str]:
     """The names of `families` without the deprecated ones."""
-    found = families(text)
-    return {name for name, about in found.items() if not about.startswith("Deprecated:")}
+    help_texts = families(text)
+    return {name for name, about in help_texts.items() if not about.startswith("Deprecated:")}

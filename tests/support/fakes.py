@@ -1,8 +1,8 @@
-"""What stands around the proxy in tests: scripted upstreams on real sockets, and a stub model.
+"""Scripted upstreams on real sockets, and a stub router model.
 
-A `FakeUpstream` speaks HTTP/1.1 by hand, so that it can do all that a server ever did to a client.
-What it does is an *answer*: a list of steps, each of them bytes to send, a `Gate` to wait at, or an
-`End` of the connection. Every request is kept as a `Call`, which knows when the proxy let go of it.
+A `FakeUpstream` writes HTTP/1.1 by hand, so that it can misbehave in every way. Its script is an
+*answer*: a list of steps, each of which is bytes to send, a `Gate` to wait at, or an `End` of the
+connection. Every request is recorded as a `Call`, which knows when the proxy closed it.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
-from router_model.model import Score
+from router_model.score import Score
 
-# Long enough for a busy machine; nothing that works ever waits this long.
+# Long enough for a busy machine; working code never waits this long.
 PATIENCE_SECONDS = 10.0
 
 
 class Gate:
-    """A step at which the upstream stops until the test lets it go on.
+    """A step at which the upstream waits until the test opens it.
 
-    A gate that has been opened stays open, so a script may be used for several requests.
+    An opened gate stays open, so a script can serve several requests.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Gate:
         self._opened = asyncio.Event()
 
     async def reached(self) -> None:
-        """Wait until the upstream stands here."""
+        """Wait until the upstream has reached the gate."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._reached.wait()
 
@@ -46,7 +46,7 @@ class Gate:
 
 
 class End(Enum):
-    """How a connection ends before its answer does."""
+    """How a connection ends before its answer is complete."""
 
     FIN = "fin"
     RESET = "reset"
@@ -57,7 +57,7 @@ Answer = Sequence[Step]
 
 
 class Call:
-    """A request as the upstream saw it."""
+    """A request that the upstream received."""
 
     def __init__(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> None:
         self.method = method
@@ -72,7 +72,7 @@ class Call:
         return json.loads(self.body)
 
     def header(self, name: str) -> str | None:
-        """A header's value; two of the same name would be an error of the proxy's."""
+        """The value of a header, which the proxy must not send twice."""
         values = [value for key, value in self.headers if key.lower() == name]
         assert len(values) <= 1, f"{name} was sent {len(values)} times"
         return values[0] if values else None
@@ -81,20 +81,20 @@ class Call:
         self._closed.set()
 
     async def closed(self) -> None:
-        """Wait until the connection is closed: what tells an upstream to stop generating."""
+        """Wait until the connection is closed, which tells an upstream to stop generating."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._closed.wait()
 
 
 class FakeUpstream:
-    """A scripted server. Set `answer` before the request that is to get it."""
+    """A scripted server. Set `answer` before the request."""
 
     def __init__(self) -> None:
         self.answer: Answer | Callable[[Call], Answer]
         self.models: Answer | Callable[[Call], Answer]
         self.native: dict[
             str, Answer | Callable[[Call], Answer]
-        ]  # beside /v1: what Ollama has and others have not
+        ]  # outside of /v1: Ollama's own endpoints
         self.calls: list[Call] = []
         self.reset()
         self._connections: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class FakeUpstream:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def reset(self) -> None:
-        """Forget all requests, and answer the plain way again."""
+        """Clear all requests, and restore the default answers."""
         self.answer = whole(answer_json())
         self.models = whole(b'{"object":"list","data":[]}')
         self.native = {}
@@ -126,12 +126,12 @@ class FakeUpstream:
 
     @property
     def call(self) -> Call:
-        """The only request there was."""
+        """The only request."""
         (call,) = self.calls
         return call
 
     async def called(self, number: int = 1) -> Call:
-        """Wait for the given number of requests in all; return the last one."""
+        """Wait for this total number of requests; return the last one."""
         async with asyncio.timeout(PATIENCE_SECONDS), self._arrival:
             await self._arrival.wait_for(lambda: len(self.calls) >= number)
         return self.calls[number - 1]
@@ -149,7 +149,7 @@ class FakeUpstream:
             writer.transport.abort()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer requests. Waiting for the next one is what notices that the proxy hung up."""
+        """Answer requests. The read of the next request detects a disconnect of the proxy."""
         call: Call | None = None
         answering: asyncio.Task[None] | None = None
         try:
@@ -179,7 +179,7 @@ class FakeUpstream:
                 case bytes():
                     writer.write(step)
                     await writer.drain()
-                    await asyncio.sleep(0)  # pieces leave one by one
+                    await asyncio.sleep(0)  # sends the pieces separately
                 case Gate():
                     await step.pass_through()
                 case End.FIN:
@@ -213,7 +213,7 @@ async def _read_call(reader: asyncio.StreamReader) -> Call:
 
 @contextmanager
 def refused_address() -> Iterator[str]:
-    """A base URL where nothing listens; the port stays taken, so that nobody else gets it."""
+    """A base URL where nothing listens. The port stays reserved."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
@@ -221,7 +221,7 @@ def refused_address() -> Iterator[str]:
 
 @contextmanager
 def silent_address() -> Iterator[str]:
-    """A base URL that takes no connection and refuses none: its queue of them is full."""
+    """A base URL that neither accepts nor refuses connections: its backlog is full."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -242,7 +242,7 @@ def head(
     content_type: str = "application/json",
     headers: Iterable[tuple[str, str]] = (),
 ) -> bytes:
-    """A status line and headers, closed by the blank line."""
+    """A status line and headers, with the final blank line."""
     lines = [f"HTTP/1.1 {status} Whatever", f"content-type: {content_type}"]
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode()
@@ -255,7 +255,7 @@ def whole(
     content_type: str = "application/json",
     headers: Iterable[tuple[str, str]] = (),
 ) -> list[Step]:
-    """An answer in one piece."""
+    """An answer with content-length, in one piece."""
     headers = [*headers, ("content-length", str(len(body)))]
     return [head(status, content_type, headers) + body]
 
@@ -263,7 +263,7 @@ def whole(
 def chunked(
     *pieces: Step, headers: Iterable[tuple[str, str]] = (), content_type: str = "text/event-stream"
 ) -> list[Step]:
-    """An answer piece by piece. It ends well unless an `End` is among the pieces."""
+    """A chunked answer, complete unless an `End` is among the pieces."""
     steps: list[Step] = [head(200, content_type, [*headers, ("transfer-encoding", "chunked")])]
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -280,13 +280,13 @@ def compress(data: bytes, encoding: str) -> bytes:
     return gzip.compress(data) if encoding == "gzip" else zlib.compress(data)
 
 
-# ── What OpenAI and Ollama put on the wire ────────────────────────────────────────────────────
+# ── Wire formats of OpenAI and Ollama ─────────────────────────────────────────────────────────
 
 USAGE = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
 
 
 def answer_json(text: str = "Hello!", *, usage: dict[str, Any] | None = USAGE) -> bytes:
-    """A whole chat answer."""
+    """The body of a chat completion."""
     answer: dict[str, Any] = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -324,7 +324,7 @@ def event(data: dict[str, Any] | bytes) -> bytes:
 def chunk(
     delta: dict[str, Any] | None = None, finish: str | None = None, **fields: Any
 ) -> dict[str, Any]:
-    """A stream chunk with one choice; without `delta` one with none."""
+    """A stream chunk with one choice, or without `delta` with none."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
     return {
         "id": "chatcmpl-1",
@@ -340,7 +340,7 @@ WORDS = ("Hel", "lo ", "wörld ", "🙂!")
 
 
 def openai_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAGE) -> list[bytes]:
-    """OpenAI's form: `usage: null` in each chunk, then one chunk with usage and no choice."""
+    """OpenAI's format: `usage: null` in each chunk, then a chunk with usage and no choices."""
     return [
         event(chunk({"role": "assistant", "content": ""}, usage=None)),
         *(event(chunk({"content": word}, usage=None)) for word in words),
@@ -351,7 +351,7 @@ def openai_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAGE) -
 
 
 def ollama_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAGE) -> list[bytes]:
-    """Ollama's form since v0.32.6: the role once, a finish of its own, no null usage."""
+    """Ollama's format since v0.32.6: the role once, a separate finish chunk, no null usage."""
     return [
         event(chunk({"role": "assistant", "content": ""})),
         *(event(chunk({"content": word})) for word in words),
@@ -362,7 +362,7 @@ def ollama_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAGE) -
 
 
 def old_ollama_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAGE) -> list[bytes]:
-    """Ollama's form before v0.32.6: the role in every chunk, the finish together with content."""
+    """Ollama's format before v0.32.6: the role in every chunk, the finish with content."""
     *most, last = words
     return [
         *(event(chunk({"role": "assistant", "content": word})) for word in most),
@@ -373,7 +373,7 @@ def old_ollama_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAG
 
 
 def groq_events(words: Sequence[str] = WORDS, usage: dict[str, Any] = USAGE) -> list[bytes]:
-    """Usage in the chunk that finishes, as several servers send it."""
+    """Usage in the finish chunk, as several servers send it."""
     return [
         *(event(chunk({"content": word})) for word in words),
         event(chunk({}, "stop", usage=usage)),
@@ -395,7 +395,7 @@ EASY, HARD = "What is 2+2?", "Prove the Riemann hypothesis."
 
 
 class StubModel:
-    """Easy texts score 0.9, hard ones 0.1: with a threshold of 0.5 local and cloud."""
+    """Scores 0.9, and 0.1 for HARD: with a threshold of 0.5, local and cloud."""
 
     def score(self, text: str) -> Score:
         return Score(0.1, 0.2, 0.8) if HARD in text else Score(0.9, 0.95, 0.97)
@@ -422,7 +422,7 @@ RESPONSES_USAGE = {
 def response_fields(
     text: str = "Hello!", *, response_id: str = "resp_1", **fields: Any
 ) -> dict[str, Any]:
-    """A whole answer of the Responses API."""
+    """The body of an answer of the Responses API."""
     message = {
         "type": "message",
         "id": "msg_1",
@@ -456,7 +456,7 @@ def response_answer(text: str = "Hello!", **fields: Any) -> Answer:
 
 
 def typed(kind: str, number: int, **fields: Any) -> bytes:
-    """One typed event."""
+    """A typed server-sent event."""
     data = {"type": kind, "sequence_number": number, **fields}
     return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
@@ -464,21 +464,21 @@ def typed(kind: str, number: int, **fields: Any) -> bytes:
 def response_events(
     words: Sequence[str] = WORDS, *, last: str = "response.completed", **fields: Any
 ) -> list[bytes]:
-    """A stream of the Responses API, which ends with an event of its own and no [DONE]."""
-    begun = response_fields("", **fields) | {"status": "in_progress", "output": [], "usage": None}
+    """A stream of the Responses API, which ends with a typed event and no [DONE]."""
+    started = response_fields("", **fields) | {"status": "in_progress", "output": [], "usage": None}
     ended = response_fields("".join(words), **fields) | {"status": last.rpartition(".")[2]}
-    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    position = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
     part = {"type": "output_text", "text": "", "annotations": []}
     events = [
-        typed("response.created", 0, response=begun),
-        typed("response.in_progress", 1, response=begun),
+        typed("response.created", 0, response=started),
+        typed("response.in_progress", 1, response=started),
         typed("response.output_item.added", 2, output_index=0, item=item),
-        typed("response.content_part.added", 3, **place, part=part),
+        typed("response.content_part.added", 3, **position, part=part),
     ]
     for number, word in enumerate(words, start=4):
-        events.append(typed("response.output_text.delta", number, **place, delta=word))
+        events.append(typed("response.output_text.delta", number, **position, delta=word))
     number = len(events)
-    events.append(typed("response.output_text.done", number, **place, text="".join(words)))
+    events.append(typed("response.output_text.done", number, **position, text="".join(words)))
     events.append(typed(last, number + 1, response=ended))
     return events

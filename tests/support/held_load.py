@@ -1,4 +1,4 @@
-"""Clients that never pause, and an upstream that holds chosen streams: for tests of stopping."""
+"""Load without pauses, and an upstream that holds chosen streams, for tests of shutdown."""
 
 import asyncio
 import time
@@ -27,8 +27,8 @@ HELD = "Wait for it."
 HELD_BEGINNING = event(chunk({"role": "assistant", "content": "Hel"}))
 
 
-class Told(NamedTuple):
-    """A request whose client has read the whole answer, and when it had."""
+class Completed(NamedTuple):
+    """A request with a complete answer, and the monotonic time of its end."""
 
     id: str
     at: float
@@ -36,13 +36,13 @@ class Told(NamedTuple):
 
 
 class Load:
-    """Clients in a closed loop, streams and whole answers, routed and forced."""
+    """Clients in a closed loop, with streams and whole answers, routed and forced."""
 
     def __init__(self, port: int, *, clients: int = CLIENTS) -> None:
         self._port = port
         self.clients = clients
         self._over = False
-        self.told: list[Told] = []
+        self.completed: list[Completed] = []
         self.cut = 0  # streams that ended without their last event
         self.broken = 0  # requests whose connection ended before their answer
         self.refused = 0  # connections
@@ -53,10 +53,10 @@ class Load:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as clients:
             for number in range(self.clients):
-                clients.create_task(self._ask_again_and_again(number))
+                clients.create_task(self._send_requests(number))
 
-    async def _ask_again_and_again(self, number: int) -> None:
-        asked = 0
+    async def _send_requests(self, number: int) -> None:
+        sent = 0
         while not self._over:
             try:
                 connection = await Connection.open(self._port)
@@ -66,15 +66,15 @@ class Load:
                 continue
             try:
                 while not self._over:
-                    asked += 1
+                    sent += 1
                     body = chat_body(
-                        text=f"How much is {number} + {asked}?",
-                        stream=asked % 2 == 0,
-                        model=("auto", "local", "cloud")[asked % 3],
+                        text=f"How much is {number} + {sent}?",
+                        stream=sent % 2 == 0,
+                        model=("auto", "local", "cloud")[sent % 3],
                     )
                     answer = await connection.ask(body)
-                    told = Told(answer.request_id, time.monotonic(), answer.head.status)
-                    self.told.append(told)
+                    completed = Completed(answer.request_id, time.monotonic(), answer.head.status)
+                    self.completed.append(completed)
                     if answer.head.is_stream and not answer.body.endswith(DONE):
                         self.cut += 1
             except ConnectionError:
@@ -85,12 +85,14 @@ class Load:
 
 @asynccontextmanager
 async def under_load(port: int, *, clients: int = CLIENTS) -> AsyncIterator[Load]:
-    """Clients that ask until the block ends, and have begun before it does."""
+    """Run clients until the end of the block, which starts when they get answers."""
     load = Load(port, clients=clients)
     running = asyncio.create_task(load.run())
     try:
         await until(
-            lambda: len(load.told) > clients, seconds=PATIENCE_SECONDS, what="clients are answered"
+            lambda: len(load.completed) > clients,
+            seconds=PATIENCE_SECONDS,
+            what="clients are answered",
         )
         yield load
     finally:
@@ -104,7 +106,7 @@ def answers(call: Call) -> Answer:
 
 
 class Holding:
-    """Answers at once, but a stream to HELD stops at the gate after its first word."""
+    """Answers immediately, but streams for HELD wait at the gate after their first word."""
 
     def __init__(self) -> None:
         self.gate = Gate()

@@ -1,7 +1,7 @@
-"""Traffic whose truth is known: prompts, how good each tier's answer is, and judges who saw some.
+"""Traffic with known quality: prompts, the quality of both tiers' answers, and judgements.
 
-The truth is that of the shipped router: the higher its score, the more often the local answer is
-good. So it is a good router here, and one whose words are mixed up is none.
+The quality follows the shipped router: the higher its score, the more often the local answer is
+good. So it is a good router here, and one with a scrambled vocabulary is a bad one.
 
     judge(url, TEXTS[:500])
 """
@@ -55,12 +55,12 @@ def shipped() -> RouterModel:
 
 @functools.cache
 def local_ok(text: str) -> float:
-    """How often the local answer to this is good. The cloud's is, CLOUD_OK of the time."""
+    """The probability of a good local answer. The cloud's is CLOUD_OK."""
     return 1 / (1 + math.exp((0.82 - shipped().score(text).score) / 0.02))
 
 
 def true_shares(score: Floats, texts: Sequence[str], threshold: float) -> tuple[float, float]:
-    """What a threshold recovers of the gap, and costs of all-cloud, on all that may be answered."""
+    """The shares of the gap recovered and of the all-cloud cost at a threshold, on all texts."""
     gain = np.array([CLOUD_OK - local_ok(text) for text in texts])
     cost = np.array([cost_of(text) for text in texts])
     cloud = score < threshold
@@ -81,13 +81,13 @@ def judge(
     sessions: Sequence[str | None] | None = None,
     truth: Callable[[str], float] = local_ok,
 ) -> None:
-    """Answer these, and judge both tiers' answers; with `propensity` only those that are drawn."""
-    dice = random.Random(seed)
+    """Record requests with judgements of both tiers; with `propensity`, judge a sample only."""
+    rng = random.Random(seed)
     records, judgements, samples = [], [], []
     for index, text in enumerate(texts):
-        drawn = dice.random()
+        drawn = rng.random()
         chances = {"local": truth(text), "cloud": cloud_ok}
-        scores = {tier: 9.0 if dice.random() < ok else 3.0 for tier, ok in chances.items()}
+        scores = {tier: 9.0 if rng.random() < ok else 3.0 for tier, ok in chances.items()}
         record = _answered(text, "local")
         record.session_id = sessions[index] if sessions is not None else None
         records.append(record)
@@ -126,16 +126,17 @@ def judge(
 
 
 def rate(url: str, texts: Sequence[str], rating: float, *, tier: str = "local") -> list[str]:
-    """Answer these and have clients rate the answers; the requests' ids."""
+    """Record requests with ratings of their answers; return the ids."""
     records = [_answered(text, tier) for text in texts]
     fill(url, records)
     rows = [
-        {"request_id": one.id, "created_at": one.created_at, "rating": rating} for one in records
+        {"request_id": record.id, "created_at": record.created_at, "rating": rating}
+        for record in records
     ]
     with connected(url) as database, database.atomic():
         for start in range(0, len(rows), 100):
             Feedback.insert_many(rows[start : start + 100]).execute(database)
-    return [one.id for one in records]
+    return [record.id for record in records]
 
 
 def _answered(text: str, tier: str) -> CallRecord:
@@ -147,15 +148,15 @@ def _answered(text: str, tier: str) -> CallRecord:
     )
 
 
-def mix_up(source: Path, target: Path, *, share: float = 1.0) -> Path:
-    """A router that takes words for other words: this share of them, the network as it was."""
+def scramble(source: Path, target: Path, *, share: float = 1.0) -> Path:
+    """Write a router with this share of its vocabulary shuffled; return its folder."""
     target.mkdir()
     tokenizer = json.loads((source / TOKENIZER_FILE).read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
-    dice = random.Random(0)
-    chosen = [word for word in vocabulary if word[0] != "[" and dice.random() < share]
+    rng = random.Random(0)
+    chosen = [word for word in vocabulary if word[0] != "[" and rng.random() < share]
     numbers = [vocabulary[word] for word in chosen]
-    dice.shuffle(numbers)
+    rng.shuffle(numbers)
     vocabulary.update(zip(chosen, numbers, strict=True))
     content = {
         TOKENIZER_FILE: json.dumps(tokenizer).encode(),
@@ -170,7 +171,7 @@ def mix_up(source: Path, target: Path, *, share: float = 1.0) -> Path:
 
 
 def change(folder: Path, **values: object) -> None:
-    """Give the router model in a folder other values in its manifest."""
+    """Change values in the manifest of a router model."""
     msgspec.structs.replace(Manifest.load(folder), **values).save(folder)
 
 
@@ -179,7 +180,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 def configuration(folder: Path, url: str, model: Path, *, threshold: float | str = "auto") -> Path:
-    """A configuration file of the pair that was judged."""
+    """A configuration file for the judged pair of models."""
     path = folder / "router.yaml"
     path.write_text(
         f"""\

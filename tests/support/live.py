@@ -1,12 +1,14 @@
-"""The proxy as users run it: uvicorn on a real port, here in a thread of its own.
+"""The proxy as users run it: uvicorn on a real port, here in its own thread.
 
     async with FakeUpstream() as local, FakeUpstream() as cloud, LiveProxy(…) as proxy:
         answer = await proxy.chat(model="auto")
         outcome = await proxy.finish()
 
-`finish` stops the proxy and returns what it kept: its rows and its metrics, which it also checks
-against each other, because both must say the same of every request.
+`finish` stops the proxy and returns its rows and metrics. It also checks that they agree on every
+request. The server is imported when the first proxy starts, so that test files load quickly.
 """
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -18,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import httpx2
 import pytest
@@ -27,13 +29,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.config import UpstreamConfig, load_config
-from proxy.experiments.jobs import PIPELINE
 from proxy.record import Target
-from proxy.routing.router import Model
-from proxy.server.app import Intervals, Proxy
-from proxy.upstream.transport import open_transport
-from proxy.web.client_connection import HEAD_SECONDS, Connection
-from proxy.web.openai_api import BodyLimits
+
+if TYPE_CHECKING:
+    from proxy.routing.router import Model
+    from proxy.server.app import Proxy
+    from proxy.web.openai_api import BodyLimits
 
 LOCAL_MODEL, CLOUD_MODEL = "phi3:latest", "gpt-4o-mini"
 LOCAL_KEY, CLOUD_KEY = "local-key-of-ours", "sk-cloud-key-of-ours"
@@ -67,7 +68,7 @@ def config_fields(folder: Path, local_url: str, cloud_url: str) -> dict[str, Any
 
 
 def merge(base: Fields, changes: Fields) -> dict[str, Any]:
-    """`changes` put over `base`, mapping by mapping."""
+    """Apply `changes` to `base`, mapping by mapping."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
@@ -77,21 +78,21 @@ def merge(base: Fields, changes: Fields) -> dict[str, Any]:
 
 
 class Outcome:
-    """What a proxy leaves behind: its rows in the order of arrival, and its metrics."""
+    """The rows of a stopped proxy, in order of arrival, and its last metrics."""
 
-    def __init__(self, rows: list[Row], metrics: "Samples") -> None:
+    def __init__(self, rows: list[Row], metrics: Samples) -> None:
         self.rows = rows
         self.metrics = metrics
 
     @property
     def row(self) -> Row:
-        """The only row there is."""
+        """The only row."""
         (row,) = self.rows
         return row
 
 
 class Samples:
-    """Scraped metrics: `samples("router_tokens_total", target="local")` sums what fits."""
+    """Scraped metrics: `samples("router_tokens_total", target="local")` sums the matches."""
 
     def __init__(self, text: str) -> None:
         self._samples = [
@@ -106,20 +107,24 @@ class Samples:
         )
 
     def by_labels(self, name: str) -> Counter[tuple[str, ...]]:
-        """Label values in alphabetic order of their names, and the count."""
-        found: Counter[tuple[str, ...]] = Counter()
+        """Counts by label values, which are sorted by label name."""
+        counts: Counter[tuple[str, ...]] = Counter()
         for sample in self._samples:
             if sample.name == name and sample.value:
-                found[tuple(sample.labels[key] for key in sorted(sample.labels))] += int(
+                counts[tuple(sample.labels[key] for key in sorted(sample.labels))] += int(
                     sample.value
                 )
-        return found
+        return counts
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it listens and stops when told, without polling for either."""
+    """uvicorn that reports when it listens and stops on request, both without polling."""
 
-    def __init__(self, proxy: Proxy, *, head_seconds: float) -> None:
+    def __init__(self, proxy: Proxy, *, head_seconds: float | None) -> None:
+        from proxy.web.client_connection import HEAD_SECONDS, Connection
+
+        if head_seconds is None:
+            head_seconds = HEAD_SECONDS
         # The same settings as the command line's.
         super().__init__(
             uvicorn.Config(
@@ -146,7 +151,7 @@ class _Server(uvicorn.Server):
         await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's own sleeps a tenth of a second, which several hundred tests would add up."""
+        """Replace uvicorn's shutdown, which sleeps 0.1 s; that adds up over hundreds of tests."""
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
         for connection in list(self.server_state.connections):
@@ -162,18 +167,18 @@ class _Server(uvicorn.Server):
 
 
 class LiveProxy:
-    """A running proxy and a client of it.
+    """A running proxy and a client of it. Arguments that are None have the server's defaults.
 
     Args:
-        folder: for its configuration file and its database.
-        local, cloud: the two tiers, or base URLs where nobody answers.
-        changes: put over the test configuration.
-        model: the router model; "configured": what routing.model_path names.
-        candidate: the one at `routing.shadow_router`.
-        transport: makes a tier's connections.
-        command: what a command of the pipeline begins with.
+        folder: for the configuration file and the database.
+        local, cloud: the two tiers, or base URLs where nothing listens.
+        changes: applied to the test configuration.
+        model: the router model; "configured" loads `routing.model_path`; None is a stub.
+        candidate: the shadow router's model.
+        transport: opens a tier's connections.
+        command: the first words of a command of the training pipeline.
         probe_seconds: between two probes of a failed tier.
-        head_seconds, body_limits: how slowly a request may arrive.
+        head_seconds, body_limits: time limits for receiving a request.
     """
 
     def __init__(
@@ -185,12 +190,16 @@ class LiveProxy:
         changes: Fields | None = None,
         model: Model | Literal["configured"] | None = None,
         candidate: Model | None = None,
-        transport: OpenTransport = open_transport,
-        command: Sequence[str] = PIPELINE,
-        probe_seconds: float = Intervals.probe,
-        head_seconds: float = HEAD_SECONDS,
+        transport: OpenTransport | None = None,
+        command: Sequence[str] | None = None,
+        probe_seconds: float | None = None,
+        head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
     ) -> None:
+        from proxy.experiments.jobs import PIPELINE
+        from proxy.server.app import Intervals, Proxy
+        from proxy.upstream.transport import open_transport
+
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
         fields = merge(config_fields(folder, *urls), changes or {})
         path = folder / "config.yaml"
@@ -203,13 +212,17 @@ class LiveProxy:
             path=path,
             model=None if model == "configured" else model or StubModel(),
             shadow_model=candidate,
-            transport=transport,
+            transport=transport or open_transport,
             first_wait=0.002,
             intervals=Intervals(
-                watch=0.02, quality=0.5, drift=0.5, spent=0.05, probe=probe_seconds
+                watch=0.02,
+                quality=0.5,
+                drift=0.5,
+                spent=0.05,
+                probe=Intervals.probe if probe_seconds is None else probe_seconds,
             ),
             body_limits=body_limits,
-            command=command,
+            command=PIPELINE if command is None else command,
         )
         self._server = _Server(self.proxy, head_seconds=head_seconds)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -221,10 +234,10 @@ class LiveProxy:
             base_url=self.origin,
             timeout=PATIENCE_SECONDS,
             trust_env=False,
-            verify=False,  # nothing to verify, and loading certificates takes its time
+            verify=False,  # there is no TLS, and loading certificates takes time
         )
 
-    async def __aenter__(self) -> "LiveProxy":
+    async def __aenter__(self) -> LiveProxy:
         self._thread.start()
         assert await asyncio.to_thread(self._server.listening.wait, PATIENCE_SECONDS)
         return self
@@ -233,7 +246,7 @@ class LiveProxy:
         await self.stop()
 
     async def stop(self) -> None:
-        """Stop the server, which writes what is pending."""
+        """Stop the server, which writes the pending rows."""
         await self.client.aclose()
         if self._thread.is_alive():
             self._server.stop()
@@ -248,37 +261,41 @@ class LiveProxy:
         """POST a chat request of these fields."""
         return await self.post(chat_body(**fields), headers)
 
-    async def connect(self, **fields: Any) -> "RawClient":
-        """Send a chat request over a connection of its own, without waiting for the answer."""
+    async def connect(self, **fields: Any) -> RawClient:
+        """Send a chat request over a new connection, without waiting for the answer."""
         return await RawClient.open(self.port, chat_body(**fields))
 
-    async def connect_raw(self, data: bytes) -> "RawClient":
-        """Send these bytes over a connection of its own."""
+    async def connect_raw(self, data: bytes) -> RawClient:
+        """Send these bytes over a new connection."""
         return await RawClient.open(self.port, b"", head=data)
 
     def configure(self, changes: Fields) -> None:
-        """Put changes over what is in the configuration file; the proxy watches it."""
+        """Apply changes to the configuration file, which the proxy watches."""
         fields = merge(json.loads(self.config_file.read_text()), changes)
         self.config_file.write_text(json.dumps(fields))
 
     async def reloaded(self, met: Callable[[], bool]) -> None:
-        """Wait until the proxy has taken up what was configured."""
+        """Wait until a reload has made the condition true."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not met():
-                await self.client.get("/health")  # the time in which it may happen
+                await self.client.get("/health")  # gives the proxy time
 
     async def scrape(self) -> Samples:
         return Samples((await self.client.get("/metrics")).text)
 
     async def queued(self, tier: str, requests: int = 1) -> None:
-        """Wait until this many requests wait for a slot of a tier."""
+        """Wait until this many requests are queued for a slot of a tier."""
         upstream = self.proxy.gateway.snapshot.upstreams[Target(tier)]
         async with asyncio.timeout(PATIENCE_SECONDS):
             while upstream.queued < requests:
-                await self.client.get("/health")  # the time in which it may happen
+                await self.client.get("/health")  # gives the proxy time
 
     async def settled(self, requests: int = 1, *, in_flight: int = 0) -> Samples:
-        """The metrics, once this many requests are counted and no more upstreams are held."""
+        """Wait until this many requests are counted; return the metrics.
+
+        Args:
+            in_flight: the number of upstream calls that remain open.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
@@ -290,11 +307,11 @@ class LiveProxy:
         except TimeoutError:
             pytest.fail(
                 f"{counted:g} of {requests} requests are counted, "
-                f"{samples('router_in_flight'):g} upstreams still held"
+                f"{samples('router_in_flight'):g} upstream calls are open"
             )
 
     async def finish(self, requests: int = 1) -> Outcome:
-        """Stop, and return exactly this many rows with the metrics that agree with them."""
+        """Stop the proxy; check that it has this many rows and that the metrics agree."""
         samples = await self.settled(requests)
         await self.stop()
         rows = self.rows()
@@ -303,17 +320,17 @@ class LiveProxy:
         return Outcome(rows, samples)
 
     async def row_of(self, response: httpx2.Response) -> Row:
-        """The row of one answer, as soon as it is written."""
+        """Wait for the row of an answer."""
         request_id = response.headers["x-request-id"]
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                if found := [row for row in self.rows() if row["id"] == request_id]:
-                    (row,) = found
+                if rows := [row for row in self.rows() if row["id"] == request_id]:
+                    (row,) = rows
                     return row
                 await asyncio.sleep(0.02)
 
     async def rows_of(self, requests: int) -> list[Row]:
-        """The rows, as soon as there are this many."""
+        """Wait until there are this many rows."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 if len(rows := self.rows()) >= requests:
@@ -337,7 +354,7 @@ def chat_body(**fields: Any) -> bytes:
 
 
 class StartProxy(Protocol):
-    """Starts a proxy; it stops with the test at the latest."""
+    """Starts a proxy, which stops at the end of the test."""
 
     def __call__(
         self,
@@ -347,16 +364,16 @@ class StartProxy(Protocol):
         cloud: FakeUpstream | str | None = None,
         model: Model | Literal["configured"] | None = None,
         candidate: Model | None = None,
-        transport: OpenTransport = open_transport,
-        probe_seconds: float = Intervals.probe,
-        head_seconds: float = HEAD_SECONDS,
+        transport: OpenTransport | None = None,
+        probe_seconds: float | None = None,
+        head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
     ) -> Awaitable[LiveProxy]: ...
 
 
 @dataclass(frozen=True)
 class World:
-    """Both tiers and a proxy with the tests' default configuration, shared by a file's tests."""
+    """Both tiers and a proxy with the default configuration, shared by the tests of a file."""
 
     local: FakeUpstream
     cloud: FakeUpstream
@@ -364,14 +381,14 @@ class World:
 
 
 class RawClient:
-    """A client's side of one connection, to be read a little, closed or reset."""
+    """A client's raw connection: it can read in parts, close or abort."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def open(cls, port: int, body: bytes, *, head: bytes | None = None) -> "RawClient":
+    async def open(cls, port: int, body: bytes, *, head: bytes | None = None) -> RawClient:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         if head is None:
             head = (
@@ -395,12 +412,12 @@ class RawClient:
         await self._writer.drain()
 
     async def leave(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
         await self._writer.wait_closed()
 
     def vanish(self) -> None:
-        """Drop the connection without a word."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
 
@@ -413,13 +430,13 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
     failed = sum(row["ending"] not in ("ok", "client_gone") for row in rows)
     assert samples("router_errors_total") == failed
     for target in ("local", "cloud"):
-        mine = [row for row in rows if row["target"] == target]
+        of_target = [row for row in rows if row["target"] == target]
         for kind in ("input", "cached_input", "output"):
-            total = sum(row[f"{kind}_tokens"] or 0 for row in mine)
+            total = sum(row[f"{kind}_tokens"] or 0 for row in of_target)
             assert samples("router_tokens_total", target=target, kind=kind) == total
-        cost = sum(row["cost_usd"] or 0 for row in mine)
+        cost = sum(row["cost_usd"] or 0 for row in of_target)
         assert samples("router_cost_usd_total", target=target) == pytest.approx(cost)
-        timed = sum(row["ttft_ms"] is not None for row in mine)
+        timed = sum(row["ttft_ms"] is not None for row in of_target)
         assert samples("router_time_to_first_token_seconds_count", target=target) == timed
     saved = sum(row["saved_usd"] or 0 for row in rows)
     assert samples("router_saved_usd_total") == pytest.approx(saved)
@@ -436,8 +453,8 @@ def check_headers(headers: Mapping[str, str], row: Row) -> None:
     for name in ("target", "model", "reason"):
         assert headers.get(f"x-router-{name}") == row[name]
     for name, digits in (("score", 4), ("threshold", 4)):
-        shown, kept = headers.get(f"x-router-{name}"), row[name]
-        assert shown == (None if kept is None else f"{kept:.{digits}f}")
+        shown, stored = headers.get(f"x-router-{name}"), row[name]
+        assert shown == (None if stored is None else f"{stored:.{digits}f}")
     assert ("x-router-decision-ms" in headers) == (row["decision_ms"] is not None)
     assert ("x-router-fallback" in headers) == (row["fallback_from"] is not None)
     if "x-router-cost-usd" in headers:
@@ -446,7 +463,7 @@ def check_headers(headers: Mapping[str, str], row: Row) -> None:
 
 
 def envelope_of(response: httpx2.Response) -> dict[str, Any]:
-    """The error of an answer in OpenAI's envelope, its form checked."""
+    """Check that an answer is OpenAI's error envelope; return its error."""
     assert response.headers["content-type"].startswith("application/json")
     document = response.json()
     assert document.keys() == {"error"}
@@ -457,6 +474,6 @@ def envelope_of(response: httpx2.Response) -> dict[str, Any]:
 
 
 async def released(call: Call) -> None:
-    """The upstream's connection was closed before its answer was over."""
+    """Check that the upstream's connection was closed before its answer ended."""
     await call.closed()
     assert not call.answered.is_set()

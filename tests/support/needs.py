@@ -1,10 +1,10 @@
-"""Programs that some tests need beyond Python: a closed list, and what happens without one.
+"""Programs that some tests need, and skips where they are missing.
 
     @pytest.mark.needs("haproxy")     # on a test, or as a module's pytestmark
     needs.find("haproxy")             # in a fixture: the program's path
 
-Where the program is missing the test is skipped, and the summary names `make test-tools`.
-With `--no-skips` such a test fails instead.
+If the program is missing, the test is skipped and the summary names `make test-tools`. With
+`--no-skips` the test fails instead.
 
     python tests/support/needs.py     # the Debian packages of the missing programs
 """
@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 INSTALL: Final = "make test-tools"
-_FOLDERS: Final = "/usr/sbin:/usr/local/sbin"  # not on every user's PATH
+_FOLDERS: Final = "/usr/sbin:/usr/local/sbin"  # not on the PATH of every user
 
 
 class Program(NamedTuple):
-    """A program, by the names it may have, and the Debian package that has it.
+    """A program, with its possible names and its Debian package.
 
     Attributes:
-        names: any of these on the PATH, or a pattern of absolute paths.
-        package: None where `make test-tools` installs it without apt-get.
+        names: names on the PATH, or patterns of absolute paths.
+        package: None if `make test-tools` installs it without apt-get.
     """
 
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ PROGRAMS: Final = {
     "kubectl": Program(("kustomize", "kubectl"), None),
     "systemd": Program(("systemd-analyze",), "systemd"),
     "gpg": Program(("gpg",), "gnupg"),
-    # A Python package of the dev extra, which `pip install -e .` alone does not bring.
+    # A Python package of the dev extra.
     "hadolint": Program(("hadolint",), None),
 }
 
@@ -56,32 +56,32 @@ class Missing(Exception):
 
 
 def look_up(name: str) -> str | None:
-    """Return the path of a program of the list; None where it is not installed."""
-    beside = str(Path(sys.executable).parent)
+    """Return the path of a program, or None if it is not installed."""
+    environment = str(Path(sys.executable).parent)
     for candidate in PROGRAMS[name].names:
         if candidate.startswith("/"):
-            found = max(glob.glob(candidate), default=None)  # noqa: PTH207 - the pattern is absolute
+            path = max(glob.glob(candidate), default=None)  # noqa: PTH207 - the pattern is absolute
         else:
-            found = (
+            path = (
                 shutil.which(candidate)
-                or shutil.which(candidate, path=beside)
+                or shutil.which(candidate, path=environment)
                 or shutil.which(candidate, path=_FOLDERS)
             )
-        if found:
-            return found
+        if path:
+            return path
     return None
 
 
 def find(name: str) -> str:
     """Return the path of a program. Raises Missing, which skips the test."""
-    found = look_up(name)
-    if found is None:
+    path = look_up(name)
+    if path is None:
         give_up(name)
-    return found
+    return path
 
 
 def give_up(name: str) -> NoReturn:
-    """Skip the test for want of a program or a Python package."""
+    """Skip the test because a program or Python package is missing. Raises Missing."""
     raise Missing(name)
 
 

@@ -1,7 +1,7 @@
-"""Stands in for `hybrid-llm-train`, and what tests of experiments share.
+"""A stand-in for `hybrid-llm-train`, and the folders of the tests of experiments.
 
-A command runs the program that a test has put beside the prepared rows, or the journal, under the
-command's name; without one it says that it is done.
+A command runs the test's program of the same name in the folder of the prepared rows or the
+journal. Without such a program it prints that it is done.
 """
 
 import itertools
@@ -13,7 +13,7 @@ COMMAND: Final = (sys.executable, str(Path(__file__).resolve()))
 DATA: Final = Path(__file__).resolve().parents[2] / "data"
 PATIENCE_SECONDS: Final = 30.0
 
-# Says how far it is, and waits until the test lets it go on; `told` has what it was called with.
+# Prints its progress and waits for the file `go-on`. Writes its arguments to told.json.
 WAITING: Final = """
 import json, os, time
 (folder / "told.json").write_text(json.dumps([arguments, dict(os.environ), os.getpid()]))
@@ -25,14 +25,14 @@ print("scoring: 4/4, about 0.0 min left")
 
 
 class Folders:
-    """The folders that an experiment's configuration names, and the programs that are run there."""
+    """The folders of an experiment's configuration, and the programs of its commands."""
 
     def __init__(self, folder: Path) -> None:
         self.work, self.data, self.results = (
             folder / name for name in ("work", "outcomes", "results")
         )
-        for one in (self.work, self.data / "prompts", self.data / "annotated"):
-            one.mkdir(parents=True)
+        for path in (self.work, self.data / "prompts", self.data / "annotated"):
+            path.mkdir(parents=True)
 
     def config(self, **changes: Any) -> dict[str, Any]:
         folders = {name: str(getattr(self, name)) for name in ("work", "data", "results")}
@@ -46,12 +46,12 @@ class Folders:
 
 
 def main(arguments: list[str]) -> None:
-    places = [
-        Path(after).parent
-        for word, after in itertools.pairwise(arguments)
-        if word in ("--prepared", "--journal")
+    folders = [
+        Path(value).parent
+        for option, value in itertools.pairwise(arguments)
+        if option in ("--prepared", "--journal")
     ]
-    program = places[0] / f"{arguments[0]}.py" if places else None
+    program = folders[0] / f"{arguments[0]}.py" if folders else None
     if program is None or not program.exists():
         print(f"{arguments[0]}: done")
         return

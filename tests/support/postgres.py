@@ -1,10 +1,10 @@
-"""A real PostgreSQL for the tests: a server of their own, gone with the session.
+"""A temporary PostgreSQL server for the tests.
 
     with PostgresServer() as server, server.new_database() as url:
         store = Store(StorageConfig(url=url))
         server.restart()
 
-It keeps its promises but one: with `fsync=off` a crash of the machine may lose what it wrote.
+It runs with `fsync=off`, so a crash of the machine may lose data.
 """
 
 import os
@@ -20,7 +20,7 @@ import psycopg
 
 import needs
 
-USER = "postgres"  # of the system, for which a server is not run as root; and of the databases
+USER = "postgres"  # system user of the server, which must not be root; and database user
 _INSTALLED = "postgresql/*/bin"
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 
@@ -30,13 +30,13 @@ class PostgresServer:
 
     def __init__(self) -> None:
         self._programs = _find_programs()
-        # Not below pytest's own folder, which no other user may enter.
+        # Not below pytest's folder, which other users cannot enter.
         self._folder = Path(tempfile.mkdtemp(prefix="router-postgres-"))
         self._data = self._folder / "data"
         self._log = self._folder / "server.log"
         self._as_user = USER if os.geteuid() == 0 else None
         self._number = 0
-        self._free: list[str] = []  # databases that nobody uses
+        self._free: list[str] = []  # unused databases
         self.port = 0
 
     def __enter__(self) -> "PostgresServer":
@@ -63,11 +63,11 @@ class PostgresServer:
         self._remove()
 
     def start(self) -> None:
-        """Start it; returns when it takes connections."""
+        """Start it; return when it accepts connections."""
         self._run("pg_ctl", "start", "-w", "-t", "60", "-D", self._data, "-l", self._log)
 
     def stop(self) -> None:
-        """Cut everybody off at once, as a crash of the server would."""
+        """Stop it immediately, as in a crash."""
         self._run("pg_ctl", "stop", "-w", "-t", "60", "-D", self._data, "-m", "immediate")
 
     def restart(self) -> None:
@@ -76,7 +76,7 @@ class PostgresServer:
 
     @contextmanager
     def new_database(self) -> Iterator[str]:
-        """The URL of an empty database. It is emptied for the next in the end."""
+        """The URL of an empty database, which is emptied for reuse afterwards."""
         if not self._free:
             self._number += 1
             self._free.append(f"test_{self._number}")
@@ -101,7 +101,7 @@ class PostgresServer:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        # What it prints goes to a file: a server that is started would hold a pipe open for ever.
+        # Output goes to a file, because a started server would keep a pipe open.
         with (self._folder / f"{program}.log").open("w+") as printed:
             done = subprocess.run(
                 [self._programs / program, *arguments],
@@ -123,7 +123,7 @@ class PostgresServer:
 
 
 def _find_programs() -> Path:
-    """The folder of the newest version that is installed. Debian's is not in PATH."""
+    """The folder of the newest installed version, which is not on the PATH in Debian."""
     in_path = shutil.which("initdb")
     installed = (
         folder
@@ -142,6 +142,6 @@ def _version_of(folder: Path) -> float:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
         return port

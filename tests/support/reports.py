@@ -12,7 +12,7 @@ from proxy.storage.queries import RequestQueries
 def rendered_report(
     requests: RequestQueries, *, by: tuple[str, ...] = DEFAULT_DIMENSIONS, since: float = 0.0
 ) -> str:
-    """What `hybrid-llm stats` prints, without trailing spaces."""
+    """The output of `hybrid-llm stats`, without trailing spaces."""
     console = Console(file=io.StringIO(), width=120)
     console.print(stats_tables(requests, by, since))
     text = console.file.getvalue()
@@ -20,7 +20,7 @@ def rendered_report(
 
 
 def assert_lines(text: str, *expected: str) -> None:
-    """Lines with these words, whatever the space between them."""
+    """Assert that the text has these lines, ignoring differences in spaces."""
     lines = {" ".join(line.split()) for line in text.splitlines()}
     for line in expected:
         assert " ".join(line.split()) in lines, text

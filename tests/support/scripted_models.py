@@ -1,7 +1,7 @@
 """Three scripted models behind one address: a local one, a cloud one, and a judge.
 
-The judge finds answers that begin with `cloud` good (9) and others poor (4). What a prompt says
-decides what happens to it: "empty", "truncated", "declined" and so on, see `Models.reply`.
+The judge gives 9 points to answers that start with `cloud`, and 4 to others. Words in a prompt
+trigger special answers ("empty", "truncated", "declined"), see `Models.reply`.
 """
 
 import json
@@ -24,7 +24,7 @@ def completion(
     model: str = "scripted",
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Answer:
-    """A whole chat answer; 20 tokens in and 10 out unless said."""
+    """A chat answer, by default with 20 input and 10 output tokens."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}}
     body = {
         "model": model,
@@ -39,7 +39,7 @@ def failure(status: int, message: str = "no", *, code: str | None = None, **more
 
 
 def verdict(request: dict[str, Any]) -> str:
-    """What the judge thinks: the answers' first words decide."""
+    """The judge's verdict, which depends on the first words of the answers."""
     material = request["messages"][1]["content"]
     answers = re.findall(r"BEGIN (ANSWER\S*) \w+\n(\w*)", material)
     if len(answers) == 1:
@@ -49,7 +49,7 @@ def verdict(request: dict[str, Any]) -> str:
 
 
 class Models:
-    """The script of a FakeUpstream: `upstream.answer = models`. Counts what it bills."""
+    """The script of a FakeUpstream: `upstream.answer = models`. Sums the billed costs."""
 
     def __init__(self) -> None:
         self.billed_usd = 0.0
@@ -86,12 +86,12 @@ class Models:
 
 def arguments(upstream: FakeUpstream, *more: object) -> list[str]:
     """The options that point all roles at the scripted models."""
-    found = []
+    options = []
     for role, model in (("local", LOCAL), ("cloud", CLOUD), ("judge", JUDGE)):
         price = "{},{}".format(*PRICES[model])
-        found += [
+        options += [
             f"--{role}-url={upstream.base_url}",
             f"--{role}-model={model}",
             f"--{role}-price={price}",
         ]
-    return [*found, "--backoff=0.001", *map(str, more)]
+    return [*options, "--backoff=0.001", *map(str, more)]

@@ -1,10 +1,10 @@
-"""The proxy as people run it: `hybrid-llm serve` in a process of its own, and clients of it.
+"""The proxy as users run it: `hybrid-llm serve` in its own process, and clients of it.
 
     async with Served(folder, local, cloud) as proxy:
         answer = await ask(proxy.port, chat_body(model="auto"))
         assert await proxy.stop() == 0
 
-A process can be killed and sent signals; `live.LiveProxy`, a thread of the tests' own, cannot.
+A process can be killed and get signals; `live.LiveProxy`, a thread of the test process, cannot.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from live import Fields, Row, Samples, config_fields, merge
 
 COMMAND = Path(sys.executable).with_name("hybrid-llm")
 MODEL = Path(__file__).resolve().parents[2] / "data/models/router"
-# A whole process must start or stop within it, on a machine that is busy with something else.
+# Limit for a start or stop of a process on a busy machine.
 START_SECONDS = 60.0
 POLL_SECONDS = 0.01
 
@@ -33,12 +33,12 @@ _BASE_URL = re.compile(rb"base_url\W+http://127\.0\.0\.1:(\d+)/v1")
 
 
 class Served:
-    """A proxy that runs, or ran, with its files in a folder. It may be started again there.
+    """A proxy process with its files in a folder, where it can be started again.
 
     Args:
-        folder: for its configuration, its database and its log; it is its working directory.
+        folder: for the configuration, the database and the log; the working directory.
         local, cloud: the two tiers.
-        changes: put over the tests' configuration.
+        changes: applied to the test configuration.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Served:
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
-        """Run the command; returns when it listens. Every start has a port of its own."""
+        """Run the command; return when it listens. Every start has another port."""
         known = len(self.log)
         self._process = self._run()
 
         def listens() -> bool:
             assert self.runs, f"the proxy ended instead of starting:\n{self.log[known:].decode()}"
-            found = _BASE_URL.search(self.log, known)
-            self.port = int(found[1]) if found else 0
+            match = _BASE_URL.search(self.log, known)
+            self.port = int(match[1]) if match else 0
             return self.port != 0
 
         await until(listens, seconds=START_SECONDS, what="the proxy listens")
@@ -107,36 +107,36 @@ class Served:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it without a last word; no harm to one that has ended."""
+        """Kill it, if it runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     async def ended(self) -> int:
-        """Wait for its end; its exit status."""
+        """Wait for its end; return the exit status."""
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, START_SECONDS)
 
     async def stop(self) -> int:
-        """Tell it to stop; its exit status."""
+        """Send SIGTERM; return the exit status."""
         self.signal(signal.SIGTERM)
         return await self.ended()
 
     def configure(self, changes: Fields) -> None:
-        """Put changes over what is in the configuration file, which the proxy watches."""
+        """Apply changes to the configuration file, which the proxy watches."""
         fields = merge(json.loads(self.config_file.read_text()), changes)
         self.config_file.write_text(json.dumps(fields))
 
     @property
     def log(self) -> bytes:
-        """What it has printed and logged so far, over all starts."""
+        """The output and log of all starts."""
         return self._log_file.read_bytes() if self._log_file.exists() else b""
 
     async def scrape(self) -> Samples:
         return Samples((await ask(self.port, path="/metrics")).body.decode())
 
     def query(self, sql: str) -> list[Row]:
-        """What the database says, whether the proxy runs or not."""
+        """Query the database, whether the proxy runs or not."""
         connection = sqlite3.connect(self.database)
         connection.row_factory = sqlite3.Row
         try:
@@ -146,7 +146,7 @@ class Served:
 
 
 class Head(NamedTuple):
-    """The beginning of an answer. Names of headers are in lower case."""
+    """The status and headers of an answer, with lower-case names."""
 
     status: int
     headers: Mapping[str, str]
@@ -161,7 +161,7 @@ class Head(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer that was read to its end."""
+    """A complete answer."""
 
     head: Head
     body: bytes
@@ -171,12 +171,12 @@ class Answer(NamedTuple):
         return self.head.request_id
 
 
-class BrokenOff(ConnectionError):
-    """The proxy ended the connection before its answer was over."""
+class IncompleteAnswer(ConnectionError):
+    """The proxy closed the connection before the end of its answer."""
 
 
 class Connection:
-    """A client's connection: for one request after the other, to be left at any moment."""
+    """A client's connection for consecutive requests, which can be closed at any time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -189,11 +189,11 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
-        with _told_apart():
+        with _incomplete_answers():
             await self._writer.drain()
 
     async def read_head(self) -> Head:
-        with _told_apart():
+        with _incomplete_answers():
             text = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = text.removesuffix("\r\n\r\n").split("\r\n")
         pairs = (line.partition(":") for line in lines)
@@ -202,8 +202,8 @@ class Connection:
         return Head(int(first.split(" ")[1]), headers)
 
     async def pieces(self, head: Head) -> AsyncGenerator[bytes, None]:
-        """The body that follows a head, as it comes in."""
-        with _told_apart():
+        """The pieces of the body that follows a head, as they arrive."""
+        with _incomplete_answers():
             if "content-length" in head.headers:
                 yield await self._reader.readexactly(int(head.headers["content-length"]))
                 return
@@ -221,21 +221,21 @@ class Connection:
         return await self.read_answer()
 
     def leave(self) -> None:
-        """Close it, in good order."""
+        """Close the connection gracefully."""
         self._writer.close()
 
     def vanish(self) -> None:
-        """Reset it: what the proxy has not read yet, it never will."""
+        """Reset the connection, which discards unread data."""
         reset(self._writer)
 
 
 @contextmanager
-def _told_apart() -> Iterator[None]:
-    """A connection that the proxy ended, whichever way asyncio notices."""
+def _incomplete_answers() -> Iterator[None]:
+    """Raise IncompleteAnswer for both errors that asyncio raises when the proxy disconnects."""
     try:
         yield
     except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise BrokenOff(str(error)) from None
+        raise IncompleteAnswer(str(error)) from None
 
 
 def request(
@@ -244,7 +244,7 @@ def request(
     *,
     path: str = "/v1/chat/completions",
 ) -> bytes:
-    """The bytes of a request: a POST if it has a body."""
+    """The bytes of a request, a POST if it has a body."""
     lines = [
         f"{'POST' if body else 'GET'} {path} HTTP/1.1",
         "host: localhost",
@@ -262,7 +262,7 @@ async def ask(
     path: str = "/v1/chat/completions",
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request over a connection of its own."""
+    """Send one request over a new connection."""
     connection = await Connection.open(port)
     try:
         await connection.send(request(body, headers, path=path))
@@ -272,20 +272,20 @@ async def ask(
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that one has started and that still run."""
+    """The running child processes of a process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def until(
     met: Callable[[], bool | Awaitable[bool]], *, seconds: float = START_SECONDS, what: str
 ) -> None:
-    """Wait for a condition. Raises TimeoutError, which names it."""
+    """Wait for a condition. Raises TimeoutError with its description."""
     try:
         async with asyncio.timeout(seconds):
             while True:
-                found = met()
-                if found if isinstance(found, bool) else await found:
+                result = met()
+                if result if isinstance(result, bool) else await result:
                     return
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        raise TimeoutError(f"waited {seconds:g} seconds in vain until {what}") from None
+        raise TimeoutError(f"not within {seconds:g} seconds: {what}") from None

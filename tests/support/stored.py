@@ -1,10 +1,10 @@
-"""What tests of the database share: records, a store to write them, and what became of them.
+"""Shared by tests of the database: records, a store to write them, and queries.
 
     with opened(url) as store:
         store.add(finished(model="gpt-4o-mini"))
     (row,) = read(url)
 
-The same for SQLite and PostgreSQL.
+All of it works with SQLite and PostgreSQL.
 """
 
 import bisect
@@ -27,14 +27,14 @@ from proxy.storage.writer import Store
 NOW: Final = 1_800_000_000.0
 HOUR: Final = 3_600
 DAY: Final = 86_400.0
-PATIENCE_SECONDS: Final = 20.0  # far longer than anything takes that works
+PATIENCE_SECONDS: Final = 20.0  # far longer than working code takes
 
 Row = dict[str, Any]
 Grade = tuple[str, float, str, float, str]  # request, when, tier, score, judge
 
 
 def finished(**values: object) -> CallRecord:
-    """A record of a request that ended well, unless `ending` or `duration_ms` say otherwise."""
+    """A record of a finished request; `ending` is `ok` unless given."""
     record = CallRecord("chat.completions")
     record.finish(Ending.OK)
     for name, value in values.items():
@@ -42,10 +42,10 @@ def finished(**values: object) -> CallRecord:
     return record
 
 
-def any_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
-    """A record with anything in it that a request may leave, of the hours before NOW."""
+def random_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
+    """A record with random valid values, from the hours before NOW."""
 
-    def perhaps(value: Any) -> Any:
+    def optional(value: Any) -> Any:
         return value if rng.random() < 0.8 else None
 
     target = rng.choice([Target.LOCAL, Target.CLOUD, None])
@@ -53,37 +53,37 @@ def any_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
     return finished(
         created_at=NOW - rng.random() * hours * HOUR,
         endpoint=rng.choice(["chat.completions", "responses", "embeddings"]),
-        requested_model=perhaps("auto"),
+        requested_model=optional("auto"),
         target=target,
-        model=perhaps(rng.choice(["phi3:latest", "gpt-4o-mini", "größer"])) if target else None,
+        model=optional(rng.choice(["phi3:latest", "gpt-4o-mini", "größer"])) if target else None,
         reason=rng.choice([*Reason]) if target else None,
         ending=rng.choice([*Ending]),
         streamed=rng.random() < 0.5,
         fallback_from=None if target is None or rng.random() < 0.8 else target.other,
         usage_source=rng.choice([*UsageSource, None]),
-        input_tokens=perhaps(rng.randrange(100_000)),
-        cached_input_tokens=perhaps(rng.randrange(1_000)),
-        output_tokens=perhaps(rng.randrange(10_000)),
-        reasoning_tokens=perhaps(rng.randrange(1_000)),
-        cost_usd=perhaps(cost / PICODOLLARS),
-        cloud_cost_usd=perhaps((cost + rng.randrange(10**12)) / PICODOLLARS),
-        saved_usd=perhaps(rng.randrange(-(10**9), 10**12) / PICODOLLARS),
-        score=perhaps(rng.choice([rng.random(), 0.0, 1.0])),
-        threshold=perhaps(0.5),
-        decision_ms=perhaps(rng.lognormvariate(0.5, 0.8)),
-        ttft_ms=perhaps(rng.lognormvariate(5, 1)),
-        upstream_ms=perhaps(rng.lognormvariate(6, 1)),
+        input_tokens=optional(rng.randrange(100_000)),
+        cached_input_tokens=optional(rng.randrange(1_000)),
+        output_tokens=optional(rng.randrange(10_000)),
+        reasoning_tokens=optional(rng.randrange(1_000)),
+        cost_usd=optional(cost / PICODOLLARS),
+        cloud_cost_usd=optional((cost + rng.randrange(10**12)) / PICODOLLARS),
+        saved_usd=optional(rng.randrange(-(10**9), 10**12) / PICODOLLARS),
+        score=optional(rng.choice([rng.random(), 0.0, 1.0])),
+        threshold=optional(0.5),
+        decision_ms=optional(rng.lognormvariate(0.5, 0.8)),
+        ttft_ms=optional(rng.lognormvariate(5, 1)),
+        upstream_ms=optional(rng.lognormvariate(6, 1)),
         duration_ms=rng.lognormvariate(7, 1.2),
-        turns=perhaps([("user", rng.choice(["A poem!", "2 + 2 = ?", "Hello", "Fix the bug"]))]),
-        response=perhaps("An answer"),
-        client_key_hash=perhaps(rng.choice(["one", "other"])),
-        session_id=perhaps("s"),
+        turns=optional([("user", rng.choice(["A poem!", "2 + 2 = ?", "Hello", "Fix the bug"]))]),
+        response=optional("An answer"),
+        client_key_hash=optional(rng.choice(["one", "other"])),
+        session_id=optional("s"),
     )
 
 
-def any_records(number: int, seed: int = 0) -> list[CallRecord]:
+def random_records(number: int, seed: int = 0) -> list[CallRecord]:
     rng = random.Random(seed)
-    return [any_record(rng) for _ in range(number)]
+    return [random_record(rng) for _ in range(number)]
 
 
 def config_of(url: str, **fields: Any) -> StorageConfig:
@@ -98,7 +98,7 @@ def opened(
     retention_days: float | None = None,
     **arguments: Any,
 ) -> Iterator[Store]:
-    """A store that writes; in the end everything is written."""
+    """A running store, which writes everything at the end of the block."""
     store = Store(config_of(url, prompts=prompts, retention_days=retention_days), **arguments)
     store.open()
     try:
@@ -107,14 +107,14 @@ def opened(
         store.close()
 
 
-def migrated(url: str) -> None:
-    """Make the database where it is missing."""
+def migrate(url: str) -> None:
+    """Create the database if it is missing."""
     with opened(url):
         pass
 
 
 def fill(url: str, records: list[CallRecord]) -> None:
-    """Make the database where it is missing, and write these."""
+    """Create the database if it is missing, and write records."""
     with opened(url, max_pending=len(records)) as store:
         for record in records:
             store.add(record)
@@ -122,7 +122,7 @@ def fill(url: str, records: list[CallRecord]) -> None:
 
 @contextlib.contextmanager
 def connected(url: str) -> Iterator[peewee.Database]:
-    """A connection of the test's own."""
+    """A separate connection to the database."""
     database = open_database(config_of(url))
     try:
         with database.connection_context():
@@ -132,7 +132,7 @@ def connected(url: str) -> Iterator[peewee.Database]:
 
 
 def add_judgements(url: str, grades: list[Grade]) -> None:
-    """Write what judges gave, as they do."""
+    """Write judgements as the judge does."""
     names = ("request_id", "created_at", "target", "model", "score", "judge_model")
     rows = [(key, at, tier, f"{tier}-model", *rest) for key, at, tier, *rest in grades]
     with connected(url) as database, database.atomic():
@@ -152,38 +152,38 @@ def execute(url: str, *statements: str) -> None:
             database.execute_sql(statement)
 
 
-def spoil(url: str) -> None:
-    """Write over some pages in the middle of a SQLite file, which nobody has open."""
+def corrupt(url: str) -> None:
+    """Overwrite some pages in the middle of a SQLite file, which must be closed."""
     with Path(url.removeprefix("sqlite:///")).open("r+b") as file:
         file.seek(64 * 4096)
         file.write(b"\xff" * 8 * 4096)
 
 
-def wrong(url: str) -> list[str]:
-    """What `hybrid-llm db check` finds."""
-    with Maintenance.open(config_of(url)) as care:
-        return care.check()
+def integrity_errors(url: str) -> list[str]:
+    """The findings of `hybrid-llm db check`."""
+    with Maintenance.open(config_of(url)) as maintenance:
+        return maintenance.check()
 
 
 def until(met: Callable[[], bool]) -> None:
-    """Wait for another thread; far longer than it may take, but not for ever."""
+    """Wait for another thread, with a generous timeout."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not met():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-# ── What the sums should be ───────────────────────────────────────────────────────────────────
+# ── Expected rollups ──────────────────────────────────────────────────────────────────────────
 
 
 def picodollars(usd: float | None) -> int:
-    """The whole number that a row's dollars are, by decimals instead of floats."""
+    """A row's dollars as an exact integer, by decimals instead of floats."""
     return int((Decimal(repr(usd or 0.0)) * PICODOLLARS).to_integral_value())
 
 
 def hours_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
-    """What is to be in `hours`, added up in the plainest way."""
-    found: dict[tuple[Any, ...], list[int]] = {}
+    """The expected rows of `hours`, by plain addition."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
     for row in rows:
         names = ("endpoint", "target", "model", "reason", "ending", "category")
         key = (int(row["created_at"] // HOUR) * HOUR, *(row[name] or "" for name in names))
@@ -200,14 +200,14 @@ def hours_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
             picodollars(row["cloud_cost_usd"]),
             picodollars(row["saved_usd"]),
         ]
-        found[key] = [a + b for a, b in zip(found.get(key, [0] * 11), counts, strict=True)]
-    return found
+        sums[key] = [a + b for a, b in zip(sums.get(key, [0] * 11), counts, strict=True)]
+    return sums
 
 
 def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
-    """What is to be in `spreads`: 20 buckets for each power of ten, and 100 of scores."""
+    """The expected rows of `spreads`: 20 buckets for each power of ten, and 100 of scores."""
     edges = [10 ** (number / 20) for number in range(-60, 200)]
-    found: dict[tuple[Any, ...], list[int]] = {}
+    sums: dict[tuple[Any, ...], list[int]] = {}
     for row in rows:
         measures = {name: row[name] for name in ("decision_ms", "ttft_ms", "duration_ms")}
         measures["overhead_ms"] = row["duration_ms"] - (row["upstream_ms"] or 0.0)
@@ -220,40 +220,40 @@ def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
             buckets["score"] = min(int(row["score"] * 100), 99)
         for name, bucket in buckets.items():
             key = (int(row["created_at"] // HOUR) * HOUR, name, row["target"] or "", bucket)
-            before, cost = found.get(key, [0, 0])
-            found[key] = [before + 1, cost + picodollars(row["cloud_cost_usd"])]
-    return found
+            before, cost = sums.get(key, [0, 0])
+            sums[key] = [before + 1, cost + picodollars(row["cloud_cost_usd"])]
+    return sums
 
 
 def days_of(spreads: dict[tuple[Any, ...], list[int]]) -> dict[tuple[Any, ...], list[int]]:
-    """What is to be in `day_spreads`, of what is in `spreads`."""
-    found: dict[tuple[Any, ...], list[int]] = {}
+    """The expected rows of `day_spreads`, from those of `spreads`."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
     for (hour, *rest), (requests, cost) in spreads.items():
         key = (int(hour // DAY * DAY), *rest)
-        before, cost_before = found.get(key, [0, 0])
-        found[key] = [before + requests, cost_before + cost]
-    return found
+        before, cost_before = sums.get(key, [0, 0])
+        sums[key] = [before + requests, cost_before + cost]
+    return sums
 
 
-def kept_sums(url: str, table: str, keys: int) -> dict[tuple[Any, ...], list[int]]:
-    """A table of sums, by its first columns."""
+def stored_sums(url: str, table: str, keys: int) -> dict[tuple[Any, ...], list[int]]:
+    """A rollup table as a mapping from its first `keys` columns."""
     rows = [tuple(row.values()) for row in read(url, f"SELECT * FROM {table}")]
     return {row[:keys]: list(row[keys:]) for row in rows}
 
 
-def check_sums(url: str) -> None:
-    """The sums are those of the rows: by the plainest way, and by our own check."""
+def check_rollups(url: str) -> None:
+    """The rollups equal those calculated from the rows, and `db check` finds no errors."""
     rows = read(url)
-    assert kept_sums(url, "hours", 7) == hours_of(rows)
+    assert stored_sums(url, "hours", 7) == hours_of(rows)
     spreads = spreads_of(rows)
-    assert kept_sums(url, "spreads", 4) == spreads
-    assert kept_sums(url, "day_spreads", 4) == days_of(spreads)
-    assert wrong(url) == []
+    assert stored_sums(url, "spreads", 4) == spreads
+    assert stored_sums(url, "day_spreads", 4) == days_of(spreads)
+    assert integrity_errors(url) == []
 
 
-def write_when_told(url: str, seed: int, number: int) -> None:
-    """For a process of its own: says that it is ready, and writes once it is told to."""
-    records = any_records(number, seed)
+def write_on_input(url: str, seed: int, number: int) -> None:
+    """For a separate process: prints `ready`, and writes after a line of input."""
+    records = random_records(number, seed)
     with opened(url, max_pending=number) as store:
         print("ready", flush=True)
         input()

@@ -1,10 +1,10 @@
-"""What networks and half-dead servers do to a connection, between the proxy and an upstream.
+"""Network faults between the proxy and an upstream.
 
     async with ToxicRelay(upstream) as relay:
         relay.toxic = Cut(after=40)
 
-A relay on a real socket, after Shopify's Toxiproxy. Requests pass; the answers get the toxic. It
-counts an answer's bytes and knows nothing of HTTP.
+A relay on a real socket, modelled on Shopify's Toxiproxy. Requests pass; answers get the toxic. The
+relay counts bytes of answers and does not parse HTTP.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from fakes import PATIENCE_SECONDS, End, FakeUpstream, Gate, reset
 
 @dataclass(frozen=True)
 class Cut:
-    """The connection ends behind this many bytes of an answer, once the gate is open.
+    """The connection ends after this many bytes of an answer, when the gate is open.
 
-    A reset may overtake what was sent before it: where that must have arrived, there is the gate.
+    A reset may discard data in transit; use the gate if the data must arrive first.
     """
 
     after: int = 0
@@ -29,19 +29,19 @@ class Cut:
 
 @dataclass(frozen=True)
 class Freeze:
-    """Behind this many bytes of an answer nothing comes any more, nor does an end."""
+    """After this many bytes the answer stops, without an end."""
 
     after: int = 0
 
 
 @dataclass(frozen=True)
 class Deaf:
-    """The connection is taken, and nothing passes, in neither direction: half open."""
+    """The connection is accepted, but nothing passes in either direction."""
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Pieces of so many bytes, with a pause behind each."""
+    """Pieces of `size` bytes, each followed by a pause."""
 
     size: int
     pause_seconds: float
@@ -51,21 +51,20 @@ Toxic = Cut | Freeze | Deaf | Slices | None
 
 
 def bandwidth(bytes_per_second: int) -> Slices:
-    """A line on which no more than this passes."""
+    """A connection with limited bandwidth."""
     return Slices(max(1, bytes_per_second // 100), 0.01)
 
 
 class ToxicRelay:
-    """Stands in front of an upstream. `toxic` is for all answers, or chooses by their requests.
+    """A relay in front of an upstream. `toxic` applies to all answers, or selects by request.
 
-    It counts from the request on, so connections that the proxy keeps are no different from new
-    ones.
+    Bytes are counted per request, so reused connections behave like new ones.
     """
 
     def __init__(self, upstream: FakeUpstream) -> None:
         self._address = urlsplit(upstream.base_url)
         self.toxic: Toxic | Callable[[bytes], Toxic] = None
-        self.open_connections = 0  # those that neither the proxy nor a toxic has ended
+        self.open_connections = 0  # not yet closed by the proxy or a toxic
         self._links: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._changed = asyncio.Condition()
@@ -87,17 +86,17 @@ class ToxicRelay:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
     async def released(self) -> None:
-        """Wait until the proxy holds no connection any more."""
+        """Wait until the proxy has closed all connections."""
         async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
             await self._changed.wait_for(lambda: self.open_connections == 0)
 
     def hang_up(self) -> None:
-        """Close all connections, idle ones too, as a server does that restarts."""
+        """Close all connections, also idle ones, as a restarting server does."""
         for link in self._links:
             link.cancel()
 
     def toxic_for(self, request: bytes) -> Toxic:
-        """What the answer to a request gets that begins with these bytes."""
+        """The toxic for the answer to a request."""
         return self.toxic(request) if callable(self.toxic) else self.toxic
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -123,7 +122,7 @@ class ToxicRelay:
 
 
 class _Link:
-    """One connection from the proxy, and the one to the upstream that belongs to it."""
+    """A connection from the proxy with its connection to the upstream."""
 
     def __init__(
         self,
@@ -142,7 +141,7 @@ class _Link:
         self._passed: int | None = None  # bytes of the answer; None before its request
 
     async def run(self) -> None:
-        """Until the proxy hangs up or a toxic ends the connection."""
+        """Relay until the proxy or a toxic closes the connection."""
         pumps = [asyncio.create_task(self._pass_requests()), asyncio.create_task(self._answer())]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)

@@ -1,10 +1,10 @@
-"""Traffic as it comes: upstreams and clients that do, at random, all that such do.
+"""Random traffic: upstreams and clients with all kinds of behaviour and faults.
 
     ledger = Ledger()
     upstream.answer = Script(random.Random(1))
     await Client(port, random.Random(2), ledger).run(over)
 
-Everything is drawn from the given dice. The ledger knows what each request must have led to.
+The given `rng` determine everything. The ledger has the expected outcome of each request.
 """
 
 import asyncio
@@ -38,17 +38,17 @@ from load import WORDS
 from served import Connection, Head, request
 
 FOREVER_SECONDS: Final = 120.0  # longer than any timeout here
-DEADLINE_SECONDS: Final = 20.0  # a client that waits longer is stuck
-MAX_BODY_MB: Final = 1.0  # what `server.max_body_mb` must be for the body that is too large
-TROUBLE_SHARE: Final = 0.15
-THINKING_SECONDS: Final = 0.25  # of a client between two requests, in the mean
+DEADLINE_SECONDS: Final = 20.0  # a client that waits longer counts as stuck
+MAX_BODY_MB: Final = 1.0  # the `server.max_body_mb` that makes the large body too large
+FAULT_SHARE: Final = 0.15
+THINKING_SECONDS: Final = 0.25  # mean pause of a client between two requests
 
 
 # --- upstreams ---
 
 
 class Pause(Gate):
-    """A step at which the upstream takes its time."""
+    """A step at which the upstream sleeps."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class Pause(Gate):
 
 
 class Script:
-    """What one tier answers: mostly well, often slowly, now and then in one of many wrong ways."""
+    """The answers of one tier: mostly good, often slow, sometimes one of many faults."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(self, rng: random.Random) -> None:
+        self._dice = rng
         self.down = False
         self.answers: Counter[str] = Counter()
-        self._troubles: dict[str, Callable[[bool], Answer]] = {
-            "429": lambda _: self._error(429, ("retry-after", dice.choice(["0", "1", "30"]))),
+        self._faults: dict[str, Callable[[bool], Answer]] = {
+            "429": lambda _: self._error(429, ("retry-after", rng.choice(["0", "1", "30"]))),
             "429-quota": lambda _: self._error(429, code="insufficient_quota"),
             "500": lambda _: self._error(500),
             "503": lambda _: self._error(503, ("retry-after-ms", "100")),
@@ -83,29 +83,29 @@ class Script:
         }
 
     def __call__(self, call: Call) -> Answer:
-        asked = call.json
+        body = call.json
         if self.down:
             kind, answer = "down", self._error(503)
-        elif self._dice.random() < TROUBLE_SHARE:
-            kind = self._dice.choice(list(self._troubles))
-            answer = self._troubles[kind](bool(asked.get("stream")))
+        elif self._dice.random() < FAULT_SHARE:
+            kind = self._dice.choice(list(self._faults))
+            answer = self._faults[kind](bool(body.get("stream")))
         else:
-            kind, answer = "good", self._good(asked)
+            kind, answer = "good", self._good(body)
         self.answers[kind] += 1
         return answer
 
-    def _good(self, asked: dict[str, Any]) -> Answer:
+    def _good(self, body: dict[str, Any]) -> Answer:
         words = [f"{word} " for word in self._dice.choices(WORDS, k=self._dice.randint(1, 60))]
         first = self._dice.choice([0.0, 0.0, 0.02, 0.1, 0.5])
         between = self._dice.choice([0.0, 0.0, 0.002, 0.01, 0.05])
-        prompt = sum(len(one["content"].split()) for one in asked["messages"]) + 20
+        prompt = sum(len(message["content"].split()) for message in body["messages"]) + 20
         usage = {"prompt_tokens": prompt, "completion_tokens": len(words)}
-        if not asked.get("stream"):
+        if not body.get("stream"):
             answer = whole(answer_json("".join(words), usage=usage))
             return [Pause(first + between * len(words)), *answer]
         steps: list[Step] = [Pause(first)]
-        for one in self._dice.choice(list(WIRE_FORMS.values()))(words, usage):
-            steps += [one, Pause(between)] if between else [one]
+        for piece in self._dice.choice(list(WIRE_FORMS.values()))(words, usage):
+            steps += [piece, Pause(between)] if between else [piece]
         return chunked(*steps)
 
     def _error(self, status: int, *headers: tuple[str, str], code: str | None = None) -> Answer:
@@ -115,15 +115,15 @@ class Script:
         failure = error_json("out of memory")
         if not stream:
             return whole(failure)
-        begun = openai_events()[: self._dice.randint(0, 4)]
-        return chunked(*begun, event(failure), *self._dice.choice([[DONE], []]))
+        first = openai_events()[: self._dice.randint(0, 4)]
+        return chunked(*first, event(failure), *self._dice.choice([[DONE], []]))
 
     def _cut(self, stream: bool, step: Step, *, ends_well: bool = False) -> Answer:
-        """An answer that gets no further than its middle; its HTTP may end well all the same."""
+        """An answer that stops in the middle; with `ends_well` its HTTP is complete."""
         if not stream:
             return [head(headers=[("content-length", "999")]), b'{"id":', step]
-        begun = openai_events()[: self._dice.randint(0, 5)]
-        return chunked(*begun) if ends_well else chunked(*begun, step)
+        first = openai_events()[: self._dice.randint(0, 5)]
+        return chunked(*first) if ends_well else chunked(*first, step)
 
     def _garbage(self) -> Answer:
         noise = self._dice.randbytes(self._dice.randint(1, 3_000))
@@ -144,7 +144,7 @@ class Script:
 
 
 class Seen(NamedTuple):
-    """What a client knows of a request whose answer had begun."""
+    """A client's view of a request whose answer has started."""
 
     status: int
     target: str | None
@@ -153,16 +153,16 @@ class Seen(NamedTuple):
 
 
 class Ledger:
-    """Every request of every client, to be held against rows and metrics in the end."""
+    """All requests of all clients, to compare with rows and metrics at the end."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Seen] = {}
-        self.unseen = 0  # left in good order before an answer: the proxy has read the request
-        self.unseen_reset = 0  # left by a reset: it may never have
+        self.unseen = 0  # closed gracefully before an answer: the proxy has read the request
+        self.unseen_reset = 0  # closed by a reset: the proxy may not have read it
         self.made: Counter[str] = Counter()
         self.latencies_ms: list[float] = []  # of good answers
         self.stuck = 0
-        self.wrong: Counter[str] = Counter()  # what must not happen
+        self.wrong: Counter[str] = Counter()  # failures
 
     @property
     def requests(self) -> int:
@@ -172,14 +172,14 @@ class Ledger:
         names = answer.headers
         target, reason = names.get("x-router-target"), names.get("x-router-reason")
         if answer.request_id in self.seen:
-            self.wrong["an id was given twice"] += 1
+            self.wrong["an id was used twice"] += 1
         if verdict == "cut":
-            self.wrong["a stream just ended, without an end or an error"] += 1
+            self.wrong["a stream ended without an end or an error"] += 1
         self.seen[answer.request_id] = Seen(answer.status, target, reason, verdict)
 
 
 def judge(answer: Head, body: bytes) -> str:
-    """What an answer that was read to its end is: ok, error or, what no stream may be, cut."""
+    """Classify a complete answer: ok, error, or cut, which is a failure."""
     if answer.status >= 400:
         return "error"
     if not answer.is_stream:
@@ -199,46 +199,46 @@ WRONG_BODIES: Final = (
 )
 MODELS: Final = (
     *["auto"] * 8,
-    CLOUD_MODEL,  # routed, too
+    CLOUD_MODEL,  # also routed
     "auto:threshold=0.7",
     "auto:cost=0.4",
     *["local", "cloud"] * 3,
     LOCAL_MODEL,
     "gpt-of-a-client",
 )
-PROMPT_WORDS: Final = (*[8, 20, 60, 250] * 10, 4_000)  # the last is beyond the local context
+PROMPT_WORDS: Final = (*[8, 20, 60, 250] * 10, 4_000)  # the last exceeds the local context
 TOOLS: Final = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
-BABBLE: Final = (b"", b"POST /v1/chat", b"\x16\x03\x01 hi\r\n\r\n")
+GARBAGE: Final = (b"", b"POST /v1/chat", b"\x16\x03\x01 hi\r\n\r\n")
 KINDS: Final = {"stays": 80, "leaves": 14, "errs": 5, "babbles": 1}
 
 
 class Client:
-    """One client, which asks again and again until told to stop."""
+    """A client that sends requests until it is stopped."""
 
-    def __init__(self, port: int, dice: random.Random, ledger: Ledger) -> None:
+    def __init__(self, port: int, rng: random.Random, ledger: Ledger) -> None:
         self._port = port
-        self._dice = dice
-        self._shared_limits = ledger
+        self._dice = rng
+        self._ledger = ledger
         self._connection: Connection | None = None
 
-    async def run(self, over: asyncio.Event) -> None:
-        while not over.is_set():
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             await asyncio.sleep(self._dice.expovariate(1 / THINKING_SECONDS))
             (kind,) = self._dice.choices(list(KINDS), list(KINDS.values()))
-            self._shared_limits.made[kind] += 1
+            self._ledger.made[kind] += 1
             try:
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await getattr(self, f"_{kind}")()
             except TimeoutError:
-                self._shared_limits.stuck += 1
+                self._ledger.stuck += 1
                 self._drop()
             except ConnectionError:
-                self._shared_limits.wrong[f"a client that {kind} lost its connection"] += 1
+                self._ledger.wrong[f"a client that {kind} lost its connection"] += 1
                 self._drop()
         self._drop()
 
     async def _connect(self) -> Connection:
-        """The connection of the request before, or a new one."""
+        """The connection of the previous request, or a new one."""
         if self._connection is None:
             self._connection = await Connection.open(self._port)
         return self._connection
@@ -249,52 +249,52 @@ class Client:
         self._connection = None
 
     def _request(self) -> bytes:
-        """A good request, with a prompt that nobody has sent before."""
-        dice = self._dice
-        turns = [("user", self._words(dice.choice(PROMPT_WORDS)))]
-        if dice.random() < 0.3:
+        """A valid request with a new prompt."""
+        rng = self._dice
+        turns = [("user", self._words(rng.choice(PROMPT_WORDS)))]
+        if rng.random() < 0.3:
             earlier = [("user", self._words(9)), ("assistant", "Yes.")]
             turns = [("system", "Answer briefly."), *earlier, *turns]
         fields: dict[str, Any] = {
-            "model": dice.choice(MODELS),
+            "model": rng.choice(MODELS),
             "messages": [{"role": role, "content": text} for role, text in turns],
-            "stream": dice.random() < 0.5,
+            "stream": rng.random() < 0.5,
         }
-        if fields["stream"] and dice.random() < 0.3:
+        if fields["stream"] and rng.random() < 0.3:
             fields["stream_options"] = {"include_usage": True}
-        if dice.random() < 0.1:
-            fields["tools"] = TOOLS  # which the local model has none of
+        if rng.random() < 0.1:
+            fields["tools"] = TOOLS  # unsupported by the local model
         headers = {}
-        if dice.random() < 0.1:
-            headers["x-router-threshold"] = f"{dice.random():.2f}"
+        if rng.random() < 0.1:
+            headers["x-router-threshold"] = f"{rng.random():.2f}"
         return request(json.dumps(fields).encode(), headers)
 
     def _words(self, number: int) -> str:
         return f"{' '.join(self._dice.choices(WORDS, k=number))} {self._dice.getrandbits(60)}?"
 
     async def _stays(self) -> None:
-        """Ask and read the answer to its end, some of them slowly."""
+        """Send a request and read the whole answer, sometimes slowly."""
         connection = await self._connect()
         started = time.perf_counter()
         await connection.send(self._request())
         answer = await connection.read_head()
-        dawdles = self._dice.random() < 0.05
+        is_slow = self._dice.random() < 0.05
         parts = []
         async for piece in connection.pieces(answer):
             parts.append(piece)
-            if dawdles:
+            if is_slow:
                 await asyncio.sleep(0.02)
         verdict = judge(answer, b"".join(parts))
-        self._shared_limits.note(answer, verdict)
+        self._ledger.note(answer, verdict)
         if verdict == "ok":
-            self._shared_limits.latencies_ms.append((time.perf_counter() - started) * 1e3)
+            self._ledger.latencies_ms.append((time.perf_counter() - started) * 1e3)
         if self._dice.random() < 0.2 or not connection.reusable:
             self._drop()
 
     async def _leaves(self) -> None:
-        """Ask, and hang up or vanish: at once, while waiting, or in the middle of the answer."""
+        """Send a request, and close or reset the connection at a random moment."""
         connection = await Connection.open(self._port)
-        vanishes = self._dice.random() < 0.5
+        resets = self._dice.random() < 0.5
         when = self._dice.choice(["asking", "at once", "waiting", "reading", "reading"])
         data = self._request()
         if when == "asking":
@@ -308,16 +308,16 @@ class Client:
                 answer = await connection.read_head()
                 await self._read_some(connection, answer)
         finally:
-            if vanishes:
+            if resets:
                 connection.vanish()
             else:
                 connection.leave()
             if answer is not None:
-                self._shared_limits.note(answer, "left")
-            elif vanishes:
-                self._shared_limits.unseen_reset += 1
+                self._ledger.note(answer, "left")
+            elif resets:
+                self._ledger.unseen_reset += 1
             else:
-                self._shared_limits.unseen += 1
+                self._ledger.unseen += 1
 
     async def _read_some(self, connection: Connection, answer: Head) -> None:
         left = self._dice.randint(0, 5)
@@ -326,23 +326,19 @@ class Client:
                 left -= 1
 
     async def _errs(self) -> None:
-        """Ask for what cannot be answered, and be told so."""
+        """Send an invalid request, and expect an error."""
         connection = await self._connect()
         await connection.send(request(self._dice.choice(WRONG_BODIES)))
         answer = await connection.read_answer()
         if answer.head.status not in (400, 413) or b'"invalid_request_error"' not in answer.body:
-            self._shared_limits.wrong[
-                f"a wrong request was answered with {answer.head.status}"
-            ] += 1
-        self._shared_limits.note(answer.head, "error")
+            self._ledger.wrong[f"a wrong request was answered with {answer.head.status}"] += 1
+        self._ledger.note(answer.head, "error")
         if not connection.reusable:
             self._drop()
 
     async def _babbles(self) -> None:
-        """Send what is no request and makes no row."""
+        """Send garbage, which makes no row."""
         connection = await Connection.open(self._port)
-        await connection.send(
-            self._dice.choice([b"", b"POST /v1/chat", b"\x16\x03\x01 hi\r\n\r\n"])
-        )
+        await connection.send(self._dice.choice(GARBAGE))
         await asyncio.sleep(0.01)
         connection.leave()

@@ -1,10 +1,10 @@
-"""A running demo, seen through the official OpenAI client: both tiers, whole and streamed.
+"""Check a running demo with the official OpenAI client: both tiers, whole and streamed.
 
     make demo &
     python tests/tools/demo_check.py --wait 600 --pid $!
 
-Exits 0 when everything held, 1 with the first thing that did not. No pytest: it examines a server
-that somebody else has started, as `.ci/run` does.
+Exits 0 when all checks pass, 1 with the first failure. It does not use pytest, because it checks a
+server that is already running, as in `.ci/run`.
 """
 
 import argparse
@@ -26,28 +26,28 @@ ROWS_SECONDS = 15.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base-url", default="http://127.0.0.1:8080")
-    parser.add_argument("--wait", type=float, default=60.0, help="seconds for it to come up")
-    parser.add_argument("--pid", type=int, help="do not wait longer than this process lives")
+    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for the demo")
+    parser.add_argument("--pid", type=int, help="stop waiting when this process ends")
     parser.add_argument("--database", type=Path, default=Path("data/demo.db"))
     options = parser.parse_args()
     try:
         parts = wait_until_ready(options.base_url, seconds=options.wait, pid=options.pid)
         has_router = parts["router_model"] != "missing"
         before = count_rows(options.database)
-        asked = ask_all(options.base_url, has_router=has_router)
-        check_rows(options.database, expected=before + asked)
+        sent = ask_all(options.base_url, has_router=has_router)
+        check_rows(options.database, expected=before + sent)
         check_metrics(options.base_url)
     except AssertionError as error:
         sys.exit(f"demo check failed: {error}")
-    print(f"demo check: {asked} requests answered, recorded and counted")
+    print(f"demo check: {sent} requests answered, recorded and counted")
 
 
 def wait_until_ready(base_url: str, *, seconds: float, pid: int | None) -> dict[str, object]:
-    """Poll until the demo is up with both stand-ins; the parts that /ready tells of."""
+    """Poll until the demo is up with both stand-ins; return the parts of /ready."""
     deadline = time.monotonic() + seconds
     while not is_alive(base_url):
         assert time.monotonic() < deadline, f"{base_url} did not come up in {seconds:g} s"
-        assert pid is None or is_running(pid), "the demo ended before it came up"
+        assert pid is None or is_running(pid), "the demo ended during its start"
         time.sleep(0.5)
     ready = httpx2.get(f"{base_url}/ready", timeout=10)
     assert ready.status_code == 200, f"/ready answered {ready.status_code}: {ready.text}"
@@ -73,19 +73,19 @@ def is_alive(base_url: str) -> bool:
 
 
 def ask_all(base_url: str, *, has_router: bool) -> int:
-    """Ask each way a client can, whole and streamed; the number of requests made."""
+    """Send requests in all forms, whole and streamed; return their number."""
     client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0, timeout=300)
-    asked = 0
+    sent = 0
     for model in ("local", "cloud", "auto", "gpt-4o-mini", STAND_INS["local"]):
         for stream in (False, True):
             started = time.monotonic()
             text, headers = ask(client, model, stream=stream)
-            place = f"model={model} stream={stream}"
-            assert text.strip(), f"{place}: the answer is empty"
-            check_headers(headers, model, place=place, stream=stream, has_router=has_router)
-            asked += 1
+            case = f"model={model} stream={stream}"
+            assert text.strip(), f"{case}: the answer is empty"
+            check_headers(headers, model, case=case, stream=stream, has_router=has_router)
+            sent += 1
             print(
-                f"{place}: {headers['x-router-target']} ({headers['x-router-reason']}), "
+                f"{case}: {headers['x-router-target']} ({headers['x-router-reason']}), "
                 f"{time.monotonic() - started:.1f} s: {text.strip()[:50]!r}",
                 flush=True,
             )
@@ -94,12 +94,12 @@ def ask_all(base_url: str, *, has_router: bool) -> int:
         client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "Hi"}])
     except openai.NotFoundError as error:
         code = error.code
-    assert code == "model_not_found", "an unknown model was answered, though not by that model"
-    return asked + 1
+    assert code == "model_not_found", "an unknown model was answered"
+    return sent + 1
 
 
 def ask(client: openai.OpenAI, model: str, *, stream: bool) -> tuple[str, Mapping[str, str]]:
-    """One question; the answer's text and the response headers."""
+    """Send one request; return the text of the answer and the headers."""
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     response = client.chat.completions.with_raw_response.create(
         model=model, messages=messages, max_tokens=24, stream=stream
@@ -112,9 +112,9 @@ def ask(client: openai.OpenAI, model: str, *, stream: bool) -> tuple[str, Mappin
 
 
 def check_headers(
-    headers: Mapping[str, str], model: str, *, place: str, stream: bool, has_router: bool
+    headers: Mapping[str, str], model: str, *, case: str, stream: bool, has_router: bool
 ) -> None:
-    """The decision is told, and it is the one that was asked for."""
+    """Check that the headers have the expected decision."""
     names = ["x-request-id", "x-router-target", "x-router-model", "x-router-reason"]
     names.append("x-router-decision-ms")
     if not stream:
@@ -127,11 +127,11 @@ def check_headers(
         if has_router:
             names.append("x-router-score")
     absent = [name for name in names if not headers.get(name)]
-    assert not absent, f"{place}: no {', '.join(absent)}"
+    assert not absent, f"{case}: no {', '.join(absent)}"
     target = headers["x-router-target"]
-    assert target == (forced or target), f"{place}: went to {target}"
-    assert headers["x-router-model"] == STAND_INS[target], f"{place}: {headers['x-router-model']}"
-    assert headers["x-router-reason"] == reason, f"{place}: {headers['x-router-reason']}"
+    assert target == (forced or target), f"{case}: went to {target}"
+    assert headers["x-router-model"] == STAND_INS[target], f"{case}: {headers['x-router-model']}"
+    assert headers["x-router-reason"] == reason, f"{case}: {headers['x-router-reason']}"
 
 
 def count_rows(database: Path) -> int:
@@ -143,11 +143,11 @@ def count_rows(database: Path) -> int:
 
 
 def check_rows(database: Path, *, expected: int) -> None:
-    """Rows are written behind the answers: give them a moment."""
+    """Wait for the rows, which are written after the answers."""
     deadline = time.monotonic() + ROWS_SECONDS
-    while (found := count_rows(database)) < expected and time.monotonic() < deadline:
+    while (rows := count_rows(database)) < expected and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert found == expected, f"{database} has {found} rows, not {expected}"
+    assert rows == expected, f"{database} has {rows} rows, not {expected}"
 
 
 def check_metrics(base_url: str) -> None:

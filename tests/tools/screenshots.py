@@ -63,18 +63,18 @@ async def send_traffic(origin: str, number: int) -> None:
     prompts = [
         json.loads(line)["query"] for line in lines
     ]  # drawn with repetition, as in real traffic
-    dice = random.Random(0)
-    queue = dice.choices(prompts, k=number)
+    rng = random.Random(0)
+    queue = rng.choices(prompts, k=number)
     async with httpx2.AsyncClient(base_url=origin, timeout=300, trust_env=False) as client:
 
         async def send_prompts() -> None:
             while queue:
                 body = {
-                    "model": "auto", "max_tokens": ANSWER_TOKENS, "stream": dice.random() < 0.7,
+                    "model": "auto", "max_tokens": ANSWER_TOKENS, "stream": rng.random() < 0.7,
                     "messages": [{"role": "user", "content": queue.pop()}],
                 }  # fmt: skip
                 answer = await client.post("/v1/chat/completions", json=body)
-                if dice.random() < 0.2:
+                if rng.random() < 0.2:
                     thumb = {"request_id": answer.headers["x-request-id"], "thumb": "up"}
                     await client.post("/v1/feedback", json=thumb)
                 if len(queue) % 25 == 0:

@@ -1,4 +1,4 @@
-"""Errors, robustness and the report, on made-up models and results."""
+"""Errors, robustness and the report, on synthetic models and results."""
 
 import json
 import random
@@ -19,13 +19,13 @@ from training.sources import pairs
 SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 
 
-class _Shouting:
-    """A router that thinks whatever is written in capitals is hard."""
+class _CapitalsModel:
+    """A router that scores text in capital letters as hard."""
 
     def __init__(self) -> None:
         head = HeadCalibration()
         self.manifest = Manifest(
-            version="made up",
+            version="synthetic",
             created_at="",
             base="none",
             max_length=64,
@@ -50,44 +50,44 @@ def prepared() -> Prepared:
     return Prepared(data_sha256="h", rows=list(pairs.rows(SAMPLE)))
 
 
-def test_errors_are_counted_by_kind_and_the_confident_come_first(prepared: Prepared) -> None:
-    found = errors.analyse(prepared, _Shouting(), split="test", command="x", rounds=20)  # type: ignore[arg-type]
+def test_errors_are_counted_by_kind_and_sorted_by_confidence(prepared: Prepared) -> None:
+    analysis = errors.analyse(prepared, _CapitalsModel(), split="test", command="x", rounds=20)  # type: ignore[arg-type]
     rows = [row for row in prepared.of("test") if not row.weak]
     missed = [r for r in rows if r.local_score is not None and r.local_score < (r.cloud_score or 0)]
-    # Nothing in the sample is written in capitals, so all stays local.
-    assert found["sources"]["all"]["local_share"] == 1
-    assert found["sources"]["all"]["false local"][0] == pytest.approx(
+    # The sample has no text in capital letters, so everything stays local.
+    assert analysis["sources"]["all"]["local_share"] == 1
+    assert analysis["sources"]["all"]["false local"][0] == pytest.approx(
         len(missed) / len(rows), abs=1e-4
     )
-    assert found["sources"]["all"]["false cloud"] == [0, 0, 0]
-    listed = found["examples"]["false local"]
+    assert analysis["sources"]["all"]["false cloud"] == [0, 0, 0]
+    listed = analysis["examples"]["false local"]
     assert {e["id"] for e in listed} <= {row.id for row in missed}
     assert [e["score"] for e in listed] == sorted((e["score"] for e in listed), reverse=True)
     assert all(len(e["text"]) <= errors.TEXT_CHARS for e in listed)
-    counts = found["histogram"]["local_suffices"] + found["histogram"]["cloud_better"]
+    counts = analysis["histogram"]["local_suffices"] + analysis["histogram"]["cloud_better"]
     assert sum(counts) == len(rows)
 
 
-def test_robustness_sees_what_turns_decisions(prepared: Prepared) -> None:
-    found = robustness.examine(prepared, _Shouting(), split="test", command="x", rounds=20)  # type: ignore[arg-type]
-    survive = {name: r["survive"][0] for name, r in found["changes"].items()}
+def test_robustness_measures_changed_decisions(prepared: Prepared) -> None:
+    examined = robustness.examine(prepared, _CapitalsModel(), split="test", command="x", rounds=20)  # type: ignore[arg-type]
+    survive = {name: r["survive"][0] for name, r in examined["changes"].items()}
     assert survive["upper case"] == 0
-    assert found["changes"]["upper case"]["to_cloud"] == 1
+    assert examined["changes"]["upper case"]["to_cloud"] == 1
     assert survive["lower case"] == survive["white space"] == 1
     assert survive[robustness.LONG_SYSTEM_NAME] == 1
-    assert set(found["notes"]) <= set(found["changes"])
+    assert set(examined["notes"]) <= set(examined["changes"])
 
 
 def test_typos_are_few_and_repeatable() -> None:
     text = "The quick brown fox jumps over the lazy dog, 12 times. " * 40
-    once, again = (robustness.typos(text, random.Random("x")) for _ in range(2))
-    assert once == again != text
-    assert re.findall(r"\d+", once) == re.findall(r"\d+", text)
-    assert abs(len(once) - len(text)) < 0.03 * len(text)
+    first, second = (robustness.typos(text, random.Random("x")) for _ in range(2))
+    assert first == second != text
+    assert re.findall(r"\d+", first) == re.findall(r"\d+", text)
+    assert abs(len(first) - len(text)) < 0.03 * len(text)
 
 
-def _results(folder: Path) -> None:
-    """One small file of each kind, with the fields that the commands write."""
+def _write_results(folder: Path) -> None:
+    """Write one small file of each kind, with the fields of the commands."""
     head = {
         "what": results.CAVEAT,
         "command": "hybrid-llm-train x",
@@ -194,12 +194,12 @@ def _results(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-# plotly and matplotlib warn about their own insides.
+# plotly and matplotlib raise deprecation warnings internally.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_page_stands_alone_and_says_what_figures_rest_on(tmp_path: Path) -> None:
+def test_page_is_self_contained_and_names_the_data_of_its_figures(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     pytest.importorskip("matplotlib")
-    _results(tmp_path)
+    _write_results(tmp_path)
     written = report.write(tmp_path)
     assert [path.name for path in written] == [report.PAGE, *report.IMAGES]
     page = (tmp_path / report.PAGE).read_text()
@@ -216,7 +216,7 @@ def test_the_page_stands_alone_and_says_what_figures_rest_on(tmp_path: Path) -> 
 
 
 def test_markdown_names_data_rows_and_interval(tmp_path: Path) -> None:
-    _results(tmp_path)
+    _write_results(tmp_path)
     text = report.markdown(report.load(tmp_path))
     assert "| s | 90 | 0.50 | 0.700 [0.60, 0.80] |" in text
     assert "[95 % bootstrap over near-duplicate groups, 10 rounds], data abcdef01" in text
@@ -226,18 +226,18 @@ def test_markdown_names_data_rows_and_interval(tmp_path: Path) -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_results_that_do_not_belong_together_are_said_so(tmp_path: Path) -> None:
-    _results(tmp_path)
+def test_inconsistent_results_give_a_warning(tmp_path: Path) -> None:
+    _write_results(tmp_path)
     path = tmp_path / "errors.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_version": "v0"}))
-    found = report.load(tmp_path)
-    assert len(found.warnings) == 1
-    assert "model_version" in found.warnings[0]
-    assert "model_version" in report.markdown(found)
+    loaded = report.load(tmp_path)
+    assert len(loaded.warnings) == 1
+    assert "model_version" in loaded.warnings[0]
+    assert "model_version" in report.markdown(loaded)
 
 
 def test_missing_results_name_the_command(tmp_path: Path) -> None:
-    _results(tmp_path)
+    _write_results(tmp_path)
     (tmp_path / "robustness.json").unlink()
     with pytest.raises(DataError, match=r"robustness\.json, which `hybrid-llm-train robustness`"):
         report.load(tmp_path)
@@ -246,7 +246,7 @@ def test_missing_results_name_the_command(tmp_path: Path) -> None:
     assert "Traceback" not in run.output
 
 
-def test_without_a_model_the_way_to_one_is_named(tmp_path: Path) -> None:
+def test_missing_model_names_the_export_command(tmp_path: Path) -> None:
     from training import dataset
 
     rows = list(pairs.rows(SAMPLE))
@@ -258,18 +258,19 @@ def test_without_a_model_the_way_to_one_is_named(tmp_path: Path) -> None:
         assert "hybrid-llm-train export" in run.output
 
 
-def test_a_result_is_current_only_for_its_data_model_and_split(
+def test_result_is_current_only_for_its_data_model_and_split(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    model: Any = _Shouting()
+    model: Any = _CapitalsModel()
     path = tmp_path / "errors.json"
-    about = results.heading(prepared, model, split="test", command="x", rounds=1)
-    results.write(path, about)
+    heading = results.heading(prepared, model, split="test", command="x", rounds=1)
+    results.write(path, heading)
     assert results.is_current(path, prepared, model, split="test")
     assert not results.is_current(path, prepared, model, split="validation")
-    seen = Reference(rows=1, scores=[1.0], categories={"code": 1.0})
-    model.manifest = msgspec.structs.replace(model.manifest, reference=seen)
-    assert results.is_current(path, prepared, model, split="test")  # it changes no figure
+    reference = Reference(rows=1, scores=[1.0], categories={"code": 1.0})
+    model.manifest = msgspec.structs.replace(model.manifest, reference=reference)
+    # The reference changes no figure.
+    assert results.is_current(path, prepared, model, split="test")
     other = Prepared(data_sha256="other", rows=[])
     assert not results.is_current(path, other, model, split="test")
     path.write_text("{")

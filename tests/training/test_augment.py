@@ -1,4 +1,4 @@
-"""Varied prompts keep their task, differ by chance, and share no wording with what is measured."""
+"""Varied prompts keep their task, are random, and share no wording with the robustness tests."""
 
 import random
 
@@ -9,33 +9,33 @@ from training import augment, robustness
 TEXT = "A train leaves at noon and travels 240 miles in 4 hours. What is its average speed?"
 
 
-def test_a_dressed_prompt_holds_the_prompt_whole() -> None:
+def test_dressed_prompt_contains_the_original_prompt() -> None:
     for seed in range(200):
-        dressed = augment.dress(TEXT, random.Random(seed))
+        dressed = augment.add_phrases(TEXT, random.Random(seed))
         assert TEXT in dressed
         assert len(dressed) > len(TEXT)
 
 
-def test_some_stay_as_they_are_and_some_change() -> None:
+def test_expected_share_of_prompts_is_varied() -> None:
     changed = sum(augment.vary(TEXT, random.Random(seed)) != TEXT for seed in range(1000))
-    wanted = 1 - (1 - augment.DRESSED_SHARE) * (1 - augment.MISTYPED_SHARE)
-    assert changed / 1000 == pytest.approx(wanted, abs=0.08)
+    expected = 1 - (1 - augment.PHRASES_SHARE) * (1 - augment.TYPO_SHARE)
+    assert changed / 1000 == pytest.approx(expected, abs=0.08)
 
 
-def test_the_same_dice_give_the_same_text() -> None:
+def test_equal_seeds_give_equal_text() -> None:
     assert augment.vary(TEXT, random.Random(5)) == augment.vary(TEXT, random.Random(5))
 
 
-def test_about_the_rate_of_letters_is_mistyped_and_digits_stay() -> None:
+def test_mistyping_follows_the_rate_and_keeps_digits() -> None:
     text = TEXT * 50
-    mistyped = augment.mistype(text, random.Random(0), rate=0.05)
+    mistyped = augment.add_typos(text, random.Random(0), rate=0.05)
     assert 0.97 * len(text) < len(mistyped) < 1.03 * len(text)
     assert [c for c in mistyped if c.isdigit()] == [c for c in text if c.isdigit()]
     assert mistyped != text
 
 
-def test_what_is_measured_was_not_learnt() -> None:
-    learnt = {
+def test_robustness_phrases_are_not_used_in_training() -> None:
+    trained = {
         phrase.strip(" .,:!?").lower()
         for phrase in (*augment.GREETINGS, *augment.REQUESTS, *augment.CLOSINGS)
     }
@@ -46,4 +46,4 @@ def test_what_is_measured_was_not_learnt() -> None:
         for sentence in text.replace("?", ".").replace("!", ".").split(".")
         if sentence.strip()
     }
-    assert not learnt & sentences
+    assert not trained & sentences

@@ -1,4 +1,4 @@
-"""Rows from files, and splits that never move."""
+"""Rows from files, and fixed splits."""
 
 import gzip
 import json
@@ -16,9 +16,9 @@ SAMPLE = ROOT / "data/sample.jsonl"
 
 
 def test_splits_are_pinned() -> None:
-    # Worked out once with sha1sum; a change here would leak test prompts into training.
-    found = {group: dataset.split_of(group, "any") for group in ("a", "b", "d", "v")}
-    assert found == {
+    # Computed once with sha1sum. A change would leak test prompts into training.
+    splits = {group: dataset.split_of(group, "any") for group in ("a", "b", "d", "v")}
+    assert splits == {
         "a": "test",
         "b": "train",
         "d": "test",
@@ -26,17 +26,17 @@ def test_splits_are_pinned() -> None:
     }
 
 
-def test_split_shares() -> None:
+def test_split_shares_match_the_targets() -> None:
     splits = [dataset.split_of(f"group {i}", "any") for i in range(5000)]
     assert 0.68 < splits.count("train") / 5000 < 0.72
     assert 0.085 < splits.count("validation") / 5000 < 0.115
 
 
-def test_the_held_out_source_is_in_no_split() -> None:
+def test_held_out_source_is_in_no_split() -> None:
     assert {dataset.split_of(str(i), "zeroeval-crux") for i in range(100)} == {"ood"}
 
 
-def test_the_sample_has_every_split_and_both_outcomes() -> None:
+def test_sample_has_every_split_and_both_outcomes() -> None:
     rows = list(pairs.rows(SAMPLE))
     assert 50 <= len(rows) <= 70
     assert {row.split for row in rows} == {"train", "validation", "test"}
@@ -44,7 +44,7 @@ def test_the_sample_has_every_split_and_both_outcomes() -> None:
     assert all(set(row.outcomes) == {"local", "cloud", "sample-tiny"} for row in rows)
 
 
-def test_everyday_training_prompts_and_checks_are_apart() -> None:
+def test_everyday_training_prompts_and_checks_are_disjoint() -> None:
     trained = {row.text.lower() for row in pairs.rows(ROOT / "data/everyday.jsonl")}
     lines = (ROOT / "data/checks.jsonl").read_text().splitlines()
     assert not trained & {json.loads(line)["text"].lower() for line in lines}
@@ -77,7 +77,7 @@ def test_other_pairs_feed_auxiliary_heads_only(tmp_path: Path) -> None:
     assert row.outcomes == {"llama-3.1-8b": 0.0, "gpt-4o": 1.0, "phi-3.5-mini": 1.0}
 
 
-def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+def test_invalid_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "router_pairs.jsonl"
     path.write_text(f"{_record()}\n{_record(local_score='good')}\n")
     with pytest.raises(DataError, match=r"router_pairs\.jsonl:2: .*local_score"):
@@ -89,13 +89,13 @@ def test_missing_prepared_rows_are_a_clear_error(tmp_path: Path) -> None:
         dataset.load(tmp_path / "prepared")
 
 
-def test_prepared_rows_survive_the_disk(tmp_path: Path) -> None:
+def test_prepared_rows_are_saved_and_loaded(tmp_path: Path) -> None:
     row = Row(id="1", source="s", category="c", text="t", group="g", outcomes={"local": 0.5})
     dataset.save(Prepared(data_sha256="h", rows=[row]), tmp_path / "p")
     assert dataset.load(tmp_path / "p").rows == [row]
 
 
-def test_labels() -> None:
+def test_scores_become_labels() -> None:
     assert is_ok(7.0)
     assert not is_ok(6.9)
     assert [soft_label(s) for s in (0, 4.5, 10)] == [0.0, 0.0, 1.0]

@@ -1,4 +1,4 @@
-"""Real steps, run as the page of experiments runs them: the proxy's jobs, the real commands."""
+"""Experiment steps, run as jobs of the proxy with the real commands."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
 from proxy.record import Target
 from proxy.storage.database import close_all, open_database
 from scripted_models import CLOUD, JUDGE, LOCAL, PRICES, Models
-from stored import config_of, migrated
+from stored import config_of, migrate
 from training import cli, label
 from training.paid import Endpoint, Price, Tokens
 
@@ -40,7 +40,7 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 def planner(tmp_path: Path, upstream: FakeUpstream) -> Planner:
-    """With the rows that are in the repository, the router that is, and scripted models."""
+    """A planner with the shipped rows and router, and scripted models."""
     data = tmp_path / "outcomes"
     for folder in ("prompts", "annotated"):
         (data / folder).mkdir(parents=True)
@@ -75,16 +75,16 @@ def planner(tmp_path: Path, upstream: FakeUpstream) -> Planner:
 
 
 def run(
-    planner: Planner, name: str, folder: Path, *, max_usd: float = 0.0, **given: Any
+    planner: Planner, name: str, folder: Path, *, max_usd: float = 0.0, **parameters: Any
 ) -> tuple[Job, str]:
-    """Start a step and wait for its end; the job, and what it printed."""
+    """Run a step to its end. Return the job and its log."""
     url = f"sqlite:///{folder / 'rows.db'}"
-    migrated(url)
+    migrate(url)
     database = open_database(config_of(url))
     jobs = Jobs(database, heartbeat_seconds=0.05)
     step = STEPS_BY_NAME[name]
     assert planner.problems(step) == []
-    chosen = planner.resolve(step, given)
+    chosen = planner.resolve(step, parameters)
     plan = planner.plan(step, chosen, max_usd=max_usd)
     try:
         job = jobs.start(name, plan.commands, arguments=chosen, environment=plan.environment)
@@ -101,42 +101,44 @@ def run(
 
 
 @pytest.mark.parametrize("name", ["evaluate", "errors"])
-async def test_a_step_measures_for_real(planner: Planner, tmp_path: Path, name: str) -> None:
+async def test_measuring_step_runs_with_the_real_commands(
+    planner: Planner, tmp_path: Path, name: str
+) -> None:
     done, log = await asyncio.to_thread(run, planner, name, tmp_path, split="test")
     assert (done.state, done.exit_status) == ("done", 0), log
     assert "$ prepare --data outcomes" in log
     step = STEPS_BY_NAME[name]
-    found = read_results(step, planner.folders)
-    assert all(found[name]["split"] == "test" for name in step.results)
-    assert key_figure(step, found) is not None
-    assert str(tmp_path) not in json.dumps(found)
+    stored = read_results(step, planner.folders)
+    assert all(stored[name]["split"] == "test" for name in step.results)
+    assert key_figure(step, stored) is not None
+    assert str(tmp_path) not in json.dumps(stored)
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "said"),
+    ("name", "parameters", "headline"),
     [
         ("benchmark", {"through_router": False}, r"local 4\.00, cloud 9\.00 of 10"),
         ("validate-judge", {}, r"rank correlation 0\.45 \[.*\] over 4 answers"),
         ("label", {}, r"2 prompts are labelled"),
     ],
 )
-async def test_a_step_asks_models_for_real(
+async def test_model_calling_step_runs_with_the_real_commands(
     planner: Planner,
     tmp_path: Path,
     upstream: FakeUpstream,
     name: str,
-    given: dict[str, Any],
-    said: str,
+    parameters: dict[str, Any],
+    headline: str,
 ) -> None:
-    done, log = await asyncio.to_thread(run, planner, name, tmp_path, max_usd=50.0, **given)
+    done, log = await asyncio.to_thread(run, planner, name, tmp_path, max_usd=50.0, **parameters)
     assert (done.state, done.exit_status) == ("done", 0), log
     assert isinstance(upstream.answer, Models)
     assert done.cost_usd == pytest.approx(upstream.answer.billed_usd, abs=1e-5)
     step = STEPS_BY_NAME[name]
-    assert re.fullmatch(said, str(key_figure(step, read_results(step, planner.folders))))
+    assert re.fullmatch(headline, str(key_figure(step, read_results(step, planner.folders))))
 
 
-async def test_what_may_not_be_spent_is_not(
+async def test_spending_limit_stops_the_step(
     planner: Planner, tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     done, log = await asyncio.to_thread(run, planner, "label", tmp_path, max_usd=0.01)
@@ -146,11 +148,11 @@ async def test_what_may_not_be_spent_is_not(
     assert upstream.answer.billed_usd <= 0.01
 
 
-async def test_an_estimate_is_the_pipelines_own(planner: Planner) -> None:
+async def test_estimate_equals_that_of_the_pipeline(planner: Planner) -> None:
     prompts = label.read_prompts(ROOT / "data/sample.jsonl", source="own")
     shutil.copy(ROOT / "data/sample.jsonl", planner.folders.data / "prompts" / "s.jsonl")  # type: ignore[operator]
     for pairwise in (True, False):
-        theirs = label.estimate(
+        expected = label.estimate(
             prompts,
             Tokens(),
             **{
@@ -165,16 +167,16 @@ async def test_an_estimate_is_the_pipelines_own(planner: Planner) -> None:
         )
         step = STEPS_BY_NAME["label"]
         chosen = planner.resolve(step, {"file": "s.jsonl", "pairwise": pairwise})
-        ours = planner.estimate(step, chosen)
-        assert ours.calls == sum(one.calls for one in theirs)
-        assert ours.input_tokens == sum(one.input_tokens for one in theirs)
-        assert ours.output_tokens == sum(one.output_tokens for one in theirs)
-        assert ours.usd == pytest.approx(sum(one.usd for one in theirs))
-        assert ours.most_usd == pytest.approx(sum(one.most_usd for one in theirs))
+        estimate = planner.estimate(step, chosen)
+        assert estimate.calls == sum(item.calls for item in expected)
+        assert estimate.input_tokens == sum(item.input_tokens for item in expected)
+        assert estimate.output_tokens == sum(item.output_tokens for item in expected)
+        assert estimate.usd == pytest.approx(sum(item.usd for item in expected))
+        assert estimate.most_usd == pytest.approx(sum(item.most_usd for item in expected))
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-async def test_the_commands_take_what_is_chosen(planner: Planner, step: Step) -> None:
+async def test_commands_accept_the_chosen_parameters(planner: Planner, step: Step) -> None:
     plan = planner.plan(step, planner.resolve(step, {}), max_usd=1.0)
     group = click.Context(cli.main)
     named = [command[0] for command in plan.commands]
@@ -182,4 +184,4 @@ async def test_the_commands_take_what_is_chosen(planner: Planner, step: Step) ->
     for name, *arguments in plan.commands:
         command = cli.main.get_command(group, name)
         assert command is not None
-        command.make_context(name, arguments)  # raises for an option that there is not
+        command.make_context(name, arguments)  # raises for an unknown option

@@ -1,4 +1,4 @@
-"""Labelling over real sockets: what is paid for is kept, whatever ends the run, and never twice."""
+"""Labelling over real sockets: paid answers are kept however the run ends, and paid only once."""
 
 import asyncio
 import itertools
@@ -57,8 +57,8 @@ def write(folder: Path, *texts: str) -> Path:
 
 async def run(upstream: FakeUpstream, prompts: Path, *more: object) -> Result:
     """`hybrid-llm-train label` in a thread, while the scripted models answer on this loop."""
-    given = ["label", str(prompts), *arguments(upstream, *_outputs(prompts), *more)]
-    return await asyncio.to_thread(CliRunner().invoke, cli.main, given)
+    options = ["label", str(prompts), *arguments(upstream, *_outputs(prompts), *more)]
+    return await asyncio.to_thread(CliRunner().invoke, cli.main, options)
 
 
 def _outputs(prompts: Path) -> list[str]:
@@ -66,7 +66,7 @@ def _outputs(prompts: Path) -> list[str]:
 
 
 async def start(upstream: FakeUpstream, prompts: Path, *more: object) -> asyncio.subprocess.Process:
-    """The same as a process of its own, to be killed."""
+    """Start the command in its own process, which can be killed."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -92,7 +92,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def test_rows_are_what_training_reads(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_rows_can_be_read_for_training(upstream: FakeUpstream, prompts: Path) -> None:
     result = await run(upstream, prompts, "--source=mine")
     assert result.exit_code == 0, result.output
     assert [row["id"] for row in rows(prompts)] == [f"p{i}" for i in range(6)]
@@ -111,7 +111,7 @@ async def test_rows_are_what_training_reads(upstream: FakeUpstream, prompts: Pat
     assert {call.json["temperature"] for call in upstream.calls} == {0}
 
 
-async def test_a_second_run_pays_nothing(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_second_run_costs_nothing(upstream: FakeUpstream, prompts: Path) -> None:
     await run(upstream, prompts)
     first = rows(prompts)
     upstream.calls.clear()
@@ -122,16 +122,14 @@ async def test_a_second_run_pays_nothing(upstream: FakeUpstream, prompts: Path) 
     assert "36 answers are reused from the journal" in result.output
 
 
-async def test_kills_at_any_point_make_nothing_be_paid_twice(
-    upstream: FakeUpstream, prompts: Path
-) -> None:
+async def test_killed_runs_pay_for_no_answer_twice(upstream: FakeUpstream, prompts: Path) -> None:
     models = Models()
     slots = 3
     for answered in (0, 7, 19):
         gate = Gate()
         upstream.calls.clear()
 
-        # Counted here: calls may arrive together before the first of them is answered.
+        # Counted here, since calls may arrive before the first of them is answered.
         turns = itertools.count()
 
         def answer(
@@ -141,7 +139,7 @@ async def test_kills_at_any_point_make_nothing_be_paid_twice(
 
         upstream.answer = answer
         process = await start(upstream, prompts, f"--concurrency={slots}")
-        # All slots wait for an answer, so all answers before are in the journal.
+        # All slots wait for an answer, so all earlier answers are in the journal.
         await upstream.called(answered + slots)
         process.kill()
         await process.communicate()
@@ -153,11 +151,13 @@ async def test_kills_at_any_point_make_nothing_be_paid_twice(
     assert set(models.asked.values()) == {1}
     assert len(models.asked) == 6 * CALLS_PER_PROMPT
     assert len(rows(prompts)) == 6
-    # What hung when it was killed may have been billed: it counts, and it is said.
-    assert "calls that were cut off" in result.output
+    # Calls in flight at the kill may have been billed. They count and are reported.
+    assert "interrupted calls" in result.output
 
 
-async def test_a_kill_in_full_flight(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_kill_under_concurrency_repeats_only_calls_in_flight(
+    upstream: FakeUpstream, prompts: Path
+) -> None:
     process = await start(upstream, prompts, "--concurrency=4")
     await upstream.called(15)
     process.kill()
@@ -165,13 +165,13 @@ async def test_a_kill_in_full_flight(upstream: FakeUpstream, prompts: Path) -> N
     models = upstream.answer
     assert isinstance(models, Models)
     journal = (prompts.parent / "journal").read_bytes().rpartition(b"\n")[0].splitlines()
-    kept = sum(json.loads(line)["type"] == "answered" for line in journal)
+    journaled = sum(json.loads(line)["type"] == "answered" for line in journal)
     result = await run(upstream, prompts)
     assert result.exit_code == 0, result.output
-    # Only answers that had not reached the journal were asked for again: those under way.
+    # Only answers missing from the journal were requested again: those in flight.
     assert sum(models.asked.values()) - len(models.asked) <= 4
     assert len(models.asked) == 6 * CALLS_PER_PROMPT
-    assert kept >= 15 - 4
+    assert journaled >= 15 - 4
 
 
 @pytest.mark.parametrize("max_usd", [0.0, 0.05, 0.5, 0.75])
@@ -181,7 +181,7 @@ async def test_max_usd_is_never_exceeded(
     models = Models()
 
     def dearest(call: Call) -> Answer:
-        # All that the limits allow: as many tokens as bytes in, as many as asked for out.
+        # The maximum within the limits: one token per input byte, `max_tokens` of output.
         text = "cloud" if call.json["model"] == CLOUD else "local"
         if call.json["model"] == JUDGE:
             return models(call)
@@ -217,7 +217,9 @@ async def test_reservations_wait_for_each_other() -> None:
     await budget.reserve(0.0)
 
 
-async def test_a_torn_line_is_said_and_asked_again(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_torn_line_is_reported_and_requested_again(
+    upstream: FakeUpstream, prompts: Path
+) -> None:
     await run(upstream, prompts, "--concurrency=1")
     journal = prompts.parent / "journal"
     data = journal.read_bytes()
@@ -227,13 +229,15 @@ async def test_a_torn_line_is_said_and_asked_again(upstream: FakeUpstream, promp
         upstream.calls.clear()
         result = await run(upstream, prompts)
         assert result.exit_code == 0
-        torn = f"{journal}:{data.count(10)}: the last line is torn" in result.output
+        torn = f"{journal}:{data.count(10)}: the last line is incomplete" in result.output
         assert torn == (cut != 1)
         assert len(upstream.calls) == (calls if cut < 10 else 1)
         assert len(rows(prompts)) == 6
 
 
-async def test_damage_elsewhere_is_no_torn_line(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_damage_before_the_last_line_is_an_error(
+    upstream: FakeUpstream, prompts: Path
+) -> None:
     await run(upstream, prompts)
     journal = prompts.parent / "journal"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -242,14 +246,14 @@ async def test_damage_elsewhere_is_no_torn_line(upstream: FakeUpstream, prompts:
     upstream.calls.clear()
     result = await run(upstream, prompts)
     assert result.exit_code == 1
-    assert f"{journal}:5: no entry of a journal" in result.output
+    assert f"{journal}:5: not a journal entry" in result.output
     journal.write_text('{"prompt": "this is a file of prompts"}\n')
-    assert "journal:1: no entry" in (await run(upstream, prompts)).output
+    assert "journal:1: not a journal entry" in (await run(upstream, prompts)).output
     assert journal.read_text() == '{"prompt": "this is a file of prompts"}\n'
     assert not upstream.calls
 
 
-async def test_an_endpoint_that_dies_stops_the_run(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_failing_endpoint_stops_the_run(upstream: FakeUpstream, prompts: Path) -> None:
     models = Models()
 
     def dying(call: Call) -> Answer:
@@ -258,7 +262,7 @@ async def test_an_endpoint_that_dies_stops_the_run(upstream: FakeUpstream, promp
     upstream.answer = dying
     result = await run(upstream, prompts, "--retries=2", "--concurrency=2")
     assert result.exit_code == 1
-    assert "gives no answer: ReadError" in result.output
+    assert "does not answer: ReadError" in result.output
     assert str(prompts.parent / "journal") in result.output
     assert len(rows(prompts)) == 2
     upstream.answer = models
@@ -267,26 +271,28 @@ async def test_an_endpoint_that_dies_stops_the_run(upstream: FakeUpstream, promp
     assert len(rows(prompts)) == 6
 
 
-async def test_nobody_there(upstream: FakeUpstream, prompts: Path, unused_tcp_port: int) -> None:
+async def test_unreachable_endpoint_stops_the_run(
+    upstream: FakeUpstream, prompts: Path, unused_tcp_port: int
+) -> None:
     result = await run(
         upstream, prompts, f"--cloud-url=http://127.0.0.1:{unused_tcp_port}/v1", "--retries=1"
     )
     assert result.exit_code == 1
-    assert f"cloud at http://127.0.0.1:{unused_tcp_port}/v1 gives no answer" in result.output
+    assert f"cloud at http://127.0.0.1:{unused_tcp_port}/v1 does not answer" in result.output
     assert not [e for e in entries(prompts, "asked") if "cloud" not in e["what"]]
     assert len(entries(prompts, "not_billed")) == len(entries(prompts, "asked")) > 0
-    assert "cut off" not in result.output
+    assert "interrupted" not in result.output
 
 
-async def test_answers_that_say_nothing_are_refused(upstream: FakeUpstream, tmp_path: Path) -> None:
+async def test_unusable_answers_are_rejected(upstream: FakeUpstream, tmp_path: Path) -> None:
     prompts = write(tmp_path, "fine", "empty", "truncated 1", "truncated 2", "declined", "fine 2")
     result = await run(upstream, prompts, "--max-tokens=999")
     assert result.exit_code == 0, result.output
     assert [row["id"] for row in rows(prompts)] == ["p0", "p5"]
-    assert "refused: 1 × local answer empty" in result.output
-    assert "refused: 2 × local answer truncated" in result.output
-    assert "refused: 1 × local declined: status 400: too long for this model" in result.output
-    # What is useless already is sent to nobody else.
+    assert "rejected: 1 × local answer empty" in result.output
+    assert "rejected: 2 × local answer truncated" in result.output
+    assert "rejected: 1 × local declined: status 400: too long for this model" in result.output
+    # An unusable answer causes no further calls.
     assert len(upstream.calls) == 2 * CALLS_PER_PROMPT + 4
     upstream.calls.clear()
     result = await run(upstream, prompts, "--max-tokens=1000")
@@ -300,7 +306,7 @@ def _tier(call: Call) -> str:
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "content_filter", None])
-async def test_a_cut_off_cloud_answer_is_refused_unjudged(
+async def test_truncated_cloud_answer_is_rejected_without_judging(
     upstream: FakeUpstream, tmp_path: Path, finish_reason: str | None
 ) -> None:
     models = Models()
@@ -309,17 +315,19 @@ async def test_a_cut_off_cloud_answer_is_refused_unjudged(
     )
     result = await run(upstream, write(tmp_path, "one"))
     assert result.exit_code == 1
-    assert "refused: 1 × cloud answer" in result.output
+    assert "rejected: 1 × cloud answer" in result.output
     assert len(upstream.calls) == 2
 
 
-async def test_an_answer_to_a_cut_prompt_is_refused(upstream: FakeUpstream, tmp_path: Path) -> None:
-    # 20 tokens read, says the usage: the server dropped most of this.
+async def test_answer_to_a_truncated_prompt_is_rejected(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    # The usage reports 20 input tokens: the server dropped most of the prompt.
     result = await run(upstream, write(tmp_path, "many words " * 1000))
-    assert "refused: 1 × local answer to a prompt that was cut" in result.output
+    assert "rejected: 1 × local answer to a truncated prompt" in result.output
 
 
-async def test_a_judge_that_babbles_is_asked_again_then_refused(
+async def test_invalid_verdict_is_requested_again_and_then_rejected(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     models = Models()
@@ -337,13 +345,15 @@ async def test_a_judge_that_babbles_is_asked_again_then_refused(
     [row] = rows(tmp_path / "prompts.jsonl")
     assert row["id"] == "p0"
     assert row["judge_usd"] == pytest.approx(8 * row["cloud_usd"])
-    assert "refused: 1 × no verdict of the judge: the reply is no JSON object" in result.output
+    assert "rejected: 1 × no verdict of the judge: the reply is no JSON object" in result.output
     judged = [call for call in upstream.calls if _tier(call) == JUDGE]
     assert len(judged) == 8 + 3
     assert all(call.json["response_format"] == {"type": "json_object"} for call in judged)
 
 
-async def test_equal_answers_are_a_tie_for_free(upstream: FakeUpstream, tmp_path: Path) -> None:
+async def test_equal_answers_are_a_tie_without_a_comparison(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
     models = Models()
     upstream.answer = lambda call: (
         models(call) if _tier(call) == JUDGE else completion("cloud or local", model=_tier(call))
@@ -351,20 +361,20 @@ async def test_equal_answers_are_a_tie_for_free(upstream: FakeUpstream, tmp_path
     await run(upstream, write(tmp_path, "one"))
     [row] = rows(tmp_path / "prompts.jsonl")
     assert row["preference"] == "tie"
-    assert len(upstream.calls) == 3  # and one grade serves both
+    assert len(upstream.calls) == 3  # one grade applies to both answers
 
 
-async def test_no_pairwise(upstream: FakeUpstream, tmp_path: Path) -> None:
+async def test_no_pairwise_skips_the_comparison(upstream: FakeUpstream, tmp_path: Path) -> None:
     await run(upstream, write(tmp_path, "one"), "--no-pairwise")
     [row] = rows(tmp_path / "prompts.jsonl")
     assert row["preference"] is None
     assert len(upstream.calls) == 4
 
 
-# ── What endpoints do ─────────────────────────────────────────────────────────────────────────
+# ── Endpoints ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_busy_endpoints_are_asked_again(upstream: FakeUpstream, tmp_path: Path) -> None:
+async def test_busy_endpoints_are_retried(upstream: FakeUpstream, tmp_path: Path) -> None:
     models = Models()
     trouble = iter(
         [
@@ -385,9 +395,9 @@ async def test_busy_endpoints_are_asked_again(upstream: FakeUpstream, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
-        (failure(401, "bad key"), "refuses the key (its key comes from LOCAL_API_KEY)"),
+        (failure(401, "bad key"), "rejects the API key (its key comes from LOCAL_API_KEY)"),
         (failure(404, "model not found"), "does not know the address or the model"),
         (failure(429, "pay", code="insufficient_quota"), "has no quota left"),
         (whole(b"", status=301, headers=[("location", "/x")]), "redirects"),
@@ -398,21 +408,19 @@ async def test_busy_endpoints_are_asked_again(upstream: FakeUpstream, tmp_path: 
         (whole(DONE), "no chat completion"),
     ],
 )
-async def test_trouble_that_all_calls_share_stops_the_run(
-    upstream: FakeUpstream, prompts: Path, answer: Answer, said: str
+async def test_error_common_to_all_calls_stops_the_run(
+    upstream: FakeUpstream, prompts: Path, answer: Answer, message: str
 ) -> None:
     upstream.answer = answer
     result = await run(upstream, prompts, "--retries=0", "--concurrency=1")
     assert result.exit_code == 1
     assert "stopped: local at http://127.0.0.1" in result.output
-    assert said in result.output
+    assert message in result.output
     assert "Traceback" not in result.output
     assert len(upstream.calls) == 1
 
 
-async def test_parameters_that_an_endpoint_does_not_take_are_left_out(
-    upstream: FakeUpstream, tmp_path: Path
-) -> None:
+async def test_unsupported_parameters_are_omitted(upstream: FakeUpstream, tmp_path: Path) -> None:
     models = Models()
 
     def choosy(call: Call) -> Answer:
@@ -429,7 +437,9 @@ async def test_parameters_that_an_endpoint_does_not_take_are_left_out(
     assert upstream.calls[-1].json["max_completion_tokens"] == 512
 
 
-async def test_no_usage_is_taken_at_its_worst(upstream: FakeUpstream, tmp_path: Path) -> None:
+async def test_missing_usage_is_billed_at_its_maximum(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
     models = Models()
     body = {"choices": [{"message": {"content": "cloud"}, "finish_reason": "stop"}]}
     upstream.answer = lambda call: (
@@ -443,7 +453,7 @@ async def test_no_usage_is_taken_at_its_worst(upstream: FakeUpstream, tmp_path: 
     assert row["cloud_model"] == CLOUD
 
 
-async def test_an_endpoint_that_bills_too_much_stops_the_run(
+async def test_endpoint_over_max_tokens_stops_the_run(
     upstream: FakeUpstream, prompts: Path
 ) -> None:
     models = Models()
@@ -453,11 +463,11 @@ async def test_an_endpoint_that_bills_too_much_stops_the_run(
     )
     result = await run(upstream, prompts, "--max-tokens=100", "--concurrency=1")
     assert result.exit_code == 1
-    assert "it does not keep to max_tokens" in result.output
+    assert "it does not respect max_tokens" in result.output
     assert len(upstream.calls) == 2
 
 
-async def test_keys_go_to_their_own_endpoint_only(
+async def test_keys_are_sent_to_their_own_endpoint_only(
     upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
@@ -476,33 +486,33 @@ async def test_keys_go_to_their_own_endpoint_only(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ([], "cloud: OpenAI wants a key; set OPENAI_API_KEY"),
+        ([], "cloud: OpenAI needs an API key; set OPENAI_API_KEY"),
         (["--cloud-model=gpt-5"], "the price of gpt-5 at https://api.openai.com/v1 is unknown"),
         (["--cloud-url=http://x/v1"], "the price of gpt-4o-mini at http://x/v1 is unknown"),
-        (["--cloud-url=x"], "does not begin with http"),
+        (["--cloud-url=x"], "does not start with http"),
         (["--cloud-price=1"], "no price"),
         (["--cloud-price=1,nan"], "no price"),
         (["--cloud-price=-1,1"], "no price"),
         (["--max-usd=-1"], "max-usd"),
     ],
 )
-def test_what_cannot_be_asked_is_said_first(
-    prompts: Path, options: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+def test_invalid_options_are_reported_before_any_call(
+    prompts: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CLOUD_API_KEY", "CLOUD_MODEL"):
         monkeypatch.delenv(name, raising=False)
     result = CliRunner().invoke(cli.main, ["label", str(prompts), *_outputs(prompts), *options])
     assert result.exit_code in (1, 2)
-    assert said in result.output
+    assert message in result.output
     assert not (prompts.parent / "journal").exists()
 
 
-# ── Disks, and other runs ─────────────────────────────────────────────────────────────────────
+# ── Disks and concurrent runs ─────────────────────────────────────────────────────────────────
 
 
-async def test_a_full_disk_for_the_rows_loses_nothing(
+async def test_full_disk_for_the_rows_loses_no_answer(
     upstream: FakeUpstream, prompts: Path
 ) -> None:
     result = await run(upstream, prompts, "--out=/dev/full")
@@ -514,15 +524,17 @@ async def test_a_full_disk_for_the_rows_loses_nothing(
     assert not upstream.calls
 
 
-async def test_a_journal_must_be_a_file(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_journal_must_be_a_regular_file(upstream: FakeUpstream, prompts: Path) -> None:
     result = await run(upstream, prompts, "--journal=/dev/full")
     assert result.exit_code == 1
-    assert "/dev/full is no plain file" in result.output
+    assert "/dev/full is not a regular file" in result.output
     assert not upstream.calls
 
 
-async def test_a_disk_that_fills_up_in_mid_run(upstream: FakeUpstream, prompts: Path) -> None:
-    """With a limit on files' sizes, so that no room kept free can help: the answer is printed."""
+async def test_disk_that_fills_up_during_a_run_prints_the_answer(
+    upstream: FakeUpstream, prompts: Path
+) -> None:
+    """A file size limit, against which the reserved space does not help."""
     models = Models()
     upstream.answer = lambda call: (
         models(call) if _tier(call) == JUDGE else completion("local " * 3_000)
@@ -546,9 +558,9 @@ async def test_a_disk_that_fills_up_in_mid_run(upstream: FakeUpstream, prompts: 
     printed, *message = stderr.decode().splitlines()
     assert json.loads(printed)["answer"]["text"] == "local " * 3_000
     assert "journal cannot be written: File too large" in message[0]
-    assert "was printed, append that line to the journal" in message[0]
+    assert "was printed: append that line to the journal" in message[0]
     assert len(entries(prompts, "answered")) == len(upstream.calls) - 1
-    # The printed line is an entry: who appends it has lost nothing.
+    # The printed line is a valid journal entry and can be appended.
     with (prompts.parent / "journal").open("a") as stream:
         stream.write(printed + "\n")
     with Journal(prompts.parent / "journal") as journal:
@@ -556,7 +568,7 @@ async def test_a_disk_that_fills_up_in_mid_run(upstream: FakeUpstream, prompts: 
         assert not journal.uncertain_usd
 
 
-def bought(text: str = "text") -> Bought:
+def bought_answer(text: str = "text") -> Bought:
     return Bought(
         text=text,
         finish_reason="stop",
@@ -571,31 +583,31 @@ def bought(text: str = "text") -> Bought:
     )
 
 
-def test_answers_under_way_take_the_room_kept_free(tmp_path: Path) -> None:
+def test_answers_in_flight_use_the_reserved_space(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    room = tmp_path / "journal.room"
+    reserve = tmp_path / "journal.room"
     full = False
 
     def write(fd: int, data: bytes) -> int:
-        if full and room.exists():
+        if full and reserve.exists():
             os.write(fd, data[:7])
             raise OSError(28, "No space left on device")
         return os.write(fd, data)
 
-    with Journal(path, room_bytes=5000, write=write) as journal:
-        assert room.stat().st_size == 5000
+    with Journal(path, reserve_bytes=5000, write=write) as journal:
+        assert reserve.stat().st_size == 5000
         call = journal.asked("one", 0.5)
         lost = journal.asked("two", 0.5)
         full = True
         with pytest.raises(OSError, match="No space"):
             journal.asked("three", 0.5)
-        trouble = journal.answered(call, bought(), key="k", what="one", role="cloud")
-        assert trouble is not None
-        assert trouble.errno == 28
+        error = journal.answered(call, bought_answer(), key="k", what="one", role="cloud")
+        assert error is not None
+        assert error.errno == 28
     assert lost is not None
-    assert not room.exists()
+    assert not reserve.exists()
     with Journal(path) as journal:
-        assert journal.answers == {"k": bought()}
+        assert journal.answers == {"k": bought_answer()}
         assert journal.spent_usd == {"cloud": 0.25}
         assert journal.uncertain_usd == 0.5
 
@@ -608,16 +620,14 @@ def test_two_runs_cannot_share_a_journal(tmp_path: Path) -> None:
     Journal(tmp_path / "journal").close()
 
 
-async def test_an_interrupt_waits_for_what_is_under_way(
-    upstream: FakeUpstream, prompts: Path
-) -> None:
+async def test_interrupt_waits_for_calls_in_flight(upstream: FakeUpstream, prompts: Path) -> None:
     models, gate = Models(), Gate()
     upstream.answer = lambda call: [gate, *models(call)]
     process = await start(upstream, prompts, "--concurrency=2")
     await upstream.called(2)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
-    assert b"waiting for the calls under way" in await process.stdout.readline()
+    assert b"waiting for the running calls" in await process.stdout.readline()
     gate.open()
     _, stderr = await process.communicate()
     assert process.returncode == 1
@@ -628,49 +638,52 @@ async def test_an_interrupt_waits_for_what_is_under_way(
 # ── Prompts ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_wrong_row_is_named(tmp_path: Path) -> None:
+def test_every_invalid_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
-    good = '{"id": "a", "prompt": "hi"}'
-    wrong = {
+    valid = '{"id": "a", "prompt": "hi"}'
+    invalid = {
         "not json": "not JSON",
         "[1]": "not a JSON object",
         "{}": "`prompt` or `messages` is missing",
         '{"prompt": " "}': "the prompt is empty",
-        '{"prompt": 7}': "`prompt` is no text",
+        '{"prompt": 7}': "`prompt` is not a text",
         '{"prompt": "x", "id": ""}': "`id` is neither",
-        good: "id 'a' is row 1's",
-        '{"messages": []}': "no list of messages",
+        valid: "id 'a' is already used by row 1",
+        '{"messages": []}': "not a list of messages",
         '{"messages": [{"role": "robot"}]}': "message 1 has no role",
         '{"messages": [{"role": "user"}]}': "message 1 has no text",
     }
-    path.write_text("\n".join([good, "", *wrong]) + "\n")
-    with pytest.raises(DataError) as found:
+    path.write_text("\n".join([valid, "", *invalid]) + "\n")
+    with pytest.raises(DataError) as caught:
         label.read_prompts(path, source="s")
-    lines = str(found.value).splitlines()
-    assert len(lines) == len(wrong)
-    for number, (line, why) in enumerate(zip(lines, wrong.values(), strict=True), start=3):
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(invalid)
+    for number, (line, message) in enumerate(zip(lines, invalid.values(), strict=True), start=3):
         assert line.startswith(f"{path}:{number}: ")
-        assert why in line
+        assert message in line
 
 
 @pytest.mark.parametrize(
-    ("messages", "why"),
+    ("messages", "error"),
     [
-        ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "not the user"),
+        (
+            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
+            "not from the user",
+        ),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "other than text"),
         ([{"role": "user", "content": "  "}], "empty"),
     ],
 )
-def test_conversations_that_cannot_be_asked(
-    tmp_path: Path, messages: list[dict[str, Any]], why: str
+def test_invalid_conversation_is_rejected(
+    tmp_path: Path, messages: list[dict[str, Any]], error: str
 ) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(json.dumps({"messages": messages}))
-    with pytest.raises(DataError, match=why):
+    with pytest.raises(DataError, match=error):
         label.read_prompts(path, source="s")
 
 
-def test_prompts_in_all_their_forms(tmp_path: Path) -> None:
+def test_prompts_are_read_in_every_format(tmp_path: Path) -> None:
     plain = tmp_path / "prompts.txt"
     plain.write_bytes("\ufeffWhat is é?\n\nWHAT is é? \n".encode())
     first, second = label.read_prompts(plain, source="mine")
@@ -690,7 +703,7 @@ def test_prompts_in_all_their_forms(tmp_path: Path) -> None:
         label.read_prompts(Path("/dev/null"), source="s")
 
 
-async def test_a_conversation_is_sent_and_judged_whole(
+async def test_conversation_is_sent_and_judged_completely(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     path = tmp_path / "prompts.jsonl"
@@ -711,12 +724,12 @@ async def test_a_conversation_is_sent_and_judged_whole(
     assert row["messages"] == messages
 
 
-async def test_a_dry_run_asks_nobody(upstream: FakeUpstream, prompts: Path) -> None:
+async def test_dry_run_makes_no_call(upstream: FakeUpstream, prompts: Path) -> None:
     result = await run(upstream, prompts, "--dry-run", "--max-tokens=700")
     assert result.exit_code == 0
     assert "cloud: 6 calls, 54 tokens in, about 2100 out" in result.output
     assert "judge: 24 calls" in result.output
-    # 54 tokens in, 6 times 700 out, at 100 and 400 dollars a million.
-    assert f"${(54 * 100 + 4200 * 400) / 1e6:.4f} if all run to their limit" in result.output
+    # 54 input and 6 * 700 output tokens, at 100 and 400 dollars per million.
+    assert f"${(54 * 100 + 4200 * 400) / 1e6:.4f} if all reach their limit" in result.output
     assert not upstream.calls
     assert not (prompts.parent / "journal").exists()

@@ -1,4 +1,4 @@
-"""The learning curve: which prompts a share holds, what is trained anew, and what is reported."""
+"""The learning curve: the prompts of a share, reuse of finished runs, and the report."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 CONFIG = TrainConfig(base="tiny", max_length=32, epochs=1)
 
 
-def test_a_larger_share_holds_the_smaller_one_and_whole_groups() -> None:
+def test_larger_share_contains_the_smaller_one_and_whole_groups() -> None:
     rows = list(pairs.rows(SAMPLE))
     ids = [{row.id for row in sample_groups(rows, share)} for share in (0.2, 0.5, 0.8, 1.0)]
     assert ids[0] < ids[1] < ids[2] < ids[3]
     half = sample_groups(rows, 0.5)
-    kept = {row.group for row in half}
-    assert [row.id for row in half] == [row.id for row in rows if row.group in kept]
+    groups = {row.group for row in half}
+    assert [row.id for row in half] == [row.id for row in rows if row.group in groups]
 
 
 def test_each_share_is_measured_and_finished_runs_are_kept(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_each_share_is_measured_and_finished_runs_are_kept(tmp_path: Path) -> No
     learning_curve.show(report)
 
 
-def test_the_spread_over_seeds_by_hand() -> None:
+def test_spread_over_seeds_matches_a_manual_calculation() -> None:
     spread = learning_curve.spread([{"auroc": 0.6}, {"auroc": 0.7}])
     assert spread == {"auroc": {"mean": 0.65, "sd": 0.0707, "each": [0.6, 0.7]}}
     assert learning_curve.spread([{"auroc": 0.6}])["auroc"]["sd"] is None

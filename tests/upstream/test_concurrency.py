@@ -1,4 +1,4 @@
-"""The queue of a tier: turns by client, a bound, and that no place is lost whoever leaves."""
+"""The queue of a tier: round-robin by client, limits, and cancellation without lost slots."""
 
 import asyncio
 from collections import Counter
@@ -17,20 +17,20 @@ class Clock:
 
 
 async def settle() -> None:
-    """Let everything that can go on go on."""
+    """Let all runnable tasks proceed."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_without_a_limit_nobody_waits() -> None:
+async def test_without_a_limit_no_request_waits() -> None:
     slots = ConcurrencyLimiter(None)
     taken = [await slots.acquire("a") for _ in range(1000)]
     assert (slots.waiting, slots.expected_wait) == (0, 0.0)
-    for one in taken:
-        slots.release(one)
+    for slot in taken:
+        slots.release(slot)
 
 
-async def test_clients_take_turns_whoever_has_more_waiting() -> None:
+async def test_clients_are_served_round_robin() -> None:
     slots, order = ConcurrencyLimiter(1), []
 
     async def work(client: str) -> None:
@@ -51,7 +51,7 @@ async def test_clients_take_turns_whoever_has_more_waiting() -> None:
     assert slots.waiting == 0
 
 
-async def test_the_queue_is_bounded_and_says_how_long() -> None:
+async def test_full_queue_raises_with_the_expected_wait() -> None:
     clock = Clock()
     slots = ConcurrencyLimiter(2, max_waiting=3, clock=clock)
     taken = [await slots.acquire(None) for _ in range(2)]
@@ -70,7 +70,7 @@ async def test_the_queue_is_bounded_and_says_how_long() -> None:
     assert slots.waiting == 0
 
 
-async def test_the_mean_time_follows_the_newest_requests() -> None:
+async def test_expected_wait_follows_recent_requests() -> None:
     clock = Clock()
     slots = ConcurrencyLimiter(1, clock=clock)
     for seconds in (10.0, *[1.0] * 30):
@@ -81,46 +81,46 @@ async def test_the_mean_time_follows_the_newest_requests() -> None:
     assert slots.expected_wait == pytest.approx(1.0, abs=0.05)
 
 
-@pytest.mark.parametrize("moment", ["waiting", "just-served"])
-async def test_a_waiter_that_leaves_costs_nobody_a_place(moment: str) -> None:
+@pytest.mark.parametrize("moment", ["waiting", "just-granted"])
+async def test_cancelled_waiter_loses_no_slot(moment: str) -> None:
     slots = ConcurrencyLimiter(1)
     first = await slots.acquire("a")
-    leaving = asyncio.create_task(slots.acquire("a"))
-    staying = asyncio.create_task(slots.acquire("b"))
+    cancelled = asyncio.create_task(slots.acquire("a"))
+    remaining = asyncio.create_task(slots.acquire("b"))
     await settle()
     if moment == "waiting":
-        leaving.cancel()
+        cancelled.cancel()
         slots.release(first)
     else:
-        slots.release(first)  # it has the place, and has not noticed
-        leaving.cancel()
+        slots.release(first)  # the waiter has the slot but has not run yet
+        cancelled.cancel()
     await settle()
-    assert leaving.cancelled()
-    slots.release(await staying)
+    assert cancelled.cancelled()
+    slots.release(await remaining)
     taken = await asyncio.wait_for(slots.acquire("c"), 1)
     slots.release(taken)
     assert slots.waiting == 0
 
 
-async def test_in_a_crowd_that_comes_and_goes_the_limit_holds_and_none_is_stuck() -> None:
+async def test_limit_holds_under_concurrent_requests_and_cancellations() -> None:
     slots = ConcurrencyLimiter(3)
-    at_work = 0
+    active = 0
     ended: Counter[str] = Counter()
 
     async def work(number: int) -> None:
-        nonlocal at_work
+        nonlocal active
         try:
             taken = await slots.acquire(f"client-{number % 7}")
         except asyncio.CancelledError:
-            ended["left"] += 1
+            ended["cancelled"] += 1
             raise
-        at_work += 1
-        assert at_work <= 3
+        active += 1
+        assert active <= 3
         try:
             for _ in range(number % 4):
                 await asyncio.sleep(0)
         finally:
-            at_work -= 1
+            active -= 1
             slots.release(taken)
         ended["served"] += 1
 
@@ -133,6 +133,6 @@ async def test_in_a_crowd_that_comes_and_goes_the_limit_holds_and_none_is_stuck(
     await asyncio.wait(tasks, timeout=10)
     assert all(task.done() for task in tasks)
     assert ended["served"] >= 133
-    assert (slots.waiting, at_work) == (0, 0)
+    assert (slots.waiting, active) == (0, 0)
     for _ in range(3):
         await asyncio.wait_for(slots.acquire(None), 1)

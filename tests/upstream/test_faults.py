@@ -1,8 +1,8 @@
-"""What networks and broken servers do to an answer, over real sockets.
+"""Faults of networks and servers, over real sockets.
 
-Its client gets it as it was meant, or one clear error in time; the upstream is let go; one row and
-the metrics say so; and the next request is answered well. The local tier takes one request at a
-time here, so that one that is not let go would block the next.
+The client gets the response or one error in time, the upstream is released, one row and the metrics
+agree, and the next request succeeds. The local tier serves one request at a time here: an upstream
+that is not released blocks the next one.
 """
 
 import asyncio
@@ -42,8 +42,8 @@ from live import CLOUD_KEY, LOCAL_KEY, LiveProxy, Row, StartProxy, chat_body, en
 from proxy import logs
 from toxics import Cut, Deaf, Freeze, Slices, Toxic, ToxicRelay, bandwidth
 
-SHORT_SECONDS = 0.25  # for the limit under test; all others are far away
-LATE_SECONDS = 5.0  # how far behind its limit an answer may be on a busy machine
+SHORT_SECONDS = 0.25  # the timeout under test; all others are much longer
+LATE_SECONDS = 5.0  # the allowed delay of a timeout on a busy machine
 
 ONE_AT_A_TIME = {"upstreams": {"local": {"max_concurrency": 1}}}
 TOTAL = {"server": {"request_timeout_seconds": SHORT_SECONDS}}
@@ -60,9 +60,9 @@ FIRST_TOKEN_TIMEOUT, IDLE_TIMEOUT, TOTAL_TIMEOUT = (
 BODY = answer_json()
 EVENTS = openai_events()
 STREAM = b"".join(EVENTS)
-GOOD: dict[bool, Answer] = {False: whole(BODY), True: chunked(*EVENTS)}
-WANTED = {False: BODY, True: STREAM}
-BEGUN = EVENTS[:3]  # the role and two words
+VALID: dict[bool, Answer] = {False: whole(BODY), True: chunked(*EVENTS)}
+EXPECTED = {False: BODY, True: STREAM}
+FIRST_EVENTS = EVENTS[:3]  # the role and two words
 
 FILES = Path("/proc/self/fd")
 
@@ -86,7 +86,7 @@ def request_body(*, stream: bool, model: str = "local") -> bytes:
 
 
 def one_error(response: httpx2.Response) -> dict[str, Any]:
-    """The error that an answer is, or that ends a stream."""
+    """The only error of a response or at the end of a stream."""
     if response.status_code == 200:
         assert response.content.endswith(b"}\n\n")
         last = response.content.removesuffix(b"\n\n").rpartition(b"\n\n")[2]
@@ -107,8 +107,8 @@ def is_timeout(error: dict[str, Any]) -> bool:
     return code.endswith("_timeout")
 
 
-def said_before(response: httpx2.Response) -> bytes:
-    """What a stream said before its error: whole events."""
+def content_before(response: httpx2.Response) -> bytes:
+    """The complete events of a stream before its error."""
     before, blank, _ = response.content.removesuffix(b"\n\n").rpartition(b"\n\n")
     return before + blank
 
@@ -121,43 +121,43 @@ def check_failure(row: Row, error: dict[str, Any], status: int) -> None:
     )
     assert (row["target"], row["reason"], row["error"]) == ("local", "forced", error["message"])
     if timed_out:
-        over = row["duration_ms"] / 1e3 - SHORT_SECONDS
-        assert -0.01 < over < LATE_SECONDS  # uvloop counts in milliseconds
+        delay = row["duration_ms"] / 1e3 - SHORT_SECONDS
+        assert -0.01 < delay < LATE_SECONDS  # uvloop counts in milliseconds
 
 
-async def check_well_again(proxy: LiveProxy, local: FakeUpstream, *, stream: bool = False) -> None:
-    """The next request gets its own answer, and nothing that was left of the one before."""
-    local.answer = GOOD[stream]
+async def check_recovered(proxy: LiveProxy, local: FakeUpstream, *, stream: bool = False) -> None:
+    """Check that the next request gets its own response without data of the last one."""
+    local.answer = VALID[stream]
     response = await ask(proxy, stream=stream)
-    assert (response.status_code, response.content) == (200, WANTED[stream])
+    assert (response.status_code, response.content) == (200, EXPECTED[stream])
 
 
 # ── Connections ───────────────────────────────────────────────────────────────────────────────
 
 
-PLACES: dict[str, Callable[[int], int]] = {  # from the size of the head
+POSITIONS: dict[str, Callable[[int], int]] = {  # by the size of the head
     "before-the-head": lambda _: 0,
     "in-the-head": lambda size: size // 2,
-    "behind-the-head": lambda size: size,
+    "after-the-head": lambda size: size,
     "in-the-body": lambda size: size + 30,
 }
 
 
-def place_in(answer: Answer, where: str) -> int:
-    """The number of bytes before a place."""
+def position_in(answer: Answer, where: str) -> int:
+    """The number of bytes before this position."""
     data = b"".join(step for step in answer if isinstance(step, bytes))
-    return PLACES[where](data.index(b"\r\n\r\n") + 4)
+    return POSITIONS[where](data.index(b"\r\n\r\n") + 4)
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", POSITIONS)
 @both_ends
 @both_forms
-async def test_an_answer_that_is_cut_off(
+async def test_truncated_response_is_one_error(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, where: str, end: End, stream: bool
 ) -> None:
-    local.answer = GOOD[stream]
+    local.answer = VALID[stream]
     proxy = await start(ONE_AT_A_TIME, local=relay.base_url)
-    relay.toxic = Cut(place_in(local.answer, where), end)
+    relay.toxic = Cut(position_in(local.answer, where), end)
     response = await ask(proxy, stream=stream)
     error = one_error(response)
     if where in ("before-the-head", "in-the-head"):
@@ -166,20 +166,20 @@ async def test_an_answer_that_is_cut_off(
         assert error["code"] == BROKEN or (end is End.RESET and error["code"] == UNREACHABLE)
     await relay.released()
     relay.toxic = None
-    await check_well_again(proxy, local, stream=stream)
+    await check_recovered(proxy, local, stream=stream)
     outcome = await proxy.finish(2)
     check_failure(outcome.rows[0], error, 502)
 
 
-@pytest.mark.parametrize("where", [*PLACES, "half-open"])
+@pytest.mark.parametrize("where", [*POSITIONS, "half-open"])
 @both_forms
-async def test_an_answer_that_stands_still(
+async def test_stalled_response_times_out(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, where: str, stream: bool
 ) -> None:
-    local.answer = GOOD[stream]
+    local.answer = VALID[stream]
     limit = FIRST_TOKEN if stream else TOTAL
     proxy = await start(merge(ONE_AT_A_TIME, limit), local=relay.base_url)
-    relay.toxic = Deaf() if where == "half-open" else Freeze(place_in(local.answer, where))
+    relay.toxic = Deaf() if where == "half-open" else Freeze(position_in(local.answer, where))
     response = await ask(proxy, stream=stream)
     error = one_error(response)
     assert error["code"] == (FIRST_TOKEN_TIMEOUT if stream else TOTAL_TIMEOUT)
@@ -188,46 +188,46 @@ async def test_an_answer_that_stands_still(
     check_failure(outcome.row, error, 504)
 
 
-PLACES_BEHIND_CONTENT = {"between-events": 0, "in-a-chunk-size": 1, "in-an-event": 30}
+POSITIONS_AFTER_CONTENT = {"between-events": 0, "in-a-chunk-size": 1, "in-an-event": 30}
 
 
-@pytest.mark.parametrize("where", PLACES_BEHIND_CONTENT)
+@pytest.mark.parametrize("where", POSITIONS_AFTER_CONTENT)
 @pytest.mark.parametrize("how", [*End, None], ids=["fin", "reset", "freeze"])
-async def test_a_stream_that_breaks_off_in_the_middle(
+async def test_stream_interrupted_after_content_ends_with_one_error(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, where: str, how: End | None
 ) -> None:
-    answer, gate = GOOD[True], Gate()
+    answer, gate = VALID[True], Gate()
     local.answer = answer
-    before = [step for step in answer if isinstance(step, bytes)][: 1 + len(BEGUN)]
-    size = len(b"".join(before)) + PLACES_BEHIND_CONTENT[where]
+    before = [step for step in answer if isinstance(step, bytes)][: 1 + len(FIRST_EVENTS)]
+    size = len(b"".join(before)) + POSITIONS_AFTER_CONTENT[where]
     limits = IDLE if how is None else {}
     proxy = await start(merge(ONE_AT_A_TIME, limits), local=relay.base_url)
     relay.toxic = Freeze(size) if how is None else Cut(size, how, gate)
-    response = await read_opening(proxy, gate, behind=BEGUN[-1])
+    response = await read_opening(proxy, gate, behind=FIRST_EVENTS[-1])
     error = one_error(response)
     assert error["code"] == (IDLE_TIMEOUT if how is None else BROKEN)
-    assert said_before(response) == b"".join(BEGUN)
+    assert content_before(response) == b"".join(FIRST_EVENTS)
     await relay.released()
     relay.toxic = None
-    await check_well_again(proxy, local)
+    await check_recovered(proxy, local)
     outcome = await proxy.finish(2)
     check_failure(outcome.rows[0], error, 200)
     assert outcome.rows[0]["response"] == "Hello "
 
 
 async def read_opening(proxy: LiveProxy, gate: Gate, *, behind: bytes) -> httpx2.Response:
-    """Read a stream, and open the gate once this much of it has arrived."""
-    got = b""
+    """Read a stream and open the gate once `behind` has arrived."""
+    received = b""
     url = "/v1/chat/completions"
     async with proxy.client.stream("POST", url, content=request_body(stream=True)) as response:
         async for piece in response.aiter_raw():
-            got += piece
-            if behind in got:
+            received += piece
+            if behind in received:
                 gate.open()
-    return httpx2.Response(response.status_code, headers=response.headers, content=got)
+    return httpx2.Response(response.status_code, headers=response.headers, content=received)
 
 
-# Every kind of UTF-8 sequence, in an event as short as can be.
+# UTF-8 sequences of every length, in a short event.
 UNICODE_TEXT = "aé漢🙂"
 UNICODE_STREAM = (
     'data: {"choices":[{"delta":{"content":"aé漢🙂"}}]}\n\n'
@@ -238,10 +238,10 @@ UNICODE_BODY = '{"choices":[{"message":{"content":"aé漢🙂"}}]}'.encode()
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @both_forms
-async def test_an_answer_in_slices(
+async def test_response_split_at_every_byte_passes(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, size: int, stream: bool
 ) -> None:
-    """At every byte there is a slice that ends with it, be it in a line, an event or a letter."""
+    """Slices end at every byte, also within lines, events and characters."""
     body = UNICODE_STREAM if stream else UNICODE_BODY
     local.answer = chunked(body) if stream else whole(body)
     proxy = await start(ONE_AT_A_TIME, local=relay.base_url)
@@ -252,7 +252,7 @@ async def test_an_answer_in_slices(
     assert (outcome.row["ending"], outcome.row["response"]) == ("ok", UNICODE_TEXT)
 
 
-async def test_a_stream_that_drips_in_time_is_not_idle(
+async def test_slow_stream_within_the_idle_timeout_passes(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay
 ) -> None:
     seconds = 1.0
@@ -272,10 +272,10 @@ async def test_a_stream_that_drips_in_time_is_not_idle(
     [
         pytest.param(False, TOTAL, Slices(1, 0.02), id="whole"),
         pytest.param(True, FIRST_TOKEN, Slices(1, 0.02), id="before-the-first-token"),
-        pytest.param(True, TOTAL, Slices(400, 0.05), id="behind-the-first-token"),
+        pytest.param(True, TOTAL, Slices(400, 0.05), id="after-the-first-token"),
     ],
 )
-async def test_an_answer_that_drips_too_slowly(
+async def test_too_slow_response_times_out(
     start: StartProxy,
     local: FakeUpstream,
     relay: ToxicRelay,
@@ -291,14 +291,14 @@ async def test_an_answer_that_drips_too_slowly(
     error = one_error(response)
     assert error["code"] == (FIRST_TOKEN_TIMEOUT if limit is FIRST_TOKEN else TOTAL_TIMEOUT)
     if response.status_code == 200:
-        assert b"".join(many).startswith(said_before(response))
+        assert b"".join(many).startswith(content_before(response))
     await relay.released()
     outcome = await proxy.finish()
     check_failure(outcome.row, error, response.status_code)
 
 
 @both_forms
-async def test_a_narrow_line(
+async def test_response_over_a_slow_connection_passes(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, stream: bool
 ) -> None:
     words = ["x" * 10_000] * 100
@@ -313,17 +313,17 @@ async def test_a_narrow_line(
 
 @both_ends
 @both_forms
-async def test_a_connection_that_dies_under_the_next_request(
+async def test_request_is_repeated_if_a_reused_connection_closes(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, end: End, stream: bool
 ) -> None:
-    """Kept alive, and closed at the moment when it is used again."""
-    local.answer = GOOD[stream]
+    """The server closes a kept-alive connection at the moment of its reuse."""
+    local.answer = VALID[stream]
     proxy = await start(ONE_AT_A_TIME, local=relay.base_url)
     first = await ask(proxy, stream=stream)
     turns: Iterator[Toxic] = itertools.chain([Cut(0, end)], itertools.repeat(None))
     relay.toxic = lambda _: next(turns)
     second = await ask(proxy, stream=stream)
-    assert first.content == second.content == WANTED[stream]
+    assert first.content == second.content == EXPECTED[stream]
     outcome = await proxy.finish(2)
     assert [row["ending"] for row in outcome.rows] == ["ok", "ok"]
     assert len(local.calls) == 3
@@ -331,10 +331,10 @@ async def test_a_connection_that_dies_under_the_next_request(
 
 @both_ends
 @both_forms
-async def test_connections_that_close_behind_each_answer(
+async def test_connections_closed_after_each_response_are_replaced(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, end: End, stream: bool
 ) -> None:
-    local.answer = GOOD[stream]
+    local.answer = VALID[stream]
     size = len(b"".join(step for step in local.answer if isinstance(step, bytes)))
     gate = Gate()
     gate.open()
@@ -342,59 +342,59 @@ async def test_connections_that_close_behind_each_answer(
     relay.toxic = Cut(size, end, gate)
     for _ in range(3):
         response = await ask(proxy, stream=stream)
-        assert (response.status_code, response.content) == (200, WANTED[stream])
+        assert (response.status_code, response.content) == (200, EXPECTED[stream])
     await relay.released()
     outcome = await proxy.finish(3)
     assert {row["ending"] for row in outcome.rows} == {"ok"}
 
 
-UNASKED = {
+UNSOLICITED = {
     "garbage": b"\r\ngarbage\r\n\r\n",
-    "an-answer": head(headers=[("content-length", "3")]) + b"BAD",
-    "a-timeout-as-of-haproxy": b"HTTP/1.0 408 Request Time-out\r\ncache-control: no-cache\r\n"
+    "response": head(headers=[("content-length", "3")]) + b"BAD",
+    "haproxy-timeout": b"HTTP/1.0 408 Request Time-out\r\ncache-control: no-cache\r\n"
     b"connection: close\r\ncontent-type: text/html\r\n\r\nBAD",
 }
 
 
-@pytest.mark.parametrize("unasked", UNASKED.values(), ids=UNASKED.keys())
+@pytest.mark.parametrize("unsolicited", UNSOLICITED.values(), ids=UNSOLICITED.keys())
 @both_forms
-async def test_what_comes_unasked_is_nobodys_answer(
-    start: StartProxy, local: FakeUpstream, unasked: bytes, stream: bool
+async def test_unsolicited_bytes_are_no_response(
+    start: StartProxy, local: FakeUpstream, unsolicited: bytes, stream: bool
 ) -> None:
-    """Not of the request that happens to be next on the connection."""
+    """They must not become the response of the next request on the connection."""
     gate = Gate()
-    local.answer = [*GOOD[stream], gate, unasked]
+    local.answer = [*VALID[stream], gate, unsolicited]
     proxy = await start(ONE_AT_A_TIME)
-    assert (await ask(proxy, stream=stream)).content == WANTED[stream]
+    assert (await ask(proxy, stream=stream)).content == EXPECTED[stream]
     gate.open()
     await local.call.answered.wait()
     for _ in range(2):
-        await proxy.client.get("/health")  # in which the proxy sees what came
-    await check_well_again(proxy, local, stream=stream)
+        await proxy.client.get("/health")  # lets the proxy read these bytes
+    await check_recovered(proxy, local, stream=stream)
     await proxy.finish(2)
 
 
-REPLACED: dict[str, tuple[Callable[[Answer], Toxic], str, bool]] = {
+FALLBACK_FAULTS: dict[str, tuple[Callable[[Answer], Toxic], str, bool]] = {
     "reset-at-once": (lambda _: Cut(), UNREACHABLE, False),
     "reset-at-once-stream": (lambda _: Cut(), UNREACHABLE, True),
     "closed-in-the-head": (
-        lambda answer: Cut(place_in(answer, "in-the-head"), End.FIN),
+        lambda answer: Cut(position_in(answer, "in-the-head"), End.FIN),
         UNREACHABLE,
         True,
     ),
     "closed-in-the-body": (
-        lambda answer: Cut(place_in(answer, "in-the-body"), End.FIN),
+        lambda answer: Cut(position_in(answer, "in-the-body"), End.FIN),
         BROKEN,
         False,
     ),
     "closed-before-content": (
-        lambda answer: Cut(place_in(answer, "in-the-body"), End.FIN),
+        lambda answer: Cut(position_in(answer, "in-the-body"), End.FIN),
         BROKEN,
         True,
     ),
     "half-open": (lambda _: Deaf(), FIRST_TOKEN_TIMEOUT, True),
     "frozen-before-content": (
-        lambda answer: Freeze(place_in(answer, "in-the-body")),
+        lambda answer: Freeze(position_in(answer, "in-the-body")),
         FIRST_TOKEN_TIMEOUT,
         True,
     ),
@@ -402,34 +402,36 @@ REPLACED: dict[str, tuple[Callable[[Answer], Toxic], str, bool]] = {
 }
 
 
-@pytest.mark.parametrize(("toxic", "why", "stream"), REPLACED.values(), ids=REPLACED.keys())
-async def test_the_cloud_answers_for_a_local_tier_behind_a_bad_line(
+@pytest.mark.parametrize(
+    ("toxic", "reason", "stream"), FALLBACK_FAULTS.values(), ids=FALLBACK_FAULTS.keys()
+)
+async def test_local_network_fault_falls_back_to_the_cloud(
     start: StartProxy,
     local: FakeUpstream,
     cloud: FakeUpstream,
     relay: ToxicRelay,
     toxic: Callable[[Answer], Toxic],
-    why: str,
+    reason: str,
     stream: bool,
 ) -> None:
-    local.answer = cloud.answer = GOOD[stream]
-    limits = FIRST_TOKEN if why == FIRST_TOKEN_TIMEOUT else {}
+    local.answer = cloud.answer = VALID[stream]
+    limits = FIRST_TOKEN if reason == FIRST_TOKEN_TIMEOUT else {}
     proxy = await start(merge(ONE_AT_A_TIME, limits), local=relay.base_url)
     relay.toxic = toxic(local.answer)
     response = await ask(proxy, stream=stream, model="auto")
-    assert (response.status_code, response.content) == (200, WANTED[stream])
-    assert response.headers["x-router-fallback"] == f"local→cloud:{why}"
+    assert (response.status_code, response.content) == (200, EXPECTED[stream])
+    assert response.headers["x-router-fallback"] == f"local→cloud:{reason}"
     await relay.released()
     outcome = await proxy.finish()
     row = outcome.row
     assert (row["ending"], row["target"], row["fallback_from"]) == ("ok", "cloud", "local")
 
 
-# ── Answers that are odd, and yet answers ─────────────────────────────────────────────────────
+# ── Unusual but valid responses ───────────────────────────────────────────────────────────────
 
 
 def raw_head(*lines: bytes, status: bytes = b"200 OK") -> bytes:
-    """A head of which every byte counts."""
+    """A response head of exactly these lines."""
     return b"HTTP/1.1 " + status + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 
@@ -440,63 +442,65 @@ def packed(data: bytes, *, encoding: str = "gzip", stream: bool = False) -> Answ
 
 JSON_HEAD = b"content-type: application/json"
 EVENTS_HEAD = b"content-type: text/event-stream"
-IN_CHUNKS = b"transfer-encoding: chunked"
+CHUNKED = b"transfer-encoding: chunked"
 LENGTH = b"content-length: %d" % len(BODY)
-IN_ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BODY), BODY)
-SAID = event(chunk({"content": "a"}))
+ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BODY), BODY)
+ONE_EVENT = event(chunk({"content": "a"}))
 END = event(chunk({}, "stop")) + DONE
 
 RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
 RAW_DEFLATED = RAW_DEFLATE.compress(BODY) + RAW_DEFLATE.flush()
 
 
-class Odd(NamedTuple):
-    """An answer that must arrive: how, and what of it."""
+class Unusual(NamedTuple):
+    """An unusual response that must pass, and the expected body."""
 
     answer: Answer
-    wanted: bytes
+    expected: bytes
     stream: bool = False
 
 
-ODD = {
-    "invalid-json": Odd(whole(b'{"choices": [nothing'), b'{"choices": [nothing'),
-    "invalid-utf8": Odd(whole(b'{"choices": "\xff\xfe"}'), b'{"choices": "\xff\xfe"}'),
-    "empty": Odd(whole(b""), b""),
-    "empty-for-a-stream": Odd(whole(b""), b"", stream=True),
-    "no-content": Odd([raw_head(status=b"204 No Content")], b""),
-    "gzip": Odd(packed(gzip.compress(BODY)), BODY),
-    "gzip-of-two-members": Odd(packed(gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])), BODY),
-    "x-gzip": Odd(packed(gzip.compress(BODY), encoding="x-gzip"), BODY),
-    "gzip-of-a-megabyte": Odd(packed(gzip.compress(b" " * 2**20)), b" " * 2**20),
-    "gzip-of-nothing": Odd(packed(b""), b""),
-    "raw-deflate": Odd(packed(RAW_DEFLATED, encoding="deflate"), BODY),
-    "encoded-as-itself": Odd(packed(BODY, encoding="Identity"), BODY),
-    "without-length": Odd([raw_head(JSON_HEAD) + BODY, End.FIN], BODY),
-    "http-1.0": Odd([b"HTTP/1.0 200 OK\r\n\r\n" + BODY, End.FIN], BODY),
-    "bare-line-feeds": Odd([b"HTTP/1.1 200 OK\n%b\n\n%b" % (LENGTH, BODY)], BODY),
-    "continue": Odd([raw_head(status=b"100 Continue"), *whole(BODY)], BODY),
-    "continue-many-times": Odd([raw_head(status=b"100 Continue") * 50, *whole(BODY)], BODY),
-    "early-hints": Odd(
-        [raw_head(b"link: </x>", status=b"103 Early Hints"), *GOOD[True]], STREAM, stream=True
+UNUSUAL = {
+    "invalid-json": Unusual(whole(b'{"choices": [nothing'), b'{"choices": [nothing'),
+    "invalid-utf8": Unusual(whole(b'{"choices": "\xff\xfe"}'), b'{"choices": "\xff\xfe"}'),
+    "empty": Unusual(whole(b""), b""),
+    "empty-for-a-stream": Unusual(whole(b""), b"", stream=True),
+    "no-content": Unusual([raw_head(status=b"204 No Content")], b""),
+    "gzip": Unusual(packed(gzip.compress(BODY)), BODY),
+    "gzip-of-two-members": Unusual(packed(gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])), BODY),
+    "x-gzip": Unusual(packed(gzip.compress(BODY), encoding="x-gzip"), BODY),
+    "gzip-of-a-megabyte": Unusual(packed(gzip.compress(b" " * 2**20)), b" " * 2**20),
+    "gzip-of-nothing": Unusual(packed(b""), b""),
+    "raw-deflate": Unusual(packed(RAW_DEFLATED, encoding="deflate"), BODY),
+    "encoded-as-itself": Unusual(packed(BODY, encoding="Identity"), BODY),
+    "without-length": Unusual([raw_head(JSON_HEAD) + BODY, End.FIN], BODY),
+    "http-1.0": Unusual([b"HTTP/1.0 200 OK\r\n\r\n" + BODY, End.FIN], BODY),
+    "bare-line-feeds": Unusual([b"HTTP/1.1 200 OK\n%b\n\n%b" % (LENGTH, BODY)], BODY),
+    "continue": Unusual([raw_head(status=b"100 Continue"), *whole(BODY)], BODY),
+    "continue-many-times": Unusual([raw_head(status=b"100 Continue") * 50, *whole(BODY)], BODY),
+    "early-hints": Unusual(
+        [raw_head(b"link: </x>", status=b"103 Early Hints"), *VALID[True]], STREAM, stream=True
     ),
-    "chunk-extension": Odd(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + b"%x;a=b\r\n%b\r\n0;c\r\n\r\n" % (len(BODY), BODY)], BODY
+    "chunk-extension": Unusual(
+        [raw_head(JSON_HEAD, CHUNKED) + b"%x;a=b\r\n%b\r\n0;c\r\n\r\n" % (len(BODY), BODY)], BODY
     ),
-    "trailers": Odd([raw_head(JSON_HEAD, IN_CHUNKS) + IN_ONE_CHUNK + b"0\r\nx: 1\r\n\r\n"], BODY),
-    "folded-header": Odd([raw_head(JSON_HEAD, b"x: a", b"  b", LENGTH) + BODY], BODY),
-    "content-type-of-garbage": Odd(
+    "trailers": Unusual([raw_head(JSON_HEAD, CHUNKED) + ONE_CHUNK + b"0\r\nx: 1\r\n\r\n"], BODY),
+    "folded-header": Unusual([raw_head(JSON_HEAD, b"x: a", b"  b", LENGTH) + BODY], BODY),
+    "content-type-of-garbage": Unusual(
         [raw_head(b"content-type: \xff\xfe;;charset=\xff", LENGTH) + BODY], BODY
     ),
-    "no-content-type": Odd([raw_head(LENGTH) + BODY], BODY),
-    "events-of-invalid-json": Odd(
-        chunked(SAID, b"data: {nothing\n\n", END), SAID + b"data: {nothing\n\n" + END, stream=True
-    ),
-    "events-of-invalid-utf8": Odd(
-        chunked(SAID, b'data: {"\xff\xfe": "\xc3"}\n\n', END),
-        SAID + b'data: {"\xff\xfe": "\xc3"}\n\n' + END,
+    "no-content-type": Unusual([raw_head(LENGTH) + BODY], BODY),
+    "events-of-invalid-json": Unusual(
+        chunked(ONE_EVENT, b"data: {nothing\n\n", END),
+        ONE_EVENT + b"data: {nothing\n\n" + END,
         stream=True,
     ),
-    "gzip-stream-by-bytes": Odd(
+    "events-of-invalid-utf8": Unusual(
+        chunked(ONE_EVENT, b'data: {"\xff\xfe": "\xc3"}\n\n', END),
+        ONE_EVENT + b'data: {"\xff\xfe": "\xc3"}\n\n' + END,
+        stream=True,
+    ),
+    "gzip-stream-by-bytes": Unusual(
         chunked(
             *(b"%c" % byte for byte in gzip.compress(STREAM)),
             headers=[("content-encoding", "gzip")],
@@ -504,14 +508,16 @@ ODD = {
         STREAM,
         stream=True,
     ),
-    "stream-without-length": Odd([raw_head(EVENTS_HEAD) + STREAM, End.FIN], STREAM, stream=True),
-    "done-twice": Odd(chunked(*EVENTS, DONE), STREAM + DONE, stream=True),
-    "bytes-behind-done": Odd(chunked(*EVENTS, b"more"), STREAM + b"more", stream=True),
-    "event-behind-done": Odd(chunked(*EVENTS, SAID), STREAM + SAID, stream=True),
-    # The official clients have stopped reading; for others an answer is not followed by an error.
-    "reset-behind-done": Odd(chunked(*EVENTS, End.RESET), STREAM, stream=True),
-    "closed-behind-done": Odd(chunked(*EVENTS, End.FIN), STREAM, stream=True),
-    "gzip-cut-off-behind-done": Odd(
+    "stream-without-length": Unusual(
+        [raw_head(EVENTS_HEAD) + STREAM, End.FIN], STREAM, stream=True
+    ),
+    "done-twice": Unusual(chunked(*EVENTS, DONE), STREAM + DONE, stream=True),
+    "bytes-after-done": Unusual(chunked(*EVENTS, b"more"), STREAM + b"more", stream=True),
+    "event-after-done": Unusual(chunked(*EVENTS, ONE_EVENT), STREAM + ONE_EVENT, stream=True),
+    # The official clients have stopped reading. Others must get no error after the response.
+    "reset-after-done": Unusual(chunked(*EVENTS, End.RESET), STREAM, stream=True),
+    "closed-after-done": Unusual(chunked(*EVENTS, End.FIN), STREAM, stream=True),
+    "gzip-cut-off-after-done": Unusual(
         packed(gzip.compress(STREAM)[:-8], stream=True), STREAM, stream=True
     ),
 }
@@ -519,30 +525,30 @@ ODD = {
 
 @contextlib.contextmanager
 def case(name: str) -> Iterator[None]:
-    """Names the case that fails. Cases share a proxy: each is over sooner than that has started."""
+    """Name the failing case. Cases share a proxy, which takes longer to start than a case runs."""
     try:
         yield
     except BaseException as error:
-        error.add_note(f"in the case {name!r}")
+        error.add_note(f"in case {name!r}")
         raise
 
 
-async def test_odd_answers_arrive(start: StartProxy, local: FakeUpstream) -> None:
+async def test_unusual_responses_pass(start: StartProxy, local: FakeUpstream) -> None:
     proxy = await start(ONE_AT_A_TIME)
-    for name, odd in ODD.items():
+    for name, unusual in UNUSUAL.items():
         with case(name):
-            local.answer = odd.answer
-            response = await ask(proxy, stream=odd.stream)
+            local.answer = unusual.answer
+            response = await ask(proxy, stream=unusual.stream)
             assert response.status_code in (200, 204)
-            assert response.content == odd.wanted
-            await check_well_again(proxy, local)
-    outcome = await proxy.finish(2 * len(ODD))
-    for name, row in zip(ODD, outcome.rows[::2], strict=True):
+            assert response.content == unusual.expected
+            await check_recovered(proxy, local)
+    outcome = await proxy.finish(2 * len(UNUSUAL))
+    for name, row in zip(UNUSUAL, outcome.rows[::2], strict=True):
         with case(name):
             assert (row["ending"], row["error"], row["fallback_from"]) == ("ok", None, None)
 
 
-async def test_an_upstream_that_keeps_the_connection_behind_done(
+async def test_open_connection_after_done_is_no_error(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     local.answer = chunked(*EVENTS, Gate())
@@ -554,7 +560,7 @@ async def test_an_upstream_that_keeps_the_connection_behind_done(
     assert (outcome.row["ending"], outcome.row["error"]) == ("ok", None)
 
 
-async def test_an_answer_of_32_megabytes(start: StartProxy, local: FakeUpstream) -> None:
+async def test_response_of_32_megabytes_passes(start: StartProxy, local: FakeUpstream) -> None:
     body = b'{"x":"%b"}' % (b"x" * 2**25)
     local.answer = whole(body)
     proxy = await start(ONE_AT_A_TIME)
@@ -563,24 +569,22 @@ async def test_an_answer_of_32_megabytes(start: StartProxy, local: FakeUpstream)
     assert (await proxy.finish()).row["ending"] == "ok"
 
 
-async def test_an_event_of_8_megabytes(start: StartProxy, local: FakeUpstream) -> None:
+async def test_event_of_8_megabytes_passes(start: StartProxy, local: FakeUpstream) -> None:
     huge = event(chunk({"content": "x" * 2**23}))
-    local.answer = chunked(SAID, huge, END)
+    local.answer = chunked(ONE_EVENT, huge, END)
     proxy = await start(ONE_AT_A_TIME)
     response = await ask(proxy, stream=True)
-    assert response.content == SAID + huge + END
+    assert response.content == ONE_EVENT + huge + END
     assert (await proxy.finish()).row["ending"] == "ok"
 
 
-async def test_a_hundred_thousand_chunks_arrive_in_order(
-    start: StartProxy, local: FakeUpstream
-) -> None:
+async def test_100_000_chunks_arrive_in_order(start: StartProxy, local: FakeUpstream) -> None:
     words = [f"{number} " for number in range(100_000)]
     events = [b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % w.encode() for w in words]
     first, *chunks, last = chunked(*events, END)
     steps = [
-        b"".join(some)
-        for some in batches([step for step in chunks if isinstance(step, bytes)], 500)
+        b"".join(batch)
+        for batch in batches([step for step in chunks if isinstance(step, bytes)], 500)
     ]
     local.answer = [first, *steps, last]
     proxy = await start(ONE_AT_A_TIME)
@@ -594,11 +598,11 @@ def batches(steps: list[bytes], size: int) -> Iterator[list[bytes]]:
     return (steps[start : start + size] for start in range(0, len(steps), size))
 
 
-# ── Answers that are none ─────────────────────────────────────────────────────────────────────
+# ── Invalid responses ─────────────────────────────────────────────────────────────────────────
 
 
-class Bad(NamedTuple):
-    """An answer that must become an error: of which codes."""
+class Invalid(NamedTuple):
+    """An invalid response and the allowed error codes."""
 
     answer: Answer
     codes: tuple[str, ...]
@@ -607,155 +611,174 @@ class Bad(NamedTuple):
 
 
 NOT_HTTP = (UNREACHABLE,)
-# A parser may stop at malformed chunks without an error; then the time limit ends the request.
-BAD_CHUNKS = (UNREACHABLE, BROKEN, IDLE_TIMEOUT, TOTAL_TIMEOUT)
+# A parser may stop at malformed chunks without an error. Then a timeout ends the request.
+CHUNK_ERRORS = (UNREACHABLE, BROKEN, IDLE_TIMEOUT, TOTAL_TIMEOUT)
 ZIPPED, ZIPPED_STREAM = gzip.compress(BODY), gzip.compress(STREAM)
 
 
-def bad_chunks(data: bytes, *, stream: bool = False) -> Bad:
-    """A good piece, then this."""
+def invalid_chunks(data: bytes, *, stream: bool = False) -> Invalid:
+    """A valid chunk followed by `data`."""
     kind = EVENTS_HEAD if stream else JSON_HEAD
-    good = b"".join(
+    valid = b"".join(
         step
         for step in chunked(event(chunk({"role": "assistant"})))[1:-1]
         if isinstance(step, bytes)
     )
-    return Bad(
-        [raw_head(kind, IN_CHUNKS), good, data],
-        BAD_CHUNKS,
+    return Invalid(
+        [raw_head(kind, CHUNKED), valid, data],
+        CHUNK_ERRORS,
         stream,
         IDLE if stream else TOTAL,
     )
 
 
-BAD_CONTENT = {
-    "page-instead-of-events": Bad(chunked(b"<html>Bad gateway</html>"), (BROKEN,), stream=True),
-    "bytes-instead-of-events": Bad(chunked(bytes(range(256)) * 100), (BROKEN,), stream=True),
-    "answer-instead-of-events": Bad(chunked(BODY), (BROKEN,), stream=True),
-    "no-events": Bad([raw_head(EVENTS_HEAD, b"content-length: 0")], (BROKEN,), stream=True),
-    "only-comments": Bad(chunked(b": ping\n\n" * 10), (BROKEN,), stream=True),
-    "gzip-cut-off": Bad(packed(ZIPPED[:-30]), (BROKEN,)),
-    "gzip-without-checksum": Bad(packed(ZIPPED[:-8]), (BROKEN,)),
-    "gzip-of-a-wrong-checksum": Bad(packed(ZIPPED[:-8] + bytes(8)), (BROKEN,)),
-    "gzip-that-is-none": Bad(packed(BODY), (BROKEN,)),
-    "gzip-and-more": Bad(packed(ZIPPED + b"more"), (BROKEN,)),
-    "deflate-cut-off": Bad(packed(zlib.compress(BODY)[:-5], encoding="deflate"), (BROKEN,)),
-    "brotli": Bad(packed(BODY, encoding="br"), (BROKEN,)),
-    "gzip-twice": Bad(packed(gzip.compress(ZIPPED), encoding="gzip, gzip"), (BROKEN,)),
-    "gzip-stream-cut-off": Bad(packed(ZIPPED_STREAM[:100], stream=True), (BROKEN,), stream=True),
-    "gzip-stream-that-is-none": Bad(packed(STREAM, stream=True), (BROKEN,), stream=True),
+INVALID_CONTENT = {
+    "page-instead-of-events": Invalid(chunked(b"<html>Bad gateway</html>"), (BROKEN,), stream=True),
+    "bytes-instead-of-events": Invalid(chunked(bytes(range(256)) * 100), (BROKEN,), stream=True),
+    "answer-instead-of-events": Invalid(chunked(BODY), (BROKEN,), stream=True),
+    "no-events": Invalid([raw_head(EVENTS_HEAD, b"content-length: 0")], (BROKEN,), stream=True),
+    "only-comments": Invalid(chunked(b": ping\n\n" * 10), (BROKEN,), stream=True),
+    "gzip-cut-off": Invalid(packed(ZIPPED[:-30]), (BROKEN,)),
+    "gzip-without-checksum": Invalid(packed(ZIPPED[:-8]), (BROKEN,)),
+    "gzip-of-a-wrong-checksum": Invalid(packed(ZIPPED[:-8] + bytes(8)), (BROKEN,)),
+    "gzip-that-is-none": Invalid(packed(BODY), (BROKEN,)),
+    "gzip-and-more": Invalid(packed(ZIPPED + b"more"), (BROKEN,)),
+    "deflate-cut-off": Invalid(packed(zlib.compress(BODY)[:-5], encoding="deflate"), (BROKEN,)),
+    "brotli": Invalid(packed(BODY, encoding="br"), (BROKEN,)),
+    "gzip-twice": Invalid(packed(gzip.compress(ZIPPED), encoding="gzip, gzip"), (BROKEN,)),
+    "gzip-stream-cut-off": Invalid(
+        packed(ZIPPED_STREAM[:100], stream=True), (BROKEN,), stream=True
+    ),
+    "gzip-stream-that-is-none": Invalid(packed(STREAM, stream=True), (BROKEN,), stream=True),
 }
 
-BAD_HTTP = {
-    "chunk-size-of-words": bad_chunks(b"zz\r\nhello\r\n0\r\n\r\n"),
-    "chunk-size-of-words-stream": bad_chunks(b"zz\r\nhello\r\n0\r\n\r\n", stream=True),
-    "chunk-size-below-zero": bad_chunks(b"-5\r\nhello\r\n0\r\n\r\n"),
-    "chunk-size-beyond-numbers": bad_chunks(b"f" * 20 + b"\r\nhello\r\n0\r\n\r\n"),
-    "chunk-longer-than-it-says": bad_chunks(b"5\r\nhello, hello\r\n0\r\n\r\n"),
-    "chunk-longer-than-it-says-stream": bad_chunks(b"5\r\nhello, hello\r\n0\r\n\r\n", stream=True),
-    "no-final-chunk": Bad(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + IN_ONE_CHUNK], (TOTAL_TIMEOUT,), False, TOTAL
+INVALID_HTTP = {
+    "chunk-size-of-words": invalid_chunks(b"zz\r\nhello\r\n0\r\n\r\n"),
+    "chunk-size-of-words-stream": invalid_chunks(b"zz\r\nhello\r\n0\r\n\r\n", stream=True),
+    "chunk-size-below-zero": invalid_chunks(b"-5\r\nhello\r\n0\r\n\r\n"),
+    "chunk-size-beyond-numbers": invalid_chunks(b"f" * 20 + b"\r\nhello\r\n0\r\n\r\n"),
+    "chunk-longer-than-it-says": invalid_chunks(b"5\r\nhello, hello\r\n0\r\n\r\n"),
+    "chunk-longer-than-it-says-stream": invalid_chunks(
+        b"5\r\nhello, hello\r\n0\r\n\r\n", stream=True
     ),
-    "no-final-chunk-closed": Bad(
-        [raw_head(JSON_HEAD, IN_CHUNKS) + IN_ONE_CHUNK, End.FIN], (BROKEN,)
+    "no-final-chunk": Invalid(
+        [raw_head(JSON_HEAD, CHUNKED) + ONE_CHUNK], (TOTAL_TIMEOUT,), False, TOTAL
     ),
-    "length-too-long": Bad(
+    "no-final-chunk-closed": Invalid(
+        [raw_head(JSON_HEAD, CHUNKED) + ONE_CHUNK, End.FIN], (BROKEN,)
+    ),
+    "length-too-long": Invalid(
         [raw_head(JSON_HEAD, b"content-length: 10000") + BODY], (TOTAL_TIMEOUT,), False, TOTAL
     ),
-    "length-too-long-closed": Bad(
+    "length-too-long-closed": Invalid(
         [raw_head(JSON_HEAD, b"content-length: 10000") + BODY, End.FIN], (BROKEN,)
     ),
-    "length-too-long-stream-closed": Bad(
+    "length-too-long-stream-closed": Invalid(
         [raw_head(EVENTS_HEAD, b"content-length: 10000") + EVENTS[0], End.FIN],
         (BROKEN,),
         stream=True,
     ),
-    # What there is of it has come by then.
-    "length-too-short": Bad([raw_head(JSON_HEAD, b"content-length: 100") + BODY], (BROKEN,)),
-    "length-too-short-stream": Bad(
+    # The declared length has arrived by then.
+    "length-too-short": Invalid([raw_head(JSON_HEAD, b"content-length: 100") + BODY], (BROKEN,)),
+    "length-too-short-stream": Invalid(
         [raw_head(EVENTS_HEAD, b"content-length: 100") + STREAM], (BROKEN,), stream=True
     ),
-    "length-below-zero": Bad([raw_head(JSON_HEAD, b"content-length: -5") + BODY], NOT_HTTP),
-    "length-of-words": Bad([raw_head(JSON_HEAD, b"content-length: some") + BODY], NOT_HTTP),
-    "two-lengths": Bad([raw_head(JSON_HEAD, LENGTH, b"content-length: 5") + BODY], NOT_HTTP),
-    "length-and-chunks": Bad(
-        [raw_head(JSON_HEAD, LENGTH, IN_CHUNKS) + IN_ONE_CHUNK + b"0\r\n\r\n"], NOT_HTTP
+    "length-below-zero": Invalid([raw_head(JSON_HEAD, b"content-length: -5") + BODY], NOT_HTTP),
+    "length-of-words": Invalid([raw_head(JSON_HEAD, b"content-length: some") + BODY], NOT_HTTP),
+    "two-lengths": Invalid([raw_head(JSON_HEAD, LENGTH, b"content-length: 5") + BODY], NOT_HTTP),
+    "length-and-chunks": Invalid(
+        [raw_head(JSON_HEAD, LENGTH, CHUNKED) + ONE_CHUNK + b"0\r\n\r\n"], NOT_HTTP
     ),
-    "switching-protocols": Bad(
+    "switching-protocols": Invalid(
         [raw_head(b"connection: upgrade", b"upgrade: x", status=b"101 Switching") + BODY], NOT_HTTP
     ),
-    "only-continue": Bad([raw_head(status=b"100 Continue")], (TOTAL_TIMEOUT,), False, TOTAL),
-    "only-continue-closed": Bad([raw_head(status=b"100 Continue"), End.FIN], NOT_HTTP),
-    "header-without-colon": Bad([raw_head(JSON_HEAD, b"no colon", LENGTH) + BODY], NOT_HTTP),
-    "header-without-name": Bad([raw_head(JSON_HEAD, b": x", LENGTH) + BODY], NOT_HTTP),
-    "header-with-nul": Bad([raw_head(JSON_HEAD, b"x: a\0b", LENGTH) + BODY], NOT_HTTP),
-    "long-header": Bad([raw_head(JSON_HEAD, b"x: " + b"y" * 100_000, LENGTH) + BODY], NOT_HTTP),
-    "thousands-of-headers": Bad(
+    "only-continue": Invalid([raw_head(status=b"100 Continue")], (TOTAL_TIMEOUT,), False, TOTAL),
+    "only-continue-closed": Invalid([raw_head(status=b"100 Continue"), End.FIN], NOT_HTTP),
+    "header-without-colon": Invalid([raw_head(JSON_HEAD, b"no colon", LENGTH) + BODY], NOT_HTTP),
+    "header-without-name": Invalid([raw_head(JSON_HEAD, b": x", LENGTH) + BODY], NOT_HTTP),
+    "header-with-nul": Invalid([raw_head(JSON_HEAD, b"x: a\0b", LENGTH) + BODY], NOT_HTTP),
+    "long-header": Invalid([raw_head(JSON_HEAD, b"x: " + b"y" * 100_000, LENGTH) + BODY], NOT_HTTP),
+    "thousands-of-headers": Invalid(
         [raw_head(*(b"x%d: y" % number for number in range(5000)), LENGTH) + BODY], NOT_HTTP
     ),
-    "endless-headers": Bad([raw_head(*[b"x: " + b"y" * 1000] * 500)[:-2]], NOT_HTTP),
-    "long-status-line": Bad([raw_head(LENGTH, status=b"200 " + b"x" * 100_000) + BODY], NOT_HTTP),
-    "status-of-words": Bad([raw_head(status=b"two hundred")], NOT_HTTP),
-    "http-2": Bad([b"HTTP/2 200\r\n%b\r\n\r\n%b" % (LENGTH, BODY)], NOT_HTTP),
-    "http-0.9": Bad([BODY, End.FIN], NOT_HTTP),
-    "tls": Bad([b"\x15\x03\x01\x00\x02\x02\x46", End.FIN], NOT_HTTP),
+    "endless-headers": Invalid([raw_head(*[b"x: " + b"y" * 1000] * 500)[:-2]], NOT_HTTP),
+    "long-status-line": Invalid(
+        [raw_head(LENGTH, status=b"200 " + b"x" * 100_000) + BODY], NOT_HTTP
+    ),
+    "status-of-words": Invalid([raw_head(status=b"two hundred")], NOT_HTTP),
+    "http-2": Invalid([b"HTTP/2 200\r\n%b\r\n\r\n%b" % (LENGTH, BODY)], NOT_HTTP),
+    "http-0.9": Invalid([BODY, End.FIN], NOT_HTTP),
+    "tls": Invalid([b"\x15\x03\x01\x00\x02\x02\x46", End.FIN], NOT_HTTP),
 }
 
 
-async def test_bad_answers_are_one_clear_error(start: StartProxy, local: FakeUpstream) -> None:
-    bad_ones = {name: bad for name, bad in (BAD_CONTENT | BAD_HTTP).items() if not bad.limits}
+async def test_invalid_responses_are_one_error(start: StartProxy, local: FakeUpstream) -> None:
+    responses = {
+        name: invalid
+        for name, invalid in (INVALID_CONTENT | INVALID_HTTP).items()
+        if not invalid.limits
+    }
     proxy = await start(ONE_AT_A_TIME)
     failures = []
-    for name, bad in bad_ones.items():
+    for name, invalid in responses.items():
         with case(name):
             local.calls.clear()
-            failures.append(await ask_badly(proxy, local, bad))
-            for call in local.calls if name in BAD_HTTP else ():
-                await call.closed()  # it is good for no other request
-            await check_well_again(proxy, local)
-    outcome = await proxy.finish(2 * len(bad_ones))
-    for name, row, (error, status) in zip(bad_ones, outcome.rows[::2], failures, strict=True):
+            failures.append(await ask_invalid(proxy, local, invalid))
+            for call in local.calls if name in INVALID_HTTP else ():
+                await call.closed()  # the connection must not be reused
+            await check_recovered(proxy, local)
+    outcome = await proxy.finish(2 * len(responses))
+    for name, row, (error, status) in zip(responses, outcome.rows[::2], failures, strict=True):
         with case(name):
             check_failure(row, error, status)
 
 
-@pytest.mark.parametrize("name", [name for name, bad in BAD_HTTP.items() if bad.limits])
-async def test_an_answer_that_only_time_ends_is_one_clear_error(
+@pytest.mark.parametrize("name", [name for name, invalid in INVALID_HTTP.items() if invalid.limits])
+async def test_incomplete_response_times_out_with_one_error(
     start: StartProxy, local: FakeUpstream, name: str
 ) -> None:
-    bad = BAD_HTTP[name]
-    proxy = await start(merge(ONE_AT_A_TIME, bad.limits))
-    error, status = await ask_badly(proxy, local, bad)
+    invalid = INVALID_HTTP[name]
+    proxy = await start(merge(ONE_AT_A_TIME, invalid.limits))
+    error, status = await ask_invalid(proxy, local, invalid)
     for call in local.calls:
         await call.closed()
     check_failure((await proxy.finish()).row, error, status)
 
 
-async def ask_badly(proxy: LiveProxy, local: FakeUpstream, bad: Bad) -> tuple[dict[str, Any], int]:
-    """The error, checked, and the status that it came with."""
-    local.answer = bad.answer
-    response = await ask(proxy, stream=bad.stream)
+async def ask_invalid(
+    proxy: LiveProxy, local: FakeUpstream, invalid: Invalid
+) -> tuple[dict[str, Any], int]:
+    """Check the error of an invalid response. Return it with the status."""
+    local.answer = invalid.answer
+    response = await ask(proxy, stream=invalid.stream)
     error = one_error(response)
     assert response.status_code != 200
-    assert error["code"] in bad.codes
+    assert error["code"] in invalid.codes
     return error, response.status_code
 
 
-IN_CHUNKS_SAID = [raw_head(EVENTS_HEAD, IN_CHUNKS), b"%x\r\n%b\r\n" % (len(SAID), SAID)]
-BAD_BEHIND_CONTENT: dict[str, tuple[Answer, Answer, Mapping[str, Any]]] = {
-    "malformed-chunk": (IN_CHUNKS_SAID, [b"zz\r\n"], IDLE),
-    "no-final-chunk": (IN_CHUNKS_SAID, [End.FIN], {}),
-    "no-final-chunk-and-no-end": (IN_CHUNKS_SAID, [], IDLE),
-    "length-too-long": ([raw_head(EVENTS_HEAD, b"content-length: 10000") + SAID], [End.FIN], {}),
-    "garbage": (chunked(SAID)[:-1], chunked(bytes(range(256)) * 100)[1:], {}),
-    "page": (chunked(SAID)[:-1], chunked(b"<html>Bad gateway</html>")[1:], {}),
+ONE_CHUNKED_EVENT = [
+    raw_head(EVENTS_HEAD, CHUNKED),
+    b"%x\r\n%b\r\n" % (len(ONE_EVENT), ONE_EVENT),
+]
+INVALID_AFTER_CONTENT: dict[str, tuple[Answer, Answer, Mapping[str, Any]]] = {
+    "malformed-chunk": (ONE_CHUNKED_EVENT, [b"zz\r\n"], IDLE),
+    "no-final-chunk": (ONE_CHUNKED_EVENT, [End.FIN], {}),
+    "no-final-chunk-and-no-end": (ONE_CHUNKED_EVENT, [], IDLE),
+    "length-too-long": (
+        [raw_head(EVENTS_HEAD, b"content-length: 10000") + ONE_EVENT],
+        [End.FIN],
+        {},
+    ),
+    "garbage": (chunked(ONE_EVENT)[:-1], chunked(bytes(range(256)) * 100)[1:], {}),
+    "page": (chunked(ONE_EVENT)[:-1], chunked(b"<html>Bad gateway</html>")[1:], {}),
 }
 
 
 @pytest.mark.parametrize(
-    ("content", "then", "limits"), BAD_BEHIND_CONTENT.values(), ids=BAD_BEHIND_CONTENT.keys()
+    ("content", "then", "limits"), INVALID_AFTER_CONTENT.values(), ids=INVALID_AFTER_CONTENT.keys()
 )
-async def test_a_stream_that_goes_bad_ends_in_one_error(
+async def test_stream_with_invalid_continuation_ends_with_one_error(
     start: StartProxy,
     local: FakeUpstream,
     content: Answer,
@@ -765,92 +788,95 @@ async def test_a_stream_that_goes_bad_ends_in_one_error(
     gate = Gate()
     local.answer = [*content, gate, *then]
     proxy = await start(merge(ONE_AT_A_TIME, limits))
-    response = await read_opening(proxy, gate, behind=SAID)
+    response = await read_opening(proxy, gate, behind=ONE_EVENT)
     error = one_error(response)
     assert error["code"] in (BROKEN, IDLE_TIMEOUT)
-    assert (response.status_code, said_before(response)) == (200, SAID)
+    assert (response.status_code, content_before(response)) == (200, ONE_EVENT)
     if limits:
         await local.call.closed()
-    await check_well_again(proxy, local)
+    await check_recovered(proxy, local)
     outcome = await proxy.finish(2)
     check_failure(outcome.rows[0], error, 200)
     assert outcome.rows[0]["response"] == "a"
 
 
-async def test_a_gzip_stream_that_is_cut_off_behind_content(
+async def test_truncated_gzip_stream_ends_with_one_error(
     start: StartProxy, local: FakeUpstream
 ) -> None:
     packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
-    begun = packer.compress(b"".join(BEGUN)) + packer.flush(zlib.Z_SYNC_FLUSH)
-    local.answer = packed(begun, stream=True)
+    first = packer.compress(b"".join(FIRST_EVENTS)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    local.answer = packed(first, stream=True)
     proxy = await start(ONE_AT_A_TIME)
     response = await ask(proxy, stream=True)
     error = one_error(response)
-    assert (error["code"], said_before(response)) == (BROKEN, b"".join(BEGUN))
+    assert (error["code"], content_before(response)) == (BROKEN, b"".join(FIRST_EVENTS))
     check_failure((await proxy.finish()).row, error, 200)
 
 
-async def test_garbage_without_end_does_not_wait_for_ever(
+async def test_endless_invalid_events_are_not_held_back(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    """More of it than is held back is passed on, and then it is known to have been no answer."""
+    """Bytes over the limit are passed on; the end of the stream is then an error."""
     garbage = b"data: hello\n\n" * 10_000
     local.answer = chunked(garbage)
     proxy = await start(ONE_AT_A_TIME)
     response = await ask(proxy, stream=True)
     error = one_error(response)
-    assert (error["code"], said_before(response)) == (BROKEN, garbage)
+    assert (error["code"], content_before(response)) == (BROKEN, garbage)
     check_failure((await proxy.finish()).row, error, 200)
 
 
-# ── Many of all kinds ─────────────────────────────────────────────────────────────────────────
+# ── Mixed load ────────────────────────────────────────────────────────────────────────────────
 
 
-AT_ONCE = 16
+MAX_CONCURRENT = 16
 
 
 class Case(NamedTuple):
-    """One of the mixture."""
+    """A request of the mixed load."""
 
     answer: Answer
     stream: bool = False
     toxic: Toxic = None
-    leaves: bool = False  # its client does, in the middle
+    disconnects: bool = False  # the client disconnects during the response
 
 
-def mixture() -> list[Case]:
-    """Of everything something, but for what takes long."""
-    cases = [Case(odd.answer, odd.stream) for odd in ODD.values()]
-    cases += [Case(bad.answer, bad.stream) for bad in (BAD_CONTENT | BAD_HTTP).values()]
+def mixed_cases() -> list[Case]:
+    """One case of each kind, without the slow ones."""
+    cases = [Case(unusual.answer, unusual.stream) for unusual in UNUSUAL.values()]
+    cases += [
+        Case(invalid.answer, invalid.stream)
+        for invalid in (INVALID_CONTENT | INVALID_HTTP).values()
+    ]
     for stream in (False, True):
-        good = GOOD[stream]
-        for where in PLACES:
-            place = place_in(good, where)
-            toxics = (Cut(place), Cut(place, End.FIN), Freeze(place))
-            cases += [Case(good, stream, toxic) for toxic in toxics]
-        cases += [Case(good, stream, toxic) for toxic in (Deaf(), Slices(1, 0.02), None)]
-    return [*cases, Case([*chunked(SAID)[:-1], Gate()], stream=True, leaves=True)]
+        valid = VALID[stream]
+        for where in POSITIONS:
+            position = position_in(valid, where)
+            toxics = (Cut(position), Cut(position, End.FIN), Freeze(position))
+            cases += [Case(valid, stream, toxic) for toxic in toxics]
+        cases += [Case(valid, stream, toxic) for toxic in (Deaf(), Slices(1, 0.02), None)]
+    return [*cases, Case([*chunked(ONE_EVENT)[:-1], Gate()], stream=True, disconnects=True)]
 
 
-class Mixture:
-    """All cases at once, through one proxy."""
+class MixedLoad:
+    """All cases concurrently, through one proxy."""
 
     def __init__(self, proxy: LiveProxy, local: FakeUpstream, relay: ToxicRelay) -> None:
         self._proxy = proxy
         self._local = local
         self._relay = relay
-        self._cases = mixture()
+        self._cases = mixed_cases()
         self.requests = 0
         local.answer = lambda call: self._cases[int(call.header("x-case") or 0)].answer
         relay.toxic = self._toxic
 
     def _toxic(self, request: bytes) -> Toxic:
-        found = re.search(rb"x-case: (\d+)", request, re.IGNORECASE)
-        return self._cases[int(found[1])].toxic if found else None
+        match = re.search(rb"x-case: (\d+)", request, re.IGNORECASE)
+        return self._cases[int(match[1])].toxic if match else None
 
     async def run(self, rounds: int) -> None:
-        """Every client gets an answer or one clear error."""
-        places = asyncio.Semaphore(AT_ONCE)
+        """Check that each client gets a response or one error."""
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
         for _ in range(rounds):
             async with httpx2.AsyncClient(
                 base_url=self._proxy.client.base_url,
@@ -859,13 +885,11 @@ class Mixture:
                 verify=False,
             ) as client:
                 await asyncio.gather(
-                    *(self._ask(client, places, number) for number in range(len(self._cases)))
+                    *(self._ask(client, slots, number) for number in range(len(self._cases)))
                 )
             self.requests += len(self._cases)
 
-    async def _ask(
-        self, client: httpx2.AsyncClient, places: asyncio.Semaphore, number: int
-    ) -> None:
+    async def _ask(self, client: httpx2.AsyncClient, slots: asyncio.Semaphore, number: int) -> None:
         case = self._cases[number]
         request = client.build_request(
             "POST",
@@ -873,10 +897,10 @@ class Mixture:
             content=request_body(stream=case.stream),
             headers={"x-case": str(number)},
         )
-        async with places:
+        async with slots:
             response = await client.send(request, stream=True)
             try:
-                if not case.leaves:
+                if not case.disconnects:
                     content = await response.aread()
                     assert content.count(b'data: {"error"') <= 1
                     if response.status_code >= 300:
@@ -884,24 +908,24 @@ class Mixture:
             finally:
                 await response.aclose()
 
-    async def alone(self) -> None:
-        """Wait until the proxy has noticed that everybody else is gone, and kept all rows."""
+    async def drained(self) -> None:
+        """Wait until the proxy has closed its connections and written all rows."""
         await self._proxy.settled(self.requests)
-        # What is still open is kept for the next request: no more than were ever in use.
-        await until(lambda: self._relay.open_connections <= AT_ONCE)
+        # Open connections are kept alive, at most as many as were ever in use.
+        await until(lambda: self._relay.open_connections <= MAX_CONCURRENT)
         self._relay.hang_up()
         await self._relay.released()
         self._local.calls.clear()
         await until(lambda: len(self._proxy.rows()) >= self.requests)
 
-    async def rest(self, *, sockets: int, tasks: int) -> tuple[int, int]:
-        """Objects and blocks of memory when no more sockets and tasks than these are left."""
+    async def memory_at_rest(self, *, sockets: int, tasks: int) -> tuple[int, int]:
+        """Count objects and memory blocks once at most these sockets and tasks are left."""
 
         def is_at_rest() -> bool:
-            self._relay.hang_up()  # on the proxy's own questions, too, whenever they come
+            self._relay.hang_up()  # also closes connections of the proxy's own probes
             return count_sockets() <= sockets and self.count_tasks() <= tasks
 
-        await self.alone()
+        await self.drained()
         await until(is_at_rest)
         gc.collect()
         return len(gc.get_objects()), sys.getallocatedblocks()
@@ -913,46 +937,46 @@ class Mixture:
 
 
 async def until(met: Callable[[], bool]) -> None:
-    """Wait for what sets no event: a file of the system's, another thread's work."""
+    """Poll a condition for which there is no event."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not met():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
 def count_sockets() -> int:
-    found = 0
+    count = 0
     for file in FILES.iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            found += str(file.readlink()).startswith("socket:")
-    return found
+        with contextlib.suppress(OSError):  # closed in the meantime
+            count += str(file.readlink()).startswith("socket:")
+    return count
 
 
 @pytest.mark.skipif(not FILES.exists(), reason="this system does not list a process's files")
-async def test_nothing_is_left_of_hundreds_of_faults(
+async def test_faults_leak_no_sockets_tasks_or_memory(
     start: StartProxy, local: FakeUpstream, relay: ToxicRelay, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No socket, no task, and no memory: what leaks does so each time."""
-    for name in ("", *logs.OURS):  # a command that ran before may have set its own level
-        caplog.set_level(logging.CRITICAL, logger=name)  # pytest keeps what is logged
+    """A leak grows with each round."""
+    for name in ("", *logs.PACKAGES):  # earlier tests may have set a level
+        caplog.set_level(logging.CRITICAL, logger=name)  # pytest stores log records
     limits = {
         "upstreams": {"local": {"timeouts": {"first_token": 0.1, "idle": 0.1}}},
         "server": {"request_timeout_seconds": 0.3},
     }
     proxy = await start(limits, local=relay.base_url)
-    mixed = Mixture(proxy, local, relay)
-    await mixed.alone()
-    sockets, tasks = count_sockets(), mixed.count_tasks()
-    await mixed.run(1)  # which fills what is kept on purpose
-    before = await mixed.rest(sockets=sockets, tasks=tasks)
-    grown = []  # objects and blocks of memory for each request
-    for _ in range(3):  # other proxies of this process may fill theirs, once
-        requests = -mixed.requests
-        await mixed.run(2)
-        after = await mixed.rest(sockets=sockets, tasks=tasks)
-        requests += mixed.requests
-        grown.append([(new - old) / requests for new, old in zip(after, before, strict=True)])
+    load = MixedLoad(proxy, local, relay)
+    await load.drained()
+    sockets, tasks = count_sockets(), load.count_tasks()
+    await load.run(1)  # fills the caches
+    before = await load.memory_at_rest(sockets=sockets, tasks=tasks)
+    growth = []  # objects and memory blocks per request
+    for _ in range(3):  # other proxies of this process may fill their caches once
+        requests = -load.requests
+        await load.run(2)
+        after = await load.memory_at_rest(sockets=sockets, tasks=tasks)
+        requests += load.requests
+        growth.append([(new - old) / requests for new, old in zip(after, before, strict=True)])
         before = after
-    objects, blocks = map(min, zip(*grown, strict=True))
-    assert objects < 1, grown
-    assert blocks < 5, grown
-    await proxy.finish(mixed.requests)
+    objects, blocks = map(min, zip(*growth, strict=True))
+    assert objects < 1, growth
+    assert blocks < 5, growth
+    await proxy.finish(load.requests)

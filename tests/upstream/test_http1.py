@@ -1,4 +1,4 @@
-"""The HTTP/1.1 engine on real sockets: connections that are kept, and what ends them."""
+"""The HTTP/1.1 engine on real sockets: keep-alive, errors and the end of connections."""
 
 import asyncio
 import ssl
@@ -28,8 +28,8 @@ from proxy.upstream.http1 import (
 )
 
 
-class Rest(httpx2.AsyncBaseTransport):
-    """Where requests go that are not the engine's."""
+class FallbackTransport(httpx2.AsyncBaseTransport):
+    """The transport for requests that the engine does not support."""
 
     def __init__(self) -> None:
         self.requests: list[httpx2.Request] = []
@@ -50,9 +50,9 @@ def now() -> list[float]:
 
 @pytest.fixture
 async def transport(now: list[float]) -> AsyncIterator[Http1Transport]:
-    made = Http1Transport(rest=lambda _: Rest(), clock=lambda: now[0])
-    yield made
-    await made.aclose()
+    instance = Http1Transport(rest=lambda _: FallbackTransport(), clock=lambda: now[0])
+    yield instance
+    await instance.aclose()
 
 
 def request(
@@ -76,7 +76,7 @@ async def ask(transport: Http1Transport, url: str, body: bytes = b"{}") -> httpx
     return response
 
 
-async def met(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             if condition():
@@ -88,7 +88,7 @@ def connections(transport: Http1Transport) -> int:
     return sum(len(pool.connections) for pool in transport._pools.values())
 
 
-async def test_a_connection_serves_one_request_after_the_other(
+async def test_connection_serves_requests_in_sequence(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     for number in range(3):
@@ -99,19 +99,19 @@ async def test_a_connection_serves_one_request_after_the_other(
     assert len(local.calls) == 3
 
 
-async def test_requests_at_once_have_connections_of_their_own(
+async def test_concurrent_requests_use_separate_connections(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     gate = Gate()
     local.answer = [gate, *whole(b"ok")]
-    asked = [asyncio.create_task(ask(transport, local.base_url)) for _ in range(5)]
+    tasks = [asyncio.create_task(ask(transport, local.base_url)) for _ in range(5)]
     await local.called(5)
     gate.open()
-    assert {response.content for response in await asyncio.gather(*asked)} == {b"ok"}
+    assert {response.content for response in await asyncio.gather(*tasks)} == {b"ok"}
     assert connections(transport) == 5
 
 
-async def test_what_is_sent_arrives(transport: Http1Transport, local: FakeUpstream) -> None:
+async def test_request_is_sent_completely(transport: Http1Transport, local: FakeUpstream) -> None:
     body = b"x" * 3_000_000
     sent = request(local.base_url, body, query="?a=b%20c", one="1")
     response = await transport.handle_async_request(sent)
@@ -123,7 +123,7 @@ async def test_what_is_sent_arrives(transport: Http1Transport, local: FakeUpstre
     assert call.header("content-length") == str(len(body))
 
 
-async def test_a_header_with_a_line_break_is_not_sent(
+async def test_header_with_a_line_break_is_not_sent(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     for value in ("a\r\nx-evil: 1", "a\nx-evil: 1", "a\rb", "a\0b"):
@@ -132,20 +132,20 @@ async def test_a_header_with_a_line_break_is_not_sent(
     assert local.calls == []
 
 
-async def test_a_kept_connection_that_has_ended_is_replaced(
+async def test_closed_keepalive_connection_is_replaced(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
-    """The server gave it up at the moment in which it got the next request."""
+    """The server closes it at the moment of the next request."""
     gate = Gate()
     local.answer = [*whole(b"one"), gate, End.RESET]
     await ask(transport, local.base_url)
     local.answer = whole(b"two")
-    asked = asyncio.create_task(ask(transport, local.base_url))
+    task = asyncio.create_task(ask(transport, local.base_url))
     gate.open()
-    assert (await asked).content == b"two"
+    assert (await task).content == b"two"
 
 
-async def test_a_new_connection_that_ends_is_an_error(
+async def test_closed_new_connection_is_an_error(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     for end in End:
@@ -155,21 +155,23 @@ async def test_a_new_connection_that_ends_is_an_error(
     assert connections(transport) == 0
 
 
-async def test_an_idle_connection_is_closed_after_the_keepalive_time(
+async def test_idle_connection_is_closed_after_the_keepalive_time(
     local: FakeUpstream, now: list[float]
 ) -> None:
-    transport = Http1Transport(rest=lambda _: Rest(), keepalive_seconds=0.01, clock=lambda: now[0])
+    transport = Http1Transport(
+        rest=lambda _: FallbackTransport(), keepalive_seconds=0.01, clock=lambda: now[0]
+    )
     await ask(transport, local.base_url)
     await asyncio.sleep(0.05)
-    assert connections(transport) == 1  # by the clock no time has passed
+    assert connections(transport) == 1  # the clock has not advanced
     now[0] += 0.02
-    await met(lambda: connections(transport) == 0)
+    await wait_until(lambda: connections(transport) == 0)
     await ask(transport, local.base_url)
     assert len(local.calls) == 2
     await transport.aclose()
 
 
-async def test_interim_answers_are_passed_over(
+async def test_interim_responses_are_skipped(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", *whole(b"ok")]
@@ -178,7 +180,7 @@ async def test_interim_answers_are_passed_over(
     assert "link" not in response.headers
 
 
-async def test_an_answer_may_end_with_its_connection(
+async def test_response_may_end_with_its_connection(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [head(headers=[("connection", "close")]) + b"all ", b"of it", End.FIN]
@@ -186,7 +188,7 @@ async def test_an_answer_may_end_with_its_connection(
     assert connections(transport) == 0
 
 
-async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
+async def test_truncated_response_raises_after_its_received_bytes(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [head(headers=[("content-length", "10")]) + b"half", End.FIN]
@@ -199,31 +201,33 @@ async def test_an_answer_that_ends_too_early_is_told_after_what_there_is(
         await anext(pieces)
 
 
-async def test_a_head_without_end_is_refused(
-    transport: Http1Transport, local: FakeUpstream
-) -> None:
+async def test_endless_head_is_rejected(transport: Http1Transport, local: FakeUpstream) -> None:
     local.answer = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_RESPONSE_HEAD_BYTES // 5), Gate()]
     with pytest.raises(httpx2.RemoteProtocolError):
         await ask(transport, local.base_url)
     await local.call.closed()
 
 
-async def test_a_server_waits_for_who_reads(transport: Http1Transport, local: FakeUpstream) -> None:
-    """A body that nobody takes is not taken from the wire either."""
+async def test_slow_reader_pauses_the_server(
+    transport: Http1Transport, local: FakeUpstream
+) -> None:
+    """A body that is not read is not received from the socket either."""
     size = 64 * MAX_BUFFERED_BYTES
     local.answer = whole(b"x" * size)
     response = await transport.handle_async_request(request(local.base_url))
     answer = response.stream
     assert isinstance(answer, http1.Http1Response)
-    await met(lambda: answer._is_paused)
-    held = answer._size
-    assert held < size / 8
+    await wait_until(lambda: answer._is_paused)
+    received = answer._size
+    assert received < size / 8
     await asyncio.sleep(0.01)
-    assert answer._size == held
+    assert answer._size == received
     assert len(await response.aread()) == size
 
 
-async def test_who_lets_go_tells_the_server(transport: Http1Transport, local: FakeUpstream) -> None:
+async def test_closed_response_closes_the_connection(
+    transport: Http1Transport, local: FakeUpstream
+) -> None:
     local.answer = chunked(b"one", Gate())
     response = await transport.handle_async_request(request(local.base_url))
     await response.aclose()
@@ -231,19 +235,19 @@ async def test_who_lets_go_tells_the_server(transport: Http1Transport, local: Fa
     assert connections(transport) == 0
 
 
-async def test_who_is_cancelled_tells_the_server(
+async def test_cancelled_request_closes_the_connection(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = [Gate()]
-    asked = asyncio.create_task(ask(transport, local.base_url))
+    task = asyncio.create_task(ask(transport, local.base_url))
     call = await local.called()
-    asked.cancel()
+    task.cancel()
     await call.closed()
     with pytest.raises(asyncio.CancelledError):
-        await asked
+        await task
 
 
-async def test_no_connection_is_told_apart(transport: Http1Transport) -> None:
+async def test_connection_errors_are_distinguished(transport: Http1Transport) -> None:
     with refused_address() as url, pytest.raises(httpx2.ConnectError):
         await transport.handle_async_request(request(url))
     with silent_address() as url, pytest.raises(httpx2.ConnectTimeout):
@@ -252,26 +256,26 @@ async def test_no_connection_is_told_apart(transport: Http1Transport) -> None:
         await transport.handle_async_request(request("http://no-such-host.invalid/v1"))
 
 
-async def test_the_rest_goes_elsewhere(local: FakeUpstream) -> None:
-    rest = Rest()
+async def test_unsupported_requests_use_the_fallback_transport(local: FakeUpstream) -> None:
+    rest = FallbackTransport()
     opened: list[ssl.SSLContext] = []
 
-    def open_rest(verify: ssl.SSLContext) -> Rest:
+    def open_rest(verify: ssl.SSLContext) -> FallbackTransport:
         opened.append(verify)
         return rest
 
     trusted = ssl.create_default_context()
     transport = Http1Transport(rest=open_rest, verify=trusted)
     await ask(transport, local.base_url)
-    assert opened == []  # only for a request that needs it
+    assert opened == []  # opened only on demand
     local.calls.clear()
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b"piece"
 
     upload = httpx2.Request("POST", local.base_url, content=pieces())
-    for one in (upload, request(local.base_url, b"", method="HEAD")):
-        assert (await transport.handle_async_request(one)).status_code == 299
+    for unsupported in (upload, request(local.base_url, b"", method="HEAD")):
+        assert (await transport.handle_async_request(unsupported)).status_code == 299
     await transport.aclose()
     assert opened == [trusted]
     assert rest.closed
@@ -280,7 +284,7 @@ async def test_the_rest_goes_elsewhere(local: FakeUpstream) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of localhost's own, with its key, in one file."""
+    """A self-signed certificate for localhost with its key, in one file."""
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
@@ -293,7 +297,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
-async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
+async def test_tls_verifies_the_certificate(certificate: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(2):
             await reader.readuntil(b"{}")
@@ -306,70 +310,70 @@ async def test_tls_trusts_whom_it_is_told_to(certificate: Path) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     trusting = Http1Transport(
-        rest=lambda _: Rest(), verify=ssl.create_default_context(cafile=certificate)
+        rest=lambda _: FallbackTransport(), verify=ssl.create_default_context(cafile=certificate)
     )
     for _ in range(2):
         assert (await ask(trusting, url)).content == b"secret"
     assert connections(trusting) == 1
     await trusting.aclose()
-    careful = Http1Transport(rest=lambda _: Rest())
+    default = Http1Transport(rest=lambda _: FallbackTransport())
     with pytest.raises(httpx2.ConnectError, match="certificate"):
-        await ask(careful, url)
-    await careful.aclose()
+        await ask(default, url)
+    await default.aclose()
     server.close()
 
 
-# ── Pieces as they come ───────────────────────────────────────────────────────────────────────
+# ── Pumping ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def pumped(
+async def pump(
     transport: Http1Transport, url: str, take: Callable[[bytes], bool]
 ) -> tuple[http1.Http1Response, bool]:
-    """The answer to a request whose pieces `take` gets; whether it stopped before their end."""
+    """Pass the pieces of a response to `take`. Return the response and whether it stopped early."""
     address = http1.Address.of(httpx2.URL(f"{url}/chat/completions"))
     async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await transport.ask("POST", address, [], b"{}")
         return answer, await answer.pump(take)
 
 
-async def test_pieces_are_given_as_they_come(
+async def test_pieces_are_passed_on_as_they_arrive(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     gate = Gate()
     local.answer = chunked(b"one", gate, b"two", b"three")
-    seen: list[bytes] = []
+    received: list[bytes] = []
 
     def take(data: bytes) -> bool:
-        seen.append(data)
-        gate.open()  # what comes next comes only now
+        received.append(data)
+        gate.open()  # releases the next piece
         return True
 
-    _, stopped = await pumped(transport, local.base_url, take)
-    assert (b"".join(seen), stopped) == (b"onetwothree", False)
-    assert seen[0] == b"one"
+    _, stopped = await pump(transport, local.base_url, take)
+    assert (b"".join(received), stopped) == (b"onetwothree", False)
+    assert received[0] == b"one"
 
 
-async def test_a_pump_stops_when_it_is_told_to_and_goes_on(
+async def test_pump_stops_on_request_and_continues(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     gate = Gate()
     local.answer = chunked(b"one", gate, b"two")
-    seen: list[bytes] = []
+    received: list[bytes] = []
 
     def take(data: bytes) -> bool:
-        seen.append(data)
+        received.append(data)
         return False
 
-    answer, stopped = await pumped(transport, local.base_url, take)
-    assert (seen, stopped) == ([b"one"], True)
+    answer, stopped = await pump(transport, local.base_url, take)
+    assert (received, stopped) == ([b"one"], True)
     gate.open()
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await answer.pump(take):
             pass
-    assert b"".join(seen) == b"onetwo"
+    assert b"".join(received) == b"onetwo"
 
 
-async def test_what_the_taker_raises_reaches_who_waits(
+async def test_exception_of_the_callback_is_raised_by_pump(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = chunked(b"one", Gate(), b"two")
@@ -378,19 +382,19 @@ async def test_what_the_taker_raises_reaches_who_waits(
         raise LookupError(data)
 
     with pytest.raises(LookupError):
-        await pumped(transport, local.base_url, take)
+        await pump(transport, local.base_url, take)
 
 
-async def test_a_pump_ends_with_the_answer_that_breaks_off(
+async def test_pump_raises_on_an_interrupted_response(
     transport: Http1Transport, local: FakeUpstream
 ) -> None:
     local.answer = chunked(b"one", End.RESET)
-    seen: list[bytes] = []
+    received: list[bytes] = []
 
     def take(data: bytes) -> bool:
-        seen.append(data)
+        received.append(data)
         return True
 
     with pytest.raises(httpx2.ReadError):
-        await pumped(transport, local.base_url, take)
-    assert seen in ([b"one"], [])  # a reset may overtake it
+        await pump(transport, local.base_url, take)
+    assert received in ([b"one"], [])  # a reset may overtake the piece

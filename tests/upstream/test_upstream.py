@@ -1,4 +1,4 @@
-"""A tier without a network: what is sent, who waits, what a failure is called, what is let go."""
+"""An upstream without a network: requests, queueing, errors and release of resources."""
 
 import asyncio
 import gzip
@@ -19,7 +19,7 @@ Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
 
 class Pieces(httpx2.AsyncByteStream):
-    """A body in pieces; an exception among them is raised when its turn comes."""
+    """A body in pieces; an exception among them is raised at its position."""
 
     def __init__(self, *pieces: bytes | Exception) -> None:
         self._pieces = pieces
@@ -36,7 +36,7 @@ class Pieces(httpx2.AsyncByteStream):
 
 
 class Transport(httpx2.AsyncBaseTransport):
-    """Keeps the requests and answers them as told."""
+    """A transport that records the requests and passes them to a handler."""
 
     def __init__(self, answer: Handler) -> None:
         self.requests: list[httpx2.Request] = []
@@ -51,14 +51,14 @@ async def hello(request: httpx2.Request) -> httpx2.Response:
     return httpx2.Response(200, stream=Pieces(b"hel", b"lo"))
 
 
-def make(answer: Handler = hello, **settings: object) -> tuple[Upstream, Transport]:
+def make_upstream(answer: Handler = hello, **settings: object) -> tuple[Upstream, Transport]:
     transport = Transport(answer)
     values = {"base_url": "http://tier:1/v1/", "model": "m"} | settings
     return Upstream("local", UpstreamConfig(**values), transport=transport), transport  # type: ignore[arg-type]
 
 
 class Clock:
-    """Time that passes only when told to."""
+    """Time that passes only on request."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -68,7 +68,7 @@ class Clock:
 
 
 class Replicas:
-    """Two replicas of a tier, each of which can be told to fail."""
+    """Replicas of a tier. Those in `down` fail."""
 
     def __init__(self, *hosts: str) -> None:
         self.clock = Clock()
@@ -87,7 +87,7 @@ class Replicas:
         return httpx2.Response(200, stream=Pieces(b"{}"))
 
     async def ask(self, times: int = 1) -> list[str]:
-        """Ask some times, half a second apart; the hosts that were asked."""
+        """Send requests half a second apart. Return the hosts that received them."""
         before = len(self.transport.requests)
         for _ in range(times):
             self.clock.now += 0.5
@@ -110,8 +110,8 @@ def failing(error: Exception, cause: Exception | None = None) -> Handler:
     return fail
 
 
-async def test_the_body_and_the_clients_own_headers_are_sent() -> None:
-    upstream, transport = make(api_key=Secret("sk-ours"))
+async def test_body_and_allowed_headers_are_sent() -> None:
+    upstream, transport = make_upstream(api_key=Secret("sk-ours"))
     sent = [
         (b"host", b"proxy:8080"),
         (b"authorization", b"Bearer theirs"),
@@ -153,14 +153,14 @@ async def test_the_body_and_the_clients_own_headers_are_sent() -> None:
 
 
 @pytest.mark.parametrize("api_key", [None, Secret("")])
-async def test_without_a_key_no_key_is_sent(api_key: Secret | None) -> None:
-    upstream, transport = make(api_key=api_key)
+async def test_without_a_key_no_authorization_is_sent(api_key: Secret | None) -> None:
+    upstream, transport = make_upstream(api_key=api_key)
     await (await ask(upstream)).close()
     assert "authorization" not in transport.requests[0].headers
 
 
-async def test_the_least_busy_replica_is_asked() -> None:
-    upstream, transport = make(base_url=("http://a/v1", "http://b/v1"))
+async def test_least_busy_replica_is_used() -> None:
+    upstream, transport = make_upstream(base_url=("http://a/v1", "http://b/v1"))
     first, second = await ask(upstream), await ask(upstream)
     assert upstream.count_in_flight() == 2
     await first.close()
@@ -172,28 +172,28 @@ async def test_the_least_busy_replica_is_asked() -> None:
     assert upstream.count_in_flight() == 0
 
 
-async def test_closing_twice_lets_go_once() -> None:
+async def test_closing_twice_releases_once() -> None:
     body = Pieces(b"x")
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, stream=body)
 
-    upstream, _ = make(answer)
+    upstream, _ = make_upstream(answer)
     response = await ask(upstream)
     await response.close()
     await response.close()
     assert (body.closed, upstream.count_in_flight()) == (1, 0)
 
 
-async def test_more_than_the_limit_wait_their_turn() -> None:
-    upstream, transport = make(max_concurrency=1)
+async def test_requests_over_the_limit_are_queued() -> None:
+    upstream, transport = make_upstream(max_concurrency=1)
     first = await ask(upstream)
     second = asyncio.ensure_future(ask(upstream))
     third = asyncio.ensure_future(ask(upstream))
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(transport.requests) == 1
-    second.cancel()  # its client left the queue
+    second.cancel()  # its client disconnected
     await first.close()
     await (await third).close()
     assert len(transport.requests) == 2
@@ -201,7 +201,7 @@ async def test_more_than_the_limit_wait_their_turn() -> None:
     await (await ask(upstream)).close()
 
 
-async def test_a_failure_and_a_cancellation_free_their_slot() -> None:
+async def test_failure_and_cancellation_free_the_slot() -> None:
     arrived = asyncio.Event()
 
     async def hang(request: httpx2.Request) -> httpx2.Response:
@@ -210,14 +210,14 @@ async def test_a_failure_and_a_cancellation_free_their_slot() -> None:
         raise AssertionError
 
     for answer in (failing(httpx2.ConnectError("refused")), hang):
-        upstream, transport = make(answer, max_concurrency=1)
-        asking = asyncio.ensure_future(ask(upstream))
+        upstream, transport = make_upstream(answer, max_concurrency=1)
+        task = asyncio.ensure_future(ask(upstream))
         if answer is hang:
             await arrived.wait()
             assert upstream.count_in_flight() == 1
-            asking.cancel()
+            task.cancel()
         with pytest.raises((asyncio.CancelledError, UpstreamUnreachable)):
-            await asking
+            await task
         assert upstream.count_in_flight() == 0
         again = asyncio.ensure_future(ask(upstream))
         for _ in range(5):
@@ -238,27 +238,27 @@ async def test_a_failure_and_a_cancellation_free_their_slot() -> None:
     ],
     ids=repr,
 )
-async def test_no_answer_is_unreachable(error: Exception) -> None:
-    upstream, _ = make(failing(error))
-    with pytest.raises(UpstreamUnreachable, match="The local upstream cannot be reached") as got:
+async def test_connection_failure_is_unreachable(error: Exception) -> None:
+    upstream, _ = make_upstream(failing(error))
+    with pytest.raises(UpstreamUnreachable, match="The local upstream cannot be reached") as caught:
         await ask(upstream)
-    assert (got.value.status, got.value.upstream) == (502, "local")
+    assert (caught.value.status, caught.value.upstream) == (502, "local")
     assert not upstream.is_up()
 
 
-async def test_a_connection_timeout_is_told_from_a_lost_connection() -> None:
-    upstream, _ = make(failing(httpx2.ConnectTimeout("slow")))
+async def test_connect_timeout_differs_from_a_lost_connection() -> None:
+    upstream, _ = make_upstream(failing(httpx2.ConnectTimeout("slow")))
     with pytest.raises(
         UpstreamTimeout, match="did not accept the connection within 5 seconds"
-    ) as got:
+    ) as caught:
         await ask(upstream)
-    assert (got.value.phase, got.value.status) == ("connect", 504)
+    assert (caught.value.phase, caught.value.status) == ("connect", 504)
     lost = failing(httpx2.ReadTimeout("?"), cause=ConnectionResetError())
     with pytest.raises(UpstreamUnreachable):
-        await ask(make(lost)[0])
+        await ask(make_upstream(lost)[0])
 
 
-async def test_only_a_stream_must_begin_in_time() -> None:
+async def test_first_token_timeout_applies_to_streams_only() -> None:
     gate = asyncio.Event()
 
     async def late(request: httpx2.Request) -> httpx2.Response:
@@ -266,21 +266,21 @@ async def test_only_a_stream_must_begin_in_time() -> None:
         return await hello(request)
 
     timeouts = TimeoutsConfig(first_token=0.01, idle=0.01)
-    upstream, _ = make(late, timeouts=timeouts)
-    whole = asyncio.ensure_future(ask(upstream))
+    upstream, _ = make_upstream(late, timeouts=timeouts)
+    complete = asyncio.ensure_future(ask(upstream))
     with pytest.raises(UpstreamTimeout, match="did not start its response within") as caught:
         await ask(upstream, stream=True)
     assert caught.value.phase == "first_token"
     assert not upstream.is_up()
-    assert not whole.done()
+    assert not complete.done()
     gate.set()
-    response = await whole
+    response = await complete
     assert await response.read() == b"hello"
     await response.close()
     assert upstream.count_in_flight() == 0
 
 
-async def test_a_stream_must_not_stop() -> None:
+async def test_stalled_stream_times_out() -> None:
     class Stuck(Pieces):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b"a"
@@ -289,7 +289,7 @@ async def test_a_stream_must_not_stop() -> None:
     async def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, stream=Stuck())
 
-    upstream, _ = make(answer, timeouts=TimeoutsConfig(idle=0.01))
+    upstream, _ = make_upstream(answer, timeouts=TimeoutsConfig(idle=0.01))
     response = await ask(upstream, stream=True)
     assert await response.next_chunk() == b"a"
     response.mark_started()
@@ -302,11 +302,11 @@ async def test_a_stream_must_not_stop() -> None:
 @pytest.mark.parametrize(
     "error", [httpx2.ReadError("cut"), httpx2.RemoteProtocolError("cut"), OSError()], ids=repr
 )
-async def test_an_answer_that_is_cut_is_broken(error: Exception) -> None:
+async def test_truncated_response_is_interrupted(error: Exception) -> None:
     async def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, stream=Pieces(b"a", error))
 
-    upstream, _ = make(answer)
+    upstream, _ = make_upstream(answer)
     response = await ask(upstream)
     with pytest.raises(UpstreamInterrupted, match="interrupted its response"):
         await response.read()
@@ -314,14 +314,14 @@ async def test_an_answer_that_is_cut_is_broken(error: Exception) -> None:
     assert upstream.count_in_flight() == 0
 
 
-async def test_a_compressed_answer_nobody_asked_for_is_unpacked() -> None:
+async def test_unrequested_compression_is_decompressed() -> None:
     packed = gzip.compress(b'{"choices": []}')
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
         headers = {"content-encoding": "gzip"}
         return httpx2.Response(200, headers=headers, stream=Pieces(packed[:9], packed[9:]))
 
-    response = await ask(make(answer)[0])
+    response = await ask(make_upstream(answer)[0])
     assert await response.read() == b'{"choices": []}'
     await response.close()
 
@@ -336,74 +336,74 @@ async def test_a_compressed_answer_nobody_asked_for_is_unpacked() -> None:
         ("", False),
     ],
 )
-async def test_a_stream_is_known_by_its_type(content_type: str, expected: bool) -> None:
+async def test_stream_is_detected_by_its_content_type(content_type: str, expected: bool) -> None:
     async def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": content_type}, stream=Pieces())
 
-    response = await ask(make(answer)[0])
+    response = await ask(make_upstream(answer)[0])
     assert response.is_event_stream is expected
     await response.close()
 
 
-async def test_a_server_that_comes_between_two_questions_is_known() -> None:
-    asked: list[str] = []
+async def test_server_that_starts_during_the_probe_is_detected() -> None:
+    paths: list[str] = []
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request.url.path)
-        if len(asked) == 1:  # it comes
+        paths.append(request.url.path)
+        if len(paths) == 1:  # it is still starting
             return httpx2.Response(503, stream=Pieces(b""))
         bodies = {"/v1/models": b'{"data":[]}', "/api/version": b'{"version":"0.33.0"}'}
         return httpx2.Response(200, stream=Pieces(bodies.get(request.url.path, b"{}")))
 
-    upstream, _ = make(answer)
-    await upstream.refresh_capabilities()
-    assert upstream.capabilities.needs_adapting or upstream.capabilities_stale
+    upstream, _ = make_upstream(answer)
+    await upstream.catalog.refresh()
+    assert upstream.catalog.capabilities.needs_adapting or upstream.catalog.is_stale
 
 
-async def test_a_server_that_fails_a_request_while_it_is_asked_is_asked_again() -> None:
-    """What it answered may not be true of what is there now."""
-    asked, go_on = asyncio.Event(), asyncio.Event()
+async def test_failure_during_detection_marks_capabilities_as_stale() -> None:
+    """The replies may come from another server than the current one."""
+    reached, release = asyncio.Event(), asyncio.Event()
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
         if request.method == "POST":
             return httpx2.Response(500, stream=Pieces(b"{}"))
-        asked.set()
-        await go_on.wait()
+        reached.set()
+        await release.wait()
         return httpx2.Response(200, stream=Pieces(b'{"data":[]}'))
 
-    upstream, _ = make(answer)
-    learning = asyncio.create_task(upstream.refresh_capabilities())
-    await asked.wait()
+    upstream, _ = make_upstream(answer)
+    refresh = asyncio.create_task(upstream.catalog.refresh())
+    await reached.wait()
     await (await ask(upstream)).close()
-    go_on.set()
-    await learning
-    assert upstream.capabilities_stale
-    await upstream.refresh_capabilities()
-    assert not upstream.capabilities_stale
+    release.set()
+    await refresh
+    assert upstream.catalog.is_stale
+    await upstream.catalog.refresh()
+    assert not upstream.catalog.is_stale
 
 
-async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
+async def test_tier_is_up_if_any_replica_lists_its_models() -> None:
     async def half(request: httpx2.Request) -> httpx2.Response:
         assert (request.method, request.url.path) == ("GET", "/v1/models")
         if request.url.host == "a":
             raise httpx2.ConnectError("refused")
         return httpx2.Response(200, stream=Pieces(b'{"data": []}'))
 
-    upstream, _ = make(half, base_url=("http://a/v1", "http://b/v1"))
+    upstream, _ = make_upstream(half, base_url=("http://a/v1", "http://b/v1"))
     assert not upstream.is_up()
     assert await upstream.probe()
     assert upstream.is_up()
-    assert await upstream.fetch_models() == b'{"data": []}'
+    assert await upstream.catalog.fetch_models() == b'{"data": []}'
 
     async def broken(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(500, stream=Pieces(b"{}"))
 
-    upstream, _ = make(broken)
+    upstream, _ = make_upstream(broken)
     assert not await upstream.probe()
-    assert await upstream.fetch_models() is None
+    assert await upstream.catalog.fetch_models() is None
 
 
-# The way out.
+# Environment proxies.
 
 
 @pytest.mark.parametrize(
@@ -414,10 +414,10 @@ async def test_a_tier_is_up_when_one_replica_lists_its_models() -> None:
         ("https://localhost:11434/v1", False),
         ("https://127.0.0.1:11434/v1", False),
         ("https://[::1]:11434/v1", False),
-        ("http://api.example.com/v1", False),  # only https is named
+        ("http://api.example.com/v1", False),  # only HTTPS_PROXY is set
     ],
 )
-async def test_a_proxy_of_the_environment_is_used_where_it_leads_somewhere(
+async def test_environment_proxy_is_used_for_matching_addresses(
     monkeypatch: pytest.MonkeyPatch, base_url: str, proxied: bool
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
@@ -432,10 +432,10 @@ async def test_a_proxy_of_the_environment_is_used_where_it_leads_somewhere(
     await transport.aclose()
 
 
-# ── Sick replicas ─────────────────────────────────────────────────────────────────────────────
+# ── Circuit breakers ──────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_replica_that_keeps_failing_gets_no_more_requests() -> None:
+async def test_open_breaker_stops_requests_to_the_replica() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     assert len(await tier.ask(20)) < 8
@@ -446,7 +446,7 @@ async def test_a_replica_that_keeps_failing_gets_no_more_requests() -> None:
     assert tier.upstream.count_in_flight() == 0
 
 
-async def test_a_burst_of_failures_is_no_illness() -> None:
+async def test_short_burst_of_failures_does_not_open_the_breaker() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     for _ in range(50):
@@ -457,7 +457,7 @@ async def test_a_burst_of_failures_is_no_illness() -> None:
     assert tier.upstream.up
 
 
-async def test_after_a_while_one_request_tries_and_a_success_ends_it() -> None:
+async def test_half_open_breaker_closes_after_a_successful_request() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     await tier.ask(20)
@@ -471,7 +471,7 @@ async def test_after_a_while_one_request_tries_and_a_success_ends_it() -> None:
     assert tier.upstream.up
 
 
-async def test_the_pauses_grow_up_to_a_limit() -> None:
+async def test_backoff_grows_up_to_a_limit() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     await tier.ask(20)
@@ -479,17 +479,17 @@ async def test_the_pauses_grow_up_to_a_limit() -> None:
     assert 10 <= len(tries) <= 15
 
 
-async def test_a_sick_replica_is_passed_over_while_another_is_well() -> None:
+async def test_unhealthy_replica_is_skipped_while_another_is_healthy() -> None:
     tier = Replicas("a", "b")
     tier.down = {"a"}
-    asked = await tier.ask(40)
-    assert asked.count("a") < 8
-    assert asked[-5:] == ["b"] * 5
+    hosts = await tier.ask(40)
+    assert hosts.count("a") < 8
+    assert hosts[-5:] == ["b"] * 5
     assert tier.upstream.up
     assert not tier.upstream.is_unhealthy
 
 
-async def test_one_that_refuses_is_replaced_by_another_at_once() -> None:
+async def test_refused_connection_fails_over_to_another_replica() -> None:
     tier = Replicas("a", "b")
     tier.down, tier.status = {"a"}, 0
     response = await ask(tier.upstream)
@@ -500,7 +500,7 @@ async def test_one_that_refuses_is_replaced_by_another_at_once() -> None:
     assert tier.upstream.count_in_flight() == 0
 
 
-async def test_when_all_refuse_the_tier_does() -> None:
+async def test_tier_is_unreachable_if_all_replicas_refuse() -> None:
     tier = Replicas("a", "b")
     tier.down, tier.status = {"a", "b"}, 0
     with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
@@ -508,7 +508,7 @@ async def test_when_all_refuse_the_tier_does() -> None:
     assert tier.upstream.count_in_flight() == 0
 
 
-async def test_a_probe_brings_a_replica_back_before_the_next_trial() -> None:
+async def test_successful_probe_closes_the_breaker() -> None:
     tier = Replicas("a")
     tier.down = {"a"}
     await tier.ask(20)
@@ -520,11 +520,11 @@ async def test_a_probe_brings_a_replica_back_before_the_next_trial() -> None:
     assert tier.upstream.up
 
 
-async def test_an_answer_that_breaks_off_counts_against_its_replica() -> None:
+async def test_interrupted_response_counts_as_a_failure_of_its_replica() -> None:
     async def broken(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, stream=Pieces(b"a", httpx2.ReadError("cut")))
 
-    upstream, _ = make(broken)
+    upstream, _ = make_upstream(broken)
     response = await ask(upstream)
     assert upstream.up
     with pytest.raises(UpstreamInterrupted):

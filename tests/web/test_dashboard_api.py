@@ -21,7 +21,7 @@ from stored import connected
 pytest_plugins = ["databases"]
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
-TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
+TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
 PATHS = ["/api/stats", "/api/quality", "/api/pareto", "/api/requests"]
 
 
@@ -31,8 +31,8 @@ async def get(proxy: LiveProxy, path: str, **query: Any) -> Any:
     return answer.json()
 
 
-async def ask(proxy: LiveProxy, *texts: str, **fields: Any) -> list[str]:
-    """The ids of some requests, in their order, once their rows are there."""
+async def chat_and_wait(proxy: LiveProxy, *texts: str, **fields: Any) -> list[str]:
+    """Send requests and wait for their rows. Return their ids in order."""
     ids = []
     for text in texts:
         answer = await proxy.chat(text=text, **fields)
@@ -41,78 +41,78 @@ async def ask(proxy: LiveProxy, *texts: str, **fields: Any) -> list[str]:
     return ids
 
 
-async def test_stats_add_up_to_the_rows(proxy: LiveProxy) -> None:
-    await ask(proxy, EASY, EASY, HARD)
-    await ask(proxy, "Say hello", model="cloud")
-    await proxy.chat(messages=[])  # refused
+async def test_stats_match_the_rows(proxy: LiveProxy) -> None:
+    await chat_and_wait(proxy, EASY, EASY, HARD)
+    await chat_and_wait(proxy, "Say hello", model="cloud")
+    await proxy.chat(messages=[])  # rejected
     rows = await proxy.rows_of(5)
     for span in SPANS:
-        told = await get(proxy, "/api/stats", since=span)
-        assert told["span"] == span
-        assert told["total"]["requests"] == 5
+        stats = await get(proxy, "/api/stats", since=span)
+        assert stats["span"] == span
+        assert stats["total"]["requests"] == 5
         for name in ("cost_usd", "saved_usd", "cloud_cost_usd"):
             total = pytest.approx(sum(row[name] or 0.0 for row in rows))
-            assert told["total"][name] == total
-            assert sum(point[name] for point in told["series"]) == total
-            assert sum(half[name] for half in told["categories"]) == total
-        by_target = {one["value"]: one["requests"] for one in told["by"]["target"]}
+            assert stats["total"][name] == total
+            assert sum(point[name] for point in stats["series"]) == total
+            assert sum(half[name] for half in stats["categories"]) == total
+        by_target = {group["value"]: group["requests"] for group in stats["by"]["target"]}
         assert by_target == {"local": 2, "cloud": 2, "none": 1}
-        assert sum(told["scores"]) == 3
-        assert (told["scores"][90], told["scores"][10]) == (2, 1)
-        assert told["tiers"]["local"] == {
+        assert sum(stats["scores"]) == 3
+        assert (stats["scores"][90], stats["scores"][10]) == (2, 1)
+        assert stats["tiers"]["local"] == {
             "model": "phi3:latest", "is_up": True, "in_flight": 0, "waiting": 0,
         }  # fmt: skip
-        assert told["threshold"] == 0.5
-        assert (told["before"] is None) is (span == "all")
-        together = [one for one in told["latency"] if one["target"] == "all"]
-        assert {one["measure"]: one["requests"] for one in together}["duration_ms"] == 5
+        assert stats["threshold"] == 0.5
+        assert (stats["before"] is None) is (span == "all")
+        together = [row for row in stats["latency"] if row["target"] == "all"]
+        assert {row["measure"]: row["requests"] for row in together}["duration_ms"] == 5
 
 
-async def test_a_request_has_all_its_fields(proxy: LiveProxy, local: FakeUpstream) -> None:
-    (request_id,) = await ask(proxy, EASY)
-    told = await get(proxy, f"/api/requests/{request_id}")
-    assert told["prompt"] == [{"role": "user", "content": EASY}]
-    assert told["response"] == "Hello!"
-    assert any("its score 0.9000 is not below" in line for line in told["explanation"])
+async def test_request_details_are_complete(proxy: LiveProxy, local: FakeUpstream) -> None:
+    (request_id,) = await chat_and_wait(proxy, EASY)
+    details = await get(proxy, f"/api/requests/{request_id}")
+    assert details["prompt"] == [{"role": "user", "content": EASY}]
+    assert details["response"] == "Hello!"
+    assert any("its score 0.9000 is at or above" in line for line in details["explanation"])
 
 
-async def test_a_row_is_readable_right_after_its_answer(proxy: LiveProxy) -> None:
-    """A page asks at once; the row is written within a moment."""
+async def test_row_is_readable_right_after_its_response(proxy: LiveProxy) -> None:
+    """A page reads it immediately; the row is written shortly after."""
     answer = await proxy.chat(text=EASY)
-    told = await get(proxy, f"/api/requests/{answer.headers['x-request-id']}")
-    assert told["saved_usd"] > 0
+    details = await get(proxy, f"/api/requests/{answer.headers['x-request-id']}")
+    assert details["saved_usd"] > 0
 
 
-async def test_a_client_sees_its_own_requests_only(start: StartProxy) -> None:
+async def test_client_sees_its_own_requests_only(start: StartProxy) -> None:
     proxy = await start(KEYS)
     ids = {}
-    for name, headers in (("team", TEAM), ("boss", BOSS)):
+    for name, headers in (("team", TEAM), ("boss", ADMIN)):
         answer = await proxy.chat(text=EASY, headers=headers)
         await proxy.row_of(answer)
         ids[name] = answer.headers["x-request-id"]
-    for asker, whose, status in (
-        (TEAM, "team", 200), (TEAM, "boss", 404), (BOSS, "team", 200), (BOSS, "boss", 200),
+    for headers, owner, status in (
+        (TEAM, "team", 200), (TEAM, "boss", 404), (ADMIN, "team", 200), (ADMIN, "boss", 200),
     ):  # fmt: skip
-        answer = await proxy.client.get(f"/api/requests/{ids[whose]}", headers=asker)
-        assert answer.status_code == status, (asker, whose)
-    unknown = await proxy.client.get("/api/requests/req_unknown", headers=BOSS)
+        answer = await proxy.client.get(f"/api/requests/{ids[owner]}", headers=headers)
+        assert answer.status_code == status, (headers, owner)
+    unknown = await proxy.client.get("/api/requests/req_unknown", headers=ADMIN)
     foreign = await proxy.client.get(f"/api/requests/{ids['boss']}", headers=TEAM)
-    # It does not even tell that there is one.
-    told = [envelope_of(one)["message"].partition("'")[0] for one in (unknown, foreign)]
-    assert told[0] == told[1]
+    # The error does not reveal whether the request exists.
+    messages = [envelope_of(answer)["message"].partition("'")[0] for answer in (unknown, foreign)]
+    assert messages[0] == messages[1]
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_statistics_need_an_admin_key(start: StartProxy, path: str) -> None:
+async def test_statistics_require_an_admin_key(start: StartProxy, path: str) -> None:
     proxy = await start(KEYS)
     assert (await proxy.client.get(path)).status_code == 401
     refused = await proxy.client.get(path, headers=TEAM)
     assert refused.status_code == 403
     assert envelope_of(refused)["code"] == "admin_only"
-    assert (await proxy.client.get(path, headers=BOSS)).status_code == 200
+    assert (await proxy.client.get(path, headers=ADMIN)).status_code == 200
 
 
-async def test_a_single_key_is_an_admin_key(start: StartProxy) -> None:
+async def test_single_key_is_an_admin_key(start: StartProxy) -> None:
     proxy = await start({"server": {"api_keys": ["sk-team"]}})
     assert (await proxy.client.get("/api/stats", headers=TEAM)).status_code == 200
 
@@ -129,7 +129,7 @@ async def test_a_single_key_is_an_admin_key(start: StartProxy) -> None:
         ("/api/requests", "category", "gossip"),
     ],
 )
-async def test_an_invalid_parameter_is_named(
+async def test_invalid_parameter_is_named(
     proxy: LiveProxy, path: str, name: str, value: str
 ) -> None:
     answer = await proxy.client.get(path, params={name: value})
@@ -138,79 +138,79 @@ async def test_an_invalid_parameter_is_named(
 
 
 async def test_paging_returns_each_request_once(proxy: LiveProxy) -> None:
-    ids = await ask(proxy, *(f"{EASY} {n}" for n in range(7)))
-    seen: list[str] = []
-    place: dict[str, str] = {}
+    ids = await chat_and_wait(proxy, *(f"{EASY} {n}" for n in range(7)))
+    listed: list[str] = []
+    position: dict[str, str] = {}
     for _ in itertools.count():
-        page = await get(proxy, "/api/requests", limit=3, **place)
-        seen += [row["id"] for row in page["requests"]]
+        page = await get(proxy, "/api/requests", limit=3, **position)
+        listed += [row["id"] for row in page["requests"]]
         if page["more"] is None:
             break
-        place = {"before": page["more"]}
-        if len(seen) == 3:  # what comes in between is not on the older pages
-            await ask(proxy, "A later one")
-    assert seen == ids[::-1]
+        position = {"before": page["more"]}
+        if len(listed) == 3:  # later requests do not appear on the older pages
+            await chat_and_wait(proxy, "A later one")
+    assert listed == ids[::-1]
 
 
-async def test_the_former_reason_shadow_finds_explorations(proxy: LiveProxy) -> None:
-    await ask(proxy, EASY)
+async def test_former_reason_shadow_finds_explorations(proxy: LiveProxy) -> None:
+    await chat_and_wait(proxy, EASY)
     for reason in ("shadow", "exploration"):
         assert (await get(proxy, "/api/requests", reason=reason))["requests"] == []
-    (request_id,) = await ask(proxy, EASY)
+    (request_id,) = await chat_and_wait(proxy, EASY)
     with connected(proxy.proxy.config.storage.url.reveal()) as database:
         database.execute_sql(
             f"UPDATE requests SET reason = 'exploration' WHERE id = '{request_id}'"
         )
     for reason in ("shadow", "exploration"):
-        found = (await get(proxy, "/api/requests", reason=reason))["requests"]
-        assert [row["id"] for row in found] == [request_id]
-        assert found[0]["reason"] == "exploration"
+        requests = (await get(proxy, "/api/requests", reason=reason))["requests"]
+        assert [row["id"] for row in requests] == [request_id]
+        assert requests[0]["reason"] == "exploration"
 
 
 async def test_requests_can_be_filtered_and_searched(proxy: LiveProxy) -> None:
-    easy, hard, said = await ask(proxy, EASY, HARD, 'Say "100 % \\ ü_x"\nplease')
+    easy, hard, special = await chat_and_wait(proxy, EASY, HARD, 'Say "100 % \\ ü_x"\nplease')
     categories = {row["id"]: row["category"] for row in proxy.rows()}
-    for query, found in (
+    for query, expected in (
         ({"target": "cloud"}, [hard]),
-        ({"target": "local"}, [said, easy]),
+        ({"target": "local"}, [special, easy]),
         ({"target": "none"}, []),
-        ({"reason": "score", "ending": "ok", "target": "local"}, [said, easy]),
+        ({"reason": "score", "ending": "ok", "target": "local"}, [special, easy]),
         ({"reason": "forced"}, []),
         ({"model": "gpt-4o-mini"}, [hard]),
         ({"search": "RIEMANN"}, [hard]),
-        ({"search": '"100 % \\ ü_x"\nplease'}, [said]),
-        ({"search": "%"}, [said]),
-        ({"search": "_"}, [said]),
+        ({"search": '"100 % \\ ü_x"\nplease'}, [special]),
+        ({"search": "%"}, [special]),
+        ({"search": "_"}, [special]),
         ({"search": easy}, [easy]),
-        ({"search": easy[:8]}, [said, hard, easy]),
+        ({"search": easy[:8]}, [special, hard, easy]),
         ({"search": "' OR 1=1 --"}, []),
         ({"search": "\x00"}, []),
         ({"category": categories[hard], "target": "cloud"}, [hard]),
         ({"category": "translation"}, []),
     ):
         page = await get(proxy, "/api/requests", **query)
-        assert [row["id"] for row in page["requests"]] == found, query
-        assert page["searched"] is None  # there are not so many
+        assert [row["id"] for row in page["requests"]] == expected, query
+        assert page["searched"] is None  # the search limit is not reached
 
 
-async def test_a_list_has_previews_and_no_answers(proxy: LiveProxy) -> None:
-    await ask(proxy, "word " * 200)
+async def test_list_has_previews_and_no_responses(proxy: LiveProxy) -> None:
+    await chat_and_wait(proxy, "word " * 200)
     (row,) = (await get(proxy, "/api/requests"))["requests"]
     assert len(row["prompt"]) == 160
     assert row["prompt"].endswith("…")
     assert "response" not in row
 
 
-async def test_texts_that_are_not_stored_are_not_returned(start: StartProxy) -> None:
+async def test_unstored_texts_are_not_returned(start: StartProxy) -> None:
     proxy = await start({"storage": {"prompts": "hash"}})
-    (request_id,) = await ask(proxy, EASY)
+    (request_id,) = await chat_and_wait(proxy, EASY)
     (row,) = (await get(proxy, "/api/requests"))["requests"]
     assert row["prompt"] is None
-    told = await get(proxy, f"/api/requests/{request_id}")
-    assert EASY not in str(told)
+    details = await get(proxy, f"/api/requests/{request_id}")
+    assert EASY not in str(details)
 
 
-# --- the curve ---
+# --- Pareto curve ---
 
 
 def test_requests_below_the_threshold_go_to_the_cloud() -> None:
@@ -220,47 +220,47 @@ def test_requests_below_the_threshold_go_to_the_cloud() -> None:
         ScoreBucket(1, 1.5),
         ScoreBucket(1, 0.5),
     )
-    told = pareto(scored, [], None, 0.5)
-    by = {one["threshold"]: one for one in told["curve"]}
+    result = pareto(scored, [], None, 0.5)
+    points = {point["threshold"]: point for point in result["curve"]}
     for threshold, share, usd in (
         (0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.11, 0.5, 8.0), (0.6, 0.5, 8.0), (0.61, 0.75, 9.5),
         (1.0, 1.0, 10.0),
     ):  # fmt: skip
-        point = by[threshold]
+        point = points[threshold]
         assert (point["cloud_share"], point["cost_usd"]) == (share, usd), threshold
         assert point["cost_share"] == usd / 10
         assert point["quality"] is None
-    assert (told["requests"], told["all_cloud_usd"], told["basis"]) == (4, 10.0, None)
+    assert (result["requests"], result["all_cloud_usd"], result["basis"]) == (4, 10.0, None)
 
 
 def test_quality_is_the_recovered_share_of_the_gap() -> None:
     nothing = [ScoreBucket(0, 0.0)] * 100
-    # Below 0.3 the cloud is 4 better, above 0.3 it is 1 better but stands for twice as many.
+    # Below 0.3 the cloud is 4 better. Above 0.3 it is 1 better, with twice the weight.
     pairs = [WeightedPair(0.2, 4.0, 8.0, 1.0), WeightedPair(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
-    told = pareto(nothing, pairs, None, 0.5)
-    assert told["basis"] == "judged"
-    quality = {one["threshold"]: one["quality"] for one in told["curve"]}
+    result = pareto(nothing, pairs, None, 0.5)
+    assert result["basis"] == "judged"
+    quality = {point["threshold"]: point["quality"] for point in result["curve"]}
     assert quality[0.2] == 0.0
     assert quality[0.21] == quality[0.8] == pytest.approx(4 / 6)
     assert quality[0.81] == quality[1.0] == 1.0
-    # Where the local answers are better, there is no gap to win back.
+    # If the local answers are better, there is no gap to recover.
     worse = [WeightedPair(0.5, 9.0, 8.0, 1.0)] * MIN_PAIRS
-    assert {one["quality"] for one in pareto(nothing, worse, None, 0.5)["curve"]} == {None}
+    assert {point["quality"] for point in pareto(nothing, worse, None, 0.5)["curve"]} == {None}
 
 
 def test_without_judged_pairs_quality_comes_from_validation_data(
     shipped_manifest: Manifest,
 ) -> None:
-    told = pareto([ScoreBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
-    assert told["basis"] == "validation"
-    quality = [one["quality"] for one in told["curve"]]
+    result = pareto([ScoreBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
+    assert result["basis"] == "validation"
+    quality = [point["quality"] for point in result["curve"]]
     assert quality[0] == 0.0
     assert quality[-1] == 1.0
     assert len(quality) == len(THRESHOLDS)
     for point in shipped_manifest.thresholds:
         if round(point.threshold, 2) == point.threshold:
-            place = round(point.threshold * 100)
-            assert quality[place] == pytest.approx(point.quality_share)
+            index = round(point.threshold * 100)
+            assert quality[index] == pytest.approx(point.quality_share)
 
 
 @pytest.fixture
@@ -268,72 +268,72 @@ def shipped_manifest() -> Manifest:
     return Manifest.load(Path(__file__).parents[2] / "data/models/router")
 
 
-async def test_the_curve_covers_the_selected_time_range(proxy: LiveProxy) -> None:
-    await ask(proxy, EASY, HARD)
-    told = await get(proxy, "/api/pareto", since="24h")
-    assert told["requests"] == 2
-    assert told["threshold"] == 0.5
-    assert told["all_cloud_usd"] > 0
-    half = told["curve"][50]
+async def test_curve_covers_the_selected_time_range(proxy: LiveProxy) -> None:
+    await chat_and_wait(proxy, EASY, HARD)
+    result = await get(proxy, "/api/pareto", since="24h")
+    assert result["requests"] == 2
+    assert result["threshold"] == 0.5
+    assert result["all_cloud_usd"] > 0
+    half = result["curve"][50]
     assert (half["cloud_share"], half["cost_usd"]) == (
         0.5,
-        pytest.approx(told["all_cloud_usd"] / 2),
+        pytest.approx(result["all_cloud_usd"] / 2),
     )
 
 
-async def test_quality_says_what_is_missing(proxy: LiveProxy) -> None:
-    await ask(proxy, EASY)
-    told = await get(proxy, "/api/quality")
-    assert told["estimates"]["recovered"]["missing"] == f"not enough data (0 of {MIN_PAIRS})"
-    assert told["categories"] == []
+async def test_quality_names_the_missing_data(proxy: LiveProxy) -> None:
+    await chat_and_wait(proxy, EASY)
+    quality = await get(proxy, "/api/quality")
+    assert quality["estimates"]["recovered"]["missing"] == f"not enough data (0 of {MIN_PAIRS})"
+    assert quality["categories"] == []
 
 
-async def test_the_period_before_is_before_it(proxy: LiveProxy) -> None:
-    await ask(proxy, EASY)
-    told = await get(proxy, "/api/stats", since="24h")
-    assert told["before"]["requests"] == 0
-    (point,) = told["series"]
+async def test_previous_period_precedes_the_selected_one(proxy: LiveProxy) -> None:
+    await chat_and_wait(proxy, EASY)
+    stats = await get(proxy, "/api/stats", since="24h")
+    assert stats["before"]["requests"] == 0
+    (point,) = stats["series"]
     assert 0 <= time.time() - point["begins"] < 2 * 3600
 
 
-# --- what is kept for a while ---
+# --- cache ---
 
 
 async def test_concurrent_callers_share_one_query() -> None:
     now = [100.0]
-    kept = TimedCache(30.0, clock=lambda: now[0])
-    asked: list[str] = []
+    cache = TimedCache(30.0, clock=lambda: now[0])
+    calls: list[str] = []
     gate = asyncio.Event()
 
-    async def ask() -> int:
-        asked.append("")
+    async def query() -> int:
+        calls.append("")
         await gate.wait()
-        return len(asked)
+        return len(calls)
 
-    waiting = [asyncio.create_task(kept.get("24h", ask)) for _ in range(3)]
+    waiting = [asyncio.create_task(cache.get("24h", query)) for _ in range(3)]
     await asyncio.sleep(0)
-    waiting[0].cancel()  # who leaves takes nothing from the others
+    waiting[0].cancel()  # a cancelled caller does not affect the others
     gate.set()
     assert await asyncio.gather(*waiting[1:]) == [1, 1]
     now[0] += 29
-    assert await kept.get("24h", ask) == 1
-    assert await kept.get("7d", ask) == 2
+    assert await cache.get("24h", query) == 1
+    assert await cache.get("7d", query) == 2
     now[0] += 2
-    assert await kept.get("24h", ask) == 3
+    assert await cache.get("24h", query) == 3
 
 
-async def test_a_failed_query_is_not_cached() -> None:
-    kept = TimedCache(30.0)
+async def test_failed_query_is_not_cached() -> None:
+    cache = TimedCache(30.0)
 
     async def fail() -> int:
         raise Unavailable("away")
 
-    async def ask() -> int:
+    async def query() -> int:
         return 1
 
     with pytest.raises(Unavailable):
-        await kept.get("24h", fail)
-    assert await kept.get("24h", ask) == 1
+        await cache.get("24h", fail)
+    assert await cache.get("24h", query) == 1
 
 
 NUL_QUERIES = [

@@ -39,32 +39,34 @@ async def proxy(start: StartProxy, folders: Folders) -> LiveProxy:
     return await start(folders.config(), command=COMMAND)
 
 
-async def begin(proxy: LiveProxy, step: str, **body: Any) -> Json:
+async def start_step(proxy: LiveProxy, step: str, **body: Any) -> Json:
     answer = await proxy.client.post(f"/api/experiments/{step}", json=body)
     assert answer.status_code == 202, answer.text
-    told: Json = answer.json()["job"]
-    return told
+    job: Json = answer.json()["job"]
+    return job
 
 
-async def look(proxy: LiveProxy, job: Json, **query: int) -> Json:
+async def read_job(proxy: LiveProxy, job: Json, **query: int) -> Json:
     answer = await proxy.client.get(f"/api/jobs/{job['id']}", params=query)
     assert answer.status_code == 200, answer.text
-    told: Json = answer.json()
-    return told
+    page: Json = answer.json()
+    return page
 
 
-async def until(proxy: LiveProxy, job: Json, *states: str, progress: float | None = None) -> Json:
+async def wait_for(
+    proxy: LiveProxy, job: Json, *states: str, progress: float | None = None
+) -> Json:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            told = await look(proxy, job)
-            if told["job"]["state"] in states and (
-                progress is None or told["job"]["progress"] == progress
+            page = await read_job(proxy, job)
+            if page["job"]["state"] in states and (
+                progress is None or page["job"]["progress"] == progress
             ):
-                return told
+                return page
             await asyncio.sleep(0.02)
 
 
-async def refusal(proxy: LiveProxy, step: str, **body: Any) -> tuple[int, str | None, str | None]:
+async def rejection(proxy: LiveProxy, step: str, **body: Any) -> tuple[int, str | None, str | None]:
     answer = await proxy.client.post(f"/api/experiments/{step}", json=body)
     error = answer.json()["error"]
     return answer.status_code, error["code"], error["param"]
@@ -83,7 +85,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-# ── What is told ──────────────────────────────────────────────────────────────────────────────
+# ── Overview and results ──────────────────────────────────────────────────────────────────────
 
 
 async def test_steps_are_listed_in_pipeline_order(proxy: LiveProxy) -> None:
@@ -97,7 +99,7 @@ async def test_steps_are_listed_in_pipeline_order(proxy: LiveProxy) -> None:
     assert evaluate["can_run"] is True
     assert evaluate["estimate"]["seconds"] > 0
     assert evaluate["last"] is None
-    assert {one["name"]: one["default"] for one in evaluate["parameters"]} == {
+    assert {item["name"]: item["default"] for item in evaluate["parameters"]} == {
         "split": "test", "model": "serving",
     }  # fmt: skip
 
@@ -116,7 +118,7 @@ async def test_shipped_results_are_returned(start: StartProxy) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"in_distribution": 3}'])
-async def test_an_invalid_result_file_is_ignored(
+async def test_invalid_result_file_is_ignored(
     proxy: LiveProxy, folders: Folders, content: str
 ) -> None:
     folders.results.mkdir()
@@ -147,32 +149,34 @@ async def test_label_counts_are_summed(proxy: LiveProxy, folders: Folders) -> No
     assert (await overview(proxy))["label"]["headline"] == "2 prompts are labelled"
 
 
-# ── Starting, watching, ending ────────────────────────────────────────────────────────────────
+# ── Running steps ─────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_step_runs_and_is_watched(proxy: LiveProxy, folders: Folders) -> None:
+async def test_step_reports_progress_and_log_until_it_is_done(
+    proxy: LiveProxy, folders: Folders
+) -> None:
     folders.program("evaluate", WAITING)
-    job = await begin(proxy, "evaluate", parameters={"split": "validation"})
+    job = await start_step(proxy, "evaluate", parameters={"split": "validation"})
     assert (job["step"], job["state"]) == ("evaluate", "running")
     assert job["arguments"] == {"split": "validation", "model": "serving"}
-    seen = await until(proxy, job, "running", progress=0.25)
-    assert "prepare: done\n" in seen["log"]
+    running_page = await wait_for(proxy, job, "running", progress=0.25)
+    assert "prepare: done\n" in running_page["log"]
     assert (await overview(proxy))["evaluate"]["last"]["id"] == job["id"]
     running = (await proxy.client.get("/api/experiments")).json()["running"]
     assert running["id"] == job["id"]
     folders.go_on()
-    done = await until(proxy, job, "done")
+    done = await wait_for(proxy, job, "done")
     assert done["job"]["exit_status"] == 0
-    assert done["log"].startswith(seen["log"])
-    rest = await look(proxy, job, after=seen["log_end"])
+    assert done["log"].startswith(running_page["log"])
+    rest = await read_job(proxy, job, after=running_page["log_end"])
     assert rest["log"] == "scoring: 4/4, about 0.0 min left\n"
-    assert (rest["log_start"], rest["log_end"]) == (seen["log_end"], done["log_end"])
+    assert (rest["log_start"], rest["log_end"]) == (running_page["log_end"], done["log_end"])
     arguments, environment, _ = json.loads((folders.work / "told.json").read_text())
     assert arguments[arguments.index("--split") + 1] == "validation"
     assert arguments[arguments.index("--out") + 1] == str(folders.results / "evaluation.json")
     assert not [name for name in environment if name.endswith("_KEY")]
     listed = (await proxy.client.get("/api/jobs", params={"step": "evaluate"})).json()["jobs"]
-    assert [one["id"] for one in listed] == [job["id"]]
+    assert [item["id"] for item in listed] == [job["id"]]
     again = await proxy.client.post(
         "/api/experiments/evaluate", json={"dry_run": True, "parameters": {"split": "validation"}}
     )
@@ -183,40 +187,40 @@ async def test_only_one_step_runs_and_the_error_names_it(
     proxy: LiveProxy, folders: Folders
 ) -> None:
     folders.program("evaluate", WAITING)
-    job = await begin(proxy, "evaluate")
+    job = await start_step(proxy, "evaluate")
     answer = await proxy.client.post("/api/experiments/errors", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "job_running")
     assert f"Evaluate is running ({job['id']})" in answer.json()["error"]["message"]
     cancelled = await proxy.client.post(f"/api/jobs/{job['id']}/cancel")
     assert cancelled.status_code == 202
-    await until(proxy, job, "cancelled")
-    errors = await begin(proxy, "errors")
-    assert (await until(proxy, errors, "done"))["log"].count("$ ") == 3  # prepare and two more
+    await wait_for(proxy, job, "cancelled")
+    errors = await start_step(proxy, "errors")
+    assert (await wait_for(proxy, errors, "done"))["log"].count("$ ") == 3  # prepare and two others
 
 
-async def test_a_failed_step_has_its_status_and_last_output(
+async def test_failed_step_has_its_status_and_last_output(
     proxy: LiveProxy, folders: Folders
 ) -> None:
     folders.program("errors", "print('Error: no rows'); raise SystemExit(1)")
-    job = await begin(proxy, "errors")
-    failed = await until(proxy, job, "failed")
+    job = await start_step(proxy, "errors")
+    failed = await wait_for(proxy, job, "failed")
     assert failed["job"]["exit_status"] == 1
     assert failed["job"]["message"] == "Error: no rows"
     assert "robustness" not in failed["log"]
 
 
-async def test_the_first_page_of_a_long_log_is_its_end(proxy: LiveProxy, folders: Folders) -> None:
+async def test_first_page_of_a_long_log_is_its_end(proxy: LiveProxy, folders: Folders) -> None:
     folders.program("evaluate", "for i in range(5000): print('line', i)")
-    job = await begin(proxy, "evaluate")
-    done = await until(proxy, job, "done")
+    job = await start_step(proxy, "evaluate")
+    done = await wait_for(proxy, job, "done")
     assert len(done["log"]) == 16_000
     assert done["log"].endswith("line 4999\n")
-    whole = await look(proxy, job, after=0)
+    whole = await read_job(proxy, job, after=0)
     assert whole["log"].endswith(done["log"])
     assert "line 0\n" in whole["log"]
 
 
-async def test_a_paid_step_needs_an_accepted_cost(proxy: LiveProxy, folders: Folders) -> None:
+async def test_paid_step_requires_an_accepted_cost(proxy: LiveProxy, folders: Folders) -> None:
     folders.program("baseline", WAITING)
     dry = await proxy.client.post("/api/experiments/benchmark", json={"dry_run": True})
     estimate = dry.json()["estimate"]
@@ -224,38 +228,40 @@ async def test_a_paid_step_needs_an_accepted_cost(proxy: LiveProxy, folders: Fol
     assert estimate["calls"] == 80 * 2 * 3 * 2
     assert (await proxy.client.get("/api/jobs")).json()["jobs"] == []
     for accepted in (None, 0, estimate["usd"] * 0.99):
-        refused = await refusal(proxy, "benchmark", accept_usd=accepted)
+        refused = await rejection(proxy, "benchmark", accept_usd=accepted)
         assert refused == (400, "cost_not_accepted", "accept_usd")
-    job = await begin(proxy, "benchmark", accept_usd=1.5)
-    await until(proxy, job, "running", progress=0.25)
+    job = await start_step(proxy, "benchmark", accept_usd=1.5)
+    await wait_for(proxy, job, "running", progress=0.25)
     arguments, environment, _ = json.loads((folders.work / "told.json").read_text())
-    given = dict(itertools.pairwise(arguments))
-    assert given["--max-usd"] == "1.500000"
-    assert given["--cloud-price"] == "0.15,0.075,0.6"
-    assert given["--local-price"] == "0,0,0"
-    assert given["--judge-model"] == "gpt-4o-mini"
+    options = dict(itertools.pairwise(arguments))
+    assert options["--max-usd"] == "1.500000"
+    assert options["--cloud-price"] == "0.15,0.075,0.6"
+    assert options["--local-price"] == "0,0,0"
+    assert options["--judge-model"] == "gpt-4o-mini"
     assert (environment["LOCAL_API_KEY"], environment["CLOUD_API_KEY"]) == (LOCAL_KEY, CLOUD_KEY)
     assert CLOUD_KEY not in " ".join(arguments)
-    assert CLOUD_KEY not in (await look(proxy, job))["log"]
+    assert CLOUD_KEY not in (await read_job(proxy, job))["log"]
 
 
 async def test_prompts_to_label_must_be_a_file_of_the_folder(
     proxy: LiveProxy, folders: Folders
 ) -> None:
-    assert [one["code"] for one in (await overview(proxy))["label"]["problems"]] == ["data_missing"]
+    assert [problem["code"] for problem in (await overview(proxy))["label"]["problems"]] == [
+        "data_missing"
+    ]
     (folders.data / "prompts" / "mine.txt").write_text("A question\nAnother one\n")
     (folders.data / "prompts" / "--out.jsonl").write_text("{}")
     (folders.data / "secret.txt").write_text("x")
     label = (await overview(proxy))["label"]
-    (file,) = [one for one in label["parameters"] if one["name"] == "file"]
+    (file,) = [item for item in label["parameters"] if item["name"] == "file"]
     assert (file["choices"], file["default"]) == (["mine.txt"], "mine.txt")
     assert label["estimate"]["calls"] == 2 * 2 + 2 * 4
     for name in ("../secret.txt", str(folders.data / "secret.txt"), "--out.jsonl", "", 3):
-        refused = await refusal(proxy, "label", parameters={"file": name}, accept_usd=9)
+        refused = await rejection(proxy, "label", parameters={"file": name}, accept_usd=9)
         assert refused == (400, None, "file")
     folders.program("label", WAITING)
-    job = await begin(proxy, "label", accept_usd=2, parameters={"pairwise": False})
-    await until(proxy, job, "running", progress=0.25)
+    job = await start_step(proxy, "label", accept_usd=2, parameters={"pairwise": False})
+    await wait_for(proxy, job, "running", progress=0.25)
     arguments, _, _ = json.loads((folders.work / "told.json").read_text())
     assert arguments[:2] == ["label", str(folders.data / "prompts" / "mine.txt")]
     assert arguments[3] == str(folders.data / "mine.labelled.jsonl")
@@ -283,20 +289,20 @@ async def test_prompts_to_label_must_be_a_file_of_the_folder(
         ("benchmark", {"max_tokens": 63}, "max_tokens"),
     ],
 )
-async def test_an_invalid_parameter_choice_is_rejected_by_name(
+async def test_invalid_parameter_choice_is_rejected_by_name(
     shared: LiveProxy, step: str, parameters: Json, param: str
 ) -> None:
-    assert await refusal(shared, step, parameters=parameters) == (400, None, param)
+    assert await rejection(shared, step, parameters=parameters) == (400, None, param)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no", b'{"parameters": 3}', b'{"accept_usd": -1}'])
-async def test_an_invalid_body_is_rejected(shared: LiveProxy, body: bytes) -> None:
+async def test_invalid_body_is_rejected(shared: LiveProxy, body: bytes) -> None:
     answer = await shared.client.post("/api/experiments/evaluate", content=body)
     assert answer.status_code == 400
 
 
 async def test_unknown_steps_and_jobs_are_not_found(shared: LiveProxy) -> None:
-    assert (await refusal(shared, "rm"))[0] == 404
+    assert (await rejection(shared, "rm"))[0] == 404
     for path in ("/api/experiments/rm/results", "/api/jobs/job_of_nobody"):
         assert (await shared.client.get(path)).status_code == 404, path
     answer = await shared.client.post("/api/jobs/job_of_nobody/cancel")
@@ -308,10 +314,10 @@ async def shared(proxy: LiveProxy) -> LiveProxy:
     return proxy
 
 
-# ── Who may, and where it cannot run ──────────────────────────────────────────────────────────
+# ── Authorization and requirements ────────────────────────────────────────────────────────────
 
 
-async def test_experiments_need_an_admin_key(start: StartProxy, folders: Folders) -> None:
+async def test_experiments_require_an_admin_key(start: StartProxy, folders: Folders) -> None:
     keys = [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]
     proxy = await start(folders.config() | {"server": {"api_keys": keys}}, command=COMMAND)
     calls = [
@@ -340,12 +346,12 @@ async def test_other_origins_cannot_start_a_step(proxy: LiveProxy) -> None:
 
 async def test_disabled_experiments_start_nothing(start: StartProxy, folders: Folders) -> None:
     proxy = await start(folders.config(enabled=False), command=COMMAND)
-    assert await refusal(proxy, "evaluate") == (403, "experiments_disabled", None)
+    assert await rejection(proxy, "evaluate") == (403, "experiments_disabled", None)
     step = (await overview(proxy))["evaluate"]
     assert step["can_run"] is False
 
 
-def pipeline(tmp_path: Path, *installed: str, **changes: Any) -> Planner:
+def make_planner(tmp_path: Path, *installed: str, **changes: Any) -> Planner:
     fields = merge(config_fields(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9"), changes)
     path = tmp_path / "pipeline.yaml"
     path.write_text(json.dumps(fields))
@@ -364,76 +370,86 @@ def codes(steps: Planner, name: str) -> list[str]:
 
 def test_without_the_train_extra_steps_name_the_install_command(tmp_path: Path) -> None:
     data = {"experiments": {"data": str(tmp_path), "results": str(tmp_path / "none")}}
-    lacking = pipeline(tmp_path, **data)
-    assert lacking.lacks_extra
+    without_extra = make_planner(tmp_path, **data)
+    assert without_extra.lacks_extra
     for name in ("train", "ablation", "baselines"):
-        (problem,) = lacking.problems(STEPS_BY_NAME[name])
+        (problem,) = without_extra.problems(STEPS_BY_NAME[name])
         assert (problem.code, problem.command) == ("train_missing", INSTALL_COMMAND)
-    assert codes(lacking, "evaluate") == codes(lacking, "errors") == []
-    having = pipeline(tmp_path, *ALL, **data)
-    assert not having.lacks_extra
-    assert all(codes(having, name) == [] for name in ("train", "ablation", "baselines"))
-    assert codes(having, "report") == ["results_missing"]
+    assert codes(without_extra, "evaluate") == codes(without_extra, "errors") == []
+    with_extra = make_planner(tmp_path, *ALL, **data)
+    assert not with_extra.lacks_extra
+    assert all(codes(with_extra, name) == [] for name in ("train", "ablation", "baselines"))
+    assert codes(with_extra, "report") == ["results_missing"]
 
 
-async def test_without_the_train_extra_a_step_is_rejected(proxy: LiveProxy) -> None:
+async def test_without_the_train_extra_training_is_rejected(proxy: LiveProxy) -> None:
     answer = await proxy.client.post("/api/experiments/baselines", json={})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (409, "train_missing")
     assert error["message"].endswith(f"Run: {INSTALL_COMMAND}")
-    told = (await proxy.client.get("/api/experiments")).json()["train"]
-    assert told == {"is_installed": False, "command": INSTALL_COMMAND}
+    extra = (await proxy.client.get("/api/experiments")).json()["train"]
+    assert extra == {"is_installed": False, "command": INSTALL_COMMAND}
 
 
 def test_missing_inputs_are_named(tmp_path: Path) -> None:
-    bare = pipeline(tmp_path, *ALL, experiments={"work": str(tmp_path / "work")})
-    assert codes(bare, "evaluate") == codes(bare, "train") == codes(bare, "label")
-    assert codes(bare, "evaluate") == ["data_missing"]
-    assert codes(bare, "benchmark") == []
+    without_data = make_planner(tmp_path, *ALL, experiments={"work": str(tmp_path / "work")})
+    assert (
+        codes(without_data, "evaluate")
+        == codes(without_data, "train")
+        == codes(without_data, "label")
+    )
+    assert codes(without_data, "evaluate") == ["data_missing"]
+    assert codes(without_data, "benchmark") == []
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "prepared.msgpack.gz").touch()
-    assert codes(bare, "evaluate") == []
-    assert codes(bare, "train") == ["data_missing"]
+    assert codes(without_data, "evaluate") == []
+    assert codes(without_data, "train") == ["data_missing"]
     blank = {"work": str(tmp_path / "work")}
-    modelless = pipeline(tmp_path, experiments=blank, routing={"model_path": str(tmp_path / "no")})
-    assert codes(modelless, "errors") == ["model_missing"]
+    without_model = make_planner(
+        tmp_path, experiments=blank, routing={"model_path": str(tmp_path / "no")}
+    )
+    assert codes(without_model, "errors") == ["model_missing"]
     (tmp_path / "file").touch()
-    locked = pipeline(tmp_path, experiments={"work": str(tmp_path / "file" / "work")})
-    assert codes(locked, "benchmark") == ["readonly"]
-    dear = pipeline(tmp_path, judge={"model": "gpt-unheard-of"})
-    assert codes(dear, "benchmark") == ["price_missing"]
+    read_only = make_planner(tmp_path, experiments={"work": str(tmp_path / "file" / "work")})
+    assert codes(read_only, "benchmark") == ["readonly"]
+    unpriced = make_planner(tmp_path, judge={"model": "gpt-unknown"})
+    assert codes(unpriced, "benchmark") == ["price_missing"]
     openai = {"base_url": "https://api.openai.com/v1", "api_key": ""}
-    keyless = pipeline(tmp_path, upstreams={"cloud": openai})
-    assert codes(keyless, "benchmark") == ["key_missing", "key_missing"]
+    without_key = make_planner(tmp_path, upstreams={"cloud": openai})
+    assert codes(without_key, "benchmark") == ["key_missing", "key_missing"]
 
 
-def test_an_estimate_is_calls_times_tokens_times_price(tmp_path: Path) -> None:
+def test_estimate_is_calls_times_tokens_times_price(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
-    steps = pipeline(tmp_path, **folders.config())
+    steps = make_planner(tmp_path, **folders.config())
     (folders.data / "annotated" / "a.jsonl").write_text(
         '{"question": "Q", "answer": "A", "human_score": 3}\n'
         '{"question": "Q", "answer": "A", "human_score": 3, "judge_score": 4}\n'
     )
-    found = steps.estimate(STEPS_BY_NAME["validate-judge"], {"file": "a.jsonl"})
-    assert (found.calls, found.output_tokens) == (1, 80)
-    assert found.usd == pytest.approx((found.input_tokens * 0.15 + 80 * 0.60) / 1e6)
-    assert found.most_usd == pytest.approx((found.input_tokens * 0.15 + 512 * 0.60) / 1e6)
+    estimate = steps.estimate(STEPS_BY_NAME["validate-judge"], {"file": "a.jsonl"})
+    assert (estimate.calls, estimate.output_tokens) == (1, 80)
+    assert estimate.usd == pytest.approx((estimate.input_tokens * 0.15 + 80 * 0.60) / 1e6)
+    assert estimate.most_usd == pytest.approx((estimate.input_tokens * 0.15 + 512 * 0.60) / 1e6)
     free = steps.estimate(STEPS_BY_NAME["train"], {"epochs": 6, "train_share": 0.5})
     assert (free.usd, free.calls) == (0, 0)
 
 
 def test_omitted_parameters_have_defaults(tmp_path: Path) -> None:
-    steps = pipeline(tmp_path, *ALL)
+    steps = make_planner(tmp_path, *ALL)
     for step in STEPS:
-        if not any(one.kind == "file" for one in step.parameters):
-            assert steps.resolve(step, {}).keys() == {one.name for one in step.parameters}
+        if not any(parameter.kind == "file" for parameter in step.parameters):
+            assert steps.resolve(step, {}).keys() == {
+                parameter.name for parameter in step.parameters
+            }
     with pytest.raises(InvalidRequest, match="one of: none available"):
         steps.resolve(STEPS_BY_NAME["label"], {})
 
 
-def test_training_and_evaluation_leave_the_serving_model_alone(tmp_path: Path) -> None:
+def test_training_and_evaluation_do_not_change_the_serving_model(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
-    steps = pipeline(tmp_path, *ALL, **folders.config(), routing={"model_path": "models/router"})
+    steps = make_planner(
+        tmp_path, *ALL, **folders.config(), routing={"model_path": "models/router"}
+    )
     train = STEPS_BY_NAME["train"]
     prepare, fit, export = steps.plan(train, steps.resolve(train, {}), max_usd=0).commands
     assert prepare[:3] == ["prepare", "--data", str(folders.data)]
@@ -445,15 +461,15 @@ def test_training_and_evaluation_leave_the_serving_model_alone(tmp_path: Path) -
         assert command[command.index("--model") + 1] == str(Path("models") / folder)
 
 
-def test_every_step_has_a_headline_only_where_something_was_found(tmp_path: Path) -> None:
-    folders = pipeline(tmp_path, experiments={"results": str(tmp_path / "none")}).folders
+def test_step_without_results_has_no_headline(tmp_path: Path) -> None:
+    folders = make_planner(tmp_path, experiments={"results": str(tmp_path / "none")}).folders
     for step in STEPS:
-        found = read_results(step, folders)
+        results = read_results(step, folders)
         if step.name != "train":
-            assert key_figure(step, found) is None
+            assert key_figure(step, results) is None
 
 
-# ── When the proxy ends ───────────────────────────────────────────────────────────────────────
+# ── Shutdown ──────────────────────────────────────────────────────────────────────────────────
 
 SERVER = """
 import sys
@@ -468,7 +484,7 @@ Server(Proxy(load_config(path, environ={}), path=path, command=sys.argv[2:])).ru
 
 @contextmanager
 def served(path: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
-    """The proxy in a process of its own, and a client of it."""
+    """The proxy in its own process, and a client."""
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(path), *COMMAND])
 
     def answers() -> bool:
@@ -488,7 +504,7 @@ def served(path: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], htt
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_a_stopped_proxy_leaves_no_process_and_its_job_is_interrupted(
+def test_stopped_proxy_leaves_no_process_and_interrupts_its_job(
     tmp_path: Path, folders: Folders, number: signal.Signals, unused_tcp_port: int
 ) -> None:
     fields = config_fields(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9")
@@ -496,16 +512,16 @@ def test_a_stopped_proxy_leaves_no_process_and_its_job_is_interrupted(
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(merge(fields, changes)))
     folders.program("evaluate", WAITING)
-    told = folders.work / "told.json"
+    report = folders.work / "told.json"
     with served(config, unused_tcp_port) as (process, client):
         job = client.post("/api/experiments/evaluate", json={}).json()["job"]
-        until_met(lambda: told.exists() and told.read_text().endswith("]"))
-        pid = json.loads(told.read_text())[2]
+        until_met(lambda: report.exists() and report.read_text().endswith("]"))
+        pid = json.loads(report.read_text())[2]
         process.send_signal(number)
         status = process.wait(PATIENCE_SECONDS)
         assert status == (0 if number is signal.SIGTERM else -signal.SIGKILL)
         until_met(lambda: is_gone(pid))
     with served(config, unused_tcp_port) as (_, client):
-        (found,) = client.get("/api/jobs").json()["jobs"]
-        assert (found["id"], found["state"]) == (job["id"], "interrupted")
+        (stored_job,) = client.get("/api/jobs").json()["jobs"]
+        assert (stored_job["id"], stored_job["state"]) == (job["id"], "interrupted")
         assert client.get("/api/experiments").json()["running"] is None

@@ -1,9 +1,9 @@
-"""Requests that nobody would write, over real sockets: each gets an answer, and none does harm.
+"""Random requests over real sockets: each gets a response and none causes a failure.
 
     FUZZ_REQUESTS=100000 .venv/bin/pytest tests/web/test_fuzz.py -s
 
-No answer is a 500, shows a trace, a path or a key of ours, or comes late; those of /v1 that are
-errors have OpenAI's form; nothing is logged as an error; every chat request is one row.
+No response is a 500, is late, or contains a traceback, a path or a key of the proxy. Errors below
+/v1 have OpenAI's form, no error is logged, and each chat request writes one row.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from live import CLOUD_KEY, LOCAL_KEY, StartProxy, check_agreement
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3000"))
 BATCH = 50  # requests in one example
-IDLE_SECONDS = 2.0  # uvicorn closes connections that are idle for longer than 5
+IDLE_SECONDS = 2.0  # uvicorn closes connections after 5 idle seconds
 CHAT, ROWS = "/v1/chat/completions", "chat.completions"
 
 BODY, EVENTS = answer_json(), openai_events()
@@ -49,15 +49,15 @@ SECRETS = tuple(
 )
 
 
-# ── JSON, and what is nearly JSON ─────────────────────────────────────────────────────────────
+# ── JSON and near-JSON ────────────────────────────────────────────────────────────────────────
 
 
 class Token(str):
-    """A value as it stands in the text, whether it is JSON or not."""
+    """Literal text of a value, which may be invalid JSON."""
 
 
 class Fields(list[tuple[str, Any]]):
-    """An object; unlike a dict it may have a key twice."""
+    """An object that, unlike a dict, may repeat a key."""
 
 
 def fields_of(value: Any) -> Any:
@@ -81,7 +81,7 @@ def dump(value: Any) -> str:
     return json.dumps(value)
 
 
-ODD_VALUES = [
+UNUSUAL_VALUES = [
     Token(text)
     for text in (
         *("null", "true", "false", "0", "-0", "1", "-1", "0.5", "1e400", "1E-400", "-1.0e5"),
@@ -102,7 +102,7 @@ small_values = st.recursive(
     ),
     max_leaves=4,
 ).map(fields_of)
-any_value = st.sampled_from(ODD_VALUES) | small_values
+any_value = st.sampled_from(UNUSUAL_VALUES) | small_values
 
 USER = [{"role": "user", "content": EASY}]
 TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
@@ -139,7 +139,7 @@ EDITS = ("replace", "delete", "repeat", "rename", "insert")
 
 
 class Edit(NamedTuple):
-    """One change at one place of a document; `place` is taken modulo the number of places."""
+    """A change at one position of a document; `place` is modulo the number of positions."""
 
     kind: str
     place: int
@@ -156,12 +156,12 @@ edits = st.builds(
 )
 
 
-def places(value: Any) -> Iterator[tuple[list[Any], int]]:
-    """Every (container, index) in a document."""
+def positions(value: Any) -> Iterator[tuple[list[Any], int]]:
+    """Every (container, index) of a document."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield value, index
-            yield from places(item[1] if isinstance(value, Fields) else item)
+            yield from positions(item[1] if isinstance(value, Fields) else item)
 
 
 def copy(value: Any) -> Any:
@@ -174,10 +174,10 @@ def copy(value: Any) -> Any:
 
 
 def edit(document: Any, change: Edit) -> None:
-    found = list(places(document))
-    if not found:
+    all_positions = list(positions(document))
+    if not all_positions:
         return
-    container, index = found[change.place % len(found)]
+    container, index = all_positions[change.place % len(all_positions)]
     old_key, old = container[index] if isinstance(container, Fields) else ("", container[index])
 
     def entry(key: str, value: Any) -> Any:
@@ -210,7 +210,7 @@ def flip(data: bytes, place: int, _: bytes) -> bytes:
     return data[:at] + bytes([data[at] ^ 1 << place % 8]) + data[at + 1 :]
 
 
-def put_in(data: bytes, place: int, more: bytes) -> bytes:
+def insert(data: bytes, place: int, more: bytes) -> bytes:
     at = place % (len(data) + 1)
     return data[:at] + more + data[at:]
 
@@ -221,7 +221,7 @@ def overwrite(data: bytes, place: int, more: bytes) -> bytes:
 
 
 byte_changes = st.tuples(
-    st.sampled_from([cut, flip, put_in, overwrite]),
+    st.sampled_from([cut, flip, insert, overwrite]),
     st.integers(0, 2**16),
     st.binary(min_size=1, max_size=6),
 )
@@ -229,7 +229,7 @@ byte_changes = st.tuples(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A chat request with some changes, or hardly one."""
+    """A chat request with a few random changes."""
     document = copy(draw(st.sampled_from(BASES)))
     for change in draw(st.lists(edits, max_size=3)):
         edit(document, change)
@@ -242,14 +242,14 @@ def bodies(draw: st.DrawFn) -> bytes:
 # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Sent(NamedTuple):
+class FuzzRequest(NamedTuple):
     """Bytes for a connection.
 
     Attributes:
-        method: of the request; "" for bytes that may be none. Of those there is no more to say
-            than that they do no harm, and the connection is given up.
-        path: of the request.
-        begins_chat: whether it is the beginning of a chat request that stays without its end.
+        method: the request's method; "" for bytes that may be no request. They must only cause no
+            failure, and their connection is closed.
+        path: the request's path.
+        begins_chat: whether it is the start of a chat request that is never completed.
     """
 
     data: bytes
@@ -259,12 +259,12 @@ class Sent(NamedTuple):
 
     @property
     def is_chat(self) -> bool:
-        """Whether it is for the chat endpoint, in whichever spelling of its path."""
+        """Whether it is for the chat endpoint, in any spelling of its path."""
         path = re.sub("/+", "/", unquote(self.path.partition("?")[0]))
         return self.method == "POST" and path.removesuffix("/") == CHAT
 
     def __repr__(self) -> str:
-        return f"Sent({self.data[:1000]!r}…, {len(self.data)} bytes)"
+        return f"FuzzRequest({self.data[:1000]!r}…, {len(self.data)} bytes)"
 
 
 METHODS = ("GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND")
@@ -336,12 +336,12 @@ headers = st.lists(
 
 
 @st.composite
-def chat_requests(draw: st.DrawFn) -> Sent:
+def chat_requests(draw: st.DrawFn) -> FuzzRequest:
     return whole_request("POST", CHAT, draw(headers), draw(bodies()))
 
 
 @st.composite
-def any_requests(draw: st.DrawFn) -> Sent:
+def any_requests(draw: st.DrawFn) -> FuzzRequest:
     return whole_request(
         draw(st.just("POST") | st.sampled_from(METHODS)),
         draw(st.just(CHAT) | st.sampled_from(PATHS)),
@@ -353,30 +353,30 @@ def any_requests(draw: st.DrawFn) -> Sent:
 
 def whole_request(
     method: str, path: str, fields: list[tuple[str, bytes]], body: bytes, *, chunk_size: int = 0
-) -> Sent:
-    """A request that is HTTP, whatever it says."""
+) -> FuzzRequest:
+    """A valid HTTP request with any content."""
     lines = [f"{method} {path} HTTP/1.1".encode(), b"host: localhost"]
     lines += [name.encode() + b": " + value for name, value in fields]
     if chunk_size:
         lines.append(b"transfer-encoding: chunked")
         pieces = [body[start : start + chunk_size] for start in range(0, len(body), chunk_size)]
         framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces[:200])
-        return Sent(head_of(lines) + framed + b"0\r\n\r\n", method, path)
+        return FuzzRequest(head_of(lines) + framed + b"0\r\n\r\n", method, path)
     lines.append(b"content-length: %d" % len(body))
-    return Sent(head_of(lines) + body, method, path)
+    return FuzzRequest(head_of(lines) + body, method, path)
 
 
 def head_of(lines: list[bytes]) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-# A change of a byte may make anything of a request but one to the chat endpoint.
+# A changed byte must not turn this request into one for the chat endpoint.
 HARMLESS = head_of(
     [b"POST /v1/models HTTP/1.1", b"host: localhost", b"x: y", b"content-length: 2", b"", b"{}"]
 )
 CHAT_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
-NO_HTTP = [
-    Sent(data)
+INVALID_HTTP = [
+    FuzzRequest(data)
     for data in (
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
@@ -402,7 +402,7 @@ NO_HTTP = [
         b"",
     )
 ] + [
-    Sent(data, begins_chat=True)
+    FuzzRequest(data, begins_chat=True)
     for data in (
         CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
         CHAT_HEAD + b"transfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
@@ -416,25 +416,25 @@ NO_HTTP = [
 
 
 @st.composite
-def no_requests(draw: st.DrawFn) -> Sent:
+def invalid_requests(draw: st.DrawFn) -> FuzzRequest:
     kind = draw(st.integers(0, 2))
     if kind == 0:
-        return draw(st.sampled_from(NO_HTTP))
+        return draw(st.sampled_from(INVALID_HTTP))
     if kind == 1:
-        return Sent(draw(st.binary(max_size=100)))
+        return FuzzRequest(draw(st.binary(max_size=100)))
     garble, place, more = draw(byte_changes)
-    return Sent(garble(HARMLESS, place, more))
+    return FuzzRequest(garble(HARMLESS, place, more))
 
 
-# Most are chat requests: what lies behind the parsers is what there is most of.
+# Most are chat requests, which reach the code after the parsers.
 batches = st.lists(
-    chat_requests() | chat_requests() | any_requests() | no_requests(),
+    chat_requests() | chat_requests() | any_requests() | invalid_requests(),
     min_size=BATCH,
     max_size=BATCH,
 )
 
 
-# ── Sending it ────────────────────────────────────────────────────────────────────────────────
+# ── Sending requests ──────────────────────────────────────────────────────────────────────────
 
 
 class Answered(NamedTuple):
@@ -444,7 +444,7 @@ class Answered(NamedTuple):
 
 
 class Client:
-    """A blocking client that keeps its connection for as long as it is kept."""
+    """A synchronous client that reuses its connection while it is open."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -463,8 +463,8 @@ class Client:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._socket
 
-    def ask(self, sent: Sent) -> Answered:
-        """Send a request and read its answer."""
+    def ask(self, sent: FuzzRequest) -> Answered:
+        """Send a request and read its response."""
         if time.monotonic() - self._used_at > IDLE_SECONDS:
             self.close()
         self._connection().sendall(sent.data)
@@ -475,20 +475,20 @@ class Client:
         self._used_at = time.monotonic()
         return answer
 
-    def throw(self, sent: Sent) -> bytes:
-        """Send bytes over a connection of their own, and all that comes until it is closed."""
+    def throw(self, sent: FuzzRequest) -> bytes:
+        """Send bytes over a new connection. Return everything received until it is closed."""
         self.close()
-        got = b""
+        received = b""
         try:
             connection = self._connection()
             connection.sendall(sent.data)
             connection.shutdown(socket.SHUT_WR)
             while data := connection.recv(2**16):
-                got += data
+                received += data
         except OSError:
-            pass  # it was hung up on before it was sent, which is an answer, too
+            pass  # the proxy may close the connection before everything is sent
         self.close()
-        return got
+        return received
 
     def _read_answer(self, method: str) -> Answered:
         first, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
@@ -509,14 +509,14 @@ class Client:
     def _read_until(self, marker: bytes) -> bytes:
         while marker not in self._unread:
             self._receive()
-        found, _, self._unread = self._unread.partition(marker)
-        return found
+        line, _, self._unread = self._unread.partition(marker)
+        return line
 
     def _read(self, size: int) -> bytes:
         while len(self._unread) < size:
             self._receive()
-        found, self._unread = self._unread[:size], self._unread[size:]
-        return found
+        data, self._unread = self._unread[:size], self._unread[size:]
+        return data
 
     def _receive(self) -> None:
         data = self._connection().recv(2**16)
@@ -525,19 +525,19 @@ class Client:
 
 
 class Fuzz:
-    """Sends batches and checks what comes back."""
+    """Sends batches and checks the responses."""
 
     def __init__(self, port: int) -> None:
         self._client = Client(port)
         self._plain = whole_request("POST", CHAT, [], dump(BASES[0]).encode())
         self._health = whole_request("GET", "/health", [], b"")
         self.answered: set[str] = set()  # the ids of chat requests
-        self.begun = 0  # chat requests without an end
+        self.incomplete = 0  # incomplete chat requests
         self.sent = 0
         self.slowest = 0.0  # seconds
         self.statuses: Counter[str] = Counter()
 
-    def send(self, batch: list[Sent]) -> None:
+    def send(self, batch: list[FuzzRequest]) -> None:
         for sent in batch:
             self.sent += 1
             if sent.method:
@@ -550,10 +550,10 @@ class Fuzz:
     def close(self) -> None:
         self._client.close()
 
-    def _ask(self, sent: Sent) -> Answered:
-        began = time.monotonic()
+    def _ask(self, sent: FuzzRequest) -> Answered:
+        started = time.monotonic()
         answer = self._client.ask(sent)
-        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.slowest = max(self.slowest, time.monotonic() - started)
         assert self.slowest < PATIENCE_SECONDS
         self.statuses[str(answer.status)] += 1
         assert answer.status < 500, answer
@@ -569,14 +569,14 @@ class Fuzz:
                 assert answer.body in (BODY, STREAM, STREAM_WITHOUT_USAGE)
         return answer
 
-    def _throw(self, sent: Sent) -> None:
-        got = self._client.throw(sent)
-        self.begun += sent.begins_chat
-        check_secrets(got)
-        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", got)
-        self.statuses.update(status.decode() + " for no HTTP" for status in statuses)
+    def _throw(self, sent: FuzzRequest) -> None:
+        received = self._client.throw(sent)
+        self.incomplete += sent.begins_chat
+        check_secrets(received)
+        statuses = re.findall(rb"HTTP/1\.1 (\d+) ", received)
+        self.statuses.update(status.decode() + " for invalid HTTP" for status in statuses)
         self.statuses["closed"] += not statuses
-        assert all(int(status) < 500 for status in statuses), got
+        assert all(int(status) < 500 for status in statuses), received
 
 
 STREAM = b"".join(EVENTS)
@@ -597,14 +597,14 @@ def check_envelope(answer: Answered) -> None:
 
 
 def answer_call(call: Call) -> Answer:
-    """As asked for; seen in the bytes, because no parser takes all that passes."""
+    """A stream or a complete response. The raw bytes decide, as bodies may be invalid JSON."""
     if call.method == "HEAD":
         return [head(headers=[("content-length", str(len(BODY)))])]
     return chunked(*EVENTS) if b'"stream":true' in call.body else whole(BODY)
 
 
-class Errors(logging.Handler):
-    """What is logged as an error by anyone."""
+class ErrorHandler(logging.Handler):
+    """Collects all logged errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -616,29 +616,29 @@ class Errors(logging.Handler):
 
 @pytest.fixture
 def errors() -> Iterator[list[str]]:
-    handler = Errors()
+    handler = ErrorHandler()
     logging.getLogger().addHandler(handler)
     yield handler.messages
     logging.getLogger().removeHandler(handler)
 
 
-def become_ollama(upstream: FakeUpstream) -> None:
-    """So that requests are held against a context and capabilities, and rewritten for it."""
-    show = {"capabilities": ["completion"], "model_info": {"phi3.context_length": 131072}}
-    for path, document in (("version", {"version": "0.33.0"}), ("show", show), ("ps", {})):
+def simulate_ollama(upstream: FakeUpstream) -> None:
+    """Make the proxy check the context and capabilities, and adapt requests to Ollama."""
+    details = {"capabilities": ["completion"], "model_info": {"phi3.context_length": 131072}}
+    for path, document in (("version", {"version": "0.33.0"}), ("show", details), ("ps", {})):
         upstream.native[f"/api/{path}"] = whole(json.dumps(document).encode())
 
 
-async def test_no_request_does_harm(
+async def test_random_requests_cause_no_failure(
     start: StartProxy,
     local: FakeUpstream,
     cloud: FakeUpstream,
     errors: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.ERROR)  # pytest keeps what is logged
+    caplog.set_level(logging.ERROR)  # pytest stores log records
     local.answer = cloud.answer = answer_call
-    become_ollama(local)
+    simulate_ollama(local)
     proxy = await start()
     fuzz = Fuzz(proxy.port)
 
@@ -649,7 +649,7 @@ async def test_no_request_does_harm(
         suppress_health_check=list(HealthCheck),
     )
     @given(batches)
-    def run(batch: list[Sent]) -> None:
+    def run(batch: list[FuzzRequest]) -> None:
         local.calls.clear()
         cloud.calls.clear()
         errors.clear()
@@ -666,7 +666,7 @@ async def test_no_request_does_harm(
         f"{len(fuzz.answered)} of them to the chat endpoint, the slowest in {fuzz.slowest:.2f} s: "
         f"{dict(fuzz.statuses.most_common())}"
     )
-    chats = len(fuzz.answered) + fuzz.begun
+    chats = len(fuzz.answered) + fuzz.incomplete
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (samples := await proxy.scrape())("router_requests_total", endpoint=ROWS) < chats:
             pass

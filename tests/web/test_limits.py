@@ -26,7 +26,8 @@ from proxy.web.openai_api import BodyLimits
 
 TEAM = {"authorization": "Bearer sk-team"}
 OTHERS = {"authorization": "Bearer sk-others"}
-DEAR = {"input": 1e6, "cached_input": 1e6, "output": 0}  # a dollar a token: 19 for each answer
+# One dollar per input token: 19 dollars per response.
+EXPENSIVE = {"input": 1e6, "cached_input": 1e6, "output": 0}
 
 
 def keys(**limits: Any) -> dict[str, Any]:
@@ -35,15 +36,17 @@ def keys(**limits: Any) -> dict[str, Any]:
 
 def with_budget(usd: float, when_spent: str = "local") -> dict[str, Any]:
     return keys(cloud_usd_per_day=usd) | {
-        "upstreams": {"cloud": {"price": DEAR}},
+        "upstreams": {"cloud": {"price": EXPENSIVE}},
         "budget": {"when_spent": when_spent},
     }
 
 
-# Requests.
+# Rate limits.
 
 
-async def test_the_rate_limit_of_a_key(start: StartProxy, local: FakeUpstream) -> None:
+async def test_requests_over_the_rate_limit_are_rejected(
+    start: StartProxy, local: FakeUpstream
+) -> None:
     proxy = await start(keys(requests_per_minute=2))
     for _ in range(2):
         assert (await proxy.chat(headers=TEAM)).status_code == 200
@@ -60,7 +63,7 @@ async def test_the_rate_limit_of_a_key(start: StartProxy, local: FakeUpstream) -
     assert outcome.rows[2]["client_key_hash"] == key_hash("sk-team")
 
 
-async def test_a_reload_keeps_the_rate_limit_state(start: StartProxy) -> None:
+async def test_reload_keeps_the_rate_limit_state(start: StartProxy) -> None:
     proxy = await start(keys(requests_per_minute=1))
     assert (await proxy.chat(headers=TEAM)).status_code == 200
     proxy.configure({"routing": {"threshold": 0.4}})
@@ -71,14 +74,15 @@ async def test_a_reload_keeps_the_rate_limit_state(start: StartProxy) -> None:
     assert (await proxy.chat(headers=TEAM)).status_code == 200
 
 
-# Dollars.
+# Budgets.
 
 
-async def test_requests_of_a_key_stay_local_once_its_budget_is_spent(
+async def test_requests_stay_local_once_the_budget_of_their_key_is_spent(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(with_budget(20))
-    for _ in range(2):  # 19 dollars leave one; the second one's cost is known only afterwards
+    # One dollar remains after the first request; the cost of the second is known only afterwards.
+    for _ in range(2):
         answer = await proxy.chat(text=HARD, headers=TEAM)
         assert answer.headers["x-router-target"] == "cloud"
     answer = await proxy.chat(text=HARD, headers=TEAM)
@@ -97,13 +101,13 @@ async def test_requests_of_a_key_stay_local_once_its_budget_is_spent(
 @pytest.mark.parametrize(
     ("fields", "when_spent"),
     [
-        pytest.param({"text": HARD}, "reject", id="routed, when told to"),
+        pytest.param({"text": HARD}, "reject", id="routed with when_spent: reject"),
         pytest.param({"model": "cloud"}, "local", id="forced"),
-        pytest.param({"model": "gpt-5"}, "local", id="a cloud model by its name"),
-        pytest.param({"text": EASY, "n": 2}, "local", id="what the local tier cannot do"),
+        pytest.param({"model": "gpt-5"}, "local", id="cloud model by name"),
+        pytest.param({"text": EASY, "n": 2}, "local", id="unsupported by the local tier"),
     ],
 )
-async def test_a_request_that_needs_the_cloud_is_rejected_without_budget(
+async def test_cloud_only_request_is_rejected_without_budget(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, fields: Any, when_spent: str
 ) -> None:
     local.native = {
@@ -125,7 +129,7 @@ async def test_a_request_that_needs_the_cloud_is_rejected_without_budget(
     assert (row["ending"], row["reason"], row["target"]) == ("rejected", "budget", None)
 
 
-async def test_a_reservation_is_capped_by_the_longest_answer(
+async def test_reservation_is_capped_by_the_longest_response(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
     team = {"key": "sk-team", "cloud_usd_per_day": 1.0}
@@ -135,7 +139,7 @@ async def test_a_reservation_is_capped_by_the_longest_answer(
     gate = Gate()
     cloud.answer = [gate, *whole(answer_json())]
     first = asyncio.create_task(
-        proxy.chat(model="cloud", headers=TEAM, max_tokens=999_999_999)  # of 600 dollars
+        proxy.chat(model="cloud", headers=TEAM, max_tokens=999_999_999)  # 600 dollars
     )
     await gate.reached()
     cloud.answer = whole(answer_json())
@@ -145,11 +149,11 @@ async def test_a_reservation_is_capped_by_the_longest_answer(
     assert (await first).status_code == 200
 
 
-async def test_a_reservation_covers_all_requested_choices(
+async def test_reservation_covers_all_requested_choices(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:
     proxy = await start(keys(cloud_usd_per_day=0.05))
-    for fields, target in (({}, "cloud"), ({"n": 100}, "local")):  # of $0.0006 each
+    for fields, target in (({}, "cloud"), ({"n": 100}, "local")):  # $0.0006 each
         gate = Gate()
         cloud.answer = [gate, *whole(answer_json())]
         body = {"model": "cloud", "headers": TEAM, "max_tokens": 1000, **fields}
@@ -159,15 +163,15 @@ async def test_a_reservation_covers_all_requested_choices(
         async with asyncio.timeout(PATIENCE_SECONDS):
             answer = await proxy.chat(text=HARD, headers=TEAM)
             assert answer.headers["x-router-target"] == target
-            # What would be decided is asked for nothing: it waits for nobody's dollars.
+            # A preview costs nothing, so it waits for no reservation.
             body = chat_body(model="cloud")
-            told = await proxy.client.post("/api/decisions", content=body, headers=TEAM)
-            assert told.json()["target"] == "cloud"
+            preview = await proxy.client.post("/api/decisions", content=body, headers=TEAM)
+            assert preview.json()["target"] == "cloud"
         gate.open()
         assert (await first).status_code == 200
 
 
-async def test_a_fallback_to_the_local_tier_releases_its_reservation(
+async def test_fallback_to_the_local_tier_releases_its_reservation(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(keys(cloud_usd_per_day=0.05))
@@ -197,7 +201,7 @@ async def test_pass_through_requests_respect_the_budget(
     assert (await proxy.finish()).row["reason"] == "budget"
 
 
-async def test_a_fallback_to_the_cloud_respects_the_budget(
+async def test_fallback_to_the_cloud_respects_the_budget(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     proxy = await start(with_budget(0))
@@ -207,7 +211,7 @@ async def test_a_fallback_to_the_cloud_respects_the_budget(
     assert not cloud.calls
 
 
-async def test_the_spent_budget_survives_a_restart(start: StartProxy, cloud: FakeUpstream) -> None:
+async def test_spent_budget_survives_a_restart(start: StartProxy, cloud: FakeUpstream) -> None:
     first = await start(with_budget(10))
     await first.chat(text=HARD, headers=TEAM)
     await first.stop()
@@ -224,10 +228,10 @@ async def test_the_spent_budget_survives_a_restart(start: StartProxy, cloud: Fak
     assert cloud.calls[-1].json["model"] == CLOUD_MODEL
 
 
-def with_dollars(usd: float, **budget: Any) -> dict[str, Any]:
-    """For all together; an answer of the cloud's costs 19 dollars."""
+def with_global_budget(usd: float, **budget: Any) -> dict[str, Any]:
+    """A global budget. A cloud response costs 19 dollars."""
     return {
-        "upstreams": {"cloud": {"price": DEAR}},
+        "upstreams": {"cloud": {"price": EXPENSIVE}},
         "budget": {"cloud_usd_per_day": usd} | budget,
     }
 
@@ -238,9 +242,9 @@ async def until_metric(proxy: LiveProxy, name: str, expected: float) -> None:
             pass
 
 
-async def paced(start: StartProxy, **local: Any) -> LiveProxy:
-    """A proxy that has spent 190 dollars, and then learned that a cent more is all there is."""
-    proxy = await start(merge(with_dollars(1e6), {"upstreams": {"local": local}}))
+async def start_paced(start: StartProxy, **local: Any) -> LiveProxy:
+    """A proxy that has spent 190 dollars of a budget that is then set to 190.01."""
+    proxy = await start(merge(with_global_budget(1e6), {"upstreams": {"local": local}}))
     for _ in range(10):
         answer = await proxy.chat(text=HARD)
         assert (answer.headers["x-router-target"], answer.headers["x-router-reason"]) == (
@@ -248,20 +252,20 @@ async def paced(start: StartProxy, **local: Any) -> LiveProxy:
             "score",
         )
     await proxy.settled(10)
-    proxy.configure(with_dollars(190.01))
+    proxy.configure(with_global_budget(190.01))
     await until_metric(proxy, "router_threshold", 0.1)
     return proxy
 
 
 async def test_pacing_lowers_the_threshold(start: StartProxy, cloud: FakeUpstream) -> None:
-    proxy = await paced(start)
+    proxy = await start_paced(start)
     samples = await proxy.scrape()
     assert samples("router_budget_threshold_reduction") == pytest.approx(0.4)
     assert samples("router_budget_spent_usd") == pytest.approx(190)
-    spared = await proxy.chat(text=HARD)
-    assert spared.headers["x-router-target"] == "local"
-    assert spared.headers["x-router-reason"] == "budget"
-    assert spared.headers["x-router-threshold"] == "0.1000"
+    paced = await proxy.chat(text=HARD)
+    assert paced.headers["x-router-target"] == "local"
+    assert paced.headers["x-router-reason"] == "budget"
+    assert paced.headers["x-router-threshold"] == "0.1000"
     easy = await proxy.chat(text=EASY)
     assert easy.headers["x-router-reason"] == "score"
     assert len(cloud.calls) == 10
@@ -281,44 +285,45 @@ async def test_pacing_lowers_the_threshold(start: StartProxy, cloud: FakeUpstrea
 async def test_pacing_does_not_override_an_explicit_threshold_or_tier(
     start: StartProxy, model: str, headers: dict[str, str], reason: str
 ) -> None:
-    proxy = await paced(start)
+    proxy = await start_paced(start)
     answer = await proxy.chat(model=model, text=HARD, headers=headers)
     assert answer.headers["x-router-target"] == "cloud"
     assert answer.headers["x-router-reason"] == reason
-    cut = await proxy.chat(model="auto:threshold=0.5", text=HARD)  # as for everybody
-    assert (cut.headers["x-router-target"], cut.headers["x-router-reason"]) == ("local", "budget")
+    # That request has spent the budget, which applies to explicit thresholds, too.
+    last = await proxy.chat(model="auto:threshold=0.5", text=HARD)
+    assert (last.headers["x-router-target"], last.headers["x-router-reason"]) == ("local", "budget")
 
 
-async def test_a_request_kept_local_by_the_budget_waits_for_a_slot(
+async def test_request_kept_local_by_the_budget_waits_for_a_slot(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    """Else the more it kept there the more would be sent to the cloud, for want of a place."""
-    proxy, gate = await paced(start, max_concurrency=1), Gate()
-    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0  # each, lately
+    """Otherwise a full local queue would send paced requests to the cloud."""
+    proxy, gate = await start_paced(start, max_concurrency=1), Gate()
+    proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]._slots._seconds = 20.0
     local.answer = [gate, *whole(answer_json())]
-    occupying = await proxy.connect(model="local")
+    occupant = await proxy.connect(model="local")
     await gate.reached()
-    spared = asyncio.create_task(proxy.chat(text=HARD))
+    paced = asyncio.create_task(proxy.chat(text=HARD))
     await proxy.queued("local")
     gate.open()
-    assert (await spared).headers["x-router-reason"] == "budget"
+    assert (await paced).headers["x-router-reason"] == "budget"
     assert len(cloud.calls) == 10
-    await occupying.leave()
+    await occupant.leave()
 
 
-async def test_the_threshold_is_free_again_at_once(start: StartProxy) -> None:
-    proxy = await paced(start)
-    proxy.configure(with_dollars(190.01, pacing=False))
+async def test_threshold_is_restored_when_pacing_ends(start: StartProxy) -> None:
+    proxy = await start_paced(start)
+    proxy.configure(with_global_budget(190.01, pacing=False))
     await until_metric(proxy, "router_threshold", 0.5)
     assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
-    proxy.configure(with_dollars(1e9, pacing=True))
+    proxy.configure(with_global_budget(1e9, pacing=True))
     await until_metric(proxy, "router_budget_usd_per_day", 1e9)
     assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "cloud"
 
 
 async def test_pacing_state_survives_a_restart(start: StartProxy) -> None:
-    await (await paced(start)).stop()
-    proxy = await start(with_dollars(190.01))
+    await (await start_paced(start)).stop()
+    proxy = await start(with_global_budget(190.01))
     answer = await proxy.chat(text=HARD)
     assert answer.headers["x-router-reason"] == "budget"
     assert answer.headers["x-router-threshold"] == "0.1000"
@@ -327,26 +332,26 @@ async def test_pacing_state_survives_a_restart(start: StartProxy) -> None:
 async def test_proxies_with_one_database_share_the_budget(
     start: StartProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    limits = merge(keys(cloud_usd_per_day=30), with_dollars(50, pacing=False))
-    one, other = await start(limits), await start(limits)
-    for proxy in (one, other):
+    limits = merge(keys(cloud_usd_per_day=30), with_global_budget(50, pacing=False))
+    first, second = await start(limits), await start(limits)
+    for proxy in (first, second):
         answer = await proxy.chat(text=HARD, headers=TEAM)
         assert answer.headers["x-router-target"] == "cloud"
         await proxy.settled(1)
-    for proxy in (one, other):
+    for proxy in (first, second):
         await until_metric(proxy, "router_budget_spent_usd", 38)
-        answer = await proxy.chat(text=HARD, headers=TEAM)  # has spent 38 of its 30
+        answer = await proxy.chat(text=HARD, headers=TEAM)  # 38 of 30 dollars are spent
         assert answer.headers["x-router-reason"] == "budget"
-    assert (await one.chat(text=HARD, headers=OTHERS)).headers["x-router-target"] == "cloud"
-    await until_metric(other, "router_budget_spent_usd", 57)
-    assert (await other.chat(text=HARD, headers=OTHERS)).headers["x-router-reason"] == "budget"
-    told = "100 % of the daily cloud budget of 50 USD is spent"
+    assert (await first.chat(text=HARD, headers=OTHERS)).headers["x-router-target"] == "cloud"
+    await until_metric(second, "router_budget_spent_usd", 57)
+    assert (await second.chat(text=HARD, headers=OTHERS)).headers["x-router-reason"] == "budget"
+    message = "100 % of the daily cloud budget of 50 USD is spent"
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while caplog.messages.count(told) < 2:
-            await one.client.get("/health")  # the time in which it may happen
-    await one.stop()
-    await other.stop()
-    assert caplog.messages.count(told) == 2
+        while caplog.messages.count(message) < 2:
+            await first.client.get("/health")  # lets the proxies log
+    await first.stop()
+    await second.stop()
+    assert caplog.messages.count(message) == 2
 
 
 # Heads and bodies.
@@ -357,7 +362,7 @@ HEAD = (
 
 
 def split_answer(data: bytes) -> tuple[int, Any]:
-    """Status and error of a raw answer."""
+    """Status and error of a raw response."""
     head, _, body = data.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head.lower()
     error = json.loads(body)["error"]
@@ -365,62 +370,60 @@ def split_answer(data: bytes) -> tuple[int, Any]:
     return int(head.split()[1]), error
 
 
-async def said_to(proxy: LiveProxy, data: bytes) -> tuple[int, Any]:
-    return await last_word(await proxy.connect_raw(data))
+async def error_after(proxy: LiveProxy, data: bytes) -> tuple[int, Any]:
+    return await read_error(await proxy.connect_raw(data))
 
 
-async def last_word(client: RawClient) -> tuple[int, Any]:
-    """The answer with which the proxy hung up."""
+async def read_error(client: RawClient) -> tuple[int, Any]:
+    """Read the response after which the proxy closed the connection."""
     answer = await client.read_to_end()
     await client.leave()
     return split_answer(answer)
 
 
-async def still_well(proxy: LiveProxy) -> None:
+async def check_working(proxy: LiveProxy) -> None:
     assert (await proxy.chat()).status_code == 200
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES, id="one header, not ended"),
+        pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES, id="one unfinished header"),
         pytest.param(b"x-long: " + b"a" * MAX_REQUEST_HEAD_BYTES + b"\r\n\r\n", id="one header"),
-        pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6), id="many headers, not ended"),
+        pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6), id="many unfinished headers"),
         pytest.param(b"x: y\r\n" * (MAX_REQUEST_HEAD_BYTES // 6) + b"\r\n", id="many headers"),
     ],
 )
 async def test_request_headers_have_a_size_limit(proxy: LiveProxy, head: bytes) -> None:
-    status, error = await said_to(proxy, HEAD + head)
+    status, error = await error_after(proxy, HEAD + head)
     assert (status, error["code"]) == (431, "headers_too_large")
     assert "32 kB" in error["message"]
-    await still_well(proxy)
+    await check_working(proxy)
 
 
 @pytest.mark.parametrize(
-    "start_of_endless",
+    "start_of_body",
     [b"0\r\nx-trailer: ", b"1;extension="],
-    ids=["a trailer", "a chunk's header"],
+    ids=["trailer", "chunk extension"],
 )
 async def test_chunk_extensions_and_trailers_have_a_size_limit(
-    proxy: LiveProxy, start_of_endless: bytes
+    proxy: LiveProxy, start_of_body: bytes
 ) -> None:
-    client = await proxy.connect_raw(
-        HEAD + b"transfer-encoding: chunked\r\n\r\n" + start_of_endless
-    )
-    await proxy.client.get("/health")  # by now that has been read
+    client = await proxy.connect_raw(HEAD + b"transfer-encoding: chunked\r\n\r\n" + start_of_body)
+    await proxy.client.get("/health")  # the proxy has read the head by now
     await client.send(b"a" * (MAX_REQUEST_HEAD_BYTES + 1))
-    assert (await last_word(client))[0] == 431
-    await still_well(proxy)
+    assert (await read_error(client))[0] == 431
+    await check_working(proxy)
 
 
-async def test_the_url_counts_towards_the_header_limit(proxy: LiveProxy) -> None:
-    status, _ = await said_to(
+async def test_url_counts_toward_the_header_limit(proxy: LiveProxy) -> None:
+    status, _ = await error_after(
         proxy, b"GET /" + b"a" * MAX_REQUEST_HEAD_BYTES + b" HTTP/1.1\r\n\r\n"
     )
     assert status == 431
 
 
-async def test_a_body_does_not_count_towards_the_header_limit(proxy: LiveProxy) -> None:
+async def test_body_does_not_count_toward_the_header_limit(proxy: LiveProxy) -> None:
     answer = await proxy.chat(text=EASY + " " * 10 * MAX_REQUEST_HEAD_BYTES)
     assert answer.status_code == 200
     large = {"x-large": "a" * (MAX_REQUEST_HEAD_BYTES - 1000)}
@@ -439,99 +442,103 @@ async def test_a_body_does_not_count_towards_the_header_limit(proxy: LiveProxy) 
         HEAD + b"no colon\r\n\r\n",
     ],
 )
-async def test_invalid_http_gets_openais_error_envelope(proxy: LiveProxy, data: bytes) -> None:
-    status, error = await said_to(proxy, data)
+async def test_invalid_http_returns_the_openai_error_envelope(
+    proxy: LiveProxy, data: bytes
+) -> None:
+    status, error = await error_after(proxy, data)
     assert status == 400
     assert error["type"] == "invalid_request_error"
-    await still_well(proxy)
+    await check_working(proxy)
 
 
 SHORT = BodyLimits(seconds=0.05, small_body_seconds=0.05)
 
 
 @pytest.fixture
-async def hasty(start: StartProxy) -> LiveProxy:
-    """A proxy with the usual time limits in miniature."""
+async def impatient(start: StartProxy) -> LiveProxy:
+    """A proxy with short time limits."""
     return await start(head_seconds=0.05, body_limits=SHORT)
 
 
-async def test_a_silent_connection_is_closed(hasty: LiveProxy) -> None:
-    client = await hasty.connect_raw(b"")
+async def test_silent_connection_is_closed(impatient: LiveProxy) -> None:
+    client = await impatient.connect_raw(b"")
     assert await client.read_to_end() == b""
     await client.leave()
 
 
 @pytest.mark.parametrize("first", [b"P", HEAD, HEAD + b"x-half: "])
-async def test_request_headers_have_a_time_limit(hasty: LiveProxy, first: bytes) -> None:
-    status, error = await said_to(hasty, first)
+async def test_request_headers_have_a_time_limit(impatient: LiveProxy, first: bytes) -> None:
+    status, error = await error_after(impatient, first)
     assert (status, error["code"]) == (408, "request_timeout")
-    await still_well(hasty)
+    await check_working(impatient)
 
 
-async def test_the_time_limit_applies_to_the_second_request_of_a_connection(
-    hasty: LiveProxy,
+async def test_time_limit_applies_to_later_requests_of_a_connection(
+    impatient: LiveProxy,
 ) -> None:
-    client = await hasty.connect()
+    client = await impatient.connect()
     await client.read_until(b"}}")
     await client.send(HEAD)
-    assert (await last_word(client))[0] == 408
+    assert (await read_error(client))[0] == 408
 
 
 async def trickle(client: RawClient, data: bytes) -> None:
-    """Byte by byte. Raises ConnectionError when hung up on."""
+    """Send byte by byte. Raises ConnectionError if the proxy closes the connection."""
     for byte in data:
         await client.send(bytes([byte]))
         await asyncio.sleep(0.001)
 
 
-async def test_trickling_headers_do_not_extend_the_time_limit(hasty: LiveProxy) -> None:
-    client = await hasty.connect_raw(b"")
+async def test_trickling_headers_do_not_extend_the_time_limit(impatient: LiveProxy) -> None:
+    client = await impatient.connect_raw(b"")
     with pytest.raises(ConnectionError):
         await trickle(client, HEAD + b"x: y\r\n" * 5_000)
     client.vanish()
-    await still_well(hasty)
+    await check_working(impatient)
 
 
 @pytest.mark.parametrize("sent", [0, 10])
-async def test_a_missing_body_times_out(hasty: LiveProxy, sent: int) -> None:
+async def test_missing_body_times_out(impatient: LiveProxy, sent: int) -> None:
     body = chat_body()
-    client = await hasty.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent])
-    status, error = await last_word(client)
+    client = await impatient.connect_raw(
+        HEAD + b"content-length: %d\r\n\r\n" % len(body) + body[:sent]
+    )
+    status, error = await read_error(client)
     assert (status, error["code"]) == (408, "request_timeout")
-    row = (await hasty.finish()).row
+    row = (await impatient.finish()).row
     assert (row["status"], row["ending"]) == (408, "timeout")
 
 
 @pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/feedback", b"/v1/files"])
-async def test_a_trickling_body_times_out(start: StartProxy, path: bytes) -> None:
-    hasty = await start(body_limits=replace(SHORT, bytes_per_second=10**6))
+async def test_trickling_body_times_out(start: StartProxy, path: bytes) -> None:
+    impatient = await start(body_limits=replace(SHORT, bytes_per_second=10**6))
     head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\n" % path
-    client = await hasty.connect_raw(head)
+    client = await impatient.connect_raw(head)
     with pytest.raises(ConnectionError):
         await trickle(client, b" " * 5_000)
     client.vanish()
-    await still_well(hasty)
+    await check_working(impatient)
 
 
-async def test_an_incomplete_upload_is_no_upstream_failure(
-    hasty: LiveProxy, cloud: FakeUpstream
+async def test_incomplete_upload_is_no_upstream_failure(
+    impatient: LiveProxy, cloud: FakeUpstream
 ) -> None:
     upload = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\nhalf"
-    status, error = await said_to(hasty, upload)
+    status, error = await error_after(impatient, upload)
     assert (status, error["code"]) == (408, "request_timeout")
-    row = (await hasty.finish()).row
+    row = (await impatient.finish()).row
     assert (row["target"], row["status"], row["ending"]) == ("cloud", 408, "timeout")
-    cloud_tier = hasty.proxy.gateway.snapshot.upstreams[Target.CLOUD]
+    cloud_tier = impatient.proxy.gateway.snapshot.upstreams[Target.CLOUD]
     assert [replica.breaker.failures for replica in cloud_tier._replicas] == [0]
 
 
-async def test_a_body_that_arrives_fast_enough_gets_more_time(
+async def test_time_limit_grows_with_the_received_body(
     start: StartProxy,
 ) -> None:
-    """Whatever its size: it is the pace that counts."""
-    hasty = await start(body_limits=replace(SHORT, bytes_per_second=10))  # 100 ms for a byte
+    """The rate counts, not the size."""
+    impatient = await start(body_limits=replace(SHORT, bytes_per_second=10))  # 100 ms per byte
     body = chat_body()
-    client = await hasty.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
+    client = await impatient.connect_raw(HEAD + b"content-length: %d\r\n\r\n" % len(body))
     await trickle(client, body)
     assert (await client.read_until(b"}}")).startswith(b"HTTP/1.1 200")
     await client.leave()

@@ -1,4 +1,4 @@
-"""The OpenAPI document matches the proxy, as checked by schemathesis."""
+"""The OpenAPI document, checked with schemathesis."""
 
 import asyncio
 import json
@@ -10,18 +10,18 @@ import pytest
 from fakes import Call, FakeUpstream, Step, answer_json, error_json, response_fields, whole
 from live import StartProxy
 
-EXAMPLES = 20  # of each operation
+EXAMPLES = 20  # per operation
 
 
 def answer(call: Call) -> list[Step]:
     if call.method == "DELETE":
-        return whole(error_json("There is none."), status=404)
+        return whole(error_json("Not found."), status=404)
     if call.path.startswith("/v1/responses"):
         return whole(json.dumps(response_fields()).encode())
     return whole(answer_json())
 
 
-async def test_schemathesis_finds_nothing(
+async def test_openapi_document_matches_the_proxy(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     local.answer = cloud.answer = answer
@@ -30,8 +30,8 @@ async def test_schemathesis_finds_nothing(
     url = f"http://127.0.0.1:{proxy.port}/openapi.json"
     options = ["--header", "Authorization: Bearer the-key", "--max-examples", str(EXAMPLES)]
     command = [sys.executable, "-m", "schemathesis.cli", "run", url, *options]
-    done = await asyncio.to_thread(
+    process = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        pytest.fail(done.stdout + done.stderr, pytrace=False)
+    if process.returncode:
+        pytest.fail(process.stdout + process.stderr, pytrace=False)

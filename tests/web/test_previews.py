@@ -1,4 +1,4 @@
-"""What a page may ask beside an answer: the decision alone, the judge's opinion, what runs here."""
+"""The APIs of the pages: decision previews, verdicts of the judge and the status."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from fakes import EASY, HARD, Call, FakeUpstream, answer_json, whole
 from live import LiveProxy, StartProxy, chat_body, envelope_of
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
-TEAM, BOSS = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
+TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
 JUDGING = {"judge": {"enabled": True, "sample_rate": 0, "model": "gpt-4o-mini"}}
 
 
@@ -30,21 +30,21 @@ async def preview(proxy: LiveProxy, body: bytes, headers: dict[str, str] | None 
         ({"text": HARD}, {"x-router-target": "local"}),
     ],
 )
-async def test_what_would_be_decided_is_what_is_decided(
+async def test_preview_equals_the_decision(
     proxy: LiveProxy, fields: dict[str, Any], headers: dict[str, str]
 ) -> None:
     body = chat_body(**fields)
-    told = await preview(proxy, body, headers)
+    previewed = await preview(proxy, body, headers)
     answer = await proxy.post(body, headers)
     row = await proxy.row_of(answer)
     for name in ("target", "model", "reason", "score", "threshold", "p_local", "p_cloud"):
-        assert told[name] == row[name], name
-    assert told["latency_ms"] > 0
-    (only,) = await proxy.rows_of(1)  # that of the answer
+        assert previewed[name] == row[name], name
+    assert previewed["latency_ms"] > 0
+    (only,) = await proxy.rows_of(1)  # the row of the response
     assert only["id"] == row["id"]
 
 
-async def test_a_decision_asks_no_upstream(
+async def test_preview_calls_no_upstream(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     await preview(proxy, chat_body(text=EASY))
@@ -54,7 +54,7 @@ async def test_a_decision_asks_no_upstream(
     assert samples("router_requests_total") == 0
 
 
-async def test_a_decision_is_refused_like_the_request(start: StartProxy) -> None:
+async def test_preview_is_rejected_like_the_request(start: StartProxy) -> None:
     proxy = await start(KEYS)
     for body, headers, status, param in (
         (chat_body(text=EASY), {}, 401, None),
@@ -69,28 +69,26 @@ async def test_a_decision_is_refused_like_the_request(start: StartProxy) -> None
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-def told(reasoning: str, **verdict: Any) -> list[Any]:
+def verdict_answer(reasoning: str, **verdict: Any) -> list[Any]:
     return whole(answer_json(json.dumps({"reasoning": reasoning, **verdict})))
 
 
-def biased(call: Call) -> list[Any]:
-    """A judge that prefers what comes first, and grades by the length."""
-    asked = json.dumps(call.json["messages"])
-    if "ANSWER-A" in asked:
-        return told("The first.", verdict="A")
-    return told("By length.", score=8 if "long answer" in asked else 3)
+def biased_judge(call: Call) -> list[Any]:
+    """A judge that prefers the first answer and grades by length."""
+    prompt = json.dumps(call.json["messages"])
+    if "ANSWER-A" in prompt:
+        return verdict_answer("The first.", verdict="A")
+    return verdict_answer("By length.", score=8 if "long answer" in prompt else 3)
 
 
 def answers(**values: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": EASY}]
-    known = {"request_id": "req_1", "messages": messages, "local": "4", "cloud": "A long answer"}
-    return known | values
+    defaults = {"request_id": "req_1", "messages": messages, "local": "4", "cloud": "A long answer"}
+    return defaults | values
 
 
-async def test_a_judge_that_favours_a_position_finds_a_tie(
-    start: StartProxy, cloud: FakeUpstream
-) -> None:
-    cloud.answer = biased
+async def test_position_biased_judge_gives_a_tie(start: StartProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = biased_judge
     proxy = await start(JUDGING)
     answer = await proxy.client.post("/api/verdicts", json=answers())
     assert answer.json() == {
@@ -107,8 +105,10 @@ async def test_a_judge_that_favours_a_position_finds_a_tie(
     assert samples("router_judge_calls_total", purpose="judge", outcome="ok") == 4
 
 
-async def test_the_judges_dollars_end(start: StartProxy, cloud: FakeUpstream) -> None:
-    cloud.answer = biased
+async def test_exhausted_judge_budget_rejects_verdicts(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = biased_judge
     proxy = await start({"judge": JUDGING["judge"] | {"usd_per_day": 0.0001}})
     answer = await proxy.client.post("/api/verdicts", json=answers())
     assert answer.status_code == 503
@@ -121,7 +121,7 @@ async def test_the_judges_dollars_end(start: StartProxy, cloud: FakeUpstream) ->
     [({"messages": []}, "messages"), ({"local": ""}, "local"), ({"cloud": None}, "cloud"),
      ({"messages": [{"role": "user"}]}, "messages[0]"), ({"request_id": 1}, "request_id")],
 )  # fmt: skip
-async def test_wrong_answers_to_judge_are_named(
+async def test_invalid_verdict_request_is_rejected_by_name(
     start: StartProxy, values: dict[str, Any], param: str
 ) -> None:
     proxy = await start(JUDGING)
@@ -130,25 +130,25 @@ async def test_wrong_answers_to_judge_are_named(
     assert (envelope_of(answer)["param"] or "").startswith(param.partition("[")[0])
 
 
-async def test_an_opinion_is_for_admins_and_takes_a_judge(start: StartProxy) -> None:
+async def test_verdicts_require_an_admin_key_and_a_judge(start: StartProxy) -> None:
     proxy = await start(KEYS)
-    for headers, status, code in ((TEAM, 403, "admin_only"), (BOSS, 404, "judge_off")):
+    for headers, status, code in ((TEAM, 403, "admin_only"), (ADMIN, 404, "judge_off")):
         answer = await proxy.client.post("/api/verdicts", json=answers(), headers=headers)
         assert answer.status_code == status
         assert envelope_of(answer)["code"] == code
 
 
-async def test_what_runs_here_is_told(start: StartProxy) -> None:
+async def test_status_reports_models_judge_and_permissions(start: StartProxy) -> None:
     proxy = await start({**KEYS, **JUDGING})
-    told = (await proxy.client.get("/api/status", headers=TEAM)).json()
-    assert told["tiers"]["cloud"]["model"] == "gpt-4o-mini"
-    assert (told["judge"], told["keeps_prompts"]) == ("gpt-4o-mini", "full")
-    assert (told["needs_key"], told["is_admin"], told["threshold"]) == (True, False, 0.5)
-    assert (await proxy.client.get("/api/status", headers=BOSS)).json()["is_admin"] is True
+    status = (await proxy.client.get("/api/status", headers=TEAM)).json()
+    assert status["tiers"]["cloud"]["model"] == "gpt-4o-mini"
+    assert (status["judge"], status["keeps_prompts"]) == ("gpt-4o-mini", "full")
+    assert (status["needs_key"], status["is_admin"], status["threshold"]) == (True, False, 0.5)
+    assert (await proxy.client.get("/api/status", headers=ADMIN)).json()["is_admin"] is True
     assert (await proxy.client.get("/api/status")).status_code == 401
 
 
-async def test_a_page_that_looks_uses_up_no_requests(start: StartProxy) -> None:
+async def test_page_requests_do_not_count_toward_the_rate_limit(start: StartProxy) -> None:
     key = {"key": "sk-team", "requests_per_minute": 2}
     proxy = await start({"server": {"api_keys": [key]}})
     for _ in range(5):
@@ -156,6 +156,6 @@ async def test_a_page_that_looks_uses_up_no_requests(start: StartProxy) -> None:
             assert (await proxy.client.get(path, headers=TEAM)).status_code == 200, path
     for status in (200, 200, 429):
         assert (await proxy.chat(text=EASY, headers=TEAM)).status_code == status
-    # A decision is work, and counts.
+    # A preview counts.
     answer = await proxy.client.post("/api/decisions", content=chat_body(), headers=TEAM)
     assert answer.status_code == 429

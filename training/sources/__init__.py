@@ -1,1 +1,1 @@
-"""One small file per kind of data set: each turns its records into rows of training.dataset."""
+"""One module per kind of data set. Each converts its records to rows of training.dataset."""

@@ -1,4 +1,4 @@
-"""Download what a public data set consists of; files that are there already are kept."""
+"""Download of public data sets. Existing files are kept."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +18,9 @@ def fetch(
     base: str = DEFAULT_BASE,
     transport: httpx2.BaseTransport | None = None,
 ) -> None:
-    """Fetch `files` (target -> path below `base`), each whole or not at all.
+    """Download `files` (target -> path below `base`), each atomically.
 
-    Raises DataError naming the address and what to do by hand.
+    Raises DataError, which names the address and the manual alternative.
     """
     with httpx2.Client(
         timeout=_TIMEOUT_SECONDS, follow_redirects=True, transport=transport

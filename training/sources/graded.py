@@ -1,7 +1,6 @@
-"""Benchmarks that publish one file of graded answers per model: from answers to rows.
+"""Conversion of benchmarks with one file of graded answers per model to rows.
 
-The pair is chosen by file name. Which file stands for the local and which for the cloud model is
-the first of PAIR's names that a benchmark has.
+The local and the cloud model are the first names of PAIR for which the benchmark has a file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +20,13 @@ RIGHT, WRONG = 10.0, 0.0
 
 
 class Pair(NamedTuple):
-    """Names of result files, the preferred first."""
+    """Names of result files, in order of preference."""
 
     local: Sequence[str]
     cloud: Sequence[str]
 
     def choose(self, present: Mapping[str, object]) -> tuple[str, str] | None:
-        """The local and the cloud model among those present; None when either is missing."""
+        """The local and the cloud model among those present; None if either is missing."""
         local = next((name for name in self.local if name in present), None)
         cloud = next((name for name in self.cloud if name in present), None)
         return (local, cloud) if local and cloud else None
@@ -40,9 +39,9 @@ PAIR = Pair(
 
 
 def items(content: bytes, kind: type[T], *, name: str) -> Iterator[tuple[str, T]]:
-    """The items of a published JSON list, each with its place for messages.
+    """Yield the items of a JSON list, each with its location for error messages.
 
-    Raises DataError, naming the item, when one is not as expected.
+    Raises DataError, which names the invalid item.
     """
     try:
         raws = msgspec.json.decode(content, type=list[msgspec.Raw])
@@ -58,9 +57,11 @@ def items(content: bytes, kind: type[T], *, name: str) -> Iterator[tuple[str, T]
 
 
 class Answer(NamedTuple):
-    """One model's answer to one question. `read` is false when no verdict could be found in it.
+    """One model's answer to one question.
 
-    `prompt_chars`: length of what the model was sent.
+    Attributes:
+        read: whether the answer has a verdict.
+        prompt_chars: the length of the prompt that the model got.
     """
 
     question: str
@@ -74,9 +75,10 @@ class Answer(NamedTuple):
 def rows(
     source: str, answers: Mapping[str, Mapping[str, Answer]], *, licence: str, pair: Pair = PAIR
 ) -> Iterator[Row]:
-    """Rows for the questions that both models of the pair answered.
+    """The rows of questions that both models of the pair answered.
 
-    `answers`: model -> question id -> answer. Other models' answers become further heads.
+    Args:
+        answers: model -> question id -> answer. Answers of other models train auxiliary heads.
     """
     chosen = pair.choose(answers)
     if chosen is None:
@@ -85,27 +87,27 @@ def rows(
     for key in local:
         if key not in cloud:
             continue
-        here, there = local[key], cloud[key]
+        local_answer, cloud_answer = local[key], cloud[key]
         outcomes = {
-            canonical(model): soft_label(_score(given[key]))
-            for model, given in answers.items()
-            if model not in chosen and key in given
+            canonical(model): soft_label(_score(by_key[key]))
+            for model, by_key in answers.items()
+            if model not in chosen and key in by_key
         }
-        outcomes[LOCAL_HEAD] = soft_label(_score(here))
-        outcomes[CLOUD_HEAD] = soft_label(_score(there))
+        outcomes[LOCAL_HEAD] = soft_label(_score(local_answer))
+        outcomes[CLOUD_HEAD] = soft_label(_score(cloud_answer))
         yield Row(
             id=f"{source}/{key}",
             source=source,
-            category=here.category,
-            text=clip(here.question),
-            group=text_key(here.question),
+            category=local_answer.category,
+            text=clip(local_answer.question),
+            group=text_key(local_answer.question),
             outcomes=outcomes,
-            unread=not here.read,
-            local_score=_score(here),
-            cloud_score=_score(there),
-            prompt_chars=here.prompt_chars,
-            local_response_chars=here.response_chars,
-            cloud_response_chars=there.response_chars,
+            unread=not local_answer.read,
+            local_score=_score(local_answer),
+            cloud_score=_score(cloud_answer),
+            prompt_chars=local_answer.prompt_chars,
+            local_response_chars=local_answer.response_chars,
+            cloud_response_chars=cloud_answer.response_chars,
             licence=licence,
         )
 

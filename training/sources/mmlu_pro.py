@@ -1,13 +1,13 @@
-"""MMLU-Pro (github.com/TIGER-AI-Lab/MMLU-Pro, Apache-2.0): what each model chose of ten options.
+"""MMLU-Pro (github.com/TIGER-AI-Lab/MMLU-Pro, Apache-2.0): multiple choice with ten options.
 
-Read from FOLDER/mmlu-pro or FOLDER/eval_results: model_outputs_MODEL_5shots.zip with JSON lists
-inside, or MODEL.json, or folders of MODEL with one JSON per subject. An item has `question_id`,
-`question`, `options`, `answer` (a letter), `category`, `pred` (a letter or null) and the answer's
-text as `model_outputs` or `response`.
+Files in FOLDER/mmlu-pro or FOLDER/eval_results: model_outputs_MODEL_5shots.zip with JSON lists,
+MODEL.json, or a folder MODEL with one JSON file per subject. An item has `question_id`, `question`,
+`options`, `answer` (a letter), `category`, `pred` (a letter or null) and the text of the answer as
+`model_outputs` or `response`.
 
-No verdict found (mostly answers cut off by a token limit) counts as wrong and marks the row as
-unread; the repository's own script counts a random option there. The models saw five worked
-examples before each question, which the router does not.
+An answer without a verdict (mostly truncated at a token limit) counts as wrong and marks the row as
+unread. The repository's script counts a random option instead. The models got five worked examples
+before each question, which the router does not see.
 """
 
 import re
@@ -50,7 +50,7 @@ class _Item(msgspec.Struct):
 
 
 def find(folder: Path) -> list[Path]:
-    """The folders of results in a data folder."""
+    """The result folders in a data folder."""
     return [path for path in (folder / "mmlu-pro", folder / "eval_results") if path.is_dir()]
 
 
@@ -64,7 +64,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    """The rows of a folder of results. Raises DataError naming the file and item that is wrong."""
+    """The rows of a result folder. Raises DataError, which names the invalid file and item."""
     models: dict[str, list[Path]] = {}
     for path in files(folder):
         models.setdefault(_model(path, folder), []).append(path)
@@ -81,7 +81,7 @@ def rows(folder: Path) -> Iterator[Row]:
 
 
 def wanted(folder: Path) -> dict[Path, str]:
-    """What `--fetch mmlu-pro` gets: target file -> path in the repository."""
+    """The files of `--fetch mmlu-pro`: target file -> path in the repository."""
     names = [
         f"model_outputs_{model}_5shots.zip"
         for model in ("Phi-3-mini-4k-instruct", "gemini-1.5-flash-002", *OTHER_MODELS)
@@ -125,7 +125,7 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):
-                # macOS adds shadow entries that end like the real ones.
+                # macOS adds metadata entries with the same names.
                 if name.endswith(".json") and "__MACOSX" not in name:
                     yield f"{path}/{name}", archive.read(name)
     except zipfile.BadZipFile as error:

@@ -1,7 +1,7 @@
-"""Outcome pairs: what a local and a cloud model scored on the same prompt (data/README.md).
+"""Outcome pairs: the scores of a local and a cloud model on the same prompt (data/README.md).
 
-Files named other_pairs* hold other pairs of models: their rows only feed auxiliary heads, and the
-ones that repeat a question of the routed pair are dropped. All other files hold the routed pair.
+Files named other_pairs* have other pairs of models. Their rows train only auxiliary heads, and rows
+that repeat a question of the routed pair are dropped. All other files have the routed pair.
 """
 
 import re
@@ -40,7 +40,7 @@ class _Record(msgspec.Struct):
 
 
 def canonical(model: str) -> str:
-    """One name for the spellings of a model, so that its outcomes meet in one head.
+    """The canonical name of a model, so that all its spellings share a head.
 
     >>> canonical("Meta-Llama-3_1-8B-Instruct") == canonical("llama-3.1-8b-instruct")
     True
@@ -61,14 +61,14 @@ def files(path: Path) -> list[Path]:
 
 
 def checked_text(text: str, where: str) -> str:
-    """The text of a prompt. Raises DataError, naming `where`, when there is none."""
+    """The text of a prompt. Raises DataError, which names `where`, if it is empty."""
     if not text.strip():
         raise DataError(f"{where}: the prompt is empty")
     return text
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """The rows of one JSONL file. Raises DataError naming the line that is wrong."""
+    """The rows of one JSONL file. Raises DataError, which names the invalid line."""
     auxiliary = path.name.startswith("other_pairs")
     decoder = msgspec.json.Decoder(_Record)
     for number, line in read_lines(path):

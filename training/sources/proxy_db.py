@@ -1,11 +1,12 @@
-"""A proxy's own SQLite database: requests that a judge scored for both tiers.
+"""A proxy's SQLite database: requests that a judge scored for both tiers.
 
-Reads two tables. `requests` is the proxy's (id, category, prompt, response, target, session_id);
-`judgements` has at least request_id, target ("local" or "cloud"), score (1-10) and judge_model. A
-request becomes a row when both targets have a score; several judges count by their mean.
+Tables:
+    requests: id, category, prompt, response, target, session_id.
+    judgements: request_id, target ("local" or "cloud"), score (1-10), judge_model.
 
-Requests of one conversation share their group, since each holds the ones before it. Not usable:
-requests whose prompt was stored as a hash or not at all (storage.prompts).
+A request becomes a row if both targets have a score. The scores of several judges are averaged.
+Requests of one conversation share a group, because each contains the earlier ones. Requests whose
+prompt is hashed or not stored (storage.prompts) are skipped.
 """
 
 import re
@@ -52,20 +53,20 @@ def find(folder: Path) -> list[Path]:
 
 
 def files(database: Path) -> list[Path]:
-    """The database and, beside it, what was written but not yet moved into it."""
+    """The database and its write-ahead log."""
     log = database.with_name(database.name + "-wal")
     return [database, log] if log.exists() else [database]
 
 
 def rows(database: Path) -> Iterator[Row]:
-    """The judged requests. Raises DataError saying what the database lacks."""
+    """The judged requests. Raises DataError, which names the missing table, column or score."""
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as link:
             _check(link, database)
             records = link.execute(_QUERY).fetchall()
     except sqlite3.DatabaseError as error:
         raise DataError(f"{database}: {error}") from error
-    found = hidden = 0
+    usable = unreadable = 0
     for key, category, prompt, response, target, session, local, cloud, low, high in records:
         where = f"{database}: request {key}"
         if not 1 <= low <= high <= 10:
@@ -73,7 +74,7 @@ def rows(database: Path) -> Iterator[Row]:
         if local is None or cloud is None:
             continue
         if prompt is None or _HASH.fullmatch(prompt):
-            hidden += 1
+            unreadable += 1
             continue
         try:
             turns = msgspec.json.decode(prompt, type=list[_Turn])
@@ -82,7 +83,7 @@ def rows(database: Path) -> Iterator[Row]:
         text = routing_text([(turn.role, turn.content) for turn in turns])
         if not text:
             continue
-        found += 1
+        usable += 1
         length = len(response) if response is not None else None
         yield Row(
             id=f"{SOURCE}/{key}",
@@ -98,8 +99,12 @@ def rows(database: Path) -> Iterator[Row]:
             cloud_response_chars=length if target == "cloud" else None,
             licence="own traffic",
         )
-    if not found:
-        why = f" ({hidden} have no readable prompt: storage.prompts must be full)" if hidden else ""
+    if not usable:
+        why = (
+            f" ({unreadable} have no readable prompt: storage.prompts must be full)"
+            if unreadable
+            else ""
+        )
         raise DataError(f"{database}: no request has a judgement of both targets{why}")
 
 

@@ -1,12 +1,12 @@
 """ZeroEval (github.com/WildEval/ZeroEval, Apache-2.0): one JSON list per task and model.
 
-Read from FOLDER/zeroeval/TASK/MODEL.json, or the repository's result_dirs/TASK/MODEL.json. An item
-has `id`, `chat_history` (the prompt first), `question` or `problem`, `output` (a list with the
-answer first: JSON with "reasoning" and "answer", not always well-formed) and `answer`.
+Files: FOLDER/zeroeval/TASK/MODEL.json, or the repository's result_dirs/TASK/MODEL.json. An item has
+`id`, `chat_history` (the prompt first), `question` or `problem`, `output` (a list with the answer
+first: JSON with "reasoning" and "answer", not always valid) and `answer`.
 
-Grading follows the repository's own: for gsm and math-l5 the first number of both answers must be
-equal, for crux the literals must be spelt alike. An answer that cannot be found counts as wrong.
-Not read: the repository's other tasks, which are graded differently.
+Grading follows the repository. For gsm and math-l5 the first number of both answers must be equal,
+for crux the literals. A missing answer counts as wrong. The repository's other tasks are graded
+differently and are not read.
 """
 
 import json
@@ -49,25 +49,25 @@ def find(folder: Path) -> list[Path]:
 
 
 def files(task: Path) -> list[Path]:
-    """The models' files of one task."""
+    """The result files of one task."""
     return sorted(task.glob("*.json"))
 
 
 def rows(task: Path) -> Iterator[Row]:
-    """The rows of one task. Raises DataError naming the file and item that is wrong."""
-    found = files(task)
-    if PAIR.choose({path.stem: None for path in found}) is None:
-        names = ", ".join(path.stem for path in found) or "nothing"
+    """The rows of one task. Raises DataError, which names the invalid file and item."""
+    paths = files(task)
+    if PAIR.choose({path.stem: None for path in paths}) is None:
+        names = ", ".join(path.stem for path in paths) or "nothing"
         raise DataError(
             f"{task}: needs one of {', '.join(PAIR.local)} and one of {', '.join(PAIR.cloud)} "
             f"(.json); found {names}"
         )
-    answers = {path.stem: dict(_answers(path, task.name)) for path in found}
+    answers = {path.stem: dict(_answers(path, task.name)) for path in paths}
     yield from graded.rows(f"zeroeval-{task.name}", answers, licence=LICENCE)
 
 
 def wanted(folder: Path) -> dict[Path, str]:
-    """What `--fetch zeroeval` gets: target file -> path in the repository."""
+    """The files of `--fetch zeroeval`: target file -> path in the repository."""
     pairs = {"gsm": "Phi-3.5-mini-instruct"}
     out = {}
     for task in CATEGORIES:
@@ -98,9 +98,9 @@ def _answers(path: Path, task: str) -> Iterator[tuple[str, Answer]]:
 
 
 def extract(output: str) -> str | None:
-    """What the model put into "answer"; None when nothing can be found there.
+    """The "answer" in a model's output; None if there is none.
 
-    Reads the first whole JSON object, or failing that the field alone.
+    It is read from the first complete JSON object, or else from the field alone.
     """
     start = output.find("{")
     while start >= 0:
@@ -110,18 +110,18 @@ def extract(output: str) -> str | None:
             start = output.find("{", start + 1)
             continue
         if isinstance(value, dict) and "answer" in value:
-            return _spelt(value["answer"])
+            return _to_text(value["answer"])
         break
     match = re.search(r'"?answer"?\s*:\s*(?:"([^"]*)"|([^,\s}]+))', output)
     return None if match is None else (match[1] if match[1] is not None else match[2])
 
 
 def is_right(task: str, given: str, correct: str) -> bool:
-    """Whether the given answer is the correct one, by the rule of the task."""
+    """Whether the answer is correct by the rule of the task."""
     if task == "crux":
         return given == correct or f"'{given}'" == correct
-    mine, truth = _number(given), _number(correct.replace("#", ""))
-    return mine is not None and mine == truth
+    number, truth = _number(given), _number(correct.replace("#", ""))
+    return number is not None and number == truth
 
 
 def _number(text: str) -> float | None:
@@ -132,5 +132,5 @@ def _number(text: str) -> float | None:
     return float(match[0]) if match else None
 
 
-def _spelt(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)

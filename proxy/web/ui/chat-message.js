@@ -139,18 +139,18 @@ function createThumbs(message, save) {
   }
 
   async function rate(thumb) {
-    const wanted = message.thumb === thumb ? null : thumb // a second click withdraws the rating
+    const selected = message.thumb === thumb ? null : thumb // a second click withdraws the rating
     const body = {
       request_id: message.decision.id,
-      ...(wanted ? { thumb: wanted } : { rating: 0 }),
+      ...(selected ? { thumb: selected } : { rating: 0 }),
     }
     try {
       await postJson('/v1/feedback', body)
-      message.thumb = wanted
+      message.thumb = selected
       for (const [name, button] of Object.entries(buttons)) {
-        button.setAttribute('aria-pressed', String(name === wanted))
+        button.setAttribute('aria-pressed', String(name === selected))
       }
-      replace(result, wanted ? 'Thank you' : '')
+      replace(result, selected ? 'Thank you' : '')
       save()
     } catch (error) {
       replace(result, error.message)

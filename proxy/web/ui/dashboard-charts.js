@@ -84,7 +84,7 @@ export const findPoint = ({ curve }, threshold) => curve[Math.round(threshold * 
 function drawCurve({ pareto, whatIf }, colours) {
   const known = pareto.curve.filter(({ quality }) => quality !== null)
   const current = findPoint(pareto, pareto.threshold)
-  const wanted = findPoint(pareto, whatIf)
+  const selected = findPoint(pareto, whatIf)
   const makeMarker = (point, name, colour, symbol) => ({
     type: 'scatter',
     mode: 'markers',
@@ -120,9 +120,9 @@ function drawCurve({ pareto, whatIf }, colours) {
                 'threshold %{text}: %{x:.0%} of the cost, %{y:.0%} of the gap<extra></extra>',
             },
             makeMarker(current, 'current', colours.text, 'circle'),
-            ...(wanted.threshold === current.threshold
+            ...(selected.threshold === current.threshold
               ? []
-              : [makeMarker(wanted, 'what if', colours.warn, 'diamond')]),
+              : [makeMarker(selected, 'what if', colours.warn, 'diamond')]),
           ],
     layout: {
       hovermode: 'closest',

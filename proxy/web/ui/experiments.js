@@ -14,7 +14,7 @@ const NO_LOG = 1_000_000_000 // a log position past every end
 
 const cards = new Map() // by the name of the step
 const log = new JobLog()
-let running = null // the running job, of whichever process
+let running = null // the running job, in any process
 let drift = 0 // seconds by which this clock is ahead of the proxy's
 
 const getNow = () => Date.now() / 1000 - drift

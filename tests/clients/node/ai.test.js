@@ -1,4 +1,4 @@
-// The Vercel AI SDK with both of its providers that take an address.
+// The Vercel AI SDK with both providers that accept a base URL.
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
@@ -54,7 +54,7 @@ for (const [name, provider] of Object.entries(KINDS)) {
     });
 
     if (provider.responses)
-      test("responses: a conversation that began locally goes on anywhere", async () => {
+      test("responses: a conversation that started locally continues at both tiers", async () => {
         const begun = { role: "user", content: EASY };
         const model = provider.responses;
         const { response } = await generateText({ model: model("local"), messages: [begun] });
@@ -62,7 +62,7 @@ for (const [name, provider] of Object.entries(KINDS)) {
           ["local", EASY],
           ["cloud", HARD],
         ]) {
-          // What was said is only named, for the server to remember.
+          // Earlier messages are sent as references to the server's copy.
           const messages = [begun, ...response.messages, { role: "user", content }];
           const { text } = await generateText({ model: model("auto"), messages });
           assert.equal(text, TEXT);
@@ -73,7 +73,7 @@ for (const [name, provider] of Object.entries(KINDS)) {
         }
       });
 
-    test("images go to the model that sees", async () => {
+    test("images go to a vision model", async () => {
       const { text } = await generateText({
         model: chat("auto"),
         messages: [
@@ -99,7 +99,7 @@ for (const [name, provider] of Object.entries(KINDS)) {
   });
 }
 
-// What each of the two interfaces must do at each tier.
+// The tests of both interfaces at each tier.
 function talk(tier, prefix, make) {
   const model = make(tier);
 
@@ -112,7 +112,7 @@ function talk(tier, prefix, make) {
     assert.equal(await result.finishReason, "stop");
   });
 
-  test(`${prefix}stream that is aborted stops the upstream, ${tier}`, async () => {
+  test(`${prefix}stream aborted by the client stops the upstream, ${tier}`, async () => {
     const leaving = new AbortController();
     const { textStream } = streamText({
       model,
@@ -172,6 +172,6 @@ function talk(tier, prefix, make) {
     for await (const _ of textStream);
     assert.equal(errors.length, 1);
     const isClear = errors[0].message.startsWith(`The ${tier} upstream interrupted its response`);
-    assert.ok(isClear, "the error's own words"); // a longer message would bury the outcome
+    assert.ok(isClear, "the proxy's error message"); // the whole message would be too long
   });
 }

@@ -1,9 +1,9 @@
-// The OpenAI client for JavaScript against a running demo, whose models are real ones:
+// The OpenAI client for JavaScript with a running demo, which has real models:
 //
 //     make demo &
 //     .venv-clients/bin/node tests/clients/node/demo.js http://127.0.0.1:8080
 //
-// tests/tools/demo_check.py waits for the demo and looks closer; this shows that another client may come.
+// tests/tools/demo_check.py waits for the demo and checks more; this tests another client.
 
 import assert from "node:assert/strict";
 import OpenAI from "openai";
@@ -24,11 +24,11 @@ for (const model of ["local", "cloud", "auto"]) {
   console.log(`${model}: ${response.headers.get("x-router-target")}: ${JSON.stringify(said)}`);
 }
 
-// Stopped in the middle: the next one is answered all the same.
+// Aborted in the middle: the next request is answered.
 const long = { model: "local", messages, max_tokens: 400, stream: true };
 const stream = await client.chat.completions.create(long);
 for await (const chunk of stream) {
-  if (chunk.choices[0]?.delta?.content) break; // which aborts the request
+  if (chunk.choices[0]?.delta?.content) break; // aborts the request
 }
 const after = await client.chat.completions.create({ model: "local", messages, max_tokens: 4 });
 assert.ok(after.choices[0].message.content.trim());

@@ -60,7 +60,7 @@ describe("openai", () => {
       assert.equal(text, TEXT);
     });
 
-    test(`stream by its helper, with usage, ${tier}`, async () => {
+    test(`stream with the helper, with usage, ${tier}`, async () => {
       const stream = client.chat.completions.stream({
         model: tier,
         messages: asked(EASY),
@@ -70,7 +70,7 @@ describe("openai", () => {
       assert.equal((await stream.totalUsage()).total_tokens, 29);
     });
 
-    test(`stream that is aborted stops the upstream, ${tier}`, async () => {
+    test(`stream aborted by the client stops the upstream, ${tier}`, async () => {
       const stream = await client.chat.completions.create({
         model: tier,
         messages: asked(`HANG ${EASY}`),
@@ -161,7 +161,7 @@ describe("openai", () => {
       assert.deepEqual(response.output_parsed, REPORT);
     });
 
-    test(`responses with tools, by the helper, ${tier}`, async () => {
+    test(`responses with tools, with the helper, ${tier}`, async () => {
       const tools = [{ type: "function", name: "weather", parameters: PARAMETERS, strict: true }];
       const stream = client.responses.stream({ model: tier, input: EASY, tools });
       const { output } = await stream.finalResponse();
@@ -205,14 +205,14 @@ describe("openai", () => {
     await released();
   });
 
-  test("errors of a wrong request", async () => {
+  test("errors of an invalid request", async () => {
     await assert.rejects(
       client.chat.completions.create({ model: "auto", messages: [] }),
       (error) => error instanceof OpenAI.BadRequestError && error.param === "messages",
     );
   });
 
-  test("images go to the model that sees", async () => {
+  test("images go to a vision model", async () => {
     const image_url = { url: "data:image/png;base64,iVBORw0KGgo=" };
     const content = [
       { type: "text", text: EASY },

@@ -1,5 +1,5 @@
-// What the tests share: what is asked, what should come back, and what is to be seen behind the
-// scenes. They run on the stage (../stage.py); a test's name begins with the feature it shows.
+// Shared by the tests: requests, expected answers, and the calls of the upstreams. The tests run on
+// the stage (../stage.py). The name of a test starts with its feature.
 
 import { beforeEach } from "node:test";
 import { z } from "zod";
@@ -23,10 +23,10 @@ async function behind(method, path) {
   return response.json();
 }
 
-// The requests that the upstreams got, in order.
+// The requests that the upstreams received, in order.
 export const calls = () => behind("GET", "/calls");
 export const tiers = async () => (await calls()).map((call) => call.tier);
-// Wait until the proxy has let go of a request.
+// Wait until the proxy has closed a request.
 export const released = (number = 0) => behind("GET", `/calls/${number}/closed`);
 
 beforeEach(() => behind("DELETE", "/calls"));

@@ -1,0 +1,232 @@
+"""The Responses API's answers: Response objects, the events of a stream, and their ids.
+
+A stream has typed events and ends with one of three, not with [DONE].
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from proxy.errors import RouterError
+from proxy.protocol.fields import is_given, read_text
+from proxy.protocol.views import CompletionTokensDetails, PromptTokensDetails, Usage
+
+_TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# Events without content. All other events have content.
+_SILENT: Final = frozenset(
+    {
+        "keepalive",
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+    }
+)
+_TEXT_DELTAS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
+
+_ID: Final = re.compile(rb'("(?:item_|response_)?id"\s*:\s*)"([^"\\]+)"')
+_KIND: Final = re.compile(r"[a-z]+(?=_)")
+_OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<response>[0-9a-f]{32})_\d+")
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: CompletionTokensDetails | None = None
+
+
+class _OutputPart(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Output(msgspec.Struct):
+    type: str = ""
+    content: list[_OutputPart] | None = None
+
+
+class _Response(msgspec.Struct):
+    """A complete response: a body, or the content of a stream's last event."""
+
+    id: str | None = None
+    status: str | None = None
+    usage: _Usage | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+    output: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    """An event of a stream; without `type`, the other fields of a complete response."""
+
+    type: str = ""
+    delta: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_response = msgspec.json.Decoder(_Response)
+_event = msgspec.json.Decoder(_Event)
+_output = msgspec.json.Decoder(_Output)
+_encoder = msgspec.json.Encoder()
+
+
+class ResponseView:
+    """A complete response or one event of a stream; a `views.AnswerView`.
+
+    Attributes:
+        id, output, body: those of a complete response, for storing it.
+        is_pending: whether it is still being created in the background.
+    """
+
+    __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
+
+    is_usage_only = False
+
+    def __init__(self, data: bytes) -> None:
+        self._event = event = _event.decode(data)
+        self.finished = not event.type or event.type in _TERMINAL
+        self._response: _Response | None = None
+        self.id: str | None = None
+        self.output: list[msgspec.Raw] = []
+        self.is_pending = False
+        self.body = b""
+        if self.finished:
+            self.body = bytes(event.response) if event.type else data
+            self._response = response = _response.decode(self.body)
+            self.id, self.output = response.id, response.output or []
+            self.is_pending = response.status in ("queued", "in_progress")
+
+    @property
+    def usage(self) -> Usage | None:
+        usage = self._response.usage if self._response is not None else None
+        if usage is None:
+            return None
+        details = usage.input_tokens_details
+        cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
+        return Usage(usage.input_tokens, usage.output_tokens, cached, usage.output_tokens_details)
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_text(self._response.service_tier) if self._response is not None else None
+
+    @property
+    def failed(self) -> bool:
+        return (
+            self._event.type in ("error", "response.failed")
+            or is_given(self._event.error)
+            or (self._response is not None and self._response.status == "failed")
+        )
+
+    @property
+    def finish_reason(self) -> str | None:
+        status = self._response.status if self._response is not None else None
+        return {"completed": "stop", "incomplete": "length"}.get(status or "")
+
+    @property
+    def speaks(self) -> bool:
+        kind = self._event.type
+        return bool(kind) and kind not in _SILENT and kind not in _TERMINAL and not self.failed
+
+    @property
+    def text(self) -> str:
+        if self._event.type in _TEXT_DELTAS:
+            delta = msgspec.json.decode(self._event.delta)
+            return delta if isinstance(delta, str) else ""
+        if self._event.type:
+            return ""
+        texts = []
+        for raw in self.output:
+            try:
+                item = _output.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            texts += [part.text or part.refusal or "" for part in item.content or ()]
+        return "\n".join(texts)
+
+
+def view_response(data: bytes) -> ResponseView | None:
+    """Read a complete response or one event; None for an unknown form."""
+    try:
+        return ResponseView(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def error_event(error: RouterError) -> bytes:
+    """The last event of a failed stream, in the form that OpenAI's clients raise."""
+    fields = {"message": error.message, "param": error.param, "code": error.code}
+    data = {
+        "type": "error",
+        "sequence_number": 0,
+        **fields,
+        "error": {"type": error.type, **fields},
+    }
+    return b"event: error\ndata: " + _encoder.encode(data) + b"\n\n"
+
+
+class _IdTree(msgspec.Struct):
+    """The objects with ids in an event or a complete response."""
+
+    id: str | None = None
+    item: "_IdTree | None" = None
+    response: "_IdTree | None" = None
+    output: "list[_IdTree] | None" = None
+
+
+_id_tree = msgspec.json.Decoder(_IdTree)
+
+
+class ResponseIdRewriter:
+    """Replaces the ids of one response of the local tier and of its output items.
+
+    The local server draws ids from a million numbers, so conversations soon share some. The new ids
+    contain the id of the request, so an item's id names its response.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        self._unique = request_id.rpartition("_")[2]
+        self._new_ids: dict[bytes, bytes] = {}
+
+    def rename(self, text: bytes, data: bytes) -> bytes:
+        """An event or a complete response with new ids; all other bytes stay.
+
+        Args:
+            text: the event or the response.
+            data: the JSON in it, which contains the ids.
+
+        The pattern cannot match inside a text: JSON strings contain no bare quotes.
+        """
+        try:
+            self._collect(_id_tree.decode(data))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return text
+        return _ID.sub(self._replace, text)
+
+    def _collect(self, tree: _IdTree) -> None:
+        if tree.response is not None:
+            self._collect(tree.response)
+        if tree.id is not None:
+            self._new_ids.setdefault(tree.id.encode(), f"resp_{self._unique}".encode())
+        for item in (tree.item, *(tree.output or ())):
+            if item is not None and item.id is not None:
+                kind = _KIND.match(item.id)
+                new_id = f"{kind[0] if kind else 'item'}_{self._unique}_{len(self._new_ids)}"
+                self._new_ids.setdefault(item.id.encode(), new_id.encode())
+
+    def _replace(self, match: re.Match[bytes]) -> bytes:
+        return match[1] + b'"' + self._new_ids.get(match[2], match[2]) + b'"'
+
+
+def read_response_id(item_id: str) -> str | None:
+    """The id of the local tier's response that has this item; None for foreign ids."""
+    match = _OWN_ITEM.fullmatch(item_id)
+    return f"resp_{match['response']}" if match is not None else None

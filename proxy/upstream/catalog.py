@@ -1,0 +1,173 @@
+"""The models of a tier's server: their list and their capabilities, as the server reports them.
+
+The requests of this module are small, have no slot of the tier and end after PROBE_SECONDS. The
+tier reads the last known state while a refresh runs.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import httpx2
+
+from proxy.config import UpstreamConfig
+from proxy.protocol import view_models
+from proxy.upstream.capabilities import (
+    Capabilities,
+    common_capabilities,
+    configured_capabilities,
+    detect_capabilities,
+)
+from proxy.upstream.response import TRANSPORT_ERRORS, describe_error
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS: Final = 2.0
+# Every caller may request the model list and the health check: repeated requests share one probe.
+MODEL_LIST_SECONDS: Final = 1.0
+
+
+class ModelCatalog:
+    """The models of one tier.
+
+    Args:
+        name: of the tier, for logs.
+        headers: of each request, with the tier's credentials.
+        clock: monotonic seconds.
+
+    Attributes:
+        names: the server's models; empty before the first `refresh`.
+        capabilities: of the configured model; of several replicas, the intersection.
+        is_stale: whether the server may have been replaced since the last `refresh`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: UpstreamConfig,
+        *,
+        transport: httpx2.AsyncBaseTransport,
+        headers: list[tuple[bytes, bytes]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.names: frozenset[str] = frozenset()
+        self.capabilities = configured_capabilities(config)
+        self.is_stale = True
+        self._other_capabilities: dict[str, Capabilities] = {}  # of models that are not configured
+        self._failures = 0
+        self._name = name
+        self._config = config
+        self._transport = transport
+        self._headers = headers
+        self._clock = clock
+        self._list_lock = asyncio.Lock()
+        self._list: bytes | None = None
+        self._list_expires_at = 0.0
+
+    def mark_stale(self) -> None:
+        """Record a failure of the server: another server may answer from now on."""
+        self._failures += 1
+        self.is_stale = True
+
+    async def refresh(self) -> None:
+        """Query the server's models and capabilities. Without a response nothing changes."""
+        failures = self._failures
+        try:
+            # A server that starts between the two queries still reports its capabilities.
+            names = view_models(await self.fetch_models() or b"")
+            capabilities = await self._query_capabilities()
+        except Exception:  # requests must not depend on this query
+            logger.exception("%s upstream: querying its capabilities failed", self._name)
+            return
+        has_failed_meanwhile = self._failures != failures
+        self.is_stale = (capabilities is None and names is None) or has_failed_meanwhile
+        self._other_capabilities.clear()
+        self.capabilities = capabilities or self.capabilities
+        if names is not None:
+            self.names = frozenset(names)
+
+    async def capabilities_of(self, model: str) -> Capabilities:
+        """The capabilities of another model of the server, queried on first use."""
+        if model not in self._other_capabilities:
+            capabilities = await self._query_capabilities(model)
+            self._other_capabilities[model] = capabilities or Capabilities(
+                needs_adapting=self.capabilities.needs_adapting
+            )
+        return self._other_capabilities[model]
+
+    async def _query_capabilities(self, model: str | None = None) -> Capabilities | None:
+        responses = await asyncio.gather(
+            *(
+                detect_capabilities(_NativeApi(self, base_url), self._config, model)
+                for base_url in self._config.base_urls
+            )
+        )
+        known = [capabilities for capabilities in responses if capabilities is not None]
+        return common_capabilities(known) if known else None
+
+    async def list_models(self) -> bytes | None:
+        """As `fetch_models`, cached for MODEL_LIST_SECONDS."""
+        async with self._list_lock:
+            if self._clock() >= self._list_expires_at:
+                self._list = await self.fetch_models()
+                self._list_expires_at = self._clock() + MODEL_LIST_SECONDS
+            return self._list
+
+    async def fetch_models(self) -> bytes | None:
+        """The body of GET /models from the first replica that answers; None when none does."""
+        bodies = await asyncio.gather(*map(self._fetch_models_of, self._config.base_urls))
+        return next((body for body in bodies if body is not None), None)
+
+    async def is_reachable(self, base_url: str) -> bool:
+        """Whether a replica lists its models."""
+        return await self._fetch_models_of(base_url) is not None
+
+    async def is_running(self, base_url: str) -> bool:
+        """Whether a replica answers at all. A server without a model list runs, too."""
+        response = await self._fetch("GET", base_url + "/models")
+        return response is not None and response[0] < 500
+
+    async def _fetch_models_of(self, base_url: str) -> bytes | None:
+        return await self.fetch("GET", base_url + "/models")
+
+    async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
+        """The body of a successful response; None for every other result."""
+        response = await self._fetch(method, url, body)
+        return response[1] if response is not None and response[0] < 400 else None
+
+    async def _fetch(self, method: str, url: str, body: bytes = b"") -> tuple[int, bytes] | None:
+        """The status and the body of a response; None without one in time."""
+        request = httpx2.Request(
+            method,
+            url,
+            headers=self._headers,
+            content=body or None,
+            extensions={"timeout": {"connect": self._config.timeouts.connect}},
+        )
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    body = await response.aread()
+                finally:
+                    await response.aclose()
+        except (TimeoutError, *TRANSPORT_ERRORS) as error:
+            logger.debug("%s upstream %s: %s", self._name, url, describe_error(error))
+            return None
+        return response.status_code, body
+
+
+class _NativeApi:
+    """The native API of a replica's server, for `capabilities.detect_capabilities`."""
+
+    def __init__(self, catalog: ModelCatalog, base_url: str) -> None:
+        self._catalog = catalog
+        self._root = base_url.removesuffix("/v1")
+
+    async def get(self, path: str) -> bytes | None:
+        return await self._catalog.fetch("GET", self._root + path)
+
+    async def post(self, path: str, body: bytes) -> bytes | None:
+        return await self._catalog.fetch("POST", self._root + path, body)
