@@ -11,8 +11,10 @@ Any web page can make a browser send requests. Where no key is required, or a co
 import hashlib
 import hmac
 import ipaddress
+import math
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -40,6 +42,53 @@ class Principal(NamedTuple):
     requests_per_minute: int | None = None
     cloud_usd_per_day: float | None = None
     is_admin: bool = False
+
+
+class LoginLimiter:
+    """Slows down guessing at the login, by the address of the connection.
+
+    An address may guess wrong `guesses` times, and then once in `seconds_per_guess`. The form is
+    the generic cell rate algorithm (ITU-T I.371): one time per address.
+
+    Args:
+        max_addresses: how many are remembered; the one that guessed longest ago is forgotten.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        guesses: int = 10,
+        seconds_per_guess: float = 6.0,
+        max_addresses: int = 1_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._burst_seconds = (guesses - 1) * seconds_per_guess
+        self._seconds_per_guess = seconds_per_guess
+        self._max_addresses = max_addresses
+        self._clock = clock
+        self._due: OrderedDict[str, float] = OrderedDict()  # when all guesses are forgiven
+
+    def seconds_left(self, address: str) -> float:
+        """The seconds until the address may guess; 0 if it may now."""
+        due = self._due.get(_network_of(address), -math.inf)
+        return max(due - self._clock() - self._burst_seconds, 0.0)
+
+    def count_wrong_guess(self, address: str) -> None:
+        network, now = _network_of(address), self._clock()
+        due = self._due.pop(network, now)
+        self._due[network] = max(due, now) + self._seconds_per_guess
+        while len(self._due) > self._max_addresses:
+            self._due.popitem(last=False)
+
+
+def _network_of(address: str) -> str:
+    """The address; of IPv6 the first 64 bits, in which a host chooses the others."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found) if found.version == 4 else found.exploded[:19]
 
 
 class _Known(NamedTuple):
@@ -86,7 +135,7 @@ class ApiKeys:
             Forbidden: a web page of another origin sent the request.
         """
         if not self._known:
-            _check_origin(headers, self._origins, is_private=self._is_private)
+            self.check_page(headers)
             return None
         authorization = read_key(headers)
         if not authorization:
@@ -101,6 +150,15 @@ class ApiKeys:
         if known is None or scheme.lower() != b"bearer":
             raise NotAuthenticated("Incorrect API key provided.")
         return known.principal
+
+    def check_page(self, headers: Headers) -> None:
+        """Refuse web pages of other origins where no key protects what anybody may read.
+
+        Raises:
+            Forbidden: as `authenticate` does without keys.
+        """
+        if not self._known:
+            _check_origin(headers, self._origins, is_private=self._is_private)
 
     def require_admin(self, headers: Headers) -> None:
         """Refuse callers who may see only their own requests.

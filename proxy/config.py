@@ -22,38 +22,19 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import UNSET, Meta, UnsetType
 
+from proxy.secret import DatabaseUrl
+from proxy.secret import Secret as Secret
 from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
 
 
+# Keys that servers without authentication are given, because clients require one.
+_PLACEHOLDER_KEYS: Final = frozenset({"", "ollama", "none", "empty", "unused", "no-key", "-", "x"})
+
+
 class ConfigError(Exception):
     """An invalid configuration, as one line: `FILE:LINE: key.path: problem`."""
-
-
-class Secret:
-    """A string that is hidden in reprs, logs and error messages."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself. Call it only to send the value."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')" if self._value else "Secret('')"
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
 
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -79,6 +60,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     workers: Annotated[int, Meta(ge=1)] = 1
     api_keys: tuple[ApiKeyConfig, ...] = ()
     allow_anonymous: bool = False
+    shared_objects: Literal["admin", "all"] = "admin"
     cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
@@ -216,9 +198,13 @@ class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The database, the stored part of prompts, and the retention."""
 
-    url: str = "sqlite:///data/router.db"
+    url: DatabaseUrl = DatabaseUrl("sqlite:///data/router.db")
     prompts: Literal["full", "hash", "none"] = "full"
     retention_days: Annotated[float, Meta(gt=0)] | None = 30
+
+    def __post_init__(self) -> None:
+        if isinstance(self.url, str):  # of code without types: it must not be shown either
+            msgspec.structs.force_setattr(self, "url", DatabaseUrl(self.url))
 
 
 class ExperimentsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -260,9 +246,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
         if self.judge.enabled and self.storage.prompts != "full":
             yield "judge.enabled: has no effect, because storage.prompts stores no text to judge"
+        yield from self._unencrypted_keys()
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
+
+    def _unencrypted_keys(self) -> Iterator[str]:
+        """The API keys that cross the network as plain text."""
+        tiers, judge = self.upstreams, self.judge
+        for name, key, urls in (
+            ("upstreams.local", tiers.local.api_key, tiers.local.base_urls),
+            ("upstreams.cloud", tiers.cloud.api_key, tiers.cloud.base_urls),
+            ("judge", judge.api_key, (judge.base_url,) if judge.base_url else ()),
+        ):
+            is_secret = key is not None and key.reveal().lower() not in _PLACEHOLDER_KEYS
+            if is_secret and any(map(_is_plain_http, urls)):
+                yield f"{name}.api_key: is sent unencrypted to another machine; use an https URL"
 
 
 def load_config(
@@ -328,7 +327,7 @@ def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
     """
     if path is None or (path.name == PRICING_FILE and not path.exists()):
         return {}
-    document = _Document(path, _read(path), {})
+    document = _Document(path, _read(path), {}, has_secrets=False)
     prices = {}
     at = ""
     try:
@@ -382,34 +381,37 @@ def _refuse_both_names(document: "_Document") -> None:
 
 
 def _decode_secret(kind: type, value: object) -> object:
-    if kind is not Secret or not isinstance(value, str):
+    if not issubclass(kind, Secret) or not isinstance(value, str):
         # Numbers too: YAML has parsed them by then, and 0123 has lost its zero.
         raise ValueError(f"Expected text, got `{type(value).__name__}`; put it in quotes")
     text = value.strip()  # a mounted secret often ends with a newline
-    if not text.isprintable():
+    if kind is Secret and not text.isprintable():
         raise ValueError("Contains a character that is not allowed in HTTP headers")
-    return Secret(text)
+    return kind(text)
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
     """Check the rules that the types cannot express."""
-    for name in ("local", "cloud"):
-        for url in getattr(config.upstreams, name).base_urls:
+    tiers = config.upstreams
+    judge = () if config.judge.base_url is None else (config.judge.base_url,)
+    for key, urls in (
+        ("upstreams.local.base_url", tiers.local.base_urls),
+        ("upstreams.cloud.base_url", tiers.cloud.base_urls),
+        ("judge.base_url", judge),
+    ):
+        for url in urls:
             if "@" in url:
-                raise document.error(
-                    f"upstreams.{name}.base_url", "credentials belong in api_key, not in the URL"
-                )
+                raise document.error(key, "credentials belong in api_key, not in the URL")
             if not _is_base_url(url):
                 raise document.error(
-                    f"upstreams.{name}.base_url",
-                    f"'{url}' is not a URL such as http://localhost:11434/v1",
+                    key, f"{_shown_value(url)} is not a URL such as http://localhost:11434/v1"
                 )
     server = config.server
     for index, origin in enumerate(server.cors_origins):
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):
             raise document.error(
                 f"server.cors_origins[{index}]",
-                f"'{origin}' is not an origin such as https://chat.example.org",
+                f"{_shown_value(origin)} is not an origin such as https://chat.example.org",
             )
     if not all(item.key for item in server.api_keys):
         raise document.error("server.api_keys", "an API key is empty")
@@ -421,18 +423,15 @@ def _check_meaning(config: Config, document: "_Document") -> None:
             f"without API keys anyone who can reach {server.host} could use the proxy and your "
             "cloud account; set API keys, or server.allow_anonymous: true",
         )
-    url = config.storage.url
-    if url.startswith("postgresql://") and urlsplit(url).path.strip("/"):
-        return
-    if url.startswith("postgresql:"):
-        raise document.error(
-            "storage.url",
-            "a PostgreSQL URL has the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        )
-    if not url.startswith("sqlite:///") or url.removeprefix("sqlite:///") in ("", ":memory:"):
-        raise document.error(
-            "storage.url", "a SQLite URL has the form sqlite:///FILE (three slashes, then a path)"
-        )
+    if (problem := config.storage.url.problem()) is not None:
+        raise document.error("storage.url", problem)
+
+
+def _is_plain_http(url: str) -> bool:
+    """Whether requests cross the network unencrypted."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "http" and not ServerConfig(host=host or "localhost").is_private
 
 
 def _is_base_url(url: str) -> bool:
@@ -485,7 +484,7 @@ _VARIABLE = re.compile(
     r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\}"
 )
 _MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`")
+_UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>.*)`", re.DOTALL)
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
 _NO_SUCH_WORD = re.compile(r"Invalid enum value '(?P<word>.*)'", re.DOTALL)
 # msgspec uses JSON terms; these are the terms of YAML.
@@ -495,6 +494,65 @@ _YAML_NAMES = {
     "`array`": "a list",
     "| array`": "| list`",
 }
+
+
+# What messages never repeat: the values of these keys, and everything below them.
+_SECRET_PLACE = re.compile(
+    r"(?:server\.api_keys(?:\[\d+\])?"
+    r"(?:\.(?:key|requests_per_minute|cloud_usd_per_day|admin)(?=$|[.\[]))?"
+    r"|upstreams\.[^.]*\.api_key|judge\.api_key|storage\.url)(?=$|[.\[])"
+)
+_FIELDS = frozenset(
+    name
+    for kind in (
+        Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, TimeoutsConfig,
+        PriceConfig, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
+        ExperimentsConfig, LoggingConfig,
+    )
+    for name in kind.__struct_fields__
+)  # fmt: skip
+_KEY_PREFIXES = ("sk-", "pk-", "sk_", "pk_", "gsk_", "hf_", "ghp_", "xai-", "AIza", "AKIA")
+_MAX_SHOWN = 100
+
+
+def _shown_name(name: str) -> str:
+    """A key's name for a message. Other names than words may be a secret without its name."""
+    bare, bracket, index = name.partition("[")
+    is_word = re.fullmatch(r"[a-z_]{1,40}|<<", bare) and not _looks_secret(bare)
+    if not is_word and bare.lower().replace("-", "_") not in _FIELDS:
+        bare = "***"
+    return f"{bare}{bracket}{index}"
+
+
+def _shown_value(text: str) -> str:
+    """A value for a message, unless it may be a secret in the wrong place."""
+    is_shown = len(text) <= _MAX_SHOWN and text.isprintable() and not _looks_secret(text)
+    return f"'{text}'" if is_shown else "the value"
+
+
+def _looks_secret(text: str) -> bool:
+    """Whether a part of the text has the form of an API key or of a generated password."""
+    return any(
+        part.startswith(_KEY_PREFIXES)
+        or len(part) >= 24
+        or (len(part) >= 12 and bool(re.search(r"\d", part) and re.search(r"[A-Za-z]", part)))
+        for part in re.findall(r"[\w-]+", text)
+    )
+
+
+def _may_be_a_key(variable: str, key: str) -> bool:
+    """Whether the name of a variable may be a secret that stands where its name belongs."""
+    is_name = re.fullmatch(r"[A-Z][A-Z_]*[A-Z0-9_]{0,4}", variable)
+    return not is_name and (bool(_SECRET_PLACE.match(key)) or _looks_secret(variable))
+
+
+def _without_quotes(problem: str) -> str:
+    """PyYAML's description of a problem, cut before the first quotation longer than a character.
+
+    It quotes names of anchors and tags, where a key without quotation marks can end up.
+    """
+    found = re.match(r"""(?:[^'"]|'(?:\\?.|<[a-z ]+>)'|"(?:\\?.|')")*""", problem)
+    return (found[0].strip() if found else "") or "it cannot be read"
 
 
 class _Loader(yaml.SafeLoader):
@@ -513,8 +571,11 @@ _Loader.add_implicit_resolver(
 class _Document:
     """A YAML file as plain values, with the line of every key."""
 
-    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, text: str, environ: Mapping[str, str], *, has_secrets: bool = True
+    ) -> None:
         self._path = path
+        self._has_secrets = has_secrets
         self._environ = environ
         self._lines: dict[str, int] = {}
         self.value: Any
@@ -529,21 +590,35 @@ class _Document:
             self.value = {} if root is None else self._build(root, "")
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ConfigError(f"{path}: not valid YAML: {error}") from None
+            problem = _without_quotes(error.problem or "")
+            raise ConfigError(f"{path}:{line}: not valid YAML: {problem}") from None
+        except (yaml.YAMLError, RecursionError, OverflowError, ValueError):
+            raise ConfigError(f"{path}: not valid YAML: it cannot be read") from None
         finally:
             loader.dispose()
         if not isinstance(self.value, dict):
             raise ConfigError(f"{path}:1: expected a mapping of sections such as 'upstreams:'")
 
-    def error(self, key: str, problem: str) -> ConfigError:
-        """The error for a key, with the line of the key or of its nearest parent in the file."""
+    def error(self, key: str, problem: str, *, shown: str | None = None) -> ConfigError:
+        """The error for a key, with the line of the key or of its nearest parent in the file.
+
+        Args:
+            shown: the key in the message; by default without names that may be a secret.
+        """
         parent = key
         while parent and parent not in self._lines:
             parent = re.sub(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$", "", parent)
         line = self._lines.get(parent, 1)
-        return ConfigError(f"{self._path}:{line}: {key or 'file'}: {problem}")
+        shown = self._shown_key(key) if shown is None else shown
+        return ConfigError(f"{self._path}:{line}: {shown or 'file'}: {problem}")
+
+    def _shown_key(self, key: str) -> str:
+        """The path of a key, without names that may be a misparentd secret."""
+        if not self._has_secrets:
+            return key
+        if secret := _SECRET_PLACE.match(key):
+            key = secret[0]
+        return ".".join(map(_shown_name, key.split("."))) if key else key
 
     def refuse(self, msgspec_text: str, *, at: str = "") -> ConfigError:
         """Translate msgspec's `... - at `$.routing.threshold`` into a place in this file.
@@ -555,11 +630,12 @@ class _Document:
         assert match is not None  # the pattern matches every text
         what, key = match["what"], f"{at}{match['path'] or ''}".lstrip(".")
         if unknown := _UNKNOWN_KEY.search(what):
-            return self.error(f"{key}.{unknown['key']}".lstrip("."), "unknown key")
+            return self._refuse_key(key, unknown["key"])
         if missing := _MISSING_KEY.search(what):
             return self.error(f"{key}.{missing['key']}".lstrip("."), "is missing")
         if wrong := _NO_SUCH_WORD.search(what):
-            return self.error(key, f"'{wrong['word']}' is not one of: {', '.join(_words(key))}")
+            word = _shown_value(wrong["word"])
+            return self.error(key, f"{word} is not one of: {', '.join(_words(key))}")
         for json_name, yaml_name in _YAML_NAMES.items():
             what = what.replace(json_name, yaml_name)
         if key not in self._lines:
@@ -567,6 +643,14 @@ class _Document:
                 r"^(server\.api_keys\[\d+\])\.key$", r"\1", key
             )  # the short form has no `key`
         return self.error(key, what[:1].lower() + what[1:])
+
+    def _refuse_key(self, key: str, name: str) -> ConfigError:
+        """The error for an unknown key, named if it can only be a misspelt name."""
+        place = f"{key}.{name}".lstrip(".")
+        item = re.fullmatch(r"server\.api_keys\[(\d+)\]", key)
+        if item and "key" in self.value["server"]["api_keys"][int(item[1])]:
+            return self.error(place, "unknown key", shown=f"{key}.{_shown_name(name)}")
+        return self.error(place, "unknown key")
 
     def _build(self, node: yaml.Node, key: str) -> object:
         self._lines.setdefault(key, node.start_mark.line + 1)
@@ -595,12 +679,21 @@ class _Document:
         text, tag = str(node.value), node.tag
         if "${" in text:
             if "${" in _VARIABLE.sub("", text):
-                raise self.error(key, f"'{text}' is neither ${{VAR}} nor ${{VAR:-default}}")
+                shown = "a variable" if _SECRET_PLACE.match(key) else _shown_value(text)
+                raise self.error(key, f"{shown} is neither ${{VAR}} nor ${{VAR:-default}}")
             text = _VARIABLE.sub(lambda match: self._look_up(match, key), text)
             if node.style is None:  # a plain scalar has the type of the inserted value
                 tag = self._loader.resolve(yaml.ScalarNode, text, (True, False))
         scalar = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
-        value = self._loader.construct_object(scalar)
+        try:
+            value = self._loader.construct_object(scalar)
+        except yaml.MarkedYAMLError as error:
+            problem = _without_quotes(error.problem or "")
+            raise self.error(key, f"not valid YAML: {problem}") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # PyYAML has no errors of its own for a text that does not have the form of its type.
+            kind = tag.rpartition(":")[2] if tag.startswith("tag:yaml.org,2002:") else "its type"
+            raise self.error(key, f"not valid YAML: not a value of {kind}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise self.error(key, "must be a finite number")
         return cast(object, value)
@@ -609,5 +702,6 @@ class _Document:
         name, default = match["name"], match["default"]
         value = self._environ.get(name) or default
         if value is None:
-            raise self.error(key, f"the environment variable {name} is not set and has no default")
+            shown = "variable" if _may_be_a_key(name, key) else f"variable {name}"
+            raise self.error(key, f"the environment {shown} is not set and has no default")
         return value

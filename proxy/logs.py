@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from proxy.config import LoggingConfig
+from proxy.plain_text import printable, printable_json
 from proxy.record import CallRecord, Ending
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ def log_request(record: CallRecord, config: LoggingConfig) -> None:
         logger.info("request", extra={"fields": fields, "text": _line(record)})
     if record.trace is not None:
         steps = [{"ms": round(ms, 3), "step": step} for ms, step in record.trace]
-        text = "".join(f"\n  {ms:9.3f} ms  {step}" for ms, step in record.trace)
-        logger.info("trace", extra={"fields": {"steps": steps}, "text": f"trace{text}"})
+        lines = [f"{ms:9.3f} ms  {step}" for ms, step in record.trace]
+        logger.info("trace", extra={"fields": {"steps": steps}, "lines": lines})
 
 
 def wants_trace(headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -107,16 +108,26 @@ def _line(record: CallRecord) -> str:
 
 
 class _Text(logging.Formatter):
-    """Readable lines. A line of a request ends with its id."""
+    """Readable lines. A line of a request ends with its id.
+
+    Messages may contain text of clients, so each is one line without control characters. Only
+    tracebacks and traces have more lines, and these are indented.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        if text := getattr(record, "text", None):
-            record.msg, record.args = text, None
-        line = super().format(record)
-        if current := request_id.get():
-            first, newline, rest = line.partition("\n")
-            return line if current in line else f"{first} [{current}]{newline}{rest}"
-        return line
+        text = getattr(record, "text", None) or record.getMessage()
+        current = request_id.get()
+        record.message = printable(
+            f"{text} [{current}]" if current and current not in text else text
+        )
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        lines = [self.formatMessage(record), *getattr(record, "lines", ())]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).split("\n")
+        if record.stack_info:
+            lines += self.formatStack(record.stack_info).split("\n")
+        return "\n  ".join(map(printable, lines))
 
 
 class _Json(logging.Formatter):
@@ -135,4 +146,4 @@ class _Json(logging.Formatter):
         payload |= getattr(record, "fields", {})
         if record.exc_info:
             payload["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(payload, enc_hook=str).decode()
+        return printable_json(msgspec.json.encode(payload, enc_hook=str).decode())

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 # A package imports from rows above its own: budget may use storage, storage not budget.
 PACKAGES = [
-    "errors record config auth timeouts logs metrics",  # modules, not packages
+    # The ground floor: modules, not packages.
+    "errors record secret plain_text config auth timeouts logs metrics",
     "protocol",
     "upstream",
     "storage",

@@ -33,6 +33,7 @@ _RESERVED_RETRY_SECONDS: Final = 0.1  # when all is spent or reserved
 _LONG_AGO: Final = float("-inf")
 _MIN_USD: Final = 1e-6  # a smaller part of a lease is not worth a query
 _GLOBAL: Final = ""  # the account of all keys together: no key has this hash
+_REMEMBERED_DAYS: Final = 31
 _WARNING_SHARES: Final = (0.8, 1.0)
 
 
@@ -47,7 +48,8 @@ class _Account:
     """The dollars of one key, or of all keys together, on one day."""
 
     __slots__ = (
-        "day", "leased_usd", "others_usd", "own_usd", "reservations", "reserved_usd", "retry_at",
+        "_past_usd", "day", "leased_usd", "others_usd", "own_usd", "reservations", "reserved_usd",
+        "retry_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,11 +60,27 @@ class _Account:
         self.retry_at = _LONG_AGO  # when a larger lease may be requested
         self.reservations = 0  # of running requests, whatever day they began
         self.reserved_usd = 0.0
+        self._past_usd: dict[int, tuple[float, float]] = {}  # own and others', by day
 
     def begin_day(self, day: int) -> None:
-        """Reset everything but the reservations."""
-        self.day, self.own_usd, self.others_usd = day, 0.0, 0.0
+        """Reset everything but the reservations.
+
+        A clock that was ahead comes back to a day that has begun before: its dollars are kept.
+        """
+        self._remember(self.day, self.own_usd, self.others_usd)
+        self.day = day
+        self.own_usd, self.others_usd = self._past_usd.pop(day, (0.0, 0.0))
         self.leased_usd, self.retry_at = 0.0, _LONG_AGO
+
+    def add_to_past(self, day: int, usd: float) -> None:
+        """Count dollars of this process on another day, for the clock may come back to it."""
+        own_usd, others_usd = self._past_usd.get(day, (0.0, 0.0))
+        self._remember(day, own_usd + usd, others_usd)
+
+    def _remember(self, day: int, own_usd: float, others_usd: float) -> None:
+        self._past_usd[day] = own_usd, others_usd
+        while len(self._past_usd) > _REMEMBERED_DAYS:
+            del self._past_usd[next(iter(self._past_usd))]  # the one that was left first
 
     @property
     def spent_usd(self) -> float:
@@ -117,6 +135,9 @@ class SpendingLimits:
         for name in (_GLOBAL,) if key is None else (_GLOBAL, key):
             if (account := self._on_day_of(record.created_at, name)) is not None:
                 account.own_usd += record.cost_usd
+            else:
+                day = int(record.created_at // DAY_SECONDS)
+                self._account(name).add_to_past(day, record.cost_usd)
 
     def update_others_spending(
         self, spent_usd: Mapping[str | None, float], *, since: float

@@ -24,6 +24,7 @@ from dotenv import dotenv_values
 
 from proxy.cli.options import CONFIG_FILE
 from proxy.config import Config, ConfigError, load_config, read_environment
+from proxy.plain_text import printable
 from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
 from router_model.bundled import bundled
 
@@ -171,7 +172,7 @@ def _choose_local(
     if available is None:
         click.echo(f"Ollama does not answer at {url}. Start it with `ollama serve`.")
     elif available:
-        click.echo(f"Ollama at {url} has {', '.join(available)}.")
+        click.echo(f"Ollama at {url} has {', '.join(map(printable, available))}.")
     else:
         click.echo(f"Ollama at {url} has no model that can chat.")
     chosen = configured
@@ -185,7 +186,7 @@ def _choose_local(
             )
         if ask:
             chosen = click.prompt("Local model", default=chosen).strip()
-    click.echo(f"Local model: {chosen}.")
+    click.echo(f"Local model: {printable(chosen)}.")
     has_it = available is None or {chosen, f"{chosen}:latest"} & set(available)
     return chosen, not has_it or (available is None and configured is None)
 

@@ -47,7 +47,10 @@ def judge(config_path: Path, once: bool) -> None:
         {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud},
         load_prices(pricing_path(config, config_path)),
     )
-    database = open_database(config.storage)
+    try:
+        database = open_database(config.storage)
+    except StoreUnavailable as error:
+        raise click.ClickException(str(error)) from None
     queue = JudgeQueue(database, worker=judge_identity())
 
     async def work() -> "JudgingSummary":

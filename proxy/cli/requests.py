@@ -46,6 +46,7 @@ def stats(
     from rich.console import Console
 
     from proxy.cli.tables import stats_report, stats_tables
+    from proxy.plain_text import printable_json
     from proxy.storage import RequestQueries, StoreUnavailable
 
     start, by, config = start_of(since), dimensions or DEFAULT_DIMENSIONS, load(config_path)
@@ -54,7 +55,7 @@ def stats(
             context = _router_context(config, config_path)
             if as_json:
                 report = stats_report(requests, by, start, context=context)
-                click.echo(msgspec.json.encode(report).decode())
+                click.echo(printable_json(msgspec.json.encode(report).decode()))
             else:
                 tables = stats_tables(requests, by, start, context=context)
                 Console(width=None if Console().is_terminal else 120).print(tables)
@@ -104,6 +105,7 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     import msgspec
 
     from proxy.evaluation.explain import explain as explain_request
+    from proxy.plain_text import printable_json
     from proxy.storage import RequestLog, StoreUnavailable
 
     try:
@@ -113,7 +115,8 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
         raise click.ClickException(str(error)) from None
     if row is None:
         raise click.ClickException(f"request {request_id} was not found")
-    click.echo(msgspec.json.encode(row).decode() if as_json else explain_request(row))
+    text = explain_request(row)
+    click.echo(printable_json(msgspec.json.encode(row).decode()) if as_json else text)
 
 
 @click.command()

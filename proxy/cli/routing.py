@@ -50,17 +50,19 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from proxy.cli.tables import cell
+    from proxy.plain_text import printable_json
     from proxy.server import load_router
 
     router, version = load_router(load(config_path))
     decision, latency_ms = asyncio.run(_decide_twice(router, text))
     shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
     if as_json:
-        click.echo(msgspec.json.encode(shown).decode())
+        click.echo(printable_json(msgspec.json.encode(shown).decode()))
         return
     table = Table(show_header=False, box=None)
     for name, value in shown.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        table.add_row(name, cell(f"{value:.4f}" if isinstance(value, float) else value))
     Console().print(table)
 
 

@@ -82,10 +82,11 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     config = load_to_serve(config_path, host=host, port=port, workers=workers)
 
     from proxy.config import ConfigError
-    from proxy.server import Proxy, Server, is_worker, worker_slot
+    from proxy.server import Proxy, Server, check_worker_keys, is_worker, worker_slot
     from proxy.storage import StoreUnavailable
 
     try:
+        check_worker_keys(config)
         if config.server.workers > 1 and not is_worker():
             _run_workers(config)
         else:

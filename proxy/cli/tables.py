@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from proxy.budget import Price
 from proxy.cli.options import DIMENSIONS
 from proxy.evaluation import CalibrationReport, QualityQueries, RouterComparison, ShadowComparison
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
+from proxy.plain_text import printable
 from proxy.storage import Group as RowGroup
 from proxy.storage import Quantiles, RequestQueries, Totals
 from router_model.drift import Drift, drift_level
@@ -22,6 +25,11 @@ _MEASURES: Final = {
     "ttft_ms": "time to first token",
     "duration_ms": "total",
 }
+
+
+def cell(value: object) -> Text:
+    """A value for a table: neither control characters nor rich's markup have an effect."""
+    return Text(printable(str(value)))
 
 
 class RouterContext(NamedTuple):
@@ -129,14 +137,19 @@ def calibration_table(report: CalibrationReport) -> Table:
         )
     table = Table(
         title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
-        f"{report.local_model} and {report.cloud_model} · \\[low, high]: 95 %, bootstrap",
+        f"{_title(report.local_model)} and {_title(report.cloud_model)} · "
+        "\\[low, high]: 95 %, bootstrap",
         title_justify="left",
         show_header=False,
         box=None,
     )
     for name, shown in rows.items():
-        table.add_row(name, shown)
+        table.add_row(name, cell(shown))
     return table
+
+
+def _title(text: str) -> str:
+    return escape(printable(text))
 
 
 def _certainty(report: CalibrationReport) -> str:
@@ -162,7 +175,7 @@ def promotion_table(comparison: RouterComparison) -> Table:
         at = router.at_threshold
         table.add_row(
             name,
-            router.version,
+            cell(router.version),
             f"{router.apgr:.4f}",
             f"{router.log_loss:.4f}",
             f"{at.threshold:.4f}",
@@ -202,7 +215,7 @@ def _sums_table(name: str, groups: Iterable[RowGroup], total: Totals) -> Table:
     table = _table(f"by {name}", name, "requests", "share", "failed", "spent", "saved")
     for value, sums in groups:
         table.add_row(
-            value,
+            cell(value),
             f"{sums.requests:,}",
             _percent(sums.requests, total.requests),
             f"{sums.failed:,}" if sums.failed else "",
@@ -219,7 +232,7 @@ def _latencies(quantiles: Sequence[Quantiles]) -> Table:
             if row.measure == measure:
                 table.add_row(
                     name,
-                    row.target,
+                    cell(row.target),
                     f"{row.requests:,}",
                     *(format_ms(row.ms[p]) for p in ("p50", "p95", "p99")),
                 )
@@ -233,7 +246,7 @@ def _drift_table(drift: Drift) -> Table:
     )  # fmt: skip
     moved = ", ".join(f"{name} {before:.0%} → {now:.0%}" for name, before, now in drift.moved)
     table.add_row("score", f"{drift.score:.2f}", drift_level(drift.score), "")
-    table.add_row("category", f"{drift.category:.2f}", drift_level(drift.category), moved)
+    table.add_row("category", f"{drift.category:.2f}", drift_level(drift.category), cell(moved))
     return table
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
+from proxy.plain_text import printable
 from router_model.drift import Drift, drift_level
 
 # By name: title, key in `Quality.counted`, and minimum sample size.
@@ -59,6 +60,9 @@ def format_ms(value: float) -> str:
 
 def explain(row: dict[str, Any]) -> str:
     """The routing decision and the outcome of one request, in sentences."""
+    row = {
+        name: printable(value) if isinstance(value, str) else value for name, value in row.items()
+    }
     at = dt.datetime.fromtimestamp(row["created_at"], dt.UTC)
     lines = [
         f"{row['id']}: {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, model "
@@ -94,7 +98,8 @@ def explain(row: dict[str, Any]) -> str:
     error = f": {row['error']}" if row["error"] else ""
     lines.append(f"It ended: {row['ending']}{code}, status {row['status'] or 'none'}{error}")
     lines += [
-        f"{item['judge_model']} gave the {item['target']} answer {item['score']:g} of 10."
+        f"{printable(item['judge_model'])} gave the {item['target']} answer "
+        f"{item['score']:g} of 10."
         for item in row["judgements"]
     ]
     if row["feedback"] is not None:

@@ -10,13 +10,14 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from proxy.errors import InvalidRequest, NotFound
+from proxy.auth import is_admin
+from proxy.errors import Forbidden, InvalidRequest, NotFound
 from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.failover import check_credential
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
-from proxy.protocol.endpoints import ROUTED, Path, read_path
+from proxy.protocol.endpoints import ROUTED, STATELESS_POSTS, Path, read_path
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
@@ -60,6 +61,8 @@ class Passthrough:
         rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
         if rejects_unknown and target is Target.CLOUD and stored is None:
             raise _unknown_route(method, raw_path)
+        if target is Target.CLOUD and stored is None:
+            _check_shared_objects(call, method, path)
         await self._forward(call, target, method, path, query)
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
@@ -153,6 +156,23 @@ class Passthrough:
         forced = preference.model if preference.target is Target.CLOUD else None
         model = forced or snapshot.upstreams[Target.CLOUD].model
         return upstream_body(call, Target.CLOUD, model)
+
+
+def _check_shared_objects(call: Call, method: str, path: Path) -> None:
+    """Refuse a key that is no admin where the cloud account's stored objects may be reached.
+
+    Raises:
+        Forbidden: see `server.shared_objects`.
+    """
+    is_stateless = method == "POST" and path.name in STATELESS_POSTS
+    is_closed = call.snapshot.config.server.shared_objects == "admin"
+    if is_closed and not is_stateless and not is_admin(call.principal):
+        raise Forbidden(
+            f"{method} /v1{path.sent} may reach what other API keys stored in the cloud account. "
+            "It needs an admin key (`admin: true` in server.api_keys), or server.shared_objects: "
+            "all.",
+            code="admin_only",
+        )
 
 
 def _unknown_route(method: str, raw_path: bytes) -> NotFound:

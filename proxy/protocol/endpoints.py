@@ -74,6 +74,23 @@ RESPONSES: Final = Endpoint(
 )
 ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 
+# Passed-through requests that neither read nor change what the cloud account stores. Any other one
+# may: files, batches, stored completions, fine-tuned models and the rest belong to the account,
+# not to the API key that created them.
+STATELESS_POSTS: Final = frozenset(
+    {
+        "/audio/speech",
+        "/audio/transcriptions",
+        "/audio/translations",
+        "/images/edits",
+        "/images/generations",
+        "/images/variations",
+        "/moderations",
+        "/responses/compact",
+        "/responses/input_tokens",
+    }
+)
+
 # The characters of a step of a path, decoded: those of names and ids. A lenient upstream may trim
 # control characters, spaces and final dots, decode `%` once more, or cut off what follows `;?#`,
 # and so read another path than the one that was checked.

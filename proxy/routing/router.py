@@ -8,6 +8,7 @@ with the reason `router_unavailable`: the cloud costs cents, and a bad answer co
 import asyncio
 import logging
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ NO_STORE_HEADER: Final = b"x-router-no-store"
 # Reported without a router model. No score is compared with it.
 _NO_MODEL_THRESHOLD: Final = 0.5
 
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _TARGETS: Final = {target.value: target for target in Target}
 
 
@@ -391,10 +393,8 @@ def _read_target(preference: RoutingPreference, value: bytes) -> RoutingPreferen
 
 
 def _read_share(text: str, *, name: str, param: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
+    # float() also takes digits of other scripts, underscores, nan and infinity.
+    share = float(text) if _NUMBER.fullmatch(text.strip()) else -1.0
     if not 0.0 <= share <= 1.0:
         raise InvalidRequest(
             f"Invalid value for '{param}': the {name} '{text}' is not a number from 0 to 1.",

@@ -6,12 +6,13 @@
 from proxy.server.app import Proxy, judge_identity, open_judge
 from proxy.server.models import load_router
 from proxy.server.server import Server
-from proxy.server.workers import Workers, is_worker, worker_slot
+from proxy.server.workers import Workers, check_worker_keys, is_worker, worker_slot
 
 __all__ = [
     "Proxy",
     "Server",
     "Workers",
+    "check_worker_keys",
     "is_worker",
     "judge_identity",
     "load_router",

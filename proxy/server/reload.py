@@ -152,7 +152,7 @@ class Reloader:
     async def _load_config(self, path: Path, running: Config) -> Config:
         server = running.server
         config = await asyncio.to_thread(load_config, path, host=server.host, port=server.port)
-        return _keep_fixed(config, running)
+        return _keep_fixed(_check_keys(config, running, path), running)
 
     def _retire(self, parts: set[Upstream | Scorer], *, after_seconds: float) -> None:
         """Close replaced parts once the last request that may use them is over."""
@@ -176,6 +176,36 @@ class Reloader:
             manifests.append(Path(routing.shadow_router.path, MANIFEST_FILE))
         files = (self._path, Path(".env"), *manifests, pricing_path(self.config, self._path))
         return [_file_signature(file) for file in files if file is not None]
+
+
+def _check_keys(config: Config, running: Config, path: Path) -> Config:
+    """The new configuration, in which no key has lost its protection by accident.
+
+    An editor, a copy or a secret store may leave a file or `.env` cut off or empty for a moment.
+    That must not open the proxy, not even with `server.allow_anonymous`.
+
+    Raises:
+        ConfigError: the running configuration has API keys, and the new one has none.
+    """
+    before, after = running.server.api_keys, config.server.api_keys
+    if before and not after:
+        raise ConfigError(
+            f"{path}: server.api_keys: there are no API keys any more; removing all keys takes a "
+            "restart"
+        )
+    plain = {
+        item.key for item in before if not (len(before) == 1 if item.admin is None else item.admin)
+    }
+    if len(after) == 1 and after[0].admin is None and after[0].key in plain:
+        logger.warning(
+            "%s: server.api_keys: the only key left becomes an admin key after a restart, or with "
+            "`admin: true`",
+            path,
+        )
+        keys = (msgspec.structs.replace(after[0], admin=False),)
+        server = msgspec.structs.replace(config.server, api_keys=keys)
+        return msgspec.structs.replace(config, server=server)
+    return config
 
 
 def _keep_fixed(config: Config, running: Config) -> Config:

@@ -15,9 +15,11 @@ from typing import Final
 
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from proxy import __version__
+from proxy.plain_text import printable
 from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.gc import GarbageCollector
@@ -172,8 +174,9 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
     for target in Target:
         upstream = snapshot.upstreams[target]
         state = "up" if upstream.up else "unreachable, or the API key was rejected"
-        table.add_row(target.value, f"{upstream.model} at {upstream.address}: {state}")
-    table.add_row("rows", proxy.config.storage.url)
+        line = f"{upstream.model} at {upstream.address}: {state}"
+        table.add_row(target.value, escape(printable(line)))
+    table.add_row("rows", escape(printable(str(proxy.config.storage.url))))
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")
     Console().print(table)
     up = {target: bool(upstream.up) for target, upstream in snapshot.upstreams.items()}

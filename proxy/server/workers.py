@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from proxy.config import Config
+from proxy.config import Config, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own
 _SOCKET_VARIABLE: Final = "HYBRID_LLM_WORKER_SOCKET"
 _LIFELINE_VARIABLE: Final = "HYBRID_LLM_WORKER_LIFELINE"
 _NUMBER_VARIABLE: Final = "HYBRID_LLM_WORKER"
+_KEYS_VARIABLE: Final = "HYBRID_LLM_WORKER_NEEDS_KEYS"
 
 _BACKLOG: Final = 2048  # uvicorn's default
 _POLL_SECONDS: Final = 0.2
@@ -55,6 +56,18 @@ class WorkerSlot(NamedTuple):
 def is_worker() -> bool:
     """Whether a supervisor started this process."""
     return _NUMBER_VARIABLE in os.environ
+
+
+def check_worker_keys(config: Config) -> None:
+    """Refuse to replace a worker of a proxy with API keys by one without.
+
+    Raises:
+        ConfigError: the file has lost its keys since the supervisor read it.
+    """
+    if is_worker() and os.environ.get(_KEYS_VARIABLE) and not config.server.api_keys:
+        raise ConfigError(
+            "server.api_keys: there are no API keys any more; removing all keys takes a restart"
+        )
 
 
 def worker_slot() -> WorkerSlot | None:
@@ -102,6 +115,7 @@ class Workers:
                 METRICS_VARIABLE: counts,
                 _SOCKET_VARIABLE: str(listening.fileno()),
                 _LIFELINE_VARIABLE: str(lifeline),
+                _KEYS_VARIABLE: "1" if self._config.server.api_keys else "",
             }
             for number in range(self._config.server.workers):
                 self._workers.append(self._start(number, worker_variables))

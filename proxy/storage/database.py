@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import peewee
 
 from proxy.config import StorageConfig
+from proxy.secret import DatabaseUrl
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +44,17 @@ class DatabaseDamaged(Exception):
 
 
 def is_postgresql(config: StorageConfig) -> bool:
-    return config.url.startswith("postgresql:")
+    return config.url.is_postgresql
 
 
 def path_of(config: StorageConfig) -> Path:
     """The file of a SQLite database."""
-    return Path(config.url.removeprefix("sqlite:///"))
+    return Path(config.url.path)
 
 
 def redacted_url(config: StorageConfig) -> str:
     """`storage.url` without its password."""
-    parts = urlsplit(config.url)
-    if not parts.password:
-        return config.url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    return str(config.url)
 
 
 def open_database(
@@ -66,7 +63,8 @@ def open_database(
     """Open the database. Each thread uses a connection of its own.
 
     Raises:
-        StoreUnavailable: `read_only` is set and the database does not exist.
+        StoreUnavailable: `read_only` is set and the database does not exist, or PostgreSQL's
+            client library cannot read the address.
     """
     if is_postgresql(config):
         return _open_postgresql(config.url, busy_seconds, read_only=read_only)
@@ -120,14 +118,32 @@ class _WaitingSqlite(peewee.SqliteDatabase):
             time.sleep(0.005)
 
 
-def _open_postgresql(url: str, busy_seconds: float, *, read_only: bool) -> peewee.Database:
-    from playhouse.pool import PooledPostgresqlDatabase  # load psycopg only for PostgreSQL
+def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) -> peewee.Database:
+    # Load psycopg only for PostgreSQL.
+    from playhouse.pool import PooledPostgresqlDatabase
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(url.reveal())
+    except ProgrammingError:  # its text repeats parts of the address
+        raise StoreUnavailable(
+            f"storage.url: {url} is not an address that PostgreSQL's client library can read"
+        ) from None
+
+    class _Postgresql(PooledPostgresqlDatabase):  # type: ignore[misc]  # without types
+        """PostgreSQL that accepts any text of a client as a query's parameter."""
+
+        def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+            if params is not None:
+                params = [storable(item) if isinstance(item, str) else item for item in params]
+            return super().execute_sql(sql, params)
 
     options = f"-c lock_timeout={int(busy_seconds * 1e3)} -c statement_timeout=60000"
     if read_only:
         options += " -c default_transaction_read_only=on"
-    database: peewee.Database = PooledPostgresqlDatabase(
-        url,
+    database: peewee.Database = _Postgresql(
+        url.reveal(),
         prefer_psycopg3=True,
         max_connections=_MAX_CONNECTIONS,
         stale_timeout=60,

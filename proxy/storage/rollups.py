@@ -9,14 +9,14 @@ Sums only grow by addition, so any number of writers may add to them in any orde
 
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import peewee
 
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS, Ending
 from proxy.storage.database import storable
 from proxy.storage.tables import (
     DailyHistogram,
@@ -40,6 +40,10 @@ _BOUNDS: Final = np.array(
 )
 _UNKNOWN: Final = np.iinfo(np.int64).min
 
+# Rollups are never deleted, so a client must not fill them with names that it invents.
+OTHER_MODELS: Final = "other"
+MAX_MODEL_CHARS: Final = 200
+
 _ROWS_AT_ONCE: Final = 5_000
 _SUMS_AT_ONCE: Final = 100
 
@@ -56,6 +60,7 @@ class RollupRow(Protocol):
     created_at: float
     endpoint: str
     target: Any
+    requested_model: str | None
     model: str | None
     reason: Any
     ending: Any
@@ -80,12 +85,17 @@ _values = operator.attrgetter(*RollupRow.__annotations__)
 
 
 class Rollup:
-    """The totals and histograms of a batch of rows."""
+    """The totals and histograms of a batch of rows.
+
+    Attributes:
+        invented: the hours and names of models that clients chose and that did not answer.
+    """
 
     def __init__(self) -> None:
         self._hours: KeyedSums = {}
         self._histograms: KeyedSums = {}
         self._rows: list[tuple[Any, ...]] = []  # not yet in the sums
+        self.invented: set[tuple[int, str]] = set()
 
     def add(self, row: RollupRow, category: str | None) -> None:
         self._rows.append((*_values(row), category))
@@ -106,13 +116,19 @@ class Rollup:
         """Sum column by column, in a third of the time that row by row takes."""
         if not self._rows:
             return
-        (created_at, endpoint, target, model, reason, ending, streamed, fallback_from, usage_source,
+        (created_at, endpoint, target, requested_model, model, reason, ending, streamed,
+         fallback_from, usage_source,
          input_tokens, cached, output_tokens, reasoning, cost, cloud_cost, saved,
          score, decision_ms, ttft_ms, upstream_ms, duration_ms, category) = zip(
             *self._rows, strict=True)  # fmt: skip
         self._rows = []
         hour = [int(time) // HOUR_SECONDS * HOUR_SECONDS for time in created_at]
         targets = [name or "" for name in target]
+        models = [_short(name) for name in model]
+        for place, facts in enumerate(zip(requested_model, model, ending, strict=True)):
+            if _is_invented(*facts):
+                self.invented.add((hour[place], models[place]))
+                models[place] = OTHER_MODELS
         cloud_pico = _picos(cloud_cost)
         _add_up(
             self._hours,
@@ -120,7 +136,7 @@ class Rollup:
                 hour,
                 endpoint,
                 targets,
-                [storable(name or "") for name in model],
+                models,
                 *([name or "" for name in column] for column in (reason, ending, category)),
                 strict=True,
             ),
@@ -172,6 +188,28 @@ class Rollup:
         add_sums(database, HourlyTotals, self.hours)
         add_sums(database, HourlyHistogram, self.histograms)
         add_sums(database, DailyHistogram, self.daily_histograms)
+
+
+def _is_invented(requested_model: str | None, model: str | None, ending: str | None) -> bool:
+    """Whether nothing but the client vouches for a model's name: it chose it, without an answer."""
+    is_failed = bool(model) and ending != Ending.OK
+    return is_failed and _short(model) == _short(requested_model)
+
+
+def _short(model: str | None) -> str:
+    return storable((model or "")[:MAX_MODEL_CHARS])
+
+
+def fold_models(hours: KeyedSums, folded: Container[tuple[int, str]]) -> KeyedSums:
+    """The totals with the failed requests of some hours' models under one word."""
+    merged: KeyedSums = {}
+    for key, sums in hours.items():
+        hour, endpoint, target, model, reason, ending, category = key
+        if ending != Ending.OK and (hour, model) in folded:
+            key = (hour, endpoint, target, OTHER_MODELS, reason, ending, category)
+        known = merged.get(key)
+        merged[key] = sums if known is None else [*map(operator.add, known, sums)]
+    return merged
 
 
 def rollup_of_rows(database: peewee.Database) -> Rollup:

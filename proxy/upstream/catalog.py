@@ -124,11 +124,21 @@ class ModelCatalog:
         """Whether a replica lists its models."""
         return await self._fetch_models_of(base_url) is not None
 
+    async def is_running(self, base_url: str) -> bool:
+        """Whether a replica answers at all. A server without a model list runs, too."""
+        response = await self._fetch("GET", base_url + "/models")
+        return response is not None and response[0] < 500
+
     async def _fetch_models_of(self, base_url: str) -> bytes | None:
         return await self.fetch("GET", base_url + "/models")
 
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""
+        response = await self._fetch(method, url, body)
+        return response[1] if response is not None and response[0] < 400 else None
+
+    async def _fetch(self, method: str, url: str, body: bytes = b"") -> tuple[int, bytes] | None:
+        """The status and the body of a response; None without one in time."""
         request = httpx2.Request(
             method,
             url,
@@ -146,7 +156,7 @@ class ModelCatalog:
         except (TimeoutError, *TRANSPORT_ERRORS) as error:
             logger.debug("%s upstream %s: %s", self._name, url, describe_error(error))
             return None
-        return body if response.status_code < 400 else None
+        return response.status_code, body
 
 
 class _NativeApi:

@@ -66,6 +66,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 Body = bytes | AsyncIterator[bytes]
 
 
+class _NoConnection(UpstreamUnreachable):
+    """The server did not accept the connection, whatever the request was."""
+
+
 class Replica:
     """One base URL of a tier: its requests in flight and its circuit breaker."""
 
@@ -225,12 +229,14 @@ class Upstream:
                 seconds=full.seconds,
             ) from None
         try:
-            return await self._open_replica(outgoing, acquired_at)
+            return await self._open_replica(outgoing, acquired_at, client)
         except BaseException:
             self._slots.release(acquired_at)
             raise
 
-    async def _open_replica(self, outgoing: "_Outgoing", acquired_at: float) -> UpstreamResponse:
+    async def _open_replica(
+        self, outgoing: "_Outgoing", acquired_at: float, client: str | None
+    ) -> UpstreamResponse:
         """Send to the least busy available replica; if it is unreachable, to another one."""
         remaining = list(self._replicas)
         while True:
@@ -238,16 +244,19 @@ class Upstream:
             remaining.remove(replica)
             replica.start_request(self._clock())
             try:
-                response = await self._send(replica, outgoing, acquired_at)
+                response = await self._send(replica, outgoing, acquired_at, client)
             except BaseException as error:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
-                    self.record_result(replica, failed=True)
+                    is_proof = isinstance(error, _NoConnection) or (
+                        isinstance(error, UpstreamTimeout) and error.phase == "connect"
+                    )
+                    self.record_result(replica, failed=True, client=client, is_proof=is_proof)
                     may_retry = isinstance(outgoing.body, bytes) and self._available(remaining)
                     if may_retry and isinstance(error, UpstreamUnreachable):
                         continue
                 raise
-            self.record_result(replica, failed=response.status >= 500)
+            self.record_result(replica, failed=response.status >= 500, client=client)
             return response
 
     def _pick(self, replicas: list[Replica]) -> Replica:
@@ -267,9 +276,17 @@ class Upstream:
         now = self._clock()
         return [replica for replica in replicas if not replica.breaker.is_open(now)]
 
-    def record_result(self, replica: Replica, *, failed: bool) -> None:
-        """Record the result of a request to a replica, or of a probe."""
-        if replica.breaker.record(self._clock(), failed=failed):
+    def record_result(
+        self, replica: Replica, *, failed: bool, client: str | None = None, is_proof: bool = False
+    ) -> None:
+        """Record the result of a request to a replica, or of a probe.
+
+        Args:
+            client: as for `open`.
+            is_proof: no client can have caused the failure.
+        """
+        now = self._clock()
+        if replica.breaker.record(now, failed=failed, client=client, is_proof=is_proof):
             logger.warning(
                 "%s upstream %s: the circuit breaker is open", self.name, replica.base_url
             )
@@ -278,7 +295,7 @@ class Upstream:
         self.up = any(not other.breaker.failures for other in self._replicas)
 
     async def _send(
-        self, replica: Replica, outgoing: "_Outgoing", acquired_at: float
+        self, replica: Replica, outgoing: "_Outgoing", acquired_at: float, client: str | None
     ) -> UpstreamResponse:
         timeouts = self.config.timeouts
         deadline = self._deadlines.within(timeouts.first_token) if outgoing.stream else None
@@ -304,7 +321,7 @@ class Upstream:
             deadline=deadline,
             idle_seconds=timeouts.idle,
             timeout=self.timeout,
-            on_failure=partial(self.record_result, replica, failed=True),
+            on_failure=partial(self.record_result, replica, failed=True, client=client),
             on_close=partial(self._release, replica, acquired_at),
         )
 
@@ -348,9 +365,8 @@ class Upstream:
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, describe_error(error))
         if isinstance(error, httpx2.ConnectTimeout):
             return self.timeout("connect")
-        return UpstreamUnreachable(
-            f"The {self.name} upstream cannot be reached.", upstream=self.name
-        )
+        kind = _NoConnection if isinstance(error, httpx2.ConnectError) else UpstreamUnreachable
+        return kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
 
     async def close(self) -> None:
         """Close the tier's connections."""
@@ -362,10 +378,16 @@ class Upstream:
         return self.up
 
     async def probe_unhealthy(self) -> None:
-        """Probe replicas with an open circuit breaker; a success closes it at once."""
+        """Probe replicas with an open circuit breaker; a success closes it at once.
+
+        A replica at which only one client's requests fail is probed, too; a failure opens it.
+        """
         now = self._clock()
         for replica in self._replicas:
-            if replica.breaker.is_open(now) and await self.catalog.is_reachable(replica.base_url):
+            if replica.breaker.needs_confirmation(now):
+                if not await self.catalog.is_running(replica.base_url):
+                    self.record_result(replica, failed=True, is_proof=True)
+            elif replica.breaker.is_open(now) and await self.catalog.is_reachable(replica.base_url):
                 logger.info(
                     "%s upstream %s: the circuit breaker is closed again",
                     self.name,

@@ -11,6 +11,7 @@ import asyncio
 import gzip
 import hashlib
 import html
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler
 
-from proxy.auth import SESSION_COOKIE, SESSION_SECONDS, is_admin
+from proxy.auth import SESSION_COOKIE, SESSION_SECONDS, LoginLimiter, is_admin
 from proxy.errors import NotAuthenticated, NotFound
 from proxy.gateway import Gateway
 from proxy.web.small_bodies import read_small_body
@@ -128,12 +129,16 @@ def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
     return filled.encode()
 
 
-def routes(gateway: Gateway, *, body_seconds: float) -> list[ControllerRouterHandler]:
+def routes(
+    gateway: Gateway, *, body_seconds: float, guesses: LoginLimiter | None = None
+) -> list[ControllerRouterHandler]:
     """The handlers of the pages and their files.
 
     Args:
         body_seconds: how long a client may take to send the login form.
+        guesses: limits wrong keys at the login; by default as in production.
     """
+    guesses = guesses or LoginLimiter()
     files = read_files()
     rendered = {page: read_file(render(page), "text/html; charset=utf-8") for page in PAGES}
 
@@ -173,9 +178,14 @@ def routes(gateway: Gateway, *, body_seconds: float) -> list[ControllerRouterHan
         body = await read_small_body(request, seconds=body_seconds, max_bytes=MAX_FORM_BYTES)
         form = parse_qs(body.decode("utf-8", "replace"))
         key, target = (form.get(name, [""])[-1] for name in ("key", "next"))
+        address = request.client.host if request.client is not None else ""
+        if seconds := guesses.seconds_left(address):
+            error = f"Too many wrong keys. Retry in {math.ceil(seconds)} seconds."
+            return _login_page(_own_page(target), error=error, retry_seconds=seconds)
         try:
             session = gateway.snapshot.keys.log_in(key, _headers(request))
         except NotAuthenticated as error:
+            guesses.count_wrong_guess(address)
             return _login_page(_own_page(target), error=error.message)
         response = _redirect(_own_page(target))
         _set_session(response, session, SESSION_SECONDS, is_secure=_is_secure(request))
@@ -191,15 +201,19 @@ def routes(gateway: Gateway, *, body_seconds: float) -> list[ControllerRouterHan
     return [show_page, show_file, ask_for_key, log_in, log_out]
 
 
-def _login_page(target: str, *, error: str = "") -> Response[bytes]:
+def _login_page(target: str, *, error: str = "", retry_seconds: float = 0.0) -> Response[bytes]:
+    wait = {"retry-after": str(math.ceil(retry_seconds))} if retry_seconds else {}
     return Response(
         render(_LOGIN, values={"next": target, "error": error}),
-        status_code=401 if error else 200,
+        status_code=429 if wait else 401 if error else 200,
         media_type="text/html; charset=utf-8",
         headers={
-            "content-security-policy": _LOGIN.policy, "cache-control": "no-store", **_GUARDS,
+            "content-security-policy": _LOGIN.policy,
+            "cache-control": "no-store",
+            **_GUARDS,
+            **wait,
         },
-    )  # fmt: skip
+    )
 
 
 def _serve(

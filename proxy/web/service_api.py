@@ -139,7 +139,8 @@ def routes(
         )
 
     @get("/openapi.json")
-    async def describe() -> Response[bytes]:
+    async def describe(request: Request[Any, Any, Any]) -> Response[bytes]:
+        gateway.snapshot.keys.check_page(tuple(request.scope["headers"]))
         return Response(document(), media_type="application/json")
 
     @get("/health")
@@ -147,14 +148,16 @@ def routes(
         return {"status": "ok"}
 
     @get("/ready")
-    async def ready() -> Response[dict[str, object]]:
+    async def ready(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        gateway.snapshot.keys.check_page(tuple(request.scope["headers"]))
         parts, is_ready = await check_parts(gateway.snapshot, store)
         status = "stopping" if gateway.is_draining else "ready" if is_ready else "unavailable"
         code = 200 if status == "ready" else 503
         return Response({"status": status, "parts": parts}, status_code=code)
 
     @get("/metrics")
-    async def expose_metrics() -> Response[bytes]:
+    async def expose_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        gateway.snapshot.keys.check_page(tuple(request.scope["headers"]))
         return Response(metrics.expose(), media_type=METRICS_TYPE)
 
     return [

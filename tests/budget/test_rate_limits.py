@@ -165,6 +165,23 @@ def test_yesterdays_spending_of_other_processes_does_not_count() -> None:
     assert limits.spending.spent_today() == 0.375
 
 
+@pytest.mark.parametrize("days", [1, 2, 30, 365])
+def test_a_clock_that_was_ahead_forgets_no_spending(days: int) -> None:
+    clock = Clock(MIDNIGHT + 100)
+    limits = Limits(clock=clock)
+    limits.spending.record_cost(answered(0.4, clock.now))
+    limits.spending.update_others_spending({"team": 0.2}, since=MIDNIGHT)
+    assert not limits.spending.has_budget(HALF_A_DOLLAR)
+    for _ in range(5):  # several times, as with a time server that is wrong
+        clock.now += days * DAY_SECONDS
+        assert limits.spending.has_budget(HALF_A_DOLLAR)
+        limits.spending.record_cost(answered(0.01, clock.now))
+        limits.spending.record_cost(answered(0.1, MIDNIGHT + 200))  # began before
+        clock.now -= days * DAY_SECONDS
+        assert not limits.spending.has_budget(HALF_A_DOLLAR)
+    assert limits.spending.spent_today() == pytest.approx(0.6 + 5 * 0.1)
+
+
 def test_budget_shares_are_reported_once_a_day() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from fakes import refused_address
+from fakes import FakeUpstream, refused_address
 from proxy import __version__
 from proxy.cli.database import db
 from proxy.cli.main import COMMANDS as LISTED
@@ -25,6 +25,7 @@ from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.migrations import MIGRATIONS, NEWEST
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
+from served import Served
 from stored import DAY, corrupt, execute, fill, finished, random_records
 
 pytest_plugins = ["databases"]
@@ -426,6 +427,44 @@ def test_an_unreachable_database_server_is_reported_without_its_password(config:
             assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "password", ["Hun%ter2Long", "Hun ter2Long", "Hun/ter2", "Hun@ter2", "Hun[2"]
+)
+def test_no_command_shows_an_unescaped_database_password(config: Path, password: str) -> None:
+    store_in(config, f"postgresql://u:{password}@127.0.0.1:1/db?password=Hun2")
+    for arguments in (*READ_COMMANDS, *MAINTENANCE_COMMANDS, ["judge", "--once"], ["serve"]):
+        result = run(*arguments, "--config", config)
+        assert result.exit_code == 2
+        assert "storage.url: the password must be escaped: write " in result.output
+        assert "Hun" not in result.output
+        assert "ter2" not in result.output
+    assert run("check-config", config).output == run("serve", "--config", config).output
+
+
+def test_no_command_shows_the_drivers_words_on_an_address(config: Path) -> None:
+    store_in(config, "postgresql://u:Hun2@127.0.0.1:1/db?password=Hun2&nosuch=1")
+    for arguments in (*READ_COMMANDS, *MAINTENANCE_COMMANDS, ["judge", "--once"], ["serve"]):
+        result = run(*arguments, "--config", config)
+        assert result.exit_code == 1
+        assert "storage.url: postgresql://u:***@127.0.0.1:1/db?" in result.output
+        assert "Hun2" not in result.output
+        assert "Traceback" not in result.output
+
+
+async def test_the_start_shows_the_database_without_its_password(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    address = urlsplit(postgres_url)
+    url = f"postgresql://{address.username}:geheim@{address.hostname}:{address.port}{address.path}"
+    async with FakeUpstream() as local, FakeUpstream() as cloud:
+        changes = {"storage": {"url": f"{url}?password=geheim2"}}
+        async with Served(tmp_path, local, cloud, changes=changes) as proxy:
+            assert await proxy.stop() == 0
+    log = (tmp_path / "proxy.log").read_text()
+    assert f"postgresql://{address.username}:***@" in log.replace("\n", "")
+    assert "geheim" not in log
+
+
 def test_stats(db_config: Path, records: list[CallRecord]) -> None:
     text = " ".join(run("stats", "--config", db_config).output.split())
     for words in (
@@ -510,6 +549,29 @@ def test_explain(db_config: Path, records: list[CallRecord]) -> None:
     row = json.loads(run("explain", request_id, "--config", db_config, "--json").output)
     assert (row["id"], row["prompt"]) == (request_id, [{"role": "user", "content": "Hello"}])
     assert (row["judgements"], row["feedback"]) == ([], None)
+
+
+HOSTILE = "gpt\n[red]\x1b[2J\x9b1m\u202e\u2066[/link][link=http://x]\r"
+
+
+def test_text_of_clients_cannot_drive_the_terminal(db_config: Path, url: str) -> None:
+    names = {
+        "requested_model": HOSTILE,
+        "model": HOSTILE,
+        "error": HOSTILE,
+        "fallback_why": HOSTILE,
+    }
+    record = finished(target=Target.CLOUD, fallback_from=Target.LOCAL, **names)
+    fill(url, [record])
+    for arguments in (["stats", "--by", "model"], ["explain", record.id]):
+        for more in ([], ["--json"]):
+            result = run(*arguments, *more, "--config", db_config)
+            assert result.exit_code == 0
+            assert all(line.isprintable() for line in result.output.split("\n"))
+            if more:
+                assert json.dumps(HOSTILE) in json.dumps(json.loads(result.output))
+            else:
+                assert "gpt\\n[red]\\x1b[2J\\x9b1m" in "".join(result.output.split("\n"))
 
 
 def test_explain_reports_an_unknown_request(db_config: Path, records: list[CallRecord]) -> None:

@@ -287,7 +287,7 @@ def test_egress_allows_the_database_ollama_and_the_cloud(base: Objects, config: 
     ports = {
         item["port"] for rule in base["NetworkPolicy"]["spec"]["egress"] for item in rule["ports"]
     }
-    addresses = (config.upstreams.local.base_urls[0], config.storage.url)
+    addresses = (config.upstreams.local.base_urls[0], config.storage.url.reveal())
     named = {int(match[1]) for url in addresses if (match := re.search(r":(\d+)/", url))}
     assert ports == {53, 443} | named
     assert config.upstreams.cloud.base_urls[0].startswith("https://api.openai.com/")

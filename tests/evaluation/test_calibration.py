@@ -95,7 +95,7 @@ def record_judged(
             score = 9.0 if rng.random() < good else 3.0
             judgements.append((record.id, record.created_at, target, model, score, "judge"))
     store.close()
-    with closing(sqlite3.connect(storage.url.removeprefix("sqlite:///"))) as database, database:
+    with closing(sqlite3.connect(storage.url.path)) as database, database:
         database.executemany(
             "insert into judgements (request_id, created_at, target, model, score, judge_model)"
             " values (?, ?, ?, ?, ?, ?)",
@@ -226,7 +226,7 @@ def test_an_invalid_age_is_rejected(config: Path, age: str) -> None:
 
 def test_since_excludes_old_requests(config: Path, tmp_path: Path) -> None:
     record_judged(config)
-    path = load_config(config).storage.url.removeprefix("sqlite:///")
+    path = load_config(config).storage.url.path
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("update requests set created_at = created_at - 86400 * 10")
     done = calibrate(config, f"--out={tmp_path}/strong", "--since=1w")

@@ -541,7 +541,7 @@ async def rate(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.R
 
 
 def feedback_of(proxy: LiveProxy) -> list[tuple[Any, ...]]:
-    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
+    path = proxy.proxy.config.storage.url.path
     connection = sqlite3.connect(path)
     try:
         return connection.execute("select request_id, rating, comment from feedback").fetchall()
@@ -586,6 +586,77 @@ async def test_feedback_on_a_request_of_another_key_is_rejected(start: StartProx
     assert (await rate(proxy, headers=theirs, request_id=request_id, thumb="up")).status_code == 404
     assert (await rate(proxy, request_id=request_id, thumb="up")).status_code == 401
     assert (await rate(proxy, headers=mine, request_id=request_id, thumb="up")).status_code == 200
+
+
+# What clients store with the provider.
+
+SHARED = [
+    ("GET", "/v1/chat/completions"),
+    ("GET", "/v1/chat/completions/chatcmpl-1"),
+    ("GET", "/v1/chat/completions/chatcmpl-1/messages"),
+    ("POST", "/v1/chat/completions/chatcmpl-1"),
+    ("DELETE", "/v1/chat/completions/chatcmpl-1"),
+    ("GET", "/v1/Chat/Completions"),
+    ("GET", "/v1/chat%2Fcompletions"),
+    ("GET", "/v1/files"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files/file-1/content"),
+    ("DELETE", "/v1/files/file-1"),
+    ("POST", "/v1/uploads"),
+    ("GET", "/v1/batches"),
+    ("POST", "/v1/batches"),
+    ("POST", "/v1/batches/batch_1/cancel"),
+    ("GET", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs/ft-1/cancel"),
+    ("DELETE", "/v1/models/ft:gpt-4o-mini:acme::1"),
+    ("GET", "/v1/vector_stores"),
+    ("GET", "/v1/conversations/conv_1/items"),
+    ("GET", "/v1/responses/resp_of_nobody"),
+    ("DELETE", "/v1/responses/resp_of_nobody"),
+    ("GET", "/v1/containers"),
+    ("GET", "/v1/videos"),
+    ("GET", "/v1/organization/admin_api_keys"),
+    ("POST", "/v1/realtime/client_secrets"),
+    ("GET", "/v1/a_path_of_the_year_2030"),
+    ("PUT", "/v1/images/generations"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), SHARED)
+async def test_a_plain_key_does_not_reach_what_others_stored(
+    start: StartProxy, cloud: FakeUpstream, method: str, path: str
+) -> None:
+    cloud.answer = whole(b"{}")
+    proxy = await start({"server": {"api_keys": ["plain", {"key": "boss", "admin": True}]}})
+    refused = await proxy.client.request(method, path, headers={"authorization": "Bearer plain"})
+    assert (refused.status_code, envelope_of(refused)["code"]) == (403, "admin_only")
+    assert not cloud.calls
+    allowed = await proxy.client.request(method, path, headers={"authorization": "Bearer boss"})
+    assert allowed.status_code == 200
+    assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize("keys", [[], ["only"], ["plain", "other"]])
+async def test_shared_objects_can_be_opened(
+    start: StartProxy, cloud: FakeUpstream, keys: list[str]
+) -> None:
+    """Without keys, to a single key, or by configuration."""
+    cloud.answer = whole(b"{}")
+    shared = {"shared_objects": "all"} if len(keys) > 1 else {}
+    proxy = await start({"server": {"api_keys": keys} | shared})
+    headers = {"authorization": f"Bearer {keys[0]}"} if keys else None
+    assert (await proxy.client.get("/v1/files", headers=headers)).status_code == 200
+
+
+async def test_a_plain_key_may_send_what_stores_nothing(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = whole(b"{}")
+    proxy = await start({"server": {"api_keys": ["plain", "other"]}})
+    plain = {"authorization": "Bearer plain"}
+    for path in ("audio/speech", "audio/transcriptions", "images/edits", "moderations"):
+        response = await proxy.client.post(f"/v1/{path}", content=b"{}", headers=plain)
+        assert response.status_code == 200
 
 
 # Conversations.
@@ -755,3 +826,45 @@ async def test_hop_by_hop_headers_are_not_forwarded(proxy: LiveProxy, local: Fak
     sent = dict(local.call.headers)
     assert "x-hop" not in sent
     assert sent["x-far"] == "2"
+
+
+# What needs no key.
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/ready", "/openapi.json"])
+async def test_public_endpoints_look_at_the_host_where_there_are_no_keys(
+    start: StartProxy, path: str
+) -> None:
+    proxy = await start()
+    for headers in ({"host": "rebound.example"}, {"origin": "https://other.example"}):
+        refused = await proxy.client.get(path, headers=headers)
+        assert (refused.status_code, envelope_of(refused)["code"]) == (403, "origin_not_allowed")
+    assert (await proxy.client.get(path)).status_code == 200
+    assert (await proxy.client.get("/health", headers={"host": "x.example"})).status_code == 200
+    for server in ({"api_keys": ["one"]}, {"allow_anonymous": True}):
+        other = await start({"server": server})
+        assert (await other.client.get(path, headers={"host": "x.example"})).status_code == 200
+
+
+async def test_guessing_at_the_login_is_slowed_down(start: StartProxy) -> None:
+    proxy = await start({"server": {"api_keys": ["right"]}})
+    statuses = [
+        (await proxy.client.post("/login", data={"key": f"wrong-{n}"})).status_code
+        for n in range(12)
+    ]
+    assert statuses == [401] * 10 + [429] * 2
+    refused = await proxy.client.post("/login", data={"key": "right"})
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 6
+    assert "set-cookie" not in refused.headers
+    assert "Too many wrong keys" in refused.text
+    assert (await proxy.chat(headers={"authorization": "Bearer right"})).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["١", "0.٥", "０.5", "1_0", "nan", "inf", "0x1", "", "1e", "--1"])
+async def test_a_threshold_is_a_number_in_ascii(proxy: LiveProxy, text: str) -> None:
+    for name in ("threshold", "cost", "quality"):
+        answer = await proxy.chat(model=f"auto:{name}={text}")
+        assert answer.status_code == 400
+    for good in ("0.5", "1", ".5", "1.", "5e-1"):
+        assert (await proxy.chat(model=f"auto:threshold={good}")).status_code == 200

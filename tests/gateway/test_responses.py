@@ -66,7 +66,7 @@ def upstreams(local: FakeUpstream, cloud: FakeUpstream) -> None:
 
 
 def query_database(proxy: LiveProxy, statement: str) -> list[Any]:
-    path = proxy.proxy.config.storage.url.removeprefix("sqlite:///")
+    path = proxy.proxy.config.storage.url.path
     connection = sqlite3.connect(path)
     try:
         return connection.execute(statement).fetchall()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.auth import ApiKeys, Principal
+from proxy.auth import ApiKeys, LoginLimiter, Principal
 from proxy.config import ApiKeyConfig, Secret
 from proxy.errors import Forbidden, NotAuthenticated
 from proxy.record import key_hash
@@ -129,3 +129,39 @@ def test_with_keys_host_and_origin_are_ignored() -> None:
         (b"origin", b"https://evil.example"),
     ]
     assert KEYS.authenticate(headers) is not None
+
+
+# Guessing at the login.
+
+
+def test_wrong_guesses_slow_an_address_down() -> None:
+    now = [0.0]
+    limiter = LoginLimiter(guesses=3, seconds_per_guess=10.0, clock=lambda: now[0])
+    for _ in range(3):
+        assert limiter.seconds_left("10.0.0.1") == 0
+        limiter.count_wrong_guess("10.0.0.1")
+    assert limiter.seconds_left("10.0.0.1") == 10
+    assert limiter.seconds_left("10.0.0.2") == 0
+    now[0] = 10.0
+    assert limiter.seconds_left("10.0.0.1") == 0
+    limiter.count_wrong_guess("10.0.0.1")
+    assert limiter.seconds_left("10.0.0.1") == 10
+    now[0] = 1000.0
+    for _ in range(2):
+        limiter.count_wrong_guess("10.0.0.1")
+    assert limiter.seconds_left("10.0.0.1") == 0
+
+
+def test_a_host_with_many_ipv6_addresses_counts_once() -> None:
+    limiter = LoginLimiter(guesses=2, clock=lambda: 0.0)
+    for number in range(2):
+        limiter.count_wrong_guess(f"2001:db8::{number}%eth0")
+    assert limiter.seconds_left("2001:db8::ffff") > 0
+    assert limiter.seconds_left("2001:db8:0:1::") == 0
+
+
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
+    limiter = LoginLimiter(guesses=1, max_addresses=10, clock=lambda: 0.0)
+    for number in range(100):
+        limiter.count_wrong_guess(f"10.0.0.{number}")
+    assert [n for n in range(100) if limiter.seconds_left(f"10.0.0.{n}")] == list(range(90, 100))

@@ -389,6 +389,148 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
         assert secret not in rejection(tmp_path, broken)
 
 
+SECRETS = ["sk-very-secret", "Hunter2Long99", "geheim"]
+# Where a configuration can have a key in a form that is refused; KEY stands for the key.
+IN_API_KEY = [
+    "'KEY ${'",
+    "'${KEY'",
+    "'${KEY:-${'",
+    "'KEY${}'",
+    "*KEY",
+    "!!int KEY",
+    "!!float KEY",
+    "!!bool KEY",
+    "!!timestamp KEY",
+    "!!binary KEY=",
+    "!!binary KEYä",
+    "!KEY",
+    "!KEY x",
+    "!<KEY> x",
+    "!!KEY x",
+    "&KEY",
+    "{KEY: 5}",
+    "{KEY: {KEY: 1}}",
+    "{KEY: 1, KEY: 2}",
+    "[KEY]",
+    "[[KEY]]",
+    "[KEY: 5]",
+    "{a: *KEY}",
+    "{KEY: .inf}",
+    "'KEY",
+    '"KEY',
+    '"KEY\\q"',
+    '"KEY\\UFFFFFFFF"',
+    "|KEY",
+    ">KEY",
+    "|\n  KEY\n x",
+    "@KEY",
+    "`KEY`",
+    "%KEY",
+    "KEY: KEY",
+    "? KEY",
+    '"KEY" KEY',
+    '"KEY\\u0007"',
+    "!!set {KEY}",
+    "!!omap [KEY: 1]",
+    "[KEY",
+    "{KEY",
+    "KEY: [",
+]
+IN_API_KEYS = [
+    *IN_API_KEY,
+    "[KEY, *KEY]",
+    "[{key: [KEY]}]",
+    "[{key: KEY, KEY-2: 1}]",
+    "[{key: KEY, requests_per_minute: KEY-2}]",
+    "[KEY, KEY]",
+    "[KEY, [KEY]]",
+    "[{kye: KEY}]",
+    "[{key: {KEY: 1, KEY: 2}}]",
+    "[{KEY: KEY}]",
+    "[{key: KEY, admin: !!bool KEY}]",
+    "[!!int KEY]",
+    "[{key: 'KEY ${'}]",
+    "['${KEY']",
+    "[{key: KEY, key: KEY}]",
+    "[KEY: {KEY: .nan}]",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{TIERS}    api_key: {form}\n" for form in IN_API_KEY),
+        *(f"{TIERS}server:\n  api_keys: {form}\n" for form in IN_API_KEYS),
+        *(f"{TIERS}judge: {{api_key: {form}}}\n" for form in IN_API_KEY),
+        *(f"{TIERS}storage:\n  url: {form}\n" for form in IN_API_KEY),
+        TIERS + "storage: {url: KEY}",
+        TIERS + "storage: {url: [KEY]}",
+    ],
+)
+def test_no_error_repeats_a_key_in_the_wrong_form(tmp_path: Path, text: str, secret: str) -> None:
+    try:
+        load(tmp_path, text.replace("KEY", secret))
+    except ConfigError as error:
+        message = str(error).removeprefix(str(tmp_path))
+        assert secret not in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "secret", ["sk-very-secret", "Hunter2Long99", "abcdefghijklmnopqrstuvwxyz"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        TIERS + "    api_key:KEY\n",
+        TIERS + "    api_key=KEY\n",
+        TIERS + "    {api_key:KEY}\n",
+        TIERS + "    KEY:\n",
+        TIERS + "    ? [KEY]\n",
+        TIERS + "KEY: 1\n",
+        TIERS + "  KEY: {api_key: 7}\n",
+        TIERS + "server: {KEY: 1}\n",
+        TIERS + "server: {api_key:KEY}\n",
+        TIERS + "server: {api_key KEY: 1}\n",
+        TIERS + "server: {'KEY`x': 1}\n",
+        TIERS + "server: {port: KEY}\n",
+        TIERS + "server: {port: !!int KEY}\n",
+        TIERS + "server: {host: '${KEY'}\n",
+        TIERS + "server: {host: '${KEY}'}\n",
+        TIERS + "server: {cors_origins: [KEY]}\n",
+        TIERS + "server: KEY\n",
+        TIERS + "routing: {threshold: KEY}\n",
+        TIERS + "routing: {sticky: KEY}\n",
+        TIERS + "judge: {base_url: KEY}\n",
+        TIERS + "judge: {base_url: 'https://me:KEY@host/v1'}\n",
+        local(base_url="KEY"),
+        local(base_url="http://host/v1?api_key=KEY"),
+        local(base_url="http://me:KEY@host/v1"),
+        local(capabilities="[KEY]"),
+        local(price="KEY"),
+        "KEY",
+        "- KEY",
+        "api_key:KEY",
+        "{KEY: KEY}",
+    ],
+)
+def test_no_error_repeats_a_key_in_the_wrong_place(tmp_path: Path, text: str, secret: str) -> None:
+    name = secret.replace("-", "_") if "${KEY}" in text else secret
+    assert secret not in rejection(tmp_path, text.replace("KEY", name))
+    assert name not in rejection(tmp_path, text.replace("KEY", name))
+
+
+def test_a_misspelt_name_is_named(tmp_path: Path) -> None:
+    assert rejection(tmp_path, TIERS + "server: {max-body-mb: 1}").startswith(
+        "8: server.max-body-mb:"
+    )
+    assert rejection(tmp_path, local(api_key="${CLOUD_KEY_2}")) == (
+        "6: upstreams.local.api_key: the environment variable CLOUD_KEY_2 is not set and has no "
+        "default"
+    )
+
+
 @pytest.mark.parametrize("key", ["0123", "12345", "true", "1.5", "1_000", "12:30"])
 def test_api_key_of_another_yaml_type_must_be_quoted(tmp_path: Path, key: str) -> None:
     message = rejection(tmp_path, local(api_key=key))
@@ -437,6 +579,30 @@ def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
     text = "judge: {enabled: true}\nstorage: {prompts: hash}\n"
     warnings = load(tmp_path, TIERS + text).warnings()
     assert [warning.partition(":")[0] for warning in warnings] == ["judge.enabled"]
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "warns"),
+    [
+        ("http://192.168.1.7/v1", "sk-1", True),
+        ("http://gpu.lan:8000/v1", "sk-1", True),
+        ("[http://localhost/v1, http://10.0.0.1/v1]", "sk-1", True),
+        ("http://gpu.lan/v1", "ollama", False),
+        ("https://gpu.lan/v1", "sk-1", False),
+        ("http://localhost:1/v1", "sk-1", False),
+        ("http://127.0.0.1/v1", "sk-1", False),
+        ('"http://[::1]:1/v1"', "sk-1", False),
+    ],
+)
+def test_a_key_that_is_sent_unencrypted_gives_a_warning(
+    tmp_path: Path, url: str, key: str, warns: bool
+) -> None:
+    warning = "api_key: is sent unencrypted to another machine; use an https URL"
+    config = load(tmp_path, local(base_url=url, api_key=key))
+    assert list(config.warnings()) == [f"upstreams.local.{warning}"] * warns
+    if not url.startswith("["):
+        judge = f"judge: {{base_url: {url}, api_key: {key}}}"
+        assert list(load(tmp_path, TIERS + judge).warnings()) == [f"judge.{warning}"] * warns
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("de*.yaml")), ids=lambda path: path.name)

@@ -124,6 +124,55 @@ def test_json_error_includes_the_traceback(capsys: pytest.CaptureFixture[str]) -
     assert entry["exception"].endswith("ValueError: broken")
 
 
+# Line breaks, an escape sequence, C1's own, bidirectional controls, and other invisible characters.
+HOSTILE = (
+    "gpt\n2026-01-01 00:00:00,000 ERROR forged\r"
+    "\x1b[2J\x9b31m\x85\u2028\u202e\u2066\u061c\u200b\x7f\0"
+)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_text_of_clients_stays_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    if is_terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "1000")
+    config = LoggingConfig(format="auto" if is_terminal else "text", requests="all")
+    logs.set_up(config)
+    record = finished_record(requested_model=HOSTILE, error_code=HOSTILE, trace=[(1.0, HOSTILE)])
+    log_request(record, config)
+    logging.getLogger("proxy.upstream.upstream").warning("%s broke off", HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger("proxy.gateway.gateway").exception("failed")
+    text = capsys.readouterr().err
+    lines = text.split("\n")[:-1]
+    assert all(line.replace("\x1b", "").isprintable() for line in lines)
+    assert "\x1b[2J" not in text
+    assert not [line for line in lines if line.startswith("2026-01-01")]
+    if not is_terminal:
+        assert all(line.isprintable() for line in lines)
+        assert len([line for line in lines if not line.startswith("  ")]) == 4
+        assert (
+            "gpt\\n2026-01-01 00:00:00,000 ERROR forged\\r\\x1b[2J\\x9b31m\\x85\\u2028\\u202e"
+            in lines[0]
+        )
+
+
+def test_json_lines_are_printable_and_keep_their_values(capsys: pytest.CaptureFixture[str]) -> None:
+    config = LoggingConfig(format="json", requests="all")
+    logs.set_up(config)
+    model = HOSTILE + "\U000e0041é漢"
+    log_request(finished_record(requested_model=model), config)
+    (line, rest) = capsys.readouterr().err.split("\n")
+    assert rest == ""
+    assert line.isprintable()
+    assert "é漢" in line
+    assert json.loads(line)["requested_model"] == model
+
+
 def test_trace_is_logged_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json")
     logs.set_up(config)

@@ -1,6 +1,7 @@
 """Reloads apply valid changes while requests run and reject invalid ones."""
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -149,13 +150,67 @@ async def test_temporarily_missing_file_changes_nothing(proxy: LiveProxy) -> Non
     await last_reload(proxy, successful=True)
 
 
+@pytest.mark.parametrize("allow_anonymous", [False, True])
+@pytest.mark.parametrize("left", [{}, {"api_keys": []}, {"api_keys": ""}, {"api_keys": None}])
+async def test_a_reload_cannot_take_away_all_api_keys(
+    start: StartProxy,
+    caplog: pytest.LogCaptureFixture,
+    allow_anonymous: bool,
+    left: dict[str, Any],
+) -> None:
+    proxy = await start({"server": {"api_keys": ["one", "two"]}})
+    fields = json.loads(proxy.config_file.read_text())
+    snapshot = proxy.proxy.gateway.snapshot
+    fields["server"] = left | {"allow_anonymous": allow_anonymous}
+    with caplog.at_level(logging.ERROR):
+        proxy.config_file.write_text(json.dumps(fields))
+        await last_reload(proxy, successful=False)
+    assert "server.api_keys: there are no API keys any more; removing all keys takes" in caplog.text
+    assert proxy.proxy.gateway.snapshot is snapshot
+    assert (await proxy.chat()).status_code == 401
+    assert (await proxy.client.get("/api/stats")).status_code == 401
+    assert (await proxy.chat(headers={"authorization": "Bearer two"})).status_code == 200
+
+
+async def test_an_emptied_env_file_does_not_open_the_proxy(
+    start: StartProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = tmp_path / ".env"
+    env.write_text("ROUTER_KEYS_OF_A_TEST=one\n")
+    proxy = await start({"server": {"api_keys": ["zero"]}})
+    await reloads(proxy, {"server": {"api_keys": "${ROUTER_KEYS_OF_A_TEST:-}"}})
+    assert (await proxy.chat(headers={"authorization": "Bearer one"})).status_code == 200
+    env.write_text("")
+    await last_reload(proxy, successful=False)
+    assert (await proxy.chat()).status_code == 401
+    env.write_text("ROUTER_KEYS_OF_A_TEST=two\n")
+    await last_reload(proxy, successful=True)
+    assert (await proxy.chat(headers={"authorization": "Bearer two"})).status_code == 200
+
+
+async def test_a_reload_makes_the_only_key_left_no_admin(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = [{"key": "plain"}, {"key": "boss", "admin": True}]
+    proxy = await start({"server": {"api_keys": keys}})
+    plain = {"authorization": "Bearer plain"}
+    for threshold in (0.25, 0.125):  # the second reload compares with the first one
+        left = {"server": {"api_keys": keys[:1]}, "routing": {"threshold": threshold}}
+        await reloads(proxy, left)
+        assert (await proxy.client.get("/api/stats", headers=plain)).status_code == 403
+    assert "server.api_keys: the only key left becomes an admin key after a restart" in caplog.text
+    await reloads(proxy, {"server": {"api_keys": [{"key": "plain", "admin": True}]}})
+    assert (await proxy.client.get("/api/stats", headers=plain)).status_code == 200
+
+
 async def test_changes_that_require_a_restart_are_logged_and_ignored(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         await reloads(proxy, {"storage": {"url": "sqlite:///elsewhere.db"}})
     assert "storage: some of the changes take effect only after a restart" in caplog.text
-    assert proxy.proxy.config.storage.url.endswith("/router.db")
+    assert proxy.proxy.config.storage.url.path.endswith("/router.db")
     await proxy.chat()
     await proxy.finish(1)
 

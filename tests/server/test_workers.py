@@ -74,6 +74,20 @@ async def test_dead_worker_is_replaced_and_its_counts_are_kept(
         assert await proxy.stop() == 0
 
 
+async def test_a_replaced_worker_does_not_open_a_proxy_with_keys(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    changes = {"server": {"workers": 2, "api_keys": ["one"]}}
+    async with Served(tmp_path, local, cloud, changes=changes) as proxy:
+        proxy.configure({"server": {"api_keys": []}})
+        os.kill(children_of(proxy.pid)[0], signal.SIGKILL)
+        refusal = b"\nserver.api_keys: there are no API keys any more"
+        await until(lambda: refusal in proxy.log, what="the new worker is refused")
+        if proxy.runs:
+            answer = await ask(proxy.port, chat_body(model="local"))
+            assert answer.head.status == 401
+
+
 async def test_session_affinity_holds_across_workers(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:

@@ -6,9 +6,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.storage.database import StoreUnavailable, is_postgresql
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.rollups import Rollup
@@ -129,6 +131,45 @@ def filled(url: str) -> str:
     """A database with requests of about fifty hours."""
     fill(url, random_records(400))
     return url
+
+
+def test_names_that_clients_invent_share_one_rollup(url: str) -> None:
+    """Rollups are never deleted, so a client must not add to them with every name."""
+
+    def asked(name: str, ending: Ending = Ending.UPSTREAM_ERROR, **values: Any) -> CallRecord:
+        facts = {"requested_model": name, "model": name, "target": Target.CLOUD} | values
+        return finished(created_at=NOW, reason=Reason.FORCED, ending=ending, **facts)
+
+    invented = [asked(f"invented-{number}" * 30) for number in range(300)]
+    gone = [asked(f"gone-{number}", Ending.CLIENT_GONE) for number in range(50)]
+    known = [asked("gpt-4o", Ending.OK), asked("gpt-4o", requested_model="cloud")]
+    long = [asked("long" * 100, Ending.OK)]
+    fill(url, [*invented, *gone, *known, *long])
+    rows = read(
+        url, "SELECT model, ending, sum(requests) AS n FROM hours GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    assert [(row["model"], row["ending"], int(row["n"])) for row in rows] == [
+        ("gpt-4o", "ok", 1),
+        ("gpt-4o", "upstream_error", 1),
+        (("long" * 100)[:200], "ok", 1),
+        ("other", "client_gone", 50),
+        ("other", "upstream_error", 300),
+    ]
+    assert integrity_errors(url) == []
+    # As an older version has counted one of them.
+    name = invented[0].model
+    execute(
+        url,
+        "UPDATE hours SET requests = requests - 1 "
+        "WHERE ending = 'upstream_error' AND model = 'other'",
+    )
+    execute(
+        url,
+        "INSERT INTO hours SELECT hour, endpoint, target, "
+        f"'{(name or '')[:200]}', reason, ending, category, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 "
+        "FROM hours WHERE ending = 'upstream_error' AND model = 'other'",
+    )
+    assert integrity_errors(url) == []
 
 
 def repair(url: str) -> list[str]:

@@ -18,6 +18,8 @@ from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
 from router_model.manifest import Manifest
 from stored import connected
 
+pytest_plugins = ["databases"]
+
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
 TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
 PATHS = ["/api/stats", "/api/quality", "/api/pareto", "/api/requests"]
@@ -155,7 +157,7 @@ async def test_former_reason_shadow_finds_explorations(proxy: LiveProxy) -> None
     for reason in ("shadow", "exploration"):
         assert (await get(proxy, "/api/requests", reason=reason))["requests"] == []
     (request_id,) = await chat_and_wait(proxy, EASY)
-    with connected(proxy.proxy.config.storage.url) as database:
+    with connected(proxy.proxy.config.storage.url.reveal()) as database:
         database.execute_sql(
             f"UPDATE requests SET reason = 'exploration' WHERE id = '{request_id}'"
         )
@@ -332,3 +334,34 @@ async def test_failed_query_is_not_cached() -> None:
     with pytest.raises(Unavailable):
         await cache.get("24h", fail)
     assert await cache.get("24h", query) == 1
+
+
+NUL_QUERIES = [
+    "/api/requests?model=%00",
+    "/api/requests?model=gpt%00-4o",
+    "/api/requests?search=%00",
+    "/api/requests?before=1.5~req_%00",
+    "/api/requests?target=%00",
+    "/api/requests/%00",
+    "/api/requests/req_%00x",
+    "/api/jobs?step=%00",
+    "/api/jobs?step=train%00",
+    "/api/jobs/%00",
+    "/api/jobs/job_%00?after=5",
+    "/api/experiments/%00/results",
+    "/v1/responses/resp_%00x/input_items",
+]
+
+
+async def test_null_characters_are_no_fault_of_the_database(start: StartProxy, url: str) -> None:
+    """PostgreSQL accepts none in a parameter."""
+    proxy = await start({"storage": {"url": url}})
+    for path in NUL_QUERIES:
+        assert (await proxy.client.get(path)).status_code in (200, 400, 404), path
+    cancelled = await proxy.client.post("/api/jobs/job_%00/cancel")
+    assert cancelled.status_code == 404
+    rated = await proxy.client.post(
+        "/v1/feedback", json={"request_id": "req_\0", "thumb": "up", "comment": "\0"}
+    )
+    assert rated.status_code == 404
+    assert (await proxy.client.get("/ready")).json()["parts"]["database"] == "ok"

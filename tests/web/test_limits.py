@@ -189,7 +189,7 @@ async def test_fallback_to_the_local_tier_releases_its_reservation(
     assert (await first).headers["x-router-fallback"]
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/files"])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/images/generations"])
 async def test_pass_through_requests_respect_the_budget(
     start: StartProxy, cloud: FakeUpstream, path: str
 ) -> None:
@@ -219,7 +219,7 @@ async def test_spent_budget_survives_a_restart(start: StartProxy, cloud: FakeUps
     answer = await second.chat(text=HARD, headers=TEAM)
     assert answer.headers["x-router-reason"] == "budget"
     await second.stop()
-    with sqlite3.connect(first.proxy.config.storage.url.removeprefix("sqlite:///")) as database:
+    with sqlite3.connect(first.proxy.config.storage.url.path) as database:
         database.execute("update requests set created_at = ?", (time.time() - 86_400,))
     database.close()
     third = await start(with_budget(10))
