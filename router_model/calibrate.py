@@ -147,7 +147,7 @@ def fit_head(
     prior: HeadCalibration | None = None,
     weight: ArrayLike = 1.0,
 ) -> HeadCalibration:
-    """Scale and shift of one head. The slope is at least 0.05: a head without skill gives less."""
+    """Scale and shift of one head. The slope is at least 0.05, also without information."""
     if prior is None:
         slope, intercept = fit_logistic(logits, ok, weight=weight)
     else:
@@ -190,12 +190,12 @@ def fit(
     def head(column: int, ok: NDArray[np.bool_], around: HeadCalibration | None) -> HeadCalibration:
         if ratings is None:
             return fit_head(logits[:, column], ok, prior=around, weight=times)
-        its = ratings.take(ratings.is_local == (column == 0))
+        of_head = ratings.take(ratings.is_local == (column == 0))
         return fit_head(
-            np.concatenate([logits[:, column], its.logits[:, column]]),
-            np.concatenate([ok, its.ok]),
+            np.concatenate([logits[:, column], of_head.logits[:, column]]),
+            np.concatenate([ok, of_head.ok]),
             prior=around,
-            weight=np.concatenate([times, its.weight]),
+            weight=np.concatenate([times, of_head.weight]),
         )
 
     local = head(0, out.local_ok, prior.local if prior else None)
@@ -265,8 +265,8 @@ def operating_points(
     """The operating points of given ascending thresholds, chosen on other rows."""
     everything = np.arange(score.size)
     cost, quality = _shares(score, out, everything, thresholds)
-    drawn = [_shares(score, out, i, thresholds) for i in resamples(out.group, rounds=rounds)]
-    costs, qualities = (np.array(values) for values in zip(*drawn, strict=True))
+    resampled = [_shares(score, out, i, thresholds) for i in resamples(out.group, rounds=rounds)]
+    costs, qualities = (np.array(values) for values in zip(*resampled, strict=True))
     return [
         OperatingPoint(
             threshold=float(threshold),

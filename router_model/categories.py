@@ -73,9 +73,9 @@ def category_of(turns: Sequence[tuple[str, str]]) -> str:
     if "```" in text:
         return "code"
     words = text.lower().encode(errors="replace").translate(_SPACES).split()
-    found = {_WORDS[word] for word in _KNOWN.intersection(words)}
-    if "code" not in found and any(map(text.__contains__, _SIGNS)) and _MATHS.search(text):
+    matched = {_WORDS[word] for word in _KNOWN.intersection(words)}
+    if "code" not in matched and any(map(text.__contains__, _SIGNS)) and _MATHS.search(text):
         return "maths"
-    if found:
-        return min(found, key=_ORDER.__getitem__)
+    if matched:
+        return min(matched, key=_ORDER.__getitem__)
     return "question" if "?" in text or (words and words[0] in _ASKING) else "other"

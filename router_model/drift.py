@@ -1,7 +1,7 @@
 """Drift: how much live traffic differs from the prompts that the router was fitted to.
 
     reference = reference_of(scores, categories)         # kept in the manifest
-    found = measure(reference, live_scores, live_categories)
+    drift = measure(reference, live_scores, live_categories)
 
 Measure: the population stability index, the sum over bands of (p - q) ln(p / q) for shares p of
 live requests and q of the reference. It is computed over score bands and over prompt categories.
@@ -77,7 +77,7 @@ def reference_of(scores: Sequence[float], categories: Sequence[str]) -> Referenc
     Raises ValueError if there are no prompts.
     """
     if not len(scores):
-        raise ValueError("there are no prompts to make a reference of")
+        raise ValueError("a reference needs at least one prompt")
     in_band = Counter(min(int(score * BANDS), BANDS - 1) for score in scores)
     number = Counter(categories)
     return Reference(
@@ -105,8 +105,8 @@ def measure(
         ValueError: the number of bands is no multiple of the reference's.
     """
     requests = sum(scores)
-    known = [categories.get(name, 0) for name in CATEGORIES]
-    if requests < MIN_REQUESTS or not any(known):
+    live = [categories.get(name, 0) for name in CATEGORIES]
+    if requests < MIN_REQUESTS or not any(live):
         return None
     bands = len(reference.scores)
     step, rest = divmod(len(scores), bands)
@@ -115,16 +115,16 @@ def measure(
     in_band = [sum(scores[place : place + step]) for place in range(0, len(scores), step)]
     _, score, score_chance = _compare(in_band, reference.scores, rows=reference.rows)
     before = [reference.categories.get(name, 0.0) for name in CATEGORIES]
-    terms, category, category_chance = _compare(known, before, rows=reference.rows)
-    now = [number / sum(known) for number in known]
-    most = sorted(zip(terms, CATEGORIES, before, now, strict=True), reverse=True)[:_MAX_MOVES]
+    terms, category, category_chance = _compare(live, before, rows=reference.rows)
+    now = [number / sum(live) for number in live]
+    largest = sorted(zip(terms, CATEGORIES, before, now, strict=True), reverse=True)[:_MAX_MOVES]
     return Drift(
         requests=requests,
         score=score,
         score_chance=score_chance,
         category=category,
         category_chance=category_chance,
-        moved=[Move(name, then, share) for term, name, then, share in most if term > 0],
+        moved=[Move(name, then, share) for term, name, then, share in largest if term > 0],
     )
 
 

@@ -1,4 +1,4 @@
-"""The model card as data: manifest.json beside model.onnx and tokenizer.json.
+"""The model card as data: manifest.json, next to model.onnx and tokenizer.json.
 
 `hybrid-llm-train export` writes it; every load reads it. It has everything that a decision depends
 on except the network: calibration, thresholds, hashes and origin.

@@ -108,8 +108,8 @@ def expected_ece(
     """
     p = _floats(probability)
     rng = np.random.default_rng(seed)
-    drawn = [ece(rng.random(p.size) < p, p, bins=bins) for _ in range(rounds)]
-    return float(np.mean(drawn))
+    samples = [ece(rng.random(p.size) < p, p, bins=bins) for _ in range(rounds)]
+    return float(np.mean(samples))
 
 
 def log_loss(
@@ -225,8 +225,8 @@ def resamples(groups: ArrayLike, *, rounds: int, seed: int = 0) -> Iterator[NDAr
     members: list[NDArray[Any]] = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
     rng = np.random.default_rng(seed)
     for _ in range(rounds):
-        drawn = rng.integers(0, len(members), len(members))
-        yield np.concatenate([members[i] for i in drawn])
+        sampled = rng.integers(0, len(members), len(members))
+        yield np.concatenate([members[i] for i in sampled])
 
 
 def bootstrap(

@@ -131,7 +131,7 @@ def replace_model(candidate: Path, folder: Path) -> Path:
 
 
 def _content(manifest: Manifest, folder: Path) -> dict[str, bytes]:
-    return {name: _verified(folder / name, wanted) for name, wanted in manifest.files.items()}
+    return {name: _verified(folder / name, sha256) for name, sha256 in manifest.files.items()}
 
 
 def _write(manifest: Manifest, content: dict[str, bytes], folder: Path) -> None:
@@ -164,15 +164,15 @@ def _session_options() -> ort.SessionOptions:
     return options
 
 
-def _verified(path: Path, wanted: str) -> bytes:
+def _verified(path: Path, expected: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RouterModelError(f"{path}: {error.strerror or error}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
         raise RouterModelError(
-            f"{path}: sha256 is {found[:12]}…, the manifest says {wanted[:12]}…: "
+            f"{path}: sha256 is {actual[:12]}…, the manifest has {expected[:12]}…: "
             "the file was altered or copied incompletely"
         )
     return content

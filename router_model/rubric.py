@@ -168,8 +168,8 @@ def merge_swapped(first: Side, swapped: Side) -> Side:
     >>> merge_swapped("A", "B"), merge_swapped("A", "A"), merge_swapped("B", "tie")
     ('A', 'tie', 'tie')
     """
-    turned: dict[Side, Side] = {"A": "B", "B": "A", "tie": "tie"}
-    return first if turned[swapped] == first else "tie"
+    opposite: dict[Side, Side] = {"A": "B", "B": "A", "tie": "tie"}
+    return first if opposite[swapped] == first else "tie"
 
 
 def _messages(
@@ -200,8 +200,8 @@ def _code(sections: Sequence[tuple[str, str]]) -> str:
             return code
 
 
-def _fields(reply: str, wanted: str) -> dict[str, Any]:
-    """The reply as an object with exactly `reasoning` and the wanted key, each once."""
+def _fields(reply: str, verdict_key: str) -> dict[str, Any]:
+    """The reply as an object with exactly `reasoning` and `verdict_key`, each once."""
     if len(reply) > MAX_REPLY_CHARS:
         raise InvalidVerdict(f"the reply has {len(reply)} characters")
     try:
@@ -214,13 +214,13 @@ def _fields(reply: str, wanted: str) -> dict[str, Any]:
         raise InvalidVerdict(f"the reply is no JSON object: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidVerdict("the reply is JSON but no object")
-    if fields.keys() != {"reasoning", wanted}:
+    if fields.keys() != {"reasoning", verdict_key}:
         raise InvalidVerdict(
-            f"the reply's keys are not reasoning and {wanted}: {', '.join(fields)[:80]}"
+            f"the reply's keys are not reasoning and {verdict_key}: {', '.join(fields)[:80]}"
         )
     if not isinstance(fields["reasoning"], str) or not fields["reasoning"].strip():
         raise InvalidVerdict("the reply gives no reasoning")
-    # JSON can contain half a surrogate pair, which files and databases reject.
+    # JSON can contain a lone surrogate, which files and databases reject.
     fields["reasoning"] = fields["reasoning"].encode(errors="replace").decode()
     return fields
 

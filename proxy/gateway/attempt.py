@@ -1,4 +1,4 @@
-"""One attempt at an answer: a request to one tier, up to the start of its answer."""
+"""One attempt: a request to one tier, until the start of its answer."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from proxy.upstream import UpstreamResponse
 
 
 class Attempt(NamedTuple):
-    """The response and its start, or why the attempt failed. The holder closes the response."""
+    """The response and its start, or the reason of the failure. The caller closes the response."""
 
     response: UpstreamResponse | None
     start: CompleteResponse | StreamStart | None

@@ -1,4 +1,4 @@
-"""What a request leaves behind: usage and cost, its row, metrics, samples and spent dollars."""
+"""Bookkeeping after a request: usage and cost, its row, metrics, samples and budgets."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 
 
 class Bookkeeping:
-    """Settles what a request used, and hands its finished record to every consumer."""
+    """Settles the usage of requests, and passes finished records to all consumers."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Bookkeeping:
         snapshot.prices.settle(record, service_tier=service_tier, is_routed=call.endpoint.is_routed)
 
     def close(self, call: Call) -> None:
-        """Hand the finished record to the metrics, the database and the budgets. Once per call."""
+        """Pass the finished record to the metrics, the database and the budgets. Once per call."""
         record = call.record
         if record.ending is None:
             record.finish(Ending.INTERNAL_ERROR, error_code=InternalError.code)
@@ -71,7 +71,7 @@ class Bookkeeping:
             record.saved_usd = 0.0  # an incomplete answer is billed and saves nothing
         if record.session_id is not None and record.target and record.ending is Ending.OK:
             self._conversations.note(record.session_id, record.target)
-        _draw_sample(call)
+        _sample(call)
         self._limits.record_cost(record)
         self._reservations.release(call)
         self._pacer.observe(record)
@@ -80,7 +80,7 @@ class Bookkeeping:
         self._count_shadow_decision(call)
 
     def _count_shadow_decision(self, call: Call) -> None:
-        """Compare the live decision with the shadow router's, where that has a score."""
+        """Compare the live decision with the shadow router's, if it has a score."""
         record, shadow_router = call.record, call.snapshot.shadow_router
         if shadow_router is not None and record.candidate_score is not None:
             live, candidate = shadow_router.targets(record)
@@ -92,8 +92,8 @@ class Bookkeeping:
             )
 
 
-def _draw_sample(call: Call) -> None:
-    """Draw some text answers for the judge: no images, tools or several choices."""
+def _sample(call: Call) -> None:
+    """Sample the call for the judge. Calls with images, tools or several choices are excluded."""
     record, sampler = call.record, call.snapshot.sampler
     if sampler is None or record.score is None or not call.request.needs.keys() <= _JUDGEABLE:
         return

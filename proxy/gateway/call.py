@@ -1,4 +1,4 @@
-"""The state of one request, and the snapshot of everything that a reload replaces.
+"""The state of one request, and the snapshot that a reload replaces.
 
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
@@ -40,7 +40,7 @@ class Exchange(ResponseWriter, Protocol):
 
     @property
     def client_gone(self) -> bool:
-        """Whether the client disconnected. That then cancelled the request."""
+        """Whether the client disconnected, which cancels the request."""
 
     def iter_body(self) -> AsyncIterator[bytes]:
         """The request body in chunks, of any length. Afterwards a disconnect cancels the task."""
@@ -51,7 +51,7 @@ class Exchange(ResponseWriter, Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a reload replaces. A request reads it once."""
+    """The parts that a reload replaces. A request reads it once."""
 
     config: Config
     keys: ApiKeys
@@ -95,8 +95,8 @@ class Call:
         self.capabilities = snapshot.upstreams[Target.LOCAL].catalog.capabilities
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
         self.waited_seconds = 0.0  # for the reservation
-        self.is_preview = False  # whether it only asks for the decision; reserves nothing
-        self.previous_target: Target | None = None  # the tier of the response that it continues
+        self.is_preview = False  # whether only the decision is needed; no reservation
+        self.previous_target: Target | None = None  # the tier of the continued response
 
 
 async def parse(call: Call) -> None:

@@ -4,7 +4,7 @@ A chat or responses request carries its whole conversation without an id. A conv
 identified by the client's hints and by its opening: the turns up to the first user message are the
 same in all of its requests.
 
-Processes that share a database learn of each other's answers from the stored rows.
+Processes that share a database read each other's answers from the stored rows.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client:
         client: the hash of the API key. Sessions of different keys are different.
     """
     digest = hashlib.blake2b((client or "").encode(), digest_size=8)
-    named = next((value for name, value in headers if name == SESSION_HEADER), None)
-    if named is not None:
-        digest.update(b"\0named\0" + named)
+    session = next((value for name, value in headers if name == SESSION_HEADER), None)
+    if session is not None:
+        digest.update(b"\0named\0" + session)
     else:
         for name, hint in hints.items():
             digest.update(f"\0{name}\0{hint}".encode(errors="replace"))
@@ -52,7 +52,7 @@ def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client:
 
 
 def is_continued(turns: Turns, headers: Headers) -> bool:
-    """Whether a request is visibly not the first of its conversation.
+    """Whether a request is known not to be the first of its conversation.
 
     In the Responses API a tool call is not a turn; its result is one.
     """
@@ -66,7 +66,7 @@ class Conversations:
 
     Args:
         look_up: reads the tier of a session's last answer since a time (UNIX seconds) from the
-            rows. Blocks. None where no other process answers the same clients.
+            rows. Blocks. None if no other process answers the same clients.
         clock: UNIX seconds.
     """
 
@@ -84,13 +84,13 @@ class Conversations:
         """The tier of a session's last answer; None without a recent one."""
         now = self._clock()
         target, noted_at = self._known.get(session, (None, 0.0))
-        # Answers of other processes are in the rows a moment later, as are those of this one.
+        # The answers of all processes are in the rows after ROWS_SECONDS.
         if self._look_up is not None and now - noted_at > ROWS_SECONDS:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(LOOKUP_SECONDS):
-                    found = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
-                if found is not None:
-                    return found
+                    stored = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
+                if stored is not None:
+                    return stored
         return target if now - noted_at <= TTL_SECONDS else None
 
     def note(self, session: str, target: Target) -> None:

@@ -55,7 +55,7 @@ class DecisionMaker:
         """Decide for a parsed request and enter the decision into its record.
 
         Raises:
-            RouterError: the request is invalid, or nobody may or can answer it.
+            RouterError: the request is invalid, or no tier can answer it.
         """
         started = self._clock()
         request, record = call.request, call.record
@@ -118,7 +118,7 @@ class DecisionMaker:
         """Decide for an endpoint whose requests either tier may answer."""
         request, record, snapshot = call.request, call.record, call.snapshot
         headers, turns = call.exchange.headers, record.turns or ()
-        # Set before anything can fail: the next request of the session may be a routed one.
+        # Set before any error: the next request of the session may be routed.
         record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
@@ -170,7 +170,7 @@ class DecisionMaker:
         return decision
 
     async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
-        """The tier that answered this session last, where `routing.sticky` asks for it."""
+        """Apply `routing.sticky`: the tier of the session's last answer."""
         sticky = call.snapshot.config.routing.sticky
         if sticky == "off":
             return decision
@@ -186,9 +186,9 @@ class DecisionMaker:
         return decision._replace(target=previous, reason=Reason.STICKY, model=model)
 
     def _avoid_unavailable(self, decision: Decision, snapshot: Snapshot) -> Decision:
-        """The other tier where the chosen one is unhealthy, or is the local one and overloaded.
+        """Choose the other tier if the chosen tier is unhealthy, or is local and overloaded.
 
-        The decision stays where the other tier is unhealthy, too.
+        The decision stays if the other tier is unhealthy, too.
         """
         routing = snapshot.config.routing
         chosen = snapshot.upstreams[decision.target]
@@ -218,7 +218,7 @@ def _may_stay_local(
 
 
 def _check_background(call: Call) -> None:
-    """Refuse background responses to a key with a budget.
+    """Reject background responses for a key with a budget.
 
     Their cost is known only when the client fetches them. A key could start many before that, or
     never fetch them.
@@ -238,7 +238,7 @@ def _decide_by_name(call: Call) -> Decision:
     """The tier that serves the named model, for endpoints that are not routed.
 
     Raises:
-        InvalidRequest: the name asks for routing.
+        InvalidRequest: the name requests routing.
         NotFound: no tier serves the model.
     """
     model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
@@ -247,12 +247,12 @@ def _decide_by_name(call: Call) -> Decision:
     if forced is None and any(is_same_model(model, name) for name in local.catalog.names):
         return Decision(Target.LOCAL, Reason.FORCED, model)
     if forced is Target.LOCAL:  # another model's vectors would be useless: the name stays
-        own = local.model if model in ("auto", *Target) else model
-        return Decision(Target.LOCAL, Reason.FORCED, own)
+        name = local.model if model in ("auto", *Target) else model
+        return Decision(Target.LOCAL, Reason.FORCED, name)
     preference = snapshot.router.read_preference(model, headers)
     if preference.target is not None:
-        own = snapshot.upstreams[preference.target].model
-        return Decision(preference.target, Reason.FORCED, preference.model or own)
+        default = snapshot.upstreams[preference.target].model
+        return Decision(preference.target, Reason.FORCED, preference.model or default)
     if model != snapshot.upstreams[Target.CLOUD].model:
         raise InvalidRequest(
             f"'{model}' routes between chat models. This endpoint needs the name of a model.",

@@ -1,16 +1,16 @@
-"""Failover policy: what to do when an upstream fails before the client got a byte.
+"""Failover policy for an upstream that fails before the client got a byte.
 
-A failure leads to a retry, to a fallback to the other tier, or is the answer:
+A failure leads to a retry or to a fallback to the other tier, or the client gets the error:
 
 - A fallback comes before a retry, because the other tier answers sooner than this one recovers.
   Only the cloud gets one quick retry first, because the requests there need it.
 - Without a fallback (a forced tier) there are up to MAX_RETRIES retries with exponential backoff
   and jitter, or after the `retry-after` of the answer, up to MAX_WAIT_SECONDS.
-- A client error is the answer at once. Requests that the local tier cannot answer (missing model,
+- A client error is returned at once. Requests that the local tier cannot answer (missing model,
   tools, a long prompt) fall back to the cloud. A cloud without completions falls back to the local
   tier.
-- The upstream's credential is the proxy's. Its refusal is not the client's error, and the client
-  does not see the upstream's message about the key.
+- A rejected credential is the proxy's, so it is not a client error. The client does not see the
+  upstream's message about the key.
 - The retry budget limits retries to a share of the traffic, so that a failing tier does not get
   three times the requests.
 
@@ -55,7 +55,7 @@ _TOO_LONG = re.compile(
 
 
 class Failure(NamedTuple):
-    """Why an attempt failed, as a label of a closed set, and whether a retry makes sense."""
+    """The cause of a failed attempt, from a closed set of labels, and whether to retry."""
 
     why: str
     may_retry: bool
@@ -83,21 +83,21 @@ def failure_of_answer(
     error: bytes | None,
     endpoint: Endpoint = CHAT,
 ) -> Failure | None:
-    """The failure that an answer is; None for a success and for a client error.
+    """The failure of an answer; None for a success and for a client error.
 
     Args:
         error: the body of an error answer, whatever its status; None for a success.
     """
     if error is None and 200 <= status < 300:
         return None
-    named = {name.lower(): value for name, value in headers}
-    may_retry = named.get(b"x-should-retry") != b"false"
+    by_name = {name.lower(): value for name, value in headers}
+    may_retry = by_name.get(b"x-should-retry") != b"false"
     if status == 429:
         # Waiting does not restore a spent quota.
         may_retry = may_retry and b"insufficient_quota" not in (error or b"")
-        return Failure("rate_limited", may_retry, _retry_after(named))
+        return Failure("rate_limited", may_retry, _retry_after(by_name))
     if status >= 500 or status in _RETRYABLE:
-        return Failure("server_error", may_retry, _retry_after(named))
+        return Failure("server_error", may_retry, _retry_after(by_name))
     if error is None:
         return None
     if 200 <= status < 300:  # some servers send errors with status 200; in streams all do
@@ -116,10 +116,10 @@ def failure_of_answer(
 
 
 def check_credential(status: int, error: bytes | None, *, upstream: str) -> None:
-    """Detect that an upstream refuses the proxy's credential.
+    """Detect that an upstream rejects the proxy's credential.
 
     Raises:
-        UpstreamAuthError: without the upstream's message, which may show a part of the key.
+        UpstreamAuthError: without the upstream's message, which may contain a part of the key.
     """
     if status == 401 or (status == 403 and error is not None and _OUR_KEY.search(error)):
         logger.warning("%s upstream: API key rejected (status %d)", upstream, status)

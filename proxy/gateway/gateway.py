@@ -59,7 +59,7 @@ from proxy.timeouts import Deadlines
 
 logger = logging.getLogger(__name__)
 
-# An error is a few hundred bytes: a client that does not take them by then has stopped reading.
+# An error has a few hundred bytes. A client that needs longer has stopped reading.
 ERROR_SEND_SECONDS: Final = 1.0
 
 
@@ -81,7 +81,9 @@ class Gateway:
         error_send_seconds: float = ERROR_SEND_SECONDS,
     ) -> None:
         self.snapshot = snapshot
-        self.is_draining = False  # whether it should get no new requests; it still answers them
+        self.is_draining = (
+            False  # whether load balancers should send no new requests; they are still answered
+        )
         self.deadlines = Deadlines()
         self._limits = limits
         self._clock = clock
@@ -147,7 +149,7 @@ class Gateway:
                 if step is None:  # an answer, or a failure that is the answer
                     await self._relay(call, attempt)
                     return
-            finally:  # before an error is sent to a client that may not be reading
+            finally:  # before sending an error, which may take long
                 if attempt.response is not None:
                     await attempt.response.close()
             if isinstance(step, Retry):
@@ -182,7 +184,7 @@ class Gateway:
     async def pass_through(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
     ) -> None:
-        """Answer a request to any other path: an upstream does, or the stored responses.
+        """Answer a request to any other path, from an upstream or from the stored responses.
 
         Args:
             raw_path: as the client sent it, with /v1.
@@ -223,7 +225,7 @@ class Gateway:
         return Call(self.snapshot, endpoint, exchange, record)
 
     async def _run(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
-        """Run a request to its one answer and its one record, whatever happens."""
+        """Run a request. It always ends with exactly one answer and one record."""
         exchange, record, config = call.exchange, call.record, call.snapshot.config
         self._running += 1
         try:
@@ -240,7 +242,7 @@ class Gateway:
             await self._refuse(call, error)
         except TimeoutError:
             await self._refuse(call, request_timeout(call))
-        except RecursionError:  # a part of the body is nested deeper than the body's parser noticed
+        except RecursionError:  # a part of the body that the parser skipped is nested too deeply
             nested = InvalidRequest("The request body is nested too deeply.")
             await self._refuse(call, nested)
         except Exception:
@@ -273,7 +275,7 @@ class Gateway:
         )
 
     def _fall_back(self, call: Call, target: Target, failure: Failure | None) -> tuple[Target, str]:
-        """Move a request to the other tier; returns that and its model."""
+        """Move a request to the other tier. Returns the tier and its model."""
         assert failure is not None  # an answer needs no fallback
         record = call.record
         record.fallback_from, record.fallback_why = target, failure.why
@@ -312,7 +314,7 @@ class Gateway:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 
     async def _refuse(self, call: Call, error: RouterError) -> None:
-        """Send one error: as the answer, or as the last event of a stream that has mark_started."""
+        """Send one error: as the answer, or as the last event of a started stream."""
         exchange, record = call.exchange, call.record
         record.finish(ending_of(error), error=error.message, error_code=error.code or error.type)
         if not exchange.started:
@@ -320,7 +322,7 @@ class Gateway:
         try:
             async with asyncio.timeout(self._error_send_seconds):
                 if exchange.started and call.endpoint is OTHER:
-                    pass  # an answer of unknown type has no place for an error: it is cut off
+                    pass  # an answer of unknown type cannot contain an error: it is truncated
                 elif exchange.started:
                     await exchange.send(call.endpoint.error_event(error), more=False)
                 else:

@@ -63,7 +63,7 @@ class Passthrough:
         await self._forward(call, target, method, path, query)
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
-        """The stored response that a path names; None for other paths and unknown responses.
+        """The stored response of a path; None for other paths and unknown responses.
 
         Raises:
             NotFound: it belongs to another key.
@@ -150,8 +150,8 @@ class Passthrough:
                 raise
             return call.body  # the cloud answers with the error
         await resolve_references(call, self._stored_responses)
-        named = preference.model if preference.target is Target.CLOUD else None
-        model = named or snapshot.upstreams[Target.CLOUD].model
+        forced = preference.model if preference.target is Target.CLOUD else None
+        model = forced or snapshot.upstreams[Target.CLOUD].model
         return upstream_body(call, Target.CLOUD, model)
 
 

@@ -1,4 +1,4 @@
-"""Errors as the client and the record see them: the envelope, the ending, the request timeout."""
+"""Errors for the client and the record: the envelope, the ending, the request timeout."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ async def send_error(
     error: RouterError, writer: ResponseWriter, headers: Sequence[tuple[bytes, bytes]]
 ) -> None:
     """Answer with an error in OpenAI's envelope."""
-    sent = [(b"content-type", JSON_MEDIA_TYPE), *error.headers, *headers]
-    await writer.answer(error.status, sent, envelope(error))
+    all_headers = [(b"content-type", JSON_MEDIA_TYPE), *error.headers, *headers]
+    await writer.answer(error.status, all_headers, envelope(error))
 
 
 def ending_of(error: RouterError) -> Ending:
-    """The ending of a request that an error refuses."""
+    """The ending of a request that fails with an error."""
     match error:
         case RequestTimeout() | UpstreamTimeout():
             return Ending.TIMEOUT
@@ -41,7 +41,7 @@ def ending_of(error: RouterError) -> Ending:
 
 
 def name_earlier_failure(error: UpstreamError | None, record: CallRecord) -> UpstreamError:
-    """Name both failures where both tiers failed: the second alone would mislead."""
+    """Add the first tier's failure to the error of the second, if both failed."""
     assert error is not None  # there is no answer
     if record.fallback_from is not None:
         error.message += (

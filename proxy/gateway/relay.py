@@ -1,7 +1,7 @@
-"""Relaying answers from the upstream to the client; the bytes stay as the upstream sent them.
+"""Relay of answers from the upstream to the client, with unchanged bytes.
 
-A complete answer is read, viewed and sent. A stream is held until it is known to be an answer, so
-that a fallback is still possible, and then relayed event by event. The `StreamObserver` reads
+A complete answer is read, viewed and sent. A stream is held until its first content, so that a
+fallback is still possible, and then relayed event by event. The `StreamObserver` reads
 usage, text and the finish. It removes the usage chunk that the proxy requested and the client did
 not, and renames ids where needed. Events that it cannot read pass unchanged.
 
@@ -31,7 +31,7 @@ _NOT_FORWARDED: Final = frozenset(
     b"strict-transport-security openai-organization openai-project".split()
 )
 _NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"access-control-")
-# The HTTP client accepts control characters; the server rejects a whole answer for one.
+# The HTTP client accepts control characters; the HTTP server rejects an answer with one.
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Takes the usage, the text and the service tier.
@@ -42,7 +42,7 @@ Rename = Callable[[bytes, bytes], bytes]
 
 
 class UpstreamReader(Protocol):
-    """The answer of an upstream; `upstream.UpstreamResponse` is one."""
+    """The answer of an upstream, such as `upstream.UpstreamResponse`."""
 
     @property
     def upstream_name(self) -> str:
@@ -96,10 +96,10 @@ class ResponseWriter(Protocol):
 
 
 class StreamObserver:
-    """Observes a server-sent event stream in complete events, however its bytes were split.
+    """Observes a stream of server-sent events.
 
-    Feed it what arrives and send what it returns. Incomplete events are buffered. After an event
-    longer than `MAX_EVENT_BYTES` it stops observing and passes everything.
+    `feed` takes the received bytes and returns the bytes to send. Incomplete events are buffered.
+    After an event longer than `MAX_EVENT_BYTES` it stops observing and passes everything.
     """
 
     __slots__ = (
@@ -131,12 +131,12 @@ class StreamObserver:
         self._texts: list[str] = []
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # the last one, sent with the usage or the finish
-        self.began = False  # an event of an answer has passed, perhaps without content
-        self.spoke = False  # content that a client would show has passed
-        self.finished = False  # a choice had its finish_reason
+        self.began = False  # whether an event has passed, perhaps without content
+        self.spoke = False  # whether content that a client would show has passed
+        self.finished = False  # whether a choice had its finish_reason
         self.last: AnswerView | None = None  # the event that did
-        self.done = False  # [DONE] has passed, or the last event of a stream without it
-        self.failed = False  # the upstream sent an error event
+        self.done = False  # whether [DONE], or the last event of a stream without it, has passed
+        self.failed = False  # whether the upstream sent an error event
         self.blind = False
 
     @property
@@ -168,9 +168,9 @@ class StreamObserver:
         plain = b"\r" not in buffer
         while (end := _find_end(buffer, max(start, unsearched), plain=plain)) != -1:
             event = buffer[start:end]
-            passed = self._look(event)
-            if passed is not event:
-                parts += (buffer[copied:start], passed)
+            relayed = self._look(event)
+            if relayed is not event:
+                parts += (buffer[copied:start], relayed)
                 copied = end
             start = end
         self._tail = buffer[start:]
@@ -188,7 +188,7 @@ class StreamObserver:
         return last if self.complete or self.failed else b""
 
     def _look(self, event: bytes) -> bytes:
-        """Observe one event; return what the client gets, mostly the event itself."""
+        """Observe one event. Returns the bytes for the client, mostly the event itself."""
         if self._shape is not None and (text := self._shape.text_of(event)) is not None:
             self._texts.append(text)
             return event
@@ -283,8 +283,8 @@ def _data_of(event: bytes) -> bytes:
 def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
     """The index after the first blank line from `start`; -1 without one."""
     if plain:
-        found = buffer.find(b"\n\n", start)
-        return found + 2 if found != -1 else -1
+        index = buffer.find(b"\n\n", start)
+        return index + 2 if index != -1 else -1
     match = _EVENT_END.search(buffer, start)
     return match.end() if match is not None else -1
 
@@ -321,12 +321,11 @@ async def read_start(
     strip_usage: bool,
     rename: Rename | None = None,
 ) -> CompleteResponse | StreamStart:
-    """Read an answer until it is known to be one.
+    """Read a complete answer, or a stream until its first content, tool call or finish.
 
-    A stream is read to its first content, tool call or finish. That delays nothing, because servers
-    send only empty events before. Until then a fallback is possible, afterwards it is not. The
-    first event of any kind ends the first-token timeout: a model with hidden reasoning sends
-    keep-alives at most.
+    This does not delay the content, because servers send only empty events before it. A fallback is
+    possible only until then. The first event of any kind ends the first-token timeout: a model with
+    hidden reasoning sends at most keep-alives.
 
     Raises:
         UpstreamError: the answer ended, was interrupted or timed out before that.
@@ -368,7 +367,7 @@ async def relay_complete(
 
     Args:
         settle: enters tokens and dollars into the record.
-        note: takes the answer before the client has it and may continue it.
+        note: called with the answer before the client gets it, because it may then continue it.
     """
     body, view, succeeded = complete
     note(view)
@@ -400,7 +399,7 @@ async def relay_stream(
 
     Args:
         settle: enters tokens and dollars into the record.
-        note: takes the last event of the answer before the client has it and disconnects.
+        note: called with the last event before the client gets it, because it may then disconnect.
 
     Raises:
         RouterError: the stream failed. The caller sends the error event and finishes the record.
@@ -412,24 +411,24 @@ async def relay_stream(
     headers = _for_client(response) + record.router_headers()
     headers.append((b"x-accel-buffering", b"no"))
     await reply.start(response.status, headers)
-    passed = head.held
-    noted = False
+    chunk_to_send = head.held
+    is_noted = False
 
     def take(chunk: bytes) -> bool:
         """Send a chunk at once. Returns False when sending needs to wait."""
-        nonlocal passed
-        passed = observer.feed(chunk)
+        nonlocal chunk_to_send
+        chunk_to_send = observer.feed(chunk)
         if observer.spoke and record.ttft_ms is None:
             record.ttft_ms = record.elapsed_ms()
-        return not observer.done and reply.send_now(passed)
+        return not observer.done and reply.send_now(chunk_to_send)
 
     try:
         while True:
-            if observer.done and not noted:
+            if observer.done and not is_noted:
                 note(observer.last)
-                noted = True
-            if passed:
-                await reply.send(passed, more=True)
+                is_noted = True
+            if chunk_to_send:
+                await reply.send(chunk_to_send, more=True)
             if observer.done:
                 # Clients disconnect at [DONE], often before the end of the upstream's connection.
                 _finish(record, observer)
@@ -443,7 +442,7 @@ async def relay_stream(
         last = observer.flush()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
-        if not noted:
+        if not is_noted:
             note(observer.last)
         await reply.send(last, more=False)
         _finish(record, observer)
@@ -462,9 +461,9 @@ async def relay_untouched(
     """
     record.status = response.status
     headers = _for_client(response) + record.router_headers()
-    named = {name.lower(): value for name, value in response.headers}
-    if b"content-encoding" not in named and b"content-length" in named:
-        headers.append((b"content-length", named[b"content-length"]))
+    by_name = {name.lower(): value for name, value in response.headers}
+    if b"content-encoding" not in by_name and b"content-length" in by_name:
+        headers.append((b"content-length", by_name[b"content-length"]))
     await reply.start(response.status, headers)
     while chunk := await response.next_chunk():
         await reply.send(chunk, more=True)

@@ -87,7 +87,7 @@ class StreamOptions(msgspec.Struct):
 
 
 class ChatRequest(msgspec.Struct):
-    """What the router reads of a POST /v1/chat/completions body.
+    """The fields of a POST /v1/chat/completions body that the router reads.
 
     Fields that only imply a capability stay raw: the upstream validates their values.
     """
@@ -141,10 +141,7 @@ class ChatRequest(msgspec.Struct):
             needs["functions"] = "functions"
         if b'"audio"' in bytes(self.modalities):
             needs["audio"] = "modalities"
-        if bytes(self.web_search_options) not in (
-            b"",
-            b"null",
-        ):  # an empty object requests it as well
+        if bytes(self.web_search_options) not in (b"", b"null"):  # {} requests it, too
             needs["hosted_tools"] = "web_search_options"
         if bytes(self.store) == b"true":
             needs["state"] = "store"
@@ -160,7 +157,7 @@ class ChatRequest(msgspec.Struct):
             needs["n"] = "n"
         for index, message in enumerate(self.messages):
             if message.tool_calls or message.function_call or message.role in _ROLES_OF_TOOLS:
-                _note_tools(message, f"messages[{index}]", needs)
+                _add_tool_needs(message, f"messages[{index}]", needs)
             if isinstance(message.content, list):
                 for part in message.content:
                     for need in part.needs:
@@ -207,7 +204,7 @@ class ChatRequest(msgspec.Struct):
 
 
 class CompletionRequest(msgspec.Struct):
-    """What the router reads of a POST /v1/completions body."""
+    """The fields of a POST /v1/completions body that the router reads."""
 
     model: str
     prompt: str | list[str | int | list[int]] | None = None
@@ -272,7 +269,7 @@ class CompletionRequest(msgspec.Struct):
 
 
 class EmbeddingRequest(msgspec.Struct):
-    """What the proxy reads of a POST /v1/embeddings body: the model, which decides the tier."""
+    """The fields of a POST /v1/embeddings body that the proxy reads. The model decides the tier."""
 
     model: str
     input: msgspec.Raw = msgspec.Raw()
@@ -422,8 +419,8 @@ def parse_embedding(body: bytes) -> EmbeddingRequest:
     return request
 
 
-def _note_tools(message: Message, at: str, needs: dict[str, str]) -> None:
-    """Note what a message with tool calls or a tool result needs."""
+def _add_tool_needs(message: Message, at: str, needs: dict[str, str]) -> None:
+    """Add the needs of a message with tool calls or a tool result."""
     if message.role == "function" or is_given(message.function_call):
         needs.setdefault("tools", at)
         needs.setdefault("functions", at)
@@ -444,7 +441,7 @@ def view_answer(data: bytes) -> ChatAnswer | None:
 
 
 def view_models(data: bytes) -> list[str] | None:
-    """The ids in the answer to GET /models; None when it is no list of models."""
+    """The ids in the answer to GET /models; None if it is not a model list."""
     try:
         return [model.id for model in _model_list.decode(data).data]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

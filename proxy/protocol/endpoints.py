@@ -1,6 +1,6 @@
 """The endpoints that the gateway parses: how requests, answers and errors of each are formatted.
 
-All differences between endpoints are here and in the wire formats; the gateway treats all alike.
+The differences between endpoints are here and in the wire formats. The gateway treats all alike.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 
 
 def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "") -> T:
-    """Decode a request, or the part of one at a place such as `input[3]`.
+    """Decode a request, or its part at a path such as `input[3]`.
 
     Raises:
         InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
@@ -116,12 +116,12 @@ def read_limit(*fields: msgspec.Raw) -> int | None:
 
 
 def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
-    """The strings among the fields and in the values of objects, each with a name."""
+    """The string fields, and the string values of object fields, each with a name."""
     hints: dict[str, str] = {}
     for number, field in enumerate(fields):
         raw = bytes(field)
         if raw.startswith((b'"', b"{")):
             value = msgspec.json.decode(raw)
-            named = {str(number): value} if isinstance(value, str) else value
-            hints |= {name: text for name, text in named.items() if isinstance(text, str)}
+            values = {str(number): value} if isinstance(value, str) else value
+            hints |= {name: text for name, text in values.items() if isinstance(text, str)}
     return hints

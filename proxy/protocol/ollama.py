@@ -1,8 +1,8 @@
 """Everything that is specific to Ollama: address, model names, native API, request adaptation.
 
 Ollama imitates OpenAI's API below /v1. It drops or refuses some fields, which `UNSUPPORTED` lists
-and `adapt_chat` and `adapt_responses` replace where possible. What a model can do is on the native
-API beside /v1: `/api/version`, `/api/show` (capabilities, the model's own limits, num_ctx of a
+and `adapt_chat` and `adapt_responses` replace where possible. The native API next to /v1 describes
+the models: `/api/version`, `/api/show` (capabilities, the model's own limits, num_ctx of a
 Modelfile), `/api/ps` (the context of a loaded model) and `/api/tags` (the installed models).
 
 Sources: Ollama's docs/api.md and openai/openai.go as of v0.33; https://docs.ollama.com/faq.
@@ -82,7 +82,7 @@ def is_same_model(name: str, other: str) -> bool:
 
 
 class NativeApi(Protocol):
-    """Access to a server beside its /v1."""
+    """Access to a server's API outside /v1."""
 
     async def get(self, path: str) -> bytes | None:
         """The body of a successful GET; None for every other result."""
@@ -92,7 +92,7 @@ class NativeApi(Protocol):
 
 
 class ModelInfo(NamedTuple):
-    """What the native API reports about a model. None means unknown."""
+    """The native API's report on a model. None means unknown."""
 
     context_tokens: int | None
     capabilities: frozenset[str] | None

@@ -219,8 +219,8 @@ class ResponseIdRewriter:
         for item in (tree.item, *(tree.output or ())):
             if item is not None and item.id is not None:
                 kind = _KIND.match(item.id)
-                own = f"{kind[0] if kind else 'item'}_{self._unique}_{len(self._new_ids)}"
-                self._new_ids.setdefault(item.id.encode(), own.encode())
+                new_id = f"{kind[0] if kind else 'item'}_{self._unique}_{len(self._new_ids)}"
+                self._new_ids.setdefault(item.id.encode(), new_id.encode())
 
     def _replace(self, match: re.Match[bytes]) -> bytes:
         return match[1] + b'"' + self._new_ids.get(match[2], match[2]) + b'"'
@@ -228,5 +228,5 @@ class ResponseIdRewriter:
 
 def read_response_id(item_id: str) -> str | None:
     """The id of the local tier's response that has this item; None for foreign ids."""
-    own = _OWN_ITEM.fullmatch(item_id)
-    return f"resp_{own['response']}" if own is not None else None
+    match = _OWN_ITEM.fullmatch(item_id)
+    return f"resp_{match['response']}" if match is not None else None

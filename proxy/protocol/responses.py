@@ -137,7 +137,7 @@ class ResponsesRequest:
         return read_hints(body.user, body.prompt_cache_key, body.metadata)
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
-        """Add an input item as a turn or by its length, and note what it needs."""
+        """Add an input item as a turn or by its length, and add its needs."""
         item = read_request(_item, bytes(raw), at=at)
         match item.type:
             case None | "message":

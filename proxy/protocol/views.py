@@ -1,4 +1,4 @@
-"""What the router reads of a request and of an answer, whichever endpoint they belong to.
+"""Endpoint-independent views of requests and answers, with the fields that the router reads.
 
 Each wire format (`chat`, `responses`) provides a `RoutingRequest` and an `AnswerView`.
 """
@@ -12,7 +12,7 @@ _MAX_TOKENS: Final = 10**12  # of one answer; a larger count is an error of the 
 
 
 class RoutingRequest(Protocol):
-    """What the router reads of a request, for any endpoint."""
+    """The fields of a request that the router reads, for any endpoint."""
 
     @property
     def model(self) -> str:
@@ -60,7 +60,7 @@ class RoutingRequest(Protocol):
 
 
 class AnswerView(Protocol):
-    """What the router reads of a complete answer or of one event of a stream."""
+    """The fields of a complete answer, or of one event of a stream, that the router reads."""
 
     @property
     def usage(self) -> "Usage | None":
@@ -72,7 +72,7 @@ class AnswerView(Protocol):
 
     @property
     def failed(self) -> bool:
-        """Whether it is an error, in a stream that began with 200 or in place of an answer."""
+        """Whether it is an error, also in a stream that began with status 200."""
 
     @property
     def finished(self) -> bool:

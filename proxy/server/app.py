@@ -1,4 +1,4 @@
-"""The only place where things are constructed and wired together.
+"""The composition root: constructs all parts of a proxy and connects them.
 
 Proxy(load_config(path), path=path).app      # an ASGI application
 """
@@ -59,7 +59,7 @@ from proxy.web.openai_api import BodyLimits
 logger = logging.getLogger(__name__)
 
 QUALITY_DAYS: Final = 30.0  # how far back answer quality is measured
-# With millions of rows reading the spent budget takes long: it is read less often then.
+# Reading the spent budget takes long with millions of rows, so it is then read less often.
 BUDGET_READ_SHARE: Final = 0.05
 
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
@@ -70,13 +70,13 @@ class Intervals:
     """Seconds between two runs of each background task.
 
     Attributes:
-        learn: asks the local tier what its model can do; models change while the proxy runs.
-        probe: asks failed tiers whether they are back, sooner than the next trial request would.
-        watch: looks whether the configuration's files have changed.
-        quality: reads the judges' grades.
-        drift: compares recent requests with the router model's reference.
-        spent: reads what all workers have spent.
-        refresh: writes this worker's gauges, for the worker that is scraped.
+        refresh_capabilities: of the local tier's model catalog; models change while the proxy runs.
+        probe: of unhealthy tiers, more often than the circuit breaker's trial requests.
+        watch: of the configuration's files.
+        quality: of the judges' grades.
+        drift: of the comparison with the router model's reference.
+        spent: of the spending of all workers.
+        refresh: of this worker's gauges, for the worker that is scraped.
     """
 
     refresh_capabilities: float = 30.0
@@ -97,7 +97,8 @@ def open_judge(
     transport: OpenTransport = open_transport,
     count: OnPaidCall = lambda purpose, outcome, usd: None,
 ) -> Judge:
-    """The judge of a configuration. Its own connections keep its failures out of a tier's state.
+    """The judge of a configuration. It has its own connections, so that its failures do not count
+    against a tier.
 
     Args:
         tiers: the tiers that clients use; on shared hardware their requests come first.
@@ -183,10 +184,10 @@ class Proxy:
         model: scores texts; by default the router model at `routing.model_path`.
         shadow_model: the same for the model at `routing.shadow_router`.
         transport: makes a tier's connections; called once for each tier.
-        first_wait: about how many seconds pass before the first retry; later waits double.
+        first_wait: seconds before the first retry, then exponential backoff.
         intervals: of the background tasks.
-        body_limits: how slowly a request body may arrive.
-        command: the first words of a command of the training pipeline.
+        body_limits: the minimum rate of a request body.
+        command: starts a command of the training pipeline.
     """
 
     def __init__(
@@ -418,7 +419,7 @@ class Proxy:
 
     @asynccontextmanager
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
-        """From the start of the application to its end: opens, starts, drains and closes."""
+        """The application's lifespan: open, start tasks, serve, drain, close."""
         self.store.open()
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(self._jobs.interrupt_orphaned)

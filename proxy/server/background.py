@@ -21,13 +21,13 @@ async def every(
     at_once: bool = True,
     max_share: float = 1.0,
 ) -> None:
-    """Run a task again and again until cancelled. A failed run is logged; the next one still runs.
+    """Run a task repeatedly until cancelled. A failed run is logged and does not stop the others.
 
     Args:
         seconds: the pause after each run.
         name: what the task does, for the log.
         at_once: whether the first run comes before the first pause.
-        max_share: of the time, that the runs may take: after a long run the pause is longer.
+        max_share: the maximum share of time for the runs; a long run is followed by a longer pause.
     """
     clock = asyncio.get_running_loop().time
     if not at_once:
@@ -36,20 +36,20 @@ async def every(
         started = clock()
         try:
             await task()
-        except Exception:  # a bug in one run must not end the runs after it
+        except Exception:  # a bug must not stop later runs
             logger.exception("%s failed; retrying in %g s", name, seconds)
         took = clock() - started
         await asyncio.sleep(seconds if max_share >= 1 else max(seconds, took / max_share))
 
 
 class BackgroundTasks:
-    """Tasks that run beside the requests. It holds references, so that none is collected early."""
+    """The running background tasks. It holds references, which protect them from collection."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine as a task of its own."""
+        """Run a coroutine as a task."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -9,7 +9,7 @@ _OPENAI: Final = "https://api.openai.com/"
 
 
 def setup_guidance(upstreams: UpstreamsConfig, *, local_up: bool, cloud_up: bool) -> str | None:
-    """What was looked for, where, and which commands help. None if a tier is up.
+    """The missing tiers, their addresses, and the commands to set them up. None if a tier is up.
 
     Args:
         local_up: whether the local tier answered.

@@ -1,6 +1,6 @@
 """Loads the router model and the shadow model that a configuration names.
 
-A model without usable files is logged and left out: the router then decides without scores.
+An unusable model is logged and skipped: the router then decides without scores.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class ModelLoader:
         self._shadow = shadow
 
     def load(self, config: Config) -> LoadedModels:
-        """Load both models. An unusable one is logged and left out."""
+        """Load both models. An unusable one is logged and skipped."""
         if self._router is not None:
             manifest = self._router.manifest if isinstance(self._router, RouterModel) else None
             router = LoadedModel(Scorer(self._router), manifest)

@@ -1,7 +1,7 @@
-"""What the database says, read at intervals: the spent budget, answer quality, and drift.
+"""Periodic reads of the database: the spent budget, answer quality, and drift.
 
 Each `read` is one run of a background task (`background.every`). While the database is unavailable
-the last known values stay.
+the last values are kept.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class BudgetMonitor:
-    """Reads what all workers have spent, and what the hours of the last days cost.
+    """Reads the spending of all workers, and the hourly cost of the last days.
 
     Args:
         config: the configuration in use.
@@ -44,7 +44,7 @@ class BudgetMonitor:
         self._hours_read_at = 0.0
 
     async def read(self) -> None:
-        """Read what the configured budgets need, and log once when much of a day's is spent."""
+        """Read the spending for the configured budgets. Log once when much of a day's is spent."""
         config = self._config()
         by_key = any(key.cloud_usd_per_day is not None for key in config.server.api_keys)
         budget = config.budget.cloud_usd_per_day
@@ -60,7 +60,7 @@ class BudgetMonitor:
             )
 
     async def restore(self) -> None:
-        """Read what earlier processes knew of the traffic and its cost."""
+        """Restore the traffic and cost profile of earlier processes."""
         await self._read_spent()
         await self._read_hours()
         try:
@@ -76,7 +76,7 @@ class BudgetMonitor:
             self._limits.update_others_spending(spent, since=today)
 
     async def _read_hours(self) -> None:
-        """Read the hours that may have changed since the last time; at first all that matter."""
+        """Read the hours that may have changed since the last read; at first the whole profile."""
         now = time.time()
         since = max(self._hours_read_at - HOUR_SECONDS, now - (PROFILE_DAYS + 1) * DAY_SECONDS)
         try:
@@ -87,10 +87,10 @@ class BudgetMonitor:
 
 
 class QualityMonitor:
-    """Reads the judges' grades, whichever process wrote them.
+    """Reads the judges' grades of all processes.
 
     Args:
-        days: how far back.
+        days: the length of the period.
     """
 
     def __init__(self, queries: QualityQueries, *, days: float) -> None:

@@ -1,8 +1,8 @@
-"""Puts an edited configuration into use while requests run.
+"""Configuration reload without interrupting requests.
 
-A reload builds a new snapshot beside the current one and then swaps them. Requests that have begun
-finish on the old one. Unchanged parts are reused: a tier keeps its connections, its slots and its
-state, the router model its session.
+A reload builds a new snapshot and then replaces the current one. Running requests finish on the old
+snapshot. Unchanged parts are reused: a tier keeps its connections, slots and state, and the router
+model its session.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ class Reloader:
     Attributes:
         models: the router models in use.
         succeeded: whether the configuration in the file is the one in use.
-        retired: parts that a reload replaced and that running requests may still use.
+        retired: replaced parts that running requests may still use.
 
     Args:
         path: the configuration file; None when there is nothing to reload.
         models: those of the gateway's snapshot.
         loader: loads models for a new configuration.
         build: makes a snapshot; the third argument is the snapshot to reuse parts of.
-        tasks: run the closing of what was replaced.
+        tasks: runs the closing of replaced parts.
         on_change: called after each swap.
     """
 
@@ -76,7 +76,7 @@ class Reloader:
         return self._gateway.snapshot.config
 
     async def reload(self) -> bool:
-        """Put the configuration in the file into use; after any error the old one stays.
+        """Apply the configuration in the file. After an error the old one stays in use.
 
         Returns whether the configuration in the file is in use now.
         """
@@ -92,7 +92,7 @@ class Reloader:
                 logger.error("reload failed, the previous configuration stays in use: %s", error)
                 self.succeeded = False
                 return False
-            except Exception:  # a bug of ours must not end the watch either
+            except Exception:  # a bug must not stop the file watch
                 logger.exception("reload failed, the previous configuration stays in use")
                 self.succeeded = False
                 return False
@@ -113,25 +113,25 @@ class Reloader:
             return True
 
     def reload_soon(self) -> None:
-        """Start a reload, from a signal handler for instance. Call it on the event loop."""
+        """Start a reload, for instance from a signal handler. Call it on the event loop."""
         if self._path is None:
             logger.warning("reload requested, but there is no configuration file")
         else:
             self._tasks.start(self.reload())
 
     def remember_files(self) -> None:
-        """Take the files as they are now for those that are in use."""
+        """Record the current files as those in use."""
         self._last_signature = self._loaded_signature = self._signature()
 
     async def check_files(self) -> None:
-        """Reload when a file has changed and then stayed the same for one check.
+        """Reload when a file has changed and was then unchanged for one check.
 
-        Editors write in steps; a file that still changes is left for the next check.
+        Editors write in steps, so a file may still be changing.
         """
-        found = self._signature()
-        if found == self._last_signature and found != self._loaded_signature:
+        signature = self._signature()
+        if signature == self._last_signature and signature != self._loaded_signature:
             await self.reload()
-        self._last_signature = found
+        self._last_signature = signature
 
     def has_changes(self) -> bool:
         """Whether the files differ from those that were read last."""
@@ -168,7 +168,7 @@ class Reloader:
             self._tasks.start(close())
 
     def _signature(self) -> Signature:
-        """Changes when the configuration, its variables, prices or a router model are written."""
+        """The signature of the configuration, its variables, prices and router models."""
         assert self._path is not None
         routing = self.config.routing
         manifests = [routing.model_folder / MANIFEST_FILE]
@@ -179,16 +179,16 @@ class Reloader:
 
 
 def _keep_fixed(config: Config, running: Config) -> Config:
-    """The new configuration, with the running values of what only a restart can change."""
+    """The new configuration with the running values of settings that need a restart."""
     fixed = ("host", "port", "workers", "cors_origins", "shutdown_grace_seconds")
     server = msgspec.structs.replace(
         config.server, **{name: getattr(running.server, name) for name in fixed}
     )
-    for name, wanted, used in (
+    for name, new, applied in (
         ("server", config.server, server),
         ("storage", config.storage, running.storage),
     ):
-        if wanted != used:
+        if new != applied:
             logger.warning("%s: some of the changes take effect only after a restart", name)
     return msgspec.structs.replace(config, server=server, storage=running.storage)
 
@@ -202,6 +202,6 @@ async def _close(part: Upstream | Scorer) -> None:
 
 def _file_signature(path: Path) -> tuple[int, int, int] | None:
     with contextlib.suppress(OSError):
-        found = path.stat()  # follows links: a mounted ConfigMap is one
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        stat = path.stat()  # follows links, such as those of a mounted ConfigMap
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
     return None

@@ -27,8 +27,8 @@ from proxy.web import IS_DRAINING, Connection
 
 logger = logging.getLogger(__name__)
 
-# How long a thread keeps the interpreter while another one waits. With Python's default of 5 ms the
-# event loop would wait that long for the thread that writes rows.
+# The thread switch interval. With Python's default of 5 ms the event loop would wait that long for
+# the thread that writes rows.
 SWITCH_SECONDS: Final = 0.0001
 
 

@@ -39,7 +39,7 @@ _MAX_FAILED_STARTS: Final = 3
 
 
 class WorkerSlot(NamedTuple):
-    """What a worker inherits from the supervisor.
+    """The state that a worker inherits from the supervisor.
 
     Attributes:
         number: from 0.
@@ -98,40 +98,43 @@ class Workers:
             _lifeline() as lifeline,
             self._collected_signals(),
         ):
-            passed = {
+            worker_variables = {
                 METRICS_VARIABLE: counts,
                 _SOCKET_VARIABLE: str(listening.fileno()),
                 _LIFELINE_VARIABLE: str(lifeline),
             }
             for number in range(self._config.server.workers):
-                self._workers.append(self._start(number, passed))
+                self._workers.append(self._start(number, worker_variables))
             while self._workers:
                 self._forward_signals()
                 if self._stopping:
-                    listening.close()  # else it accepts connections that no worker answers
-                self._restart_ended(passed)
+                    listening.close()  # otherwise it accepts connections that no worker answers
+                self._restart_ended(worker_variables)
                 time.sleep(_POLL_SECONDS)
         return 1 if self._failed_starts >= _MAX_FAILED_STARTS else 0
 
-    def _start(self, number: int, passed: dict[str, str]) -> _Worker:
-        environment = {**os.environ, **passed, _NUMBER_VARIABLE: str(number)}
+    def _start(self, number: int, worker_variables: dict[str, str]) -> _Worker:
+        environment = {**os.environ, **worker_variables, _NUMBER_VARIABLE: str(number)}
         process = subprocess.Popen(  # noqa: S603 -- this program itself
             self._command,
             env=environment,
-            pass_fds=[int(passed[_SOCKET_VARIABLE]), int(passed[_LIFELINE_VARIABLE])],
+            pass_fds=[
+                int(worker_variables[_SOCKET_VARIABLE]),
+                int(worker_variables[_LIFELINE_VARIABLE]),
+            ],
             # Ctrl-C signals all processes of the terminal; only the supervisor must signal workers.
             start_new_session=True,
         )
         return _Worker(number, process)
 
-    def _restart_ended(self, passed: dict[str, str]) -> None:
+    def _restart_ended(self, worker_variables: dict[str, str]) -> None:
         """Restart the workers that have ended, unless they were stopped."""
         for worker in list(self._workers):
             status = worker.process.poll()
             if status is None:
                 continue
             self._workers.remove(worker)
-            mark_process_dead(worker.process.pid, passed[METRICS_VARIABLE])
+            mark_process_dead(worker.process.pid, worker_variables[METRICS_VARIABLE])
             if self._stopping:
                 continue
             logger.error("worker %d exited with status %d", worker.number, status)
@@ -145,7 +148,7 @@ class Workers:
                 )
                 self._signal(signal.SIGTERM)
                 continue
-            self._workers.append(self._start(worker.number, passed))
+            self._workers.append(self._start(worker.number, worker_variables))
 
     @contextlib.contextmanager
     def _collected_signals(self) -> Iterator[None]:
@@ -153,10 +156,10 @@ class Workers:
         if hasattr(signal, "SIGHUP"):
             numbers.append(signal.SIGHUP)
 
-        def note(number: int, frame: FrameType | None) -> None:
+        def on_signal(number: int, frame: FrameType | None) -> None:
             self._signals.append(number)
 
-        before = {number: signal.signal(number, note) for number in numbers}
+        before = {number: signal.signal(number, on_signal) for number in numbers}
         try:
             yield
         finally:

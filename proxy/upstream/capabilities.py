@@ -1,8 +1,8 @@
-"""What a tier's model can do: its context size and capabilities.
+"""The capabilities and context size of a tier's model.
 
 They come from the configuration or, for the local tier, from the server's native API
-(`protocol.ollama`). Without either source nothing is known and nothing is refused: the upstream's
-own errors decide.
+(`protocol.ollama`). Without either source no request is rejected: the upstream's own
+errors decide.
 """
 
 from collections.abc import Collection
@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from proxy.config import UpstreamConfig
 from proxy.protocol.ollama import UNSUPPORTED, NativeApi, read_model_info
 
-# The cloud's memory, its files and the tools that it runs itself. No other server has them.
+# Conversation state, files and hosted tools. Only the cloud has them.
 _CLOUD_ONLY: Final = frozenset({"state", "file_id", "hosted_tools"})
 
 
 class Capabilities(NamedTuple):
-    """What is known of a tier's model. None means unknown.
+    """The known capabilities of a tier's model. None means unknown.
 
     Attributes:
         context_tokens: the size of prompt and answer together.
@@ -50,19 +50,19 @@ def configured_capabilities(config: UpstreamConfig) -> Capabilities:
 
 def common_capabilities(replicas: Collection[Capabilities]) -> Capabilities:
     """The capabilities that all replicas have."""
-    contexts = [each.context_tokens for each in replicas if each.context_tokens is not None]
-    known = [each.capabilities for each in replicas if each.capabilities is not None]
+    contexts = [item.context_tokens for item in replicas if item.context_tokens is not None]
+    known = [item.capabilities for item in replicas if item.capabilities is not None]
     return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
-        needs_adapting=any(each.needs_adapting for each in replicas),
+        needs_adapting=any(item.needs_adapting for item in replicas),
     )
 
 
 async def detect_capabilities(
     api: NativeApi, config: UpstreamConfig, model: str | None = None
 ) -> Capabilities | None:
-    """Detect what a server's model can do; the configuration takes precedence.
+    """Detect the capabilities of a server's model; the configuration takes precedence.
 
     Args:
         model: another model of the server. The configuration does not describe it.

@@ -1,4 +1,4 @@
-"""A circuit breaker: a replica that keeps failing gets no requests until a trial succeeds.
+"""A circuit breaker: a failing replica gets no requests until a trial request succeeds.
 
 States:
     closed: requests pass.

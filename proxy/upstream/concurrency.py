@@ -1,8 +1,8 @@
 """The concurrency limit of a tier, with a bounded queue that is fair between clients.
 
-A tier works on `max_concurrency` requests; Ollama by default on one. Queued requests take turns by
-client, so a client with a hundred queued requests does not delay another client's first one. The
-expected wait is known, so the caller may send a request elsewhere.
+A tier processes `max_concurrency` requests at a time; Ollama by default one. Queued requests take
+turns by client, so a client with a hundred queued requests does not delay another client's first
+one. The expected wait is known, so the caller may send a request to another tier.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ class ConcurrencyLimiter:
             self.waiting -= 1
             if turns:
                 self._waiting[client] = turns  # after all other clients
-            if not turn.done():  # a cancelled one may still be queued
+            if not turn.done():  # a cancelled request may still be queued
                 turn.set_result(None)
                 return
         self._in_use -= 1

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client engine behind httpx2's transport interface, for the requests that are hot.
+"""An HTTP/1.1 client engine with httpx2's transport interface, for performance.
 
     transport = Http1Transport(rest=open_httpx_transport)
     response = await transport.handle_async_request(request)   # as any transport of httpx2
@@ -7,7 +7,7 @@
 The engine sends a request whose body is in memory, and delivers the response in chunks. It keeps
 idle connections and reuses the most recent one first. asyncio provides TLS and name resolution,
 aiohappyeyeballs the race between addresses (uvloop has none). Streamed uploads and HEAD requests go
-to `rest`. docs/decisions/ says what the engine saves.
+to `rest`. docs/decisions/ has the measured savings.
 
 Sources: RFC 9112; llhttp, by httptools, is the parser.
 """
@@ -69,7 +69,7 @@ class _Stale(Exception):
 
 
 class Http1Response(httpx2.AsyncByteStream):
-    """One response: its head, and its body in chunks. It may outlive its use of the connection."""
+    """One response: its head, and its body in chunks. It may outlive the connection."""
 
     __slots__ = (
         "_connection", "_error", "_is_complete", "_is_paused", "_parts", "_size", "_take",
@@ -89,7 +89,7 @@ class Http1Response(httpx2.AsyncByteStream):
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
 
-    # ── What the connection says ──────────────────────────────────────────────────────────────
+    # ── Called by the connection ──────────────────────────────────────────────────────────────
 
     def begin(self) -> None:
         """The head has arrived."""
@@ -144,7 +144,7 @@ class Http1Response(httpx2.AsyncByteStream):
                 self.head.set_exception(error)
         self.wake()
 
-    # ── What its reader asks ──────────────────────────────────────────────────────────────────
+    # ── Called by the reader ──────────────────────────────────────────────────────────────────
 
     def __aiter__(self) -> "Http1Response":
         return self
@@ -181,12 +181,12 @@ class Http1Response(httpx2.AsyncByteStream):
                 return False
             stopped = False
 
-            def taken(data: bytes) -> bool:
+            def take_or_stop(data: bytes) -> bool:
                 nonlocal stopped
                 stopped = not take(data)
                 return not stopped
 
-            self._take = taken
+            self._take = take_or_stop
             try:
                 await self._wait()
             finally:
@@ -210,7 +210,7 @@ class Http1Response(httpx2.AsyncByteStream):
 
 
 class Http1Connection(asyncio.Protocol):
-    """One connection: idle, or with one request on its way."""
+    """One connection: idle, or with one running request."""
 
     __slots__ = (
         "_answer",
@@ -536,10 +536,10 @@ class Http1Transport(httpx2.AsyncBaseTransport):
             method: any but HEAD.
             headers: without Host and Content-Length, which are added here.
         """
-        sent = [(b"host", address.host), *headers]
+        all_headers = [(b"host", address.host), *headers]
         if body or method in _WITH_BODY:
-            sent.append((b"content-length", b"%d" % len(body)))
-        head = _head(method, address.target, sent)
+            all_headers.append((b"content-length", b"%d" % len(body)))
+        head = _head(method, address.target, all_headers)
         return await self._ask(address.origin, head, body, connect_seconds)
 
     async def _ask(
@@ -554,11 +554,11 @@ class Http1Transport(httpx2.AsyncBaseTransport):
             try:
                 return await _exchange(connection, head, body)
             except _Stale:
-                continue  # nothing was answered, so another connection may send it
+                continue  # no response has started, so another connection may send it
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
-                break  # the other idle ones are as old: open a new one
+                break  # the other idle connections are as old: open a new one
         connection = await self._connect(origin, pool, connect_seconds)
         try:
             return await _exchange(connection, head, body)
@@ -570,9 +570,9 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         connection = Http1Connection(pool)
         try:
             async with asyncio.timeout(seconds):
-                found = await self._resolve(origin.host, origin.port)
+                addresses = await self._resolve(origin.host, origin.port)
                 sock = await aiohappyeyeballs.start_connection(
-                    found, happy_eyeballs_delay=_EYEBALLS_SECONDS, loop=loop
+                    addresses, happy_eyeballs_delay=_EYEBALLS_SECONDS, loop=loop
                 )
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 try:
@@ -595,13 +595,13 @@ class Http1Transport(httpx2.AsyncBaseTransport):
 
     async def _resolve(self, host: str, port: int) -> list[Any]:
         now = self._clock()
-        known = self._resolved.get((host, port))
-        if known is not None and now - known[0] < self._resolved_seconds:
-            return known[1]
+        cached = self._resolved.get((host, port))
+        if cached is not None and now - cached[0] < self._resolved_seconds:
+            return cached[1]
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        self._resolved[host, port] = now, found
-        return found
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self._resolved[host, port] = now, addresses
+        return addresses
 
     async def _trust(self) -> ssl.SSLContext:
         """The trusted certificates, read on first use: that takes tens of milliseconds."""

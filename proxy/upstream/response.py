@@ -1,4 +1,4 @@
-"""A response of an upstream whose head has arrived: read its body within the time limits.
+"""An upstream's response after its head has arrived: its body, read within the time limits.
 
 while chunk := await response.next_chunk(): ...
 await response.close()
@@ -26,7 +26,7 @@ Phase = Literal["connect", "first_token", "idle"]
 
 
 class ResponseStart(NamedTuple):
-    """The head of a response, and its body as it comes."""
+    """The head of a response, and the stream of its body."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -37,10 +37,10 @@ class UpstreamResponse:
     """A response that has started. The caller must `close` it on every path.
 
     Args:
-        deadline: of a stream: first for its first token, then for each chunk.
+        deadline: only for a stream; for its first token, then for each chunk.
         idle_seconds: the longest pause between two chunks.
-        timeout: makes the error of a phase that took too long.
-        on_failure: called when the body breaks off or stops.
+        timeout: creates the error of a phase that took too long.
+        on_failure: called when the body is interrupted or times out.
         on_close: called once, when the response is closed.
     """
 
@@ -95,10 +95,10 @@ class UpstreamResponse:
     def is_event_stream(self) -> bool:
         return self._header(b"content-type").startswith(b"text/event-stream")
 
-    def _header(self, wanted: bytes) -> bytes:
+    def _header(self, name: bytes) -> bytes:
         """A header in lower case, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""
-        found = [value for name, value in self.headers if name.lower() == wanted]
-        return b", ".join(found).strip().lower()
+        values = [value for key, value in self.headers if key.lower() == name]
+        return b", ".join(values).strip().lower()
 
     async def next_chunk(self) -> bytes:
         """Return the next bytes of the body, b"" at its end.
@@ -235,5 +235,5 @@ async def _decompress(packed: AsyncIterator[bytes], encoding: str) -> AsyncItera
 
 
 def describe_error(error: BaseException) -> str:
-    """An error for the log. Not its repr, which may hold the request, with the key in it."""
+    """An error for the log. Its repr may contain the request with the API key."""
     return f"{type(error).__name__}: {error}"

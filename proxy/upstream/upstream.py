@@ -5,7 +5,7 @@
     await response.close()
 
 The transport is any `httpx2.AsyncBaseTransport` and is called directly: redirects, cookies and auth
-flows are not wanted, and `httpx2.AsyncClient` costs more than the rest of a request. All failures
+flows are not needed, and `httpx2.AsyncClient` costs more than the rest of a request. All failures
 are `UpstreamError`s that name the tier. This module does not know routing or records.
 """
 
@@ -45,9 +45,9 @@ logger = logging.getLogger(__name__)
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
 
-# Request headers that are not forwarded: hop-by-hop headers; the client's credentials for this
-# proxy, and the organisation that belongs to a key; compression, which would hide the response from
-# us; the page that sent the request; headers that this proxy sets itself.
+# Request headers that are not forwarded: hop-by-hop headers; the client's credentials and
+# organisation; compression, because the proxy reads responses; the page that sent the request;
+# headers that the proxy sets itself.
 _NOT_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect "
     b"authorization proxy-authorization cookie api-key x-api-key "
@@ -57,8 +57,7 @@ _NOT_FORWARDED: Final = frozenset(
 )
 _COMMON_CONNECTIONS: Final = (b"keep-alive", b"close")
 _BODY_HEADERS: Final = frozenset({b"content-type", b"content-length"})
-# Our own; what a reverse proxy says of the client (address, sometimes name and token); what a
-# browser says of it.
+# The proxy's own headers, a reverse proxy's headers about the client, and a browser's.
 _NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"x-forwarded-", b"sec-fetch-")
 
 T = TypeVar("T")
@@ -80,7 +79,7 @@ class Replica:
 
     @property
     def load(self) -> tuple[bool, int]:
-        """Sorts replicas: those without a recent failure first, then the least busy ones."""
+        """The sort key: replicas without a recent failure first, then the least busy ones."""
         return self.breaker.failures > 0, self.in_flight
 
     def start_request(self, now: float) -> None:
@@ -190,18 +189,17 @@ class Upstream:
         Args:
             path: behind the base URL, with a query.
             body: an iterator is streamed; a RouterError that it raises passes through.
-            headers: the client's; those that describe the body are kept.
+            headers: the client's; those that describe the body are forwarded.
         """
-        wanted = _BODY_HEADERS if not isinstance(body, bytes) else (b"content-type",)
-        of_body = [(name, value) for name, value in headers if name in wanted]
+        body_headers = _BODY_HEADERS if not isinstance(body, bytes) else (b"content-type",)
+        of_body = [(name, value) for name, value in headers if name in body_headers]
         sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
         return await self._open(_Outgoing(method, path, body, sent), client)
 
     async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Run background work on this tier's hardware while no request needs it.
 
-        Returns None where a request is in flight or queued, and where a new request cancelled the
-        work.
+        Returns None if a request is in flight or queued, or if a new request cancelled the work.
         """
         if self.count_in_flight() or self.queued:
             work.close()
@@ -233,11 +231,11 @@ class Upstream:
             raise
 
     async def _open_replica(self, outgoing: "_Outgoing", acquired_at: float) -> UpstreamResponse:
-        """Send to the least busy available replica; where it is unreachable, to another one."""
-        left = list(self._replicas)
+        """Send to the least busy available replica; if it is unreachable, to another one."""
+        remaining = list(self._replicas)
         while True:
-            replica = self._pick(left)
-            left.remove(replica)
+            replica = self._pick(remaining)
+            remaining.remove(replica)
             replica.start_request(self._clock())
             try:
                 response = await self._send(replica, outgoing, acquired_at)
@@ -245,7 +243,7 @@ class Upstream:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
                     self.record_result(replica, failed=True)
-                    may_retry = isinstance(outgoing.body, bytes) and self._available(left)
+                    may_retry = isinstance(outgoing.body, bytes) and self._available(remaining)
                     if may_retry and isinstance(error, UpstreamUnreachable):
                         continue
                 raise
@@ -294,7 +292,7 @@ class Upstream:
             raise self.timeout("first_token") from None
         except TRANSPORT_ERRORS as error:
             raise _client_error(error) or self._unreachable(replica, error) from None
-        if not 200 <= start.status <= 599:  # no server would forward it for us
+        if not 200 <= start.status <= 599:  # no HTTP server would send it to the client
             await start.stream.aclose()
             raise UpstreamInterrupted(
                 f"The {self.name} upstream answered with the invalid status {start.status}.",
@@ -377,7 +375,7 @@ class Upstream:
 
 
 class _Outgoing(NamedTuple):
-    """A request before its replica is known. `stream`: a stream is expected."""
+    """A request without its replica. `stream`: whether a stream is expected."""
 
     method: str
     path: str
@@ -387,7 +385,7 @@ class _Outgoing(NamedTuple):
 
 
 def _client_error(error: BaseException | None) -> RouterError | None:
-    """The error of the client's own body that interrupted the upload, where that is the cause."""
+    """The error of the client's body, if that interrupted the upload."""
     while error is not None and not isinstance(error, RouterError):
         error = error.__cause__
     return error

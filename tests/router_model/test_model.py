@@ -93,7 +93,7 @@ def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
-    with pytest.raises(RouterModelError, match=rf"{name}: sha256 is .* the manifest says"):
+    with pytest.raises(RouterModelError, match=rf"{name}: sha256 is .* the manifest has"):
         RouterModel.load(copy)
 
 
