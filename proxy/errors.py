@@ -209,9 +209,14 @@ class Overloaded(UpstreamError):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """The connection failed before the answer began."""
+    """The connection failed before the answer began.
+
+    Attributes:
+        may_have_arrived: whether the upstream may have got the request, and bill it.
+    """
 
     code = "upstream_unreachable"
+    may_have_arrived = False
 
 
 class UpstreamInterrupted(UpstreamError):

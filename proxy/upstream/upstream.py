@@ -231,7 +231,10 @@ class Upstream:
             raise
 
     async def _open_replica(self, outgoing: "_Outgoing", acquired_at: float) -> UpstreamResponse:
-        """Send to the least busy available replica; if it is unreachable, to another one."""
+        """Send to the least busy available replica; without a connection, to another one.
+
+        A replica that had the request may have worked on it: that failure is the caller's to retry.
+        """
         remaining = list(self._replicas)
         while True:
             replica = self._pick(remaining)
@@ -243,8 +246,8 @@ class Upstream:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
                     self.record_result(replica, failed=True)
-                    may_retry = isinstance(outgoing.body, bytes) and self._available(remaining)
-                    if may_retry and isinstance(error, UpstreamUnreachable):
+                    unsent = isinstance(error, UpstreamUnreachable) and not error.may_have_arrived
+                    if unsent and isinstance(outgoing.body, bytes) and self._available(remaining):
                         continue
                 raise
             self.record_result(replica, failed=response.status >= 500)
@@ -348,9 +351,11 @@ class Upstream:
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, describe_error(error))
         if isinstance(error, httpx2.ConnectTimeout):
             return self.timeout("connect")
-        return UpstreamUnreachable(
+        unreachable = UpstreamUnreachable(
             f"The {self.name} upstream cannot be reached.", upstream=self.name
         )
+        unreachable.may_have_arrived = not isinstance(error, httpx2.ConnectError)
+        return unreachable
 
     async def close(self) -> None:
         """Close the tier's connections."""
