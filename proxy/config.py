@@ -26,6 +26,13 @@ from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
 
+# Framing, connections and credentials: no configuration may pass them on.
+_OWN_HEADERS: Final = frozenset(
+    "connection keep-alive te trailer transfer-encoding upgrade expect host content-length "
+    "content-encoding content-type accept-encoding authorization cookie set-cookie date server "
+    "x-request-id".split()
+)
+
 
 class ConfigError(Exception):
     """An invalid configuration, as one line: `FILE:LINE: key.path: problem`."""
@@ -60,6 +67,7 @@ Seconds = Annotated[float, Meta(gt=0)]
 Dollars = Annotated[float, Meta(ge=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
+HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]  # RFC 9110, 5.6.2
 
 
 class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,6 +157,13 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     price: Literal["auto"] | PriceConfig = "auto"
     max_concurrency: Annotated[int, Meta(gt=0)] | None = None
     timeouts: TimeoutsConfig = TimeoutsConfig()
+    max_response_mb: Annotated[float, Meta(gt=0)] = 64
+    forward_headers: tuple[HeaderName, ...] = ()
+    return_headers: tuple[HeaderName, ...] = ()
+
+    @property
+    def max_response_bytes(self) -> int:
+        return int(self.max_response_mb * 1024 * 1024)
 
     @property
     def base_urls(self) -> tuple[str, ...]:
@@ -391,6 +406,11 @@ def _decode_secret(kind: type, value: object) -> object:
     return Secret(text)
 
 
+def _is_own_header(name: str) -> bool:
+    """Whether a header belongs to one connection, to a body, or to the proxy itself."""
+    return name in _OWN_HEADERS or name.startswith(("x-router-", "proxy-"))
+
+
 def _check_meaning(config: Config, document: "_Document") -> None:
     """Check what the types cannot express."""
     for name in ("local", "cloud"):
@@ -404,6 +424,12 @@ def _check_meaning(config: Config, document: "_Document") -> None:
                     f"upstreams.{name}.base_url",
                     f"'{url}' is not a URL such as http://localhost:11434/v1",
                 )
+        for key in ("forward_headers", "return_headers"):
+            for index, header in enumerate(getattr(getattr(config.upstreams, name), key)):
+                if _is_own_header(header.lower()):
+                    raise document.error(
+                        f"upstreams.{name}.{key}[{index}]", f"'{header}' cannot be passed on"
+                    )
     server = config.server
     for index, origin in enumerate(server.cors_origins):
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):

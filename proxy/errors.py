@@ -225,6 +225,10 @@ class UpstreamInterrupted(UpstreamError):
     code = "upstream_broken"
 
 
+class ResponseTooLarge(UpstreamInterrupted):
+    """The answer exceeds the configured size. Another attempt would, too."""
+
+
 class UpstreamAuthError(UpstreamError):
     """The tier rejected the configured API key. The client cannot fix this."""
 

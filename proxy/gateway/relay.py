@@ -20,20 +20,9 @@ from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20
 MAX_HELD_BYTES: Final = 2**16  # of a stream without content
+MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writes as much
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
-# Response headers that are not forwarded: hop-by-hop headers, lengths and encodings that are made
-# anew, cookies, headers that a browser would apply to the proxy's host, the account of the key, and
-# the proxy's own names.
-_NOT_FORWARDED: Final = frozenset(
-    b"connection keep-alive proxy-connection trailer transfer-encoding upgrade "
-    b"content-length content-encoding set-cookie date server alt-svc "
-    b"strict-transport-security openai-organization openai-project".split()
-)
-_NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"access-control-")
-# The HTTP client accepts control characters; the HTTP server rejects an answer with one.
-_UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
 # Takes the usage, the text and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
 Note = Callable[[AnswerView | None], None]
@@ -55,6 +44,9 @@ class UpstreamReader(Protocol):
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
         """All response headers, in order, as sent."""
+
+    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+        """The headers that the client may have."""
 
     @property
     def is_event_stream(self) -> bool:
@@ -108,6 +100,7 @@ class StreamObserver:
         "_shape",
         "_strip_usage",
         "_tail",
+        "_text_left",
         "_texts",
         "began",
         "blind",
@@ -121,7 +114,12 @@ class StreamObserver:
     )
 
     def __init__(
-        self, endpoint: Endpoint = CHAT, *, strip_usage: bool, rename: Rename | None = None
+        self,
+        endpoint: Endpoint = CHAT,
+        *,
+        strip_usage: bool,
+        rename: Rename | None = None,
+        max_text_chars: int = MAX_TEXT_CHARS,
     ) -> None:
         self._endpoint = endpoint
         self._rename = rename
@@ -129,6 +127,7 @@ class StreamObserver:
         self._tail = b""
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
+        self._text_left = max_text_chars
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # the last one, sent with the usage or the finish
         self.began = False  # whether an event has passed, perhaps without content
@@ -141,7 +140,7 @@ class StreamObserver:
 
     @property
     def text(self) -> str:
-        """The answer's text so far."""
+        """The answer's text so far, up to the limit."""
         return "".join(self._texts)
 
     @property
@@ -190,7 +189,9 @@ class StreamObserver:
     def _look(self, event: bytes) -> bytes:
         """Observe one event. Returns the bytes for the client, mostly the event itself."""
         if self._shape is not None and (text := self._shape.text_of(event)) is not None:
-            self._texts.append(text)
+            self._text_left -= len(text)
+            if self._text_left >= 0:
+                self._texts.append(text)
             return event
         data = _data_of(event)
         if not data:
@@ -221,7 +222,9 @@ class StreamObserver:
         if not self.spoke:
             self.spoke = view.speaks
         if text := view.text:
-            self._texts.append(text)
+            self._text_left -= len(text)
+            if self._text_left >= 0:
+                self._texts.append(text)
         return not (self._strip_usage and view.is_usage_only)
 
 
@@ -373,11 +376,11 @@ async def relay_complete(
     note(view)
     record.close_upstream()
     record.status = response.status
-    if succeeded:
-        settle(
-            *(view.usage, view.text, view.service_tier) if view is not None else (None, "", None)
-        )
-    headers = _for_client(response) + record.router_headers() + record.cost_headers()
+    if succeeded and view is not None:
+        settle(view.usage, view.text[:MAX_TEXT_CHARS], view.service_tier)
+    elif succeeded:
+        settle(None, "", None)
+    headers = response.headers_for_client() + record.router_headers() + record.cost_headers()
     await reply.answer(response.status, headers, body)
     if succeeded:
         record.finish(Ending.OK)
@@ -408,7 +411,7 @@ async def relay_stream(
     record.status, record.streamed = response.status, True
     if observer.spoke:
         record.ttft_ms = record.elapsed_ms()
-    headers = _for_client(response) + record.router_headers()
+    headers = response.headers_for_client() + record.router_headers()
     headers.append((b"x-accel-buffering", b"no"))
     await reply.start(response.status, headers)
     chunk_to_send = head.held
@@ -460,7 +463,7 @@ async def relay_untouched(
         UpstreamError: the answer was interrupted.
     """
     record.status = response.status
-    headers = _for_client(response) + record.router_headers()
+    headers = response.headers_for_client() + record.router_headers()
     by_name = {name.lower(): value for name, value in response.headers}
     if b"content-encoding" not in by_name and b"content-length" in by_name:
         headers.append((b"content-length", by_name[b"content-length"]))
@@ -486,22 +489,6 @@ def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
         f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
         upstream=response.upstream_name,
     )
-
-
-def _for_client(response: UpstreamReader) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers for the client; its request id gets another name."""
-    headers = []
-    for name, value in response.headers:
-        name = name.lower()
-        if name == b"x-request-id":
-            headers.append((b"x-upstream-request-id", value))
-        elif (
-            name not in _NOT_FORWARDED
-            and not name.startswith(_NOT_FORWARDED_PREFIXES)
-            and not _UNSENDABLE.search(value)
-        ):
-            headers.append((name, value))
-    return headers
 
 
 def is_stream(response: UpstreamReader) -> bool:

@@ -277,7 +277,7 @@ async def test_all_other_paths_are_passed_to_the_cloud(
     proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, method: str
 ) -> None:
     cloud.answer = whole(b"\x00\xffbytes", status=201, content_type="application/octet-stream")
-    headers = {"authorization": "Bearer mine", "x-mine": "1", "content-type": "audio/wav"}
+    headers = {"authorization": "Bearer mine", "openai-mine": "1", "content-type": "audio/wav"}
     content = b"\x01\xfe" if method != "GET" else None
     response = await proxy.client.request(
         method, "/v1/files/a%2Fb?limit=2&after=x", content=content, headers=headers
@@ -290,7 +290,7 @@ async def test_all_other_paths_are_passed_to_the_cloud(
     assert (call.method, call.path) == (method, "/v1/files/a%2Fb?limit=2&after=x")
     assert call.body == (content or b"")
     assert call.header("authorization") == f"Bearer {CLOUD_KEY}"
-    assert call.header("x-mine") == "1"
+    assert call.header("openai-mine") == "1"
     assert call.header("content-type") == "audio/wav"
     assert not local.calls
     row = (await proxy.finish()).row

@@ -27,6 +27,7 @@ from proxy.gateway.relay import (
 from proxy.protocol.endpoints import CHAT
 from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.upstream.headers import headers_for_client
 
 
 class Event(NamedTuple):
@@ -286,6 +287,9 @@ class FakeAnswer:
         self.is_event_stream = is_event_stream
         self.has_begun = False
         self._pieces = list(pieces)
+
+    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+        return headers_for_client(self.headers)
 
     def mark_started(self) -> None:
         self.has_begun = True

@@ -40,7 +40,7 @@ from fakes import (
 )
 from live import CLOUD_KEY, LOCAL_KEY, LiveProxy, Row, StartProxy, chat_body, envelope_of, merge
 from proxy import logs
-from proxy.upstream.http1 import STALE_SECONDS
+from proxy.upstream.http1 import STALE_AFTER_SEND_SECONDS
 from toxics import Cut, Deaf, Freeze, Slices, Toxic, ToxicRelay, bandwidth
 
 SHORT_SECONDS = 0.25  # for the limit under test; all others are far away
@@ -353,7 +353,7 @@ async def test_a_connection_that_dies_late_counts_against_the_retries(
 def late_gate() -> Gate:
     """A gate that opens after the time in which a connection passes for stale."""
     gate = Gate()
-    asyncio.get_running_loop().call_later(2 * STALE_SECONDS, gate.open)
+    asyncio.get_running_loop().call_later(2 * STALE_AFTER_SEND_SECONDS, gate.open)
     return gate
 
 
@@ -963,7 +963,12 @@ async def test_nothing_is_left_of_hundreds_of_faults(
     for name in ("", *logs.OURS):  # a command that ran before may have set its own level
         caplog.set_level(logging.CRITICAL, logger=name)  # pytest keeps what is logged
     limits = {
-        "upstreams": {"local": {"timeouts": {"first_token": 0.1, "idle": 0.1}}},
+        "upstreams": {
+            "local": {
+                "timeouts": {"first_token": 0.1, "idle": 0.1},
+                "forward_headers": ["x-case"],
+            }
+        },
         "server": {"request_timeout_seconds": 0.3},
     }
     proxy = await start(limits, local=relay.base_url)
