@@ -22,7 +22,8 @@ MAX_EVENT_BYTES: Final = 2**20
 MAX_HELD_BYTES: Final = 2**16  # of a stream without content
 MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writes as much
 
-_EVENT_END = re.compile(rb"\r?\n\r?\n")
+# Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 # Takes the usage, the text and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
 Note = Callable[[AnswerView | None], None]
@@ -96,6 +97,7 @@ class StreamObserver:
 
     __slots__ = (
         "_endpoint",
+        "_half",
         "_rename",
         "_shape",
         "_strip_usage",
@@ -125,6 +127,8 @@ class StreamObserver:
         self._rename = rename
         self._strip_usage = strip_usage
         self._tail = b""
+        # What becomes of an LF that comes next: it belongs to the CR that ended the last event.
+        self._half: bool | None = None
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
         self._text_left = max_text_chars
@@ -157,6 +161,8 @@ class StreamObserver:
         """Take the next bytes; return those to send now."""
         if self.blind:
             return data
+        if self._half is not None and data:
+            return self._feed_second_half(data)
         if not self._tail and 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
             return self._look(data)  # one complete event, as most chunks are
         buffer = self._tail + data if self._tail else data
@@ -172,6 +178,8 @@ class StreamObserver:
                 parts += (buffer[copied:start], relayed)
                 copied = end
             start = end
+            if not plain and end == len(buffer) and event.endswith(b"\r"):
+                self._half = bool(relayed)
         self._tail = buffer[start:]
         if len(self._tail) > MAX_EVENT_BYTES:
             self.blind, start, self._tail = True, len(buffer), b""
@@ -179,6 +187,14 @@ class StreamObserver:
             return buffer[:start] if start < len(buffer) else buffer
         parts.append(buffer[copied:start])
         return b"".join(parts)
+
+    def _feed_second_half(self, data: bytes) -> bytes:
+        """Feed bytes behind an event that ended with CR."""
+        is_passed, self._half = self._half, None
+        if not data.startswith(b"\n"):
+            return self.feed(data)
+        rest = self.feed(data[1:]) if len(data) > 1 else b""
+        return b"\n" + rest if is_passed else rest
 
     def flush(self) -> bytes:
         """The buffered rest at the end: a last event may lack its blank line."""
@@ -206,6 +222,8 @@ class StreamObserver:
         if view is None:
             return event
         self._shape = _Shape.of(event, view) if self._rename is None else None
+        if not self.spoke:
+            self.spoke = view.speaks or self._endpoint.has_output(data)
         return event if self._observe(view) else b""
 
     def _observe(self, view: AnswerView) -> bool:
@@ -219,8 +237,6 @@ class StreamObserver:
             self.service_tier = view.service_tier or self.service_tier
             self.finished, self.last = True, view
             self.done = self.done or not self._endpoint.ends_with_done
-        if not self.spoke:
-            self.spoke = view.speaks
         if text := view.text:
             self._text_left -= len(text)
             if self._text_left >= 0:

@@ -6,10 +6,11 @@ This package does not know where a request is sent, what it costs or who sent it
 from proxy.protocol import endpoints, ollama, response_objects, responses
 from proxy.protocol.chat import JSON_MEDIA_TYPE, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
-from proxy.protocol.views import AnswerView, RoutingRequest, Usage
+from proxy.protocol.views import MAX_CONTEXT_TOKENS, AnswerView, RoutingRequest, Usage
 
 __all__ = [
     "JSON_MEDIA_TYPE",
+    "MAX_CONTEXT_TOKENS",
     "AnswerView",
     "RoutingRequest",
     "Usage",

@@ -26,7 +26,9 @@ import httpx2
 
 KEEPALIVE_SECONDS: Final = 30.0  # an idle connection is closed after this time
 RESOLVED_SECONDS: Final = 10.0  # addresses of a host name are cached for this time
-STALE_AFTER_SEND_SECONDS: Final = 0.1  # a reused connection that ends so soon was closed before the request
+STALE_AFTER_SEND_SECONDS: Final = (
+    0.1  # a reused connection that ends so soon was closed before the request
+)
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of an unread body; beyond it reading pauses

@@ -99,7 +99,8 @@ fixed = st.sampled_from(
 )
 garbage = one_line.map(lambda line: Event([b"x" + line]))
 events = st.one_of(contents, pretty, usages, last_chunks, fixed, garbage)
-line_ends = st.sampled_from([b"\n", b"\r\n"])
+# Behind a CR an LF would be the second half of a line end.
+line_ends = st.sampled_from([(b"\n", b"\r\n"), (b"\r",)]).map(st.sampled_from)
 
 
 @st.composite
@@ -107,7 +108,8 @@ def streams(draw: st.DrawFn) -> list[tuple[Event, bytes]]:
     """Events with their bytes, line ends mixed at will."""
     stream = []
     for event in draw(st.lists(events, max_size=8)):
-        written = b"".join(line + draw(line_ends) for line in event.lines) + draw(line_ends)
+        ends = draw(line_ends)
+        written = b"".join(line + draw(ends) for line in event.lines) + draw(ends)
         stream.append((event, written))
     return stream
 
@@ -257,6 +259,18 @@ def test_an_endless_event_makes_the_observer_blind_and_everything_pass(
     same = passed == head + endless + line_end * 2 + usage
     assert same
     assert (observer.blind, observer.complete, observer.text) == (True, True, "seen")
+
+
+@pytest.mark.parametrize("line_end", [b"\r", b"\r\n", b"\n"])
+def test_each_event_passes_as_soon_as_it_is_complete(line_end: bytes) -> None:
+    observer = StreamObserver(strip_usage=True)
+    usage = data({"choices": [], "usage": {"prompt_tokens": 3}}) + line_end * 2
+    for text in ("a", "b"):
+        event = data(chunk({"content": text})) + line_end * 2
+        passed = b"".join(observer.feed(event[i : i + 1]) for i in range(len(event)))
+        assert passed == event
+        assert b"".join(observer.feed(usage[i : i + 1]) for i in range(len(usage))) == b""
+    assert observer.text == "ab"
 
 
 def test_a_large_event_may_come_in_many_pieces() -> None:

@@ -135,7 +135,7 @@ async def test_a_stream_keeps_a_bounded_part_of_its_text(
 async def test_an_answer_keeps_a_bounded_part_of_its_text(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    local.answer = whole(answer_json("x" * 2 * MB))
+    local.answer = whole(answer_json("x" * (MB + 9)))
     proxy = await start()
     response = await proxy.chat(model="local")
     row = await proxy.row_of(response)
