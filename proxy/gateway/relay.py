@@ -9,6 +9,7 @@ Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]
 `APIError` on a `data: {"error": …}` event.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -24,6 +25,8 @@ MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writ
 
 # Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_KEEP_ALIVE: Final = b": keep-alive\n\n"
+
 # Takes the usage, the text and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
 Note = Callable[[AnswerView | None], None]
@@ -64,6 +67,9 @@ class UpstreamReader(Protocol):
 
     async def read(self) -> bytes:
         """The whole body."""
+
+    async def next_chunk_by(self, due: float) -> bytes | None:
+        """As `next_chunk`; None when nothing has arrived by `due`, in the loop's time."""
 
     def mark_started(self) -> None:
         """Switch from the first-token timeout to the idle timeout."""
@@ -211,6 +217,7 @@ class StreamObserver:
             return event
         data = _data_of(event)
         if not data:
+            self.began = self.began or bool(event.strip())  # a comment is a sign of life
             return event
         if data == b"[DONE]":
             self.done = True
@@ -321,6 +328,40 @@ class CompleteResponse(NamedTuple):
         return None if self.succeeded else self.body
 
 
+class StreamHold:
+    """Keeps a client's connection alive while a stream without output is held.
+
+    After a time it sends the status, the headers and the stream's comments, which clients ignore;
+    later a comment at least as often. Events stay held, so that another attempt, of the other tier
+    too, can still be the answer.
+
+    Args:
+        seconds: before the headers are sent, and between comments.
+    """
+
+    def __init__(self, reply: "ResponseWriter", record: CallRecord, *, seconds: float) -> None:
+        self._reply = reply
+        self._record = record
+        self._seconds = seconds
+        self._clock = asyncio.get_running_loop().time
+        self.is_started = False
+        self.due = self._clock() + seconds
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the client waits for a sign of life."""
+        return self._clock() >= self.due
+
+    async def send(self, response: UpstreamReader, comments: bytes) -> None:
+        """Send comments, behind the headers of the first response that was held."""
+        if not self.is_started:
+            self.is_started = True
+            self._record.status, self._record.streamed = response.status, True
+            await self._reply.start(response.status, _stream_headers(response, self._record))
+        await self._reply.send(comments or _KEEP_ALIVE, more=True)
+        self.due = self._clock() + self._seconds
+
+
 class StreamStart(NamedTuple):
     """The start of a stream: its observer, and the bytes that were held."""
 
@@ -339,6 +380,7 @@ async def read_start(
     *,
     strip_usage: bool,
     rename: Rename | None = None,
+    hold: StreamHold | None = None,
 ) -> CompleteResponse | StreamStart:
     """Read a complete answer, or a stream until its first content, tool call or finish.
 
@@ -359,18 +401,38 @@ async def read_start(
         failed = view is not None and view.failed
         return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
     observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
-    held: list[bytes] = []
-    size = 0
-    while not observer.is_known and size < MAX_HELD_BYTES:
-        chunk = await response.next_chunk()
-        held.append(observer.feed(chunk) if chunk else observer.flush())
-        size += len(held[-1])
+    held = b""
+    while not observer.is_known and len(held) < MAX_HELD_BYTES:
+        chunk = (
+            await response.next_chunk() if hold is None else await response.next_chunk_by(hold.due)
+        )
+        if chunk is not None:
+            held += observer.feed(chunk) if chunk else observer.flush()
         if observer.began:
             response.mark_started()
-        if not chunk and not observer.is_known:
+        if observer.is_known:
+            break
+        if chunk == b"":
             raise _unfinished(response)
+        if hold is not None and (hold.is_started or hold.is_due):
+            comments, held = _split_comments(held)
+            if comments or hold.is_due:
+                await hold.send(response, comments)
     response.mark_started()
-    return StreamStart(observer, b"".join(held))
+    return StreamStart(observer, held)
+
+
+def _split_comments(events: bytes) -> tuple[bytes, bytes]:
+    """The comments among complete events, and the other events."""
+    comments: list[bytes] = []
+    others: list[bytes] = []
+    start = 0
+    for match in _EVENT_END.finditer(events):
+        event = events[start : match.end()]
+        (comments if event.startswith(b":") and not _data_of(event) else others).append(event)
+        start = match.end()
+    others.append(events[start:])
+    return b"".join(comments), b"".join(others)
 
 
 async def relay_complete(
@@ -413,11 +475,13 @@ async def relay_stream(
     *,
     settle: Settle,
     note: Note,
+    is_started: bool = False,
 ) -> None:
     """Relay a stream event by event, the held bytes first.
 
     Args:
         settle: enters tokens and dollars into the record.
+        is_started: whether the client has the headers.
         note: called with the last event before the client gets it, because it may then disconnect.
 
     Raises:
@@ -427,9 +491,8 @@ async def relay_stream(
     record.status, record.streamed = response.status, True
     if observer.spoke:
         record.ttft_ms = record.elapsed_ms()
-    headers = response.headers_for_client() + record.router_headers()
-    headers.append((b"x-accel-buffering", b"no"))
-    await reply.start(response.status, headers)
+    if not is_started:
+        await reply.start(response.status, _stream_headers(response, record))
     chunk_to_send = head.held
     is_noted = False
 
@@ -491,6 +554,21 @@ async def relay_untouched(
         record.finish(Ending.OK)
     else:
         record.finish(Ending.UPSTREAM_ERROR, error_code=f"upstream_{response.status // 100}xx")
+
+
+def error_of_complete(response: UpstreamReader, complete: CompleteResponse) -> UpstreamError:
+    """The error that a complete answer is to a client whose stream has begun."""
+    what = "sent an answer that is not a stream"
+    if not complete.succeeded:
+        what = f"answered with an error, status {response.status}"
+    return UpstreamInterrupted(
+        f"The {response.upstream_name} upstream {what}.", upstream=response.upstream_name
+    )
+
+
+def _stream_headers(response: UpstreamReader, record: CallRecord) -> list[tuple[bytes, bytes]]:
+    headers = response.headers_for_client() + record.router_headers()
+    return [*headers, (b"x-accel-buffering", b"no")]
 
 
 def _finish(record: CallRecord, observer: StreamObserver) -> None:

@@ -37,6 +37,10 @@ class ResponseStart(NamedTuple):
     stream: httpx2.AsyncByteStream
 
 
+class _NothingYet(Exception):
+    """No chunk has arrived in the given time."""
+
+
 class UpstreamResponse:
     """A response that has started. The caller must `close` it on every path.
 
@@ -57,6 +61,7 @@ class UpstreamResponse:
         "_idle_seconds",
         "_is_closed",
         "_is_started",
+        "_limit_at",
         "_max_bytes",
         "_on_close",
         "_on_failure",
@@ -95,6 +100,7 @@ class UpstreamResponse:
         self._timeout = timeout
         self._on_failure = on_failure
         self._on_close = on_close
+        self._limit_at = NEVER  # of a wait that was interrupted
         self._is_started = False
         self._is_closed = False
         self._chunks: AsyncIterator[bytes] | None = None
@@ -128,6 +134,21 @@ class UpstreamResponse:
         except StopAsyncIteration:
             return b""
 
+    async def next_chunk_by(self, due: float) -> bytes | None:
+        """As `next_chunk`; None when nothing has arrived by `due`, in the loop's time.
+
+        Where a read cannot be interrupted, it waits for the next chunk.
+        """
+        body = self._body()
+        if self._deadline is None or not isinstance(self._stream, Http1Response):
+            return await self.next_chunk()
+        try:
+            return await self._in_time(anext(body), due=due)
+        except StopAsyncIteration:
+            return b""
+        except _NothingYet:
+            return None
+
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
         """Call `take` with each chunk on arrival, until it returns False.
 
@@ -154,16 +175,25 @@ class UpstreamResponse:
             self._chunks = decode_body(self._stream, encoding.decode("latin-1"))
         return self._chunks
 
-    async def _in_time(self, pending: Awaitable[T]) -> T:
-        """Await under the deadline of the current phase."""
+    async def _in_time(self, pending: Awaitable[T], *, due: float = NEVER) -> T:
+        """Await under the deadline of the current phase.
+
+        Raises:
+            _NothingYet: `due` has passed, and the phase may go on.
+        """
         deadline = self._deadline
+        limit = NEVER
         try:
             if deadline is None:
                 return await pending
-            if self._is_started:
-                deadline.arm(asyncio.get_running_loop().time() + self._idle_seconds)
+            if not self._is_started:
+                limit = self._first_token_at
+            elif self._limit_at < NEVER:
+                limit = self._limit_at
             else:
-                deadline.arm(self._first_token_at)
+                limit = asyncio.get_running_loop().time() + self._idle_seconds
+            self._limit_at = NEVER
+            deadline.arm(min(limit, due))
             try:
                 return await pending
             except asyncio.CancelledError:
@@ -172,6 +202,11 @@ class UpstreamResponse:
             finally:
                 deadline.disarm()
         except TimeoutError:
+            if due < limit and deadline is not None:
+                self._limit_at = limit
+                deadline.__exit__(None, None, None)  # it ends once
+                deadline.__enter__()
+                raise _NothingYet from None
             self._fail()
             raise self._timeout("idle" if self._is_started else "first_token") from None
         except TRANSPORT_ERRORS as error:

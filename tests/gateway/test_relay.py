@@ -302,6 +302,9 @@ class FakeAnswer:
         self.has_begun = False
         self._pieces = list(pieces)
 
+    async def next_chunk_by(self, due: float) -> bytes | None:
+        return await self.next_chunk()
+
     def headers_for_client(self) -> list[tuple[bytes, bytes]]:
         return headers_for_client(self.headers)
 
