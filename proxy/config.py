@@ -28,6 +28,13 @@ from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
 
+# Framing, connections and credentials: no configuration may pass them on.
+_OWN_HEADERS: Final = frozenset(
+    "connection keep-alive te trailer transfer-encoding upgrade expect host content-length "
+    "content-encoding content-type accept-encoding authorization cookie set-cookie date server "
+    "x-request-id".split()
+)
+
 
 # Servers without authentication are given a short word as key, because clients require one.
 _MIN_SECRET_CHARS: Final = 12
@@ -41,6 +48,7 @@ Seconds = Annotated[float, Meta(gt=0)]
 Dollars = Annotated[float, Meta(ge=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
+HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]  # RFC 9110, 5.6.2
 
 
 class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +72,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
+    hold_seconds: Seconds = 10
     drain_seconds: Annotated[float, Meta(ge=0)] = 0
     shutdown_grace_seconds: Seconds = 25
 
@@ -131,6 +140,13 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     price: Literal["auto"] | PriceConfig = "auto"
     max_concurrency: Annotated[int, Meta(gt=0)] | None = None
     timeouts: TimeoutsConfig = TimeoutsConfig()
+    max_response_mb: Annotated[float, Meta(gt=0)] = 64
+    forward_headers: tuple[HeaderName, ...] = ()
+    return_headers: tuple[HeaderName, ...] = ()
+
+    @property
+    def max_response_bytes(self) -> int:
+        return int(self.max_response_mb * 1024 * 1024)
 
     @property
     def base_urls(self) -> tuple[str, ...]:
@@ -390,6 +406,11 @@ def _decode_secret(kind: type, value: object) -> object:
     return kind(text)
 
 
+def _is_own_header(name: str) -> bool:
+    """Whether a header belongs to one connection, to a body, or to the proxy itself."""
+    return name in _OWN_HEADERS or name.startswith(("x-router-", "proxy-"))
+
+
 def _check_meaning(config: Config, document: "_Document") -> None:
     """Check the rules that the types cannot express."""
     tiers = config.upstreams
@@ -406,6 +427,13 @@ def _check_meaning(config: Config, document: "_Document") -> None:
                 raise document.error(
                     key, f"{_shown_value(url)} is not a URL such as http://localhost:11434/v1"
                 )
+    for tier in ("local", "cloud"):
+        for key in ("forward_headers", "return_headers"):
+            for index, header in enumerate(getattr(getattr(tiers, tier), key)):
+                if _is_own_header(header.lower()):
+                    raise document.error(
+                        f"upstreams.{tier}.{key}[{index}]", f"'{header}' cannot be passed on"
+                    )
     server = config.server
     for index, origin in enumerate(server.cors_origins):
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):

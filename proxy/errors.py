@@ -225,15 +225,24 @@ class Overloaded(UpstreamError):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """The connection failed before the answer began."""
+    """The connection failed before the answer began.
+
+    Attributes:
+        may_have_arrived: whether the upstream may have got the request, and bill it.
+    """
 
     code = "upstream_unreachable"
+    may_have_arrived = False
 
 
 class UpstreamInterrupted(UpstreamError):
     """The answer was interrupted."""
 
     code = "upstream_broken"
+
+
+class ResponseTooLarge(UpstreamInterrupted):
+    """The answer exceeds the configured size. Another attempt would, too."""
 
 
 class UpstreamAuthError(UpstreamError):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from proxy.errors import UpstreamError
 from proxy.gateway.call import Call, parse_large, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
-from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
+from proxy.gateway.relay import CompleteResponse, StreamHold, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
 from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
@@ -21,7 +21,9 @@ class Attempt(NamedTuple):
     error: UpstreamError | None = None
 
 
-async def open_upstream(call: Call, target: Target, model: str) -> Attempt:
+async def open_upstream(
+    call: Call, target: Target, model: str, *, hold: StreamHold | None = None
+) -> Attempt:
     """Send the request to a tier and read the start of its answer."""
     endpoint, request, record = call.endpoint, call.request, call.record
     upstream = call.snapshot.upstreams[target]
@@ -38,7 +40,9 @@ async def open_upstream(call: Call, target: Target, model: str) -> Attempt:
             stream=request.streams,
             client=record.client_key_hash,
         )
-        start = await read_start(response, endpoint, strip_usage=request.hides_usage, rename=rename)
+        start = await read_start(
+            response, endpoint, strip_usage=request.hides_usage, rename=rename, hold=hold
+        )
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,

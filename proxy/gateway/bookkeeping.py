@@ -7,7 +7,7 @@ from proxy.errors import InternalError
 from proxy.gateway.call import Call
 from proxy.gateway.conversations import Conversations
 from proxy.metrics import Metrics
-from proxy.protocol import Usage
+from proxy.protocol import MAX_CONTEXT_TOKENS, Usage
 from proxy.protocol.endpoints import CHAT
 from proxy.record import Ending, Target, UsageSource
 from proxy.routing import LocalLimits
@@ -44,22 +44,22 @@ class Bookkeeping:
         """Enter tokens, reported by the upstream or estimated, and dollars into the record."""
         record, snapshot = call.record, call.snapshot
         record.response = text
-        if usage is not None and usage.is_credible:
-            record.usage_source = UsageSource.UPSTREAM
-            record.input_tokens = usage.prompt_tokens
-            record.cached_input_tokens = usage.cached_tokens
-            record.output_tokens = usage.completion_tokens or 0
-            record.reasoning_tokens = usage.reasoning_tokens
-            is_local = record.target is Target.LOCAL
-            if is_local and self._local_limits.was_truncated(record, usage, call.capabilities):
-                self._metrics.count_truncation()
-        else:
-            record.usage_source = UsageSource.ESTIMATED
-            record.input_tokens = self._tokens.count_messages(
+        possible = (usage or Usage()).bounded(_max_tokens(call))
+        prompt, answer = possible.prompt_tokens, possible.completion_tokens
+        is_reported = usage == possible and prompt is not None and (answer is not None or not text)
+        record.usage_source = UsageSource.UPSTREAM if is_reported else UsageSource.ESTIMATED
+        if prompt is None:
+            prompt = self._tokens.count_messages(
                 record.turns or (), other_chars=call.request.tool_chars
             )
-            record.cached_input_tokens = 0
-            record.output_tokens = self._tokens.count(text)
+        record.input_tokens = prompt
+        record.cached_input_tokens = possible.cached_tokens
+        record.output_tokens = self._tokens.count(text) if answer is None else answer
+        if usage is not None:
+            record.reasoning_tokens = possible.reasoning_tokens
+        is_checked = is_reported and record.target is Target.LOCAL
+        if is_checked and self._local_limits.was_truncated(record, possible, call.capabilities):
+            self._metrics.count_truncation()
         snapshot.prices.settle(record, service_tier=service_tier, is_routed=call.endpoint.is_routed)
 
     def close(self, call: Call) -> None:
@@ -90,6 +90,14 @@ class Bookkeeping:
             self._metrics.count_shadow_decision(
                 live, candidate, live_usd=live_usd, shadow_usd=shadow_usd
             )
+
+
+def _max_tokens(call: Call) -> int:
+    """The most tokens that a prompt or an answer of a request can have."""
+    if not call.endpoint.is_routed:  # the inputs of a request for embeddings are separate
+        return max(MAX_CONTEXT_TOKENS, len(call.body))
+    context = call.capabilities.context_tokens if call.record.target is Target.LOCAL else None
+    return context or MAX_CONTEXT_TOKENS
 
 
 def _sample(call: Call) -> None:

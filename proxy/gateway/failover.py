@@ -26,7 +26,13 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proxy.errors import Overloaded, UpstreamAuthError, UpstreamError, UpstreamTimeout
+from proxy.errors import (
+    Overloaded,
+    ResponseTooLarge,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from proxy.protocol.endpoints import CHAT, COMPLETIONS, Endpoint
 from proxy.protocol.ollama import UNREADABLE_REQUEST
 from proxy.record import Target
@@ -71,7 +77,9 @@ def failure_of_error(error: UpstreamError) -> Failure:
     A timeout is not retried, because it has already cost its wait; nor is a full queue, which is
     the proxy's own.
     """
-    may_retry = not isinstance(error, UpstreamTimeout | UpstreamAuthError | Overloaded)
+    may_retry = not isinstance(
+        error, UpstreamTimeout | UpstreamAuthError | ResponseTooLarge | Overloaded
+    )
     return Failure(error.code or error.type, may_retry=may_retry)
 
 

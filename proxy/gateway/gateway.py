@@ -42,7 +42,9 @@ from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.refusal import ending_of, name_earlier_failure, request_timeout, send_error
 from proxy.gateway.relay import (
     CompleteResponse,
+    StreamHold,
     StreamStart,
+    error_of_complete,
     relay_complete,
     relay_stream,
 )
@@ -135,8 +137,12 @@ class Gateway:
         target, model = decision.target, decision.model
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
+        hold = None
+        if call.request.streams:
+            seconds = call.snapshot.config.server.hold_seconds
+            hold = StreamHold(call.exchange, call.record, seconds=seconds)
         while True:
-            attempt = await open_upstream(call, target, model)
+            attempt = await open_upstream(call, target, model, hold=hold)
             try:
                 step = None
                 if attempt.failure is not None:
@@ -291,6 +297,8 @@ class Gateway:
         response, start, _, error = attempt
         if response is None or start is None or error is not None:
             raise name_earlier_failure(error, record)
+        if isinstance(start, CompleteResponse) and exchange.started:
+            raise name_earlier_failure(error_of_complete(response, start), record)
         view = start.view if isinstance(start, CompleteResponse) else None
         is_pending = isinstance(view, ResponseView) and view.is_pending
 
@@ -309,7 +317,15 @@ class Gateway:
                 )
 
         if isinstance(start, StreamStart):
-            await relay_stream(response, start, exchange, record, settle=settle, note=remember)
+            await relay_stream(
+                response,
+                start,
+                exchange,
+                record,
+                settle=settle,
+                note=remember,
+                is_started=exchange.started,
+            )
         else:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 

@@ -9,6 +9,7 @@ Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]
 `APIError` on a `data: {"error": …}` event.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -20,19 +21,11 @@ from proxy.record import CallRecord, Ending
 
 MAX_EVENT_BYTES: Final = 2**20
 MAX_HELD_BYTES: Final = 2**16  # of a stream without content
+MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writes as much
 
-_EVENT_END = re.compile(rb"\r?\n\r?\n")
-# Response headers that are not forwarded: hop-by-hop headers, lengths and encodings that are made
-# anew, cookies, headers that a browser would apply to the proxy's host, the account of the key, and
-# the proxy's own names.
-_NOT_FORWARDED: Final = frozenset(
-    b"connection keep-alive proxy-connection trailer transfer-encoding upgrade "
-    b"content-length content-encoding set-cookie date server alt-svc "
-    b"strict-transport-security openai-organization openai-project".split()
-)
-_NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"access-control-")
-# The HTTP client accepts control characters; the HTTP server rejects an answer with one.
-_UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 # Takes the usage, the text and the service tier.
 Settle = Callable[[Usage | None, str, str | None], None]
@@ -56,6 +49,9 @@ class UpstreamReader(Protocol):
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
         """All response headers, in order, as sent."""
 
+    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+        """The headers that the client may have."""
+
     @property
     def is_event_stream(self) -> bool:
         """Whether the content type is that of an event stream."""
@@ -71,6 +67,9 @@ class UpstreamReader(Protocol):
 
     async def read(self) -> bytes:
         """The whole body."""
+
+    async def next_chunk_by(self, due: float) -> bytes | None:
+        """As `next_chunk`; None when nothing has arrived by `due`, in the loop's time."""
 
     def mark_started(self) -> None:
         """Switch from the first-token timeout to the idle timeout."""
@@ -104,10 +103,12 @@ class StreamObserver:
 
     __slots__ = (
         "_endpoint",
+        "_half",
         "_rename",
         "_shape",
         "_strip_usage",
         "_tail",
+        "_text_left",
         "_texts",
         "began",
         "blind",
@@ -121,14 +122,22 @@ class StreamObserver:
     )
 
     def __init__(
-        self, endpoint: Endpoint = CHAT, *, strip_usage: bool, rename: Rename | None = None
+        self,
+        endpoint: Endpoint = CHAT,
+        *,
+        strip_usage: bool,
+        rename: Rename | None = None,
+        max_text_chars: int = MAX_TEXT_CHARS,
     ) -> None:
         self._endpoint = endpoint
         self._rename = rename
         self._strip_usage = strip_usage
         self._tail = b""
+        # What becomes of an LF that comes next: it belongs to the CR that ended the last event.
+        self._half: bool | None = None
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
+        self._text_left = max_text_chars
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # the last one, sent with the usage or the finish
         self.began = False  # whether an event has passed, perhaps without content
@@ -141,7 +150,7 @@ class StreamObserver:
 
     @property
     def text(self) -> str:
-        """The answer's text so far."""
+        """The answer's text so far, up to the limit."""
         return "".join(self._texts)
 
     @property
@@ -158,6 +167,8 @@ class StreamObserver:
         """Take the next bytes; return those to send now."""
         if self.blind:
             return data
+        if self._half is not None and data:
+            return self._feed_second_half(data)
         if not self._tail and 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
             return self._look(data)  # one complete event, as most chunks are
         buffer = self._tail + data if self._tail else data
@@ -173,6 +184,8 @@ class StreamObserver:
                 parts += (buffer[copied:start], relayed)
                 copied = end
             start = end
+            if not plain and end == len(buffer) and event.endswith(b"\r"):
+                self._half = bool(relayed)
         self._tail = buffer[start:]
         if len(self._tail) > MAX_EVENT_BYTES:
             self.blind, start, self._tail = True, len(buffer), b""
@@ -180,6 +193,14 @@ class StreamObserver:
             return buffer[:start] if start < len(buffer) else buffer
         parts.append(buffer[copied:start])
         return b"".join(parts)
+
+    def _feed_second_half(self, data: bytes) -> bytes:
+        """Feed bytes behind an event that ended with CR."""
+        is_passed, self._half = self._half, None
+        if not data.startswith(b"\n"):
+            return self.feed(data)
+        rest = self.feed(data[1:]) if len(data) > 1 else b""
+        return b"\n" + rest if is_passed else rest
 
     def flush(self) -> bytes:
         """The buffered rest at the end: a last event may lack its blank line."""
@@ -190,10 +211,13 @@ class StreamObserver:
     def _look(self, event: bytes) -> bytes:
         """Observe one event. Returns the bytes for the client, mostly the event itself."""
         if self._shape is not None and (text := self._shape.text_of(event)) is not None:
-            self._texts.append(text)
+            self._text_left -= len(text)
+            if self._text_left >= 0:
+                self._texts.append(text)
             return event
         data = _data_of(event)
         if not data:
+            self.began = self.began or bool(event.strip())  # a comment is a sign of life
             return event
         if data == b"[DONE]":
             self.done = True
@@ -205,6 +229,8 @@ class StreamObserver:
         if view is None:
             return event
         self._shape = _Shape.of(event, view) if self._rename is None else None
+        if not self.spoke:
+            self.spoke = view.speaks or self._endpoint.has_output(data)
         return event if self._observe(view) else b""
 
     def _observe(self, view: AnswerView) -> bool:
@@ -218,10 +244,10 @@ class StreamObserver:
             self.service_tier = view.service_tier or self.service_tier
             self.finished, self.last = True, view
             self.done = self.done or not self._endpoint.ends_with_done
-        if not self.spoke:
-            self.spoke = view.speaks
         if text := view.text:
-            self._texts.append(text)
+            self._text_left -= len(text)
+            if self._text_left >= 0:
+                self._texts.append(text)
         return not (self._strip_usage and view.is_usage_only)
 
 
@@ -302,6 +328,40 @@ class CompleteResponse(NamedTuple):
         return None if self.succeeded else self.body
 
 
+class StreamHold:
+    """Keeps a client's connection alive while a stream without output is held.
+
+    After a time it sends the status, the headers and the stream's comments, which clients ignore;
+    later a comment at least as often. Events stay held, so that another attempt, of the other tier
+    too, can still be the answer.
+
+    Args:
+        seconds: before the headers are sent, and between comments.
+    """
+
+    def __init__(self, reply: "ResponseWriter", record: CallRecord, *, seconds: float) -> None:
+        self._reply = reply
+        self._record = record
+        self._seconds = seconds
+        self._clock = asyncio.get_running_loop().time
+        self.is_started = False
+        self.due = self._clock() + seconds
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the client waits for a sign of life."""
+        return self._clock() >= self.due
+
+    async def send(self, response: UpstreamReader, comments: bytes) -> None:
+        """Send comments, behind the headers of the first response that was held."""
+        if not self.is_started:
+            self.is_started = True
+            self._record.status, self._record.streamed = response.status, True
+            await self._reply.start(response.status, _stream_headers(response, self._record))
+        await self._reply.send(comments or _KEEP_ALIVE, more=True)
+        self.due = self._clock() + self._seconds
+
+
 class StreamStart(NamedTuple):
     """The start of a stream: its observer, and the bytes that were held."""
 
@@ -320,6 +380,7 @@ async def read_start(
     *,
     strip_usage: bool,
     rename: Rename | None = None,
+    hold: StreamHold | None = None,
 ) -> CompleteResponse | StreamStart:
     """Read a complete answer, or a stream until its first content, tool call or finish.
 
@@ -340,18 +401,38 @@ async def read_start(
         failed = view is not None and view.failed
         return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
     observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
-    held: list[bytes] = []
-    size = 0
-    while not observer.is_known and size < MAX_HELD_BYTES:
-        chunk = await response.next_chunk()
-        held.append(observer.feed(chunk) if chunk else observer.flush())
-        size += len(held[-1])
+    held = b""
+    while not observer.is_known and len(held) < MAX_HELD_BYTES:
+        chunk = (
+            await response.next_chunk() if hold is None else await response.next_chunk_by(hold.due)
+        )
+        if chunk is not None:
+            held += observer.feed(chunk) if chunk else observer.flush()
         if observer.began:
             response.mark_started()
-        if not chunk and not observer.is_known:
+        if observer.is_known:
+            break
+        if chunk == b"":
             raise _unfinished(response)
+        if hold is not None and (hold.is_started or hold.is_due):
+            comments, held = _split_comments(held)
+            if comments or hold.is_due:
+                await hold.send(response, comments)
     response.mark_started()
-    return StreamStart(observer, b"".join(held))
+    return StreamStart(observer, held)
+
+
+def _split_comments(events: bytes) -> tuple[bytes, bytes]:
+    """The comments among complete events, and the other events."""
+    comments: list[bytes] = []
+    others: list[bytes] = []
+    start = 0
+    for match in _EVENT_END.finditer(events):
+        event = events[start : match.end()]
+        (comments if event.startswith(b":") and not _data_of(event) else others).append(event)
+        start = match.end()
+    others.append(events[start:])
+    return b"".join(comments), b"".join(others)
 
 
 async def relay_complete(
@@ -373,11 +454,11 @@ async def relay_complete(
     note(view)
     record.close_upstream()
     record.status = response.status
-    if succeeded:
-        settle(
-            *(view.usage, view.text, view.service_tier) if view is not None else (None, "", None)
-        )
-    headers = _for_client(response) + record.router_headers() + record.cost_headers()
+    if succeeded and view is not None:
+        settle(view.usage, view.text[:MAX_TEXT_CHARS], view.service_tier)
+    elif succeeded:
+        settle(None, "", None)
+    headers = response.headers_for_client() + record.router_headers() + record.cost_headers()
     await reply.answer(response.status, headers, body)
     if succeeded:
         record.finish(Ending.OK)
@@ -394,11 +475,13 @@ async def relay_stream(
     *,
     settle: Settle,
     note: Note,
+    is_started: bool = False,
 ) -> None:
     """Relay a stream event by event, the held bytes first.
 
     Args:
         settle: enters tokens and dollars into the record.
+        is_started: whether the client has the headers.
         note: called with the last event before the client gets it, because it may then disconnect.
 
     Raises:
@@ -408,9 +491,8 @@ async def relay_stream(
     record.status, record.streamed = response.status, True
     if observer.spoke:
         record.ttft_ms = record.elapsed_ms()
-    headers = _for_client(response) + record.router_headers()
-    headers.append((b"x-accel-buffering", b"no"))
-    await reply.start(response.status, headers)
+    if not is_started:
+        await reply.start(response.status, _stream_headers(response, record))
     chunk_to_send = head.held
     is_noted = False
 
@@ -460,7 +542,7 @@ async def relay_untouched(
         UpstreamError: the answer was interrupted.
     """
     record.status = response.status
-    headers = _for_client(response) + record.router_headers()
+    headers = response.headers_for_client() + record.router_headers()
     by_name = {name.lower(): value for name, value in response.headers}
     if b"content-encoding" not in by_name and b"content-length" in by_name:
         headers.append((b"content-length", by_name[b"content-length"]))
@@ -472,6 +554,21 @@ async def relay_untouched(
         record.finish(Ending.OK)
     else:
         record.finish(Ending.UPSTREAM_ERROR, error_code=f"upstream_{response.status // 100}xx")
+
+
+def error_of_complete(response: UpstreamReader, complete: CompleteResponse) -> UpstreamError:
+    """The error that a complete answer is to a client whose stream has begun."""
+    what = "sent an answer that is not a stream"
+    if not complete.succeeded:
+        what = f"answered with an error, status {response.status}"
+    return UpstreamInterrupted(
+        f"The {response.upstream_name} upstream {what}.", upstream=response.upstream_name
+    )
+
+
+def _stream_headers(response: UpstreamReader, record: CallRecord) -> list[tuple[bytes, bytes]]:
+    headers = response.headers_for_client() + record.router_headers()
+    return [*headers, (b"x-accel-buffering", b"no")]
 
 
 def _finish(record: CallRecord, observer: StreamObserver) -> None:
@@ -486,22 +583,6 @@ def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
         f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
         upstream=response.upstream_name,
     )
-
-
-def _for_client(response: UpstreamReader) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers for the client; its request id gets another name."""
-    headers = []
-    for name, value in response.headers:
-        name = name.lower()
-        if name == b"x-request-id":
-            headers.append((b"x-upstream-request-id", value))
-        elif (
-            name not in _NOT_FORWARDED
-            and not name.startswith(_NOT_FORWARDED_PREFIXES)
-            and not _UNSENDABLE.search(value)
-        ):
-            headers.append((name, value))
-    return headers
 
 
 def is_stream(response: UpstreamReader) -> bool:

@@ -31,7 +31,16 @@ from proxy.protocol.fields import (
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
-from proxy.protocol.views import Usage
+from proxy.protocol.views import (
+    LARGE_BYTES,
+    MAX_VIEWED_BYTES,
+    UNREADABLE,
+    FirstItems,
+    Usage,
+    find_usage,
+    is_empty,
+    read_usage,
+)
 
 JSON_MEDIA_TYPE = b"application/json"
 
@@ -439,6 +448,48 @@ class _KnownEmbeddingRequest(EmbeddingRequest, forbid_unknown_fields=True):
     user: msgspec.Raw = msgspec.Raw()
 
 
+class _LenientAnswer(ChatAnswer):
+    """An answer whose parts were read each on its own.
+
+    Attributes:
+        has_usage: whether it has one, readable or not.
+    """
+
+    has_usage: bool = False
+
+    @property
+    def is_usage_only(self) -> bool:
+        return self.has_usage and not self.choices
+
+
+class _Parts(msgspec.Struct):
+    """The parts of an answer, unread."""
+
+    choices: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
+
+
+class _LooseChoice(msgspec.Struct):
+    delta: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    finish_reason: msgspec.Raw = msgspec.Raw()
+
+
+class _LooseDelta(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+    reasoning: msgspec.Raw = msgspec.Raw()
+    reasoning_content: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class _ContentPart(msgspec.Struct):
+    text: str | None = None
+
+
 _chat_request = msgspec.json.Decoder(ChatRequest)
 _known_chat_request = msgspec.json.Decoder(_KnownChatRequest)
 _CHAT_SHAPE: Final = Shape.of(
@@ -452,11 +503,19 @@ _embedding_request = msgspec.json.Decoder(EmbeddingRequest)
 _known_embedding_request = msgspec.json.Decoder(_KnownEmbeddingRequest)
 _EMBEDDING_SHAPE: Final = Shape.of(_KnownEmbeddingRequest)
 _answer = msgspec.json.Decoder(ChatAnswer)
+_choice = msgspec.json.Decoder(Choice)
+_parts = msgspec.json.Decoder(_Parts)
+_loose_choice = msgspec.json.Decoder(_LooseChoice)
+_loose_delta = msgspec.json.Decoder(_LooseDelta)
+_content_part = msgspec.json.Decoder(_ContentPart)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _model_list = msgspec.json.Decoder(_ModelList)
 
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
 _MAX_CHOICES: Final = 128  # OpenAI's limit, https://platform.openai.com/docs/api-reference/chat
+
+_first_items = FirstItems(_MAX_CHOICES)
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -510,16 +569,102 @@ def _count_choices(field: msgspec.Raw) -> int:
 
 
 def view_answer(data: bytes) -> ChatAnswer | None:
-    """Read a complete answer or one chunk; None for an unknown form."""
+    """Read a complete answer or one chunk; None for an unknown form.
+
+    Usage, choices and error are read each on its own where one has an unexpected type.
+    """
+    if len(data) > MAX_VIEWED_BYTES:
+        return ChatAnswer(usage=read_usage(find_usage(data)))
     try:
-        return _answer.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _answer.decode(data) if len(data) <= LARGE_BYTES else _view_leniently(data)
+    except msgspec.ValidationError:
+        pass
+    except UNREADABLE:
         return None
+    try:
+        return _view_leniently(data)
+    except UNREADABLE:
+        return None
+
+
+def has_output(data: bytes) -> bool:
+    """Whether a chunk has anything to show or to act on, also in fields that the view ignores.
+
+    Slower than `ChatAnswer.speaks`, for the few chunks before the first output.
+    """
+    try:
+        choices = _first_items.read(_parts.decode(data).choices)
+        return any(_has_output(_loose_choice.decode(choice)) for choice in choices)
+    except UNREADABLE:
+        return False
+
+
+def _has_output(choice: "_LooseChoice") -> bool:
+    if not is_empty(choice.text):
+        return True
+    for part in (choice.delta, choice.message):
+        if bytes(part).startswith(b"{"):
+            fields = _raw_fields.decode(part)
+            if any(name != "role" and not is_empty(raw) for name, raw in fields.items()):
+                return True
+    return False
+
+
+def _view_leniently(data: bytes) -> ChatAnswer:
+    parts = _parts.decode(data)
+    return _LenientAnswer(
+        choices=[_read_choice(raw) for raw in _first_items.read(parts.choices)],
+        usage=read_usage(parts.usage),
+        error=parts.error,
+        tier=parts.tier,
+        has_usage=not is_empty(parts.usage),
+    )
+
+
+def _read_choice(raw: msgspec.Raw) -> Choice:
+    try:
+        return _choice.decode(raw)
+    except UNREADABLE:
+        pass
+    try:
+        choice = _loose_choice.decode(raw)
+    except UNREADABLE:
+        return Choice()
+    finish = None if is_empty(choice.finish_reason) else read_text(choice.finish_reason)
+    delta, message = _read_delta(choice.delta), _read_delta(choice.message)
+    return Choice(delta, message, read_text(choice.text), finish)
+
+
+def _read_delta(raw: msgspec.Raw) -> Delta | None:
+    try:
+        delta = _loose_delta.decode(raw)
+    except UNREADABLE:
+        return None
+    return Delta(
+        _read_content(delta.content),
+        read_text(delta.refusal),
+        read_text(delta.reasoning),
+        read_text(delta.reasoning_content),
+        delta.tool_calls,
+    )
+
+
+def _read_content(raw: msgspec.Raw) -> str | None:
+    """The text of a content: a string, or a list of parts as some servers send it."""
+    if not bytes(raw).startswith(b"["):
+        return read_text(raw)
+    texts = []
+    for part in _first_items.read(raw):
+        try:
+            texts.append(_content_part.decode(part).text or "")
+        except UNREADABLE:
+            continue
+    return "".join(texts)
 
 
 def view_models(data: bytes) -> list[str] | None:
     """The ids in the answer to GET /models; None if it is not a model list."""
     try:
         return [model.id for model in _model_list.decode(data).data]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None

@@ -10,7 +10,13 @@ from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import RouterError, envelope
 from proxy.protocol import response_objects, responses
-from proxy.protocol.chat import parse_chat, parse_completion, parse_embedding, view_answer
+from proxy.protocol.chat import (
+    has_output,
+    parse_chat,
+    parse_completion,
+    parse_embedding,
+    view_answer,
+)
 from proxy.protocol.fields import Fields
 from proxy.protocol.ollama import adapt_chat, adapt_responses
 from proxy.protocol.views import AnswerView, RoutingRequest
@@ -29,6 +35,7 @@ class Endpoint(NamedTuple):
         path: relative to a base URL.
         parse: parses a request; raises InvalidRequest.
         view: reads a complete answer or one event of a stream; None for an unknown form.
+        has_output: whether an event of a stream has output in fields that `view` does not read.
         error_event: the last event of a stream that cannot go on.
         adapt: changes a request's fields for a server with `Capabilities.needs_adapting`.
         usage_on_demand: whether a stream has its usage only on request.
@@ -41,6 +48,7 @@ class Endpoint(NamedTuple):
     parse: Callable[[bytes], RoutingRequest]
     view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
+    has_output: Callable[[bytes], bool] = has_output
     adapt: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True
     ends_with_done: bool = True
@@ -68,6 +76,7 @@ RESPONSES: Final = Endpoint(
     responses.parse_responses,
     response_objects.view_response,
     response_objects.error_event,
+    lambda data: False,  # its events have types
     adapt_responses,
     usage_on_demand=False,
     ends_with_done=False,

@@ -174,7 +174,10 @@ def is_given(raw: msgspec.Raw) -> bool:
 
 def read_text(raw: msgspec.Raw) -> str | None:
     """The text of a raw string; None for other values."""
-    return msgspec.json.decode(raw) if bytes(raw).startswith(b'"') else None
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def read_limit(*fields: msgspec.Raw) -> int | None:

@@ -4,13 +4,24 @@ A stream has typed events and ends with one of three, not with [DONE].
 """
 
 import re
+from itertools import islice
 from typing import Final
 
 import msgspec
 
 from proxy.errors import RouterError
 from proxy.protocol.fields import is_given, read_text
-from proxy.protocol.views import CompletionTokensDetails, PromptTokensDetails, Usage
+from proxy.protocol.views import (
+    LARGE_BYTES,
+    MAX_VIEWED_BYTES,
+    UNREADABLE,
+    CompletionTokensDetails,
+    FirstItems,
+    PromptTokensDetails,
+    Usage,
+    find_usage,
+    read_usage,
+)
 
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 # Events without content. All other events have content.
@@ -32,14 +43,10 @@ _KIND: Final = re.compile(r"[a-z]+(?=_)")
 _OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<response>[0-9a-f]{32})_\d+")
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
+    input_tokens_details: PromptTokensDetails | None = None
     output_tokens_details: CompletionTokensDetails | None = None
 
 
@@ -79,6 +86,67 @@ _output = msgspec.json.Decoder(_Output)
 _encoder = msgspec.json.Encoder()
 
 
+class _Loose(msgspec.Struct):
+    """The fields of an event and of a complete response, unread."""
+
+    type: msgspec.Raw = msgspec.Raw()
+    delta: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+    status: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+
+
+_loose = msgspec.json.Decoder(_Loose)
+_MAX_ITEMS: Final = 512  # of an output that is read; models write tens
+_first_items = FirstItems(_MAX_ITEMS)
+
+
+def _read_event(data: bytes) -> _Event:
+    if len(data) > MAX_VIEWED_BYTES:
+        return _Event()  # events are not as long: a complete response
+    try:
+        return _event.decode(data)
+    except msgspec.ValidationError:
+        loose = _loose.decode(data)
+    return _Event(read_text(loose.type) or "", loose.delta, loose.response, loose.error)
+
+
+def _read_response(data: bytes) -> _Response:
+    """The fields of a response, each on its own where one has an unexpected type."""
+    if len(data) > MAX_VIEWED_BYTES:
+        return _Response(usage=_usage_of(find_usage(data)))
+    try:
+        if len(data) <= LARGE_BYTES:
+            return _response.decode(data)
+    except msgspec.ValidationError:
+        pass
+    loose = _loose.decode(data)
+    return _Response(
+        read_text(loose.id),
+        read_text(loose.status),
+        _usage_of(loose.usage),
+        loose.error,
+        loose.service_tier,
+        _first_items.read(loose.output),
+    )
+
+
+def _usage_of(raw: bytes) -> _Usage | None:
+    usage = read_usage(raw, prompt="input", answer="output")
+    if usage is None:
+        return None
+    return _Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.prompt_tokens_details,
+        usage.completion_tokens_details,
+    )
+
+
 class ResponseView:
     """A complete response or one event of a stream; a `views.AnswerView`.
 
@@ -92,7 +160,7 @@ class ResponseView:
     is_usage_only = False
 
     def __init__(self, data: bytes) -> None:
-        self._event = event = _event.decode(data)
+        self._event = event = _read_event(data)
         self.finished = not event.type or event.type in _TERMINAL
         self._response: _Response | None = None
         self.id: str | None = None
@@ -101,7 +169,7 @@ class ResponseView:
         self.body = b""
         if self.finished:
             self.body = bytes(event.response) if event.type else data
-            self._response = response = _response.decode(self.body)
+            self._response = response = _read_response(self.body)
             self.id, self.output = response.id, response.output or []
             self.is_pending = response.status in ("queued", "in_progress")
 
@@ -110,9 +178,12 @@ class ResponseView:
         usage = self._response.usage if self._response is not None else None
         if usage is None:
             return None
-        details = usage.input_tokens_details
-        cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
-        return Usage(usage.input_tokens, usage.output_tokens, cached, usage.output_tokens_details)
+        return Usage(
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.input_tokens_details,
+            usage.output_tokens_details,
+        )
 
     @property
     def service_tier(self) -> str | None:
@@ -139,12 +210,11 @@ class ResponseView:
     @property
     def text(self) -> str:
         if self._event.type in _TEXT_DELTAS:
-            delta = msgspec.json.decode(self._event.delta)
-            return delta if isinstance(delta, str) else ""
+            return read_text(self._event.delta) or ""
         if self._event.type:
             return ""
         texts = []
-        for raw in self.output:
+        for raw in islice(self.output, _MAX_ITEMS):
             try:
                 item = _output.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -157,7 +227,7 @@ def view_response(data: bytes) -> ResponseView | None:
     """Read a complete response or one event; None for an unknown form."""
     try:
         return ResponseView(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -3,12 +3,13 @@
 Each wire format (`chat`, `responses`) provides a `RoutingRequest` and an `AnswerView`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
 
-_MAX_TOKENS: Final = 10**12  # of one answer; a larger count is an error of the server
+MAX_CONTEXT_TOKENS: Final = 2**21  # no model reads or writes more; a larger count is an error
 
 
 class RoutingRequest(Protocol):
@@ -97,6 +98,7 @@ class AnswerView(Protocol):
 
 class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class CompletionTokensDetails(msgspec.Struct):
@@ -104,7 +106,10 @@ class CompletionTokensDetails(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """Token counts as an upstream reports them. Cached tokens are part of the prompt tokens."""
+    """Token counts as an upstream reports them.
+
+    Cached tokens and tokens written to the cache are part of the prompt tokens.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -117,6 +122,11 @@ class Usage(msgspec.Struct):
         return (details.cached_tokens or 0) if details is not None else 0
 
     @property
+    def cache_write_tokens(self) -> int:
+        details = self.prompt_tokens_details
+        return (details.cache_write_tokens or 0) if details is not None else 0
+
+    @property
     def reasoning_tokens(self) -> int:
         details = self.completion_tokens_details
         return (details.reasoning_tokens or 0) if details is not None else 0
@@ -124,10 +134,128 @@ class Usage(msgspec.Struct):
     @property
     def is_credible(self) -> bool:
         """Whether the counts are possible: some servers send -1 for unknown."""
-        counts = (
-            self.prompt_tokens,
-            self.completion_tokens or 0,
-            self.cached_tokens,
-            self.reasoning_tokens,
+        return self.prompt_tokens is not None and self.bounded() == self
+
+    def bounded(self, max_tokens: int = MAX_CONTEXT_TOKENS) -> "Usage":
+        """The counts, each within what is possible. An unknown or negative count is None.
+
+        Args:
+            max_tokens: the most tokens of a prompt, and of an answer.
+        """
+        prompt = _bound(self.prompt_tokens, max_tokens)
+        answer = _bound(self.completion_tokens, max_tokens)
+        prompt_details, answer_details = self.prompt_tokens_details, self.completion_tokens_details
+        if prompt_details is not None:
+            cached = _bound(prompt_details.cached_tokens, prompt or 0)
+            written = _bound(prompt_details.cache_write_tokens, (prompt or 0) - (cached or 0))
+            prompt_details = PromptTokensDetails(cached, written)
+        if answer_details is not None:
+            reasoning = _bound(answer_details.reasoning_tokens, answer or 0)
+            answer_details = CompletionTokensDetails(reasoning)
+        return Usage(prompt, answer, prompt_details, answer_details)
+
+
+def _bound(count: int | None, most: int) -> int | None:
+    return None if count is None or count < 0 else min(count, most)
+
+
+# ── Lenient reading: of answers with a value of another type, and of large ones ───────────────
+
+# A view of more bytes than this is bounded in work, and one of more than that reads only the usage.
+LARGE_BYTES: Final = 2**16
+MAX_VIEWED_BYTES: Final = 2**21  # decoding a text costs up to 20 ns a byte
+
+_USAGE_BYTES: Final = 2**16
+_COUNT_CHARS: Final = 24
+_USAGE_KEY: Final = b'"usage"'
+_USAGE_VALUE: Final = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_usage(raw: bytes, *, prompt: str = "prompt", answer: str = "completion") -> Usage | None:
+    """Token counts, each read on its own; None when it is no object.
+
+    Args:
+        prompt, answer: the beginnings of the field names.
+    """
+    fields = _read_fields(raw)
+    if not fields:
+        return None
+    prompt_details = _read_fields(fields.get(f"{prompt}_tokens_details", b""))
+    answer_details = _read_fields(fields.get(f"{answer}_tokens_details", b""))
+    return Usage(
+        read_count(fields.get(f"{prompt}_tokens", b"")),
+        read_count(fields.get(f"{answer}_tokens", b"")),
+        PromptTokensDetails(
+            read_count(prompt_details.get("cached_tokens", b"")),
+            read_count(prompt_details.get("cache_write_tokens", b"")),
+        ),
+        CompletionTokensDetails(read_count(answer_details.get("reasoning_tokens", b""))),
+    )
+
+
+def read_count(raw: bytes) -> int | None:
+    """A count, also as an integral float or as text; None for anything else."""
+    text = bytes(raw).strip(b'"')
+    if not text or len(text) > _COUNT_CHARS:
+        return None
+    try:
+        return int(text) if text.lstrip(b"-").isdigit() else _as_integer(float(text))
+    except ValueError:
+        return None
+
+
+def _as_integer(number: float) -> int | None:
+    return int(number) if number.is_integer() else None  # False for infinities, too
+
+
+def _read_fields(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a small object; none for other values."""
+    if not bytes(raw).startswith(b"{") or len(raw) > _USAGE_BYTES:
+        return {}
+    try:
+        return _raw_fields.decode(raw)
+    except UNREADABLE:
+        return {}
+
+
+def find_usage(data: bytes) -> bytes:
+    """The last `usage` object near the end of a body, without decoding the body; b"" without one.
+
+    A quote within a JSON string is escaped, so the key cannot be part of a text.
+    """
+    tail = data[-_USAGE_BYTES:]
+    at = tail.rfind(_USAGE_KEY)
+    if at < 1 or tail[at - 1 : at] == b"\\":
+        return b""
+    found = _USAGE_VALUE.match(tail, at + len(_USAGE_KEY))
+    return found[1] if found is not None else b""
+
+
+class FirstItems:
+    """Reads the first items of a JSON array. Further ones cost no memory.
+
+    Args:
+        number: of items at most.
+    """
+
+    def __init__(self, number: int) -> None:
+        fields = [(f"item{index}", msgspec.Raw, msgspec.Raw()) for index in range(number)]
+        self._decoder = msgspec.json.Decoder(
+            msgspec.defstruct("FirstItems", fields, array_like=True)
         )
-        return all(count is not None and 0 <= count <= _MAX_TOKENS for count in counts)
+
+    def read(self, raw: bytes) -> list[msgspec.Raw]:
+        """The items; none when it is no array."""
+        try:
+            items = msgspec.structs.astuple(self._decoder.decode(raw))
+        except UNREADABLE:
+            return []
+        return [item for item in items if item]
+
+
+def is_empty(raw: bytes) -> bool:
+    """Whether a JSON value is absent or says nothing: null, false, or an empty container."""
+    return bytes(raw).translate(None, b" \t\r\n") in (b"", b"null", b"false", b'""', b"[]", b"{}")

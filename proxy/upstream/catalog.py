@@ -20,11 +20,12 @@ from proxy.upstream.capabilities import (
     configured_capabilities,
     detect_capabilities,
 )
-from proxy.upstream.response import TRANSPORT_ERRORS, describe_error
+from proxy.upstream.response import TRANSPORT_ERRORS, decode_body, describe_error
 
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0
+MAX_PROBE_BYTES: Final = 2**20
 # Every caller may request the model list and the health check: repeated requests share one probe.
 MODEL_LIST_SECONDS: Final = 1.0
 
@@ -35,6 +36,7 @@ class ModelCatalog:
     Args:
         name: of the tier, for logs.
         headers: of each request, with the tier's credentials.
+        max_bytes: the size limit of a response, decompressed.
         clock: monotonic seconds.
 
     Attributes:
@@ -50,6 +52,7 @@ class ModelCatalog:
         *,
         transport: httpx2.AsyncBaseTransport,
         headers: list[tuple[bytes, bytes]],
+        max_bytes: int = MAX_PROBE_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names: frozenset[str] = frozenset()
@@ -62,6 +65,7 @@ class ModelCatalog:
         self._transport = transport
         self._headers = headers
         self._clock = clock
+        self._max_bytes = max_bytes
         self._list_lock = asyncio.Lock()
         self._list: bytes | None = None
         self._list_expires_at = 0.0
@@ -135,7 +139,7 @@ class ModelCatalog:
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""
         response = await self._fetch(method, url, body)
-        return response[1] if response is not None and response[0] < 400 else None
+        return response[1] if response is not None and 200 <= response[0] < 300 else None
 
     async def _fetch(self, method: str, url: str, body: bytes = b"") -> tuple[int, bytes] | None:
         """The status and the body of a response; None without one in time."""
@@ -150,13 +154,27 @@ class ModelCatalog:
             async with asyncio.timeout(PROBE_SECONDS):
                 response = await self._transport.handle_async_request(request)
                 try:
-                    body = await response.aread()
+                    body = await self._read(response)
                 finally:
                     await response.aclose()
         except (TimeoutError, *TRANSPORT_ERRORS) as error:
             logger.debug("%s upstream %s: %s", self._name, url, describe_error(error))
             return None
         return response.status_code, body
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        """The body. Raises httpx2.DecodingError for one beyond the limit, or that is corrupt."""
+        stream = response.stream
+        assert isinstance(stream, httpx2.AsyncByteStream)
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in decode_body(stream, encoding):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise httpx2.DecodingError(f"more than {self._max_bytes} bytes")
+        return b"".join(parts)
 
 
 class _NativeApi:

@@ -26,6 +26,9 @@ import httpx2
 
 KEEPALIVE_SECONDS: Final = 30.0  # an idle connection is closed after this time
 RESOLVED_SECONDS: Final = 10.0  # addresses of a host name are cached for this time
+STALE_AFTER_SEND_SECONDS: Final = (
+    0.1  # a reused connection that ends so soon was closed before the request
+)
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 500
 MAX_BUFFERED_BYTES: Final = 256 * 1024  # of an unread body; beyond it reading pauses
@@ -65,7 +68,7 @@ class Address(NamedTuple):
 
 
 class _Stale(Exception):
-    """A reused connection was closed by the server before any byte of a response."""
+    """The server closed a reused connection before it can have worked on the request."""
 
 
 class Http1Response(httpx2.AsyncByteStream):
@@ -217,12 +220,15 @@ class Http1Connection(asyncio.Protocol):
         "_closed",
         "_head_bytes",
         "_in_body",
+        "_is_body_large",
         "_is_kept",
         "_is_more",
         "_is_over",
         "_parsed_bytes",
         "_parser",
         "_pool",
+        "_sent_at",
+        "_status",
         "_transport",
         "_until_eof",
         "idle_since",
@@ -242,6 +248,9 @@ class Http1Connection(asyncio.Protocol):
         self._is_over = False
         self._is_more = False
         self._is_kept = False
+        self._is_body_large = False
+        self._status = 0
+        self._sent_at = 0.0
         self.is_used = False
         self.idle_since = 0.0
 
@@ -249,7 +258,7 @@ class Http1Connection(asyncio.Protocol):
         """Send a request. The future `head` of the result is done when the head has arrived.
 
         Raises:
-            _Stale: the server closed the connection while it was idle.
+            _Stale: the server closed the connection while it was idle. Nothing was sent.
         """
         transport = self._transport
         if transport is None or self._closed or transport.is_closing():
@@ -260,7 +269,9 @@ class Http1Connection(asyncio.Protocol):
         self._in_body = self._until_eof = self._is_over = self._is_more = False
         answer = Http1Response(self, asyncio.get_running_loop().create_future())
         self._answer = answer
-        if len(body) <= _JOINED_BYTES:
+        self._sent_at = self._pool.clock()
+        self._is_body_large = len(body) > _JOINED_BYTES
+        if not self._is_body_large:
             transport.write(head + body)
         else:
             transport.write(head)
@@ -321,12 +332,19 @@ class Http1Connection(asyncio.Protocol):
             return
         if self._until_eof and self._in_body and exc is None:
             answer.end()
-        elif self.is_used and not self._head_bytes:
+        elif self.is_used and not self._head_bytes and self._ended_at_once():
             answer.end(_stale())
         else:
             error = httpx2.ReadError("the connection closed before the end of the response")
             error.__cause__ = exc
             answer.end(error)
+
+    def _ended_at_once(self) -> bool:
+        """Whether the server closed the connection without knowing the request.
+
+        Later it may have worked on it, and a POST must not be repeated silently (RFC 9110, 9.2.2).
+        """
+        return self._pool.clock() - self._sent_at <= self._pool.stale_seconds
 
     # ── httptools' callbacks ──────────────────────────────────────────────────────────────────
 
@@ -342,7 +360,8 @@ class Http1Connection(asyncio.Protocol):
             return  # a trailer
         self._count(len(name) + len(value))
         headers = self._answer.headers
-        if not name or b"\0" in value or len(headers) >= MAX_HEADERS:
+        # The lenient parser passes "content-length :" and ignores its value (RFC 9112, 5.1).
+        if not name or name[-1] in b" \t" or b"\0" in value or len(headers) >= MAX_HEADERS:
             raise ValueError("invalid header")  # stops the parser
         headers.append((name, value))
 
@@ -358,9 +377,11 @@ class Http1Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return  # an interim response; the final one follows
-        answer.status = status
-        self._in_body = True
         names = {name.lower() for name, _ in answer.headers}
+        if b"transfer-encoding" in names:
+            _require_chunked(answer.headers)
+        answer.status = self._status = status
+        self._in_body = True
         bounded = b"content-length" in names or b"transfer-encoding" in names
         self._until_eof = not bounded and status not in (204, 304)
         self._is_kept = self._parser.should_keep_alive()  # not available later
@@ -380,7 +401,7 @@ class Http1Connection(asyncio.Protocol):
     def _finish(self, answer: Http1Response) -> None:
         """Complete the response, and reuse the connection where that is allowed."""
         self._answer = None
-        reusable = self._is_kept and not self._until_eof
+        reusable = self._is_kept and not self._until_eof and self._is_sent()
         answer.end()
         if reusable:
             self.is_used = True
@@ -388,6 +409,17 @@ class Http1Connection(asyncio.Protocol):
             self._pool.put(self)
         else:
             self.abort()
+
+    def _is_sent(self) -> bool:
+        """Whether the server has, as far as can be known, read the whole request.
+
+        What it leaves unread would come before the next request on the connection (RFC 9112, 9.3).
+        A server that refuses a large body may not read it, and the kernel's buffers hide that.
+        """
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size():
+            return False
+        return self._status < 400 or not (self._is_body_large or self._status == 413)
 
     def _break(self, error: Exception) -> None:
         answer = self._answer
@@ -408,6 +440,13 @@ def _new_parser(connection: Http1Connection) -> Any:
     return parser
 
 
+def _require_chunked(headers: list[Header]) -> None:
+    """Raises ValueError for another transfer coding: none was asked for (RFC 9112, 6.1)."""
+    codings = [value for name, value in headers if name.lower() == b"transfer-encoding"]
+    if b",".join(codings).strip().lower() != b"chunked":
+        raise ValueError("unsupported transfer-encoding")
+
+
 def _stale() -> httpx2.ReadError:
     error = httpx2.ReadError("the reused connection was closed")
     error.__cause__ = _Stale()
@@ -417,8 +456,11 @@ def _stale() -> httpx2.ReadError:
 class _Pool:
     """The idle connections to one origin, the most recently used one last."""
 
-    def __init__(self, clock: Callable[[], float], *, keepalive_seconds: float) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float], *, keepalive_seconds: float, stale_seconds: float
+    ) -> None:
+        self.clock = clock
+        self.stale_seconds = stale_seconds
         self._keepalive_seconds = keepalive_seconds
         self._idle: dict[Http1Connection, None] = {}
         self.connections: set[Http1Connection] = set()
@@ -431,7 +473,7 @@ class _Pool:
         return connection
 
     def put(self, connection: Http1Connection) -> None:
-        connection.idle_since = self._clock()
+        connection.idle_since = self.clock()
         self._idle[connection] = None
         if self._sweep is None:
             loop = asyncio.get_running_loop()
@@ -441,10 +483,17 @@ class _Pool:
         self._idle.pop(connection, None)
         self.connections.discard(connection)
 
+    def discard_idle(self) -> None:
+        """Close the idle connections: one as old as they was closed by the server."""
+        idle, self._idle = list(self._idle), {}
+        for connection in idle:
+            self.connections.discard(connection)
+            connection.abort()
+
     def _close_idle(self) -> None:
         """Close expired connections, and schedule the next sweep."""
         self._sweep = None
-        due = self._clock() - self._keepalive_seconds
+        due = self.clock() - self._keepalive_seconds
         for connection in [item for item in self._idle if item.idle_since <= due]:
             self.drop(connection)
             connection.abort()
@@ -472,6 +521,8 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         verify: the trusted certificates; by default the system's.
         keepalive_seconds: idle connections are closed after this time.
         resolved_seconds: addresses of a host name are cached for this time.
+        stale_seconds: a reused connection that ends within this time of a request, without a byte,
+            had ended before it. The request is then sent once more, on a new connection.
         clock: monotonic seconds.
     """
 
@@ -482,6 +533,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         verify: ssl.SSLContext | None = None,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
         resolved_seconds: float = RESOLVED_SECONDS,
+        stale_seconds: float = STALE_AFTER_SEND_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_rest = rest
@@ -489,6 +541,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         self._verify = verify
         self._keepalive_seconds = keepalive_seconds
         self._resolved_seconds = resolved_seconds
+        self._stale_seconds = stale_seconds
         self._clock = clock
         self._pools: dict[Origin, _Pool] = {}
         self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}
@@ -548,17 +601,20 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = _Pool(
-                self._clock, keepalive_seconds=self._keepalive_seconds
+                self._clock,
+                keepalive_seconds=self._keepalive_seconds,
+                stale_seconds=self._stale_seconds,
             )
         while (connection := pool.take()) is not None:
             try:
                 return await _exchange(connection, head, body)
             except _Stale:
-                continue  # no response has started, so another connection may send it
+                continue  # nothing was sent
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
-                break  # the other idle connections are as old: open a new one
+                pool.discard_idle()
+                break  # the only repetition, so on a new connection
         connection = await self._connect(origin, pool, connect_seconds)
         try:
             return await _exchange(connection, head, body)

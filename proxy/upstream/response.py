@@ -8,17 +8,21 @@ import asyncio
 import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import httpx2
 
-from proxy.errors import UpstreamInterrupted, UpstreamTimeout
+from proxy.errors import ResponseTooLarge, UpstreamInterrupted, UpstreamTimeout
 from proxy.timeouts import NEVER, Deadline
+from proxy.upstream.headers import headers_for_client
 from proxy.upstream.http1 import Http1Response
 
 logger = logging.getLogger(__name__)
 
 TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
+
+# Decompression stops after this size for other work: it takes some 0.2 ms.
+_DECOMPRESSED_BYTES: Final = 64 * 1024
 
 T = TypeVar("T")
 
@@ -33,12 +37,18 @@ class ResponseStart(NamedTuple):
     stream: httpx2.AsyncByteStream
 
 
+class _NothingYet(Exception):
+    """No chunk has arrived in the given time."""
+
+
 class UpstreamResponse:
     """A response that has started. The caller must `close` it on every path.
 
     Args:
         deadline: only for a stream; for its first token, then for each chunk.
         idle_seconds: the longest pause between two chunks.
+        return_headers: names that pass to the client besides the usual ones, in lower case.
+        max_bytes: the size limit of a whole body, decompressed; streamed bodies have none.
         timeout: creates the error of a phase that took too long.
         on_failure: called when the body is interrupted or times out.
         on_close: called once, when the response is closed.
@@ -51,8 +61,11 @@ class UpstreamResponse:
         "_idle_seconds",
         "_is_closed",
         "_is_started",
+        "_limit_at",
+        "_max_bytes",
         "_on_close",
         "_on_failure",
+        "_return_headers",
         "_stream",
         "_timeout",
         "headers",
@@ -67,6 +80,8 @@ class UpstreamResponse:
         *,
         deadline: Deadline | None,
         idle_seconds: float,
+        max_bytes: int,
+        return_headers: frozenset[bytes],
         timeout: Callable[[Phase], UpstreamTimeout],
         on_failure: Callable[[], None],
         on_close: Callable[[], None],
@@ -80,9 +95,12 @@ class UpstreamResponse:
             deadline.disarm()
             deadline.__enter__()  # until `close`
         self._idle_seconds = idle_seconds
+        self._max_bytes = max_bytes
+        self._return_headers = return_headers
         self._timeout = timeout
         self._on_failure = on_failure
         self._on_close = on_close
+        self._limit_at = NEVER  # of a wait that was interrupted
         self._is_started = False
         self._is_closed = False
         self._chunks: AsyncIterator[bytes] | None = None
@@ -94,6 +112,10 @@ class UpstreamResponse:
     @property
     def is_event_stream(self) -> bool:
         return self._header(b"content-type").startswith(b"text/event-stream")
+
+    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+        """The headers that the client may have."""
+        return headers_for_client(self.headers, self._return_headers)
 
     def _header(self, name: bytes) -> bytes:
         """A header in lower case, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""
@@ -111,6 +133,21 @@ class UpstreamResponse:
             return await self._in_time(anext(self._body()))
         except StopAsyncIteration:
             return b""
+
+    async def next_chunk_by(self, due: float) -> bytes | None:
+        """As `next_chunk`; None when nothing has arrived by `due`, in the loop's time.
+
+        Where a read cannot be interrupted, it waits for the next chunk.
+        """
+        body = self._body()
+        if self._deadline is None or not isinstance(self._stream, Http1Response):
+            return await self.next_chunk()
+        try:
+            return await self._in_time(anext(body), due=due)
+        except StopAsyncIteration:
+            return b""
+        except _NothingYet:
+            return None
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
         """Call `take` with each chunk on arrival, until it returns False.
@@ -134,22 +171,29 @@ class UpstreamResponse:
 
     def _body(self) -> AsyncIterator[bytes]:
         if self._chunks is None:
-            self._chunks = aiter(self._stream)
             encoding = self._header(b"content-encoding")
-            if encoding not in (b"", b"identity"):
-                self._chunks = _decompress(self._chunks, encoding.decode("latin-1"))
+            self._chunks = decode_body(self._stream, encoding.decode("latin-1"))
         return self._chunks
 
-    async def _in_time(self, pending: Awaitable[T]) -> T:
-        """Await under the deadline of the current phase."""
+    async def _in_time(self, pending: Awaitable[T], *, due: float = NEVER) -> T:
+        """Await under the deadline of the current phase.
+
+        Raises:
+            _NothingYet: `due` has passed, and the phase may go on.
+        """
         deadline = self._deadline
+        limit = NEVER
         try:
             if deadline is None:
                 return await pending
-            if self._is_started:
-                deadline.arm(asyncio.get_running_loop().time() + self._idle_seconds)
+            if not self._is_started:
+                limit = self._first_token_at
+            elif self._limit_at < NEVER:
+                limit = self._limit_at
             else:
-                deadline.arm(self._first_token_at)
+                limit = asyncio.get_running_loop().time() + self._idle_seconds
+            self._limit_at = NEVER
+            deadline.arm(min(limit, due))
             try:
                 return await pending
             except asyncio.CancelledError:
@@ -158,6 +202,11 @@ class UpstreamResponse:
             finally:
                 deadline.disarm()
         except TimeoutError:
+            if due < limit and deadline is not None:
+                self._limit_at = limit
+                deadline.__exit__(None, None, None)  # it ends once
+                deadline.__enter__()
+                raise _NothingYet from None
             self._fail()
             raise self._timeout("idle" if self._is_started else "first_token") from None
         except TRANSPORT_ERRORS as error:
@@ -177,11 +226,27 @@ class UpstreamResponse:
             self._on_failure()
 
     async def read(self) -> bytes:
-        """Return the whole body. Raises as `next_chunk` does."""
+        """Return the whole body.
+
+        Raises:
+            ResponseTooLarge: it exceeds the limit.
+            UpstreamError: as of `next_chunk`.
+        """
         first = await self.next_chunk()
         parts = [first]
+        size = len(first)
         while first and (chunk := await self.next_chunk()):
             parts.append(chunk)
+            size += len(chunk)
+            if size > self._max_bytes:
+                break
+        if size > self._max_bytes:
+            self._fail()
+            raise ResponseTooLarge(
+                f"The response of the {self.upstream_name} upstream exceeds "
+                f"{self._max_bytes / 1024 / 1024:g} MB (max_response_mb).",
+                upstream=self.upstream_name,
+            )
         return first if len(parts) == 1 else b"".join(parts)
 
     async def close(self) -> None:
@@ -206,32 +271,66 @@ class UpstreamResponse:
             )
 
 
-async def _decompress(packed: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Decompress a body that the server compressed against the request's accept-encoding.
+def decode_body(stream: httpx2.AsyncByteStream, encoding: str) -> AsyncIterator[bytes]:
+    """The chunks of a body without its content-encoding."""
+    chunks = aiter(stream)
+    return chunks if encoding in ("", "identity") else _Decompressed(chunks, encoding)
 
-    httpx2's decoders accept truncated data as complete and pass unknown encodings through.
+
+class _Decompressed(AsyncIterator[bytes]):
+    """Decompresses a body that the server compressed against the request's accept-encoding.
+
+    httpx2's decoders accept truncated data as complete and pass unknown encodings through, and a
+    few hundred kilobytes may become gigabytes in one step. A read can be cancelled and repeated.
 
     Raises:
         httpx2.DecodingError: the data is corrupt, truncated or of an unknown encoding.
     """
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise httpx2.DecodingError("unsupported content-encoding, although identity was requested")
-    decompressor = None
-    async for data in packed:
-        while data:
-            if decompressor is None or decompressor.eof:  # gzip may have several members
-                # "deflate" comes with a zlib header or, from some servers, without (raw).
-                raw = encoding == "deflate" and data[0] & 0x0F != 8
-                decompressor = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
-            try:
-                chunk = decompressor.decompress(data)
-            except zlib.error as error:
-                raise httpx2.DecodingError(str(error)) from None
-            data = decompressor.unused_data
-            if chunk:
-                yield chunk
-    if decompressor is not None and not decompressor.eof:
-        raise httpx2.DecodingError("truncated compressed response")
+
+    def __init__(self, compressed: AsyncIterator[bytes], encoding: str) -> None:
+        self._compressed = compressed
+        self._encoding = encoding
+        self._decompressor: Any = None
+        self._data = b""
+        self._has_more = False  # whether the decompressor holds output back
+
+    async def __anext__(self) -> bytes:
+        if self._encoding not in ("gzip", "x-gzip", "deflate"):
+            raise httpx2.DecodingError(
+                "unsupported content-encoding, although identity was requested"
+            )
+        while True:
+            if self._data or self._has_more:
+                await asyncio.sleep(0)  # there may be hundreds of megabytes to come
+            else:
+                await self._read()
+            if chunk := self._decompress():
+                return chunk
+
+    async def _read(self) -> None:
+        try:
+            self._data = await anext(self._compressed)
+        except StopAsyncIteration:
+            if self._decompressor is not None and not self._decompressor.eof:
+                raise httpx2.DecodingError("truncated compressed response") from None
+            raise
+
+    def _decompress(self) -> bytes:
+        data, decompressor = self._data, self._decompressor
+        if decompressor is None or decompressor.eof:  # gzip may have several members
+            if not data:
+                return b""
+            # "deflate" comes with a zlib header or, from some servers, without (raw).
+            raw = self._encoding == "deflate" and data[0] & 0x0F != 8
+            decompressor = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+            self._decompressor = decompressor
+        try:
+            chunk: bytes = decompressor.decompress(data, _DECOMPRESSED_BYTES)
+        except zlib.error as error:
+            raise httpx2.DecodingError(str(error)) from None
+        self._data = decompressor.unused_data if decompressor.eof else decompressor.unconsumed_tail
+        self._has_more = not decompressor.eof and len(chunk) == _DECOMPRESSED_BYTES
+        return chunk
 
 
 def describe_error(error: BaseException) -> str:

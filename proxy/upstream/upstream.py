@@ -32,6 +32,7 @@ from proxy.timeouts import Deadlines
 from proxy.upstream.catalog import ModelCatalog
 from proxy.upstream.circuit_breaker import CircuitBreaker
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
+from proxy.upstream.headers import Headers, headers_for_upstream, headers_of_body
 from proxy.upstream.http1 import Address, Http1Transport
 from proxy.upstream.response import (
     TRANSPORT_ERRORS,
@@ -45,24 +46,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
 
-# Request headers that are not forwarded: hop-by-hop headers; the client's credentials and
-# organisation; compression, because the proxy reads responses; the page that sent the request;
-# headers that the proxy sets itself.
-_NOT_FORWARDED: Final = frozenset(
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect "
-    b"authorization proxy-authorization cookie api-key x-api-key "
-    b"openai-organization openai-project "
-    b"host content-length content-type accept-encoding "
-    b"origin referer x-request-id x-real-ip forwarded".split()
-)
-_COMMON_CONNECTIONS: Final = (b"keep-alive", b"close")
-_BODY_HEADERS: Final = frozenset({b"content-type", b"content-length"})
-# The proxy's own headers, a reverse proxy's headers about the client, and a browser's.
-_NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"x-forwarded-", b"sec-fetch-")
-
 T = TypeVar("T")
 
-Headers = Sequence[tuple[bytes, bytes]]
 Body = bytes | AsyncIterator[bytes]
 
 
@@ -120,6 +105,8 @@ class Upstream:
         self._replicas = [Replica(url) for url in config.base_urls]
         self._slots = ConcurrencyLimiter(config.max_concurrency, clock=clock)
         self._background_tasks: set[asyncio.Task[Any]] = set()
+        self._forward_headers = _as_names(config.forward_headers)
+        self._return_headers = _as_names(config.return_headers)
         self._base_headers: list[tuple[bytes, bytes]] = [
             (b"accept-encoding", b"identity"),
             *_authorization(config.api_key),
@@ -172,7 +159,7 @@ class Upstream:
         Args:
             path: behind the base URL, for instance "/chat/completions".
             body: JSON, sent unchanged.
-            headers: the client's; those that must not be forwarded are dropped.
+            headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
             client: identifies the client; clients take turns in the queue.
 
@@ -182,7 +169,7 @@ class Upstream:
             UpstreamUnreachable: no connection, or it broke before the response started.
             UpstreamInterrupted: the response has an impossible status.
         """
-        sent = [*self._json_headers, *_for_upstream(headers)]
+        sent = [*self._json_headers, *headers_for_upstream(headers, self._forward_headers)]
         return await self._open(_Outgoing("POST", path, body, sent, stream), client)
 
     async def forward(
@@ -193,11 +180,13 @@ class Upstream:
         Args:
             path: behind the base URL, with a query.
             body: an iterator is streamed; a RouterError that it raises passes through.
-            headers: the client's; those that describe the body are forwarded.
+            headers: the client's; those that describe the body are forwarded, too.
         """
-        body_headers = _BODY_HEADERS if not isinstance(body, bytes) else (b"content-type",)
-        of_body = [(name, value) for name, value in headers if name in body_headers]
-        sent = [*self._base_headers, *of_body, *_for_upstream(headers)]
+        sent = [
+            *self._base_headers,
+            *headers_of_body(headers, is_streamed=not isinstance(body, bytes)),
+            *headers_for_upstream(headers, self._forward_headers),
+        ]
         return await self._open(_Outgoing(method, path, body, sent), client)
 
     async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -237,7 +226,10 @@ class Upstream:
     async def _open_replica(
         self, outgoing: "_Outgoing", acquired_at: float, client: str | None
     ) -> UpstreamResponse:
-        """Send to the least busy available replica; if it is unreachable, to another one."""
+        """Send to the least busy available replica; without a connection, to another one.
+
+        A replica that had the request may have worked on it: that failure is the caller's to retry.
+        """
         remaining = list(self._replicas)
         while True:
             replica = self._pick(remaining)
@@ -252,8 +244,8 @@ class Upstream:
                         isinstance(error, UpstreamTimeout) and error.phase == "connect"
                     )
                     self.record_result(replica, failed=True, client=client, is_proof=is_proof)
-                    may_retry = isinstance(outgoing.body, bytes) and self._available(remaining)
-                    if may_retry and isinstance(error, UpstreamUnreachable):
+                    unsent = isinstance(error, UpstreamUnreachable) and not error.may_have_arrived
+                    if unsent and isinstance(outgoing.body, bytes) and self._available(remaining):
                         continue
                 raise
             self.record_result(replica, failed=response.status >= 500, client=client)
@@ -309,10 +301,14 @@ class Upstream:
             raise self.timeout("first_token") from None
         except TRANSPORT_ERRORS as error:
             raise _client_error(error) or self._unreachable(replica, error) from None
-        if not 200 <= start.status <= 599:  # no HTTP server would send it to the client
+        # A client would send its prompt to the address of a redirect.
+        is_redirect = 300 <= start.status <= 399
+        if is_redirect or not 200 <= start.status <= 599:
             await start.stream.aclose()
+            what = "a redirect, status" if is_redirect else "the invalid status"
+            logger.warning("%s upstream %s: %s %d", self.name, replica.base_url, what, start.status)
             raise UpstreamInterrupted(
-                f"The {self.name} upstream answered with the invalid status {start.status}.",
+                f"The {self.name} upstream answered with {what} {start.status}.",
                 upstream=self.name,
             )
         return UpstreamResponse(
@@ -320,6 +316,8 @@ class Upstream:
             start,
             deadline=deadline,
             idle_seconds=timeouts.idle,
+            max_bytes=self.config.max_response_bytes,
+            return_headers=self._return_headers,
             timeout=self.timeout,
             on_failure=partial(self.record_result, replica, failed=True, client=client),
             on_close=partial(self._release, replica, acquired_at),
@@ -365,8 +363,11 @@ class Upstream:
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, describe_error(error))
         if isinstance(error, httpx2.ConnectTimeout):
             return self.timeout("connect")
-        kind = _NoConnection if isinstance(error, httpx2.ConnectError) else UpstreamUnreachable
-        return kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
+        is_connected = not isinstance(error, httpx2.ConnectError)
+        kind = UpstreamUnreachable if is_connected else _NoConnection
+        unreachable = kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
+        unreachable.may_have_arrived = is_connected
+        return unreachable
 
     async def close(self) -> None:
         """Close the tier's connections."""
@@ -413,17 +414,9 @@ def _client_error(error: BaseException | None) -> RouterError | None:
     return error
 
 
+def _as_names(names: Sequence[str]) -> frozenset[bytes]:
+    return frozenset(name.lower().encode() for name in names)
+
+
 def _authorization(api_key: Secret | None) -> list[tuple[bytes, bytes]]:
     return [(b"authorization", b"Bearer " + api_key.reveal().encode())] if api_key else []
-
-
-def _for_upstream(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The client's headers that are forwarded."""
-    sent = []
-    hop_by_hop: set[bytes] = set()  # named by the connection header
-    for name, value in headers:
-        if name not in _NOT_FORWARDED and not name.startswith(_NOT_FORWARDED_PREFIXES):
-            sent.append((name, value))
-        elif name == b"connection" and value not in _COMMON_CONNECTIONS:
-            hop_by_hop.update(item.strip().lower() for item in value.split(b","))
-    return [item for item in sent if item[0] not in hop_by_hop] if hop_by_hop else sent

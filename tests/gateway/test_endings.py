@@ -571,10 +571,12 @@ FALLBACK_FAILURES = (
             answer=lambda: chunked(event(chunk({"role": "assistant", "content": ""})), End.RESET),
             only="stream",
         ),
-        "stream-that-only-pings": Failure(
-            "first_token_timeout",
+        "stream-that-stops-pinging": Failure(
+            "idle_timeout",
             answer=lambda: chunked(b": ping\n\n", Gate()),
-            changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
+            changes=lambda tier: tier_timeouts(
+                tier, first_token=SHORT_SECONDS, idle=2 * SHORT_SECONDS
+            ),
             only="stream",
         ),
         "stream-that-stops-thinking": Failure(

@@ -195,7 +195,7 @@ async def test_private_request_header_is_not_forwarded(world: World, name: str, 
         ("x-stainless-retry-count", "0"),
         ("openai-beta", "assistants=v2"),
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-        ("x-custom", 'a, b;c="d"'),
+        ("baggage", 'a, b;c="d"'),
         ("accept", "application/json"),
         ("accept-language", "de"),
     ],
@@ -291,8 +291,10 @@ async def test_compressed_stream_is_decompressed(world: World) -> None:
         ("openai-processing-ms", "12"),
         ("x-ratelimit-remaining-tokens", "149999"),
         ("openai-version", "2020-10-01"),
-        ("x-whatever", "a=1; b=2"),
-        ("cf-ray", "8d1f"),
+        ("openai-model", "gpt-4o-mini-2024-07-18"),
+        ("retry-after-ms", "12"),
+        ("x-should-retry", "false"),
+        ("etag", '"a; b=2"'),
     ],
 )
 async def test_response_header_passes(world: World, name: str, value: str, stream: bool) -> None:
@@ -309,6 +311,24 @@ async def test_connection_headers_of_the_upstream_are_dropped(world: World, stre
         ("keep-alive", "timeout=5"),
         ("server", "cloudflare"),
         ("alt-svc", 'h3=":443"'),
+        ("clear-site-data", '"*"'),
+        ("x-accel-redirect", "/internal"),
+        ("x-sendfile", "/etc/passwd"),
+        ("refresh", "0; url=https://evil.example"),
+        ("link", "<https://evil.example>; rel=preload"),
+        ("location", "https://evil.example"),
+        ("nel", "{}"),
+        ("report-to", "{}"),
+        ("service-worker-allowed", "/"),
+        ("set-cookie2", "a=b"),
+        ("te", "trailers"),
+        ("proxy-authenticate", "Basic"),
+        ("www-authenticate", "Basic"),
+        ("access-control-allow-origin", "*"),
+        ("content-security-policy", "default-src *"),
+        ("x-unknown", "1"),
+        ("connection", "x-ratelimit-remaining-tokens"),
+        ("x-ratelimit-remaining-tokens", "of the connection"),
         ("strict-transport-security", "max-age=31536000; includeSubDomains; preload"),
         ("openai-organization", "whose-key-it-is"),
         ("x-router-target", "moon"),
@@ -319,16 +339,9 @@ async def test_connection_headers_of_the_upstream_are_dropped(world: World, stre
     world.cloud.answer = body if stream else whole(b"{}", headers=headers)
     response = await world.proxy.chat(model="cloud", stream=stream)
     got = response.headers
-    assert got.keys().isdisjoint(
-        {
-            "set-cookie",
-            "keep-alive",
-            "server",
-            "alt-svc",
-            "strict-transport-security",
-            "openai-organization",
-        }
-    )
+    ours = {"date", "connection"}
+    sent = {name for name, _ in headers if not name.startswith("x-router-")}
+    assert got.keys() & sent <= ours
     assert got.get_list("x-router-target") == ["cloud"]
     assert "1000" not in got.get_list("x-router-cost-usd")
     assert len(got.get_list("date")) == 1

@@ -27,6 +27,7 @@ from proxy.gateway.relay import (
 from proxy.protocol.endpoints import CHAT
 from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.upstream.headers import headers_for_client
 
 
 class Event(NamedTuple):
@@ -98,7 +99,8 @@ fixed = st.sampled_from(
 )
 garbage = one_line.map(lambda line: Event([b"x" + line]))
 events = st.one_of(contents, pretty, usages, last_chunks, fixed, garbage)
-line_ends = st.sampled_from([b"\n", b"\r\n"])
+# Behind a CR an LF would be the second half of a line end.
+line_ends = st.sampled_from([(b"\n", b"\r\n"), (b"\r",)]).map(st.sampled_from)
 
 
 @st.composite
@@ -106,7 +108,8 @@ def streams(draw: st.DrawFn) -> list[tuple[Event, bytes]]:
     """Events with their bytes, with mixed line ends."""
     stream = []
     for event in draw(st.lists(events, max_size=8)):
-        written = b"".join(line + draw(line_ends) for line in event.lines) + draw(line_ends)
+        ends = draw(line_ends)
+        written = b"".join(line + draw(ends) for line in event.lines) + draw(ends)
         stream.append((event, written))
     return stream
 
@@ -254,6 +257,18 @@ def test_oversized_event_passes_and_stops_the_observer(size: int, line_end: byte
     assert (observer.blind, observer.complete, observer.text) == (True, True, "seen")
 
 
+@pytest.mark.parametrize("line_end", [b"\r", b"\r\n", b"\n"])
+def test_each_event_passes_as_soon_as_it_is_complete(line_end: bytes) -> None:
+    observer = StreamObserver(strip_usage=True)
+    usage = data({"choices": [], "usage": {"prompt_tokens": 3}}) + line_end * 2
+    for text in ("a", "b"):
+        event = data(chunk({"content": text})) + line_end * 2
+        passed = b"".join(observer.feed(event[i : i + 1]) for i in range(len(event)))
+        assert passed == event
+        assert b"".join(observer.feed(usage[i : i + 1]) for i in range(len(usage))) == b""
+    assert observer.text == "ab"
+
+
 def test_large_event_in_many_pieces_is_read() -> None:
     observer = StreamObserver(strip_usage=True)
     answer = "x" * 600_000
@@ -282,6 +297,12 @@ class FakeAnswer:
         self.is_event_stream = is_event_stream
         self.has_begun = False
         self._pieces = list(pieces)
+
+    async def next_chunk_by(self, due: float) -> bytes | None:
+        return await self.next_chunk()
+
+    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+        return headers_for_client(self.headers)
 
     def mark_started(self) -> None:
         self.has_begun = True

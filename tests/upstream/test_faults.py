@@ -40,6 +40,7 @@ from fakes import (
 )
 from live import CLOUD_KEY, LOCAL_KEY, LiveProxy, Row, StartProxy, chat_body, envelope_of, merge
 from proxy import logs
+from proxy.upstream.http1 import STALE_AFTER_SEND_SECONDS
 from toxics import Cut, Deaf, Freeze, Slices, Toxic, ToxicRelay, bandwidth
 
 SHORT_SECONDS = 0.25  # the timeout under test; all others are much longer
@@ -327,6 +328,33 @@ async def test_request_is_repeated_if_a_reused_connection_closes(
     outcome = await proxy.finish(2)
     assert [row["ending"] for row in outcome.rows] == ["ok", "ok"]
     assert len(local.calls) == 3
+
+
+@both_forms
+async def test_a_connection_that_dies_late_counts_against_the_retries(
+    start: StartProxy, cloud: FakeUpstream, stream: bool
+) -> None:
+    """The server may have worked on the request, which is billed each time."""
+    gate = Gate()
+    cloud.answer = [gate, *VALID[stream]]
+    proxy = await start()
+    asked = [asyncio.create_task(ask(proxy, stream=stream, model="cloud")) for _ in range(8)]
+    await cloud.called(8)
+    gate.open()
+    await asyncio.gather(*asked)  # now eight connections are kept
+    cloud.calls.clear()
+    cloud.answer = lambda call: [late_gate(), End.FIN]
+    error = one_error(await ask(proxy, stream=stream, model="cloud"))
+    assert error["code"] == UNREACHABLE
+    assert len(cloud.calls) == 3  # the first, and two retries
+    await proxy.finish(9)
+
+
+def late_gate() -> Gate:
+    """A gate that opens after the time in which a connection passes for stale."""
+    gate = Gate()
+    asyncio.get_running_loop().call_later(2 * STALE_AFTER_SEND_SECONDS, gate.open)
+    return gate
 
 
 @both_ends
@@ -959,7 +987,12 @@ async def test_faults_leak_no_sockets_tasks_or_memory(
     for name in ("", *logs.PACKAGES):  # earlier tests may have set a level
         caplog.set_level(logging.CRITICAL, logger=name)  # pytest stores log records
     limits = {
-        "upstreams": {"local": {"timeouts": {"first_token": 0.1, "idle": 0.1}}},
+        "upstreams": {
+            "local": {
+                "timeouts": {"first_token": 0.1, "idle": 0.1},
+                "forward_headers": ["x-case"],
+            }
+        },
         "server": {"request_timeout_seconds": 0.3},
     }
     proxy = await start(limits, local=relay.base_url)

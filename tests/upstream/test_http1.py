@@ -155,6 +155,96 @@ async def test_closed_new_connection_is_an_error(
     assert connections(transport) == 0
 
 
+@pytest.mark.parametrize("end", list(End), ids=lambda end: end.value)
+async def test_a_connection_that_ends_late_may_have_been_worked_on(
+    transport: Http1Transport, local: FakeUpstream, now: list[float], end: End
+) -> None:
+    """The request is not sent again: its repetition is the caller's decision."""
+    await ask(transport, local.base_url)
+    local.calls.clear()
+    gate = Gate()
+    local.answer = [gate, end]
+    asked = asyncio.create_task(ask(transport, local.base_url))
+    await local.called()
+    now[0] += 0.2
+    gate.open()
+    with pytest.raises(httpx2.ReadError):
+        await asked
+    assert len(local.calls) == 1
+
+
+@pytest.mark.parametrize("end", list(End), ids=lambda end: end.value)
+async def test_a_request_is_sent_again_once_and_on_a_new_connection(
+    transport: Http1Transport, local: FakeUpstream, end: End
+) -> None:
+    gate = Gate()
+    local.answer = [gate, *whole(b"ok")]
+    asked = [asyncio.create_task(ask(transport, local.base_url)) for _ in range(4)]
+    await local.called(4)
+    gate.open()
+    await asyncio.gather(*asked)
+    assert connections(transport) == 4
+    local.calls.clear()
+    local.answer = [end]
+    with pytest.raises(httpx2.ReadError):
+        await ask(transport, local.base_url)
+    assert len(local.calls) == 2
+    assert connections(transport) == 0  # the idle ones were as old
+
+
+@pytest.mark.parametrize("size", [20_000_000, 100_000])
+async def test_a_connection_with_an_unread_request_is_not_reused(
+    transport: Http1Transport, size: int
+) -> None:
+    """The rest of the refused upload would come before the next request."""
+    refusal = b"".join(step for step in whole(b"{}", status=413) if isinstance(step, bytes))
+    heads: list[bytes] = []
+    over = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(refusal)
+        await over.wait()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    assert (await ask(transport, url, b"x" * size)).status_code == 413
+    assert (await ask(transport, url)).status_code == 413
+    assert len(heads) == 2
+    over.set()
+    server.close()
+
+
+async def test_a_connection_is_kept_behind_a_large_request_that_was_read(
+    transport: Http1Transport, local: FakeUpstream
+) -> None:
+    for _ in range(2):
+        assert (await ask(transport, local.base_url, b"x" * 3_000_000)).status_code == 200
+    assert connections(transport) == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"content-length : 2",
+        b"content-length\t: 2",
+        b"transfer-encoding : chunked",
+        b"x y: 1\r\ncontent-length: 2",
+        b"transfer-encoding: gzip, chunked",
+        b"transfer-encoding: gzip\r\ntransfer-encoding: chunked",
+        b"transfer-encoding: chunked, gzip",
+    ],
+)
+async def test_a_body_that_cannot_be_framed_is_refused(
+    transport: Http1Transport, local: FakeUpstream, lines: bytes
+) -> None:
+    local.answer = [b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n\r\n2\r\nhi\r\n0\r\n\r\n", Gate()]
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await ask(transport, local.base_url)
+    await local.call.closed()
+
+
 async def test_idle_connection_is_closed_after_the_keepalive_time(
     local: FakeUpstream, now: list[float]
 ) -> None:

@@ -432,6 +432,21 @@ async def test_environment_proxy_is_used_for_matching_addresses(
     await transport.aclose()
 
 
+@pytest.mark.parametrize(
+    ("error", "hosts"),
+    [(httpx2.ConnectError("refused"), ["a", "b"]), (httpx2.ReadError("reset"), ["a"])],
+    ids=["not-connected", "sent"],
+)
+async def test_another_replica_gets_a_request_only_if_the_first_cannot_have_it(
+    error: Exception, hosts: list[str]
+) -> None:
+    upstream, transport = make_upstream(failing(error), base_url=("http://a/v1", "http://b/v1"))
+    with pytest.raises(UpstreamUnreachable) as got:
+        await ask(upstream)
+    assert [request.url.host for request in transport.requests] == hosts
+    assert got.value.may_have_arrived == (len(hosts) == 1)
+
+
 # ── Circuit breakers ──────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,271 @@
+"""Answers of servers that are not quite OpenAI's: each part is read on its own, in bounded work."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from fakes import (
+    DONE,
+    FakeUpstream,
+    Gate,
+    answer_json,
+    chunk,
+    chunked,
+    event,
+    response_events,
+    response_fields,
+    typed,
+    whole,
+)
+from live import StartProxy
+from proxy.protocol.chat import has_output, view_answer
+from proxy.protocol.response_objects import view_response
+from proxy.protocol.views import MAX_CONTEXT_TOKENS, MAX_VIEWED_BYTES, Usage, find_usage
+
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+SAME: list[dict[str, Any]] = [
+    {"prompt_tokens": 1000.0},
+    {"prompt_tokens": "1000"},
+    {"completion_tokens": 100.0},
+    {"completion_tokens": "100.0"},
+    {"prompt_tokens_details": []},
+    {"prompt_tokens_details": {"cached_tokens": "no"}},
+    {"completion_tokens_details": False},
+    {"completion_tokens_details": {"reasoning_tokens": {}}},
+]
+
+
+@pytest.mark.parametrize("odd", SAME, ids=str)
+def test_counts_of_another_form_are_counts(odd: dict[str, Any]) -> None:
+    body = answer_json("Hi", usage=USAGE | odd)
+    view = view_answer(body)
+    assert view is not None
+    assert view.usage is not None
+    assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (1000, 100)
+    assert (view.text, view.finish_reason) == ("Hi", "stop")
+
+
+@pytest.mark.parametrize("cached", ["600", 600.0, "6e2"])
+def test_cached_counts_of_another_form_are_counts(cached: object) -> None:
+    details = {"cached_tokens": cached, "cache_write_tokens": 300}
+    view = view_answer(answer_json(usage=USAGE | {"prompt_tokens_details": details}))
+    assert view is not None
+    assert view.usage is not None
+    assert (view.usage.cached_tokens, view.usage.cache_write_tokens) == (600, 300)
+
+
+@pytest.mark.parametrize("count", [10.5, "many", True, None, [], {}, "1" * 99, 1e999, "nan"])
+def test_what_is_no_count_is_none(count: object) -> None:
+    view = view_answer(answer_json(usage=USAGE | {"prompt_tokens": count, "x": 1, "y": 2}))
+    if view is None:  # not JSON
+        assert count == 1e999
+        return
+    assert view.usage is not None
+    assert view.usage.prompt_tokens is None
+    assert view.usage.completion_tokens == 100
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"reasoning": {"a": 1}},
+        {"refusal": False},
+        {"reasoning_content": 7},
+        {"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hi"}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("fields", [{}, {"finish_reason": 0}], ids=str)
+def test_a_message_of_another_form_hides_nothing(
+    message: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    choice = {"message": {"content": "Hi"} | message, "finish_reason": "stop"} | fields
+    view = view_answer(json.dumps({"choices": [choice], "usage": USAGE}).encode())
+    assert view is not None
+    assert view.text == "Hi"
+    assert view.usage is not None
+    assert view.usage.prompt_tokens == 1000
+
+
+def test_usage_of_another_form_leaves_the_text() -> None:
+    for usage in ([USAGE], "lots", 7, True):
+        view = view_answer(answer_json("Hi", usage=usage))  # type: ignore[arg-type]
+        assert view is not None
+        assert (view.usage, view.text) == (None, "Hi")
+
+
+@pytest.mark.parametrize(
+    ("usage", "bounded"),
+    [
+        (Usage(10, 5), Usage(10, 5)),
+        (Usage(-1, -1), Usage(None, None)),
+        (Usage(10**12, 10**12), Usage(MAX_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS)),
+    ],
+)
+def test_impossible_counts_are_capped(usage: Usage, bounded: Usage) -> None:
+    assert usage.bounded() == bounded
+    assert usage.is_credible == (usage == bounded)
+
+
+def test_parts_of_a_count_are_no_more_than_it() -> None:
+    details = {"cached_tokens": 5000, "cache_write_tokens": 5000}
+    answer = {"reasoning_tokens": 900}
+    counts = {
+        "prompt_tokens_details": details,
+        "completion_tokens_details": answer,
+        "prompt_tokens": 100,
+    }
+    view = view_answer(answer_json(usage=USAGE | counts))
+    assert view is not None
+    assert view.usage is not None
+    assert not view.usage.is_credible
+    possible = view.usage.bounded()
+    assert possible.cached_tokens == 100
+    assert possible.cache_write_tokens == 0
+    assert possible.reasoning_tokens == 100
+
+
+# ── Output in any field ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a"},
+        {"content": [{"type": "text", "text": "a"}]},
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"audio": {"data": "AAAA"}},
+        {"images": [{"image_url": {"url": "data:,"}}]},
+        {"reasoning_details": [{"text": "Hm"}]},
+        {"field_of_the_year_2030": 1},
+    ],
+    ids=str,
+)
+def test_any_field_but_the_role_is_output(delta: dict[str, Any]) -> None:
+    empty = {"role": "assistant", "refusal": None}
+    assert has_output(json.dumps(chunk(empty | delta)).encode())
+    assert not has_output(json.dumps(chunk(empty)).encode())
+    for nothing in ("", [], {}, None, False):
+        assert not has_output(json.dumps(chunk(empty | dict.fromkeys(delta, nothing))).encode())
+
+
+@pytest.mark.parametrize("field", ["function_call", "audio", "images", "reasoning_details"])
+async def test_a_stream_begins_with_its_first_output(
+    start: StartProxy, local: FakeUpstream, field: str
+) -> None:
+    first = event(chunk({field: {"x": "y"}}))
+    gate = Gate()
+    local.answer = chunked(event(chunk({"role": "assistant"})), first, gate, DONE)
+    proxy = await start()
+    client = await proxy.connect(model="local", stream=True)
+    assert (await client.read_until(first)).startswith(b"HTTP/1.1 200")
+    gate.open()
+    await client.read_until(DONE)
+    await client.leave()
+
+
+# ── Through the proxy ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [USAGE | odd for odd in SAME] + [[USAGE], "lots"],
+    ids=str,
+)
+async def test_the_usage_chunk_that_nobody_asked_for_is_taken_out(
+    start: StartProxy, local: FakeUpstream, usage: Any
+) -> None:
+    said = [event(chunk({"content": "Hi"})), event(chunk({}, "stop"))]
+    local.answer = chunked(*said, event(chunk(usage=usage)), DONE)
+    proxy = await start()
+    response = await proxy.chat(model="local", stream=True)
+    assert response.content == b"".join([*said, DONE])
+    row = await proxy.row_of(response)
+    if isinstance(usage, dict):
+        assert (row["input_tokens"], row["output_tokens"]) == (1000, 100)
+        assert row["usage_source"] == "upstream"
+    else:
+        assert row["usage_source"] == "estimated"
+
+
+@pytest.mark.parametrize("count", [1000.0, "1000"])
+async def test_a_response_with_odd_counts_is_a_good_answer(
+    start: StartProxy, cloud: FakeUpstream, count: object
+) -> None:
+    usage = {
+        "input_tokens": count,
+        "output_tokens": 100.0,
+        "input_tokens_details": {"cached_tokens": "8", "cache_write_tokens": 2},
+    }
+    events = response_events(usage=usage)
+    cloud.answer = chunked(*events)
+    proxy = await start()
+    body = {"model": "cloud", "input": "Hi", "stream": True}
+    response = await proxy.client.post("/v1/responses", json=body)
+    assert response.content == b"".join(events)
+    row = await proxy.row_of(response)
+    assert (row["input_tokens"], row["cached_input_tokens"], row["output_tokens"]) == (1000, 8, 100)
+    assert (row["ending"], row["usage_source"]) == ("ok", "upstream")
+    view = view_response(events[-1].partition(b"data: ")[2])
+    assert view is not None
+    assert view.usage is not None
+    assert view.usage.cache_write_tokens == 2
+
+
+def test_a_response_of_odd_fields_is_read() -> None:
+    body = response_fields(status=7, service_tier=1, usage="lots") | {"id": 7}
+    view = view_response(json.dumps(body).encode())
+    assert view is not None
+    assert (view.id, view.usage, view.text) == (None, None, "Hello!")
+    delta = view_response(typed("response.output_text.delta", 1).partition(b"data: ")[2])
+    assert delta is not None
+    assert delta.text == ""
+
+
+async def test_impossible_counts_are_marked(start: StartProxy, cloud: FakeUpstream) -> None:
+    proxy = await start()
+    for usage, tokens in (
+        (USAGE | {"prompt_tokens": 10**12}, MAX_CONTEXT_TOKENS),
+        (USAGE | {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 5000}}, 100),
+    ):
+        cloud.answer = whole(answer_json(usage=usage))
+        row = await proxy.row_of(await proxy.chat(model="cloud"))
+        assert (row["input_tokens"], row["output_tokens"]) == (tokens, 100)
+        assert row["cached_input_tokens"] <= tokens
+        assert row["usage_source"] == "estimated"
+
+
+# ── Work ──────────────────────────────────────────────────────────────────────────────────────
+
+SIZE = MAX_VIEWED_BYTES - 1000
+COSTLY = {
+    "choices": b'{"choices":[' + b"{}," * (SIZE // 3) + b"{}]}",
+    "parts": b'{"choices":[{"message":{"content":[' + b"{}," * (SIZE // 3) + b"{}]}}]}",
+    "output": b'{"output":[' + b"{}," * (SIZE // 3) + b"{}]}",
+    "escapes": b'{"choices":[{"message":{"content":"' + rb"\n" * (SIZE // 2) + b'"}}]}',
+    "large": b'{"choices":[' + b"{}," * 20_000_000 + b'{}],"usage":{"prompt_tokens":1}}',
+}
+
+
+@pytest.mark.parametrize("data", COSTLY.values(), ids=COSTLY.keys())
+@pytest.mark.parametrize("view", [view_answer, view_response])
+def test_no_answer_takes_long_to_view(data: bytes, view: Any) -> None:
+    since = time.process_time()
+    seen = view(data)
+    assert len(seen.text) <= SIZE
+    assert time.process_time() - since < 0.1
+
+
+def test_the_usage_of_a_large_answer_is_found() -> None:
+    filler = '"usage": {"prompt_tokens": 1} ' * (MAX_VIEWED_BYTES // 30)
+    for usage in (USAGE, {"prompt_tokens": 1000, "details": {"a": 1}, "completion_tokens": 100}):
+        body = answer_json(filler, usage=usage)
+        view = view_answer(body)
+        assert len(body) > MAX_VIEWED_BYTES
+        assert view is not None
+        assert view.usage is not None
+        assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (1000, 100)
+    assert find_usage(answer_json(filler, usage=None)) == b""
+    assert find_usage(b'"usage":' + b"{" * 60_000) == b""

@@ -1,0 +1,92 @@
+"""The headers that pass between a client and an upstream: a list in each direction."""
+
+import pytest
+
+from fakes import FakeUpstream, whole
+from live import StartProxy, envelope_of
+from proxy.upstream.headers import headers_for_client, headers_for_upstream
+
+OF_A_SERVER_IN_FRONT = (
+    "cf-connecting-ip", "true-client-ip", "cf-access-jwt-assertion", "x-amzn-oidc-data",
+    "x-amzn-oidc-accesstoken", "x-auth-request-email", "remote-user", "via", "forwarded",
+    "x-forwarded-for", "x-real-ip", "ocp-apim-subscription-key", "x-goog-api-key", "x-api-key",
+    "cookie", "origin", "referer", "openai-organization", "openai-project", "x-unknown",
+)  # fmt: skip
+OF_CLIENTS = (
+    "accept", "user-agent", "openai-beta", "x-stainless-lang", "idempotency-key",
+    "x-client-request-id", "traceparent", "tracestate", "baggage",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+async def test_an_upstream_gets_the_listed_headers_only(
+    start: StartProxy, cloud: FakeUpstream, path: str
+) -> None:
+    proxy = await start({"upstreams": {"cloud": {"forward_headers": ["X-Title"]}}})
+    names = (*OF_A_SERVER_IN_FRONT, *OF_CLIENTS, "x-title")
+    body = b'{"model":"cloud","messages":[{"role":"user","content":"Hi"}]}'
+    headers = dict.fromkeys(names, "1") | {"origin": proxy.origin}
+    response = await proxy.client.post(path, content=body, headers=headers)
+    assert response.status_code == 200
+    got = {name.lower() for name, _ in cloud.call.headers}
+    assert got - {"host", "content-length", "content-type", "accept-encoding", "authorization"} == {
+        *OF_CLIENTS,
+        "x-title",
+    }
+
+
+async def test_a_client_gets_configured_headers_too(start: StartProxy, cloud: FakeUpstream) -> None:
+    proxy = await start({"upstreams": {"cloud": {"return_headers": ["CF-Ray"]}}})
+    cloud.answer = whole(b"{}", headers=[("cf-ray", "8d1f"), ("x-unknown", "1")])
+    for response in (await proxy.chat(model="cloud"), await proxy.client.get("/v1/files")):
+        assert response.headers["cf-ray"] == "8d1f"
+        assert "x-unknown" not in response.headers
+
+
+def test_fields_that_a_connection_names_end_there() -> None:
+    headers = [(b"connection", b"close, Traceparent"), (b"traceparent", b"1"), (b"etag", b"2")]
+    assert headers_for_upstream(headers) == []
+    assert headers_for_client(headers) == [(b"etag", b"2")]
+
+
+def test_an_answers_header_without_a_valid_name_or_value_does_not_pass() -> None:
+    headers = [(b"etag ", b"1"), (b"x-ratelimit-a", b"a\x01"), (b"ETag", b"2")]
+    assert headers_for_client(headers) == [(b"etag", b"2")]
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+async def test_a_redirect_is_never_relayed(
+    start: StartProxy, cloud: FakeUpstream, status: int, path: str
+) -> None:
+    """Clients follow one with the prompt, to wherever it points."""
+    proxy = await start({"routing": {"fallback": False}})
+    cloud.answer = whole(
+        b"" if status == 304 else b"{}",
+        status=status,
+        headers=[("location", "https://evil.example/v1")],
+    )
+    body = b'{"model":"cloud","messages":[{"role":"user","content":"Hi"}]}'
+    response = await proxy.client.post(path, content=body, follow_redirects=False)
+    assert response.status_code == 502
+    assert envelope_of(response)["code"] == "upstream_broken"
+    assert "location" not in response.headers
+
+
+async def test_the_other_tier_answers_for_one_that_redirects(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    proxy = await start()
+    local.answer = whole(b"{}", status=307, headers=[("location", "https://evil.example/v1")])
+    response = await proxy.chat()
+    assert response.headers["x-router-fallback"] == "local→cloud:upstream_broken"
+
+
+async def test_a_compressed_upload_keeps_its_encoding(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    headers = {"content-encoding": "gzip", "content-type": "application/jsonl"}
+    await proxy.client.post("/v1/files", content=b"packed", headers=headers)
+    assert cloud.call.header("content-encoding") == "gzip"
+    assert cloud.call.header("content-type") == "application/jsonl"
