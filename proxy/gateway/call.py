@@ -15,8 +15,7 @@ from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
 from proxy.gateway.relay import ResponseWriter
 from proxy.gateway.stored_responses import StoredResponses, load_items
-from proxy.protocol import RoutingRequest, rewrite
-from proxy.protocol.bounds import LARGE_BODY_BYTES
+from proxy.protocol import LARGE_BODY_BYTES, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import (
     ResponsesRequest,

@@ -11,7 +11,7 @@ Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoi
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -31,6 +31,8 @@ from proxy.protocol.fields import (
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
 from proxy.protocol.views import CompletionTokensDetails, PromptTokensDetails, Usage
+
+T = TypeVar("T")
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
@@ -149,6 +151,10 @@ class _KnownPart(_Part, forbid_unknown_fields=True):
     refusal: msgspec.Raw = msgspec.Raw()
 
 
+class _KnownMessage(_Message, kw_only=True):
+    content: str | list[_KnownPart] | None = None  # type: ignore[assignment]
+
+
 class ResponsesRequest:
     """What the router reads of a POST /v1/responses; a `views.RoutingRequest`.
 
@@ -172,6 +178,7 @@ class ResponsesRequest:
         self.items = _as_items(body.input)
         self.needs = _needs(body)
         self.images = 0
+        self._parts = 0  # of all items
         fields = _raw_fields.decode(raw) if body.tools or body.text is not None else {}
         drop_forbidden_tools(fields)
         self.tool_chars = sum(len(fields.get(name, b"")) for name in ("tools", "text"))
@@ -197,14 +204,10 @@ class ResponsesRequest:
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
         """Add an input item as a turn or by its length, and note what it needs."""
-        try:
-            item: _Item = _known_item.decode(raw)
-        except msgspec.DecodeError:
-            item = read_request(_item, bytes(raw), at=at)
-            refuse_lookalikes(raw, _ITEM_SHAPE, at=f"{at}.")
+        item = _read_part(_known_item, _item, raw, _ITEM_SHAPE, at=at)
         match item.type:
             case None | "message":
-                message = read_request(_message, bytes(raw), at=at)
+                message = _read_part(_known_message, _message, raw, _ITEM_SHAPE, at=at)
                 content = message.content
                 if isinstance(content, list):
                     content = self._read_parts(content, f"{at}.content")
@@ -222,13 +225,16 @@ class ResponsesRequest:
         if output.startswith(b'"'):
             self.turns.append(("tool", msgspec.json.decode(output)))
         elif output.startswith(b"["):
-            parts = read_request(_parts, output, at=f"{at}.output")
-            self.turns.append(("tool", self._read_parts(parts, f"{at}.output")))
+            at = f"{at}.output"
+            parts = _read_part(_known_parts, _parts, item.output, _PART_SHAPE, at=at)
+            self.turns.append(("tool", self._read_parts(parts, at)))
         else:
             self.tool_chars += len(raw)
 
     def _read_parts(self, parts: list[_Part], at: str) -> str:
         needs = self.needs
+        self._parts += len(parts)
+        check_length(range(self._parts), "input")
         for part in parts:
             match part.type:
                 case "input_text" | "output_text":
@@ -293,7 +299,10 @@ class _Event(msgspec.Struct):
 _body = msgspec.json.Decoder(Body)
 _known_body = msgspec.json.Decoder(_KnownBody)
 _known_item = msgspec.json.Decoder(_KnownItem)
-_ITEM_SHAPE: Final = Shape.of(_KnownItem, content=Shape.of(_KnownPart), output=Shape.of(_KnownPart))
+_known_message = msgspec.json.Decoder(_KnownMessage)
+_known_parts = msgspec.json.Decoder(list[_KnownPart])
+_PART_SHAPE: Final = Shape.of(_KnownPart)
+_ITEM_SHAPE: Final = Shape.of(_KnownItem, content=_PART_SHAPE, output=_PART_SHAPE)
 _BODY_SHAPE: Final = Shape.of(_KnownBody)
 _item = msgspec.json.Decoder(_Item)
 _message = msgspec.json.Decoder(_Message)
@@ -329,6 +338,24 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
         check_length(body.tools or (), "tools")
         check_length(body.input or () if not isinstance(body.input, str) else (), "input")
     return ResponsesRequest(body, raw)
+
+
+def _read_part(
+    known: msgspec.json.Decoder[Any],
+    lenient: msgspec.json.Decoder[T],
+    raw: msgspec.Raw,
+    shape: Shape,
+    *,
+    at: str,
+) -> T:
+    """Decode an item or its parts as `read_known` does a request."""
+    try:
+        part: T = known.decode(raw)
+        return part
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        part = read_request(lenient, bytes(raw), at=at)
+    refuse_lookalikes(raw, shape, at=f"{at}.")
+    return part
 
 
 def _needs(request: Body) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """The concurrency limit of a tier, with a bounded queue that is fair between clients.
 
 A tier works on `max_concurrency` requests; Ollama by default on one. Queued requests take turns by
-client, so a client with a hundred queued requests does not delay another client's first one. The
-expected wait is known, so the caller may send a request elsewhere.
+client, so a client with a hundred queued requests does not delay another client's first one. In a
+full queue, a client without a queued request takes the place of the last request of the client with
+the most. The expected wait is known, so the caller may send a request elsewhere.
 """
 
 import asyncio
@@ -44,8 +45,9 @@ class ConcurrencyLimiter:
         self._clock = clock
         self._in_use = 0
         self._seconds = 0.0  # a request's duration, as a moving average
-        # Clients in the order of their next turn, each with its requests in order.
-        self._waiting: OrderedDict[str | None, deque[asyncio.Future[None]]] = OrderedDict()
+        # Clients in the order of their next turn, each with its requests in order. A request's
+        # result is whether it got a slot; False if its place was given to another client.
+        self._waiting: OrderedDict[str | None, deque[asyncio.Future[bool]]] = OrderedDict()
         self.waiting = 0
 
     @property
@@ -59,27 +61,47 @@ class ConcurrencyLimiter:
         """Acquire a slot, after waiting for one if necessary. Returns the time, for `release`.
 
         Raises:
-            QueueFull: `max_waiting` requests wait already.
+            QueueFull: `max_waiting` requests wait already, or, later, the place of this one was
+                given to a client that had none.
         """
         if self._limit is None:
             return self._clock()
         if self._in_use < self._limit:
             self._in_use += 1
             return self._clock()
-        if self.waiting >= self._max_waiting:
+        if self.waiting >= self._max_waiting and not self._make_room(client):
             raise QueueFull(self.expected_wait)
-        turn = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(turn)
         self.waiting += 1
         try:
-            await turn
+            has_slot = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # the slot came too late
+                if turn.result():
+                    self._pass_on()  # the slot came too late
             else:
                 self._leave(client, turn)
             raise
+        if not has_slot:
+            raise QueueFull(self.expected_wait)
         return self._clock()
+
+    def _make_room(self, client: str | None) -> bool:
+        """Give a client without queued requests the place of the client with the most.
+
+        Returns whether there is room. A client with one queued request keeps it.
+        """
+        if client in self._waiting:
+            return False
+        turns = max(self._waiting.values(), key=len, default=None)
+        if turns is None or len(turns) < 2:
+            return False
+        turn = turns.pop()
+        self.waiting -= 1
+        if not turn.done():
+            turn.set_result(False)
+        return True
 
     def release(self, taken_at: float) -> None:
         """Release a slot; the next request in turn gets it."""
@@ -96,11 +118,11 @@ class ConcurrencyLimiter:
             if turns:
                 self._waiting[client] = turns  # after all other clients
             if not turn.done():  # a cancelled one may still be queued
-                turn.set_result(None)
+                turn.set_result(True)
                 return
         self._in_use -= 1
 
-    def _leave(self, client: str | None, turn: asyncio.Future[None]) -> None:
+    def _leave(self, client: str | None, turn: asyncio.Future[bool]) -> None:
         turns = self._waiting.get(client)
         if turns is not None and turn in turns:
             turns.remove(turn)

@@ -136,3 +136,60 @@ async def test_in_a_crowd_that_comes_and_goes_the_limit_holds_and_none_is_stuck(
     assert (slots.waiting, at_work) == (0, 0)
     for _ in range(3):
         await asyncio.wait_for(slots.acquire(None), 1)
+
+
+async def test_a_full_queue_admits_a_client_that_has_nothing_queued() -> None:
+    slots, refused, served = ConcurrencyLimiter(1, max_waiting=6), [], []
+
+    async def work(client: str, number: int) -> None:
+        try:
+            taken = await slots.acquire(client)
+        except QueueFull:
+            refused.append((client, number))
+            return
+        served.append((client, number))
+        slots.release(taken)
+
+    def start(client: str, *numbers: int) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(work(client, number)) for number in numbers]
+
+    taken = await slots.acquire("busy")
+    tasks = start("busy", 1, 2, 3, 4) + start("other", 1, 2)
+    await settle()
+    tasks += start("busy", 5) + start("other", 3)  # both have queued requests
+    await settle()
+    assert refused == [("busy", 5), ("other", 3)]
+    tasks += start("new", 1)
+    await settle()
+    assert refused[2:] == [("busy", 4)]
+    tasks += start("new", 2) + start("newer", 1) + start("newest", 1)
+    await settle()
+    assert refused[3:] == [("new", 2), ("busy", 3), ("busy", 2)]
+    tasks += start("last", 1)
+    await settle()
+    assert refused[6:] == [("other", 2)]
+    tasks += start("too late", 1)  # every client has one queued request
+    await settle()
+    assert refused[7:] == [("too late", 1)]
+    assert slots.waiting == 6
+    slots.release(taken)
+    await asyncio.gather(*tasks)
+    assert sorted(served) == [
+        ("busy", 1), ("last", 1), ("new", 1), ("newer", 1), ("newest", 1), ("other", 1),
+    ]  # fmt: skip
+    assert (slots.waiting, slots._in_use) == (0, 0)
+
+
+async def test_a_request_that_loses_its_place_while_it_is_cancelled_costs_nothing() -> None:
+    slots = ConcurrencyLimiter(1, max_waiting=2)
+    taken = await slots.acquire("a")
+    waiting = [asyncio.create_task(slots.acquire("a")) for _ in range(2)]
+    await settle()
+    newcomer = asyncio.create_task(slots.acquire("b"))
+    waiting[1].cancel()
+    await settle()
+    assert waiting[1].cancelled()
+    slots.release(taken)
+    for task in (waiting[0], newcomer):
+        slots.release(await task)
+    assert (slots.waiting, slots._in_use) == (0, 0)
