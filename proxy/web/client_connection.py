@@ -30,8 +30,10 @@ MAX_REQUEST_HEAD_BYTES: Final = 32 * 1024
 HEAD_SECONDS: Final = 20.0
 # Requests that wait on one connection for the answer to an earlier one. Clients hardly pipeline.
 MAX_PIPELINED: Final = 32
-# After an answer to a request whose body was not read, the rest of the body is received and
-# discarded. A client that still writes when the connection closes would not see the answer.
+# An answer may come before the request's body. A small rest of the body is received and discarded,
+# and the connection stays usable. Otherwise the answer announces the connection's end, which waits
+# for the client: one that still writes when the connection closes would not see the answer.
+MAX_DISCARDED_BYTES: Final = 512 * 1024
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 64 * 2**20
 
@@ -111,9 +113,9 @@ class _Exchange(RequestResponseCycle):
 
     def _send_head(self, status: int, headers: Any) -> None:
         self.response_started = True
-        self.waiting_for_100_continue = False
-        if self.more_body:  # the unread rest would be taken for the next request
+        if self.more_body and (self.waiting_for_100_continue or not self._is_small()):
             self.keep_alive = False
+        self.waiting_for_100_continue = False
         lines = [STATUS_LINE[status]]
         has_close = False
         for given, value in (*self.default_headers, *headers):
@@ -138,6 +140,12 @@ class _Exchange(RequestResponseCycle):
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         self.transport.write(b"".join(lines))
+
+    def _is_small(self) -> bool:
+        """Whether the rest of the body is received and discarded for the next request's sake."""
+        headers = self.scope["headers"]
+        sizes = [int(value) for name, value in headers if name == b"content-length"]
+        return bool(sizes) and sizes[0] <= MAX_DISCARDED_BYTES
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
         if self._is_head:

@@ -410,7 +410,7 @@ NASTY_NAMES = {
     "accents": "modèle",
     "emoji": "🤖",
     "line-separator": "gpt\u2028x",
-    "long": "g" * 20_000,
+    "long": "g" * 200,
     "markup": "<script>alert(1)</script>",
     "label": 'gpt",target="local',
 }

@@ -335,6 +335,16 @@ async def test_a_complete_body_that_is_not_read_keeps_the_connection(start: Star
     await client.leave()
 
 
+async def test_the_rest_of_a_small_unread_body_is_discarded(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    client = await proxy.connect_raw(CHAT + b"content-length: 300000\r\n\r\n{")
+    status, head, _ = await read_answer(client)
+    assert (status, "connection: close" in head) == (401, False)
+    await client.send(b" " * 299_999 + HEALTH)
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+
+
 EXPECT = b"expect: 100-continue\r\n"
 
 
