@@ -695,6 +695,12 @@ async def test_an_answer_belongs_to_its_key(start: StartProxy) -> None:
         "/v1/responses/./resp_cloud",
         "/v1/responses/x/../resp_cloud",
         "/v1/x/%2e%2e/responses/resp_cloud",
+        "/v1/responses/resp_cloud%20",
+        "/v1/responses/resp_cloud%00",
+        "/v1/responses/resp_cloud;x",
+        "/v1/responses/resp_cloud%3Fx",
+        "/v1/responses/resp_cloud.",
+        "/v1/responses/RESP_cloud",
     ],
 )
 async def test_no_spelling_of_its_path_gives_an_answer_to_another_key(
@@ -708,6 +714,19 @@ async def test_no_spelling_of_its_path_gives_an_answer_to_another_key(
     )
     assert b" 404 " in (await client.read_to_end()).split(b"\r\n")[0]
     await client.leave()
+    assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize("spelled", ["resp_cloud ", "resp_cloud\0", "resp_cloud;x", "RESP_CLOUD"])
+async def test_no_spelling_of_its_id_continues_an_answer_of_another_key(
+    start: StartProxy, cloud: FakeUpstream, spelled: str
+) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    await ask(proxy, headers={"authorization": "Bearer mine"}, input=HARD)
+    headers = {"authorization": "Bearer theirs"}
+    refused = await ask(proxy, headers=headers, previous_response_id=spelled)
+    assert refused.status_code == 400
+    assert envelope_of(refused)["param"] == "previous_response_id"
     assert len(cloud.calls) == 1
 
 
