@@ -29,8 +29,8 @@ from router_model.bundled import bundled
 PRICING_FILE: Final = "pricing.yaml"
 
 
-# Keys that servers without authentication are given, because clients require one.
-_PLACEHOLDER_KEYS: Final = frozenset({"", "ollama", "none", "empty", "unused", "no-key", "-", "x"})
+# A key that a server without authentication is given, because clients require one, is a word.
+_PLACEHOLDER_KEY: Final = re.compile(r"[A-Za-z]{0,12}|-")
 
 
 class ConfigError(Exception):
@@ -259,7 +259,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ("upstreams.cloud", tiers.cloud.api_key, tiers.cloud.base_urls),
             ("judge", judge.api_key, (judge.base_url,) if judge.base_url else ()),
         ):
-            is_secret = key is not None and key.reveal().lower() not in _PLACEHOLDER_KEYS
+            is_secret = key is not None and not _PLACEHOLDER_KEY.fullmatch(key.reveal())
             if is_secret and any(map(_is_plain_http, urls)):
                 yield f"{name}.api_key: is sent unencrypted to another machine; use an https URL"
 
