@@ -35,9 +35,8 @@ _OWN_HEADERS: Final = frozenset(
     "x-request-id".split()
 )
 
-
-# Servers without authentication are given a short word as key, because clients require one.
-_MIN_SECRET_CHARS: Final = 12
+# A key that a server without authentication is given, because clients require one, is a word.
+_PLACEHOLDER_KEY: Final = re.compile(r"[A-Za-z]{0,12}|-")
 
 
 class ConfigError(Exception):
@@ -275,7 +274,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ("upstreams.cloud", tiers.cloud.api_key, tiers.cloud.base_urls),
             ("judge", judge.api_key, (judge.base_url,) if judge.base_url else ()),
         ):
-            is_secret = key is not None and len(key.reveal()) >= _MIN_SECRET_CHARS
+            is_secret = key is not None and not _PLACEHOLDER_KEY.fullmatch(key.reveal())
             if is_secret and any(map(_is_plain_http, urls)):
                 yield f"{name}.api_key: is sent unencrypted to another machine; use an https URL"
 

@@ -584,14 +584,14 @@ def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "key", "warns"),
     [
-        ("http://192.168.1.7/v1", "sk-0123456789", True),
-        ("http://gpu.lan:8000/v1", "sk-0123456789", True),
-        ("[http://localhost/v1, http://10.0.0.1/v1]", "sk-0123456789", True),
+        ("http://192.168.1.7/v1", "sk-1", True),
+        ("http://gpu.lan:8000/v1", "sk-1", True),
+        ("[http://localhost/v1, http://10.0.0.1/v1]", "sk-1", True),
         ("http://gpu.lan/v1", "ollama", False),
-        ("https://gpu.lan/v1", "sk-0123456789", False),
-        ("http://localhost:1/v1", "sk-0123456789", False),
-        ("http://127.0.0.1/v1", "sk-0123456789", False),
-        ('"http://[::1]:1/v1"', "sk-0123456789", False),
+        ("https://gpu.lan/v1", "sk-1", False),
+        ("http://localhost:1/v1", "sk-1", False),
+        ("http://127.0.0.1/v1", "sk-1", False),
+        ('"http://[::1]:1/v1"', "sk-1", False),
     ],
 )
 def test_a_key_that_is_sent_unencrypted_gives_a_warning(
