@@ -269,3 +269,4 @@ def test_the_usage_of_a_large_answer_is_found() -> None:
         assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (1000, 100)
     assert find_usage(answer_json(filler, usage=None)) == b""
     assert find_usage(b'"usage":' + b"{" * 60_000) == b""
+    assert find_usage(rb'{"a\"usage":{"prompt_tokens":1}}') == b""
