@@ -57,7 +57,7 @@ async def test_an_invalid_host_is_no_failure(proxy: LiveProxy, host: str) -> Non
 @pytest.mark.parametrize(
     "rest",
     [
-        pytest.param(b"content-length: 65537\r\n\r\n", id="declared"),
+        pytest.param(b"content-length: 999999\r\n\r\n", id="declared"),
         pytest.param(b"transfer-encoding: chunked\r\n\r\n" + b"8000\r\n" + b"k" * 0x8000 + b"\r\n"
                      + b"8001\r\n" + b"k" * 0x8001 + b"\r\n", id="chunked"),
     ],
