@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
-from proxy.gateway.call import Call, upstream_body
+from proxy.gateway.call import Call, Sent, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.relay import CompleteResponse, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
@@ -29,16 +29,19 @@ async def open_upstream(call: Call, target: Target, model: str) -> Attempt:
     body = upstream_body(call, target, model)
     has_own_ids = endpoint is RESPONSES and target is Target.LOCAL
     rename = ResponseIdRewriter(record.id).rename if has_own_ids else None
+    sent = call.sent = Sent(target, model)
     response = None
     try:
-        response = await upstream.open(
+        response = sent.response = await upstream.open(
             endpoint.path,
             body,
             call.exchange.headers,
             stream=request.streams,
             client=record.client_key_hash,
+            delivery=sent.delivery,
         )
         start = await read_start(response, endpoint, strip_usage=request.hides_usage, rename=rename)
+        sent.start = start
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,

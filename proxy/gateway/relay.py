@@ -34,8 +34,25 @@ _NOT_FORWARDED_PREFIXES: Final = (b"x-router-", b"access-control-")
 # The HTTP client accepts control characters; the HTTP server rejects an answer with one.
 _UNSENDABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-# Takes the usage, the text and the service tier.
-Settle = Callable[[Usage | None, str, str | None], None]
+
+class Outcome(NamedTuple):
+    """What is billed of an answer, or of the part of it that was seen."""
+
+    usage: Usage | None = None
+    text: str = ""
+    other_text: str = ""  # reasoning and tool calls, which are output too
+    service_tier: str | None = None
+    model: str | None = None  # that answered
+
+    @classmethod
+    def of(cls, view: AnswerView | None) -> "Outcome":
+        """The outcome of a complete answer."""
+        if view is None:
+            return cls()
+        return cls(view.usage, view.text, view.other_text, view.service_tier, view.model)
+
+
+Settle = Callable[[Outcome], None]
 Note = Callable[[AnswerView | None], None]
 # Takes an event or a complete answer, and the JSON in it; returns it with other ids.
 Rename = Callable[[bytes, bytes], bytes]
@@ -104,6 +121,7 @@ class StreamObserver:
 
     __slots__ = (
         "_endpoint",
+        "_other_texts",
         "_rename",
         "_shape",
         "_strip_usage",
@@ -115,6 +133,7 @@ class StreamObserver:
         "failed",
         "finished",
         "last",
+        "model",
         "service_tier",
         "spoke",
         "usage",
@@ -129,6 +148,8 @@ class StreamObserver:
         self._tail = b""
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
+        self._other_texts: list[str] = []
+        self.model: str | None = None  # that answered, as the usage or the finish names it
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # the last one, sent with the usage or the finish
         self.began = False  # whether an event has passed, perhaps without content
@@ -143,6 +164,12 @@ class StreamObserver:
     def text(self) -> str:
         """The answer's text so far."""
         return "".join(self._texts)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is billed, as far as it was seen."""
+        other_text = "".join(self._other_texts)
+        return Outcome(self.usage, self.text, other_text, self.service_tier, self.model)
 
     @property
     def is_known(self) -> bool:
@@ -214,14 +241,18 @@ class StreamObserver:
         if (usage := view.usage) is not None:
             self.usage = usage
             self.service_tier = view.service_tier or self.service_tier
+            self.model = view.model or self.model
         if view.finished:
             self.service_tier = view.service_tier or self.service_tier
+            self.model = view.model or self.model
             self.finished, self.last = True, view
             self.done = self.done or not self._endpoint.ends_with_done
         if not self.spoke:
             self.spoke = view.speaks
         if text := view.text:
             self._texts.append(text)
+        elif other_text := view.other_text:
+            self._other_texts.append(other_text)
         return not (self._strip_usage and view.is_usage_only)
 
 
@@ -374,9 +405,7 @@ async def relay_complete(
     record.close_upstream()
     record.status = response.status
     if succeeded:
-        settle(
-            *(view.usage, view.text, view.service_tier) if view is not None else (None, "", None)
-        )
+        settle(Outcome.of(view))
     headers = _for_client(response) + record.router_headers() + record.cost_headers()
     await reply.answer(response.status, headers, body)
     if succeeded:
@@ -448,7 +477,7 @@ async def relay_stream(
         _finish(record, observer)
     finally:
         record.close_upstream()
-        settle(observer.usage, observer.text, observer.service_tier)
+        settle(observer.outcome)
 
 
 async def relay_untouched(

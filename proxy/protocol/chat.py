@@ -19,6 +19,7 @@ from proxy.protocol.fields import (
     read_hints,
     read_limit,
     read_request,
+    read_service_tier,
     read_text,
     require_model,
 )
@@ -69,6 +70,7 @@ class Message(msgspec.Struct):
     tool_calls: msgspec.Raw = msgspec.Raw()
     function_call: msgspec.Raw = msgspec.Raw()
     reasoning: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()  # the id of an earlier answer
 
     @property
     def text(self) -> str:
@@ -114,6 +116,7 @@ class ChatRequest(msgspec.Struct):
     modalities: msgspec.Raw = msgspec.Raw()
     store: msgspec.Raw = msgspec.Raw()
     web_search_options: msgspec.Raw = msgspec.Raw()
+    tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "messages"
 
@@ -195,6 +198,16 @@ class ChatRequest(msgspec.Struct):
         )
 
     @property
+    def has_references(self) -> bool:
+        return bool(_REFERENCES.intersection(self.needs)) or any(
+            is_given(message.audio) for message in self.messages
+        )
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_service_tier(self.tier)
+
+    @property
     def hides_usage(self) -> bool:
         return self.stream_options is None or not self.stream_options.include_usage
 
@@ -220,7 +233,20 @@ class CompletionRequest(msgspec.Struct):
     user: msgspec.Raw = msgspec.Raw()
 
     prompt_field = "prompt"
-    tool_chars = images = 0
+    images = 0
+    has_references = False
+    service_tier = None
+
+    @property
+    def tool_chars(self) -> int:
+        """Of the suffix; a token id counts as a token's characters."""
+        prompts = self.prompt if isinstance(self.prompt, list) else ()
+        ids = sum(
+            1 if isinstance(part, int) else len(part)
+            for part in prompts
+            if not isinstance(part, str)
+        )
+        return len(self.suffix) + _CHARS_PER_TOKEN * ids
 
     @property
     def streams(self) -> bool:
@@ -275,14 +301,18 @@ class EmbeddingRequest(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw()
 
     prompt_field = "input"
-    streams = hides_usage = False
+    streams = hides_usage = has_references = False
+    service_tier = None
     images = 0
     answer_tokens = None
     choices = 1
 
     @property
     def tool_chars(self) -> int:
-        return len(bytes(self.input))
+        text = bytes(self.input)
+        if text.startswith(b"[") and b'"' not in text:  # token ids
+            return _CHARS_PER_TOKEN * (text.count(b",") + 1)
+        return len(text)
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -311,6 +341,13 @@ class Delta(msgspec.Struct):
         return self.content or self.refusal or ""
 
     @property
+    def other_text(self) -> str:
+        """Reasoning and tool calls, which are billed as output."""
+        calls = bytes(self.tool_calls)
+        reasoning = self.reasoning or self.reasoning_content or ""
+        return reasoning + calls.decode(errors="replace") if calls != b"null" else reasoning
+
+    @property
     def speaks(self) -> bool:
         """Whether it has content that a client would show or act on."""
         calls = bytes(self.tool_calls)
@@ -336,6 +373,11 @@ class Choice(msgspec.Struct):
         part = self.delta or self.message
         return part.text if part is not None else self.text or ""
 
+    @property
+    def other_text(self) -> str:
+        part = self.delta or self.message
+        return part.other_text if part is not None else ""
+
 
 class ChatAnswer(msgspec.Struct):
     """A complete answer or one chunk of a stream; both have the fields that are read."""
@@ -344,10 +386,19 @@ class ChatAnswer(msgspec.Struct):
     usage: Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
+    named: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="model")
 
     @property
     def service_tier(self) -> str | None:
         return read_text(self.tier)
+
+    @property
+    def model(self) -> str | None:
+        return read_text(self.named)
+
+    @property
+    def other_text(self) -> str:
+        return "".join(choice.other_text for choice in self.choices or ())
 
     @property
     def failed(self) -> bool:
@@ -389,6 +440,9 @@ _model_list = msgspec.json.Decoder(_ModelList)
 
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
+# The needs of a prompt that the body does not show in full.
+_REFERENCES: Final = frozenset({"audio", "file", "file_id", "content_part", "hosted_tools"})
+_CHARS_PER_TOKEN: Final = 4
 _MAX_CHOICES: Final = 128  # OpenAI's limit, https://platform.openai.com/docs/api-reference/chat
 
 

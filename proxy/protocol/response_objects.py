@@ -34,6 +34,7 @@ _OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<response>[0-9a-f]{32})_\d+")
 
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -61,6 +62,7 @@ class _Response(msgspec.Struct):
     usage: _Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
     service_tier: msgspec.Raw = msgspec.Raw()
+    model: msgspec.Raw = msgspec.Raw()
     output: list[msgspec.Raw] | None = None
 
 
@@ -111,12 +113,31 @@ class ResponseView:
         if usage is None:
             return None
         details = usage.input_tokens_details
-        cached = PromptTokensDetails(details.cached_tokens) if details is not None else None
+        cached = None
+        if details is not None:
+            cached = PromptTokensDetails(details.cached_tokens, details.cache_write_tokens)
         return Usage(usage.input_tokens, usage.output_tokens, cached, usage.output_tokens_details)
 
     @property
     def service_tier(self) -> str | None:
         return read_text(self._response.service_tier) if self._response is not None else None
+
+    @property
+    def model(self) -> str | None:
+        return read_text(self._response.model) if self._response is not None else None
+
+    @property
+    def other_text(self) -> str:
+        kind = self._event.type
+        if kind.endswith(".delta") and kind not in _TEXT_DELTAS:
+            return read_text(self._event.delta) or ""
+        if kind:
+            return ""
+        return "".join(
+            bytes(raw).decode(errors="replace")
+            for raw in self.output
+            if b'"message"' not in bytes(raw)[:500]
+        )
 
     @property
     def failed(self) -> bool:

@@ -47,6 +47,18 @@ class RoutingRequest(Protocol):
         """The number of images in the prompt."""
 
     @property
+    def has_references(self) -> bool:
+        """Whether the prompt has parts that the body does not show in full.
+
+        Such parts are files, audio, stored conversations and prompts, and the results of tools that
+        the provider runs.
+        """
+
+    @property
+    def service_tier(self) -> str | None:
+        """The service tier that the client asks for; None for the standard one."""
+
+    @property
     def hides_usage(self) -> bool:
         """Whether the client did not ask for the usage chunk of a stream."""
 
@@ -69,6 +81,14 @@ class AnswerView(Protocol):
     @property
     def service_tier(self) -> str | None:
         """The service tier, if reported. The price may depend on it."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, if reported."""
+
+    @property
+    def other_text(self) -> str:
+        """Billed output that is no text of the answer: reasoning and tool calls."""
 
     @property
     def failed(self) -> bool:
@@ -97,6 +117,7 @@ class AnswerView(Protocol):
 
 class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class CompletionTokensDetails(msgspec.Struct):
@@ -117,6 +138,11 @@ class Usage(msgspec.Struct):
         return (details.cached_tokens or 0) if details is not None else 0
 
     @property
+    def cache_write_tokens(self) -> int:
+        details = self.prompt_tokens_details
+        return (details.cache_write_tokens or 0) if details is not None else 0
+
+    @property
     def reasoning_tokens(self) -> int:
         details = self.completion_tokens_details
         return (details.reasoning_tokens or 0) if details is not None else 0
@@ -128,6 +154,7 @@ class Usage(msgspec.Struct):
             self.prompt_tokens,
             self.completion_tokens or 0,
             self.cached_tokens,
+            self.cache_write_tokens,
             self.reasoning_tokens,
         )
         return all(count is not None and 0 <= count <= _MAX_TOKENS for count in counts)

@@ -56,6 +56,7 @@ class UpstreamResponse:
         "_stream",
         "_timeout",
         "headers",
+        "read_parts",
         "status",
         "upstream_name",
     )
@@ -86,6 +87,7 @@ class UpstreamResponse:
         self._is_started = False
         self._is_closed = False
         self._chunks: AsyncIterator[bytes] | None = None
+        self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
 
     def mark_started(self) -> None:
         """The first token has arrived: from now on the idle timeout applies."""
@@ -179,7 +181,8 @@ class UpstreamResponse:
     async def read(self) -> bytes:
         """Return the whole body. Raises as `next_chunk` does."""
         first = await self.next_chunk()
-        parts = [first]
+        parts = self.read_parts
+        parts.append(first)
         while first and (chunk := await self.next_chunk()):
             parts.append(chunk)
         return first if len(parts) == 1 else b"".join(parts)
