@@ -98,6 +98,9 @@ check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests; no skips
 	$(VENV)/bin/mypy
 	$(PYTEST) --no-skips
 
+money: $(VENV)/.dev  ## Test: 2,000 random requests against a cloud that bills (MONEY_SEED=number)
+	MONEY_REQUESTS=2000 $(VENV)/bin/python -m pytest -q tests/budget/test_money.py
+
 bench: $(VENV)/.dev  ## Measure: latency and CPU of the proxy (PEERS=litellm,portkey OUT=file)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
 

@@ -119,7 +119,7 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         tiers: prices by the name of other service tiers.
-        context: the tokens of prompt and answer together.
+        context: the tokens of a prompt's text.
         max_output: the tokens of one answer.
         image_tokens: the input tokens that one image is billed as, at most.
         max_input: the input tokens that one request is billed as, at most; None is `context`.

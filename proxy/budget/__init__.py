@@ -5,7 +5,7 @@ This package does not know how a request is routed or relayed.
 
 from proxy.budget.limits import Limits
 from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer
-from proxy.budget.pricing import ModelLimits, Price, Prices
+from proxy.budget.pricing import ModelLimits, Price, Prices, unpriced_warning
 from proxy.budget.reservations import NO_RESERVATION, Reservations
 from proxy.budget.spending_limits import Reservation
 from proxy.budget.token_counter import Correction, TokenCounter
@@ -23,4 +23,5 @@ __all__ = [
     "Reservation",
     "Reservations",
     "TokenCounter",
+    "unpriced_warning",
 ]

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from proxy.config import ModelPrices, PriceConfig, UpstreamConfig
+from proxy.config import Config, ModelPrices, PriceConfig, UpstreamConfig
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
@@ -53,10 +53,14 @@ class Price(NamedTuple):
 
     @classmethod
     def dearest(cls, prices: Iterable["Price"]) -> "Price":
-        """The highest price of each kind of token; cached input counts as other input."""
+        """The highest price of each kind of token."""
         known = list(prices) or [cls()]
-        highest = max(max(price.input, price.written) for price in known)
-        return cls(highest, highest, max(price.output for price in known))
+        return cls(
+            input=max(price.input for price in known),
+            cached_input=max(price.cached_input for price in known),
+            output=max(price.output for price in known),
+            cache_write=max(price.written for price in known),
+        )
 
     @property
     def written(self) -> int:
@@ -90,7 +94,7 @@ class ModelLimits(NamedTuple):
     https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
 
     Attributes:
-        context: prompt and answer together.
+        context: the text of one prompt.
         max_output: one answer.
         image_tokens: one image of the prompt.
         max_input: the prompt, with all that the body only refers to.
@@ -245,9 +249,7 @@ class Prices:
         ):
             prices += [price for (listed, _), price in self._special.items() if listed == name]
         price = Price.dearest(prices)
-        cost = price.cost(
-            input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
-        )
+        cost = input_tokens * max(price.input, price.written) + output_tokens * price.output
         return cost / PICODOLLARS
 
     def add_failed(
@@ -333,6 +335,14 @@ class Prices:
                 "family; add it to the price list",
                 model,
             )
+
+
+def unpriced_warning(config: Config) -> str:
+    """The warning for a configured cloud model without a price."""
+    return (
+        f"upstreams.cloud.price: no price is listed for {config.upstreams.cloud.model}, so it is "
+        "counted at the dearest listed price of its family; set one, or add it to the price list"
+    )
 
 
 def pico(usd: float | None) -> int:
