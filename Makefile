@@ -24,7 +24,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz money pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## Start: show this list

@@ -1,11 +1,10 @@
 """Converting LiteLLM's model list into this project's price list.
 
     models = convert_models(json.loads(text))
-    path.write_text(render(models, as_of=..., header=...))
+    path.write_text(render_prices(models, as_of=..., header=...))
 
-Source: https://github.com/BerriAI/litellm, model_prices_and_context_window.json (MIT licence). It has
-prices and limits of OpenAI's models. It does not have the tokens of an image; these are from OpenAI's
-guide, https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
+Source: https://github.com/BerriAI/litellm, model_prices_and_context_window.json (MIT licence). It
+has prices and limits of OpenAI's models. The tokens of an image are from OpenAI's guide, https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
 """
 
 import datetime as dt
@@ -27,8 +26,8 @@ _TIER: Final = re.compile(r"input_cost_per_token_([a-z]+)")
 _NOT_TIERS: Final = frozenset({"batches"})
 _OWN_FIELDS: Final = ("flex", "priority")
 
-# The most tokens that one image is billed as, by the beginning of the name; the longest one counts.
-# Tiles: a base and 8 tiles. Patches: 1,536 (10,000 where `detail: original` exists), times a factor.
+# The most tokens that one image is billed as, by the name's beginning. The longest one counts.
+# Tiles: a base and 8 tiles. Patches: 1,536 (10,000 with `detail: original`), times a factor.
 _IMAGE_TOKENS: Final = {
     "gpt-4": 85 + 8 * 170,
     "gpt-4o-mini": 2_833 + 8 * 5_667,
@@ -76,7 +75,7 @@ def convert_models(source: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     entry = _prices(fields, "")
     tiers = sorted(match[1] for key in fields if (match := _TIER.fullmatch(key)))
-    others = {}
+    others: dict[str, Any] = {}
     for tier in tiers:
         if tier not in _NOT_TIERS:
             target = entry if tier in _OWN_FIELDS else others
@@ -116,7 +115,7 @@ def _longest_prefix(name: str, prefixes: Iterable[str]) -> str:
     return max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default="")
 
 
-def render(models: Mapping[str, Mapping[str, Any]], *, as_of: dt.date, header: str) -> str:
+def render_prices(models: Mapping[str, Mapping[str, Any]], *, as_of: dt.date, header: str) -> str:
     """The price list as YAML, one model a line.
 
     Args:

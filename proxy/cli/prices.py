@@ -37,8 +37,9 @@ def prices_update(source: Path, out: Path, as_of: dt.datetime | None) -> None:
 
     Example: hybrid-llm prices update model_prices_and_context_window.json
     """
-    from proxy.budget.price_list import convert_models, render
-    from proxy.config import PRICING_FILE, bundled
+    from proxy.budget import convert_models, render_prices
+    from proxy.config import PRICING_FILE
+    from router_model.bundled import bundled
 
     try:
         models = convert_models(json.loads(source.read_text(encoding="utf-8")))
@@ -50,7 +51,7 @@ def prices_update(source: Path, out: Path, as_of: dt.datetime | None) -> None:
     lines = old.read_text(encoding="utf-8").splitlines()
     header = "\n".join(line for line in lines[: _header_length(lines)])
     date = as_of.date() if as_of is not None else dt.datetime.now(dt.UTC).date()
-    out.write_text(render(models, as_of=date, header=header), encoding="utf-8")
+    out.write_text(render_prices(models, as_of=date, header=header), encoding="utf-8")
     click.echo(f"{out}: {len(models)} models")
 
 

@@ -60,7 +60,7 @@ class BillingCloud:
             return whole(error_json("Busy."), status=self._dice.choice([400, 429, 500, 503]))
         if kind == "silent":
             self._bill(name, prompt, 0)
-            return [Gate()] if self._dice.random() < 0.5 else [End.RESET]
+            return [Gate()] if self._dice.random() < 0.5 else [b"HTTP/1.1 200 OK\r\n", End.RESET]
         if kind == "failed-event" and body.get("stream"):
             self._bill(name, prompt, 0)
             return chunked(event({"error": {"message": "Failed.", "type": "server_error"}}))
@@ -69,7 +69,7 @@ class BillingCloud:
             seen = words[: self._dice.randrange(len(words) + 1)]
             self._bill(name, prompt, self._tokens.count("".join(seen)))
             events = [event(chunk({"content": word})) for word in seen]
-            return chunked(*events, Gate() if kind == "cut" else End.RESET)
+            return chunked(*events, Gate() if kind == "cut" else End.FIN)
         if kind == "broken":
             self._bill(name, prompt, 0)
             return [b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{", End.RESET]
@@ -193,7 +193,7 @@ async def test_a_burst_exceeds_a_budget_by_one_request_at_most(
     budget = 0.01
     key = {"key": "sk-a", "cloud_usd_per_day": budget}
     proxy = await start({"server": {"api_keys": [key]}})
-    fields = {"model": "auto", "messages": [{"role": "user", "content": content}]}
+    fields = {"model": "cloud", "messages": [{"role": "user", "content": content}]}
     if kind != "text":
         fields["max_tokens"] = 1e1
     headers = {"authorization": "Bearer sk-a"}
