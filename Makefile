@@ -24,7 +24,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz money pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## Start: show this list
@@ -97,6 +97,9 @@ check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests; no skips
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(PYTEST) --no-skips
+
+money: $(VENV)/.dev  ## Test: 2,000 random requests against a cloud that bills (MONEY_SEED=number)
+	MONEY_REQUESTS=2000 $(VENV)/bin/python -m pytest -q tests/budget/test_money.py
 
 bench: $(VENV)/.dev  ## Measure: latency and CPU of the proxy (PEERS=litellm,portkey OUT=file)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")

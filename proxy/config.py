@@ -96,18 +96,38 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens. By default cached input tokens cost as much as others."""
+    """USD per million tokens. By default cached and cache-writing input costs as much as other."""
 
     input: Dollars = 0
     cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
     output: Dollars = 0
 
 
 class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The prices of a model in the price list, with those of other service tiers."""
+    """A model in the price list: its prices by service tier, and the limits of one request.
+
+    Attributes:
+        tiers: prices by the name of other service tiers.
+        context: the tokens of a prompt's text.
+        max_output: the tokens of one answer.
+        image_tokens: the input tokens that one image is billed as, at most.
+        max_input: the input tokens that one request is billed as, at most; None is `context`.
+    """
 
     flex: PriceConfig | None = None
     priority: PriceConfig | None = None
+    tiers: dict[Name, PriceConfig] = msgspec.field(default_factory=dict)
+    context: Annotated[int, Meta(gt=0)] | None = None
+    max_output: Annotated[int, Meta(gt=0)] | None = None
+    image_tokens: Annotated[int, Meta(gt=0)] | None = None
+    max_input: Annotated[int, Meta(gt=0)] | None = None
+
+    @property
+    def special(self) -> dict[str, PriceConfig]:
+        """The prices of service tiers other than the standard one, by their names."""
+        named = {"flex": self.flex, "priority": self.priority}
+        return {name: price for name, price in named.items() if price is not None} | self.tiers
 
 
 class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -190,6 +210,7 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     cloud_usd_per_day: Dollars | None = None
     pacing: bool = True
     when_spent: Literal["local", "reject"] = "local"
+    uncounted: Literal["refuse", "allow"] = "refuse"
 
 
 class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

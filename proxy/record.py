@@ -128,6 +128,8 @@ class CallRecord:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None  # part of the output tokens
     usage_source: UsageSource | None = None
+    cache_write_tokens: int | None = None  # part of the input tokens
+    failed_usd: float = 0.0  # part of the cost: attempts without a complete answer
     cost_usd: float | None = None
     cloud_cost_usd: float | None = None
     saved_usd: float | None = None
@@ -152,6 +154,15 @@ class CallRecord:
         """The characters of prompt and answer, which may be megabytes."""
         answer, sent = len(self.response or ""), len(self.body or "")
         return answer + sent + sum(len(text) for _, text in self.turns or ())
+
+    @property
+    def budget_usd(self) -> float:
+        """The cost that counts against the cloud budgets.
+
+        A request that fell back from the cloud counts with all of its cost. Rows do not split it.
+        """
+        is_cloud = self.target is Target.CLOUD or self.fallback_from is Target.CLOUD
+        return (self.cost_usd or 0.0) if is_cloud else 0.0
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""

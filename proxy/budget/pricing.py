@@ -3,46 +3,118 @@
 The savings of a local answer are its tokens at the cloud's prices, less the local cost. A cloud
 answer saves nothing. This is an estimate: the cloud model's answer would have another length.
 
+A cloud model that is not listed is counted at the dearest listed price of its family, so that it
+cannot exceed a budget unnoticed.
+
 Costs are summed in whole picodollars (10⁻¹² USD), so sums are exact over any number of rows. A
 price with up to six decimals per million tokens is a whole number of picodollars per token.
 """
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from proxy.config import ModelPrices, PriceConfig, UpstreamConfig
+from proxy.config import Config, ModelPrices, PriceConfig, UpstreamConfig
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
 
-_DATED: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-_SPECIAL: Final = frozenset({"flex", "priority"})  # service tiers with prices of their own
-_MAX_WARNED: Final = 100  # bounds the set: clients may name any model
+# -2024-07-18, and the older -0613 of gpt-4-0613.
+_DATED: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
+_PROVIDERS: Final = ("openai/", "azure/")  # prefixes of gateways such as OpenRouter and LiteLLM
+_PARTS: Final = re.compile(r"[-.:/]")
+_MAX_REMEMBERED: Final = 1_000  # bounds the sets: clients may name any model
 
 
 class Price(NamedTuple):
-    """Picodollars per token."""
+    """Picodollars per token.
+
+    Attributes:
+        cache_write: of input that is written to the prompt cache; None is `input`.
+    """
 
     input: int = 0
     cached_input: int = 0
     output: int = 0
+    cache_write: int | None = None
 
     @classmethod
     def of(cls, config: PriceConfig) -> "Price":
         """From USD per million tokens."""
         cached = config.input if config.cached_input is None else config.cached_input
-        return cls(*(_per_token(usd) for usd in (config.input, cached, config.output)))
+        return cls(
+            input=_per_token(config.input),
+            cached_input=_per_token(cached),
+            output=_per_token(config.output),
+            cache_write=None if config.cache_write is None else _per_token(config.cache_write),
+        )
 
-    def cost(self, *, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
-        """Picodollars of one answer. Cached tokens are part of the input tokens."""
+    @classmethod
+    def dearest(cls, prices: Iterable["Price"]) -> "Price":
+        """The highest price of each kind of token."""
+        known = list(prices) or [cls()]
+        return cls(
+            input=max(price.input for price in known),
+            cached_input=max(price.cached_input for price in known),
+            output=max(price.output for price in known),
+            cache_write=max(price.written for price in known),
+        )
+
+    @property
+    def written(self) -> int:
+        """Of input that is written to the prompt cache."""
+        return self.input if self.cache_write is None else self.cache_write
+
+    def cost(
+        self,
+        *,
+        input_tokens: int,
+        cached_input_tokens: int,
+        output_tokens: int,
+        cache_write_tokens: int = 0,
+    ) -> int:
+        """Picodollars of one answer. Cached and written tokens are part of the input tokens."""
         cached = min(cached_input_tokens, input_tokens)
+        written = min(cache_write_tokens, input_tokens - cached)
         return (
-            (input_tokens - cached) * self.input
+            (input_tokens - cached - written) * self.input
             + cached * self.cached_input
+            + written * self.written
             + output_tokens * self.output
+        )
+
+
+class ModelLimits(NamedTuple):
+    """The most tokens of one request to a model.
+
+    The defaults are those of the largest listed model, for models that are not listed. An image is
+    billed as 48,169 tokens at most: eight tiles of gpt-4o-mini, 2,833 + 8 · 5,667. Source:
+    https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
+
+    Attributes:
+        context: the text of one prompt.
+        max_output: one answer.
+        image_tokens: one image of the prompt.
+        max_input: the prompt, with all that the body only refers to.
+    """
+
+    context: int = 1_050_000
+    max_output: int = 128_000
+    image_tokens: int = 48_169
+    max_input: int = 1_050_000
+
+    @classmethod
+    def of(cls, model: ModelPrices) -> "ModelLimits":
+        """The limits of a listed model."""
+        default = cls()
+        context = model.context or default.context
+        return cls(
+            context,
+            model.max_output or default.max_output,
+            model.image_tokens or default.image_tokens,
+            model.max_input or context,
         )
 
 
@@ -53,28 +125,63 @@ class Prices:
         self, tiers: Mapping[Target, UpstreamConfig], listed: Mapping[str, ModelPrices]
     ) -> None:
         self._listed = {name: Price.of(prices) for name, prices in listed.items()}
+        self._limits = {name: ModelLimits.of(prices) for name, prices in listed.items()}
         self._special: dict[tuple[str, str | None], Price] = {
             (name, tier): Price.of(price)
             for name, prices in listed.items()
-            for tier in _SPECIAL
-            if (price := getattr(prices, tier)) is not None
+            for tier, price in prices.special.items()
         }
-        self._models = {target: tier.model for target, tier in tiers.items()}
-        self._own = {target: self._price_of(tier) for target, tier in tiers.items()}
+        self._service_tiers = frozenset(tier for _, tier in self._special)
+        self._families: dict[str, Price] = {}
         self._warned: set[str] = set()
+        self._models = {target: tier.model for target, tier in tiers.items()}
+        # A tier's own `price` is the contract with its provider: the list never replaces it.
+        self._configured = {
+            target: Price.of(tier.price)
+            for target, tier in tiers.items()
+            if isinstance(tier.price, PriceConfig)
+        }
+        self._own = {target: self._price_of(target) for target in tiers}
 
-    def _price_of(self, tier: UpstreamConfig) -> Price:
-        if isinstance(tier.price, PriceConfig):
-            return Price.of(tier.price)
-        return self._listed.get(self._listed_name(tier.model)) or Price()
+    def _price_of(self, target: Target) -> Price:
+        model = self._models[target]
+        price = self._configured.get(target) or self._listed.get(self._listed_name(model))
+        if price is not None:
+            return price
+        return self._price_of_family(model) if target is Target.CLOUD else Price()
 
     def _listed_name(self, model: str) -> str:
-        return model if model in self._listed else _undated(model)
+        """The name under which the list has a model: the first of several spellings that it has."""
+        return next((name for name in _spellings(model) if name in self._listed), model)
+
+    def _price_of_family(self, model: str) -> Price:
+        """The dearest listed price of the models that share the most parts of the name.
+
+        An unlisted model must not cost a budget less than it costs.
+        """
+        if model in self._families:
+            return self._families[model]
+        parts = _PARTS.split(_spellings(model)[-1])
+        shared = {name: _count_shared(parts, _PARTS.split(name)) for name in self._listed}
+        most = max(shared.values(), default=0)
+        price = Price.dearest(self._listed[name] for name, count in shared.items() if count == most)
+        if len(self._families) < _MAX_REMEMBERED:
+            self._families[model] = price
+        return price
 
     @property
     def cloud_is_free(self) -> bool:
         """Whether the configured cloud model has no price, so that all costs are 0."""
         return not any(self._own[Target.CLOUD])
+
+    @property
+    def cloud_is_known(self) -> bool:
+        """Whether the configured cloud model has a `price`, or the list has one."""
+        return self.is_known(self._models[Target.CLOUD])
+
+    def is_known(self, model: str) -> bool:
+        """Whether a cloud model's price is known. Others are counted as the dearest similar one."""
+        return self.of(Target.CLOUD, model) is not None
 
     def of(self, target: Target, model: str, *, service_tier: str | None = None) -> Price | None:
         """The price of a model; None if it is unknown.
@@ -82,47 +189,121 @@ class Prices:
         Args:
             service_tier: as the answer reports it.
         """
-        is_special = target is Target.CLOUD and service_tier in _SPECIAL
-        if model == self._models[target] and not is_special:
-            return self._own[target]
+        is_own = model == self._models[target]
+        if is_own and target in self._configured:
+            return self._configured[target]
         name = self._listed_name(model)
-        if is_special and (name, service_tier) in self._special:
-            return self._special[name, service_tier]
-        return self._own[target] if model == self._models[target] else self._listed.get(name)
+        if target is Target.CLOUD and service_tier in self._service_tiers:
+            special = self._special.get((name, service_tier))
+            if special is not None:
+                return special
+        if name in self._listed:
+            return self._listed[name]
+        return self._own[target] if is_own and target is Target.LOCAL else None
 
-    def at_most(self, model: str, *, body_bytes: int, answer_tokens: int) -> float:
-        """The maximum cost of a cloud answer in USD. A token is at least one byte."""
-        price = self.of(Target.CLOUD, model) or self._own[Target.CLOUD]
-        cost = price.cost(
-            input_tokens=body_bytes, cached_input_tokens=0, output_tokens=answer_tokens
-        )
+    def counted(
+        self,
+        target: Target,
+        model: str,
+        *,
+        answered: str | None = None,
+        is_named: bool = True,
+        service_tier: str | None = None,
+    ) -> Price:
+        """The price that a request is counted at, also where the model's price is unknown.
+
+        Args:
+            model: the model that was asked.
+            answered: the model that the answer names, if it may be another one.
+            is_named: whether the client named the model. A stored prompt may choose another one,
+                which the tier's own price is not for.
+        """
+        price = None
+        if target is Target.CLOUD and answered is not None and answered != model:
+            has_own_price = model == self._models[target] and target in self._configured
+            is_same = self._listed_name(answered) == self._listed_name(model)
+            if not (has_own_price and (is_named or is_same)):
+                price = self.of(target, answered, service_tier=service_tier)
+        price = price or self.of(target, model, service_tier=service_tier)
+        if price is not None:
+            return price
+        self._warn(model)
+        return self._own[target] if target is Target.LOCAL else self._price_of_family(model)
+
+    def limits(self, model: str) -> ModelLimits:
+        """The most tokens of one request to a cloud model."""
+        return self._limits.get(self._listed_name(model)) or ModelLimits()
+
+    def at_most(
+        self, model: str, *, input_tokens: int, output_tokens: int, service_tier: str | None = None
+    ) -> float:
+        """The maximum cost of a cloud answer in USD: no token is cached, all may be written.
+
+        Args:
+            service_tier: as the request names it. The provider may answer at the standard price.
+        """
+        name = self._listed_name(model)
+        prices = [self.counted(Target.CLOUD, model)]
+        if service_tier is not None and not (
+            model == self._models[Target.CLOUD] and Target.CLOUD in self._configured
+        ):
+            prices += [price for (listed, _), price in self._special.items() if listed == name]
+        price = Price.dearest(prices)
+        cost = input_tokens * max(price.input, price.written) + output_tokens * price.output
         return cost / PICODOLLARS
 
+    def add_failed(
+        self,
+        record: CallRecord,
+        target: Target,
+        model: str,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        answered: str | None = None,
+        service_tier: str | None = None,
+    ) -> None:
+        """Add an attempt that was sent to a tier and ended without usage to a record's cost."""
+        price = self.counted(target, model, answered=answered, service_tier=service_tier)
+        cost = price.cost(
+            input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
+        )
+        record.failed_usd += cost / PICODOLLARS
+        record.cost_usd = record.failed_usd
+        record.cloud_cost_usd = record.cost_usd if target is Target.CLOUD else None
+        record.saved_usd = 0.0
+
     def settle(
-        self, record: CallRecord, *, service_tier: str | None = None, is_routed: bool = True
+        self,
+        record: CallRecord,
+        *,
+        service_tier: str | None = None,
+        is_routed: bool = True,
+        answered: str | None = None,
+        is_named: bool = True,
     ) -> None:
         """Set the record's three dollar amounts from its token counts, if it has any.
 
         Args:
             is_routed: whether the other tier could have answered. Embeddings are not routed: the
                 vectors of two models are not comparable.
+            answered, is_named: see `counted`.
         """
         target, model = record.target, record.model
         if target is None or model is None or record.input_tokens is None:
             return
-        price = self.of(target, model, service_tier=service_tier)
-        if price is None:
-            self._warn(model)
-            if target is Target.CLOUD and not is_routed:
-                return
-            price = self._own[target]
+        price = self.counted(
+            target, model, answered=answered, is_named=is_named, service_tier=service_tier
+        )
         input_tokens, output_tokens = record.input_tokens, record.output_tokens or 0
         cost = price.cost(
             input_tokens=input_tokens,
             cached_input_tokens=record.cached_input_tokens or 0,
             output_tokens=output_tokens,
+            cache_write_tokens=record.cache_write_tokens or 0,
         )
-        record.cost_usd = cost / PICODOLLARS
+        failed = record.failed_usd
+        record.cost_usd = cost / PICODOLLARS + failed
         if target is Target.CLOUD:
             record.cloud_cost_usd, record.saved_usd = record.cost_usd, 0.0
         elif is_routed:
@@ -131,7 +312,7 @@ class Prices:
                 input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
             )
             record.cloud_cost_usd = cloud_cost / PICODOLLARS
-            record.saved_usd = (cloud_cost - cost) / PICODOLLARS
+            record.saved_usd = (cloud_cost - cost) / PICODOLLARS - failed
 
     def cost_at(self, record: CallRecord, target: Target) -> float | None:
         """The cost of a settled record's tokens at a tier, in USD; None if it is unknown."""
@@ -147,13 +328,21 @@ class Prices:
         return cost / PICODOLLARS
 
     def _warn(self, model: str) -> None:
-        if model not in self._warned and len(self._warned) < _MAX_WARNED:
+        if model not in self._warned and len(self._warned) < _MAX_REMEMBERED:
             self._warned.add(model)
             logger.warning(
-                "no price is listed for %r: it is priced as the configured model of its tier, "
-                "and cloud embeddings are not priced",
+                "no price is listed for %r: it is counted at the dearest listed price of its "
+                "family; add it to the price list",
                 model,
             )
+
+
+def unpriced_warning(config: Config) -> str:
+    """The warning for a configured cloud model without a price."""
+    return (
+        f"upstreams.cloud.price: no price is listed for {config.upstreams.cloud.model}, so it is "
+        "counted at the dearest listed price of its family; set one, or add it to the price list"
+    )
 
 
 def pico(usd: float | None) -> int:
@@ -165,11 +354,24 @@ def _per_token(usd_per_million: float) -> int:
     return round(Decimal(str(usd_per_million)) * (PICODOLLARS // 10**6))
 
 
-def _undated(model: str) -> str:
-    """The listed name: without a date, and for a fine-tuned model without its organization.
+def _spellings(model: str) -> tuple[str, ...]:
+    """The names to look a model up by, the most specific one first.
 
-    `ft:gpt-4o-mini-2024-07-18:org::id` is `ft:gpt-4o-mini`.
+    `openai/gpt-4o-2024-08-06` is `gpt-4o-2024-08-06`, else `gpt-4o`. Of a fine-tuned model
+    `ft:gpt-4o-mini-2024-07-18:org::id` the first two fields count.
     """
-    if model.startswith("ft:"):
-        model = ":".join(model.split(":")[:2])
-    return _DATED.sub("", model)
+    names = [model]
+    if model.startswith(_PROVIDERS):
+        names.append(model.rpartition("/")[2])
+    if names[-1].startswith("ft:"):
+        names.append(":".join(names[-1].split(":")[:2]))
+    names.append(_DATED.sub("", names[-1]))
+    return tuple(names)
+
+
+def _count_shared(parts: Sequence[str], others: Sequence[str]) -> int:
+    """The number of first parts that two names share."""
+    for count, (part, other) in enumerate(zip(parts, others, strict=False)):
+        if part != other:
+            return count
+    return min(len(parts), len(others))

@@ -2,23 +2,30 @@
 
 A cloud call is billed at its end. So the most that it can cost is reserved at its beginning and
 released at its end. `spending_limits` keeps the counts; this module decides whether a request needs
-a reservation, and how large it is.
+a reservation, and how large it is:
+
+- text: a token is at least one byte of the body, and a prompt is at most the model's context;
+- an image: the most that the model bills for one;
+- files, audio, stored conversations and prompts, and tools that the provider runs: the most input
+  that the model bills. A conversation that this process has answered counts as its reported tokens;
+- the answer: its own limit, or the model's longest answer, for each choice.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.auth import Principal
-from proxy.budget.pricing import Prices
+from proxy.budget.pricing import ModelLimits, Prices
 from proxy.budget.spending_limits import Reservation, SpendingLimits
 from proxy.config import Config
 from proxy.protocol import RoutingRequest
 from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Target
 
-# The answer's length that is reserved for a request without a limit of its own.
-RESERVED_ANSWER_TOKENS: Final = 4096
+_MAX_CONVERSATIONS: Final = 10_000  # whose length is remembered
 NO_RESERVATION: Final = Reservation()
 
 
@@ -43,6 +50,25 @@ class Reservations:
     ) -> None:
         self._spending = spending
         self._clock = clock
+        # Tokens of prompt and answer, by the id of the response; the newest last.
+        self._conversations: OrderedDict[str, int] = OrderedDict()
+
+    def note_conversation(self, response_id: str, tokens: int) -> None:
+        """Remember the length of a conversation that the cloud stores."""
+        self._conversations[response_id] = tokens
+        if len(self._conversations) > _MAX_CONVERSATIONS:
+            self._conversations.popitem(last=False)
+
+    def unseen_tokens(self, request: RoutingRequest, limits: ModelLimits) -> int:
+        """The most input tokens of a request besides its text: images, and what it refers to."""
+        tokens = request.images * limits.image_tokens
+        if not request.has_references:
+            return tokens
+        if isinstance(request, ResponsesRequest) and request.refers_only_to_previous:
+            known = self._conversations.get(request.previous or "")
+            if known is not None:
+                return tokens + min(known, limits.max_input)
+        return tokens + limits.max_input
 
     async def reserve(
         self,
@@ -68,7 +94,7 @@ class Reservations:
         if spender.is_preview:
             self._spending.check_budget(principal, usd_per_day=usd_per_day)
             return
-        usd = _estimate_usd(spender, model, config, prices) if model is not None else 0.0
+        usd = self._most_usd(spender, model, config, prices) if model is not None else 0.0
         started = self._clock()
         try:
             spender.reservation = await self._spending.reserve(
@@ -88,21 +114,25 @@ class Reservations:
             spender.principal, usd_per_day=config.budget.cloud_usd_per_day
         )
 
-
-def _estimate_usd(spender: Spender, model: str, config: Config, prices: Prices) -> float:
-    """The most that a request costs in the cloud, by the model's standard price."""
-    prompt_bytes, answer_tokens = len(spender.body), 0
-    if spender.endpoint.is_routed:
-        request = spender.request
-        answer_tokens = request.answer_tokens or RESERVED_ANSWER_TOKENS
-        context, choices = config.upstreams.cloud.context_tokens, request.choices
-        # No model reads or writes more than its context. Without this bound one request with
-        # images or a high token limit could reserve the whole day's budget.
-        if context != "auto":
-            # The cloud knows the earlier turns of a conversation that it stores: the body has only
-            # the last one.
-            is_stored = spender.previous_target is Target.CLOUD
-            prompt_bytes = context if is_stored else min(prompt_bytes, context * choices)
-            answer_tokens = min(answer_tokens, context)
-        answer_tokens *= choices
-    return prices.at_most(model, body_bytes=prompt_bytes, answer_tokens=answer_tokens)
+    def _most_usd(self, spender: Spender, model: str, config: Config, prices: Prices) -> float:
+        """The most that a request costs in the cloud."""
+        request, prompt = spender.request, len(spender.body)
+        if not spender.endpoint.is_routed:  # embeddings of any number of texts
+            return prices.at_most(model, input_tokens=prompt, output_tokens=0)
+        limits = prices.limits(model)
+        context, answer = limits.context, limits.max_output
+        cloud = config.upstreams.cloud
+        if cloud.context_tokens != "auto" and model == cloud.model:
+            context, answer = cloud.context_tokens, min(answer, cloud.context_tokens)
+            largest = max(context, limits.max_input * context // limits.context)
+            limits = limits._replace(context=context, max_input=largest)
+        if request.answer_tokens is not None:
+            answer = min(answer, request.answer_tokens)
+        # A list of prompts has one context for each.
+        prompt = min(prompt, context * request.choices)
+        return prices.at_most(
+            model,
+            input_tokens=prompt + self.unseen_tokens(request, limits),
+            output_tokens=answer * request.choices,
+            service_tier=request.service_tier,
+        )

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from proxy.auth import Principal
 from proxy.budget.shared_queries import SharedQueries
 from proxy.errors import BudgetReserved, BudgetSpent
-from proxy.record import DAY_SECONDS, CallRecord, Target
+from proxy.record import DAY_SECONDS, CallRecord
 
 WAIT_SECONDS: Final = 30.0  # the longest that a request waits for reserved dollars
 MAX_RESERVATION_WAITERS: Final = 100
@@ -129,15 +129,16 @@ class SpendingLimits:
 
     def record_cost(self, record: CallRecord) -> None:
         """Count the cloud cost of a finished request."""
-        if not record.cost_usd or record.target is not Target.CLOUD:
+        usd = record.budget_usd
+        if not usd:
             return
         key = record.client_key_hash
         for name in (_GLOBAL,) if key is None else (_GLOBAL, key):
             if (account := self._on_day_of(record.created_at, name)) is not None:
-                account.own_usd += record.cost_usd
+                account.own_usd += usd
             else:
                 day = int(record.created_at // DAY_SECONDS)
-                self._account(name).add_to_past(day, record.cost_usd)
+                self._account(name).add_to_past(day, usd)
 
     def update_others_spending(
         self, spent_usd: Mapping[str | None, float], *, since: float

@@ -22,16 +22,21 @@ def check_config(path: Path) -> None:
 
     Example: hybrid-llm check-config configs/default.yaml
     """
+    from proxy.budget import Prices, unpriced_warning
     from proxy.config import ConfigError, load_prices, pricing_path
+    from proxy.record import Target
 
     config = load(path)
+    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
     try:
-        load_prices(pricing_path(config, path))
+        prices = Prices(tiers, load_prices(pricing_path(config, path)))
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
     for warning in config.warnings():
         click.echo(f"{path}: warning: {warning}", err=True)
+    if not prices.cloud_is_known:
+        click.echo(f"{path}: warning: {unpriced_warning(config)}", err=True)
     click.echo(f"{path}: ok")
 
 

@@ -475,7 +475,9 @@ class Planner:
         words: list[str] = []
         for role in self._roles(step) if step.is_paid else ():
             endpoint = self._endpoint(role)
-            prices = [f"{part / (PICODOLLARS / 10**6):g}" for part in endpoint.price or Price()]
+            prices = [
+                f"{part / (PICODOLLARS / 10**6):g}" for part in (endpoint.price or Price())[:3]
+            ]
             words += [
                 f"--{role}-url", endpoint.url, f"--{role}-model", endpoint.model,
                 f"--{role}-price", ",".join(prices),

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
-from proxy.gateway.call import Call, parse_large, upstream_body
+from proxy.gateway.call import Call, Sent, parse_large, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.relay import CompleteResponse, StreamHold, StreamStart, read_start
 from proxy.protocol.endpoints import RESPONSES
@@ -31,18 +31,21 @@ async def open_upstream(
     body = await parse_large(call.body, lambda _: upstream_body(call, target, model))
     has_own_ids = endpoint is RESPONSES and target is Target.LOCAL
     rename = ResponseIdRewriter(record.id).rename if has_own_ids else None
+    sent = call.sent = Sent(target, model)
     response = None
     try:
-        response = await upstream.open(
+        response = sent.response = await upstream.open(
             endpoint.path,
             body,
             call.exchange.headers,
             stream=request.streams,
             client=record.client_key_hash,
+            delivery=sent.delivery,
         )
         start = await read_start(
             response, endpoint, strip_usage=request.hides_usage, rename=rename, hold=hold
         )
+        sent.start = start
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,

@@ -4,15 +4,19 @@ from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.errors import InternalError
-from proxy.gateway.call import Call
+from proxy.gateway.call import Call, Sent
 from proxy.gateway.conversations import Conversations
+from proxy.gateway.relay import Outcome, StreamStart
 from proxy.metrics import Metrics
 from proxy.protocol import MAX_CONTEXT_TOKENS, Usage
 from proxy.protocol.endpoints import CHAT
+from proxy.protocol.response_objects import ResponseView
+from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Ending, Target, UsageSource
 from proxy.routing import LocalLimits
 from proxy.storage import Store
 
+_NOTHING: Final = Outcome()
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 
 
@@ -40,27 +44,115 @@ class Bookkeeping:
         self._local_limits = local_limits
         self._conversations = conversations
 
-    def settle(self, call: Call, usage: Usage | None, text: str, service_tier: str | None) -> None:
+    def settle(self, call: Call, outcome: Outcome) -> None:
         """Enter tokens, reported by the upstream or estimated, and dollars into the record."""
-        record, snapshot = call.record, call.snapshot
-        record.response = text
+        record, usage = call.record, outcome.usage
+        record.response = outcome.text
         possible = (usage or Usage()).bounded(_max_tokens(call))
         prompt, answer = possible.prompt_tokens, possible.completion_tokens
-        is_reported = usage == possible and prompt is not None and (answer is not None or not text)
-        record.usage_source = UsageSource.UPSTREAM if is_reported else UsageSource.ESTIMATED
-        if prompt is None:
-            prompt = self._tokens.count_messages(
-                record.turns or (), other_chars=call.request.tool_chars
-            )
-        record.input_tokens = prompt
-        record.cached_input_tokens = possible.cached_tokens
-        record.output_tokens = self._tokens.count(text) if answer is None else answer
+        is_complete = prompt is not None and (answer is not None or not outcome.text)
+        is_reported = usage == possible and is_complete
+        if not is_complete:
+            self._estimate(call, record.target, record.model, outcome)
+        if prompt is not None:
+            record.input_tokens = prompt
+            record.cached_input_tokens = possible.cached_tokens
+            record.cache_write_tokens = possible.cache_write_tokens
+        if answer is not None or is_complete:
+            record.output_tokens = answer or 0
         if usage is not None:
             record.reasoning_tokens = possible.reasoning_tokens
+        record.usage_source = UsageSource.UPSTREAM if is_reported else UsageSource.ESTIMATED
         is_checked = is_reported and record.target is Target.LOCAL
         if is_checked and self._local_limits.was_truncated(record, possible, call.capabilities):
             self._metrics.count_truncation()
-        snapshot.prices.settle(record, service_tier=service_tier, is_routed=call.endpoint.is_routed)
+        sent = call.sent
+        if sent is not None:
+            sent.is_settled = True
+            self._add_failed(call, sent, times=sent.delivery.times - 1)
+        call.snapshot.prices.settle(
+            record,
+            service_tier=outcome.service_tier,
+            is_routed=call.endpoint.is_routed,
+            answered=outcome.model,
+            is_named=_is_named(call),
+        )
+
+    def close_attempt(self, call: Call) -> None:
+        """End an attempt. If it was sent and not settled, add its input and the seen output.
+
+        Only an error status and a request that was never sent cost nothing. Of a retried request
+        each attempt counts.
+        """
+        sent, call.sent = call.sent, None
+        if sent is None or sent.is_settled:
+            return
+        response, start = sent.response, sent.start
+        times = sent.delivery.times
+        if response is not None and not 200 <= response.status < 300:
+            self._add_failed(call, sent, times=times - 1)
+        elif isinstance(start, StreamStart):
+            self._add_failed(call, sent, times=times, outcome=start.observer.outcome)
+        elif start is not None:
+            self._add_failed(call, sent, times=times, outcome=Outcome.of(start.view))
+        elif response is not None and response.read_parts:
+            text = b"".join(response.read_parts).decode(errors="replace")
+            self._add_failed(call, sent, times=times, outcome=Outcome(text=text))
+        else:
+            self._add_failed(call, sent, times=times)
+
+    def _add_failed(
+        self, call: Call, sent: Sent, *, times: int, outcome: Outcome = _NOTHING
+    ) -> None:
+        """Add so many attempts to the cost; the last one has shown a part of its answer."""
+        record, prices, target = call.record, call.snapshot.prices, sent.target
+        is_paid = target is Target.CLOUD or any(prices.counted(target, sent.model))
+        if times <= 0 or not is_paid:
+            return
+        kept = record.input_tokens, record.cached_input_tokens, record.output_tokens
+        source = record.usage_source
+        for remaining in range(times, 0, -1):
+            self._estimate(call, target, sent.model, outcome if remaining == 1 else _NOTHING)
+            usage = outcome.usage if remaining == 1 else None
+            if usage is not None and usage.is_credible:
+                record.input_tokens = usage.prompt_tokens
+                record.output_tokens = usage.completion_tokens or 0
+            prices.add_failed(
+                record,
+                target,
+                sent.model,
+                input_tokens=record.input_tokens or 0,
+                output_tokens=record.output_tokens or 0,
+                answered=outcome.model,
+                service_tier=outcome.service_tier or call.request.service_tier,
+            )
+        if sent.is_settled:  # the tokens are those of the answer
+            record.input_tokens, record.cached_input_tokens, record.output_tokens = kept
+            record.usage_source = source
+
+    def _estimate(
+        self, call: Call, target: Target | None, model: str | None, outcome: Outcome
+    ) -> None:
+        """Estimate the tokens of a request whose upstream reported none."""
+        record, request = call.record, call.request
+        unseen = 0
+        if target is Target.CLOUD and model is not None:
+            unseen = self._reservations.unseen_tokens(request, call.snapshot.prices.limits(model))
+        record.usage_source = UsageSource.ESTIMATED
+        record.input_tokens = unseen + self._tokens.count_messages(
+            record.turns or (), other_chars=request.tool_chars
+        )
+        record.cached_input_tokens = record.cache_write_tokens = 0
+        record.output_tokens = self._tokens.count(outcome.text) + self._tokens.count(
+            outcome.other_text
+        )
+
+    def note_conversation(self, response: ResponseView) -> None:
+        """Remember the length of a stored conversation, for the requests that continue it."""
+        usage = response.usage
+        if response.id is not None and usage is not None and usage.is_credible:
+            tokens = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+            self._reservations.note_conversation(response.id, tokens)
 
     def close(self, call: Call) -> None:
         """Pass the finished record to the metrics, the database and the budgets. Once per call."""
@@ -108,3 +200,8 @@ def _sample(call: Call) -> None:
     record.sample = sampler.draw(record)
     if record.sample is not None and call.endpoint is CHAT:
         record.body = call.body.decode()
+
+
+def _is_named(call: Call) -> bool:
+    """Whether the client named the model. Otherwise a stored prompt may have chosen it."""
+    return not isinstance(call.request, ResponsesRequest) or call.request.names_model

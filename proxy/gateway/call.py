@@ -13,7 +13,7 @@ from proxy.budget import NO_RESERVATION, Prices, Reservation
 from proxy.config import Config
 from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
-from proxy.gateway.relay import ResponseWriter
+from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.protocol import LARGE_BODY_BYTES, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
@@ -25,7 +25,7 @@ from proxy.protocol.responses import (
 )
 from proxy.record import CallRecord, Target
 from proxy.routing import Router, ShadowRouter
-from proxy.upstream import Upstream
+from proxy.upstream import Delivery, Upstream, UpstreamResponse
 
 T = TypeVar("T")
 
@@ -66,6 +66,27 @@ class Snapshot:
     shadow_router: ShadowRouter | None = None
 
 
+class Sent:
+    """An attempt at an answer, from the start of its request to its bill.
+
+    Attributes:
+        delivery: how often the request was sent. Whoever got it may bill it.
+        response: after its head has arrived.
+        start: after it has begun.
+        is_settled: whether its tokens and dollars are in the record.
+    """
+
+    __slots__ = ("delivery", "is_settled", "model", "response", "start", "target")
+
+    def __init__(self, target: Target, model: str) -> None:
+        self.target = target
+        self.model = model
+        self.delivery = Delivery()
+        self.response: UpstreamResponse | None = None
+        self.start: CompleteResponse | StreamStart | None = None
+        self.is_settled = False
+
+
 class Call:
     """The state of one request."""
 
@@ -80,6 +101,7 @@ class Call:
         "record",
         "request",
         "reservation",
+        "sent",
         "snapshot",
         "waited_seconds",
     )
@@ -97,6 +119,7 @@ class Call:
         # Of the requested local model.
         self.capabilities = snapshot.upstreams[Target.LOCAL].catalog.capabilities
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
+        self.sent: Sent | None = None  # the current attempt
         self.waited_seconds = 0.0  # for the reservation
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response

@@ -68,6 +68,9 @@ class DecisionMaker:
         else:
             decision = _decide_by_name(call)
             if decision.target is Target.CLOUD:
+                if not call.snapshot.prices.is_known(decision.model):
+                    what = f"Embeddings of '{decision.model}', which has no listed price,"
+                    require_countable(call, what, param="model")
                 await self.require_budget(call, decision.model)
         record.target, record.reason, record.model = decision[:3]
         record.threshold = decision.threshold
@@ -122,6 +125,7 @@ class DecisionMaker:
         record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
+        _check_stored_prompt(call)
         preference = snapshot.router.read_preference(request.model, headers, local.catalog.names)
         limit = None
         if preference.target is not Target.CLOUD:
@@ -217,20 +221,53 @@ def _may_stay_local(
     return preference.target is None and limit is None and config.budget.when_spent == "local"
 
 
+def require_countable(call: Call, what: str, *, param: str | None = None) -> None:
+    """Refuse a request whose cost cannot be counted, where a budget is to hold.
+
+    Args:
+        what: the requests of this kind, for the message.
+
+    Raises:
+        InvalidRequest: the key or the proxy has a budget, and `budget.uncounted` is `refuse`.
+    """
+    budget, principal = call.snapshot.config.budget, call.principal
+    if budget.uncounted == "allow":
+        return
+    if principal is not None and principal.cloud_usd_per_day is not None:
+        owner = "an API key with a budget"
+    elif budget.cloud_usd_per_day is not None:
+        owner = "a proxy with a budget"
+    else:
+        return
+    raise InvalidRequest(
+        f"{what} are not available to {owner}, because their cost cannot be counted. "
+        "The operator can allow them (budget.uncounted).",
+        param=param,
+        code="uncounted_cost",
+    )
+
+
 def _check_background(call: Call) -> None:
-    """Reject background responses for a key with a budget.
+    """Refuse background responses where a budget is to hold.
 
     Their cost is known only when the client fetches them. A key could start many before that, or
     never fetch them.
     """
-    request, principal = call.request, call.principal
-    if not isinstance(request, ResponsesRequest) or not request.in_background:
-        return
-    if principal is not None and principal.cloud_usd_per_day is not None:
+    request = call.request
+    if isinstance(request, ResponsesRequest) and request.in_background:
+        require_countable(call, "Background responses", param="background")
+
+
+def _check_stored_prompt(call: Call) -> None:
+    """Refuse a stored prompt that chooses its own model where unknown models are rejected."""
+    request = call.request
+    rejects = call.snapshot.config.routing.unknown_models == "reject"
+    if rejects and isinstance(request, ResponsesRequest) and not request.names_model:
         raise InvalidRequest(
-            "Background responses are not available to an API key with a budget, because their "
-            "cost is not known in time.",
-            param="background",
+            "A stored prompt without a 'model' may choose any model, and only known models are "
+            "allowed here. Name the model.",
+            param="model",
+            code="model_not_found",
         )
 
 

@@ -42,6 +42,7 @@ from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.refusal import ending_of, name_earlier_failure, request_timeout, send_error
 from proxy.gateway.relay import (
     CompleteResponse,
+    Outcome,
     StreamHold,
     StreamStart,
     error_of_complete,
@@ -50,7 +51,7 @@ from proxy.gateway.relay import (
 )
 from proxy.gateway.stored_responses import StoredResponses
 from proxy.metrics import Metrics
-from proxy.protocol import JSON_MEDIA_TYPE, AnswerView, Usage
+from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
 from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
@@ -142,7 +143,11 @@ class Gateway:
             seconds = call.snapshot.config.server.hold_seconds
             hold = StreamHold(call.exchange, call.record, seconds=seconds)
         while True:
-            attempt = await open_upstream(call, target, model, hold=hold)
+            try:
+                attempt = await open_upstream(call, target, model, hold=hold)
+            except BaseException:  # the client has disconnected, or the time is over
+                self._bookkeeping.close_attempt(call)
+                raise
             try:
                 step = None
                 if attempt.failure is not None:
@@ -156,6 +161,7 @@ class Gateway:
                     await self._relay(call, attempt)
                     return
             finally:  # before sending an error, which may take long
+                self._bookkeeping.close_attempt(call)
                 if attempt.response is not None:
                     await attempt.response.close()
             if isinstance(step, Retry):
@@ -302,12 +308,16 @@ class Gateway:
         view = start.view if isinstance(start, CompleteResponse) else None
         is_pending = isinstance(view, ResponseView) and view.is_pending
 
-        def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
-            if not is_pending:  # a background response has no tokens yet
-                self._bookkeeping.settle(call, usage, text, service_tier)
+        def settle(outcome: Outcome) -> None:
+            if is_pending and call.sent is not None:  # a background response has no tokens yet
+                call.sent.is_settled = True
+            else:
+                self._bookkeeping.settle(call, outcome)
 
         def remember(last: AnswerView | None) -> None:
             record.finish_reason = last.finish_reason if last is not None else None
+            if isinstance(last, ResponseView) and record.target is Target.CLOUD:
+                self._bookkeeping.note_conversation(last)
             if record.no_store:
                 return
             if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):
@@ -342,6 +352,7 @@ class Gateway:
                 elif exchange.started:
                     await exchange.send(call.endpoint.error_event(error), more=False)
                 else:
-                    await send_error(error, exchange, record.router_headers())
+                    headers = record.router_headers() + record.cost_headers()
+                    await send_error(error, exchange, headers)
         except TimeoutError:
             logger.warning("request %s: the client does not read; closing", record.id)

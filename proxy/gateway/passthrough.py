@@ -13,6 +13,7 @@ import msgspec
 from proxy.auth import is_admin
 from proxy.errors import Forbidden, InvalidRequest, NotFound
 from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
+from proxy.gateway.decision import require_countable
 from proxy.gateway.failover import check_credential
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
@@ -24,6 +25,10 @@ from proxy.storage import StoredResponse
 from proxy.upstream import Body
 
 _ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
+# Reading and deleting are free, and so are these: storing files and conversations, counting tokens,
+# moderation, cancelling, and changing the metadata of a stored answer. Source: OpenAI's price list.
+_FREE_METHODS: Final = frozenset({"GET", "HEAD", "DELETE"})
+_FREE_PATHS: Final = frozenset({"/files", "/moderations", "/responses/input_tokens"})
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 
 
@@ -115,9 +120,8 @@ class Passthrough:
     ) -> None:
         """Send a request to a tier unchanged, and relay the answer unchanged."""
         record, snapshot = call.record, call.snapshot
-        # Reading, cancelling and deleting are free.
-        may_cost = method not in ("GET", "HEAD", "DELETE") and path.steps[-1] != "cancel"
-        if target is Target.CLOUD and may_cost:
+        if target is Target.CLOUD and not _is_free(method, path):
+            require_countable(call, f"Requests to {path.name}")
             await self._require_budget(call)
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
@@ -173,6 +177,19 @@ def _check_shared_objects(call: Call, method: str, path: Path) -> None:
             "all.",
             code="admin_only",
         )
+
+
+def _is_free(method: str, path: Path) -> bool:
+    """Whether the provider bills nothing for a request. What is not listed may cost."""
+    if method in _FREE_METHODS:
+        return True
+    steps = path.name.split("/")[1:]
+    return method == "POST" and (
+        steps[-1] == "cancel"
+        or path.name in _FREE_PATHS
+        or steps[0] == "uploads"
+        or (steps[:2] == ["chat", "completions"] and len(steps) == 3)
+    )
 
 
 def _unknown_route(method: str, raw_path: bytes) -> NotFound:

@@ -27,8 +27,26 @@ MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writ
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 
-# Takes the usage, the text and the service tier.
-Settle = Callable[[Usage | None, str, str | None], None]
+
+class Outcome(NamedTuple):
+    """What is billed of an answer, or of the part of it that was seen."""
+
+    usage: Usage | None = None
+    text: str = ""
+    other_text: str = ""  # reasoning and tool calls, which are output too
+    service_tier: str | None = None
+    model: str | None = None  # that answered
+
+    @classmethod
+    def of(cls, view: AnswerView | None) -> "Outcome":
+        """The outcome of a complete answer."""
+        if view is None:
+            return cls()
+        text, other_text = view.text[:MAX_TEXT_CHARS], view.other_text[:MAX_TEXT_CHARS]
+        return cls(view.usage, text, other_text, view.service_tier, view.model)
+
+
+Settle = Callable[[Outcome], None]
 Note = Callable[[AnswerView | None], None]
 # Takes an event or a complete answer, and the JSON in it; returns it with other ids.
 Rename = Callable[[bytes, bytes], bytes]
@@ -104,6 +122,7 @@ class StreamObserver:
     __slots__ = (
         "_endpoint",
         "_half",
+        "_other_texts",
         "_rename",
         "_shape",
         "_strip_usage",
@@ -116,6 +135,7 @@ class StreamObserver:
         "failed",
         "finished",
         "last",
+        "model",
         "service_tier",
         "spoke",
         "usage",
@@ -138,6 +158,8 @@ class StreamObserver:
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
         self._text_left = max_text_chars
+        self._other_texts: list[str] = []
+        self.model: str | None = None  # that answered, as the usage or the finish names it
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # the last one, sent with the usage or the finish
         self.began = False  # whether an event has passed, perhaps without content
@@ -152,6 +174,12 @@ class StreamObserver:
     def text(self) -> str:
         """The answer's text so far, up to the limit."""
         return "".join(self._texts)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is billed, as far as it was seen."""
+        other_text = "".join(self._other_texts)
+        return Outcome(self.usage, self.text, other_text, self.service_tier, self.model)
 
     @property
     def is_known(self) -> bool:
@@ -240,14 +268,20 @@ class StreamObserver:
         if (usage := view.usage) is not None:
             self.usage = usage
             self.service_tier = view.service_tier or self.service_tier
+            self.model = view.model or self.model
         if view.finished:
             self.service_tier = view.service_tier or self.service_tier
+            self.model = view.model or self.model
             self.finished, self.last = True, view
             self.done = self.done or not self._endpoint.ends_with_done
         if text := view.text:
             self._text_left -= len(text)
             if self._text_left >= 0:
                 self._texts.append(text)
+        elif other_text := view.other_text:
+            self._text_left -= len(other_text)
+            if self._text_left >= 0:
+                self._other_texts.append(other_text)
         return not (self._strip_usage and view.is_usage_only)
 
 
@@ -454,10 +488,8 @@ async def relay_complete(
     note(view)
     record.close_upstream()
     record.status = response.status
-    if succeeded and view is not None:
-        settle(view.usage, view.text[:MAX_TEXT_CHARS], view.service_tier)
-    elif succeeded:
-        settle(None, "", None)
+    if succeeded:
+        settle(Outcome.of(view))
     headers = response.headers_for_client() + record.router_headers() + record.cost_headers()
     await reply.answer(response.status, headers, body)
     if succeeded:
@@ -530,7 +562,7 @@ async def relay_stream(
         _finish(record, observer)
     finally:
         record.close_upstream()
-        settle(observer.usage, observer.text, observer.service_tier)
+        settle(observer.outcome)
 
 
 async def relay_untouched(

@@ -27,6 +27,7 @@ from proxy.protocol.fields import (
     read_hints,
     read_known,
     read_limit,
+    read_service_tier,
     read_text,
     require_model,
 )
@@ -86,6 +87,7 @@ class Message(msgspec.Struct):
     tool_calls: msgspec.Raw = msgspec.Raw()
     function_call: msgspec.Raw = msgspec.Raw()
     reasoning: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()  # the id of an earlier answer
 
     @property
     def text(self) -> str:
@@ -131,6 +133,7 @@ class ChatRequest(msgspec.Struct):
     modalities: msgspec.Raw = msgspec.Raw()
     store: msgspec.Raw = msgspec.Raw()
     web_search_options: msgspec.Raw = msgspec.Raw()
+    tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "messages"
 
@@ -212,6 +215,16 @@ class ChatRequest(msgspec.Struct):
         )
 
     @property
+    def has_references(self) -> bool:
+        return bool(_REFERENCES.intersection(self.needs)) or any(
+            is_given(message.audio) for message in self.messages
+        )
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_service_tier(self.tier)
+
+    @property
     def hides_usage(self) -> bool:
         return self.stream_options is None or not self.stream_options.include_usage
 
@@ -237,7 +250,20 @@ class CompletionRequest(msgspec.Struct):
     user: msgspec.Raw = msgspec.Raw()
 
     prompt_field = "prompt"
-    tool_chars = images = 0
+    images = 0
+    has_references = False
+    service_tier = None
+
+    @property
+    def tool_chars(self) -> int:
+        """Of the suffix; a token id counts as a token's characters."""
+        prompts = self.prompt if isinstance(self.prompt, list) else ()
+        ids = sum(
+            1 if isinstance(part, int) else len(part)
+            for part in prompts
+            if not isinstance(part, str)
+        )
+        return len(self.suffix) + _CHARS_PER_TOKEN * ids
 
     @property
     def streams(self) -> bool:
@@ -292,14 +318,18 @@ class EmbeddingRequest(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw()
 
     prompt_field = "input"
-    streams = hides_usage = False
+    streams = hides_usage = has_references = False
+    service_tier = None
     images = 0
     answer_tokens = None
     choices = 1
 
     @property
     def tool_chars(self) -> int:
-        return len(bytes(self.input))
+        text = bytes(self.input)
+        if text.startswith(b"[") and b'"' not in text:  # token ids
+            return _CHARS_PER_TOKEN * (text.count(b",") + 1)
+        return len(text)
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -328,6 +358,13 @@ class Delta(msgspec.Struct):
         return self.content or self.refusal or ""
 
     @property
+    def other_text(self) -> str:
+        """Reasoning and tool calls, which are billed as output."""
+        calls = bytes(self.tool_calls)
+        reasoning = self.reasoning or self.reasoning_content or ""
+        return reasoning + calls.decode(errors="replace") if calls != b"null" else reasoning
+
+    @property
     def speaks(self) -> bool:
         """Whether it has content that a client would show or act on."""
         calls = bytes(self.tool_calls)
@@ -353,6 +390,11 @@ class Choice(msgspec.Struct):
         part = self.delta or self.message
         return part.text if part is not None else self.text or ""
 
+    @property
+    def other_text(self) -> str:
+        part = self.delta or self.message
+        return part.other_text if part is not None else ""
+
 
 class ChatAnswer(msgspec.Struct):
     """A complete answer or one chunk of a stream; both have the fields that are read."""
@@ -361,10 +403,19 @@ class ChatAnswer(msgspec.Struct):
     usage: Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
+    named: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="model")
 
     @property
     def service_tier(self) -> str | None:
         return read_text(self.tier)
+
+    @property
+    def model(self) -> str | None:
+        return read_text(self.named)
+
+    @property
+    def other_text(self) -> str:
+        return "".join(choice.other_text for choice in self.choices or ())
 
     @property
     def failed(self) -> bool:
@@ -426,7 +477,6 @@ class _KnownChatRequest(ChatRequest, forbid_unknown_fields=True, kw_only=True):
     frequency_penalty: msgspec.Raw = msgspec.Raw()
     stop: msgspec.Raw = msgspec.Raw()
     seed: msgspec.Raw = msgspec.Raw()
-    service_tier: msgspec.Raw = msgspec.Raw()
     audio: msgspec.Raw = msgspec.Raw()
     prediction: msgspec.Raw = msgspec.Raw()
     safety_identifier: msgspec.Raw = msgspec.Raw()
@@ -469,6 +519,7 @@ class _Parts(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
+    named: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="model")
 
 
 class _LooseChoice(msgspec.Struct):
@@ -513,6 +564,9 @@ _model_list = msgspec.json.Decoder(_ModelList)
 
 _CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
+# The needs of a prompt that the body does not show in full.
+_REFERENCES: Final = frozenset({"audio", "file", "file_id", "content_part", "hosted_tools"})
+_CHARS_PER_TOKEN: Final = 4
 _MAX_CHOICES: Final = 128  # OpenAI's limit, https://platform.openai.com/docs/api-reference/chat
 
 _first_items = FirstItems(_MAX_CHOICES)
@@ -617,6 +671,7 @@ def _view_leniently(data: bytes) -> ChatAnswer:
         usage=read_usage(parts.usage),
         error=parts.error,
         tier=parts.tier,
+        named=parts.named,
         has_usage=not is_empty(parts.usage),
     )
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ Fields = dict[str, msgspec.Raw]  # of a request, each as the client sent it
 _raw_fields = msgspec.json.Decoder(Fields)
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
+
+_MAX_LIMIT: Final = 10**9
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -180,12 +182,23 @@ def read_text(raw: msgspec.Raw) -> str | None:
         return None
 
 
+def read_service_tier(field: msgspec.Raw) -> str | None:
+    """The service tier that a request asks for; None for the standard one."""
+    return read_text(field) if bytes(field) not in (b'"default"', b'"standard"') else None
+
+
 def read_limit(*fields: msgspec.Raw) -> int | None:
-    """The first field that is a number; None without one."""
+    """The first field that is a number of at least 0; None without one.
+
+    JSON has one type of numbers: 1.6e4 is 16000 (RFC 8259, section 6).
+    """
     for field in fields:
         text = bytes(field)
-        if text.isdigit():
-            return int(text[:9])
+        if text[:1].isdigit():
+            try:
+                return int(min(msgspec.json.decode(text), _MAX_LIMIT))
+            except msgspec.DecodeError:  # 1e999 is out of range
+                return _MAX_LIMIT
     return None
 
 

@@ -68,6 +68,7 @@ class _Response(msgspec.Struct):
     usage: _Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
     service_tier: msgspec.Raw = msgspec.Raw()
+    model: msgspec.Raw = msgspec.Raw()
     output: list[msgspec.Raw] | None = None
 
 
@@ -97,6 +98,7 @@ class _Loose(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     service_tier: msgspec.Raw = msgspec.Raw()
+    model: msgspec.Raw = msgspec.Raw()
     output: msgspec.Raw = msgspec.Raw()
 
 
@@ -131,6 +133,7 @@ def _read_response(data: bytes) -> _Response:
         _usage_of(loose.usage),
         loose.error,
         loose.service_tier,
+        loose.model,
         _first_items.read(loose.output),
     )
 
@@ -188,6 +191,23 @@ class ResponseView:
     @property
     def service_tier(self) -> str | None:
         return read_text(self._response.service_tier) if self._response is not None else None
+
+    @property
+    def model(self) -> str | None:
+        return read_text(self._response.model) if self._response is not None else None
+
+    @property
+    def other_text(self) -> str:
+        kind = self._event.type
+        if kind.endswith(".delta") and kind not in _TEXT_DELTAS:
+            return read_text(self._event.delta) or ""
+        if kind:
+            return ""
+        return "".join(
+            bytes(raw).decode(errors="replace")
+            for raw in self.output
+            if b'"message"' not in bytes(raw)[:500]
+        )
 
     @property
     def failed(self) -> bool:

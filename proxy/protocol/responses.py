@@ -26,6 +26,7 @@ from proxy.protocol.fields import (
     read_known,
     read_limit,
     read_request,
+    read_service_tier,
     refuse_lookalikes,
     require_model,
 )
@@ -39,6 +40,10 @@ _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 # A server may trim other characters, and so read the id of another key's response.
 _PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
+# The needs of a prompt that the body does not show in full.
+_REFERENCES: Final = frozenset(
+    {"state", "file", "file_id", "audio", "content_part", "input_item", "hosted_tools"}
+)
 
 
 class _Part(msgspec.Struct):
@@ -97,6 +102,7 @@ class Body(msgspec.Struct):
     user: msgspec.Raw = msgspec.Raw()
     prompt_cache_key: msgspec.Raw = msgspec.Raw()
     metadata: msgspec.Raw = msgspec.Raw()
+    service_tier: msgspec.Raw = msgspec.Raw()
 
 
 class _KnownBody(Body, forbid_unknown_fields=True):
@@ -107,7 +113,6 @@ class _KnownBody(Body, forbid_unknown_fields=True):
     truncation: msgspec.Raw = msgspec.Raw()
     max_tool_calls: msgspec.Raw = msgspec.Raw()
     stream_options: msgspec.Raw = msgspec.Raw()
-    service_tier: msgspec.Raw = msgspec.Raw()
     safety_identifier: msgspec.Raw = msgspec.Raw()
 
 
@@ -174,6 +179,24 @@ class ResponsesRequest:
         else:
             for index, item in enumerate(body.input or ()):
                 self._read_item(item, f"input[{index}]")
+
+    @property
+    def names_model(self) -> bool:
+        """Whether the body names a model. Without one a stored prompt chooses it."""
+        return self._body.model is not None
+
+    @property
+    def has_references(self) -> bool:
+        return self.previous is not None or bool(_REFERENCES.intersection(self.needs))
+
+    @property
+    def refers_only_to_previous(self) -> bool:
+        """Whether `previous_response_id` is all that the body does not show in full."""
+        return self.previous is not None and not _REFERENCES.intersection(self.needs)
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_service_tier(self._body.service_tier)
 
     @property
     def answer_tokens(self) -> int | None:

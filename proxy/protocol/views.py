@@ -48,6 +48,18 @@ class RoutingRequest(Protocol):
         """The number of images in the prompt."""
 
     @property
+    def has_references(self) -> bool:
+        """Whether the prompt has parts that the body does not show in full.
+
+        Such parts are files, audio, stored conversations and prompts, and the results of tools that
+        the provider runs.
+        """
+
+    @property
+    def service_tier(self) -> str | None:
+        """The service tier that the client asks for; None for the standard one."""
+
+    @property
     def hides_usage(self) -> bool:
         """Whether the client did not ask for the usage chunk of a stream."""
 
@@ -70,6 +82,14 @@ class AnswerView(Protocol):
     @property
     def service_tier(self) -> str | None:
         """The service tier, if reported. The price may depend on it."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, if reported."""
+
+    @property
+    def other_text(self) -> str:
+        """Billed output that is no text of the answer: reasoning and tool calls."""
 
     @property
     def failed(self) -> bool:

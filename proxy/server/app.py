@@ -21,7 +21,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
 from proxy.auth import ApiKeys
-from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter
+from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter, unpriced_warning
 from proxy.config import Config, UpstreamConfig, load_prices, pricing_path
 from proxy.evaluation import (
     Judge,
@@ -310,6 +310,8 @@ class Proxy:
                 "upstreams.cloud.price",
                 config.upstreams.cloud.model,
             )
+        elif not prices.cloud_is_known:
+            logger.warning("%s", unpriced_warning(config))
         upstreams = {}
         for target, tier in tiers.items():
             upstream = old.upstreams[target] if old is not None else None

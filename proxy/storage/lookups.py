@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Target
+from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Reason, Target
 from proxy.storage.database import FAILURES, StoreUnavailable, storable
 from proxy.storage.tables import Feedback, HourlyTotals, Request, Response
 
@@ -50,13 +50,13 @@ class WrittenSpend:
         """Add the cloud cost of rows that were just inserted."""
         written = self.written_usd
         for record in batch:
-            if record.cost_usd and record.target is Target.CLOUD:
+            if usd := record.budget_usd:
                 day = int(record.created_at) // DAY_SECONDS * DAY_SECONDS
                 key = day, record.client_key_hash
                 if key not in written:  # the first of a day: drop the days before yesterday
                     for old in [other for other in written if other[0] < day - DAY_SECONDS]:
                         del written[old]
-                written[key] = written.get(key, 0.0) + record.cost_usd
+                written[key] = written.get(key, 0.0) + usd
 
 
 class Lookups:
@@ -193,7 +193,7 @@ class Lookups:
     def _spent(self, since: float) -> dict[str | None, float] | None:
         query = (
             Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
-            .where(Request.created_at >= since, Request.target == "cloud", Request.cost_usd > 0)
+            .where(Request.created_at >= since, _counts_for_budgets(Request), Request.cost_usd > 0)
             .group_by(Request.client_key_hash)
         )
         return self._sums(query)
@@ -201,7 +201,7 @@ class Lookups:
     def _total_spent(self, since: float) -> dict[str | None, float] | None:
         query = HourlyTotals.select(
             peewee.Value(None), peewee.fn.SUM(HourlyTotals.cost_pico)
-        ).where(HourlyTotals.hour >= since, HourlyTotals.target == "cloud")
+        ).where(HourlyTotals.hour >= since, _counts_for_budgets(HourlyTotals))
         sums = self._sums(query)
         return sums and {None: int(sums[None] or 0) / PICODOLLARS}
 
@@ -216,3 +216,8 @@ class Lookups:
             return None
         self._knows_spent = True
         return sums
+
+
+def _counts_for_budgets(table: Any) -> Any:
+    """The condition of `CallRecord.budget_usd`: a fallback to the local tier is from the cloud."""
+    return (table.target == "cloud") | (table.reason == str(Reason.FALLBACK))

@@ -4,6 +4,7 @@ This package does not know why a request was sent to a tier or what its answer m
 """
 
 from proxy.upstream.capabilities import Capabilities
+from proxy.upstream.http1 import Delivery
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.transport import open_transport
 from proxy.upstream.upstream import Body, Upstream
@@ -11,6 +12,7 @@ from proxy.upstream.upstream import Body, Upstream
 __all__ = [
     "Body",
     "Capabilities",
+    "Delivery",
     "Upstream",
     "UpstreamResponse",
     "open_transport",

@@ -67,6 +67,20 @@ class Address(NamedTuple):
         return cls(url, origin, url.raw_path, url.netloc)
 
 
+class Delivery:
+    """How often a request was sent. A server that got it may work on it and bill it.
+
+    Attributes:
+        times: the number of replicas that the request was written to. A connection that was closed
+            while it was idle does not count.
+    """
+
+    __slots__ = ("times",)
+
+    def __init__(self) -> None:
+        self.times = 0
+
+
 class _Stale(Exception):
     """The server closed a reused connection before it can have worked on the request."""
 
@@ -564,7 +578,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         address = Address.of(request.url)
         head = _head(request.method, address.target, request.headers.raw)
         seconds = request.extensions.get("timeout", {}).get("connect")
-        answer = await self._ask(address.origin, head, body, seconds)
+        answer = await self._ask(address.origin, head, body, seconds, Delivery())
         return httpx2.Response(answer.status, headers=answer.headers, stream=answer)
 
     async def _send_by_rest(self, request: httpx2.Request) -> httpx2.Response:
@@ -582,21 +596,28 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         body: bytes,
         *,
         connect_seconds: float | None = None,
+        delivery: Delivery | None = None,
     ) -> Http1Response:
         """Send a request without httpx2's objects. Raises as `handle_async_request` does.
 
         Args:
             method: any but HEAD.
             headers: without Host and Content-Length, which are added here.
+            delivery: counts when the request is written.
         """
         all_headers = [(b"host", address.host), *headers]
         if body or method in _WITH_BODY:
             all_headers.append((b"content-length", b"%d" % len(body)))
         head = _head(method, address.target, all_headers)
-        return await self._ask(address.origin, head, body, connect_seconds)
+        return await self._ask(address.origin, head, body, connect_seconds, delivery or Delivery())
 
     async def _ask(
-        self, origin: Origin, head: bytes, body: bytes, connect_seconds: float | None
+        self,
+        origin: Origin,
+        head: bytes,
+        body: bytes,
+        connect_seconds: float | None,
+        delivery: Delivery,
     ) -> Http1Response:
         pool = self._pools.get(origin)
         if pool is None:
@@ -607,15 +628,19 @@ class Http1Transport(httpx2.AsyncBaseTransport):
             )
         while (connection := pool.take()) is not None:
             try:
+                delivery.times += 1
                 return await _exchange(connection, head, body)
             except _Stale:
+                delivery.times -= 1
                 continue  # nothing was sent
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
+                delivery.times -= 1
                 pool.discard_idle()
                 break  # the only repetition, so on a new connection
         connection = await self._connect(origin, pool, connect_seconds)
+        delivery.times += 1
         try:
             return await _exchange(connection, head, body)
         except _Stale:

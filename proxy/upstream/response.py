@@ -69,6 +69,7 @@ class UpstreamResponse:
         "_stream",
         "_timeout",
         "headers",
+        "read_parts",
         "status",
         "upstream_name",
     )
@@ -104,6 +105,7 @@ class UpstreamResponse:
         self._is_started = False
         self._is_closed = False
         self._chunks: AsyncIterator[bytes] | None = None
+        self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
 
     def mark_started(self) -> None:
         """The first token has arrived: from now on the idle timeout applies."""
@@ -233,7 +235,8 @@ class UpstreamResponse:
             UpstreamError: as of `next_chunk`.
         """
         first = await self.next_chunk()
-        parts = [first]
+        parts = self.read_parts
+        parts.append(first)
         size = len(first)
         while first and (chunk := await self.next_chunk()):
             parts.append(chunk)

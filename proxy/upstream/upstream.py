@@ -33,7 +33,7 @@ from proxy.upstream.catalog import ModelCatalog
 from proxy.upstream.circuit_breaker import CircuitBreaker
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 from proxy.upstream.headers import Headers, headers_for_upstream, headers_of_body
-from proxy.upstream.http1 import Address, Http1Transport
+from proxy.upstream.http1 import Address, Delivery, Http1Transport
 from proxy.upstream.response import (
     TRANSPORT_ERRORS,
     Phase,
@@ -150,7 +150,14 @@ class Upstream:
         return sum(replica.in_flight for replica in self._replicas)
 
     async def open(
-        self, path: str, body: bytes, headers: Headers, *, stream: bool, client: str | None = None
+        self,
+        path: str,
+        body: bytes,
+        headers: Headers,
+        *,
+        stream: bool,
+        client: str | None = None,
+        delivery: Delivery | None = None,
     ) -> UpstreamResponse:
         """Wait for a free slot, send the request to the least busy replica, wait for the headers.
 
@@ -162,6 +169,7 @@ class Upstream:
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
             client: identifies the client; clients take turns in the queue.
+            delivery: counts when the request is sent, whatever happens then.
 
         Raises:
             Overloaded: the queue is full.
@@ -170,7 +178,8 @@ class Upstream:
             UpstreamInterrupted: the response has an impossible status.
         """
         sent = [*self._json_headers, *headers_for_upstream(headers, self._forward_headers)]
-        return await self._open(_Outgoing("POST", path, body, sent, stream), client)
+        outgoing = _Outgoing("POST", path, body, sent, stream, delivery or Delivery())
+        return await self._open(outgoing, client)
 
     async def forward(
         self, method: str, path: str, body: Body, headers: Headers, *, client: str | None
@@ -187,7 +196,7 @@ class Upstream:
             *headers_of_body(headers, is_streamed=not isinstance(body, bytes)),
             *headers_for_upstream(headers, self._forward_headers),
         ]
-        return await self._open(_Outgoing(method, path, body, sent), client)
+        return await self._open(_Outgoing(method, path, body, sent, False, Delivery()), client)
 
     async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Run background work on this tier's hardware while no request needs it.
@@ -324,19 +333,29 @@ class Upstream:
         )
 
     async def _start(self, replica: Replica, outgoing: "_Outgoing") -> ResponseStart:
-        method, path, body, headers, _ = outgoing
+        method, path, body, headers, _, delivery = outgoing
         address, transport = replica.address(path), self._transport
         if isinstance(transport, Http1Transport) and isinstance(body, bytes) and method != "HEAD":
             connect_seconds = self.config.timeouts.connect
             answer = await transport.ask(
-                method, address, headers, body, connect_seconds=connect_seconds
+                method,
+                address,
+                headers,
+                body,
+                connect_seconds=connect_seconds,
+                delivery=delivery,
             )
             return ResponseStart(answer.status, answer.headers, answer)
         extensions = dict(self._extensions)
         request = httpx2.Request(
             method, address.url, headers=headers, content=body, extensions=extensions
         )
-        response = await transport.handle_async_request(request)
+        delivery.times += 1  # httpx2 reports only that it could not connect
+        try:
+            response = await transport.handle_async_request(request)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            delivery.times -= 1
+            raise
         stream = response.stream
         assert isinstance(stream, httpx2.AsyncByteStream)
         return ResponseStart(response.status_code, response.headers.raw, stream)
@@ -404,7 +423,8 @@ class _Outgoing(NamedTuple):
     path: str
     body: Body
     headers: Headers
-    stream: bool = False
+    stream: bool
+    delivery: Delivery
 
 
 def _client_error(error: BaseException | None) -> RouterError | None:

@@ -24,7 +24,15 @@ LISTED = {
     ),
     "gpt-5-2025-08-07": ModelPrices(input=1, output=1),
     "ft:gpt-4o-mini": ModelPrices(input=0.3, output=1.2),
+    "ft:gpt-4o-2024-08-06": ModelPrices(input=3.75, output=15),
     "text-embedding-3-small": ModelPrices(input=0.02),
+    "gpt-6": ModelPrices(
+        input=4,
+        cached_input=0.4,
+        cache_write=5,
+        output=20,
+        tiers={"ultrafast": PriceConfig(input=24, output=120)},
+    ),
 }
 
 
@@ -111,7 +119,16 @@ def test_an_unanswered_request_has_no_cost() -> None:
         ("gpt-5-2025-08-07", 1),  # listed under its date
         ("gpt-5-2026-01-01", 1.25),
         ("ft:gpt-4o-mini-2024-07-18:org::abc", 0.3),
-        ("gpt-unheard-of", 0.15),  # priced as the tier's own model, with a warning
+        ("gpt-5-0807", 1.25),
+        ("openai/gpt-5", 1.25),
+        ("openai/gpt-5-2025-08-07", 1),
+        ("azure/eu/gpt-5", 1.25),
+        ("ft:gpt-4o-2024-08-06:org::abc", 3.75),  # listed with its date
+        ("ft:gpt-4o-2024-08-06:org::abc:ckpt-step-100", 3.75),
+        # Not listed: the dearest of the models that share most of the name.
+        ("gpt-unheard-of", 4),
+        ("gpt-5-search", 1.25),
+        ("claude-unheard-of", 4),
     ],
 )
 def test_a_model_has_its_listed_price(model: str, usd: float) -> None:
@@ -132,10 +149,12 @@ def test_the_configured_price_overrides_the_price_list() -> None:
         ("gpt-4o-mini", "flex", 0.15),  # not offered, whatever the answer says
         ("gpt-5", "flex", 0.625),
         ("gpt-5", "scale", 1.25),
+        ("gpt-6", "ultrafast", 24),
     ],
 )
 def test_a_service_tier_has_its_price(model: str, service_tier: str, usd: float) -> None:
-    record = priced(Target.CLOUD, model=model, service_tier=service_tier, input=1_000_000)
+    by = prices("auto")
+    record = priced(Target.CLOUD, by=by, model=model, service_tier=service_tier, input=1_000_000)
     assert record.cost_usd == usd
     local = priced(Target.LOCAL, model="phi3", service_tier=service_tier, input=1_000_000)
     assert local.cost_usd == 0
@@ -146,8 +165,57 @@ def test_embeddings_have_their_listed_price_and_no_savings() -> None:
     assert (record.cost_usd, record.saved_usd) == (0.01, 0)
     local = priced(Target.LOCAL, input=500_000, model="nomic-embed-text", is_routed=False)
     assert (local.cost_usd, local.cloud_cost_usd, local.saved_usd) == (0, None, None)
-    unlisted = priced(Target.CLOUD, input=500_000, model="embed-new", is_routed=False)
-    assert unlisted.cost_usd is None  # a chat model's price would be thirty times too high
+
+
+def test_a_configured_price_holds_for_every_service_tier() -> None:
+    own = prices(PriceConfig(input=1, output=2))
+    for tier in ("priority", "flex", "default"):
+        assert priced(Target.CLOUD, by=own, service_tier=tier, input=1_000_000).cost_usd == 1
+
+
+def test_written_cache_tokens_have_their_own_price() -> None:
+    record = CallRecord("chat.completions")
+    record.target, record.model = Target.CLOUD, "gpt-6"
+    record.input_tokens, record.cached_input_tokens, record.cache_write_tokens = 1000, 100, 700
+    prices().settle(record)
+    # 200 at 4, 100 at 0.4 and 700 at 5 per million.
+    assert record.cost_usd == 0.00434
+    record.model = "gpt-4o-mini"  # a model without such a price: 900 at 0.15 and 100 at 0.075
+    prices().settle(record)
+    assert record.cost_usd == 0.0001425
+
+
+def test_the_model_that_answered_sets_the_price() -> None:
+    def cost(by: Prices, asked: str, answered: str | None, *, is_named: bool = True) -> float:
+        record = priced(None, model=asked, input=1_000_000)
+        record.target = Target.CLOUD
+        by.settle(record, answered=answered, is_named=is_named)
+        assert record.cost_usd is not None
+        return record.cost_usd
+
+    assert cost(prices("auto"), "gpt-4o-mini", "gpt-6") == 4
+    assert cost(prices("auto"), "gpt-5", "gpt-5-2025-08-07") == 1
+    assert cost(prices("auto"), "gpt-5", "of-some-gateway") == 1.25
+    own = prices(PriceConfig(input=0.1, output=0.2))
+    assert cost(own, "gpt-4o-mini", "gpt-6") == 0.1
+    assert cost(own, "gpt-4o-mini", "gpt-6", is_named=False) == 4  # a stored prompt's model
+    assert cost(own, "gpt-4o-mini", "gpt-4o-mini-2024-07-18", is_named=False) == 0.1
+
+
+def test_failed_attempts_add_to_the_cost() -> None:
+    by = prices()
+    record = priced(None, input=1)
+    record.target = Target.CLOUD
+    for _ in range(2):
+        by.add_failed(record, Target.CLOUD, "gpt-4o-mini", input_tokens=1000, output_tokens=500)
+    assert record.cost_usd == pytest.approx(0.0009)
+    record.input_tokens, record.output_tokens = 1000, 0
+    by.settle(record)
+    assert record.cost_usd == record.cloud_cost_usd == pytest.approx(0.00105)
+    record.target, record.model, record.fallback_from = Target.LOCAL, "phi3", Target.CLOUD
+    by.settle(record)
+    assert record.cost_usd == record.budget_usd == pytest.approx(0.0009)
+    assert record.saved_usd == pytest.approx(0.00015 - 0.0009)
 
 
 def test_an_unlisted_model_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

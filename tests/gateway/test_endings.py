@@ -233,6 +233,20 @@ TRUNCATED_RESPONSE = {
 }
 
 
+INPUT_USD = 1.35e-6  # the estimate of the default question at the cloud's price
+
+
+def check_failed_cost(row: Row, failure: Failure, upstream: FakeUpstream, *, tier: str) -> None:
+    """The cloud bills each attempt that it got, unless it answered with an error status."""
+    answer = failure.answer() if failure.answer is not None else [b""]
+    refuses = isinstance(answer[0], bytes) and answer[0][:10] in (b"HTTP/1.1 4", b"HTTP/1.1 5")
+    attempts = len(upstream.calls)
+    if tier == "local" or refuses or not attempts:
+        assert not row["cost_usd"]
+    else:
+        assert row["cost_usd"] >= attempts * INPUT_USD * 0.999
+
+
 def matrix(failures: dict[str, Failure]) -> list[Any]:
     return [
         pytest.param(failure, form == "stream", id=f"{name}-{form}")
@@ -265,7 +279,7 @@ async def test_failed_upstream_returns_one_error(
         outcome.row, tier, failure.ending, status=failure.status, reason="forced", stream=stream
     )
     assert outcome.row["error"] == error["message"]
-    assert outcome.row["cost_usd"] is None
+    check_failed_cost(outcome.row, failure, upstream, tier=tier)
 
 
 @both_tiers
@@ -428,7 +442,8 @@ async def test_disconnect_before_the_first_token_releases_the_upstream(
     await released(upstream.call)
     outcome = await proxy.finish()
     check_row(outcome.row, tier, "client_gone", status=None, reason="forced", stream=stream)
-    assert outcome.row["cost_usd"] is None
+    assert outcome.row["cost_usd"] == (INPUT_USD if tier == "cloud" else None)
+    assert outcome.row["usage_source"] == ("estimated" if tier == "cloud" else None)
 
 
 @both_tiers
@@ -647,7 +662,10 @@ async def test_failed_tier_falls_back_to_the_other(
     check_row(outcome.row, other, "ok", status=200, reason="fallback", stream=stream)
     assert outcome.row["fallback_from"] == tier
     assert request.getfixturevalue(other).call.json["model"] == MODELS[other]
-    assert outcome.row["cost_usd"] == pytest.approx(8.85e-6 if other == "cloud" else 0)
+    if other == "cloud":
+        assert outcome.row["cost_usd"] == pytest.approx(8.85e-6)
+    else:
+        check_failed_cost(outcome.row, failure, request.getfixturevalue(tier), tier=tier)
     samples = outcome.metrics
     labels = {"from_target": tier, "to_target": other, "reason": failure.code}
     assert samples("router_fallbacks_total", **labels) == 1

@@ -15,6 +15,7 @@ from proxy.gateway.relay import (
     MAX_EVENT_BYTES,
     MAX_HELD_BYTES,
     Note,
+    Outcome,
     ResponseWriter,
     Settle,
     StreamObserver,
@@ -375,8 +376,8 @@ class SettleRecorder:
     def __init__(self) -> None:
         self.calls: list[tuple[Usage | None, str]] = []
 
-    def __call__(self, usage: Usage | None, text: str, service_tier: str | None) -> None:
-        self.calls.append((usage, text))
+    def __call__(self, outcome: Outcome) -> None:
+        self.calls.append((outcome.usage, outcome.text))
 
 
 def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
@@ -445,7 +446,7 @@ async def test_complete_response_passes_with_router_headers() -> None:
 async def test_complete_response_has_cost_headers() -> None:
     record, reply = routed_record(), FakeReply()
 
-    def settle(usage: Usage | None, text: str, service_tier: str | None) -> None:
+    def settle(outcome: Outcome) -> None:
         record.cost_usd, record.saved_usd = 0.0, 0.00012
 
     await relay(FakeAnswer(b"{}"), reply, record, settle=settle)

@@ -414,6 +414,9 @@ class RawClient:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.readexactly(size)
 
+    async def read_some(self) -> bytes:
+        return await self._reader.read(65_536)
+
     async def read_to_end(self) -> bytes:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.read()
