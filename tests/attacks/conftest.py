@@ -1,0 +1,54 @@
+"""The fixture of all families, and the table of `make attack`."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import pytest
+
+from attack import ATTACKS, Range
+from fakes import FakeUpstream
+from live import StartProxy
+
+
+class OpenRange(Protocol):
+    def __call__(self, changes: Any = None, **given: Any) -> Awaitable[Range]: ...
+
+
+@pytest.fixture
+def open_range(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    record_property: Callable[[str, object], None],
+) -> OpenRange:
+    """Starts the proxy of a family."""
+
+    async def open_it(changes: Any = None, **given: Any) -> Range:
+        return Range(await start(changes, **given), local, cloud, record_property)
+
+    return open_it
+
+
+@pytest.fixture
+async def firing_range(open_range: OpenRange) -> AsyncIterator[Range]:
+    """A family's proxy with the default configuration."""
+    yield await open_range()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    tried: Counter[str] = Counter()
+    through: Counter[str] = Counter()
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == ATTACKS and report.when == "call":
+                    family, number, let_through = value
+                    tried[family] += number
+                    through[family] += let_through
+    if not tried:
+        return
+    terminalreporter.section("attacks")
+    rows = [(family, tried[family], through[family]) for family in sorted(tried)]
+    for family, number, let_through in [*rows, ("total", tried.total(), through.total())]:
+        terminalreporter.write_line(f"{family:<24} {number:>6} attacks {let_through:>5} let through")
