@@ -1,18 +1,14 @@
 """The fixture of all families, and the table of `make attack`."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from attack import ATTACKS, Range
+from attack import ATTACKS, KEYS, OpenRange, Range
 from fakes import FakeUpstream
 from live import StartProxy
-
-
-class OpenRange(Protocol):
-    def __call__(self, changes: Any = None, **given: Any) -> Awaitable[Range]: ...
 
 
 @pytest.fixture
@@ -31,9 +27,15 @@ def open_range(
 
 
 @pytest.fixture
-async def firing_range(open_range: OpenRange) -> AsyncIterator[Range]:
+async def firing_range(open_range: OpenRange) -> Range:
     """A family's proxy with the default configuration."""
-    yield await open_range()
+    return await open_range()
+
+
+@pytest.fixture
+async def firing_range_with_keys(open_range: OpenRange) -> Range:
+    """The same with three keys: two plain ones and an admin key."""
+    return await open_range(KEYS)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -51,4 +53,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("attacks")
     rows = [(family, tried[family], through[family]) for family in sorted(tried)]
     for family, number, let_through in [*rows, ("total", tried.total(), through.total())]:
-        terminalreporter.write_line(f"{family:<24} {number:>6} attacks {let_through:>5} let through")
+        terminalreporter.write_line(
+            f"{family:<24} {number:>6} attacks {let_through:>5} let through"
+        )

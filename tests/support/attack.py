@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -28,6 +28,8 @@ ANSWER_SECONDS = 1.5
 # A page of another client may be late by this much; continuous integration is busy.
 LATE_SECONDS = 0.5
 SMUGGLED = "smuggled"
+PLAIN, OTHER, ADMIN = "sk-plain-0123456789", "sk-other-0123456789", "sk-admin-0123456789"
+KEYS = {"server": {"api_keys": [{"key": PLAIN}, {"key": OTHER}, {"key": ADMIN, "admin": True}]}}
 ATTACKS = "attacks"  # the property of a test's report
 
 
@@ -130,6 +132,13 @@ def refused_with(*statuses: int) -> Check:
         return refused(seen)
 
     return check
+
+
+def not_forwarded(seen: Seen) -> str | None:
+    """Refused, or still waiting for the rest of the body."""
+    if seen.calls:
+        return f"reached an upstream as {seen.calls[0].method} {seen.calls[0].path}"
+    return refused(seen) if seen.replies else None
 
 
 def refused_and_closed(seen: Seen) -> str | None:
@@ -335,6 +344,12 @@ class Range:
         seen.calls = [call for tier in self._tiers for call in tier.calls]
         seen.errors = errors.lines
         return attack.check(seen) or sane(seen)
+
+
+class OpenRange(Protocol):
+    """Starts the proxy of a family."""
+
+    def __call__(self, changes: Any = None, **given: Any) -> Awaitable[Range]: ...
 
 
 def report(
