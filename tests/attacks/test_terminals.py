@@ -127,7 +127,7 @@ async def test_text_to_terminals(
             if problem := attack.check(seen):
                 through.append(f"{attack.name}: {problem}")
         assert await proxy.stop() == 0
-        rows = [row["id"] for row in proxy.rows()]
+        rows = [row["id"] for row in proxy.query("select id from requests order by id")]
         for row in rows:
             number += 1
             result = runner.invoke(main, ["explain", row, "--config", config])
@@ -217,7 +217,6 @@ MALFORMED = (
     "upstreams:\n  cloud:\n    api_key: ${KEY}\n",
     "upstreams:\n  cloud:\n    api_key: ${KEY:-KEY\n",
     "upstreams:\n  cloud:\n    api_key: ${KEY?KEY}\n",
-    "upstreams:\n  cloud:\n    api_key: $KEY\n    KEY: 1\n",
     "upstreams:\n  cloud:\n    base_url: https://u:KEY@[x/v1\n    model: x\n",
     "upstreams:\n  cloud:\n    base_url: KEY://x\n    api_key: KEY\n",
     "upstreams:\n  cloud:\n    api_key: 2026-01-01 KEY KEY: x: y\n",
@@ -225,7 +224,6 @@ MALFORMED = (
     "upstreams:\n  cloud:\n    <<: *KEY\n",
     "upstreams:\n  cloud:\n    api_key: |KEY\n",
     "upstreams:\n  cloud:\n    api_key: >KEY\n",
-    "? KEY\n",
     "KEY\n",
     "- KEY\n",
     "{KEY\n",

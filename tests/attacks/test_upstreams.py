@@ -132,7 +132,7 @@ HOSTILE = {
     "p3p": "x",
     "x-unheard-of": "evil",
 }
-OWN = ("x-router-target", "x-router-cost-usd", "keep-alive", "server")
+OWN = ("x-accel-buffering", "x-router-target", "x-router-cost-usd", "keep-alive", "server")
 
 
 def headers() -> Iterator[Attack]:
@@ -424,6 +424,9 @@ def sender(firing_range: Range, cloud: FakeUpstream, *, measure: bool = False) -
             seen.raw = raw[:1000]
             return
         seen.raw, seen.closed = await exchange(firing_range.proxy.port, [sent], seconds=8)
+        if not seen.raw.startswith(b"HTTP/1.1 200"):
+            cloud.answer = whole(answer_json())
+            await firing_range.proxy.chat(model="cloud")  # closes the circuit breaker
         seen.replies = read_replies(seen.raw)
 
     return send
