@@ -1,7 +1,6 @@
 """Exhaustion: slow and endless requests, many connections, a full queue, names in the rollups."""
 
 import asyncio
-import json
 import socket
 import sqlite3
 import time
@@ -227,10 +226,8 @@ async def test_a_full_queue(open_range: OpenRange, local: FakeUpstream) -> None:
             for connection in connections:
                 connection.close()
 
-    attacks = [
-        Attack(FAMILY, f"a full queue of {n}", (n, False), other_is_served) for n in (100, 270)
-    ]
-    await firing_range.hold(attacks[1:], send)
+    attack = Attack(FAMILY, "a full queue", (270, False), other_is_served)
+    await firing_range.hold([attack], send)
 
 
 def few_rows(seen: Seen) -> str | None:
@@ -258,10 +255,9 @@ async def test_names_without_number(open_range: OpenRange, cloud: FakeUpstream) 
         connection.close()
         seen.facts = {"hours": hours, "size": len((await proxy.client.get("/api/stats")).content)}
 
-    messages = json.dumps([{"role": "user", "content": "Hi"}]).encode()
+    start, end = b'{"model":"', b'","messages":[{"role":"user","content":"Hi"}]}'
     names = (b"invented-%d", b"x" * 190 + b"-%d", b"auto:%d", b"ft:gpt-4o:%d", b"openai/gpt-%d")
     attacks = [
-        Attack(FAMILY, f"names {name[:12]!r}", b'{"model":"' + name + b'","messages":' + messages + b"}", few_rows)
-        for name in names
-    ]  # fmt: skip
+        Attack(FAMILY, f"names {name[:12]!r}", start + name + end, few_rows) for name in names
+    ]
     await firing_range.hold(attacks, send)
