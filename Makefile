@@ -117,7 +117,7 @@ fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s
 
 attack: $(VENV)/.dev  ## Test: attacks in families, with a table of what was let through (3 minutes)
-	$(VENV)/bin/pytest tests/attacks -n 2 --dist load --show-capture=no
+	$(VENV)/bin/pytest tests/attacks -n 2 --dist worksteal --show-capture=no
 
 soak: $(VENV)/.dev  ## Measure: mixed traffic with faults: leaks, losses, hangs (MINUTES=30)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)

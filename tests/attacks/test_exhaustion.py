@@ -92,7 +92,7 @@ async def test_slow_requests(open_range: OpenRange) -> None:
     async def send(attack: Attack, seen: Seen) -> None:
         await drip(port, *attack.sent, seen)
 
-    await firing_range.hold(slow(), send)
+    await firing_range.hold_together(list(slow()), send)
 
 
 # ── Amounts ───────────────────────────────────────────────────────────────────────────────────

@@ -207,7 +207,7 @@ def prices() -> Iterator[tuple[str, Spent, Check]]:
         body = chat_body(model="gpt-6.1-sol")
         spent = Spent("/v1/chat/completions", body, whole(json.dumps(answer).encode()), bill)
         yield f"service tier {tier}, {written} tokens written to the cache", spent, exactly
-    for model, bill in (("gpt-4o", 0.27625), ("gpt-5", 0.325), ("gpt-4.1", 0.2275)):
+    for model, bill in (("gpt-4o", 0.27625), ("gpt-5", 0.3225), ("gpt-4.1", 0.2275)):
         answer = json.loads(answer_json(usage=usage)) | {"service_tier": "priority"}
         body = chat_body(model=model)
         spent = Spent("/v1/chat/completions", body, whole(json.dumps(answer).encode()), bill)

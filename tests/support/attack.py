@@ -324,6 +324,24 @@ class Range:
                 through.append(f"{attack.name}: {problem}")
         report(self._record_property, family, number, through)
 
+    async def hold_together(self, attacks: Sequence[Attack], send: Send) -> None:
+        """The same at once, for attacks that take time. None may reach an upstream."""
+        errors = _Errors()
+        logging.getLogger().addHandler(errors)
+        pairs = [(attack, Seen()) for attack in attacks]
+        try:
+            await asyncio.gather(*(send(attack, seen) for attack, seen in pairs))
+        finally:
+            logging.getLogger().removeHandler(errors)
+        through = [f"logged an error: {line[-160:]!r}" for line in errors.lines]
+        through += [
+            f"reached an upstream: {call.path}" for tier in self._tiers for call in tier.calls
+        ]
+        for attack, seen in pairs:
+            if problem := attack.check(seen) or sane(seen):
+                through.append(f"{attack.name}: {problem}")
+        report(self._record_property, attacks[0].family, len(attacks), through)
+
     async def attempt(self, attack: Attack, send: Send | None = None) -> str | None:
         for tier in self._tiers:
             tier.calls.clear()
