@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from attack import ADMIN, KEYS, OTHER, PLAIN, Attack, Check, OpenRange, Seen, request
+from attack import ADMIN, KEYS, OTHER, PLAIN, Attack, Check, OpenRange, Range, Seen, request
 from live import CLOUD_KEY
 
 FAMILY = "authorization"
@@ -128,3 +128,32 @@ async def test_authorization(open_range: OpenRange) -> None:
         sessions[key] = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
         assert sessions[key]
     await firing_range.hold(attacks(sessions))
+
+
+def without_keys() -> Iterator[Attack]:
+    """Web pages that make a browser send requests to a proxy without keys."""
+    pages = {
+        "a foreign origin": ("localhost", [f"Origin: {FOREIGN}"]),
+        "a null origin": ("localhost", ["Origin: null"]),
+        "another site": ("localhost", ["Sec-Fetch-Site: cross-site"]),
+        "another port": ("localhost", ["Origin: http://localhost:1"]),
+        "a rebound name": ("evil.example", []),
+        "a rebound name and origin": ("evil.example", [f"Origin: {FOREIGN}"]),
+        "a name that starts alike": ("localhost.evil.example", []),
+        "an address of another machine": ("192.168.1.1", []),
+    }
+    for door in DOORS:
+        for name, (host, lines) in pages.items():
+            sent = request(
+                door.body,
+                *lines,
+                method=door.method,
+                path=door.path,
+                host=host,
+                length=bool(door.body),
+            )
+            yield Attack(FAMILY, f"{door.method} {door.path} by {name}", sent, denied(403))
+
+
+async def test_web_pages_without_keys(firing_range: Range) -> None:
+    await firing_range.hold(without_keys())

@@ -371,7 +371,7 @@ def attacks() -> list[tuple[str, Spent, Check]]:
     return [*hang_ups(), *prices(), *bursts(), *passed_on()]
 
 
-def keys(budget: float) -> tuple[dict[str, Any], Iterator[str]]:
+def keys(budget: float | None) -> tuple[dict[str, Any], Iterator[str]]:
     """A key for each attack, so that none spends the budget of another."""
     names = [f"sk-of-attack-{number:04}" for number in range(len(attacks()))]
     configured: list[dict[str, Any]] = [
@@ -379,6 +379,20 @@ def keys(budget: float) -> tuple[dict[str, Any], Iterator[str]]:
     ]
     configured.append({"key": UNLIMITED})
     return {"server": {"api_keys": configured}}, iter(names)
+
+
+async def test_everybodys_budget(open_range: OpenRange, cloud: FakeUpstream) -> None:
+    """A budget of all keys together refuses what cannot be counted, too."""
+    changes, names = keys(None)
+    changes |= {"budget": {"cloud_usd_per_day": 1_000}}
+    firing_range = await open_range(changes)
+    await firing_range.hold(
+        [
+            Attack(FAMILY, f"{name}, everybody's budget", (next(names), spent), check)
+            for name, spent, check in passed_on()
+        ],
+        sender(firing_range, cloud),
+    )
 
 
 async def test_money(open_range: OpenRange, cloud: FakeUpstream) -> None:

@@ -14,6 +14,8 @@ from live import chat_body, config_fields, merge
 from proxy.cli.main import main
 from served import Served
 
+pytest_plugins = ["databases"]
+
 FAMILY = "text to terminals"
 SECRETS = "secrets"
 FORGED = "FORGED"
@@ -267,3 +269,30 @@ def test_secrets(tmp_path: Path, record_property: Callable[[str, object], None])
         if problem := attack.check(seen):
             through.append(f"{attack.name}: {problem}")
     report(record_property, SECRETS, len(attacks), through)
+
+
+async def test_secrets_at_the_start(
+    tmp_path: Path,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    postgres_url: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """What `serve` prints and logs with a database that works."""
+    at = postgres_url.index("@")
+    urls = {
+        "plain": f"{postgres_url[:at]}:{FIRST}{LAST}{postgres_url[at:]}",
+        "escaped": f"{postgres_url[:at]}:{FIRST}%40%2F%25{LAST}{postgres_url[at:]}",
+        "as a parameter": f"{postgres_url}?password={FIRST}{LAST}",
+    }
+    through = []
+    for name, url in urls.items():
+        changes = {"storage": {"url": url}, "server": {"api_keys": [f"sk-{FIRST}-{LAST}"]}}
+        folder = tmp_path / name
+        folder.mkdir()
+        async with Served(folder, local, cloud, changes=changes) as proxy:
+            await proxy.stop()
+            seen = Seen(facts={"output": proxy.log.decode(), "crash": ""})
+        if problem := silent(seen):
+            through.append(f"serve, password {name}: {problem}")
+    report(record_property, SECRETS, len(urls), through)
