@@ -30,6 +30,7 @@ except ImportError:
 SLOW = (
     "tests/attacks/test_exhaustion.py",
     "tests/attacks/test_json.py",
+    "tests/attacks/test_money.py",
     "tests/attacks/test_upstreams.py",
     "tests/bench/",
     "tests/budget/test_pacing.py",

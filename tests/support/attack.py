@@ -322,6 +322,8 @@ class Range:
             number, family = number + 1, attack.family
             if problem := await self.attempt(attack, send):
                 through.append(f"{attack.name}: {problem}")
+        if (status := (await self.proxy.client.get("/health")).status_code) != 200:
+            through.append(f"afterwards /health: {status}")
         report(self._record_property, family, number, through)
 
     async def hold_together(self, attacks: Sequence[Attack], send: Send) -> None:
