@@ -6,36 +6,36 @@ from typing import Any
 
 import pytest
 
-from attack import ATTACKS, KEYS, OpenRange, Range
+from attack import ATTACKS, KEYS, AttackRunner, StartRunner
 from fakes import FakeUpstream
 from live import StartProxy
 
 
 @pytest.fixture
-def open_range(
+def start_runner(
     start: StartProxy,
     local: FakeUpstream,
     cloud: FakeUpstream,
     record_property: Callable[[str, object], None],
-) -> OpenRange:
+) -> StartRunner:
     """Starts the proxy of a family."""
 
-    async def open_it(changes: Any = None, **given: Any) -> Range:
-        return Range(await start(changes, **given), local, cloud, record_property)
+    async def open_it(changes: Any = None, **given: Any) -> AttackRunner:
+        return AttackRunner(await start(changes, **given), local, cloud, record_property)
 
     return open_it
 
 
 @pytest.fixture
-async def firing_range(open_range: OpenRange) -> Range:
+async def runner(start_runner: StartRunner) -> AttackRunner:
     """A family's proxy with the default configuration."""
-    return await open_range()
+    return await start_runner()
 
 
 @pytest.fixture
-async def firing_range_with_keys(open_range: OpenRange) -> Range:
+async def runner_with_keys(start_runner: StartRunner) -> AttackRunner:
     """The same with three keys: two plain ones and an admin key."""
-    return await open_range(KEYS)
+    return await start_runner(KEYS)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from attack import ADMIN, KEYS, OTHER, PLAIN, Attack, Check, OpenRange, Range, Seen, request
+from attack import (
+    ADMIN,
+    KEYS,
+    OTHER,
+    PLAIN,
+    Attack,
+    AttackRunner,
+    Check,
+    Seen,
+    StartRunner,
+    request,
+)
 from live import CLOUD_KEY
 
 FAMILY = "authorization"
@@ -120,14 +131,14 @@ def attacks(sessions: dict[str, str]) -> Iterator[Attack]:
             yield Attack(FAMILY, f"{door.method} {door.path} with {name}", sent, check)
 
 
-async def test_authorization(open_range: OpenRange) -> None:
-    firing_range = await open_range(KEYS)
+async def test_authorization(start_runner: StartRunner) -> None:
+    runner = await start_runner(KEYS)
     sessions = {}
     for key in (PLAIN, ADMIN):
-        answer = await firing_range.proxy.client.post("/login", data={"key": key})
+        answer = await runner.proxy.client.post("/login", data={"key": key})
         sessions[key] = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
         assert sessions[key]
-    await firing_range.hold(attacks(sessions))
+    await runner.hold(attacks(sessions))
 
 
 def without_keys() -> Iterator[Attack]:
@@ -155,5 +166,5 @@ def without_keys() -> Iterator[Attack]:
             yield Attack(FAMILY, f"{door.method} {door.path} by {name}", sent, denied(403))
 
 
-async def test_web_pages_without_keys(firing_range: Range) -> None:
-    await firing_range.hold(without_keys())
+async def test_web_pages_without_keys(runner: AttackRunner) -> None:
+    await runner.hold(without_keys())

@@ -11,11 +11,11 @@ from attack import (
     LATE_SECONDS,
     PLAIN,
     Attack,
+    AttackRunner,
     Bystander,
     Check,
-    OpenRange,
-    Range,
     Seen,
+    StartRunner,
     peak_memory,
     read_replies,
     request,
@@ -84,15 +84,15 @@ def slow() -> Iterator[Attack]:
                 yield Attack(FAMILY, name, sent, ended)
 
 
-async def test_slow_requests(open_range: OpenRange) -> None:
+async def test_slow_requests(start_runner: StartRunner) -> None:
     limits = BodyLimits(seconds=LIMIT_SECONDS, small_body_seconds=LIMIT_SECONDS)
-    firing_range = await open_range(KEYS, head_seconds=LIMIT_SECONDS, body_limits=limits)
-    port = firing_range.proxy.port
+    runner = await start_runner(KEYS, head_seconds=LIMIT_SECONDS, body_limits=limits)
+    port = runner.proxy.port
 
     async def send(attack: Attack, seen: Seen) -> None:
         await drip(port, *attack.sent, seen)
 
-    await firing_range.hold_together(list(slow()), send)
+    await runner.hold_together(list(slow()), send)
 
 
 # ── Amounts ───────────────────────────────────────────────────────────────────────────────────
@@ -174,9 +174,9 @@ async def flood(port: int, start: bytes, piece: bytes, megabytes: float) -> floa
     return taken / 1e6
 
 
-async def test_amounts(open_range: OpenRange) -> None:
-    firing_range = await open_range(KEYS)
-    port = firing_range.proxy.port
+async def test_amounts(start_runner: StartRunner) -> None:
+    runner = await start_runner(KEYS)
+    port = runner.proxy.port
 
     async def send(attack: Attack, seen: Seen) -> None:
         number, start, piece, megabytes = attack.sent
@@ -189,7 +189,7 @@ async def test_amounts(open_range: OpenRange) -> None:
                 break
         seen.facts = {"growth": peak.growth, "late": bystander.worst, "taken": max(taken)}
 
-    await firing_range.hold(amounts(), send)
+    await runner.hold(amounts(), send)
 
 
 # ── Shared state ──────────────────────────────────────────────────────────────────────────────
@@ -200,11 +200,11 @@ def other_is_served(seen: Seen) -> str | None:
     return f"another key got {wrong}" if wrong else None
 
 
-async def test_a_full_queue(open_range: OpenRange, local: FakeUpstream) -> None:
+async def test_a_full_queue(start_runner: StartRunner, local: FakeUpstream) -> None:
     """One key fills the queue of the local tier; another key's requests are still answered."""
     changes = {"upstreams": {"local": {"max_concurrency": 4}}, "routing": {"fallback": False}}
-    firing_range: Range = await open_range({**KEYS, **changes})
-    port = firing_range.proxy.port
+    runner: AttackRunner = await start_runner({**KEYS, **changes})
+    port = runner.proxy.port
     gate = Gate()
     local.answer = lambda call: [gate, *whole(answer_json())]
 
@@ -219,7 +219,7 @@ async def test_a_full_queue(open_range: OpenRange, local: FakeUpstream) -> None:
             await asyncio.sleep(0.5)
             other = {"authorization": "Bearer sk-other-0123456789"}
             asking = [
-                asyncio.create_task(firing_range.proxy.chat(model="local", headers=other))
+                asyncio.create_task(runner.proxy.chat(model="local", headers=other))
                 for _ in range(3)
             ]
             await asyncio.sleep(0.2)
@@ -231,7 +231,7 @@ async def test_a_full_queue(open_range: OpenRange, local: FakeUpstream) -> None:
                 connection.close()
 
     attack = Attack(FAMILY, "a full queue", (270, False), other_is_served)
-    await firing_range.hold([attack], send)
+    await runner.hold([attack], send)
 
 
 def few_rows(seen: Seen) -> str | None:
@@ -241,10 +241,10 @@ def few_rows(seen: Seen) -> str | None:
     return f"/api/stats has {size} bytes" if size > 100_000 else None
 
 
-async def test_names_without_number(open_range: OpenRange, cloud: FakeUpstream) -> None:
+async def test_names_without_number(start_runner: StartRunner, cloud: FakeUpstream) -> None:
     """Names that a client invents do not become rollup rows, which are never deleted."""
-    firing_range = await open_range()
-    proxy = firing_range.proxy
+    runner = await start_runner()
+    proxy = runner.proxy
     cloud.answer = whole(
         error_json("The model does not exist.", code="model_not_found"), status=404
     )
@@ -264,4 +264,4 @@ async def test_names_without_number(open_range: OpenRange, cloud: FakeUpstream) 
     attacks = [
         Attack(FAMILY, f"names {name[:12]!r}", start + name + end, few_rows) for name in names
     ]
-    await firing_range.hold(attacks, send)
+    await runner.hold(attacks, send)

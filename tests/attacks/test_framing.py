@@ -6,8 +6,8 @@ from attack import (
     CHAT,
     QUESTION,
     Attack,
+    AttackRunner,
     Check,
-    Range,
     Seen,
     answered_once,
     not_forwarded,
@@ -278,8 +278,8 @@ def upgrades() -> Iterator[Attack]:
     )
 
 
-async def test_message_framing(firing_range: Range) -> None:
-    await firing_range.hold(
+async def test_message_framing(runner: AttackRunner) -> None:
+    await runner.hold(
         [
             *conflicts(),
             *lengths(),

@@ -7,9 +7,9 @@ from typing import Any
 from attack import (
     LATE_SECONDS,
     Attack,
+    AttackRunner,
     Bystander,
     Check,
-    Range,
     Seen,
     exchange,
     peak_memory,
@@ -209,8 +209,8 @@ def small() -> Iterator[Attack]:
     yield from names()
 
 
-async def test_json(firing_range: Range) -> None:
-    await firing_range.hold(small())
+async def test_json(runner: AttackRunner) -> None:
+    await runner.hold(small())
 
 
 # ── Large bodies ──────────────────────────────────────────────────────────────────────────────
@@ -282,11 +282,11 @@ def large() -> Iterator[tuple[str, str, bytes]]:
     yield "20 MB of backslashes", chat, start + b'"x":"' + b"\\\\" * 10_000_000 + b'"}'
 
 
-async def test_large_json(firing_range: Range) -> None:
+async def test_large_json(runner: AttackRunner) -> None:
     async def send(attack: Attack, seen: Seen) -> None:
         path, body = attack.sent
         sent = request(body, path=path)
-        port = firing_range.proxy.port
+        port = runner.proxy.port
         late = 0.0
         for _ in range(2):  # a busy machine is rarely late twice
             with peak_memory() as peak, Bystander(port) as bystander:
@@ -298,6 +298,6 @@ async def test_large_json(firing_range: Range) -> None:
         size = len(body) / 1e6
         seen.facts = {"late": late, "growth": peak.growth, "size": size}
 
-    await firing_range.hold(
+    await runner.hold(
         (Attack(LARGE, name, (path, body), bounded) for name, path, body in large()), send
     )

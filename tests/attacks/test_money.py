@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from attack import Attack, Check, OpenRange, Range, Seen, read_replies
+from attack import Attack, AttackRunner, Check, Seen, StartRunner, read_replies
 from fakes import (
     PATIENCE_SECONDS,
     Answer,
@@ -314,8 +314,8 @@ def passed_on() -> Iterator[tuple[str, Spent, Check]]:
         yield f"embeddings of {model}", spent, no_calls
 
 
-def sender(firing_range: Range, cloud: FakeUpstream) -> Any:
-    proxy = firing_range.proxy
+def sender(runner: AttackRunner, cloud: FakeUpstream) -> Any:
+    proxy = runner.proxy
 
     async def ask(spent: Spent, key: str) -> int | None:
         head = (
@@ -381,28 +381,28 @@ def keys(budget: float | None) -> tuple[dict[str, Any], Iterator[str]]:
     return {"server": {"api_keys": configured}}, iter(names)
 
 
-async def test_everybodys_budget(open_range: OpenRange, cloud: FakeUpstream) -> None:
+async def test_everybodys_budget(start_runner: StartRunner, cloud: FakeUpstream) -> None:
     """A budget of all keys together refuses what cannot be counted, too."""
     changes, names = keys(None)
     changes |= {"budget": {"cloud_usd_per_day": 1_000}}
-    firing_range = await open_range(changes)
-    await firing_range.hold(
+    runner = await start_runner(changes)
+    await runner.hold(
         [
             Attack(FAMILY, f"{name}, everybody's budget", (next(names), spent), check)
             for name, spent, check in passed_on()
         ],
-        sender(firing_range, cloud),
+        sender(runner, cloud),
     )
 
 
-async def test_money(open_range: OpenRange, cloud: FakeUpstream) -> None:
+async def test_money(start_runner: StartRunner, cloud: FakeUpstream) -> None:
     changes, names = keys(BUDGET)
     changes |= {"routing": {"fallback": False}}
     changes |= {
         "upstreams": {"cloud": {"price": "auto", "timeouts": {"first_token": 0.6}}},
     }
-    firing_range = await open_range(changes)
-    await firing_range.hold(
+    runner = await start_runner(changes)
+    await runner.hold(
         [Attack(FAMILY, name, (next(names), spent), check) for name, spent, check in attacks()],
-        sender(firing_range, cloud),
+        sender(runner, cloud),
     )

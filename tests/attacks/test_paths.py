@@ -7,8 +7,8 @@ from attack import (
     CHAT,
     QUESTION,
     Attack,
+    AttackRunner,
     Check,
-    Range,
     Seen,
     refused,
     request,
@@ -178,5 +178,5 @@ def no_redirect(seen: Seen) -> str | None:
     return no_error(seen)
 
 
-async def test_methods_and_paths(firing_range: Range) -> None:
-    await firing_range.hold([*methods(), *spellings()])
+async def test_methods_and_paths(runner: AttackRunner) -> None:
+    await runner.hold([*methods(), *spellings()])

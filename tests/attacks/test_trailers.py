@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from attack import ADMIN, CHAT, PLAIN, Attack, Check, Range, Seen, request
+from attack import ADMIN, CHAT, PLAIN, Attack, AttackRunner, Check, Seen, request
 from live import CLOUD_KEY, chat_body
 
 FAMILY = "trailers"
@@ -89,5 +89,5 @@ def attacks() -> Iterator[Attack]:
                 yield Attack(FAMILY, f"{path} {trailers[:40]!r} {split}", sent, check)
 
 
-async def test_trailers(firing_range_with_keys: Range) -> None:
-    await firing_range_with_keys.hold(attacks())
+async def test_trailers(runner_with_keys: AttackRunner) -> None:
+    await runner_with_keys.hold(attacks())

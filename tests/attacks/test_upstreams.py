@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from attack import (
     Attack,
+    AttackRunner,
     Bystander,
     Check,
-    OpenRange,
-    Range,
     Seen,
+    StartRunner,
     exchange,
     peak_memory,
     read_replies,
@@ -408,7 +408,7 @@ def bounded(growth_mb: float) -> Check:
     return check
 
 
-def sender(firing_range: Range, cloud: FakeUpstream, *, measure: bool = False) -> Any:
+def sender(runner: AttackRunner, cloud: FakeUpstream, *, measure: bool = False) -> Any:
     async def send(attack: Attack, seen: Seen) -> None:
         script: Script = attack.sent
         cloud.answer = script.answer
@@ -418,33 +418,33 @@ def sender(firing_range: Range, cloud: FakeUpstream, *, measure: bool = False) -
             body = json.dumps({"model": "cloud", "input": "Hi", "stream": script.stream}).encode()
         sent = request(body, path=script.path)
         if measure:
-            with peak_memory() as peak, Bystander(firing_range.proxy.port) as bystander:
-                raw, seen.closed = await exchange(firing_range.proxy.port, [sent], seconds=20)
+            with peak_memory() as peak, Bystander(runner.proxy.port) as bystander:
+                raw, seen.closed = await exchange(runner.proxy.port, [sent], seconds=20)
             seen.facts = {"growth": peak.growth, "late": bystander.worst}
             seen.raw = raw[:1000]
             return
-        seen.raw, seen.closed = await exchange(firing_range.proxy.port, [sent], seconds=8)
+        seen.raw, seen.closed = await exchange(runner.proxy.port, [sent], seconds=8)
         if not seen.raw.startswith(b"HTTP/1.1 200"):
             cloud.answer = whole(answer_json())
-            await firing_range.proxy.chat(model="cloud")  # closes the circuit breaker
+            await runner.proxy.chat(model="cloud")  # closes the circuit breaker
         seen.replies = read_replies(seen.raw)
 
     return send
 
 
-async def test_upstream_headers(open_range: OpenRange, cloud: FakeUpstream) -> None:
-    firing_range = await open_range(NO_RETRIES)
-    await firing_range.hold([*headers(), *statuses()], sender(firing_range, cloud))
+async def test_upstream_headers(start_runner: StartRunner, cloud: FakeUpstream) -> None:
+    runner = await start_runner(NO_RETRIES)
+    await runner.hold([*headers(), *statuses()], sender(runner, cloud))
 
 
-async def test_upstream_bodies(open_range: OpenRange, cloud: FakeUpstream) -> None:
-    firing_range = await open_range(NO_RETRIES)
-    await firing_range.hold([*odd_values(), *endings()], sender(firing_range, cloud))
+async def test_upstream_bodies(start_runner: StartRunner, cloud: FakeUpstream) -> None:
+    runner = await start_runner(NO_RETRIES)
+    await runner.hold([*odd_values(), *endings()], sender(runner, cloud))
 
 
-async def test_upstream_sizes(open_range: OpenRange, cloud: FakeUpstream) -> None:
-    firing_range = await open_range(NO_RETRIES)
-    await firing_range.hold(sizes(), sender(firing_range, cloud, measure=True))
+async def test_upstream_sizes(start_runner: StartRunner, cloud: FakeUpstream) -> None:
+    runner = await start_runner(NO_RETRIES)
+    await runner.hold(sizes(), sender(runner, cloud, measure=True))
 
 
 NO_RETRIES = {"routing": {"fallback": False}, "logging": {"level": "error"}}

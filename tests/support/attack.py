@@ -294,12 +294,11 @@ class _Errors(logging.Handler):
 Send = Callable[[Attack, Seen], Awaitable[None]]
 
 
-class Range:
+class AttackRunner:
     """A proxy between two upstreams that attacks are tried on.
 
     Args:
         record_property: pytest's fixture, for the table.
-        send: performs an attack whose `sent` is not the packets of one connection.
     """
 
     def __init__(
@@ -314,7 +313,11 @@ class Range:
         self._record_property = record_property
 
     async def hold(self, attacks: Iterable[Attack], send: Send | None = None) -> None:
-        """Try all attacks; fail with the list of those that got through."""
+        """Try all attacks; fail with the list of those that got through.
+
+        Args:
+            send: performs an attack whose `sent` is not the packets of one connection.
+        """
         through: list[str] = []
         number = 0
         family = ""
@@ -366,10 +369,10 @@ class Range:
         return attack.check(seen) or sane(seen)
 
 
-class OpenRange(Protocol):
+class StartRunner(Protocol):
     """Starts the proxy of a family."""
 
-    def __call__(self, changes: Any = None, **given: Any) -> Awaitable[Range]: ...
+    def __call__(self, changes: Any = None, **given: Any) -> Awaitable[AttackRunner]: ...
 
 
 def report(
