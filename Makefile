@@ -24,7 +24,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-store bench-pages simulate soak fuzz attack money pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## Start: show this list
@@ -118,6 +118,9 @@ simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 m
 
 fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s
+
+attack: $(VENV)/.dev  ## Test: attacks in families, with a table of what was let through (3 minutes)
+	$(VENV)/bin/pytest tests/attacks -n 2 --dist worksteal --show-capture=no
 
 soak: $(VENV)/.dev  ## Measure: mixed traffic with faults: leaks, losses, hangs (MINUTES=30)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)

@@ -28,6 +28,10 @@ except ImportError:
 
 # Files that take more than about two seconds of CPU time.
 SLOW = (
+    "tests/attacks/test_exhaustion.py",
+    "tests/attacks/test_json.py",
+    "tests/attacks/test_money.py",
+    "tests/attacks/test_upstreams.py",
     "tests/bench/",
     "tests/budget/test_pacing.py",
     "tests/budget/test_reconciliation.py",
