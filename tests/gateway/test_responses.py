@@ -908,6 +908,7 @@ async def test_key_with_a_budget_may_not_use_background_mode(
     mine, free = ({"authorization": f"Bearer {key}"} for key in ("mine", "free"))
     refused = await create(proxy, headers=mine, background=True)
     assert (refused.status_code, envelope_of(refused)["param"]) == (400, "background")
+    assert envelope_of(refused)["code"] == "uncounted_cost"
     assert not local.calls
     assert not cloud.calls
     assert (await create(proxy, headers=mine, background=False)).status_code == 200
