@@ -3,8 +3,8 @@
     models = convert_models(json.loads(text))
     path.write_text(render_prices(models, as_of=..., header=...))
 
-Source: https://github.com/BerriAI/litellm, model_prices_and_context_window.json (MIT licence). It
-has prices and limits of OpenAI's models. The tokens of an image are from OpenAI's guide,
+Sources: https://github.com/BerriAI/litellm, model_prices_and_context_window.json (MIT licence), has
+prices and limits of OpenAI's models. The tokens of an image are from OpenAI's guide,
 https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
 """
 

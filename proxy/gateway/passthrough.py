@@ -25,10 +25,10 @@ from proxy.storage import StoredResponse
 from proxy.upstream import Body
 
 _ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
-# Reading and deleting are free, and so are these: storing files and conversations, counting tokens,
-# moderation, cancelling, and changing the metadata of a stored answer. Source: OpenAI's price list.
+# Besides reading and deleting these are free: uploading files, counting tokens, and changing the
+# metadata of a stored answer. Source: OpenAI's price list.
 _FREE_METHODS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_FREE_PATHS: Final = frozenset({"/files", "/moderations", "/responses/input_tokens"})
+_FREE_PATHS: Final = frozenset({"/files", "/responses/input_tokens"})
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
 
 
@@ -120,9 +120,12 @@ class Passthrough:
     ) -> None:
         """Send a request to a tier unchanged, and relay the answer unchanged."""
         record, snapshot = call.record, call.snapshot
-        if target is Target.CLOUD and not _is_free(method, path):
-            require_countable(call, f"Requests to {path.name}")
+        # Reading, cancelling and deleting are possible when the budget is spent.
+        may_add = method not in _FREE_METHODS and path.steps[-1] != "cancel"
+        if target is Target.CLOUD and may_add:
             await self._require_budget(call)
+            if not _is_free(method, path):
+                require_countable(call, f"Requests to {path.name}")
         record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
@@ -181,12 +184,9 @@ def _check_shared_objects(call: Call, method: str, path: Path) -> None:
 
 def _is_free(method: str, path: Path) -> bool:
     """Whether the provider bills nothing for a request. What is not listed may cost."""
-    if method in _FREE_METHODS:
-        return True
     steps = path.name.split("/")[1:]
     return method == "POST" and (
-        steps[-1] == "cancel"
-        or path.name in _FREE_PATHS
+        path.name in _FREE_PATHS
         or steps[0] == "uploads"
         or (steps[:2] == ["chat", "completions"] and len(steps) == 3)
     )

@@ -919,6 +919,31 @@ async def test_pending_background_response_costs_nothing(
         assert (row["ending"], row["input_tokens"], row["cost_usd"]) == ("ok", None, None)
 
 
+async def test_a_stored_prompt_costs_what_its_own_model_costs(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    usage = {"input_tokens": 1000, "output_tokens": 1000, "total_tokens": 2000}
+    answer = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+    answer |= {"model": "gpt-5.5-pro-2026-04-24", "usage": usage}
+    cloud.answer = whole(json.dumps(answer).encode())
+    proxy = await start()
+    body = json.dumps({"prompt": {"id": "pmpt_1"}, "input": "Hello"}).encode()
+    response = await proxy.client.post("/v1/responses", content=body)
+    assert response.status_code == 200
+    # gpt-5.5-pro: 30 and 180 USD per million tokens.
+    assert (await proxy.finish()).row["cost_usd"] == pytest.approx(0.21)
+
+
+async def test_unknown_models_are_rejected_in_stored_prompts(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start({"routing": {"unknown_models": "reject"}})
+    body = json.dumps({"prompt": {"id": "pmpt_1"}, "input": "Hello"}).encode()
+    response = await proxy.client.post("/v1/responses", content=body)
+    assert (response.status_code, envelope_of(response)["param"]) == (400, "model")
+    assert not cloud.calls
+
+
 async def test_key_with_a_budget_may_not_use_background_mode(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
@@ -927,6 +952,7 @@ async def test_key_with_a_budget_may_not_use_background_mode(
     mine, free = ({"authorization": f"Bearer {key}"} for key in ("mine", "free"))
     refused = await create(proxy, headers=mine, background=True)
     assert (refused.status_code, envelope_of(refused)["param"]) == (400, "background")
+    assert envelope_of(refused)["code"] == "uncounted_cost"
     assert not local.calls
     assert not cloud.calls
     assert (await create(proxy, headers=mine, background=False)).status_code == 200

@@ -201,6 +201,51 @@ async def test_pass_through_requests_respect_the_budget(
     assert (await proxy.finish()).row["reason"] == "budget"
 
 
+UNCOUNTED = [
+    "images/generations",
+    "audio/speech",
+    "batches",
+    "fine_tuning/jobs",
+    "fine_tuning/jobs/ftjob-1/resume",
+    "threads/runs",
+    "realtime/client_secrets",
+    "videos",
+    "moderations",
+    "responses/compact",
+    "of-tomorrow",
+]
+
+
+@pytest.mark.parametrize("scope", ["key", "global"])
+async def test_requests_of_unknown_cost_are_refused_with_a_budget(
+    start: StartProxy, cloud: FakeUpstream, scope: str
+) -> None:
+    changes = with_budget(10) if scope == "key" else {"budget": {"cloud_usd_per_day": 10}}
+    headers = TEAM if scope == "key" else {}
+    proxy = await start(changes)
+    body = b'{"model":"gpt-4o","input":"x"}'
+    for path in UNCOUNTED:
+        response = await proxy.client.post(f"/v1/{path}", content=body, headers=headers)
+        assert (response.status_code, envelope_of(response)["code"]) == (400, "uncounted_cost")
+    unlisted = b'{"model":"embed-new","input":"x"}'
+    response = await proxy.client.post("/v1/embeddings", content=unlisted, headers=headers)
+    assert (response.status_code, envelope_of(response)["param"]) == (400, "model")
+    assert not cloud.calls
+    for method, path in (("GET", "batches"), ("DELETE", "files/f"), ("POST", "batches/b/cancel")):
+        answer = await proxy.client.request(method, f"/v1/{path}", headers=headers)
+        assert answer.status_code == 200
+    assert (await proxy.client.post("/v1/files", content=b"x", headers=headers)).status_code == 200
+
+
+async def test_requests_of_unknown_cost_may_be_allowed(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start({"budget": {"cloud_usd_per_day": 10, "uncounted": "allow"}})
+    for path in UNCOUNTED[:3]:
+        response = await proxy.client.post(f"/v1/{path}", content=b"{}")
+        assert response.status_code == 200
+
+
 async def test_fallback_to_the_cloud_respects_the_budget(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:

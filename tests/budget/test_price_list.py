@@ -1,0 +1,49 @@
+"""Converting LiteLLM's list of models."""
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from proxy.cli.main import main
+from proxy.config import load_prices
+
+SOURCE = {
+    "gpt-9": {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 2e-06,
+        "cache_creation_input_token_cost": 2.5e-06,
+        "output_cost_per_token": 1e-05,
+        "input_cost_per_token_ultrafast": 1.2e-05,
+        "output_cost_per_token_ultrafast": 6e-05,
+        "input_cost_per_token_batches": 1e-06,
+        "max_input_tokens": 922000,
+        "max_output_tokens": 128000,
+    },
+    "elsewhere": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06},
+}
+
+
+def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
+    source, out = tmp_path / "source.json", tmp_path / "pricing.yaml"
+    source.write_text(json.dumps(SOURCE))
+    arguments = ["prices", "update", str(source), "--out", str(out), "--as-of", "2026-11-29"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    listed = load_prices(out)
+    assert listed.keys() == {"gpt-9"}
+    model = listed["gpt-9"]
+    assert (model.input, model.cache_write, model.output) == (2, 2.5, 10)
+    assert model.special.keys() == {"ultrafast"}
+    assert model.special["ultrafast"].input == 12
+    assert (model.context, model.max_output) == (922_000, 128_000)
+    assert "as_of: 2026-11-29" in out.read_text()
+
+
+def test_a_source_without_prices_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source.json"
+    source.write_text("[]")
+    result = CliRunner().invoke(main, ["prices", "update", str(source)])
+    assert result.exit_code == 1
+    assert "is not LiteLLM's list" in result.output
