@@ -45,6 +45,7 @@ SCRIPTS := PYTHONPATH=$(CURDIR)/tests/support:$(CURDIR)/tests/bench:$(CURDIR)/te
 # Most tests wait for servers: two cores have work for three processes. A file stays in one process.
 PROCESSES ?= 3
 PYTEST := $(VENV)/bin/pytest --ignore=tests/training -n $(PROCESSES) --dist loadfile
+ALONE := tests/gateway tests/web
 UNIT_TESTS := tests/test_architecture.py $(addprefix tests/,budget evaluation protocol proxy router_model routing)
 
 quick: $(VENV)/.dev  ## Test: unit tests without servers, for the edit loop (under a minute)
@@ -54,7 +55,8 @@ coverage: $(VENV)/.dev  ## Test: the same with the share of lines that they run
 	$(VENV)/bin/pytest -m "not slow and not server" $(UNIT_TESTS) $(COVERAGE)
 
 test: $(VENV)/.dev  ## Test: all but the slow tests; needs Python and make only (5 minutes)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not alone"
+	$(VENV)/bin/pytest -m "alone and not slow" $(ALONE)
 
 # apt-get where it is allowed; else the list of packages to install.
 test-tools: $(VENV)/.dev  ## Test: install what the skipped tests need (Chromium, PostgreSQL ...)
@@ -96,7 +98,8 @@ check: $(VENV)/.dev lint-js  ## Test: format, lint, types, all tests; no skips
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(PYTEST) --no-skips
+	$(PYTEST) --no-skips -m "not alone"
+	$(VENV)/bin/pytest --no-skips -m alone $(ALONE)
 
 money: $(VENV)/.dev  ## Test: 2,000 random requests against a cloud that bills (MONEY_SEED=number)
 	MONEY_REQUESTS=2000 $(VENV)/bin/python -m pytest -q tests/budget/test_money.py

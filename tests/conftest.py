@@ -43,6 +43,8 @@ SLOW = (
     "tests/pages/",
     "tests/web/test_fuzz.py",
 )
+# Files that measure time or CPU. They run after the others, in one process.
+ALONE = ("tests/gateway/test_overhead.py", "tests/web/test_large_bodies.py")
 # Fixtures that start servers. `make quick` leaves their tests out.
 SERVERS = {"browser", "local", "cloud", "postgres", "proxy", "shared_world", "start", "world"}
 
@@ -72,6 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
+        if item.nodeid.startswith(ALONE):
+            item.add_marker("alone")
         if SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
         for marker in item.iter_markers("needs"):

@@ -292,6 +292,8 @@ class Prices:
         target, model = record.target, record.model
         if target is None or model is None or record.input_tokens is None:
             return
+        if not (is_routed or self._listed or self.is_known(model)) and target is Target.CLOUD:
+            return  # without a price list there is no price to count embeddings at
         price = self.counted(
             target, model, answered=answered, is_named=is_named, service_tier=service_tier
         )

@@ -222,7 +222,8 @@ async def test_requests_of_unknown_cost_are_refused_with_a_budget(
 ) -> None:
     changes = with_budget(10) if scope == "key" else {"budget": {"cloud_usd_per_day": 10}}
     headers = TEAM if scope == "key" else {}
-    proxy = await start(changes)
+    opened = {"server": changes.get("server", {}) | {"shared_objects": "all"}}
+    proxy = await start(changes | opened)
     body = b'{"model":"gpt-4o","input":"x"}'
     for path in UNCOUNTED:
         response = await proxy.client.post(f"/v1/{path}", content=body, headers=headers)
