@@ -831,7 +831,7 @@ async def test_headers_of_one_connection_stay_on_it(proxy: LiveProxy, local: Fak
 # What needs no key.
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/ready", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json"])
 async def test_public_endpoints_look_at_the_host_where_there_are_no_keys(
     start: StartProxy, path: str
 ) -> None:
@@ -844,6 +844,14 @@ async def test_public_endpoints_look_at_the_host_where_there_are_no_keys(
     for server in ({"api_keys": ["one"]}, {"allow_anonymous": True}):
         other = await start({"server": server})
         assert (await other.client.get(path, headers={"host": "x.example"})).status_code == 200
+
+
+async def test_ready_names_no_models_to_an_unknown_host(proxy: LiveProxy) -> None:
+    """A load balancer's health check sends a name of its own and needs the status."""
+    for headers in ({"host": "balancer"}, {"origin": "https://other.example"}):
+        answer = await proxy.client.get("/ready", headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+    assert "parts" in (await proxy.client.get("/ready")).json()
 
 
 async def test_guessing_at_the_login_is_slowed_down(start: StartProxy) -> None:
