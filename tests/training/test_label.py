@@ -492,9 +492,9 @@ async def test_keys_are_sent_to_their_own_endpoint_only(
         (["--cloud-model=gpt-5"], "the price of gpt-5 at https://api.openai.com/v1 is unknown"),
         (["--cloud-url=http://x/v1"], "the price of gpt-4o-mini at http://x/v1 is unknown"),
         (["--cloud-url=x"], "does not start with http"),
-        (["--cloud-price=1"], "no price"),
-        (["--cloud-price=1,nan"], "no price"),
-        (["--cloud-price=-1,1"], "no price"),
+        (["--cloud-price=1"], "not a price"),
+        (["--cloud-price=1,nan"], "not a price"),
+        (["--cloud-price=-1,1"], "not a price"),
         (["--max-usd=-1"], "max-usd"),
     ],
 )
