@@ -27,6 +27,18 @@ _TIER: Final = re.compile(r"input_cost_per_token_([a-z]+)")
 _NOT_TIERS: Final = frozenset({"batches"})
 _OWN_FIELDS: Final = ("flex", "priority")
 
+# Prices by OpenAI where LiteLLM has the base model's in their place, by the name's beginning.
+_CORRECTED: Final[Mapping[str, Mapping[str, Any]]] = {"ft:gpt-4-": {"input": 45, "output": 90}}
+# Retired models that other providers still serve, by OpenAI's last prices, in LiteLLM's form.
+_RETIRED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "gpt-4-32k": {
+        "input_cost_per_token": 6e-5,
+        "output_cost_per_token": 1.2e-4,
+        "max_input_tokens": 32_768,
+        "max_output_tokens": 4_096,
+    }
+}
+
 # The most tokens that one image is billed as, by the name's beginning. The longest one counts.
 # Tiles: a base and 8 tiles. Patches: 1,536 (10,000 with `detail: original`), times a factor.
 _IMAGE_TOKENS: Final = {
@@ -62,6 +74,9 @@ def convert_models(source: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         and "/" not in name
         and fields.get("input_cost_per_token")
     }
+    if "gpt-4" in models:
+        for name, fields in _RETIRED.items():
+            models.setdefault(name, _convert(name, fields))
     for name in sorted(models):
         base = re.sub(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$", "", name)
         if base == name:
@@ -75,6 +90,8 @@ def convert_models(source: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     entry = _prices(fields, "")
+    if name.startswith("ft:") and (prefix := _longest_prefix(name, _CORRECTED)):
+        entry |= _CORRECTED[prefix]
     tiers = sorted(match[1] for key in fields if (match := _TIER.fullmatch(key)))
     others: dict[str, Any] = {}
     for tier in tiers:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _DATED: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
 _PROVIDERS: Final = ("openai/", "azure/")  # prefixes of gateways such as OpenRouter and LiteLLM
 _PARTS: Final = re.compile(r"[-.:/]")
+_FAMILY_PARTS: Final = 2  # gpt and 4o, of gpt-4o-audio-preview
 _MAX_REMEMBERED: Final = 1_000  # bounds the sets: clients may name any model
 
 
@@ -133,6 +134,7 @@ class Prices:
         }
         self._service_tiers = frozenset(tier for _, tier in self._special)
         self._families: dict[str, Price] = {}
+        self._beginnings = {tuple(_PARTS.split(name)[:_FAMILY_PARTS]) for name in listed}
         self._warned: set[str] = set()
         self._models = {target: tier.model for target, tier in tiers.items()}
         # A tier's own `price` is the contract with its provider: the list never replaces it.
@@ -168,6 +170,11 @@ class Prices:
         if len(self._families) < _MAX_REMEMBERED:
             self._families[model] = price
         return price
+
+    def _has_family(self, model: str) -> bool:
+        """Whether the list has models like this one. A gateway's own name for a model has none."""
+        beginning = _PARTS.split(_spellings(model)[-1])[:_FAMILY_PARTS]
+        return len(beginning) == _FAMILY_PARTS and tuple(beginning) in self._beginnings
 
     @property
     def cloud_is_free(self) -> bool:
@@ -224,6 +231,9 @@ class Prices:
             is_same = self._listed_name(answered) == self._listed_name(model)
             if not (has_own_price and (is_named or is_same)):
                 price = self.of(target, answered, service_tier=service_tier)
+                if price is None and (not is_named or self._has_family(answered)):
+                    self._warn(answered)
+                    price = self._price_of_family(answered)
         price = price or self.of(target, model, service_tier=service_tier)
         if price is not None:
             return price

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
+from proxy.budget import BudgetPacer, Limits, ModelLimits, Reservations, TokenCounter
 from proxy.errors import InternalError
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.conversations import Conversations
@@ -48,9 +48,14 @@ class Bookkeeping:
         """Enter tokens, reported by the upstream or estimated, and dollars into the record."""
         record, usage = call.record, outcome.usage
         record.response = outcome.text
-        possible = (usage or Usage()).bounded(_max_tokens(call))
+        max_tokens = _max_tokens(call)
+        if usage is not None and usage.exceeds(max(max_tokens, MAX_CONTEXT_TOKENS)):
+            usage = None  # a broken counter: its other counts are no better
+        possible = (usage or Usage()).bounded(max_tokens, max_answer=_max_answer(call))
         prompt, answer = possible.prompt_tokens, possible.completion_tokens
-        is_complete = prompt is not None and (answer is not None or not outcome.text)
+        # A count that is absent is 0; one that is negative is unknown.
+        has_answer = answer is not None or usage is None or usage.completion_tokens is None
+        is_complete = prompt is not None and (has_answer or not outcome.text)
         is_reported = usage == possible and is_complete
         if not is_complete:
             self._estimate(call, record.target, record.model, outcome)
@@ -190,6 +195,16 @@ def _max_tokens(call: Call) -> int:
         return max(MAX_CONTEXT_TOKENS, len(call.body))
     context = call.capabilities.context_tokens if call.record.target is Target.LOCAL else None
     return context or MAX_CONTEXT_TOKENS
+
+
+def _max_answer(call: Call) -> int | None:
+    """The most tokens of a cloud answer: those of the largest model, for each choice.
+
+    The limit of the model itself may be out of date, and a larger count would then be unpaid.
+    """
+    if not call.endpoint.is_routed or call.record.target is not Target.CLOUD:
+        return None
+    return ModelLimits().max_output * max(1, call.request.choices)
 
 
 def _sample(call: Call) -> None:

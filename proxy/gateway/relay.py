@@ -74,6 +74,10 @@ class UpstreamReader(Protocol):
     def is_event_stream(self) -> bool:
         """Whether the content type is that of an event stream."""
 
+    @property
+    def is_page(self) -> bool:
+        """Whether the content type is that of a web page."""
+
     async def next_chunk(self) -> bytes:
         """The next bytes of the body; b"" at its end."""
 
@@ -423,9 +427,12 @@ async def read_start(
     hidden reasoning sends at most keep-alives.
 
     Raises:
-        UpstreamError: the answer ended, was interrupted or timed out before that.
+        UpstreamError: the answer ended, was interrupted or timed out before that; or it is a
+            web page in the place of an answer, such as the login page of a network.
     """
     if not is_stream(response):
+        if 200 <= response.status < 300 and response.is_page:
+            raise _page(response)
         response.mark_started()
         body = await response.read()
         if rename is not None:
@@ -613,6 +620,14 @@ def _finish(record: CallRecord, observer: StreamObserver) -> None:
 def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
     return UpstreamInterrupted(
         f"The {response.upstream_name} upstream ended its stream without finishing the answer.",
+        upstream=response.upstream_name,
+    )
+
+
+def _page(response: UpstreamReader) -> UpstreamInterrupted:
+    return UpstreamInterrupted(
+        f"The {response.upstream_name} upstream answered with a web page. Check its base_url, and "
+        "whether a proxy or a login page is in front of it.",
         upstream=response.upstream_name,
     )
 

@@ -248,11 +248,15 @@ class CompletionRequest(msgspec.Struct):
     best_of: msgspec.Raw = msgspec.Raw()
     max_tokens: msgspec.Raw = msgspec.Raw()
     user: msgspec.Raw = msgspec.Raw()
+    tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "prompt"
     images = 0
     has_references = False
-    service_tier = None
+
+    @property
+    def service_tier(self) -> str | None:
+        return read_service_tier(self.tier)
 
     @property
     def tool_chars(self) -> int:

@@ -156,14 +156,22 @@ class Usage(msgspec.Struct):
         """Whether the counts are possible: some servers send -1 for unknown."""
         return self.prompt_tokens is not None and self.bounded() == self
 
-    def bounded(self, max_tokens: int = MAX_CONTEXT_TOKENS) -> "Usage":
+    def exceeds(self, max_tokens: int) -> bool:
+        """Whether a count is larger than any model can have, so that the counts mean nothing."""
+        return max(self.prompt_tokens or 0, self.completion_tokens or 0) > max_tokens
+
+    def bounded(
+        self, max_tokens: int = MAX_CONTEXT_TOKENS, *, max_answer: int | None = None
+    ) -> "Usage":
         """The counts, each within what is possible. An unknown or negative count is None.
 
         Args:
             max_tokens: the most tokens of a prompt, and of an answer.
+            max_answer: the most tokens of an answer, if that is less.
         """
         prompt = _bound(self.prompt_tokens, max_tokens)
-        answer = _bound(self.completion_tokens, max_tokens)
+        most = max_tokens if max_answer is None else min(max_tokens, max_answer)
+        answer = _bound(self.completion_tokens, most)
         prompt_details, answer_details = self.prompt_tokens_details, self.completion_tokens_details
         if prompt_details is not None:
             cached = _bound(prompt_details.cached_tokens, prompt or 0)

@@ -377,7 +377,8 @@ class Http1Connection(asyncio.Protocol):
         # The lenient parser passes "content-length :" and ignores its value (RFC 9112, 5.1).
         if not name or name[-1] in b" \t" or b"\0" in value or len(headers) >= MAX_HEADERS:
             raise ValueError("invalid header")  # stops the parser
-        headers.append((name, value))
+        # The parser joins a folded line with its tab; it becomes a space (RFC 9112, 5.2).
+        headers.append((name, value.replace(b"\t", b" ")))
 
     def _count(self, size: int) -> None:
         self._parsed_bytes += size

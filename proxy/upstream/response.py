@@ -115,6 +115,10 @@ class UpstreamResponse:
     def is_event_stream(self) -> bool:
         return self._header(b"content-type").startswith(b"text/event-stream")
 
+    @property
+    def is_page(self) -> bool:
+        return self._header(b"content-type").startswith((b"text/html", b"application/xhtml"))
+
     def headers_for_client(self) -> list[tuple[bytes, bytes]]:
         """The headers that the client may have."""
         return headers_for_client(self.headers, self._return_headers)

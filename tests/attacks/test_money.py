@@ -100,8 +100,9 @@ def within_budget(seen: Seen) -> str | None:
 
 
 def once(seen: Seen) -> str | None:
+    """Three attempts, and one on a reused connection that had probably ended before it."""
     calls = seen.facts["calls"]
-    return booked(seen) if calls <= 3 else f"sent {calls} times"
+    return booked(seen) if calls <= 4 else f"sent {calls} times"
 
 
 def no_calls(seen: Seen) -> str | None:

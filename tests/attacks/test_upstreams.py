@@ -419,9 +419,11 @@ def sender(runner: AttackRunner, cloud: FakeUpstream, *, measure: bool = False) 
         sent = request(body, path=script.path)
         if measure:
             with peak_memory() as peak, Bystander(runner.proxy.port) as bystander:
-                raw, seen.closed = await exchange(runner.proxy.port, [sent], seconds=20)
+                raw, seen.closed = await exchange(
+                    runner.proxy.port, [sent], seconds=20, max_bytes=1000
+                )
             seen.facts = {"growth": peak.growth, "late": bystander.worst}
-            seen.raw = raw[:1000]
+            seen.raw = raw
             return
         seen.raw, seen.closed = await exchange(runner.proxy.port, [sent], seconds=8)
         if not seen.raw.startswith(b"HTTP/1.1 200"):

@@ -41,6 +41,22 @@ def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
     assert "as_of: 2026-11-29" in out.read_text()
 
 
+def test_prices_that_the_source_lacks_or_has_wrong(tmp_path: Path) -> None:
+    fields = {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 3e-05,
+        "output_cost_per_token": 6e-05,
+    }
+    source, out = tmp_path / "source.json", tmp_path / "pricing.yaml"
+    source.write_text(json.dumps({"gpt-4": fields, "ft:gpt-4-0613": fields}))
+    result = CliRunner().invoke(main, ["prices", "update", str(source), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    listed = load_prices(out)
+    costs = {name: (price.input, price.output) for name, price in listed.items()}
+    assert costs == {"gpt-4": (30, 60), "gpt-4-32k": (60, 120), "ft:gpt-4": (45, 90)}
+
+
 def test_a_source_without_prices_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "source.json"
     source.write_text("[]")

@@ -200,6 +200,9 @@ def test_the_model_that_answered_sets_the_price() -> None:
     assert cost(own, "gpt-4o-mini", "gpt-6") == 0.1
     assert cost(own, "gpt-4o-mini", "gpt-6", is_named=False) == 4  # a stored prompt's model
     assert cost(own, "gpt-4o-mini", "gpt-4o-mini-2024-07-18", is_named=False) == 0.1
+    assert cost(prices("auto"), "gpt-4o-mini", "gpt-6-next") == 4  # the dearest of its family
+    # A stored prompt's model that is not listed may be the dearest one.
+    assert cost(prices("auto"), "gpt-4o-mini", "of-some-gateway", is_named=False) == 4
 
 
 def test_failed_attempts_add_to_the_cost() -> None:

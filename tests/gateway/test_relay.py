@@ -291,11 +291,13 @@ class FakeAnswer:
         status: int = 200,
         headers: Sequence[tuple[bytes, bytes]] = (),
         is_event_stream: bool = False,
+        is_page: bool = False,
     ) -> None:
         self.upstream_name = "local"
         self.status = status
         self.headers = headers
         self.is_event_stream = is_event_stream
+        self.is_page = is_page
         self.has_begun = False
         self._pieces = list(pieces)
 

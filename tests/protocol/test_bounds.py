@@ -150,6 +150,7 @@ def test_a_large_body_must_be_utf_8() -> None:
         (parse_chat, b'{"model":"a","messages":[{"role":"u"}],"Stream":true}', "Stream"),
         (parse_chat, b'{"model":"a","messages":[{"role":"u"}],"Temperature":1}', "Temperature"),
         (parse_completion, b'{"model":"a","prompt":"x","Prompt":"y"}', "Prompt"),
+        (parse_completion, b'{"model":"a","prompt":"x","Service_Tier":"flex"}', "Service_Tier"),
         (parse_embedding, b'{"model":"a","input":"x","MODEL":"y"}', "MODEL"),
         (parse_responses, b'{"model":"a","input":"x","Input":"y"}', "Input"),
         (parse_responses, b'{"model":"a","input":"x","Instructions":"y"}', "Instructions"),

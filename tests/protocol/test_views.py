@@ -224,17 +224,50 @@ def test_a_response_of_odd_fields_is_read() -> None:
     assert delta.text == ""
 
 
-async def test_impossible_counts_are_marked(start: StartProxy, cloud: FakeUpstream) -> None:
+async def test_impossible_parts_of_a_count_are_marked(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
     proxy = await start()
-    for usage, tokens in (
-        (USAGE | {"prompt_tokens": 10**12}, MAX_CONTEXT_TOKENS),
-        (USAGE | {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 5000}}, 100),
-    ):
-        cloud.answer = whole(answer_json(usage=usage))
-        row = await proxy.row_of(await proxy.chat(model="cloud"))
-        assert (row["input_tokens"], row["output_tokens"]) == (tokens, 100)
-        assert row["cached_input_tokens"] <= tokens
+    usage = USAGE | {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 5000}}
+    cloud.answer = whole(answer_json(usage=usage))
+    row = await proxy.row_of(await proxy.chat(model="cloud"))
+    assert (row["input_tokens"], row["output_tokens"]) == (100, 100)
+    assert row["cached_input_tokens"] <= 100
+    assert row["usage_source"] == "estimated"
+
+
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+@pytest.mark.parametrize("count", [MAX_CONTEXT_TOKENS + 1, 10**12, 1e300])
+async def test_a_broken_counter_is_not_believed(
+    start: StartProxy, cloud: FakeUpstream, field: str, count: float
+) -> None:
+    proxy = await start()
+    cloud.answer = whole(answer_json("Hello!", usage=USAGE | {field: count}))
+    row = await proxy.row_of(await proxy.chat(model="cloud"))
+    assert row["usage_source"] == "estimated"
+    assert row["input_tokens"] < 100
+    assert row["output_tokens"] < 10
+
+
+async def test_an_answer_is_no_longer_than_the_largest_models_for_each_choice(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    cloud.answer = whole(answer_json(usage=USAGE | {"completion_tokens": 2_000_000}))
+    for choices in (1, 3):
+        row = await proxy.row_of(await proxy.chat(model="cloud", n=choices))
         assert row["usage_source"] == "estimated"
+        assert row["output_tokens"] == choices * 128_000
+
+
+async def test_a_negative_count_of_an_answer_is_estimated(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    cloud.answer = whole(answer_json("Hello!", usage=USAGE | {"completion_tokens": -1}))
+    row = await proxy.row_of(await proxy.chat(model="cloud"))
+    assert (row["input_tokens"], row["usage_source"]) == (1000, "estimated")
+    assert 0 < row["output_tokens"] < 10
 
 
 # ── Work ──────────────────────────────────────────────────────────────────────────────────────

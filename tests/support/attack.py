@@ -211,9 +211,17 @@ QUESTION = chat_body(model="local")
 
 
 async def exchange(
-    port: int, packets: Sequence[bytes], *, seconds: float = ANSWER_SECONDS
+    port: int,
+    packets: Sequence[bytes],
+    *,
+    seconds: float = ANSWER_SECONDS,
+    max_bytes: int = 2**40,
 ) -> tuple[bytes, bool]:
-    """Send packets; read until the proxy closes. Returns the bytes, and whether it closed."""
+    """Send packets; read until the proxy closes. Returns the bytes, and whether it closed.
+
+    Args:
+        max_bytes: further bytes are read and dropped.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     raw = bytearray()
     closed = False
@@ -225,7 +233,7 @@ async def exchange(
                 writer.write(packet)
                 await writer.drain()
             while piece := await reader.read(65536):
-                raw += piece
+                raw += piece[: max_bytes - len(raw)]
             closed = True
     except TimeoutError:
         pass

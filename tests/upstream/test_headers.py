@@ -2,7 +2,7 @@
 
 import pytest
 
-from fakes import FakeUpstream, whole
+from fakes import FakeUpstream, answer_json, whole
 from live import StartProxy, envelope_of
 from proxy.upstream.headers import headers_for_client, headers_for_upstream
 
@@ -80,6 +80,38 @@ async def test_the_other_tier_answers_for_one_that_redirects(
     local.answer = whole(b"{}", status=307, headers=[("location", "https://evil.example/v1")])
     response = await proxy.chat()
     assert response.headers["x-router-fallback"] == "local→cloud:upstream_broken"
+
+
+@pytest.mark.parametrize("kind", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_web_page_is_no_answer(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, kind: str, stream: bool
+) -> None:
+    """A network's login page comes with status 200."""
+    proxy = await start()
+    local.answer = whole(b"<html>Log in</html>", content_type=kind)
+    response = await proxy.chat(stream=stream)
+    assert response.status_code == 200
+    assert response.headers["x-router-fallback"] == "local→cloud:upstream_broken"
+    cloud.answer = local.answer
+    response = await proxy.chat(stream=stream)
+    assert response.status_code == 502
+    assert envelope_of(response)["code"] == "upstream_broken"
+    assert b"Log in" not in response.content
+
+
+@pytest.mark.parametrize("fold", [b"\t", b" ", b"\t \t"])
+async def test_a_folded_header_has_no_tab(
+    start: StartProxy, cloud: FakeUpstream, fold: bytes
+) -> None:
+    proxy = await start()
+    body = answer_json()
+    lines = b"HTTP/1.1 200 OK\r\ncontent-type: application/json;\r\n" + fold + b"charset=utf-8\r\n"
+    cloud.answer = [lines + b"content-length: %d\r\n\r\n" % len(body) + body]
+    response = await proxy.chat(model="cloud")
+    assert response.content == body
+    assert response.headers["content-type"].split() == ["application/json;", "charset=utf-8"]
+    assert "\t" not in response.headers["content-type"]
 
 
 async def test_a_compressed_upload_keeps_its_encoding(
