@@ -9,6 +9,7 @@ few requests wait on one connection, and errors use OpenAI's envelope.
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -264,7 +265,12 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 data = data[offer.args[0] :]
-                self.parser.feed_data(self._head_without_offer())
+                head = self._head_without_offer()
+                # After `connection: close` or HTTP/1.0 the old parser would skip all data.
+                self.parser = httptools.HttpRequestParser(self)
+                with suppress(AttributeError):  # an older httptools; as uvicorn sets it
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
             else:
                 return
 
