@@ -36,7 +36,7 @@ MAX_PIPELINED: Final = 32
 # for the client: one that still writes when the connection closes would not see the answer.
 MAX_DISCARDED_BYTES: Final = 512 * 1024
 LINGER_SECONDS: Final = 2.0
-LINGER_BYTES: Final = 64 * 2**20
+LINGER_BYTES: Final = 16 * 2**20
 
 CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
 # In the scope of a HEAD request, whose method is GET for the handlers.
