@@ -9,6 +9,7 @@ few requests wait on one connection, and errors use OpenAI's envelope.
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -35,7 +36,7 @@ MAX_PIPELINED: Final = 32
 # for the client: one that still writes when the connection closes would not see the answer.
 MAX_DISCARDED_BYTES: Final = 512 * 1024
 LINGER_SECONDS: Final = 2.0
-LINGER_BYTES: Final = 64 * 2**20
+LINGER_BYTES: Final = 16 * 2**20
 
 CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
 # In the scope of a HEAD request, whose method is GET for the handlers.
@@ -264,7 +265,12 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 data = data[offer.args[0] :]
-                self.parser.feed_data(self._head_without_offer())
+                head = self._head_without_offer()
+                # After `connection: close` or HTTP/1.0 the old parser would skip all data.
+                self.parser = httptools.HttpRequestParser(self)
+                with suppress(AttributeError):  # an older httptools; as uvicorn sets it
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
             else:
                 return
 

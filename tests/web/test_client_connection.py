@@ -234,6 +234,18 @@ async def test_pipelined_upgrade_offers_are_ignored(proxy: LiveProxy, local: Fak
     assert all(call.json["messages"] for call in local.calls)
 
 
+@pytest.mark.parametrize(
+    ("version", "offer"),
+    [(b"1.1", OFFER.replace(b"Upgrade,", b"Upgrade, close,")), (b"1.0", OFFER)],
+)
+async def test_an_upgrade_offer_on_a_connection_that_ends_is_ignored(
+    proxy: LiveProxy, local: FakeUpstream, version: bytes, offer: bytes
+) -> None:
+    data = with_body(chat_body(model="local"), offer).replace(b"HTTP/1.1", b"HTTP/" + version)
+    assert (await only_answer(proxy, data))[0] == 200
+    assert local.call.json["messages"]
+
+
 async def test_a_chunked_request_with_an_upgrade_offer_keeps_its_body(proxy: LiveProxy) -> None:
     head = CHAT + OFFER + b"transfer-encoding: chunked\r\n\r\n"
     client = await proxy.connect_raw(head + chunked(chat_body(), b"x-trailer: 1\r\n") + HEALTH)
