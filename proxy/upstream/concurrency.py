@@ -2,8 +2,8 @@
 
 A tier works on `max_concurrency` requests; Ollama by default on one. Queued requests take turns by
 client, so a client with a hundred queued requests does not delay another client's first one. In a
-full queue, a client without a queued request takes the place of the last request of the client with
-the most. The expected wait is known, so the caller may send a request elsewhere.
+full queue, a client with fewer queued requests takes the place of the last request of the client
+with the most. The expected wait is known, so the caller may send a request elsewhere.
 """
 
 import asyncio
@@ -88,14 +88,13 @@ class ConcurrencyLimiter:
         return self._clock()
 
     def _make_room(self, client: str | None) -> bool:
-        """Give a client without queued requests the place of the client with the most.
+        """Give a client the place of the client with the most requests, if it has fewer.
 
-        Returns whether there is room. A client with one queued request keeps it.
+        Returns whether there is room. Afterwards the other client still has as many.
         """
-        if client in self._waiting:
-            return False
+        own = len(self._waiting.get(client, ()))
         turns = max(self._waiting.values(), key=len, default=None)
-        if turns is None or len(turns) < 2:
+        if turns is None or len(turns) < own + 2:
             return False
         turn = turns.pop()
         self.waiting -= 1
