@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 import needs
 
@@ -22,6 +22,8 @@ FLAGS: Final = (
 )  # fmt: skip
 PATIENCE_MS: Final = 20_000.0  # generous for a busy machine
 SERIOUS: Final = ("serious", "critical")
+
+expect.set_options(timeout=PATIENCE_MS)  # its own default is 5 seconds, whatever the context's
 
 
 def find_chromium() -> str:
