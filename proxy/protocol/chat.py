@@ -23,7 +23,9 @@ from proxy.protocol.bounds import (
 )
 from proxy.protocol.fields import (
     Shape,
+    array_of,
     is_given,
+    known_form,
     read_hints,
     read_known,
     read_limit,
@@ -453,53 +455,22 @@ class ChatAnswer(msgspec.Struct):
         return self.usage is not None and not self.choices
 
 
-# The same with all fields that clients usually send. Most requests have no others, and are then
-# known to have no field whose name is another one's but for case.
-
-
-class _KnownPart(ContentPart, forbid_unknown_fields=True):
-    input_audio: msgspec.Raw = msgspec.Raw()
-    refusal: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownMessage(Message, forbid_unknown_fields=True, kw_only=True):
-    content: str | list[_KnownPart] | None = None  # type: ignore[assignment]
-    name: msgspec.Raw = msgspec.Raw()
-    tool_call_id: msgspec.Raw = msgspec.Raw()
-    refusal: msgspec.Raw = msgspec.Raw()
-    audio: msgspec.Raw = msgspec.Raw()
-    annotations: msgspec.Raw = msgspec.Raw()
-    reasoning_content: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownChatRequest(ChatRequest, forbid_unknown_fields=True, kw_only=True):
-    messages: list[_KnownMessage]  # type: ignore[assignment]
-    temperature: msgspec.Raw = msgspec.Raw()
-    top_p: msgspec.Raw = msgspec.Raw()
-    top_logprobs: msgspec.Raw = msgspec.Raw()
-    presence_penalty: msgspec.Raw = msgspec.Raw()
-    frequency_penalty: msgspec.Raw = msgspec.Raw()
-    stop: msgspec.Raw = msgspec.Raw()
-    seed: msgspec.Raw = msgspec.Raw()
-    audio: msgspec.Raw = msgspec.Raw()
-    prediction: msgspec.Raw = msgspec.Raw()
-    safety_identifier: msgspec.Raw = msgspec.Raw()
-    verbosity: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownCompletionRequest(CompletionRequest, forbid_unknown_fields=True):
-    temperature: msgspec.Raw = msgspec.Raw()
-    top_p: msgspec.Raw = msgspec.Raw()
-    presence_penalty: msgspec.Raw = msgspec.Raw()
-    frequency_penalty: msgspec.Raw = msgspec.Raw()
-    stop: msgspec.Raw = msgspec.Raw()
-    seed: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownEmbeddingRequest(EmbeddingRequest, forbid_unknown_fields=True):
-    dimensions: msgspec.Raw = msgspec.Raw()
-    encoding_format: msgspec.Raw = msgspec.Raw()
-    user: msgspec.Raw = msgspec.Raw()
+_KnownPart = known_form(ContentPart, "input_audio refusal")
+_KnownMessage = known_form(
+    Message,
+    "name tool_call_id refusal annotations reasoning_content",
+    content=(str | array_of(_KnownPart) | None, None),
+)
+_KnownChatRequest = known_form(
+    ChatRequest,
+    "temperature top_p top_logprobs presence_penalty frequency_penalty stop seed audio prediction "
+    "safety_identifier verbosity",
+    messages=array_of(_KnownMessage),
+)
+_KnownCompletionRequest = known_form(
+    CompletionRequest, "temperature top_p presence_penalty frequency_penalty stop seed"
+)
+_KnownEmbeddingRequest = known_form(EmbeddingRequest, "dimensions encoding_format user")
 
 
 class _LenientAnswer(ChatAnswer):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from types import GenericAlias
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -51,10 +52,43 @@ class Shape(NamedTuple):
         return cls(frozenset(field.encode_name for field in fields), below)
 
 
+def known_form(view: type[msgspec.Struct], others: str, **fields: Any) -> type[Any]:
+    """A view that refuses unknown fields; for `read_known`.
+
+    Args:
+        others: the names of the API's fields that the view does not read.
+        fields: the types of fields whose objects must be of a known form, too. With a default, as a
+            pair.
+    """
+    raw = [(name, msgspec.Raw, msgspec.Raw()) for name in others.split()]
+    typed = [
+        (name, *(kind if isinstance(kind, tuple) else (kind,))) for name, kind in fields.items()
+    ]
+    return msgspec.defstruct(
+        f"Known{view.__name__}",
+        raw + typed,
+        bases=(view,),
+        forbid_unknown_fields=True,
+        kw_only=True,
+    )
+
+
+def array_of(known: type[Any]) -> Any:
+    """The type of an array of a known form."""
+    return GenericAlias(list, (known,))
+
+
 def read_known(
-    known: msgspec.json.Decoder[Any], lenient: msgspec.json.Decoder[T], body: bytes, shape: Shape
+    known: msgspec.json.Decoder[Any],
+    lenient: msgspec.json.Decoder[T],
+    raw: bytes | msgspec.Raw,
+    shape: Shape,
+    *,
+    at: str = "",
 ) -> T:
-    """Decode a request whose fields are usually all known.
+    """Decode a request, or its part at a path, whose fields are usually all known.
+
+    Only a request with an unknown field is decoded twice.
 
     Args:
         known: forbids unknown fields.
@@ -66,12 +100,13 @@ def read_known(
             another prompt would be answered than the one that was routed.
     """
     try:
-        check_size(body)
-        request: T = known.decode(body)
+        if not at:
+            check_size(bytes(raw))
+        request: T = known.decode(raw)
         return request
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        request = read_request(lenient, body)
-    refuse_lookalikes(msgspec.Raw(body), shape)
+        request = read_request(lenient, bytes(raw), at=at)
+    refuse_lookalikes(msgspec.Raw(raw), shape, at=f"{at}." if at else "")
     return request
 
 

@@ -12,7 +12,7 @@ Sources: the OpenAI API reference for responses, and what Ollama's OpenAI endpoi
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -20,20 +20,18 @@ from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import MAX_ITEMS, check_length, check_metadata
 from proxy.protocol.fields import (
     Shape,
+    array_of,
     drop_forbidden_tools,
     is_given,
+    known_form,
     read_hints,
     read_known,
     read_limit,
-    read_request,
     read_service_tier,
-    refuse_lookalikes,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
 from proxy.protocol.response_objects import read_response_id
-
-T = TypeVar("T")
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
@@ -105,45 +103,19 @@ class Body(msgspec.Struct):
     service_tier: msgspec.Raw = msgspec.Raw()
 
 
-class _KnownBody(Body, forbid_unknown_fields=True):
-    """The same with all fields that clients usually send; see `read_known`."""
-
-    temperature: msgspec.Raw = msgspec.Raw()
-    top_p: msgspec.Raw = msgspec.Raw()
-    truncation: msgspec.Raw = msgspec.Raw()
-    max_tool_calls: msgspec.Raw = msgspec.Raw()
-    stream_options: msgspec.Raw = msgspec.Raw()
-    safety_identifier: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownItem(_Item, forbid_unknown_fields=True):
-    """The same with all fields of messages, tool calls, tool results and reasoning."""
-
-    id: msgspec.Raw = msgspec.Raw()
-    status: msgspec.Raw = msgspec.Raw()
-    role: msgspec.Raw = msgspec.Raw()
-    content: msgspec.Raw = msgspec.Raw()
-    call_id: msgspec.Raw = msgspec.Raw()
-    name: msgspec.Raw = msgspec.Raw()
-    arguments: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    summary: msgspec.Raw = msgspec.Raw()
-    encrypted_content: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownPart(_Part, forbid_unknown_fields=True):
-    detail: msgspec.Raw = msgspec.Raw()
-    annotations: msgspec.Raw = msgspec.Raw()
-    logprobs: msgspec.Raw = msgspec.Raw()
-    file_data: msgspec.Raw = msgspec.Raw()
-    file_url: msgspec.Raw = msgspec.Raw()
-    filename: msgspec.Raw = msgspec.Raw()
-    input_audio: msgspec.Raw = msgspec.Raw()
-    refusal: msgspec.Raw = msgspec.Raw()
-
-
-class _KnownMessage(_Message, kw_only=True):
-    content: str | list[_KnownPart] | None = None  # type: ignore[assignment]
+_KnownPart = known_form(
+    _Part, "detail annotations logprobs file_data file_url filename input_audio refusal"
+)
+_KnownBody = known_form(
+    Body, "temperature top_p truncation max_tool_calls stream_options safety_identifier"
+)
+# Of messages, tool calls, tool results and reasoning. `_Message` reads the content of a message.
+_KnownItem = known_form(
+    _Item, "id status role content call_id name arguments input summary encrypted_content"
+)
+_KnownMessage = known_form(
+    _Message, "type id status name", content=(str | array_of(_KnownPart) | None, None)
+)
 
 
 class ResponsesRequest:
@@ -213,10 +185,10 @@ class ResponsesRequest:
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
         """Add an input item as a turn or by its length, and add its needs."""
-        item = _read_part(_known_item, _item, raw, _ITEM_SHAPE, at=at)
+        item = read_known(_known_item, _item, raw, _ITEM_SHAPE, at=at)
         match item.type:
             case None | "message":
-                message = _read_part(_known_message, _message, raw, _ITEM_SHAPE, at=at)
+                message = read_known(_known_message, _message, raw, _ITEM_SHAPE, at=at)
                 content = message.content
                 if isinstance(content, list):
                     content = self._read_parts(content, f"{at}.content")
@@ -235,7 +207,7 @@ class ResponsesRequest:
             self.turns.append(("tool", msgspec.json.decode(output)))
         elif output.startswith(b"["):
             at = f"{at}.output"
-            parts = _read_part(_known_parts, _parts, item.output, _PART_SHAPE, at=at)
+            parts = read_known(_known_parts, _parts, item.output, _PART_SHAPE, at=at)
             self.turns.append(("tool", self._read_parts(parts, at)))
         else:
             self.tool_chars += len(raw)
@@ -268,7 +240,7 @@ _body = msgspec.json.Decoder(Body)
 _known_body = msgspec.json.Decoder(_KnownBody)
 _known_item = msgspec.json.Decoder(_KnownItem)
 _known_message = msgspec.json.Decoder(_KnownMessage)
-_known_parts = msgspec.json.Decoder(list[_KnownPart])
+_known_parts = msgspec.json.Decoder(array_of(_KnownPart))
 _PART_SHAPE: Final = Shape.of(_KnownPart)
 _ITEM_SHAPE: Final = Shape.of(_KnownItem, content=_PART_SHAPE, output=_PART_SHAPE)
 _BODY_SHAPE: Final = Shape.of(_KnownBody)
@@ -303,24 +275,6 @@ def parse_responses(raw: bytes) -> ResponsesRequest:
         check_length(body.tools or (), "tools")
         check_length(body.input or () if not isinstance(body.input, str) else (), "input")
     return ResponsesRequest(body, raw)
-
-
-def _read_part(
-    known: msgspec.json.Decoder[Any],
-    lenient: msgspec.json.Decoder[T],
-    raw: msgspec.Raw,
-    shape: Shape,
-    *,
-    at: str,
-) -> T:
-    """Decode an item or its parts as `read_known` does a request."""
-    try:
-        part: T = known.decode(raw)
-        return part
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        part = read_request(lenient, bytes(raw), at=at)
-    refuse_lookalikes(raw, shape, at=f"{at}.")
-    return part
 
 
 def _needs(request: Body) -> dict[str, str]:
