@@ -6,7 +6,8 @@ from proxy.budget import BudgetPacer, Limits, ModelLimits, Reservations, TokenCo
 from proxy.errors import InternalError
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.conversations import Conversations
-from proxy.gateway.relay import Outcome, StreamStart
+from proxy.gateway.relay import StreamStart
+from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import MAX_CONTEXT_TOKENS, Usage
 from proxy.protocol.endpoints import CHAT

@@ -42,7 +42,6 @@ from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.refusal import ending_of, name_earlier_failure, request_timeout, send_error
 from proxy.gateway.relay import (
     CompleteResponse,
-    Outcome,
     StreamHold,
     StreamStart,
     error_of_complete,
@@ -50,6 +49,7 @@ from proxy.gateway.relay import (
     relay_stream,
 )
 from proxy.gateway.stored_responses import StoredResponses
+from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
 from proxy.protocol.endpoints import CHAT, OTHER, Endpoint

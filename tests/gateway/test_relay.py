@@ -12,19 +12,17 @@ from hypothesis import strategies as st
 
 from proxy.errors import UpstreamInterrupted, UpstreamTimeout
 from proxy.gateway.relay import (
-    MAX_EVENT_BYTES,
     MAX_HELD_BYTES,
     Note,
-    Outcome,
     ResponseWriter,
     Settle,
-    StreamObserver,
     StreamStart,
     is_stream,
     read_start,
     relay_complete,
     relay_stream,
 )
+from proxy.gateway.stream_observer import MAX_EVENT_BYTES, Outcome, StreamObserver
 from proxy.protocol.endpoints import CHAT
 from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target

@@ -1,0 +1,296 @@
+"""Observation of a stream of server-sent events: what it says, and what of it the client gets.
+
+    observer = StreamObserver(strip_usage=True)
+    send(observer.feed(chunk))
+    send(observer.flush())  # at the end; then observer.outcome is what is billed
+
+The observer reads usage, text and the finish. It removes the usage chunk that the proxy requested
+and the client did not, and renames ids where needed. Events that it cannot read pass unchanged.
+
+Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
+`APIError` on a `data: {"error": …}` event.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from proxy.protocol import AnswerView, Usage
+from proxy.protocol.endpoints import CHAT, Endpoint
+
+MAX_EVENT_BYTES: Final = 2**20
+MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writes as much
+
+# Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+
+# Takes an event or a complete answer, and the JSON in it; returns it with other ids.
+Rename = Callable[[bytes, bytes], bytes]
+
+
+class Outcome(NamedTuple):
+    """What is billed of an answer, or of the part of it that was seen."""
+
+    usage: Usage | None = None
+    text: str = ""
+    other_text: str = ""  # reasoning and tool calls, which are output too
+    service_tier: str | None = None
+    model: str | None = None  # that answered
+
+    @classmethod
+    def of(cls, view: AnswerView | None) -> "Outcome":
+        """The outcome of a complete answer."""
+        if view is None:
+            return cls()
+        text, other_text = view.text[:MAX_TEXT_CHARS], view.other_text[:MAX_TEXT_CHARS]
+        return cls(view.usage, text, other_text, view.service_tier, view.model)
+
+
+class StreamObserver:
+    """Observes a stream of server-sent events.
+
+    `feed` takes the received bytes and returns the bytes to send. Incomplete events are buffered.
+    After an event longer than `MAX_EVENT_BYTES` it stops observing and passes everything.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_half",
+        "_other_texts",
+        "_rename",
+        "_shape",
+        "_strip_usage",
+        "_tail",
+        "_text_left",
+        "_texts",
+        "began",
+        "blind",
+        "done",
+        "failed",
+        "finished",
+        "last",
+        "model",
+        "service_tier",
+        "spoke",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint = CHAT,
+        *,
+        strip_usage: bool,
+        rename: Rename | None = None,
+        max_text_chars: int = MAX_TEXT_CHARS,
+    ) -> None:
+        self._endpoint = endpoint
+        self._rename = rename
+        self._strip_usage = strip_usage
+        self._tail = b""
+        # What becomes of an LF that comes next: it belongs to the CR that ended the last event.
+        self._half: bool | None = None
+        self._shape: _Shape | None = None  # of the last event with text
+        self._texts: list[str] = []
+        self._text_left = max_text_chars
+        self._other_texts: list[str] = []
+        self.model: str | None = None  # that answered, as the usage or the finish names it
+        self.usage: Usage | None = None
+        self.service_tier: str | None = None  # the last one, sent with the usage or the finish
+        self.began = False  # whether an event has passed, perhaps without content
+        self.spoke = False  # whether content that a client would show has passed
+        self.finished = False  # whether a choice had its finish_reason
+        self.last: AnswerView | None = None  # the event that did
+        self.done = False  # whether [DONE], or the last event of a stream without it, has passed
+        self.failed = False  # whether the upstream sent an error event
+        self.blind = False
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far, up to the limit."""
+        return "".join(self._texts)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is billed, as far as it was seen."""
+        other_text = "".join(self._other_texts)
+        return Outcome(self.usage, self.text, other_text, self.service_tier, self.model)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the stream is known to be an answer, or to have failed."""
+        return self.spoke or self.complete or self.failed
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stream may end here. Interrupted streams have neither a finish nor [DONE]."""
+        return self.done or self.finished or self.blind
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return those to send now."""
+        if self.blind:
+            return data
+        if self._half is not None and data:
+            return self._feed_second_half(data)
+        if not self._tail and 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+            return self._look(data)  # one complete event, as most chunks are
+        buffer = self._tail + data if self._tail else data
+        parts: list[bytes] = []
+        start = copied = 0
+        # The buffered bytes contain no event end, at most its first bytes. They may be a megabyte.
+        unsearched = max(0, len(self._tail) - 3)
+        plain = b"\r" not in buffer
+        while (end := _find_end(buffer, max(start, unsearched), plain=plain)) != -1:
+            event = buffer[start:end]
+            relayed = self._look(event)
+            if relayed is not event:
+                parts += (buffer[copied:start], relayed)
+                copied = end
+            start = end
+            if not plain and end == len(buffer) and event.endswith(b"\r"):
+                self._half = bool(relayed)
+        self._tail = buffer[start:]
+        if len(self._tail) > MAX_EVENT_BYTES:
+            self.blind, start, self._tail = True, len(buffer), b""
+        if not parts:
+            return buffer[:start] if start < len(buffer) else buffer
+        parts.append(buffer[copied:start])
+        return b"".join(parts)
+
+    def _feed_second_half(self, data: bytes) -> bytes:
+        """Feed bytes behind an event that ended with CR."""
+        is_passed, self._half = self._half, None
+        if not data.startswith(b"\n"):
+            return self.feed(data)
+        rest = self.feed(data[1:]) if len(data) > 1 else b""
+        return b"\n" + rest if is_passed else rest
+
+    def flush(self) -> bytes:
+        """The buffered rest at the end: a last event may lack its blank line."""
+        tail, self._tail = self._tail, b""
+        last = self._look(tail) if tail.strip() else b""
+        return last if self.complete or self.failed else b""
+
+    def _look(self, event: bytes) -> bytes:
+        """Observe one event. Returns the bytes for the client, mostly the event itself."""
+        if self._shape is not None and (text := self._shape.text_of(event)) is not None:
+            self._text_left -= len(text)
+            if self._text_left >= 0:
+                self._texts.append(text)
+            return event
+        data = _data_of(event)
+        if not data:
+            self.began = self.began or bool(event.strip())  # a comment is a sign of life
+            return event
+        if data == b"[DONE]":
+            self.done = True
+            return event
+        if self._rename is not None:
+            event = self._rename(event, data)
+            data = _data_of(event)
+        view = self._endpoint.view(data)
+        if view is None:
+            return event
+        self._shape = _Shape.of(event, view) if self._rename is None else None
+        if not self.spoke:
+            self.spoke = view.speaks or self._endpoint.has_output(data)
+        return event if self._observe(view) else b""
+
+    def _observe(self, view: AnswerView) -> bool:
+        self.began = True
+        if view.failed:
+            self.failed = True
+        if (usage := view.usage) is not None:
+            self.usage = usage
+            self.service_tier = view.service_tier or self.service_tier
+            self.model = view.model or self.model
+        if view.finished:
+            self.service_tier = view.service_tier or self.service_tier
+            self.model = view.model or self.model
+            self.finished, self.last = True, view
+            self.done = self.done or not self._endpoint.ends_with_done
+        if text := view.text:
+            self._text_left -= len(text)
+            if self._text_left >= 0:
+                self._texts.append(text)
+        elif other_text := view.other_text:
+            self._text_left -= len(other_text)
+            if self._text_left >= 0:
+                self._other_texts.append(other_text)
+        return not (self._strip_usage and view.is_usage_only)
+
+
+class _Shape(NamedTuple):
+    """The bytes of an event around its text.
+
+    Most events of a stream differ in their text only. An event of the same shape is not decoded,
+    which saves half of the cost of a chunk.
+    """
+
+    before: bytes
+    behind: bytes
+
+    @classmethod
+    def of(cls, event: bytes, view: AnswerView) -> "_Shape | None":
+        """The shape of an event with text and nothing else; None for others."""
+        text = view.text
+        if (
+            not text
+            or not _is_plain(text)
+            or view.usage is not None
+            or view.finished
+            or view.failed
+        ):
+            return None
+        encoded = text.encode()
+        for key in (b'"content":"', b'"content": "'):
+            quoted = key + encoded + b'"'
+            if event.count(quoted) == 1:
+                start = event.index(quoted) + len(key)
+                return cls(event[:start], event[start + len(encoded) :])
+        return None
+
+    def text_of(self, event: bytes) -> str | None:
+        """The text of an event of this shape; None for other events and for escaped text."""
+        before, behind = self
+        end = len(event) - len(behind)
+        if end < len(before) or not event.startswith(before) or not event.endswith(behind):
+            return None
+        try:
+            text = event[len(before) : end].decode()
+        except UnicodeDecodeError:
+            return None
+        return text if _is_plain(text) else None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text needs no escapes in JSON."""
+    return text.isprintable() and '"' not in text and "\\" not in text
+
+
+def _data_of(event: bytes) -> bytes:
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2].strip()  # one line, as in nearly all events
+    lines = event.strip(b"\r\n").splitlines()
+    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+
+
+def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
+    """The index after the first blank line from `start`; -1 without one."""
+    if plain:
+        index = buffer.find(b"\n\n", start)
+        return index + 2 if index != -1 else -1
+    match = _EVENT_END.search(buffer, start)
+    return match.end() if match is not None else -1
+
+
+def split_comments(events: bytes) -> tuple[bytes, bytes]:
+    """The comments among complete events, and the other events."""
+    comments: list[bytes] = []
+    others: list[bytes] = []
+    start = 0
+    for match in _EVENT_END.finditer(events):
+        event = events[start : match.end()]
+        (comments if event.startswith(b":") and not _data_of(event) else others).append(event)
+        start = match.end()
+    others.append(events[start:])
+    return b"".join(comments), b"".join(others)
