@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def printable_json(document: str) -> str:
-    r"""A JSON document with such characters as `\uXXXX` (RFC 8259, section 7); the same value."""
+    r"""An equal JSON document. Characters that are not printable become `\uXXXX` (RFC 8259, 7)."""
     if document.isprintable():
         return document
     return _MAYBE_UNPRINTABLE.sub(_escaped, document)

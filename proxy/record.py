@@ -1,7 +1,7 @@
 """One flat record per request: the single source of its row, its metrics and its headers.
 
 A `CallRecord` is created when a request arrives, filled while it is processed, and finished exactly
-once, whatever the ending. It does not know the database, Prometheus or the HTTP framework.
+once, with any ending. It does not know the database, Prometheus or the HTTP framework.
 """
 
 import hashlib

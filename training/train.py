@@ -6,7 +6,7 @@
 - Epochs: all epochs but the last use every real outcome and no guess. The short closing epoch
   repeats the everyday prompts with guessed scores among a sample of real rows. They cover greetings
   and long open tasks, for which there are no outcomes.
-- Augmentation: prompts are augmented anew in every epoch (training/augment.py).
+- Augmentation: every epoch augments the prompts again (training/augment.py).
 - Size: a decision should take 1 to 2 ms. The network therefore has few layers, the upper ones for a
   single vector, and reads at most 128 tokens. More of either did not help (training/LOG.md).
 - Batches: prompts of similar length, to save padding. The forward pass is in bf16 on a GPU or a CPU

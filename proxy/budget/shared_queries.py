@@ -47,7 +47,7 @@ class SharedQueries:
         self._timer = timer
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="shared-limits")
         self._running: dict[_Key, asyncio.Task[None]] = {}
-        self._late: set[_Key] = set()  # of the running queries, those that nobody waits for
+        self._late: set[_Key] = set()  # running queries whose callers gave up waiting
         self._alone_until = float("-inf")
         self._is_alone_logged = False
 

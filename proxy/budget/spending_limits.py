@@ -58,7 +58,7 @@ class _Account:
         self.others_usd = 0.0  # spent by all other processes
         self.leased_usd = 0.0  # the limit of `own_usd` by the lease
         self.retry_at = _LONG_AGO  # when a larger lease may be requested
-        self.reservations = 0  # of running requests, whatever day they began
+        self.reservations = 0  # of running requests, also of those from the day before
         self.reserved_usd = 0.0
         self._past_usd: dict[int, tuple[float, float]] = {}  # own and others', by day
 

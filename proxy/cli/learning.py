@@ -190,7 +190,7 @@ def calibrate(
 @click.argument("candidate", type=click.Path(path_type=Path, file_okay=False))
 @config_option()
 @since_option
-@click.option("--force", is_flag=True, help="Promote whatever the comparison shows.")
+@click.option("--force", is_flag=True, help="Promote without regard to the comparison.")
 @json_option
 def promote(
     candidate: Path, config_path: Path, since: dt.timedelta | None, force: bool, as_json: bool

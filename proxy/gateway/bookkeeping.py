@@ -110,7 +110,7 @@ class Bookkeeping:
     def _add_failed(
         self, call: Call, sent: Sent, *, times: int, outcome: Outcome = _NOTHING
     ) -> None:
-        """Add so many attempts to the cost; the last one has shown a part of its answer."""
+        """Add failed attempts to the cost. `outcome` is what the last one returned."""
         record, prices, target = call.record, call.snapshot.prices, sent.target
         is_paid = target is Target.CLOUD or any(prices.counted(target, sent.model))
         if times <= 0 or not is_paid:

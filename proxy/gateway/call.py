@@ -131,7 +131,8 @@ async def parse(call: Call) -> None:
     Raises:
         RouterError: the body is too large, too slow, compressed or invalid.
     """
-    _require_identity_encoding(call.exchange.headers)  # before a client is told to send its body
+    # First, because reading the body sends `100 Continue`.
+    _require_identity_encoding(call.exchange.headers)
     call.body = await call.exchange.read_body()
     call.request = await parse_large(call.body, call.endpoint.parse)
 

@@ -94,7 +94,7 @@ def failure_of_answer(
     """The failure of an answer; None for a success and for a client error.
 
     Args:
-        error: the body of an error answer, whatever its status; None for a success.
+        error: the body of an error answer of any status; None for a success.
     """
     if error is None and 200 <= status < 300:
         return None

@@ -315,7 +315,7 @@ class Router:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
         Args:
-            not_local: why the local tier cannot answer, whatever the score.
+            not_local: why the local tier cannot answer; overrides the score.
             paced_threshold: the budget pacer's threshold, for requests without their own.
         """
         if preference.target is not None:

@@ -90,7 +90,7 @@ def open_database(
 class _WaitingSqlite(peewee.SqliteDatabase):
     """SQLite that also waits for locks while it opens a file.
 
-    If two processes switch a new file to WAL, one fails at once whatever the busy_timeout, because
+    If two processes switch a new file to WAL, one fails at once in spite of the busy_timeout, because
     waiting could deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
     """
 

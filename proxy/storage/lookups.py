@@ -37,7 +37,7 @@ class WrittenSpend:
     Attributes:
         inserting: held while rows are inserted. Its holder knows which rows of this process are in
             the database.
-        in_doubt: so many rows of the last insert may or may not be in the database.
+        in_doubt: the number of rows of the last insert that may or may not be in the database.
         written_usd: by day and the hash of the client's key.
     """
 

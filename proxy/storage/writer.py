@@ -61,7 +61,7 @@ T = TypeVar("T")
 FLUSH_SECONDS: Final = 0.2
 MAX_PENDING: Final = 20_000
 MAX_PENDING_CHARS: Final = 2**26
-# Of a prompt or an answer. More is more than the largest context has, or nobody's to read.
+# The stored characters of a prompt or an answer. No model's context is larger.
 MAX_TEXT_CHARS: Final = 2**20
 # Of any other text in a row that the database rejects, for example because of an index.
 _MAX_NAME_CHARS: Final = 200
@@ -406,7 +406,7 @@ class Store:
             more = True in [  # no short-circuit: every table
                 self._delete_older(table, oldest) for table in _GROWING
             ]
-        except Exception as error:  # whatever the error, the writer continues
+        except Exception as error:  # the writer continues after any error
             logger.warning("cannot delete old rows: %s", error)
             self._disconnect()
             more = False

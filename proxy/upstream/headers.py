@@ -57,7 +57,8 @@ def headers_of_body(headers: Headers, *, is_streamed: bool) -> Headers:
 
     Args:
         headers: names in lower case.
-        is_streamed: whether the length is the client's; of other bodies it is made anew.
+        is_streamed: whether the body keeps the client's length. The client engine computes the
+            length of other bodies.
     """
     return [
         item

@@ -52,7 +52,7 @@ Body = bytes | AsyncIterator[bytes]
 
 
 class _NoConnection(UpstreamUnreachable):
-    """The server did not accept the connection, whatever the request was."""
+    """The server refused the connection. The request cannot be the cause."""
 
 
 class Replica:
@@ -169,7 +169,7 @@ class Upstream:
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
             client: identifies the client; clients take turns in the queue.
-            delivery: counts when the request is sent, whatever happens then.
+            delivery: counts each time the request is sent, also if the attempt fails.
 
         Raises:
             Overloaded: the queue is full.

@@ -467,7 +467,7 @@ class Connection(HttpToolsProtocol):
         self._linger_timer = self.loop.call_later(self._linger_seconds, self.transport.close)
 
     def _discard(self, size: int) -> None:
-        """Count bytes that nobody reads, and close after too many."""
+        """Count discarded bytes, and close the connection above the limit."""
         self._linger_bytes -= size
         if self._linger_bytes < 0:
             self.transport.close()

@@ -61,7 +61,7 @@ class BodyLimits:
 
     Attributes:
         seconds: for the whole body.
-        bytes_per_second: a body at this rate gets more time, whatever its size.
+        bytes_per_second: a body of any size at this rate gets more time.
         small_body_seconds: for the whole body of an endpoint that takes only small ones.
     """
 
