@@ -15,6 +15,7 @@ from typing import Final
 
 HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
+MAX_TEXT_CHARS: Final = 2**20  # of a prompt or an answer in its row; no model's context is larger
 PICODOLLARS: Final = 10**12  # in one USD: sums of costs are stored as integers
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 
 from proxy.protocol import AnswerView, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
+from proxy.record import MAX_TEXT_CHARS
 
 MAX_EVENT_BYTES: Final = 2**20
-MAX_TEXT_CHARS: Final = 2**20  # of an answer's text, for its row; no model writes as much
 
 # Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")

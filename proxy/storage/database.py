@@ -90,8 +90,8 @@ def open_database(
 class _WaitingSqlite(peewee.SqliteDatabase):
     """SQLite that also waits for locks while it opens a file.
 
-    If two processes switch a new file to WAL, one fails at once in spite of the busy_timeout, because
-    waiting could deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
+    If two processes switch a new file to WAL, one fails at once in spite of the busy_timeout,
+    because waiting could deadlock (https://www.sqlite.org/c3ref/busy_handler.html).
     """
 
     def __init__(self, path: str, *, busy_seconds: float, **options: Any) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from proxy.config import StorageConfig
-from proxy.record import CallRecord
+from proxy.record import MAX_TEXT_CHARS, CallRecord
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
@@ -61,8 +61,6 @@ T = TypeVar("T")
 FLUSH_SECONDS: Final = 0.2
 MAX_PENDING: Final = 20_000
 MAX_PENDING_CHARS: Final = 2**26
-# The stored characters of a prompt or an answer. No model's context is larger.
-MAX_TEXT_CHARS: Final = 2**20
 # Of any other text in a row that the database rejects, for example because of an index.
 _MAX_NAME_CHARS: Final = 200
 _BATCH: Final = 1_000

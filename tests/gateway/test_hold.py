@@ -1,6 +1,5 @@
 """A stream whose model thinks: its client gets signs of life, and the other tier can take over."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
+    Pause,
     Step,
     answer_json,
     chunk,
@@ -31,17 +31,6 @@ PING = b": PROCESSING\n\n"
 ROLE = event(chunk({"role": "assistant", "content": ""}))
 EVENTS = openai_events()
 WANTED = {"stream_options": {"include_usage": True}}
-
-
-class Pause(Gate):
-    """A gate that opens after some seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    async def pass_through(self) -> None:
-        await asyncio.sleep(self._seconds)
 
 
 def pings(number: int, seconds: float = 0.05) -> Iterator[Step]:

@@ -22,10 +22,18 @@ from postgres import PostgresServer
 from proxy.auth import Principal
 from proxy.budget.limits import Limits
 from proxy.config import StorageConfig
-from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
+from proxy.record import (
+    MAX_TEXT_CHARS,
+    PICODOLLARS,
+    CallRecord,
+    Ending,
+    Reason,
+    Target,
+    UsageSource,
+)
 from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
 from proxy.storage.lookups import StoredResponse
-from proxy.storage.writer import MAX_TEXT_CHARS, Store
+from proxy.storage.writer import Store
 from stored import (
     DAY,
     NOW,

@@ -45,6 +45,17 @@ class Gate:
         await self._opened.wait()
 
 
+class Pause(Gate):
+    """A step at which the upstream sleeps."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def pass_through(self) -> None:
+        await asyncio.sleep(self._seconds)
+
+
 class End(Enum):
     """How a connection ends before its answer is complete."""
 

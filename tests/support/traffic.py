@@ -22,7 +22,7 @@ from fakes import (
     Answer,
     Call,
     End,
-    Gate,
+    Pause,
     Step,
     answer_json,
     chunk,
@@ -45,17 +45,6 @@ THINKING_SECONDS: Final = 0.25  # mean pause of a client between two requests
 
 
 # --- upstreams ---
-
-
-class Pause(Gate):
-    """A step at which the upstream sleeps."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    async def pass_through(self) -> None:
-        await asyncio.sleep(self._seconds)
 
 
 class Script:

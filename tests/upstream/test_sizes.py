@@ -22,7 +22,7 @@ from fakes import (
     whole,
 )
 from live import StartProxy, envelope_of
-from proxy.gateway.stream_observer import MAX_TEXT_CHARS
+from proxy.record import MAX_TEXT_CHARS
 from proxy.upstream.response import decode_body
 
 MB = 2**20
