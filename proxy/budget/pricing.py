@@ -154,6 +154,8 @@ class Prices:
 
     def _listed_name(self, model: str) -> str:
         """The name under which the list has a model: the first of several spellings that it has."""
+        if model in self._listed:  # as most models are, and each request asks three times
+            return model
         return next((name for name in _spellings(model) if name in self._listed), model)
 
     def _price_of_family(self, model: str) -> Price:

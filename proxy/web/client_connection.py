@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -389,7 +389,7 @@ class Connection(HttpToolsProtocol):
             self._end(has_unread_body=running.more_body)
         elif self.pipeline:
             exchange, _ = self.pipeline.pop()
-            self._start(exchange)  # type: ignore[arg-type]
+            self._start(cast(_Exchange, exchange))  # uvicorn's type has the base class
         elif self._refusal is not None:
             self._write_refusal(self._refusal)
         else:
