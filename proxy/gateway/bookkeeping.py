@@ -1,6 +1,6 @@
 """Bookkeeping after a request: usage and cost, its row, metrics, samples and budgets."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.budget import BudgetPacer, Limits, ModelLimits, Reservations, TokenCounter
 from proxy.errors import InternalError
@@ -17,8 +17,14 @@ from proxy.record import Ending, Target, UsageSource
 from proxy.routing import LocalLimits
 from proxy.storage import Store
 
-_NOTHING: Final = Outcome()
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
+
+
+class _Tokens(NamedTuple):
+    """The billed tokens of one attempt."""
+
+    input: int
+    output: int
 
 
 class Bookkeeping:
@@ -59,23 +65,20 @@ class Bookkeeping:
         is_complete = prompt is not None and (has_answer or not outcome.text)
         is_reported = usage == possible and is_complete
         if not is_complete:
-            self._estimate(call, record.target, record.model, outcome)
-        if prompt is not None:
-            record.input_tokens = prompt
-            record.cached_input_tokens = possible.cached_tokens
-            record.cache_write_tokens = possible.cache_write_tokens
-        if answer is not None or is_complete:
-            record.output_tokens = answer or 0
+            estimate = self._estimate(call, record.target, record.model, outcome)
+            prompt = estimate.input if prompt is None else prompt
+            answer = estimate.output if answer is None else answer
+        record.input_tokens, record.output_tokens = prompt, answer or 0
+        record.cached_input_tokens = possible.cached_tokens
+        record.cache_write_tokens = possible.cache_write_tokens
         if usage is not None:
             record.reasoning_tokens = possible.reasoning_tokens
         record.usage_source = UsageSource.UPSTREAM if is_reported else UsageSource.ESTIMATED
         is_checked = is_reported and record.target is Target.LOCAL
         if is_checked and self._local_limits.was_truncated(record, possible, call.capabilities):
             self._metrics.count_truncation()
-        sent = call.sent
-        if sent is not None:
-            sent.is_settled = True
-            self._add_failed(call, sent, times=sent.delivery.times - 1)
+        if call.sent is not None:
+            call.sent.is_settled = True
         call.snapshot.prices.settle(
             record,
             service_tier=outcome.service_tier,
@@ -87,71 +90,56 @@ class Bookkeeping:
     def close_attempt(self, call: Call) -> None:
         """End an attempt. If it was sent and not settled, add its input and the seen output.
 
-        Only an error status and a request that was never sent cost nothing. Of a retried request
-        each attempt counts.
+        Only an error status and a request that was never sent cost nothing. Each retry counts.
         """
         sent, call.sent = call.sent, None
-        if sent is None or sent.is_settled:
+        if sent is None or sent.is_settled or not sent.delivery.was_sent:
             return
         response, start = sent.response, sent.start
-        times = sent.delivery.times
         if response is not None and not 200 <= response.status < 300:
-            self._add_failed(call, sent, times=times - 1)
-        elif isinstance(start, StreamStart):
-            self._add_failed(call, sent, times=times, outcome=start.observer.outcome)
-        elif start is not None:
-            self._add_failed(call, sent, times=times, outcome=Outcome.of(start.view))
-        elif response is not None and response.read_parts:
-            text = b"".join(response.read_parts).decode(errors="replace")
-            self._add_failed(call, sent, times=times, outcome=Outcome(text=text))
-        else:
-            self._add_failed(call, sent, times=times)
-
-    def _add_failed(
-        self, call: Call, sent: Sent, *, times: int, outcome: Outcome = _NOTHING
-    ) -> None:
-        """Add failed attempts to the cost. `outcome` is what the last one returned."""
-        record, prices, target = call.record, call.snapshot.prices, sent.target
-        is_paid = target is Target.CLOUD or any(prices.counted(target, sent.model))
-        if times <= 0 or not is_paid:
             return
-        kept = record.input_tokens, record.cached_input_tokens, record.output_tokens
-        source = record.usage_source
-        for remaining in range(times, 0, -1):
-            self._estimate(call, target, sent.model, outcome if remaining == 1 else _NOTHING)
-            usage = outcome.usage if remaining == 1 else None
-            if usage is not None and usage.is_credible:
-                record.input_tokens = usage.prompt_tokens
-                record.output_tokens = usage.completion_tokens or 0
-            prices.add_failed(
-                record,
-                target,
-                sent.model,
-                input_tokens=record.input_tokens or 0,
-                output_tokens=record.output_tokens or 0,
-                answered=outcome.model,
-                service_tier=outcome.service_tier or call.request.service_tier,
-            )
-        if sent.is_settled:  # the tokens are those of the answer
-            record.input_tokens, record.cached_input_tokens, record.output_tokens = kept
-            record.usage_source = source
+        if isinstance(start, StreamStart):
+            outcome = start.observer.outcome
+        elif start is not None:
+            outcome = Outcome.of(start.view)
+        else:
+            parts = response.read_parts if response is not None else ()
+            outcome = Outcome(text=b"".join(parts).decode(errors="replace"))
+        self._add_failed(call, sent, outcome)
+
+    def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
+        """Add a failed attempt to the cost, with the part of its answer that was seen."""
+        record, prices, target = call.record, call.snapshot.prices, sent.target
+        if target is Target.LOCAL and not any(prices.counted(target, sent.model)):
+            return
+        tokens = self._estimate(call, target, sent.model, outcome)
+        if (usage := outcome.usage) is not None and usage.is_credible:
+            tokens = _Tokens(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+        record.usage_source = UsageSource.ESTIMATED
+        record.input_tokens, record.output_tokens = tokens
+        record.cached_input_tokens = record.cache_write_tokens = 0
+        prices.add_failed(
+            record,
+            target,
+            sent.model,
+            input_tokens=tokens.input,
+            output_tokens=tokens.output,
+            answered=outcome.model,
+            service_tier=outcome.service_tier or call.request.service_tier,
+        )
 
     def _estimate(
         self, call: Call, target: Target | None, model: str | None, outcome: Outcome
-    ) -> None:
+    ) -> _Tokens:
         """Estimate the tokens of a request whose upstream reported none."""
-        record, request = call.record, call.request
-        unseen = 0
+        request, unseen = call.request, 0
         if target is Target.CLOUD and model is not None:
             unseen = self._reservations.unseen_tokens(request, call.snapshot.prices.limits(model))
-        record.usage_source = UsageSource.ESTIMATED
-        record.input_tokens = unseen + self._tokens.count_messages(
-            record.turns or (), other_chars=request.tool_chars
+        prompt = self._tokens.count_messages(
+            call.record.turns or (), other_chars=request.tool_chars
         )
-        record.cached_input_tokens = record.cache_write_tokens = 0
-        record.output_tokens = self._tokens.count(outcome.text) + self._tokens.count(
-            outcome.other_text
-        )
+        answer = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
+        return _Tokens(unseen + prompt, answer)
 
     def note_conversation(self, response: ResponseView) -> None:
         """Remember the length of a stored conversation, for the requests that continue it."""

@@ -70,7 +70,7 @@ class Sent:
     """An attempt at an answer, from the start of its request to its bill.
 
     Attributes:
-        delivery: how often the request was sent. Whoever got it may bill it.
+        delivery: whether the request was sent. The tier may then bill it.
         response: after its head has arrived.
         start: after it has begun.
         is_settled: whether its tokens and dollars are in the record.

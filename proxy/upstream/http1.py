@@ -68,17 +68,16 @@ class Address(NamedTuple):
 
 
 class Delivery:
-    """How often a request was sent. A server that got it may work on it and bill it.
+    """Whether a request was sent. A server that got it may work on it and bill it.
 
     Attributes:
-        times: the number of replicas that the request was written to. A connection that was closed
-            while it was idle does not count.
+        was_sent: not by writing it to a connection that the server had closed while it was idle.
     """
 
-    __slots__ = ("times",)
+    __slots__ = ("was_sent",)
 
     def __init__(self) -> None:
-        self.times = 0
+        self.was_sent = False
 
 
 class _Stale(Exception):
@@ -378,7 +377,7 @@ class Http1Connection(asyncio.Protocol):
         if not name or name[-1] in b" \t" or b"\0" in value or len(headers) >= MAX_HEADERS:
             raise ValueError("invalid header")  # stops the parser
         # The parser joins a folded line with its tab; it becomes a space (RFC 9112, 5.2).
-        headers.append((name, value.replace(b"\t", b" ")))
+        headers.append((name.lower(), value.replace(b"\t", b" ")))
 
     def _count(self, size: int) -> None:
         self._parsed_bytes += size
@@ -392,7 +391,7 @@ class Http1Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return  # an interim response; the final one follows
-        names = {name.lower() for name, _ in answer.headers}
+        names = {name for name, _ in answer.headers}
         if b"transfer-encoding" in names:
             _require_chunked(answer.headers)
         answer.status = self._status = status
@@ -457,7 +456,7 @@ def _new_parser(connection: Http1Connection) -> Any:
 
 def _require_chunked(headers: list[Header]) -> None:
     """Raises ValueError for another transfer coding: none was asked for (RFC 9112, 6.1)."""
-    codings = [value for name, value in headers if name.lower() == b"transfer-encoding"]
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
     if b",".join(codings).strip().lower() != b"chunked":
         raise ValueError("unsupported transfer-encoding")
 
@@ -604,7 +603,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         Args:
             method: any but HEAD.
             headers: without Host and Content-Length, which are added here.
-            delivery: counts when the request is written.
+            delivery: notes that the request was written.
         """
         all_headers = [(b"host", address.host), *headers]
         if body or method in _WITH_BODY:
@@ -629,19 +628,19 @@ class Http1Transport(httpx2.AsyncBaseTransport):
             )
         while (connection := pool.take()) is not None:
             try:
-                delivery.times += 1
+                delivery.was_sent = True
                 return await _exchange(connection, head, body)
             except _Stale:
-                delivery.times -= 1
+                delivery.was_sent = False
                 continue  # nothing was sent
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
-                delivery.times -= 1
+                delivery.was_sent = False
                 pool.discard_idle()
                 break  # the only repetition, so on a new connection
         connection = await self._connect(origin, pool, connect_seconds)
-        delivery.times += 1
+        delivery.was_sent = True
         try:
             return await _exchange(connection, head, body)
         except _Stale:

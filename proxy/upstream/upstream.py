@@ -169,7 +169,7 @@ class Upstream:
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
             client: identifies the client; clients take turns in the queue.
-            delivery: counts each time the request is sent, also if the attempt fails.
+            delivery: notes that the request was sent, also if the attempt fails.
 
         Raises:
             Overloaded: the queue is full.
@@ -350,15 +350,16 @@ class Upstream:
         request = httpx2.Request(
             method, address.url, headers=headers, content=body, extensions=extensions
         )
-        delivery.times += 1  # httpx2 reports only that it could not connect
+        delivery.was_sent = True  # httpx2 reports only that it could not connect
         try:
             response = await transport.handle_async_request(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            delivery.times -= 1
+            delivery.was_sent = False
             raise
         stream = response.stream
         assert isinstance(stream, httpx2.AsyncByteStream)
-        return ResponseStart(response.status_code, response.headers.raw, stream)
+        headers = [(name.lower(), value) for name, value in response.headers.raw]
+        return ResponseStart(response.status_code, headers, stream)
 
     def _release(self, replica: Replica, acquired_at: float) -> None:
         replica.in_flight -= 1
