@@ -136,6 +136,7 @@ class Prices:
         self._families: dict[str, Price] = {}
         self._beginnings = {tuple(_PARTS.split(name)[:_FAMILY_PARTS]) for name in listed}
         self._warned: set[str] = set()
+        self._names: dict[str, str] = {}  # of the list, by the names of requests and answers
         self._models = {target: tier.model for target, tier in tiers.items()}
         # A tier's own `price` is the contract with its provider: the list never replaces it.
         self._configured = {
@@ -154,9 +155,12 @@ class Prices:
 
     def _listed_name(self, model: str) -> str:
         """The name under which the list has a model: the first of several spellings that it has."""
-        if model in self._listed:  # as most models are, and each request asks three times
-            return model
-        return next((name for name in _spellings(model) if name in self._listed), model)
+        name = self._names.get(model)
+        if name is None:
+            name = next((name for name in _spellings(model) if name in self._listed), model)
+            if len(self._names) < _MAX_REMEMBERED:
+                self._names[model] = name
+        return name
 
     def _price_of_family(self, model: str) -> Price:
         """The dearest listed price of the models that share the most parts of the name.

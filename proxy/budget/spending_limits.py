@@ -330,7 +330,10 @@ class SpendingLimits:
         return int(self._clock() // DAY_SECONDS)
 
     def _account(self, name: str) -> _Account:
-        return self._accounts.setdefault(name, _Account())
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = _Account()
+        return account
 
 
 def _limits(principal: Principal | None, usd_per_day: float | None) -> Iterator[tuple[str, float]]:

@@ -84,10 +84,11 @@ class DecisionMaker:
     def paced_threshold(self, snapshot: Snapshot) -> float:
         """The threshold for requests without one: the configured one, or the budget pacer's."""
         budget = snapshot.config.budget
+        is_paced = budget.pacing and budget.cloud_usd_per_day is not None
         return self._pacer.threshold(
             snapshot.router.threshold,
-            usd_per_day=budget.cloud_usd_per_day if budget.pacing else None,
-            spent_usd=self._limits.spending.spent_today(),
+            usd_per_day=budget.cloud_usd_per_day if is_paced else None,
+            spent_usd=self._limits.spending.spent_today() if is_paced else 0.0,
         )
 
     async def require_budget(self, call: Call, model: str | None = None) -> None:

@@ -73,12 +73,12 @@ def headers_for_client(
     """The upstream's headers that pass; its request id gets another name.
 
     Args:
+        headers: names in lower case.
         added: further names, in lower case.
     """
     passed = []
     hop_by_hop: set[bytes] = set()
     for name, value in headers:
-        name = name.lower()
         if name == b"connection":
             hop_by_hop.update(_named_in(value))
         elif _UNSENDABLE.search(value):

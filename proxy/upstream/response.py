@@ -30,7 +30,7 @@ Phase = Literal["connect", "first_token", "idle"]
 
 
 class ResponseStart(NamedTuple):
-    """The head of a response, and the stream of its body."""
+    """The head of a response, with names in lower case, and the stream of its body."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -125,7 +125,7 @@ class UpstreamResponse:
 
     def _header(self, name: bytes) -> bytes:
         """A header in lower case, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""
-        values = [value for key, value in self.headers if key.lower() == name]
+        values = [value for key, value in self.headers if key == name]
         return b", ".join(values).strip().lower()
 
     async def next_chunk(self) -> bytes:

@@ -63,6 +63,7 @@ class _Exchange(RequestResponseCycle):
         self._is_head = is_head
         self._is_http_10 = is_http_10
         self._left: int | None = None  # of the declared content-length
+        self._head = b""  # not sent yet
 
     @property
     def is_disconnected(self) -> bool:
@@ -119,9 +120,12 @@ class _Exchange(RequestResponseCycle):
         self.waiting_for_100_continue = False
         lines = [STATUS_LINE[status]]
         has_close = False
-        for given, value in (*self.default_headers, *headers):
-            if HEADER_RE.search(given) or HEADER_VALUE_RE.search(value):
-                raise RuntimeError("invalid HTTP header")
+        headers = (*self.default_headers, *headers)
+        names = b"".join([name for name, _ in headers])
+        values = b"".join([value for _, value in headers])
+        if HEADER_RE.search(names) or HEADER_VALUE_RE.search(values):
+            raise RuntimeError("invalid HTTP header")
+        for given, value in headers:
             name = given.lower()
             if name == b"content-length":
                 self._left = int(value)
@@ -140,7 +144,11 @@ class _Exchange(RequestResponseCycle):
         if not self.keep_alive and not has_close:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
-        self.transport.write(b"".join(lines))
+        head = b"".join(lines)
+        if self._left and not self._is_head:
+            self._head = head  # the whole answer usually follows at once: one write for both
+        else:
+            self.transport.write(head)
 
     def _is_small(self) -> bool:
         """Whether the rest of the body is received and discarded for the next request's sake."""
@@ -159,7 +167,8 @@ class _Exchange(RequestResponseCycle):
                 self._left -= len(body)
             if (self._left or 0) < 0:
                 raise RuntimeError("the body is longer than its content-length")
-            self.transport.write(body)
+            self.transport.write(self._head + body if self._head else body)
+            self._head = b""
         if not more:
             if self._left:
                 raise RuntimeError("the body is shorter than its content-length")
