@@ -293,7 +293,7 @@ class FakeAnswer:
     ) -> None:
         self.upstream_name = "local"
         self.status = status
-        self.headers = headers
+        self.headers = [(name.lower(), value) for name, value in headers]  # as the engine does
         self.is_event_stream = is_event_stream
         self.is_page = is_page
         self.has_begun = False

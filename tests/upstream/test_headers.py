@@ -43,6 +43,18 @@ async def test_a_client_gets_configured_headers_too(start: StartProxy, cloud: Fa
         assert "x-unknown" not in response.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_case_of_an_answers_header_names_does_not_matter(
+    start: StartProxy, cloud: FakeUpstream, method: str
+) -> None:
+    """HEAD is sent by another HTTP client than GET."""
+    proxy = await start()
+    cloud.answer = whole(b"{}", headers=[("X-RateLimit-Limit-Tokens", "7"), ("SET-Cookie", "a=1")])
+    response = await proxy.client.request(method, "/v1/files")
+    assert response.headers["x-ratelimit-limit-tokens"] == "7"
+    assert "set-cookie" not in response.headers
+
+
 def test_fields_that_a_connection_names_end_there() -> None:
     headers = [(b"connection", b"close, Traceparent"), (b"traceparent", b"1"), (b"etag", b"2")]
     assert headers_for_upstream(headers) == []
