@@ -96,12 +96,14 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens. By default cached and cache-writing input costs as much as other."""
+    """USD per million tokens. By default cached, cache-writing and audio tokens cost as others."""
 
     input: Dollars = 0
     cached_input: Dollars | None = None
     cache_write: Dollars | None = None
+    audio_input: Dollars | None = None
     output: Dollars = 0
+    audio_output: Dollars | None = None
 
 
 class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -20,7 +20,9 @@ _KINDS: Final = {
     "input": "input_cost_per_token",
     "cached_input": "cache_read_input_token_cost",
     "cache_write": "cache_creation_input_token_cost",
+    "audio_input": "input_cost_per_audio_token",
     "output": "output_cost_per_token",
+    "audio_output": "output_cost_per_audio_token",
 }
 _TIER: Final = re.compile(r"input_cost_per_token_([a-z]+)")
 # Prices of the batch API, which is not a service tier of an answer.

@@ -34,12 +34,15 @@ class Price(NamedTuple):
 
     Attributes:
         cache_write: of input that is written to the prompt cache; None is `input`.
+        audio_input, audio_output: of audio; None is the price of text.
     """
 
     input: int = 0
     cached_input: int = 0
     output: int = 0
     cache_write: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
 
     @classmethod
     def of(cls, config: PriceConfig) -> "Price":
@@ -49,7 +52,9 @@ class Price(NamedTuple):
             input=_per_token(config.input),
             cached_input=_per_token(cached),
             output=_per_token(config.output),
-            cache_write=None if config.cache_write is None else _per_token(config.cache_write),
+            cache_write=_per_token_or_none(config.cache_write),
+            audio_input=_per_token_or_none(config.audio_input),
+            audio_output=_per_token_or_none(config.audio_output),
         )
 
     @classmethod
@@ -61,12 +66,24 @@ class Price(NamedTuple):
             cached_input=max(price.cached_input for price in known),
             output=max(price.output for price in known),
             cache_write=max(price.written for price in known),
+            audio_input=max(price.heard for price in known),
+            audio_output=max(price.spoken for price in known),
         )
 
     @property
     def written(self) -> int:
         """Of input that is written to the prompt cache."""
         return self.input if self.cache_write is None else self.cache_write
+
+    @property
+    def heard(self) -> int:
+        """Of input that is audio."""
+        return self.input if self.audio_input is None else self.audio_input
+
+    @property
+    def spoken(self) -> int:
+        """Of output that is audio."""
+        return self.output if self.audio_output is None else self.audio_output
 
     def cost(
         self,
@@ -75,12 +92,26 @@ class Price(NamedTuple):
         cached_input_tokens: int,
         output_tokens: int,
         cache_write_tokens: int = 0,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
     ) -> int:
-        """Picodollars of one answer. Cached and written tokens are part of the input tokens."""
+        """Picodollars of one answer.
+
+        Cached, written and audio tokens are part of the input tokens. No audio has the price of
+        cached input, so the cached tokens are text first.
+        """
+        audio = 0
+        if audio_input_tokens and self.audio_input is not None:
+            heard = min(audio_input_tokens, input_tokens)
+            audio, input_tokens = heard * self.audio_input, input_tokens - heard
+        if audio_output_tokens and self.audio_output is not None:
+            spoken = min(audio_output_tokens, output_tokens)
+            audio, output_tokens = audio + spoken * self.audio_output, output_tokens - spoken
         cached = min(cached_input_tokens, input_tokens)
         written = min(cache_write_tokens, input_tokens - cached)
         return (
-            (input_tokens - cached - written) * self.input
+            audio
+            + (input_tokens - cached - written) * self.input
             + cached * self.cached_input
             + written * self.written
             + output_tokens * self.output
@@ -251,12 +282,19 @@ class Prices:
         return self._limits.get(self._listed_name(model)) or ModelLimits()
 
     def at_most(
-        self, model: str, *, input_tokens: int, output_tokens: int, service_tier: str | None = None
+        self,
+        model: str,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        service_tier: str | None = None,
+        may_have_audio: bool = False,
     ) -> float:
         """The maximum cost of a cloud answer in USD: no token is cached, all may be written.
 
         Args:
             service_tier: as the request names it. The provider may answer at the standard price.
+            may_have_audio: whether prompt and answer may be audio. Otherwise they are text.
         """
         name = self._listed_name(model)
         prices = [self.counted(Target.CLOUD, model)]
@@ -265,8 +303,11 @@ class Prices:
         ):
             prices += [price for (listed, _), price in self._special.items() if listed == name]
         price = Price.dearest(prices)
-        cost = input_tokens * max(price.input, price.written) + output_tokens * price.output
-        return cost / PICODOLLARS
+        input_price, output_price = max(price.input, price.written), price.output
+        if may_have_audio:
+            input_price = max(input_price, price.heard)
+            output_price = max(output_price, price.spoken)
+        return (input_tokens * input_price + output_tokens * output_price) / PICODOLLARS
 
     def add_failed(
         self,
@@ -278,11 +319,17 @@ class Prices:
         output_tokens: int,
         answered: str | None = None,
         service_tier: str | None = None,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
     ) -> None:
         """Add an attempt that was sent to a tier and ended without usage to a record's cost."""
         price = self.counted(target, model, answered=answered, service_tier=service_tier)
         cost = price.cost(
-            input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
+            input_tokens=input_tokens,
+            cached_input_tokens=0,
+            output_tokens=output_tokens,
+            audio_input_tokens=audio_input_tokens,
+            audio_output_tokens=audio_output_tokens,
         )
         record.failed_usd += cost / PICODOLLARS
         record.cost_usd = record.failed_usd
@@ -297,6 +344,8 @@ class Prices:
         is_routed: bool = True,
         answered: str | None = None,
         is_named: bool = True,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
     ) -> None:
         """Set the record's three dollar amounts from its token counts, if it has any.
 
@@ -304,6 +353,7 @@ class Prices:
             is_routed: whether the other tier could have answered. Embeddings are not routed: the
                 vectors of two models are not comparable.
             answered, is_named: see `counted`.
+            audio_input_tokens, audio_output_tokens: part of the input and output tokens.
         """
         target, model = record.target, record.model
         if target is None or model is None or record.input_tokens is None:
@@ -319,6 +369,8 @@ class Prices:
             cached_input_tokens=record.cached_input_tokens or 0,
             output_tokens=output_tokens,
             cache_write_tokens=record.cache_write_tokens or 0,
+            audio_input_tokens=audio_input_tokens,
+            audio_output_tokens=audio_output_tokens,
         )
         failed = record.failed_usd
         record.cost_usd = cost / PICODOLLARS + failed
@@ -370,6 +422,10 @@ def pico(usd: float | None) -> int:
 
 def _per_token(usd_per_million: float) -> int:
     return round(Decimal(str(usd_per_million)) * (PICODOLLARS // 10**6))
+
+
+def _per_token_or_none(usd_per_million: float | None) -> int | None:
+    return None if usd_per_million is None else _per_token(usd_per_million)
 
 
 def _spellings(model: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ a reservation, and how large it is:
 
 - text: a token is at least one byte of the body, and a prompt is at most the model's context;
 - an image: the most that the model bills for one;
+- audio: the dearer of the prices of audio and text, where the prompt or the answer may have some;
 - files, audio, stored conversations and prompts, and tools that the provider runs: the most input
   that the model bills. A conversation that this process has answered counts as its reported tokens;
 - the answer: its own limit, or the model's longest answer, for each choice.
@@ -135,4 +136,5 @@ class Reservations:
             input_tokens=prompt + self.unseen_tokens(request, limits),
             output_tokens=answer * request.choices,
             service_tier=request.service_tier,
+            may_have_audio=request.has_references,
         )

@@ -1,5 +1,6 @@
 """Tokens and costs of a row, from the reported usage or, without one, estimated."""
 
+import json
 from typing import Any
 
 import pytest
@@ -14,9 +15,16 @@ from fakes import (
     error_json,
     event,
     openai_events,
+    response_fields,
     whole,
 )
 from live import LiveProxy, Row, StartProxy, check_headers
+
+AUDIO_PRICE = {
+    "upstreams": {
+        "cloud": {"price": {"input": 2.5, "output": 10, "audio_input": 32, "audio_output": 64}}
+    }
+}
 
 both_forms = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
@@ -193,6 +201,53 @@ async def test_unreported_usage_is_estimated_and_marked(
     assert row["cost_usd"] == pytest.approx(
         cloud_price(row["input_tokens"], 0, row["output_tokens"])
     )
+
+
+def audio_usage(*, prompt: Any, answer: Any) -> dict[str, Any]:
+    return {
+        "prompt_tokens": 1000,
+        "completion_tokens": 200,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": prompt},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": answer},
+    }
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("usage", "usd", "source"),
+    [
+        # 400 at 2.5, 600 at 32, 50 at 10 and 150 at 64 per million.
+        (audio_usage(prompt=600, answer=150), 0.0303, "upstream"),
+        (audio_usage(prompt=None, answer=0), 0.0045, "upstream"),
+        (audio_usage(prompt="600", answer=150.0), 0.0303, "upstream"),
+        (audio_usage(prompt=5000, answer=-1), 0.034, "estimated"),
+    ],
+    ids=["reported", "none", "of-other-types", "impossible"],
+)
+async def test_audio_tokens_have_their_own_prices(
+    start: StartProxy, cloud: FakeUpstream, usage: Any, usd: float, source: str, stream: bool
+) -> None:
+    proxy = await start(AUDIO_PRICE)
+    cloud.answer = answer(usage, stream=stream)
+    await proxy.chat(model="cloud", stream=stream)
+    row = (await proxy.finish()).row
+    assert (row["usage_source"], row["input_tokens"]) == (source, 1000)
+    assert row["cost_usd"] == pytest.approx(usd)
+
+
+async def test_audio_tokens_of_a_response_have_their_own_prices(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start(AUDIO_PRICE)
+    usage = {
+        "input_tokens": 1000,
+        "output_tokens": 200,
+        "input_tokens_details": {"audio_tokens": 600},
+        "output_tokens_details": {"audio_tokens": 150},
+    }
+    cloud.answer = whole(json.dumps(response_fields(usage=usage)).encode())
+    await proxy.client.post("/v1/responses", json={"model": "cloud", "input": "Hi"})
+    assert (await proxy.finish()).row["cost_usd"] == pytest.approx(0.0303)
 
 
 async def test_an_error_costs_nothing(proxy: LiveProxy, cloud: FakeUpstream) -> None:

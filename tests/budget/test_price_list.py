@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from proxy.cli.main import main
-from proxy.config import load_prices
+from proxy.config import ModelPrices, load_prices
 
 SOURCE = {
     "gpt-9": {
@@ -21,6 +21,14 @@ SOURCE = {
         "max_input_tokens": 922000,
         "max_output_tokens": 128000,
     },
+    "gpt-9-audio": {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 2.5e-06,
+        "input_cost_per_audio_token": 3.2e-05,
+        "output_cost_per_token": 1e-05,
+        "output_cost_per_audio_token": 6.4e-05,
+    },
     "elsewhere": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06},
 }
 
@@ -32,7 +40,10 @@ def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     listed = load_prices(out)
-    assert listed.keys() == {"gpt-9"}
+    assert listed.keys() == {"gpt-9", "gpt-9-audio"}
+    assert listed["gpt-9-audio"] == ModelPrices(
+        input=2.5, audio_input=32, output=10, audio_output=64
+    )
     model = listed["gpt-9"]
     assert (model.input, model.cache_write, model.output) == (2, 2.5, 10)
     assert model.special.keys() == {"ultrafast"}

@@ -26,6 +26,9 @@ LISTED = {
     "ft:gpt-4o-mini": ModelPrices(input=0.3, output=1.2),
     "ft:gpt-4o-2024-08-06": ModelPrices(input=3.75, output=15),
     "text-embedding-3-small": ModelPrices(input=0.02),
+    "gpt-audio": ModelPrices(
+        input=2.5, cached_input=1.25, output=10, audio_input=32, audio_output=64
+    ),
     "gpt-6": ModelPrices(
         input=4,
         cached_input=0.4,
@@ -128,6 +131,7 @@ def test_an_unanswered_request_has_no_cost() -> None:
         # Not listed: the dearest of the models that share most of the name.
         ("gpt-unheard-of", 4),
         ("gpt-5-search", 1.25),
+        ("gpt-audio-9", 2.5),
         ("claude-unheard-of", 4),
     ],
 )
@@ -183,6 +187,55 @@ def test_written_cache_tokens_have_their_own_price() -> None:
     record.model = "gpt-4o-mini"  # a model without such a price: 900 at 0.15 and 100 at 0.075
     prices().settle(record)
     assert record.cost_usd == 0.0001425
+
+
+def audio_usd(model: str, *, by: Prices | None = None, **tokens: int) -> float | None:
+    """The cost of 1,000 tokens each way, some of which are audio."""
+    record = CallRecord("chat.completions")
+    record.target, record.model = Target.CLOUD, model
+    record.input_tokens = record.output_tokens = 1000
+    record.cached_input_tokens = tokens.pop("cached", 0)
+    (by or prices("auto")).settle(record, **tokens)  # type: ignore[arg-type]
+    return record.cost_usd
+
+
+def test_audio_tokens_have_their_own_prices() -> None:
+    assert audio_usd("gpt-audio") == 0.0125
+    # 400 at 2.5, 600 at 32 and 1,000 at 10 per million.
+    assert audio_usd("gpt-audio", audio_input_tokens=600) == 0.0302
+    # 1,000 at 2.5, 200 at 10 and 800 at 64 per million.
+    assert audio_usd("gpt-audio", audio_output_tokens=800) == 0.0557
+    # More than all: 1,000 at 32 and 1,000 at 64 per million.
+    assert audio_usd("gpt-audio", audio_input_tokens=9999, audio_output_tokens=9999) == 0.096
+
+
+def test_audio_is_not_billed_as_cached_text() -> None:
+    # 100 at 2.5, 300 at 1.25, 600 at 32 and 1,000 at 10 per million.
+    assert audio_usd("gpt-audio", cached=300, audio_input_tokens=600) == 0.029825
+    # 400 at 1.25: the other cached tokens are audio.
+    assert audio_usd("gpt-audio", cached=900, audio_input_tokens=600) == 0.0297
+
+
+def test_audio_costs_as_much_as_text_where_no_price_is_listed() -> None:
+    for tokens in ({}, {"audio_input_tokens": 600, "audio_output_tokens": 800}):
+        assert audio_usd("gpt-4o-mini", cached=900, **tokens) == 0.0006825
+
+
+def test_an_unlisted_model_has_the_dearest_audio_prices() -> None:
+    # 1,000 at 32 and 1,000 at 64 per million.
+    usd = audio_usd("gpt-unheard-of", audio_input_tokens=1000, audio_output_tokens=1000)
+    assert usd == 0.096
+
+
+def test_a_reservation_counts_audio_at_the_dearer_price() -> None:
+    def at_most(model: str, *, may_have_audio: bool) -> float:
+        return prices("auto").at_most(
+            model, input_tokens=1000, output_tokens=1000, may_have_audio=may_have_audio
+        )
+
+    assert at_most("gpt-audio", may_have_audio=False) == 0.0125
+    assert at_most("gpt-audio", may_have_audio=True) == 0.096
+    assert at_most("gpt-4o-mini", may_have_audio=True) == 0.00075
 
 
 def test_the_model_that_answered_sets_the_price() -> None:
