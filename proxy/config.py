@@ -95,6 +95,16 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return not self.api_keys and not self.is_private
 
 
+class LongPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per million tokens of all requests with more input tokens than `above`."""
+
+    above: Annotated[int, Meta(gt=0)]
+    input: Dollars = 0
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
+    output: Dollars = 0
+
+
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """USD per million tokens. By default cached, cache-writing and audio tokens cost as others."""
 
@@ -104,6 +114,7 @@ class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     audio_input: Dollars | None = None
     output: Dollars = 0
     audio_output: Dollars | None = None
+    long: LongPrices | None = None
 
 
 class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -556,8 +567,8 @@ _FIELDS = frozenset(
     name
     for kind in (
         Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, TimeoutsConfig,
-        PriceConfig, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
-        ExperimentsConfig, LoggingConfig,
+        PriceConfig, LongPrices, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig,
+        StorageConfig, ExperimentsConfig, LoggingConfig,
     )
     for name in kind.__struct_fields__
 )  # fmt: skip

@@ -25,6 +25,7 @@ _KINDS: Final = {
     "audio_output": "output_cost_per_audio_token",
 }
 _TIER: Final = re.compile(r"input_cost_per_token_([a-z]+)")
+_LONG: Final = re.compile(r"input_cost_per_token(_above_(\d+)k_tokens)")
 # Prices of the batch API, which is not a service tier of an answer.
 _NOT_TIERS: Final = frozenset({"batches"})
 _OWN_FIELDS: Final = ("flex", "priority")
@@ -94,12 +95,14 @@ def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     entry = _prices(fields, "")
     if name.startswith("ft:") and (prefix := _longest_prefix(name, _CORRECTED)):
         entry |= _CORRECTED[prefix]
+    _add_long(entry, fields, "")
     tiers = sorted(match[1] for key in fields if (match := _TIER.fullmatch(key)))
     others: dict[str, Any] = {}
     for tier in tiers:
         if tier not in _NOT_TIERS:
             target = entry if tier in _OWN_FIELDS else others
             target[tier] = _prices(fields, f"_{tier}")
+            _add_long(target[tier], fields, f"_{tier}", usual=entry)
     if others:
         entry["tiers"] = others
     context, output = fields.get("max_input_tokens"), fields.get("max_output_tokens")
@@ -125,6 +128,31 @@ def _prices(fields: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     if prices.get("cache_write", 0) < prices.get("input", 0):
         prices.pop("cache_write", None)  # writing is never cheaper: the price of reading, misplaced
     return prices
+
+
+def _add_long(
+    prices: dict[str, Any],
+    fields: Mapping[str, Any],
+    suffix: str,
+    *,
+    usual: Mapping[str, Any] | None = None,
+) -> None:
+    """Add the prices of a request with a long prompt to those of one service tier.
+
+    Args:
+        usual: the prices of the standard tier. What LiteLLM lacks rises by the same factors.
+    """
+    match = next((match for key in fields if (match := _LONG.fullmatch(key))), None)
+    if match is None:
+        return
+    long = _prices(fields, match[1] + suffix)
+    if usual is not None:
+        for kind in _KINDS.keys() & prices.keys() & usual.keys() & usual["long"].keys():
+            factor = Decimal(str(usual["long"][kind])) / Decimal(str(usual[kind]))
+            scaled = round(Decimal(str(prices[kind])) * factor, 6)
+            long.setdefault(kind, _number(scaled))
+    ordered = {kind: long[kind] for kind in _KINDS if kind in long}
+    prices["long"] = {"above": int(match[2]) * 1_000} | ordered
 
 
 def _number(value: Decimal) -> int | float:

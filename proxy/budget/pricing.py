@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from proxy.config import Config, ModelPrices, PriceConfig, UpstreamConfig
+from proxy.config import Config, LongPrices, ModelPrices, PriceConfig, UpstreamConfig
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Price(NamedTuple):
     Attributes:
         cache_write: of input that is written to the prompt cache; None is `input`.
         audio_input, audio_output: of audio; None is the price of text.
+        long: the prices of a request with more input tokens than `above`; None is the same.
     """
 
     input: int = 0
@@ -43,16 +44,32 @@ class Price(NamedTuple):
     cache_write: int | None = None
     audio_input: int | None = None
     audio_output: int | None = None
+    long: "Price | None" = None
+    above: int = 0
 
     @classmethod
     def of(cls, config: PriceConfig) -> "Price":
         """From USD per million tokens."""
+        price = cls._of(config)
+        if (long := config.long) is None:
+            return price
+        dearer = cls._of(long)._replace(
+            audio_input=price.audio_input, audio_output=price.audio_output
+        )
+        return price._replace(long=dearer, above=long.above)
+
+    @classmethod
+    def _of(cls, config: PriceConfig | LongPrices) -> "Price":
         cached = config.input if config.cached_input is None else config.cached_input
-        return cls(
+        price = cls(
             input=_per_token(config.input),
             cached_input=_per_token(cached),
             output=_per_token(config.output),
             cache_write=_per_token_or_none(config.cache_write),
+        )
+        if isinstance(config, LongPrices):
+            return price
+        return price._replace(
             audio_input=_per_token_or_none(config.audio_input),
             audio_output=_per_token_or_none(config.audio_output),
         )
@@ -61,7 +78,7 @@ class Price(NamedTuple):
     def dearest(cls, prices: Iterable["Price"]) -> "Price":
         """The highest price of each kind of token."""
         known = list(prices) or [cls()]
-        return cls(
+        price = cls(
             input=max(price.input for price in known),
             cached_input=max(price.cached_input for price in known),
             output=max(price.output for price in known),
@@ -69,6 +86,11 @@ class Price(NamedTuple):
             audio_input=max(price.heard for price in known),
             audio_output=max(price.spoken for price in known),
         )
+        thresholds = [price.above for price in known if price.long is not None]
+        if not thresholds:
+            return price
+        long = cls.dearest((price.long or price)._replace(long=None) for price in known)
+        return price._replace(long=long, above=min(thresholds))
 
     @property
     def written(self) -> int:
@@ -98,8 +120,18 @@ class Price(NamedTuple):
         """Picodollars of one answer.
 
         Cached, written and audio tokens are part of the input tokens. No audio has the price of
-        cached input, so the cached tokens are text first.
+        cached input, so the cached tokens are text first. A long prompt has other prices for all
+        tokens of the request.
         """
+        if self.long is not None and input_tokens > self.above:
+            return self.long.cost(
+                input_tokens=input_tokens,
+                cached_input_tokens=cached_input_tokens,
+                output_tokens=output_tokens,
+                cache_write_tokens=cache_write_tokens,
+                audio_input_tokens=audio_input_tokens,
+                audio_output_tokens=audio_output_tokens,
+            )
         audio = 0
         if audio_input_tokens and self.audio_input is not None:
             heard = min(audio_input_tokens, input_tokens)
@@ -303,6 +335,8 @@ class Prices:
         ):
             prices += [price for (listed, _), price in self._special.items() if listed == name]
         price = Price.dearest(prices)
+        if price.long is not None and input_tokens > price.above:
+            price = Price.dearest((price, price.long))
         input_price, output_price = max(price.input, price.written), price.output
         if may_have_audio:
             input_price = max(input_price, price.heard)

@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from proxy.cli.main import main
-from proxy.config import ModelPrices, load_prices
+from proxy.config import LongPrices, ModelPrices, PriceConfig, load_prices
 
 SOURCE = {
     "gpt-9": {
@@ -18,6 +18,15 @@ SOURCE = {
         "input_cost_per_token_ultrafast": 1.2e-05,
         "output_cost_per_token_ultrafast": 6e-05,
         "input_cost_per_token_batches": 1e-06,
+        "input_cost_per_token_priority": 4e-06,
+        "output_cost_per_token_priority": 2e-05,
+        "input_cost_per_token_above_272k_tokens": 4e-06,
+        "cache_creation_input_token_cost_above_272k_tokens": 5e-06,
+        "cache_creation_input_token_cost_above_12hr_above_272k_tokens": 1e-05,
+        "output_cost_per_token_above_272k_tokens": 1.5e-05,
+        "input_cost_per_token_above_272k_tokens_batches": 2e-06,
+        "input_cost_per_token_above_272k_tokens_ultrafast": 2.5e-05,
+        "output_cost_per_token_above_272k_tokens_ultrafast": 9.5e-05,
         "max_input_tokens": 922000,
         "max_output_tokens": 128000,
     },
@@ -46,8 +55,17 @@ def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
     )
     model = listed["gpt-9"]
     assert (model.input, model.cache_write, model.output) == (2, 2.5, 10)
-    assert model.special.keys() == {"ultrafast"}
-    assert model.special["ultrafast"].input == 12
+    assert model.long == LongPrices(above=272_000, input=4, cache_write=5, output=15)
+    assert model.special == {
+        "priority": PriceConfig(
+            input=4,
+            output=20,
+            long=LongPrices(above=272_000, input=8, output=30),  # the standard tier's factors
+        ),
+        "ultrafast": PriceConfig(
+            input=12, output=60, long=LongPrices(above=272_000, input=25, output=95)
+        ),
+    }
     assert (model.context, model.max_output) == (922_000, 128_000)
     assert "as_of: 2026-11-29" in out.read_text()
 

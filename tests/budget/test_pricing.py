@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,14 @@ from typing import Literal
 import pytest
 
 from proxy.budget.pricing import Price, Prices, pico
-from proxy.config import ConfigError, ModelPrices, PriceConfig, UpstreamConfig, load_prices
+from proxy.config import (
+    ConfigError,
+    LongPrices,
+    ModelPrices,
+    PriceConfig,
+    UpstreamConfig,
+    load_prices,
+)
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 # gpt-4o-mini: USD per million tokens.
@@ -37,14 +45,31 @@ LISTED = {
         tiers={"ultrafast": PriceConfig(input=24, output=120)},
     ),
 }
+LONG = {
+    "gpt-7": ModelPrices(
+        input=4,
+        cached_input=0.4,
+        cache_write=5,
+        output=20,
+        long=LongPrices(above=272_000, input=8, cached_input=0.8, cache_write=10, output=30),
+        flex=PriceConfig(input=2, output=10, long=LongPrices(above=272_000, input=4, output=15)),
+        tiers={"ultrafast": PriceConfig(input=24, output=120)},
+    ),
+    "gpt-7-mini": ModelPrices(input=1, output=2),
+}
 
 
-def prices(cloud: PriceConfig | Literal["auto"] = MINI, local: PriceConfig = FREE) -> Prices:
+def prices(
+    cloud: PriceConfig | Literal["auto"] = MINI,
+    local: PriceConfig = FREE,
+    *,
+    listed: Mapping[str, ModelPrices] = LISTED,
+) -> Prices:
     def tier(model: str, price: PriceConfig | Literal["auto"]) -> UpstreamConfig:
         return UpstreamConfig(base_url="http://x", model=model, price=price)
 
     tiers = {Target.LOCAL: tier("phi3", local), Target.CLOUD: tier("gpt-4o-mini", cloud)}
-    return Prices(tiers, LISTED)
+    return Prices(tiers, listed)
 
 
 def priced(
@@ -236,6 +261,50 @@ def test_a_reservation_counts_audio_at_the_dearer_price() -> None:
     assert at_most("gpt-audio", may_have_audio=False) == 0.0125
     assert at_most("gpt-audio", may_have_audio=True) == 0.096
     assert at_most("gpt-4o-mini", may_have_audio=True) == 0.00075
+
+
+@pytest.mark.parametrize(
+    ("tokens", "service_tier", "usd"),
+    [
+        # 272,000 at 4, or 272,001 at 8, and 1,000 at 20 or 30 per million.
+        ({"input": 272_000, "output": 1000}, None, 1.108),
+        ({"input": 272_001, "output": 1000}, None, 2.206008),
+        # 200,000 at 0.4 or 0.8 and the others at 4 or 8.
+        ({"input": 272_000, "cached": 200_000}, None, 0.368),
+        ({"input": 272_001, "cached": 200_000}, None, 0.736008),
+        ({"input": 272_000, "output": 1000}, "flex", 0.554),
+        ({"input": 272_001, "output": 1000}, "flex", 1.103004),
+        ({"input": 300_000}, "ultrafast", 7.2),  # no long prices are listed
+    ],
+)
+def test_a_long_prompt_has_its_own_prices(
+    tokens: dict[str, int], service_tier: str | None, usd: float
+) -> None:
+    by = prices("auto", listed=LONG)
+    record = priced(Target.CLOUD, by=by, model="gpt-7", service_tier=service_tier, **tokens)
+    assert record.cost_usd == usd
+
+
+def test_audio_in_a_long_prompt_keeps_its_price() -> None:
+    long = LongPrices(above=900, input=5, output=20)
+    own = prices(PriceConfig(input=2.5, output=10, audio_input=32, long=long))
+    # 400 at 5, 600 at 32 and 1,000 at 20 per million.
+    assert audio_usd("gpt-4o-mini", by=own, audio_input_tokens=600) == 0.0412
+
+
+def test_a_reservation_counts_the_prices_of_a_long_prompt() -> None:
+    by = prices("auto", listed=LONG)
+
+    def at_most(model: str, tokens: int, service_tier: str | None = None) -> float:
+        return by.at_most(model, input_tokens=tokens, output_tokens=1000, service_tier=service_tier)
+
+    # At the price of writing to the cache, 5 or 10 per million.
+    assert at_most("gpt-7", 272_000) == 1.38
+    assert at_most("gpt-7", 272_001) == 2.75001
+    assert at_most("gpt-unheard-of", 272_001) == 2.75001
+    # The dearest tier: 24 and 120 per million.
+    assert at_most("gpt-7", 272_000, "flex") == 6.648
+    assert at_most("gpt-7-mini", 300_000) == 0.302
 
 
 def test_the_model_that_answered_sets_the_price() -> None:
