@@ -126,6 +126,7 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
         max_output: the tokens of one answer.
         image_tokens: the input tokens that one image is billed as, at most.
         max_input: the input tokens that one request is billed as, at most; None is `context`.
+        web_search, file_search, code_interpreter: see `ToolFees`.
     """
 
     flex: PriceConfig | None = None
@@ -135,6 +136,9 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     max_output: Annotated[int, Meta(gt=0)] | None = None
     image_tokens: Annotated[int, Meta(gt=0)] | None = None
     max_input: Annotated[int, Meta(gt=0)] | None = None
+    web_search: Dollars = 0
+    file_search: Dollars = 0
+    code_interpreter: Dollars = 0
 
     @property
     def special(self) -> dict[str, PriceConfig]:
@@ -143,10 +147,19 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
         return {name: price for name, price in named.items() if price is not None} | self.tiers
 
 
+class ToolFees(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per call of a tool that the provider runs, and per container of the code interpreter."""
+
+    web_search: Dollars = 0
+    file_search: Dollars = 0
+    code_interpreter: Dollars = 0
+
+
 class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The price list: `ModelPrices` by model name."""
+    """The price list: `ModelPrices` by model name, and the fees of models without their own."""
 
     as_of: dt.date | None = None
+    tools: ToolFees = ToolFees()
     models: dict[Name, Any]
 
 
@@ -380,9 +393,12 @@ def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
     prices = {}
     at = ""
     try:
-        for name, fields in msgspec.convert(document.value, _PriceList).models.items():
+        listed = msgspec.convert(document.value, _PriceList)
+        fees = msgspec.structs.asdict(listed.tools)
+        for name, fields in listed.models.items():
             at = f"models.{name}"  # msgspec does not report it
-            prices[name] = msgspec.convert(fields, ModelPrices)
+            own = fees | fields if isinstance(fields, dict) else fields
+            prices[name] = msgspec.convert(own, ModelPrices)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error), at=at) from None
     return prices

@@ -5,7 +5,8 @@
 
 Sources: https://github.com/BerriAI/litellm, model_prices_and_context_window.json (MIT licence), has
 prices and limits of OpenAI's models. The tokens of an image are from OpenAI's guide,
-https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
+https://platform.openai.com/docs/guides/images-vision, "Calculating costs". The fees of tools are
+from https://platform.openai.com/docs/pricing, "Built-in tools".
 """
 
 import datetime as dt
@@ -29,6 +30,8 @@ _LONG: Final = re.compile(r"input_cost_per_token(_above_(\d+)k_tokens)")
 # Prices of the batch API, which is not a service tier of an answer.
 _NOT_TIERS: Final = frozenset({"batches"})
 _OWN_FIELDS: Final = ("flex", "priority")
+# USD per call, and per container of the code interpreter, of models without a fee of their own.
+_TOOL_FEES: Final = {"web_search": 0.01, "file_search": 0.0025, "code_interpreter": 0.03}
 
 # Prices by OpenAI where LiteLLM has the base model's in their place, by the name's beginning.
 _CORRECTED: Final[Mapping[str, Mapping[str, Any]]] = {"ft:gpt-4-": {"input": 45, "output": 90}}
@@ -115,6 +118,10 @@ def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         entry["image_tokens"] = _IMAGE_TOKENS[prefix]
     if context and (prefix := _longest_prefix(base, _BILLED_FACTOR)):
         entry["max_input"] = int(context) * _BILLED_FACTOR[prefix]
+    searches = fields.get("search_context_cost_per_query") or {}  # by the size of the result
+    fee = max(searches.values(), default=0)
+    if fee and fee != _TOOL_FEES["web_search"]:
+        entry["web_search"] = fee
     return entry
 
 
@@ -169,7 +176,8 @@ def render_prices(models: Mapping[str, Mapping[str, Any]], *, as_of: dt.date, he
     Args:
         header: comment lines at the top, each with its `#`.
     """
-    lines = [header.rstrip("\n"), "", f"as_of: {as_of}", "", "models:"]
+    lines = [header.rstrip("\n"), "", f"as_of: {as_of}", ""]
+    lines += [f"tools: {_flow(_TOOL_FEES)}", "", "models:"]
     lines += [f"  {_quoted(name)}: {_flow(entry)}" for name, entry in models.items()]
     return "\n".join(lines) + "\n"
 

@@ -14,9 +14,11 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from operator import mul
 from typing import Final, NamedTuple
 
 from proxy.config import Config, LongPrices, ModelPrices, PriceConfig, UpstreamConfig
+from proxy.protocol import HostedCalls
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ _DATED: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
 _PROVIDERS: Final = ("openai/", "azure/")  # prefixes of gateways such as OpenRouter and LiteLLM
 _PARTS: Final = re.compile(r"[-.:/]")
 _FAMILY_PARTS: Final = 2  # gpt and 4o, of gpt-4o-audio-preview
+_SEARCHING: Final = ("-search-preview", "-search-api")  # chat models that search once an answer
 _MAX_REMEMBERED: Final = 1_000  # bounds the sets: clients may name any model
 
 
@@ -182,6 +185,20 @@ class ModelLimits(NamedTuple):
         )
 
 
+class _Fees(NamedTuple):
+    """Picodollars per call, and per container of the code interpreter."""
+
+    web_search: int = 0
+    file_search: int = 0
+    code_interpreter: int = 0
+
+    @classmethod
+    def of(cls, model: ModelPrices) -> "_Fees":
+        """The fees of a listed model."""
+        fees = (model.web_search, model.file_search, model.code_interpreter)
+        return cls(*(round(Decimal(str(fee)) * PICODOLLARS) for fee in fees))
+
+
 class Prices:
     """The prices of the models of both tiers, in one configuration."""
 
@@ -190,6 +207,8 @@ class Prices:
     ) -> None:
         self._listed = {name: Price.of(prices) for name, prices in listed.items()}
         self._limits = {name: ModelLimits.of(prices) for name, prices in listed.items()}
+        self._fees = {name: _Fees.of(prices) for name, prices in listed.items()}
+        self._dearest_fees = _Fees(*map(max, zip(*self._fees.values(), strict=True)))
         self._special: dict[tuple[str, str | None], Price] = {
             (name, tier): Price.of(price)
             for name, prices in listed.items()
@@ -309,6 +328,18 @@ class Prices:
         self._warn(model)
         return self._own[target] if target is Target.LOCAL else self._price_of_family(model)
 
+    def _fees_of(self, *models: str | None) -> _Fees:
+        """The fees of the first of these models that is listed, else the dearest ones."""
+        names = (self._listed_name(model) for model in models if model is not None)
+        return next((self._fees[name] for name in names if name in self._fees), self._dearest_fees)
+
+    def _fees_pico(self, model: str, answered: str | None, calls: HostedCalls | None) -> int:
+        """Picodollars of the tools that the provider ran for an answer."""
+        calls = calls or HostedCalls()
+        if _searches(model):
+            calls = calls._replace(web_search=max(1, calls.web_search))
+        return sum(map(mul, self._fees_of(answered, model), calls))
+
     def limits(self, model: str) -> ModelLimits:
         """The most tokens of one request to a cloud model."""
         return self._limits.get(self._listed_name(model)) or ModelLimits()
@@ -321,12 +352,16 @@ class Prices:
         output_tokens: int,
         service_tier: str | None = None,
         may_have_audio: bool = False,
+        hosted_tools: Sequence[str] = (),
+        max_calls: int = 0,
     ) -> float:
         """The maximum cost of a cloud answer in USD: no token is cached, all may be written.
 
         Args:
             service_tier: as the request names it. The provider may answer at the standard price.
             may_have_audio: whether prompt and answer may be audio. Otherwise they are text.
+            hosted_tools: see `RoutingRequest`. Each code interpreter has one container.
+            max_calls: the most calls of these tools.
         """
         name = self._listed_name(model)
         prices = [self.counted(Target.CLOUD, model)]
@@ -341,7 +376,14 @@ class Prices:
         if may_have_audio:
             input_price = max(input_price, price.heard)
             output_price = max(output_price, price.spoken)
-        return (input_tokens * input_price + output_tokens * output_price) / PICODOLLARS
+        cost = input_tokens * input_price + output_tokens * output_price
+        if cost and (hosted_tools or _searches(model)):
+            fees = self._fees_of(model)
+            called = {"web_search": fees.web_search, "file_search": fees.file_search}
+            cost += max_calls * max(called.get(tool, 0) for tool in hosted_tools or ("",))
+            cost += hosted_tools.count("code_interpreter") * fees.code_interpreter
+            cost += fees.web_search * _searches(model)
+        return cost / PICODOLLARS
 
     def add_failed(
         self,
@@ -355,6 +397,7 @@ class Prices:
         service_tier: str | None = None,
         audio_input_tokens: int = 0,
         audio_output_tokens: int = 0,
+        hosted_calls: HostedCalls | None = None,
     ) -> None:
         """Add an attempt that was sent to a tier and ended without usage to a record's cost."""
         price = self.counted(target, model, answered=answered, service_tier=service_tier)
@@ -365,6 +408,8 @@ class Prices:
             audio_input_tokens=audio_input_tokens,
             audio_output_tokens=audio_output_tokens,
         )
+        if cost and target is Target.CLOUD and (hosted_calls is not None or _searches(model)):
+            cost += self._fees_pico(model, answered, hosted_calls)
         record.failed_usd += cost / PICODOLLARS
         record.cost_usd = record.failed_usd
         record.cloud_cost_usd = record.cost_usd if target is Target.CLOUD else None
@@ -380,6 +425,7 @@ class Prices:
         is_named: bool = True,
         audio_input_tokens: int = 0,
         audio_output_tokens: int = 0,
+        hosted_calls: HostedCalls | None = None,
     ) -> None:
         """Set the record's three dollar amounts from its token counts, if it has any.
 
@@ -388,6 +434,7 @@ class Prices:
                 vectors of two models are not comparable.
             answered, is_named: see `counted`.
             audio_input_tokens, audio_output_tokens: part of the input and output tokens.
+            hosted_calls: of tools that the provider ran. A provider without prices has no fees.
         """
         target, model = record.target, record.model
         if target is None or model is None or record.input_tokens is None:
@@ -406,6 +453,8 @@ class Prices:
             audio_input_tokens=audio_input_tokens,
             audio_output_tokens=audio_output_tokens,
         )
+        if cost and target is Target.CLOUD and (hosted_calls is not None or _searches(model)):
+            cost += self._fees_pico(model, answered, hosted_calls)
         failed = record.failed_usd
         record.cost_usd = cost / PICODOLLARS + failed
         if target is Target.CLOUD:
@@ -460,6 +509,11 @@ def _per_token(usd_per_million: float) -> int:
 
 def _per_token_or_none(usd_per_million: float | None) -> int | None:
     return None if usd_per_million is None else _per_token(usd_per_million)
+
+
+def _searches(model: str) -> bool:
+    """Whether a chat model searches the web once for each answer."""
+    return "-search-" in model and _DATED.sub("", model).endswith(_SEARCHING)
 
 
 def _spellings(model: str) -> tuple[str, ...]:

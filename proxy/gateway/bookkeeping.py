@@ -89,6 +89,7 @@ class Bookkeeping:
             is_named=_is_named(call),
             audio_input_tokens=possible.audio_input_tokens,
             audio_output_tokens=possible.audio_output_tokens,
+            hosted_calls=outcome.hosted_calls,
         )
 
     def close_attempt(self, call: Call) -> None:
@@ -135,6 +136,7 @@ class Bookkeeping:
             output_tokens=tokens.output,
             audio_input_tokens=tokens.audio_input,
             audio_output_tokens=tokens.audio_output,
+            hosted_calls=outcome.hosted_calls,
             answered=outcome.model,
             service_tier=outcome.service_tier or call.request.service_tier,
         )

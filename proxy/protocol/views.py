@@ -4,12 +4,23 @@ Each wire format (`chat`, `responses`) provides a `RoutingRequest` and an `Answe
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 MAX_CONTEXT_TOKENS: Final = 2**21  # no model reads or writes more; a larger count is an error
+
+
+class HostedCalls(NamedTuple):
+    """The calls of tools that the provider runs for a fee; of the code interpreter, the containers.
+
+    The names of the fields are those of the fees in the price list.
+    """
+
+    web_search: int = 0
+    file_search: int = 0
+    code_interpreter: int = 0
 
 
 class RoutingRequest(Protocol):
@@ -56,6 +67,14 @@ class RoutingRequest(Protocol):
         """
 
     @property
+    def hosted_tools(self) -> Sequence[str]:
+        """The fields of `HostedCalls` whose tools the provider may run, one for each tool."""
+
+    @property
+    def max_tool_calls(self) -> int | None:
+        """The most calls of such tools; None without a limit."""
+
+    @property
     def service_tier(self) -> str | None:
         """The service tier that the client asks for; None for the standard one."""
 
@@ -86,6 +105,10 @@ class AnswerView(Protocol):
     @property
     def model(self) -> str | None:
         """The model that answered, if reported."""
+
+    @property
+    def hosted_calls(self) -> HostedCalls | None:
+        """The calls of tools that the provider ran, or this event's; None without any."""
 
     @property
     def other_text(self) -> str:

@@ -29,6 +29,7 @@ SOURCE = {
         "output_cost_per_token_above_272k_tokens_ultrafast": 9.5e-05,
         "max_input_tokens": 922000,
         "max_output_tokens": 128000,
+        "search_context_cost_per_query": {"search_context_size_low": 0.01},
     },
     "gpt-9-audio": {
         "litellm_provider": "openai",
@@ -37,6 +38,11 @@ SOURCE = {
         "input_cost_per_audio_token": 3.2e-05,
         "output_cost_per_token": 1e-05,
         "output_cost_per_audio_token": 6.4e-05,
+        "search_context_cost_per_query": {
+            "search_context_size_low": 0.01,
+            "search_context_size_medium": 0.02,
+            "search_context_size_high": 0.025,
+        },
     },
     "elsewhere": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06},
 }
@@ -51,9 +57,17 @@ def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
     listed = load_prices(out)
     assert listed.keys() == {"gpt-9", "gpt-9-audio"}
     assert listed["gpt-9-audio"] == ModelPrices(
-        input=2.5, audio_input=32, output=10, audio_output=64
+        input=2.5,
+        audio_input=32,
+        output=10,
+        audio_output=64,
+        web_search=0.025,  # the highest
+        file_search=0.0025,
+        code_interpreter=0.03,
     )
     model = listed["gpt-9"]
+    assert (model.web_search, model.file_search, model.code_interpreter) == (0.01, 0.0025, 0.03)
+    assert "web_search: 0.01," not in out.read_text().partition("models:")[2]
     assert (model.input, model.cache_write, model.output) == (2, 2.5, 10)
     assert model.long == LongPrices(above=272_000, input=4, cache_write=5, output=15)
     assert model.special == {
@@ -68,6 +82,19 @@ def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
     }
     assert (model.context, model.max_output) == (922_000, 128_000)
     assert "as_of: 2026-11-29" in out.read_text()
+
+
+def test_a_model_may_have_fees_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "pricing.yaml"
+    fees = "tools: {web_search: 0.01, file_search: 0.0025}\n"
+    path.write_text(f"{fees}models: {{a: {{input: 1}}, b: {{input: 1, web_search: 0.025}}}}\n")
+    listed = load_prices(path)
+    assert [(model.web_search, model.file_search) for model in listed.values()] == [
+        (0.01, 0.0025),
+        (0.025, 0.0025),
+    ]
+    path.write_text("models: {a: {input: 1}}\n")
+    assert load_prices(path)["a"].web_search == 0
 
 
 def test_prices_that_the_source_lacks_or_has_wrong(tmp_path: Path) -> None:

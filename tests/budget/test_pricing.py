@@ -1,23 +1,34 @@
 """Costs in USD, compared with values worked out by hand."""
 
 import itertools
+import json
 import random
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from proxy.budget.pricing import Price, Prices, pico
+from proxy.budget.reservations import NO_RESERVATION, Reservations
+from proxy.budget.spending_limits import Reservation, SpendingLimits
 from proxy.config import (
+    BudgetConfig,
+    Config,
     ConfigError,
     LongPrices,
     ModelPrices,
     PriceConfig,
     UpstreamConfig,
+    UpstreamsConfig,
     load_prices,
 )
+from proxy.protocol import HostedCalls
+from proxy.protocol.endpoints import RESPONSES
+from proxy.protocol.responses import parse_responses
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 # gpt-4o-mini: USD per million tokens.
@@ -56,6 +67,15 @@ LONG = {
         tiers={"ultrafast": PriceConfig(input=24, output=120)},
     ),
     "gpt-7-mini": ModelPrices(input=1, output=2),
+}
+FEES = {
+    "gpt-4o-mini": ModelPrices(
+        input=1, output=1, web_search=0.02, file_search=0.0025, code_interpreter=0.03
+    ),
+    "gpt-8": ModelPrices(
+        input=1, output=1, web_search=0.01, file_search=0.0025, code_interpreter=0.03
+    ),
+    "gpt-8-search-api": ModelPrices(input=1, output=1, web_search=0.01),
 }
 
 
@@ -374,6 +394,119 @@ def test_sums_of_costs_are_exact() -> None:
     assert Decimal(total) / PICODOLLARS == exact / 10**6
 
 
+@pytest.mark.parametrize(
+    ("model", "calls", "usd"),
+    [
+        ("gpt-8", None, 0),
+        ("gpt-8", HostedCalls(), 0),
+        ("gpt-8", HostedCalls(web_search=1), 0.01),
+        ("gpt-8", HostedCalls(web_search=2, file_search=2, code_interpreter=1), 0.055),
+        ("gpt-4o-mini", HostedCalls(web_search=1), 0.02),
+        ("gpt-unheard-of", HostedCalls(web_search=1), 0.02),  # the dearest
+        ("gpt-8-search-api", None, 0.01),
+        ("gpt-8-search-api-2026-01-01", None, 0.01),
+        ("openai/gpt-8-search-preview", None, 0.02),
+        ("gpt-8-search-api", HostedCalls(web_search=3), 0.03),
+        ("gpt-8-search-engine", None, 0),
+    ],
+)
+def test_tools_that_the_provider_runs_have_fees(
+    model: str, calls: HostedCalls | None, usd: float
+) -> None:
+    record = CallRecord("chat.completions")
+    record.target, record.model = Target.CLOUD, model
+    record.input_tokens = record.output_tokens = 1000
+    prices("auto", listed=FEES).settle(record, hosted_calls=calls)
+    assert record.cost_usd == record.cloud_cost_usd == pytest.approx(0.002 + usd, abs=1e-12)
+
+
+def test_the_model_that_answered_sets_the_fees() -> None:
+    def cost(*, by: Prices, answered: str | None = None, target: Target = Target.CLOUD) -> Any:
+        record = CallRecord("responses")
+        record.target, record.model = target, "gpt-4o-mini"
+        record.input_tokens = 1000
+        by.settle(record, answered=answered, hosted_calls=HostedCalls(web_search=1))
+        return record.cost_usd
+
+    assert cost(by=prices("auto", listed=FEES)) == 0.021
+    assert cost(by=prices("auto", listed=FEES), answered="gpt-8") == 0.011
+    # A tier's own price replaces the prices of tokens, unless the tier is free.
+    assert cost(by=prices(PriceConfig(input=2), listed=FEES)) == 0.022
+    assert cost(by=prices(FREE, listed=FEES)) == 0
+    assert cost(by=prices("auto", listed=FEES), target=Target.LOCAL) == 0.001
+
+
+def test_a_failed_attempt_pays_for_the_tools_that_ran() -> None:
+    record, by = CallRecord("responses"), prices("auto", listed=FEES)
+    for calls in (HostedCalls(web_search=2), None):
+        by.add_failed(
+            record, Target.CLOUD, "gpt-8", input_tokens=1000, output_tokens=0, hosted_calls=calls
+        )
+    assert record.cost_usd == pytest.approx(0.022)
+
+
+class Spending(SpendingLimits):
+    """Limits that only note the dollars of the last reservation."""
+
+    def __init__(self) -> None:
+        self.usd = 0.0
+
+    async def reserve(self, principal: Any, usd: float, **_: Any) -> Reservation:
+        self.usd = usd
+        return NO_RESERVATION
+
+
+@pytest.mark.parametrize(
+    ("fields", "usd"),
+    [
+        ({"tools": [{"type": "function"}]}, 0.0),
+        # 400,000 / 8,000 calls.
+        ({"tools": [{"type": "web_search"}]}, 0.5),
+        ({"tools": [{"type": "web_search_preview_2025_03_11"}]}, 0.5),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "none"}, 0.0),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 3}, 0.03),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 10**9}, 0.5),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": "3"}, 0.5),
+        ({"tools": [{"type": "file_search"}], "max_tool_calls": 4}, 0.01),
+        ({"tools": [{"type": "code_interpreter"}]}, 0.03),
+        ({"tools": [{"type": "code_interpreter"}, {"type": "web_search"}]}, 0.53),
+        ({"tools": [{"type": "image_generation"}]}, 0.0),
+        ({"prompt": {"id": "pmpt_1"}}, 0.53),  # which tools it has is unknown
+    ],
+    ids=str,
+)
+async def test_a_reservation_counts_a_bounded_number_of_calls(
+    fields: dict[str, Any], usd: float
+) -> None:
+    model = "gpt-8"
+    listed = {model: msgspec.structs.replace(FEES[model], context=400_000, max_output=100)}
+    tier = UpstreamConfig(base_url="http://x", model=model, price="auto")
+    config = Config(
+        upstreams=UpstreamsConfig(local=tier, cloud=tier),
+        budget=BudgetConfig(cloud_usd_per_day=1),
+    )
+    by = Prices({Target.LOCAL: tier, Target.CLOUD: tier}, listed)
+    body = json.dumps({"model": model, "input": "Hi"} | fields).encode()
+    request = parse_responses(body)
+    spender: Any = SimpleNamespace(
+        body=body,
+        endpoint=RESPONSES,
+        is_preview=False,
+        principal=None,
+        request=request,
+        waited_seconds=0.0,
+    )
+    spending = Spending()
+    await Reservations(spending).reserve(spender, model, config=config, prices=by)
+    tokens = len(body) + (400_000 if request.has_references else 0) + 100
+    assert spending.usd == pytest.approx(tokens / 1e6 + usd)
+
+
+def test_a_reservation_counts_the_search_of_a_chat_model() -> None:
+    by = prices("auto", listed=FEES)
+    assert by.at_most("gpt-8-search-api", input_tokens=1000, output_tokens=0) == 0.011
+
+
 # The price list.
 
 
@@ -394,6 +527,8 @@ def test_the_shipped_price_list_has_the_default_models(tmp_path: Path) -> None:
         ("models:\n  gpt-x: {inputs: 1}\n", "2: models.gpt-x.inputs: unknown key"),
         ("as_of: 2026-11-24\n", "1: models: is missing"),
         ("models: [\n", "not valid YAML"),
+        ("tools: {web_search: -1}\nmodels: {}\n", "1: tools.web_search: expected `float` >= 0.0"),
+        ("models: {gpt-x: 1}\n", "1: models.gpt-x: expected"),
     ],
 )
 def test_an_error_in_the_price_list_is_reported_with_its_line(
