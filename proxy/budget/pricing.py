@@ -29,6 +29,7 @@ _PROVIDERS: Final = ("openai/", "azure/")  # prefixes of gateways such as OpenRo
 _PARTS: Final = re.compile(r"[-.:/]")
 _FAMILY_PARTS: Final = 2  # gpt and 4o, of gpt-4o-audio-preview
 _SEARCHING: Final = ("-search-preview", "-search-api")  # chat models that search once an answer
+_MAY_SEARCH: Final = "-search-"
 _MAX_REMEMBERED: Final = 1_000  # bounds the sets: clients may name any model
 
 
@@ -136,12 +137,11 @@ class Price(NamedTuple):
                 audio_output_tokens=audio_output_tokens,
             )
         audio = 0
-        if audio_input_tokens and self.audio_input is not None:
-            heard = min(audio_input_tokens, input_tokens)
-            audio, input_tokens = heard * self.audio_input, input_tokens - heard
-        if audio_output_tokens and self.audio_output is not None:
-            spoken = min(audio_output_tokens, output_tokens)
-            audio, output_tokens = audio + spoken * self.audio_output, output_tokens - spoken
+        if audio_input_tokens or audio_output_tokens:
+            heard = min(audio_input_tokens, input_tokens) if self.audio_input is not None else 0
+            spoken = min(audio_output_tokens, output_tokens) if self.audio_output is not None else 0
+            audio = heard * self.heard + spoken * self.spoken
+            input_tokens, output_tokens = input_tokens - heard, output_tokens - spoken
         cached = min(cached_input_tokens, input_tokens)
         written = min(cache_write_tokens, input_tokens - cached)
         return (
@@ -408,7 +408,7 @@ class Prices:
             audio_input_tokens=audio_input_tokens,
             audio_output_tokens=audio_output_tokens,
         )
-        if cost and target is Target.CLOUD and (hosted_calls is not None or _searches(model)):
+        if (hosted_calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
             cost += self._fees_pico(model, answered, hosted_calls)
         record.failed_usd += cost / PICODOLLARS
         record.cost_usd = record.failed_usd
@@ -453,7 +453,7 @@ class Prices:
             audio_input_tokens=audio_input_tokens,
             audio_output_tokens=audio_output_tokens,
         )
-        if cost and target is Target.CLOUD and (hosted_calls is not None or _searches(model)):
+        if (hosted_calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
             cost += self._fees_pico(model, answered, hosted_calls)
         failed = record.failed_usd
         record.cost_usd = cost / PICODOLLARS + failed
@@ -513,7 +513,7 @@ def _per_token_or_none(usd_per_million: float | None) -> int | None:
 
 def _searches(model: str) -> bool:
     """Whether a chat model searches the web once for each answer."""
-    return "-search-" in model and _DATED.sub("", model).endswith(_SEARCHING)
+    return _MAY_SEARCH in model and _DATED.sub("", model).endswith(_SEARCHING)
 
 
 def _spellings(model: str) -> tuple[str, ...]:

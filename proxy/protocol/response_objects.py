@@ -214,12 +214,13 @@ class ResponseView:
     def hosted_calls(self) -> HostedCalls | None:
         if not self.finished:
             return _CALL_EVENTS.get(self._event.type)
-        start = self.body[:MAX_VIEWED_BYTES]
-        if not any(call in start for call in _CALLS):  # JSON strings contain no bare quotes
+        # JSON strings contain no bare quotes, so a text has no match. Most answers have none.
+        if self.body.find(b'_call"', 0, MAX_VIEWED_BYTES) < 0:
             return None
-        if len(self.body) > MAX_VIEWED_BYTES:
-            return HostedCalls(*(start.count(call) for call in _CALLS))
-        return _count_calls(self.output)
+        calls = HostedCalls(*(self.body.count(call, 0, MAX_VIEWED_BYTES) for call in _CALLS))
+        if len(self.body) <= MAX_VIEWED_BYTES and any(calls):
+            calls = _count_calls(self.output)
+        return calls if any(calls) else None
 
     @property
     def other_text(self) -> str:
