@@ -95,13 +95,26 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return not self.api_keys and not self.is_private
 
 
-class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens. By default cached and cache-writing input costs as much as other."""
+class LongPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per million tokens of all requests with more input tokens than `above`."""
 
+    above: Annotated[int, Meta(gt=0)]
     input: Dollars = 0
     cached_input: Dollars | None = None
     cache_write: Dollars | None = None
     output: Dollars = 0
+
+
+class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per million tokens. By default cached, cache-writing and audio tokens cost as others."""
+
+    input: Dollars = 0
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
+    audio_input: Dollars | None = None
+    output: Dollars = 0
+    audio_output: Dollars | None = None
+    long: LongPrices | None = None
 
 
 class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +126,7 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
         max_output: the tokens of one answer.
         image_tokens: the input tokens that one image is billed as, at most.
         max_input: the input tokens that one request is billed as, at most; None is `context`.
+        web_search, file_search, code_interpreter: see `ToolFees`.
     """
 
     flex: PriceConfig | None = None
@@ -122,6 +136,9 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     max_output: Annotated[int, Meta(gt=0)] | None = None
     image_tokens: Annotated[int, Meta(gt=0)] | None = None
     max_input: Annotated[int, Meta(gt=0)] | None = None
+    web_search: Dollars = 0
+    file_search: Dollars = 0
+    code_interpreter: Dollars = 0
 
     @property
     def special(self) -> dict[str, PriceConfig]:
@@ -130,10 +147,19 @@ class ModelPrices(PriceConfig, frozen=True, forbid_unknown_fields=True, kw_only=
         return {name: price for name, price in named.items() if price is not None} | self.tiers
 
 
+class ToolFees(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per call of a tool that the provider runs, and per container of the code interpreter."""
+
+    web_search: Dollars = 0
+    file_search: Dollars = 0
+    code_interpreter: Dollars = 0
+
+
 class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The price list: `ModelPrices` by model name."""
+    """The price list: `ModelPrices` by model name, and the fees of models without their own."""
 
     as_of: dt.date | None = None
+    tools: ToolFees = ToolFees()
     models: dict[Name, Any]
 
 
@@ -367,9 +393,12 @@ def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
     prices = {}
     at = ""
     try:
-        for name, fields in msgspec.convert(document.value, _PriceList).models.items():
+        listed = msgspec.convert(document.value, _PriceList)
+        fees = msgspec.structs.asdict(listed.tools)
+        for name, fields in listed.models.items():
             at = f"models.{name}"  # msgspec does not report it
-            prices[name] = msgspec.convert(fields, ModelPrices)
+            own = fees | fields if isinstance(fields, dict) else fields
+            prices[name] = msgspec.convert(own, ModelPrices)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error), at=at) from None
     return prices
@@ -554,8 +583,8 @@ _FIELDS = frozenset(
     name
     for kind in (
         Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, TimeoutsConfig,
-        PriceConfig, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
-        ExperimentsConfig, LoggingConfig,
+        PriceConfig, LongPrices, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig,
+        StorageConfig, ExperimentsConfig, LoggingConfig,
     )
     for name in kind.__struct_fields__
 )  # fmt: skip

@@ -17,7 +17,7 @@ from bench import as_sections, fill_in
 from exposed import current_families
 from proxy import __version__
 from proxy.cli.main import main
-from proxy.config import Config, PriceConfig, load_config
+from proxy.config import Config, LongPrices, PriceConfig, load_config
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.gateway.conversations import SESSION_HEADER
 from proxy.record import CallRecord, Ending, Reason, Target
@@ -71,7 +71,8 @@ def sections(keys: set[str]) -> set[str]:
     return {".".join(key.split(".")[: n + 1]) for key in keys for n in range(key.count(".") + 1)}
 
 
-PRICE = [field.name for field in msgspec.structs.fields(PriceConfig)]
+PRICE = sorted(config_keys(msgspec.inspect.type_info(PriceConfig)))
+LONG = [field.name for field in msgspec.structs.fields(LongPrices)]
 # Old names of keys, which the documents no longer show.
 OLD_KEYS = {f"routing.candidate{key}" for key in ("", ".path", ".share")}
 KEYS = config_keys(msgspec.inspect.type_info(Config)) - OLD_KEYS
@@ -115,6 +116,7 @@ def test_the_default_configuration_names_every_key() -> None:
     abbreviated = {  # keys with a keyword instead of a mapping
         "upstreams.cloud.price": PRICE,
         "judge.price": PRICE,
+        "upstreams.local.price.long": LONG,
         "routing.shadow_router": ["path", "share"],
     }
     inner = {f"{key}.{name}" for key, names in abbreviated.items() for name in names}

@@ -5,7 +5,8 @@
 
 Sources: https://github.com/BerriAI/litellm, model_prices_and_context_window.json (MIT licence), has
 prices and limits of OpenAI's models. The tokens of an image are from OpenAI's guide,
-https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
+https://platform.openai.com/docs/guides/images-vision, "Calculating costs". The fees of tools are
+from https://platform.openai.com/docs/pricing, "Built-in tools".
 """
 
 import datetime as dt
@@ -20,12 +21,17 @@ _KINDS: Final = {
     "input": "input_cost_per_token",
     "cached_input": "cache_read_input_token_cost",
     "cache_write": "cache_creation_input_token_cost",
+    "audio_input": "input_cost_per_audio_token",
     "output": "output_cost_per_token",
+    "audio_output": "output_cost_per_audio_token",
 }
 _TIER: Final = re.compile(r"input_cost_per_token_([a-z]+)")
+_LONG: Final = re.compile(r"input_cost_per_token(_above_(\d+)k_tokens)")
 # Prices of the batch API, which is not a service tier of an answer.
 _NOT_TIERS: Final = frozenset({"batches"})
 _OWN_FIELDS: Final = ("flex", "priority")
+# USD per call, and per container of the code interpreter, of models without a fee of their own.
+_TOOL_FEES: Final = {"web_search": 0.01, "file_search": 0.0025, "code_interpreter": 0.03}
 
 # Prices by OpenAI where LiteLLM has the base model's in their place, by the name's beginning.
 _CORRECTED: Final[Mapping[str, Mapping[str, Any]]] = {"ft:gpt-4-": {"input": 45, "output": 90}}
@@ -92,12 +98,14 @@ def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     entry = _prices(fields, "")
     if name.startswith("ft:") and (prefix := _longest_prefix(name, _CORRECTED)):
         entry |= _CORRECTED[prefix]
+    _add_long(entry, fields, "")
     tiers = sorted(match[1] for key in fields if (match := _TIER.fullmatch(key)))
     others: dict[str, Any] = {}
     for tier in tiers:
         if tier not in _NOT_TIERS:
             target = entry if tier in _OWN_FIELDS else others
             target[tier] = _prices(fields, f"_{tier}")
+            _add_long(target[tier], fields, f"_{tier}", usual=entry)
     if others:
         entry["tiers"] = others
     context, output = fields.get("max_input_tokens"), fields.get("max_output_tokens")
@@ -110,6 +118,10 @@ def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         entry["image_tokens"] = _IMAGE_TOKENS[prefix]
     if context and (prefix := _longest_prefix(base, _BILLED_FACTOR)):
         entry["max_input"] = int(context) * _BILLED_FACTOR[prefix]
+    searches = fields.get("search_context_cost_per_query") or {}  # by the size of the result
+    fee = max(searches.values(), default=0)
+    if fee and fee != _TOOL_FEES["web_search"]:
+        entry["web_search"] = fee
     return entry
 
 
@@ -123,6 +135,31 @@ def _prices(fields: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     if prices.get("cache_write", 0) < prices.get("input", 0):
         prices.pop("cache_write", None)  # writing is never cheaper: the price of reading, misplaced
     return prices
+
+
+def _add_long(
+    prices: dict[str, Any],
+    fields: Mapping[str, Any],
+    suffix: str,
+    *,
+    usual: Mapping[str, Any] | None = None,
+) -> None:
+    """Add the prices of a request with a long prompt to those of one service tier.
+
+    Args:
+        usual: the prices of the standard tier. What LiteLLM lacks rises by the same factors.
+    """
+    match = next((match for key in fields if (match := _LONG.fullmatch(key))), None)
+    if match is None:
+        return
+    long = _prices(fields, match[1] + suffix)
+    if usual is not None:
+        for kind in _KINDS.keys() & prices.keys() & usual.keys() & usual["long"].keys():
+            factor = Decimal(str(usual["long"][kind])) / Decimal(str(usual[kind]))
+            scaled = round(Decimal(str(prices[kind])) * factor, 6)
+            long.setdefault(kind, _number(scaled))
+    ordered = {kind: long[kind] for kind in _KINDS if kind in long}
+    prices["long"] = {"above": int(match[2]) * 1_000} | ordered
 
 
 def _number(value: Decimal) -> int | float:
@@ -139,7 +176,8 @@ def render_prices(models: Mapping[str, Mapping[str, Any]], *, as_of: dt.date, he
     Args:
         header: comment lines at the top, each with its `#`.
     """
-    lines = [header.rstrip("\n"), "", f"as_of: {as_of}", "", "models:"]
+    lines = [header.rstrip("\n"), "", f"as_of: {as_of}", ""]
+    lines += [f"tools: {_flow(_TOOL_FEES)}", "", "models:"]
     lines += [f"  {_quoted(name)}: {_flow(entry)}" for name, entry in models.items()]
     return "\n".join(lines) + "\n"
 

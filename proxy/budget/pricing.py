@@ -14,9 +14,11 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from operator import mul
 from typing import Final, NamedTuple
 
-from proxy.config import Config, ModelPrices, PriceConfig, UpstreamConfig
+from proxy.config import Config, LongPrices, ModelPrices, PriceConfig, UpstreamConfig
+from proxy.protocol import HostedCalls
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ _DATED: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
 _PROVIDERS: Final = ("openai/", "azure/")  # prefixes of gateways such as OpenRouter and LiteLLM
 _PARTS: Final = re.compile(r"[-.:/]")
 _FAMILY_PARTS: Final = 2  # gpt and 4o, of gpt-4o-audio-preview
+_SEARCHING: Final = ("-search-preview", "-search-api")  # chat models that search once an answer
+_MAY_SEARCH: Final = "-search-"
 _MAX_REMEMBERED: Final = 1_000  # bounds the sets: clients may name any model
 
 
@@ -34,39 +38,78 @@ class Price(NamedTuple):
 
     Attributes:
         cache_write: of input that is written to the prompt cache; None is `input`.
+        audio_input, audio_output: of audio; None is the price of text.
+        long: the prices of a request with more input tokens than `above`; None is the same.
     """
 
     input: int = 0
     cached_input: int = 0
     output: int = 0
     cache_write: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+    long: "Price | None" = None
+    above: int = 0
 
     @classmethod
     def of(cls, config: PriceConfig) -> "Price":
         """From USD per million tokens."""
+        price = cls._of(config)
+        if (long := config.long) is None:
+            return price
+        dearer = cls._of(long)._replace(
+            audio_input=price.audio_input, audio_output=price.audio_output
+        )
+        return price._replace(long=dearer, above=long.above)
+
+    @classmethod
+    def _of(cls, config: PriceConfig | LongPrices) -> "Price":
         cached = config.input if config.cached_input is None else config.cached_input
-        return cls(
+        price = cls(
             input=_per_token(config.input),
             cached_input=_per_token(cached),
             output=_per_token(config.output),
-            cache_write=None if config.cache_write is None else _per_token(config.cache_write),
+            cache_write=_per_token_or_none(config.cache_write),
+        )
+        if isinstance(config, LongPrices):
+            return price
+        return price._replace(
+            audio_input=_per_token_or_none(config.audio_input),
+            audio_output=_per_token_or_none(config.audio_output),
         )
 
     @classmethod
     def dearest(cls, prices: Iterable["Price"]) -> "Price":
         """The highest price of each kind of token."""
         known = list(prices) or [cls()]
-        return cls(
+        price = cls(
             input=max(price.input for price in known),
             cached_input=max(price.cached_input for price in known),
             output=max(price.output for price in known),
             cache_write=max(price.written for price in known),
+            audio_input=max(price.heard for price in known),
+            audio_output=max(price.spoken for price in known),
         )
+        thresholds = [price.above for price in known if price.long is not None]
+        if not thresholds:
+            return price
+        long = cls.dearest((price.long or price)._replace(long=None) for price in known)
+        return price._replace(long=long, above=min(thresholds))
 
     @property
     def written(self) -> int:
         """Of input that is written to the prompt cache."""
         return self.input if self.cache_write is None else self.cache_write
+
+    @property
+    def heard(self) -> int:
+        """Of input that is audio."""
+        return self.input if self.audio_input is None else self.audio_input
+
+    @property
+    def spoken(self) -> int:
+        """Of output that is audio."""
+        return self.output if self.audio_output is None else self.audio_output
 
     def cost(
         self,
@@ -75,12 +118,35 @@ class Price(NamedTuple):
         cached_input_tokens: int,
         output_tokens: int,
         cache_write_tokens: int = 0,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
     ) -> int:
-        """Picodollars of one answer. Cached and written tokens are part of the input tokens."""
+        """Picodollars of one answer.
+
+        Cached, written and audio tokens are part of the input tokens. No audio has the price of
+        cached input, so the cached tokens are text first. A long prompt has other prices for all
+        tokens of the request.
+        """
+        if self.long is not None and input_tokens > self.above:
+            return self.long.cost(
+                input_tokens=input_tokens,
+                cached_input_tokens=cached_input_tokens,
+                output_tokens=output_tokens,
+                cache_write_tokens=cache_write_tokens,
+                audio_input_tokens=audio_input_tokens,
+                audio_output_tokens=audio_output_tokens,
+            )
+        audio = 0
+        if audio_input_tokens or audio_output_tokens:
+            heard = min(audio_input_tokens, input_tokens) if self.audio_input is not None else 0
+            spoken = min(audio_output_tokens, output_tokens) if self.audio_output is not None else 0
+            audio = heard * self.heard + spoken * self.spoken
+            input_tokens, output_tokens = input_tokens - heard, output_tokens - spoken
         cached = min(cached_input_tokens, input_tokens)
         written = min(cache_write_tokens, input_tokens - cached)
         return (
-            (input_tokens - cached - written) * self.input
+            audio
+            + (input_tokens - cached - written) * self.input
             + cached * self.cached_input
             + written * self.written
             + output_tokens * self.output
@@ -119,6 +185,20 @@ class ModelLimits(NamedTuple):
         )
 
 
+class _Fees(NamedTuple):
+    """Picodollars per call, and per container of the code interpreter."""
+
+    web_search: int = 0
+    file_search: int = 0
+    code_interpreter: int = 0
+
+    @classmethod
+    def of(cls, model: ModelPrices) -> "_Fees":
+        """The fees of a listed model."""
+        fees = (model.web_search, model.file_search, model.code_interpreter)
+        return cls(*(round(Decimal(str(fee)) * PICODOLLARS) for fee in fees))
+
+
 class Prices:
     """The prices of the models of both tiers, in one configuration."""
 
@@ -127,6 +207,8 @@ class Prices:
     ) -> None:
         self._listed = {name: Price.of(prices) for name, prices in listed.items()}
         self._limits = {name: ModelLimits.of(prices) for name, prices in listed.items()}
+        self._fees = {name: _Fees.of(prices) for name, prices in listed.items()}
+        self._dearest_fees = _Fees(*map(max, zip(*self._fees.values(), strict=True)))
         self._special: dict[tuple[str, str | None], Price] = {
             (name, tier): Price.of(price)
             for name, prices in listed.items()
@@ -246,17 +328,40 @@ class Prices:
         self._warn(model)
         return self._own[target] if target is Target.LOCAL else self._price_of_family(model)
 
+    def _fees_of(self, *models: str | None) -> _Fees:
+        """The fees of the first of these models that is listed, else the dearest ones."""
+        names = (self._listed_name(model) for model in models if model is not None)
+        return next((self._fees[name] for name in names if name in self._fees), self._dearest_fees)
+
+    def _fees_pico(self, model: str, answered: str | None, calls: HostedCalls | None) -> int:
+        """Picodollars of the tools that the provider ran for an answer."""
+        calls = calls or HostedCalls()
+        if _searches(model):
+            calls = calls._replace(web_search=max(1, calls.web_search))
+        return sum(map(mul, self._fees_of(answered, model), calls))
+
     def limits(self, model: str) -> ModelLimits:
         """The most tokens of one request to a cloud model."""
         return self._limits.get(self._listed_name(model)) or ModelLimits()
 
     def at_most(
-        self, model: str, *, input_tokens: int, output_tokens: int, service_tier: str | None = None
+        self,
+        model: str,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        service_tier: str | None = None,
+        may_have_audio: bool = False,
+        hosted_tools: Sequence[str] = (),
+        max_calls: int = 0,
     ) -> float:
         """The maximum cost of a cloud answer in USD: no token is cached, all may be written.
 
         Args:
             service_tier: as the request names it. The provider may answer at the standard price.
+            may_have_audio: whether prompt and answer may be audio. Otherwise they are text.
+            hosted_tools: see `RoutingRequest`. Each code interpreter has one container.
+            max_calls: the most calls of these tools.
         """
         name = self._listed_name(model)
         prices = [self.counted(Target.CLOUD, model)]
@@ -265,7 +370,19 @@ class Prices:
         ):
             prices += [price for (listed, _), price in self._special.items() if listed == name]
         price = Price.dearest(prices)
-        cost = input_tokens * max(price.input, price.written) + output_tokens * price.output
+        if price.long is not None and input_tokens > price.above:
+            price = Price.dearest((price, price.long))
+        input_price, output_price = max(price.input, price.written), price.output
+        if may_have_audio:
+            input_price = max(input_price, price.heard)
+            output_price = max(output_price, price.spoken)
+        cost = input_tokens * input_price + output_tokens * output_price
+        if cost and (hosted_tools or _searches(model)):
+            fees = self._fees_of(model)
+            called = {"web_search": fees.web_search, "file_search": fees.file_search}
+            cost += max_calls * max(called.get(tool, 0) for tool in hosted_tools or ("",))
+            cost += hosted_tools.count("code_interpreter") * fees.code_interpreter
+            cost += fees.web_search * _searches(model)
         return cost / PICODOLLARS
 
     def add_failed(
@@ -278,12 +395,21 @@ class Prices:
         output_tokens: int,
         answered: str | None = None,
         service_tier: str | None = None,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
+        hosted_calls: HostedCalls | None = None,
     ) -> None:
         """Add an attempt that was sent to a tier and ended without usage to a record's cost."""
         price = self.counted(target, model, answered=answered, service_tier=service_tier)
         cost = price.cost(
-            input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
+            input_tokens=input_tokens,
+            cached_input_tokens=0,
+            output_tokens=output_tokens,
+            audio_input_tokens=audio_input_tokens,
+            audio_output_tokens=audio_output_tokens,
         )
+        if (hosted_calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
+            cost += self._fees_pico(model, answered, hosted_calls)
         record.failed_usd += cost / PICODOLLARS
         record.cost_usd = record.failed_usd
         record.cloud_cost_usd = record.cost_usd if target is Target.CLOUD else None
@@ -297,6 +423,9 @@ class Prices:
         is_routed: bool = True,
         answered: str | None = None,
         is_named: bool = True,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
+        hosted_calls: HostedCalls | None = None,
     ) -> None:
         """Set the record's three dollar amounts from its token counts, if it has any.
 
@@ -304,6 +433,8 @@ class Prices:
             is_routed: whether the other tier could have answered. Embeddings are not routed: the
                 vectors of two models are not comparable.
             answered, is_named: see `counted`.
+            audio_input_tokens, audio_output_tokens: part of the input and output tokens.
+            hosted_calls: of tools that the provider ran. A provider without prices has no fees.
         """
         target, model = record.target, record.model
         if target is None or model is None or record.input_tokens is None:
@@ -319,7 +450,11 @@ class Prices:
             cached_input_tokens=record.cached_input_tokens or 0,
             output_tokens=output_tokens,
             cache_write_tokens=record.cache_write_tokens or 0,
+            audio_input_tokens=audio_input_tokens,
+            audio_output_tokens=audio_output_tokens,
         )
+        if (hosted_calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
+            cost += self._fees_pico(model, answered, hosted_calls)
         failed = record.failed_usd
         record.cost_usd = cost / PICODOLLARS + failed
         if target is Target.CLOUD:
@@ -370,6 +505,15 @@ def pico(usd: float | None) -> int:
 
 def _per_token(usd_per_million: float) -> int:
     return round(Decimal(str(usd_per_million)) * (PICODOLLARS // 10**6))
+
+
+def _per_token_or_none(usd_per_million: float | None) -> int | None:
+    return None if usd_per_million is None else _per_token(usd_per_million)
+
+
+def _searches(model: str) -> bool:
+    """Whether a chat model searches the web once for each answer."""
+    return _MAY_SEARCH in model and _DATED.sub("", model).endswith(_SEARCHING)
 
 
 def _spellings(model: str) -> tuple[str, ...]:

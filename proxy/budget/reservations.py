@@ -6,8 +6,10 @@ a reservation, and how large it is:
 
 - text: a token is at least one byte of the body, and a prompt is at most the model's context;
 - an image: the most that the model bills for one;
+- audio: the dearer of the prices of audio and text, where the prompt or the answer may have some;
 - files, audio, stored conversations and prompts, and tools that the provider runs: the most input
   that the model bills. A conversation that this process has answered counts as its reported tokens;
+- tools that the provider runs for a fee: as many calls as the context has room for their results;
 - the answer: its own limit, or the model's longest answer, for each choice.
 """
 
@@ -25,6 +27,10 @@ from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Target
 
+# One web search adds a block of 8,000 tokens to the prompt, and a file search up to 20 chunks of
+# 800. Sources: https://platform.openai.com/docs/pricing, "Built-in tools", and the guide to
+# retrieval.
+_TOKENS_OF_CALL: Final = 8_000
 _MAX_CONVERSATIONS: Final = 10_000  # whose length is remembered
 NO_RESERVATION: Final = Reservation()
 
@@ -130,9 +136,15 @@ class Reservations:
             answer = min(answer, request.answer_tokens)
         # A list of prompts has one context for each.
         prompt = min(prompt, context * request.choices)
+        calls = max(1, limits.context // _TOKENS_OF_CALL)
+        if request.max_tool_calls is not None:
+            calls = min(calls, request.max_tool_calls)
         return prices.at_most(
             model,
             input_tokens=prompt + self.unseen_tokens(request, limits),
             output_tokens=answer * request.choices,
             service_tier=request.service_tier,
+            may_have_audio=request.has_references,
+            hosted_tools=request.hosted_tools,
+            max_calls=calls,
         )

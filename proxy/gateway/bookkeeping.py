@@ -21,10 +21,12 @@ _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 
 
 class _Tokens(NamedTuple):
-    """The billed tokens of one attempt."""
+    """The billed tokens of one attempt; those of audio are part of the others."""
 
     input: int
     output: int
+    audio_input: int = 0
+    audio_output: int = 0
 
 
 class Bookkeeping:
@@ -85,6 +87,9 @@ class Bookkeeping:
             is_routed=call.endpoint.is_routed,
             answered=outcome.model,
             is_named=_is_named(call),
+            audio_input_tokens=possible.audio_input_tokens,
+            audio_output_tokens=possible.audio_output_tokens,
+            hosted_calls=outcome.hosted_calls,
         )
 
     def close_attempt(self, call: Call) -> None:
@@ -114,9 +119,14 @@ class Bookkeeping:
             return
         tokens = self._estimate(call, target, sent.model, outcome)
         if (usage := outcome.usage) is not None and usage.is_credible:
-            tokens = _Tokens(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+            tokens = _Tokens(
+                usage.prompt_tokens or 0,
+                usage.completion_tokens or 0,
+                usage.audio_input_tokens,
+                usage.audio_output_tokens,
+            )
         record.usage_source = UsageSource.ESTIMATED
-        record.input_tokens, record.output_tokens = tokens
+        record.input_tokens, record.output_tokens = tokens.input, tokens.output
         record.cached_input_tokens = record.cache_write_tokens = 0
         prices.add_failed(
             record,
@@ -124,6 +134,9 @@ class Bookkeeping:
             sent.model,
             input_tokens=tokens.input,
             output_tokens=tokens.output,
+            audio_input_tokens=tokens.audio_input,
+            audio_output_tokens=tokens.audio_output,
+            hosted_calls=outcome.hosted_calls,
             answered=outcome.model,
             service_tier=outcome.service_tier or call.request.service_tier,
         )

@@ -13,9 +13,10 @@ Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]
 
 import re
 from collections.abc import Callable
+from operator import add
 from typing import Final, NamedTuple
 
-from proxy.protocol import AnswerView, Usage
+from proxy.protocol import AnswerView, HostedCalls, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.record import MAX_TEXT_CHARS
 
@@ -36,6 +37,7 @@ class Outcome(NamedTuple):
     other_text: str = ""  # reasoning and tool calls, which are output too
     service_tier: str | None = None
     model: str | None = None  # that answered
+    hosted_calls: HostedCalls | None = None
 
     @classmethod
     def of(cls, view: AnswerView | None) -> "Outcome":
@@ -43,7 +45,7 @@ class Outcome(NamedTuple):
         if view is None:
             return cls()
         text, other_text = view.text[:MAX_TEXT_CHARS], view.other_text[:MAX_TEXT_CHARS]
-        return cls(view.usage, text, other_text, view.service_tier, view.model)
+        return cls(view.usage, text, other_text, view.service_tier, view.model, view.hosted_calls)
 
 
 class StreamObserver:
@@ -68,6 +70,7 @@ class StreamObserver:
         "done",
         "failed",
         "finished",
+        "hosted_calls",
         "last",
         "model",
         "service_tier",
@@ -96,6 +99,7 @@ class StreamObserver:
         self.model: str | None = None  # that answered, as the usage or the finish names it
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # the last one, sent with the usage or the finish
+        self.hosted_calls: HostedCalls | None = None  # so far; the last event has all of them
         self.began = False  # whether an event has passed, perhaps without content
         self.spoke = False  # whether content that a client would show has passed
         self.finished = False  # whether a choice had its finish_reason
@@ -113,7 +117,9 @@ class StreamObserver:
     def outcome(self) -> Outcome:
         """What is billed, as far as it was seen."""
         other_text = "".join(self._other_texts)
-        return Outcome(self.usage, self.text, other_text, self.service_tier, self.model)
+        return Outcome(
+            self.usage, self.text, other_text, self.service_tier, self.model, self.hosted_calls
+        )
 
     @property
     def is_known(self) -> bool:
@@ -216,6 +222,10 @@ class StreamObserver:
             self._text_left -= len(other_text)
             if self._text_left >= 0:
                 self._other_texts.append(other_text)
+        elif (calls := view.hosted_calls) is not None:
+            if self.hosted_calls is not None and not view.finished:
+                calls = HostedCalls(*map(add, self.hosted_calls, calls))
+            self.hosted_calls = calls
         return not (self._strip_usage and view.is_usage_only)
 
 

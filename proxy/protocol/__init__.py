@@ -7,13 +7,14 @@ from proxy.protocol import endpoints, ollama, response_objects, responses
 from proxy.protocol.bounds import LARGE_BODY_BYTES
 from proxy.protocol.chat import JSON_MEDIA_TYPE, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
-from proxy.protocol.views import MAX_CONTEXT_TOKENS, AnswerView, RoutingRequest, Usage
+from proxy.protocol.views import MAX_CONTEXT_TOKENS, AnswerView, HostedCalls, RoutingRequest, Usage
 
 __all__ = [
     "JSON_MEDIA_TYPE",
     "LARGE_BODY_BYTES",
     "MAX_CONTEXT_TOKENS",
     "AnswerView",
+    "HostedCalls",
     "RoutingRequest",
     "Usage",
     "endpoints",

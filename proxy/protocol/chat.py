@@ -138,6 +138,8 @@ class ChatRequest(msgspec.Struct):
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "messages"
+    hosted_tools = ()  # the models that search are known by their names
+    max_tool_calls = None
 
     @property
     def streams(self) -> bool:
@@ -253,6 +255,8 @@ class CompletionRequest(msgspec.Struct):
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "prompt"
+    hosted_tools = ()
+    max_tool_calls = None
     images = 0
     has_references = False
 
@@ -325,6 +329,8 @@ class EmbeddingRequest(msgspec.Struct):
 
     prompt_field = "input"
     streams = hides_usage = has_references = False
+    hosted_tools = ()
+    max_tool_calls = None
     service_tier = None
     images = 0
     answer_tokens = None
@@ -410,6 +416,8 @@ class ChatAnswer(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
     named: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="model")
+
+    hosted_calls = None
 
     @property
     def service_tier(self) -> str | None:

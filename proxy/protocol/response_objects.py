@@ -17,6 +17,7 @@ from proxy.protocol.views import (
     UNREADABLE,
     CompletionTokensDetails,
     FirstItems,
+    HostedCalls,
     PromptTokensDetails,
     Usage,
     find_usage,
@@ -38,6 +39,11 @@ _SILENT: Final = frozenset(
 )
 _TEXT_DELTAS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
 
+_CALLS: Final = tuple(b'"%b_call"' % tool.encode() for tool in HostedCalls._fields)
+_CALL_EVENTS: Final = {
+    f"response.{tool}_call.completed": HostedCalls(**{tool: 1}) for tool in HostedCalls._fields
+}
+
 _ID: Final = re.compile(rb'("(?:item_|response_)?id"\s*:\s*)"([^"\\]+)"')
 _KIND: Final = re.compile(r"[a-z]+(?=_)")
 _OWN_ITEM: Final = re.compile(r"[a-z]+_(?P<response>[0-9a-f]{32})_\d+")
@@ -58,6 +64,13 @@ class _OutputPart(msgspec.Struct):
 class _Output(msgspec.Struct):
     type: str = ""
     content: list[_OutputPart] | None = None
+
+
+class _Call(msgspec.Struct):
+    """An output item that may be a call of a tool that the provider ran."""
+
+    type: str = ""
+    container_id: msgspec.Raw = msgspec.Raw()
 
 
 class _Response(msgspec.Struct):
@@ -84,6 +97,7 @@ class _Event(msgspec.Struct):
 _response = msgspec.json.Decoder(_Response)
 _event = msgspec.json.Decoder(_Event)
 _output = msgspec.json.Decoder(_Output)
+_call = msgspec.json.Decoder(_Call)
 _encoder = msgspec.json.Encoder()
 
 
@@ -197,6 +211,18 @@ class ResponseView:
         return read_text(self._response.model) if self._response is not None else None
 
     @property
+    def hosted_calls(self) -> HostedCalls | None:
+        if not self.finished:
+            return _CALL_EVENTS.get(self._event.type)
+        # JSON strings contain no bare quotes, so a text has no match. Most answers have none.
+        if self.body.find(b'_call"', 0, MAX_VIEWED_BYTES) < 0:
+            return None
+        calls = HostedCalls(*(self.body.count(call, 0, MAX_VIEWED_BYTES) for call in _CALLS))
+        if len(self.body) <= MAX_VIEWED_BYTES and any(calls):
+            calls = _count_calls(self.output)
+        return calls if any(calls) else None
+
+    @property
     def other_text(self) -> str:
         kind = self._event.type
         if kind.endswith(".delta") and kind not in _TEXT_DELTAS:
@@ -241,6 +267,25 @@ class ResponseView:
                 continue
             texts += [part.text or part.refusal or "" for part in item.content or ()]
         return "\n".join(texts)
+
+
+def _count_calls(items: list[msgspec.Raw]) -> HostedCalls:
+    """The calls among output items. Those of the code interpreter may share a container."""
+    kinds: list[str] = []
+    containers: set[bytes] = set()
+    for raw in items:
+        try:
+            item = _call.decode(raw)
+        except UNREADABLE:
+            continue
+        if item.type == "code_interpreter_call" and is_given(item.container_id):
+            containers.add(bytes(item.container_id))
+        else:
+            kinds.append(item.type)
+    web_search, file_search, code_interpreter = (
+        kinds.count(f"{tool}_call") for tool in HostedCalls._fields
+    )
+    return HostedCalls(web_search, file_search, code_interpreter + len(containers))
 
 
 def view_response(data: bytes) -> ResponseView | None:

@@ -32,9 +32,12 @@ from proxy.protocol.fields import (
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
 from proxy.protocol.response_objects import read_response_id
+from proxy.protocol.views import HostedCalls
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
+# Of tools with a fee. A type may have a date: web_search_preview_2025_03_11.
+_HOSTED_TOOL: Final = re.compile("|".join(HostedCalls._fields))
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 # A server may trim other characters, and so read the id of another key's response.
 _PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
@@ -97,6 +100,7 @@ class Body(msgspec.Struct):
     include: msgspec.Raw = msgspec.Raw()
     top_logprobs: msgspec.Raw = msgspec.Raw()
     max_output_tokens: msgspec.Raw = msgspec.Raw()
+    max_calls: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="max_tool_calls")
     user: msgspec.Raw = msgspec.Raw()
     prompt_cache_key: msgspec.Raw = msgspec.Raw()
     metadata: msgspec.Raw = msgspec.Raw()
@@ -106,9 +110,7 @@ class Body(msgspec.Struct):
 _KnownPart = known_form(
     _Part, "detail annotations logprobs file_data file_url filename input_audio refusal"
 )
-_KnownBody = known_form(
-    Body, "temperature top_p truncation max_tool_calls stream_options safety_identifier"
-)
+_KnownBody = known_form(Body, "temperature top_p truncation stream_options safety_identifier")
 # Of messages, tool calls, tool results and reasoning. `_Message` reads the content of a message.
 _KnownItem = known_form(
     _Item, "id status role content call_id name arguments input summary encrypted_content"
@@ -165,6 +167,19 @@ class ResponsesRequest:
     def refers_only_to_previous(self) -> bool:
         """Whether `previous_response_id` is all that the body does not show in full."""
         return self.previous is not None and not _REFERENCES.intersection(self.needs)
+
+    @property
+    def hosted_tools(self) -> list[str]:
+        if is_given(self._body.prompt):  # a stored prompt may have any tools
+            return list(HostedCalls._fields)
+        if "hosted_tools" not in self.needs:
+            return []
+        kinds = (_HOSTED_TOOL.match(tool.type) for tool in self._body.tools or ())
+        return [kind[0] for kind in kinds if kind is not None]
+
+    @property
+    def max_tool_calls(self) -> int | None:
+        return read_limit(self._body.max_calls)
 
     @property
     def service_tier(self) -> str | None:

@@ -4,12 +4,23 @@ Each wire format (`chat`, `responses`) provides a `RoutingRequest` and an `Answe
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 MAX_CONTEXT_TOKENS: Final = 2**21  # no model reads or writes more; a larger count is an error
+
+
+class HostedCalls(NamedTuple):
+    """The calls of tools that the provider runs for a fee; of the code interpreter, the containers.
+
+    The names of the fields are those of the fees in the price list.
+    """
+
+    web_search: int = 0
+    file_search: int = 0
+    code_interpreter: int = 0
 
 
 class RoutingRequest(Protocol):
@@ -56,6 +67,14 @@ class RoutingRequest(Protocol):
         """
 
     @property
+    def hosted_tools(self) -> Sequence[str]:
+        """The fields of `HostedCalls` whose tools the provider may run, one for each tool."""
+
+    @property
+    def max_tool_calls(self) -> int | None:
+        """The most calls of such tools; None without a limit."""
+
+    @property
     def service_tier(self) -> str | None:
         """The service tier that the client asks for; None for the standard one."""
 
@@ -86,6 +105,10 @@ class AnswerView(Protocol):
     @property
     def model(self) -> str | None:
         """The model that answered, if reported."""
+
+    @property
+    def hosted_calls(self) -> HostedCalls | None:
+        """The calls of tools that the provider ran, or this event's; None without any."""
 
     @property
     def other_text(self) -> str:
@@ -119,16 +142,19 @@ class AnswerView(Protocol):
 class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class CompletionTokensDetails(msgspec.Struct):
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class Usage(msgspec.Struct):
     """Token counts as an upstream reports them.
 
-    Cached tokens and tokens written to the cache are part of the prompt tokens.
+    Cached tokens, tokens written to the cache and audio tokens are part of the prompt tokens, audio
+    and reasoning tokens part of the completion tokens.
     """
 
     prompt_tokens: int | None = None
@@ -150,6 +176,16 @@ class Usage(msgspec.Struct):
     def reasoning_tokens(self) -> int:
         details = self.completion_tokens_details
         return (details.reasoning_tokens or 0) if details is not None else 0
+
+    @property
+    def audio_input_tokens(self) -> int:
+        details = self.prompt_tokens_details
+        return (details.audio_tokens or 0) if details is not None else 0
+
+    @property
+    def audio_output_tokens(self) -> int:
+        details = self.completion_tokens_details
+        return (details.audio_tokens or 0) if details is not None else 0
 
     @property
     def is_credible(self) -> bool:
@@ -176,10 +212,12 @@ class Usage(msgspec.Struct):
         if prompt_details is not None:
             cached = _bound(prompt_details.cached_tokens, prompt or 0)
             written = _bound(prompt_details.cache_write_tokens, (prompt or 0) - (cached or 0))
-            prompt_details = PromptTokensDetails(cached, written)
+            audio = _bound(prompt_details.audio_tokens, prompt or 0)
+            prompt_details = PromptTokensDetails(cached, written, audio)
         if answer_details is not None:
             reasoning = _bound(answer_details.reasoning_tokens, answer or 0)
-            answer_details = CompletionTokensDetails(reasoning)
+            audio = _bound(answer_details.audio_tokens, answer or 0)
+            answer_details = CompletionTokensDetails(reasoning, audio)
         return Usage(prompt, answer, prompt_details, answer_details)
 
 
@@ -219,8 +257,12 @@ def read_usage(raw: bytes, *, prompt: str = "prompt", answer: str = "completion"
         PromptTokensDetails(
             read_count(prompt_details.get("cached_tokens", b"")),
             read_count(prompt_details.get("cache_write_tokens", b"")),
+            read_count(prompt_details.get("audio_tokens", b"")),
         ),
-        CompletionTokensDetails(read_count(answer_details.get("reasoning_tokens", b""))),
+        CompletionTokensDetails(
+            read_count(answer_details.get("reasoning_tokens", b"")),
+            read_count(answer_details.get("audio_tokens", b"")),
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """Tokens and costs of a row, from the reported usage or, without one, estimated."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,18 @@ from fakes import (
     error_json,
     event,
     openai_events,
+    response_events,
+    response_fields,
+    typed,
     whole,
 )
 from live import LiveProxy, Row, StartProxy, check_headers
+
+AUDIO_PRICE = {
+    "upstreams": {
+        "cloud": {"price": {"input": 2.5, "output": 10, "audio_input": 32, "audio_output": 64}}
+    }
+}
 
 both_forms = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
@@ -193,6 +204,114 @@ async def test_unreported_usage_is_estimated_and_marked(
     assert row["cost_usd"] == pytest.approx(
         cloud_price(row["input_tokens"], 0, row["output_tokens"])
     )
+
+
+def audio_usage(*, prompt: Any, answer: Any) -> dict[str, Any]:
+    return {
+        "prompt_tokens": 1000,
+        "completion_tokens": 200,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": prompt},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": answer},
+    }
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("usage", "usd", "source"),
+    [
+        # 400 at 2.5, 600 at 32, 50 at 10 and 150 at 64 per million.
+        (audio_usage(prompt=600, answer=150), 0.0303, "upstream"),
+        (audio_usage(prompt=None, answer=0), 0.0045, "upstream"),
+        (audio_usage(prompt="600", answer=150.0), 0.0303, "upstream"),
+        (audio_usage(prompt=5000, answer=-1), 0.034, "estimated"),
+    ],
+    ids=["reported", "none", "of-other-types", "impossible"],
+)
+async def test_audio_tokens_have_their_own_prices(
+    start: StartProxy, cloud: FakeUpstream, usage: Any, usd: float, source: str, stream: bool
+) -> None:
+    proxy = await start(AUDIO_PRICE)
+    cloud.answer = answer(usage, stream=stream)
+    await proxy.chat(model="cloud", stream=stream)
+    row = (await proxy.finish()).row
+    assert (row["usage_source"], row["input_tokens"]) == (source, 1000)
+    assert row["cost_usd"] == pytest.approx(usd)
+
+
+async def test_audio_tokens_of_a_response_have_their_own_prices(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    proxy = await start(AUDIO_PRICE)
+    usage = {
+        "input_tokens": 1000,
+        "output_tokens": 200,
+        "input_tokens_details": {"audio_tokens": 600},
+        "output_tokens_details": {"audio_tokens": 150},
+    }
+    cloud.answer = whole(json.dumps(response_fields(usage=usage)).encode())
+    await proxy.client.post("/v1/responses", json={"model": "cloud", "input": "Hi"})
+    assert (await proxy.finish()).row["cost_usd"] == pytest.approx(0.0303)
+
+
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+FILES = {"type": "file_search_call", "id": "fs_1", "results": None}
+PYTHON = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1"}
+MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "web_search_call"}]}
+TOKENS_USD = 1200 * 0.15e-6 + 200 * 0.6e-6
+FEES = {"web_search": 0.01, "file_search": 0.0025, "code_interpreter": 0.03}
+
+
+def write_fees(folder: Path) -> None:
+    """A price list of the cloud's model."""
+    listed = {"gpt-4o-mini": {"input": 0.15, "output": 0.6}}
+    (folder / "pricing.yaml").write_text(json.dumps({"tools": FEES, "models": listed}))
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("output", "fees"),
+    [
+        ([MESSAGE], 0),
+        ([SEARCH, MESSAGE], 0.01),
+        ([SEARCH, SEARCH, FILES, MESSAGE], 0.0225),
+        ([PYTHON, PYTHON | {"id": "ci_2"}, MESSAGE], 0.03),
+        ([PYTHON, PYTHON | {"container_id": "cntr_2"}, PYTHON | {"container_id": None}], 0.09),
+        ([{"type": 1}, 2, SEARCH], 0.01),
+    ],
+    ids=["no-tool", "search", "search-twice", "one-container", "three-containers", "odd-items"],
+)
+async def test_a_response_costs_the_fees_of_its_tools(
+    start: StartProxy, tmp_path: Path, cloud: FakeUpstream, output: Any, fees: float, stream: bool
+) -> None:
+    write_fees(tmp_path)
+    proxy = await start({"pricing": str(tmp_path / "pricing.yaml")})
+    usage = {"input_tokens": 1200, "output_tokens": 200}
+    if stream:
+        seen = [typed("response.web_search_call.completed", 9) for item in output if item == SEARCH]
+        events = response_events(output=output, usage=usage)
+        cloud.answer = chunked(*events[:3], *seen, *events[3:])
+    else:
+        fields = response_fields(output=output, usage=usage)
+        cloud.answer = whole(json.dumps(fields).encode())
+    body = {"model": "cloud", "input": "Hi", "tools": [{"type": "web_search"}], "stream": stream}
+    await proxy.client.post("/v1/responses", json=body)
+    row = (await proxy.finish()).row
+    assert row["usage_source"] == "upstream"
+    assert row["cost_usd"] == pytest.approx(TOKENS_USD + fees)
+
+
+async def test_a_stream_that_breaks_costs_the_fees_of_the_tools_that_ran(
+    start: StartProxy, tmp_path: Path, cloud: FakeUpstream
+) -> None:
+    write_fees(tmp_path)
+    proxy = await start({"pricing": str(tmp_path / "pricing.yaml")})
+    seen = [typed("response.web_search_call.completed", 9)] * 2
+    cloud.answer = chunked(*response_events()[:6], *seen)
+    body = {"model": "cloud", "input": "Hi", "tools": [{"type": "function"}], "stream": True}
+    await proxy.client.post("/v1/responses", json=body)
+    row = (await proxy.finish()).row
+    assert row["ending"] == "upstream_error"
+    assert 0.02 < row["cost_usd"] < 0.021
 
 
 async def test_an_error_costs_nothing(proxy: LiveProxy, cloud: FakeUpstream) -> None:

@@ -1,15 +1,34 @@
 """Costs in USD, compared with values worked out by hand."""
 
 import itertools
+import json
 import random
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from proxy.budget.pricing import Price, Prices, pico
-from proxy.config import ConfigError, ModelPrices, PriceConfig, UpstreamConfig, load_prices
+from proxy.budget.reservations import NO_RESERVATION, Reservations
+from proxy.budget.spending_limits import Reservation, SpendingLimits
+from proxy.config import (
+    BudgetConfig,
+    Config,
+    ConfigError,
+    LongPrices,
+    ModelPrices,
+    PriceConfig,
+    UpstreamConfig,
+    UpstreamsConfig,
+    load_prices,
+)
+from proxy.protocol import HostedCalls
+from proxy.protocol.endpoints import RESPONSES
+from proxy.protocol.responses import parse_responses
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 # gpt-4o-mini: USD per million tokens.
@@ -26,6 +45,9 @@ LISTED = {
     "ft:gpt-4o-mini": ModelPrices(input=0.3, output=1.2),
     "ft:gpt-4o-2024-08-06": ModelPrices(input=3.75, output=15),
     "text-embedding-3-small": ModelPrices(input=0.02),
+    "gpt-audio": ModelPrices(
+        input=2.5, cached_input=1.25, output=10, audio_input=32, audio_output=64
+    ),
     "gpt-6": ModelPrices(
         input=4,
         cached_input=0.4,
@@ -34,14 +56,40 @@ LISTED = {
         tiers={"ultrafast": PriceConfig(input=24, output=120)},
     ),
 }
+LONG = {
+    "gpt-7": ModelPrices(
+        input=4,
+        cached_input=0.4,
+        cache_write=5,
+        output=20,
+        long=LongPrices(above=272_000, input=8, cached_input=0.8, cache_write=10, output=30),
+        flex=PriceConfig(input=2, output=10, long=LongPrices(above=272_000, input=4, output=15)),
+        tiers={"ultrafast": PriceConfig(input=24, output=120)},
+    ),
+    "gpt-7-mini": ModelPrices(input=1, output=2),
+}
+FEES = {
+    "gpt-4o-mini": ModelPrices(
+        input=1, output=1, web_search=0.02, file_search=0.0025, code_interpreter=0.03
+    ),
+    "gpt-8": ModelPrices(
+        input=1, output=1, web_search=0.01, file_search=0.0025, code_interpreter=0.03
+    ),
+    "gpt-8-search-api": ModelPrices(input=1, output=1, web_search=0.01),
+}
 
 
-def prices(cloud: PriceConfig | Literal["auto"] = MINI, local: PriceConfig = FREE) -> Prices:
+def prices(
+    cloud: PriceConfig | Literal["auto"] = MINI,
+    local: PriceConfig = FREE,
+    *,
+    listed: Mapping[str, ModelPrices] = LISTED,
+) -> Prices:
     def tier(model: str, price: PriceConfig | Literal["auto"]) -> UpstreamConfig:
         return UpstreamConfig(base_url="http://x", model=model, price=price)
 
     tiers = {Target.LOCAL: tier("phi3", local), Target.CLOUD: tier("gpt-4o-mini", cloud)}
-    return Prices(tiers, LISTED)
+    return Prices(tiers, listed)
 
 
 def priced(
@@ -128,6 +176,7 @@ def test_an_unanswered_request_has_no_cost() -> None:
         # Not listed: the dearest of the models that share most of the name.
         ("gpt-unheard-of", 4),
         ("gpt-5-search", 1.25),
+        ("gpt-audio-9", 2.5),
         ("claude-unheard-of", 4),
     ],
 )
@@ -183,6 +232,99 @@ def test_written_cache_tokens_have_their_own_price() -> None:
     record.model = "gpt-4o-mini"  # a model without such a price: 900 at 0.15 and 100 at 0.075
     prices().settle(record)
     assert record.cost_usd == 0.0001425
+
+
+def audio_usd(model: str, *, by: Prices | None = None, **tokens: int) -> float | None:
+    """The cost of 1,000 tokens each way, some of which are audio."""
+    record = CallRecord("chat.completions")
+    record.target, record.model = Target.CLOUD, model
+    record.input_tokens = record.output_tokens = 1000
+    record.cached_input_tokens = tokens.pop("cached", 0)
+    (by or prices("auto")).settle(record, **tokens)  # type: ignore[arg-type]
+    return record.cost_usd
+
+
+def test_audio_tokens_have_their_own_prices() -> None:
+    assert audio_usd("gpt-audio") == 0.0125
+    # 400 at 2.5, 600 at 32 and 1,000 at 10 per million.
+    assert audio_usd("gpt-audio", audio_input_tokens=600) == 0.0302
+    # 1,000 at 2.5, 200 at 10 and 800 at 64 per million.
+    assert audio_usd("gpt-audio", audio_output_tokens=800) == 0.0557
+    # More than all: 1,000 at 32 and 1,000 at 64 per million.
+    assert audio_usd("gpt-audio", audio_input_tokens=9999, audio_output_tokens=9999) == 0.096
+
+
+def test_audio_is_not_billed_as_cached_text() -> None:
+    # 100 at 2.5, 300 at 1.25, 600 at 32 and 1,000 at 10 per million.
+    assert audio_usd("gpt-audio", cached=300, audio_input_tokens=600) == 0.029825
+    # 400 at 1.25: the other cached tokens are audio.
+    assert audio_usd("gpt-audio", cached=900, audio_input_tokens=600) == 0.0297
+
+
+def test_audio_costs_as_much_as_text_where_no_price_is_listed() -> None:
+    for tokens in ({}, {"audio_input_tokens": 600, "audio_output_tokens": 800}):
+        assert audio_usd("gpt-4o-mini", cached=900, **tokens) == 0.0006825
+
+
+def test_an_unlisted_model_has_the_dearest_audio_prices() -> None:
+    # 1,000 at 32 and 1,000 at 64 per million.
+    usd = audio_usd("gpt-unheard-of", audio_input_tokens=1000, audio_output_tokens=1000)
+    assert usd == 0.096
+
+
+def test_a_reservation_counts_audio_at_the_dearer_price() -> None:
+    def at_most(model: str, *, may_have_audio: bool) -> float:
+        return prices("auto").at_most(
+            model, input_tokens=1000, output_tokens=1000, may_have_audio=may_have_audio
+        )
+
+    assert at_most("gpt-audio", may_have_audio=False) == 0.0125
+    assert at_most("gpt-audio", may_have_audio=True) == 0.096
+    assert at_most("gpt-4o-mini", may_have_audio=True) == 0.00075
+
+
+@pytest.mark.parametrize(
+    ("tokens", "service_tier", "usd"),
+    [
+        # 272,000 at 4, or 272,001 at 8, and 1,000 at 20 or 30 per million.
+        ({"input": 272_000, "output": 1000}, None, 1.108),
+        ({"input": 272_001, "output": 1000}, None, 2.206008),
+        # 200,000 at 0.4 or 0.8 and the others at 4 or 8.
+        ({"input": 272_000, "cached": 200_000}, None, 0.368),
+        ({"input": 272_001, "cached": 200_000}, None, 0.736008),
+        ({"input": 272_000, "output": 1000}, "flex", 0.554),
+        ({"input": 272_001, "output": 1000}, "flex", 1.103004),
+        ({"input": 300_000}, "ultrafast", 7.2),  # no long prices are listed
+    ],
+)
+def test_a_long_prompt_has_its_own_prices(
+    tokens: dict[str, int], service_tier: str | None, usd: float
+) -> None:
+    by = prices("auto", listed=LONG)
+    record = priced(Target.CLOUD, by=by, model="gpt-7", service_tier=service_tier, **tokens)
+    assert record.cost_usd == usd
+
+
+def test_audio_in_a_long_prompt_keeps_its_price() -> None:
+    long = LongPrices(above=900, input=5, output=20)
+    own = prices(PriceConfig(input=2.5, output=10, audio_input=32, long=long))
+    # 400 at 5, 600 at 32 and 1,000 at 20 per million.
+    assert audio_usd("gpt-4o-mini", by=own, audio_input_tokens=600) == 0.0412
+
+
+def test_a_reservation_counts_the_prices_of_a_long_prompt() -> None:
+    by = prices("auto", listed=LONG)
+
+    def at_most(model: str, tokens: int, service_tier: str | None = None) -> float:
+        return by.at_most(model, input_tokens=tokens, output_tokens=1000, service_tier=service_tier)
+
+    # At the price of writing to the cache, 5 or 10 per million.
+    assert at_most("gpt-7", 272_000) == 1.38
+    assert at_most("gpt-7", 272_001) == 2.75001
+    assert at_most("gpt-unheard-of", 272_001) == 2.75001
+    # The dearest tier: 24 and 120 per million.
+    assert at_most("gpt-7", 272_000, "flex") == 6.648
+    assert at_most("gpt-7-mini", 300_000) == 0.302
 
 
 def test_the_model_that_answered_sets_the_price() -> None:
@@ -252,6 +394,119 @@ def test_sums_of_costs_are_exact() -> None:
     assert Decimal(total) / PICODOLLARS == exact / 10**6
 
 
+@pytest.mark.parametrize(
+    ("model", "calls", "usd"),
+    [
+        ("gpt-8", None, 0),
+        ("gpt-8", HostedCalls(), 0),
+        ("gpt-8", HostedCalls(web_search=1), 0.01),
+        ("gpt-8", HostedCalls(web_search=2, file_search=2, code_interpreter=1), 0.055),
+        ("gpt-4o-mini", HostedCalls(web_search=1), 0.02),
+        ("gpt-unheard-of", HostedCalls(web_search=1), 0.02),  # the dearest
+        ("gpt-8-search-api", None, 0.01),
+        ("gpt-8-search-api-2026-01-01", None, 0.01),
+        ("openai/gpt-8-search-preview", None, 0.02),
+        ("gpt-8-search-api", HostedCalls(web_search=3), 0.03),
+        ("gpt-8-search-engine", None, 0),
+    ],
+)
+def test_tools_that_the_provider_runs_have_fees(
+    model: str, calls: HostedCalls | None, usd: float
+) -> None:
+    record = CallRecord("chat.completions")
+    record.target, record.model = Target.CLOUD, model
+    record.input_tokens = record.output_tokens = 1000
+    prices("auto", listed=FEES).settle(record, hosted_calls=calls)
+    assert record.cost_usd == record.cloud_cost_usd == pytest.approx(0.002 + usd, abs=1e-12)
+
+
+def test_the_model_that_answered_sets_the_fees() -> None:
+    def cost(*, by: Prices, answered: str | None = None, target: Target = Target.CLOUD) -> Any:
+        record = CallRecord("responses")
+        record.target, record.model = target, "gpt-4o-mini"
+        record.input_tokens = 1000
+        by.settle(record, answered=answered, hosted_calls=HostedCalls(web_search=1))
+        return record.cost_usd
+
+    assert cost(by=prices("auto", listed=FEES)) == 0.021
+    assert cost(by=prices("auto", listed=FEES), answered="gpt-8") == 0.011
+    # A tier's own price replaces the prices of tokens, unless the tier is free.
+    assert cost(by=prices(PriceConfig(input=2), listed=FEES)) == 0.022
+    assert cost(by=prices(FREE, listed=FEES)) == 0
+    assert cost(by=prices("auto", listed=FEES), target=Target.LOCAL) == 0.001
+
+
+def test_a_failed_attempt_pays_for_the_tools_that_ran() -> None:
+    record, by = CallRecord("responses"), prices("auto", listed=FEES)
+    for calls in (HostedCalls(web_search=2), None):
+        by.add_failed(
+            record, Target.CLOUD, "gpt-8", input_tokens=1000, output_tokens=0, hosted_calls=calls
+        )
+    assert record.cost_usd == pytest.approx(0.022)
+
+
+class Spending(SpendingLimits):
+    """Limits that only note the dollars of the last reservation."""
+
+    def __init__(self) -> None:
+        self.usd = 0.0
+
+    async def reserve(self, principal: Any, usd: float, **_: Any) -> Reservation:
+        self.usd = usd
+        return NO_RESERVATION
+
+
+@pytest.mark.parametrize(
+    ("fields", "usd"),
+    [
+        ({"tools": [{"type": "function"}]}, 0.0),
+        # 400,000 / 8,000 calls.
+        ({"tools": [{"type": "web_search"}]}, 0.5),
+        ({"tools": [{"type": "web_search_preview_2025_03_11"}]}, 0.5),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "none"}, 0.0),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 3}, 0.03),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 10**9}, 0.5),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": "3"}, 0.5),
+        ({"tools": [{"type": "file_search"}], "max_tool_calls": 4}, 0.01),
+        ({"tools": [{"type": "code_interpreter"}]}, 0.03),
+        ({"tools": [{"type": "code_interpreter"}, {"type": "web_search"}]}, 0.53),
+        ({"tools": [{"type": "image_generation"}]}, 0.0),
+        ({"prompt": {"id": "pmpt_1"}}, 0.53),  # which tools it has is unknown
+    ],
+    ids=str,
+)
+async def test_a_reservation_counts_a_bounded_number_of_calls(
+    fields: dict[str, Any], usd: float
+) -> None:
+    model = "gpt-8"
+    listed = {model: msgspec.structs.replace(FEES[model], context=400_000, max_output=100)}
+    tier = UpstreamConfig(base_url="http://x", model=model, price="auto")
+    config = Config(
+        upstreams=UpstreamsConfig(local=tier, cloud=tier),
+        budget=BudgetConfig(cloud_usd_per_day=1),
+    )
+    by = Prices({Target.LOCAL: tier, Target.CLOUD: tier}, listed)
+    body = json.dumps({"model": model, "input": "Hi"} | fields).encode()
+    request = parse_responses(body)
+    spender: Any = SimpleNamespace(
+        body=body,
+        endpoint=RESPONSES,
+        is_preview=False,
+        principal=None,
+        request=request,
+        waited_seconds=0.0,
+    )
+    spending = Spending()
+    await Reservations(spending).reserve(spender, model, config=config, prices=by)
+    tokens = len(body) + (400_000 if request.has_references else 0) + 100
+    assert spending.usd == pytest.approx(tokens / 1e6 + usd)
+
+
+def test_a_reservation_counts_the_search_of_a_chat_model() -> None:
+    by = prices("auto", listed=FEES)
+    assert by.at_most("gpt-8-search-api", input_tokens=1000, output_tokens=0) == 0.011
+
+
 # The price list.
 
 
@@ -272,6 +527,8 @@ def test_the_shipped_price_list_has_the_default_models(tmp_path: Path) -> None:
         ("models:\n  gpt-x: {inputs: 1}\n", "2: models.gpt-x.inputs: unknown key"),
         ("as_of: 2026-11-24\n", "1: models: is missing"),
         ("models: [\n", "not valid YAML"),
+        ("tools: {web_search: -1}\nmodels: {}\n", "1: tools.web_search: expected `float` >= 0.0"),
+        ("models: {gpt-x: 1}\n", "1: models.gpt-x: expected"),
     ],
 )
 def test_an_error_in_the_price_list_is_reported_with_its_line(

@@ -22,7 +22,14 @@ from fakes import (
 from live import StartProxy
 from proxy.protocol.chat import has_output, view_answer
 from proxy.protocol.response_objects import view_response
-from proxy.protocol.views import MAX_CONTEXT_TOKENS, MAX_VIEWED_BYTES, Usage, find_usage
+from proxy.protocol.views import (
+    LARGE_BYTES,
+    MAX_CONTEXT_TOKENS,
+    MAX_VIEWED_BYTES,
+    HostedCalls,
+    Usage,
+    find_usage,
+)
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 SAME: list[dict[str, Any]] = [
@@ -45,6 +52,31 @@ def test_counts_of_another_form_are_counts(odd: dict[str, Any]) -> None:
     assert view.usage is not None
     assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (1000, 100)
     assert (view.text, view.finish_reason) == ("Hi", "stop")
+
+
+@pytest.mark.parametrize("audio", ["600", 600.0, "6e2"])
+def test_audio_counts_of_another_form_are_counts(audio: object) -> None:
+    details = {"audio_tokens": audio}
+    usage = USAGE | {"prompt_tokens_details": details, "completion_tokens_details": details}
+    view = view_answer(answer_json(usage=usage))
+    assert view is not None
+    assert view.usage is not None
+    assert (view.usage.audio_input_tokens, view.usage.audio_output_tokens) == (600, 600)
+    possible = view.usage.bounded()
+    assert (possible.audio_input_tokens, possible.audio_output_tokens) == (600, 100)
+
+
+@pytest.mark.parametrize("size", [10, LARGE_BYTES, MAX_VIEWED_BYTES])
+def test_calls_of_hosted_tools_are_counted_in_an_answer_of_any_size(size: int) -> None:
+    call = {"type": "web_search_call", "id": "ws_1"}
+    text = '"type": "web_search_call"' + " " * size
+    message = {"type": "message", "content": [{"type": "output_text", "text": text}]}
+    view = view_response(json.dumps(response_fields(output=[call, call, message])).encode())
+    assert view is not None
+    assert view.hosted_calls == HostedCalls(web_search=2)
+    view = view_response(json.dumps(response_fields(output=[message])).encode())
+    assert view is not None
+    assert view.hosted_calls is None
 
 
 @pytest.mark.parametrize("cached", ["600", 600.0, "6e2"])
