@@ -109,6 +109,32 @@ class Reservations:
         finally:
             spender.waited_seconds += self._clock() - started
 
+    async def reserve_again(
+        self, spender: Spender, model: str, *, config: Config, prices: Prices, spent_usd: float
+    ) -> None:
+        """Reserve the most that a further attempt can cost, besides what failed ones have cost.
+
+        Raises:
+            BudgetExhausted: a budget has no dollars left. What was spent stays reserved.
+        """
+        self.keep_spent(spender, spent_usd)
+        if spender.reservation.names and spent_usd:
+            spent = spender.reservation
+            spender.reservation = NO_RESERVATION
+            try:
+                await self.reserve(spender, model, config=config, prices=prices)
+            except BaseException:
+                spender.reservation = spent
+                raise
+            further = spender.reservation
+            spender.reservation = self._spending.keep(further, further.usd + spent_usd)
+            self._spending.release(spent)
+
+    def keep_spent(self, spender: Spender, usd: float) -> None:
+        """Reserve only what the failed attempts of a request have cost; its end records it."""
+        if usd and spender.reservation.names:
+            spender.reservation = self._spending.keep(spender.reservation, usd)
+
     def release(self, spender: Spender) -> None:
         """Release the reservation of a request that ended or left the cloud."""
         self._spending.release(spender.reservation)

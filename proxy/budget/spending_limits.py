@@ -244,8 +244,21 @@ class SpendingLimits:
             )
             account.retry_at = _LONG_AGO
         if reservation.names:
-            self._released.set()  # wakes all that wait; later ones wait for a new event
-            self._released = asyncio.Event()
+            self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        self._released.set()
+        self._released = asyncio.Event()  # for later ones
+
+    def keep(self, reservation: Reservation, usd: float) -> Reservation:
+        """Change the dollars of a reservation to those that its request is known to cost."""
+        for name in reservation.names:
+            account = self._account(name)
+            account.reserved_usd += usd - reservation.usd
+            account.retry_at = _LONG_AGO
+        if usd < reservation.usd:
+            self._wake_waiters()
+        return reservation._replace(usd=usd)
 
     async def return_unused(self, *, everything: bool = False) -> None:
         """Return half of the unused part of each lease to the other processes.

@@ -9,7 +9,7 @@ from proxy.gateway.conversations import Conversations
 from proxy.gateway.relay import StreamStart
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
-from proxy.protocol import MAX_CONTEXT_TOKENS, Usage
+from proxy.protocol import MAX_CONTEXT_TOKENS, EmbeddingRequest, Usage
 from proxy.protocol.endpoints import CHAT
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
@@ -81,9 +81,12 @@ class Bookkeeping:
             self._metrics.count_truncation()
         if call.sent is not None:
             call.sent.is_settled = True
+        service_tier = outcome.service_tier
+        if usage is None and service_tier is None:  # cut off before the answer named it
+            service_tier = call.request.service_tier
         call.snapshot.prices.settle(
             record,
-            service_tier=outcome.service_tier,
+            service_tier=service_tier,
             is_routed=call.endpoint.is_routed,
             answered=outcome.model,
             is_named=_is_named(call),
@@ -148,9 +151,10 @@ class Bookkeeping:
         request, unseen = call.request, 0
         if target is Target.CLOUD and model is not None:
             unseen = self._reservations.unseen_tokens(request, call.snapshot.prices.limits(model))
-        prompt = self._tokens.count_messages(
-            call.record.turns or (), other_chars=request.tool_chars
-        )
+        turns = call.record.turns or ()
+        if isinstance(request, EmbeddingRequest):  # whose texts no row has
+            turns = [("user", request.text)]
+        prompt = self._tokens.count_messages(turns, other_chars=request.tool_chars)
         answer = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
         return _Tokens(unseen + prompt, answer)
 
@@ -195,18 +199,27 @@ def _max_tokens(call: Call) -> int:
     """The most tokens that a prompt or an answer of a request can have."""
     if not call.endpoint.is_routed:  # the inputs of a request for embeddings are separate
         return max(MAX_CONTEXT_TOKENS, len(call.body))
-    context = call.capabilities.context_tokens if call.record.target is Target.LOCAL else None
-    return context or MAX_CONTEXT_TOKENS
+    if call.record.target is Target.LOCAL:
+        return call.capabilities.context_tokens or MAX_CONTEXT_TOKENS
+    if call.request.images:  # they are billed as more tokens than they take of the context
+        return max(MAX_CONTEXT_TOKENS, _listed_limits(call).max_input)
+    return MAX_CONTEXT_TOKENS
 
 
 def _max_answer(call: Call) -> int | None:
-    """The most tokens of a cloud answer: those of the largest model, for each choice.
+    """The most tokens of a cloud answer, for each choice: those of the largest model.
 
     The limit of the model itself may be out of date, and a larger count would then be unpaid.
     """
     if not call.endpoint.is_routed or call.record.target is not Target.CLOUD:
         return None
-    return ModelLimits().max_output * max(1, call.request.choices)
+    largest = max(ModelLimits().max_output, _listed_limits(call).max_output)
+    return largest * max(1, call.request.choices)
+
+
+def _listed_limits(call: Call) -> ModelLimits:
+    """The limits of the cloud model that a request asks for."""
+    return call.snapshot.prices.limits(call.record.model or "")
 
 
 def _sample(call: Call) -> None:

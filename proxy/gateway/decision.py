@@ -112,6 +112,21 @@ class DecisionMaker:
                 return False
         return True
 
+    async def require_retry(self, call: Call, model: str) -> None:
+        """Reserve dollars for another attempt, if the failed ones were billed.
+
+        Raises:
+            BudgetExhausted: a budget has no dollars left.
+        """
+        snapshot = call.snapshot
+        await self._reservations.reserve_again(
+            call,
+            model,
+            config=snapshot.config,
+            prices=snapshot.prices,
+            spent_usd=call.record.failed_usd,
+        )
+
     async def _reserve(self, call: Call, model: str | None, *, may_wait: bool = False) -> None:
         snapshot = call.snapshot
         await self._reservations.reserve(

@@ -181,6 +181,10 @@ class FailoverPlan:
                 return Retry(wait)
         return self._fall_back() if self._may_fall_back else None
 
+    def instead_of_retry(self) -> "FallBack | None":
+        """The step where the budget has no dollars for a retry."""
+        return self._fall_back() if self._may_fall_back else None
+
     def _fall_back(self) -> "FallBack":
         self._may_fall_back = False
         self._retries = MAX_RETRIES  # no retries after a fallback

@@ -20,6 +20,7 @@ from proxy import logs
 from proxy.auth import Principal
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.errors import (
+    BudgetExhausted,
     InternalError,
     InvalidRequest,
     RouterError,
@@ -166,7 +167,14 @@ class Gateway:
                     await attempt.response.close()
             if isinstance(step, Retry):
                 await asyncio.sleep(step.seconds)
-            else:
+                try:
+                    if target is Target.CLOUD:
+                        await self._decisions.require_retry(call, model)
+                except BudgetExhausted:
+                    step = plan.instead_of_retry()
+                    if step is None:
+                        raise
+            if isinstance(step, FallBack):
                 target, model = self._fall_back(call, target, attempt.failure)
 
     async def preview(self, exchange: Exchange) -> None:
@@ -291,7 +299,9 @@ class Gateway:
         assert failure is not None  # an answer needs no fallback
         record = call.record
         record.fallback_from, record.fallback_why = target, failure.why
-        if target.other is Target.LOCAL:
+        if target.other is Target.LOCAL and record.failed_usd:
+            self._reservations.keep_spent(call, record.failed_usd)
+        elif target.other is Target.LOCAL:
             self._reservations.release(call)
         model = call.snapshot.upstreams[target.other].model
         record.target, record.model, record.reason = target.other, model, Reason.FALLBACK

@@ -96,9 +96,9 @@ class StreamObserver:
         self._texts: list[str] = []
         self._text_left = max_text_chars
         self._other_texts: list[str] = []
-        self.model: str | None = None  # that answered, as the usage or the finish names it
+        self.model: str | None = None  # that answered
         self.usage: Usage | None = None
-        self.service_tier: str | None = None  # the last one, sent with the usage or the finish
+        self.service_tier: str | None = None  # that the answer is billed at
         self.hosted_calls: HostedCalls | None = None  # so far; the last event has all of them
         self.began = False  # whether an event has passed, perhaps without content
         self.spoke = False  # whether content that a client would show has passed
@@ -205,6 +205,9 @@ class StreamObserver:
         self.began = True
         if view.failed:
             self.failed = True
+        # The first event names both, as far as they are known: the stream may be cut off.
+        self.model = self.model or view.model
+        self.service_tier = self.service_tier or _chosen(view.service_tier)
         if (usage := view.usage) is not None:
             self.usage = usage
             self.service_tier = view.service_tier or self.service_tier
@@ -270,6 +273,11 @@ class _Shape(NamedTuple):
         except UnicodeDecodeError:
             return None
         return text if _is_plain(text) else None
+
+
+def _chosen(service_tier: str | None) -> str | None:
+    """A service tier; None for a value that leaves the choice to the provider."""
+    return None if service_tier == "auto" else service_tier
 
 
 def _is_plain(text: str) -> bool:

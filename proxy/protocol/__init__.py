@@ -5,7 +5,7 @@ This package does not know where a request is sent, what it costs or who sent it
 
 from proxy.protocol import endpoints, ollama, response_objects, responses
 from proxy.protocol.bounds import LARGE_BODY_BYTES
-from proxy.protocol.chat import JSON_MEDIA_TYPE, view_answer, view_models
+from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
 from proxy.protocol.views import MAX_CONTEXT_TOKENS, AnswerView, HostedCalls, RoutingRequest, Usage
 
@@ -14,6 +14,7 @@ __all__ = [
     "LARGE_BODY_BYTES",
     "MAX_CONTEXT_TOKENS",
     "AnswerView",
+    "EmbeddingRequest",
     "HostedCalls",
     "RoutingRequest",
     "Usage",

@@ -338,13 +338,32 @@ class EmbeddingRequest(msgspec.Struct):
 
     @property
     def tool_chars(self) -> int:
-        text = bytes(self.input)
-        if text.startswith(b"[") and b'"' not in text:  # token ids
-            return _CHARS_PER_TOKEN * (text.count(b",") + 1)
-        return len(text)
+        """A token id counts as a token's characters."""
+        if not self._has_token_ids:
+            return 0
+        return _CHARS_PER_TOKEN * (bytes(self.input).count(b",") + 1)
+
+    @property
+    def text(self) -> str:
+        """All texts of the input. Of a large one the JSON, which has at least as many tokens."""
+        if self._has_token_ids:
+            return ""
+        try:
+            if len(self.input) <= LARGE_BYTES:
+                value = _embedded_texts.decode(self.input)
+                return value if isinstance(value, str) else "".join(value)
+        except UNREADABLE:
+            pass
+        return bytes(self.input).decode(errors="replace")
+
+    @property
+    def _has_token_ids(self) -> bool:
+        raw = bytes(self.input)
+        return raw.startswith(b"[") and b'"' not in raw
 
     @property
     def turns(self) -> list[tuple[str, str]]:
+        """None: rows have no embedded texts."""
         return []
 
     @property
@@ -534,6 +553,7 @@ _completion_request = msgspec.json.Decoder(CompletionRequest)
 _known_completion_request = msgspec.json.Decoder(_KnownCompletionRequest)
 _COMPLETION_SHAPE: Final = Shape.of(_KnownCompletionRequest)
 _embedding_request = msgspec.json.Decoder(EmbeddingRequest)
+_embedded_texts = msgspec.json.Decoder(str | list[str])
 _known_embedding_request = msgspec.json.Decoder(_KnownEmbeddingRequest)
 _EMBEDDING_SHAPE: Final = Shape.of(_KnownEmbeddingRequest)
 _answer = msgspec.json.Decoder(ChatAnswer)

@@ -3,6 +3,7 @@
 A stream has typed events and ends with one of three, not with [DONE].
 """
 
+import contextlib
 import re
 from itertools import islice
 from typing import Final
@@ -189,10 +190,13 @@ class ResponseView:
             self._response = response = _read_response(self.body)
             self.id, self.output = response.id, response.output or []
             self.is_pending = response.status in ("queued", "in_progress")
+        elif event.type == "response.created":  # names the model
+            with contextlib.suppress(*UNREADABLE):
+                self._response = _read_response(event.response)
 
     @property
     def usage(self) -> Usage | None:
-        usage = self._response.usage if self._response is not None else None
+        usage = self._response.usage if self._response is not None and self.finished else None
         if usage is None:
             return None
         return Usage(

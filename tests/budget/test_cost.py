@@ -9,7 +9,9 @@ import pytest
 from fakes import (
     DONE,
     EASY,
+    End,
     FakeUpstream,
+    Step,
     answer_json,
     chunk,
     chunked,
@@ -312,6 +314,82 @@ async def test_a_stream_that_breaks_costs_the_fees_of_the_tools_that_ran(
     row = (await proxy.finish()).row
     assert row["ending"] == "upstream_error"
     assert 0.02 < row["cost_usd"] < 0.021
+
+
+async def test_embeddings_without_an_answer_cost_the_tokens_of_their_texts(
+    proxy: LiveProxy, cloud: FakeUpstream
+) -> None:
+    tokens = proxy.proxy._tokens
+    tokens.load()
+    texts = ["这些总数中哪一个是正确的？" * 20, "for (i = 0; i < n; ++i) {}\n" * 20]
+    cloud.answer = [b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n", End.FIN]
+    fields = {"model": "text-embedding-3-small", "input": texts}
+    await proxy.client.post("/v1/embeddings", json=fields)
+    row = (await proxy.finish()).row
+    least = sum(map(tokens.count, texts))
+    assert least <= row["input_tokens"] <= least + 10
+    assert json.loads(row["prompt"]) == []
+
+
+def cut_chat(**fields: Any) -> list[Step]:
+    return chunked(event(chunk({"content": "Four"}) | fields), End.FIN)
+
+
+def cut_response(**fields: Any) -> list[Step]:
+    return chunked(*response_events(["Four"], **fields)[:5], End.FIN)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "input_usd"),
+    [
+        pytest.param({}, {}, 2.5, id="standard"),
+        pytest.param({"service_tier": "priority"}, {}, 4.25, id="tier-of-the-request"),
+        pytest.param({"service_tier": "priority"}, {"service_tier": "auto"}, 4.25, id="tier-auto"),
+        pytest.param({}, {"service_tier": "priority"}, 4.25, id="tier-of-the-answer"),
+        pytest.param({}, {"model": "gpt-4o-2024-05-13"}, 5.0, id="model-of-the-answer"),
+    ],
+)
+@pytest.mark.parametrize("endpoint", ["chat/completions", "responses"])
+async def test_a_cut_stream_costs_the_price_that_its_first_event_names(
+    start: StartProxy,
+    cloud: FakeUpstream,
+    endpoint: str,
+    asked: dict[str, str],
+    answer: dict[str, str],
+    input_usd: float,
+) -> None:
+    proxy = await start({"upstreams": {"cloud": {"price": "auto"}}})
+    is_chat = endpoint != "responses"
+    answer = {"model": "gpt-4o-2024-08-06"} | answer
+    cloud.answer = cut_chat(**answer) if is_chat else cut_response(**answer)
+    text = {"messages": [{"role": "user", "content": EASY}]} if is_chat else {"input": EASY}
+    fields = {"model": "gpt-4o", "stream": True, **text, **asked}
+    await proxy.client.post(f"/v1/{endpoint}", json=fields)
+    row = (await proxy.finish()).row
+    output_usd = {2.5: 10, 4.25: 17, 5.0: 15}[input_usd]
+    usd = (row["input_tokens"] * input_usd + row["output_tokens"] * output_usd) / 1e6
+    assert row["usage_source"] == "estimated"
+    assert row["cost_usd"] == pytest.approx(usd)
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        pytest.param("gpt-5-pro", (1_000, 270_000), 0.015 + 32.4, id="long-answer"),
+        pytest.param("openai/gpt-4o-mini", (4_000_000, 10), 0.600006, id="many-images"),
+    ],
+)
+async def test_usage_within_the_limits_of_a_model_is_billed_as_reported(
+    proxy: LiveProxy, cloud: FakeUpstream, model: str, usage: tuple[int, int], usd: float
+) -> None:
+    prompt, output = usage
+    cloud.answer = answer({"prompt_tokens": prompt, "completion_tokens": output}, stream=False)
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    content = [{"type": "text", "text": EASY}, image]
+    await proxy.chat(model=model, messages=[{"role": "user", "content": content}])
+    row = (await proxy.finish()).row
+    check_tokens(row, prompt, 0, output)
+    assert row["cost_usd"] == pytest.approx(usd)
 
 
 async def test_an_error_costs_nothing(proxy: LiveProxy, cloud: FakeUpstream) -> None:
