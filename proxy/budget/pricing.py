@@ -168,7 +168,7 @@ class ModelLimits(NamedTuple):
     """
 
     context: int = 1_050_000
-    max_output: int = 128_000
+    max_output: int = 272_000
     image_tokens: int = 48_169
     max_input: int = 1_050_000
 

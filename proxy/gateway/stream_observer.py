@@ -221,11 +221,11 @@ class StreamObserver:
             self._text_left -= len(text)
             if self._text_left >= 0:
                 self._texts.append(text)
-        elif other_text := view.other_text:
+        if other_text := view.other_text:
             self._text_left -= len(other_text)
             if self._text_left >= 0:
                 self._other_texts.append(other_text)
-        elif (calls := view.hosted_calls) is not None:
+        if (calls := view.hosted_calls) is not None:
             if self.hosted_calls is not None and not view.finished:
                 calls = HostedCalls(*map(add, self.hosted_calls, calls))
             self.hosted_calls = calls

@@ -289,7 +289,7 @@ async def test_an_answer_is_no_longer_than_the_largest_models_for_each_choice(
     for choices in (1, 3):
         row = await proxy.row_of(await proxy.chat(model="cloud", n=choices))
         assert row["usage_source"] == "estimated"
-        assert row["output_tokens"] == choices * 128_000
+        assert row["output_tokens"] == choices * 272_000
 
 
 async def test_a_negative_count_of_an_answer_is_estimated(
