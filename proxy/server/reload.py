@@ -240,7 +240,7 @@ async def _close(part: Upstream | Scorer) -> None:
 
 
 def _file_signature(path: Path) -> tuple[int, int, int] | None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         stat = path.stat()  # follows links, such as those of a mounted ConfigMap
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
     return None
