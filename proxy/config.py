@@ -481,7 +481,8 @@ def _check_meaning(config: Config, document: "_Document") -> None:
             for index, header in enumerate(getattr(getattr(tiers, tier), key)):
                 if _is_own_header(header.lower()):
                     raise document.error(
-                        f"upstreams.{tier}.{key}[{index}]", f"'{header}' cannot be passed on"
+                        f"upstreams.{tier}.{key}[{index}]",
+                        f"{_shown_value(header)} cannot be passed on",
                     )
     server = config.server
     for index, origin in enumerate(server.cors_origins):
@@ -497,8 +498,8 @@ def _check_meaning(config: Config, document: "_Document") -> None:
     if server.is_open and not server.allow_anonymous:
         raise document.error(
             "server.api_keys",
-            f"without API keys anyone who can reach {server.host} could use the proxy and your "
-            "cloud account; set API keys, or server.allow_anonymous: true",
+            f"without API keys anyone who can reach {_shown_value(server.host)} could use the "
+            "proxy and your cloud account; set API keys, or server.allow_anonymous: true",
         )
     if (problem := config.storage.url.problem()) is not None:
         raise document.error("storage.url", problem)
@@ -563,7 +564,7 @@ _VARIABLE = re.compile(
 _MSGSPEC_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>.*)`", re.DOTALL)
 _MISSING_KEY = re.compile(r"missing required field `(?P<key>[^`]+)`")
-_NO_SUCH_WORD = re.compile(r"Invalid enum value '(?P<word>.*)'", re.DOTALL)
+_NO_SUCH_WORD = re.compile(r"Invalid enum value (?P<quote>['\"])(?P<word>.*)(?P=quote)", re.DOTALL)
 # msgspec uses JSON terms; these are the terms of YAML.
 _YAML_NAMES = {
     "`str | object`": "auto or a mapping",
@@ -599,6 +600,11 @@ def _shown_name(name: str) -> str:
     if not is_word and bare.lower().replace("-", "_") not in _FIELDS:
         bare = "***"
     return f"{bare}{bracket}{index}"
+
+
+def _path_name(name: str) -> str:
+    """A key's name as a part of a path. One with the marks of a path would be shown in pieces."""
+    return "***" if re.search(r"[.\[\]]", name) else name
 
 
 def _shown_value(text: str) -> str:
@@ -690,7 +696,7 @@ class _Document:
         return ConfigError(f"{self._path}:{line}: {shown or 'file'}: {problem}")
 
     def _shown_key(self, key: str) -> str:
-        """The path of a key, without names that may be a misparentd secret."""
+        """The path of a key, without names that may be a misplaced secret."""
         if not self._has_secrets:
             return key
         if secret := _SECRET_PLACE.match(key):
@@ -723,6 +729,8 @@ class _Document:
 
     def _refuse_key(self, key: str, name: str) -> ConfigError:
         """The error for an unknown key, named if it can only be a misspelt name."""
+        if self._has_secrets:
+            name = _path_name(name)
         place = f"{key}.{name}".lstrip(".")
         item = re.fullmatch(r"server\.api_keys\[(\d+)\]", key)
         if item and "key" in self.value["server"]["api_keys"][int(item[1])]:
@@ -745,7 +753,7 @@ class _Document:
         values: dict[str, object] = {}
         for key_node, child in node.value:
             name = str(key_node.value)
-            path = f"{key}.{name}".lstrip(".")
+            path = f"{key}.{_path_name(name) if self._has_secrets else name}".lstrip(".")
             self._lines[path] = key_node.start_mark.line + 1
             if name in values:
                 raise self.error(path, "appears twice")

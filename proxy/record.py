@@ -16,6 +16,8 @@ from typing import Final
 HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
 MAX_TEXT_CHARS: Final = 2**20  # of a prompt or an answer in its row; no model's context is larger
+MAX_NAME_CHARS: Final = 200  # of a model's name, a role or a code in a row
+MAX_ERROR_CHARS: Final = 2_000  # of an error message in a row; it may quote the client
 PICODOLLARS: Final = 10**12  # in one USD: sums of costs are stored as integers
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -154,7 +156,7 @@ class CallRecord:
     def text_chars(self) -> int:
         """The characters of prompt and answer, which may be megabytes."""
         answer, sent = len(self.response or ""), len(self.body or "")
-        return answer + sent + sum(len(text) for _, text in self.turns or ())
+        return answer + sent + sum(len(role) + len(text) for role, text in self.turns or ())
 
     @property
     def budget_usd(self) -> float:
@@ -190,12 +192,17 @@ class CallRecord:
     def finish(
         self, ending: Ending, *, error: str | None = None, error_code: str | None = None
     ) -> None:
-        """Finish the record. Only the first call counts: errors of the clean-up change nothing."""
+        """Finish the record. Only the first call counts: errors of the clean-up change nothing.
+
+        What a client or an upstream has chosen is shortened, however it came into the record.
+        """
         if self.ending is None:
             self.close_upstream()
             self.ending = ending
-            self.error = error
-            self.error_code = error_code
+            self.error = error and error[:MAX_ERROR_CHARS]
+            self.error_code = error_code and error_code[:MAX_NAME_CHARS]
+            self.model = self.model and self.model[:MAX_NAME_CHARS]
+            self.requested_model = self.requested_model and self.requested_model[:MAX_NAME_CHARS]
             self.duration_ms = self.elapsed_ms()
 
     def router_headers(self) -> list[tuple[bytes, bytes]]:

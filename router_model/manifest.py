@@ -113,7 +113,7 @@ class Manifest(
             raise RouterModelError(
                 f"no router model in {folder}: {MANIFEST_FILE} is missing"
             ) from None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, msgspec.DecodeError) as error:
             raise RouterModelError(f"{path}: {error}") from error
         manifest.check(path)
         return manifest

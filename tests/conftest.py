@@ -31,6 +31,8 @@ SLOW = (
     "tests/attacks/test_exhaustion.py",
     "tests/attacks/test_json.py",
     "tests/attacks/test_money.py",
+    "tests/attacks/test_reloads.py",
+    "tests/attacks/test_shared_upstreams.py",
     "tests/attacks/test_upstreams.py",
     "tests/bench/",
     "tests/budget/test_pacing.py",

@@ -29,6 +29,7 @@ from proxy.storage import (
 from proxy.storage.tables import Expense, Judgement, Preference, Request, Sample
 
 CLAIM_SECONDS: Final = 900.0
+MAX_REASON_CHARS: Final = 2_000  # of what a judge or an upstream says
 
 Purpose = Literal["judge", "shadow"]
 Verdict = Literal["local", "cloud", "tie"]
@@ -146,6 +147,7 @@ class JudgeQueue:
         """Mark a sample as done or, with a reason, as refused. Deletes the stored request body."""
         state = "done" if why is None else "refused"
         with self._using():
+            why = why and why[:MAX_REASON_CHARS]
             self._update(request_id, claimed_by=None, state=state, why=why, body=None)
 
     def _update(self, request_id: str, **values: object) -> None:
@@ -169,7 +171,7 @@ class JudgeQueue:
         """Store a score from 1 to 10. The first one of each judge model and answer stays."""
         self._insert_once(
             Judgement, request_id, target=target, model=model, score=score,
-            judge_model=judge_model, reason=reason,
+            judge_model=judge_model, reason=reason[:MAX_REASON_CHARS],
         )  # fmt: skip
 
     def save_preference(

@@ -328,12 +328,14 @@ class Gateway:
             record.finish_reason = last.finish_reason if last is not None else None
             if isinstance(last, ResponseView) and record.target is Target.CLOUD:
                 self._bookkeeping.note_conversation(last)
-            if record.no_store:
-                return
             if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):
                 assert record.target is not None  # a tier has answered
                 self._stored_responses.remember(
-                    last, request, target=record.target, client=record.client_key_hash
+                    last,
+                    request,
+                    target=record.target,
+                    client=record.client_key_hash,
+                    keeps_text=not record.no_store,
                 )
 
         if isinstance(start, StreamStart):

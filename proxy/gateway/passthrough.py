@@ -141,7 +141,8 @@ class Passthrough:
         )
         try:
             check_credential(response.status, None, upstream=target)
-            await relay_untouched(response, call.exchange, record)
+            is_download = method in ("GET", "HEAD") and path.steps[-1] == "content"
+            await relay_untouched(response, call.exchange, record, is_download=is_download)
         finally:
             await response.close()
 

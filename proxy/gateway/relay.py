@@ -40,13 +40,16 @@ class UpstreamReader(Protocol):
     def headers_for_client(self) -> list[tuple[bytes, bytes]]:
         """The headers that the client may have."""
 
+    def headers_of_download(self) -> list[tuple[bytes, bytes]]:
+        """The same for a file, which a browser saves if it could render it as a page."""
+
     @property
     def is_event_stream(self) -> bool:
         """Whether the content type is that of an event stream."""
 
     @property
     def is_page(self) -> bool:
-        """Whether the content type is that of a web page."""
+        """Whether a browser would render the content type as a page, which may have scripts."""
 
     async def next_chunk(self) -> bytes:
         """The next bytes of the body; b"" at its end."""
@@ -293,15 +296,23 @@ async def relay_stream(
 
 
 async def relay_untouched(
-    response: UpstreamReader, reply: ResponseWriter, record: CallRecord
+    response: UpstreamReader, reply: ResponseWriter, record: CallRecord, *, is_download: bool
 ) -> None:
     """Relay an answer of any type, chunk by chunk, without viewing it.
 
+    Args:
+        is_download: whether it is the content of a file, which may be a page.
+
     Raises:
-        UpstreamError: the answer was interrupted.
+        UpstreamError: the answer was interrupted, or it is a page.
     """
+    is_success = 200 <= response.status < 300
+    if is_success and response.is_page and not is_download:
+        raise _page(response)
     record.status = response.status
-    headers = response.headers_for_client() + record.router_headers()
+    is_file = is_success and is_download
+    headers = response.headers_of_download() if is_file else response.headers_for_client()
+    headers += record.router_headers()
     by_name = {name.lower(): value for name, value in response.headers}
     if b"content-encoding" not in by_name and b"content-length" in by_name:
         headers.append((b"content-length", by_name[b"content-length"]))

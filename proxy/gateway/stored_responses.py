@@ -16,7 +16,7 @@ from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.protocol import validation_error
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest, find_item, read_reference
-from proxy.record import Target
+from proxy.record import MAX_NAME_CHARS, Target
 from proxy.storage import Store, StoredResponse, StoreUnavailable
 
 # Cached here as well, until the database has them. Conversations may contain images.
@@ -49,13 +49,25 @@ class StoredResponses:
         self._chars = 0
 
     def remember(
-        self, view: ResponseView, request: ResponsesRequest, *, target: Target, client: str | None
+        self,
+        view: ResponseView,
+        request: ResponsesRequest,
+        *,
+        target: Target,
+        client: str | None,
+        keeps_text: bool = True,
     ) -> None:
-        """Store a complete response. `client`: the hash of the API key that owns it."""
-        if view.id is None:
-            return
+        """Store a complete response.
+
+        Args:
+            client: the hash of the API key that owns it.
+            keeps_text: whether its text may be stored; its owner always is.
+        """
+        if view.id is None or len(view.id) > MAX_NAME_CHARS:
+            return  # `find` refuses such an id
         items = body = None
-        if target is Target.LOCAL and request.may_be_continued and self._store.keeps_text:
+        keeps_text = keeps_text and self._store.keeps_text
+        if target is Target.LOCAL and request.may_be_continued and keeps_text:
             # Parts that were not decoded may be invalid UTF-8. The response is stored anyway.
             items = _encoder.encode([*request.items, *view.output]).decode(errors="replace")
             body = view.body.decode(errors="replace")
@@ -68,9 +80,11 @@ class StoredResponses:
 
         Raises:
             InvalidRequest: it belongs to another key, or the id is its id in other case, which an
-                upstream might ignore.
+                upstream might ignore, or the id is too long to be stored.
             Unavailable: its owner cannot be verified now.
         """
+        if len(response_id) > MAX_NAME_CHARS:
+            raise unknown(f"{response_id[:MAX_NAME_CHARS]}…")
         stored = await self._look_up(response_id, client)
         if stored is None and (lower := response_id.lower()) != response_id:
             stored = await self._look_up(lower, client)

@@ -52,7 +52,7 @@ class StreamObserver:
     """Observes a stream of server-sent events.
 
     `feed` takes the received bytes and returns the bytes to send. Incomplete events are buffered.
-    After an event longer than `MAX_EVENT_BYTES` it stops observing and passes everything.
+    An event longer than `MAX_EVENT_BYTES` passes unseen. It may have been the finish or the end.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class StreamObserver:
         "_other_texts",
         "_rename",
         "_shape",
+        "_skipped",
         "_strip_usage",
         "_tail",
         "_text_left",
@@ -92,6 +93,7 @@ class StreamObserver:
         self._tail = b""
         # What becomes of an LF that comes next: it belongs to the CR that ended the last event.
         self._half: bool | None = None
+        self._skipped: bytes | None = None  # the last bytes of an event that passes unseen
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
         self._text_left = max_text_chars
@@ -106,7 +108,7 @@ class StreamObserver:
         self.last: AnswerView | None = None  # the event that did
         self.done = False  # whether [DONE], or the last event of a stream without it, has passed
         self.failed = False  # whether the upstream sent an error event
-        self.blind = False
+        self.blind = False  # whether an event has passed unseen
 
     @property
     def text(self) -> str:
@@ -133,8 +135,8 @@ class StreamObserver:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return those to send now."""
-        if self.blind:
-            return data
+        if self._skipped is not None:
+            return self._skip(self._skipped, data)
         if self._half is not None and data:
             return self._feed_second_half(data)
         if not self._tail and 0 < data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
@@ -156,7 +158,8 @@ class StreamObserver:
                 self._half = bool(relayed)
         self._tail = buffer[start:]
         if len(self._tail) > MAX_EVENT_BYTES:
-            self.blind, start, self._tail = True, len(buffer), b""
+            self._skipped, self.blind = self._tail[-3:], True  # an event end has up to 4 bytes
+            start, self._tail = len(buffer), b""
         if not parts:
             return buffer[:start] if start < len(buffer) else buffer
         parts.append(buffer[copied:start])
@@ -169,6 +172,19 @@ class StreamObserver:
             return self.feed(data)
         rest = self.feed(data[1:]) if len(data) > 1 else b""
         return b"\n" + rest if is_passed else rest
+
+    def _skip(self, before: bytes, data: bytes) -> bytes:
+        """Pass the rest of an event, and feed what is behind it."""
+        buffer = before + data
+        end = _find_end(buffer, 0, plain=b"\r" not in buffer)
+        if end == -1:
+            self._skipped = buffer[-3:]
+            return data
+        self._skipped = None
+        if end == len(buffer):
+            self._half = True if buffer.endswith(b"\r") else None
+            return data
+        return buffer[len(before) : end] + self.feed(buffer[end:])
 
     def flush(self) -> bytes:
         """The buffered rest at the end: a last event may lack its blank line."""

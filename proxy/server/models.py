@@ -172,6 +172,6 @@ def _is_shadow_unchanged(config: Config, running: Config, shadow: LoadedModel) -
 
 def _fingerprint(folder: Path) -> str | None:
     """Identifies a router model by its manifest; None without one."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
     return None

@@ -185,7 +185,8 @@ def _check_keys(config: Config, running: Config, path: Path) -> Config:
     That must not open the proxy, not even with `server.allow_anonymous`.
 
     Raises:
-        ConfigError: the running configuration has API keys, and the new one has none.
+        ConfigError: the running configuration has API keys, and the new one has none, or has the
+            beginning of one in the place of the key.
     """
     before, after = running.server.api_keys, config.server.api_keys
     if before and not after:
@@ -193,6 +194,14 @@ def _check_keys(config: Config, running: Config, path: Path) -> Config:
             f"{path}: server.api_keys: there are no API keys any more; removing all keys takes a "
             "restart"
         )
+    known = {item.key for item in before}
+    for index, item in enumerate(after):
+        is_new = item.key not in known
+        if is_new and any(old.reveal().startswith(item.key.reveal()) for old in known):
+            raise ConfigError(
+                f"{path}: server.api_keys[{index}]: the key is the beginning of one in use, so the "
+                "file may be cut off; a shorter key takes a restart"
+            )
     plain = {
         item.key for item in before if not (len(before) == 1 if item.admin is None else item.admin)
     }
@@ -231,7 +240,7 @@ async def _close(part: Upstream | Scorer) -> None:
 
 
 def _file_signature(path: Path) -> tuple[int, int, int] | None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         stat = path.stat()  # follows links, such as those of a mounted ConfigMap
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
     return None

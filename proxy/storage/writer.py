@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from proxy.config import StorageConfig
-from proxy.record import MAX_TEXT_CHARS, CallRecord
+from proxy.record import MAX_NAME_CHARS, MAX_TEXT_CHARS, CallRecord
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
@@ -61,8 +61,6 @@ T = TypeVar("T")
 FLUSH_SECONDS: Final = 0.2
 MAX_PENDING: Final = 20_000
 MAX_PENDING_CHARS: Final = 2**26
-# Of any other text in a row that the database rejects, for example because of an index.
-_MAX_NAME_CHARS: Final = 200
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
 _DELETED_AT_ONCE: Final = 5_000
@@ -253,8 +251,8 @@ class Store:
         has_long = False
         for name in _PLAIN_COLUMNS:
             value = getattr(record, name)
-            if isinstance(value, str) and len(value) > _MAX_NAME_CHARS:
-                setattr(shortened, name, value[:_MAX_NAME_CHARS])
+            if isinstance(value, str) and len(value) > MAX_NAME_CHARS:
+                setattr(shortened, name, value[:MAX_NAME_CHARS])
                 has_long = True
         if not has_long:
             return False
@@ -447,8 +445,9 @@ def _shortened(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The first `MAX_TEXT_CHARS` characters of a conversation."""
     shortened, left = [], MAX_TEXT_CHARS
     for role, text in turns:
+        role = role[:MAX_NAME_CHARS]
         shortened.append((role, text[:left]))
-        left -= len(text)
+        left -= len(role) + len(text)
         if left <= 0:
             break
     return shortened

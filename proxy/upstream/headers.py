@@ -31,6 +31,13 @@ _TO_CLIENT_PREFIXES: Final = (b"openai-", b"x-ratelimit-", b"anthropic-ratelimit
 # The account of the tier's key, in both directions.
 _ACCOUNT: Final = frozenset({b"openai-organization", b"openai-project"})
 _COMMON_CONNECTIONS: Final = (b"keep-alive", b"close")
+# What a browser renders as a document that may run scripts, of the proxy's own origin.
+_PAGE: Final = re.compile(
+    rb"text/(?:html|xml|xsl)|application/(?:xml|xhtml|xslt)|image/svg|[^/]+/[^/]*\+xml"
+    rb"|multipart/x-mixed-replace"
+)
+_COMMON_TYPES: Final = frozenset({b"application/json", b"text/event-stream"})
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 # The HTTP client accepts control characters; the server rejects a whole answer for one.
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -72,6 +79,8 @@ def headers_for_client(
 ) -> list[tuple[bytes, bytes]]:
     """The upstream's headers that pass; its request id gets another name.
 
+    A page, as of a server in front, becomes plain text.
+
     Args:
         headers: names in lower case.
         added: further names, in lower case.
@@ -86,8 +95,35 @@ def headers_for_client(
         elif name == b"x-request-id":
             passed.append((b"x-upstream-request-id", value))
         elif _may_pass(name, _TO_CLIENT, _TO_CLIENT_PREFIXES, added):
-            passed.append((name, value))
+            is_page = name == b"content-type" and is_page_type(value)
+            passed.append((name, b"text/plain" if is_page else value))
+    passed.append(_NO_SNIFFING)
     return [item for item in passed if item[0] not in hop_by_hop] if hop_by_hop else passed
+
+
+def is_page_type(content_type: bytes) -> bool:
+    """Whether a content type is that of a page. Repeated headers may be joined by commas."""
+    if content_type in _COMMON_TYPES:
+        return False
+    return any(_PAGE.fullmatch(part) for part in re.split(rb"[;,\s]+", content_type.lower()))
+
+
+def headers_of_download(headers: Headers, content_type: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers for the client of a page that it downloads as a file.
+
+    Args:
+        headers: those for the client.
+        content_type: as the upstream sent it.
+    """
+    own = {b"content-type", b"content-disposition", b"content-security-policy"}
+    placed = (value for name, value in headers if name == b"content-disposition")
+    saved = next((value for value in placed if value.lower().startswith(b"attachment")), None)
+    return [
+        *(item for item in headers if item[0] not in own),
+        (b"content-type", content_type),
+        (b"content-disposition", saved or b"attachment"),
+        (b"content-security-policy", b"sandbox"),
+    ]
 
 
 def _may_pass(

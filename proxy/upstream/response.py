@@ -14,7 +14,7 @@ import httpx2
 
 from proxy.errors import ResponseTooLarge, UpstreamInterrupted, UpstreamTimeout
 from proxy.timeouts import NEVER, Deadline
-from proxy.upstream.headers import headers_for_client
+from proxy.upstream.headers import headers_for_client, headers_of_download, is_page_type
 from proxy.upstream.http1 import Http1Response
 
 logger = logging.getLogger(__name__)
@@ -117,11 +117,18 @@ class UpstreamResponse:
 
     @property
     def is_page(self) -> bool:
-        return self._header(b"content-type").startswith((b"text/html", b"application/xhtml"))
+        return is_page_type(self._header(b"content-type"))
 
     def headers_for_client(self) -> list[tuple[bytes, bytes]]:
         """The headers that the client may have."""
         return headers_for_client(self.headers, self._return_headers)
+
+    def headers_of_download(self) -> list[tuple[bytes, bytes]]:
+        """The same for a file, which a browser saves if it could render it as a page."""
+        headers = self.headers_for_client()
+        if not self.is_page:
+            return headers
+        return headers_of_download(headers, self._header(b"content-type"))
 
     def _header(self, name: bytes) -> bytes:
         """A header in lower case, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""

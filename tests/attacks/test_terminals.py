@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from attack import Attack, Seen, exchange, read_replies, report, request
 from fakes import FakeUpstream, answer_json, error_json, whole
 from live import chat_body, config_fields, merge
+from malformed import MALFORMED
 from proxy.cli.main import main
 from served import Served
 
@@ -190,50 +191,6 @@ def database_files(folder: Path) -> Iterator[tuple[str, Path]]:
             path = folder / f"database-{number}-{form[:2]}.yaml"
             path.write_text(json.dumps(merge(fields, {"storage": {"url": url}})))
             yield f"password with {special!r} {form}", path
-
-
-MALFORMED = (
-    "server:\n  api_keys: 'KEY ${'\n",
-    "upstreams:\n  cloud:\n    api_key: 'KEY ${'\n",
-    "upstreams:\n  cloud:\n    api_key: *KEY\n",
-    "upstreams:\n  cloud:\n    api_key: !!int KEY\n",
-    "upstreams:\n  cloud:\n    api_key: !KEY x\n",
-    "upstreams:\n  cloud:\n    api_key: &KEY\n",
-    "server:\n  api_keys: [KEY: 5]\n",
-    "server:\n  api_keys: [{key: KEY, KEY: 1}]\n",
-    "server:\n  api_keys: [{key: [KEY]}]\n",
-    "server:\n  api_keys: {KEY: 1}\n",
-    "server:\n  api_keys: KEY\n",
-    "server:\n  api_keys: [[KEY]]\n",
-    "upstreams:\n  cloud:\n    api_key: [KEY]\n",
-    "upstreams:\n  cloud:\n    api_key: {KEY: KEY}\n",
-    "upstreams:\n  cloud:\n    api_key: 'KEY\n",
-    'upstreams:\n  cloud:\n    api_key: "KEY\\q"\n',
-    "upstreams:\n  cloud:\n    api_key: KEY: x\n",
-    "upstreams:\n  cloud:\n    api_key: @KEY\n",
-    "upstreams:\n  cloud:\n    api_key: %KEY\n",
-    "upstreams:\n  cloud:\n    api_key: `KEY`\n",
-    "upstreams:\n  cloud:\n  api_key: KEY\n",
-    "upstreams:\n  cloud:\n    api_keys: KEY\n",
-    "upstreams:\n  cloud:\n\tapi_key: KEY\n",
-    "upstreams:\n  cloud:\n    api_key: ${KEY}\n",
-    "upstreams:\n  cloud:\n    api_key: ${KEY:-KEY\n",
-    "upstreams:\n  cloud:\n    api_key: ${KEY?KEY}\n",
-    "upstreams:\n  cloud:\n    base_url: https://u:KEY@[x/v1\n    model: x\n",
-    "upstreams:\n  cloud:\n    base_url: KEY://x\n    api_key: KEY\n",
-    "upstreams:\n  cloud:\n    api_key: 2026-01-01 KEY KEY: x: y\n",
-    "upstreams:\n  cloud:\n    api_key: KEY\n    api_key: KEY2\n",
-    "upstreams:\n  cloud:\n    <<: *KEY\n",
-    "upstreams:\n  cloud:\n    api_key: |KEY\n",
-    "upstreams:\n  cloud:\n    api_key: >KEY\n",
-    "KEY\n",
-    "- KEY\n",
-    "{KEY\n",
-    "storage: {url: 'KEY://u:KEY@h/db'}\n",
-    "storage: {url: [postgresql://u:KEY@h/db]}\n",
-    "storage: {urls: postgresql://u:KEY@h/db}\n",
-    "storage: postgresql://u:KEY@h/db\n",
-)
 
 
 def silent(seen: Seen) -> str | None:

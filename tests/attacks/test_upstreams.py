@@ -397,6 +397,51 @@ def sizes() -> Iterator[Attack]:
     yield attack("an endless header", Script(names), bounded(100))
 
 
+PAGES = (
+    *("text/html", "TEXT/HTML", "text/html; charset=utf-8", " text/html", "text/html;", "text/xml"),
+    *("application/xhtml+xml", "application/xml", "image/svg+xml", "text/xsl", "application/xslt"),
+    *("application/atom+xml", "application/mathml+xml", "a/b+xml", "multipart/x-mixed-replace"),
+    *("application/json, text/html", "text/html, application/json", "text/plain; a=b, text/html"),
+    *("text/html\tcharset=utf-8", "text/html ;x", "x/y; boundary=a, image/svg+xml"),
+)
+SCRIPT = b"<html><script>alert(1)</script></html>"
+
+
+def inert(seen: Seen) -> str | None:
+    """What the client gets is not rendered as a page of the proxy's origin."""
+    if seen.reply is None:
+        return "no answer"
+    kind = (seen.reply.header("content-type") or "").lower()
+    placed, policy = (
+        seen.reply.header(name) or "" for name in ("content-disposition", "content-security-policy")
+    )
+    is_file = placed.startswith("attachment") and policy == "sandbox"
+    if any(mark in kind for mark in ("html", "xml", "xsl", "svg", "mixed")) and not is_file:
+        return f"a page: {kind}"
+    if SCRIPT in seen.reply.body and seen.reply.header("x-content-type-options") != "nosniff":
+        return "a browser may guess the type"
+    return None
+
+
+def pages() -> Iterator[Attack]:
+    paths = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/files")
+    for kind in PAGES:
+        for status in (200, 201, 404, 503):
+            for path in (*paths, "/v1/files/f/content"):
+                script = Script(whole(SCRIPT, status=status, content_type=kind), path=path)
+                yield attack(f"{kind}, status {status}, {path}", script, inert)
+        inline = [("content-disposition", "inline"), ("content-security-policy", "default-src *")]
+        script = Script(
+            whole(SCRIPT, content_type=kind, headers=inline), path="/v1/files/f/content"
+        )
+        yield attack(f"{kind}, inline", script, inert)
+    for kind in ("", "text/plain", "application/octet-stream", "text", "*/*", "unknown/unknown"):
+        for path in paths:
+            yield attack(
+                f"{kind}, {path}", Script(whole(SCRIPT, content_type=kind), path=path), inert
+            )
+
+
 def bounded(growth_mb: float) -> Check:
     def check(seen: Seen) -> str | None:
         if seen.facts["growth"] > growth_mb:
@@ -416,7 +461,10 @@ def sender(runner: AttackRunner, cloud: FakeUpstream, *, measure: bool = False) 
         body = chat_body(model="cloud", stream=script.stream)
         if field == "input":
             body = json.dumps({"model": "cloud", "input": "Hi", "stream": script.stream}).encode()
+        is_download = script.path.endswith("/content")
         sent = request(body, path=script.path)
+        if is_download:
+            sent = request(b"", method="GET", path=script.path, length=False)
         if measure:
             with peak_memory() as peak, Bystander(runner.proxy.port) as bystander:
                 raw, seen.closed = await exchange(
@@ -442,6 +490,11 @@ async def test_upstream_headers(start_runner: StartRunner, cloud: FakeUpstream) 
 async def test_upstream_bodies(start_runner: StartRunner, cloud: FakeUpstream) -> None:
     runner = await start_runner(NO_RETRIES)
     await runner.hold([*odd_values(), *endings()], sender(runner, cloud))
+
+
+async def test_upstream_pages(start_runner: StartRunner, cloud: FakeUpstream) -> None:
+    runner = await start_runner(NO_RETRIES)
+    await runner.hold(pages(), sender(runner, cloud))
 
 
 async def test_upstream_sizes(start_runner: StartRunner, cloud: FakeUpstream) -> None:

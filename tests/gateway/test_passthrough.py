@@ -465,3 +465,58 @@ async def test_complete_response_to_a_stream_request_passes(world: World) -> Non
     response = await world.proxy.chat(model="local", stream=True)
     assert response.content == body
     assert response.headers["content-type"] == "application/json"
+
+
+PAGE = b"<html><script>alert(1)</script></html>"
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "image/svg+xml", "text/xml"])
+async def test_a_page_in_the_place_of_an_answer_is_refused(world: World, kind: str) -> None:
+    world.cloud.answer = whole(PAGE, content_type=kind)
+    response = await world.proxy.client.get("/v1/files")
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_broken")
+    world.cloud.answer = whole(PAGE, status=404, content_type=kind)
+    response = await world.proxy.client.get("/v1/files")
+    assert (response.status_code, response.headers["content-type"]) == (404, "text/plain")
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("placed", "expected"),
+    [
+        ([], "attachment"),
+        ([("content-disposition", "inline")], "attachment"),
+        (
+            [("content-disposition", 'attachment; filename="a.html"')],
+            'attachment; filename="a.html"',
+        ),
+    ],
+)
+async def test_a_page_is_downloaded_as_a_file(
+    world: World, placed: list[tuple[str, str]], expected: str
+) -> None:
+    world.cloud.answer = whole(PAGE, content_type="text/html", headers=placed)
+    response = await world.proxy.client.get("/v1/files/file-1/content")
+    assert (response.status_code, response.content) == (200, PAGE)
+    assert response.headers["content-type"] == "text/html"
+    assert response.headers["content-disposition"] == expected
+    assert response.headers["content-security-policy"] == "sandbox"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("application/json", "audio/mpeg", "text/plain", "text/csv", "application/pdf"),
+        *("application/octet-stream", "image/png", "application/jsonl"),
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ],
+)
+async def test_other_types_pass_unchanged(world: World, kind: str) -> None:
+    world.cloud.answer = whole(b"\x00\xff<", content_type=kind)
+    for path in ("/v1/files", "/v1/files/file-1/content"):
+        response = await world.proxy.client.get(path)
+        assert (response.status_code, response.content) == (200, b"\x00\xff<")
+        assert response.headers["content-type"] == kind
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "content-disposition" not in response.headers

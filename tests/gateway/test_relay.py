@@ -240,20 +240,22 @@ def test_usage_in_a_chunk_with_choices_is_not_removed() -> None:
     assert StreamObserver(strip_usage=True).feed(event) == event
 
 
-@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [5_000, 65_536, MAX_EVENT_BYTES])
-def test_oversized_event_passes_and_stops_the_observer(size: int, line_end: bytes) -> None:
+def test_oversized_event_passes_and_later_ones_are_observed(size: int, line_end: bytes) -> None:
     observer = StreamObserver(strip_usage=True)
     head = data(chunk({"content": "seen"})) + line_end * 2
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":3}}' + line_end * 2
     endless = b"data: " + b"x" * (2 * MAX_EVENT_BYTES)
-    whole = head + usage + endless + line_end * 2 + usage
+    later = data(chunk({"content": " later"})) + line_end * 2
+    whole = head + usage + endless + line_end * 2 + later + usage
     pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
     passed = run(observer, pieces)
     # Compared outside the assertion: pytest needs minutes to diff megabytes.
-    same = passed == head + endless + line_end * 2 + usage
+    same = passed == head + endless + line_end * 2 + later
     assert same
-    assert (observer.blind, observer.complete, observer.text) == (True, True, "seen")
+    assert (observer.blind, observer.complete, observer.text) == (True, True, "seen later")
+    assert observer.usage == Usage(prompt_tokens=3)
 
 
 @pytest.mark.parametrize("line_end", [b"\r", b"\r\n", b"\n"])
@@ -304,6 +306,9 @@ class FakeAnswer:
 
     def headers_for_client(self) -> list[tuple[bytes, bytes]]:
         return headers_for_client(self.headers)
+
+    def headers_of_download(self) -> list[tuple[bytes, bytes]]:
+        return self.headers_for_client()
 
     def mark_started(self) -> None:
         self.has_begun = True
@@ -417,13 +422,13 @@ async def test_complete_response_passes_with_router_headers() -> None:
         body[:10],
         body[10:],
         headers=[
-            (b"Content-Type", b"application/json; charset=utf-8"),
-            (b"X-Request-Id", b"theirs"),
+            (b"content-type", b"application/json; charset=utf-8"),
+            (b"x-request-id", b"theirs"),
             (b"openai-processing-ms", b"12"),
-            (b"Content-Length", b"1"),
-            (b"Transfer-Encoding", b"chunked"),
-            (b"Set-Cookie", b"a=b"),
-            (b"X-Router-Target", b"forged"),
+            (b"content-length", b"1"),
+            (b"transfer-encoding", b"chunked"),
+            (b"set-cookie", b"a=b"),
+            (b"x-router-target", b"forged"),
         ],
     )
     reply, record, recorder = FakeReply(), routed_record(), SettleRecorder()

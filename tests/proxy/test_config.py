@@ -335,7 +335,7 @@ def test_reachable_address_requires_api_keys(tmp_path: Path, host: str) -> None:
     message = rejection(tmp_path, text)
     bare = host.strip('"')
     assert message.startswith(
-        f"8: server.api_keys: without API keys anyone who can reach {bare} could"
+        f"8: server.api_keys: without API keys anyone who can reach '{bare}' could"
     )
     assert "server.allow_anonymous: true" in message
     load(tmp_path, text + "  api_keys: [secret]\n")

@@ -326,3 +326,18 @@ def test_sighup_reloads_and_sigterm_still_stops(tmp_path: Path) -> None:
         process.kill()
         process.stdout.close()
         process.stderr.close()
+
+
+@pytest.mark.parametrize("cut", ["s", "sk-lo"])
+async def test_a_reload_cannot_shorten_a_key(
+    start: StartProxy, caplog: pytest.LogCaptureFixture, cut: str
+) -> None:
+    """A file that is cut off in the middle of a key must not admit the rest of it."""
+    proxy = await start({"server": {"api_keys": ["sk-long-key", "sk-other-key"]}})
+    snapshot = proxy.proxy.gateway.snapshot
+    proxy.configure({"server": {"api_keys": [cut]}})
+    await last_reload(proxy, successful=False)
+    assert "server.api_keys[0]: the key is the beginning of one in use" in caplog.text
+    assert proxy.proxy.gateway.snapshot is snapshot
+    proxy.configure({"server": {"api_keys": ["sk-new-key"]}})
+    await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not snapshot)

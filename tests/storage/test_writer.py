@@ -320,6 +320,21 @@ def test_a_long_conversation_is_shortened(sqlite_url: str) -> None:
     assert row["response"] == "r" * MAX_TEXT_CHARS
 
 
+def test_texts_of_clients_have_bounds_in_every_column(sqlite_url: str) -> None:
+    long = "x" * 3 * MAX_TEXT_CHARS
+    record = CallRecord(
+        "chat", requested_model=long, model=long, turns=[(long, "a"), ("user", "b")]
+    )
+    record.finish(Ending.REJECTED, error=long, error_code=long)
+    with opened(sqlite_url) as store:
+        store.add(record)
+    (row,) = read(sqlite_url)
+    sizes = {name: len(row[name] or "") for name in ("requested_model", "model", "error_code")}
+    assert set(sizes.values()) == {200}
+    assert len(row["error"]) == 2_000
+    assert len(row["prompt"]) < 500
+
+
 def test_a_name_that_no_index_takes_is_shortened(postgres_url: str) -> None:
     dropped: list[int] = []
     random_text = "".join(random.Random(0).choices(string.ascii_letters, k=60_000))

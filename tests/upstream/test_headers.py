@@ -6,6 +6,7 @@ from fakes import FakeUpstream, answer_json, whole
 from live import StartProxy, envelope_of
 from proxy.upstream.headers import headers_for_client, headers_for_upstream
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 OF_A_SERVER_IN_FRONT = (
     "cf-connecting-ip", "true-client-ip", "cf-access-jwt-assertion", "x-amzn-oidc-data",
     "x-amzn-oidc-accesstoken", "x-auth-request-email", "remote-user", "via", "forwarded",
@@ -58,12 +59,12 @@ async def test_the_case_of_an_answers_header_names_does_not_matter(
 def test_fields_that_a_connection_names_end_there() -> None:
     headers = [(b"connection", b"close, Traceparent"), (b"traceparent", b"1"), (b"etag", b"2")]
     assert headers_for_upstream(headers) == []
-    assert headers_for_client(headers) == [(b"etag", b"2")]
+    assert headers_for_client(headers) == [(b"etag", b"2"), NO_SNIFFING]
 
 
 def test_an_answers_header_without_a_valid_name_or_value_does_not_pass() -> None:
     headers = [(b"etag ", b"1"), (b"x-ratelimit-a", b"a\x01"), (b"etag", b"2")]
-    assert headers_for_client(headers) == [(b"etag", b"2")]
+    assert headers_for_client(headers) == [(b"etag", b"2"), NO_SNIFFING]
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
