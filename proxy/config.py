@@ -603,7 +603,10 @@ def _shown_name(name: str) -> str:
 
 
 def _path_name(name: str) -> str:
-    """A key's name as a part of a path. One with the marks of a path would be shown in pieces."""
+    """A key's name as a part of a path.
+
+    One with `.`, `[` or `]` is masked: the path would be split there, and show parts of a secret.
+    """
     return "***" if re.search(r"[.\[\]]", name) else name
 
 

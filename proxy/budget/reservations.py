@@ -117,18 +117,18 @@ class Reservations:
         Raises:
             BudgetExhausted: a budget has no dollars left. What was spent stays reserved.
         """
-        self.keep_spent(spender, spent_usd)
-        if spender.reservation.names and spent_usd:
-            spent = spender.reservation
-            spender.reservation = NO_RESERVATION
-            try:
-                await self.reserve(spender, model, config=config, prices=prices)
-            except BaseException:
-                spender.reservation = spent
-                raise
-            further = spender.reservation
-            spender.reservation = self._spending.keep(further, further.usd + spent_usd)
-            self._spending.release(spent)
+        if not spent_usd or not spender.reservation.names:
+            return
+        spent = self._spending.keep(spender.reservation, spent_usd)
+        spender.reservation = NO_RESERVATION
+        try:
+            await self.reserve(spender, model, config=config, prices=prices)
+        except BaseException:
+            spender.reservation = spent
+            raise
+        further = spender.reservation
+        spender.reservation = self._spending.keep(further, further.usd + spent_usd)
+        self._spending.release(spent)
 
     def keep_spent(self, spender: Spender, usd: float) -> None:
         """Reserve only what the failed attempts of a request have cost; its end records it."""

@@ -251,7 +251,7 @@ class SpendingLimits:
         self._released = asyncio.Event()  # for later ones
 
     def keep(self, reservation: Reservation, usd: float) -> Reservation:
-        """Change the dollars of a reservation to those that its request is known to cost."""
+        """Change the dollars of a reservation. They may exceed the leased ones."""
         for name in reservation.names:
             account = self._account(name)
             account.reserved_usd += usd - reservation.usd

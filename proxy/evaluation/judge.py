@@ -286,11 +286,11 @@ class Judge:
         fields, limit = other_tier_fields(claim, upstream)
         answer = await self._calls.ask(upstream, fields, claim.request_id, max_tokens=limit)
         why = unusable_reason(answer.text, answer.finish_reason)
+        if len(answer.text) > MAX_CHARS:
+            why = f"longer than {MAX_CHARS} characters"
         self._count(upstream.purpose, "unusable" if why else "ok", answer.usd)
         if why:
             raise RequestRefused(f"the {target} tier's answer is {why}")
-        if len(answer.text) > MAX_CHARS:
-            raise RequestRefused(f"the {target} tier's answer exceeds {MAX_CHARS} characters")
         model = upstream.connection.model
         await asyncio.to_thread(self._queue.save_other_answer, claim.request_id, model, answer.text)
         return claim._replace(other_model=model, other_response=answer.text)

@@ -6,6 +6,7 @@ from proxy.errors import UpstreamError
 from proxy.gateway.call import Call, Sent, parse_large, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.relay import CompleteResponse, StreamHold, StreamStart, read_start
+from proxy.gateway.stream_observer import StreamObserver
 from proxy.protocol.endpoints import RESPONSES
 from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
@@ -32,6 +33,8 @@ async def open_upstream(
     has_own_ids = endpoint is RESPONSES and target is Target.LOCAL
     rename = ResponseIdRewriter(record.id).rename if has_own_ids else None
     sent = call.sent = Sent(target, model)
+    if request.streams:
+        sent.observer = StreamObserver(endpoint, strip_usage=request.hides_usage, rename=rename)
     response = None
     try:
         response = sent.response = await upstream.open(
@@ -42,9 +45,7 @@ async def open_upstream(
             client=record.client_key_hash,
             delivery=sent.delivery,
         )
-        start = await read_start(
-            response, endpoint, strip_usage=request.hides_usage, rename=rename, hold=hold
-        )
+        start = await read_start(response, endpoint, sent.observer, rename=rename, hold=hold)
         sent.start = start
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(

@@ -6,7 +6,6 @@ from proxy.budget import BudgetPacer, Limits, ModelLimits, Reservations, TokenCo
 from proxy.errors import InternalError
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.conversations import Conversations
-from proxy.gateway.relay import StreamStart
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import MAX_CONTEXT_TOKENS, EmbeddingRequest, Usage
@@ -62,9 +61,8 @@ class Bookkeeping:
             usage = None  # a broken counter: its other counts are no better
         possible = (usage or Usage()).bounded(max_tokens, max_answer=_max_answer(call))
         prompt, answer = possible.prompt_tokens, possible.completion_tokens
-        # A count that is absent is 0; one that is negative is unknown.
-        has_answer = answer is not None or usage is None or usage.completion_tokens is None
-        is_complete = prompt is not None and (has_answer or not outcome.text)
+        has_output = bool(outcome.text or outcome.other_text)
+        is_complete = prompt is not None and (answer is not None or not has_output)
         is_reported = usage == possible and is_complete
         if not is_complete:
             estimate = self._estimate(call, record.target, record.model, outcome)
@@ -103,17 +101,9 @@ class Bookkeeping:
         sent, call.sent = call.sent, None
         if sent is None or sent.is_settled or not sent.delivery.was_sent:
             return
-        response, start = sent.response, sent.start
-        if response is not None and not 200 <= response.status < 300:
-            return
-        if isinstance(start, StreamStart):
-            outcome = start.observer.outcome
-        elif start is not None:
-            outcome = Outcome.of(start.view)
-        else:
-            parts = response.read_parts if response is not None else ()
-            outcome = Outcome(text=b"".join(parts).decode(errors="replace"))
-        self._add_failed(call, sent, outcome)
+        response = sent.response
+        if response is None or 200 <= response.status < 300:
+            self._add_failed(call, sent, sent.outcome)
 
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
         """Add a failed attempt to the cost, with the part of its answer that was seen."""

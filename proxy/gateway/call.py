@@ -15,6 +15,7 @@ from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
 from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
+from proxy.gateway.stream_observer import Outcome, StreamObserver
 from proxy.protocol import LARGE_BODY_BYTES, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import (
@@ -23,7 +24,7 @@ from proxy.protocol.responses import (
     replace_input,
     without_foreign_reasoning,
 )
-from proxy.record import CallRecord, Target
+from proxy.record import MAX_TEXT_CHARS, CallRecord, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 
@@ -71,20 +72,37 @@ class Sent:
 
     Attributes:
         delivery: whether the request was sent. The tier may then bill it.
+        observer: of its stream, if the client asked for one.
         response: after its head has arrived.
         start: after it has begun.
         is_settled: whether its tokens and dollars are in the record.
     """
 
-    __slots__ = ("delivery", "is_settled", "model", "response", "start", "target")
+    __slots__ = ("delivery", "is_settled", "model", "observer", "response", "start", "target")
 
     def __init__(self, target: Target, model: str) -> None:
         self.target = target
         self.model = model
         self.delivery = Delivery()
+        self.observer: StreamObserver | None = None
         self.response: UpstreamResponse | None = None
         self.start: CompleteResponse | StreamStart | None = None
         self.is_settled = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is billed of its answer, as far as it was seen."""
+        if isinstance(self.start, CompleteResponse):
+            return Outcome.of(self.start.view)
+        if isinstance(self.start, StreamStart):
+            return self.start.observer.outcome
+        if self.response is not None and self.response.read_parts:  # of a whole answer
+            parts, size = [], 0
+            for part in self.response.read_parts:
+                parts.append(part[: MAX_TEXT_CHARS - size])
+                size += len(parts[-1])
+            return Outcome(text=b"".join(parts).decode(errors="replace"))
+        return self.observer.outcome if self.observer is not None else Outcome()
 
 
 class Call:

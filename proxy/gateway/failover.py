@@ -12,7 +12,8 @@ A failure leads to a retry or to a fallback to the other tier, or the client get
 - A rejected credential is the proxy's, so it is not a client error. The client does not see the
   upstream's message about the key.
 - The retry budget limits retries to a share of the traffic, so that a failing tier does not get
-  three times the requests.
+  three times the requests. Where budgets in dollars apply, a retry after a billed attempt needs
+  dollars of its own.
 
 Sources: the statuses and headers by which OpenAI's own clients retry (openai-python,
 `_base_client.py`); retry budgets as in Finagle.
@@ -179,10 +180,10 @@ class FailoverPlan:
             if wait <= limit and self._budget.spend():
                 self._retries += 1
                 return Retry(wait)
-        return self._fall_back() if self._may_fall_back else None
+        return self.without_retry()
 
-    def instead_of_retry(self) -> "FallBack | None":
-        """The step where the budget has no dollars for a retry."""
+    def without_retry(self) -> "FallBack | None":
+        """The step after a failure when the budget has no dollars for a retry."""
         return self._fall_back() if self._may_fall_back else None
 
     def _fall_back(self) -> "FallBack":

@@ -85,9 +85,8 @@ class Gateway:
         error_send_seconds: float = ERROR_SEND_SECONDS,
     ) -> None:
         self.snapshot = snapshot
-        self.is_draining = (
-            False  # whether load balancers should send no new requests; they are still answered
-        )
+        # Load balancers should send no new requests. They are still answered.
+        self.is_draining = False
         self.deadlines = Deadlines()
         self._limits = limits
         self._clock = clock
@@ -150,14 +149,7 @@ class Gateway:
                 self._bookkeeping.close_attempt(call)
                 raise
             try:
-                step = None
-                if attempt.failure is not None:
-                    step = plan.after(attempt.failure, target=target)
-                if isinstance(step, FallBack) and not await self._decisions.can_pay(
-                    call, target.other
-                ):
-                    step = None
-                call.record.step("the %s tier: %s", target, attempt.failure or "answers")
+                step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
                     await self._relay(call, attempt)
                     return
@@ -166,15 +158,8 @@ class Gateway:
                 if attempt.response is not None:
                     await attempt.response.close()
             if isinstance(step, Retry):
-                await asyncio.sleep(step.seconds)
-                try:
-                    if target is Target.CLOUD:
-                        await self._decisions.require_retry(call, model)
-                except BudgetExhausted:
-                    step = plan.instead_of_retry()
-                    if step is None:
-                        raise
-            if isinstance(step, FallBack):
+                step = await self._wait_to_retry(call, plan, step, target, model)
+            if step is not None:
                 target, model = self._fall_back(call, target, attempt.failure)
 
     async def preview(self, exchange: Exchange) -> None:
@@ -293,6 +278,39 @@ class Gateway:
             budget=self._retry_budget,
             first_wait=self._first_wait,
         )
+
+    async def _next_step(
+        self, call: Call, plan: FailoverPlan, attempt: Attempt, target: Target
+    ) -> Retry | FallBack | None:
+        """The step after an attempt; None when it is the answer."""
+        call.record.step("the %s tier: %s", target, attempt.failure or "answers")
+        if attempt.failure is None:
+            return None
+        step = plan.after(attempt.failure, target=target)
+        if isinstance(step, FallBack) and not await self._decisions.can_pay(call, target.other):
+            return None
+        return step
+
+    async def _wait_to_retry(
+        self, call: Call, plan: FailoverPlan, retry: Retry, target: Target, model: str
+    ) -> FallBack | None:
+        """Wait for a retry. Without dollars for it, return the fallback instead.
+
+        Raises:
+            BudgetExhausted: a budget has no dollars left, and there is no fallback.
+        """
+        try:
+            if target is Target.CLOUD:
+                await self._decisions.require_retry(call, model)
+        except BudgetExhausted:
+            call.record.step("the budget has no dollars for a retry")
+            step = plan.without_retry()
+            if step is None:
+                call.record.reason = Reason.BUDGET
+                raise
+            return step
+        await asyncio.sleep(retry.seconds)
+        return None
 
     def _fall_back(self, call: Call, target: Target, failure: Failure | None) -> tuple[Target, str]:
         """Move a request to the other tier. Returns the tier and its model."""

@@ -151,8 +151,8 @@ class StreamStart(NamedTuple):
 async def read_start(
     response: UpstreamReader,
     endpoint: Endpoint = CHAT,
+    observer: StreamObserver | None = None,
     *,
-    strip_usage: bool,
     rename: Rename | None = None,
     hold: StreamHold | None = None,
 ) -> CompleteResponse | StreamStart:
@@ -161,6 +161,10 @@ async def read_start(
     This does not delay the content, because servers send only empty events before it. A fallback is
     possible only until then. The first event of any kind ends the first-token timeout: a model with
     hidden reasoning sends at most keep-alives.
+
+    Args:
+        observer: of the stream, if the client asked for one.
+        rename: replaces the ids in a complete answer.
 
     Raises:
         UpstreamError: the answer ended, was interrupted or timed out before that; or it is a
@@ -177,7 +181,8 @@ async def read_start(
         # Some servers send errors with status 200.
         failed = view is not None and view.failed
         return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
-    observer = StreamObserver(endpoint, strip_usage=strip_usage, rename=rename)
+    if observer is None:  # a stream that nobody asked for
+        observer = StreamObserver(endpoint, strip_usage=False, rename=rename)
     held = b""
     while not observer.is_known and len(held) < MAX_HELD_BYTES:
         chunk = (
@@ -225,8 +230,7 @@ async def relay_complete(
     if succeeded:
         record.finish(Ending.OK)
     else:
-        kind = f"{response.status // 100}xx" if response.status >= 400 else "error"
-        record.finish(Ending.UPSTREAM_ERROR, error_code=f"upstream_{kind}")
+        record.finish(Ending.UPSTREAM_ERROR, error_code=_error_code(response.status))
 
 
 async def relay_stream(
@@ -317,13 +321,19 @@ async def relay_untouched(
     if b"content-encoding" not in by_name and b"content-length" in by_name:
         headers.append((b"content-length", by_name[b"content-length"]))
     await reply.start(response.status, headers)
+    await reply.send(b"", more=True)  # the head, before the body's first byte
     while chunk := await response.next_chunk():
         await reply.send(chunk, more=True)
     await reply.send(b"", more=False)
     if response.status < 400:
         record.finish(Ending.OK)
     else:
-        record.finish(Ending.UPSTREAM_ERROR, error_code=f"upstream_{response.status // 100}xx")
+        record.finish(Ending.UPSTREAM_ERROR, error_code=_error_code(response.status))
+
+
+def _error_code(status: int) -> str:
+    """The code of an upstream's error. Some servers send errors with status 200."""
+    return f"upstream_{status // 100}xx" if status >= 400 else "upstream_error"
 
 
 def error_of_complete(response: UpstreamReader, complete: CompleteResponse) -> UpstreamError:

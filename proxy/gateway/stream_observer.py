@@ -16,11 +16,12 @@ from collections.abc import Callable
 from operator import add
 from typing import Final, NamedTuple
 
-from proxy.protocol import AnswerView, HostedCalls, Usage
+from proxy.protocol import AnswerView, HostedCalls, Usage, find_usage
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.record import MAX_TEXT_CHARS
 
 MAX_EVENT_BYTES: Final = 2**20
+_TAIL_BYTES: Final = 2**16  # of a longer event, which has the usage near its end
 
 # Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
@@ -52,7 +53,8 @@ class StreamObserver:
     """Observes a stream of server-sent events.
 
     `feed` takes the received bytes and returns the bytes to send. Incomplete events are buffered.
-    An event longer than `MAX_EVENT_BYTES` passes unseen. It may have been the finish or the end.
+    Of an event longer than `MAX_EVENT_BYTES` only the usage is seen. It may have been the finish
+    or the end.
     """
 
     __slots__ = (
@@ -158,7 +160,7 @@ class StreamObserver:
                 self._half = bool(relayed)
         self._tail = buffer[start:]
         if len(self._tail) > MAX_EVENT_BYTES:
-            self._skipped, self.blind = self._tail[-3:], True  # an event end has up to 4 bytes
+            self._skipped, self.blind = self._tail[-_TAIL_BYTES:], True
             start, self._tail = len(buffer), b""
         if not parts:
             return buffer[:start] if start < len(buffer) else buffer
@@ -176,18 +178,28 @@ class StreamObserver:
     def _skip(self, before: bytes, data: bytes) -> bytes:
         """Pass the rest of an event, and feed what is behind it."""
         buffer = before + data
-        end = _find_end(buffer, 0, plain=b"\r" not in buffer)
+        unsearched = max(0, len(before) - 3)  # an event end has up to 4 bytes
+        end = _find_end(buffer, unsearched, plain=b"\r" not in buffer)
         if end == -1:
-            self._skipped = buffer[-3:]
+            self._skipped = buffer[-_TAIL_BYTES:]
             return data
         self._skipped = None
+        self._find_usage(buffer[max(0, end - _TAIL_BYTES) : end])
         if end == len(buffer):
             self._half = True if buffer.endswith(b"\r") else None
             return data
         return buffer[len(before) : end] + self.feed(buffer[end:])
 
+    def _find_usage(self, tail: bytes) -> None:
+        """Read the usage in the last bytes of an event that passed unseen."""
+        if found := find_usage(tail):
+            view = self._endpoint.view(b'{"usage":%b}' % found)
+            self.usage = (view.usage if view is not None else None) or self.usage
+
     def flush(self) -> bytes:
         """The buffered rest at the end: a last event may lack its blank line."""
+        if self._skipped is not None:
+            self._find_usage(self._skipped)
         tail, self._tail = self._tail, b""
         last = self._look(tail) if tail.strip() else b""
         return last if self.complete or self.failed else b""

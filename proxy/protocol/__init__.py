@@ -7,7 +7,14 @@ from proxy.protocol import endpoints, ollama, response_objects, responses
 from proxy.protocol.bounds import LARGE_BODY_BYTES
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
-from proxy.protocol.views import MAX_CONTEXT_TOKENS, AnswerView, HostedCalls, RoutingRequest, Usage
+from proxy.protocol.views import (
+    MAX_CONTEXT_TOKENS,
+    AnswerView,
+    HostedCalls,
+    RoutingRequest,
+    Usage,
+    find_usage,
+)
 
 __all__ = [
     "JSON_MEDIA_TYPE",
@@ -19,6 +26,7 @@ __all__ = [
     "RoutingRequest",
     "Usage",
     "endpoints",
+    "find_usage",
     "ollama",
     "read_request",
     "response_objects",

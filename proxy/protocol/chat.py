@@ -383,6 +383,7 @@ class Delta(msgspec.Struct):
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()  # of the older form
 
     @property
     def text(self) -> str:
@@ -391,20 +392,22 @@ class Delta(msgspec.Struct):
     @property
     def other_text(self) -> str:
         """Reasoning and tool calls, which are billed as output."""
-        calls = bytes(self.tool_calls)
-        reasoning = self.reasoning or self.reasoning_content or ""
-        return reasoning + calls.decode(errors="replace") if calls != b"null" else reasoning
+        other = self.reasoning or self.reasoning_content or ""
+        for calls in (self.tool_calls, self.function_call):
+            if not is_empty(calls):
+                other += bytes(calls).decode(errors="replace")
+        return other
 
     @property
     def speaks(self) -> bool:
         """Whether it has content that a client would show or act on."""
-        calls = bytes(self.tool_calls)
         return bool(
             self.content
             or self.refusal
             or self.reasoning
             or self.reasoning_content
-            or (calls and calls not in (b"null", b"[]"))
+            or not is_empty(self.tool_calls)
+            or not is_empty(self.function_call)
         )
 
 
@@ -537,6 +540,7 @@ class _LooseDelta(msgspec.Struct):
     reasoning: msgspec.Raw = msgspec.Raw()
     reasoning_content: msgspec.Raw = msgspec.Raw()
     tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
 
 
 class _ContentPart(msgspec.Struct):
@@ -704,6 +708,7 @@ def _read_delta(raw: msgspec.Raw) -> Delta | None:
         read_text(delta.reasoning),
         read_text(delta.reasoning_content),
         delta.tool_calls,
+        delta.function_call,
     )
 
 

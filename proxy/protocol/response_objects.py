@@ -63,7 +63,6 @@ class _OutputPart(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
-    type: str = ""
     content: list[_OutputPart] | None = None
 
 
@@ -234,9 +233,7 @@ class ResponseView:
         if kind:
             return ""
         return "".join(
-            bytes(raw).decode(errors="replace")
-            for raw in self.output
-            if b'"message"' not in bytes(raw)[:500]
+            bytes(raw).decode(errors="replace") for raw in self.output if _type_of(raw) != "message"
         )
 
     @property
@@ -267,10 +264,17 @@ class ResponseView:
         for raw in islice(self.output, _MAX_ITEMS):
             try:
                 item = _output.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 continue
             texts += [part.text or part.refusal or "" for part in item.content or ()]
         return "\n".join(texts)
+
+
+def _type_of(item: msgspec.Raw) -> str:
+    try:
+        return _call.decode(item).type
+    except UNREADABLE:
+        return ""
 
 
 def _count_calls(items: list[msgspec.Raw]) -> HostedCalls:
@@ -346,7 +350,7 @@ class ResponseIdRewriter:
         """
         try:
             self._collect(_id_tree.decode(data))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return text
         return _ID.sub(self._replace, text)
 

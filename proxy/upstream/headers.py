@@ -97,8 +97,9 @@ def headers_for_client(
         elif _may_pass(name, _TO_CLIENT, _TO_CLIENT_PREFIXES, added):
             is_page = name == b"content-type" and is_page_type(value)
             passed.append((name, b"text/plain" if is_page else value))
-    passed.append(_NO_SNIFFING)
-    return [item for item in passed if item[0] not in hop_by_hop] if hop_by_hop else passed
+    hop_by_hop.discard(b"content-type")  # a body without it would be sniffed
+    kept = [item for item in passed if item[0] not in hop_by_hop] if hop_by_hop else passed
+    return [*kept, _NO_SNIFFING]
 
 
 def is_page_type(content_type: bytes) -> bool:
@@ -115,6 +116,8 @@ def headers_of_download(headers: Headers, content_type: bytes) -> list[tuple[byt
         headers: those for the client.
         content_type: as the upstream sent it.
     """
+    if _UNSENDABLE.search(content_type):
+        content_type = b"application/octet-stream"
     own = {b"content-type", b"content-disposition", b"content-security-policy"}
     placed = (value for name, value in headers if name == b"content-disposition")
     saved = next((value for value in placed if value.lower().startswith(b"attachment")), None)

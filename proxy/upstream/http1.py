@@ -71,7 +71,7 @@ class Delivery:
     """Whether a request was sent. A server that got it may work on it and bill it.
 
     Attributes:
-        was_sent: not by writing it to a connection that the server had closed while it was idle.
+        was_sent: whether it was written to a connection that the server had not closed.
     """
 
     __slots__ = ("was_sent",)
@@ -498,7 +498,7 @@ class _Pool:
         self.connections.discard(connection)
 
     def discard_idle(self) -> None:
-        """Close the idle connections: one as old as they was closed by the server."""
+        """Close the idle connections: the server has closed one, so probably the others too."""
         idle, self._idle = list(self._idle), {}
         for connection in idle:
             self.connections.discard(connection)
@@ -644,7 +644,8 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         try:
             return await _exchange(connection, head, body)
         except _Stale:
-            raise httpx2.ReadError("the server closed the new connection") from None
+            delivery.was_sent = False
+            raise httpx2.ConnectError("the server closed the new connection") from None
 
     async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Http1Connection:
         loop = asyncio.get_running_loop()

@@ -113,7 +113,7 @@ class UpstreamResponse:
 
     @property
     def is_event_stream(self) -> bool:
-        return self._header(b"content-type").startswith(b"text/event-stream")
+        return self._header(b"content-type").lower().startswith(b"text/event-stream")
 
     @property
     def is_page(self) -> bool:
@@ -131,9 +131,9 @@ class UpstreamResponse:
         return headers_of_download(headers, self._header(b"content-type"))
 
     def _header(self, name: bytes) -> bytes:
-        """A header in lower case, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""
+        """A header, b"" without one. Repeated headers are joined (RFC 9110, 5.3)."""
         values = [value for key, value in self.headers if key == name]
-        return b", ".join(values).strip().lower()
+        return b", ".join(values).strip()
 
     async def next_chunk(self) -> bytes:
         """Return the next bytes of the body, b"" at its end.
@@ -184,7 +184,7 @@ class UpstreamResponse:
 
     def _body(self) -> AsyncIterator[bytes]:
         if self._chunks is None:
-            encoding = self._header(b"content-encoding")
+            encoding = self._header(b"content-encoding").lower()
             self._chunks = decode_body(self._stream, encoding.decode("latin-1"))
         return self._chunks
 

@@ -435,6 +435,12 @@ def pages() -> Iterator[Attack]:
             whole(SCRIPT, content_type=kind, headers=inline), path="/v1/files/f/content"
         )
         yield attack(f"{kind}, inline", script, inert)
+        named = [("connection", "content-type, x-content-type-options, content-security-policy")]
+        for status in (200, 404):
+            hop = whole(SCRIPT, status=status, content_type=kind, headers=named)
+            for path in (*paths, "/v1/files/f/content"):
+                text = f"{kind}, status {status}, {path}, named by Connection"
+                yield attack(text, Script(hop, path=path), inert)
     for kind in ("", "text/plain", "application/octet-stream", "text", "*/*", "unknown/unknown"):
         for path in paths:
             yield attack(

@@ -208,6 +208,37 @@ async def test_unreported_usage_is_estimated_and_marked(
     )
 
 
+def spoken(key: str, *, usage: dict[str, Any] | None, stream: bool) -> Any:
+    """An answer with a hundred words in one field besides `content`."""
+    calls = {
+        "tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "word " * 100}}],
+        "function_call": {"name": "f", "arguments": "word " * 100},
+        "content": "word " * 100,
+    }
+    if stream:
+        return chunked(event(chunk({key: calls[key]})), event(chunk({}, "stop", usage=usage)), DONE)
+    body = json.loads(answer_json(usage=usage))
+    body["choices"][0]["message"] = {"role": "assistant", "content": None, key: calls[key]}
+    return whole(json.dumps(body).encode())
+
+
+@both_forms
+@pytest.mark.parametrize("key", ["tool_calls", "function_call", "content"])
+@pytest.mark.parametrize(
+    "usage",
+    [None, {"prompt_tokens": 10}, {"prompt_tokens": 10, "completion_tokens": -1}],
+    ids=["none", "without-answer", "negative-answer"],
+)
+async def test_output_without_a_count_is_estimated_wherever_it_is(
+    proxy: LiveProxy, cloud: FakeUpstream, key: str, usage: Any, stream: bool
+) -> None:
+    cloud.answer = spoken(key, usage=usage, stream=stream)
+    assert (await proxy.chat(model="cloud", stream=stream)).status_code == 200
+    row = (await proxy.finish()).row
+    assert row["usage_source"] == "estimated"
+    assert 100 <= row["output_tokens"] <= 200
+
+
 def audio_usage(*, prompt: Any, answer: Any) -> dict[str, Any]:
     return {
         "prompt_tokens": 1000,

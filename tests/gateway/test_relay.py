@@ -23,7 +23,7 @@ from proxy.gateway.relay import (
     relay_stream,
 )
 from proxy.gateway.stream_observer import MAX_EVENT_BYTES, Outcome, StreamObserver
-from proxy.protocol.endpoints import CHAT
+from proxy.protocol.endpoints import CHAT, RESPONSES
 from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.upstream.headers import headers_for_client
@@ -402,7 +402,7 @@ async def relay(
     note: Note = ignore_end,
 ) -> None:
     """Start and relay a response, as the gateway does."""
-    start = await read_start(answer, strip_usage=True)
+    start = await read_start(answer, observer=StreamObserver(strip_usage=True))
     if isinstance(start, StreamStart):
         await relay_stream(answer, start, reply, record, settle=settle, note=note)
     else:
@@ -585,7 +585,7 @@ async def test_disconnect_at_done_counts_as_success() -> None:
 async def test_stream_is_held_until_its_first_output() -> None:
     role = data(chunk({"role": "assistant", "content": ""})) + b"\n\n"
     answer = stream_of(b": ping\n\n", role, HELLO[:9], HELLO[9:], STOP)
-    start = await read_start(answer, strip_usage=True)
+    start = await read_start(answer, observer=StreamObserver(strip_usage=True))
     assert isinstance(start, StreamStart)
     assert start.held == b": ping\n\n" + role + HELLO
     assert start.error is None
@@ -605,18 +605,18 @@ async def test_stream_is_held_until_its_first_output() -> None:
 )
 async def test_stream_without_output_is_interrupted(pieces: tuple[bytes, ...]) -> None:
     with pytest.raises(UpstreamInterrupted, match="local upstream"):
-        await read_start(stream_of(*pieces), strip_usage=True)
+        await read_start(stream_of(*pieces), observer=StreamObserver(strip_usage=True))
 
 
 async def test_error_event_before_the_first_output_is_reported() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    start = await read_start(stream_of(error, HELLO), strip_usage=True)
+    start = await read_start(stream_of(error, HELLO), observer=StreamObserver(strip_usage=True))
     assert start.error == error
 
 
 async def test_error_event_after_the_first_output_passes() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
-    start = await read_start(stream_of(HELLO + error), strip_usage=True)
+    start = await read_start(stream_of(HELLO + error), observer=StreamObserver(strip_usage=True))
     assert start.error is None
 
 
@@ -647,7 +647,7 @@ async def test_response_is_noted_once_before_its_end_is_sent(answer: FakeAnswer)
 async def test_held_bytes_of_a_stream_are_limited() -> None:
     ping = b": " + b"x" * 1021 + b"\n\n"
     answer = stream_of(*[ping] * 200, HELLO, STOP)
-    start = await read_start(answer, strip_usage=True)
+    start = await read_start(answer, observer=StreamObserver(strip_usage=True))
     assert isinstance(start, StreamStart)
     assert MAX_HELD_BYTES <= len(start.held) < MAX_HELD_BYTES + len(ping)
     reply, record = FakeReply(), routed_record()
@@ -660,3 +660,27 @@ def test_only_a_successful_event_stream_is_relayed_as_a_stream() -> None:
     assert is_stream(FakeAnswer(is_event_stream=True))
     assert not is_stream(FakeAnswer(is_event_stream=True, status=500))
     assert not is_stream(FakeAnswer())
+
+
+def test_the_usage_of_an_oversized_last_event_is_read() -> None:
+    """The provider echoes the request's instructions in it."""
+    observer = StreamObserver(RESPONSES, strip_usage=False)
+    usage = b'"usage":{"input_tokens":900,"output_tokens":50000,"total_tokens":50900}'
+    response = b'{"id":"r","instructions":"%b","output":[],%b}' % (b"x" * MAX_EVENT_BYTES, usage)
+    event = b'data: {"type":"response.completed","response":%b}\n\n' % response
+    passed = b"".join(
+        observer.feed(event[start : start + 50_000]) for start in range(0, len(event), 50_000)
+    )
+    assert passed == event
+    reported = observer.usage
+    assert reported is not None
+    assert (reported.prompt_tokens, reported.completion_tokens) == (900, 50_000)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\n"])
+def test_a_usage_in_an_oversized_events_text_is_not_billed(end: bytes) -> None:
+    observer = StreamObserver(strip_usage=False)
+    text = b"x" * MAX_EVENT_BYTES + rb"\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":9}"
+    observer.feed(b'data: {"choices":[{"delta":{"content":"%b"}}]}' % text + end)
+    observer.flush()
+    assert observer.usage is None
