@@ -473,8 +473,9 @@ def _check_meaning(config: Config, document: "_Document") -> None:
             if "@" in url:
                 raise document.error(key, "credentials belong in api_key, not in the URL")
             if not _is_base_url(url):
+                shown = _shown_value(url.partition("?")[0])
                 raise document.error(
-                    key, f"{_shown_value(url)} is not a URL such as http://localhost:11434/v1"
+                    key, f"{shown} is not a URL without a query, such as http://localhost:11434/v1"
                 )
     for tier in ("local", "cloud"):
         for key in ("forward_headers", "return_headers"):

@@ -194,7 +194,7 @@ def _check_keys(config: Config, running: Config, path: Path) -> Config:
             f"{path}: server.api_keys: there are no API keys any more; removing all keys takes a "
             "restart"
         )
-    known = {item.key for item in before}
+    known = {item.key: item for item in before}
     for index, item in enumerate(after):
         is_new = item.key not in known
         if is_new and any(old.reveal().startswith(item.key.reveal()) for old in known):
@@ -202,6 +202,10 @@ def _check_keys(config: Config, running: Config, path: Path) -> Config:
                 f"{path}: server.api_keys[{index}]: the key is the beginning of one in use, so the "
                 "file may be cut off; a shorter key takes a restart"
             )
+    for index, item in enumerate(after):
+        for name in ("cloud_usd_per_day", "requests_per_minute"):
+            if getattr(item, name) is None and getattr(known.get(item.key), name, None) is not None:
+                logger.warning("%s: server.api_keys[%d] has no %s any more", path, index, name)
     plain = {
         item.key for item in before if not (len(before) == 1 if item.admin is None else item.admin)
     }

@@ -47,9 +47,23 @@ def test_the_first_count_loads_the_encoding() -> None:
     assert tokens == 50
 
 
-def test_a_long_text_is_extrapolated_from_its_start(counter: TokenCounter) -> None:
+def test_a_long_text_is_extrapolated(counter: TokenCounter) -> None:
     exact = counter.count(QUESTION)
-    assert counter.count(QUESTION * 2000) == pytest.approx(exact * 2000, rel=0.05)
+    # A sample may begin and end within a token.
+    assert counter.count(QUESTION * 2000) == pytest.approx(exact * 2000, rel=0.06)
+
+
+@pytest.mark.parametrize("before", [0, 20_000, 40_000])
+def test_dense_text_counts_wherever_it_is(counter: TokenCounter, before: int) -> None:
+    dense = "亜鬱龍風" * 5_000
+    exact = 5_000 * counter.count("亜鬱龍風")
+    text = " " * before + dense + " " * (40_000 - before)
+    assert counter.count(text) == pytest.approx(exact, rel=0.2)
+
+
+def test_an_unloaded_counter_counts_no_token_less_for_dense_text(counter: TokenCounter) -> None:
+    dense = "亜鬱龍風" * 100
+    assert TokenCounter().count(dense) >= counter.count(dense)
 
 
 @pytest.mark.parametrize("unit", ["a", "\n", "0", "ü", "\ud800", "\U0001f600"])

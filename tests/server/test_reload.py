@@ -328,6 +328,20 @@ def test_sighup_reloads_and_sigterm_still_stops(tmp_path: Path) -> None:
         process.stderr.close()
 
 
+async def test_a_reload_that_takes_a_limit_from_a_key_is_logged(
+    start: StartProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is cut off behind a key looks the same."""
+    limited = {"key": "sk-long-key", "requests_per_minute": 60, "cloud_usd_per_day": 1}
+    proxy = await start({"server": {"api_keys": [limited, "sk-other-key"]}})
+    snapshot = proxy.proxy.gateway.snapshot
+    proxy.configure({"server": {"api_keys": [limited | {"cloud_usd_per_day": None}]}})
+    await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot is not snapshot)
+    assert "server.api_keys[0] has no cloud_usd_per_day any more" in caplog.text
+    assert "requests_per_minute" not in caplog.text
+    assert "sk-long-key" not in caplog.text
+
+
 @pytest.mark.parametrize("cut", ["s", "sk-lo"])
 async def test_a_reload_cannot_shorten_a_key(
     start: StartProxy, caplog: pytest.LogCaptureFixture, cut: str
