@@ -143,11 +143,12 @@ async def test_an_answer_keeps_a_bounded_part_of_its_text(
     assert (row["input_tokens"], row["usage_source"]) == (19, "upstream")
 
 
+@pytest.mark.parametrize("end", [b"", b'"}'], ids=["endless", "valid"])
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-async def test_a_model_list_without_end_is_none(
-    start: StartProxy, local: FakeUpstream, packed: bool
+async def test_a_model_list_beyond_the_limit_is_none(
+    start: StartProxy, local: FakeUpstream, packed: bool, end: bytes
 ) -> None:
-    listed = b'{"data":[{"id":"first"}],"x":"' + b"x" * 4 * MB
+    listed = b'{"data":[{"id":"first"}],"x":"' + b"x" * 4 * MB + end
     headers = [("content-encoding", "gzip")] if packed else []
     local.models = [
         head(headers=headers) + (gzip.compress(listed) if packed else listed),
