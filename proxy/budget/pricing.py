@@ -15,13 +15,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from operator import mul
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from proxy.config import Config, LongPrices, ModelPrices, PriceConfig, UpstreamConfig
+from proxy.config import Config, ModelPrices, PriceConfig, TokenPrices, UpstreamConfig
 from proxy.protocol import HostedCalls
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
+
+_Default = TypeVar("_Default", int, int | None)
 
 # -2024-07-18, and the older -0613 of gpt-4-0613.
 _DATED: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
@@ -37,7 +39,7 @@ class Price(NamedTuple):
     """Picodollars per token.
 
     Attributes:
-        cache_write: of input that is written to the prompt cache; None is `input`.
+        cache_write: of input that is written to the prompt cache.
         audio_input, audio_output: of audio; None is the price of text.
         long: the prices of a request with more input tokens than `above`; None is the same.
     """
@@ -45,7 +47,7 @@ class Price(NamedTuple):
     input: int = 0
     cached_input: int = 0
     output: int = 0
-    cache_write: int | None = None
+    cache_write: int = 0
     audio_input: int | None = None
     audio_output: int | None = None
     long: "Price | None" = None
@@ -54,28 +56,24 @@ class Price(NamedTuple):
     @classmethod
     def of(cls, config: PriceConfig) -> "Price":
         """From USD per million tokens."""
-        price = cls._of(config)
+        price = cls._of(config, cls())
         if (long := config.long) is None:
             return price
-        dearer = cls._of(long)._replace(
-            audio_input=price.audio_input, audio_output=price.audio_output
-        )
-        return price._replace(long=dearer, above=long.above)
+        return price._replace(long=cls._of(long, price), above=long.above)
 
     @classmethod
-    def _of(cls, config: PriceConfig | LongPrices) -> "Price":
-        cached = config.input if config.cached_input is None else config.cached_input
-        price = cls(
-            input=_per_token(config.input),
-            cached_input=_per_token(cached),
-            output=_per_token(config.output),
-            cache_write=_per_token_or_none(config.cache_write),
-        )
-        if isinstance(config, LongPrices):
-            return price
-        return price._replace(
-            audio_input=_per_token_or_none(config.audio_input),
-            audio_output=_per_token_or_none(config.audio_output),
+    def _of(cls, config: TokenPrices, default: "Price") -> "Price":
+        """The configured prices, over the default ones."""
+        if config.input is not None:
+            usual = _per_token(config.input, 0)
+            default = default._replace(input=usual, cached_input=usual, cache_write=usual)
+        return cls(
+            input=default.input,
+            cached_input=_per_token(config.cached_input, default.cached_input),
+            output=_per_token(config.output, default.output),
+            cache_write=_per_token(config.cache_write, default.cache_write),
+            audio_input=_per_token(config.audio_input, default.audio_input),
+            audio_output=_per_token(config.audio_output, default.audio_output),
         )
 
     @classmethod
@@ -86,7 +84,7 @@ class Price(NamedTuple):
             input=max(price.input for price in known),
             cached_input=max(price.cached_input for price in known),
             output=max(price.output for price in known),
-            cache_write=max(price.written for price in known),
+            cache_write=max(price.cache_write for price in known),
             audio_input=max(price.heard for price in known),
             audio_output=max(price.spoken for price in known),
         )
@@ -95,11 +93,6 @@ class Price(NamedTuple):
             return price
         long = cls.dearest((price.long or price)._replace(long=None) for price in known)
         return price._replace(long=long, above=min(thresholds))
-
-    @property
-    def written(self) -> int:
-        """Of input that is written to the prompt cache."""
-        return self.input if self.cache_write is None else self.cache_write
 
     @property
     def heard(self) -> int:
@@ -148,7 +141,7 @@ class Price(NamedTuple):
             audio
             + (input_tokens - cached - written) * self.input
             + cached * self.cached_input
-            + written * self.written
+            + written * self.cache_write
             + output_tokens * self.output
         )
 
@@ -372,7 +365,7 @@ class Prices:
         price = Price.dearest(prices)
         if price.long is not None and input_tokens > price.above:
             price = Price.dearest((price, price.long))
-        input_price, output_price = max(price.input, price.written), price.output
+        input_price, output_price = max(price.input, price.cache_write), price.output
         if may_have_audio:
             input_price = max(input_price, price.heard)
             output_price = max(output_price, price.spoken)
@@ -503,12 +496,11 @@ def pico(usd: float | None) -> int:
     return round(usd * PICODOLLARS) if usd else 0
 
 
-def _per_token(usd_per_million: float) -> int:
+def _per_token(usd_per_million: float | None, default: _Default) -> int | _Default:
+    """Picodollars per token; the default where no price is configured."""
+    if usd_per_million is None:
+        return default
     return round(Decimal(str(usd_per_million)) * (PICODOLLARS // 10**6))
-
-
-def _per_token_or_none(usd_per_million: float | None) -> int | None:
-    return None if usd_per_million is None else _per_token(usd_per_million)
 
 
 def _searches(model: str) -> bool:

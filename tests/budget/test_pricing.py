@@ -312,6 +312,35 @@ def test_audio_in_a_long_prompt_keeps_its_price() -> None:
     assert audio_usd("gpt-4o-mini", by=own, audio_input_tokens=600) == 0.0412
 
 
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        # Input, cached, written, output, audio input and audio output.
+        ({"input": 4}, (4, 4, 4, 10, 32, 64)),
+        ({"input": 4, "cached_input": 0.4, "cache_write": 5}, (4, 0.4, 5, 10, 32, 64)),
+        ({"output": 15}, (2, 0.2, 2.5, 15, 32, 64)),
+        ({"audio_input": 48, "audio_output": 96}, (2, 0.2, 2.5, 10, 48, 96)),
+        ({"output": 0}, (2, 0.2, 2.5, 0, 32, 64)),
+        ({}, (2, 0.2, 2.5, 10, 32, 64)),
+    ],
+    ids=str,
+)
+def test_a_long_prompt_has_the_usual_prices_by_default(
+    long: dict[str, float], expected: tuple[float, ...]
+) -> None:
+    price = Price.of(
+        PriceConfig(
+            input=2, cached_input=0.2, cache_write=2.5, output=10, audio_input=32, audio_output=64,
+            long=LongPrices(above=900, **long),
+        )
+    ).long  # fmt: skip
+    assert price is not None
+    assert (
+        price.input, price.cached_input, price.cache_write,
+        price.output, price.audio_input, price.audio_output,
+    ) == tuple(usd * PICODOLLARS / 10**6 for usd in expected)  # fmt: skip
+
+
 def test_a_reservation_counts_the_prices_of_a_long_prompt() -> None:
     by = prices("auto", listed=LONG)
 
