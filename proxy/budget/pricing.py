@@ -173,7 +173,7 @@ class Price(NamedTuple):
 class ModelLimits(NamedTuple):
     """The most tokens of one request to a model.
 
-    The defaults are those of the largest listed model, for models that are not listed. An image is
+    The defaults are the highest of all listed models, for models that are not listed. An image is
     billed as 48,169 tokens at most: eight tiles of gpt-4o-mini, 2,833 + 8 · 5,667. Source:
     https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
 
@@ -187,7 +187,7 @@ class ModelLimits(NamedTuple):
     context: int = 1_050_000
     max_output: int = 272_000
     image_tokens: int = 48_169
-    max_input: int = 1_050_000
+    max_input: int = 4_352_000
 
     @classmethod
     def of(cls, model: ModelPrices) -> "ModelLimits":
@@ -359,6 +359,7 @@ class Prices:
         input_tokens: int,
         output_tokens: int,
         service_tier: str | None = None,
+        is_named: bool = True,
         may_have_audio: bool = False,
         hosted_tools: Sequence[str] = (),
         max_calls: int = 0,
@@ -367,15 +368,19 @@ class Prices:
 
         Args:
             service_tier: as the request names it. The provider may answer at the standard price.
+            is_named: see `Answered`. Otherwise any listed model may answer.
             may_have_audio: whether prompt and answer may be audio. Otherwise they are text.
             hosted_tools: see `RoutingRequest`. Each code interpreter has one container.
             max_calls: the most calls of these tools.
         """
+        has_own_price = model == self._models[Target.CLOUD] and Target.CLOUD in self._configured
         prices = [self.billed_price(Target.CLOUD, model)]
-        if service_tier is not None and not (
-            model == self._models[Target.CLOUD] and Target.CLOUD in self._configured
-        ):
-            prices += self._special.get(self._listed_name(model), {}).values()
+        names = [self._listed_name(model)] if is_named else list(self._listed)
+        if not is_named:
+            prices += self._listed.values()
+        if service_tier is not None and not (is_named and has_own_price):
+            for name in names:
+                prices += self._special.get(name, {}).values()
         price = Price.dearest(prices)
         if price.long is not None and input_tokens > price.above:
             price = Price.dearest((price, price.long))
@@ -385,7 +390,7 @@ class Prices:
             output_price = max(output_price, price.audio_output_price)
         cost = input_tokens * input_price + output_tokens * output_price
         if cost and (hosted_tools or _searches(model)):
-            fees = self._fees_of(model)
+            fees = self._fees_of(model) if is_named else self._dearest_fees
             containers = hosted_tools.count("code_interpreter")
             called = set(hosted_tools) - {"code_interpreter"}
             cost += max_calls * max((getattr(fees, tool) for tool in called), default=0)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from proxy.budget.pricing import Answered, BilledTokens, Price, Prices, pico
+from proxy.budget.pricing import Answered, BilledTokens, ModelLimits, Price, Prices, pico
 from proxy.budget.reservations import NO_RESERVATION, Reservations
 from proxy.budget.spending_limits import Reservation, SpendingLimits
 from proxy.config import (
@@ -547,12 +547,45 @@ async def test_a_reservation_counts_a_bounded_number_of_calls(
     assert spending.usd == pytest.approx(tokens / 1e6 + usd)
 
 
+def test_a_stored_prompt_may_choose_the_dearest_model() -> None:
+    def at_most(service_tier: str | None, *, is_named: bool) -> float:
+        return prices().at_most(
+            "gpt-4o-mini",
+            input_tokens=1_000_000,
+            output_tokens=0,
+            service_tier=service_tier,
+            is_named=is_named,
+        )
+
+    assert at_most(None, is_named=True) == 0.15
+    assert at_most(None, is_named=False) == 5  # gpt-6, written to the cache
+    assert at_most("ultrafast", is_named=False) == 24
+
+
+@pytest.mark.parametrize("tier", [None, "auto", "default", "standard"])
+def test_the_default_service_tier_counts_as_the_standard_one(tier: str | None) -> None:
+    fields = {"model": "gpt-8", "input": "Hi"} | ({} if tier is None else {"service_tier": tier})
+    assert parse_responses(json.dumps(fields).encode()).service_tier is None
+    fields["service_tier"] = "priority"
+    assert parse_responses(json.dumps(fields).encode()).service_tier == "priority"
+
+
 def test_a_reservation_counts_the_search_of_a_chat_model() -> None:
     by = prices("auto", listed=FEES)
     assert by.at_most("gpt-8-search-api", input_tokens=1000, output_tokens=0) == 0.011
 
 
 # The price list.
+
+
+def test_the_default_limits_are_the_highest_listed_ones() -> None:
+    listed = load_prices(Path(__file__).parents[2] / "configs" / "pricing.yaml")
+    limits = [ModelLimits.of(model) for model in listed.values()]
+    assert ModelLimits(*map(max, zip(*limits, strict=True))) == ModelLimits()
+    for field in ModelLimits._fields:  # not only by default
+        assert max(getattr(model, field) or 0 for model in listed.values()) == getattr(
+            ModelLimits(), field
+        )
 
 
 def test_the_shipped_price_list_has_the_default_models(tmp_path: Path) -> None:
