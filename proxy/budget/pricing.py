@@ -150,6 +150,8 @@ class Price(NamedTuple):
         """
         input_tokens, output_tokens, cached, cache_write, audio_input, audio_output = tokens
         price = self.long if self.long is not None and input_tokens > self.above else self
+        if not (cached or cache_write or audio_input or audio_output):
+            return input_tokens * price.input + output_tokens * price.output
         audio = 0
         if audio_input and price.audio_input is not None:
             audio_input = min(audio_input, input_tokens)
@@ -321,16 +323,17 @@ class Prices:
         Args:
             model: the model that was asked.
         """
-        price, tier = None, answered.service_tier
-        if target is Target.CLOUD and answered.model is not None and answered.model != model:
+        answered_model, is_named, service_tier, _ = answered
+        price = None
+        if target is Target.CLOUD and answered_model is not None and answered_model != model:
             has_own_price = model == self._models[target] and target in self._configured
-            is_same = self._listed_name(answered.model) == self._listed_name(model)
-            if not (has_own_price and (answered.is_named or is_same)):
-                price = self.find(target, answered.model, service_tier=tier)
-                if price is None and (not answered.is_named or self._has_family(answered.model)):
-                    self._warn(answered.model)
-                    price = self._price_of_family(answered.model)
-        price = price or self.find(target, model, service_tier=tier)
+            is_same = self._listed_name(answered_model) == self._listed_name(model)
+            if not (has_own_price and (is_named or is_same)):
+                price = self.find(target, answered_model, service_tier=service_tier)
+                if price is None and (not is_named or self._has_family(answered_model)):
+                    self._warn(answered_model)
+                    price = self._price_of_family(answered_model)
+        price = price or self.find(target, model, service_tier=service_tier)
         if price is not None:
             return price
         self._warn(model)
@@ -438,7 +441,9 @@ class Prices:
             record.cloud_cost_usd, record.saved_usd = record.cost_usd, 0.0
         elif is_routed:
             # At the full price: a local prompt cache hit does not imply one in the cloud.
-            cloud_cost = self._own[Target.CLOUD].cost(BilledTokens(tokens.input, tokens.output))
+            if any(tokens[2:]):
+                tokens = BilledTokens(tokens.input, tokens.output)
+            cloud_cost = self._own[Target.CLOUD].cost(tokens)
             record.cloud_cost_usd = cloud_cost / PICODOLLARS
             record.saved_usd = (cloud_cost - cost) / PICODOLLARS - failed
 
