@@ -95,25 +95,31 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return not self.api_keys and not self.is_private
 
 
-class LongPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens of all requests with more input tokens than `above`."""
+class TokenPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """USD per million tokens. By default cached and cache-writing tokens cost as `input`."""
 
-    above: Annotated[int, Meta(gt=0)]
-    input: Dollars = 0
-    cached_input: Dollars | None = None
-    cache_write: Dollars | None = None
-    output: Dollars = 0
-
-
-class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """USD per million tokens. By default cached, cache-writing and audio tokens cost as others."""
-
-    input: Dollars = 0
+    input: Dollars | None = None
     cached_input: Dollars | None = None
     cache_write: Dollars | None = None
     audio_input: Dollars | None = None
-    output: Dollars = 0
+    output: Dollars | None = None
     audio_output: Dollars | None = None
+
+
+class LongPrices(TokenPrices, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The prices of all tokens of a request with more input tokens than `above`.
+
+    The default of input, output and audio is the price of shorter requests.
+    """
+
+    above: Annotated[int, Meta(gt=0)]
+
+
+class PriceConfig(TokenPrices, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The prices of a model. By default audio tokens cost as text."""
+
+    input: Dollars = 0
+    output: Dollars = 0
     long: LongPrices | None = None
 
 

@@ -6,7 +6,14 @@ This package does not know how a request is routed or relayed.
 from proxy.budget.limits import Limits
 from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer
 from proxy.budget.price_list import convert_models, render_prices
-from proxy.budget.pricing import ModelLimits, Price, Prices, unpriced_warning
+from proxy.budget.pricing import (
+    Answered,
+    BilledTokens,
+    ModelLimits,
+    Price,
+    Prices,
+    unpriced_warning,
+)
 from proxy.budget.reservations import NO_RESERVATION, Reservations
 from proxy.budget.spending_limits import Reservation
 from proxy.budget.token_counter import Correction, TokenCounter
@@ -15,6 +22,8 @@ __all__ = [
     "MEMORY_SECONDS",
     "NO_RESERVATION",
     "PROFILE_DAYS",
+    "Answered",
+    "BilledTokens",
     "BudgetPacer",
     "Correction",
     "Limits",

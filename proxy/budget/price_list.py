@@ -25,6 +25,7 @@ _KINDS: Final = {
     "output": "output_cost_per_token",
     "audio_output": "output_cost_per_audio_token",
 }
+_SAME_WHEN_LONG: Final = ("output", "audio_input", "audio_output")
 _TIER: Final = re.compile(r"input_cost_per_token_([a-z]+)")
 _LONG: Final = re.compile(r"input_cost_per_token(_above_(\d+)k_tokens)")
 # Prices of the batch API, which is not a service tier of an answer.
@@ -105,6 +106,8 @@ def _convert(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         if tier not in _NOT_TIERS:
             target = entry if tier in _OWN_FIELDS else others
             target[tier] = _prices(fields, f"_{tier}")
+            if "output" in entry:  # a tier without an output price has the standard one
+                target[tier].setdefault("output", entry["output"])
             _add_long(target[tier], fields, f"_{tier}", usual=entry)
     if others:
         entry["tiers"] = others
@@ -148,6 +151,9 @@ def _add_long(
 
     Args:
         usual: the prices of the standard tier. What LiteLLM lacks rises by the same factors.
+
+    Where LiteLLM has no higher price of output or audio at all, it keeps its price. Cached and
+    cache-writing tokens then cost as other input of a long prompt.
     """
     match = next((match for key in fields if (match := _LONG.fullmatch(key))), None)
     if match is None:
@@ -158,6 +164,7 @@ def _add_long(
             factor = Decimal(str(usual["long"][kind])) / Decimal(str(usual[kind]))
             scaled = round(Decimal(str(prices[kind])) * factor, 6)
             long.setdefault(kind, _number(scaled))
+    long = {kind: prices[kind] for kind in _SAME_WHEN_LONG if kind in prices} | long
     ordered = {kind: long[kind] for kind in _KINDS if kind in long}
     prices["long"] = {"above": int(match[2]) * 1_000} | ordered
 

@@ -15,13 +15,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from operator import mul
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from proxy.config import Config, LongPrices, ModelPrices, PriceConfig, UpstreamConfig
+from proxy.config import Config, ModelPrices, PriceConfig, TokenPrices, UpstreamConfig
 from proxy.protocol import HostedCalls
 from proxy.record import PICODOLLARS, CallRecord, Target
 
 logger = logging.getLogger(__name__)
+
+_Default = TypeVar("_Default", int, int | None)
 
 # -2024-07-18, and the older -0613 of gpt-4-0613.
 _DATED: Final = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
@@ -33,11 +35,42 @@ _MAY_SEARCH: Final = "-search-"
 _MAX_REMEMBERED: Final = 1_000  # bounds the sets: clients may name any model
 
 
+class BilledTokens(NamedTuple):
+    """The tokens of one answer. Those after the second count are part of the first two."""
+
+    input: int
+    output: int
+    cached: int = 0
+    cache_write: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+
+
+class Answered(NamedTuple):
+    """What is known of an answer besides its tokens.
+
+    Attributes:
+        model: the model that the answer names, if it may be another one than was asked.
+        is_named: whether the client named the model. A stored prompt may choose another one, which
+            the tier's own price is not for.
+        service_tier: as the answer reports it.
+        hosted_calls: of tools that the provider ran.
+    """
+
+    model: str | None = None
+    is_named: bool = True
+    service_tier: str | None = None
+    hosted_calls: HostedCalls | None = None
+
+
+_NOTHING_KNOWN: Final = Answered()
+
+
 class Price(NamedTuple):
     """Picodollars per token.
 
     Attributes:
-        cache_write: of input that is written to the prompt cache; None is `input`.
+        cache_write: of input that is written to the prompt cache.
         audio_input, audio_output: of audio; None is the price of text.
         long: the prices of a request with more input tokens than `above`; None is the same.
     """
@@ -45,7 +78,7 @@ class Price(NamedTuple):
     input: int = 0
     cached_input: int = 0
     output: int = 0
-    cache_write: int | None = None
+    cache_write: int = 0
     audio_input: int | None = None
     audio_output: int | None = None
     long: "Price | None" = None
@@ -54,28 +87,24 @@ class Price(NamedTuple):
     @classmethod
     def of(cls, config: PriceConfig) -> "Price":
         """From USD per million tokens."""
-        price = cls._of(config)
+        price = cls._of(config, cls())
         if (long := config.long) is None:
             return price
-        dearer = cls._of(long)._replace(
-            audio_input=price.audio_input, audio_output=price.audio_output
-        )
-        return price._replace(long=dearer, above=long.above)
+        return price._replace(long=cls._of(long, price), above=long.above)
 
     @classmethod
-    def _of(cls, config: PriceConfig | LongPrices) -> "Price":
-        cached = config.input if config.cached_input is None else config.cached_input
-        price = cls(
-            input=_per_token(config.input),
-            cached_input=_per_token(cached),
-            output=_per_token(config.output),
-            cache_write=_per_token_or_none(config.cache_write),
-        )
-        if isinstance(config, LongPrices):
-            return price
-        return price._replace(
-            audio_input=_per_token_or_none(config.audio_input),
-            audio_output=_per_token_or_none(config.audio_output),
+    def _of(cls, config: TokenPrices, default: "Price") -> "Price":
+        """The configured prices, over the default ones."""
+        if config.input is not None:
+            usual = _per_token(config.input, 0)
+            default = default._replace(input=usual, cached_input=usual, cache_write=usual)
+        return cls(
+            input=default.input,
+            cached_input=_per_token(config.cached_input, default.cached_input),
+            output=_per_token(config.output, default.output),
+            cache_write=_per_token(config.cache_write, default.cache_write),
+            audio_input=_per_token(config.audio_input, default.audio_input),
+            audio_output=_per_token(config.audio_output, default.audio_output),
         )
 
     @classmethod
@@ -86,9 +115,9 @@ class Price(NamedTuple):
             input=max(price.input for price in known),
             cached_input=max(price.cached_input for price in known),
             output=max(price.output for price in known),
-            cache_write=max(price.written for price in known),
-            audio_input=max(price.heard for price in known),
-            audio_output=max(price.spoken for price in known),
+            cache_write=max(price.cache_write for price in known),
+            audio_input=max(price.audio_input_price for price in known),
+            audio_output=max(price.audio_output_price for price in known),
         )
         thresholds = [price.above for price in known if price.long is not None]
         if not thresholds:
@@ -97,66 +126,56 @@ class Price(NamedTuple):
         return price._replace(long=long, above=min(thresholds))
 
     @property
-    def written(self) -> int:
-        """Of input that is written to the prompt cache."""
-        return self.input if self.cache_write is None else self.cache_write
-
-    @property
-    def heard(self) -> int:
+    def audio_input_price(self) -> int:
         """Of input that is audio."""
         return self.input if self.audio_input is None else self.audio_input
 
     @property
-    def spoken(self) -> int:
+    def audio_output_price(self) -> int:
         """Of output that is audio."""
         return self.output if self.audio_output is None else self.audio_output
 
-    def cost(
-        self,
-        *,
-        input_tokens: int,
-        cached_input_tokens: int,
-        output_tokens: int,
-        cache_write_tokens: int = 0,
-        audio_input_tokens: int = 0,
-        audio_output_tokens: int = 0,
-    ) -> int:
+    @property
+    def is_free(self) -> bool:
+        """Whether all tokens are free."""
+        usual = (self.input, self.cached_input, self.output, self.cache_write)
+        is_free = not any((*usual, self.audio_input, self.audio_output))
+        return is_free and (self.long is None or self.long.is_free)
+
+    def cost(self, tokens: BilledTokens) -> int:
         """Picodollars of one answer.
 
-        Cached, written and audio tokens are part of the input tokens. No audio has the price of
-        cached input, so the cached tokens are text first. A long prompt has other prices for all
-        tokens of the request.
+        No audio has the price of cached input, so the cached tokens are text first. A long prompt
+        has other prices for all tokens of the request.
         """
-        if self.long is not None and input_tokens > self.above:
-            return self.long.cost(
-                input_tokens=input_tokens,
-                cached_input_tokens=cached_input_tokens,
-                output_tokens=output_tokens,
-                cache_write_tokens=cache_write_tokens,
-                audio_input_tokens=audio_input_tokens,
-                audio_output_tokens=audio_output_tokens,
-            )
+        input_tokens, output_tokens, cached, cache_write, audio_input, audio_output = tokens
+        price = self.long if self.long is not None and input_tokens > self.above else self
+        if not (cached or cache_write or audio_input or audio_output):
+            return input_tokens * price.input + output_tokens * price.output
         audio = 0
-        if audio_input_tokens or audio_output_tokens:
-            heard = min(audio_input_tokens, input_tokens) if self.audio_input is not None else 0
-            spoken = min(audio_output_tokens, output_tokens) if self.audio_output is not None else 0
-            audio = heard * self.heard + spoken * self.spoken
-            input_tokens, output_tokens = input_tokens - heard, output_tokens - spoken
-        cached = min(cached_input_tokens, input_tokens)
-        written = min(cache_write_tokens, input_tokens - cached)
+        if audio_input and price.audio_input is not None:
+            audio_input = min(audio_input, input_tokens)
+            input_tokens -= audio_input
+            audio += audio_input * price.audio_input
+        if audio_output and price.audio_output is not None:
+            audio_output = min(audio_output, output_tokens)
+            output_tokens -= audio_output
+            audio += audio_output * price.audio_output
+        cached = min(cached, input_tokens)
+        cache_write = min(cache_write, input_tokens - cached)
         return (
             audio
-            + (input_tokens - cached - written) * self.input
-            + cached * self.cached_input
-            + written * self.written
-            + output_tokens * self.output
+            + (input_tokens - cached - cache_write) * price.input
+            + cached * price.cached_input
+            + cache_write * price.cache_write
+            + output_tokens * price.output
         )
 
 
 class ModelLimits(NamedTuple):
     """The most tokens of one request to a model.
 
-    The defaults are those of the largest listed model, for models that are not listed. An image is
+    The defaults are the highest of all listed models, for models that are not listed. An image is
     billed as 48,169 tokens at most: eight tiles of gpt-4o-mini, 2,833 + 8 · 5,667. Source:
     https://platform.openai.com/docs/guides/images-vision, "Calculating costs".
 
@@ -170,7 +189,7 @@ class ModelLimits(NamedTuple):
     context: int = 1_050_000
     max_output: int = 272_000
     image_tokens: int = 48_169
-    max_input: int = 1_050_000
+    max_input: int = 4_352_000
 
     @classmethod
     def of(cls, model: ModelPrices) -> "ModelLimits":
@@ -209,12 +228,12 @@ class Prices:
         self._limits = {name: ModelLimits.of(prices) for name, prices in listed.items()}
         self._fees = {name: _Fees.of(prices) for name, prices in listed.items()}
         self._dearest_fees = _Fees(*map(max, zip(*self._fees.values(), strict=True)))
-        self._special: dict[tuple[str, str | None], Price] = {
-            (name, tier): Price.of(price)
+        # By model and service tier.
+        self._special = {
+            name: {tier: Price.of(price) for tier, price in prices.special.items()}
             for name, prices in listed.items()
-            for tier, price in prices.special.items()
+            if prices.special
         }
-        self._service_tiers = frozenset(tier for _, tier in self._special)
         self._families: dict[str, Price] = {}
         self._beginnings = {tuple(_PARTS.split(name)[:_FAMILY_PARTS]) for name in listed}
         self._warned: set[str] = set()
@@ -226,9 +245,9 @@ class Prices:
             for target, tier in tiers.items()
             if isinstance(tier.price, PriceConfig)
         }
-        self._own = {target: self._price_of(target) for target in tiers}
+        self._own = {target: self._own_price(target) for target in tiers}
 
-    def _price_of(self, target: Target) -> Price:
+    def _own_price(self, target: Target) -> Price:
         model = self._models[target]
         price = self._configured.get(target) or self._listed.get(self._listed_name(model))
         if price is not None:
@@ -267,7 +286,7 @@ class Prices:
     @property
     def cloud_is_free(self) -> bool:
         """Whether the configured cloud model has no price, so that all costs are 0."""
-        return not any(self._own[Target.CLOUD])
+        return self._own[Target.CLOUD].is_free
 
     @property
     def cloud_is_known(self) -> bool:
@@ -276,9 +295,9 @@ class Prices:
 
     def is_known(self, model: str) -> bool:
         """Whether a cloud model's price is known. Others are counted as the dearest similar one."""
-        return self.of(Target.CLOUD, model) is not None
+        return self.find(Target.CLOUD, model) is not None
 
-    def of(self, target: Target, model: str, *, service_tier: str | None = None) -> Price | None:
+    def find(self, target: Target, model: str, *, service_tier: str | None = None) -> Price | None:
         """The price of a model; None if it is unknown.
 
         Args:
@@ -288,41 +307,33 @@ class Prices:
         if is_own and target in self._configured:
             return self._configured[target]
         name = self._listed_name(model)
-        if target is Target.CLOUD and service_tier in self._service_tiers:
-            special = self._special.get((name, service_tier))
+        if target is Target.CLOUD and service_tier is not None and name in self._special:
+            special = self._special[name].get(service_tier)
             if special is not None:
                 return special
         if name in self._listed:
             return self._listed[name]
         return self._own[target] if is_own and target is Target.LOCAL else None
 
-    def counted(
-        self,
-        target: Target,
-        model: str,
-        *,
-        answered: str | None = None,
-        is_named: bool = True,
-        service_tier: str | None = None,
+    def billed_price(
+        self, target: Target, model: str, answered: Answered = _NOTHING_KNOWN
     ) -> Price:
-        """The price that a request is counted at, also where the model's price is unknown.
+        """The price that a request is billed at, also where the model's price is unknown.
 
         Args:
             model: the model that was asked.
-            answered: the model that the answer names, if it may be another one.
-            is_named: whether the client named the model. A stored prompt may choose another one,
-                which the tier's own price is not for.
         """
+        answered_model, is_named, service_tier, _ = answered
         price = None
-        if target is Target.CLOUD and answered is not None and answered != model:
+        if target is Target.CLOUD and answered_model is not None and answered_model != model:
             has_own_price = model == self._models[target] and target in self._configured
-            is_same = self._listed_name(answered) == self._listed_name(model)
+            is_same = self._listed_name(answered_model) == self._listed_name(model)
             if not (has_own_price and (is_named or is_same)):
-                price = self.of(target, answered, service_tier=service_tier)
-                if price is None and (not is_named or self._has_family(answered)):
-                    self._warn(answered)
-                    price = self._price_of_family(answered)
-        price = price or self.of(target, model, service_tier=service_tier)
+                price = self.find(target, answered_model, service_tier=service_tier)
+                if price is None and (not is_named or self._has_family(answered_model)):
+                    self._warn(answered_model)
+                    price = self._price_of_family(answered_model)
+        price = price or self.find(target, model, service_tier=service_tier)
         if price is not None:
             return price
         self._warn(model)
@@ -351,6 +362,7 @@ class Prices:
         input_tokens: int,
         output_tokens: int,
         service_tier: str | None = None,
+        is_named: bool = True,
         may_have_audio: bool = False,
         hosted_tools: Sequence[str] = (),
         max_calls: int = 0,
@@ -359,30 +371,35 @@ class Prices:
 
         Args:
             service_tier: as the request names it. The provider may answer at the standard price.
+            is_named: see `Answered`. Otherwise any listed model may answer.
             may_have_audio: whether prompt and answer may be audio. Otherwise they are text.
             hosted_tools: see `RoutingRequest`. Each code interpreter has one container.
             max_calls: the most calls of these tools.
         """
-        name = self._listed_name(model)
-        prices = [self.counted(Target.CLOUD, model)]
-        if service_tier is not None and not (
-            model == self._models[Target.CLOUD] and Target.CLOUD in self._configured
-        ):
-            prices += [price for (listed, _), price in self._special.items() if listed == name]
+        has_own_price = model == self._models[Target.CLOUD] and Target.CLOUD in self._configured
+        prices = [self.billed_price(Target.CLOUD, model)]
+        names = [self._listed_name(model)] if is_named else list(self._listed)
+        if not is_named:
+            prices += self._listed.values()
+        if service_tier is not None and not (is_named and has_own_price):
+            for name in names:
+                prices += self._special.get(name, {}).values()
         price = Price.dearest(prices)
         if price.long is not None and input_tokens > price.above:
             price = Price.dearest((price, price.long))
-        input_price, output_price = max(price.input, price.written), price.output
+        input_price, output_price = max(price.input, price.cache_write), price.output
         if may_have_audio:
-            input_price = max(input_price, price.heard)
-            output_price = max(output_price, price.spoken)
+            input_price = max(input_price, price.audio_input_price)
+            output_price = max(output_price, price.audio_output_price)
         cost = input_tokens * input_price + output_tokens * output_price
         if cost and (hosted_tools or _searches(model)):
-            fees = self._fees_of(model)
-            called = {"web_search": fees.web_search, "file_search": fees.file_search}
-            cost += max_calls * max(called.get(tool, 0) for tool in hosted_tools or ("",))
-            cost += hosted_tools.count("code_interpreter") * fees.code_interpreter
-            cost += fees.web_search * _searches(model)
+            fees = self._fees_of(model) if is_named else self._dearest_fees
+            containers = hosted_tools.count("code_interpreter")
+            called = set(hosted_tools) - {"code_interpreter"}
+            cost += max_calls * max((getattr(fees, tool) for tool in called), default=0)
+            cost += containers * fees.code_interpreter
+            if _searches(model):
+                cost += fees.web_search
         return cost / PICODOLLARS
 
     def add_failed(
@@ -390,27 +407,11 @@ class Prices:
         record: CallRecord,
         target: Target,
         model: str,
-        *,
-        input_tokens: int,
-        output_tokens: int,
-        answered: str | None = None,
-        service_tier: str | None = None,
-        audio_input_tokens: int = 0,
-        audio_output_tokens: int = 0,
-        hosted_calls: HostedCalls | None = None,
+        tokens: BilledTokens,
+        answered: Answered = _NOTHING_KNOWN,
     ) -> None:
-        """Add an attempt that was sent to a tier and ended without usage to a record's cost."""
-        price = self.counted(target, model, answered=answered, service_tier=service_tier)
-        cost = price.cost(
-            input_tokens=input_tokens,
-            cached_input_tokens=0,
-            output_tokens=output_tokens,
-            audio_input_tokens=audio_input_tokens,
-            audio_output_tokens=audio_output_tokens,
-        )
-        if (hosted_calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
-            cost += self._fees_pico(model, answered, hosted_calls)
-        record.failed_usd += cost / PICODOLLARS
+        """Add an attempt that was sent to a tier and ended without an answer to a record's cost."""
+        record.failed_usd += self._bill(target, model, tokens, answered) / PICODOLLARS
         record.cost_usd = record.failed_usd
         record.cloud_cost_usd = record.cost_usd if target is Target.CLOUD else None
         record.saved_usd = 0.0
@@ -418,54 +419,40 @@ class Prices:
     def settle(
         self,
         record: CallRecord,
+        tokens: BilledTokens,
+        answered: Answered = _NOTHING_KNOWN,
         *,
-        service_tier: str | None = None,
         is_routed: bool = True,
-        answered: str | None = None,
-        is_named: bool = True,
-        audio_input_tokens: int = 0,
-        audio_output_tokens: int = 0,
-        hosted_calls: HostedCalls | None = None,
     ) -> None:
-        """Set the record's three dollar amounts from its token counts, if it has any.
+        """Set the record's three dollar amounts, if a model answered.
 
         Args:
             is_routed: whether the other tier could have answered. Embeddings are not routed: the
                 vectors of two models are not comparable.
-            answered, is_named: see `counted`.
-            audio_input_tokens, audio_output_tokens: part of the input and output tokens.
-            hosted_calls: of tools that the provider ran. A provider without prices has no fees.
         """
         target, model = record.target, record.model
-        if target is None or model is None or record.input_tokens is None:
+        if target is None or model is None:
             return
         if not (is_routed or self._listed or self.is_known(model)) and target is Target.CLOUD:
             return  # without a price list there is no price to count embeddings at
-        price = self.counted(
-            target, model, answered=answered, is_named=is_named, service_tier=service_tier
-        )
-        input_tokens, output_tokens = record.input_tokens, record.output_tokens or 0
-        cost = price.cost(
-            input_tokens=input_tokens,
-            cached_input_tokens=record.cached_input_tokens or 0,
-            output_tokens=output_tokens,
-            cache_write_tokens=record.cache_write_tokens or 0,
-            audio_input_tokens=audio_input_tokens,
-            audio_output_tokens=audio_output_tokens,
-        )
-        if (hosted_calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
-            cost += self._fees_pico(model, answered, hosted_calls)
-        failed = record.failed_usd
+        cost, failed = self._bill(target, model, tokens, answered), record.failed_usd
         record.cost_usd = cost / PICODOLLARS + failed
         if target is Target.CLOUD:
             record.cloud_cost_usd, record.saved_usd = record.cost_usd, 0.0
         elif is_routed:
             # At the full price: a local prompt cache hit does not imply one in the cloud.
-            cloud_cost = self._own[Target.CLOUD].cost(
-                input_tokens=input_tokens, cached_input_tokens=0, output_tokens=output_tokens
-            )
+            if any(tokens[2:]):
+                tokens = BilledTokens(tokens.input, tokens.output)
+            cloud_cost = self._own[Target.CLOUD].cost(tokens)
             record.cloud_cost_usd = cloud_cost / PICODOLLARS
             record.saved_usd = (cloud_cost - cost) / PICODOLLARS - failed
+
+    def _bill(self, target: Target, model: str, tokens: BilledTokens, answered: Answered) -> int:
+        """Picodollars of one answer, with the fees of tools. A tier without prices has no fees."""
+        cost, calls = self.billed_price(target, model, answered).cost(tokens), answered.hosted_calls
+        if (calls is not None or _MAY_SEARCH in model) and cost and target is Target.CLOUD:
+            cost += self._fees_pico(model, answered.model, calls)
+        return cost
 
     def cost_at(self, record: CallRecord, target: Target) -> float | None:
         """The cost of a settled record's tokens at a tier, in USD; None if it is unknown."""
@@ -473,12 +460,8 @@ class Prices:
             return record.cost_usd
         if target is Target.CLOUD or record.input_tokens is None:
             return record.cloud_cost_usd
-        cost = self._own[target].cost(
-            input_tokens=record.input_tokens,
-            cached_input_tokens=0,
-            output_tokens=record.output_tokens or 0,
-        )
-        return cost / PICODOLLARS
+        tokens = BilledTokens(record.input_tokens, record.output_tokens or 0)
+        return self._own[target].cost(tokens) / PICODOLLARS
 
     def _warn(self, model: str) -> None:
         if model not in self._warned and len(self._warned) < _MAX_REMEMBERED:
@@ -503,12 +486,11 @@ def pico(usd: float | None) -> int:
     return round(usd * PICODOLLARS) if usd else 0
 
 
-def _per_token(usd_per_million: float) -> int:
+def _per_token(usd_per_million: float | None, default: _Default) -> int | _Default:
+    """Picodollars per token; the default where no price is configured."""
+    if usd_per_million is None:
+        return default
     return round(Decimal(str(usd_per_million)) * (PICODOLLARS // 10**6))
-
-
-def _per_token_or_none(usd_per_million: float | None) -> int | None:
-    return None if usd_per_million is None else _per_token(usd_per_million)
 
 
 def _searches(model: str) -> bool:

@@ -6,11 +6,13 @@ a reservation, and how large it is:
 
 - text: a token is at least one byte of the body, and a prompt is at most the model's context;
 - an image: the most that the model bills for one;
-- audio: the dearer of the prices of audio and text, where the prompt or the answer may have some;
+- audio: the higher of the audio and text prices, if prompt or answer may contain audio;
 - files, audio, stored conversations and prompts, and tools that the provider runs: the most input
   that the model bills. A conversation that this process has answered counts as its reported tokens;
-- tools that the provider runs for a fee: as many calls as the context has room for their results;
-- the answer: its own limit, or the model's longest answer, for each choice.
+- tools that the provider runs for a fee: an estimate of one call per 8,000 tokens of the model's
+  context, or `max_tool_calls` if lower;
+- the answer: its own limit, or the model's longest answer, for each choice;
+- a stored prompt that chooses its own model: the dearest listed prices and the highest limits.
 """
 
 import time
@@ -151,10 +153,12 @@ class Reservations:
         request, prompt = spender.request, len(spender.body)
         if not spender.endpoint.is_routed:  # embeddings of any number of texts
             return prices.at_most(model, input_tokens=prompt, output_tokens=0)
-        limits = prices.limits(model)
+        # A stored prompt may choose any model.
+        is_named = not isinstance(request, ResponsesRequest) or request.names_model
+        limits = prices.limits(model) if is_named else ModelLimits()
         context, answer = limits.context, limits.max_output
         cloud = config.upstreams.cloud
-        if cloud.context_tokens != "auto" and model == cloud.model:
+        if cloud.context_tokens != "auto" and model == cloud.model and is_named:
             context, answer = cloud.context_tokens, min(answer, cloud.context_tokens)
             largest = max(context, limits.max_input * context // limits.context)
             limits = limits._replace(context=context, max_input=largest)
@@ -170,6 +174,7 @@ class Reservations:
             input_tokens=prompt + self.unseen_tokens(request, limits),
             output_tokens=answer * request.choices,
             service_tier=request.service_tier,
+            is_named=is_named,
             may_have_audio=request.has_references,
             hosted_tools=request.hosted_tools,
             max_calls=calls,

@@ -86,7 +86,7 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
-    price = Prices(tiers, listed).of(Target.LOCAL, config.upstreams.local.model)
+    price = Prices(tiers, listed).find(Target.LOCAL, config.upstreams.local.model)
     reference = live.reference if live is not None else None
     return RouterContext(reference, threshold, price or Price())
 

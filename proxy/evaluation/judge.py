@@ -362,8 +362,8 @@ def judge_price(config: Config, prices: Prices) -> Price:
     judge = config.judge
     if judge.price != "auto":
         return Price.of(judge.price)
-    price = prices.of(Target.CLOUD, judge.model)
-    if price is None or not any(price):
+    price = prices.find(Target.CLOUD, judge.model)
+    if price is None or price.is_free:
         raise JudgePriceUnknown(
             f"judge.price: no price is listed for {judge.model}, and judge.usd_per_day needs one. "
             "Set it ({input: 0, output: 0} for a free judge)."

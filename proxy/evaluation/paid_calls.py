@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from proxy.budget import Price
+from proxy.budget import BilledTokens, Price
 from proxy.errors import UpstreamError, UpstreamUnreachable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Purpose
 from proxy.protocol import view_answer
@@ -101,9 +101,7 @@ class PaidCalls:
         """
         body = msgspec.json.encode(supported_request(fields, upstream.unsupported))
         # A token has at least one byte, so this is an upper bound of the cost.
-        worst = upstream.price.cost(
-            input_tokens=len(body), cached_input_tokens=0, output_tokens=max_tokens
-        )
+        worst = upstream.price.cost(BilledTokens(len(body), max_tokens))
         expense = await asyncio.to_thread(
             self._queue.reserve,
             upstream.purpose,
@@ -134,14 +132,10 @@ class PaidCalls:
             raise CallFailed(f"{upstream.connection.name} did not send a chat completion")
         usd = worst / PICODOLLARS
         if (usage := answer.usage) is not None and usage.is_credible:
-            usd = (
-                upstream.price.cost(
-                    input_tokens=usage.prompt_tokens or 0,
-                    cached_input_tokens=usage.cached_tokens or 0,
-                    output_tokens=usage.completion_tokens or 0,
-                )
-                / PICODOLLARS
+            tokens = BilledTokens(
+                usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens
             )
+            usd = upstream.price.cost(tokens) / PICODOLLARS
         await asyncio.to_thread(self._queue.settle, expense, usd)
         return ModelReply(answer.text.encode(errors="replace").decode(), answer.finish_reason, usd)
 

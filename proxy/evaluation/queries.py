@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import peewee
 
-from proxy.budget import Price
+from proxy.budget import BilledTokens, Price
 from proxy.evaluation.estimates import GRADES, JudgedPair, JudgedValue, Quality, estimate_quality
 from proxy.record import PICODOLLARS
 from proxy.storage import Queries, parse_turns
@@ -255,10 +255,7 @@ class QualityQueries(Queries):
             target, live_local, candidate_local, requests, cost, cloud, tokens, written = row
             local = cost
             if target != "local":
-                price = local_price.cost(
-                    input_tokens=int(tokens), cached_input_tokens=0, output_tokens=int(written)
-                )
-                local = price / PICODOLLARS
+                local = local_price.cost(BilledTokens(int(tokens), int(written))) / PICODOLLARS
             added = (
                 requests,
                 requests if live_local == candidate_local else 0,

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from proxy.budget import Price, Prices, TokenCounter
+from proxy.budget import BilledTokens, Price, Prices, TokenCounter
 from proxy.config import Config, Secret
 from proxy.errors import InvalidRequest
 from proxy.experiments.results import LABELLED, ResultFolders, read_records
@@ -274,12 +274,8 @@ class Planner:
             endpoint = self._endpoint(role)
             price = endpoint.price or Price()
             inputs, outputs = fixed + answers * TYPICAL_ANSWER_TOKENS, number * typical
-            pico += price.cost(input_tokens=inputs, cached_input_tokens=0, output_tokens=outputs)
-            most_pico += price.cost(
-                input_tokens=fixed + answers * max_tokens,
-                cached_input_tokens=0,
-                output_tokens=number * maximum,
-            )
+            pico += price.cost(BilledTokens(inputs, outputs))
+            most_pico += price.cost(BilledTokens(fixed + answers * max_tokens, number * maximum))
             calls, read, written = calls + number, read + inputs, written + outputs
             seconds += number * _TYPICAL_SECONDS[role] / endpoint.concurrency
         return Estimate(
@@ -376,19 +372,19 @@ class Planner:
             local = upstreams.local
             return _Endpoint(
                 local.model, local.base_urls[0], _reveal(local.api_key),
-                self._prices.of(Target.LOCAL, local.model) or Price(),
+                self._prices.find(Target.LOCAL, local.model) or Price(),
                 min(local.max_concurrency or _MAX_CONCURRENCY, _MAX_CONCURRENCY),
             )  # fmt: skip
         cloud = upstreams.cloud
         model, url, key = cloud.model, cloud.base_urls[0], cloud.api_key
-        price = self._prices.of(Target.CLOUD, model)  # for the router an upper bound
+        price = self._prices.find(Target.CLOUD, model)  # for the router an upper bound
         if role == "judge":
             model = judge.model
             if judge.api_key is not None or judge.base_url is not None:
                 key = judge.api_key
             if judge.base_url is not None:
                 url = judge.base_url.rstrip("/")
-            price = self._prices.of(Target.CLOUD, model)
+            price = self._prices.find(Target.CLOUD, model)
             if judge.price != "auto":
                 price = Price.of(judge.price)
         return _Endpoint(model, url, _reveal(key), price, _MAX_CONCURRENCY)

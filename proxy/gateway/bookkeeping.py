@@ -1,8 +1,16 @@
 """Bookkeeping after a request: usage and cost, its row, metrics, samples and budgets."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
-from proxy.budget import BudgetPacer, Limits, ModelLimits, Reservations, TokenCounter
+from proxy.budget import (
+    Answered,
+    BilledTokens,
+    BudgetPacer,
+    Limits,
+    ModelLimits,
+    Reservations,
+    TokenCounter,
+)
 from proxy.errors import InternalError
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.conversations import Conversations
@@ -17,15 +25,6 @@ from proxy.routing import LocalLimits
 from proxy.storage import Store
 
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
-
-
-class _Tokens(NamedTuple):
-    """The billed tokens of one attempt; those of audio are part of the others."""
-
-    input: int
-    output: int
-    audio_input: int = 0
-    audio_output: int = 0
 
 
 class Bookkeeping:
@@ -82,16 +81,16 @@ class Bookkeeping:
         service_tier = outcome.service_tier
         if usage is None and service_tier is None:  # cut off before the answer named it
             service_tier = call.request.service_tier
-        call.snapshot.prices.settle(
-            record,
-            service_tier=service_tier,
-            is_routed=call.endpoint.is_routed,
-            answered=outcome.model,
-            is_named=_is_named(call),
-            audio_input_tokens=possible.audio_input_tokens,
-            audio_output_tokens=possible.audio_output_tokens,
-            hosted_calls=outcome.hosted_calls,
+        tokens = BilledTokens(
+            prompt or 0,
+            answer or 0,
+            possible.cached_tokens,
+            possible.cache_write_tokens,
+            possible.audio_input_tokens,
+            possible.audio_output_tokens,
         )
+        answered = Answered(outcome.model, _is_named(call), service_tier, outcome.hosted_calls)
+        call.snapshot.prices.settle(record, tokens, answered, is_routed=call.endpoint.is_routed)
 
     def close_attempt(self, call: Call) -> None:
         """End an attempt. If it was sent and not settled, add its input and the seen output.
@@ -108,35 +107,28 @@ class Bookkeeping:
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
         """Add a failed attempt to the cost, with the part of its answer that was seen."""
         record, prices, target = call.record, call.snapshot.prices, sent.target
-        if target is Target.LOCAL and not any(prices.counted(target, sent.model)):
+        if target is Target.LOCAL and prices.billed_price(target, sent.model).is_free:
             return
         tokens = self._estimate(call, target, sent.model, outcome)
         if (usage := outcome.usage) is not None and usage.is_credible:
-            tokens = _Tokens(
+            tokens = BilledTokens(
                 usage.prompt_tokens or 0,
                 usage.completion_tokens or 0,
+                usage.cached_tokens,
+                usage.cache_write_tokens,
                 usage.audio_input_tokens,
                 usage.audio_output_tokens,
             )
         record.usage_source = UsageSource.ESTIMATED
         record.input_tokens, record.output_tokens = tokens.input, tokens.output
-        record.cached_input_tokens = record.cache_write_tokens = 0
-        prices.add_failed(
-            record,
-            target,
-            sent.model,
-            input_tokens=tokens.input,
-            output_tokens=tokens.output,
-            audio_input_tokens=tokens.audio_input,
-            audio_output_tokens=tokens.audio_output,
-            hosted_calls=outcome.hosted_calls,
-            answered=outcome.model,
-            service_tier=outcome.service_tier or call.request.service_tier,
-        )
+        record.cached_input_tokens, record.cache_write_tokens = tokens.cached, tokens.cache_write
+        service_tier = outcome.service_tier or call.request.service_tier
+        answered = Answered(outcome.model, _is_named(call), service_tier, outcome.hosted_calls)
+        prices.add_failed(record, target, sent.model, tokens, answered)
 
     def _estimate(
         self, call: Call, target: Target | None, model: str | None, outcome: Outcome
-    ) -> _Tokens:
+    ) -> BilledTokens:
         """Estimate the tokens of a request whose upstream reported none."""
         request, unseen = call.request, 0
         if target is Target.CLOUD and model is not None:
@@ -146,7 +138,7 @@ class Bookkeeping:
             turns = [("user", request.text)]
         prompt = self._tokens.count_messages(turns, other_chars=request.tool_chars)
         answer = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
-        return _Tokens(unseen + prompt, answer)
+        return BilledTokens(unseen + prompt, answer)
 
     def note_conversation(self, response: ResponseView) -> None:
         """Remember the length of a stored conversation, for the requests that continue it."""

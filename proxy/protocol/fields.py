@@ -17,6 +17,7 @@ _raw_fields = msgspec.json.Decoder(Fields)
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
+_STANDARD_TIERS: Final = (b'"default"', b'"standard"', b'"auto"')
 _MAX_LIMIT: Final = 10**9
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
@@ -218,8 +219,12 @@ def read_text(raw: msgspec.Raw) -> str | None:
 
 
 def read_service_tier(field: msgspec.Raw) -> str | None:
-    """The service tier that a request asks for; None for the standard one."""
-    return read_text(field) if bytes(field) not in (b'"default"', b'"standard"') else None
+    """The service tier that a request asks for; None for the standard one.
+
+    An absent tier and `auto` are the default tier of the OpenAI project. This is taken to be the
+    standard one: the proxy cannot know it.
+    """
+    return read_text(field) if bytes(field) not in _STANDARD_TIERS else None
 
 
 def read_limit(*fields: msgspec.Raw) -> int | None:

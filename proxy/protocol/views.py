@@ -76,7 +76,7 @@ class RoutingRequest(Protocol):
 
     @property
     def service_tier(self) -> str | None:
-        """The service tier that the client asks for; None for the standard one."""
+        """The service tier that the client asks for; None for the standard one and `auto`."""
 
     @property
     def hides_usage(self) -> bool:

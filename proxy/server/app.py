@@ -122,7 +122,7 @@ def open_judge(
         paid_tiers[target] = PaidUpstream(
             "shadow",
             Upstream(target.value, unlimited, transport=transport(unlimited)),
-            prices.of(target, tier.model) or Price(),
+            prices.find(target, tier.model) or Price(),
             cap_usd=judge.shadow_usd_per_day,
             owner=local_tier if target is Target.LOCAL else None,
         )

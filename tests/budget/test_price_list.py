@@ -84,6 +84,26 @@ def test_the_price_list_is_renewed_from_its_source(tmp_path: Path) -> None:
     assert "as_of: 2026-11-29" in out.read_text()
 
 
+def test_every_converted_list_can_be_read(tmp_path: Path) -> None:
+    fields = SOURCE["gpt-9-audio"] | {
+        "input_cost_per_token_above_128k_tokens": 5e-06,
+        "input_cost_per_token_decisions": 2.5e-06,
+        "input_cost_per_audio_token_above_128k_tokens": 6.4e-05,
+    }
+    source, out = tmp_path / "source.json", tmp_path / "pricing.yaml"
+    source.write_text(json.dumps({"gpt-9-audio": fields}))
+    result = CliRunner().invoke(main, ["prices", "update", str(source), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    model = load_prices(out)["gpt-9-audio"]
+    assert model.long == LongPrices(
+        above=128_000, input=5, audio_input=64, output=10, audio_output=64
+    )
+    # A tier without an output price: that of the standard tier.
+    assert model.tiers["decisions"] == PriceConfig(
+        input=2.5, output=10, long=LongPrices(above=128_000, input=5, output=10)
+    )
+
+
 def test_a_model_may_have_fees_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "pricing.yaml"
     fees = "tools: {web_search: 0.01, file_search: 0.0025}\n"

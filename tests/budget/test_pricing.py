@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from proxy.budget.pricing import Price, Prices, pico
+from proxy.budget.pricing import Answered, BilledTokens, ModelLimits, Price, Prices, pico
 from proxy.budget.reservations import NO_RESERVATION, Reservations
 from proxy.budget.spending_limits import Reservation, SpendingLimits
 from proxy.config import (
@@ -99,15 +99,17 @@ def priced(
     model: str | None = None,
     service_tier: str | None = None,
     is_routed: bool = True,
-    **tokens: int | None,
+    **tokens: int,
 ) -> CallRecord:
     record = CallRecord("chat.completions")
     record.target = target
     record.model = model or ("phi3" if target is Target.LOCAL else "gpt-4o-mini")
-    record.input_tokens = tokens.get("input")
-    record.cached_input_tokens = tokens.get("cached")
-    record.output_tokens = tokens.get("output")
-    (by or prices()).settle(record, service_tier=service_tier, is_routed=is_routed)
+    (by or prices()).settle(
+        record,
+        BilledTokens(**{"input": 0, "output": 0} | tokens),
+        Answered(service_tier=service_tier),
+        is_routed=is_routed,
+    )
     return record
 
 
@@ -154,8 +156,8 @@ def test_missing_output_tokens_count_as_zero() -> None:
 
 
 def test_an_unanswered_request_has_no_cost() -> None:
-    for record in (priced(None, input=5), priced(Target.CLOUD)):
-        assert (record.cost_usd, record.cloud_cost_usd, record.saved_usd) == (None, None, None)
+    record = priced(None, input=5)
+    assert (record.cost_usd, record.cloud_cost_usd, record.saved_usd) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -223,52 +225,44 @@ def test_a_configured_price_holds_for_every_service_tier() -> None:
 
 
 def test_written_cache_tokens_have_their_own_price() -> None:
-    record = CallRecord("chat.completions")
-    record.target, record.model = Target.CLOUD, "gpt-6"
-    record.input_tokens, record.cached_input_tokens, record.cache_write_tokens = 1000, 100, 700
-    prices().settle(record)
+    tokens = {"input": 1000, "cached": 100, "cache_write": 700}
     # 200 at 4, 100 at 0.4 and 700 at 5 per million.
-    assert record.cost_usd == 0.00434
-    record.model = "gpt-4o-mini"  # a model without such a price: 900 at 0.15 and 100 at 0.075
-    prices().settle(record)
-    assert record.cost_usd == 0.0001425
+    assert priced(Target.CLOUD, model="gpt-6", **tokens).cost_usd == 0.00434
+    # A model without such a price: 900 at 0.15 and 100 at 0.075.
+    assert priced(Target.CLOUD, model="gpt-4o-mini", **tokens).cost_usd == 0.0001425
 
 
 def audio_usd(model: str, *, by: Prices | None = None, **tokens: int) -> float | None:
     """The cost of 1,000 tokens each way, some of which are audio."""
-    record = CallRecord("chat.completions")
-    record.target, record.model = Target.CLOUD, model
-    record.input_tokens = record.output_tokens = 1000
-    record.cached_input_tokens = tokens.pop("cached", 0)
-    (by or prices("auto")).settle(record, **tokens)  # type: ignore[arg-type]
-    return record.cost_usd
+    by = by or prices("auto")
+    return priced(Target.CLOUD, by=by, model=model, input=1000, output=1000, **tokens).cost_usd
 
 
 def test_audio_tokens_have_their_own_prices() -> None:
     assert audio_usd("gpt-audio") == 0.0125
     # 400 at 2.5, 600 at 32 and 1,000 at 10 per million.
-    assert audio_usd("gpt-audio", audio_input_tokens=600) == 0.0302
+    assert audio_usd("gpt-audio", audio_input=600) == 0.0302
     # 1,000 at 2.5, 200 at 10 and 800 at 64 per million.
-    assert audio_usd("gpt-audio", audio_output_tokens=800) == 0.0557
+    assert audio_usd("gpt-audio", audio_output=800) == 0.0557
     # More than all: 1,000 at 32 and 1,000 at 64 per million.
-    assert audio_usd("gpt-audio", audio_input_tokens=9999, audio_output_tokens=9999) == 0.096
+    assert audio_usd("gpt-audio", audio_input=9999, audio_output=9999) == 0.096
 
 
 def test_audio_is_not_billed_as_cached_text() -> None:
     # 100 at 2.5, 300 at 1.25, 600 at 32 and 1,000 at 10 per million.
-    assert audio_usd("gpt-audio", cached=300, audio_input_tokens=600) == 0.029825
+    assert audio_usd("gpt-audio", cached=300, audio_input=600) == 0.029825
     # 400 at 1.25: the other cached tokens are audio.
-    assert audio_usd("gpt-audio", cached=900, audio_input_tokens=600) == 0.0297
+    assert audio_usd("gpt-audio", cached=900, audio_input=600) == 0.0297
 
 
 def test_audio_costs_as_much_as_text_where_no_price_is_listed() -> None:
-    for tokens in ({}, {"audio_input_tokens": 600, "audio_output_tokens": 800}):
+    for tokens in ({}, {"audio_input": 600, "audio_output": 800}):
         assert audio_usd("gpt-4o-mini", cached=900, **tokens) == 0.0006825
 
 
 def test_an_unlisted_model_has_the_dearest_audio_prices() -> None:
     # 1,000 at 32 and 1,000 at 64 per million.
-    usd = audio_usd("gpt-unheard-of", audio_input_tokens=1000, audio_output_tokens=1000)
+    usd = audio_usd("gpt-unheard-of", audio_input=1000, audio_output=1000)
     assert usd == 0.096
 
 
@@ -309,7 +303,36 @@ def test_audio_in_a_long_prompt_keeps_its_price() -> None:
     long = LongPrices(above=900, input=5, output=20)
     own = prices(PriceConfig(input=2.5, output=10, audio_input=32, long=long))
     # 400 at 5, 600 at 32 and 1,000 at 20 per million.
-    assert audio_usd("gpt-4o-mini", by=own, audio_input_tokens=600) == 0.0412
+    assert audio_usd("gpt-4o-mini", by=own, audio_input=600) == 0.0412
+
+
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        # Input, cached, written, output, audio input and audio output.
+        ({"input": 4}, (4, 4, 4, 10, 32, 64)),
+        ({"input": 4, "cached_input": 0.4, "cache_write": 5}, (4, 0.4, 5, 10, 32, 64)),
+        ({"output": 15}, (2, 0.2, 2.5, 15, 32, 64)),
+        ({"audio_input": 48, "audio_output": 96}, (2, 0.2, 2.5, 10, 48, 96)),
+        ({"output": 0}, (2, 0.2, 2.5, 0, 32, 64)),
+        ({}, (2, 0.2, 2.5, 10, 32, 64)),
+    ],
+    ids=str,
+)
+def test_a_long_prompt_has_the_usual_prices_by_default(
+    long: dict[str, float], expected: tuple[float, ...]
+) -> None:
+    price = Price.of(
+        PriceConfig(
+            input=2, cached_input=0.2, cache_write=2.5, output=10, audio_input=32, audio_output=64,
+            long=LongPrices(above=900, **long),
+        )
+    ).long  # fmt: skip
+    assert price is not None
+    assert (
+        price.input, price.cached_input, price.cache_write,
+        price.output, price.audio_input, price.audio_output,
+    ) == tuple(usd * PICODOLLARS / 10**6 for usd in expected)  # fmt: skip
 
 
 def test_a_reservation_counts_the_prices_of_a_long_prompt() -> None:
@@ -329,10 +352,13 @@ def test_a_reservation_counts_the_prices_of_a_long_prompt() -> None:
 
 def test_the_model_that_answered_sets_the_price() -> None:
     def cost(by: Prices, asked: str, answered: str | None, *, is_named: bool = True) -> float:
-        record = priced(None, model=asked, input=1_000_000)
-        record.target = Target.CLOUD
-        by.settle(record, answered=answered, is_named=is_named)
+        record, failed = CallRecord("responses"), CallRecord("responses")
+        record.target, record.model = Target.CLOUD, asked
+        tokens, answer = BilledTokens(1_000_000, 0), Answered(answered, is_named)
+        by.settle(record, tokens, answer)
+        by.add_failed(failed, Target.CLOUD, asked, tokens, answer)
         assert record.cost_usd is not None
+        assert record.cost_usd == failed.cost_usd
         return record.cost_usd
 
     assert cost(prices("auto"), "gpt-4o-mini", "gpt-6") == 4
@@ -352,15 +378,39 @@ def test_failed_attempts_add_to_the_cost() -> None:
     record = priced(None, input=1)
     record.target = Target.CLOUD
     for _ in range(2):
-        by.add_failed(record, Target.CLOUD, "gpt-4o-mini", input_tokens=1000, output_tokens=500)
+        by.add_failed(record, Target.CLOUD, "gpt-4o-mini", BilledTokens(1000, 500))
     assert record.cost_usd == pytest.approx(0.0009)
-    record.input_tokens, record.output_tokens = 1000, 0
-    by.settle(record)
+    by.settle(record, BilledTokens(1000, 0))
     assert record.cost_usd == record.cloud_cost_usd == pytest.approx(0.00105)
     record.target, record.model, record.fallback_from = Target.LOCAL, "phi3", Target.CLOUD
-    by.settle(record)
+    by.settle(record, BilledTokens(1000, 0))
     assert record.cost_usd == record.budget_usd == pytest.approx(0.0009)
     assert record.saved_usd == pytest.approx(0.00015 - 0.0009)
+
+
+def test_a_failed_attempt_pays_less_for_cached_tokens() -> None:
+    record = CallRecord("chat.completions")
+    prices().add_failed(record, Target.CLOUD, "gpt-4o-mini", BilledTokens(1000, 500, cached=400))
+    # 600 at 0.15, 400 at 0.075 and 500 at 0.60 per million.
+    assert record.cost_usd == 0.000420
+
+
+@pytest.mark.parametrize(
+    ("price", "is_free"),
+    [
+        (PriceConfig(), True),
+        (PriceConfig(long=LongPrices(above=200_000)), True),
+        (PriceConfig(input=0, audio_input=0), True),
+        (PriceConfig(long=LongPrices(above=200_000, output=1)), False),
+        (PriceConfig(output=1), False),
+        (PriceConfig(audio_output=1), False),
+        (PriceConfig(cached_input=1), False),
+    ],
+    ids=str,
+)
+def test_a_threshold_is_no_price(price: PriceConfig, *, is_free: bool) -> None:
+    assert Price.of(price).is_free == is_free
+    assert prices(price).cloud_is_free == is_free
 
 
 def test_an_unlisted_model_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -381,11 +431,7 @@ def test_sums_of_costs_are_exact() -> None:
         usd = [random.randrange(1, 10**8) / 10**6 for _ in range(3)]
         price = Price.of(PriceConfig(input=usd[0], cached_input=usd[1], output=usd[2]))
         tokens = [random.randrange(200_000) for _ in range(3)]
-        cost = price.cost(
-            input_tokens=tokens[0] + tokens[1],
-            cached_input_tokens=tokens[1],
-            output_tokens=tokens[2],
-        )
+        cost = price.cost(BilledTokens(tokens[0] + tokens[1], tokens[2], cached=tokens[1]))
         total += pico(cost / PICODOLLARS)
         exact += sum(
             (Decimal(str(price)) * count for price, count in zip(usd, tokens, strict=True)),
@@ -415,8 +461,8 @@ def test_tools_that_the_provider_runs_have_fees(
 ) -> None:
     record = CallRecord("chat.completions")
     record.target, record.model = Target.CLOUD, model
-    record.input_tokens = record.output_tokens = 1000
-    prices("auto", listed=FEES).settle(record, hosted_calls=calls)
+    answered = Answered(hosted_calls=calls)
+    prices("auto", listed=FEES).settle(record, BilledTokens(1000, 1000), answered)
     assert record.cost_usd == record.cloud_cost_usd == pytest.approx(0.002 + usd, abs=1e-12)
 
 
@@ -424,8 +470,8 @@ def test_the_model_that_answered_sets_the_fees() -> None:
     def cost(*, by: Prices, answered: str | None = None, target: Target = Target.CLOUD) -> Any:
         record = CallRecord("responses")
         record.target, record.model = target, "gpt-4o-mini"
-        record.input_tokens = 1000
-        by.settle(record, answered=answered, hosted_calls=HostedCalls(web_search=1))
+        calls = HostedCalls(web_search=1)
+        by.settle(record, BilledTokens(1000, 0), Answered(answered, hosted_calls=calls))
         return record.cost_usd
 
     assert cost(by=prices("auto", listed=FEES)) == 0.021
@@ -439,9 +485,8 @@ def test_the_model_that_answered_sets_the_fees() -> None:
 def test_a_failed_attempt_pays_for_the_tools_that_ran() -> None:
     record, by = CallRecord("responses"), prices("auto", listed=FEES)
     for calls in (HostedCalls(web_search=2), None):
-        by.add_failed(
-            record, Target.CLOUD, "gpt-8", input_tokens=1000, output_tokens=0, hosted_calls=calls
-        )
+        tokens, answered = BilledTokens(1000, 0), Answered(hosted_calls=calls)
+        by.add_failed(record, Target.CLOUD, "gpt-8", tokens, answered)
     assert record.cost_usd == pytest.approx(0.022)
 
 
@@ -502,12 +547,45 @@ async def test_a_reservation_counts_a_bounded_number_of_calls(
     assert spending.usd == pytest.approx(tokens / 1e6 + usd)
 
 
+def test_a_stored_prompt_may_choose_the_dearest_model() -> None:
+    def at_most(service_tier: str | None, *, is_named: bool) -> float:
+        return prices().at_most(
+            "gpt-4o-mini",
+            input_tokens=1_000_000,
+            output_tokens=0,
+            service_tier=service_tier,
+            is_named=is_named,
+        )
+
+    assert at_most(None, is_named=True) == 0.15
+    assert at_most(None, is_named=False) == 5  # gpt-6, written to the cache
+    assert at_most("ultrafast", is_named=False) == 24
+
+
+@pytest.mark.parametrize("tier", [None, "auto", "default", "standard"])
+def test_the_default_service_tier_counts_as_the_standard_one(tier: str | None) -> None:
+    fields = {"model": "gpt-8", "input": "Hi"} | ({} if tier is None else {"service_tier": tier})
+    assert parse_responses(json.dumps(fields).encode()).service_tier is None
+    fields["service_tier"] = "priority"
+    assert parse_responses(json.dumps(fields).encode()).service_tier == "priority"
+
+
 def test_a_reservation_counts_the_search_of_a_chat_model() -> None:
     by = prices("auto", listed=FEES)
     assert by.at_most("gpt-8-search-api", input_tokens=1000, output_tokens=0) == 0.011
 
 
 # The price list.
+
+
+def test_the_default_limits_are_the_highest_listed_ones() -> None:
+    listed = load_prices(Path(__file__).parents[2] / "configs" / "pricing.yaml")
+    limits = [ModelLimits.of(model) for model in listed.values()]
+    assert ModelLimits(*map(max, zip(*limits, strict=True))) == ModelLimits()
+    for field in ModelLimits._fields:  # not only by default
+        assert max(getattr(model, field) or 0 for model in listed.values()) == getattr(
+            ModelLimits(), field
+        )
 
 
 def test_the_shipped_price_list_has_the_default_models(tmp_path: Path) -> None:
