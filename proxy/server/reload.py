@@ -251,17 +251,18 @@ def _pending_changes(file: Config, running: Config, first: Config | None) -> Ite
         old, new = getattr(getattr(running, section), name), getattr(getattr(file, section), name)
         if new != old and (first is None or new != getattr(getattr(first, section), name)):
             changed.append(key)
-            before.append(_shown(old))
-            after.append(_shown(new))
+            if key != "storage.url":  # a misplaced password may be in any part of it
+                before.append(_shown(old))
+                after.append(_shown(new))
     if changed:
         verb = "takes" if len(changed) == 1 else "take"
-        separator = ", " if len(changed) == 1 else "; "
-        values = f"running: {', '.join(before)}{separator}file: {', '.join(after)}"
-        yield f"{', '.join(changed)}: {verb} effect after a restart ({values})"
+        separator = ", " if len(before) == 1 else "; "
+        values = f" (running: {', '.join(before)}{separator}file: {', '.join(after)})"
+        yield f"{', '.join(changed)}: {verb} effect after a restart{values if before else ''}"
 
 
 def _shown(value: object) -> str:
-    """A value for the log; the address of the database without its password."""
+    """A value for the log."""
     return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
