@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 from urllib.parse import urlsplit
@@ -28,12 +29,37 @@ from router_model.bundled import bundled
 
 PRICING_FILE: Final = "pricing.yaml"
 
-# Framing, connections and credentials: no configuration may pass them on.
-_OWN_HEADERS: Final = frozenset(
-    "connection keep-alive te trailer transfer-encoding upgrade expect host content-length "
-    "content-encoding content-type accept-encoding authorization cookie set-cookie date server "
-    "x-request-id".split()
+# The headers in which clients send a key of this proxy. They never reach an upstream.
+LOGIN_HEADERS: Final = frozenset({"authorization", "x-api-key", "cookie"})
+
+# Headers that no configuration may pass on, each with its reason.
+_OF_A_CONNECTION: Final = "belongs to one connection or body and is never passed on"
+_OF_THE_PROXY: Final = "belongs to this proxy and is never passed on"
+_ACTS_ON_BROWSERS: Final = "acts on browsers or on a server in front and is never passed on"
+_REFUSED_HEADERS: Final = (
+    dict.fromkeys(
+        "connection keep-alive te trailer transfer-encoding upgrade expect host http2-settings "
+        "content-length content-encoding content-type accept-encoding date server via".split(),
+        _OF_A_CONNECTION,
+    )
+    | dict.fromkeys(("x-request-id", "x-upstream-request-id"), _OF_THE_PROXY)
+    | dict.fromkeys(
+        ("openai-organization", "openai-project"),
+        "names the account of the tier's key and is never passed on",
+    )
 )
+_KEY_HEADERS: Final = LOGIN_HEADERS | {"api-key", "cookie2", "x-auth-token", "x-goog-api-key"}
+# Of answers: what acts on a browser as if the proxy had said it, or on a server in front.
+_BROWSER_HEADERS: Final = frozenset(
+    "www-authenticate authentication-info set-cookie set-cookie2 location refresh link alt-svc "
+    "clear-site-data content-location content-security-policy content-security-policy-report-only "
+    "strict-transport-security public-key-pins referrer-policy permissions-policy feature-policy "
+    "document-policy origin-agent-cluster service-worker-allowed sourcemap x-sourcemap expect-ct "
+    "nel report-to reporting-endpoints speculation-rules timing-allow-origin accept-ch critical-ch "
+    "x-content-type-options x-frame-options x-xss-protection x-dns-prefetch-control "
+    "x-permitted-cross-domain-policies x-sendfile x-lighttpd-send-file surrogate-control".split()
+)
+_BROWSER_PREFIXES: Final = ("access-control-", "cross-origin-", "sec-", "x-accel-")
 
 # A key that a server without authentication is given, because clients require one, is a word.
 _PLACEHOLDER_KEY: Final = re.compile(r"[A-Za-z]{0,12}|-")
@@ -315,6 +341,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.judge.enabled and self.storage.prompts != "full":
             yield "judge.enabled: has no effect, because storage.prompts stores no text to judge"
         yield from self._unencrypted_keys()
+        keys = self.server.api_keys
+        if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):
+            yield "server.api_keys: no key is admin: nobody can open the dashboard"
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
@@ -461,9 +490,29 @@ def _decode_secret(kind: type, value: object) -> object:
     return kind(text)
 
 
-def _is_own_header(name: str) -> bool:
-    """Whether a header belongs to one connection, to a body, or to the proxy itself."""
-    return name in _OWN_HEADERS or name.startswith(("x-router-", "proxy-"))
+def _header_problem(name: str, *, is_returned: bool) -> str | None:
+    """Why a header may not be added to those that pass; None for one that may.
+
+    Args:
+        name: in lower case.
+        is_returned: whether it goes to clients; otherwise to a tier.
+    """
+    if "*" in name:
+        return "write each name in full; patterns are not supported"
+    if name in _KEY_HEADERS:
+        owner = "a" if is_returned else "a client's"
+        return f"'{name}' may hold {owner} key and is never passed on"
+    if reason := _REFUSED_HEADERS.get(name):
+        return f"'{name}' {reason}"
+    if is_returned and name in _BROWSER_HEADERS:
+        return f"'{name}' {_ACTS_ON_BROWSERS}"
+    if name.startswith("x-router-"):
+        return f"{_shown_value(name)} {_OF_THE_PROXY}"
+    if name.startswith("proxy-"):
+        return f"{_shown_value(name)} {_OF_A_CONNECTION}"
+    if is_returned and name.startswith(_BROWSER_PREFIXES):
+        return f"{_shown_value(name)} {_ACTS_ON_BROWSERS}"
+    return None
 
 
 def _check_meaning(config: Config, document: "_Document") -> None:
@@ -486,11 +535,9 @@ def _check_meaning(config: Config, document: "_Document") -> None:
     for tier in ("local", "cloud"):
         for key in ("forward_headers", "return_headers"):
             for index, header in enumerate(getattr(getattr(tiers, tier), key)):
-                if _is_own_header(header.lower()):
-                    raise document.error(
-                        f"upstreams.{tier}.{key}[{index}]",
-                        f"{_shown_value(header)} cannot be passed on",
-                    )
+                is_returned = key == "return_headers"
+                if problem := _header_problem(header.lower(), is_returned=is_returned):
+                    raise document.error(f"upstreams.{tier}.{key}[{index}]", problem)
     server = config.server
     for index, origin in enumerate(server.cors_origins):
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s*]+", origin):
@@ -596,6 +643,11 @@ _FIELDS = frozenset(
     )
     for name in kind.__struct_fields__
 )  # fmt: skip
+_GUESSED_NAMES = frozenset(
+    "api_key apikey budget comment description id label limit name rpm secret team token usd user "
+    "value".split()
+)
+_IN_SECONDS = re.compile(r"_seconds$|\.timeouts\.")
 _KEY_PREFIXES = ("sk-", "pk-", "sk_", "pk_", "gsk_", "hf_", "ghp_", "xai-", "AIza", "AKIA")
 _MAX_SHOWN = 100
 
@@ -607,6 +659,12 @@ def _shown_name(name: str) -> str:
     if not is_word and bare.lower().replace("-", "_") not in _FIELDS:
         bare = "***"
     return f"{bare}{bracket}{index}"
+
+
+def _is_usual_name(name: str) -> bool:
+    """Whether a name in `server.api_keys` can only be a misspelt or a guessed setting."""
+    meant = get_close_matches(name, ApiKeyConfig.__struct_fields__)
+    return not _looks_secret(name) and (bool(meant) or name in _GUESSED_NAMES)
 
 
 def _path_name(name: str) -> str:
@@ -729,6 +787,8 @@ class _Document:
         if wrong := _NO_SUCH_WORD.search(what):
             word = _shown_value(wrong["word"])
             return self.error(key, f"{word} is not one of: {', '.join(_words(key))}")
+        if _IN_SECONDS.search(key) and what.startswith("Expected `float`, got"):
+            return self.error(key, "expected a number of seconds")
         for json_name, yaml_name in _YAML_NAMES.items():
             what = what.replace(json_name, yaml_name)
         if key not in self._lines:
@@ -743,7 +803,9 @@ class _Document:
             name = _path_name(name)
         place = f"{key}.{name}".lstrip(".")
         item = re.fullmatch(r"server\.api_keys\[(\d+)\]", key)
-        if item and "key" in self.value["server"]["api_keys"][int(item[1])]:
+        entry = self.value["server"]["api_keys"][int(item[1])] if item else {}
+        # Without a `key`, the name may be the key itself.
+        if item and ("key" in entry or _is_usual_name(name)):
             return self.error(place, "unknown key", shown=f"{key}.{_shown_name(name)}")
         return self.error(place, "unknown key")
 

@@ -28,6 +28,8 @@ _POSTGRESQL: Final = re.compile(
 _BEFORE_QUERY: Final = re.compile(
     rf"postgresql://(?:{_USER}(?::{_PASSWORD})?@)?{_HOST}(?:,{_HOST})*/{_NAME}\?"
 )
+# Of another database, or of a driver. Longer names may be a part of a password.
+_SCHEME: Final = re.compile(r"([a-z0-9]{1,20}(?:\+[a-z0-9_]{1,20})?)://")
 # The parameters whose values are shown; a new one is masked until it is listed.
 _SHOWN_PARAMETERS: Final = frozenset({"dbname", "host", "port", "sslmode", "user"})
 
@@ -89,10 +91,19 @@ class DatabaseUrl(Secret):
         """The file of a SQLite database."""
         return self._value.removeprefix("sqlite:///")
 
+    def _problem_of_scheme(self) -> str | None:
+        """Of the scheme only: what follows it may have a password."""
+        found = _SCHEME.match(self._value)
+        if found is None or found[1] in ("postgresql", "sqlite"):
+            return None
+        return f"unknown scheme '{found[1]}': use postgresql:// or sqlite:///"
+
     def problem(self) -> str | None:
         """What is wrong with the address, without any part of it but its special characters."""
         if re.search(r"[\x00-\x1f\x7f-\x9f]", self._value):
             return "has a line break or another control character"
+        if (problem := self._problem_of_scheme()) is not None:
+            return problem
         if not self.is_postgresql:
             if self.is_sqlite and self.path not in ("", ":memory:"):
                 return None

@@ -193,6 +193,8 @@ def test_documented_commands_run_with_a_database(
     )
     records = [finished(turns=[("user", f"Hello {number}")]) for number in range(3)]
     fill("sqlite:///data/router.db", records)
+    listed = {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6}
+    Path("model_prices_and_context_window.json").write_text(json.dumps({"gpt-4o-mini": listed}))
     commands = [
         line.replace("REQUEST_ID", records[0].id)
         for name in ("README.md", "docs/configuration.md", "docs/operations.md")

@@ -317,16 +317,19 @@ class SpendingLimits:
 
     def _refusal(self, name: str, usd_per_day: float) -> BudgetSpent | BudgetReserved:
         owner = "This proxy" if name == _GLOBAL else "This API key"
+        seconds_left = self.day_start() + DAY_SECONDS - self._clock()
+        if not usd_per_day:
+            return BudgetSpent(f"{owner} may not use the cloud.", seconds=seconds_left)
         if self._today(name).spent_usd < usd_per_day:
             return BudgetReserved(
                 f"{owner} has reserved the rest of its {usd_per_day:g} USD for the cloud today "
-                "for running requests. Retry.",
+                "for running requests. Retry. Set max_tokens so that requests reserve less.",
                 seconds=_POLL_SECONDS,
             )
         return BudgetSpent(
             f"{owner} has spent its {usd_per_day:g} USD for the cloud today. "
             "The next day begins at midnight UTC.",
-            seconds=self.day_start() + DAY_SECONDS - self._clock(),
+            seconds=seconds_left,
         )
 
     def _today(self, name: str) -> _Account:

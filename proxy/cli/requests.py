@@ -37,8 +37,12 @@ def stats(
 ) -> None:
     """Show requests, costs, latencies and answer quality.
 
-    Periods start at full hours, UTC. From 500 scored requests on, the drift of the last day (or
-    week) is shown as well. With a shadow router, its decisions are compared with the live ones.
+    A period starts at the full hour (UTC) at or before --since; the output shows it. Judged quality
+    starts at the exact time. "failed" counts every request without an answer, also mistakes of
+    clients that were refused (400, 404, 429).
+
+    From 500 scored requests on, the drift of the last day (or week) is shown as well. With a shadow
+    router, its decisions are compared with the live ones.
 
     Example: hybrid-llm stats --since 7d --by tier --by day
     """
@@ -159,6 +163,8 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
             ):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1
+    except BrokenPipeError:  # as in `export … | head`: click ends the command
+        raise
     except (OSError, StoreUnavailable) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Wrote {number} requests to {out}.", err=True)

@@ -14,6 +14,7 @@ from proxy.cli.options import DIMENSIONS
 from proxy.evaluation import CalibrationReport, QualityQueries, RouterComparison, ShadowComparison
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
 from proxy.plain_text import printable
+from proxy.record import HOUR_SECONDS
 from proxy.storage import Group as RowGroup
 from proxy.storage import Quantiles, RequestQueries, Totals
 from router_model.drift import Drift, drift_level
@@ -298,4 +299,6 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _when(since: float) -> str:
-    return dt.datetime.fromtimestamp(since, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    """The start of a period: the sums begin at its full hour."""
+    hour = since // HOUR_SECONDS * HOUR_SECONDS
+    return dt.datetime.fromtimestamp(hour, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations
 from proxy.config import Config
-from proxy.errors import BudgetExhausted, InvalidRequest
+from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.protocol.ollama import is_same_model
@@ -168,7 +168,12 @@ class DecisionMaker:
             record.step("after session affinity and health checks: %s", decision)
         if decision.target is Target.CLOUD:
             if not _may_stay_local(preference, limit, snapshot.config):
-                await self.require_budget(call, decision.model)
+                try:
+                    await self.require_budget(call, decision.model)
+                except BudgetSpent as error:
+                    if await self._local_could_answer(call):
+                        error.message += " Model 'local' still answers."
+                    raise
             else:
                 try:
                     await self._reserve(call, decision.model)
@@ -188,6 +193,14 @@ class DecisionMaker:
         ):
             snapshot.shadow_router.ask(record)
         return decision
+
+    async def _local_could_answer(self, call: Call) -> bool:
+        """Whether the local tier would answer a request that the cloud may not answer."""
+        local = call.snapshot.upstreams[Target.LOCAL]
+        if call.previous_target is Target.CLOUD or local.is_unhealthy:
+            return False
+        capabilities = local.catalog.capabilities
+        return await self._local_limits.check(call.request, capabilities, call.record) is None
 
     async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
         """Apply `routing.sticky`: the tier of the session's last answer."""

@@ -57,6 +57,10 @@ class Passthrough:
         path = read_path(raw_path)
         if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
             raise _unknown_route(method, raw_path)
+        if path.steps[0].lower() == "v1":
+            raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
+        if path.name.startswith("/chat/") and not path.name.startswith("/chat/completions"):
+            raise _unknown_route(method, raw_path)
         stored = await self._find(call, path)
         if stored is not None and stored.target is Target.LOCAL:
             await self._answer_from_store(call, stored, method, path, query)
@@ -193,9 +197,9 @@ def _is_free(method: str, path: Path) -> bool:
     )
 
 
-def _unknown_route(method: str, raw_path: bytes) -> NotFound:
+def _unknown_route(method: str, raw_path: bytes, hint: str = "") -> NotFound:
     place = raw_path.decode(errors="replace")
-    return NotFound(f"Unknown route: {method} {place}", code="unknown_url")
+    return NotFound(f"Unknown route: {method} {place}{hint}", code="unknown_url")
 
 
 def _has_body(exchange: Exchange) -> bool:

@@ -5,6 +5,7 @@ fallback is still possible, and then relayed event by event. `stream_observer` r
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -13,6 +14,8 @@ from proxy.gateway.stream_observer import Outcome, Rename, StreamObserver, split
 from proxy.protocol import AnswerView
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.record import CallRecord, Ending
+
+logger = logging.getLogger(__name__)
 
 MAX_HELD_BYTES: Final = 2**16  # of a stream without content
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -366,6 +369,11 @@ def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
 
 
 def _page(response: UpstreamReader) -> UpstreamInterrupted:
+    logger.warning(
+        "%s upstream: a web page in the place of an answer, status %d",
+        response.upstream_name,
+        response.status,
+    )
     return UpstreamInterrupted(
         f"The {response.upstream_name} upstream answered with a web page. Check its base_url, and "
         "whether a proxy or a login page is in front of it.",

@@ -8,6 +8,7 @@ with 300,000 tokens altogether). The other bounds are above OpenAI's own.
 """
 
 import codecs
+import re
 from collections.abc import Sequence, Sized
 from typing import Final
 
@@ -30,6 +31,11 @@ LARGE_BODY_BYTES: Final = 2**20
 _STEP_BYTES: Final = 2**18
 _SMALL_BODY_BYTES: Final = 100_000  # it cannot have too many values to be decoded at once
 _MAX_METADATA_BYTES: Final = 2**16  # 16 pairs of 64 and 512 characters, all of them escaped
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_CLOSED: Final = re.compile(
+    rb"[\[{][^\[\]{}]*[\]}]"
+)  # an array or object without another one in it
+_MAX_DEPTH: Final = 8
 _LISTS: Final = ("messages", "input", "prompt", "tools", "functions", "metadata", "logit_bias")
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -75,17 +81,35 @@ def _count_outside_strings(body: bytes) -> None:
         _add(totals, b"".join(pieces[in_string::2]), quotes=len(pieces) - 1)
         in_string ^= (len(pieces) - 1) & 1
         if _exceeds(totals):
-            found = {name: body.rfind(b'"%b"' % name.encode(), 0, end) for name in _LISTS}
-            param = max(found, key=found.__getitem__)
-            place = f"'{param}'" if found[param] >= 0 else "the request"
+            param = _open_list(body, end) or _open_list(body, start)
+            what = f"Invalid value for '{param}': it" if param is not None else "The request"
             raise InvalidRequest(
-                f"Invalid value for {place}: it has too many values. A request may have "
-                f"{MAX_VALUES:,}, among them {MAX_STRINGS:,} strings and names of fields and "
-                f"{MAX_CONTAINERS:,} arrays and objects.",
-                param=param if found[param] >= 0 else None,
+                f"{what} has too many values. A request may have {MAX_VALUES:,}, among them "
+                f"{MAX_STRINGS:,} strings and names of fields and {MAX_CONTAINERS:,} arrays and "
+                "objects.",
+                param=param,
                 code="array_above_max_length",
             )
         start = end
+
+
+def _open_list(body: bytes, end: int) -> str | None:
+    """The known list that a place in a body is in; None for other places and if it is unclear.
+
+    Constant work: it reads 1 MB and a few levels of nesting.
+    """
+    found = {name: body.rfind(b'"%b"' % name.encode(), 0, end) for name in _LISTS}
+    name = max(found, key=found.__getitem__)
+    if found[name] < 0 or end - found[name] > LARGE_BODY_BYTES:
+        return None
+    text, closed = _STRING.sub(b"", body[found[name] + len(name) + 2 : end]), 1
+    text = text.rstrip(b"]} \t\r\n")  # the end of the body
+    for _ in range(_MAX_DEPTH):
+        text, closed = _CLOSED.subn(b"", text)
+        if not closed:
+            break
+    is_open = re.match(rb"\s*:\s*[\[{]", text) is not None
+    return name if is_open and not closed else None
 
 
 def _add(totals: list[int], text: bytes, *, quotes: int) -> None:
@@ -124,7 +148,7 @@ def check_metadata(raw: msgspec.Raw) -> None:
     if len(raw) > _MAX_METADATA_BYTES or len(_raw_fields.decode(raw)) > MAX_METADATA:
         raise InvalidRequest(
             "Invalid 'metadata': too many properties. Expected an object with at most "
-            f"{MAX_METADATA} properties of at most 64 and 512 characters.",
+            f"{MAX_METADATA} properties: names of at most 64, values of at most 512 characters.",
             param="metadata",
             code="object_above_max_properties",
         )

@@ -100,6 +100,12 @@ STATELESS_POSTS: Final = frozenset(
     }
 )
 
+# The first steps of paths that clients with a wrong base URL ask for without /v1.
+_FIRST_STEPS: Final = frozenset(
+    "audio batches chat completions embeddings feedback files images messages models moderations "
+    "responses".split()
+)
+
 # The characters of a step of a path, decoded: those of names and ids. A lenient upstream may trim
 # control characters, spaces and final dots, decode `%` once more, or cut off what follows `;?#`,
 # and so read another path than the one that was checked.
@@ -122,6 +128,11 @@ class Path(NamedTuple):
     def name(self) -> str:
         """The path for comparisons, in lower case: some upstreams ignore case."""
         return "/" + "/".join(self.steps).lower()
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a path of the proxy would be one of the API below /v1."""
+    return path.lstrip("/").partition("/")[0] in _FIRST_STEPS
 
 
 def read_path(raw: bytes) -> Path | None:

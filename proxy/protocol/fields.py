@@ -38,6 +38,8 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
     except msgspec.ValidationError as error:
         raise validation_error(str(error), at=at) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not body.strip():
+            raise InvalidRequest("The request body is empty.") from None
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
 
 
@@ -120,8 +122,9 @@ def refuse_lookalikes(raw: msgspec.Raw, shape: Shape, *, at: str = "") -> None:
     elif first == b"{":
         fields = _raw_fields.decode(raw)
         if len(fields) > MAX_FIELDS:
+            what = f"Invalid value for '{at[:-1]}': it" if at else "The request"
             raise InvalidRequest(
-                f"Invalid value for '{at[:-1] or 'the request'}': more than {MAX_FIELDS} fields.",
+                f"{what} has more than {MAX_FIELDS} fields.",
                 param=at[:-1] or None,
                 code="object_above_max_properties",
             )

@@ -8,12 +8,13 @@ model its session.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from proxy.config import Config, ConfigError, load_config, pricing_path
+from proxy.config import Config, ConfigError, StorageConfig, load_config, pricing_path
 from proxy.gateway import Gateway, Snapshot
 from proxy.record import Target
 from proxy.routing import Scorer
@@ -24,6 +25,13 @@ from router_model.manifest import MANIFEST_FILE
 from router_model.model import RouterModelError
 
 logger = logging.getLogger(__name__)
+
+# The settings that take effect only after a restart.
+_FIXED: Final = (
+    *(f"server.{name}" for name in ("host", "port", "workers", "cors_origins")),
+    "server.shutdown_grace_seconds",
+    *(f"storage.{name}" for name in StorageConfig.__struct_fields__),
+)
 
 Signature = list[tuple[int, int, int] | None]
 BuildSnapshot = Callable[[Config, LoadedModels, Snapshot | None], Snapshot]
@@ -67,6 +75,7 @@ class Reloader:
         self._tasks = tasks
         self._on_change = on_change
         self._lock = asyncio.Lock()
+        self._first_config: Config | None = None  # of the file at the start, without options
         self._loaded_signature: Signature = []  # of the files when they were last read
         self._last_signature: Signature = []  # of the files when they were last looked at
 
@@ -121,6 +130,9 @@ class Reloader:
 
     def remember_files(self) -> None:
         """Record the current files as those in use."""
+        assert self._path is not None
+        with contextlib.suppress(ConfigError):
+            self._first_config = load_config(self._path)
         self._last_signature = self._loaded_signature = self._signature()
 
     async def check_files(self) -> None:
@@ -152,7 +164,12 @@ class Reloader:
     async def _load_config(self, path: Path, running: Config) -> Config:
         server = running.server
         config = await asyncio.to_thread(load_config, path, host=server.host, port=server.port)
-        return _keep_fixed(_check_keys(config, running, path), running)
+        config = _keep_fixed(_check_keys(config, running, path), running)
+        with contextlib.suppress(ConfigError):  # valid with the options of the start only
+            file = await asyncio.to_thread(load_config, path)
+            for warning in _pending_changes(file, running, self._first_config):
+                logger.warning("%s: %s", path, warning)
+        return config
 
     def _retire(self, parts: set[Upstream | Scorer], *, after_seconds: float) -> None:
         """Close replaced parts once the last request that may use them is over."""
@@ -221,18 +238,40 @@ def _check_keys(config: Config, running: Config, path: Path) -> Config:
     return config
 
 
+def _pending_changes(file: Config, running: Config, first: Config | None) -> Iterator[str]:
+    """The changed settings that take effect only after a restart.
+
+    Args:
+        file: the configuration in the file, without options.
+        first: the same at the start. A value that an option such as --port replaces is no change.
+    """
+    changed, before, after = [], [], []
+    for key in _FIXED:
+        section, _, name = key.partition(".")
+        old, new = getattr(getattr(running, section), name), getattr(getattr(file, section), name)
+        if new != old and (first is None or new != getattr(getattr(first, section), name)):
+            changed.append(key)
+            if key != "storage.url":  # a misplaced password may be in any part of it
+                before.append(_shown(old))
+                after.append(_shown(new))
+    if changed:
+        verb = "takes" if len(changed) == 1 else "take"
+        separator = ", " if len(before) == 1 else "; "
+        values = f" (running: {', '.join(before)}{separator}file: {', '.join(after)})"
+        yield f"{', '.join(changed)}: {verb} effect after a restart{values if before else ''}"
+
+
+def _shown(value: object) -> str:
+    """A value for the log."""
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
+
+
 def _keep_fixed(config: Config, running: Config) -> Config:
     """The new configuration with the running values of settings that need a restart."""
-    fixed = ("host", "port", "workers", "cors_origins", "shutdown_grace_seconds")
+    fixed = [key.removeprefix("server.") for key in _FIXED if key.startswith("server.")]
     server = msgspec.structs.replace(
         config.server, **{name: getattr(running.server, name) for name in fixed}
     )
-    for name, new, applied in (
-        ("server", config.server, server),
-        ("storage", config.storage, running.storage),
-    ):
-        if new != applied:
-            logger.warning("%s: some of the changes take effect only after a restart", name)
     return msgspec.structs.replace(config, server=server, storage=running.storage)
 
 

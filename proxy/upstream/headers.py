@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from proxy.config import LOGIN_HEADERS
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 _TO_UPSTREAM: Final = frozenset(
@@ -30,6 +32,8 @@ _TO_CLIENT_PREFIXES: Final = (b"openai-", b"x-ratelimit-", b"anthropic-ratelimit
 
 # The account of the tier's key, in both directions.
 _ACCOUNT: Final = frozenset({b"openai-organization", b"openai-project"})
+# A key of this proxy: the configuration refuses these names, and so does this module.
+_LOGIN: Final = frozenset(name.encode() for name in LOGIN_HEADERS)
 _COMMON_CONNECTIONS: Final = (b"keep-alive", b"close")
 # What a browser renders as a document that may run scripts, of the proxy's own origin.
 _PAGE: Final = re.compile(
@@ -132,9 +136,10 @@ def headers_of_download(headers: Headers, content_type: bytes) -> list[tuple[byt
 def _may_pass(
     name: bytes, names: Collection[bytes], prefixes: tuple[bytes, ...], added: Collection[bytes]
 ) -> bool:
-    if name in names or name in added:
+    if name in names:
         return True
-    return name.startswith(prefixes) and name not in _ACCOUNT
+    is_listed = name in added or name.startswith(prefixes)
+    return is_listed and name not in _ACCOUNT and name not in _LOGIN
 
 
 def _named_in(connection: bytes) -> list[bytes]:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -314,11 +315,21 @@ class Upstream:
         is_redirect = 300 <= start.status <= 399
         if is_redirect or not 200 <= start.status <= 599:
             await start.stream.aclose()
-            what = "a redirect, status" if is_redirect else "the invalid status"
-            logger.warning("%s upstream %s: %s %d", self.name, replica.base_url, what, start.status)
+            name, url = self.name, replica.base_url
+            if is_redirect:
+                host = _host_of_redirect(start.headers)
+                logger.warning(
+                    "%s upstream %s: a redirect (%d) to %s", name, url, start.status, host
+                )
+                raise UpstreamInterrupted(
+                    f"The {name} upstream answered with a redirect ({start.status}), which this "
+                    "proxy does not follow. Check its base_url (https, host name, path).",
+                    upstream=name,
+                )
+            logger.warning("%s upstream %s: the invalid status %d", name, url, start.status)
             raise UpstreamInterrupted(
-                f"The {self.name} upstream answered with {what} {start.status}.",
-                upstream=self.name,
+                f"The {name} upstream answered with the invalid status {start.status}.",
+                upstream=name,
             )
         return UpstreamResponse(
             self.name,
@@ -433,6 +444,16 @@ def _client_error(error: BaseException | None) -> RouterError | None:
     while error is not None and not isinstance(error, RouterError):
         error = error.__cause__
     return error
+
+
+def _host_of_redirect(headers: Headers) -> str:
+    """The host that a redirect points to, for the log. The rest of the address may be secret."""
+    location = next((value for name, value in headers if name == b"location"), b"")
+    try:
+        host = urlsplit(location.decode("latin-1")).hostname
+    except ValueError:
+        return "an invalid address"
+    return host or "the same host"
 
 
 def _as_names(names: Sequence[str]) -> frozenset[bytes]:

@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint
+from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, is_api_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -328,7 +328,8 @@ class _Routes:
         self, scope: Scope, receive: Receive, send: Send, *, allow: str
     ) -> None:
         exchange = self._exchange(scope, receive, send, max_body_bytes=0)
-        error = MethodNotAllowed("Use POST for this path.", allow=allow)
+        methods = allow.replace(", ", " or ")
+        error = MethodNotAllowed(f"Use {methods} for this path.", allow=allow)
         await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
@@ -374,13 +375,14 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
         case RouterError():
             return error
         case NotFoundException():
-            return NotFound(
-                f"Unknown route: {request.method} {request.scope['path']}", code="unknown_url"
-            )
+            method, path = request.method, request.scope["path"]
+            hint = f". The API is below /v1: {method} /v1{path}" if is_api_path(path) else ""
+            return NotFound(f"Unknown route: {method} {path}{hint}", code="unknown_url")
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "GET")
             return MethodNotAllowed(
-                f"{request.method} is not allowed for {request.scope['path']}.", allow=allow
+                f"{request.method} is not allowed for {request.scope['path']}. Use one of {allow}.",
+                allow=allow,
             )
         case HTTPException() if 400 <= error.status_code < 500:
             return InvalidRequest(error.detail)

@@ -56,9 +56,8 @@ def check_head(method: str, version: str, framing: Headers) -> RouterError | Non
 
 def refuse_method(method: str) -> MethodNotAllowed:
     """The error for a method that is not in `METHODS`."""
-    return MethodNotAllowed(
-        f"The method {method} is not allowed.", allow=", ".join(sorted(METHODS))
-    )
+    allow = ", ".join(sorted(METHODS))
+    return MethodNotAllowed(f"The method {method} is not allowed. Use one of {allow}.", allow=allow)
 
 
 def expects_continue(framing: Headers) -> bool:

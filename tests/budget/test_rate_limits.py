@@ -127,6 +127,13 @@ async def test_cloud_cost_of_the_day_exhausts_the_keys_daily_budget() -> None:
     assert limits.spending.has_budget(HALF_A_DOLLAR)
 
 
+async def test_a_key_without_dollars_may_not_use_the_cloud() -> None:
+    limits = Limits(clock=Clock(MIDNIGHT + 100))
+    with pytest.raises(BudgetSpent, match=r"^This API key may not use the cloud\.$") as caught:
+        await limits.spending.reserve(Principal("team", cloud_usd_per_day=0.0), 0.1)
+    assert caught.value.seconds == DAY_SECONDS - 100
+
+
 def test_spending_before_a_restart_counts() -> None:
     clock = Clock(MIDNIGHT + 100)
     limits = Limits(clock=clock)

@@ -301,6 +301,68 @@ def test_in_an_empty_folder_the_bundled_files_are_used(
     assert list(tmp_path.iterdir()) == [config]
 
 
+LITELLM = {
+    "gpt-x": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6},
+    "gpt-y": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2e-6},
+}
+
+
+def test_prices_update_writes_the_list_that_the_configuration_reads(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "litellm.json"
+    source.write_text(json.dumps(LITELLM))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    result = run("prices", "update", source, "--config", config)
+    assert result.exit_code == 0, result.output
+    own = config.parent / "pricing.yaml"
+    assert re.fullmatch(
+        re.escape(f"{own}: ") + r"\d+ -> 2 models; 2 added, \d+ removed\n", result.stdout
+    )
+    assert set(load_prices(own)) == set(LITELLM)
+    assert not list(elsewhere.iterdir())
+    source.write_text(json.dumps({"gpt-y": LITELLM["gpt-y"]}))
+    result = run("prices", "update", source, "--config", config)
+    assert result.stdout == f"{own}: 2 -> 1 models; 0 added, 1 removed\n"
+
+
+def test_an_unwritable_price_list_is_a_one_line_error(tmp_path: Path) -> None:
+    source = tmp_path / "litellm.json"
+    source.write_text(json.dumps(LITELLM))
+    out = tmp_path / "none" / "pricing.yaml"
+    result = run("prices", "update", source, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {out}: cannot be written: No such file or directory\n"
+
+
+def test_a_reader_that_stops_is_no_error_of_export(config: Path) -> None:
+    fill(load_config(config).storage.url.reveal(), random_records(3_000))
+    command = [sys.executable, "-c", "from proxy.cli.main import main; main()", "export"]
+    process = subprocess.Popen(
+        [*command, "--config", str(config), "--out", "-"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    process.wait()
+    assert errors == b""
+
+
+def test_keys_without_an_admin_are_warned_about(config: Path) -> None:
+    fields = config.read_text() + "server: {api_keys: [a-key, b-key]}\n"
+    config.write_text(fields)
+    result = run("check-config", config)
+    assert "warning: server.api_keys: no key is admin: nobody can open the dashboard" in (
+        result.stderr
+    )
+
+
 def test_files_in_the_folder_override_the_bundled_ones(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,7 @@ INVALID_JSON = {
 async def test_body_without_valid_json_is_rejected(proxy: LiveProxy, body: bytes) -> None:
     response = await proxy.post(body)
     message = check_error(response, 400)
-    assert "JSON" in message
+    assert ("JSON" if body else "The request body is empty.") in message
     await check_rejected(proxy, response)
 
 
@@ -302,6 +302,25 @@ async def test_stalled_upload_times_out(start: StartProxy) -> None:
 
 
 # ── Routes and methods ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("raw", ["/v1/v1/chat/completions", "/v1/v1/models", "/v1/V1"])
+async def test_a_base_url_with_v1_twice_is_explained(start: StartProxy, raw: str) -> None:
+    proxy = await start({"budget": {"cloud_usd_per_day": 1}})
+    response = await proxy.client.post(raw, json={})
+    check_error(response, 404, code="unknown_url")
+    message = response.json()["error"]["message"]
+    assert message == f"Unknown route: POST {raw}. Is /v1 in the base URL twice?"
+
+
+async def test_a_base_url_without_v1_is_explained(proxy: LiveProxy) -> None:
+    response = await proxy.client.post("/chat/completions", json={})
+    check_error(response, 404, code="unknown_url")
+    assert response.json()["error"]["message"] == (
+        "Unknown route: POST /chat/completions. The API is below /v1: POST /v1/chat/completions"
+    )
+    other = await proxy.client.post("/nothing", json={})
+    assert other.json()["error"]["message"] == "Unknown route: POST /nothing"
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,18 @@ def test_the_longest_lists_are_accepted() -> None:
         (b'{"input":[' + b"[]," * (MAX_CONTAINERS + 1) + b"1]}", "input"),
         (b'{"metadata":{' + b'"a":"",' * (MAX_STRINGS // 2 + 1) + b'"b":1}}', "metadata"),
         (b"{" + b'"a":1,' * (MAX_STRINGS + 1) + b'"b":1}', None),
+        (b'{"messages":[{"a":[{"b":{}}]}],"x":[' + b"1," * MAX_VALUES + b"1,1]}", None),
+        (b'{"x":["messages",' + b"1," * MAX_VALUES + b"1,1]}", None),
+        (b'{"input":[' + b"1," * MAX_VALUES + b'1],"model":"auto"}', "input"),
+        (b'{"messages":[{"content":"]"},' + b"1," * MAX_VALUES + b"1,1]}", "messages"),
         (b'{"tools":[' + b'"\\\\",' * (MAX_STRINGS + 1) + b"1]}", "tools"),
     ],
 )
 def test_a_body_has_a_number_of_values(body: bytes, param: str | None) -> None:
     error = refusal(check_size, body)
     assert (error.param, error.code) == (param, "array_above_max_length")
+    place = f"Invalid value for '{param}': it" if param else "The request"
+    assert error.message.startswith(f"{place} has too many values. ")
     assert "values" in error.message
 
 

@@ -21,7 +21,8 @@ def body(**fields: object) -> bytes:
 @pytest.mark.parametrize(
     ("text", "param", "message"),
     [
-        (b"", None, "not valid JSON"),
+        (b"", None, "The request body is empty."),
+        (b" \n", None, "The request body is empty."),
         (b"{", None, "not valid JSON"),
         (b'{"model": "a", "messages": []} x', None, "not valid JSON"),
         (b"\xff\xfe", None, "not valid JSON"),

@@ -108,6 +108,17 @@ def local(**keys: str) -> str:
             TIERS + "server: {api_keys: [{key: a, rpm: 1}]}",
             "8: server.api_keys[0].rpm: unknown key",
         ),
+        (TIERS + "server: {api_keys: [{kay: a}]}", "8: server.api_keys[0].kay: unknown key"),
+        (TIERS + "server: {api_keys: [{token: a}]}", "8: server.api_keys[0].token: unknown key"),
+        (TIERS + "server: {api_keys: [{hunter: a}]}", "8: server.api_keys[0]: unknown key"),
+        (
+            TIERS + 'server: {hold_seconds: "10s"}',
+            "8: server.hold_seconds: expected a number of seconds",
+        ),
+        (
+            local(timeouts="{idle: 1m}"),
+            "6: upstreams.local.timeouts.idle: expected a number of seconds",
+        ),
         (
             TIERS + "server: {api_keys: [{key: a, requests_per_minute: 0}]}",
             "8: server.api_keys[0].requests_per_minute: expected `int` >= 1",
@@ -212,7 +223,7 @@ def test_credentials_in_a_url_are_rejected_and_not_repeated(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://router.db", '"sqlite:///"', '"sqlite:///:memory:"', "mysql://x", "router.db"]
+    "url", ["sqlite://router.db", '"sqlite:///"', '"sqlite:///:memory:"', "router.db"]
 )
 def test_sqlite_url_must_name_a_file(tmp_path: Path, url: str) -> None:
     message = rejection(tmp_path, TIERS + f"storage:\n  url: {url}")
@@ -221,6 +232,56 @@ def test_sqlite_url_must_name_a_file(tmp_path: Path, url: str) -> None:
         == "9: storage.url: a SQLite URL has the form sqlite:///FILE (three slashes, "
         + ("then a path)")
     )
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql+psycopg", "mysql", "https"])
+def test_an_unknown_scheme_of_the_database_is_named(tmp_path: Path, scheme: str) -> None:
+    message = rejection(tmp_path, TIERS + f"storage:\n  url: {scheme}://u:hunter2@host/db")
+    expected = f"unknown scheme '{scheme}': use postgresql:// or sqlite:///"
+    assert message == f"9: storage.url: {expected}"
+
+
+KEY = "may hold a client's key and is never passed on"
+CONNECTION = "belongs to one connection or body and is never passed on"
+BROWSER = "acts on browsers or on a server in front and is never passed on"
+ACCOUNT = "names the account of the tier's key and is never passed on"
+PROXY = "belongs to this proxy and is never passed on"
+
+
+@pytest.mark.parametrize(
+    ("key", "header", "problem"),
+    [
+        ("forward_headers", "X-Api-Key", f"'x-api-key' {KEY}"),
+        ("forward_headers", "authorization", f"'authorization' {KEY}"),
+        ("forward_headers", "cookie", f"'cookie' {KEY}"),
+        ("forward_headers", "openai-organization", f"'openai-organization' {ACCOUNT}"),
+        ("forward_headers", "OpenAI-Project", f"'openai-project' {ACCOUNT}"),
+        ("forward_headers", "content-length", f"'content-length' {CONNECTION}"),
+        ("forward_headers", "proxy-authorization", f"'proxy-authorization' {CONNECTION}"),
+        ("forward_headers", "x-router-target", f"'x-router-target' {PROXY}"),
+        ("forward_headers", "x-*", "write each name in full; patterns are not supported"),
+        ("return_headers", "'*'", "write each name in full; patterns are not supported"),
+        ("return_headers", "WWW-Authenticate", f"'www-authenticate' {BROWSER}"),
+        ("return_headers", "location", f"'location' {BROWSER}"),
+        ("return_headers", "set-cookie", f"'set-cookie' {BROWSER}"),
+        ("return_headers", "strict-transport-security", f"'strict-transport-security' {BROWSER}"),
+        ("return_headers", "access-control-max-age", f"'access-control-max-age' {BROWSER}"),
+        ("return_headers", "x-accel-redirect", f"'x-accel-redirect' {BROWSER}"),
+        ("return_headers", "openai-organization", f"'openai-organization' {ACCOUNT}"),
+        ("return_headers", "x-request-id", f"'x-request-id' {PROXY}"),
+    ],
+)
+def test_headers_that_must_not_pass_are_refused(
+    tmp_path: Path, key: str, header: str, problem: str
+) -> None:
+    message = rejection(tmp_path, local(**{key: f"[{header}]"}))
+    assert message == f"6: upstreams.local.{key}[0]: {problem}"
+
+
+def test_other_headers_may_be_added(tmp_path: Path) -> None:
+    added = {"forward_headers": "[x-title, HTTP-Referer]", "return_headers": "[CF-Ray]"}
+    tier = load(tmp_path, local(**added)).upstreams.local
+    assert (tier.forward_headers, tier.return_headers) == (("x-title", "HTTP-Referer"), ("CF-Ray",))
 
 
 def test_several_base_urls_are_replicas(tmp_path: Path) -> None:

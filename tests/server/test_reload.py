@@ -207,9 +207,21 @@ async def test_a_reload_makes_the_only_key_left_no_admin(
 async def test_changes_that_require_a_restart_are_logged_and_ignored(
     proxy: LiveProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
+    port = proxy.proxy.config.server.port
     with caplog.at_level(logging.WARNING):
-        await reloads(proxy, {"storage": {"url": "sqlite:///elsewhere.db"}})
-    assert "storage: some of the changes take effect only after a restart" in caplog.text
+        await reloads(proxy, {"server": {"port": 8391}})
+        assert "server.port: takes effect after a restart" in caplog.text
+        assert f"(running: {port}, file: 8391)" in caplog.text
+        caplog.clear()
+        changes = {"port": 8392, "cors_origins": ["https://a.example"], "max_body_mb": 7}
+        await reloads(proxy, {"server": changes})
+        named = "server.port, server.cors_origins: take effect after a restart"
+        assert f"{named} (running: {port}, []; file: 8392, [https://a.example])" in caplog.text
+        assert "max_body_mb" not in caplog.text
+        await reloads(proxy, {"storage": {"url": "postgresql://u:hunter2@host/db"}})
+    named = "server.port, server.cors_origins, storage.url: take effect after a restart"
+    assert f"{named} (running: {port}, []; file: 8392, [https://a.example])" in caplog.text
+    assert "hunter2" not in caplog.text
     assert proxy.proxy.config.storage.url.path.endswith("/router.db")
     await proxy.chat()
     await proxy.finish(1)

@@ -36,6 +36,15 @@ async def test_an_upstream_gets_the_listed_headers_only(
     }
 
 
+def test_no_key_of_a_client_passes_whatever_is_added() -> None:
+    """The configuration refuses these names. This is the second check."""
+    names = [b"authorization", b"x-api-key", b"cookie", b"openai-organization"]
+    headers = [(name, b"1") for name in (*names, b"x-title")]
+    added = frozenset({*names, b"x-title"})
+    assert headers_for_upstream(headers, added) == [(b"x-title", b"1")]
+    assert headers_for_client(headers, added) == [(b"x-title", b"1"), NO_SNIFFING]
+
+
 async def test_a_client_gets_configured_headers_too(start: StartProxy, cloud: FakeUpstream) -> None:
     proxy = await start({"upstreams": {"cloud": {"return_headers": ["CF-Ray"]}}})
     cloud.answer = whole(b"{}", headers=[("cf-ray", "8d1f"), ("x-unknown", "1")])
@@ -82,24 +91,41 @@ async def test_a_redirect_is_never_relayed(
     body = b'{"model":"cloud","messages":[{"role":"user","content":"Hi"}]}'
     response = await proxy.client.post(path, content=body, follow_redirects=False)
     assert response.status_code == 502
-    assert envelope_of(response)["code"] == "upstream_broken"
+    error = envelope_of(response)
+    assert error["code"] == "upstream_broken"
+    assert error["message"] == (
+        f"The cloud upstream answered with a redirect ({status}), which this proxy does not "
+        "follow. Check its base_url (https, host name, path)."
+    )
     assert "location" not in response.headers
 
 
+@pytest.mark.parametrize(
+    ("location", "logged"),
+    [
+        ("https://evil.example/v1?token=hunter2", "evil.example"),
+        ("/v2/chat?token=hunter2", "the same host"),
+        ("https://[", "an invalid address"),
+    ],
+)
 async def test_the_other_tier_answers_for_one_that_redirects(
-    start: StartProxy, local: FakeUpstream
-) -> None:
+    start: StartProxy, local: FakeUpstream, caplog: pytest.LogCaptureFixture, location: str,
+    logged: str,
+) -> None:  # fmt: skip
     proxy = await start()
-    local.answer = whole(b"{}", status=307, headers=[("location", "https://evil.example/v1")])
+    local.answer = whole(b"{}", status=307, headers=[("location", location)])
     response = await proxy.chat()
     assert response.headers["x-router-fallback"] == "local→cloud:upstream_broken"
+    assert f"a redirect (307) to {logged}\n" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_web_page_is_no_answer(
-    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, kind: str, stream: bool
-) -> None:
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, kind: str, stream: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     """A network's login page comes with status 200."""
     proxy = await start()
     local.answer = whole(b"<html>Log in</html>", content_type=kind)
@@ -111,6 +137,7 @@ async def test_a_web_page_is_no_answer(
     assert response.status_code == 502
     assert envelope_of(response)["code"] == "upstream_broken"
     assert b"Log in" not in response.content
+    assert "cloud upstream: a web page in the place of an answer, status 200" in caplog.text
 
 
 @pytest.mark.parametrize("fold", [b"\t", b" ", b"\t \t"])
