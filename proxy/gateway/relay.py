@@ -5,7 +5,7 @@ fallback is still possible, and then relayed event by event. `stream_observer` r
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamInterrupted
@@ -19,7 +19,7 @@ _KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 Settle = Callable[[Outcome], None]
-Note = Callable[[AnswerView | None], None]
+Note = Callable[[AnswerView | None], Awaitable[None]]
 
 
 class UpstreamReader(Protocol):
@@ -226,7 +226,7 @@ async def relay_complete(
         note: called with the answer before the client gets it, because it may then continue it.
     """
     body, view, succeeded = complete
-    note(view)
+    await note(view)
     record.close_upstream()
     record.status = response.status
     if succeeded:
@@ -281,7 +281,7 @@ async def relay_stream(
     try:
         while True:
             if observer.done and not is_noted:
-                note(observer.last)
+                await note(observer.last)
                 is_noted = True
             if chunk_to_send:
                 await reply.send(chunk_to_send, more=True)
@@ -304,7 +304,7 @@ async def relay_stream(
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
         if not is_noted:
-            note(observer.last)
+            await note(observer.last)
         await reply.send(last, more=False)
         _finish(record, observer)
     finally:

@@ -396,7 +396,7 @@ def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
     return FakeAnswer(*pieces, is_event_stream=True, **arguments)
 
 
-def ignore_end(last: AnswerView | None) -> None:
+async def ignore_end(last: AnswerView | None) -> None:
     """Ignore the end of a response."""
 
 
@@ -640,7 +640,7 @@ async def test_error_event_after_the_first_output_passes() -> None:
 async def test_response_is_noted_once_before_its_end_is_sent(answer: FakeAnswer) -> None:
     reply, sent_by_then = FakeReply(), list[bytes]()
 
-    def note(last: AnswerView | None) -> None:
+    async def note(last: AnswerView | None) -> None:
         assert last is not None
         assert last.finished
         sent_by_then.append(reply.body)
