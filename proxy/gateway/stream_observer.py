@@ -29,6 +29,7 @@ _TAIL_BYTES: Final = 2**16  # of a longer event, which has the usage near its en
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 _BLANK_LINES = re.compile(rb"[\r\n]*")  # they end no event where none has begun
+_EVENT_END_AND_BLANK_LINES = re.compile(_EVENT_END.pattern + _BLANK_LINES.pattern)
 _COMMENT = re.compile(rb"(?:\A|[\r\n]):")
 
 # Takes an event or a complete answer, and the JSON in it; returns it with other ids.
@@ -375,7 +376,7 @@ def split_comments(events: bytes) -> tuple[bytes, bytes]:
     comments: list[bytes] = []
     others: list[bytes] = []
     start = 0
-    for match in _EVENT_END.finditer(events):
+    for match in _EVENT_END_AND_BLANK_LINES.finditer(events):
         event = events[start : match.end()]
         (comments if event.startswith(b":") and _data_of(event) == b"" else others).append(event)
         start = match.end()

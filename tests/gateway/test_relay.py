@@ -29,6 +29,7 @@ from proxy.gateway.stream_observer import (
     MAX_EVENTS,
     Outcome,
     StreamObserver,
+    split_comments,
 )
 from proxy.protocol.endpoints import CHAT, RESPONSES
 from proxy.protocol.views import AnswerView, Usage
@@ -755,3 +756,11 @@ async def test_many_events_in_one_chunk_let_others_work(is_first: bool) -> None:
     counting.cancel()
     assert reply.body == b"".join(chunks)
     assert turns >= 40
+
+
+def test_comments_are_split_from_events_and_blank_lines() -> None:
+    blanks = b"\n" * 300_000
+    since = time.process_time()
+    parts = split_comments(blanks + b": ping\n\n" + HELLO + b": x\ndata: y\n\n" + blanks)
+    assert time.process_time() - since < 0.2
+    assert parts == (b": ping\n\n", blanks + HELLO + b": x\ndata: y\n\n" + blanks)
