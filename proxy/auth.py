@@ -24,6 +24,8 @@ from proxy.errors import Forbidden, NotAuthenticated
 from proxy.record import DAY_SECONDS, key_hash
 
 SESSION_COOKIE: Final = "hybrid_llm_session"
+_SESSION: Final = re.compile(rb"(?:\A|;)\s*" + SESSION_COOKIE.encode() + rb"=([!-:<-~]*)")
+_MAX_SESSION_CHARS: Final = 200  # a time and a SHA-256 in hex
 SESSION_SECONDS: Final = 7 * DAY_SECONDS
 
 _PORT: Final = re.compile(rb":\d*$")
@@ -267,11 +269,8 @@ def _sign(secret: bytes, ends: str) -> str:
 def _session(headers: Headers) -> str:
     """The value of the session cookie; empty without one. Browsers may send several headers."""
     for name, value in headers:
-        if name == b"cookie":
-            for cookie in value.decode("latin-1").split(";"):
-                key, _, content = cookie.strip().partition("=")
-                if key == SESSION_COOKIE:
-                    return content
+        if name == b"cookie" and (match := _SESSION.search(value)) is not None:
+            return match[1].decode() if len(match[1]) <= _MAX_SESSION_CHARS else ""
     return ""
 
 

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
-from proxy.gateway.call import Call, Sent, parse_large, upstream_body
+from proxy.gateway.call import Call, Sent, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
+from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.relay import CompleteResponse, StreamHold, StreamStart, read_start
 from proxy.gateway.stream_observer import StreamObserver
 from proxy.protocol.endpoints import RESPONSES

@@ -3,20 +3,21 @@
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Protocol
 
 from proxy.auth import ApiKeys, Principal
 from proxy.budget import NO_RESERVATION, Prices, Reservation
 from proxy.config import Config
 from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
+from proxy.gateway.large_bodies import parse_large, run_large
 from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
-from proxy.protocol import LARGE_BODY_BYTES, RoutingRequest, rewrite
+from proxy.protocol import RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -27,8 +28,6 @@ from proxy.protocol.responses import (
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
-
-T = TypeVar("T")
 
 
 class Exchange(ResponseWriter, Protocol):
@@ -155,13 +154,6 @@ async def parse(call: Call) -> None:
     call.request = await parse_large(call.body, call.endpoint.parse)
 
 
-async def parse_large(body: bytes, work: Callable[[bytes], T]) -> T:
-    """Parse or rewrite a body, a large one in a thread, so that other requests go on."""
-    if len(body) <= LARGE_BODY_BYTES:
-        return work(body)
-    return await asyncio.to_thread(work, body)
-
-
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
     """Find the tier of the response that a request continues; add the items stored for it."""
     request, client = call.request, call.record.client_key_hash
@@ -172,10 +164,13 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
         stored = await stored_responses.find(request.previous, client)
         call.previous_target = stored.target if stored is not None else Target.CLOUD
         if stored is not None and stored.target is Target.LOCAL:
-            items = [*load_items(stored), *items]
+            size = len(stored.items or "")
+            items = [*await run_large(size, partial(load_items, stored)), *items]
     if items != request.items:
         continues = call.previous_target is Target.CLOUD
-        call.body = replace_input(call.body, items, continues=continues)
+        size = len(call.body) + sum(map(len, items))
+        replace = partial(replace_input, call.body, items, continues=continues)
+        call.body = await run_large(size, replace)
         call.request = await parse_large(call.body, parse_responses)
 
 

@@ -342,13 +342,13 @@ class Gateway:
             else:
                 self._bookkeeping.settle(call, outcome)
 
-        def remember(last: AnswerView | None) -> None:
+        async def remember(last: AnswerView | None) -> None:
             record.finish_reason = last.finish_reason if last is not None else None
             if isinstance(last, ResponseView) and record.target is Target.CLOUD:
                 self._bookkeeping.note_conversation(last)
             if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):
                 assert record.target is not None  # a tier has answered
-                self._stored_responses.remember(
+                await self._stored_responses.remember(
                     last,
                     request,
                     target=record.target,

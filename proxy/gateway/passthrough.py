@@ -15,6 +15,7 @@ from proxy.errors import Forbidden, InvalidRequest, NotFound
 from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.decision import require_countable
 from proxy.gateway.failover import check_credential
+from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
@@ -155,7 +156,7 @@ class Passthrough:
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
         try:
-            call.request = parse_responses(call.body)
+            call.request = await parse_large(call.body, parse_responses)
             local = snapshot.upstreams[Target.LOCAL]
             preference = snapshot.router.read_preference(
                 call.request.model, (), local.catalog.names
@@ -167,7 +168,7 @@ class Passthrough:
         await resolve_references(call, self._stored_responses)
         forced = preference.model if preference.target is Target.CLOUD else None
         model = forced or snapshot.upstreams[Target.CLOUD].model
-        return upstream_body(call, Target.CLOUD, model)
+        return await parse_large(call.body, lambda _: upstream_body(call, Target.CLOUD, model))
 
 
 def _check_shared_objects(call: Call, method: str, path: Path) -> None:

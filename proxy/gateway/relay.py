@@ -6,7 +6,7 @@ fallback is still possible, and then relayed event by event. `stream_observer` r
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamInterrupted
@@ -22,7 +22,7 @@ _KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 Settle = Callable[[Outcome], None]
-Note = Callable[[AnswerView | None], None]
+Note = Callable[[AnswerView | None], Awaitable[None]]
 
 
 class UpstreamReader(Protocol):
@@ -186,13 +186,18 @@ async def read_start(
         return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
     if observer is None:  # a stream that nobody asked for
         observer = StreamObserver(endpoint, strip_usage=False, rename=rename)
-    held = b""
-    while not observer.is_known and len(held) < MAX_HELD_BYTES:
-        chunk = (
-            await response.next_chunk() if hold is None else await response.next_chunk_by(hold.due)
-        )
+    held, latest = b"", b""
+    while not observer.is_known and len(held) + len(latest) < MAX_HELD_BYTES:
+        chunk: bytes | None = None
+        if observer.has_more:
+            await asyncio.sleep(0)
+            latest += observer.feed(b"")
+        elif hold is None:
+            chunk = await response.next_chunk()
+        else:
+            chunk = await response.next_chunk_by(hold.due)
         if chunk is not None:
-            held += observer.feed(chunk) if chunk else observer.flush()
+            latest += observer.feed(chunk) if chunk else observer.flush()
         if observer.began:
             response.mark_started()
         if observer.is_known:
@@ -200,11 +205,12 @@ async def read_start(
         if chunk == b"":
             raise _unfinished(response)
         if hold is not None and (hold.is_started or hold.is_due):
-            comments, held = split_comments(held)
+            comments, others = split_comments(latest)
+            held, latest = held + others, b""
             if comments or hold.is_due:
                 await hold.send(response, comments)
     response.mark_started()
-    return StreamStart(observer, held)
+    return StreamStart(observer, held + latest)
 
 
 async def relay_complete(
@@ -223,7 +229,7 @@ async def relay_complete(
         note: called with the answer before the client gets it, because it may then continue it.
     """
     body, view, succeeded = complete
-    note(view)
+    await note(view)
     record.close_upstream()
     record.status = response.status
     if succeeded:
@@ -271,18 +277,25 @@ async def relay_stream(
         chunk_to_send = observer.feed(chunk)
         if observer.spoke and record.ttft_ms is None:
             record.ttft_ms = record.elapsed_ms()
-        return not observer.done and reply.send_now(chunk_to_send)
+        if observer.done or observer.has_more:
+            return False
+        return reply.send_now(chunk_to_send)
 
     try:
         while True:
             if observer.done and not is_noted:
-                note(observer.last)
+                await note(observer.last)
                 is_noted = True
             if chunk_to_send:
                 await reply.send(chunk_to_send, more=True)
             if observer.done:
                 # Clients disconnect at [DONE], often before the end of the upstream's connection.
                 _finish(record, observer)
+            if observer.has_more:
+                await asyncio.sleep(0)  # thousands of events came at once
+                if take(b""):
+                    chunk_to_send = b""
+                continue
             try:
                 if not await response.pump(take):
                     break
@@ -294,7 +307,7 @@ async def relay_stream(
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
         if not is_noted:
-            note(observer.last)
+            await note(observer.last)
         await reply.send(last, more=False)
         _finish(record, observer)
     finally:

@@ -7,12 +7,14 @@ requested it.
 
 import asyncio
 from collections import OrderedDict
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from proxy.errors import InvalidRequest, NotFound, Unavailable
+from proxy.gateway.large_bodies import run_large
 from proxy.protocol import validation_error
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest, find_item, read_reference
@@ -48,7 +50,7 @@ class StoredResponses:
         self._latest: OrderedDict[str, StoredResponse | None] = OrderedDict()  # None: deleted
         self._chars = 0
 
-    def remember(
+    async def remember(
         self,
         view: ResponseView,
         request: ResponsesRequest,
@@ -68,9 +70,8 @@ class StoredResponses:
         items = body = None
         keeps_text = keeps_text and self._store.keeps_text
         if target is Target.LOCAL and request.may_be_continued and keeps_text:
-            # Parts that were not decoded may be invalid UTF-8. The response is stored anyway.
-            items = _encoder.encode([*request.items, *view.output]).decode(errors="replace")
-            body = view.body.decode(errors="replace")
+            size = sum(map(len, request.items)) + len(view.body)
+            items, body = await run_large(size, partial(_texts_of, view, request))
         stored = StoredResponse(view.id, target, client, items, len(request.items), body)
         self._remember(view.id, stored)
         self._store.store_response(stored)
@@ -119,8 +120,11 @@ class StoredResponses:
             Unavailable: see `find`.
         """
         resolved = list(items)
-        for index, raw in enumerate(items):
-            if (reference := read_reference(raw)) is None:
+        references = await run_large(
+            sum(map(len, items)), lambda: [read_reference(raw) for raw in items]
+        )
+        for index, reference in enumerate(references):
+            if reference is None:
                 continue
             item_id, response_id = reference
             at = f"input[{index}].id"
@@ -130,7 +134,8 @@ class StoredResponses:
             except InvalidRequest:
                 raise missing from None
             if stored is not None and stored.target is Target.LOCAL:
-                item = find_item(load_items(stored, param=at), item_id)
+                find = partial(_find_stored, stored, item_id, param=at)
+                item = await run_large(len(stored.items or ""), find)
                 if item is None:
                     raise missing
                 resolved[index] = item
@@ -147,6 +152,19 @@ class StoredResponses:
         while len(self._latest) > self._max_cached or self._chars > self._max_cached_chars:
             _, oldest = self._latest.popitem(last=False)
             self._chars -= _chars_of(oldest)
+
+
+def _texts_of(view: ResponseView, request: ResponsesRequest) -> tuple[str, str]:
+    """Input and output of a response, and the response itself, as stored.
+
+    Parts that were not decoded may be invalid UTF-8. The response is stored anyway.
+    """
+    items = _encoder.encode([*request.items, *view.output]).decode(errors="replace")
+    return items, view.body.decode(errors="replace")
+
+
+def _find_stored(stored: StoredResponse, item_id: str, *, param: str) -> msgspec.Raw | None:
+    return find_item(load_items(stored, param=param), item_id)
 
 
 def _chars_of(stored: StoredResponse | None) -> int:

@@ -21,10 +21,16 @@ from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.record import MAX_TEXT_CHARS
 
 MAX_EVENT_BYTES: Final = 2**20
+MAX_EVENT_LINES: Final = 4096  # servers write an event in one line, or as indented JSON
+MAX_EVENTS: Final = 256  # that one call of `feed` observes, which takes some milliseconds
 _TAIL_BYTES: Final = 2**16  # of a longer event, which has the usage near its end
 
 # Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+
+_BLANK_LINES = re.compile(rb"[\r\n]*")  # they end no event where none has begun
+_EVENT_END_AND_BLANK_LINES = re.compile(_EVENT_END.pattern + _BLANK_LINES.pattern)
+_COMMENT = re.compile(rb"(?:\A|[\r\n]):")
 
 # Takes an event or a complete answer, and the JSON in it; returns it with other ids.
 Rename = Callable[[bytes, bytes], bytes]
@@ -54,7 +60,10 @@ class StreamObserver:
 
     `feed` takes the received bytes and returns the bytes to send. Incomplete events are buffered.
     Of an event longer than `MAX_EVENT_BYTES` only the usage is seen. It may have been the finish
-    or the end.
+    or the end. So is an event of more than `MAX_EVENT_LINES` lines.
+
+    One call observes a limited number of events. While `has_more` is set, the caller lets the event
+    loop go on and then calls `feed(b"")`.
     """
 
     __slots__ = (
@@ -73,6 +82,7 @@ class StreamObserver:
         "done",
         "failed",
         "finished",
+        "has_more",
         "hosted_calls",
         "last",
         "model",
@@ -111,6 +121,7 @@ class StreamObserver:
         self.done = False  # whether [DONE], or the last event of a stream without it, has passed
         self.failed = False  # whether the upstream sent an error event
         self.blind = False  # whether an event has passed unseen
+        self.has_more = False  # whether buffered events are yet to be observed
 
     @property
     def text(self) -> str:
@@ -146,10 +157,17 @@ class StreamObserver:
         buffer = self._tail + data if self._tail else data
         parts: list[bytes] = []
         start = copied = 0
-        # The buffered bytes contain no event end, at most its first bytes. They may be a megabyte.
-        unsearched = max(0, len(self._tail) - 3)
+        # An incomplete event contains no event end, at most its first bytes. It may be a megabyte.
+        unsearched = 0 if self.has_more else max(0, len(self._tail) - 3)
+        self.has_more = False
         plain = b"\r" not in buffer
-        while (end := _find_end(buffer, max(start, unsearched), plain=plain)) != -1:
+        events_left = MAX_EVENTS
+        while True:
+            if buffer.startswith((b"\n", b"\r"), start):
+                start = _skip_blank_lines(buffer, start)
+            end = _find_end(buffer, max(start, unsearched), plain=plain)
+            if end == -1:
+                break
             event = buffer[start:end]
             relayed = self._look(event)
             if relayed is not event:
@@ -158,8 +176,12 @@ class StreamObserver:
             start = end
             if not plain and end == len(buffer) and event.endswith(b"\r"):
                 self._half = bool(relayed)
+            events_left -= 1
+            if not events_left and end < len(buffer):
+                self.has_more = True
+                break
         self._tail = buffer[start:]
-        if len(self._tail) > MAX_EVENT_BYTES:
+        if not self.has_more and len(self._tail) > MAX_EVENT_BYTES:
             self._skipped, self.blind = self._tail[-_TAIL_BYTES:], True
             start, self._tail = len(buffer), b""
         if not parts:
@@ -198,11 +220,16 @@ class StreamObserver:
 
     def flush(self) -> bytes:
         """The buffered rest at the end: a last event may lack its blank line."""
+        parts = []
+        while self.has_more:
+            parts.append(self.feed(b""))
         if self._skipped is not None:
             self._find_usage(self._skipped)
         tail, self._tail = self._tail, b""
         last = self._look(tail) if tail.strip() else b""
-        return last if self.complete or self.failed else b""
+        if self.complete or self.failed:
+            parts.append(last)
+        return b"".join(parts)
 
     def _look(self, event: bytes) -> bytes:
         """Observe one event. Returns the bytes for the client, mostly the event itself."""
@@ -212,6 +239,10 @@ class StreamObserver:
                 self._texts.append(text)
             return event
         data = _data_of(event)
+        if data is None:
+            self.blind = True
+            self._find_usage(event[-_TAIL_BYTES:])
+            return event
         if not data:
             self.began = self.began or bool(event.strip())  # a comment is a sign of life
             return event
@@ -220,7 +251,7 @@ class StreamObserver:
             return event
         if self._rename is not None:
             event = self._rename(event, data)
-            data = _data_of(event)
+            data = _data_of(event) or b""
         view = self._endpoint.view(data)
         if view is None:
             return event
@@ -313,9 +344,12 @@ def _is_plain(text: str) -> bool:
     return text.isprintable() and '"' not in text and "\\" not in text
 
 
-def _data_of(event: bytes) -> bytes:
+def _data_of(event: bytes) -> bytes | None:
+    """The data of an event; None if it has too many lines."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
         return event[6:-2].strip()  # one line, as in nearly all events
+    if len(event) > MAX_EVENT_LINES < event.count(b"\n") + event.count(b"\r"):
+        return None
     lines = event.strip(b"\r\n").splitlines()
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
@@ -329,14 +363,22 @@ def _find_end(buffer: bytes, start: int, *, plain: bool) -> int:
     return match.end() if match is not None else -1
 
 
+def _skip_blank_lines(buffer: bytes, start: int) -> int:
+    """The index after the line ends from `start`."""
+    match = _BLANK_LINES.match(buffer, start)
+    return match.end() if match is not None else start
+
+
 def split_comments(events: bytes) -> tuple[bytes, bytes]:
     """The comments among complete events, and the other events."""
+    if _COMMENT.search(events) is None:
+        return b"", events
     comments: list[bytes] = []
     others: list[bytes] = []
     start = 0
-    for match in _EVENT_END.finditer(events):
+    for match in _EVENT_END_AND_BLANK_LINES.finditer(events):
         event = events[start : match.end()]
-        (comments if event.startswith(b":") and not _data_of(event) else others).append(event)
+        (comments if event.startswith(b":") and _data_of(event) == b"" else others).append(event)
         start = match.end()
     others.append(events[start:])
     return b"".join(comments), b"".join(others)

@@ -4,7 +4,7 @@ This package does not know where a request is sent, what it costs or who sent it
 """
 
 from proxy.protocol import endpoints, ollama, response_objects, responses
-from proxy.protocol.bounds import LARGE_BODY_BYTES
+from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
 from proxy.protocol.views import (
@@ -27,6 +27,7 @@ __all__ = [
     "Usage",
     "endpoints",
     "find_usage",
+    "is_heavy",
     "ollama",
     "read_request",
     "response_objects",

@@ -2,18 +2,23 @@
 
 uvicorn (httptools) accepts headers of any size, waits for them without limit, queues any number of
 pipelined requests, and answers invalid HTTP in plain text. Here heads have a maximum size and time,
-few requests wait on one connection, and errors use OpenAI's envelope.
-`openai_api.AsgiExchange` limits bodies.
+few requests wait on one connection, received data is parsed in steps between which other
+connections are served, and errors use OpenAI's envelope. `openai_api.AsgiExchange` limits bodies.
+
+Reading pauses only while a bound is reached: a connection that is not read shows no disconnect, and
+the upstream's answer would be paid for nobody.
 """
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -22,15 +27,31 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from proxy.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RouterError, envelope
+from proxy.errors import (
+    BodyTooLarge,
+    HeadTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    RouterError,
+    envelope,
+)
 from proxy.record import new_request_id
 from proxy.web.request_head import FRAMING, METHODS, check_head, expects_continue, refuse_method
 
 # The usual limit of web servers. Clients send a few hundred bytes.
 MAX_REQUEST_HEAD_BYTES: Final = 32 * 1024
+MAX_REQUEST_HEADERS: Final = 200  # clients send a dozen
 HEAD_SECONDS: Final = 20.0
 # Requests that wait on one connection for the answer to an earlier one. Clients hardly pipeline.
 MAX_PIPELINED: Final = 32
+# A chunk costs the parser as much as some kilobytes. Beyond this number a body's chunks need an
+# average size, which any buffer of a client exceeds.
+MAX_SMALL_CHUNKS: Final = 16_384
+MIN_CHUNK_BYTES: Final = 16
+# Received data is parsed in steps. After a step beyond this time the event loop goes on, and the
+# rest follows in its next turn.
+_STEP_BYTES: Final = 16 * 1024
+_TURN_SECONDS: Final = 0.001
 # An answer may come before the request's body. A small rest of the body is received and discarded,
 # and the connection stays usable. Otherwise the answer announces the connection's end, which waits
 # for the client: one that still writes when the connection closes would not see the answer.
@@ -177,6 +198,18 @@ class _Exchange(RequestResponseCycle):
             self.on_response()
 
 
+class _Flow(FlowControl):
+    """Reading and writing of a connection; reading resumes only below the connection's bounds."""
+
+    def __init__(self, transport: asyncio.Transport, is_full: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._is_full = is_full
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._is_full():
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One connection. It closes after a refused request."""
 
@@ -208,6 +241,9 @@ class Connection(HttpToolsProtocol):
         self._framing: list[tuple[bytes, bytes]] = []  # headers of the current request
         self._head_size = 0  # of the current request, without its request line
         self._unread = 0  # bytes since the last parser event
+        self._chunks = 0  # of the current request's body
+        self._body_bytes = 0
+        self._unparsed = b""  # received data that the next turn of the event loop parses
         self._refusal: RouterError | None = None
         self._is_refusing = False  # whether received data is discarded
         self._running: _Exchange | None = None  # the latest whose handler was started
@@ -217,6 +253,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self._is_full)
         self._head_due = self.loop.call_later(self._head_seconds, self._on_head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -228,16 +265,57 @@ class Connection(HttpToolsProtocol):
         if self._running is not None:
             self._running.disconnect()
         self.pipeline.clear()
+        self._unparsed = b""
 
     def data_received(self, data: bytes) -> None:
         if self._is_refusing or self.transport.is_closing():
             self._discard(len(data))
-        elif self._in_body or len(data) <= MAX_REQUEST_HEAD_BYTES:
+        elif self._unparsed:  # read before reading was paused
+            self._unparsed += data
+        elif len(data) <= _STEP_BYTES:
             self._parse(data)
-        else:  # so that no more than one head of the largest size is parsed in vain
-            for start in range(0, len(data), MAX_REQUEST_HEAD_BYTES):
-                if not self._is_refusing and not self.transport.is_closing():
-                    self._parse(data[start : start + MAX_REQUEST_HEAD_BYTES])
+        else:
+            self._parse_in_steps(data)
+
+    def _parse_in_steps(self, data: bytes) -> None:
+        """Parse data for a bounded time, and leave the rest to the event loop's next turn."""
+        until = time.perf_counter() + _TURN_SECONDS
+        for start in range(0, len(data), _STEP_BYTES):
+            if self._is_refusing or self.transport.is_closing():
+                break
+            if start and time.perf_counter() > until:
+                self._unparsed = data[start:]
+                self.flow.pause_reading()
+                self.loop.call_soon(self._parse_rest)
+                return
+            self._parse(data[start : start + _STEP_BYTES])
+        self._update_reading()
+
+    def _parse_rest(self) -> None:
+        data, self._unparsed = self._unparsed, b""
+        self._parse_in_steps(data)
+
+    def _is_full(self) -> bool:
+        """Whether as much waits as one connection may have, so that reading pauses."""
+        if self._is_refusing:
+            return self._linger_timer is None  # earlier answers come first
+        if self._unparsed:
+            return True
+        cycle, waiting = self.cycle, self.pipeline
+        if cycle is not None and cycle.more_body and len(cycle.body) > HIGH_WATER_LIMIT:
+            return not cycle.response_complete
+        return bool(waiting) and (
+            len(waiting) > self._max_pipelined // 2
+            or sum(len(exchange.body) for exchange, _ in waiting) > HIGH_WATER_LIMIT
+        )
+
+    def _update_reading(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._is_full():
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
 
     def _parse(self, data: bytes) -> None:
         self._unread += len(data)
@@ -292,14 +370,14 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._framing = []
-        self._head_size = 0
+        self._head_size = self._chunks = self._body_bytes = 0
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
             return  # trailers are no headers (RFC 9110, section 6.5.1), and nothing reads them
         self._head_size += len(name) + len(value) + 4
-        if self._head_size > MAX_REQUEST_HEAD_BYTES:
+        if self._head_size > MAX_REQUEST_HEAD_BYTES or len(self.headers) >= MAX_REQUEST_HEADERS:
             self._refusal = HeadTooLarge(_TOO_LARGE)
             raise ValueError  # stops the parser
         name = name.lower()
@@ -370,15 +448,30 @@ class Connection(HttpToolsProtocol):
         if previous is None or previous.response_complete:
             self._start(exchange)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((exchange, self.app))
+            self._update_reading()
 
     def _start(self, exchange: _Exchange) -> None:
         self._running = exchange
         self._start_asgi_task(exchange, self.app)
 
+    def on_chunk_header(self) -> None:
+        """Check the number of chunks.
+
+        Raises:
+            ValueError: there are too many small ones. It stops the parser.
+        """
+        self._chunks += 1
+        if (
+            self._chunks > MAX_SMALL_CHUNKS
+            and self._body_bytes < (self._chunks - MAX_SMALL_CHUNKS) * MIN_CHUNK_BYTES
+        ):
+            self._refusal = BodyTooLarge("The request body has too many small chunks.")
+            raise ValueError
+
     def on_body(self, body: bytes) -> None:
         self._unread = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -387,6 +480,8 @@ class Connection(HttpToolsProtocol):
             return  # the message follows once more
         self._in_body = False
         super().on_message_complete()
+        if self.flow.read_paused:
+            self._update_reading()  # the body is complete, and the client may disconnect
 
     def on_response_complete(self) -> None:
         """As in uvicorn, but with one idle timer per connection, not one per answer."""
@@ -399,6 +494,7 @@ class Connection(HttpToolsProtocol):
         elif self.pipeline:
             exchange, _ = self.pipeline.pop()
             self._start(cast(_Exchange, exchange))  # uvicorn's type has the base class
+            self.flow.resume_reading()
         elif self._refusal is not None:
             self._write_refusal(self._refusal)
         else:
@@ -472,8 +568,8 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write_eof()
-        self.flow.resume_reading()
         self._linger_timer = self.loop.call_later(self._linger_seconds, self.transport.close)
+        self.flow.resume_reading()
 
     def _discard(self, size: int) -> None:
         """Count discarded bytes, and close the connection above the limit."""
@@ -483,4 +579,7 @@ class Connection(HttpToolsProtocol):
 
 
 _INVALID: Final = "Invalid HTTP request received."
-_TOO_LARGE: Final = f"The request headers exceed {MAX_REQUEST_HEAD_BYTES // 1024} kB."
+_TOO_LARGE: Final = (
+    f"The request headers exceed {MAX_REQUEST_HEAD_BYTES // 1024} kB, or there are more than "
+    f"{MAX_REQUEST_HEADERS}."
+)

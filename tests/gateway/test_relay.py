@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,14 @@ from proxy.gateway.relay import (
     relay_complete,
     relay_stream,
 )
-from proxy.gateway.stream_observer import MAX_EVENT_BYTES, Outcome, StreamObserver
+from proxy.gateway.stream_observer import (
+    MAX_EVENT_BYTES,
+    MAX_EVENT_LINES,
+    MAX_EVENTS,
+    Outcome,
+    StreamObserver,
+    split_comments,
+)
 from proxy.protocol.endpoints import CHAT, RESPONSES
 from proxy.protocol.views import AnswerView, Usage
 from proxy.record import CallRecord, Ending, Reason, Target
@@ -389,7 +397,7 @@ def stream_of(*pieces: bytes | BaseException, **arguments: Any) -> FakeAnswer:
     return FakeAnswer(*pieces, is_event_stream=True, **arguments)
 
 
-def ignore_end(last: AnswerView | None) -> None:
+async def ignore_end(last: AnswerView | None) -> None:
     """Ignore the end of a response."""
 
 
@@ -633,7 +641,7 @@ async def test_error_event_after_the_first_output_passes() -> None:
 async def test_response_is_noted_once_before_its_end_is_sent(answer: FakeAnswer) -> None:
     reply, sent_by_then = FakeReply(), list[bytes]()
 
-    def note(last: AnswerView | None) -> None:
+    async def note(last: AnswerView | None) -> None:
         assert last is not None
         assert last.finished
         sent_by_then.append(reply.body)
@@ -684,3 +692,75 @@ def test_a_usage_in_an_oversized_events_text_is_not_billed(end: bytes) -> None:
     observer.feed(b'data: {"choices":[{"delta":{"content":"%b"}}]}' % text + end)
     observer.flush()
     assert observer.usage is None
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r", b"\r\n"])
+def test_blank_lines_between_events_pass_at_once(blank: bytes) -> None:
+    observer = StreamObserver(strip_usage=True)
+    blanks = blank * 300_000
+    since = time.process_time()
+    assert observer.feed(blanks + HELLO + blanks) == blanks + HELLO + blanks
+    assert time.process_time() - since < 0.2
+    assert (observer.text, observer.has_more) == ("Hello", False)
+
+
+@given(count=st.integers(0, 9), places=cuts)
+def test_blank_lines_around_removed_usage_pass_for_every_split(
+    count: int, places: list[int]
+) -> None:
+    blanks = b"\n" * count
+    whole = blanks + HELLO + blanks + USAGE + blanks + DONE + blanks
+    observer = StreamObserver(strip_usage=True)
+    assert run(observer, cut(whole, places)) == blanks + HELLO + blanks * 2 + DONE + blanks
+
+
+def test_one_call_observes_a_limited_number_of_events() -> None:
+    events = b"".join(b": %d\n\n" % number for number in range(3 * MAX_EVENTS))
+    observer = StreamObserver(strip_usage=True)
+    passed = observer.feed(events + HELLO[:9])
+    assert (passed.count(b"\n\n"), observer.has_more) == (MAX_EVENTS, True)
+    passed += observer.feed(HELLO[9:])
+    while observer.has_more:
+        passed += observer.feed(b"")
+    assert passed == events + HELLO
+    assert observer.text == "Hello"
+
+    observer = StreamObserver(strip_usage=True)
+    passed = observer.feed(events + STOP)
+    assert passed + observer.flush() == events + STOP
+
+
+def test_an_event_of_too_many_lines_passes_unseen() -> None:
+    event = b"data: \n" * (MAX_EVENT_LINES + 1) + b'data: {"usage":{"prompt_tokens":7}}\n\n'
+    observer = StreamObserver(strip_usage=True)
+    assert observer.feed(event) == event
+    assert observer.blind
+    assert observer.usage == Usage(prompt_tokens=7)
+
+
+@pytest.mark.parametrize("is_first", [False, True], ids=["later", "held"])
+async def test_many_events_in_one_chunk_let_others_work(is_first: bool) -> None:
+    events = b": x\n\n" * 50 * MAX_EVENTS
+    chunks = [events, HELLO, STOP] if is_first else [HELLO, events + STOP]
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    reply, record = FakeReply(), routed_record()
+    await relay(stream_of(*chunks), reply, record, settle=SettleRecorder())
+    counting.cancel()
+    assert reply.body == b"".join(chunks)
+    assert turns >= 40
+
+
+def test_comments_are_split_from_events_and_blank_lines() -> None:
+    blanks = b"\n" * 300_000
+    since = time.process_time()
+    parts = split_comments(blanks + b": ping\n\n" + HELLO + b": x\ndata: y\n\n" + blanks)
+    assert time.process_time() - since < 0.2
+    assert parts == (b": ping\n\n", blanks + HELLO + b": x\ndata: y\n\n" + blanks)

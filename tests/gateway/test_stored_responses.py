@@ -22,18 +22,18 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def add(stored: StoredResponses, name: str, text: str = "Hello!") -> None:
+async def add(stored: StoredResponses, name: str, text: str = "Hello!") -> None:
     response = view_response(msgspec.json.encode(response_fields(text, response_id=name)))
     request = parse_responses(b'{"model":"auto","input":"Hi"}')
     assert response is not None
-    stored.remember(response, request, target=Target.LOCAL, client=None)
+    await stored.remember(response, request, target=Target.LOCAL, client=None)
 
 
 async def test_response_is_found_until_it_is_deleted(
     store: Store,
 ) -> None:
     stored = StoredResponses(store)
-    add(stored, "a")
+    await add(stored, "a")
     response = await stored.find("a", None)
     assert response is not None
     assert response.target is Target.LOCAL
@@ -44,17 +44,17 @@ async def test_response_is_found_until_it_is_deleted(
 async def test_large_responses_evict_the_oldest(store: Store) -> None:
     stored = StoredResponses(store, max_cached_chars=10_000)
     for name in ("a", "b", "c", "d"):
-        add(stored, name, "x" * 1_500)  # stored in its items and in its body
+        await add(stored, name, "x" * 1_500)  # stored in its items and in its body
     cached = [name for name in ("a", "b", "c", "d") if await stored.find(name, None)]
     assert cached == ["c", "d"]
-    add(stored, "e", "x" * 20_000)
-    add(stored, "f")
+    await add(stored, "e", "x" * 20_000)
+    await add(stored, "f")
     assert await stored.find("f", None) is not None
 
 
 async def test_many_small_responses_evict_the_oldest(store: Store) -> None:
     stored = StoredResponses(store, max_cached=2)
     for name in ("a", "b", "c"):
-        add(stored, name)
+        await add(stored, name)
     assert await stored.find("a", None) is None
     assert await stored.find("c", None) is not None

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import (
+    LARGE_BODY_BYTES,
     MAX_CONTAINERS,
     MAX_ESCAPES,
     MAX_FIELDS,
@@ -17,6 +18,7 @@ from proxy.protocol.bounds import (
     MAX_STRINGS,
     MAX_VALUES,
     check_size,
+    is_heavy,
 )
 from proxy.protocol.chat import parse_chat, parse_completion, parse_embedding
 from proxy.protocol.responses import parse_responses
@@ -185,3 +187,13 @@ def test_other_unknown_fields_are_accepted() -> None:
     message = USER | {"X": 1, "cache_control": {"Type": "a"}}
     parse_chat(json.dumps(CHAT | {"Foo": 1, "tools": [tool], "messages": [message]}).encode())
     parse_responses(json.dumps(RESPONSE | {"Foo": 1, "input": [message]}).encode())
+
+
+def test_a_body_is_heavy_by_its_size_or_by_its_values() -> None:
+    def with_items(number: int) -> bytes:
+        return json.dumps(RESPONSE | {"input": [USER | {"x": 1}] * number}).encode()
+
+    assert not is_heavy(with_items(100))
+    assert is_heavy(with_items(1000))
+    assert not is_heavy(json.dumps(RESPONSE | {"input": "Some words, more. " * 20_000}).encode())
+    assert is_heavy(b" " * (LARGE_BODY_BYTES + 1))

@@ -1,5 +1,7 @@
 """API keys: authentication, and that no error reveals a key."""
 
+import time
+
 import pytest
 
 from proxy.auth import ApiKeys, LoginLimiter, Principal
@@ -165,3 +167,30 @@ def test_the_number_of_remembered_addresses_is_bounded() -> None:
     for number in range(100):
         limiter.count_wrong_guess(f"10.0.0.{number}")
     assert [n for n in range(100) if limiter.seconds_left(f"10.0.0.{n}")] == list(range(90, 100))
+
+
+def test_the_session_is_found_among_any_number_of_cookies() -> None:
+    value = KEYS.log_in("sk-one", []).encode()
+    for cookie in (
+        b"hybrid_llm_session=" + value,
+        b"a=b; hybrid_llm_session=" + value + b"; c=d",
+        b";" * 30_000 + b"hybrid_llm_session=" + value,
+        b"x_hybrid_llm_session=1;hybrid_llm_session=" + value,
+    ):
+        principal = KEYS.read_session([(b"cookie", b"a=b"), (b"cookie", cookie)])
+        assert principal is not None
+        assert principal.key_hash == key_hash("sk-one")
+    for cookie in (
+        b"x_hybrid_llm_session=" + value,
+        b"hybrid_llm_session=" + b"1" * 30_000,
+        b"\xff",
+    ):
+        assert KEYS.read_session([(b"cookie", cookie)]) is None
+
+
+def test_reading_empty_cookies_takes_little_time() -> None:
+    headers = [(b"cookie", b"; " * 16_000)]
+    since = time.process_time()
+    for _ in range(100):
+        assert KEYS.read_session(headers) is None
+    assert time.process_time() - since < 0.5

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from fakes import (
     FakeUpstream,
@@ -16,7 +19,7 @@ from fakes import (
 )
 from fakes import chunked as chunked_answer
 from live import LiveProxy, RawClient, StartProxy, chat_body
-from proxy.web.client_connection import MAX_PIPELINED
+from proxy.web.client_connection import MAX_PIPELINED, MAX_REQUEST_HEADERS, Connection
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -395,3 +398,150 @@ async def test_http_10_is_not_told_to_continue(proxy: LiveProxy) -> None:
     client = await proxy.connect_raw(head + body)
     assert (await client.read_to_end()).startswith(b"HTTP/1.1 200")
     await client.leave()
+
+
+# Disconnects while the answer is awaited.
+
+
+@pytest.mark.parametrize("size", [70_000, 400_000, 2_000_000])
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
+async def test_a_disconnect_after_a_large_body_closes_the_upstream_call(
+    proxy: LiveProxy, local: FakeUpstream, size: int, streams: bool
+) -> None:
+    """Whether the client aborts or closes, and however head and body arrive."""
+    body = chat_body(model="local", text="x" * size, stream=streams)
+    request = with_body(body)
+    number = 0
+    for at_once in (True, False):
+        for aborts in (True, False):
+            number += 1
+            local.answer = [gate := Gate(), *whole(answer_json())]
+            client = await proxy.connect_raw(request if at_once else request[: -len(body)])
+            if not at_once:
+                await proxy.client.get("/health")  # the proxy has read the head by now
+                await client.send(body)
+            call = await local.called(number)
+            await gate.reached()
+            if aborts:
+                client.vanish()
+            else:
+                await client.leave()
+            await call.closed()
+            gate.open()
+    rows = await proxy.rows_of(number)
+    assert {row["ending"] for row in rows} == {"client_gone"}
+
+
+async def test_a_disconnect_with_a_waiting_request_closes_the_upstream_call(
+    proxy: LiveProxy, local: FakeUpstream
+) -> None:
+    local.answer = [gate := Gate(), *whole(answer_json())]
+    body = chat_body(model="local", text="x" * 100_000)
+    client = await proxy.connect_raw(with_body(body) + HEALTH * 3)
+    call = await local.called()
+    await gate.reached()
+    client.vanish()
+    await call.closed()
+    gate.open()
+
+
+# The work of one turn of the event loop.
+
+
+async def test_a_body_in_small_chunks_arrives_whole(proxy: LiveProxy, local: FakeUpstream) -> None:
+    local.answer = whole(answer_json())
+    body = chat_body(model="local", text="".join(map(str, range(100_000))))
+    chunks = [b"20\r\n%b\r\n" % body[at : at + 32] for at in range(0, len(body) - 32, 32)]
+    rest = body[32 * len(chunks) :]
+    client = await proxy.connect_raw(
+        CHAT + b"transfer-encoding: chunked\r\n\r\n" + b"".join(chunks) + chunked(rest) + HEALTH
+    )
+    assert (await read_answer(client))[0] == 200
+    assert (await read_answer(client))[0] == 200
+    assert local.calls[0].json["messages"] == json.loads(body)["messages"]
+    await client.leave()
+
+
+async def test_too_many_small_chunks_are_refused(proxy: LiveProxy) -> None:
+    data = CHAT + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000
+    await assert_refused(proxy, data, 413, "body_too_large")
+
+
+async def test_the_number_of_headers_is_limited(proxy: LiveProxy) -> None:
+    head = HEALTH[:-2]
+    client = await proxy.connect_raw(head + b"a:\r\n" * (MAX_REQUEST_HEADERS - 1) + b"\r\n")
+    assert (await read_answer(client))[0] == 200
+    await client.leave()
+    data = head + b"a:\r\n" * MAX_REQUEST_HEADERS + b"\r\n"
+    await assert_refused(proxy, data, 431, "headers_too_large")
+
+
+class _Transport(asyncio.Transport):
+    """A transport that sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_paused = False
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def write(self, data: Any) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+
+@pytest.fixture
+async def transport() -> _Transport:
+    return _Transport()
+
+
+@pytest.fixture
+async def connection(transport: _Transport) -> AsyncIterator[Connection]:
+    """A connection whose requests are read and never answered."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] == "http.request":
+            pass
+
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None, log_level="critical")
+    config.load()
+    connection = Connection(config, ServerState(), {})
+    connection.connection_made(transport)
+    yield connection
+    connection.connection_lost(None)
+    await asyncio.gather(*connection.tasks)
+
+
+async def test_the_event_loop_goes_on_between_the_parts_of_a_received_piece(
+    connection: Connection, transport: _Transport
+) -> None:
+    chunks = b"20\r\n%b\r\n" % (b"x" * 32) * 30_000
+    connection.data_received(CHAT + b"transfer-encoding: chunked\r\n\r\n" + chunks)
+    assert transport.is_paused
+    connection.data_received(b"0\r\n\r\n")  # had been read before
+    turns = 0
+    while connection.cycle.more_body:
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 3
+    assert not transport.is_paused
+
+
+async def test_waiting_requests_fill_no_memory(
+    connection: Connection, transport: _Transport
+) -> None:
+    connection.data_received(with_body(b" " * 1000))
+    await asyncio.sleep(0)
+    for is_paused in (False, False, True):
+        connection.data_received(with_body(b" " * 30_000))
+        await asyncio.sleep(0)
+        assert transport.is_paused is is_paused
