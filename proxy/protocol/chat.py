@@ -190,6 +190,12 @@ class ChatRequest(msgspec.Struct):
     max_tool_calls = None
 
     @property
+    def uncounted_tools(self) -> list[str]:
+        """Tools of other servers that have OpenAI's API. One without a type is a function."""
+        types = read_types(self.tools) if self._offers_tools else []
+        return [kind for kind in types if kind not in (None, "function", "custom")]
+
+    @property
     def streams(self) -> bool:
         return bool(self.stream)
 
@@ -303,7 +309,7 @@ class CompletionRequest(msgspec.Struct):
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "prompt"
-    hosted_tools = ()
+    hosted_tools = uncounted_tools = ()
     max_tool_calls = None
     images = 0
     has_references = False
@@ -377,7 +383,7 @@ class EmbeddingRequest(msgspec.Struct):
 
     prompt_field = "input"
     streams = hides_usage = has_references = False
-    hosted_tools = ()
+    hosted_tools = uncounted_tools = ()
     max_tool_calls = None
     service_tier = None
     images = 0

@@ -38,8 +38,16 @@ from proxy.protocol.views import HostedCalls
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
+# These cost only their tokens: the client runs them, or they have no fee.
+_FREE_TOOLS: Final = _CLIENTS_TOOLS | {
+    *("namespace", "local_shell", "apply_patch", "computer", "computer_use_preview"),
+    *("mcp", "tool_search"),
+}
 # Of tools with a fee. A type may have a date: web_search_preview_2025_03_11.
 _HOSTED_TOOL: Final = re.compile("|".join(HostedCalls._fields))
+_COUNTED_TOOL: Final = re.compile(
+    rf"(?:{_HOSTED_TOOL.pattern})(?:_preview)?(?:_\d{{4}}_\d\d_\d\d)?"
+)
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 # A server may trim other characters, and so read the id of another key's response.
 _PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
@@ -87,6 +95,14 @@ class _Item(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     type: str
+    environment: msgspec.Raw = msgspec.Raw()  # of a shell: the client's or a container
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether all that it costs is counted."""
+        if self.type == "shell":
+            return read_type(self.environment) == "local"
+        return self.type in _FREE_TOOLS or _COUNTED_TOOL.fullmatch(self.type) is not None
 
 
 class _Text(msgspec.Struct):
@@ -191,6 +207,12 @@ class ResponsesRequest:
             return []
         kinds = (_HOSTED_TOOL.match(tool.type) for tool in self._body.tools or ())
         return [kind[0] for kind in kinds if kind is not None]
+
+    @property
+    def uncounted_tools(self) -> list[str]:
+        if "hosted_tools" not in self.needs:
+            return []
+        return [tool.type for tool in self._body.tools or () if not tool.is_counted]
 
     @property
     def max_tool_calls(self) -> int | None:

@@ -71,6 +71,10 @@ class RoutingRequest(Protocol):
         """The fields of `HostedCalls` whose tools the provider may run, one for each tool."""
 
     @property
+    def uncounted_tools(self) -> Sequence[str]:
+        """The offered tools that the provider may run at a cost that cannot be counted."""
+
+    @property
     def max_tool_calls(self) -> int | None:
         """The most calls of such tools; None without a limit."""
 

@@ -320,6 +320,11 @@ def passed_on() -> Iterator[tuple[str, Spent, Check]]:
     body = json.dumps({"model": "gpt-5.5-pro", "input": "Hi", "background": True}).encode()
     answer = whole(json.dumps(response_fields(status="queued", usage=None)).encode())
     yield "a background answer", Spent("/v1/responses", body, answer, 0.01), no_calls
+    for tool in ("image_generation", "shell", "of_tomorrow", "\\u0069mage_generation"):
+        body = f'{{"model":"gpt-5","input":"Draw","tools":[{{"type":"{tool}"}}]}}'.encode()
+        drawn = {"type": "image_generation_call", "id": "ig_1", "result": "AAAA"}
+        answer = whole(json.dumps(response_fields(output=[drawn])).encode())
+        yield f"the hosted tool {tool}", Spent("/v1/responses", body, answer, 0.25), no_calls
     for model in ("my-embedding", "text-embedding-4", "gpt-4o"):
         body = json.dumps({"model": model, "input": "Hi"}).encode()
         usage = {"prompt_tokens": 1_000_000, "total_tokens": 1_000_000}

@@ -944,6 +944,63 @@ async def test_unknown_models_are_rejected_in_stored_prompts(
     assert not cloud.calls
 
 
+UNCOUNTED_TOOLS: list[dict[str, Any]] = [
+    {"type": "image_generation"},
+    {"type": "image_generation", "quality": "high"},
+    {"type": "shell", "environment": {"type": "container_auto"}},
+    {"type": "shell"},
+    {"type": "web_search_of_tomorrow"},
+    {"type": "of_tomorrow"},
+]
+COUNTED_TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "name": "f", "parameters": {}},
+    {"type": "custom", "name": "c"},
+    {"type": "namespace", "name": "n", "tools": []},
+    {"type": "mcp", "server_label": "s", "server_url": "https://e.org"},
+    {"type": "shell", "environment": {"type": "local"}},
+    {"type": "local_shell"},
+    {"type": "web_search_preview_2025_03_11"},
+    {"type": "web_search_2025_08_26"},
+    {"type": "file_search", "vector_store_ids": ["vs_1"]},
+    {"type": "code_interpreter", "container": {"type": "auto"}},
+]
+
+
+@pytest.mark.parametrize("scope", ["key", "global"])
+async def test_a_tool_of_unknown_cost_is_refused_with_a_budget(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, scope: str
+) -> None:
+    keys = [{"key": "mine", "cloud_usd_per_day": 1000.0}]
+    changes = {"budget": {"cloud_usd_per_day": 1000}} if scope == "global" else {}
+    proxy = await start({"server": {"api_keys": keys}} if scope == "key" else changes)
+    mine = {"authorization": "Bearer mine"} if scope == "key" else {}
+    function = COUNTED_TOOLS[0]
+    for tool in UNCOUNTED_TOOLS:
+        refused = await create(proxy, headers=mine, model="cloud", tools=[function, tool])
+        assert (refused.status_code, envelope_of(refused)["code"]) == (400, "uncounted_cost")
+        assert envelope_of(refused)["param"] == "tools"
+    chat = await proxy.chat(model="cloud", headers=mine, tools=[{"type": "of_tomorrow"}])
+    assert envelope_of(chat)["code"] == "uncounted_cost"
+    assert not cloud.calls
+    for tool in COUNTED_TOOLS:
+        answered = await create(proxy, headers=mine, model="cloud", tools=[function, tool])
+        assert answered.status_code == 200
+    tools = UNCOUNTED_TOOLS[:1]
+    kept = await create(proxy, headers=mine, model="cloud", tools=tools, tool_choice="none")
+    assert kept.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"budget": {"cloud_usd_per_day": 9, "uncounted": "allow"}}]
+)
+async def test_a_tool_of_unknown_cost_may_be_allowed(
+    start: StartProxy, cloud: FakeUpstream, changes: dict[str, Any]
+) -> None:
+    proxy = await start(changes)
+    answered = await create(proxy, model="cloud", tools=UNCOUNTED_TOOLS)
+    assert answered.status_code == 200
+
+
 async def test_key_with_a_budget_may_not_use_background_mode(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
