@@ -57,7 +57,7 @@ class StoredResponses:
         client: str | None,
         keeps_text: bool = True,
     ) -> None:
-        """Store a complete response.
+        """Store a response; of one that has only begun, or was not seen in full, the owner.
 
         Args:
             client: the hash of the API key that owns it.
@@ -72,6 +72,8 @@ class StoredResponses:
             items = _encoder.encode([*request.items, *view.output]).decode(errors="replace")
             body = view.body.decode(errors="replace")
         stored = StoredResponse(view.id, target, client, items, len(request.items), body)
+        if self._latest.get(view.id) == stored:  # its first event has named it
+            return
         self._remember(view.id, stored)
         self._store.store_response(stored)
 

@@ -13,7 +13,6 @@ from proxy.protocol.views import (
     HostedCalls,
     RoutingRequest,
     Usage,
-    find_usage,
 )
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "RoutingRequest",
     "Usage",
     "endpoints",
-    "find_usage",
     "ollama",
     "read_request",
     "response_objects",

@@ -36,13 +36,13 @@ from proxy.protocol.fields import (
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
+from proxy.protocol.outline import skim
 from proxy.protocol.views import (
     LARGE_BYTES,
     MAX_VIEWED_BYTES,
     UNREADABLE,
     FirstItems,
     Usage,
-    find_usage,
     is_empty,
     read_usage,
 )
@@ -687,9 +687,11 @@ def view_answer(data: bytes) -> ChatAnswer | None:
 
     Usage, choices and error are read each on its own where one has an unexpected type.
     """
-    if len(data) > MAX_VIEWED_BYTES:
-        return ChatAnswer(usage=read_usage(find_usage(data)))
     try:
+        if len(data) > MAX_VIEWED_BYTES:
+            parts = _parts.decode(skim(data))
+            usage = read_usage(parts.usage)
+            return ChatAnswer(usage=usage, error=parts.error, tier=parts.tier, named=parts.named)
         return _answer.decode(data) if len(data) <= LARGE_BYTES else _view_leniently(data)
     except msgspec.ValidationError:
         pass

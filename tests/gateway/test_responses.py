@@ -728,6 +728,34 @@ async def test_no_spelling_of_its_id_continues_an_answer_of_another_key(
     assert len(cloud.calls) == 1
 
 
+@pytest.mark.parametrize("instructions", ["", " " * (3 * 2**19)], ids=["small", "large"])
+@pytest.mark.parametrize("ends", [True, False])
+async def test_every_streamed_answer_that_the_client_got_belongs_to_its_key(
+    start: StartProxy, cloud: FakeUpstream, instructions: str, ends: bool
+) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
+    events = response_events(response_id="resp_mine", instructions=instructions)
+    cloud.answer = chunked(*(events if ends else [*events[:6], End.FIN]))
+    await create(proxy, headers=mine, model="cloud", stream=True, instructions=instructions)
+    await proxy.rows_of(1)
+    cloud.answer = whole(json.dumps(response_fields()).encode())
+    follow: dict[str, Any] = {"model": "cloud", "previous_response_id": "resp_mine"}
+    assert (await create(proxy, headers=theirs, **follow)).status_code == 400
+    assert (await create(proxy, headers=mine, **follow)).status_code == 200
+
+
+async def test_a_local_answer_that_was_cut_off_cannot_be_continued(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    local.answer = chunked(*response_events()[:6], End.FIN)
+    answer = await create(proxy, model="local", stream=True)
+    await proxy.rows_of(1)
+    refused = await create(proxy, model="local", previous_response_id=local_id(answer))
+    assert envelope_of(refused)["code"] == "previous_response_not_found"
+
+
 @pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact"])
 async def test_token_counts_reject_responses_of_another_key(
     start: StartProxy, cloud: FakeUpstream, path: str
