@@ -79,8 +79,8 @@ class Bookkeeping:
         if call.sent is not None:
             call.sent.is_settled = True
         service_tier = outcome.service_tier
-        if usage is None and service_tier is None:  # cut off before the answer named it
-            service_tier = call.request.service_tier
+        if service_tier is None or service_tier == "auto":  # the answer does not name it
+            service_tier = self._asked_tier(call, is_cut_off=usage is None)
         tokens = BilledTokens(
             prompt or 0,
             answer or 0,
@@ -91,6 +91,21 @@ class Bookkeeping:
         )
         answered = Answered(outcome.model, _is_named(call), service_tier, outcome.hosted_calls)
         call.snapshot.prices.settle(record, tokens, answered, is_routed=call.endpoint.is_routed)
+
+    def _asked_tier(self, call: Call, *, is_cut_off: bool) -> str | None:
+        """The service tier of an answer that names none, or whose end was not seen.
+
+        It is the requested one. A cheaper one is not assumed of a seen answer.
+        """
+        asked, record = call.request.service_tier, call.record
+        if asked is None or is_cut_off or record.target is not Target.CLOUD or not record.model:
+            return asked
+        prices = call.snapshot.prices
+        standard = prices.find(Target.CLOUD, record.model)
+        special = prices.find(Target.CLOUD, record.model, service_tier=asked)
+        if standard is None or special is None or special.output < standard.output:
+            return None
+        return asked
 
     def close_attempt(self, call: Call) -> None:
         """End an attempt. If it was sent and not settled, add its input and the seen output.

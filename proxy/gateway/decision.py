@@ -27,6 +27,7 @@ from proxy.routing import (
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
+_MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
 
 
 class DecisionMaker:
@@ -141,6 +142,7 @@ class DecisionMaker:
         record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
+        _check_hosted_tools(call)
         _check_stored_prompt(call)
         preference = snapshot.router.read_preference(request.model, headers, local.catalog.names)
         limit = None
@@ -285,6 +287,12 @@ def _check_background(call: Call) -> None:
     request = call.request
     if isinstance(request, ResponsesRequest) and request.in_background:
         require_countable(call, "Background responses", param="background")
+
+
+def _check_hosted_tools(call: Call) -> None:
+    """Refuse tools that the provider runs at an unknown cost, where a budget is to hold."""
+    if tools := call.request.uncounted_tools:
+        require_countable(call, f"Tools of type '{tools[0][:_MAX_TYPE_CHARS]}'", param="tools")
 
 
 def _check_stored_prompt(call: Call) -> None:

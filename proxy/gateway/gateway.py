@@ -346,6 +346,7 @@ class Gateway:
             record.finish_reason = last.finish_reason if last is not None else None
             if isinstance(last, ResponseView) and record.target is Target.CLOUD:
                 self._bookkeeping.note_conversation(last)
+            is_blind = isinstance(start, StreamStart) and start.observer.blind
             if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):
                 assert record.target is not None  # a tier has answered
                 await self._stored_responses.remember(
@@ -353,7 +354,7 @@ class Gateway:
                     request,
                     target=record.target,
                     client=record.client_key_hash,
-                    keeps_text=not record.no_store,
+                    keeps_text=last.is_complete and not is_blind and not record.no_store,
                 )
 
         if isinstance(start, StreamStart):

@@ -257,7 +257,8 @@ async def relay_stream(
     Args:
         settle: enters tokens and dollars into the record.
         is_started: whether the client has the headers.
-        note: called with the last event before the client gets it, because it may then disconnect.
+        note: called with the first event that names the response, and with the last event, before
+            the client gets them: it may then disconnect, or continue the response.
 
     Raises:
         RouterError: the stream failed. The caller sends the error event and finishes the record.
@@ -269,12 +270,20 @@ async def relay_stream(
     if not is_started:
         await reply.start(response.status, _stream_headers(response, record))
     chunk_to_send = head.held
-    is_noted = False
+    is_noted = is_named = False
+
+    def note_name() -> None:
+        nonlocal is_named
+        if not is_named and observer.named is not None:
+            is_named = True
+            note(observer.named)
 
     def take(chunk: bytes) -> bool:
         """Send a chunk at once. Returns False when sending needs to wait."""
         nonlocal chunk_to_send
         chunk_to_send = observer.feed(chunk)
+        if not is_named:
+            note_name()
         if observer.spoke and record.ttft_ms is None:
             record.ttft_ms = record.elapsed_ms()
         if observer.done or observer.has_more:
@@ -283,6 +292,7 @@ async def relay_stream(
 
     try:
         while True:
+            note_name()
             if observer.done and not is_noted:
                 await note(observer.last)
                 is_noted = True
@@ -304,6 +314,7 @@ async def relay_stream(
                     raise
                 break  # the answer was complete: a later error does not matter to the client
         last = observer.flush()
+        note_name()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
         if not is_noted:

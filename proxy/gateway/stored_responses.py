@@ -59,7 +59,7 @@ class StoredResponses:
         client: str | None,
         keeps_text: bool = True,
     ) -> None:
-        """Store a complete response.
+        """Store a response; of one that has only begun, or was not seen in full, the owner.
 
         Args:
             client: the hash of the API key that owns it.
@@ -73,6 +73,8 @@ class StoredResponses:
             size = sum(map(len, request.items)) + len(view.body)
             items, body = await run_large(size, partial(_texts_of, view, request))
         stored = StoredResponse(view.id, target, client, items, len(request.items), body)
+        if self._latest.get(view.id) == stored:  # its first event has named it
+            return
         self._remember(view.id, stored)
         self._store.store_response(stored)
 

@@ -16,14 +16,15 @@ from collections.abc import Callable
 from operator import add
 from typing import Final, NamedTuple
 
-from proxy.protocol import AnswerView, HostedCalls, Usage, find_usage
+from proxy.protocol import AnswerView, HostedCalls, Usage
 from proxy.protocol.endpoints import CHAT, Endpoint
+from proxy.protocol.outline import HEAD_BYTES, TAIL_BYTES, outline
+from proxy.protocol.response_objects import ResponseView
 from proxy.record import MAX_TEXT_CHARS
 
 MAX_EVENT_BYTES: Final = 2**20
 MAX_EVENT_LINES: Final = 4096  # servers write an event in one line, or as indented JSON
 MAX_EVENTS: Final = 256  # that one call of `feed` observes, which takes some milliseconds
-_TAIL_BYTES: Final = 2**16  # of a longer event, which has the usage near its end
 
 # Two line ends, each of CRLF, LF or CR. The first CR must not be the first half of a CRLF.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
@@ -59,8 +60,8 @@ class StreamObserver:
     """Observes a stream of server-sent events.
 
     `feed` takes the received bytes and returns the bytes to send. Incomplete events are buffered.
-    Of an event longer than `MAX_EVENT_BYTES` only the usage is seen. It may have been the finish
-    or the end. So is an event of more than `MAX_EVENT_LINES` lines.
+    Of an event longer than `MAX_EVENT_BYTES`, or of more than `MAX_EVENT_LINES` lines, only the
+    outline is seen, without content. It may have been the finish or the end.
 
     One call observes a limited number of events. While `has_more` is set, the caller lets the event
     loop go on and then calls `feed(b"")`.
@@ -69,6 +70,7 @@ class StreamObserver:
     __slots__ = (
         "_endpoint",
         "_half",
+        "_head",
         "_other_texts",
         "_rename",
         "_shape",
@@ -86,6 +88,7 @@ class StreamObserver:
         "hosted_calls",
         "last",
         "model",
+        "named",
         "service_tier",
         "spoke",
         "usage",
@@ -105,7 +108,9 @@ class StreamObserver:
         self._tail = b""
         # What becomes of an LF that comes next: it belongs to the CR that ended the last event.
         self._half: bool | None = None
-        self._skipped: bytes | None = None  # the last bytes of an event that passes unseen
+        # The first and the last bytes of an event that passes unseen.
+        self._head = b""
+        self._skipped: bytes | None = None
         self._shape: _Shape | None = None  # of the last event with text
         self._texts: list[str] = []
         self._text_left = max_text_chars
@@ -114,6 +119,7 @@ class StreamObserver:
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # that the answer is billed at
         self.hosted_calls: HostedCalls | None = None  # so far; the last event has all of them
+        self.named: ResponseView | None = None  # the first event with the id of the response
         self.began = False  # whether an event has passed, perhaps without content
         self.spoke = False  # whether content that a client would show has passed
         self.finished = False  # whether a choice had its finish_reason
@@ -182,7 +188,7 @@ class StreamObserver:
                 break
         self._tail = buffer[start:]
         if not self.has_more and len(self._tail) > MAX_EVENT_BYTES:
-            self._skipped, self.blind = self._tail[-_TAIL_BYTES:], True
+            self._begin_skipping(self._tail)
             start, self._tail = len(buffer), b""
         if not parts:
             return buffer[:start] if start < len(buffer) else buffer
@@ -197,26 +203,37 @@ class StreamObserver:
         rest = self.feed(data[1:]) if len(data) > 1 else b""
         return b"\n" + rest if is_passed else rest
 
+    def _begin_skipping(self, event: bytes) -> None:
+        """Pass an event that is too long. Its id is read at once, as the client gets it now."""
+        self._head, self._skipped, self.blind = event[:HEAD_BYTES], event[-TAIL_BYTES:], True
+        self._name(self._endpoint.view(outline(_data_of(self._head) or b"")))
+
     def _skip(self, before: bytes, data: bytes) -> bytes:
         """Pass the rest of an event, and feed what is behind it."""
         buffer = before + data
         unsearched = max(0, len(before) - 3)  # an event end has up to 4 bytes
         end = _find_end(buffer, unsearched, plain=b"\r" not in buffer)
         if end == -1:
-            self._skipped = buffer[-_TAIL_BYTES:]
+            self._skipped = buffer[-TAIL_BYTES:]
             return data
         self._skipped = None
-        self._find_usage(buffer[max(0, end - _TAIL_BYTES) : end])
+        self._look_at_outline(buffer[max(0, end - TAIL_BYTES) : end])
         if end == len(buffer):
             self._half = True if buffer.endswith(b"\r") else None
             return data
         return buffer[len(before) : end] + self.feed(buffer[end:])
 
-    def _find_usage(self, tail: bytes) -> None:
-        """Read the usage in the last bytes of an event that passed unseen."""
-        if found := find_usage(tail):
-            view = self._endpoint.view(b'{"usage":%b}' % found)
-            self.usage = (view.usage if view is not None else None) or self.usage
+    def _look_at_outline(self, tail: bytes) -> None:
+        """Observe the outline of an event that passed unseen.
+
+        Args:
+            tail: its last bytes.
+        """
+        first, *others = tail.strip(b"\r\n").splitlines() or [b""]
+        lines = [first, *(line[5:] for line in others if line.startswith(b"data:"))]
+        view = self._endpoint.view(outline(_data_of(self._head) or b"", b"".join(lines)))
+        if view is not None:
+            self._observe(view)
 
     def flush(self) -> bytes:
         """The buffered rest at the end: a last event may lack its blank line."""
@@ -224,7 +241,8 @@ class StreamObserver:
         while self.has_more:
             parts.append(self.feed(b""))
         if self._skipped is not None:
-            self._find_usage(self._skipped)
+            self._look_at_outline(self._skipped)
+            self._skipped = None
         tail, self._tail = self._tail, b""
         last = self._look(tail) if tail.strip() else b""
         if self.complete or self.failed:
@@ -240,8 +258,8 @@ class StreamObserver:
             return event
         data = _data_of(event)
         if data is None:
-            self.blind = True
-            self._find_usage(event[-_TAIL_BYTES:])
+            self._head, self.blind = event[:HEAD_BYTES], True
+            self._look_at_outline(event[-TAIL_BYTES:])
             return event
         if not data:
             self.began = self.began or bool(event.strip())  # a comment is a sign of life
@@ -262,6 +280,8 @@ class StreamObserver:
 
     def _observe(self, view: AnswerView) -> bool:
         self.began = True
+        if self.named is None:
+            self._name(view)
         if view.failed:
             self.failed = True
         # The first event names both, as far as they are known: the stream may be cut off.
@@ -289,6 +309,11 @@ class StreamObserver:
                 calls = HostedCalls(*map(add, self.hosted_calls, calls))
             self.hosted_calls = calls
         return not (self._strip_usage and view.is_usage_only)
+
+    def _name(self, view: AnswerView | None) -> None:
+        """Note the first event with the id of the response."""
+        if self.named is None and isinstance(view, ResponseView) and view.id is not None:
+            self.named = view
 
 
 class _Shape(NamedTuple):

@@ -13,7 +13,6 @@ from proxy.protocol.views import (
     HostedCalls,
     RoutingRequest,
     Usage,
-    find_usage,
 )
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "RoutingRequest",
     "Usage",
     "endpoints",
-    "find_usage",
     "is_heavy",
     "ollama",
     "read_request",

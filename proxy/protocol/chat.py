@@ -7,7 +7,6 @@ never rebuilt. The Responses API is in `responses`.
 Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -31,16 +30,19 @@ from proxy.protocol.fields import (
     read_limit,
     read_service_tier,
     read_text,
+    read_texts,
+    read_type,
+    read_types,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
+from proxy.protocol.outline import skim
 from proxy.protocol.views import (
     LARGE_BYTES,
     MAX_VIEWED_BYTES,
     UNREADABLE,
     FirstItems,
     Usage,
-    find_usage,
     is_empty,
     read_usage,
 )
@@ -57,28 +59,74 @@ class _ModelList(msgspec.Struct):
 
 
 class ContentPart(msgspec.Struct):
-    """One content part of a message. Only its text is read, and the capability it needs."""
+    """One content part of a message. Only its text is read, and the capabilities it needs."""
 
-    type: str = "text"
+    type: str = ""
     text: str | None = None
     image_url: msgspec.Raw = msgspec.Raw()
     file: msgspec.Raw = msgspec.Raw()
+    input_audio: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def is_image(self) -> bool:
+        return "image_url" in self._kinds
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The capabilities that this part needs."""
-        match self.type:
-            case "text":
-                return ()
-            case "image_url":
-                # A data URL contains the image; any other URL must be fetched.
-                inline = b'"data:' in bytes(self.image_url)
-                return ("vision",) if inline else ("vision", "image_url")
-            case "input_audio":
-                return ("audio",)
-            case "file":
-                return ("file_id", "file") if b'"file_id"' in bytes(self.file) else ("file",)
-        return ("content_part",)
+        if self.type == "text":
+            return ()
+        needs: tuple[str, ...] = ()
+        for kind in self._kinds:
+            match kind:
+                case "text":
+                    pass
+                case "image_url":
+                    # A data URL contains the image; any other URL must be fetched.
+                    needs += ("vision",) if _is_inline(self.image_url) else ("vision", "image_url")
+                case "input_audio":
+                    needs += ("audio",)
+                case "file":
+                    needs += ("file_id", "file") if _has_id(self.file) else ("file",)
+                case _:
+                    needs += ("content_part",)
+        return needs
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        """Its type; without one, what it contains, which some servers go by."""
+        if self.type:
+            return (self.type,)
+        kinds = ("image_url", "file", "input_audio")
+        return tuple(kind for kind in kinds if is_given(getattr(self, kind)))
+
+
+class _Address(msgspec.Struct):
+    url: msgspec.Raw = msgspec.Raw()
+
+
+class _File(msgspec.Struct):
+    file_id: msgspec.Raw = msgspec.Raw()
+
+
+_address = msgspec.json.Decoder(_Address)
+_file = msgspec.json.Decoder(_File)
+
+
+def _is_inline(image: msgspec.Raw) -> bool:
+    """Whether an `image_url`, an object or a text, has a data URL."""
+    try:
+        url = _address.decode(image).url if bytes(image).startswith(b"{") else image
+        return bytes(url).startswith(b'"data:') or (read_text(url) or "").startswith("data:")
+    except UNREADABLE:
+        return False
+
+
+def _has_id(file: msgspec.Raw) -> bool:
+    try:
+        return is_given(_file.decode(file).file_id)
+    except UNREADABLE:
+        return False
 
 
 class Message(msgspec.Struct):
@@ -142,6 +190,12 @@ class ChatRequest(msgspec.Struct):
     max_tool_calls = None
 
     @property
+    def uncounted_tools(self) -> list[str]:
+        """Tools of other servers that have OpenAI's API. One without a type is a function."""
+        types = read_types(self.tools) if self._offers_tools else []
+        return [kind for kind in types if kind not in (None, "function", "custom")]
+
+    @property
     def streams(self) -> bool:
         return bool(self.stream)
 
@@ -158,18 +212,18 @@ class ChatRequest(msgspec.Struct):
                 needs["tool_choice"] = "tool_choice"
             if bytes(self.parallel_tool_calls) == b"false":  # requests at most one call
                 needs["parallel_tool_calls"] = "parallel_tool_calls"
-            if _CUSTOM_TOOL.search(self.tools):
+            if "custom" in read_types(self.tools):
                 needs["custom_tools"] = "tools"
         if is_given(self.functions) and bytes(self.function_call) != b'"none"':
             needs.setdefault("tools", "functions")
             needs["functions"] = "functions"
-        if b'"audio"' in bytes(self.modalities):
+        if "audio" in read_texts(self.modalities):
             needs["audio"] = "modalities"
         if bytes(self.web_search_options) not in (b"", b"null"):  # {} requests it, too
             needs["hosted_tools"] = "web_search_options"
         if bytes(self.store) == b"true":
             needs["state"] = "store"
-        if b'"json_schema"' in bytes(self.response_format):
+        if read_type(self.response_format) == "json_schema":
             needs["json_schema"] = "response_format"
         if bytes(self.reasoning_effort) not in REASONING_EFFORTS:
             needs["reasoning_effort"] = "reasoning_effort"
@@ -212,7 +266,7 @@ class ChatRequest(msgspec.Struct):
     @property
     def images(self) -> int:
         return sum(
-            part.type == "image_url"
+            part.is_image
             for message in self.messages
             if isinstance(message.content, list)
             for part in message.content
@@ -255,7 +309,7 @@ class CompletionRequest(msgspec.Struct):
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "prompt"
-    hosted_tools = ()
+    hosted_tools = uncounted_tools = ()
     max_tool_calls = None
     images = 0
     has_references = False
@@ -329,7 +383,7 @@ class EmbeddingRequest(msgspec.Struct):
 
     prompt_field = "input"
     streams = hides_usage = has_references = False
-    hosted_tools = ()
+    hosted_tools = uncounted_tools = ()
     max_tool_calls = None
     service_tier = None
     images = 0
@@ -485,7 +539,7 @@ class ChatAnswer(msgspec.Struct):
         return self.usage is not None and not self.choices
 
 
-_KnownPart = known_form(ContentPart, "input_audio refusal")
+_KnownPart = known_form(ContentPart, "refusal")
 _KnownMessage = known_form(
     Message,
     "name tool_call_id refusal annotations reasoning_content",
@@ -569,7 +623,6 @@ _content_part = msgspec.json.Decoder(_ContentPart)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _model_list = msgspec.json.Decoder(_ModelList)
 
-_CUSTOM_TOOL = re.compile(rb'"type"\s*:\s*"custom"')
 _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
 # The needs of a prompt that the body does not show in full.
 _REFERENCES: Final = frozenset({"audio", "file", "file_id", "content_part", "hosted_tools"})
@@ -634,9 +687,11 @@ def view_answer(data: bytes) -> ChatAnswer | None:
 
     Usage, choices and error are read each on its own where one has an unexpected type.
     """
-    if len(data) > MAX_VIEWED_BYTES:
-        return ChatAnswer(usage=read_usage(find_usage(data)))
     try:
+        if len(data) > MAX_VIEWED_BYTES:
+            parts = _parts.decode(skim(data))
+            usage = read_usage(parts.usage)
+            return ChatAnswer(usage=usage, error=parts.error, tier=parts.tier, named=parts.named)
         return _answer.decode(data) if len(data) <= LARGE_BYTES else _view_leniently(data)
     except msgspec.ValidationError:
         pass

@@ -15,9 +15,19 @@ Fields = dict[str, msgspec.Raw]  # of a request, each as the client sent it
 
 _raw_fields = msgspec.json.Decoder(Fields)
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+_any_list = msgspec.json.Decoder(list[Any])
 _encoder = msgspec.json.Encoder()
 
-_STANDARD_TIERS: Final = (b'"default"', b'"standard"', b'"auto"')
+_STANDARD_TIERS: Final = ("default", "standard", "auto")
+
+
+class _Typed(msgspec.Struct):
+    type: str | None = None
+
+
+_typed = msgspec.json.Decoder(_Typed)
+_typed_list = msgspec.json.Decoder(list[_Typed])
+
 _MAX_LIMIT: Final = 10**9
 
 # msgspec ends a validation message with " - at `$.messages[0].content`".
@@ -221,28 +231,64 @@ def read_text(raw: msgspec.Raw) -> str | None:
         return None
 
 
+def read_texts(raw: msgspec.Raw) -> list[str]:
+    """The strings of a raw array; none for other values. Escapes are decoded."""
+    if not raw:
+        return []
+    try:
+        return [item for item in _any_list.decode(raw) if isinstance(item, str)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def read_type(raw: msgspec.Raw) -> str | None:
+    """The `type` of a raw object; None without one."""
+    if not raw:
+        return None
+    try:
+        return _typed.decode(raw).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_types(raw: msgspec.Raw) -> list[str | None]:
+    """The `type` of each object of a raw array; none for other values."""
+    if not bytes(raw).startswith(b"["):
+        return []
+    try:
+        return [item.type for item in _typed_list.decode(raw)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [read_type(item) for item in _raw_list.decode(raw)]
+
+
 def read_service_tier(field: msgspec.Raw) -> str | None:
     """The service tier that a request asks for; None for the standard one.
 
     An absent tier and `auto` are the default tier of the OpenAI project. This is taken to be the
     standard one: the proxy cannot know it.
     """
-    return read_text(field) if bytes(field) not in _STANDARD_TIERS else None
+    service_tier = read_text(field) if field else None
+    return None if service_tier in _STANDARD_TIERS else service_tier
 
 
 def read_limit(*fields: msgspec.Raw) -> int | None:
-    """The first field that is a number of at least 0; None without one.
+    """The largest of the given limits, as servers differ in which one they take.
 
+    None without one, and where one is no number of at least 0: a server may take it as no limit.
     JSON has one type of numbers: 1.6e4 is 16000 (RFC 8259, section 6).
     """
+    largest = None
     for field in fields:
         text = bytes(field)
         if text[:1].isdigit():
             try:
-                return int(min(msgspec.json.decode(text), _MAX_LIMIT))
+                limit = int(min(msgspec.json.decode(text), _MAX_LIMIT))
             except msgspec.DecodeError:  # 1e999 is out of range
-                return _MAX_LIMIT
-    return None
+                limit = _MAX_LIMIT
+            largest = limit if largest is None else max(largest, limit)
+        elif text not in (b"", b"null"):
+            return None
+    return largest
 
 
 def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:

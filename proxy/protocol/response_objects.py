@@ -12,6 +12,7 @@ import msgspec
 
 from proxy.errors import RouterError
 from proxy.protocol.fields import is_given, read_text
+from proxy.protocol.outline import HEAD_BYTES, TAIL_BYTES, outline, skim
 from proxy.protocol.views import (
     LARGE_BYTES,
     MAX_VIEWED_BYTES,
@@ -21,11 +22,12 @@ from proxy.protocol.views import (
     HostedCalls,
     PromptTokensDetails,
     Usage,
-    find_usage,
     read_usage,
 )
 
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+# The first events, which name the response.
+_STARTING: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 # Events without content. All other events have content.
 _SILENT: Final = frozenset(
     {
@@ -123,7 +125,7 @@ _first_items = FirstItems(_MAX_ITEMS)
 
 def _read_event(data: bytes) -> _Event:
     if len(data) > MAX_VIEWED_BYTES:
-        return _Event()  # events are not as long: a complete response
+        data = outline(data[:HEAD_BYTES], data[-TAIL_BYTES:])
     try:
         return _event.decode(data)
     except msgspec.ValidationError:
@@ -133,14 +135,12 @@ def _read_event(data: bytes) -> _Event:
 
 def _read_response(data: bytes) -> _Response:
     """The fields of a response, each on its own where one has an unexpected type."""
-    if len(data) > MAX_VIEWED_BYTES:
-        return _Response(usage=_usage_of(find_usage(data)))
     try:
         if len(data) <= LARGE_BYTES:
             return _response.decode(data)
     except msgspec.ValidationError:
         pass
-    loose = _loose.decode(data)
+    loose = _loose.decode(skim(data))
     return _Response(
         read_text(loose.id),
         read_text(loose.status),
@@ -148,7 +148,7 @@ def _read_response(data: bytes) -> _Response:
         loose.error,
         loose.service_tier,
         loose.model,
-        _first_items.read(loose.output),
+        _first_items.read(loose.output) if len(data) <= MAX_VIEWED_BYTES else [],
     )
 
 
@@ -168,11 +168,17 @@ class ResponseView:
     """A complete response or one event of a stream; a `views.AnswerView`.
 
     Attributes:
-        id, output, body: those of a complete response, for storing it.
+        id: of a complete response, or of the one that a first event names.
+        output, body: those of a complete response, for storing it.
         is_pending: whether it is still being created in the background.
     """
 
     __slots__ = ("_event", "_response", "body", "finished", "id", "is_pending", "output")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its output was read in full. That of a very large response is not."""
+        return self.finished and len(self.body) <= MAX_VIEWED_BYTES
 
     is_usage_only = False
 
@@ -189,9 +195,10 @@ class ResponseView:
             self._response = response = _read_response(self.body)
             self.id, self.output = response.id, response.output or []
             self.is_pending = response.status in ("queued", "in_progress")
-        elif event.type == "response.created":  # names the model
+        elif event.type in _STARTING:
             with contextlib.suppress(*UNREADABLE):
-                self._response = _read_response(event.response)
+                self._response = response = _read_response(event.response)
+                self.id = response.id
 
     @property
     def usage(self) -> Usage | None:
@@ -218,10 +225,10 @@ class ResponseView:
         if not self.finished:
             return _CALL_EVENTS.get(self._event.type)
         # JSON strings contain no bare quotes, so a text has no match. Most answers have none.
-        if self.body.find(b'_call"', 0, MAX_VIEWED_BYTES) < 0:
+        if b'_call"' not in self.body:
             return None
-        calls = HostedCalls(*(self.body.count(call, 0, MAX_VIEWED_BYTES) for call in _CALLS))
-        if len(self.body) <= MAX_VIEWED_BYTES and any(calls):
+        calls = HostedCalls(*map(self.body.count, _CALLS))
+        if self.is_complete and any(calls):
             calls = _count_calls(self.output)
         return calls if any(calls) else None
 

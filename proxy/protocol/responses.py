@@ -28,6 +28,8 @@ from proxy.protocol.fields import (
     read_known,
     read_limit,
     read_service_tier,
+    read_texts,
+    read_type,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
@@ -36,8 +38,16 @@ from proxy.protocol.views import HostedCalls
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
+# These cost only their tokens: the client runs them, or they have no fee.
+_FREE_TOOLS: Final = _CLIENTS_TOOLS | {
+    *("namespace", "local_shell", "apply_patch", "computer", "computer_use_preview"),
+    *("mcp", "tool_search"),
+}
 # Of tools with a fee. A type may have a date: web_search_preview_2025_03_11.
 _HOSTED_TOOL: Final = re.compile("|".join(HostedCalls._fields))
+_COUNTED_TOOL: Final = re.compile(
+    rf"(?:{_HOSTED_TOOL.pattern})(?:_preview)?(?:_\d{{4}}_\d\d_\d\d)?"
+)
 _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 # A server may trim other characters, and so read the id of another key's response.
 _PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
@@ -50,10 +60,25 @@ _REFERENCES: Final = frozenset(
 class _Part(msgspec.Struct):
     """One part of a message's content."""
 
-    type: str = "input_text"
+    type: str = ""
     text: str | None = None
     image_url: str | None = None
     file_id: msgspec.Raw = msgspec.Raw()
+    file_data: msgspec.Raw = msgspec.Raw()
+    file_url: msgspec.Raw = msgspec.Raw()
+    input_audio: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Its type; without one, what it contains, which some servers go by."""
+        if self.type:
+            return (self.type,)
+        found = {
+            "input_image": self.image_url is not None,
+            "input_file": any(map(is_given, (self.file_id, self.file_data, self.file_url))),
+            "input_audio": is_given(self.input_audio),
+        }
+        return tuple(kind for kind, is_there in found.items() if is_there)
 
 
 class _Message(msgspec.Struct):
@@ -70,6 +95,14 @@ class _Item(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     type: str
+    environment: msgspec.Raw = msgspec.Raw()  # of a shell: the client's or a container
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether all that it costs is counted."""
+        if self.type == "shell":
+            return read_type(self.environment) == "local"
+        return self.type in _FREE_TOOLS or _COUNTED_TOOL.fullmatch(self.type) is not None
 
 
 class _Text(msgspec.Struct):
@@ -107,9 +140,7 @@ class Body(msgspec.Struct):
     service_tier: msgspec.Raw = msgspec.Raw()
 
 
-_KnownPart = known_form(
-    _Part, "detail annotations logprobs file_data file_url filename input_audio refusal"
-)
+_KnownPart = known_form(_Part, "detail annotations logprobs filename refusal")
 _KnownBody = known_form(Body, "temperature top_p truncation stream_options safety_identifier")
 # Of messages, tool calls, tool results and reasoning. `_Message` reads the content of a message.
 _KnownItem = known_form(
@@ -178,6 +209,12 @@ class ResponsesRequest:
         return [kind[0] for kind in kinds if kind is not None]
 
     @property
+    def uncounted_tools(self) -> list[str]:
+        if "hosted_tools" not in self.needs:
+            return []
+        return [tool.type for tool in self._body.tools or () if not tool.is_counted]
+
+    @property
     def max_tool_calls(self) -> int | None:
         return read_limit(self._body.max_calls)
 
@@ -232,20 +269,21 @@ class ResponsesRequest:
         self._parts += len(parts)
         check_length(range(self._parts), "input")
         for part in parts:
-            match part.type:
-                case "input_text" | "output_text":
-                    pass
-                case "input_image":
-                    self.images += 1
-                    needs.setdefault("vision", at)
-                    if part.image_url is None or not part.image_url.startswith("data:"):
-                        needs.setdefault("image_url", at)
-                case "input_file":
-                    needs.setdefault("file", at)
-                case "input_audio":
-                    needs.setdefault("audio", at)
-                case _:
-                    needs.setdefault("content_part", at)
+            for kind in part.kinds:
+                match kind:
+                    case "input_text" | "output_text":
+                        pass
+                    case "input_image":
+                        self.images += 1
+                        needs.setdefault("vision", at)
+                        if part.image_url is None or not part.image_url.startswith("data:"):
+                            needs.setdefault("image_url", at)
+                    case "input_file":
+                        needs.setdefault("file", at)
+                    case "input_audio":
+                        needs.setdefault("audio", at)
+                    case _:
+                        needs.setdefault("content_part", at)
             if is_given(part.file_id):
                 needs.setdefault("file_id", at)
         return "\n".join(part.text for part in parts if part.text)
@@ -305,12 +343,10 @@ def _needs(request: Body) -> dict[str, str]:
             needs["tool_choice"] = "tool_choice"
         if bytes(request.parallel_tool_calls) == b"false":  # requests at most one call
             needs["parallel_tool_calls"] = "parallel_tool_calls"
-    form = bytes(request.text.format) if request.text is not None else b""
-    if b'"json_schema"' in form:
-        needs["json_schema"] = "text.format"
-    elif b'"json_object"' in form:
-        needs["json_object"] = "text.format"
-    if b"logprobs" in bytes(request.include):
+    form = read_type(request.text.format) if request.text is not None else None
+    if form in ("json_schema", "json_object"):
+        needs[form] = "text.format"
+    if any("logprobs" in name for name in read_texts(request.include)):
         needs["logprobs"] = needs["response_logprobs"] = "include"
     elif bytes(request.top_logprobs) not in (b"", b"null", b"0"):
         needs["logprobs"] = needs["response_logprobs"] = "top_logprobs"

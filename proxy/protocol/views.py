@@ -3,7 +3,6 @@
 Each wire format (`chat`, `responses`) provides a `RoutingRequest` and an `AnswerView`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -69,6 +68,10 @@ class RoutingRequest(Protocol):
     @property
     def hosted_tools(self) -> Sequence[str]:
         """The fields of `HostedCalls` whose tools the provider may run, one for each tool."""
+
+    @property
+    def uncounted_tools(self) -> Sequence[str]:
+        """The offered tools that the provider may run at a cost that cannot be counted."""
 
     @property
     def max_tool_calls(self) -> int | None:
@@ -227,14 +230,12 @@ def _bound(count: int | None, most: int) -> int | None:
 
 # ── Lenient reading: of answers with a value of another type, and of large ones ───────────────
 
-# A view of more bytes than this is bounded in work, and one of more than that reads only the usage.
+# A view of more bytes than this is bounded in work, and one of more than that has no text.
 LARGE_BYTES: Final = 2**16
 MAX_VIEWED_BYTES: Final = 2**21  # decoding a text costs up to 20 ns a byte
 
 _USAGE_BYTES: Final = 2**16
 _COUNT_CHARS: Final = 24
-_USAGE_KEY: Final = b'"usage"'
-_USAGE_VALUE: Final = re.compile(rb"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -289,19 +290,6 @@ def _read_fields(raw: bytes) -> dict[str, msgspec.Raw]:
         return _raw_fields.decode(raw)
     except UNREADABLE:
         return {}
-
-
-def find_usage(data: bytes) -> bytes:
-    """The last `usage` object near the end of a body, without decoding the body; b"" without one.
-
-    A quote within a JSON string is escaped, so the key cannot be part of a text.
-    """
-    tail = data[-_USAGE_BYTES:]
-    at = tail.rfind(_USAGE_KEY)
-    if at < 1 or tail[at - 1 : at] == b"\\":
-        return b""
-    found = _USAGE_VALUE.match(tail, at + len(_USAGE_KEY))
-    return found[1] if found is not None else b""
 
 
 class FirstItems:

@@ -227,6 +227,9 @@ def bursts() -> Iterator[tuple[str, Spent, Check]]:
         "fifty images": [{"type": "image_url", "image_url": {"url": "https://e.org/a"}}] * 50,
         "a file": [{"type": "file", "file": {"file_id": "file-1"}}],
         "audio": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}}],
+        "an image without type": [{"image_url": {"url": "https://example.org/a.png"}}],
+        "a file without type": [{"file": {"file_id": "file-1"}}],
+        "audio without type": [{"input_audio": {"data": "AA==", "format": "mp3"}}],
     }
     for name, parts in contents.items():
         messages = [{"role": "user", "content": [{"type": "text", "text": "What?"}, *parts]}]
@@ -275,12 +278,22 @@ def bursts() -> Iterator[tuple[str, Spent, Check]]:
         "n 128": ',"n":128,"max_tokens":125',
         "max_tokens null": ',"max_tokens":null',
         "both limits": ',"max_tokens":1,"max_completion_tokens":16000',
+        "both limits, the other way round": ',"max_completion_tokens":1,"max_tokens":16000',
         "a limit twice": ',"max_tokens":1,"max_tokens":16000',
     }.items():
         body = chat_body(model="cloud")[:-1] + text.encode() + b"}"
         yield (
             f"forty with {name}",
             Spent("/v1/chat/completions", body, answer, bill, times=40),
+            within_budget,
+        )
+    spoken = open_usage | {"completion_tokens_details": {"audio_tokens": 16_000}}
+    for modality in ("audio", "\\u0061udio"):
+        text = f',"max_tokens":16000,"modalities":["text","{modality}"]'
+        body = chat_body(model="gpt-4o-audio-preview")[:-1] + text.encode() + b"}"
+        yield (
+            f"forty with modality {modality}",
+            Spent("/v1/chat/completions", body, whole(answer_json(usage=spoken)), 1.28, times=40),
             within_budget,
         )
     text_usage = {"prompt_tokens": 36_000, "completion_tokens": 10, "total_tokens": 36_010}
@@ -307,6 +320,11 @@ def passed_on() -> Iterator[tuple[str, Spent, Check]]:
     body = json.dumps({"model": "gpt-5.5-pro", "input": "Hi", "background": True}).encode()
     answer = whole(json.dumps(response_fields(status="queued", usage=None)).encode())
     yield "a background answer", Spent("/v1/responses", body, answer, 0.01), no_calls
+    for tool in ("image_generation", "shell", "of_tomorrow", "\\u0069mage_generation"):
+        body = f'{{"model":"gpt-5","input":"Draw","tools":[{{"type":"{tool}"}}]}}'.encode()
+        drawn = {"type": "image_generation_call", "id": "ig_1", "result": "AAAA"}
+        answer = whole(json.dumps(response_fields(output=[drawn])).encode())
+        yield f"the hosted tool {tool}", Spent("/v1/responses", body, answer, 0.25), no_calls
     for model in ("my-embedding", "text-embedding-4", "gpt-4o"):
         body = json.dumps({"model": model, "input": "Hi"}).encode()
         usage = {"prompt_tokens": 1_000_000, "total_tokens": 1_000_000}

@@ -449,3 +449,56 @@ async def test_rows_and_metrics_agree_on_the_sums_of_several_requests(
     spent = outcome.metrics("router_cost_usd_total", target="cloud")
     assert spent == pytest.approx(2 * cloud_price(100, 60, 10))
     assert outcome.metrics("router_saved_usd_total") == pytest.approx(4 * cloud_price(100, 0, 10))
+
+
+LARGE = "Be brief." + " " * (2**21 + 70_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "usd"),
+    [
+        ("priority", "priority", 0.8225),
+        ("priority", None, 0.8225),
+        ("priority", "auto", 0.8225),
+        ("priority", "default", 0.41125),
+        ("flex", "flex", 0.205625),
+        ("flex", None, 0.41125),
+        (None, None, 0.41125),
+        (None, "priority", 0.8225),
+    ],
+)
+@pytest.mark.parametrize("instructions", ["Be brief.", LARGE], ids=["small", "large"])
+async def test_a_response_costs_at_least_the_tier_that_was_asked_for(
+    start: StartProxy,
+    cloud: FakeUpstream,
+    instructions: str,
+    asked: str | None,
+    answered: str | None,
+    usd: float,
+) -> None:
+    proxy = await start({"upstreams": {"cloud": {"price": "auto"}}})
+    usage = {"input_tokens": 9_000, "output_tokens": 40_000}
+    metadata = {"usage": "x", "service_tier": "flex"}
+    fields = response_fields(model="gpt-5", usage=usage, metadata=metadata)
+    fields |= {"instructions": instructions, "service_tier": answered}
+    cloud.answer = whole(json.dumps(fields).encode())
+    body = {"model": "gpt-5", "input": "Hi", "service_tier": asked}
+    await proxy.client.post("/v1/responses", json=body)
+    row = (await proxy.finish()).row
+    assert row["usage_source"] == "upstream"
+    assert row["cost_usd"] == pytest.approx(usd)
+
+
+@both_forms
+async def test_a_stored_prompt_costs_its_own_model_in_an_answer_of_any_size(
+    start: StartProxy, cloud: FakeUpstream, stream: bool
+) -> None:
+    proxy = await start({"upstreams": {"cloud": {"price": "auto"}}})
+    usage = {"input_tokens": 1_000, "output_tokens": 1_000}
+    fields = response_fields(model="gpt-5.5-pro", usage=usage) | {"instructions": LARGE}
+    cloud.answer = whole(json.dumps(fields).encode())
+    if stream:
+        cloud.answer = chunked(*response_events(usage=usage, model="gpt-5.5-pro", user=LARGE))
+    body = {"prompt": {"id": "pmpt_1"}, "input": "Hi", "stream": stream}
+    await proxy.client.post("/v1/responses", json=body)
+    assert (await proxy.finish()).row["cost_usd"] == pytest.approx(0.21)

@@ -764,3 +764,43 @@ def test_comments_are_split_from_events_and_blank_lines() -> None:
     parts = split_comments(blanks + b": ping\n\n" + HELLO + b": x\ndata: y\n\n" + blanks)
     assert time.process_time() - since < 0.2
     assert parts == (b": ping\n\n", blanks + HELLO + b": x\ndata: y\n\n" + blanks)
+
+
+def test_the_outline_of_oversized_events_is_read() -> None:
+    """The provider echoes the request's instructions in the first and the last event."""
+    observer = StreamObserver(RESPONSES, strip_usage=False)
+    middle = b'"instructions":"%b","model":"gpt-5","output":[]' % (b"x" * 2 * MAX_EVENT_BYTES)
+    usage = b'{"input_tokens":9,"output_tokens":8}'
+    started = (
+        b'data: {"type":"response.created","response":{"id":"r","status":"in_progress",%b,'
+        b'"service_tier":"auto","usage":null,"metadata":{"service_tier":"flex"}}}\n\n' % middle
+    )
+    last = (
+        b'event: response.completed\ndata: {"type":"response.completed","response":{"id":"r",'
+        b'"status":"completed",%b,"service_tier":"priority","usage":%b,"metadata":{"usage":"x"}},'
+        b'"sequence_number":2}\n\n' % (middle, usage)
+    )
+    passed = b""
+    for start in range(0, len(started), 50_000):
+        passed += observer.feed(started[start : start + 50_000])
+        if passed:  # the client gets the id with these bytes
+            assert observer.named is not None
+            assert observer.named.id == "r"
+    assert (observer.model, observer.service_tier, observer.finished) == ("gpt-5", None, False)
+    for start in range(0, len(last), 50_000):
+        passed += observer.feed(last[start : start + 50_000])
+    assert passed == started + last
+    assert observer.outcome[3:5] == ("priority", "gpt-5")
+    assert observer.usage is not None
+    assert (observer.usage.prompt_tokens, observer.usage.completion_tokens) == (9, 8)
+    assert (observer.blind, observer.finished, observer.done) == (True, True, True)
+    assert observer.last is not None
+    assert observer.last.finish_reason == "stop"
+
+
+def test_the_tier_of_an_oversized_chunk_is_read() -> None:
+    observer = StreamObserver(strip_usage=False)
+    delta = b'{"choices":[{"delta":{"content":"%b"}}],' % (b"x" * MAX_EVENT_BYTES)
+    for piece in (b"data: " + delta, b'"service_tier":"priority","model":"gpt-5"}\n\n'):
+        observer.feed(piece)
+    assert (observer.service_tier, observer.model) == ("priority", "gpt-5")

@@ -728,6 +728,34 @@ async def test_no_spelling_of_its_id_continues_an_answer_of_another_key(
     assert len(cloud.calls) == 1
 
 
+@pytest.mark.parametrize("instructions", ["", " " * (3 * 2**19)], ids=["small", "large"])
+@pytest.mark.parametrize("ends", [True, False])
+async def test_every_streamed_answer_that_the_client_got_belongs_to_its_key(
+    start: StartProxy, cloud: FakeUpstream, instructions: str, ends: bool
+) -> None:
+    proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
+    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
+    events = response_events(response_id="resp_mine", instructions=instructions)
+    cloud.answer = chunked(*(events if ends else [*events[:6], End.FIN]))
+    await create(proxy, headers=mine, model="cloud", stream=True, instructions=instructions)
+    await proxy.rows_of(1)
+    cloud.answer = whole(json.dumps(response_fields()).encode())
+    follow: dict[str, Any] = {"model": "cloud", "previous_response_id": "resp_mine"}
+    assert (await create(proxy, headers=theirs, **follow)).status_code == 400
+    assert (await create(proxy, headers=mine, **follow)).status_code == 200
+
+
+async def test_a_local_answer_that_was_cut_off_cannot_be_continued(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    local.answer = chunked(*response_events()[:6], End.FIN)
+    answer = await create(proxy, model="local", stream=True)
+    await proxy.rows_of(1)
+    refused = await create(proxy, model="local", previous_response_id=local_id(answer))
+    assert envelope_of(refused)["code"] == "previous_response_not_found"
+
+
 @pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact"])
 async def test_token_counts_reject_responses_of_another_key(
     start: StartProxy, cloud: FakeUpstream, path: str
@@ -942,6 +970,63 @@ async def test_unknown_models_are_rejected_in_stored_prompts(
     response = await proxy.client.post("/v1/responses", content=body)
     assert (response.status_code, envelope_of(response)["param"]) == (400, "model")
     assert not cloud.calls
+
+
+UNCOUNTED_TOOLS: list[dict[str, Any]] = [
+    {"type": "image_generation"},
+    {"type": "image_generation", "quality": "high"},
+    {"type": "shell", "environment": {"type": "container_auto"}},
+    {"type": "shell"},
+    {"type": "web_search_of_tomorrow"},
+    {"type": "of_tomorrow"},
+]
+COUNTED_TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "name": "f", "parameters": {}},
+    {"type": "custom", "name": "c"},
+    {"type": "namespace", "name": "n", "tools": []},
+    {"type": "mcp", "server_label": "s", "server_url": "https://e.org"},
+    {"type": "shell", "environment": {"type": "local"}},
+    {"type": "local_shell"},
+    {"type": "web_search_preview_2025_03_11"},
+    {"type": "web_search_2025_08_26"},
+    {"type": "file_search", "vector_store_ids": ["vs_1"]},
+    {"type": "code_interpreter", "container": {"type": "auto"}},
+]
+
+
+@pytest.mark.parametrize("scope", ["key", "global"])
+async def test_a_tool_of_unknown_cost_is_refused_with_a_budget(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, scope: str
+) -> None:
+    keys = [{"key": "mine", "cloud_usd_per_day": 1000.0}]
+    changes = {"budget": {"cloud_usd_per_day": 1000}} if scope == "global" else {}
+    proxy = await start({"server": {"api_keys": keys}} if scope == "key" else changes)
+    mine = {"authorization": "Bearer mine"} if scope == "key" else {}
+    function = COUNTED_TOOLS[0]
+    for tool in UNCOUNTED_TOOLS:
+        refused = await create(proxy, headers=mine, model="cloud", tools=[function, tool])
+        assert (refused.status_code, envelope_of(refused)["code"]) == (400, "uncounted_cost")
+        assert envelope_of(refused)["param"] == "tools"
+    chat = await proxy.chat(model="cloud", headers=mine, tools=[{"type": "of_tomorrow"}])
+    assert envelope_of(chat)["code"] == "uncounted_cost"
+    assert not cloud.calls
+    for tool in COUNTED_TOOLS:
+        answered = await create(proxy, headers=mine, model="cloud", tools=[function, tool])
+        assert answered.status_code == 200
+    tools = UNCOUNTED_TOOLS[:1]
+    kept = await create(proxy, headers=mine, model="cloud", tools=tools, tool_choice="none")
+    assert kept.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"budget": {"cloud_usd_per_day": 9, "uncounted": "allow"}}]
+)
+async def test_a_tool_of_unknown_cost_may_be_allowed(
+    start: StartProxy, cloud: FakeUpstream, changes: dict[str, Any]
+) -> None:
+    proxy = await start(changes)
+    answered = await create(proxy, model="cloud", tools=UNCOUNTED_TOOLS)
+    assert answered.status_code == 200
 
 
 async def test_key_with_a_budget_may_not_use_background_mode(

@@ -1,6 +1,7 @@
 """The chat wire format: fields that are read, replaced and left unchanged."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.errors import InvalidRequest
 from proxy.protocol.chat import parse_chat, view_answer
 from proxy.protocol.fields import rewrite
+from proxy.protocol.responses import parse_responses
 
 DEEP = b"[" * 200_000 + b"]" * 200_000
 
@@ -207,3 +209,131 @@ def test_usage_is_read_in_every_form() -> None:
     assert answer is not None
     assert not answer.is_usage_only
     assert not answer.failed
+
+
+# ── What a request needs, however it is spelled ───────────────────────────────────────────────
+
+SPELLINGS = {
+    "audio": ('"modalities":["text","audio"]', "audio"),
+    "file_id": (
+        '"messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"file-1"}}]}]',
+        "file_id",
+    ),
+    "https": (
+        '"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https:x",'
+        '"detail":"data:"}}]}]',
+        "image_url",
+    ),
+    "json_schema": ('"response_format":{"type":"json_schema","json_schema":{}}', "json_schema"),
+    "custom": ('"tools":[{"type":"function"},{"type":"custom","custom":{}}]', "custom_tools"),
+}
+RESPONSES_SPELLINGS = {
+    "json_schema": ('"text":{"format":{"type":"json_schema"}}', "json_schema"),
+    "json_object": ('"text":{"format":{"type":"json_object"}}', "json_object"),
+    "logprobs": ('"include":["message.output_text.logprobs"]', "response_logprobs"),
+    "custom": ('"tools":[{"type":"custom","name":"x"}]', "custom_tools"),
+    "web_search": ('"tools":[{"type":"web_search"}]', "hosted_tools"),
+}
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(char):04x}" for char in text)
+
+
+@pytest.mark.parametrize("spell", [str, escaped])
+@pytest.mark.parametrize("word", SPELLINGS)
+def test_an_escaped_value_is_the_value(word: str, spell: Callable[[str], str]) -> None:
+    fields, need = SPELLINGS[word]
+    fields = fields.replace(word, spell(word))
+    text = f'{{"model":"auto","messages":[{{"role":"user","content":"Hi"}}],{fields}}}'
+    assert need in parse_chat(text.encode()).needs
+
+
+@pytest.mark.parametrize("spell", [str, escaped])
+@pytest.mark.parametrize("word", RESPONSES_SPELLINGS)
+def test_an_escaped_value_of_a_response_is_the_value(
+    word: str, spell: Callable[[str], str]
+) -> None:
+    fields, need = RESPONSES_SPELLINGS[word]
+    fields = fields.replace(word, spell(word))
+    assert need in parse_responses(f'{{"model":"auto","input":"Hi",{fields}}}'.encode()).needs
+
+
+def test_an_escaped_data_url_is_an_inline_image() -> None:
+    for url in ("data:image/png;base64,AA==", "\\u0064ata:image/png;base64,AA=="):
+        for image in (f'{{"url":"{url}"}}', f'"{url}"'):
+            part = f'[{{"type":"image_url","image_url":{image}}}]'
+            text = f'{{"model":"auto","messages":[{{"role":"user","content":{part}}}]}}'
+            assert set(parse_chat(text.encode()).needs) == {"vision"}
+
+
+def test_a_word_within_a_text_is_no_need() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"type": {"const": "custom"}, "x": {"type": "custom"}},
+    }
+    function = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    form = {"type": "text", "json_schema": {"name": "json_schema"}}
+    request = parse_chat(body(tools=[function, 1, {"type": 7}], response_format=form))
+    assert set(request.needs) == {"tools"}
+
+
+@pytest.mark.parametrize(
+    ("part", "needs", "images"),
+    [
+        ({"text": "Hi"}, set(), 0),
+        ({"text": "Hi", "image_url": {"url": "https://e.org/a.png"}}, {"vision", "image_url"}, 1),
+        ({"image_url": {"url": "data:image/png;base64,AA=="}}, {"vision"}, 1),
+        ({"file": {"file_id": "file-1"}}, {"file", "file_id"}, 0),
+        ({"file": {"file_data": "AA=="}}, {"file"}, 0),
+        ({"input_audio": {"data": "AA==", "format": "mp3"}}, {"audio"}, 0),
+        ({"image_url": None, "file": None, "input_audio": None}, set(), 0),
+    ],
+    ids=str,
+)
+def test_a_part_without_type_is_what_it_contains(
+    part: object, needs: set[str], images: int
+) -> None:
+    request = parse_chat(body(messages=[{"role": "user", "content": [part]}]))
+    assert (set(request.needs), request.images) == (needs, images)
+    assert request.has_references == bool(needs & {"audio", "file"})
+
+
+@pytest.mark.parametrize(
+    ("part", "needs", "images"),
+    [
+        ({"text": "Hi"}, set(), 0),
+        ({"text": "Hi", "image_url": "https://e.org/a.png"}, {"vision", "image_url"}, 1),
+        ({"image_url": "data:image/png;base64,AA=="}, {"vision"}, 1),
+        ({"file_id": "file-1"}, {"file", "file_id"}, 0),
+        ({"type": "input_text", "text": "Hi", "file_id": "file-1"}, {"file_id"}, 0),
+        ({"file_data": "AA=="}, {"file"}, 0),
+        ({"file_url": "https://e.org/a.pdf"}, {"file"}, 0),
+        ({"input_audio": {"data": "AA==", "format": "mp3"}}, {"audio"}, 0),
+    ],
+    ids=str,
+)
+def test_an_input_part_without_type_is_what_it_contains(
+    part: object, needs: set[str], images: int
+) -> None:
+    items = [{"role": "user", "content": [part]}]
+    request = parse_responses(json.dumps({"model": "auto", "input": items}).encode())
+    assert (set(request.needs), request.images) == (needs, images)
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens"),
+    [
+        ({"max_completion_tokens": 1, "max_tokens": 16_000}, 16_000),
+        ({"max_completion_tokens": 16_000, "max_tokens": 1}, 16_000),
+        ({"max_completion_tokens": None, "max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": -1}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_the_larger_limit_of_an_answer_counts(
+    limits: dict[str, object], tokens: int | None
+) -> None:
+    assert parse_chat(body(**limits)).answer_tokens == tokens

@@ -21,6 +21,7 @@ from fakes import (
 )
 from live import StartProxy
 from proxy.protocol.chat import has_output, view_answer
+from proxy.protocol.outline import MAX_SKIMMED_BYTES
 from proxy.protocol.response_objects import view_response
 from proxy.protocol.views import (
     LARGE_BYTES,
@@ -28,7 +29,6 @@ from proxy.protocol.views import (
     MAX_VIEWED_BYTES,
     HostedCalls,
     Usage,
-    find_usage,
 )
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
@@ -323,15 +323,40 @@ def test_no_answer_takes_long_to_view(data: bytes, view: Any) -> None:
     assert time.process_time() - since < 0.1
 
 
-def test_the_usage_of_a_large_answer_is_found() -> None:
-    filler = '"usage": {"prompt_tokens": 1} ' * (MAX_VIEWED_BYTES // 30)
-    for usage in (USAGE, {"prompt_tokens": 1000, "details": {"a": 1}, "completion_tokens": 100}):
-        body = answer_json(filler, usage=usage)
-        view = view_answer(body)
-        assert len(body) > MAX_VIEWED_BYTES
-        assert view is not None
-        assert view.usage is not None
-        assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (1000, 100)
-    assert find_usage(answer_json(filler, usage=None)) == b""
-    assert find_usage(b'"usage":' + b"{" * 60_000) == b""
-    assert find_usage(rb'{"a\"usage":{"prompt_tokens":1}}') == b""
+@pytest.mark.parametrize("size", [MAX_VIEWED_BYTES, MAX_SKIMMED_BYTES])
+@pytest.mark.parametrize(
+    "usage", [USAGE, {"prompt_tokens": 1000, "details": {"a": 1}, "completion_tokens": 100}]
+)
+def test_what_a_large_answer_costs_is_found(size: int, usage: dict[str, Any]) -> None:
+    filler = '"usage": {"prompt_tokens": 1} ' * (size // 30)
+    answer = json.loads(answer_json(filler, usage=usage))
+    answer |= {"service_tier": "priority", "model": "gpt-5", "metadata": {"usage": "x"}}
+    view = view_answer(json.dumps(answer).encode())
+    assert view is not None
+    assert view.usage is not None
+    assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (1000, 100)
+    assert (view.service_tier, view.model) == ("priority", "gpt-5")
+    view = view_answer(answer_json(filler, usage=None))
+    assert view is not None
+    assert view.usage is None
+
+
+@pytest.mark.parametrize("size", [10, MAX_VIEWED_BYTES, MAX_SKIMMED_BYTES])
+def test_what_a_large_response_costs_is_found(size: int) -> None:
+    call = {"type": "web_search_call", "id": "ws_1"}
+    metadata = {"usage": "x", "service_tier": "flex", "model": "gpt-5-nano"}
+    fields = response_fields(
+        id="resp_1",
+        model="gpt-5",
+        service_tier="priority",
+        output=[call, call],
+        usage={"input_tokens": 9000, "output_tokens": 40_000},
+        metadata=metadata,
+    )
+    view = view_response(json.dumps(fields | {"instructions": " " * size}).encode())
+    assert view is not None
+    assert view.usage is not None
+    assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (9000, 40_000)
+    assert (view.id, view.model, view.service_tier) == ("resp_1", "gpt-5", "priority")
+    assert view.hosted_calls == HostedCalls(web_search=2)
+    assert view.is_complete == (size == 10)
