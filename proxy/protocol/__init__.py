@@ -3,7 +3,7 @@
 This package does not know where a request is sent, what it costs or who sent it.
 """
 
-from proxy.protocol import endpoints, ollama, response_objects, responses
+from proxy.protocol import endpoints, ollama, outline, response_objects, responses
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
@@ -27,6 +27,7 @@ __all__ = [
     "endpoints",
     "is_heavy",
     "ollama",
+    "outline",
     "read_request",
     "response_objects",
     "responses",
