@@ -38,6 +38,7 @@ _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _CLOSED: Final = re.compile(
     rb"[\[{][^\[\]{}]*[\]}]"
 )  # an array or object without another one in it
+_MAX_SEARCHED_BYTES: Final = 2**20  # for the list that a place in a body is in
 _MAX_DEPTH: Final = 8
 _LISTS: Final = ("messages", "input", "prompt", "tools", "functions", "metadata", "logit_bias")
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -112,7 +113,7 @@ def _open_list(body: bytes, end: int) -> str | None:
     """
     found = {name: body.rfind(b'"%b"' % name.encode(), 0, end) for name in _LISTS}
     name = max(found, key=found.__getitem__)
-    if found[name] < 0 or end - found[name] > LARGE_BODY_BYTES:
+    if found[name] < 0 or end - found[name] > _MAX_SEARCHED_BYTES:
         return None
     text, closed = _STRING.sub(b"", body[found[name] + len(name) + 2 : end]), 1
     text = text.rstrip(b"]} \t\r\n")  # the end of the body
