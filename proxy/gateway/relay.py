@@ -272,27 +272,27 @@ async def relay_stream(
     chunk_to_send = head.held
     is_noted = is_named = False
 
-    def note_name() -> None:
+    async def note_name() -> None:
         nonlocal is_named
         if not is_named and observer.named is not None:
             is_named = True
-            note(observer.named)
+            await note(observer.named)
 
     def take(chunk: bytes) -> bool:
         """Send a chunk at once. Returns False when sending needs to wait."""
         nonlocal chunk_to_send
         chunk_to_send = observer.feed(chunk)
-        if not is_named:
-            note_name()
         if observer.spoke and record.ttft_ms is None:
             record.ttft_ms = record.elapsed_ms()
         if observer.done or observer.has_more:
             return False
+        if observer.named is not None and not is_named:
+            return False  # it is noted before the client gets it
         return reply.send_now(chunk_to_send)
 
     try:
         while True:
-            note_name()
+            await note_name()
             if observer.done and not is_noted:
                 await note(observer.last)
                 is_noted = True
@@ -314,7 +314,7 @@ async def relay_stream(
                     raise
                 break  # the answer was complete: a later error does not matter to the client
         last = observer.flush()
-        note_name()
+        await note_name()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
         if not is_noted:

@@ -731,7 +731,12 @@ def test_one_call_observes_a_limited_number_of_events() -> None:
 
 
 def test_an_event_of_too_many_lines_passes_unseen() -> None:
-    event = b"data: \n" * (MAX_EVENT_LINES + 1) + b'data: {"usage":{"prompt_tokens":7}}\n\n'
+    lines = [
+        b"data: {",
+        *[b'data: "x": 1,'] * MAX_EVENT_LINES,
+        b'data: "usage":{"prompt_tokens":7}}',
+    ]
+    event = b"\n".join(lines) + b"\n\n"
     observer = StreamObserver(strip_usage=True)
     assert observer.feed(event) == event
     assert observer.blind
