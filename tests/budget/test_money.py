@@ -237,7 +237,8 @@ class Bill:
         if request.in_background and self._attempts and row["ending"] == "ok":
             self._attempts.pop()  # not counted
         if not self._attempts:
-            self.is_exact = not self._has_left
+            is_cut = self._has_left or row["ending"] == "timeout" or row["fallback_from"]
+            self.is_exact = not is_cut  # the request was perhaps sent, and not read in time
             return
         *failed, last = self._attempts
         self.billed = sum((attempt.usd() for attempt in failed), Decimal(0))

@@ -372,7 +372,8 @@ class Mark(Gate):
         self._has_usage = has_usage
 
     async def pass_through(self) -> None:
-        self._attempt.output = self._words
+        if not self._attempt.has_usage:  # a piece behind the usage changes nothing
+            self._attempt.output = self._words
         if self._has_usage:
             self._attempt.settle()
 
