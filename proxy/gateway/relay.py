@@ -184,7 +184,7 @@ async def read_start(
         # Some servers send errors with status 200.
         failed = view is not None and view.failed
         return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
-    if observer is None:  # a stream that nobody asked for
+    if observer is None:  # the client did not ask for a stream
         observer = StreamObserver(endpoint, strip_usage=False, rename=rename)
     held, latest = b"", b""
     while not observer.is_known and len(held) + len(latest) < MAX_HELD_BYTES:

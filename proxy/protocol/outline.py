@@ -2,8 +2,8 @@
 
 An answer may echo megabytes of the client's instructions. Its id, model, service tier and usage are
 near its two ends. The outline is a small object with these fields, so that it is viewed like any
-answer. Fields of the answer itself are told from fields of the same name in the client's metadata
-or schemas by their depth: forwards from the first byte, backwards from the last one.
+answer. The nesting depth, counted from each end, shows whether a field belongs to the answer itself
+or to the client's metadata or schemas, which may have a field of the same name.
 """
 
 import re

@@ -5,8 +5,8 @@ pipelined requests, and answers invalid HTTP in plain text. Here heads have a ma
 few requests wait on one connection, received data is parsed in steps between which other
 connections are served, and errors use OpenAI's envelope. `openai_api.AsgiExchange` limits bodies.
 
-Reading pauses only while a bound is reached: a connection that is not read shows no disconnect, and
-the upstream's answer would be paid for nobody.
+Reading pauses only while a bound is reached. While it is paused, a disconnect is not noticed, and
+the request to the upstream goes on.
 """
 
 import asyncio

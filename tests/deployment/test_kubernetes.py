@@ -353,7 +353,7 @@ def test_the_mounted_configuration_is_valid(
     done = check_config(tmp_path)
     assert (done.returncode, done.stdout) == (0, "config.yaml: ok\n")
     no_admin, no_price = sorted(done.stderr.splitlines())
-    assert "no key is admin" in no_admin  # the variable has two keys
+    assert "the dashboard needs a key" in no_admin  # the variable has two keys
     assert "no price is listed for gpt-4o-mini" in no_price  # the list is at /app, in the image
 
 
