@@ -45,7 +45,8 @@ SLOW = (
     "tests/pages/",
     "tests/web/test_fuzz.py",
 )
-# Files that measure time or CPU. They run after the others, in one process.
+# Files that measure time or CPU, as do tests that are marked so by hand. They run after the
+# others, in one process.
 ALONE = ("tests/gateway/test_overhead.py", "tests/web/test_large_bodies.py")
 # Fixtures that start servers. `make quick` leaves their tests out.
 SERVERS = {"browser", "local", "cloud", "postgres", "proxy", "shared_world", "start", "world"}

@@ -73,8 +73,8 @@ def test_both_ends_of_a_long_text_are_read() -> None:
 @pytest.mark.parametrize("piece", ["a", "1 + ", "\\", "`", "x=", "\n", "漢", "word "])
 def test_time_is_bounded_for_long_texts(piece: str) -> None:
     turns = [("user", piece * (10_000_000 // len(piece)))]
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(20):
         category_of(turns)
     # Reading the whole text would take a second.
-    assert (time.perf_counter() - started) / 20 < 0.005
+    assert (time.thread_time() - started) / 20 < 0.005

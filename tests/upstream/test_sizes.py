@@ -94,9 +94,9 @@ async def test_unpacking_lets_others_work() -> None:
 
     async def watch() -> None:
         while True:
-            since = time.perf_counter()
+            since = time.thread_time()
             await asyncio.sleep(0)
-            pauses.append(time.perf_counter() - since)
+            pauses.append(time.thread_time() - since)
 
     watching = asyncio.create_task(watch())
     size = 0

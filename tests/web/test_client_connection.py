@@ -90,6 +90,7 @@ async def test_few_requests_wait_on_one_connection(proxy: LiveProxy, count: int)
     client.vanish()
 
 
+@pytest.mark.alone
 async def test_pipelined_requests_do_not_delay_other_clients(proxy: LiveProxy) -> None:
     await proxy.client.get("/health")
     senders = [await proxy.connect_raw(b"") for _ in range(4)]
