@@ -44,7 +44,7 @@ demo: $(VENV)/.demo  ## Start: the same without Ollama or an API key, with two s
 SCRIPTS := PYTHONPATH=$(CURDIR)/tests/support:$(CURDIR)/tests/bench:$(CURDIR)/tests/tools
 # Most tests wait for servers: two cores have work for three processes. A file stays in one process.
 PROCESSES ?= 3
-PYTEST := $(VENV)/bin/pytest --ignore=tests/training -n $(PROCESSES) --dist loadfile
+PYTEST := $(VENV)/bin/pytest --ignore=tests/training -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 ALONE := tests/gateway tests/web
 UNIT_TESTS := tests/test_architecture.py $(addprefix tests/,budget evaluation protocol proxy router_model routing)
 

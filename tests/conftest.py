@@ -85,6 +85,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             unknown = set(marker.args) - set(needs.PROGRAMS)
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid}: needs {unknown}, see support/needs.py")
+    # The slow files start first, so that no process is left with one of them at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
