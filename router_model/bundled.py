@@ -14,6 +14,7 @@ BUNDLED_FILES: Final = (  # what pyproject.toml puts into the wheel
     "configs/demo.yaml",
     "configs/pricing.yaml",
     "data/checks.jsonl",
+    "data/domain.jsonl",
     "data/everyday.jsonl",
     "data/models/router",
     "data/questions.jsonl",

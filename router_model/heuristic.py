@@ -8,6 +8,7 @@ the score ranks prompts and is no probability.
 import math
 import re
 
+from router_model.domain import Domain
 from router_model.features import clip
 from router_model.score import Score, sigmoid
 
@@ -29,6 +30,10 @@ _DEMANDING = re.compile(
 _OPTION = re.compile(r"^\s*\(?[A-J][.):] ", re.MULTILINE)
 
 
+# The rules have no pieces: only empty texts, single words, noise and other scripts are detected.
+_DOMAIN = Domain({})
+
+
 class Heuristic:
     """Longer, more mathematical, more code: less likely local."""
 
@@ -44,4 +49,5 @@ class Heuristic:
         )
         p_local = sigmoid(2.2 - effort)
         p_cloud = sigmoid(3.2 - 0.6 * effort)
-        return Score(sigmoid(2.8 - effort), p_local, p_cloud)
+        unreadable = _DOMAIN.reason_unreadable(text)
+        return Score(sigmoid(2.8 - effort), p_local, p_cloud, unreadable)
