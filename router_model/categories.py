@@ -1,4 +1,4 @@
-"""The category of a prompt by keywords, for tables and charts. Routing does not use it.
+"""The category of a prompt by keywords, for tables, charts and rules. The score does not use it.
 
 Only the last user message counts. The first matching category in the order below wins. The
 hand-made word lists fit most English prompts; prompts in other languages are mostly `other`.

@@ -1,28 +1,10 @@
-"""The routing text and its token IDs: one definition for serving and training.
-
-What the text contains, and why:
-
-- The last user message is the task.
-- System prompts are left out. All requests of an application share one, so it shifts every score
-  alike and hides the differences. The model was trained on bare questions.
-- A short last message ("and in Rust?") is a follow-up; the task is earlier in the conversation.
-  Earlier user turns are then prepended within a budget; the oldest are dropped. A hard
-  conversation stays hard, which errs on the safe side.
-- Assistant and tool turns are left out. They describe what a model did, not what is asked, and a
-  tool result can be a megabyte of logs.
-
-Unknown: how well this works on conversations. There were no multi-turn outcomes to train on.
+"""The token IDs of a text: one definition for serving and training. The text is `task`'s.
 
 Long text is truncated in the middle. The head usually has the task, the tail the question or the
 options, and the middle the material.
 """
 
-from collections.abc import Sequence
-
 from tokenizers import Tokenizer
-
-SHORT_FOLLOW_UP_CHARS = 120
-EARLIER_TURNS_CHARS = 1200
 
 HEAD_CHARS = 1400
 TAIL_CHARS = 900
@@ -30,28 +12,6 @@ TAIL_CHARS = 900
 HEAD_TOKENS_SHARE = 0.6
 
 _GAP = "\n…\n"
-
-
-def routing_text(messages: Sequence[tuple[str, str]]) -> str:
-    """The text to score for a conversation of (role, text) pairs, oldest first.
-
-    Empty if no user turn has text.
-    """
-    turns = [text.strip() for role, text in messages if role == "user" and text.strip()]
-    if not turns:
-        return ""
-    last = turns[-1]
-    if len(last) >= SHORT_FOLLOW_UP_CHARS:
-        return clip(last)
-    parts = [last]
-    budget = EARLIER_TURNS_CHARS
-    for turn in reversed(turns[:-1]):
-        # Of the turn that exceeds the budget the start is used: it usually has the task.
-        parts.append(turn[:budget])
-        budget -= len(turn) + 1
-        if budget <= 0:
-            break
-    return clip("\n".join(reversed(parts)))
 
 
 def clip(text: str) -> str:

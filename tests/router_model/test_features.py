@@ -1,64 +1,6 @@
-"""The routing text and its token ids."""
+"""The clipped text and its token ids."""
 
-import pytest
-
-from router_model import features
-from router_model.features import clip, routing_text, token_ids
-
-LONG_QUESTION = "Explain how a heat pump moves heat from a cold place to a warm one. " * 3
-
-
-def test_last_user_message_is_the_task() -> None:
-    messages = [
-        ("user", "An earlier and unrelated question about sourdough bread."),
-        ("assistant", "Some answer."),
-        ("user", LONG_QUESTION),
-    ]
-    assert routing_text(messages) == LONG_QUESTION.strip()
-
-
-def test_system_prompt_is_ignored() -> None:
-    bare = [("user", "What is 2+2?")]
-    assert routing_text([("system", "You are a pirate. " * 500), *bare]) == routing_text(bare)
-    assert routing_text([("developer", "Be terse."), *bare]) == "What is 2+2?"
-
-
-def test_short_follow_up_includes_earlier_user_turns() -> None:
-    text = routing_text(
-        [
-            ("user", "Write a lock-free queue in C++."),
-            ("assistant", "assistant words"),
-            ("tool", "tool words"),
-            ("user", "and in Rust?"),
-        ]
-    )
-    assert text == "Write a lock-free queue in C++.\nand in Rust?"
-
-
-def test_earlier_turns_are_limited_to_the_newest() -> None:
-    turns = [("user", f"turn {i} " + "x" * 200) for i in range(50)]
-    text = routing_text([*turns, ("user", "why?")])
-    assert "turn 49" in text
-    assert "turn 10 " not in text
-    assert text.endswith("why?")
-    assert len(text) < features.EARLIER_TURNS_CHARS + features.SHORT_FOLLOW_UP_CHARS + 50
-
-
-def test_long_earlier_turn_keeps_its_start() -> None:
-    text = routing_text([("user", "Prove the lemma. " + "y" * 9000), ("user", "shorter please")])
-    assert text.startswith("Prove the lemma.")
-    assert text.endswith("shorter please")
-
-
-@pytest.mark.parametrize(
-    "messages", [[], [("system", "x")], [("user", "  \n")], [("assistant", "hi")]]
-)
-def test_conversation_without_user_text_is_empty(messages: list[tuple[str, str]]) -> None:
-    assert routing_text(messages) == ""
-
-
-def test_blank_last_turn_is_skipped() -> None:
-    assert routing_text([("user", LONG_QUESTION), ("user", " ")]) == LONG_QUESTION.strip()
+from router_model.features import clip, token_ids
 
 
 def test_clip_keeps_head_and_tail_and_is_idempotent() -> None:

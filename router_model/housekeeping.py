@@ -1,0 +1,91 @@
+"""Housekeeping requests: what a chat front end asks for itself, not for its user.
+
+Titles, tags, suggested follow-ups, search queries, completions of a half-typed message, summaries
+of the chat. They are easy, and frequent: a front end may send three for each chat. They are known
+by their structure: an instruction for such a text, about a conversation, in a frame.
+
+Only the edges of the newest user turn and the start of the system prompt are read.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+_EDGE_CHARS: Final = 1_500
+_SYSTEM_CHARS: Final = 300
+_MAX_SYSTEM_TURNS: Final = 10
+
+_CHAT_WORDS: Final = ("chat", "conversation", "dialog", "discussion", "thread", "message")
+_VERB: Final = (
+    r"(?:generate|create|write|provide|suggest|give|produce|come up with|propose|make|extract"
+    r"|return|determine|output)"
+)
+# What is between verb and noun is a description of the text ("a concise, 3-5 word title"), not
+# another thing to be made ("a program that generates a title").
+_BETWEEN: Final = (
+    r"(?:(?!(?:program|function|script|app|application|code|class|api|service|component|that|which"
+    r"|story|essay|poem|page|to|for)\b)[\w'’\"–-]{1,20}[ ,]{1,2}){0,9}?"
+)
+_NOUN: Final = (
+    r"(?:titles?|tags?|keywords?|follow-?up (?:questions?|prompts?|messages?|suggestions?)"
+    r"|search quer(?:y|ies)|summary|emojis?)"
+)
+_REQUEST = re.compile(
+    rf"(?:^|[\n.,:;!)])[ \t*#\"-]{{0,6}}(?:please |your task is to |now |can you )?"
+    rf"(?:{_VERB} (?:me |us )?{_BETWEEN}{_NOUN}\b"
+    r"|(?:briefly )?summari[sz]e (?:the|this|our|all)[\w ]{0,20}"
+    r"(?:chat|conversation|discussion|dialog|messages)"
+    r"|analy[sz]e the (?:chat|conversation)[\w ]{0,20} to determine"
+    r"|re(?:phrase|write) the follow[- ]?up"
+    r"|continue the text in [`<])"
+    r"|\byou are an? [\w ,-]{0,30}(?:title|tag|keyword|follow-?up|autocomplet\w*|auto-complet\w*)"
+    r"[\w -]{0,20}\b(?:generator|assistant|system|writer|engine|model)",
+    re.IGNORECASE,
+)
+_HISTORY = re.compile(
+    r"<(?:chat|conversation|messages?|dialog(?:ue)?)(?:[_-]?history)?>|\bchat[ _]history\b[*]{0,2}:"
+    r"|\b(?:conversation|chat|discussion|dialog(?:ue)?)\b[^\n:]{0,40}:[ \t]*$"
+    r"|^[ \t#*]{0,6}(?:chat log|transcript|messages)\b[^\n:]{0,30}:[ \t*]*$"
+    r"|^[ \t*\"<]{0,4}(?:assistant|ai|bot|model)[*\"]{0,3}[:>]",
+    re.IGNORECASE | re.MULTILINE,
+)
+# Behind the request: "a title for this conversation", not "a title for my chat app".
+_OF_CHAT = re.compile(
+    r"\b(?:this|the|our|your|an?) (?:\w{1,12} ){0,2}"
+    r"(?:chat|conversation|dialog(?:ue)?|discussion|thread|messages?)\b"
+    r"(?! ?-?(?:app|bot|client|interface|page|program|room|server|service|ui|widget|window))",
+    re.IGNORECASE,
+)
+_OUTPUT_RULE = re.compile(
+    r"\bjson\b|\bonly\b|\bnothing else\b|\bwithout (?:any|quot)|\bno (?:quot|punctuat|explan|other)"
+    r"|\bdo not (?:use|include|add|answer)|\b(?:words?|characters) (?:or|max|at most)"
+    r"|\b\d+(?:-|–| to )\d+[ -]words?\b|\bat most \w+ words?\b|\bto use as a prompt\b",
+    re.IGNORECASE,
+)
+
+
+def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
+    """Whether the newest turn of a conversation of (role, text) pairs is housekeeping."""
+    if not turns or turns[-1][0] != "user":
+        return False
+    text = turns[-1][1]
+    head = text if len(text) <= 2 * _EDGE_CHARS else text[:_EDGE_CHARS] + "\n" + text[-_EDGE_CHARS:]
+    if _is_about_chat(head) and (request := _REQUEST.search(head[:_EDGE_CHARS])):
+        if _HISTORY.search(head):
+            return True
+        has_answers = any(role == "assistant" for role, _ in turns[-4:-1])
+        is_of_chat = has_answers or _OF_CHAT.search(head, request.start(), request.end() + 100)
+        if is_of_chat and len(text) <= _EDGE_CHARS and _OUTPUT_RULE.search(head):
+            return True
+    return any(
+        role in ("system", "developer")
+        and _is_about_chat(system := text[:_EDGE_CHARS])
+        and _REQUEST.search(system[:_SYSTEM_CHARS])
+        and _OUTPUT_RULE.search(system)
+        for role, text in turns[:_MAX_SYSTEM_TURNS]
+    )
+
+
+def _is_about_chat(text: str) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in _CHAT_WORDS)

@@ -1,0 +1,127 @@
+"""Housekeeping of chat front ends, told from tasks."""
+
+import pytest
+
+from router_model.housekeeping import is_housekeeping
+
+HISTORY = "<chat_history>\nUSER: How do I prune roses?\nASSISTANT: In spring.\n</chat_history>"
+TRANSCRIPT = "User: How do I prune roses?\nAssistant: In spring."
+CHAT = [("user", "How do I prune roses?"), ("assistant", "In spring, above a bud.")]
+
+HOUSEKEEPING = {
+    "title": [
+        (
+            "user",
+            "### Task:\nGenerate a concise, 3-5 word title with an emoji for the chat history.\n"
+            '### Output:\nJSON format: { "title": "…" }\n### Chat History:\n' + HISTORY,
+        )
+    ],
+    "tags": [
+        (
+            "user",
+            "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat, with "
+            '1-3 subtopics.\n### Output:\nJSON: { "tags": [] }\n### Chat History:\n' + HISTORY,
+        )
+    ],
+    "follow-ups": [
+        (
+            "user",
+            "### Task:\nSuggest 3-5 relevant follow-up questions that the user might ask next.\n"
+            '### Output:\n{ "follow_ups": [] }\n### Chat History:\n' + HISTORY,
+        )
+    ],
+    "search query": [
+        (
+            "user",
+            "### Task:\nAnalyze the chat history to determine whether a search is necessary.\n"
+            '### Output:\n{ "queries": [] }\n### Chat History:\n' + HISTORY,
+        )
+    ],
+    "autocompletion": [
+        (
+            "user",
+            "### Task:\nYou are an autocompletion system. Continue the text in `<text>`.\n"
+            f"### Context:\n{HISTORY}\n<text>How do I</text>\n#### Output:",
+        )
+    ],
+    "title after the chat": [
+        *CHAT,
+        (
+            "user",
+            "Please generate a four word title for our conversation without any punctuation.",
+        ),
+    ],
+    "title of a transcript": [
+        (
+            "user",
+            "Provide a short title for the conversation, in title case. Only return the title.\n\n"
+            "Conversation:\n" + TRANSCRIPT,
+        )
+    ],
+    "a title generator's system prompt": [
+        ("system", "You are a title generator. Output only a title for the conversation."),
+        ("user", "How do I prune roses?"),
+    ],
+    "summary of the chat": [
+        *CHAT,
+        ("user", "Summarize the conversation in 200 words or less, to use as a prompt later."),
+    ],
+    "title of an unlabelled transcript": [
+        ("user", "Generate a short title for this conversation:\n\nHow do I prune roses?")
+    ],
+    "title of the first message": [
+        (
+            "user",
+            "From this message, create a short title for the conversation. Reply with only the "
+            "title.\n\nHow do I prune roses?",
+        )
+    ],
+    "standalone question": [
+        (
+            "user",
+            "Given this conversation and a follow up question:\n\nChat History:\n"
+            + TRANSCRIPT
+            + "\n\nRephrase the follow up question as a standalone question.\nAnd in autumn?",
+        )
+    ],
+}
+TASKS = {
+    "a question": [("user", "How do I prune roses?")],
+    "a title of something else": [("user", "Generate a title for my blog post about roses.")],
+    "a title for a chat program": [
+        ("user", "Suggest a name and a title for our chat app. Only one.")
+    ],
+    "a program for titles": [
+        *CHAT,
+        ("user", "Write a program that generates a title for a chat. Only code, no comments."),
+    ],
+    "a question about tags": [*CHAT, ("user", "What do the tags of a chat mean?")],
+    "a question about a transcript": [
+        ("user", "Who is right in this conversation?\n\n" + TRANSCRIPT)
+    ],
+    "an app that may title chats": [
+        (
+            "system",
+            "You are a helpful gardener. " * 20 + "Generate a title for the chat only if asked.",
+        ),
+        ("user", "How do I prune roses?"),
+    ],
+    "a chat application": [("user", "Write a chat server in Go with tests. Only code.")],
+    "a summary of a text": [("user", "Summarize the text:\n\nThe conversation was long.")],
+    "a tool's result": [
+        ("user", "Generate a title for the chat, only JSON.\n" + HISTORY),
+        ("assistant", ""),
+        ("tool", "ok"),
+    ],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("name", HOUSEKEEPING)
+def test_housekeeping_is_recognised(name: str) -> None:
+    assert is_housekeeping(HOUSEKEEPING[name])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_is_not_housekeeping(name: str) -> None:
+    assert not is_housekeeping(TASKS[name])
