@@ -6,7 +6,8 @@
    (APGR_TOLERANCE). With w = 1, prompts that both models fail rank like prompts that both solve. A
    smaller w ranks the latter higher, as a person expects.
 3. A logistic curve over the gain gives P(local answer at least as good as the cloud's).
-4. The threshold table, with intervals, and the recommended threshold.
+4. `fit_gain`: the gain per dollar of a cloud answer (`value`), which ranks the requests instead.
+5. The threshold table, with intervals, and the recommended threshold.
 
 Training fits everything on thousands of validation rows. Judged live requests are a few hundred:
 then the existing calibration is the prior. Rows that were sampled with different probabilities are
@@ -15,11 +16,23 @@ weighted by the number of requests that they represent.
 
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from router_model.manifest import Calibration, HeadCalibration, OperatingPoint
+from router_model.manifest import Calibration, Gain, HeadCalibration, OperatingPoint
 from router_model.metrics import Floats, apgr, curve, percentiles, resamples
+from router_model.value import (
+    DEFAULT_PRICES,
+    MAX_OUTPUT_TOKENS,
+    MIN_OUTPUT_TOKENS,
+    UsdPerToken,
+    class_probabilities,
+    expected_gain,
+    expected_output_tokens,
+    merits_of,
+    relative_costs,
+)
 
 CLOUD_WEIGHTS = np.linspace(0.0, 1.0, 21)
 APGR_TOLERANCE = 0.01
@@ -47,6 +60,17 @@ NO_GAP_WHY = "on {rows} the cloud's answers are on average no better than the lo
 # intercept (from 50 % to 82 % of good answers).
 PRIOR_SLOPE_SHARE = 0.5
 PRIOR_INTERCEPT = 1.5
+# The smallest of these deviations for the slopes of the gain, some of which are about 0.
+PRIOR_GAIN_SLOPE = 0.1
+# The same for the length of answers: other models and prompts write up to e times as much. The
+# deviation of a single answer from its prediction is about 0.7. Both are assumptions.
+PRIOR_LENGTH = np.array([1.0, 0.25, 0.25, 0.25, 0.25])
+LENGTH_NOISE = 0.7
+# The means of another model's reference request count as much as this number of rows.
+PRIOR_ROWS = 100.0
+
+# A little ridge keeps the fit of separable or constant data finite.
+_RIDGE = 1e-3
 
 
 class Outcomes(NamedTuple):
@@ -242,6 +266,136 @@ def scores(logits: Floats, calibration: Calibration) -> tuple[Floats, Floats, Fl
     p_local, p_cloud = probabilities(logits, calibration.local, calibration.cloud)
     pairs = zip(p_local, p_cloud, strict=True)
     return np.array([calibration.score(a, b) for a, b in pairs]), p_local, p_cloud
+
+
+def fit_gain(
+    logits: Floats,
+    out: Outcomes,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    text_tokens: ArrayLike | None = None,
+    prices: UsdPerToken = DEFAULT_PRICES,
+    prior: Gain | None = None,
+) -> Gain:
+    """Fit the gain per dollar of cloud answers. With few rows use a `prior`.
+
+    Args:
+        logits: [n, 2 or 3].
+        input_tokens: [n], of the whole requests.
+        output_tokens: [n], of the cloud's answers; NaN where unknown.
+        text_tokens: [n], of the scored texts, where they are not the whole requests
+            (`value.text_tokens`).
+        prices: of the cloud model; they only matter for `scale`.
+        prior: of another model. Everything stays near it, and `scale` is kept, so that thresholds
+            mean the same.
+    """
+    given = np.asarray(input_tokens, dtype=float)
+    written = np.asarray(output_tokens, dtype=float)
+    texts = given if text_tokens is None else np.asarray(text_tokens, dtype=float)
+    times = effective_weights(out.weight)
+    cloud_better, local_better = _fit_classes(logits, out, times, prior=prior)
+    known = np.isfinite(written)
+    mean_written, rows = _mean(written[known], times[known])
+    mean_given, _ = _mean(given, times)
+    if prior is not None:
+        total = float(times.sum())
+        mean_given = _shrunk(mean_given, total, prior.input_tokens)
+        mean_written = _shrunk(mean_written, rows, prior.output_tokens)
+    gain = Gain(
+        cloud_better=cloud_better,
+        local_better=local_better,
+        length=_fit_length(logits[known], texts[known], written[known], times[known], prior=prior),
+        input_tokens=max(mean_given, 1.0),
+        output_tokens=max(mean_written, MIN_OUTPUT_TOKENS),
+        scale=1.0 if prior is None else prior.scale,
+    )
+    if prior is not None:
+        return gain
+    lengths = expected_output_tokens(gain, logits, texts)
+    value = np.maximum(expected_gain(gain, logits), 0.0)
+    value /= relative_costs(gain, given, lengths, prices)
+    typical = float(np.median(value)) or float(np.median(value[value > 0] if value.any() else 1.0))
+    return msgspec.structs.replace(gain, scale=1.0 / typical)
+
+
+def _fit_classes(
+    logits: Floats, out: Outcomes, times: Floats, *, prior: Gain | None
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """The weights of `Gain.cloud_better` and `local_better`, by Newton's method."""
+    design = np.column_stack([logits[:, :2], np.ones(len(logits))])
+    labels = np.stack([out.cloud > out.local, out.local > out.cloud]).astype(float)
+    centre, pull = np.zeros((2, 3)), np.full((2, 3), _RIDGE)
+    if prior is not None:
+        centre = np.array([prior.cloud_better, prior.local_better])
+        slopes = np.linalg.norm(centre[:, :2], axis=1, keepdims=True)
+        pull[:, :2] = np.maximum(PRIOR_SLOPE_SHARE * slopes, PRIOR_GAIN_SLOPE) ** -2
+        pull[:, 2] = PRIOR_INTERCEPT**-2
+    beta = centre.copy()
+    for _ in range(100):
+        cloud, local, _ = class_probabilities(beta[0], beta[1], logits)
+        p = np.stack([cloud, local])
+        gradient = (times * (p - labels)) @ design + pull * (beta - centre)
+        # The second derivative by class a and b is p_a (1 - p_a), or -p_a p_b.
+        curvature = p[:, None] * (np.eye(2)[:, :, None] - p[None, :])
+        hessian = np.einsum("abn,n,ni,nj->aibj", curvature, times, design, design).reshape(6, 6)
+        step = np.linalg.solve(hessian + np.diag(pull.ravel()), gradient.ravel()).reshape(2, 3)
+        largest = float(np.abs(step).max())
+        beta -= step * min(1.0, 2.0 / (largest + 1e-12))
+        if largest < 1e-9:
+            break
+    (a, b, c), (d, e, f) = beta.tolist()
+    return (a, b, c), (d, e, f)
+
+
+def _fit_length(
+    logits: Floats, texts: Floats, written: Floats, times: Floats, *, prior: Gain | None
+) -> tuple[float, float, float, float, float]:
+    """The weights of `Gain.length`: a ridge regression, from rows with a known length."""
+    columns = 2 + logits.shape[1]
+    design = np.column_stack([np.ones(len(texts)), np.log(np.maximum(texts, 1.0)), logits])
+    log = np.log(np.clip(written, MIN_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS))
+    centre, pull = np.zeros(columns), np.full(columns, _RIDGE)
+    if prior is not None:
+        centre = np.array(prior.length)[:columns]
+        pull = (LENGTH_NOISE / PRIOR_LENGTH[:columns]) ** 2
+    weighted = design.T * times
+    beta = centre + np.linalg.solve(
+        weighted @ design + np.diag(pull), weighted @ (log - design @ centre)
+    )
+    intercept, of_tokens, local, cloud, of_length = [*map(float, beta), 0.0][:5]
+    return intercept, of_tokens, local, cloud, of_length
+
+
+def _mean(values: Floats, times: Floats) -> tuple[float, float]:
+    """The weighted mean, 0 of no values, and the effective number of rows."""
+    total = float(times.sum())
+    return (float(times @ values) / total if total else 0.0), total
+
+
+def _shrunk(mean: float, rows: float, prior: float) -> float:
+    return (rows * mean + PRIOR_ROWS * prior) / (rows + PRIOR_ROWS)
+
+
+def merits(
+    logits: Floats,
+    calibration: Calibration,
+    gain: Gain | None,
+    input_tokens: ArrayLike,
+    *,
+    text_tokens: ArrayLike | None = None,
+    prices: UsdPerToken = DEFAULT_PRICES,
+) -> Floats:
+    """What requests [n] are ranked by, as in serving: their merits, or scores without a gain.
+
+    The arguments are those of `fit_gain`.
+    """
+    if gain is None:
+        return scores(logits, calibration)[0]
+    texts = input_tokens if text_tokens is None else text_tokens
+    lengths = expected_output_tokens(gain, logits, texts)
+    relative = relative_costs(gain, input_tokens, lengths, prices)
+    return merits_of(expected_gain(gain, logits), relative, scale=gain.scale)
 
 
 def threshold_table(

@@ -4,8 +4,9 @@
 on except the network: calibration, thresholds, hashes and origin.
 """
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,6 +53,37 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sigmoid(self.slope * (p_local - self.cloud_weight * p_cloud) + self.intercept)
 
 
+class Gain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a cloud answer is expected to gain and to cost (`router_model.value`).
+
+    Attributes:
+        cloud_better, local_better: weights (local logit, cloud logit, intercept) of a logistic
+            regression with three classes; the class "same" is 0.
+        length: the natural logarithm of the cloud answer's tokens: intercept, and the weights of
+            log(tokens of the scored text), local, cloud and length logit. The last one is 0 if the
+            network has only two outputs.
+        input_tokens, output_tokens: means of the calibration prompts, the reference request.
+        scale: of the gain per relative cost. A median request has a merit of about 0.5.
+    """
+
+    cloud_better: tuple[float, float, float]
+    local_better: tuple[float, float, float]
+    length: tuple[float, float, float, float, float]
+    input_tokens: float
+    output_tokens: float
+    scale: float
+
+    def problem(self) -> str | None:
+        """What is invalid; None if nothing is."""
+        positive = (self.input_tokens, self.output_tokens, self.scale)
+        values = (*self.cloud_better, *self.local_better, *self.length, *positive)
+        if not all(map(math.isfinite, values)):
+            return "gain has a value that is not a finite number"
+        if min(positive) <= 0:
+            return "gain.input_tokens, gain.output_tokens and gain.scale must be positive"
+        return None
+
+
 class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The effect of a threshold on the validation prompts, or on the calibration traffic.
 
@@ -66,6 +98,14 @@ class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quality_share: float
     quality_interval: tuple[float, float]
     local_share: float
+
+
+class ThresholdTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Thresholds for one objective; `Manifest` has the same fields."""
+
+    threshold: float
+    threshold_why: str
+    thresholds: list[OperatingPoint]
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +125,8 @@ class Manifest(
 ):
     """Everything about a router model but its weights. `thresholds` ascends by threshold.
 
-    Models of older versions have no `reference`.
+    Models of older versions have no `reference` and no `gain`. With `gain` the thresholds are for
+    the merit, and `by_score` has those for the score.
     """
 
     version: str
@@ -102,6 +143,8 @@ class Manifest(
     files: dict[str, str]
     metrics: dict[str, Any]
     reference: Reference | None = None
+    gain: Gain | None = None
+    by_score: ThresholdTable | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -123,6 +166,16 @@ class Manifest(
         partial = folder / f"{MANIFEST_FILE}.partial"
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
         partial.replace(folder / MANIFEST_FILE)
+
+    def for_objective(self, objective: Literal["gain_per_usd", "score"]) -> "Manifest":
+        """The manifest for a router that ranks by this objective (`routing.objective`)."""
+        if objective == "gain_per_usd" or self.gain is None:
+            return self
+        ranked = msgspec.structs.replace(self, gain=None, by_score=None)
+        if self.by_score is None:
+            return ranked
+        values = {name: getattr(self.by_score, name) for name in ThresholdTable.__struct_fields__}
+        return msgspec.structs.replace(ranked, **values)
 
     def threshold_for_cost(self, cost_share: float) -> float:
         """The highest threshold that costs at most `cost_share` of all-cloud on validation."""
@@ -149,8 +202,9 @@ class Manifest(
                 )
         if not 8 <= self.max_length <= 512:
             raise RouterModelError(f"{path}: max_length {self.max_length} is not within 8..512")
-        if not 0.0 <= self.threshold <= 1.0:
-            raise RouterModelError(f"{path}: threshold {self.threshold} is not within 0..1")
+        for threshold in (self.threshold, self.by_score.threshold if self.by_score else 0.0):
+            if not 0.0 <= threshold <= 1.0:
+                raise RouterModelError(f"{path}: threshold {threshold} is not within 0..1")
         calibration = self.calibration
         if (
             min(calibration.slope, calibration.local.temperature, calibration.cloud.temperature)
@@ -159,3 +213,5 @@ class Manifest(
             raise RouterModelError(f"{path}: calibration slope and temperatures must be positive")
         if self.reference is not None and (self.reference.rows < 1 or not self.reference.scores):
             raise RouterModelError(f"{path}: reference has no prompts")
+        if self.gain is not None and (problem := self.gain.problem()) is not None:
+            raise RouterModelError(f"{path}: {problem}")

@@ -174,6 +174,11 @@ def apgr_by_cost(points: Curve) -> float:
     return float(np.trapezoid(points.pgr, points.cost_share))
 
 
+def pgr_at_cost(points: Curve, cost_share: float) -> float:
+    """The share of the gap recovered at this share of the all-cloud dollars."""
+    return float(np.interp(cost_share, points.cost_share, points.pgr))
+
+
 def cpt(points: Curve, target: float) -> float:
     """The smallest share of cloud calls that recovers `target` of the gap; NaN if none does."""
     reached = np.flatnonzero(points.pgr >= target)

@@ -1,6 +1,7 @@
 """The trained router: text -> Score, by ONNX Runtime on one core.
 
-Loads a folder of model.onnx (int8; token ids -> two logits), tokenizer.json and manifest.json.
+Loads a folder of model.onnx (int8; token ids -> two or three logits: local, cloud, and the length
+of the cloud's answer), tokenizer.json and manifest.json.
 A short prompt takes 1-2 ms, the longest about 5 ms. Prompts are not padded, because inference cost
 grows with the tokens. One session serves one dedicated thread. ONNX Runtime releases the GIL during
 inference, and its threads do not spin, so an idle router uses no CPU.
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 from tokenizers import Tokenizer
 
-from router_model.features import token_ids
+from router_model.domain import Domain
+from router_model.features import clip, token_ids
 from router_model.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -25,6 +28,7 @@ from router_model.manifest import (
     RouterModelError,
 )
 from router_model.score import Score
+from router_model.value import expected_gain, expected_output_tokens, text_tokens
 
 __all__ = ["RouterModel", "RouterModelError", "Score"]
 
@@ -43,6 +47,7 @@ class RouterModel:
         self.manifest = manifest
         self._session = session
         self._tokenizer = tokenizer
+        self.domain = Domain(tokenizer.get_vocab())
 
     @classmethod
     def load(cls, folder: Path) -> "RouterModel":
@@ -73,19 +78,36 @@ class RouterModel:
         return model
 
     def score(self, text: str) -> Score:
-        """Score one routing text (see router_model.features). Blocking, CPU-bound."""
-        logit_local, logit_cloud = self.logits(text)
+        """Score one routing text (see router_model.task). Blocking, CPU-bound."""
+        ids = self.token_ids(text)
+        logits = self._infer(ids)
         calibration = self.manifest.calibration
-        p_local = calibration.local.probability(logit_local)
-        p_cloud = calibration.cloud.probability(logit_cloud)
-        return Score(calibration.score(p_local, p_cloud), p_local, p_cloud)
+        p_local = calibration.local.probability(logits[0])
+        p_cloud = calibration.cloud.probability(logits[1])
+        unreadable = self.domain.reason_unreadable(clip(text), ids)
+        score = Score(calibration.score(p_local, p_cloud), p_local, p_cloud, unreadable)
+        gain = self.manifest.gain
+        if gain is None:
+            return score
+        [expected] = expected_gain(gain, [logits])
+        [length] = expected_output_tokens(gain, [logits], text_tokens(text))
+        return score._replace(gain=float(expected), output_tokens=float(length))
 
-    def logits(self, text: str) -> tuple[float, float]:
-        """The local and the cloud head's raw logit for one routing text."""
+    def logits(self, text: str) -> tuple[float, ...]:
+        """The raw logits for one routing text: local, cloud, and the length's if there is one."""
+        return self._infer(self.token_ids(text))
+
+    def token_ids(self, text: str) -> npt.NDArray[np.int64]:
+        """The IDs that the model reads of a text."""
         ids = token_ids(self._tokenizer, text, max_length=self.manifest.max_length)
-        output: Any = self._session.run(["logits"], {"input_ids": np.array([ids], dtype=np.int64)})
-        local, cloud = output[0][0].tolist()
-        return local, cloud
+        return np.array(ids, dtype=np.int64)
+
+    def _infer(self, ids: npt.NDArray[np.int64]) -> tuple[float, ...]:
+        output: Any = self._session.run(["logits"], {"input_ids": ids[np.newaxis]})
+        logits = tuple(output[0][0].tolist())
+        if len(logits) not in (2, 3):
+            raise ValueError(f"{len(logits)} logits instead of 2 or 3")
+        return logits
 
 
 def copy_model(manifest: Manifest, source: Path, target: Path) -> None:

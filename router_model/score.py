@@ -3,18 +3,26 @@
 import math
 from typing import NamedTuple
 
+from router_model.domain import Unreadable
+
 
 class Score(NamedTuple):
-    """A router's output, all in [0, 1].
+    """A router's output.
 
-    `score`: P(the local answer is at least as good as the cloud's). A request is routed to the
-    local tier if its score reaches the threshold. `p_local`, `p_cloud`: P(that model's answer
-    scores 7 or more of 10).
+    Attributes:
+        score: P(the local answer is at least as good as the cloud's).
+        p_local, p_cloud: P(that model's answer scores 7 or more of 10).
+        unreadable: why the score says nothing about this text, if so.
+        gain: P(cloud better) - P(local better); None if the model does not know it.
+        output_tokens: the expected length of the cloud's answer; None likewise.
     """
 
     score: float
     p_local: float
     p_cloud: float
+    unreadable: Unreadable | None = None
+    gain: float | None = None
+    output_tokens: float | None = None
 
 
 def sigmoid(x: float) -> float:

@@ -13,6 +13,7 @@ from router_model.heuristic import Heuristic
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 from router_model.score import Score
+from router_model.value import GainPerDollar, text_tokens
 
 FOLDER = Path(__file__).parents[2] / "data/models/router"
 
@@ -38,7 +39,7 @@ def copy(tmp_path: Path) -> Path:
 def test_scores_are_repeatable_probabilities(model: RouterModel) -> None:
     for text in [*EASY, *HARD, "", "\x00", "字" * 5000, "x" * 100_000]:
         score = model.score(text)
-        assert all(0.0 <= value <= 1.0 for value in score)
+        assert all(0.0 <= value <= 1.0 for value in score[:3])
         assert model.score(text) == score
 
 
@@ -62,8 +63,13 @@ def test_model_runtime_sends_and_stores_no_telemetry(tmp_path: Path) -> None:
 
 
 def test_easy_prompts_stay_local_at_the_recommended_threshold(model: RouterModel) -> None:
+    gain = model.manifest.gain
     for text in EASY:
-        assert model.score(text).score >= model.manifest.threshold, text
+        score = model.score(text)
+        merit = score.score
+        if gain is not None:
+            merit = GainPerDollar(gain).merit(score, input_tokens=text_tokens(text))
+        assert merit >= model.manifest.threshold, text
 
 
 def test_demanding_prompts_score_below_easy_ones(model: RouterModel) -> None:

@@ -1,0 +1,143 @@
+"""Gain per dollar: what a cloud answer is expected to gain for what it is expected to cost.
+
+    objective = GainPerDollar(manifest.gain, prices)
+    objective.merit(score, input_tokens=120)     # a request is local if this reaches the threshold
+
+1. gain = P(cloud better) - P(local better): a logistic regression with three classes on the logits
+   of the two heads.
+2. r, the relative cost, is the expected cost of the cloud's answer, as a multiple of that of the
+   reference request. The length of the answer is predicted.
+3. merit = 1 / (1 + scale * max(gain, 0) / r). A higher merit is a better reason to stay local. A
+   threshold on it buys the most gain for the dollars that it spends.
+
+The functions take arrays [n]. `GainPerDollar` computes the same for one request in plain floats,
+which takes a tenth of the time.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from router_model.features import clip
+from router_model.manifest import Gain
+from router_model.score import Score
+
+# Estimates the tokens of a text that is not tokenised.
+CHARS_PER_TOKEN: Final = 4.0
+# The range of predicted answer lengths, in tokens.
+MIN_OUTPUT_TOKENS: Final = 4.0
+MAX_OUTPUT_TOKENS: Final = 4096.0
+# Below 1, so that a threshold of 1 sends every request to the cloud. Also below 1 as printed.
+MAX_MERIT: Final = 0.9999
+
+Floats = NDArray[np.float64]
+
+
+class UsdPerToken(NamedTuple):
+    """The prices of a cloud model, USD per token. The defaults are those of gpt-4o-mini."""
+
+    input: float = 0.15e-6
+    output: float = 0.60e-6
+
+
+DEFAULT_PRICES: Final = UsdPerToken()
+
+
+def text_tokens(text: str) -> float:
+    """The estimated tokens of a scored text, clipped as the network reads it. At least 1."""
+    return max(len(clip(text)) / CHARS_PER_TOKEN, 1.0)
+
+
+def expected_gain(gain: Gain, logits: ArrayLike) -> Floats:
+    """P(cloud better) - P(local better) [n], from logits [n, 2 or 3]."""
+    cloud, local, _ = class_probabilities(gain.cloud_better, gain.local_better, logits)
+    return cloud - local
+
+
+def class_probabilities(
+    cloud_better: ArrayLike, local_better: ArrayLike, logits: ArrayLike
+) -> tuple[Floats, Floats, Floats]:
+    """The probabilities [n] of cloud better, local better, and the same.
+
+    The weights are as in `Gain`.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    design = np.column_stack([z[:, :2], np.ones(len(z))])
+    cloud, local = design @ np.asarray(cloud_better), design @ np.asarray(local_better)
+    top = np.maximum(np.maximum(cloud, local), 0.0)  # against overflow
+    parts = np.exp([cloud - top, local - top, -top])
+    cloud, local, same = parts / parts.sum(axis=0)
+    return cloud, local, same
+
+
+def expected_output_tokens(gain: Gain, logits: ArrayLike, tokens: ArrayLike) -> Floats:
+    """The expected length [n] of the cloud's answer, from logits [n, 2 or 3].
+
+    Args:
+        tokens: [n], of the scored text (`text_tokens`).
+
+    Raises:
+        ValueError: the length needs a third logit.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    weights = np.asarray(gain.length)
+    if z.shape[1] < 3 and weights[4]:
+        raise ValueError("gain.length has a weight for a third logit, and the network has two")
+    log = weights[0] + weights[1] * np.log(np.maximum(tokens, 1.0))
+    log = log + z @ weights[2 : 2 + z.shape[1]]
+    bounds = np.log([MIN_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS])
+    lengths: Floats = np.exp(np.clip(log, *bounds))
+    return lengths
+
+
+def cost_usd(input_tokens: ArrayLike, output_tokens: ArrayLike, prices: UsdPerToken) -> Floats:
+    """The cost [n] of cloud answers in USD. A prompt has at least one token."""
+    given = np.maximum(np.asarray(input_tokens, dtype=np.float64), 1.0)
+    cost: Floats = given * prices.input + np.asarray(output_tokens) * prices.output
+    return cost
+
+
+def relative_costs(
+    gain: Gain, input_tokens: ArrayLike, output_tokens: ArrayLike, prices: UsdPerToken
+) -> Floats:
+    """The cost [n] of cloud answers, as a multiple of that of the reference request."""
+    reference = cost_usd(gain.input_tokens, gain.output_tokens, prices)
+    relative: Floats = cost_usd(input_tokens, output_tokens, prices) / reference
+    return relative
+
+
+def merits_of(expected: ArrayLike, relative_cost: ArrayLike, *, scale: float) -> Floats:
+    """merit [n] in (0, 1), from the expected gain [n] and the relative cost [n]."""
+    merit = 1.0 / (1.0 + scale * np.maximum(expected, 0.0) / np.asarray(relative_cost))
+    bounded: Floats = np.minimum(merit, MAX_MERIT)
+    return bounded
+
+
+class GainPerDollar(NamedTuple):
+    """The objective of one router model and one cloud model's prices, for single requests."""
+
+    gain: Gain
+    prices: UsdPerToken = DEFAULT_PRICES
+
+    def expected_usd(self, score: Score, *, input_tokens: float | None = None) -> float | None:
+        """The expected cost of the cloud's answer; None if the score has no length.
+
+        Args:
+            input_tokens: of the request; by default those of the reference request.
+        """
+        if score.output_tokens is None:
+            return None
+        tokens = self.gain.input_tokens if input_tokens is None else input_tokens
+        return self._usd(tokens, score.output_tokens)
+
+    def merit(self, score: Score, *, input_tokens: float | None = None) -> float:
+        """The merit of a request; its score, if that has no gain or no length."""
+        gain, usd = self.gain, self.expected_usd(score, input_tokens=input_tokens)
+        if score.gain is None or usd is None:
+            return score.score
+        relative_cost = usd / self._usd(gain.input_tokens, gain.output_tokens)
+        return min(1.0 / (1.0 + gain.scale * max(score.gain, 0.0) / relative_cost), MAX_MERIT)
+
+    def _usd(self, input_tokens: float, output_tokens: float) -> float:
+        return max(input_tokens, 1.0) * self.prices.input + output_tokens * self.prices.output
