@@ -23,9 +23,12 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import UNSET, Meta, UnsetType
 
+from proxy.patterns import PatternError, compile_regex
 from proxy.secret import DatabaseUrl
 from proxy.secret import Secret as Secret
 from router_model.bundled import bundled
+from router_model.categories import CATEGORIES
+from router_model.language import LANGUAGES
 
 PRICING_FILE: Final = "pricing.yaml"
 
@@ -61,6 +64,18 @@ _BROWSER_HEADERS: Final = frozenset(
 )
 _BROWSER_PREFIXES: Final = ("access-control-", "cross-origin-", "sec-", "x-accel-")
 
+# What a request may need, as `RoutingRequest.needs` names it.
+NEEDS: Final = frozenset(
+    "tools tool_choice parallel_tool_calls custom_tools functions hosted_tools vision image_url "
+    "audio file state json_schema json_object reasoning_effort logprobs logit_bias n".split()
+)
+# Of a rule: a header and a metric show it.
+_RULE_NAME: Final = re.compile(r"[!-~](?:[ -~]{0,58}[!-~])?")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CREDENTIAL_HEADERS: Final = frozenset(
+    "authorization proxy-authorization x-api-key api-key cookie".split()
+)
+
 # A key that a server without authentication is given, because clients require one, is a word.
 _PLACEHOLDER_KEY: Final = re.compile(r"[A-Za-z]{0,12}|-")
 
@@ -80,6 +95,7 @@ class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """An API key of clients, with its limits. Days are in UTC."""
 
     key: Secret
+    name: Name | None = None  # of the key in rules; it is no secret
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
     cloud_usd_per_day: Dollars | None = None
     admin: bool | None = None  # default: true for a single key, else false
@@ -243,13 +259,58 @@ class ShadowRouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     share: Unit = 0.1
 
 
+Names = Name | Annotated[tuple[Name, ...], Meta(min_length=1)]
+# Names of fields, or fields with the values that they may have.
+Fields = Names | Annotated[dict[Name, Names], Meta(min_length=1)]
+
+
+class TokenRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A range of token counts, both ends included."""
+
+    min: Annotated[int, Meta(ge=0)] | None = None
+    max: Annotated[int, Meta(ge=0)] | None = None
+
+
+class RuleCondition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The conditions of a rule. All that are given must hold; of a list, any item."""
+
+    category: Names | None = None
+    language: Names | None = None
+    words: Names | None = None
+    regex: Names | None = None
+    key: Names | None = None
+    header: Fields | None = None
+    metadata: Fields | None = None
+    prompt_tokens: TokenRange | None = None
+    needs: Names | None = None
+
+
+class RuleThreshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The threshold of a rule, for the merit or the score (`routing.objective`)."""
+
+    threshold: Unit
+
+
+class RuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rule of routing. The first whose conditions hold decides."""
+
+    name: Name
+    when: RuleCondition
+    use: Literal["local", "cloud"] | RuleThreshold
+
+
 class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a request is routed."""
 
     model_path: Name = "data/models/router"
     threshold: Literal["auto"] | Unit = "auto"
+    objective: Literal["gain_per_usd", "score"] = "gain_per_usd"
+    rules: tuple[RuleConfig, ...] = ()
     routed_models: tuple[Name, ...] | None = None  # None: auto and the cloud model's name
     unknown_models: Literal["cloud", "reject"] = "cloud"
+    out_of_domain: Literal["cloud", "score", "local"] = "cloud"
+    housekeeping: Literal["local", "score"] = "local"
+    score_system: Literal["auto", "never", "always"] = "auto"
     sticky: Literal["off", "escalate_only", "session"] = "escalate_only"
     fallback: bool = True
     spill_when_busy: bool = True
@@ -549,6 +610,7 @@ def _check_meaning(config: Config, document: "_Document") -> None:
         raise document.error("server.api_keys", "an API key is empty")
     if len({item.key for item in server.api_keys}) < len(server.api_keys):
         raise document.error("server.api_keys", "the same API key appears twice")
+    _check_key_names(server, document)
     if server.is_open and not server.allow_anonymous:
         raise document.error(
             "server.api_keys",
@@ -557,6 +619,89 @@ def _check_meaning(config: Config, document: "_Document") -> None:
         )
     if (problem := config.storage.url.problem()) is not None:
         raise document.error("storage.url", problem)
+    _check_rules(config, document)
+
+
+def _check_key_names(server: ServerConfig, document: "_Document") -> None:
+    """Check that names of API keys are different, and are not keys."""
+    seen: set[str] = set()
+    for index, item in enumerate(server.api_keys):
+        if item.name is None:
+            continue
+        place = f"server.api_keys[{index}].name"
+        if any(item.name == other.key.reveal() for other in server.api_keys):
+            raise document.error(place, "is an API key; rules and logs show names")
+        if item.name in seen:
+            raise document.error(place, "another API key has the same name")
+        seen.add(item.name)
+
+
+def _check_rules(config: Config, document: "_Document") -> None:
+    """Check what the types of `routing.rules` cannot express."""
+    key_names = frozenset(item.name for item in config.server.api_keys if item.name is not None)
+    names: set[str] = set()
+    for index, rule in enumerate(config.routing.rules):
+        place = f"routing.rules[{index}]"
+        if not _RULE_NAME.fullmatch(rule.name):
+            raise document.error(
+                f"{place}.name", "must be 1 to 60 printable ASCII characters, for a header"
+            )
+        if rule.name in names:
+            raise document.error(
+                f"{place}.name", f"{_shown_value(rule.name)} is the name of an earlier rule"
+            )
+        names.add(rule.name)
+        _check_condition(rule.when, f"{place}.when", key_names, document)
+
+
+def _check_condition(
+    when: RuleCondition, place: str, key_names: frozenset[str], document: "_Document"
+) -> None:
+    if when == RuleCondition():
+        raise document.error(place, "needs a condition, such as words or key")
+    for name, known in (
+        ("category", frozenset(CATEGORIES)),
+        ("language", LANGUAGES),
+        ("needs", NEEDS),
+    ):
+        for at, value in _listed(when, name, place):
+            if value not in known:
+                what = ", ".join(sorted(known))
+                raise document.error(at, f"{_shown_value(value)} is not one of: {what}")
+    for at, value in _listed(when, "key", place):
+        if value not in key_names:
+            problem = f"{_shown_value(value)} is not the name of a key in server.api_keys"
+            raise document.error(at, problem)
+    for at, value in _listed(when, "words", place):
+        if not value.strip():
+            raise document.error(at, "is empty")
+    for at, value in _listed(when, "regex", place):
+        try:
+            compile_regex([value])
+        except PatternError as error:
+            problem = "" if _looks_secret(str(error)) else f": {error}"
+            raise document.error(at, f"is not a pattern of RE2{problem}") from None
+    headers = when.header or ()
+    for header in (headers,) if isinstance(headers, str) else headers:
+        if not _HEADER_NAME.fullmatch(header):
+            raise document.error(f"{place}.header", "is not the name of a header")
+        if header.lower() in _CREDENTIAL_HEADERS:
+            raise document.error(f"{place}.header", f"'{header}' is a credential; use key")
+    if (tokens := when.prompt_tokens) is not None:
+        if tokens == TokenRange():
+            raise document.error(f"{place}.prompt_tokens", "needs min or max")
+        if tokens.min is not None and tokens.max is not None and tokens.min > tokens.max:
+            raise document.error(f"{place}.prompt_tokens.max", "is less than min")
+
+
+def _listed(when: RuleCondition, name: str, place: str) -> Iterator[tuple[str, str]]:
+    """The values of a condition, each with its place in the file."""
+    values = getattr(when, name)
+    if isinstance(values, str):
+        yield f"{place}.{name}", values
+    else:
+        for index, value in enumerate(values or ()):
+            yield f"{place}.{name}[{index}]", value
 
 
 def _is_plain_http(url: str) -> bool:
@@ -631,15 +776,16 @@ _YAML_NAMES = {
 # What messages never repeat: the values of these keys, and everything below them.
 _SECRET_PLACE = re.compile(
     r"(?:server\.api_keys(?:\[\d+\])?"
-    r"(?:\.(?:key|requests_per_minute|cloud_usd_per_day|admin)(?=$|[.\[]))?"
+    r"(?:\.(?:key|name|requests_per_minute|cloud_usd_per_day|admin)(?=$|[.\[]))?"
     r"|upstreams\.[^.]*\.api_key|judge\.api_key|storage\.url)(?=$|[.\[])"
 )
 _FIELDS = frozenset(
     name
     for kind in (
         Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, TimeoutsConfig,
-        PriceConfig, LongPrices, RoutingConfig, ShadowRouterConfig, BudgetConfig, JudgeConfig,
-        StorageConfig, ExperimentsConfig, LoggingConfig,
+        PriceConfig, LongPrices, RoutingConfig, RuleConfig, RuleCondition, RuleThreshold,
+        TokenRange, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
+        ExperimentsConfig, LoggingConfig,
     )
     for name in kind.__struct_fields__
 )  # fmt: skip
@@ -779,7 +925,9 @@ class _Document:
         """
         match = _MSGSPEC_PLACE.match(msgspec_text)
         assert match is not None  # the pattern matches every text
-        what, key = match["what"], f"{at}{match['path'] or ''}".lstrip(".")
+        # `[...]` is a value of a mapping, whose name msgspec does not say.
+        path = (match["path"] or "").partition("[...]")[0]
+        what, key = match["what"], f"{at}{path}".lstrip(".")
         if unknown := _UNKNOWN_KEY.search(what):
             return self._refuse_key(key, unknown["key"])
         if missing := _MISSING_KEY.search(what):

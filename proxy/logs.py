@@ -31,10 +31,10 @@ PACKAGES: Final = ("proxy", "router_model")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _LOGGED_FIELDS: Final = (
-    "endpoint", "requested_model", "target", "model", "reason", "score", "threshold", "streamed",
-    "status", "ending", "error_code", "decision_ms", "ttft_ms", "duration_ms", "input_tokens",
-    "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd", "fallback_from",
-    "fallback_why", "session_id", "client_key_hash",
+    "endpoint", "requested_model", "target", "model", "reason", "rule", "score", "merit",
+    "threshold", "streamed", "status", "ending", "error_code", "decision_ms", "ttft_ms",
+    "duration_ms", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd",
+    "fallback_from", "fallback_why", "session_id", "client_key_hash",
 )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def _line(record: CallRecord) -> str:
     else:
         parts.append(f"{record.target} {record.model or ''}".rstrip())
         parts.append(f"({record.reason}" + (
-            f" {record.score:.3f} of {record.threshold:.3f})"
+            f"{_compared(record)} of {record.threshold:.3f})"
             if record.score is not None and record.threshold is not None
             else ")"
         ))  # fmt: skip
@@ -105,6 +105,13 @@ def _line(record: CallRecord) -> str:
     if record.saved_usd:
         parts.append(f"saved ${record.saved_usd:.6f}")
     return " ".join(parts)
+
+
+def _compared(record: CallRecord) -> str:
+    """What was compared with the threshold: the score, or the merit after its name."""
+    if record.merit is None or record.merit == record.score:
+        return f" {record.score:.3f}"
+    return f", merit {record.merit:.3f}"
 
 
 class _Text(logging.Formatter):

@@ -65,6 +65,12 @@ class Metrics:
             ["purpose"],
             registry=registry,
         )
+        self._rules = Counter(
+            "router_rule_decisions",
+            "Requests that a routing rule matched, by the name of the rule.",
+            ["rule"],
+            registry=registry,
+        )
         self._errors = Counter(
             "router_errors",
             "Requests that ended in an error of the proxy or an upstream, by error code.",
@@ -114,6 +120,12 @@ class Metrics:
         self._score = Histogram(
             "router_score",
             "Router scores: P(the local answer is at least as good as the cloud answer).",
+            buckets=_SCORE_BUCKETS,
+            registry=registry,
+        )
+        self._merit = Histogram(
+            "router_merit",
+            "What was compared with the threshold: the gain per dollar as a merit, or the score.",
             buckets=_SCORE_BUCKETS,
             registry=registry,
         )
@@ -245,6 +257,8 @@ class Metrics:
         if child is None:
             child = self._request_children[labels] = self._requests.labels(*labels)
         child.inc()
+        if record.rule is not None:
+            self._rules.labels(record.rule).inc()
         if record.error_code is not None:
             self._errors.labels(record.target or "none", record.error_code).inc()
         if record.duration_ms is not None:
@@ -253,6 +267,8 @@ class Metrics:
             self._decision.observe(record.decision_ms / 1e3)
         if record.score is not None:
             self._score.observe(record.score)
+        if (merit := record.ranked_by) is not None:
+            self._merit.observe(merit)
         if record.target is not None:
             self._tiers[record.target].observe(record)
         if record.fallback_from is not None:

@@ -48,6 +48,9 @@ class Reason(StrEnum):
     ROUTER_UNAVAILABLE = "router_unavailable"
     FALLBACK = "fallback"
     ESCALATED = "escalated"
+    OUT_OF_DOMAIN = "out_of_domain"  # the router model cannot judge it (`routing.out_of_domain`)
+    HOUSEKEEPING = "housekeeping"  # of a chat front end (`routing.housekeeping`)
+    RULE = "rule"  # a rule of `routing.rules` names the tier
     EXPLORATION = "exploration"  # a random decision near the threshold (`routing.explore_rate`)
 
 
@@ -110,12 +113,15 @@ class CallRecord:
     model: str | None = None
     reason: Reason | None = None
     score: float | None = None
+    merit: float | None = None  # what was compared with the threshold (`routing.objective`)
     p_local: float | None = None
     p_cloud: float | None = None
     threshold: float | None = None
+    rule: str | None = None  # the name of the matching rule, even if it did not decide
     is_paced: bool = False  # whether budget pacing may lower the threshold
+    is_out_of_domain: bool = False  # whether the score did not decide, because it says nothing
     propensity: float | None = None  # the probability of the chosen tier before the choice
-    candidate_score: float | None = None  # the shadow router's
+    candidate_score: float | None = None  # the shadow router's merit
     decision_ms: float | None = None
     ttft_ms: float | None = None  # time to first token
     opened: float | None = None  # start of the upstream call, by the clock
@@ -151,6 +157,11 @@ class CallRecord:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+
+    @property
+    def ranked_by(self) -> float | None:
+        """The merit; the score of a record that has none."""
+        return self.score if self.merit is None else self.merit
 
     @property
     def text_chars(self) -> int:
@@ -218,10 +229,14 @@ class CallRecord:
             headers.append((b"x-router-model", _header_value(self.model)))
         if self.score is not None:
             headers.append((b"x-router-score", b"%.4f" % self.score))
+        if self.merit is not None:
+            headers.append((b"x-router-merit", b"%.4f" % self.merit))
         if self.threshold is not None:
             headers.append((b"x-router-threshold", b"%.4f" % self.threshold))
         if self.reason is not None:
             headers.append((b"x-router-reason", self.reason.encode()))
+        if self.rule is not None:
+            headers.append((b"x-router-rule", _header_value(self.rule)))
         if self.decision_ms is not None:
             headers.append((b"x-router-decision-ms", b"%.3f" % self.decision_ms))
         if self.fallback_from is not None:

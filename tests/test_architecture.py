@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # A package imports from rows above its own: budget may use storage, storage not budget.
 PACKAGES = [
     # The ground floor: modules, not packages.
-    "errors record secret plain_text config auth timeouts logs metrics",
+    "errors record secret plain_text patterns config auth timeouts logs metrics",
     "protocol",
     "upstream",
     "storage",
@@ -32,7 +32,7 @@ PACKAGES = [
 ]
 ROW = {name: row for row, names in enumerate(PACKAGES) for name in names.split()}
 
-ROUTER_MODEL_NEEDS = {"numpy", "onnxruntime", "tokenizers", "msgspec"}
+ROUTER_MODEL_NEEDS = {"numpy", "onnxruntime", "tokenizers", "msgspec", "py3langid"}
 VAGUE_NAMES = {"utils", "util", "helpers", "common", "manager", "service", "base"}
 
 
@@ -157,7 +157,7 @@ def test_training_and_serving_share_only_the_router_model() -> None:
         assert known <= allowed[top(name)], name
 
 
-def test_the_router_model_needs_four_packages() -> None:
+def test_the_router_model_needs_five_packages() -> None:
     for name, path in modules("router_model"):
         others = {top(imported) for imported in imports(path)} - sys.stdlib_module_names
         assert others - {"router_model"} <= ROUTER_MODEL_NEEDS, name

@@ -91,6 +91,7 @@ def metric_names(proxy: Proxy) -> set[str]:
     record = CallRecord("chat.completions")
     record.target, record.reason, record.ttft_ms = Target.LOCAL, Reason.FALLBACK, 1.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
+    record.rule, record.merit = "regulated advice", 0.0
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
     proxy.metrics.count_feedback("local", "up")
@@ -156,6 +157,7 @@ def test_documented_headers_exist_and_all_are_documented() -> None:
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
+    record.rule, record.merit = "regulated advice", 0.0
     record.trace = []
     sent = {name for name, _ in record.router_headers() + record.cost_headers()}
     known = {name.decode() for name in sent | ASKED}

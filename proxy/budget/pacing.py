@@ -4,12 +4,12 @@
     pacer.update_profile(hours)   # periodically: the spend of each hour, from the database
     pacer.threshold(0.7, usd_per_day=5, spent_usd=1.2)
 
-A request stays local if its score reaches the threshold, so a lower threshold is cheaper. The best
+A request stays local if its merit reaches the threshold, so a lower threshold is cheaper. The best
 use of one budget is one threshold for the whole day, just low enough for the dollars to last. Then
 the hardest prompts go to the cloud at any hour. First come, first served would spend the budget
 before noon. The right threshold is not known in advance, so feedback finds it in steps:
 
-1. F(t) is the share of the routed dollars with a score below t. It is a histogram over the score of
+1. F(t) is the share of the routed dollars with a merit below t. It is a histogram over the merit of
    the actual or hypothetical cloud cost, with a half-life of `MEMORY_SECONDS`.
 2. E forecasts the routed dollars until midnight (UTC): the mean of the same hours of the last days,
    times the ratio of today's last hours to theirs. Without data for an hour, or if today is beyond
@@ -28,7 +28,7 @@ goes to one tier for hours and then to the other.
 Source: budget pacing in ad auctions. Agarwal et al. 2014, "Budget pacing for targeted online
 advertisements at LinkedIn": spend in proportion to the day's forecast traffic. Balseiro and Gur
 2019, "Learning in repeated auctions with budgets": one multiplier suffices, and feedback finds it.
-They throttle at random or shade bids; here the score ranks requests. No I/O.
+They throttle at random or shade bids; here the merit ranks requests. No I/O.
 """
 
 import math
@@ -42,9 +42,9 @@ import numpy.typing as npt
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, CallRecord, Target
 from proxy.storage import HourlySpend
 
-PACING_BUCKETS: Final = 100  # of the score
+PACING_BUCKETS: Final = 100  # of the merit
 PROFILE_DAYS: Final = 7
-# Half-life of the histogram over the scores.
+# Half-life of the histogram over the merits.
 MEMORY_SECONDS: Final = 12 * HOUR_SECONDS
 # Half-life of today's hours in the comparison with other days: it forgets a burst and notices a
 # quiet Sunday.
@@ -69,9 +69,9 @@ class BudgetPacer:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._began = clock()
-        # Routed dollars by score, of requests under the paced threshold. Requests with a threshold
+        # Routed dollars by merit, of requests under the paced threshold. Requests with a threshold
         # of their own: routed and spent dollars.
-        self._by_score = np.zeros(PACING_BUCKETS)
+        self._by_merit = np.zeros(PACING_BUCKETS)
         self._own_threshold = np.zeros(2)
         self._decayed_at = self._began
         self._hours: dict[int, tuple[float, float]] = {}
@@ -84,24 +84,24 @@ class BudgetPacer:
     def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
-        if not usd or usd < 0 or record.reason not in PACED_REASONS:
+        if not usd or usd < 0 or record.reason not in PACED_REASONS or record.is_out_of_domain:
             return
         self._decay()
-        if record.is_paced and record.score is not None:
-            self._by_score[_bucket_of(record.score)] += usd
+        if record.is_paced and (merit := record.ranked_by) is not None:
+            self._by_merit[_bucket_of(merit)] += usd
         else:
             spent = usd if record.target is Target.CLOUD else 0.0
             self._own_threshold += (usd, spent)
 
-    def restore(self, scored: Iterable[tuple[int, int, float]]) -> None:
+    def restore(self, spend: Iterable[tuple[int, int, float]]) -> None:
         """Restore the histogram from rows (hour, bucket, routed dollars) of earlier processes.
 
         The next limit counts at once: the earlier process had converged to it.
         """
         self._decay()
-        for hour, bucket, usd in scored:
+        for hour, bucket, usd in spend:
             age = max(self._decayed_at - hour - HOUR_SECONDS / 2, 0.0)
-            self._by_score[bucket] += usd * 0.5 ** (age / MEMORY_SECONDS)
+            self._by_merit[bucket] += usd * 0.5 ** (age / MEMORY_SECONDS)
             self._is_due = True
 
     def update_profile(self, hours: Iterable[HourlySpend]) -> None:
@@ -137,7 +137,7 @@ class BudgetPacer:
         self._stepped_at = now
         if remaining <= 0:
             return  # `budget.when_spent` decides
-        if not self._by_score.any():
+        if not self._by_merit.any():
             self._is_due = False  # the first data arrives gradually, so the limit moves with it
         target = self._affordable(now, remaining)
         if target is None:
@@ -153,7 +153,7 @@ class BudgetPacer:
     def _affordable(self, now: float, remaining: float) -> float | None:
         """The largest threshold that the remaining dollars can pay for; None without data."""
         self._decay()
-        paced = float(self._by_score.sum())
+        paced = float(self._by_merit.sum())
         if self._per_hour is None or paced <= 0:
             return None
         routed, fixed = self._remaining_forecast(now)
@@ -162,7 +162,7 @@ class BudgetPacer:
         if paced * share <= 0:
             return 1.0
         fixed += others_spent * share
-        below = np.cumsum(self._by_score) * share  # at the upper edge of each bucket
+        below = np.cumsum(self._by_merit) * share  # at the upper edge of each bucket
         # Add a picodollar: a rounding error must not cost a bucket.
         fits = int(np.searchsorted(below, remaining - fixed + 1e-12, side="right"))
         return fits / PACING_BUCKETS
@@ -228,13 +228,13 @@ class BudgetPacer:
         now = self._clock()
         if now - self._decayed_at >= 60.0:
             factor = 0.5 ** ((now - self._decayed_at) / MEMORY_SECONDS)
-            self._by_score *= factor
+            self._by_merit *= factor
             self._own_threshold *= factor
             self._decayed_at = now
 
 
-def _bucket_of(score: float) -> int:
-    return min(max(int(score * PACING_BUCKETS), 0), PACING_BUCKETS - 1)
+def _bucket_of(merit: float) -> int:
+    return min(max(int(merit * PACING_BUCKETS), 0), PACING_BUCKETS - 1)
 
 
 def _midnight(seconds: float) -> int:

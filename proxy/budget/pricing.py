@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, TypeVar
 from proxy.config import Config, ModelPrices, PriceConfig, TokenPrices, UpstreamConfig
 from proxy.protocol import HostedCalls
 from proxy.record import PICODOLLARS, CallRecord, Target
+from router_model.value import DEFAULT_PRICES, UsdPerToken
 
 logger = logging.getLogger(__name__)
 
@@ -247,6 +248,12 @@ class Prices:
         }
         self._own = {target: self._own_price(target) for target in tiers}
 
+    @classmethod
+    def of(cls, config: Config, listed: Mapping[str, ModelPrices]) -> "Prices":
+        """The prices of a configuration and its price list."""
+        tiers = config.upstreams
+        return cls({Target.LOCAL: tiers.local, Target.CLOUD: tiers.cloud}, listed)
+
     def _own_price(self, target: Target) -> Price:
         model = self._models[target]
         price = self._configured.get(target) or self._listed.get(self._listed_name(model))
@@ -292,6 +299,14 @@ class Prices:
     def cloud_is_known(self) -> bool:
         """Whether the configured cloud model has a `price`, or the list has one."""
         return self.is_known(self._models[Target.CLOUD])
+
+    @property
+    def cloud_usd_per_token(self) -> UsdPerToken:
+        """The prices of the configured cloud model's text; the default ones if none is known."""
+        price = self.find(Target.CLOUD, self._models[Target.CLOUD])
+        if price is None or not (price.input or price.output):
+            return DEFAULT_PRICES
+        return UsdPerToken(price.input / PICODOLLARS, price.output / PICODOLLARS)
 
     def is_known(self, model: str) -> bool:
         """Whether a cloud model's price is known. Others are counted as the dearest similar one."""

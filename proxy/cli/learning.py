@@ -12,6 +12,7 @@ from proxy.cli.options import (
     config_option,
     json_option,
     load,
+    load_price_list,
     load_to_serve,
     since_option,
     start_of,
@@ -36,17 +37,12 @@ def judge(config_path: Path, once: bool) -> None:
     """
     config = load_to_serve(config_path)
 
-    from proxy.budget import Prices
-    from proxy.config import ConfigError, load_prices, pricing_path
+    from proxy.config import ConfigError
     from proxy.evaluation import JudgePriceUnknown, JudgeQueue
-    from proxy.record import Target
     from proxy.server import judge_identity, open_judge
     from proxy.storage import FAILURES, StoreUnavailable, migrate, open_database
 
-    prices = Prices(
-        {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud},
-        load_prices(pricing_path(config, config_path)),
-    )
+    prices = load_price_list(config, config_path)
     try:
         database = open_database(config.storage)
     except StoreUnavailable as error:
@@ -150,6 +146,7 @@ def calibrate(
     if cost is not None:
         aim = CalibrationTarget("cost", cost)
     config = load(config_path)
+    prices = load_price_list(config, config_path)
     source = Path(config.routing.model_path)
     now = dt.datetime.now(dt.UTC)
     target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
@@ -163,7 +160,13 @@ def calibrate(
             )
         used = config.routing.model_folder
         manifest, report = calibrate_router(
-            RouterModel.load(used), judged, config=config, now=now, rated=rated, aim=aim
+            RouterModel.load(used),
+            judged,
+            config=config,
+            now=now,
+            rated=rated,
+            aim=aim,
+            prices=prices.cloud_usd_per_token,
         )
         if apply:
             _copy_bundled(used, source)
@@ -218,6 +221,7 @@ def promote(
     from router_model.model import RouterModel, RouterModelError, replace_model
 
     config = load(config_path)
+    prices = load_price_list(config, config_path).cloud_usd_per_token
     folder = Path(config.routing.model_path)
     comparison: RouterComparison | None = None
     refusal = ""
@@ -227,7 +231,9 @@ def promote(
         try:
             with QualityQueries.open(config.storage) as queries:
                 judged = queries.judged_requests()
-            comparison = compare_routers(*models, judged, config=config, since=start_of(since))
+            comparison = compare_routers(
+                *models, judged, config=config, since=start_of(since), prices=prices
+            )
         except (NothingHeldOut, StoreUnavailable, NotEnoughJudgements) as error:
             refusal = str(error)
         is_promoted = force or (comparison is not None and comparison.is_better)

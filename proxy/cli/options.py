@@ -15,6 +15,7 @@ import click
 from router_model.bundled import bundled
 
 if TYPE_CHECKING:
+    from proxy.budget import Prices
     from proxy.config import Config
     from proxy.storage import Dimension
 
@@ -90,6 +91,18 @@ def load(path: Path, **overrides: Any) -> "Config":
 
     try:
         return load_config(path, **overrides)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
+
+
+def load_price_list(config: "Config", path: Path) -> "Prices":
+    """The prices of the configuration in `path`. Invalid ones end the command with status 2."""
+    from proxy.budget import Prices
+    from proxy.config import ConfigError, load_prices, pricing_path
+
+    try:
+        return Prices.of(config, load_prices(pricing_path(config, path)))
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None

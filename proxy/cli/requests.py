@@ -12,6 +12,7 @@ from proxy.cli.options import (
     DIMENSIONS,
     config_option,
     load,
+    load_price_list,
     since_option,
     start_of,
 )
@@ -69,9 +70,8 @@ def stats(
 
 def _router_context(config: "Config", path: Path) -> "RouterContext":
     """The live router's reference, the shadow router's threshold and the local price."""
-    from proxy.budget import Price, Prices
+    from proxy.budget import Price
     from proxy.cli.tables import RouterContext
-    from proxy.config import ConfigError, load_prices, pricing_path
     from proxy.record import Target
     from proxy.routing import Router
     from router_model.manifest import Manifest, RouterModelError
@@ -84,13 +84,11 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
             other = Manifest.load(Path(shadow.path))
     except RouterModelError as error:
         click.echo(f"Warning: routing.shadow_router: {error}", err=True)
-    threshold = Router(config, None, thresholds=other).threshold if other is not None else None
-    try:
-        listed = load_prices(pricing_path(config, path))
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
-    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
-    price = Prices(tiers, listed).find(Target.LOCAL, config.upstreams.local.model)
+    threshold = None
+    if other is not None:
+        manifest = other.for_objective(config.routing.objective)
+        threshold = Router(config, None, thresholds=manifest).threshold
+    price = load_price_list(config, path).find(Target.LOCAL, config.upstreams.local.model)
     reference = live.reference if live is not None else None
     return RouterContext(reference, threshold, price or Price())
 
@@ -150,16 +148,19 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
     from proxy.evaluation import QualityQueries, training_rows
     from proxy.storage import RequestLog, StoreUnavailable
 
-    number = 0
+    config, number = load(config_path), 0
     try:
         with (
-            RequestLog.open(load(config_path).storage) as log,
+            RequestLog.open(config.storage) as log,
             click.open_file(str(out), "wb", atomic=True) as file,
         ):
             start = start_of(since)
             quality = QualityQueries.sharing(log)
+            system = config.routing.score_system
             for row in (
-                training_rows(quality.judged_requests(start)) if judged else log.export(start)
+                training_rows(quality.judged_requests(start), score_system=system)
+                if judged
+                else log.export(start)
             ):
                 file.write(msgspec.json.encode(row) + b"\n")
                 number += 1

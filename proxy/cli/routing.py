@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.options import config_option, json_option, load
+from proxy.cli.options import config_option, json_option, load, load_price_list
 
 if TYPE_CHECKING:
     from proxy.routing import Decision, Router
@@ -22,17 +22,10 @@ def check_config(path: Path) -> None:
 
     Example: hybrid-llm check-config configs/default.yaml
     """
-    from proxy.budget import Prices, unpriced_warning
-    from proxy.config import ConfigError, load_prices, pricing_path
-    from proxy.record import Target
+    from proxy.budget import unpriced_warning
 
     config = load(path)
-    tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
-    try:
-        prices = Prices(tiers, load_prices(pricing_path(config, path)))
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(2) from None
+    prices = load_price_list(config, path)
     for warning in config.warnings():
         click.echo(f"{path}: warning: {warning}", err=True)
     if not prices.cloud_is_known:
@@ -59,7 +52,8 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     from proxy.plain_text import printable_json
     from proxy.server import load_router
 
-    router, version = load_router(load(config_path))
+    config = load(config_path)
+    router, version = load_router(config, load_price_list(config, config_path))
     decision, latency_ms = asyncio.run(_decide_twice(router, text))
     shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
     if as_json:
@@ -73,12 +67,19 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
 
 async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]:
     """The decision and its milliseconds. The first run allocates memory that later runs reuse."""
-    from proxy.routing import RoutingPreference
+    from proxy.routing import RoutingPreference, RuleInput
+    from router_model.value import CHARS_PER_TOKEN
 
     turns = [("user", text)]
-    await router.decide(RoutingPreference(), turns)
+
+    async def decide() -> "Decision":
+        rule = await router.rules.find(RuleInput(turns)) if router.rules is not None else None
+        tokens = len(text) / CHARS_PER_TOKEN
+        return await router.decide(RoutingPreference(), turns, input_tokens=tokens, rule=rule)
+
+    await decide()
     started = time.perf_counter()
-    decision = await router.decide(RoutingPreference(), turns)
+    decision = await decide()
     latency_ms = (time.perf_counter() - started) * 1e3
     router.close()
     return decision, latency_ms

@@ -1,9 +1,10 @@
 """Fit the router model to this proxy's own models and traffic: `hybrid-llm calibrate --from-db`.
 
 The router model ranks prompts by difficulty. The meaning of its scores depends on the models of the
-two tiers. Calibration fits three things to requests with judge scores for both tiers' answers: the
-scale and shift of each head, the curve of the served score, and the threshold table. The fit is
-regularised towards the current calibration. Client ratings have a small weight in the heads' fit.
+two tiers. Calibration fits four things to requests with judge scores for both tiers' answers: the
+scale and shift of each head, the curve of the served score, the gain per dollar of a cloud answer
+if the model has one, and the threshold table. The fit is regularised towards the current
+calibration. Client ratings have a small weight in the heads' fit.
 
 The network is unchanged, so the order of prompts changes little. A local model that is strong where
 Phi-3 is weak needs training, not calibration.
@@ -29,10 +30,18 @@ from router_model import calibrate, split
 from router_model.calibrate import Outcomes, Ratings
 from router_model.categories import category_of
 from router_model.drift import reference_of
-from router_model.features import routing_text
-from router_model.manifest import MANIFEST_FILE, Calibration, Manifest, OperatingPoint
+from router_model.manifest import (
+    MANIFEST_FILE,
+    Calibration,
+    Gain,
+    Manifest,
+    OperatingPoint,
+    ThresholdTable,
+)
 from router_model.metrics import Floats, auroc, bootstrap, ece, log_loss
 from router_model.model import RouterModel
+from router_model.task import ScoreSystem, routing_text
+from router_model.value import DEFAULT_PRICES, UsdPerToken
 
 _FOLDS: Final = 5
 
@@ -107,10 +116,15 @@ def calibrate_router(
     now: dt.datetime,
     rated: Iterable[RatedRequest] = (),
     aim: CalibrationTarget = DEFAULT_TARGET,
+    prices: UsdPerToken = DEFAULT_PRICES,
 ) -> tuple[Manifest, CalibrationReport]:
     """A manifest for the configured models, fitted to their judged requests.
 
-    The `after` figures are cross-validated over conversations.
+    The `after` figures are cross-validated over conversations. Those of the threshold are for the
+    configured objective.
+
+    Args:
+        prices: of the cloud model.
 
     Raises:
         NotEnoughJudgements: fewer than MIN_REQUESTS usable requests of these models.
@@ -124,9 +138,13 @@ def calibrate_router(
     after = _cross_validated(model, logits, outcomes, ratings)
     calibration = calibrate.fit(logits, outcomes, prior=prior, ratings=ratings)
     score, p_local, _ = calibrate.scores(logits, calibration)
-    table = calibrate.threshold_table(score, outcomes)
-    rows = f"{len(fitted.texts)} judged requests of this proxy"
-    threshold, why = aim.threshold(table, rows=rows)
+    gain = _fit_gain(model, fitted, logits, prices)
+    merit = _merits(fitted, logits, calibration, gain, prices)
+    by_merit = _thresholds(merit, outcomes, aim)
+    by_score = _thresholds(score, outcomes, aim) if gain is not None else None
+    ranks_by_score = config.routing.objective == "score"
+    used = by_score if by_score is not None and ranks_by_score else by_merit
+    threshold, table = used.threshold, used.thresholds
     point = next(point for point in table if point.threshold == threshold)
     local_ok, suffices, w = outcomes.local_ok, outcomes.local_suffices, outcomes.weight
     low, high = bootstrap(lambda i: auroc(local_ok[i], p_local[i], weight=w[i]), outcomes.group)
@@ -145,13 +163,15 @@ def calibrate_router(
         ece_before=_r(ece(suffices, before, weight=w)),
         ece_after=_r(ece(suffices, after, weight=w)),
         aim=f"{aim.measure} {aim.share:.4g}",
-        threshold_before=model.manifest.threshold,
+        threshold_before=model.manifest.for_objective(config.routing.objective).threshold,
         threshold=threshold,
-        threshold_why=why,
+        threshold_why=used.threshold_why,
         is_settled=aim.is_settled(point),
         sure_threshold=aim.sure(table),
         operating_point=point,
-        held_out_point=_on_held_out(model, held_out, calibration, threshold),
+        held_out_point=_on_held_out(
+            model, held_out, calibration, None if ranks_by_score else gain, prices, threshold
+        ),
     )
     manifest = msgspec.structs.replace(
         model.manifest,
@@ -160,9 +180,11 @@ def calibrate_router(
         local_model=report.local_model,
         cloud_model=report.cloud_model,
         calibration=calibration,
-        threshold=threshold,
-        threshold_why=why,
-        thresholds=table,
+        threshold=by_merit.threshold,
+        threshold_why=by_merit.threshold_why,
+        thresholds=by_merit.thresholds,
+        gain=gain,
+        by_score=by_score,
         data_sha256=_sha256_of(fitted.requests),
         metrics={
             "own_traffic": _without_models(report),
@@ -181,7 +203,9 @@ def check_target(folder: Path) -> None:
         raise FileExistsError(f"{folder} has files but no router model")
 
 
-def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | float]]:
+def training_rows(
+    judged: Iterable[JudgedRequest], *, score_system: ScoreSystem = "auto"
+) -> Iterator[dict[str, str | float]]:
     """Judged requests in the format of data/README.md, for `hybrid-llm-train`.
 
     Requests without a stored prompt are skipped. `group` is the group that training derives when it
@@ -189,7 +213,7 @@ def training_rows(judged: Iterable[JudgedRequest]) -> Iterator[dict[str, str | f
     """
     for request in judged:
         if request.turns:
-            text = routing_text(request.turns)
+            text = routing_text(request.turns, score_system=score_system)
             yield {
                 "id": request.id,
                 "source": "proxy",
@@ -215,6 +239,48 @@ def _logits(model: RouterModel, judged: JudgedDataset) -> Floats:
     return np.array([model.logits(text) for text in judged.texts])
 
 
+def _fit_gain(
+    model: RouterModel, judged: JudgedDataset, logits: Floats, prices: UsdPerToken
+) -> Gain | None:
+    """The gain per dollar, fitted to the requests; None if the model has none."""
+    prior = model.manifest.gain
+    if prior is None:
+        return None
+    return calibrate.fit_gain(
+        logits,
+        judged.outcomes,
+        judged.input_tokens,
+        judged.output_tokens,
+        text_tokens=judged.text_tokens,
+        prices=prices,
+        prior=prior,
+    )
+
+
+def _merits(
+    judged: JudgedDataset,
+    logits: Floats,
+    calibration: Calibration,
+    gain: Gain | None,
+    prices: UsdPerToken,
+) -> Floats:
+    return calibrate.merits(
+        logits,
+        calibration,
+        gain,
+        judged.input_tokens,
+        text_tokens=judged.text_tokens,
+        prices=prices,
+    )
+
+
+def _thresholds(merit: Floats, outcomes: Outcomes, aim: CalibrationTarget) -> ThresholdTable:
+    table = calibrate.threshold_table(merit, outcomes)
+    rows = f"{merit.size} judged requests of this proxy"
+    threshold, why = aim.threshold(table, rows=rows)
+    return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=table)
+
+
 def _cross_validated(
     model: RouterModel, logits: Floats, outcomes: Outcomes, ratings: Ratings
 ) -> Floats:
@@ -236,12 +302,17 @@ def _cross_validated(
 
 
 def _on_held_out(
-    model: RouterModel, held_out: JudgedDataset, calibration: Calibration, threshold: float
+    model: RouterModel,
+    held_out: JudgedDataset,
+    calibration: Calibration,
+    gain: Gain | None,
+    prices: UsdPerToken,
+    threshold: float,
 ) -> OperatingPoint | None:
     if not held_out.texts:
         return None
-    score, _, _ = calibrate.scores(_logits(model, held_out), calibration)
-    [point] = calibrate.operating_points(score, held_out.outcomes, np.array([threshold]))
+    merit = _merits(held_out, _logits(model, held_out), calibration, gain, prices)
+    [point] = calibrate.operating_points(merit, held_out.outcomes, np.array([threshold]))
     return point
 
 

@@ -14,9 +14,11 @@ from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from proxy.protocol.ollama import is_same_model
 from router_model import split
 from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
-from router_model.features import routing_text
 from router_model.label import is_ok
+from router_model.metrics import Floats
 from router_model.model import RouterModel
+from router_model.task import routing_text
+from router_model.value import text_tokens
 
 MIN_REQUESTS: Final = 100
 
@@ -26,11 +28,28 @@ class NotEnoughJudgements(Exception):
 
 
 class JudgedDataset(NamedTuple):
-    """Judged requests of one pair of models, with the text to score. All in the same order."""
+    """Judged requests of one pair of models, with the text to score. All in the same order.
+
+    `input_tokens` [n] are of the whole prompts, `text_tokens` [n] of the texts, `output_tokens` [n]
+    of the cloud's answers, NaN where unknown.
+    """
 
     requests: list[JudgedRequest]
     texts: list[str]
     outcomes: Outcomes
+
+    @property
+    def text_tokens(self) -> Floats:
+        return np.array([text_tokens(text) for text in self.texts], dtype=float)
+
+    @property
+    def input_tokens(self) -> Floats:
+        known = np.array([request.input_tokens for request in self.requests], dtype=float)
+        return np.where(np.isnan(known), self.text_tokens, known)
+
+    @property
+    def output_tokens(self) -> Floats:
+        return np.array([request.cloud_output_tokens for request in self.requests], dtype=float)
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -64,7 +83,10 @@ def dataset_of_pair(judged: list[JudgedRequest], config: Config) -> JudgedDatase
         for request in judged
         if is_same_model(request.local_model, local) and is_same_model(request.cloud_model, cloud)
     ]
-    readable = [(routing_text(r.turns), r) for r in of_pair if r.turns is not None]
+    system = config.routing.score_system
+    readable = [
+        (routing_text(r.turns, score_system=system), r) for r in of_pair if r.turns is not None
+    ]
     usable = [(text, request) for text, request in readable if text]
     if len(usable) < MIN_REQUESTS:
         pairs = Counter(f"{r.local_model} and {r.cloud_model}" for r in judged)
@@ -86,7 +108,7 @@ def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) ->
     """Client ratings of the configured models' answers, without those of the test part."""
     models = {"local": config.upstreams.local.model, "cloud": config.upstreams.cloud.model}
     of_pair = [
-        (routing_text(request.turns), request)
+        (routing_text(request.turns, score_system=config.routing.score_system), request)
         for request in rated
         if request.turns is not None
         and is_same_model(request.model, models.get(request.target, ""))
@@ -98,7 +120,7 @@ def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) ->
         if text and split.part_of(group) != "test"
     ]
     return Ratings(
-        logits=np.array([model.logits(text) for text, _, _ in rows]).reshape(-1, 2),
+        logits=np.array([model.logits(text)[:2] for text, _, _ in rows]).reshape(-1, 2),
         is_local=np.array([request.target == "local" for _, request, _ in rows], dtype=bool),
         ok=np.array([request.rating > 0 for _, request, _ in rows], dtype=bool),
         weight=np.array([RATING_WEIGHT * abs(request.rating) for _, request, _ in rows]),

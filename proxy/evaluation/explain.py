@@ -72,6 +72,8 @@ def explain(row: dict[str, Any]) -> str:
         lines.append("It reached no tier.")
     else:
         lines.append(f"It went to {row['model']} ({row['target']}): {_why(row)}.")
+    if row["rule"]:
+        lines.append(f"The rule '{row['rule']}' matched.")
     if row["fallback_from"]:
         lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
     timing = [
@@ -117,7 +119,11 @@ _REASONS: Final = {
     "sticky": "session affinity: its conversation was there",
     "router_unavailable": "there was no score: the router model was missing, failed or timed out",
     "fallback": "the other tier failed before the first token",
+    "out_of_domain": "the router model cannot judge its text: another language, a single word or "
+    "noise (routing.out_of_domain)",
     "escalated": "the local answer was not good enough",
+    "housekeeping": "a chat front end's housekeeping, such as a title (routing.housekeeping)",
+    "rule": "a rule of routing.rules selected it",
     "exploration": "a random decision near the threshold, by routing.explore_rate",
 }
 
@@ -125,8 +131,14 @@ _REASONS: Final = {
 def _why(row: dict[str, Any]) -> str:
     score = ""
     if row["score"] is not None and row["threshold"] is not None:
-        relation = "at or above" if row["score"] >= row["threshold"] else "below"
-        score = f"its score {row['score']:.4f} is {relation} the threshold {row['threshold']:.4f}"
+        merit = row["score"] if row["merit"] is None else row["merit"]
+        relation = "at or above" if merit >= row["threshold"] else "below"
+        compared = f"its score {row['score']:.4f}"
+        if merit != row["score"]:  # gain per dollar
+            compared = f"its merit {merit:.4f} (gain per dollar; score {row['score']:.4f})"
+        score = f"{compared} is {relation} the threshold {row['threshold']:.4f}"
+        if row["reason"] == "out_of_domain":
+            score = f"its score {row['score']:.4f} was not used"
     if row["reason"] == "score":
         return score or "by its score"
     why = _REASONS.get(row["reason"], str(row["reason"]))

@@ -4,9 +4,10 @@ Both models score the held-out judged requests: the test part of router_model.sp
 and calibration leave out. One measure, fixed in advance, decides:
 
 - A different network: APGR, the recovered share of the quality gap, averaged over all rates of
-  cloud calls. It measures the ranking of prompts, independent of a threshold.
+  cloud calls. It measures the ranking of prompts, independent of a threshold. If a router ranks by
+  gain per dollar, the average is over all shares of the all-cloud cost.
 - The same network, so a new calibration: the log loss of the served score, because the ranking is
-  nearly the same.
+  nearly the same. If only one of the two has a gain per dollar, the ranking differs: APGR.
 
 The candidate is better if the 95 % interval of the difference is above 0 (paired bootstrap over
 conversations). The results at each model's own threshold are for information only.
@@ -17,14 +18,25 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from proxy.config import Config
-from proxy.evaluation.dataset import NotEnoughJudgements, dataset_of_pair
+from proxy.evaluation.dataset import JudgedDataset, NotEnoughJudgements, dataset_of_pair
 from proxy.evaluation.queries import JudgedRequest
+from router_model import calibrate
 from router_model.calibrate import Outcomes, operating_points
-from router_model.manifest import OperatingPoint
-from router_model.metrics import Floats, apgr, curve, log_loss, percentiles, resamples
+from router_model.manifest import Manifest, OperatingPoint
+from router_model.metrics import (
+    Floats,
+    apgr,
+    apgr_by_cost,
+    curve,
+    log_loss,
+    percentiles,
+    resamples,
+)
 from router_model.model import RouterModel
+from router_model.value import DEFAULT_PRICES, UsdPerToken
 
 MIN_HELD_OUT: Final = 100
 ROUNDS: Final = 2000
@@ -32,12 +44,18 @@ ROUNDS: Final = 2000
 _MAX_WITHOUT_GAP: Final = 0.025
 
 
+Rows = NDArray[np.int64]
+
+
 class NothingHeldOut(Exception):
     """The candidate was fitted to the requests that would measure it."""
 
 
 class MeasuredRouter(msgspec.Struct, frozen=True):
-    """The results of one router on the held-out requests. `at_threshold`: at its own threshold."""
+    """The results of one router on the held-out requests. `at_threshold`: at its own threshold.
+
+    `apgr` is over calls or over dollars, for both routers alike.
+    """
 
     version: str
     apgr: float
@@ -58,7 +76,7 @@ class RouterComparison(NamedTuple):
     judged: int
     held_out: int
     conversations: int
-    measure: Literal["apgr", "log_loss"]
+    measure: Literal["apgr", "apgr_by_cost", "log_loss"]
     difference: float
     interval: tuple[float, float]
     is_better: bool
@@ -68,6 +86,14 @@ class RouterComparison(NamedTuple):
     candidate: MeasuredRouter
 
 
+class _RatedRows(NamedTuple):
+    """What a router says of the held-out requests, each [n]."""
+
+    manifest: Manifest
+    score: Floats
+    merit: Floats
+
+
 def compare_routers(
     current: RouterModel,
     candidate: RouterModel,
@@ -75,12 +101,14 @@ def compare_routers(
     *,
     config: Config,
     since: float = 0.0,
+    prices: UsdPerToken = DEFAULT_PRICES,
 ) -> RouterComparison:
     """Compare a candidate with the router in use, on held-out requests of the configured models.
 
     Args:
         judged: all judged requests: older ones show which prompts are not new.
         since: UNIX seconds; only later requests are compared.
+        prices: of the cloud model.
 
     Raises:
         NotEnoughJudgements: fewer than MIN_HELD_OUT held-out requests.
@@ -101,16 +129,29 @@ def compare_routers(
             f"not enough data: {n} of {MIN_HELD_OUT} held-out requests (a fifth of the "
             f"conversations; {len(pairs.texts)} requests have judge scores for both answers)"
         )
-    is_calibration = current.manifest.files == candidate.manifest.files
     outcomes = held_out.outcomes
-    scores = [_scores(model, held_out.texts) for model in (current, candidate)]
-    measure = _log_loss if is_calibration else _apgr
+    manifests = [m.manifest.for_objective(config.routing.objective) for m in (current, candidate)]
+    with_gain = [manifest.gain is not None for manifest in manifests]
+    is_calibration = manifests[0].files == manifests[1].files and with_gain[0] == with_gain[1]
+    by_cost = any(with_gain) and bool(outcomes.cost.any())
+    logits = [_logits(model, held_out.texts) for model in (current, candidate)]
+    routers = [
+        _rate(manifest, z, held_out, prices) for manifest, z in zip(manifests, logits, strict=True)
+    ]
+
+    def measure(router: _RatedRows, index: Rows, part: Outcomes) -> float:
+        if is_calibration:
+            return _log_loss(router.score[index], part)
+        return _apgr(router.merit[index], part, by_cost=by_cost)
+
     sign = -1 if is_calibration else 1
-    difference = sign * (measure(scores[1], outcomes) - measure(scores[0], outcomes))
+    everything = np.arange(n)
+    before, after = (measure(router, everything, outcomes) for router in routers)
+    difference = sign * (after - before)
     differences = []
     for index in resamples(outcomes.group, rounds=ROUNDS):
         part = outcomes.take(index)
-        current_value, candidate_value = (measure(score[index], part) for score in scores)
+        current_value, candidate_value = (measure(router, index, part) for router in routers)
         differences.append(sign * (candidate_value - current_value))
     interval = percentiles(differences)
     has_gap = float(np.mean(~np.isfinite(differences))) <= _MAX_WITHOUT_GAP
@@ -120,37 +161,57 @@ def compare_routers(
         judged=len(pairs.texts),
         held_out=n,
         conversations=np.unique(outcomes.group).size,
-        measure="log_loss" if is_calibration else "apgr",
+        measure="log_loss" if is_calibration else "apgr_by_cost" if by_cost else "apgr",
         difference=_r(difference),
         interval=(_r(interval[0]), _r(interval[1])),
         is_better=is_better,
         why=_why(difference, interval, n=n, is_better=is_better, has_gap=has_gap, needed=needed),
         needed=needed,
-        current=_measured(current, scores[0], outcomes),
-        candidate=_measured(candidate, scores[1], outcomes),
+        current=_measured(routers[0], outcomes, by_cost=by_cost),
+        candidate=_measured(routers[1], outcomes, by_cost=by_cost),
     )
 
 
-def _scores(model: RouterModel, texts: list[str]) -> Floats:
-    return np.array([model.score(text).score for text in texts])
+def _logits(model: RouterModel, texts: list[str]) -> Floats:
+    return np.array([model.logits(text) for text in texts])
 
 
-def _apgr(score: Floats, outcomes: Outcomes) -> float:
+def _rate(
+    manifest: Manifest, logits: Floats, judged: JudgedDataset, prices: UsdPerToken
+) -> _RatedRows:
+    score, _, _ = calibrate.scores(logits, manifest.calibration)
+    merit = calibrate.merits(
+        logits,
+        manifest.calibration,
+        manifest.gain,
+        judged.input_tokens,
+        text_tokens=judged.text_tokens,
+        prices=prices,
+    )
+    return _RatedRows(manifest, score, merit)
+
+
+def _apgr(merit: Floats, outcomes: Outcomes, *, by_cost: bool) -> float:
     """APGR; NaN if the cloud is no better on these rows, so that there is no gap to recover."""
     local, cloud, weight = outcomes.local, outcomes.cloud, outcomes.weight
     if np.average(cloud - local, weights=weight) <= 0:
         return math.nan
-    return apgr(curve(score, local, cloud, outcomes.cost, weight=weight))
+    points = curve(merit, local, cloud, outcomes.cost, weight=weight)
+    return apgr_by_cost(points) if by_cost else apgr(points)
 
 
 def _log_loss(score: Floats, outcomes: Outcomes) -> float:
     return log_loss(outcomes.local_suffices, score, weight=outcomes.weight)
 
 
-def _measured(model: RouterModel, score: Floats, outcomes: Outcomes) -> MeasuredRouter:
-    [point] = operating_points(score, outcomes, np.array([model.manifest.threshold]))
+def _measured(router: _RatedRows, outcomes: Outcomes, *, by_cost: bool) -> MeasuredRouter:
+    manifest = router.manifest
+    [point] = operating_points(router.merit, outcomes, np.array([manifest.threshold]))
     return MeasuredRouter(
-        model.manifest.version, _r(_apgr(score, outcomes)), _r(_log_loss(score, outcomes)), point
+        manifest.version,
+        _r(_apgr(router.merit, outcomes, by_cost=by_cost)),
+        _r(_log_loss(router.score, outcomes)),
+        point,
     )
 
 

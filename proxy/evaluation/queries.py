@@ -11,9 +11,10 @@ import peewee
 
 from proxy.budget import BilledTokens, Price
 from proxy.evaluation.estimates import GRADES, JudgedPair, JudgedValue, Quality, estimate_quality
-from proxy.record import PICODOLLARS
+from proxy.record import PICODOLLARS, Reason
 from proxy.storage import Queries, parse_turns
 from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sample
+from router_model.value import CHARS_PER_TOKEN
 
 _MAX_JUDGED: Final = 5_000
 
@@ -31,9 +32,9 @@ class CategoryScore(NamedTuple):
 
 
 class WeightedPair(NamedTuple):
-    """The judge scores of both answers and the router score. `weight` as in `JudgedRequest`."""
+    """The judge scores of both answers and the request's merit. `weight` as in `JudgedRequest`."""
 
-    score: float
+    merit: float
     local: float
     cloud: float
     weight: float
@@ -46,6 +47,8 @@ class JudgedRequest(NamedTuple):
         turns: None if no readable prompt is stored (`storage.prompts`).
         cloud_cost_usd: the actual or estimated cost of the cloud's answer.
         weight: the inverse of the sampling probability.
+        input_tokens: of the prompt.
+        cloud_output_tokens: of the cloud's answer, reported or estimated from its text.
     """
 
     id: str
@@ -58,6 +61,8 @@ class JudgedRequest(NamedTuple):
     cloud_cost_usd: float | None
     created_at: float
     weight: float
+    input_tokens: int | None = None
+    cloud_output_tokens: float | None = None
 
 
 class RatedRequest(NamedTuple):
@@ -155,10 +160,11 @@ class QualityQueries(Queries):
     def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
         """The newest judged pairs since `since`, at most `_MAX_JUDGED`."""
         both = self._both(since)
-        query = _routed(both, Request.score, both.c.local, both.c.cloud, Sample.propensity)
+        merit = Request.ranked_by()
+        query = _routed(both, merit, both.c.local, both.c.cloud, Sample.propensity)
         return [
-            WeightedPair(score, local, cloud, _weight(propensity))
-            for score, local, cloud, propensity in self._rows(query)
+            WeightedPair(merit, local, cloud, _weight(propensity))
+            for merit, local, cloud, propensity in self._rows(query)
         ]
 
     def judged_requests(self, since: float = 0.0) -> list[JudgedRequest]:
@@ -167,6 +173,8 @@ class QualityQueries(Queries):
         def of(target: str, value: Any) -> Any:
             return peewee.Case(None, ((Judgement.target == target, value),))
 
+        is_cloud = Request.target == "cloud"
+        estimated = peewee.fn.LENGTH(Sample.other_response) / CHARS_PER_TOKEN
         query = (
             Request.select(
                 Request.id,
@@ -178,6 +186,8 @@ class QualityQueries(Queries):
                 peewee.fn.AVG(of("cloud", Judgement.score)).alias("cloud_score"),
                 Request.cloud_cost_usd,
                 Request.created_at,
+                Request.input_tokens,
+                peewee.fn.MAX(peewee.Case(None, ((is_cloud, Request.output_tokens),), estimated)),
                 peewee.fn.MAX(Sample.propensity),
             )
             .join(Judgement, on=Judgement.request_id == Request.id)
@@ -188,8 +198,10 @@ class QualityQueries(Queries):
             .order_by(Request.created_at, Request.id)
         )
         return [
-            JudgedRequest._make((key, parse_turns(prompt), *rest, _weight(propensity)))
-            for key, prompt, *rest, propensity in self._rows(query)
+            JudgedRequest._make(
+                (key, parse_turns(prompt), *rest, _weight(propensity), given, written)
+            )
+            for key, prompt, *rest, given, written, propensity in self._rows(query)
         ]
 
     def rated_requests(self, since: float = 0.0) -> list[RatedRequest]:
@@ -228,9 +240,9 @@ class QualityQueries(Queries):
                 the cloud.
         """
         live, candidate = (
-            peewee.Case(None, ((score >= limit, 1),), 0)
-            for score, limit in (
-                (Request.score, Request.threshold),
+            peewee.Case(None, ((merit >= limit, 1),), 0)
+            for merit, limit in (
+                (Request.ranked_by(), Request.threshold),
                 (Request.candidate_score, threshold),
             )
         )
@@ -343,10 +355,14 @@ def _routed(judged: Any, *columns: Any) -> Any:
         judged.select_from(*columns)
         .join(Request, on=judged.c.request_id == Request.id)
         .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == judged.c.request_id)
-        .where(Request.score.is_null(False))
+        .where(Request.score.is_null(False), _is_decided_by_score())
         .order_by(Request.created_at.desc(), Request.id)
         .limit(_MAX_JUDGED)
     )
+
+
+def _is_decided_by_score() -> Any:
+    return peewee.fn.COALESCE(Request.reason, "") != Reason.OUT_OF_DOMAIN
 
 
 def _weight(propensity: float | None) -> float:

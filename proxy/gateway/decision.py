@@ -1,14 +1,14 @@
 """The decision for one request: which tier answers it, by which model, and why.
 
-It combines the client's preference, the local model's limits, the router's score, session affinity,
-the tiers' health, and the budgets.
+It combines the client's preference, the local model's limits, the operator's rules, the router's
+score, session affinity, the tiers' health, and the budgets.
 """
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-from proxy.budget import BudgetPacer, Limits, Reservations
+from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.config import Config
 from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
 from proxy.gateway.call import Call, Snapshot
@@ -21,9 +21,12 @@ from proxy.routing import (
     LimitExceeded,
     LocalLimits,
     RoutingPreference,
+    RuleInput,
     read_headers,
     wants_no_store,
 )
+from router_model.task import is_small_talk
+from router_model.value import CHARS_PER_TOKEN
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
@@ -39,6 +42,7 @@ class DecisionMaker:
         reservations: Reservations,
         limits: Limits,
         pacer: BudgetPacer,
+        tokens: TokenCounter,
         local_limits: LocalLimits,
         conversations: Conversations,
         clock: Callable[[], float] = time.perf_counter,
@@ -47,6 +51,7 @@ class DecisionMaker:
         self._reservations = reservations
         self._limits = limits
         self._pacer = pacer
+        self._tokens = tokens
         self._local_limits = local_limits
         self._conversations = conversations
         self._clock = clock
@@ -74,11 +79,12 @@ class DecisionMaker:
                     require_countable(call, what, param="model")
                 await self.require_budget(call, decision.model)
         record.target, record.reason, record.model = decision[:3]
-        record.threshold = decision.threshold
+        record.threshold, record.rule = decision.threshold, decision.rule
         if decision.reason in (Reason.SCORE, Reason.EXPLORATION):
             record.propensity = decision.propensity
         if decision.score is not None:
-            record.score, record.p_local, record.p_cloud = decision.score
+            record.score, record.p_local, record.p_cloud = decision.score[:3]
+            record.merit = decision.merit
         record.decision_ms = (self._clock() - started - call.waited_seconds) * 1e3
         return decision
 
@@ -156,16 +162,37 @@ class DecisionMaker:
         record.step("the local tier %s", limit or "can answer, as far as is known")
         if limit is not None and preference.target is Target.LOCAL:
             raise limit.error
-        record.is_paced = preference.target is None and preference.threshold is None
+        rule = None
+        if preference.target is None and snapshot.router.rules is not None:
+            rule = await snapshot.router.rules.find(
+                RuleInput(
+                    turns,
+                    headers=headers,
+                    key_hash=record.client_key_hash,
+                    request=request,
+                    tokens=self._tokens,
+                )
+            )
+            record.step("rule: %s", rule or "none matches")
+        is_default = preference.target is None and preference.threshold is None and rule is None
+        record.is_paced = is_default
+        tokens = _input_tokens(call)
         decision = await snapshot.router.decide(
             preference,
             turns,
+            input_tokens=tokens,
             not_local=limit.reason if limit is not None else None,
             paced_threshold=self.paced_threshold(snapshot),
+            rule=rule,
         )
+        record.is_out_of_domain = decision.reason is Reason.OUT_OF_DOMAIN
+        record.is_paced = record.is_paced and not record.is_out_of_domain
         record.step("decided: %s", decision)
         if decision.has_alternative:
-            decision = await self._apply_affinity(call, decision)
+            if decision.reason is Reason.HOUSEKEEPING:
+                record.session_id = None  # the answer does not move the conversation it is about
+            elif decision.reason is not Reason.RULE:
+                decision = await self._apply_affinity(call, decision)
             decision = self._avoid_unavailable(decision, snapshot)
             record.step("after session affinity and health checks: %s", decision)
         if decision.target is Target.CLOUD:
@@ -188,12 +215,8 @@ class DecisionMaker:
                     )
                     record.step("the cloud budget is spent: %s", decision)
         # The shadow router is compared on decisions by the configured threshold and the score only.
-        if (
-            decision.reason is Reason.SCORE
-            and preference.threshold is None
-            and snapshot.shadow_router
-        ):
-            snapshot.shadow_router.ask(record)
+        if decision.reason is Reason.SCORE and is_default and snapshot.shadow_router:
+            snapshot.shadow_router.ask(record, input_tokens=tokens)
         return decision
 
     async def _local_could_answer(self, call: Call) -> bool:
@@ -215,8 +238,12 @@ class DecisionMaker:
             previous = await self._conversations.find(record.session_id)
         if previous is None or previous is decision.target:
             return decision
-        if sticky == "escalate_only" and previous is Target.LOCAL:
-            return decision
+        if sticky == "escalate_only":
+            if previous is Target.LOCAL:
+                return decision
+            if decision.reason is Reason.SCORE and is_small_talk(record.turns or ()):
+                record.session_id = None  # the next task of the conversation stays in the cloud
+                return decision
         model = call.snapshot.upstreams[previous].model
         return decision._replace(target=previous, reason=Reason.STICKY, model=model)
 
@@ -243,6 +270,15 @@ class DecisionMaker:
         if reason is None:
             return decision
         return decision._replace(target=decision.target.other, reason=reason, model=other.model)
+
+
+def _input_tokens(call: Call) -> float:
+    """The tokens of a request's prompt, if they were counted; else estimated from its length."""
+    record = call.record
+    if record.counted_tokens is not None:
+        return record.counted_tokens
+    chars = sum(len(text) for _, text in record.turns or ()) + call.request.tool_chars
+    return chars / CHARS_PER_TOKEN
 
 
 def _may_stay_local(

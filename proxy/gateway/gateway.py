@@ -101,6 +101,7 @@ class Gateway:
             reservations=self._reservations,
             limits=limits,
             pacer=pacer,
+            tokens=tokens,
             local_limits=local_limits,
             conversations=conversations,
             clock=clock,

@@ -28,6 +28,7 @@ from proxy.protocol.fields import (
     read_hints,
     read_known,
     read_limit,
+    read_metadata,
     read_service_tier,
     read_text,
     read_texts,
@@ -204,6 +205,10 @@ class ChatRequest(msgspec.Struct):
         return read_hints(self.user, self.prompt_cache_key, self.metadata)
 
     @property
+    def metadata_values(self) -> Mapping[str, str]:
+        return read_metadata(self.metadata)
+
+    @property
     def needs(self) -> dict[str, str]:
         needs: dict[str, str] = {}
         if self._offers_tools:
@@ -342,6 +347,10 @@ class CompletionRequest(msgspec.Struct):
         return read_hints(self.user)
 
     @property
+    def metadata_values(self) -> Mapping[str, str]:
+        return {}
+
+    @property
     def needs(self) -> dict[str, str]:
         needs: dict[str, str] = {}
         if isinstance(self.prompt, list):
@@ -426,6 +435,10 @@ class EmbeddingRequest(msgspec.Struct):
 
     @property
     def hints(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def metadata_values(self) -> Mapping[str, str]:
         return {}
 
 

@@ -301,3 +301,11 @@ def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
             values = {str(number): value} if isinstance(value, str) else value
             hints |= {name: text for name, text in values.items() if isinstance(text, str)}
     return hints
+
+
+def read_metadata(raw: msgspec.Raw) -> Mapping[str, str]:
+    """The string values of the object `metadata`; none for other values."""
+    if not bytes(raw).startswith(b"{"):
+        return {}
+    values = msgspec.json.decode(raw)
+    return {name: text for name, text in values.items() if isinstance(text, str)}

@@ -27,6 +27,7 @@ from proxy.protocol.fields import (
     read_hints,
     read_known,
     read_limit,
+    read_metadata,
     read_service_tier,
     read_texts,
     read_type,
@@ -234,6 +235,10 @@ class ResponsesRequest:
     def hints(self) -> Mapping[str, str]:
         body = self._body
         return read_hints(body.user, body.prompt_cache_key, body.metadata)
+
+    @property
+    def metadata_values(self) -> Mapping[str, str]:
+        return read_metadata(self._body.metadata)
 
     def _read_item(self, raw: msgspec.Raw, at: str) -> None:
         """Add an input item as a turn or by its length, and add its needs."""

@@ -93,6 +93,10 @@ class RoutingRequest(Protocol):
     def hints(self) -> Mapping[str, str]:
         """Values that identify the conversation, besides its text."""
 
+    @property
+    def metadata_values(self) -> Mapping[str, str]:
+        """The client's `metadata`: its string values by name."""
+
 
 class AnswerView(Protocol):
     """The fields of a complete answer, or of one event of a stream, that the router reads."""

@@ -1,4 +1,4 @@
-"""The routing decision: the client's preference, the model's score, the local model's limits.
+"""The routing decision: the client's preference, rules, the score, the local model's limits.
 
 This package does not send requests and does not know what an answer costs.
 """
@@ -13,6 +13,7 @@ from proxy.routing.router import (
     read_headers,
     wants_no_store,
 )
+from proxy.routing.rules import RuleInput
 from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Model",
     "Router",
     "RoutingPreference",
+    "RuleInput",
     "Scorer",
     "ShadowRouter",
     "read_headers",

@@ -1,5 +1,8 @@
 """The router: the client's preference and the router model's score give one decision.
 
+The score says how likely the local answer is good enough. What is compared with the threshold is
+the merit: the expected gain of the cloud's answer per dollar, or the score (`routing.objective`).
+
 The model runs in its own thread (onnxruntime releases the GIL), never on the event loop. The router
 never fails a request. If the model is missing, fails or times out, the request goes to the cloud
 with the reason `router_unavailable`: the cloud costs cents, and a bad answer costs trust.
@@ -19,9 +22,12 @@ from proxy.config import Config
 from proxy.errors import InvalidRequest, NotFound
 from proxy.protocol.ollama import is_same_model
 from proxy.record import Reason, Target
+from proxy.routing.rules import Rule, Rules
 from proxy.timeouts import Deadlines
-from router_model.features import routing_text
+from router_model.housekeeping import is_housekeeping
 from router_model.model import Score
+from router_model.task import ScoreSystem, routing_text
+from router_model.value import GainPerDollar
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +40,7 @@ TARGET_HEADER: Final = b"x-router-target"
 THRESHOLD_HEADER: Final = b"x-router-threshold"
 NO_STORE_HEADER: Final = b"x-router-no-store"
 
-# Reported without a router model. No score is compared with it.
+# Reported without a router model. No merit is compared with it.
 _NO_MODEL_THRESHOLD: Final = 0.5
 
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -90,6 +96,10 @@ class Decision(NamedTuple):
         score: None when the request was not scored.
         propensity: the probability of this tier given the score; 1 without exploration.
         has_alternative: whether the other tier may be able to answer as well.
+        rule: the name of the rule that matched.
+        merit: what is compared with the threshold; the score without an objective. None when the
+            request was not scored.
+        expected_cloud_usd: the expected cost of the cloud's answer; None if it is unknown.
     """
 
     target: Target
@@ -99,28 +109,44 @@ class Decision(NamedTuple):
     score: Score | None = None
     propensity: float | None = None
     has_alternative: bool = False
+    rule: str | None = None
+    merit: float | None = None
+    expected_cloud_usd: float | None = None
 
     def __str__(self) -> str:
         text = f"{self.target} ({self.model}), reason {self.reason}"
         if self.score is not None and self.threshold is not None:
-            score, p_local, p_cloud = self.score
-            text += (
-                f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f}) and "
-                f"threshold {self.threshold:.4f}"
-            )
+            score, p_local, p_cloud, unreadable, gain, _ = self.score
+            text += f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f})"
+            if self.merit is not None and gain is not None and self.expected_cloud_usd is not None:
+                text += (
+                    f", merit {self.merit:.4f} (gain {gain:+.4f} for "
+                    f"${self.expected_cloud_usd:.6f})"
+                )
+            text += f" and threshold {self.threshold:.4f}"
+            if unreadable is not None:
+                text += f", not readable ({unreadable.signal})"
         return text
 
     def to_dict(self, *, latency_ms: float, router_model: str | None) -> dict[str, object]:
-        """The decision as JSON fields, for previews and `hybrid-llm route --json`."""
-        score, p_local, p_cloud = self.score if self.score is not None else (None, None, None)
+        """The decision as JSON fields, for previews and `hybrid-llm route --json`.
+
+        `unreadable` is the signal of `router_model.domain`, whether or not it decided.
+        """
+        score, p_local, p_cloud, unreadable, gain, _ = self.score or (None,) * 6
         return {
             "target": self.target.value,
             "model": self.model,
             "score": score,
             "p_local": p_local,
             "p_cloud": p_cloud,
+            "merit": self.merit,
+            "gain": gain,
+            "expected_cloud_usd": self.expected_cloud_usd,
             "threshold": self.threshold,
             "reason": self.reason.value,
+            "unreadable": None if unreadable is None else unreadable.signal,
+            "rule": self.rule,
             "latency_ms": round(latency_ms, 3),
             "router_model": router_model,
         }
@@ -154,9 +180,11 @@ class Scorer:
         self._deadlines = Deadlines()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name.replace(" ", "-"))
 
-    async def score(self, turns: Sequence[tuple[str, str]]) -> Score | None:
+    async def score(
+        self, turns: Sequence[tuple[str, str]], *, score_system: ScoreSystem = "auto"
+    ) -> Score | None:
         """Score a conversation; None if the model failed or timed out."""
-        text = routing_text(turns)
+        text = routing_text(turns, score_system=score_system)
         key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
         cached = self._cache.get(key)
         if cached is not None:
@@ -215,17 +243,23 @@ class Router:
         scorer: Scorer | None,
         *,
         thresholds: Thresholds | None,
+        objective: GainPerDollar | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """
         Args:
+            objective: rates the requests; None ranks them by score.
             rng: the random numbers for `routing.explore_rate`.
         """
         routing = config.routing
         self._explore_rate = routing.explore_rate
         self._explore_width = routing.explore_width
+        self._score_system = routing.score_system
+        self._keeps_housekeeping = routing.housekeeping == "local"
         self._rng = rng or random.Random()
+        self._out_of_domain = routing.out_of_domain
         self._scorer = scorer
+        self._objective = objective
         self._thresholds = thresholds
         if routing.threshold != "auto":
             self.threshold = routing.threshold
@@ -234,6 +268,7 @@ class Router:
         own_name = (config.upstreams.cloud.model,)
         routed = own_name if routing.routed_models is None else routing.routed_models
         self._routed = frozenset({"auto", *routed})
+        self.rules = Rules(config) if routing.rules else None
         self._rejects_unknown = routing.unknown_models == "reject"
         self._models = {
             Target.LOCAL: config.upstreams.local.model,
@@ -309,37 +344,85 @@ class Router:
         preference: RoutingPreference,
         turns: Sequence[tuple[str, str]],
         *,
+        input_tokens: float | None = None,
         not_local: Reason | None = None,
         paced_threshold: float = 1.0,
+        rule: Rule | None = None,
     ) -> Decision:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
         Args:
+            input_tokens: of the request, for the cost of the cloud's answer.
             not_local: why the local tier cannot answer; overrides the score.
             paced_threshold: the budget pacer's threshold, for requests without their own.
+            rule: the rule that matched. It does not apply to a forced tier.
         """
         if preference.target is not None:
             model = preference.model or self._models[preference.target]
             return Decision(preference.target, Reason.FORCED, model)
-        own = preference.threshold
+        own, name = preference.threshold, None
+        if rule is not None:
+            name = rule.name
+            if rule.target is Target.CLOUD or (rule.target is not None and not_local is None):
+                model, is_free = self._models[rule.target], not_local is None
+                return Decision(rule.target, Reason.RULE, model, has_alternative=is_free, rule=name)
+            own = own if rule.threshold is None else rule.threshold
         threshold = min(self.threshold, paced_threshold) if own is None else own
         if not_local is not None:
-            return Decision(Target.CLOUD, not_local, self._models[Target.CLOUD], threshold)
-        score = await self._scorer.score(turns) if self._scorer is not None else None
-        if score is None:
             cloud = self._models[Target.CLOUD]
-            return Decision(
-                Target.CLOUD, Reason.ROUTER_UNAVAILABLE, cloud, threshold, has_alternative=True
-            )
-        target = Target.LOCAL if score.score >= threshold else Target.CLOUD
-        is_paced = own is None and threshold <= score.score < self.threshold
+            return Decision(Target.CLOUD, not_local, cloud, threshold, rule=name)
+        if self._keeps_housekeeping and is_housekeeping(turns):
+            local, kept = self._models[Target.LOCAL], Reason.HOUSEKEEPING
+            return Decision(Target.LOCAL, kept, local, threshold, has_alternative=True, rule=name)
+        score = None
+        if self._scorer is not None:
+            score = await self._scorer.score(turns, score_system=self._score_system)
+        cloud, unavailable = self._models[Target.CLOUD], Reason.ROUTER_UNAVAILABLE
+        decision = Decision(
+            Target.CLOUD, unavailable, cloud, threshold, has_alternative=True, rule=name
+        )
+        if score is None:
+            return decision
+        decision = self._rate(decision, score, input_tokens)
+        unknown = self._tier_out_of_domain(score, self.threshold if own is None else own)
+        if unknown is not None:
+            model = self._models[unknown]
+            return decision._replace(target=unknown, reason=Reason.OUT_OF_DOMAIN, model=model)
+        return self._compare(decision, threshold, is_own=own is not None)
+
+    def _rate(self, decision: Decision, score: Score, input_tokens: float | None) -> Decision:
+        """The decision with a score and its merit."""
+        if self._objective is None:
+            return decision._replace(score=score, merit=score.score)
+        merit = self._objective.merit(score, input_tokens=input_tokens)
+        usd = self._objective.expected_usd(score, input_tokens=input_tokens)
+        return decision._replace(score=score, merit=merit, expected_cloud_usd=usd)
+
+    def _compare(self, decision: Decision, threshold: float, *, is_own: bool) -> Decision:
+        """The decision by its merit and a threshold, the request's own or the default one."""
+        merit = decision.merit
+        assert merit is not None  # it has a score
+        target = Target.LOCAL if merit >= threshold else Target.CLOUD
+        is_paced = not is_own and threshold <= merit < self.threshold
         reason, propensity = Reason.BUDGET if is_paced else Reason.SCORE, 1.0
-        if own is None and not is_paced and abs(score.score - threshold) <= self._explore_width:
+        if not is_own and not is_paced and abs(merit - threshold) <= self._explore_width:
             propensity -= self._explore_rate / 2
             if self._rng.random() >= propensity:
                 target, reason, propensity = target.other, Reason.EXPLORATION, 1.0 - propensity
-        model = self._models[target]
-        return Decision(target, reason, model, threshold, score, propensity, has_alternative=True)
+        return decision._replace(
+            target=target, reason=reason, model=self._models[target], propensity=propensity
+        )
+
+    def _tier_out_of_domain(self, score: Score, threshold: float) -> Target | None:
+        """The tier for a text that the model cannot judge; None if its score decides.
+
+        A threshold of 0, as of `auto:cost=0`, asks for no cloud calls at all.
+        """
+        if score.unreadable is None or self._out_of_domain == "score" or threshold <= 0:
+            return None
+        if score.unreadable.is_short:
+            return Target.LOCAL
+        return Target(self._out_of_domain)
 
     def close(self) -> None:
         if self._scorer is not None:

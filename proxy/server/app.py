@@ -38,9 +38,9 @@ from proxy.experiments import PIPELINE, Jobs, Planner
 from proxy.gateway import FIRST_WAIT_SECONDS, Conversations, Gateway, Snapshot
 from proxy.metrics import GaugeSources, Metrics
 from proxy.record import Target
-from proxy.routing import Model, Router
+from proxy.routing import Model
 from proxy.server.background import BackgroundTasks, every
-from proxy.server.models import LoadedModels, ModelLoader, build_shadow_router
+from proxy.server.models import LoadedModels, ModelLoader, build_router, build_shadow_router
 from proxy.server.monitors import BudgetMonitor, DriftMonitor, QualityMonitor
 from proxy.server.reload import Reloader
 from proxy.server.workers import METRICS_VARIABLE
@@ -279,7 +279,7 @@ class Proxy:
                 *dashboard_api.routes(
                     self.gateway,
                     self.requests,
-                    manifest=lambda: self.reloader.models.router.manifest,
+                    manifest=lambda: self.reloader.models.router.ranking(self.config),
                     drift=lambda: self.drift_monitor.drift,
                 ),
                 *pages.routes(self.gateway, body_seconds=body_limits.small_body_seconds),
@@ -303,7 +303,7 @@ class Proxy:
         """A snapshot of a configuration. It reuses the upstreams whose settings are unchanged."""
         tiers = {Target.LOCAL: config.upstreams.local, Target.CLOUD: config.upstreams.cloud}
         price_list = pricing_path(config, self._path) if self._path is not None else None
-        prices = Prices(tiers, load_prices(price_list))
+        prices = Prices.of(config, load_prices(price_list))
         if prices.cloud_is_free:
             logger.warning(
                 "no price is known for %s, so costs and savings are recorded as 0; set "
@@ -325,12 +325,12 @@ class Proxy:
                 origins=config.server.cors_origins,
                 is_private=config.server.is_private and not config.server.allow_anonymous,
             ),
-            router=Router(config, models.router.scorer, thresholds=models.router.manifest),
+            router=build_router(config, models.router, prices),
             upstreams=upstreams,
             prices=prices,
             model_version=models.router.version,
             sampler=Sampler(config.judge, rng=random.Random()) if _judges(config) else None,
-            shadow_router=build_shadow_router(config, models.shadow),
+            shadow_router=build_shadow_router(config, models.shadow, prices),
         )
 
     def _open_current_judge(self) -> Judge | None:

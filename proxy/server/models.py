@@ -10,11 +10,13 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from proxy.budget import Prices
 from proxy.config import Config
 from proxy.protocol.ollama import is_same_model
 from proxy.routing import TIMEOUT_SECONDS, Model, Router, Scorer, ShadowRouter
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
+from router_model.value import GainPerDollar
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,12 @@ class LoadedModel(NamedTuple):
     @property
     def version(self) -> str | None:
         return self.manifest.version if self.manifest is not None else None
+
+    def ranking(self, config: Config) -> Manifest | None:
+        """The manifest for the configured objective."""
+        if self.manifest is None:
+            return None
+        return self.manifest.for_objective(config.routing.objective)
 
 
 class LoadedModels(NamedTuple):
@@ -110,28 +118,43 @@ def load_shadow_model(config: Config) -> LoadedModel:
     return LoadedModel(_shadow_scorer(model), model.manifest, fingerprint)
 
 
-def load_router(config: Config) -> tuple[Router, str | None]:
+def build_router(config: Config, model: LoadedModel, prices: Prices) -> Router:
+    """The router of a configuration."""
+    manifest = model.ranking(config)
+    return Router(config, model.scorer, thresholds=manifest, objective=_objective(manifest, prices))
+
+
+def load_router(config: Config, prices: Prices) -> tuple[Router, str | None]:
     """The router of a configuration, and the version of its model.
 
     Without a usable model (the log says why) the version is None, and the router still decides.
     """
     model = _load_if_possible(config)
-    return Router(config, model.scorer, thresholds=model.manifest), model.version
+    return build_router(config, model, prices), model.version
 
 
-def build_shadow_router(config: Config, model: LoadedModel) -> ShadowRouter | None:
+def build_shadow_router(config: Config, model: LoadedModel, prices: Prices) -> ShadowRouter | None:
     """The shadow router, with the threshold that it would have as the router."""
     if config.routing.shadow_router is None or model.scorer is None:
         return None
+    manifest = model.ranking(config)
     return ShadowRouter(
         model.scorer,
-        threshold=Router(config, None, thresholds=model.manifest).threshold,
+        threshold=Router(config, None, thresholds=manifest).threshold,
         share=config.routing.shadow_router.share,
+        objective=_objective(manifest, prices),
+        score_system=config.routing.score_system,
     )
 
 
-def warn_of_untrained_models(manifest: Manifest, config: Config) -> None:
-    """Log each configured model that the router model was not trained for."""
+def _objective(manifest: Manifest | None, prices: Prices) -> GainPerDollar | None:
+    if manifest is None or manifest.gain is None:
+        return None
+    return GainPerDollar(manifest.gain, prices.cloud_usd_per_token)
+
+
+def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
+    """Log what the router model was not trained for: a model of a tier, or the objective."""
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
     for tier, model_name in trained.items():
         configured = getattr(config.upstreams, tier).model
@@ -143,6 +166,11 @@ def warn_of_untrained_models(manifest: Manifest, config: Config) -> None:
                 tier,
                 configured,
             )
+    if config.routing.objective == "score" and manifest.gain and manifest.by_score is None:
+        logger.warning(
+            "routing.objective: score, but the router model has thresholds for gain_per_usd only; "
+            "set routing.threshold, or run `hybrid-llm calibrate --from-db`"
+        )
 
 
 def _load_if_possible(config: Config) -> LoadedModel:
@@ -152,7 +180,7 @@ def _load_if_possible(config: Config) -> LoadedModel:
         logger.error("no router model, every routed request goes to the cloud: %s", error)
         return LoadedModel()
     if model.manifest is not None:
-        warn_of_untrained_models(model.manifest, config)
+        warn_of_mismatches(model.manifest, config)
     return model
 
 

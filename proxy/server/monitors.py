@@ -65,9 +65,9 @@ class BudgetMonitor:
         await self._read_hours()
         try:
             since = time.time() - 4 * MEMORY_SECONDS
-            self._pacer.restore(await asyncio.to_thread(self._requests.spend_by_score, since))
+            self._pacer.restore(await asyncio.to_thread(self._requests.spend_by_merit, since))
         except StoreUnavailable as error:
-            logger.warning("cannot read the cost by score: %s", error)
+            logger.warning("cannot read the cost by merit: %s", error)
 
     async def _read_spent(self, *, by_key: bool = True) -> None:
         today = self._limits.spending.day_start()

@@ -19,7 +19,7 @@ from proxy.gateway import Gateway, Snapshot
 from proxy.record import Target
 from proxy.routing import Scorer
 from proxy.server.background import BackgroundTasks
-from proxy.server.models import LoadedModels, ModelLoader, warn_of_untrained_models
+from proxy.server.models import LoadedModels, ModelLoader, warn_of_mismatches
 from proxy.upstream import Upstream
 from router_model.manifest import MANIFEST_FILE
 from router_model.model import RouterModelError
@@ -118,7 +118,7 @@ class Reloader:
             for warning in config.warnings():
                 logger.warning("%s: %s", self._path, warning)
             if models.router.manifest is not None:
-                warn_of_untrained_models(models.router.manifest, config)
+                warn_of_mismatches(models.router.manifest, config)
             return True
 
     def reload_soon(self) -> None:

@@ -246,6 +246,21 @@ def _exploration(database: peewee.Database) -> None:
     )
 
 
+def _rules_and_merits(database: peewee.Database) -> None:
+    """The routing rule that matched, and what was compared with the threshold: so far the score."""
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN rule TEXT",
+        "ALTER TABLE requests ADD COLUMN merit DOUBLE PRECISION",
+        *(
+            f"INSERT INTO {table} ({begins}, measure, target, bucket, requests, cloud_cost_pico) "
+            f"SELECT {begins}, 'merit', target, bucket, requests, cloud_cost_pico FROM {table} "
+            "WHERE measure = 'score'"
+            for table, begins in (("spreads", "hour"), ("day_spreads", "day"))
+        ),
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -254,6 +269,7 @@ MIGRATIONS: Final = (
     Migration(5, "sessions", _sessions),
     Migration(6, "quotas", _shared_limits),
     Migration(7, "exploration", _exploration),
+    Migration(8, "rules and merits", _rules_and_merits),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

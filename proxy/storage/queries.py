@@ -81,8 +81,8 @@ class CategoryTotals(NamedTuple):
     sums: Totals
 
 
-class ScoreBucket(NamedTuple):
-    """The requests with a score in one hundredth, and their actual or hypothetical cloud cost."""
+class MeritBucket(NamedTuple):
+    """The requests with a merit in one hundredth, and their actual or hypothetical cloud cost."""
 
     requests: int
     cloud_usd: float
@@ -221,16 +221,19 @@ class RequestQueries(Queries):
 
     def score_counts(self, since: float = 0.0) -> list[int]:
         """The number of requests with a score in each hundredth from 0 to 1."""
-        return [bucket.requests for bucket in self.score_histogram(since)]
+        return [bucket.requests for bucket in self._hundredths("score", since)]
 
-    def score_histogram(self, since: float = 0.0) -> list[ScoreBucket]:
-        """The requests and their cloud cost for each hundredth of the score."""
+    def merit_histogram(self, since: float = 0.0) -> list[MeritBucket]:
+        """The requests and their cloud cost for each hundredth of the merit."""
+        return self._hundredths("merit", since)
+
+    def _hundredths(self, measure: Literal["score", "merit"], since: float) -> list[MeritBucket]:
         counts, picos = [0] * SCORE_BUCKETS, [0] * SCORE_BUCKETS
-        for _, _, bucket, number, pico in self._histogram(("score",), since):
+        for _, _, bucket, number, pico in self._histogram((measure,), since):
             counts[bucket] += number
             picos[bucket] += pico
         return [
-            ScoreBucket(number, pico / PICODOLLARS)
+            MeritBucket(number, pico / PICODOLLARS)
             for number, pico in zip(counts, picos, strict=True)
         ]
 
@@ -298,15 +301,15 @@ class RequestQueries(Queries):
             for hour, usd, other in rows
         ]
 
-    def spend_by_score(self, since: float) -> list[tuple[int, int, float]]:
-        """Hour, hundredth of the score, and the actual or hypothetical cloud cost in USD."""
+    def spend_by_merit(self, since: float) -> list[tuple[int, int, float]]:
+        """Hour, hundredth of the merit, and the actual or hypothetical cloud cost in USD."""
         query = (
             HourlyHistogram.select(
                 HourlyHistogram.hour,
                 HourlyHistogram.bucket,
                 peewee.fn.SUM(HourlyHistogram.cloud_cost_pico),
             )
-            .where(HourlyHistogram.hour >= start_of_hour(since), HourlyHistogram.measure == "score")
+            .where(HourlyHistogram.hour >= start_of_hour(since), HourlyHistogram.measure == "merit")
             .group_by(HourlyHistogram.hour, HourlyHistogram.bucket)
             .order_by(HourlyHistogram.hour, HourlyHistogram.bucket)
         )

@@ -18,7 +18,7 @@ from proxy.storage.tables import Feedback, Judgement, Request
 # The columns of a page of requests: without the texts, which `find` returns.
 LIST_COLUMNS: Final = (
     "id", "created_at", "endpoint", "requested_model", "target", "model", "reason", "score",
-    "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
+    "merit", "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
     "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from", "prompt",
 )  # fmt: skip
 # A filtered search reads at most this many rows, so that a rare match does not take long.

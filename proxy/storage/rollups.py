@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import peewee
 
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS, Ending
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS, Ending, Reason
 from proxy.storage.database import storable
 from proxy.storage.tables import (
     DailyHistogram,
@@ -26,8 +26,8 @@ from proxy.storage.tables import (
     split_columns,
 )
 
-# Durations (ms) have 20 buckets per power of ten, so a percentile is off by at most 6 %. Scores
-# have 100 buckets.
+# Durations (ms) have 20 buckets per power of ten, so a percentile is off by at most 6 %. Scores and
+# merits have 100 buckets.
 _PER_DECADE: Final = 20
 SCORE_BUCKETS: Final = 100
 DURATIONS: Final = ("decision_ms", "overhead_ms", "ttft_ms", "duration_ms")
@@ -75,6 +75,7 @@ class RollupRow(Protocol):
     cloud_cost_usd: float | None
     saved_usd: float | None
     score: float | None
+    merit: float | None
     decision_ms: float | None
     ttft_ms: float | None
     upstream_ms: float | None
@@ -119,7 +120,7 @@ class Rollup:
         (created_at, endpoint, target, requested_model, model, reason, ending, streamed,
          fallback_from, usage_source,
          input_tokens, cached, output_tokens, reasoning, cost, cloud_cost, saved,
-         score, decision_ms, ttft_ms, upstream_ms, duration_ms, category) = zip(
+         score, merit, decision_ms, ttft_ms, upstream_ms, duration_ms, category) = zip(
             *self._rows, strict=True)  # fmt: skip
         self._rows = []
         hour = [int(time) // HOUR_SECONDS * HOUR_SECONDS for time in created_at]
@@ -152,8 +153,10 @@ class Rollup:
         duration = _floats(duration_ms)
         if np.isnan(duration).any():
             raise ValueError("duration_ms: not a number")
+        scores, merits = _deciding(_floats(score), reason), _deciding(_floats(merit), reason)
         measures = {
-            "score": _score_buckets(_floats(score)),
+            "score": _score_buckets(scores),
+            "merit": _score_buckets(np.where(np.isnan(merits), scores, merits)),
             "decision_ms": _duration_buckets(_floats(decision_ms)),
             "ttft_ms": _duration_buckets(_floats(ttft_ms)),
             "duration_ms": _duration_buckets(duration),
@@ -267,6 +270,11 @@ def _picos(column: Sequence[float | None]) -> Integers:
 def _floats(column: Sequence[float | None]) -> Floats:
     """A column of floats, with NaN for null."""
     return np.array(column, np.float64)
+
+
+def _deciding(scores: Floats, reasons: Sequence[Any]) -> Floats:
+    """Scores or merits without those of texts that the router model cannot judge."""
+    return np.where([reason == Reason.OUT_OF_DOMAIN for reason in reasons], np.nan, scores)
 
 
 def _score_buckets(scores: Floats) -> Integers:

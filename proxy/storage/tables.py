@@ -49,7 +49,15 @@ class Request(peewee.Model):
     error_code = peewee.TextField(null=True)
     # Probability of the chosen tier: 1 unless exploration was possible.
     propensity = peewee.DoubleField(null=True)
-    candidate_score = peewee.DoubleField(null=True)  # score of the shadow router
+    candidate_score = peewee.DoubleField(null=True)  # merit of the shadow router
+    rule = peewee.TextField(null=True)  # name of the routing rule that matched
+    # What was compared with the threshold; of older rows that is the score.
+    merit = peewee.DoubleField(null=True)
+
+    @classmethod
+    def ranked_by(cls) -> Any:
+        """The expression for what was compared with the threshold."""
+        return peewee.fn.COALESCE(cls.merit, cls.score)
 
     class Meta:
         table_name = "requests"

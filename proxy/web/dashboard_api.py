@@ -24,10 +24,10 @@ from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
 from proxy.record import DAY_SECONDS, Ending, Reason
 from proxy.storage import (
+    MeritBucket,
     RequestLog,
     RequestPage,
     RequestQueries,
-    ScoreBucket,
     StoreUnavailable,
     Totals,
     retry_until_written,
@@ -142,7 +142,7 @@ def routes(
         pairs = await cache.get(
             ("pairs", span), lambda: _ask(lambda: quality.weighted_pairs(since))
         )
-        scored = await _ask(lambda: requests.score_histogram(since))
+        scored = await _ask(lambda: requests.merit_histogram(since))
         current = gateway.paced_threshold(gateway.snapshot)
         return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
 
@@ -206,6 +206,7 @@ def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
         },
         "latency": [item._asdict() for item in requests.quantiles(since, together=True)],
         "scores": requests.score_counts(since),
+        "merits": [bucket.requests for bucket in requests.merit_histogram(since)],
     }
 
 
@@ -219,7 +220,7 @@ def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
 
 
 def pareto(
-    scored: Sequence[ScoreBucket],
+    scored: Sequence[MeritBucket],
     pairs: Sequence[WeightedPair],
     manifest: Manifest | None,
     current: float,
@@ -231,7 +232,7 @@ def pareto(
     judged.
 
     Args:
-        scored: one bucket per hundredth of the score.
+        scored: one bucket per hundredth of the merit.
         pairs: judged requests with both tiers' answers.
         current: the threshold in use.
     """
@@ -274,7 +275,7 @@ def _recovered(pairs: Sequence[WeightedPair]) -> list[float | None]:
     if gap <= 0:
         return [None] * len(THRESHOLDS)
     return [
-        sum(pair.weight * (pair.cloud - pair.local) for pair in pairs if pair.score < threshold)
+        sum(pair.weight * (pair.cloud - pair.local) for pair in pairs if pair.merit < threshold)
         / gap
         for threshold in THRESHOLDS
     ]

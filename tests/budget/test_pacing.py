@@ -491,6 +491,19 @@ def test_the_same_prompt_all_day_stays_within_the_budget() -> None:
     assert proxy.spent[2] > 0.9 * 6.0
 
 
+def test_requests_are_paced_by_merit() -> None:
+    """Half of the dollars fit: the half with the lower merits, whatever the scores are."""
+    clock = Clock(FIRST)
+    pacer = BudgetPacer(clock=clock)
+    pacer.update_profile([HourlySpend(FIRST - 3600 * hour, 1.0, 0.0) for hour in range(1, 25)])
+    for score, merit in ((0.9, 0.1), (0.1, 0.6)):
+        record = CallRecord("chat.completions")
+        record.reason, record.target, record.is_paced = Reason.SCORE, Target.CLOUD, True
+        record.score, record.merit, record.cloud_cost_usd = score, merit, 0.01
+        pacer.observe(record)
+    assert 0.1 < pacer.threshold(0.99, usd_per_day=12.5, spent_usd=0.0) <= 0.6
+
+
 @pytest.mark.parametrize("score", [0.0, 1.0, 0.999999, 1e-12])
 def test_every_score_has_a_bucket(score: float) -> None:
     proxy = Proxy(1.0).answer([Prompt(at(0, 1), score, 0.01)])

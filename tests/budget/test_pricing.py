@@ -30,6 +30,7 @@ from proxy.protocol import HostedCalls
 from proxy.protocol.endpoints import RESPONSES
 from proxy.protocol.responses import parse_responses
 from proxy.record import PICODOLLARS, CallRecord, Target
+from router_model.value import DEFAULT_PRICES
 
 # gpt-4o-mini: USD per million tokens.
 MINI = PriceConfig(input=0.15, cached_input=0.075, output=0.60)
@@ -90,6 +91,13 @@ def prices(
 
     tiers = {Target.LOCAL: tier("phi3", local), Target.CLOUD: tier("gpt-4o-mini", cloud)}
     return Prices(tiers, listed)
+
+
+def test_price_of_the_cloud_model_is_known_or_a_default() -> None:
+    assert prices(PriceConfig(input=3, output=12)).cloud_usd_per_token == (3e-6, 12e-6)
+    assert prices("auto").cloud_usd_per_token == (0.15e-6, 0.6e-6)
+    for unknown in (prices(FREE), prices("auto", listed={})):
+        assert unknown.cloud_usd_per_token == DEFAULT_PRICES
 
 
 def priced(

@@ -140,7 +140,8 @@ async def bare_demo(folder: Path, **environ: str) -> AsyncIterator[Demo]:
 
 
 async def ask(demo: Demo, model: str) -> httpx2.Response:
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    body: dict[str, Any] = {"model": model, "messages": messages}
     async with httpx2.AsyncClient(trust_env=False) as client:
         url = f"{demo.address('base_url')}/v1/chat/completions"
         return await client.post(url, json=body)

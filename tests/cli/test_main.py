@@ -221,8 +221,13 @@ def test_route_without_a_router_model_reports_router_unavailable(config: Path) -
         "score": None,
         "p_local": None,
         "p_cloud": None,
+        "merit": None,
+        "gain": None,
+        "expected_cloud_usd": None,
         "threshold": 0.4,
         "reason": "router_unavailable",
+        "unreadable": None,
+        "rule": None,
         "router_model": None,
     }
 
@@ -234,6 +239,16 @@ def test_route_prints_a_table(config: Path) -> None:
     assert rows["target"] == "cloud"
     assert rows["reason"] == "router_unavailable"
     assert rows["threshold"] == "0.4000"
+
+
+def test_route_names_the_rule(config: Path) -> None:
+    rule = "{name: regulated advice, when: {words: dosage}, use: local}"
+    text = config.read_text()
+    assert "routing: {" in text
+    config.write_text(text.replace("routing: {", f"routing: {{rules: [{rule}], ", 1))
+    shown = json.loads(run("route", "Which dosage?", "--config", config, "--json").stdout)
+    assert (shown["target"], shown["reason"]) == ("local", "rule")
+    assert shown["rule"] == "regulated advice"
 
 
 def test_route_writes_no_files(config: Path, tmp_path: Path) -> None:
@@ -259,12 +274,12 @@ def test_route_with_the_shipped_model(tmp_path: Path) -> None:
     easy = route_with_the_shipped_model(tmp_path, "What is the capital of France?", "auto")
     assert easy["reason"] == "score"
     assert easy["router_model"]
-    numbers = [easy[name] for name in ("score", "p_local", "p_cloud", "threshold")]
+    numbers = [easy[name] for name in ("score", "merit", "p_local", "p_cloud", "threshold")]
     for number in numbers:
         assert isinstance(number, float)
         assert 0 <= number <= 1
-    score = easy["score"]
-    reached = route_with_the_shipped_model(tmp_path, "What is the capital of France?", f"{score}")
+    merit = easy["merit"]
+    reached = route_with_the_shipped_model(tmp_path, "What is the capital of France?", f"{merit}")
     assert (reached["target"], reached["model"]) == ("local", "phi3")
     missed = route_with_the_shipped_model(tmp_path, "What is the capital of France?", "1")
     assert (missed["target"], missed["model"]) == ("cloud", "gpt-4o-mini")
@@ -290,7 +305,7 @@ def test_in_an_empty_folder_the_bundled_files_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    decision = json.loads(run("route", "Hi", "--json").stdout)
+    decision = json.loads(run("route", "What is the capital of France?", "--json").stdout)
     assert decision["reason"] == "score"
     assert decision["router_model"] == Manifest.load(ROOT / "data/models/router").version
     config = tmp_path / "own.yaml"
@@ -368,7 +383,7 @@ def test_files_in_the_folder_override_the_bundled_ones(
     monkeypatch.chdir(tmp_path)
     config.rename("hybrid-llm.yaml")
     Path("pricing.yaml").write_text("models: {mine: {input: 1, output: 2}}\n")
-    decision = json.loads(run("route", "Hi", "--json").stdout)
+    decision = json.loads(run("route", "What is the capital of France?", "--json").stdout)
     assert (decision["threshold"], decision["model"]) == (0.4, "gpt-4o-mini")
     loaded = load_config(Path("hybrid-llm.yaml"), environ={})
     assert set(load_prices(pricing_path(loaded, Path("hybrid-llm.yaml")))) == {"mine"}
@@ -581,7 +596,8 @@ def test_stats_of_a_shadow_router(db_config: Path, url: str) -> None:
     scored = {"target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.9}
     fill(url, [finished(**scored, threshold=0.4, candidate_score=0.6)])
     without_shadow = db_config.read_text()
-    for threshold, agreed in (("0.4", 1), ("0.61", 0), ("auto", 0)):
+    recommended = Manifest.load(ROOT / "data/models/router").threshold
+    for threshold, agreed in (("0.4", 1), ("0.61", 0), ("auto", int(recommended <= 0.6))):
         routing = f"threshold: {threshold}, shadow_router: {{path: {ROOT}/data/models/router}}"
         db_config.write_text(without_shadow.replace("threshold: 0.4", routing))
         report = json.loads(run("stats", "--config", db_config, "--json").output)

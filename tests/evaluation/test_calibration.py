@@ -29,17 +29,22 @@ from judging import (
     true_shares,
 )
 from live import LiveProxy
+from proxy.budget import Prices
 from proxy.cli.main import main
 from proxy.config import StorageConfig, load_config
 from proxy.evaluation.calibration import training_rows
 from proxy.evaluation.dataset import MIN_REQUESTS
 from proxy.evaluation.queries import QualityQueries
 from proxy.record import CallRecord, Ending, Target
+from proxy.routing import Router
 from proxy.server.models import load_router
 from proxy.storage.writer import Store
+from router_model.calibrate import merits
 from router_model.categories import CATEGORIES
-from router_model.manifest import Manifest
+from router_model.manifest import Gain, Manifest
+from router_model.metrics import Floats
 from router_model.model import RouterModel
+from router_model.value import expected_output_tokens, text_tokens
 from stored import execute
 from training.sources import proxy_db
 
@@ -134,6 +139,12 @@ def test_a_new_local_model_gets_its_own_probabilities_and_threshold(
     assert manifest.reference.rows == report["fitted"]
 
 
+def load(path: Path) -> Router:
+    """The router of a configuration file."""
+    config = load_config(path)
+    return load_router(config, Prices.of(config, {}))[0]
+
+
 def test_the_proxy_warns_until_the_new_model_is_named(
     config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,11 +152,11 @@ def test_the_proxy_warns_until_the_new_model_is_named(
     target = tmp_path / "strong"
     assert calibrate(config, f"--out={target}").exit_code == 0
     with caplog.at_level(logging.WARNING):
-        load_router(load_config(config))[0].close()
+        load(config).close()
         assert "was trained for phi3" in caplog.text
         caplog.clear()
         config.write_text(config.read_text().replace(str(SHIPPED), str(target)))
-        load_router(load_config(config))[0].close()
+        load(config).close()
     assert caplog.text == ""
 
 
@@ -269,9 +280,14 @@ def calibrated(config: Path, *more: str) -> dict[str, Any]:
 
 
 def on_fresh_traffic(model_path: Path, threshold: float) -> tuple[float, float]:
-    model = RouterModel.load(model_path)
-    scores = np.array([model.score(text).score for text in FRESH])
-    return true_shares(scores, FRESH, threshold)
+    return true_shares(merits_of(RouterModel.load(model_path), FRESH), FRESH, threshold)
+
+
+def merits_of(model: RouterModel, texts: list[str]) -> Floats:
+    """What the router compares with its threshold."""
+    manifest, tokens = model.manifest, [text_tokens(text) for text in texts]
+    logits = np.array([model.logits(text) for text in texts])
+    return merits(logits, manifest.calibration, manifest.gain, tokens)
 
 
 @pytest.fixture(scope="module")
@@ -328,6 +344,70 @@ def test_an_unsettled_target_comes_with_a_sure_threshold(judged_url: str, tmp_pa
     )
     everything = calibrated(config, "--cost=1", f"--out={tmp_path}/own")
     assert (everything["threshold"], everything["is_settled"]) == (1.0, True)
+
+
+def with_gain(folder: Path) -> Path:
+    """The router with a gain per dollar that is far from the judged traffic."""
+    gain = Gain(
+        cloud_better=(-0.5, 0.3, 0.5),
+        local_better=(0.3, -0.5, -1.5),
+        length=(4.0, 0.2, 0.0, 0.0, 0.0),
+        input_tokens=40.0,
+        output_tokens=120.0,
+        scale=1.5,
+    )
+    change(folder, gain=gain, by_score=None)
+    return folder
+
+
+def test_gain_per_dollar_is_fitted_with_a_threshold_for_each_objective(
+    judged_url: str, tmp_path: Path, used: Path
+) -> None:
+    before = Manifest.load(with_gain(used)).gain
+    config = configuration(tmp_path, judged_url, used)
+    by_merit, out = f"--out={tmp_path}/merit", f"--out={tmp_path}/score"
+    report = calibrated(config, "--quality=0.6", by_merit)
+    manifest = Manifest.load(tmp_path / "merit")
+    gain = manifest.gain
+    assert before is not None
+    assert gain is not None
+    assert gain.scale == before.scale
+    assert gain.cloud_better != before.cloud_better
+    assert gain.length == before.length  # no answer of the cloud is on record
+    assert (report["threshold"], report["threshold_before"]) == (manifest.threshold, 0.0)
+    for index, name in enumerate(("quality", "cost")):
+        truth = on_fresh_traffic(tmp_path / "merit", manifest.threshold)[index]
+        low, high = report["held_out_point"][f"{name}_interval"]
+        assert low <= truth <= high, name
+
+    config.write_text(config.read_text().replace("routing: {", "routing: {objective: score, "))
+    report = calibrated(config, "--quality=0.6", out)
+    again = Manifest.load(tmp_path / "score")
+    by_score = again.for_objective("score")
+    assert report["threshold"] == by_score.threshold != again.threshold
+    assert report["operating_point"] in json.loads(msgspec.json.encode(by_score.thresholds))
+    assert (again.threshold, again.gain) == (manifest.threshold, gain)
+
+
+def test_length_of_answers_is_learnt_from_the_cloud(url: str, tmp_path: Path, used: Path) -> None:
+    """A third of the requests went to the cloud; of another third it answered for the judge."""
+    judge(url, TEXTS[:300], propensity=lambda text: 1.0)
+    execute(
+        url,
+        "UPDATE requests SET input_tokens = 500, output_tokens = 7",
+        "UPDATE requests SET target = 'cloud', output_tokens = 1000 "
+        "WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT 100)",
+        f"UPDATE samples SET other_response = '{'word ' * 800}' "
+        "WHERE request_id IN (SELECT id FROM requests ORDER BY id DESC LIMIT 100)",
+    )
+    config = configuration(tmp_path, url, with_gain(used))
+    calibrated(config, f"--out={tmp_path}/own")
+    gain = Manifest.load(tmp_path / "own").gain
+    assert gain is not None
+    assert gain.input_tokens == pytest.approx((240 * 500 + 100 * 40) / 340, rel=0.1)
+    assert gain.output_tokens == pytest.approx((160 * 1000 + 100 * 120) / 260, rel=0.1)
+    [length] = expected_output_tokens(gain, [[0.0, 0.0]], 20.0)
+    assert length == pytest.approx(1000, rel=0.4)
 
 
 def test_sampled_requests_are_weighted_by_their_propensity(

@@ -40,6 +40,30 @@ Tokens: 1,000 in (10 cached), 200 out.
 It cost $0.000000000, and saved $0.000270000.
 It ended: ok, status 200""",
     ),
+    "by-merit": (
+        {
+            "requested_model": "auto", "target": Target.CLOUD, "model": "gpt-4o-mini",
+            "reason": Reason.SCORE, "score": 0.8, "merit": 0.55, "threshold": 0.7,
+            "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model auto.
+It went to gpt-4o-mini (cloud): its merit 0.5500 (gain per dollar; score 0.8000) is below the \
+threshold 0.7000.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "by-equal-merit": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.75,
+            "merit": 0.75, "threshold": 0.5, "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): its score 0.7500 is at or above the threshold 0.5000.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
     "fallback": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.4,
@@ -55,6 +79,18 @@ The local tier failed first: 5xx.
 Latency: total 12 ms.
 Tokens (estimated): 3 in (0 cached), 0 out.
 It cost $0.001000000.
+It ended: ok, status 200""",
+    ),
+    "by a rule": (
+        {
+            "requested_model": "auto", "target": Target.CLOUD, "model": "gpt-4o-mini",
+            "reason": Reason.RULE, "rule": "regulated advice", "duration_ms": 5.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model auto.
+It went to gpt-4o-mini (cloud): a rule of routing.rules selected it.
+The rule 'regulated advice' matched.
+Latency: total 5 ms.
 It ended: ok, status 200""",
     ),
     "refused": (

@@ -16,7 +16,7 @@ from proxy.config import load_config
 from proxy.evaluation.dataset import dataset_of_pair
 from proxy.evaluation.promotion import MIN_HELD_OUT
 from proxy.evaluation.queries import QualityQueries
-from router_model.manifest import Manifest
+from router_model.manifest import Gain, Manifest, ThresholdTable
 from router_model.model import RouterModel
 from router_model.split import part_of, text_key
 
@@ -54,7 +54,9 @@ def test_a_worse_router_is_rejected_and_nothing_changes(
     done = promote(bad, configuration(tmp_path, judged_url, good), "--json")
     assert done.exit_code == 1
     report = json.loads(done.stdout)
-    assert (report["promoted"], report["is_better"], report["measure"]) == (False, False, "apgr")
+    assert (report["promoted"], report["is_better"]) == (False, False)
+    by_cost = Manifest.load(SHIPPED).gain is not None
+    assert report["measure"] == ("apgr_by_cost" if by_cost else "apgr")
     assert report["difference"] < 0
     assert report["why"].startswith("no better")
     assert content_of(good) == before
@@ -170,6 +172,36 @@ def test_a_router_calibrated_on_all_requests_cannot_be_compared(
     done = promote(out, config)
     assert done.exit_code == 1
     assert "calibrated on all judged requests" in done.output
+
+
+def test_routers_with_a_gain_are_compared_by_dollars(
+    judged_url: str, tmp_path: Path, good: Path, bad: Path
+) -> None:
+    """The gain is 0 for every prompt, so that all merits are equal: the score ranks better."""
+    config = configuration(tmp_path, judged_url, good)
+    gain = Gain(
+        cloud_better=(0.0, 0.0, 0.0),
+        local_better=(0.0, 0.0, 0.0),
+        length=(4.0, 0.0, 0.0, 0.0, 0.0),
+        input_tokens=40.0,
+        output_tokens=120.0,
+        scale=1.0,
+    )
+    change(good, gain=None, by_score=None)
+    gained = Path(shutil.copytree(good, tmp_path / "gained"))  # the same network
+    change(gained, gain=gain)
+    assert json.loads(promote(gained, config, "--json").stdout)["measure"] == "apgr_by_cost"
+    by_score = ThresholdTable(threshold=1.0, threshold_why="why", thresholds=[])
+    change(bad, gain=gain, threshold=0.5, by_score=by_score)
+    report = json.loads(promote(bad, config, "--json").stdout)
+    assert report["measure"] == "apgr_by_cost"
+    assert report["difference"] < 0
+    assert report["candidate"]["apgr"] == pytest.approx(0.5)
+    assert report["candidate"]["at_threshold"]["local_share"] == 1.0
+    config.write_text(config.read_text().replace("routing: {", "routing: {objective: score, "))
+    report = json.loads(promote(bad, config, "--json").stdout)
+    assert report["measure"] == "apgr"
+    assert report["candidate"]["at_threshold"]["local_share"] == 0.0
 
 
 def test_without_a_better_cloud_routers_cannot_be_compared(

@@ -77,6 +77,16 @@ def judge_at_random(url: str, rows: list[Row]) -> list[Grade]:
     return grades
 
 
+def is_decided_by_score(row: Row) -> bool:
+    return row["score"] is not None and row["reason"] != "out_of_domain"
+
+
+def merit_of(row: Row) -> float:
+    """What was compared with the threshold; the score of rows without a merit."""
+    merit: float = row["score"] if row["merit"] is None else row["merit"]
+    return merit
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -111,16 +121,16 @@ def test_grades_by_category_and_tier_are_weighted(
         }
 
 
-def test_pairs_have_the_router_score_of_their_request(
+def test_pairs_have_the_merit_of_their_request(
     url: str, stats: RequestQueries, filled: list[Row]
 ) -> None:
     scores: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for key, _, tier, score, _ in judge_at_random(url, filled):
         scores[key, tier].append(score)
     expected = [
-        (row["score"], mean(scores[row["id"], "local"]), mean(scores[row["id"], "cloud"]), 1.0)
+        (merit_of(row), mean(scores[row["id"], "local"]), mean(scores[row["id"], "cloud"]), 1.0)
         for row in filled
-        if row["score"] is not None
+        if is_decided_by_score(row)
         and (row["id"], "local") in scores
         and (row["id"], "cloud") in scores
     ]
@@ -193,7 +203,7 @@ def test_quality_equals_plain_loops(url: str, stats: RequestQueries) -> None:
         quality = quality_of(stats).quality(since)
         newer = [grade for grade in grades if grade[1] >= since]
         check_scores(quality, newer)
-        routed = [row for row in reversed(rows) if row["score"] is not None]
+        routed = [row for row in reversed(rows) if is_decided_by_score(row)]
         expected = estimate_quality(
             quality.scores,
             **basis(
@@ -305,6 +315,8 @@ PRICE = Price(input=2_000_000, output=3_000_000)  # picodollars
 
 def compared_row(rng: random.Random) -> Any:
     scores = {"score": rng.random(), "candidate_score": rng.random()}
+    if rng.random() < 0.5:
+        scores["merit"] = rng.random()
     if rng.random() < 0.3:
         scores["candidate_score"] = None
     target = rng.choice([*Target])
@@ -339,7 +351,7 @@ def test_shadow_router_decisions_are_compared(url: str, stats: RequestQueries) -
         tokens = row["input_tokens"] or 0, row["output_tokens"] or 0
         return tokens[0] * (2e-6 if is_local else 5e-6) + tokens[1] * (3e-6 if is_local else 7e-6)
 
-    live = [row["score"] >= row["threshold"] for row in rows]
+    live = [merit_of(row) >= row["threshold"] for row in rows]
     shadow = [row["candidate_score"] >= 0.7 for row in rows]
     comparison = quality_of(stats).shadow_comparison(since, threshold=0.7, local_price=PRICE)
     assert comparison.requests == len(rows) > 50

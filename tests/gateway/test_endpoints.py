@@ -710,7 +710,7 @@ async def test_conversation_stays_in_the_cloud_for_any_first_reason(
     proxy = await start(limited)
     first = await proxy.chat(messages=conversation(EASY), **fields)
     assert first.headers["x-router-target"] == "cloud"
-    assert await targets(proxy, conversation(EASY, "4", "Thanks.")) == ["cloud sticky"]
+    assert await targets(proxy, conversation(EASY, "4", "And 3+3?")) == ["cloud sticky"]
 
 
 async def test_session_id_depends_on_opening_hints_and_key(start: StartProxy) -> None:

@@ -258,7 +258,11 @@ async def open_scene(
     config = {
         "server": {"request_timeout_seconds": 2 / speed},
         "budget": {"cloud_usd_per_day": BUDGET_USD},
-        "routing": {"threshold": "auto", "shadow_router": {"path": str(MODEL), "share": 0.2}},
+        "routing": {
+            "threshold": "auto",
+            "rules": [{"name": "tools", "when": {"needs": "tools"}, "use": "cloud"}],
+            "shadow_router": {"path": str(MODEL), "share": 0.2},
+        },
         "upstreams": {
             "local": {"timeouts": timeouts, "max_concurrency": 6},
             "cloud": {"timeouts": timeouts},

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
-from proxy.config import Config, ConfigError, load_config
+from proxy.config import Config, ConfigError, RuleThreshold, TokenRange, load_config, load_prices
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -150,6 +150,14 @@ def local(**keys: str) -> str:
         (
             TIERS + "routing: {sticky: maybe}",
             "8: routing.sticky: 'maybe' is not one of: escalate_only, off, session",
+        ),
+        (
+            TIERS + "routing: {out_of_domain: maybe}",
+            "8: routing.out_of_domain: 'maybe' is not one of: cloud, local, score",
+        ),
+        (
+            TIERS + "routing: {objective: cheap}",
+            "8: routing.objective: 'cheap' is not one of: gain_per_usd, score",
         ),
         (
             TIERS + "routing: {threshold: high}",
@@ -708,3 +716,100 @@ def test_both_names_of_the_shadow_router_are_rejected(tmp_path: Path) -> None:
         "set only the new name",
         str(refused.value),
     )
+
+
+# Rules.
+
+KEYS = "server: {api_keys: [{key: sk-batch, name: batch}, {key: sk-team}]}\n"
+
+
+def rule(when: str, *, name: str = "r", use: str = "cloud") -> str:
+    """A configuration with a rule, whose condition is on line 12."""
+    head = f"{TIERS}{KEYS}routing:\n  rules:\n"
+    return f"{head}    - {{name: {name}, use: {use}, when: {when}}}\n"
+
+
+def test_rules_are_read(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        rule("{words: [tax return, VAT], key: batch, header: {x-team: red}, needs: tools}")
+        + "    - {name: s, use: {threshold: 0.6}, when: {prompt_tokens: {max: 500}}}\n",
+    )
+    first, second = config.routing.rules
+    assert first.when.words == ("tax return", "VAT")
+    assert first.when.header == {"x-team": "red"}
+    assert (first.use, second.use) == ("cloud", RuleThreshold(threshold=0.6))
+    assert second.when.prompt_tokens == TokenRange(max=500)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rule("{}"), "when: needs a condition, such as words or key"),
+        (rule("{word: x}"), "when.word: unknown key"),
+        (rule("{words: []}"), "when.words: expected a list of length >= 1"),
+        (rule("{words: ' '}"), "when.words: is empty"),
+        (rule("{words: [a, 5]}"), "when.words[1]: expected `str`, got `int`"),
+        (rule("{regex: [a, '(b']}"), "when.regex[1]: is not a pattern of RE2: missing ): (b"),
+        (
+            rule("{regex: '(?=a)'}"),
+            "when.regex: is not a pattern of RE2: invalid perl operator: (?=",
+        ),
+        (rule("{key: bach}"), "when.key: 'bach' is not the name of a key in server.api_keys"),
+        (
+            rule("{key: [batch, sk-team]}"),
+            "when.key[1]: the value is not the name of a key in server.api_keys",
+        ),
+        (rule("{category: cooking}"), "when.category: 'cooking' is not one of: code, "),
+        (rule("{language: english}"), "when.language: 'english' is not one of: af, "),
+        (rule("{needs: [tools, eyes]}"), "when.needs[1]: 'eyes' is not one of: audio, "),
+        (rule("{header: 'a b'}"), "when.header: is not the name of a header"),
+        (rule("{header: Authorization}"), "when.header: 'Authorization' is a credential; use key"),
+        (rule("{header: {x-a: 5}}"), "when.header: expected `str | list`, got `int`"),
+        (rule("{prompt_tokens: {}}"), "when.prompt_tokens: needs min or max"),
+        (rule("{prompt_tokens: {min: 5, max: 4}}"), "when.prompt_tokens.max: is less than min"),
+        (rule("{prompt_tokens: {min: -1}}"), "when.prompt_tokens.min: expected `int` >= 0"),
+        (rule("{words: a}", use="edge"), "use: 'edge' is not one of: cloud, local"),
+        (rule("{words: a}", use="{threshold: 1.5}"), "use.threshold: expected `float` <= 1.0"),
+        (rule("{words: a}", use="{tier: local}"), "use.tier: unknown key"),
+        (rule("{words: a}", name="ä"), "name: must be 1 to 60 printable ASCII characters"),
+        (rule("{words: a}", name="' a'"), "name: must be 1 to 60 printable ASCII characters"),
+    ],
+)
+def test_wrong_rules_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    line = TIERS_LINES + 4
+    assert rejection(tmp_path, text).startswith(f"{line}: routing.rules[0].{expected}")
+
+
+def test_names_of_rules_and_keys_are_unique(tmp_path: Path) -> None:
+    again = "    - {name: r, use: local, when: {words: b}}\n"
+    message = rejection(tmp_path, rule("{words: a}") + again)
+    assert message == "12: routing.rules[1].name: 'r' is the name of an earlier rule"
+    keys = "server: {api_keys: [{key: sk-a, name: a}, {key: sk-b, name: %s}]}\n"
+    message = rejection(tmp_path, TIERS + keys % "a")
+    assert message == "8: server.api_keys[1].name: another API key has the same name"
+    message = rejection(tmp_path, TIERS + keys % "sk-a")
+    assert message == "8: server.api_keys[1].name: is an API key; rules and logs show names"
+
+
+def test_documented_rules_are_valid(tmp_path: Path) -> None:
+    document = (CONFIGS.parent / "docs/configuration.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(server:\n[^`]*\nrouting:\n[^`]*)```", document)
+    keys = {"TEAM_KEY": "sk-a", "BATCH_KEY": "sk-b"}
+    assert len(load(tmp_path, TIERS + block, keys).routing.rules) == 2
+    default = (CONFIGS / "default.yaml").read_text(encoding="utf-8")
+    example = re.search(r"((?:  # .*\n)+)  rules: \[\]\n", default)
+    assert example
+    lines = example[1].partition("  # - name")
+    text = "".join(lines[1:]).replace("  # ", "    ")
+    (only,) = load(tmp_path, f"{TIERS}routing:\n  rules:\n{text}").routing.rules
+    assert (only.name, only.use) == ("regulated advice", "cloud")
+
+
+def test_a_wrong_value_below_a_name_of_its_own_has_a_line(tmp_path: Path) -> None:
+    """msgspec does not say the name of a value in a mapping. The search for its line ends."""
+    path = tmp_path / "pricing.yaml"
+    path.write_text("models:\n  m:\n    tiers:\n      batch: {input: x}\n")
+    with pytest.raises(ConfigError) as error:
+        load_prices(path)
+    assert str(error.value) == f"{path}:3: models.m.tiers: expected `float`, got `str`"

@@ -63,6 +63,16 @@ def test_text_format_is_one_line_per_request(capsys: pytest.CaptureFixture[str])
     )
 
 
+def test_text_format_names_a_merit_that_is_not_the_score(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = LoggingConfig(format="text", requests="all")
+    logs.set_up(config)
+    for merit, shown in ((0.9, "score, merit 0.900"), (0.8312, "score 0.831")):
+        log_request(finished_record(merit=merit), config)
+        assert f"phi3:latest ({shown} of 0.775) 200" in capsys.readouterr().err
+
+
 def test_json_format_is_one_object_per_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json", requests="all")
     logs.set_up(config)
@@ -73,7 +83,7 @@ def test_json_format_is_one_object_per_request(capsys: pytest.CaptureFixture[str
     assert entry.pop("time").endswith("Z")
     assert entry["message"] == "request"
     assert entry["request_id"] == record.id
-    for name in ("target", "reason", "ending", "score", "cost_usd", "duration_ms", "fallback_why"):
+    for name in ("target", "reason", "ending", "score", "merit", "cost_usd", "duration_ms"):
         assert entry[name] == getattr(record, name)
     assert "secret" not in line
 

@@ -28,7 +28,9 @@ PUBLISHED = {
     "router_cost_usd_total": {"target"},
     "router_saved_usd_total": set(),
     "router_score": set(),
+    "router_merit": set(),
     "router_fallbacks_total": {"from_target", "to_target", "reason"},
+    "router_rule_decisions_total": {"rule"},
     "router_upstream_up": {"target"},
     "router_in_flight": {"target"},
     "router_context_truncations_total": set(),
@@ -98,6 +100,7 @@ def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record = CallRecord("chat.completions")
     record.target, record.reason = target, Reason.FALLBACK
     record.fallback_from, record.fallback_why = target.other, "idle_timeout"
+    record.rule = "batch key"
     record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
     record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
     record.cost_usd, record.saved_usd = 0.25, 0.5

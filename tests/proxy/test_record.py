@@ -67,15 +67,19 @@ def test_header_values_are_formatted() -> None:
     record = CallRecord("chat.completions")
     record.target, record.reason, record.model = Target.CLOUD, Reason.FALLBACK, "gpt-4o-mini"
     record.score, record.threshold, record.decision_ms = 0.61239, 0.5, 3.14159
+    record.merit = 0.4321
     record.fallback_from, record.fallback_why = Target.LOCAL, "idle_timeout"
+    record.rule = "batch key"
     record.cost_usd, record.saved_usd = 0.0000123, -0.5
     assert dict(record.router_headers()) == {
         b"x-request-id": record.id.encode(),
         b"x-router-target": b"cloud",
         b"x-router-model": b"gpt-4o-mini",
         b"x-router-score": b"0.6124",
+        b"x-router-merit": b"0.4321",
         b"x-router-threshold": b"0.5000",
         b"x-router-reason": b"fallback",
+        b"x-router-rule": b"batch key",
         b"x-router-decision-ms": b"3.142",
         b"x-router-fallback": "local→cloud:idle_timeout".encode(),
     }
@@ -83,6 +87,15 @@ def test_header_values_are_formatted() -> None:
         b"x-router-cost-usd": b"0.000012300",
         b"x-router-saved-usd": b"-0.500000000",
     }
+
+
+def test_records_without_a_merit_are_ranked_by_their_score() -> None:
+    record = CallRecord("chat.completions")
+    assert record.ranked_by is None
+    record.score = 0.75
+    assert record.ranked_by == 0.75
+    record.merit = 0.0
+    assert record.ranked_by == 0.0
 
 
 def test_model_name_cannot_inject_headers() -> None:

@@ -5,7 +5,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,7 +15,10 @@ from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
 from proxy.errors import InvalidRequest, NotFound
 from proxy.record import Reason, Target
 from proxy.routing.router import Decision, Model, Router, RoutingPreference, Scorer
+from router_model.domain import Unreadable
+from router_model.manifest import Gain
 from router_model.model import Score
+from router_model.value import MAX_MERIT, GainPerDollar, UsdPerToken
 
 TURNS = [("user", "What is 2 + 2?")]
 LOCAL, CLOUD = Target.LOCAL, Target.CLOUD
@@ -24,9 +27,9 @@ LOCAL, CLOUD = Target.LOCAL, Target.CLOUD
 class FixedModel:
     """A model with one score for every text. It records the texts."""
 
-    def __init__(self, score: float = 0.7) -> None:
+    def __init__(self, score: float = 0.7, unreadable: Unreadable | None = None) -> None:
         self.texts: list[str] = []
-        self._score = Score(score, 0.8, 0.9)
+        self._score = Score(score, 0.8, 0.9, unreadable)
 
     def score(self, text: str) -> Score:
         self.texts.append(text)
@@ -225,7 +228,7 @@ async def test_score_at_the_threshold_is_local(
     model = {LOCAL: "phi3:latest", CLOUD: "gpt-4o-mini"}[target]
     scored = Score(score, 0.8, 0.9)
     assert decision == Decision(
-        target, Reason.SCORE, model, threshold, scored, 1.0, has_alternative=True
+        target, Reason.SCORE, model, threshold, scored, 1.0, has_alternative=True, merit=score
     )
 
 
@@ -520,3 +523,167 @@ async def test_other_decisions_are_not_explored(score: float, threshold: float |
     counts = await explore(score, threshold=threshold, number=100)
     target = LOCAL if score >= 0.6 else CLOUD
     assert counts == {(target, Reason.SCORE, 1.0): 100}
+
+
+# Texts that the model cannot judge.
+
+LONG = Unreadable("script", is_short=False)
+SHORT = Unreadable("word", is_short=True)
+
+
+def with_policy(policy: Literal["cloud", "score", "local"]) -> Config:
+    config = configure(threshold=0.6)
+    routing = msgspec.structs.replace(config.routing, out_of_domain=policy, explore_rate=1.0)
+    return msgspec.structs.replace(config, routing=routing)
+
+
+@pytest.mark.parametrize(
+    ("policy", "unreadable", "target"),
+    [
+        ("cloud", LONG, CLOUD),
+        ("cloud", SHORT, LOCAL),
+        ("local", LONG, LOCAL),
+        ("local", SHORT, LOCAL),
+    ],
+)
+@pytest.mark.parametrize("score", [0.1, 0.59, 0.9])
+@pytest.mark.parametrize("own", [None, 0.05, 0.7, 1.0])
+async def test_score_of_an_unreadable_text_does_not_decide(
+    make_router: Callable[..., Router],
+    policy: Literal["cloud", "local"],
+    unreadable: Unreadable,
+    target: Target,
+    score: float,
+    own: float | None,
+) -> None:
+    router = make_router(FixedModel(score, unreadable), with_policy(policy))
+    for _ in range(2):  # scored, and from the cache
+        decision = await router.decide(RoutingPreference(threshold=own), TURNS)
+        assert (decision.target, decision.reason) == (target, Reason.OUT_OF_DOMAIN)
+        assert decision.score == Score(score, 0.8, 0.9, unreadable)
+        assert decision.propensity is None  # no exploration
+        assert decision.has_alternative
+    shown = decision.to_dict(latency_ms=1, router_model="m")
+    assert (shown["unreadable"], shown["score"]) == (unreadable.signal, score)
+    assert str(decision).endswith(f", not readable ({unreadable.signal})")
+
+
+async def test_unreadable_text_can_be_left_to_the_score(
+    make_router: Callable[..., Router],
+) -> None:
+    router = make_router(FixedModel(0.9, LONG), with_policy("score"))
+    decision = await router.decide(RoutingPreference(), TURNS)
+    assert (decision.target, decision.reason) == (LOCAL, Reason.SCORE)
+    assert decision.to_dict(latency_ms=1, router_model="m")["unreadable"] == "script"
+
+
+@pytest.mark.parametrize("preference", [RoutingPreference(LOCAL), RoutingPreference(threshold=0)])
+async def test_no_cloud_call_where_the_client_wants_none(
+    make_router: Callable[..., Router], preference: RoutingPreference
+) -> None:
+    router = make_router(FixedModel(0.1, LONG), with_policy("cloud"))
+    assert (await router.decide(preference, TURNS)).target is LOCAL
+
+
+async def test_pacing_does_not_keep_an_unreadable_text_local(
+    make_router: Callable[..., Router],
+) -> None:
+    router = make_router(FixedModel(0.9, LONG), with_policy("cloud"))
+    paced = await router.decide(RoutingPreference(), TURNS, paced_threshold=0.0)
+    assert (paced.target, paced.reason) == (CLOUD, Reason.OUT_OF_DOMAIN)
+    limited = await router.decide(RoutingPreference(), TURNS, not_local=Reason.CONTEXT)
+    assert limited.reason is Reason.CONTEXT
+
+
+# Gain per dollar. The reference request costs 1 + 1 = 2 USD.
+
+OBJECTIVE = GainPerDollar(
+    Gain(
+        cloud_better=(0.0, 0.0, 0.0),
+        local_better=(0.0, 0.0, 0.0),
+        length=(0.0, 0.0, 0.0, 0.0, 0.0),
+        input_tokens=100.0,
+        output_tokens=50.0,
+        scale=2.0,
+    ),
+    UsdPerToken(0.01, 0.02),
+)
+
+
+class GainModel:
+    """A model that knows the gain of the cloud's answer and its length."""
+
+    def __init__(self, gain: float, output_tokens: float = 50.0, score: float = 0.7) -> None:
+        self._score = Score(score, 0.8, 0.9, None, gain, output_tokens)
+
+    def score(self, text: str) -> Score:
+        return self._score
+
+
+async def decide(
+    model: Model,
+    config: Config | None = None,
+    *,
+    preference: RoutingPreference = RoutingPreference(),  # noqa: B008
+    rng: random.Random | None = None,
+    **options: Any,
+) -> Decision:
+    scorer = Scorer(model, timeout_seconds=30)
+    router = Router(
+        config or configure(threshold=0.5),
+        scorer,
+        thresholds=FixedThresholds(),
+        objective=OBJECTIVE,
+        rng=rng,
+    )
+    decision = await router.decide(preference, TURNS, **options)
+    scorer.close()
+    return decision
+
+
+async def test_at_equal_gain_only_the_cheap_request_goes_to_the_cloud() -> None:
+    cheap = await decide(GainModel(0.3), input_tokens=10.0)  # r = 1.1 / 2
+    dear = await decide(GainModel(0.3), input_tokens=10_000.0)  # r = 101 / 2
+    assert (cheap.target, cheap.reason) == (CLOUD, Reason.SCORE)
+    assert (dear.target, dear.reason) == (LOCAL, Reason.SCORE)
+    assert cheap.merit == pytest.approx(1 / (1 + 2 * 0.3 / 0.55))
+    assert dear.merit == pytest.approx(1 / (1 + 2 * 0.3 / 50.5))
+    assert dear.expected_cloud_usd == pytest.approx(101.0)
+    assert cheap.score == dear.score  # one inference serves both
+
+
+async def test_a_low_score_stays_local_where_the_cloud_gains_nothing() -> None:
+    decision = await decide(GainModel(-0.2, score=0.05))
+    assert (decision.target, decision.merit) == (LOCAL, MAX_MERIT)
+    shown = decision.to_dict(latency_ms=1, router_model="m")
+    assert (shown["score"], shown["merit"], shown["gain"]) == (0.05, MAX_MERIT, -0.2)
+    assert shown["expected_cloud_usd"] == pytest.approx(2.0)
+    assert "score 0.0500" in str(decision)
+    assert "merit 0.9999 (gain -0.2000 for $2.000000) and threshold 0.5000" in str(decision)
+
+
+@pytest.mark.parametrize("gain", [-1.0, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("threshold", "target"), [(0.0, LOCAL), (1.0, CLOUD)])
+async def test_thresholds_0_and_1_choose_a_tier_for_all(
+    gain: float, threshold: float, target: Target
+) -> None:
+    preference = RoutingPreference(threshold=threshold)
+    assert (await decide(GainModel(gain), preference=preference)).target is target
+
+
+async def test_scores_without_a_gain_are_compared_themselves() -> None:
+    decision = await decide(FixedModel(0.7))
+    assert (decision.target, decision.merit, decision.expected_cloud_usd) == (LOCAL, 0.7, None)
+
+
+async def test_pacing_and_exploration_follow_the_merit() -> None:
+    """The score of 0.7 is above both thresholds; the merit is 0.5."""
+    model, config = GainModel(0.5), configure(threshold=0.6)
+    assert (await decide(model, config)).target is CLOUD
+    paced = await decide(model, config, paced_threshold=0.4)
+    assert (paced.target, paced.reason) == (LOCAL, Reason.BUDGET)
+    routing = msgspec.structs.replace(config.routing, explore_rate=1.0, threshold=0.52)
+    explored = msgspec.structs.replace(config, routing=routing)
+    decisions = [await decide(model, explored, rng=random.Random(seed)) for seed in range(20)]
+    assert {decision.propensity for decision in decisions} == {0.5}
+    assert {decision.target for decision in decisions} == {LOCAL, CLOUD}

@@ -27,12 +27,13 @@ from live import LiveProxy, StartProxy
 from proxy.budget.pricing import Price
 from proxy.config import load_config
 from proxy.evaluation.queries import QualityQueries, ShadowComparison
-from proxy.record import CallRecord
+from proxy.record import CallRecord, Target
 from proxy.routing.router import Scorer
 from proxy.routing.shadow_router import MAX_IN_FLIGHT, ShadowRouter
 from proxy.server.app import Intervals, Proxy
-from router_model.manifest import Manifest
+from router_model.manifest import Gain, Manifest
 from router_model.model import Score
+from router_model.value import GainPerDollar, UsdPerToken
 from stored import config_of
 
 SHIPPED = Path(__file__).parents[2] / "data/models/router"
@@ -204,6 +205,34 @@ async def test_shadow_requests_are_sampled() -> None:
         sampled.append(len(shadow_router._tasks) - before)
     assert sampled == [1, 0, 0, 1]
     await asyncio.gather(*shadow_router._tasks)
+    scorer.close()
+
+
+async def test_shadow_router_ranks_by_its_own_objective() -> None:
+    class GainModel:
+        def score(self, text: str) -> Score:
+            return Score(0.25, 0.5, 0.5, None, 0.5, 50.0)
+
+    gain = Gain(
+        cloud_better=(0.0, 0.0, 0.0),
+        local_better=(0.0, 0.0, 0.0),
+        length=(0.0, 0.0, 0.0, 0.0, 0.0),
+        input_tokens=100.0,
+        output_tokens=50.0,
+        scale=2.0,
+    )
+    scorer, objective = Scorer(GainModel()), GainPerDollar(gain, UsdPerToken(0.01, 0.02))
+    shadow_router = ShadowRouter(scorer, threshold=0.6, share=1.0, objective=objective)
+    targets = []
+    for tokens in (100.0, 10_000.0):  # the dear request is worth less
+        record = CallRecord("chat.completions")
+        record.turns, record.threshold = [("user", EASY)], 0.5
+        record.score, record.merit = 0.9, 0.3  # the live router's
+        shadow_router.ask(record, input_tokens=tokens)
+        await asyncio.gather(*shadow_router._tasks)
+        targets.append(shadow_router.targets(record))
+    assert record.candidate_score == pytest.approx(1 / (1 + 2 * 0.5 / 50.5))
+    assert targets == [(Target.CLOUD, Target.CLOUD), (Target.CLOUD, Target.LOCAL)]
     scorer.close()
 
 

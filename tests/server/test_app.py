@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.budget import Prices
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
 from proxy.server.models import load_router
 from router_model.manifest import Manifest
@@ -36,7 +37,8 @@ def test_model_unknown_to_the_router_is_logged(
     caplog: pytest.LogCaptureFixture, local: str, cloud: str, untrained: list[str]
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="proxy"):
-        router, version = load_router(configure(local, cloud))
+        config = configure(local, cloud)
+        router, version = load_router(config, Prices.of(config, {}))
     router.close()
     assert version == Manifest.load(MODEL).version
     assert len(caplog.messages) == len(untrained)

@@ -163,6 +163,17 @@ def test_upgraded_database_equals_a_new_one(url: str, tmp_path: Any) -> None:
     )
 
 
+def test_older_requests_have_their_score_as_merit(url: str) -> None:
+    create_old_database(url)
+    migrate_now(url)
+    assert {row["merit"] for row in read(url)} == {None}
+    with RequestQueries.open(config_of(url)) as queries:
+        merits = queries.merit_histogram()
+        assert [bucket.requests for bucket in merits] == queries.score_counts()
+        assert sum(bucket.requests for bucket in merits) == 3
+        assert len(queries.spend_by_merit(0.0)) == 3
+
+
 def test_migrating_twice_changes_nothing(url: str) -> None:
     create_old_database(url)
     assert len(migrate_now(url)) == NEWEST

@@ -66,6 +66,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "model": "gpt-4o-mini",
         "reason": Reason.SCORE,
         "score": 0.25,
+        "merit": 0.375,
         "p_local": 0.5,
         "p_cloud": 0.75,
         "threshold": 0.6,
@@ -90,6 +91,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "error_code": "upstream_broken",
         "propensity": 0.9,
         "candidate_score": 0.3,
+        "rule": "regulated advice",
     }
     record = finished(**values, turns=[("user", "Grüße\n")], response="Hallo 🙂\t\\N\r\n")
     with opened(url) as store:

@@ -179,7 +179,14 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def configuration(folder: Path, url: str, model: Path, *, threshold: float | str = "auto") -> Path:
+def configuration(
+    folder: Path,
+    url: str,
+    model: Path,
+    *,
+    threshold: float | str = "auto",
+    objective: str = "gain_per_usd",
+) -> Path:
     """A configuration file for the judged pair of models."""
     path = folder / "router.yaml"
     path.write_text(
@@ -187,7 +194,7 @@ def configuration(folder: Path, url: str, model: Path, *, threshold: float | str
 upstreams:
   local: {{base_url: http://127.0.0.1:9/v1, model: phi3:latest}}
   cloud: {{base_url: http://127.0.0.1:9/v1, model: gpt-4o-mini}}
-routing: {{model_path: {model}, threshold: {threshold}}}
+routing: {{model_path: {model}, threshold: {threshold}, objective: {objective}}}
 storage: {{url: "{url}"}}
 """,
         encoding="utf-8",

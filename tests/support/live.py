@@ -458,7 +458,8 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
         assert samples("router_time_to_first_token_seconds_count", target=target) == timed
     saved = sum(row["saved_usd"] or 0 for row in rows)
     assert samples("router_saved_usd_total") == pytest.approx(saved)
-    assert samples("router_score_count") == sum(row["score"] is not None for row in rows)
+    scored = sum(row["score"] is not None for row in rows)
+    assert samples("router_score_count") == samples("router_merit_count") == scored
     fallbacks = sum(row["fallback_from"] is not None for row in rows)
     assert samples("router_fallbacks_total") == fallbacks
     assert samples("router_overhead_seconds_sum") >= 0
@@ -470,7 +471,7 @@ def check_headers(headers: Mapping[str, str], row: Row) -> None:
     assert headers["x-request-id"] == row["id"]
     for name in ("target", "model", "reason"):
         assert headers.get(f"x-router-{name}") == row[name]
-    for name, digits in (("score", 4), ("threshold", 4)):
+    for name, digits in (("score", 4), ("merit", 4), ("threshold", 4)):
         shown, stored = headers.get(f"x-router-{name}"), row[name]
         assert shown == (None if stored is None else f"{stored:.{digits}f}")
     assert ("x-router-decision-ms" in headers) == (row["decision_ms"] is not None)

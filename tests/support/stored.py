@@ -68,7 +68,8 @@ def random_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
         cost_usd=optional(cost / PICODOLLARS),
         cloud_cost_usd=optional((cost + rng.randrange(10**12)) / PICODOLLARS),
         saved_usd=optional(rng.randrange(-(10**9), 10**12) / PICODOLLARS),
-        score=optional(rng.choice([rng.random(), 0.0, 1.0])),
+        score=(score := optional(rng.choice([rng.random(), 0.0, 1.0]))),
+        merit=None if score is None else optional(rng.choice([rng.random(), 0.9999])),
         threshold=optional(0.5),
         decision_ms=optional(rng.lognormvariate(0.5, 0.8)),
         ttft_ms=optional(rng.lognormvariate(5, 1)),
@@ -205,7 +206,10 @@ def hours_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
 
 
 def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
-    """The expected rows of `spreads`: 20 buckets for each power of ten, and 100 of scores."""
+    """The expected rows of `spreads`: 20 buckets for each power of ten, 100 of scores and merits.
+
+    Texts that the router model cannot judge are in neither of the latter.
+    """
     edges = [10 ** (number / 20) for number in range(-60, 200)]
     sums: dict[tuple[Any, ...], list[int]] = {}
     for row in rows:
@@ -216,8 +220,11 @@ def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
             for name, ms in measures.items()
             if ms is not None
         }
-        if row["score"] is not None:
-            buckets["score"] = min(int(row["score"] * 100), 99)
+        if row["reason"] != "out_of_domain":
+            merit = row["score"] if row["merit"] is None else row["merit"]
+            for name, value in (("score", row["score"]), ("merit", merit)):
+                if value is not None:
+                    buckets[name] = min(int(value * 100), 99)
         for name, bucket in buckets.items():
             key = (int(row["created_at"] // HOUR) * HOUR, name, row["target"] or "", bucket)
             before, cost = sums.get(key, [0, 0])

@@ -50,7 +50,7 @@ STATS: Final = (
 GRAPHS: Final = (
     "Requests by tier",
     "Requests by routing reason",
-    "Scores and the threshold",
+    "Merits and the threshold",
     "Time to first token by tier",
     "Cost per hour",
     "Gap recovered",

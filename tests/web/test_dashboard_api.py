@@ -13,7 +13,7 @@ from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.queries import WeightedPair
-from proxy.storage.queries import ScoreBucket
+from proxy.storage.queries import MeritBucket
 from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
 from router_model.manifest import Manifest
 from stored import connected
@@ -214,11 +214,11 @@ async def test_unstored_texts_are_not_returned(start: StartProxy) -> None:
 
 
 def test_requests_below_the_threshold_go_to_the_cloud() -> None:
-    scored = [ScoreBucket(0, 0.0)] * 100
+    scored = [MeritBucket(0, 0.0)] * 100
     scored[10], scored[60], scored[99] = (
-        ScoreBucket(2, 8.0),
-        ScoreBucket(1, 1.5),
-        ScoreBucket(1, 0.5),
+        MeritBucket(2, 8.0),
+        MeritBucket(1, 1.5),
+        MeritBucket(1, 0.5),
     )
     result = pareto(scored, [], None, 0.5)
     points = {point["threshold"]: point for point in result["curve"]}
@@ -234,7 +234,7 @@ def test_requests_below_the_threshold_go_to_the_cloud() -> None:
 
 
 def test_quality_is_the_recovered_share_of_the_gap() -> None:
-    nothing = [ScoreBucket(0, 0.0)] * 100
+    nothing = [MeritBucket(0, 0.0)] * 100
     # Below 0.3 the cloud is 4 better. Above 0.3 it is 1 better, with twice the weight.
     pairs = [WeightedPair(0.2, 4.0, 8.0, 1.0), WeightedPair(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
     result = pareto(nothing, pairs, None, 0.5)
@@ -251,7 +251,7 @@ def test_quality_is_the_recovered_share_of_the_gap() -> None:
 def test_without_judged_pairs_quality_comes_from_validation_data(
     shipped_manifest: Manifest,
 ) -> None:
-    result = pareto([ScoreBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
+    result = pareto([MeritBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
     assert result["basis"] == "validation"
     quality = [point["quality"] for point in result["curve"]]
     assert quality[0] == 0.0

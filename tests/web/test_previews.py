@@ -37,7 +37,7 @@ async def test_preview_equals_the_decision(
     previewed = await preview(proxy, body, headers)
     answer = await proxy.post(body, headers)
     row = await proxy.row_of(answer)
-    for name in ("target", "model", "reason", "score", "threshold", "p_local", "p_cloud"):
+    for name in ("target", "model", "reason", "score", "merit", "threshold", "p_local", "p_cloud"):
         assert previewed[name] == row[name], name
     assert previewed["latency_ms"] > 0
     (only,) = await proxy.rows_of(1)  # the row of the response

@@ -38,9 +38,11 @@ export function readDecision(headers) {
     model: get('model'),
     reason: get('reason'),
     score: parseNumber(get('score')),
+    merit: parseNumber(get('merit')),
     threshold: parseNumber(get('threshold')),
     decisionMs: parseNumber(get('decision-ms')),
     fallback: get('fallback'),
+    rule: get('rule'),
   }
 }
 

@@ -136,27 +136,44 @@ function drawCurve({ pareto, whatIf }, colours) {
   }
 }
 
-function drawScores({ stats: { scores, threshold } }, colours) {
+function drawScores({ stats: { scores, merits, threshold } }, colours) {
   const middles = scores.map((_, index) => (index + 0.5) / 100)
-  return {
-    data: [
-      {
-        type: 'bar',
-        x: middles,
-        y: scores,
-        width: 0.01,
-        showlegend: false,
-        marker: {
-          color: middles.map((middle) => (middle >= threshold ? colours.local : colours.cloud)),
-        },
-        hovertemplate: 'score %{x:.3f}: %{y}<extra></extra>',
+  const isByScore = merits.every((number, index) => number === scores[index])
+  const name = isByScore ? 'score' : 'merit'
+  const data = [
+    {
+      type: 'bar',
+      x: middles,
+      y: merits,
+      width: 0.01,
+      showlegend: false,
+      marker: {
+        color: middles.map((middle) => (middle >= threshold ? colours.local : colours.cloud)),
       },
-    ],
+      hovertemplate: `${name} %{x:.3f}: %{y}<extra></extra>`,
+    },
+  ]
+  if (!isByScore)
+    data.push({
+      type: 'scatter',
+      mode: 'lines',
+      name: 'score: probability that local suffices',
+      x: middles,
+      y: scores,
+      line: { color: colours.text, width: 1, dash: 'dot', shape: 'hvh' },
+      hovertemplate: 'score %{x:.3f}: %{y}<extra></extra>',
+    })
+  return {
+    data,
     layout: {
       hovermode: 'closest',
       xaxis: {
         range: [0, 1],
-        title: { text: 'score: probability that local suffices' },
+        title: {
+          text: isByScore
+            ? 'score: probability that local suffices'
+            : 'merit: low values gain most per cloud dollar',
+        },
       },
       yaxis: { rangemode: 'tozero' },
       shapes: [

@@ -1,4 +1,5 @@
-// Routing decision elements: the tier, the score against the threshold, and the reason in words.
+// Routing decision elements: the tier, what was compared with the threshold, and the reason in
+// words. That is the merit, or the score of requests that have no merit of their own.
 
 import { h } from './dom.js'
 import { score as formatScore } from './format.js'
@@ -15,22 +16,41 @@ const REASONS = {
   router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
   escalated: 'the local answer was not good enough',
+  out_of_domain: 'not readable for the router: another language, a single word or noise',
+  housekeeping: 'housekeeping of a chat front end',
+  rule: 'a routing rule selected it',
   exploration: 'a random decision near the threshold',
   shadow: 'exploration: a random decision near the threshold',
 }
 
 export const REASON_NAMES = ['score', ...Object.keys(REASONS)]
 
+const missing = (value) => value === null || value === undefined
+
+/** What was compared with the threshold: its name and value; null without a score or threshold. */
+function findCompared({ score, merit, threshold }) {
+  if (missing(score) || missing(threshold)) return null
+  if (missing(merit) || merit === score) return { name: 'Score', value: score }
+  return { name: 'Merit', value: merit }
+}
+
+function explainComparison({ score, merit, threshold }) {
+  const compared = findCompared({ score, merit, threshold })
+  if (!compared) return ''
+  const { name, value } = compared
+  const beside = name === 'Merit' ? ` (score ${formatScore(score)})` : ''
+  const relation = value >= threshold ? '≥' : '<'
+  return `${name.toLowerCase()} ${formatScore(value)}${beside} ${relation} threshold ${formatScore(threshold)}`
+}
+
 /** Explain the reason of a decision in a few words. */
-export function explainReason({ reason, score, threshold, fallback }) {
-  const known =
-    score !== null && score !== undefined && threshold !== null && threshold !== undefined
-  const compared = known
-    ? `score ${formatScore(score)} ${score >= threshold ? '≥' : '<'} threshold ${formatScore(threshold)}`
-    : ''
-  if (reason === 'score') return compared || 'by score'
+export function explainReason({ reason, score, merit, threshold, fallback, rule }) {
+  const compared = explainComparison({ score, merit, threshold })
+  const named = rule ? `· rule “${rule}”` : ''
+  if (reason === 'score') return [compared || 'by score', named].filter(Boolean).join(' ')
+  if (reason === 'out_of_domain') return [REASONS.out_of_domain, named].filter(Boolean).join(' ')
   const text = REASONS[reason] ?? reason ?? ''
-  return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '']
+  return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '', named]
     .filter(Boolean)
     .join(' ')
 }
@@ -46,15 +66,16 @@ export function createTierBadge(target, model) {
   )
 }
 
-/** A bar that shows a score and marks its threshold; null without a score. */
-export function createGauge({ score, threshold, target }) {
-  if (score === null || score === undefined || threshold === null || threshold === undefined)
-    return null
+/** A bar that shows a merit or score and marks its threshold; null without a score. */
+export function createGauge({ score, merit, threshold, target }) {
+  const compared = findCompared({ score, merit, threshold })
+  if (!compared) return null
+  const { name, value } = compared
   return h('span', {
     class: `gauge ${target ?? ''}`,
     role: 'img',
-    'aria-label': `Score ${formatScore(score)}, threshold ${formatScore(threshold)}`,
-    title: `Score ${formatScore(score, 4)}, threshold ${formatScore(threshold, 4)}`,
-    style: { '--score': score, '--threshold': threshold },
+    'aria-label': `${name} ${formatScore(value)}, threshold ${formatScore(threshold)}`,
+    title: `${name} ${formatScore(value, 4)}, threshold ${formatScore(threshold, 4)}`,
+    style: { '--score': value, '--threshold': threshold },
   })
 }

@@ -93,6 +93,7 @@ function createDetails(row, { keeps_prompts: keeps }) {
       ['Cached input', count(row.cached_input_tokens)],
       ['Output tokens', count(row.output_tokens)],
       ['Score', formatScore(row.score, 4)],
+      ['Merit', formatScore(row.merit, 4)],
       ['Threshold', formatScore(row.threshold, 4)],
       ['Category', row.category ?? '–'],
       ['P(local good)', formatScore(row.p_local, 4)],

@@ -194,7 +194,7 @@ export function openRequests(getSpan) {
 }
 
 function createRow(request) {
-  const { id, target, model, score, threshold, ending } = request
+  const { id, target, model, ending } = request
   const tokens =
     request.input_tokens === null
       ? '–'
@@ -213,12 +213,7 @@ function createRow(request) {
       ),
     ),
     h('td', {}, createTierBadge(target, model)),
-    h(
-      'td',
-      {},
-      createGauge({ score, threshold, target }) ??
-        h('span', { class: 'dim small' }, request.reason ?? '–'),
-    ),
+    h('td', {}, createGauge(request) ?? h('span', { class: 'dim small' }, request.reason ?? '–')),
     h(
       'td',
       { class: 'gist' },
