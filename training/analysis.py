@@ -164,6 +164,28 @@ def robustness(prepared: Path, model: Path, results: Path, split: Split) -> None
 
 
 @click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Folder with router_pairs.jsonl.gz and other_pairs.jsonl.gz.",
+)
+@options.model
+@options.results
+def domain(data: Path, model: Path, results: Path) -> None:
+    """Show which texts the router cannot judge: by signal, source and language.
+
+    Example: hybrid-llm-train domain --data ~/outcomes
+    """
+    from training.domain import examine, show
+
+    router = load_model(model)
+    report = examine(router, data, options.DOMAIN, command=options.this_command())
+    write(results / "domain.json", report)
+    show(report)
+
+
+@click.command()
 @options.results
 @click.option("--markdown", is_flag=True, help="Print the README's tables instead.")
 def report(results: Path, markdown: bool) -> None:
@@ -187,4 +209,4 @@ def write_report(results: Path) -> None:
         say(f"wrote {path}")
 
 
-COMMANDS = (reference, baselines, ablation, errors, robustness, report)
+COMMANDS = (reference, baselines, ablation, errors, robustness, domain, report)

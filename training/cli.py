@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from router_model.manifest import MANIFEST_FILE
+from router_model.model import RouterModel
 from training import analysis, dataset, live, options
 from training import prepare as preparing
 from training.dataset import DataError, Prepared
@@ -124,12 +125,20 @@ def _training_options(command: F) -> F:
     return command
 
 
+_PAIR = {"local_model": "phi3", "cloud_model": "gpt-4o-mini"}
+
+
 def _export_options(command: F) -> F:
     for option in (
         click.option("--version", default="", help="Version of the model. Default: today's date."),
-        click.option("--local-model", default="phi3", show_default=True, help="Local model."),
-        click.option(
-            "--cloud-model", default="gpt-4o-mini", show_default=True, help="Cloud model."
+        *(
+            click.option(
+                f"--{tier}-model",
+                default=_PAIR[f"{tier}_model"],
+                show_default=True,
+                help=f"{tier.capitalize()} model.",
+            )
+            for tier in ("local", "cloud")
         ),
     ):
         command = option(command)
@@ -228,6 +237,82 @@ def learning_curve(prepared: Path, results: Path, shares: str, seeds: int, **set
     )
     write(results / "learning_curve.json", report)
     curve.show(report)
+
+
+@main.command()
+@options.prepared
+@options.run
+@options.results
+@click.option("--name", default="", help="Name in the table. Default: the run's, or the version.")
+@click.option(
+    "--model",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Measure an exported model instead of training a recipe.",
+)
+@click.option(
+    "--own", is_flag=True, help="Also train without each source of the routed pair in turn."
+)
+@_training_options
+def transfer(
+    prepared: Path,
+    run_name: str,
+    results: Path,
+    name: str,
+    folder: Path | None,
+    own: bool,
+    **settings: Any,
+) -> None:
+    """Measure how well a recipe ranks prompts of sources that it was not trained on.
+
+    Trains the recipe of the options, and again without what it holds out. A rerun resumes.
+    With --model, the benchmarks may have been in the model's training; the table says so.
+
+    Example: hybrid-llm-train transfer --no-auxiliary --run plain
+    """
+    from training import transfer as held_out
+
+    rows = dataset.load(prepared)
+    parts, unseen = held_out.benchmarks(rows), held_out.unseen_sources(rows)
+    of_own: dict[str, Any] = {}
+    if folder is not None:
+        router = analysis.load_model(folder)
+        of_benchmarks = held_out.measure(parts, router)
+        has_seen = router.manifest.metrics.get("recipe", {}).get("auxiliary", True)
+        name = name or router.manifest.version
+    else:
+
+        def trained(data: Prepared, run: str) -> RouterModel:
+            _train(data, run, dict(settings))
+            target = options.RUNS / run / "model"
+            _export_if_needed(data, run, target, {"version": run, **_PAIR})
+            return analysis.load_model(target)
+
+        router, has_seen, name = trained(rows, run_name), False, name or run_name
+        if settings["auxiliary"]:
+            of_benchmarks = {}
+            for number in range(held_out.FOLDS):
+                left = held_out.fold(parts, number)
+                data = held_out.without_benchmarks(rows, left)
+                of_benchmarks |= held_out.measure(left, trained(data, f"{run_name}-fold-{number}"))
+        else:
+            of_benchmarks = held_out.measure(parts, router)
+        for source in held_out.own_sources(rows) if own else ():
+            data, part = held_out.without_source(rows, source)
+            of_own |= held_out.measure([part], trained(data, f"{run_name}-without-{source}"))
+    new = held_out.entry(
+        name,
+        of_benchmarks,
+        unseen=held_out.measure(unseen, router),
+        own=of_own,
+        has_seen=has_seen,
+        command=options.this_command(),
+        validation=router.manifest.metrics.get("validation", {}),
+    )
+    path = results / "transfer.json"
+    report = held_out.merged(path, rows, new)
+    write(path, report)
+    held_out.show(report)
 
 
 @main.command()

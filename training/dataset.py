@@ -23,6 +23,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test", "ood")
 OUT_OF_DISTRIBUTION_SOURCES = frozenset({"zeroeval-crux"})
 LOCAL_HEAD = "local"
 CLOUD_HEAD = "cloud"
+LENGTH_HEAD = "length"  # of the cloud model's answer
 
 
 class DataError(Exception):

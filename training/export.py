@@ -1,6 +1,6 @@
 """Export of the best checkpoint to data/models/router: `hybrid-llm-train export`.
 
-- Graph: the two served heads and the lexical part become one ONNX graph, from token ids to two
+- Graph: the three served heads and the lexical part become one ONNX graph, from token ids to three
   logits. It takes a single unpadded prompt, so it has no mask.
 - Quantisation: dynamic int8, with 7-bit weights per channel. Full 8-bit products overflow the
   16-bit sums of processors without VNNI.
@@ -30,20 +30,31 @@ from router_model.calibrate import Outcomes
 from router_model.categories import category_of
 from router_model.drift import reference_of
 from router_model.features import token_ids
-from router_model.manifest import MODEL_FILE, TOKENIZER_FILE, Manifest, Reference
-from router_model.metrics import apgr, auroc, curve, ece
+from router_model.manifest import (
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    Reference,
+    ThresholdTable,
+)
+from router_model.metrics import apgr, auroc, curve, ece, pgr_at_cost
 from router_model.model import RouterModel
+from router_model.value import text_tokens
 from training import lexical
 from training.dataset import DataError, Prepared, Row
 from training.network import ServedNetwork
-from training.outcomes import outcomes_of
+from training.outcomes import outcomes_of, tokens_of
 from training.progress import say, track
 from training.train import Item, best_checkpoint, encode_rows, load_checkpoint, predict
 
 MAX_AUROC_LOSS = 0.01
+# The weight of the lexical part, as a share of the best one on validation. It ranks prompts of
+# other sources worst, and no validation prompt shows that (training/LOG.md).
+LEXICAL_SHARE = 0.5
 OPSET = 17
 
 Logits = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 class ExportError(Exception):
@@ -79,7 +90,7 @@ def quantise(source: Path, target: Path) -> None:
 
 
 def onnx_logits(path: Path, items: list[Item], *, title: str) -> Logits:
-    """Logits [n, 2] of a graph, one prompt at a time as in serving."""
+    """Logits [n, 3] of a graph, one prompt at a time as in serving."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -111,7 +122,7 @@ def export(
     rows = validation_rows(prepared)
     items = encode_rows(rows, network.config.heads, tokenizer=tokenizer, config=config)
     out = outcomes_of(rows)
-    deep = predict(network, items)[:, :2].astype(np.float64)
+    deep = predict(network, items)[:, :3].astype(np.float64)
     ids = [item.ids for item in items]
     table, lexical_report = lexical_table(
         prepared, deep, out, ids=ids, tokenizer=tokenizer, max_length=config.max_length
@@ -136,8 +147,11 @@ def export(
         }
     calibration = calibrate.fit(logits, out)
     score, p_local, _ = calibrate.scores(logits, calibration)
-    points = calibrate.threshold_table(score, out)
-    threshold, why = calibrate.recommend(points, rows="the validation prompts")
+    given, written = tokens_of(rows)
+    texts = np.array([text_tokens(row.text) for row in rows])
+    gain = calibrate.fit_gain(logits, out, given, written, text_tokens=texts)
+    merit = calibrate.merits(logits, calibration, gain, given, text_tokens=texts)
+    by_merit, by_score = (_thresholds(values, out) for values in (merit, score))
     for name, data in content.items():
         (target / name).write_bytes(data)
     manifest = Manifest(
@@ -148,9 +162,11 @@ def export(
         local_model=local_model,
         cloud_model=cloud_model,
         calibration=calibration,
-        threshold=threshold,
-        threshold_why=why,
-        thresholds=points,
+        threshold=by_merit.threshold,
+        threshold_why=by_merit.threshold_why,
+        thresholds=by_merit.thresholds,
+        gain=gain,
+        by_score=by_score,
         data_sha256=prepared.data_sha256,
         files={name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
         metrics={
@@ -158,6 +174,9 @@ def export(
                 "rows": len(rows),
                 "auroc_local": _rounded(auroc(out.local_ok, p_local)),
                 "apgr": _rounded(apgr(curve(score, out.local, out.cloud, out.cost))),
+                "pgr_at_40_usd": _rounded(
+                    pgr_at_cost(curve(merit, out.local, out.cloud, out.cost), 0.4)
+                ),
                 "apgr_within_source": _rounded(calibrate.within_source_apgr(score, out)),
                 "ece_local": _rounded(ece(out.local_ok, p_local)),
                 "ece_score": _rounded(ece(out.local_suffices, score)),
@@ -165,12 +184,19 @@ def export(
             "lexical": lexical_report,
             "int8": parity,
             "checkpoint": checkpoint.name,
+            "recipe": msgspec.to_builtins(config),
         },
         reference=reference_of(score.tolist(), categories_of(rows)),
     )
     manifest.save(target)
     RouterModel.load(target)
     return manifest
+
+
+def _thresholds(rank: Floats, out: Outcomes) -> ThresholdTable:
+    points = calibrate.threshold_table(rank, out)
+    threshold, why = calibrate.recommend(points, rows="the validation prompts")
+    return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=points)
 
 
 def lexical_table(
@@ -182,7 +208,10 @@ def lexical_table(
     tokenizer: Tokenizer,
     max_length: int,
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The table [vocabulary, 2] of the wide part, scaled by its weight next to the deep logits."""
+    """The table [vocabulary, 3] of the wide part, scaled by its weight next to the deep logits.
+
+    It has no part in the length.
+    """
     rows = [row for row in prepared.of("train", auxiliary=False) if not row.weak]
     table, strength = lexical.fit(
         [token_ids(tokenizer, row.text, max_length=max_length) for row in rows],
@@ -190,8 +219,8 @@ def lexical_table(
         vocabulary=tokenizer.get_vocab_size(),
     )
     wide = lexical.bags(ids, len(table)) @ table
-    weights = lexical.blend(deep, wide, out)
-    scaled = (table * weights).astype(np.float32)
+    weights = LEXICAL_SHARE * lexical.blend(deep, wide, out)
+    scaled = np.pad((table * weights).astype(np.float32), ((0, 0), (0, 1)))
     parts = {
         "deep": deep[:, 0],
         "wide": wide[:, 0],

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from router_model.features import routing_text
 from router_model.label import is_ok, unusable_reason
 from router_model.rubric import RUBRIC_VERSION, Message, grade_messages, preference_messages
+from router_model.task import routing_text
 from training.dataset import DataError, read_lines
 from training.journal import Answer
 from training.judge import Judge, NoVerdict, json_object, listed

@@ -76,10 +76,10 @@ class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
 
 
 class ServedNetwork(nn.Module):  # type: ignore[misc]
-    """The served network: one unpadded prompt -> the local and the cloud logit.
+    """The served network: one unpadded prompt -> the local, the cloud and the length logit.
 
-    The lexical part is added to the two logits: the sum of `table` [vocabulary, 2] over the
-    distinct tokens, divided by the square root of their number (training/lexical.py).
+    The lexical part is added to them: the sum of `table` [vocabulary, 3] over the distinct tokens,
+    divided by the square root of their number (training/lexical.py).
     """
 
     def __init__(self, network: RouterNetwork, table: Tensor) -> None:
@@ -89,8 +89,8 @@ class ServedNetwork(nn.Module):  # type: ignore[misc]
         self.table = nn.Embedding.from_pretrained(table)
 
     def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
-        """[batch, tokens] ids -> {"logits": [batch, 2]}."""
-        deep = self.network(input_ids)[:, :2]
+        """[batch, tokens] ids -> {"logits": [batch, 3]}."""
+        deep = self.network(input_ids)[:, :3]
         occurs = (input_ids.unsqueeze(2) == input_ids.unsqueeze(1)).float().sum(dim=2)
         share = 1.0 / occurs  # a token that occurs k times counts 1/k each time
         wide = (self.table(input_ids) * share.unsqueeze(2)).sum(dim=1)

@@ -18,6 +18,7 @@ MODEL = ROOT / "data/models/router"
 RESULTS = ROOT / "data/results"
 EVERYDAY = bundled(ROOT / "data/everyday.jsonl")
 CHECKS = bundled(ROOT / "data/checks.jsonl")
+DOMAIN = bundled(ROOT / "data/domain.jsonl")
 QUESTIONS = bundled(ROOT / "data/questions.jsonl")
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -1,27 +1,35 @@
 """Conversion of prepared rows to the arrays of calibration and metrics."""
 
+import math
+
 import numpy as np
 
 from router_model.calibrate import Outcomes
 from router_model.label import is_ok
+from router_model.metrics import Floats
+from router_model.value import (
+    CHARS_PER_TOKEN,
+    DEFAULT_PRICES,
+    MAX_OUTPUT_TOKENS,
+    MIN_OUTPUT_TOKENS,
+)
 from training.dataset import Row
-
-# USD per token of gpt-4o-mini; a local answer is free. Serving uses the configured prices. These
-# only weight prompts and answers by their length.
-INPUT_USD = 0.15e-6
-OUTPUT_USD = 0.60e-6
-CHARS_PER_TOKEN = 4.0
 
 
 def outcomes_of(rows: list[Row]) -> Outcomes:
     """The arrays of rows with both scores.
 
-    Tokens are estimated as characters / 4. An unknown answer length is replaced by the median.
+    A local answer is free. The prices weight prompts and answers by their length; serving uses the
+    configured ones. Tokens are estimated as characters / 4. An unknown answer length is replaced
+    by the median.
     """
     lengths = [r.cloud_response_chars for r in rows if r.cloud_response_chars is not None]
     typical = float(np.median(lengths)) if lengths else 1000.0
     cost = [
-        (r.prompt_chars * INPUT_USD + _value_or(r.cloud_response_chars, typical) * OUTPUT_USD)
+        (
+            r.prompt_chars * DEFAULT_PRICES.input
+            + _value_or(r.cloud_response_chars, typical) * DEFAULT_PRICES.output
+        )
         / CHARS_PER_TOKEN
         for r in rows
     ]
@@ -37,6 +45,24 @@ def outcomes_of(rows: list[Row]) -> Outcomes:
         group=np.array([r.group for r in rows]),
         weight=np.ones(len(rows)),
     )
+
+
+def tokens_of(rows: list[Row]) -> tuple[Floats, Floats]:
+    """The tokens [n] of prompts and of the cloud model's answers, NaN where unknown."""
+    given = np.array([row.prompt_chars for row in rows], dtype=float) / CHARS_PER_TOKEN
+    lengths = [row.cloud_response_chars for row in rows]
+    written = np.array([math.nan if n is None else n / CHARS_PER_TOKEN for n in lengths])
+    return given, written
+
+
+def length_target(chars: int) -> float:
+    """The length of an answer as a target in [0, 1] of a head: its place on a logarithmic scale.
+
+    Prices and people care for factors, and the squared error of tokens would be that of the few
+    longest answers.
+    """
+    tokens = min(max(chars / CHARS_PER_TOKEN, MIN_OUTPUT_TOKENS), MAX_OUTPUT_TOKENS)
+    return math.log(tokens / MIN_OUTPUT_TOKENS) / math.log(MAX_OUTPUT_TOKENS / MIN_OUTPUT_TOKENS)
 
 
 def _value_or(value: int | None, default: float) -> float:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from router_model import metrics
-from router_model.features import routing_text
 from router_model.model import RouterModel
+from router_model.task import routing_text
 from training.baselines import data_of, span
 from training.dataset import Prepared, Row, Split
 from training.progress import track

@@ -34,11 +34,14 @@ from router_model.calibrate import fit_logistic
 from router_model.features import token_ids
 from router_model.metrics import auroc
 from training.augment import vary
-from training.dataset import CLOUD_HEAD, LOCAL_HEAD, Prepared, Row
+from training.dataset import CLOUD_HEAD, LENGTH_HEAD, LOCAL_HEAD, Prepared, Row
 from training.network import RouterNetwork, build
+from training.outcomes import length_target
 from training.progress import say, track
 
 AUXILIARY_WEIGHT = 0.5
+LENGTH_WEIGHT = 0.5
+SERVED_HEADS = [LOCAL_HEAD, CLOUD_HEAD, LENGTH_HEAD]
 MIN_HEAD_ROWS = 100
 CLOSING_LOSS = 0.01
 
@@ -49,6 +52,7 @@ class TrainConfig(msgspec.Struct, kw_only=True):
     base: str = "minilm"
     layers: int | None = 4
     pooling_layers: int = 2
+    frozen_layers: int = 0
     max_length: int = 128
     epochs: int = 3
     batch_size: int = 32
@@ -87,8 +91,8 @@ def head_names(rows: list[Row]) -> list[str]:
     for row in rows:
         for head in row.outcomes:
             counts[head] = counts.get(head, 0) + 1
-    served = [LOCAL_HEAD, CLOUD_HEAD]
-    return served + sorted(h for h, n in counts.items() if n >= MIN_HEAD_ROWS and h not in served)
+    others = (h for h, n in counts.items() if n >= MIN_HEAD_ROWS and h not in SERVED_HEADS)
+    return SERVED_HEADS + sorted(others)
 
 
 def encode_rows(
@@ -108,12 +112,19 @@ def encode_rows(
     return [
         Item(
             ids=token_ids(tokenizer, row.text, max_length=config.max_length),
-            targets=[row.outcomes.get(head, math.nan) for head in heads],
+            targets=[targets(row).get(head, math.nan) for head in heads],
             weight=weight(row),
             text=row.text,
         )
         for row in rows
     ]
+
+
+def targets(row: Row) -> dict[str, float]:
+    """The target in [0, 1] of each head that is known for a row."""
+    if row.cloud_response_chars is None or row.auxiliary or row.weak:
+        return row.outcomes
+    return row.outcomes | {LENGTH_HEAD: length_target(row.cloud_response_chars)}
 
 
 def augmented(
@@ -177,14 +188,18 @@ def loss_of(logits: Tensor, targets: Tensor, weight: Tensor, *, smoothing: float
     known = ~torch.isnan(targets)
     smooth = torch.nan_to_num(targets) * (1 - smoothing) + smoothing / 2
     each = nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none") * known
-    served = each[:, :2].sum(1) / 2
-    others = each[:, 2:].sum(1) / known[:, 2:].sum(1).clamp(min=1)
+    served = each[:, :2].sum(1) / 2 + LENGTH_WEIGHT * each[:, 2]
+    others = each[:, 3:].sum(1) / known[:, 3:].sum(1).clamp(min=1)
     return ((served + AUXILIARY_WEIGHT * others) * weight).mean()
 
 
 def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[str, Any]]:
     """Parameter groups with a lower rate for lower layers. Word embeddings are frozen."""
     layers = [*network.distilbert.transformer.layer, *network.pooling]
+    frozen, layers = layers[: config.frozen_layers], layers[config.frozen_layers :]
+    if frozen:
+        for module in (network.distilbert.embeddings, *frozen):
+            module.requires_grad_(False)
     groups: list[dict[str, Any]] = [
         {"params": list(network.heads.parameters()), "lr": config.head_lr, "weight_decay": 0.0}
     ]
@@ -194,7 +209,8 @@ def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[s
     embeddings = network.distilbert.embeddings
     embeddings.word_embeddings.weight.requires_grad_(False)
     rest = [p for p in embeddings.parameters() if p.requires_grad]
-    groups.append({"params": rest, "lr": config.encoder_lr * config.layer_decay ** len(layers)})
+    if rest:
+        groups.append({"params": rest, "lr": config.encoder_lr * config.layer_decay ** len(layers)})
     for group in groups:
         group["peak"] = group["lr"]
     return groups

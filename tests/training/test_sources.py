@@ -196,7 +196,7 @@ def _turns(*texts: str) -> str:
 def test_judged_requests_become_rows(tmp_path: Path) -> None:
     requests = [
         ("a", None, _turns("Hi"), "Hello!", "local", "s1"),
-        ("b", "code", _turns("Hi", "and in Rust?"), "fn main", "cloud", "s1"),
+        ("b", "code", _turns("Sort a list in Go", "and in Rust?"), "fn main", "cloud", "s1"),
         ("only-one-side", None, _turns("Hm"), "?", "local", None),
         ("hashed", None, "0" * 64, None, "local", None),
     ]
@@ -211,7 +211,7 @@ def test_judged_requests_become_rows(tmp_path: Path) -> None:
     assert proxy_db.find(tmp_path) == [path]
     first, second = proxy_db.rows(path)
     assert (first.local_score, first.cloud_score, first.local_response_chars) == (9.0, 9.0, 6)
-    assert second.text == "Hi\nand in Rust?"
+    assert second.text == "Sort a list in Go\nand in Rust?"
     assert (second.category, second.cloud_response_chars) == ("code", 7)
     assert second.outcomes["local"] == 0.0
     # A conversation stays within one split.

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from router_model.features import routing_text
 from router_model.label import soft_label
 from router_model.split import group_of
+from router_model.task import routing_text
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row
 
 KIND = "proxy-db"
