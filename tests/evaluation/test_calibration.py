@@ -380,7 +380,7 @@ def test_gain_per_dollar_is_fitted_with_a_threshold_for_each_objective(
         low, high = report["held_out_point"][f"{name}_interval"]
         assert low <= truth <= high, name
 
-    config.write_text(config.read_text().replace("routing: {", "routing: {objective: score, "))
+    config.write_text(config.read_text().replace("gain_per_usd", "score"))
     report = calibrated(config, "--quality=0.6", out)
     again = Manifest.load(tmp_path / "score")
     by_score = again.for_objective("score")

@@ -198,7 +198,7 @@ def test_routers_with_a_gain_are_compared_by_dollars(
     assert report["difference"] < 0
     assert report["candidate"]["apgr"] == pytest.approx(0.5)
     assert report["candidate"]["at_threshold"]["local_share"] == 1.0
-    config.write_text(config.read_text().replace("routing: {", "routing: {objective: score, "))
+    config.write_text(config.read_text().replace("gain_per_usd", "score"))
     report = json.loads(promote(bad, config, "--json").stdout)
     assert report["measure"] == "apgr"
     assert report["candidate"]["at_threshold"]["local_share"] == 0.0
