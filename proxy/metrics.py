@@ -114,7 +114,8 @@ class Metrics:
         )
         self._saved = Counter(
             "router_saved_usd",
-            "Cost in USD of the local answers' tokens at cloud prices, minus their own cost.",
+            "Cost in USD of the local answers' tokens at cloud prices, minus their own cost. "
+            "Leaves out answers that cost more.",
             registry=registry,
         )
         self._score = Histogram(
