@@ -81,7 +81,6 @@ def _needs_border(edge: str) -> bool:
 
 
 def _is_unspaced(character: str) -> bool:
-    name = unicodedata.name(character, "")
-    return name.startswith(
-        ("CJK ", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "JAVANESE")
-    )
+    import re2
+
+    return re2.fullmatch(f"[{_UNSPACED}]", character) is not None

@@ -315,7 +315,8 @@ def fit_gain(
     lengths = expected_output_tokens(gain, logits, texts)
     value = np.maximum(expected_gain(gain, logits), 0.0)
     value /= relative_costs(gain, given, lengths, prices)
-    typical = float(np.median(value)) or float(np.median(value[value > 0] if value.any() else 1.0))
+    positive = value[value > 0]
+    typical = float(np.median(value)) or float(np.median(positive) if positive.size else 1.0)
     return msgspec.structs.replace(gain, scale=1.0 / typical)
 
 

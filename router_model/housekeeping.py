@@ -69,13 +69,15 @@ def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     if not turns or turns[-1][0] != "user":
         return False
     text = turns[-1][1]
-    head = text if len(text) <= 2 * _EDGE_CHARS else text[:_EDGE_CHARS] + "\n" + text[-_EDGE_CHARS:]
-    if _is_about_chat(head) and (request := _REQUEST.search(head[:_EDGE_CHARS])):
-        if _HISTORY.search(head):
+    edges = (
+        text if len(text) <= 2 * _EDGE_CHARS else text[:_EDGE_CHARS] + "\n" + text[-_EDGE_CHARS:]
+    )
+    if _is_about_chat(edges) and (request := _REQUEST.search(edges[:_EDGE_CHARS])):
+        if _HISTORY.search(edges):
             return True
         has_answers = any(role == "assistant" for role, _ in turns[-4:-1])
-        is_of_chat = has_answers or _OF_CHAT.search(head, request.start(), request.end() + 100)
-        if is_of_chat and len(text) <= _EDGE_CHARS and _OUTPUT_RULE.search(head):
+        is_of_chat = has_answers or _OF_CHAT.search(edges, request.start(), request.end() + 100)
+        if is_of_chat and len(text) <= _EDGE_CHARS and _OUTPUT_RULE.search(edges):
             return True
     return any(
         role in ("system", "developer")

@@ -1,10 +1,10 @@
 """The trained router: text -> Score, by ONNX Runtime on one core.
 
 Loads a folder of model.onnx (int8; token ids -> two or three logits: local, cloud, and the length
-of the cloud's answer), tokenizer.json and manifest.json.
-A short prompt takes 1-2 ms, the longest about 5 ms. Prompts are not padded, because inference cost
-grows with the tokens. One session serves one dedicated thread. ONNX Runtime releases the GIL during
-inference, and its threads do not spin, so an idle router uses no CPU.
+of the cloud's answer), tokenizer.json and manifest.json. Prompts are not padded, because inference
+time grows with layers and tokens (`make bench`). One session serves one dedicated thread. ONNX
+Runtime releases the GIL during inference, and its threads do not spin, so an idle router uses no
+CPU.
 """
 
 import contextlib

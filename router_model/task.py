@@ -372,23 +372,21 @@ def _without_context(text: str) -> str:
     """The text without context in tags, or the task in tags. Other tags stay."""
     if "<" not in text:
         return text
-    kept, position, count = [], 0, 0
-    while count < _MAX_TAGS and (match := _TAG.search(text, position)):
-        count += 1
+    parts, position = [], 0
+    for _ in range(_MAX_TAGS):
+        match = _TAG.search(text, position)
+        if match is None:
+            break
         name = match[1]
         is_task = _is_task(name)
-        if not is_task and not _is_context(name):
-            kept.append(text[position : match.end()])
-            position = match.end()
-            continue
-        end = text.find(f"</{name}>", match.end())
+        end = text.find(f"</{name}>", match.end()) if is_task or _is_context(name) else -1
         if end < 0:
-            kept.append(text[position : match.end()])
+            parts.append(text[position : match.end()])
             position = match.end()
             continue
         if is_task and text[match.end() : end].strip():
             return text[match.end() : end].strip()
-        before = "".join(kept) + text[position : match.start()]
+        before = "".join(parts) + text[position : match.start()]
         position = end + len(name) + 3
         # An instruction about the context is a frame; the question follows.
         is_frame = len(before) >= _MIN_FRAME_CHARS and _FRAME_WORDS.search(before)
@@ -398,8 +396,8 @@ def _without_context(text: str) -> str:
         title = before.rstrip().rpartition("\n")[2]
         if title.startswith("#"):
             before = before.rstrip().removesuffix(title)
-        kept = [before]
-    return "".join(kept) + text[position:]
+        parts = [before]
+    return "".join(parts) + text[position:]
 
 
 _QUESTION = re.compile(
@@ -430,11 +428,10 @@ def _question_of_frame(text: str) -> str:
     lower = text.lower()
     if not any(word in lower for word in _QUESTION_LABELS):
         return text
-    match = None
-    for match in _QUESTION.finditer(text):  # noqa: B007 (the last one)
-        pass
-    if match is None:
+    matches = [*_QUESTION.finditer(text)]
+    if not matches:
         return text
+    match = matches[-1]
     end = _AFTER_QUESTION.search(text, match.end())
     question = text[match.end() : end.start() if end else len(text)].strip()
     before = text[: match.start()].strip()

@@ -1,7 +1,7 @@
 """Gain per dollar: what a cloud answer is expected to gain for what it is expected to cost.
 
     objective = GainPerDollar(manifest.gain, prices)
-    objective.merit(score, input_tokens=120)     # a request is local if this reaches the threshold
+    merit, usd = objective.rate(score, input_tokens=120)  # local if merit >= threshold
 
 1. gain = P(cloud better) - P(local better): a logistic regression with three classes on the logits
    of the two heads.
@@ -114,30 +114,35 @@ def merits_of(expected: ArrayLike, relative_cost: ArrayLike, *, scale: float) ->
     return bounded
 
 
+class Rated(NamedTuple):
+    """`merit`: the score, if that has no gain or no length. `usd`: None if it has no length."""
+
+    merit: float
+    usd: float | None
+
+
 class GainPerDollar(NamedTuple):
     """The objective of one router model and one cloud model's prices, for single requests."""
 
     gain: Gain
     prices: UsdPerToken = DEFAULT_PRICES
 
-    def expected_usd(self, score: Score, *, input_tokens: float | None = None) -> float | None:
-        """The expected cost of the cloud's answer; None if the score has no length.
+    def rate(self, score: Score, *, input_tokens: float | None = None) -> Rated:
+        """The merit of a request, and the expected cost of the cloud's answer.
 
         Args:
             input_tokens: of the request; by default those of the reference request.
         """
+        gain = self.gain
         if score.output_tokens is None:
-            return None
-        tokens = self.gain.input_tokens if input_tokens is None else input_tokens
-        return self._usd(tokens, score.output_tokens)
-
-    def merit(self, score: Score, *, input_tokens: float | None = None) -> float:
-        """The merit of a request; its score, if that has no gain or no length."""
-        gain, usd = self.gain, self.expected_usd(score, input_tokens=input_tokens)
-        if score.gain is None or usd is None:
-            return score.score
+            return Rated(score.score, None)
+        tokens = gain.input_tokens if input_tokens is None else input_tokens
+        usd = self._usd(tokens, score.output_tokens)
+        if score.gain is None:
+            return Rated(score.score, usd)
         relative_cost = usd / self._usd(gain.input_tokens, gain.output_tokens)
-        return min(1.0 / (1.0 + gain.scale * max(score.gain, 0.0) / relative_cost), MAX_MERIT)
+        merit = 1.0 / (1.0 + gain.scale * max(score.gain, 0.0) / relative_cost)
+        return Rated(min(merit, MAX_MERIT), usd)
 
     def _usd(self, input_tokens: float, output_tokens: float) -> float:
         return max(input_tokens, 1.0) * self.prices.input + output_tokens * self.prices.output

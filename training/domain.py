@@ -10,24 +10,22 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from router_model import domain
 from router_model.domain import Domain, Signal, Unreadable
-from router_model.features import clip
+from router_model.features import HEAD_CHARS, TAIL_CHARS, clip
 from router_model.model import RouterModel
 from router_model.task import routing_text
 from training.dataset import DataError
 from training.progress import track
 from training.sources import pairs
 
-TIMED_CHARS = 2_303  # the longest clipped text
+TIMED_CHARS = HEAD_CHARS + TAIL_CHARS + 3  # the longest clipped text
 ROUNDS = 200
-# The languages of the goal: hard tasks to the cloud and thanks to the local tier in 10 of them.
-GOAL = ("en", "fr", "de", "es", "zh", "ko", "th", "ja", "ru", "ar", "hi", "pl")
 
 
 def examine(model: RouterModel, data: Path, texts: Path, *, command: str) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def goes_to_cloud(unreadable: Unreadable | None, *, is_hard: bool) -> bool:
 
 
 def _cost(model: RouterModel, items: list[dict[str, Any]]) -> dict[str, float]:
-    """CPU microseconds of the detection for the longest texts, and of a whole score."""
+    """CPU microseconds of the detection for the longest texts."""
     costs = {}
     texts = {item["id"]: item["text"] for item in items}
     for name in ("en/hard-1", "ja/hard-1", "ru/hard-1", "fi/hard-1", "noise/mash-random"):
@@ -137,7 +135,7 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
         share = counts["any"] / counts["prompts"]
         table.add_row(source, f"{counts['prompts']:,}", str(counts["any"]), f"{share:.2%}")
     console.print(table)
-    signals = ("empty", "word", "noise", "script", "unknown", "letters", "pieces", "language")
+    signals = get_args(Signal)
     table = Table(title="texts by signal (by it alone)")
     for name in ("kind", "texts", "any", *signals):
         table.add_column(name)

@@ -37,7 +37,7 @@ from router_model.manifest import (
     Reference,
     ThresholdTable,
 )
-from router_model.metrics import apgr, auroc, curve, ece, pgr_at_cost
+from router_model.metrics import Floats, apgr, auroc, curve, ece, pgr_at_cost
 from router_model.model import RouterModel
 from router_model.value import text_tokens
 from training import lexical
@@ -53,8 +53,7 @@ MAX_AUROC_LOSS = 0.01
 LEXICAL_SHARE = 0.5
 OPSET = 17
 
-Logits = NDArray[np.float64]
-Floats = NDArray[np.float64]
+Logits = Floats
 
 
 class ExportError(Exception):

@@ -194,7 +194,10 @@ def loss_of(logits: Tensor, targets: Tensor, weight: Tensor, *, smoothing: float
 
 
 def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameter groups with a lower rate for lower layers. Word embeddings are frozen."""
+    """Parameter groups with a lower rate for lower layers.
+
+    Word embeddings are frozen; with `frozen_layers`, all embeddings and those layers are.
+    """
     layers = [*network.distilbert.transformer.layer, *network.pooling]
     frozen, layers = layers[: config.frozen_layers], layers[config.frozen_layers :]
     if frozen:

@@ -57,7 +57,7 @@ def benchmarks(prepared: Prepared) -> list[Part]:
     found: dict[str, list[Row]] = {}
     for row in prepared.rows:
         if row.auxiliary and row.local_score is not None and row.cloud_score is not None:
-            found.setdefault(f"{row.source}/{row.category.partition('/')[0]}", []).append(row)
+            found.setdefault(_benchmark_of(row), []).append(row)
     parts = []
     for name, rows in sorted(found.items()):
         share = float(outcomes_of(rows).local_ok.mean())
@@ -97,11 +97,7 @@ def without_benchmarks(prepared: Prepared, parts: Iterable[Part]) -> Prepared:
     kept = [
         row
         for row in prepared.rows
-        if not row.auxiliary
-        or (
-            f"{row.source}/{row.category.partition('/')[0]}" not in names
-            and row.group not in groups
-        )
+        if not row.auxiliary or (_benchmark_of(row) not in names and row.group not in groups)
     ]
     return _reduced(prepared, kept, f"without {sorted(names)}")
 
@@ -178,7 +174,7 @@ def entry(
 def merged(path: Path, prepared: Prepared, new: dict[str, Any]) -> dict[str, Any]:
     """The report of `path` with a new entry, which replaces one of the same name.
 
-    A report on other data starts anew.
+    A report on other data is replaced.
     """
     parts = benchmarks(prepared)
     report: dict[str, Any] = {
@@ -226,6 +222,10 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
 def _reduced(prepared: Prepared, rows: list[Row], why: str) -> Prepared:
     digest = hashlib.sha256(f"{prepared.data_sha256} {why}".encode()).hexdigest()
     return msgspec.structs.replace(prepared, rows=rows, data_sha256=digest)
+
+
+def _benchmark_of(row: Row) -> str:
+    return f"{row.source}/{row.category.partition('/')[0]}"
 
 
 def _hash(row_id: str) -> str:

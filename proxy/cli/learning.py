@@ -12,7 +12,7 @@ from proxy.cli.options import (
     config_option,
     json_option,
     load,
-    load_price_list,
+    load_configured_prices,
     load_to_serve,
     since_option,
     start_of,
@@ -42,7 +42,7 @@ def judge(config_path: Path, once: bool) -> None:
     from proxy.server import judge_identity, open_judge
     from proxy.storage import FAILURES, StoreUnavailable, migrate, open_database
 
-    prices = load_price_list(config, config_path)
+    prices = load_configured_prices(config, config_path)
     try:
         database = open_database(config.storage)
     except StoreUnavailable as error:
@@ -146,7 +146,7 @@ def calibrate(
     if cost is not None:
         aim = CalibrationTarget("cost", cost)
     config = load(config_path)
-    prices = load_price_list(config, config_path)
+    prices = load_configured_prices(config, config_path)
     source = Path(config.routing.model_path)
     now = dt.datetime.now(dt.UTC)
     target = out or source.with_name(f"{source.name}-{_file_name(config.upstreams.local.model)}")
@@ -221,7 +221,7 @@ def promote(
     from router_model.model import RouterModel, RouterModelError, replace_model
 
     config = load(config_path)
-    prices = load_price_list(config, config_path).cloud_usd_per_token
+    prices = load_configured_prices(config, config_path).cloud_usd_per_token
     folder = Path(config.routing.model_path)
     comparison: RouterComparison | None = None
     refusal = ""

@@ -96,7 +96,7 @@ def load(path: Path, **overrides: Any) -> "Config":
         raise SystemExit(2) from None
 
 
-def load_price_list(config: "Config", path: Path) -> "Prices":
+def load_configured_prices(config: "Config", path: Path) -> "Prices":
     """The prices of the configuration in `path`. Invalid ones end the command with status 2."""
     from proxy.budget import Prices
     from proxy.config import ConfigError, load_prices, pricing_path

@@ -12,7 +12,7 @@ from proxy.cli.options import (
     DIMENSIONS,
     config_option,
     load,
-    load_price_list,
+    load_configured_prices,
     since_option,
     start_of,
 )
@@ -88,7 +88,7 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
     if other is not None:
         manifest = other.for_objective(config.routing.objective)
         threshold = Router(config, None, thresholds=manifest).threshold
-    price = load_price_list(config, path).find(Target.LOCAL, config.upstreams.local.model)
+    price = load_configured_prices(config, path).find(Target.LOCAL, config.upstreams.local.model)
     reference = live.reference if live is not None else None
     return RouterContext(reference, threshold, price or Price())
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.options import config_option, json_option, load, load_price_list
+from proxy.cli.options import config_option, json_option, load, load_configured_prices
 
 if TYPE_CHECKING:
     from proxy.routing import Decision, Router
@@ -25,7 +25,7 @@ def check_config(path: Path) -> None:
     from proxy.budget import unpriced_warning
 
     config = load(path)
-    prices = load_price_list(config, path)
+    prices = load_configured_prices(config, path)
     for warning in config.warnings():
         click.echo(f"{path}: warning: {warning}", err=True)
     if not prices.cloud_is_known:
@@ -53,7 +53,7 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     from proxy.server import load_router
 
     config = load(config_path)
-    router, version = load_router(config, load_price_list(config, config_path))
+    router, version = load_router(config, load_configured_prices(config, config_path))
     decision, latency_ms = asyncio.run(_decide_twice(router, text))
     shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
     if as_json:

@@ -133,13 +133,13 @@ def calibrate_router(
     fitted, held_out = _split(dataset)
     ratings = ratings_of(list(rated), config, model)
     prior = model.manifest.calibration
-    logits, outcomes = _logits(model, fitted), fitted.outcomes
+    logits, outcomes = fitted.logits(model), fitted.outcomes
     before, _, _ = calibrate.scores(logits, prior)
     after = _cross_validated(model, logits, outcomes, ratings)
     calibration = calibrate.fit(logits, outcomes, prior=prior, ratings=ratings)
     score, p_local, _ = calibrate.scores(logits, calibration)
     gain = _fit_gain(model, fitted, logits, prices)
-    merit = _merits(fitted, logits, calibration, gain, prices)
+    merit = fitted.merits(logits, calibration, gain, prices)
     by_merit = _thresholds(merit, outcomes, aim)
     by_score = _thresholds(score, outcomes, aim) if gain is not None else None
     ranks_by_score = config.routing.objective == "score"
@@ -235,10 +235,6 @@ def _split(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
     return judged.take(~test), judged.take(judged.held_out)
 
 
-def _logits(model: RouterModel, judged: JudgedDataset) -> Floats:
-    return np.array([model.logits(text) for text in judged.texts])
-
-
 def _fit_gain(
     model: RouterModel, judged: JudgedDataset, logits: Floats, prices: UsdPerToken
 ) -> Gain | None:
@@ -254,23 +250,6 @@ def _fit_gain(
         text_tokens=judged.text_tokens,
         prices=prices,
         prior=prior,
-    )
-
-
-def _merits(
-    judged: JudgedDataset,
-    logits: Floats,
-    calibration: Calibration,
-    gain: Gain | None,
-    prices: UsdPerToken,
-) -> Floats:
-    return calibrate.merits(
-        logits,
-        calibration,
-        gain,
-        judged.input_tokens,
-        text_tokens=judged.text_tokens,
-        prices=prices,
     )
 
 
@@ -311,7 +290,7 @@ def _on_held_out(
 ) -> OperatingPoint | None:
     if not held_out.texts:
         return None
-    merit = _merits(held_out, _logits(model, held_out), calibration, gain, prices)
+    merit = held_out.merits(held_out.logits(model), calibration, gain, prices)
     [point] = calibrate.operating_points(merit, held_out.outcomes, np.array([threshold]))
     return point
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from proxy.config import Config
 from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from proxy.protocol.ollama import is_same_model
-from router_model import split
+from router_model import calibrate, split
 from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
 from router_model.label import is_ok
+from router_model.manifest import Calibration, Gain
 from router_model.metrics import Floats
 from router_model.model import RouterModel
 from router_model.task import routing_text
-from router_model.value import text_tokens
+from router_model.value import UsdPerToken, text_tokens
 
 MIN_REQUESTS: Final = 100
 
@@ -50,6 +51,23 @@ class JudgedDataset(NamedTuple):
     @property
     def output_tokens(self) -> Floats:
         return np.array([request.cloud_output_tokens for request in self.requests], dtype=float)
+
+    def logits(self, model: RouterModel) -> Floats:
+        """The model's logits [n, 2 or 3] for the texts."""
+        return np.array([model.logits(text) for text in self.texts])
+
+    def merits(
+        self, logits: Floats, calibration: Calibration, gain: Gain | None, prices: UsdPerToken
+    ) -> Floats:
+        """[n]: what the requests are ranked by, from their logits."""
+        return calibrate.merits(
+            logits,
+            calibration,
+            gain,
+            self.input_tokens,
+            text_tokens=self.text_tokens,
+            prices=prices,
+        )
 
     @property
     def held_out(self) -> NDArray[np.bool_]:

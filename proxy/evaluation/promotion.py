@@ -134,7 +134,7 @@ def compare_routers(
     with_gain = [manifest.gain is not None for manifest in manifests]
     is_calibration = manifests[0].files == manifests[1].files and with_gain[0] == with_gain[1]
     by_cost = any(with_gain) and bool(outcomes.cost.any())
-    logits = [_logits(model, held_out.texts) for model in (current, candidate)]
+    logits = [held_out.logits(model) for model in (current, candidate)]
     routers = [
         _rate(manifest, z, held_out, prices) for manifest, z in zip(manifests, logits, strict=True)
     ]
@@ -172,22 +172,11 @@ def compare_routers(
     )
 
 
-def _logits(model: RouterModel, texts: list[str]) -> Floats:
-    return np.array([model.logits(text) for text in texts])
-
-
 def _rate(
     manifest: Manifest, logits: Floats, judged: JudgedDataset, prices: UsdPerToken
 ) -> _RatedRows:
     score, _, _ = calibrate.scores(logits, manifest.calibration)
-    merit = calibrate.merits(
-        logits,
-        manifest.calibration,
-        manifest.gain,
-        judged.input_tokens,
-        text_tokens=judged.text_tokens,
-        prices=prices,
-    )
+    merit = judged.merits(logits, manifest.calibration, manifest.gain, prices)
     return _RatedRows(manifest, score, merit)
 
 

@@ -175,8 +175,7 @@ class DecisionMaker:
             )
             record.step("rule: %s", rule or "none matches")
         is_default = preference.target is None and preference.threshold is None and rule is None
-        record.is_paced = is_default
-        tokens = _input_tokens(call)
+        tokens = None if preference.target is not None else _input_tokens(call)
         decision = await snapshot.router.decide(
             preference,
             turns,
@@ -186,7 +185,7 @@ class DecisionMaker:
             rule=rule,
         )
         record.is_out_of_domain = decision.reason is Reason.OUT_OF_DOMAIN
-        record.is_paced = record.is_paced and not record.is_out_of_domain
+        record.is_paced = is_default and not record.is_out_of_domain
         record.step("decided: %s", decision)
         if decision.has_alternative:
             if decision.reason is Reason.HOUSEKEEPING:

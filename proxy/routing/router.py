@@ -364,23 +364,29 @@ class Router:
         if rule is not None:
             name = rule.name
             if rule.target is Target.CLOUD or (rule.target is not None and not_local is None):
-                model, is_free = self._models[rule.target], not_local is None
-                return Decision(rule.target, Reason.RULE, model, has_alternative=is_free, rule=name)
-            own = own if rule.threshold is None else rule.threshold
+                model = self._models[rule.target]
+                return Decision(
+                    rule.target, Reason.RULE, model, has_alternative=not_local is None, rule=name
+                )
+            if rule.threshold is not None:
+                own = rule.threshold
         threshold = min(self.threshold, paced_threshold) if own is None else own
+        decision = Decision(
+            Target.CLOUD,
+            Reason.ROUTER_UNAVAILABLE,
+            self._models[Target.CLOUD],
+            threshold,
+            has_alternative=True,
+            rule=name,
+        )
         if not_local is not None:
-            cloud = self._models[Target.CLOUD]
-            return Decision(Target.CLOUD, not_local, cloud, threshold, rule=name)
+            return decision._replace(reason=not_local, has_alternative=False)
         if self._keeps_housekeeping and is_housekeeping(turns):
-            local, kept = self._models[Target.LOCAL], Reason.HOUSEKEEPING
-            return Decision(Target.LOCAL, kept, local, threshold, has_alternative=True, rule=name)
+            model = self._models[Target.LOCAL]
+            return decision._replace(target=Target.LOCAL, reason=Reason.HOUSEKEEPING, model=model)
         score = None
         if self._scorer is not None:
             score = await self._scorer.score(turns, score_system=self._score_system)
-        cloud, unavailable = self._models[Target.CLOUD], Reason.ROUTER_UNAVAILABLE
-        decision = Decision(
-            Target.CLOUD, unavailable, cloud, threshold, has_alternative=True, rule=name
-        )
         if score is None:
             return decision
         decision = self._rate(decision, score, input_tokens)
@@ -394,8 +400,7 @@ class Router:
         """The decision with a score and its merit."""
         if self._objective is None:
             return decision._replace(score=score, merit=score.score)
-        merit = self._objective.merit(score, input_tokens=input_tokens)
-        usd = self._objective.expected_usd(score, input_tokens=input_tokens)
+        merit, usd = self._objective.rate(score, input_tokens=input_tokens)
         return decision._replace(score=score, merit=merit, expected_cloud_usd=usd)
 
     def _compare(self, decision: Decision, threshold: float, *, is_own: bool) -> Decision:

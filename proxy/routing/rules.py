@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from proxy.budget import TokenCounter
-from proxy.config import Config, RuleCondition, TokenRange
+from proxy.config import Config, Fields, Names, RuleCondition, TokenRange
 from proxy.patterns import compile_regex, compile_words, encode, fold
 from proxy.protocol import RoutingRequest
 from proxy.record import Target, key_hash
@@ -182,9 +182,7 @@ def _compile(when: RuleCondition, key_hashes: Mapping[str, str]) -> list[Conditi
     return conditions
 
 
-def _header_condition(
-    fields: "str | tuple[str, ...] | dict[str, str | tuple[str, ...]]",
-) -> Condition:
+def _header_condition(fields: Fields) -> Condition:
     if not isinstance(fields, dict):
         names = frozenset(name.lower().encode() for name in _as_set(fields))
         return lambda given: any(name in names for name, _ in given.headers)
@@ -198,9 +196,7 @@ def _header_condition(
     )
 
 
-def _metadata_condition(
-    fields: "str | tuple[str, ...] | dict[str, str | tuple[str, ...]]",
-) -> Condition:
+def _metadata_condition(fields: Fields) -> Condition:
     if not isinstance(fields, dict):
         names = _as_set(fields)
         return lambda given: not names.isdisjoint(given.metadata)
@@ -214,5 +210,5 @@ def _token_condition(tokens: TokenRange) -> Condition:
     return lambda given: least <= given.prompt_tokens <= most
 
 
-def _as_set(values: "str | tuple[str, ...]") -> frozenset[str]:
+def _as_set(values: Names) -> frozenset[str]:
     return frozenset((values,) if isinstance(values, str) else values)

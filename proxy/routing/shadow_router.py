@@ -68,12 +68,10 @@ class ShadowRouter:
     async def _score(self, record: CallRecord, input_tokens: float | None) -> None:
         score = await self._scorer.score(record.turns or (), score_system=self._score_system)
         if score is not None and record.ending is None:  # a later score is dropped
-            objective = self._objective
-            record.candidate_score = (
-                score.score
-                if objective is None
-                else objective.merit(score, input_tokens=input_tokens)
-            )
+            record.candidate_score = score.score
+            if self._objective is not None:
+                rated = self._objective.rate(score, input_tokens=input_tokens)
+                record.candidate_score = rated.merit
 
     def targets(self, record: CallRecord) -> tuple[Target, Target]:
         """The targets of the live and of the shadow router, for a request with both scores."""

@@ -279,7 +279,7 @@ class Proxy:
                 *dashboard_api.routes(
                     self.gateway,
                     self.requests,
-                    manifest=lambda: self.reloader.models.router.ranking(self.config),
+                    manifest=lambda: self.reloader.models.router.manifest_for(self.config),
                     drift=lambda: self.drift_monitor.drift,
                 ),
                 *pages.routes(self.gateway, body_seconds=body_limits.small_body_seconds),

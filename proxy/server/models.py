@@ -32,7 +32,7 @@ class LoadedModel(NamedTuple):
     def version(self) -> str | None:
         return self.manifest.version if self.manifest is not None else None
 
-    def ranking(self, config: Config) -> Manifest | None:
+    def manifest_for(self, config: Config) -> Manifest | None:
         """The manifest for the configured objective."""
         if self.manifest is None:
             return None
@@ -120,7 +120,7 @@ def load_shadow_model(config: Config) -> LoadedModel:
 
 def build_router(config: Config, model: LoadedModel, prices: Prices) -> Router:
     """The router of a configuration."""
-    manifest = model.ranking(config)
+    manifest = model.manifest_for(config)
     return Router(config, model.scorer, thresholds=manifest, objective=_objective(manifest, prices))
 
 
@@ -137,7 +137,7 @@ def build_shadow_router(config: Config, model: LoadedModel, prices: Prices) -> S
     """The shadow router, with the threshold that it would have as the router."""
     if config.routing.shadow_router is None or model.scorer is None:
         return None
-    manifest = model.ranking(config)
+    manifest = model.manifest_for(config)
     return ShadowRouter(
         model.scorer,
         threshold=Router(config, None, thresholds=manifest).threshold,

@@ -492,7 +492,7 @@ def test_the_same_prompt_all_day_stays_within_the_budget() -> None:
 
 
 def test_requests_are_paced_by_merit() -> None:
-    """Half of the dollars fit: the half with the lower merits, whatever the scores are."""
+    """The budget pays for half of the dollars: those with the lower merits."""
     clock = Clock(FIRST)
     pacer = BudgetPacer(clock=clock)
     pacer.update_profile([HourlySpend(FIRST - 3600 * hour, 1.0, 0.0) for hour in range(1, 25)])

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fakes import EASY, PATIENCE_SECONDS, FakeUpstream
+from gains import flat_gain
 from judging import SHIPPED, TEXTS, change, configuration, content_of, judge, scramble
 from live import LiveProxy
 from proxy.cli.main import main
@@ -16,7 +17,7 @@ from proxy.config import load_config
 from proxy.evaluation.dataset import dataset_of_pair
 from proxy.evaluation.promotion import MIN_HELD_OUT
 from proxy.evaluation.queries import QualityQueries
-from router_model.manifest import Gain, Manifest, ThresholdTable
+from router_model.manifest import Manifest, ThresholdTable
 from router_model.model import RouterModel
 from router_model.split import part_of, text_key
 
@@ -179,14 +180,7 @@ def test_routers_with_a_gain_are_compared_by_dollars(
 ) -> None:
     """The gain is 0 for every prompt, so that all merits are equal: the score ranks better."""
     config = configuration(tmp_path, judged_url, good)
-    gain = Gain(
-        cloud_better=(0.0, 0.0, 0.0),
-        local_better=(0.0, 0.0, 0.0),
-        length=(4.0, 0.0, 0.0, 0.0, 0.0),
-        input_tokens=40.0,
-        output_tokens=120.0,
-        scale=1.0,
-    )
+    gain = flat_gain(length=(4.0, 0.0, 0.0, 0.0, 0.0), input_tokens=40.0, output_tokens=120.0)
     change(good, gain=None, by_score=None)
     gained = Path(shutil.copytree(good, tmp_path / "gained"))  # the same network
     change(gained, gain=gain)

@@ -7,22 +7,16 @@ import msgspec
 import pytest
 
 from fakes import EASY, HARD
+from gains import flat_gain
 from live import LiveProxy, StartProxy, chat_body
 from proxy.evaluation.explain import explain
-from router_model.manifest import Gain, Manifest, ThresholdTable
+from router_model.manifest import Manifest, ThresholdTable
 from router_model.model import RouterModel
 from router_model.score import Score
 
 FOLDER = Path(__file__).parents[2] / "data/models/router"
 # The reference request costs 0.15 + 0.6 microdollars per million tokens of gpt-4o-mini.
-GAIN = Gain(
-    cloud_better=(0.0, 0.0, 0.0),
-    local_better=(0.0, 0.0, 0.0),
-    length=(0.0, 0.0, 0.0, 0.0, 0.0),
-    input_tokens=100.0,
-    output_tokens=100.0,
-    scale=1.0,
-)
+GAIN = flat_gain(output_tokens=100.0)
 BY_SCORE = ThresholdTable(threshold=0.05, threshold_why="why", thresholds=[])
 AUTO = {"routing": {"threshold": "auto"}}
 TRACE = {"x-router-trace": "true"}

@@ -1,4 +1,4 @@
-"""Housekeeping of chat front ends, told from tasks."""
+"""Housekeeping requests of chat front ends are recognised; tasks are not mistaken for them."""
 
 import pytest
 

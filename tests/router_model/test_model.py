@@ -68,7 +68,7 @@ def test_easy_prompts_stay_local_at_the_recommended_threshold(model: RouterModel
         score = model.score(text)
         merit = score.score
         if gain is not None:
-            merit = GainPerDollar(gain).merit(score, input_tokens=text_tokens(text))
+            merit = GainPerDollar(gain).rate(score, input_tokens=text_tokens(text)).merit
         assert merit >= model.manifest.threshold, text
 
 

@@ -76,17 +76,17 @@ def test_reference_request_has_a_relative_cost_of_one() -> None:
 
 def test_at_equal_gain_the_dear_request_stays_local() -> None:
     objective = GainPerDollar(GAIN)
-    cheap = objective.merit(scored(0.3, 20.0), input_tokens=20.0)
-    usual = objective.merit(scored(0.3, 200.0))
-    dear = objective.merit(scored(0.3, 200.0), input_tokens=20_000.0)
+    cheap = objective.rate(scored(0.3, 20.0), input_tokens=20.0).merit
+    usual = objective.rate(scored(0.3, 200.0)).merit
+    dear = objective.rate(scored(0.3, 200.0), input_tokens=20_000.0).merit
     assert cheap < usual < dear
     assert usual == pytest.approx(1 / (1 + 2.0 * 0.3))
-    assert objective.merit(scored(0.5, 200.0)) < usual  # more gain: rather the cloud
+    assert objective.rate(scored(0.5, 200.0)).merit < usual  # more gain: rather the cloud
 
 
 @pytest.mark.parametrize("gain", [-0.8, 0.0, 1e-9, 1.0])
 def test_thresholds_0_and_1_decide_for_every_request(gain: float) -> None:
-    merit = GainPerDollar(GAIN).merit(scored(gain, 4096.0), input_tokens=10**9)
+    merit = GainPerDollar(GAIN).rate(scored(gain, 4096.0), input_tokens=10**9).merit
     assert 0.0 < merit < 1.0
     assert float(f"{merit:.4f}") < 1.0
 
@@ -94,14 +94,14 @@ def test_thresholds_0_and_1_decide_for_every_request(gain: float) -> None:
 def test_scores_without_a_gain_are_their_own_merit() -> None:
     objective = GainPerDollar(GAIN)
     for score in (scored(None, None), scored(None, 20.0), scored(0.3, None)):
-        assert objective.merit(score) == 0.6
-    assert objective.expected_usd(scored(0.3, None)) is None
+        assert objective.rate(score).merit == 0.6
+    assert objective.rate(scored(0.3, None)).usd is None
 
 
 def test_expected_cost_has_the_prices_of_the_cloud_model() -> None:
     objective = GainPerDollar(GAIN, UsdPerToken(1e-6, 2e-6))
-    assert objective.expected_usd(scored(0.3, 50.0), input_tokens=10.0) == pytest.approx(110e-6)
-    assert objective.expected_usd(scored(0.3, 50.0)) == pytest.approx(200e-6)
+    assert objective.rate(scored(0.3, 50.0), input_tokens=10.0).usd == pytest.approx(110e-6)
+    assert objective.rate(scored(0.3, 50.0)).usd == pytest.approx(200e-6)
 
 
 # Models.
@@ -266,7 +266,7 @@ def test_merits_are_those_of_serving() -> None:
     objective = GainPerDollar(OF_TWO, prices)
     assert merits.tolist() == pytest.approx(
         [
-            objective.merit(model.score(text), input_tokens=tokens)
+            objective.rate(model.score(text), input_tokens=tokens).merit
             for text, tokens in zip(texts, given, strict=True)
         ]
     )

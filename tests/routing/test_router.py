@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from fakes import PATIENCE_SECONDS
+from gains import flat_gain
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
 from proxy.errors import InvalidRequest, NotFound
 from proxy.record import Reason, Target
 from proxy.routing.router import Decision, Model, Router, RoutingPreference, Scorer
 from router_model.domain import Unreadable
-from router_model.manifest import Gain
 from router_model.model import Score
 from router_model.value import MAX_MERIT, GainPerDollar, UsdPerToken
 
@@ -598,14 +598,7 @@ async def test_pacing_does_not_keep_an_unreadable_text_local(
 # Gain per dollar. The reference request costs 1 + 1 = 2 USD.
 
 OBJECTIVE = GainPerDollar(
-    Gain(
-        cloud_better=(0.0, 0.0, 0.0),
-        local_better=(0.0, 0.0, 0.0),
-        length=(0.0, 0.0, 0.0, 0.0, 0.0),
-        input_tokens=100.0,
-        output_tokens=50.0,
-        scale=2.0,
-    ),
+    flat_gain(scale=2.0),
     UsdPerToken(0.01, 0.02),
 )
 
@@ -624,7 +617,7 @@ async def decide(
     model: Model,
     config: Config | None = None,
     *,
-    preference: RoutingPreference = RoutingPreference(),  # noqa: B008
+    preference: RoutingPreference | None = None,
     rng: random.Random | None = None,
     **options: Any,
 ) -> Decision:
@@ -636,7 +629,7 @@ async def decide(
         objective=OBJECTIVE,
         rng=rng,
     )
-    decision = await router.decide(preference, TURNS, **options)
+    decision = await router.decide(preference or RoutingPreference(), TURNS, **options)
     scorer.close()
     return decision
 

@@ -23,6 +23,7 @@ from fakes import (
     openai_events,
     whole,
 )
+from gains import flat_gain
 from live import LiveProxy, StartProxy
 from proxy.budget.pricing import Price
 from proxy.config import load_config
@@ -31,7 +32,7 @@ from proxy.record import CallRecord, Target
 from proxy.routing.router import Scorer
 from proxy.routing.shadow_router import MAX_IN_FLIGHT, ShadowRouter
 from proxy.server.app import Intervals, Proxy
-from router_model.manifest import Gain, Manifest
+from router_model.manifest import Manifest
 from router_model.model import Score
 from router_model.value import GainPerDollar, UsdPerToken
 from stored import config_of
@@ -213,15 +214,8 @@ async def test_shadow_router_ranks_by_its_own_objective() -> None:
         def score(self, text: str) -> Score:
             return Score(0.25, 0.5, 0.5, None, 0.5, 50.0)
 
-    gain = Gain(
-        cloud_better=(0.0, 0.0, 0.0),
-        local_better=(0.0, 0.0, 0.0),
-        length=(0.0, 0.0, 0.0, 0.0, 0.0),
-        input_tokens=100.0,
-        output_tokens=50.0,
-        scale=2.0,
-    )
-    scorer, objective = Scorer(GainModel()), GainPerDollar(gain, UsdPerToken(0.01, 0.02))
+    objective = GainPerDollar(flat_gain(scale=2.0), UsdPerToken(0.01, 0.02))
+    scorer = Scorer(GainModel())
     shadow_router = ShadowRouter(scorer, threshold=0.6, share=1.0, objective=objective)
     targets = []
     for tokens in (100.0, 10_000.0):  # the dear request is worth less

