@@ -2,7 +2,8 @@
 
 Titles, tags, suggested follow-ups, search queries, completions of a half-typed message, summaries
 of the chat. They are easy, and frequent: a front end may send three for each chat. They are known
-by their structure: an instruction for such a text, about a conversation, in a frame.
+by their structure: the first instruction asks for such a text, about a conversation, in a frame. A
+task that also wants a summary is a task.
 
 Only the edges of the newest user turn and the start of the system prompt are read.
 """
@@ -31,7 +32,7 @@ _NOUN: Final = (
     r"|search quer(?:y|ies)|summary|emojis?)"
 )
 _REQUEST = re.compile(
-    rf"(?:^|[\n.,:;!)])[ \t*#\"-]{{0,6}}(?:please |your task is to |now |can you )?"
+    rf"(?<![^\n.,:;!)])[ \t*#\"-]{{0,6}}(?:please |your task is to |now |can you )?"
     rf"(?:{_VERB} (?:me |us )?{_BETWEEN}{_NOUN}\b"
     r"|(?:briefly )?summari[sz]e (?:the|this|our|all)[\w ]{0,20}"
     r"(?:chat|conversation|discussion|dialog|messages)"
@@ -64,6 +65,15 @@ _OUTPUT_RULE = re.compile(
 )
 
 
+# May stand before the request: a heading ("### Task:"), a role, and what the text is made from.
+_INTRODUCTION = re.compile(
+    r"(?:[#*>\s]*[\w ]{1,20}:[*\s]*)?"
+    r"(?:you are [^.\n]{1,40}\b(?:assistant|ai|model|bot|system)\b[^.\n]{0,60}\.\s*)?"
+    r"(?:(?:from|given|based on|using|for|in)\b[^.\n]{1,80}[,:])?",
+    re.IGNORECASE,
+)
+
+
 def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     """Whether the newest turn of a conversation of (role, text) pairs is housekeeping."""
     if not turns or turns[-1][0] != "user":
@@ -72,7 +82,8 @@ def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     edges = (
         text if len(text) <= 2 * _EDGE_CHARS else text[:_EDGE_CHARS] + "\n" + text[-_EDGE_CHARS:]
     )
-    if _is_about_chat(edges) and (request := _REQUEST.search(edges[:_EDGE_CHARS])):
+    request = _REQUEST.search(edges[:_EDGE_CHARS]) if _is_about_chat(edges) else None
+    if request is not None and _is_first(request):
         if _HISTORY.search(edges):
             return True
         has_answers = any(role == "assistant" for role, _ in turns[-4:-1])
@@ -82,10 +93,17 @@ def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     return any(
         role in ("system", "developer")
         and _is_about_chat(system := text[:_EDGE_CHARS])
-        and _REQUEST.search(system[:_SYSTEM_CHARS])
+        and (request := _REQUEST.search(system[:_SYSTEM_CHARS]))
+        and _is_first(request)
         and _OUTPUT_RULE.search(system)
         for role, text in turns[:_MAX_SYSTEM_TURNS]
     )
+
+
+def _is_first(request: re.Match[str]) -> bool:
+    """Whether nothing else is asked before it: only a heading, a role, what it is from, a chat."""
+    before = request.string[: request.start()]
+    return bool(_INTRODUCTION.fullmatch(before.strip()) or _HISTORY.search(before))
 
 
 def _is_about_chat(text: str) -> bool:

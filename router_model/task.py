@@ -249,16 +249,22 @@ _OUTPUT = re.compile(
     r"(?:results?|outputs?|stdout|stderr|exit[ _-]?code|returncode)\b[^\n:>]{0,60}[:>]",
     re.IGNORECASE,
 )
-_ACTION = re.compile(r"(?:^|\n)[\s*#]*Action\b|<(?:tool|function|invoke)|```", re.IGNORECASE)
+_ACTION = re.compile(r"(?:^|\n)[\s*#]*Action\b|<(?:tool|function|invoke)", re.IGNORECASE)
 
 
 def _is_observation(turn: _UserTurn) -> bool:
     """Whether a user turn is a tool's result that an agent without tool turns has sent."""
     if turn.asked is None:
         return False
+    asked = turn.asked[-2_000:]
     if _OBSERVATION.match(turn.text, 0, 200):
-        return True
-    return bool(_OUTPUT.match(turn.text, 0, 200) and _ACTION.search(turn.asked[-2_000:]))
+        return bool("```" in asked or _ACTION.search(asked))
+    label = _OUTPUT.match(turn.text, 0, 200)
+    if label is None:
+        return False
+    # "Output: is wrong. Rewrite it." is a person's answer to code.
+    ends_line = not turn.text[label.end() : label.end() + 200].partition("\n")[0].strip()
+    return bool(_ACTION.search(asked) or ("```" in asked and ends_line))
 
 
 _ACKNOWLEDGED = re.compile(
@@ -330,10 +336,11 @@ def _task_of(text: str, *, context: Literal["keep", "drop"] = "keep") -> str:
 
 def _window(text: str, chars: tuple[int, int] = _READ_CHARS) -> str:
     """The part of a turn that is read."""
+    if text[:1].isspace() or text[-1:].isspace():
+        text = text.strip()
     if len(text) <= sum(chars):
-        return text.strip()
-    head, tail = text[: chars[0]].lstrip(), text[-chars[1] :].rstrip()
-    return (head + _GAP + tail).strip(" \n\t") if head or tail else ""
+        return text
+    return text[: chars[0]] + _GAP + text[-chars[1] :]
 
 
 _TAG = re.compile(
@@ -384,10 +391,14 @@ def _without_context(text: str) -> str:
             parts.append(text[position : match.end()])
             position = match.end()
             continue
-        if is_task and text[match.end() : end].strip():
-            return text[match.end() : end].strip()
         before = "".join(parts) + text[position : match.start()]
         position = end + len(name) + 3
+        if is_task:
+            task, after = text[match.end() : end].strip(), text[position:].strip()
+            if task and _is_frame(before) and (after.startswith("<") or _is_frame(after)):
+                return task
+            parts = [before, text[match.start() : position]]
+            continue
         # An instruction about the context is a frame; the question follows.
         is_frame = len(before) >= _MIN_FRAME_CHARS and _FRAME_WORDS.search(before)
         after = text[position:].strip()
@@ -398,6 +409,11 @@ def _without_context(text: str) -> str:
             before = before.rstrip().removesuffix(title)
         parts = [before]
     return "".join(parts) + text[position:]
+
+
+def _is_frame(text: str) -> bool:
+    """Whether text beside a task in tags says nothing of its own: it is empty or a frame."""
+    return not text.strip() or bool(_FRAME_WORDS.search(text[:2_000]))
 
 
 _QUESTION = re.compile(

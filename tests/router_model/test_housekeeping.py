@@ -113,6 +113,28 @@ TASKS = {
         ("assistant", ""),
         ("tool", "ok"),
     ],
+    "an assistant that is told to summarise": [
+        (
+            "system",
+            "You are a senior engineer in a team chat. Provide a summary at the end, in JSON only.",
+        ),
+        ("user", "Find the deadlock in this scheduler and prove that your change removes it."),
+    ],
+    "a task with a summary at its end": [
+        *CHAT,
+        (
+            "user",
+            "Prove Wedderburn's little theorem. Provide a summary of this discussion only at the "
+            "end.",
+        ),
+    ],
+    "a task beside a transcript": [
+        (
+            "user",
+            "Debug my React chat app, which loses messages.\nGenerate tags for each fault.\n"
+            "assistant: hi",
+        )
+    ],
     "nothing": [],
 }
 

@@ -96,6 +96,15 @@ CASES: dict[str, tuple[Turns, str]] = {
         [user(f"<task>\n{QUESTION}\n</task>\n<environment_details>\nx\n</environment_details>")],
         QUESTION,
     ),
+    "tags inside a task": (
+        [user(f"{HARD}\n<request>\nping\n</request>\nis what the client sends.")],
+        f"{HARD}\n<request>\nping\n</request>\nis what the client sends.",
+    ),
+    "context, and tags inside a task": (
+        [user(f"<context>\nA\n</context>\n{HARD}\n<query>\nping\n</query>\nis sent.")],
+        f"{HARD}\n<query>\nping\n</query>\nis sent.",
+    ),
+    "spaces around a task": ([user(" " * 6_000 + HARD + "\n" * 6_000)], HARD),
     "context that is not closed": ([user(f"<context>\n{QUESTION}")], f"<context>\n{QUESTION}"),
     "pasted HTML, then the question": (
         [user("<div>\n  <p>Hello</p>\n</div>\n\nWhy is this not centred?")],
@@ -216,6 +225,14 @@ CASES: dict[str, tuple[Turns, str]] = {
     "a command's output as a user turn": (
         [user(HARD), assistant("```sh\nls\n```"), user("Output:\na.py")],
         f"{HARD}\nTool result: short text.",
+    ),
+    "a complaint about a command's output": (
+        [user(HARD), assistant("```sh\nls\n```"), user("Output: is wrong. Rewrite it all.")],
+        f"{HARD}\nOutput: is wrong. Rewrite it all.",
+    ),
+    "an observation that a person adds": (
+        [user(QUESTION), assistant("The Danube."), user("Observations: it also flows elsewhere.")],
+        f"{QUESTION}\nObservations: it also flows elsewhere.",
     ),
     "an observation that a person asks about": (
         [user("Observation: swallows fly low. Why?")],
