@@ -4,7 +4,6 @@
 on except the network: calibration, thresholds, hashes and origin.
 """
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ MANIFEST_FILE = "manifest.json"
 PREVIOUS_FILE = "manifest.previous.json"  # replaced by a calibration in place
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+_MAX_WEIGHT = 1e6  # of a calibration; not-a-number is no weight either
 REQUIRED_FILES = (MODEL_FILE, TOKENIZER_FILE)
 
 
@@ -77,9 +77,9 @@ class Gain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """What is invalid; None if nothing is."""
         positive = (self.input_tokens, self.output_tokens, self.scale)
         values = (*self.cloud_better, *self.local_better, *self.length, *positive)
-        if not all(map(math.isfinite, values)):
-            return "gain has a value that is not a finite number"
-        if min(positive) <= 0:
+        if not all(abs(value) < _MAX_WEIGHT for value in values):
+            return f"gain has a value that is not within ±{_MAX_WEIGHT:g}"
+        if min(positive) < 1 / _MAX_WEIGHT:
             return "gain.input_tokens, gain.output_tokens and gain.scale must be positive"
         return None
 
@@ -206,6 +206,13 @@ class Manifest(
             if not 0.0 <= threshold <= 1.0:
                 raise RouterModelError(f"{path}: threshold {threshold} is not within 0..1")
         calibration = self.calibration
+        values = (
+            *msgspec.structs.astuple(calibration.local),
+            *msgspec.structs.astuple(calibration.cloud),
+            *(calibration.cloud_weight, calibration.slope, calibration.intercept),
+        )
+        if not all(abs(value) < _MAX_WEIGHT for value in values):
+            raise RouterModelError(f"{path}: calibration has a value not within ±{_MAX_WEIGHT:g}")
         if (
             min(calibration.slope, calibration.local.temperature, calibration.cloud.temperature)
             <= 0
