@@ -131,20 +131,21 @@ def compare_routers(
         )
     outcomes = held_out.outcomes
     manifests = [m.manifest.for_objective(config.routing.objective) for m in (current, candidate)]
-    with_gain = [manifest.gain is not None for manifest in manifests]
-    is_calibration = manifests[0].files == manifests[1].files and with_gain[0] == with_gain[1]
-    by_cost = any(with_gain) and bool(outcomes.cost.any())
+    gains = [manifest.gain for manifest in manifests]
+    # Another calibration of the same network and gain ranks prompts in the same order.
+    uses_log_loss = manifests[0].files == manifests[1].files and gains[0] == gains[1]
+    by_cost = any(gain is not None for gain in gains) and bool(outcomes.cost.any())
     logits = [held_out.logits(model) for model in (current, candidate)]
     routers = [
         _rate(manifest, z, held_out, prices) for manifest, z in zip(manifests, logits, strict=True)
     ]
 
     def measure(router: _RatedRows, index: Rows, part: Outcomes) -> float:
-        if is_calibration:
+        if uses_log_loss:
             return _log_loss(router.score[index], part)
         return _apgr(router.merit[index], part, by_cost=by_cost)
 
-    sign = -1 if is_calibration else 1
+    sign = -1 if uses_log_loss else 1
     everything = np.arange(n)
     before, after = (measure(router, everything, outcomes) for router in routers)
     difference = sign * (after - before)
@@ -161,7 +162,7 @@ def compare_routers(
         judged=len(pairs.texts),
         held_out=n,
         conversations=np.unique(outcomes.group).size,
-        measure="log_loss" if is_calibration else "apgr_by_cost" if by_cost else "apgr",
+        measure="log_loss" if uses_log_loss else "apgr_by_cost" if by_cost else "apgr",
         difference=_r(difference),
         interval=(_r(interval[0]), _r(interval[1])),
         is_better=is_better,
