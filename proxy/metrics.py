@@ -115,7 +115,13 @@ class Metrics:
         self._saved = Counter(
             "router_saved_usd",
             "Cost in USD of the local answers' tokens at cloud prices, minus their own cost. "
-            "Leaves out answers that cost more.",
+            "Leaves out answers that cost more; subtract router_lost_usd_total.",
+            registry=registry,
+        )
+        self._lost = Counter(
+            "router_lost_usd",
+            "Loss in USD of local answers that cost more than the cloud's would have, such as "
+            "after a billed attempt that failed.",
             registry=registry,
         )
         self._score = Histogram(
@@ -268,15 +274,15 @@ class Metrics:
             self._decision.observe(record.decision_ms / 1e3)
         if record.score is not None:
             self._score.observe(record.score)
-        if (merit := record.ranked_by) is not None:
-            self._merit.observe(merit)
+        if record.merit is not None:
+            self._merit.observe(record.merit)
         if record.target is not None:
             self._tiers[record.target].observe(record)
         if record.fallback_from is not None:
             self._fallbacks.labels(record.fallback_from, record.target, record.fallback_why).inc()
         # A local tier can cost more than the cloud, and counters cannot decrease.
-        if record.saved_usd is not None and record.saved_usd > 0:
-            self._saved.inc(record.saved_usd)
+        if record.saved_usd is not None:  # a counter cannot decrease
+            (self._saved if record.saved_usd > 0 else self._lost).inc(abs(record.saved_usd))
 
     def expose(self) -> bytes:
         """The text that Prometheus scrapes."""

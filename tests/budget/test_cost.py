@@ -145,12 +145,13 @@ async def test_an_incomplete_local_answer_saves_nothing(
 async def test_a_local_tier_dearer_than_the_cloud_is_recorded_as_a_loss(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    """The row has the loss; a Prometheus counter cannot decrease and stays the same."""
+    """A Prometheus counter cannot decrease, so the loss has its own."""
     proxy = await start({"upstreams": {"local": {"price": {"output": 6.0}}}})
     local.answer = answer({"prompt_tokens": 0, "completion_tokens": 100}, stream=False)
     response = await proxy.chat()
     samples = await proxy.settled()
     assert samples("router_saved_usd_total") == 0
+    assert samples("router_lost_usd_total") == pytest.approx(5.4e-4)
     assert float(response.headers["x-router-saved-usd"]) == pytest.approx(-5.4e-4)
     assert (await proxy.row_of(response))["saved_usd"] == pytest.approx(-5.4e-4)
 

@@ -27,6 +27,7 @@ PUBLISHED = {
     "router_tokens_total": {"target", "kind"},
     "router_cost_usd_total": {"target"},
     "router_saved_usd_total": set(),
+    "router_lost_usd_total": set(),
     "router_score": set(),
     "router_merit": set(),
     "router_fallbacks_total": {"from_target", "to_target", "reason"},
@@ -198,12 +199,13 @@ def test_record_updates_every_metric() -> None:
     assert value(metrics, "router_score_bucket", le="0.65") == 0
 
 
-def test_negative_saving_is_not_counted() -> None:
+def test_negative_saving_is_a_loss() -> None:
     metrics = make_metrics()
     record = full_record()
     record.saved_usd = -1.0
     metrics.observe(record)
     assert value(metrics, "router_saved_usd_total") == 0
+    assert value(metrics, "router_lost_usd_total") == 1
 
 
 def test_rejected_request_has_no_score_and_no_decision_time() -> None:

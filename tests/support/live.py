@@ -456,11 +456,12 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
         assert samples("router_cost_usd_total", target=target) == pytest.approx(cost)
         timed = sum(row["ttft_ms"] is not None for row in of_target)
         assert samples("router_time_to_first_token_seconds_count", target=target) == timed
-    # A counter cannot fall: it leaves out rows whose failed paid attempt cost more than they saved.
-    saved = sum(max(row["saved_usd"] or 0, 0) for row in rows)
-    assert samples("router_saved_usd_total") == pytest.approx(saved)
-    scored = sum(row["score"] is not None for row in rows)
-    assert samples("router_score_count") == samples("router_merit_count") == scored
+    saved = sum(row["saved_usd"] or 0 for row in rows)
+    net = samples("router_saved_usd_total") - samples("router_lost_usd_total")
+    assert net == pytest.approx(saved, abs=1e-12)
+    for name in ("score", "merit"):
+        known = sum(row[name] is not None for row in rows)
+        assert samples(f"router_{name}_count") == known
     fallbacks = sum(row["fallback_from"] is not None for row in rows)
     assert samples("router_fallbacks_total") == fallbacks
     assert samples("router_overhead_seconds_sum") >= 0
