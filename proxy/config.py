@@ -23,7 +23,7 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import UNSET, Meta, UnsetType
 
-from proxy.patterns import PatternError, compile_regex
+from proxy.patterns import PatternError, compile_regex, compile_words
 from proxy.secret import DatabaseUrl
 from proxy.secret import Secret as Secret
 from router_model.bundled import bundled
@@ -681,6 +681,13 @@ def _check_condition(
         except PatternError as error:
             problem = "" if _looks_secret(str(error)) else f": {error}"
             raise document.error(at, f"is not a pattern of RE2{problem}") from None
+    for name, compiled in (("words", compile_words), ("regex", compile_regex)):
+        values = [value for _, value in _listed(when, name, place)]
+        try:
+            if values:
+                compiled(values)
+        except PatternError:
+            raise document.error(f"{place}.{name}", "has too many or too long values") from None
     headers = when.header or ()
     for header in (headers,) if isinstance(headers, str) else headers:
         if not _HEADER_NAME.fullmatch(header):

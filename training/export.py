@@ -45,7 +45,14 @@ from training.dataset import DataError, Prepared, Row
 from training.network import ServedNetwork
 from training.outcomes import outcomes_of, tokens_of
 from training.progress import say, track
-from training.train import Item, best_checkpoint, encode_rows, load_checkpoint, predict
+from training.train import (
+    SERVED_HEADS,
+    Item,
+    best_checkpoint,
+    encode_rows,
+    load_checkpoint,
+    predict,
+)
 
 MAX_AUROC_LOSS = 0.01
 # The weight of the lexical part, as a share of the best one on validation. It ranks prompts of
@@ -121,7 +128,7 @@ def export(
     rows = validation_rows(prepared)
     items = encode_rows(rows, network.config.heads, tokenizer=tokenizer, config=config)
     out = outcomes_of(rows)
-    deep = predict(network, items)[:, :3].astype(np.float64)
+    deep = predict(network, items)[:, : len(SERVED_HEADS)].astype(np.float64)
     ids = [item.ids for item in items]
     table, lexical_report = lexical_table(
         prepared, deep, out, ids=ids, tokenizer=tokenizer, max_length=config.max_length

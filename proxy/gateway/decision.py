@@ -171,6 +171,7 @@ class DecisionMaker:
                     key_hash=record.client_key_hash,
                     request=request,
                     tokens=self._tokens,
+                    counted_tokens=record.counted_tokens,
                 )
             )
             record.step("rule: %s", rule or "none matches")
@@ -184,8 +185,7 @@ class DecisionMaker:
             paced_threshold=self.paced_threshold(snapshot),
             rule=rule,
         )
-        record.is_out_of_domain = decision.reason is Reason.OUT_OF_DOMAIN
-        record.is_paced = is_default and not record.is_out_of_domain
+        record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
         if decision.has_alternative:
             if decision.reason is Reason.HOUSEKEEPING:

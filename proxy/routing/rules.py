@@ -51,6 +51,7 @@ class RuleInput:
         headers: names in lower case.
         key_hash: of the caller's API key.
         request: None for a bare text.
+        counted_tokens: of the prompt, if they have been counted.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class RuleInput:
         key_hash: str | None = None,
         request: RoutingRequest | None = None,
         tokens: TokenCounter | None = None,
+        counted_tokens: int | None = None,
     ) -> None:
         self.turns = turns
         self.headers = headers
         self.key_hash = key_hash
         self.request = request
         self.tokens = tokens or TokenCounter()
+        self.counted_tokens = counted_tokens
 
     @cached_property
     def text(self) -> str:
@@ -96,6 +99,8 @@ class RuleInput:
 
     @cached_property
     def prompt_tokens(self) -> int:
+        if self.counted_tokens is not None:
+            return self.counted_tokens
         other = self.request.tool_chars if self.request is not None else 0
         return self.tokens.count_messages(self.turns, other_chars=other)
 

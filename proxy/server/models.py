@@ -166,6 +166,11 @@ def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
                 tier,
                 configured,
             )
+    if config.routing.objective == "gain_per_usd" and manifest.gain is None:
+        logger.warning(
+            "routing.objective: gain_per_usd, but this older router model does not predict the "
+            "gain of a cloud answer: requests are ranked by score"
+        )
     if config.routing.objective == "score" and manifest.gain and manifest.by_score is None:
         logger.warning(
             "routing.objective: score, but the router model has thresholds for gain_per_usd only; "

@@ -723,6 +723,10 @@ def test_both_names_of_the_shadow_router_are_rejected(tmp_path: Path) -> None:
 KEYS = "server: {api_keys: [{key: sk-batch, name: batch}, {key: sk-team}]}\n"
 
 
+# Each is a valid pattern; all together are too large for RE2.
+HUGE = ", ".join(f"{number}{'ab' * 10_000}" for number in range(40))
+
+
 def rule(when: str, *, name: str = "r", use: str = "cloud") -> str:
     """A configuration with a rule, whose condition is on line 12."""
     head = f"{TIERS}{KEYS}routing:\n  rules:\n"
@@ -749,6 +753,8 @@ def test_rules_are_read(tmp_path: Path) -> None:
         (rule("{word: x}"), "when.word: unknown key"),
         (rule("{words: []}"), "when.words: expected a list of length >= 1"),
         (rule("{words: ' '}"), "when.words: is empty"),
+        (rule(f"{{words: [{HUGE}]}}"), "when.words: has too many or too long values"),
+        (rule(f"{{regex: [{HUGE}]}}"), "when.regex: has too many or too long values"),
         (rule("{words: [a, 5]}"), "when.words[1]: expected `str`, got `int`"),
         (rule("{regex: [a, '(b']}"), "when.regex[1]: is not a pattern of RE2: missing ): (b"),
         (
@@ -798,11 +804,10 @@ def test_documented_rules_are_valid(tmp_path: Path) -> None:
     keys = {"TEAM_KEY": "sk-a", "BATCH_KEY": "sk-b"}
     assert len(load(tmp_path, TIERS + block, keys).routing.rules) == 2
     default = (CONFIGS / "default.yaml").read_text(encoding="utf-8")
-    example = re.search(r"((?:  # .*\n)+)  rules: \[\]\n", default)
+    example = re.search(r"  rules: \[\]\n((?:  # .*\n)+)", default)
     assert example
-    lines = example[1].partition("  # - name")
-    text = "".join(lines[1:]).replace("  # ", "    ")
-    (only,) = load(tmp_path, f"{TIERS}routing:\n  rules:\n{text}").routing.rules
+    lines = example[1].replace("  # ", "  ").partition("    use: cloud\n")
+    (only,) = load(tmp_path, f"{TIERS}routing:\n{''.join(lines[:2])}").routing.rules
     assert (only.name, only.use) == ("regulated advice", "cloud")
 
 
