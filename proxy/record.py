@@ -119,7 +119,6 @@ class CallRecord:
     threshold: float | None = None
     rule: str | None = None  # the name of the matching rule, even if it did not decide
     is_paced: bool = False  # whether budget pacing may lower the threshold
-    is_out_of_domain: bool = False  # whether the score did not decide, because it says nothing
     propensity: float | None = None  # the probability of the chosen tier before the choice
     candidate_score: float | None = None  # the shadow router's merit
     decision_ms: float | None = None
@@ -157,11 +156,6 @@ class CallRecord:
 
     def __post_init__(self) -> None:
         self.started = self.clock()
-
-    @property
-    def ranked_by(self) -> float | None:
-        """The merit; the score of a record that has none."""
-        return self.score if self.merit is None else self.merit
 
     @property
     def text_chars(self) -> int:

@@ -84,11 +84,12 @@ class BudgetPacer:
     def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
-        if not usd or usd < 0 or record.reason not in PACED_REASONS or record.is_out_of_domain:
+        is_compared = record.merit is not None or record.score is None  # else out of domain
+        if not usd or usd < 0 or record.reason not in PACED_REASONS or not is_compared:
             return
         self._decay()
-        if record.is_paced and (merit := record.ranked_by) is not None:
-            self._by_merit[_bucket_of(merit)] += usd
+        if record.is_paced and record.merit is not None:
+            self._by_merit[_bucket_of(record.merit)] += usd
         else:
             spent = usd if record.target is Target.CLOUD else 0.0
             self._own_threshold += (usd, spent)

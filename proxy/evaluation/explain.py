@@ -131,14 +131,15 @@ _REASONS: Final = {
 def _why(row: dict[str, Any]) -> str:
     score = ""
     if row["score"] is not None and row["threshold"] is not None:
-        merit = row["score"] if row["merit"] is None else row["merit"]
-        relation = "at or above" if merit >= row["threshold"] else "below"
+        merit = row["merit"]
         compared = f"its score {row['score']:.4f}"
-        if merit != row["score"]:  # gain per dollar
-            compared = f"its merit {merit:.4f} (gain per dollar; score {row['score']:.4f})"
-        score = f"{compared} is {relation} the threshold {row['threshold']:.4f}"
-        if row["reason"] == "out_of_domain":
-            score = f"its score {row['score']:.4f} was not used"
+        if merit is None:
+            score = f"{compared} was not used"
+        else:
+            if merit != row["score"]:  # gain per dollar
+                compared = f"its merit {merit:.4f} (gain per dollar; score {row['score']:.4f})"
+            relation = "at or above" if merit >= row["threshold"] else "below"
+            score = f"{compared} is {relation} the threshold {row['threshold']:.4f}"
     if row["reason"] == "score":
         return score or "by its score"
     why = _REASONS.get(row["reason"], str(row["reason"]))

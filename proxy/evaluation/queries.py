@@ -11,7 +11,7 @@ import peewee
 
 from proxy.budget import BilledTokens, Price
 from proxy.evaluation.estimates import GRADES, JudgedPair, JudgedValue, Quality, estimate_quality
-from proxy.record import PICODOLLARS, Reason
+from proxy.record import PICODOLLARS
 from proxy.storage import Queries, parse_turns
 from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sample
 from router_model.value import CHARS_PER_TOKEN
@@ -160,8 +160,7 @@ class QualityQueries(Queries):
     def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
         """The newest judged pairs since `since`, at most `_MAX_JUDGED`."""
         both = self._both(since)
-        merit = Request.ranked_by()
-        query = _routed(both, merit, both.c.local, both.c.cloud, Sample.propensity)
+        query = _routed(both, Request.merit, both.c.local, both.c.cloud, Sample.propensity)
         return [
             WeightedPair(merit, local, cloud, _weight(propensity))
             for merit, local, cloud, propensity in self._rows(query)
@@ -242,7 +241,7 @@ class QualityQueries(Queries):
         live, candidate = (
             peewee.Case(None, ((merit >= limit, 1),), 0)
             for merit, limit in (
-                (Request.ranked_by(), Request.threshold),
+                (Request.merit, Request.threshold),
                 (Request.candidate_score, threshold),
             )
         )
@@ -258,7 +257,7 @@ class QualityQueries(Queries):
             .where(
                 Request.created_at >= since,
                 Request.candidate_score.is_null(False),
-                Request.score.is_null(False),
+                Request.merit.is_null(False),
             )
             .group_by(*(peewee.SQL(str(column)) for column in (1, 2, 3)))
         )
@@ -355,14 +354,10 @@ def _routed(judged: Any, *columns: Any) -> Any:
         judged.select_from(*columns)
         .join(Request, on=judged.c.request_id == Request.id)
         .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == judged.c.request_id)
-        .where(Request.score.is_null(False), _is_decided_by_score())
+        .where(Request.merit.is_null(False))
         .order_by(Request.created_at.desc(), Request.id)
         .limit(_MAX_JUDGED)
     )
-
-
-def _is_decided_by_score() -> Any:
-    return peewee.fn.COALESCE(Request.reason, "") != Reason.OUT_OF_DOMAIN
 
 
 def _weight(propensity: float | None) -> float:

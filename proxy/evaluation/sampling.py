@@ -105,10 +105,9 @@ def factors(counts: Mapping[int, float], *, highest: float = MAX_FACTOR) -> dict
 
 
 def _is_eligible(record: CallRecord) -> bool:
-    """Whether the request has a score that says something, and a text that may be stored."""
+    """Whether the request has a merit, and a text that may be stored."""
     return bool(
-        record.score is not None
-        and not record.is_out_of_domain
+        record.merit is not None
         and record.target is not None
         and record.ending is Ending.OK
         and record.finish_reason == "stop"

@@ -97,8 +97,8 @@ class Decision(NamedTuple):
         propensity: the probability of this tier given the score; 1 without exploration.
         has_alternative: whether the other tier may be able to answer as well.
         rule: the name of the rule that matched.
-        merit: what is compared with the threshold; the score without an objective. None when the
-            request was not scored.
+        merit: what is compared with the threshold; the score without an objective. None where
+            nothing is: without a score, or if the router model cannot judge the text.
         expected_cloud_usd: the expected cost of the cloud's answer; None if it is unknown.
     """
 
@@ -381,7 +381,7 @@ class Router:
         )
         if not_local is not None:
             return decision._replace(reason=not_local, has_alternative=False)
-        if self._keeps_housekeeping and is_housekeeping(turns):
+        if self._keeps_housekeeping and threshold < 1 and is_housekeeping(turns):
             model = self._models[Target.LOCAL]
             return decision._replace(target=Target.LOCAL, reason=Reason.HOUSEKEEPING, model=model)
         score = None
@@ -393,7 +393,9 @@ class Router:
         unknown = self._tier_out_of_domain(score, self.threshold if own is None else own)
         if unknown is not None:
             model = self._models[unknown]
-            return decision._replace(target=unknown, reason=Reason.OUT_OF_DOMAIN, model=model)
+            return decision._replace(
+                target=unknown, reason=Reason.OUT_OF_DOMAIN, model=model, merit=None
+            )
         return self._compare(decision, threshold, is_own=own is not None)
 
     def _rate(self, decision: Decision, score: Score, input_tokens: float | None) -> Decision:
@@ -421,9 +423,10 @@ class Router:
     def _tier_out_of_domain(self, score: Score, threshold: float) -> Target | None:
         """The tier for a text that the model cannot judge; None if its score decides.
 
-        A threshold of 0, as of `auto:cost=0`, asks for no cloud calls at all.
+        A threshold of 0, as of `auto:cost=0`, asks for no cloud calls at all, one of 1 for nothing
+        else.
         """
-        if score.unreadable is None or self._out_of_domain == "score" or threshold <= 0:
+        if score.unreadable is None or self._out_of_domain == "score" or not 0 < threshold < 1:
             return None
         if score.unreadable.is_short:
             return Target.LOCAL

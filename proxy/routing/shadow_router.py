@@ -78,7 +78,7 @@ class ShadowRouter:
         live, candidate = (
             Target.LOCAL if merit is not None and merit >= (threshold or 0.0) else Target.CLOUD
             for merit, threshold in (
-                (record.ranked_by, record.threshold),
+                (record.merit, record.threshold),
                 (record.candidate_score, self.threshold),
             )
         )

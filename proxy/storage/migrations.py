@@ -252,6 +252,7 @@ def _rules_and_merits(database: peewee.Database) -> None:
         database,
         "ALTER TABLE requests ADD COLUMN rule TEXT",
         "ALTER TABLE requests ADD COLUMN merit DOUBLE PRECISION",
+        "UPDATE requests SET merit = score WHERE score IS NOT NULL",
         *(
             f"INSERT INTO {table} ({begins}, measure, target, bucket, requests, cloud_cost_pico) "
             f"SELECT {begins}, 'merit', target, bucket, requests, cloud_cost_pico FROM {table} "

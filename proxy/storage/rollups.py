@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import peewee
 
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS, Ending, Reason
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, PICODOLLARS, Ending
 from proxy.storage.database import storable
 from proxy.storage.tables import (
     DailyHistogram,
@@ -153,10 +153,10 @@ class Rollup:
         duration = _floats(duration_ms)
         if np.isnan(duration).any():
             raise ValueError("duration_ms: not a number")
-        scores, merits = _deciding(_floats(score), reason), _deciding(_floats(merit), reason)
+        merits = _floats(merit)
         measures = {
-            "score": _score_buckets(scores),
-            "merit": _score_buckets(np.where(np.isnan(merits), scores, merits)),
+            "score": _score_buckets(np.where(np.isnan(merits), np.nan, _floats(score))),
+            "merit": _score_buckets(merits),
             "decision_ms": _duration_buckets(_floats(decision_ms)),
             "ttft_ms": _duration_buckets(_floats(ttft_ms)),
             "duration_ms": _duration_buckets(duration),
@@ -270,11 +270,6 @@ def _picos(column: Sequence[float | None]) -> Integers:
 def _floats(column: Sequence[float | None]) -> Floats:
     """A column of floats, with NaN for null."""
     return np.array(column, np.float64)
-
-
-def _deciding(scores: Floats, reasons: Sequence[Any]) -> Floats:
-    """Scores or merits without those of texts that the router model cannot judge."""
-    return np.where([reason == Reason.OUT_OF_DOMAIN for reason in reasons], np.nan, scores)
 
 
 def _score_buckets(scores: Floats) -> Integers:

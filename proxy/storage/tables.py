@@ -51,13 +51,7 @@ class Request(peewee.Model):
     propensity = peewee.DoubleField(null=True)
     candidate_score = peewee.DoubleField(null=True)  # merit of the shadow router
     rule = peewee.TextField(null=True)  # name of the routing rule that matched
-    # What was compared with the threshold; of older rows that is the score.
-    merit = peewee.DoubleField(null=True)
-
-    @classmethod
-    def ranked_by(cls) -> Any:
-        """The expression for what was compared with the threshold."""
-        return peewee.fn.COALESCE(cls.merit, cls.score)
+    merit = peewee.DoubleField(null=True)  # null where nothing was compared with the threshold
 
     class Meta:
         table_name = "requests"

@@ -59,7 +59,8 @@ def draw(rng: random.Random) -> CallRecord:
     record.target = rng.choice(list(Target))
     record.model = {"local": "phi3:latest", "cloud": "gpt-4o-mini"}[record.target]
     record.reason = rng.choice([Reason.SCORE] * 12 + [Reason.FORCED, Reason.STICKY, Reason.CONTEXT])
-    record.score, record.threshold = rng.random(), 0.6
+    record.score = record.merit = rng.random()
+    record.threshold = 0.6
     record.p_local, record.p_cloud = 0.5, 0.7
     record.decision_ms = rng.lognormvariate(0.7, 0.5)
     record.ttft_ms = rng.lognormvariate(5.5, 0.8)

@@ -204,7 +204,8 @@ def traffic(
         record.created_at = BEGIN + number
         record.requested_model, record.target, record.reason = "auto", prompt.goes_to, Reason.SCORE
         record.model = f"{prompt.goes_to}-model"
-        record.score, record.session_id = prompt.score, f"s{session}"
+        record.score = record.merit = prompt.score
+        record.session_id = f"s{session}"
         record.turns, record.response = [("user", prompt.text)], "An answer."
         record.finish_reason = "stop"
         record.cloud_cost_usd = prompt.cloud_usd * rng.gammavariate(4, 1 / 4)

@@ -161,7 +161,7 @@ class Proxy:
             record.cloud_cost_usd = prompt.usd
             record.target, record.reason = Target.CLOUD, Reason.FORCED
             if not prompt.is_forced:
-                record.is_paced, record.score = True, prompt.score
+                record.is_paced, record.score, record.merit = True, prompt.score, prompt.score
                 record.reason = Reason.SCORE
                 if prompt.score >= threshold:
                     record.target = Target.LOCAL
@@ -467,7 +467,8 @@ def test_requests_with_their_own_threshold_reduce_the_paced_budget() -> None:
     for _ in range(2_000):
         record = CallRecord("chat.completions")
         record.target, record.reason = Target.CLOUD, Reason.SCORE
-        record.score, record.cloud_cost_usd = rng.random(), 0.005
+        record.score = record.merit = rng.random()
+        record.cloud_cost_usd = 0.005
         record.is_paced = True
         none.observe(record)
         record.is_paced = rng.random() < 0.5

@@ -77,16 +77,6 @@ def judge_at_random(url: str, rows: list[Row]) -> list[Grade]:
     return grades
 
 
-def is_decided_by_score(row: Row) -> bool:
-    return row["score"] is not None and row["reason"] != "out_of_domain"
-
-
-def merit_of(row: Row) -> float:
-    """What was compared with the threshold; the score of rows without a merit."""
-    merit: float = row["score"] if row["merit"] is None else row["merit"]
-    return merit
-
-
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -128,9 +118,9 @@ def test_pairs_have_the_merit_of_their_request(
     for key, _, tier, score, _ in judge_at_random(url, filled):
         scores[key, tier].append(score)
     expected = [
-        (merit_of(row), mean(scores[row["id"], "local"]), mean(scores[row["id"], "cloud"]), 1.0)
+        (row["merit"], mean(scores[row["id"], "local"]), mean(scores[row["id"], "cloud"]), 1.0)
         for row in filled
-        if is_decided_by_score(row)
+        if row["merit"] is not None
         and (row["id"], "local") in scores
         and (row["id"], "cloud") in scores
     ]
@@ -203,7 +193,7 @@ def test_quality_equals_plain_loops(url: str, stats: RequestQueries) -> None:
         quality = quality_of(stats).quality(since)
         newer = [grade for grade in grades if grade[1] >= since]
         check_scores(quality, newer)
-        routed = [row for row in reversed(rows) if is_decided_by_score(row)]
+        routed = [row for row in reversed(rows) if row["merit"] is not None]
         expected = estimate_quality(
             quality.scores,
             **basis(
@@ -351,7 +341,7 @@ def test_shadow_router_decisions_are_compared(url: str, stats: RequestQueries) -
         tokens = row["input_tokens"] or 0, row["output_tokens"] or 0
         return tokens[0] * (2e-6 if is_local else 5e-6) + tokens[1] * (3e-6 if is_local else 7e-6)
 
-    live = [merit_of(row) >= row["threshold"] for row in rows]
+    live = [row["merit"] >= row["threshold"] for row in rows]
     shadow = [row["candidate_score"] >= 0.7 for row in rows]
     comparison = quality_of(stats).shadow_comparison(since, threshold=0.7, local_price=PRICE)
     assert comparison.requests == len(rows) > 50

@@ -89,15 +89,6 @@ def test_header_values_are_formatted() -> None:
     }
 
 
-def test_records_without_a_merit_are_ranked_by_their_score() -> None:
-    record = CallRecord("chat.completions")
-    assert record.ranked_by is None
-    record.score = 0.75
-    assert record.ranked_by == 0.75
-    record.merit = 0.0
-    assert record.ranked_by == 0.0
-
-
 def test_model_name_cannot_inject_headers() -> None:
     record = CallRecord("chat.completions")
     record.target = Target.CLOUD

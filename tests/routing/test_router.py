@@ -547,7 +547,7 @@ def with_policy(policy: Literal["cloud", "score", "local"]) -> Config:
     ],
 )
 @pytest.mark.parametrize("score", [0.1, 0.59, 0.9])
-@pytest.mark.parametrize("own", [None, 0.05, 0.7, 1.0])
+@pytest.mark.parametrize("own", [None, 0.05, 0.7, 0.99])
 async def test_score_of_an_unreadable_text_does_not_decide(
     make_router: Callable[..., Router],
     policy: Literal["cloud", "local"],
@@ -561,6 +561,7 @@ async def test_score_of_an_unreadable_text_does_not_decide(
         decision = await router.decide(RoutingPreference(threshold=own), TURNS)
         assert (decision.target, decision.reason) == (target, Reason.OUT_OF_DOMAIN)
         assert decision.score == Score(score, 0.8, 0.9, unreadable)
+        assert decision.merit is None  # nothing was compared
         assert decision.propensity is None  # no exploration
         assert decision.has_alternative
     shown = decision.to_dict(latency_ms=1, router_model="m")
@@ -583,6 +584,15 @@ async def test_no_cloud_call_where_the_client_wants_none(
 ) -> None:
     router = make_router(FixedModel(0.1, LONG), with_policy("cloud"))
     assert (await router.decide(preference, TURNS)).target is LOCAL
+
+
+@pytest.mark.parametrize("unreadable", [LONG, SHORT])
+async def test_no_local_answer_where_the_client_wants_none(
+    make_router: Callable[..., Router], unreadable: Unreadable
+) -> None:
+    router = make_router(FixedModel(0.9, unreadable), with_policy("local"))
+    decision = await router.decide(RoutingPreference(threshold=1), TURNS)
+    assert (decision.target, decision.reason) == (CLOUD, Reason.SCORE)
 
 
 async def test_pacing_does_not_keep_an_unreadable_text_local(

@@ -178,20 +178,12 @@ def test_spend_by_merit_matches_the_rows(stats: RequestQueries, filled: list[Row
     for since in SINCE:
         expected: collections.Counter[tuple[int, int]] = collections.Counter()
         for row in since_hour(filled, since):
-            if (merit := merit_of(row)) is not None:
+            if (merit := row["merit"]) is not None:
                 key = start_of_hour(row["created_at"]), min(int(merit * 100), 99)
                 expected[key] += picodollars(row["cloud_cost_usd"])
         assert stats.spend_by_merit(since) == [
             (*key, usd / PICODOLLARS) for key, usd in sorted(expected.items())
         ]
-
-
-def merit_of(row: Row) -> float | None:
-    """The merit, or the score of older rows; None for texts that the model cannot judge."""
-    if row["reason"] == "out_of_domain":
-        return None
-    merit: float | None = row["score"] if row["merit"] is None else row["merit"]
-    return merit
 
 
 def check_totals_by(
@@ -289,11 +281,11 @@ def test_old_histograms_are_rounded_down_to_the_day(
     for since in SINCE:
         is_long_ago = QUERIED_AT - since > HOURLY_DETAIL_SECONDS
         rows = since_hour(filled, since // DAY * DAY if is_long_ago else since)
-        judged = [row for row in rows if merit_of(row) is not None]
+        judged = [row for row in rows if row["merit"] is not None]
         scores, merits = [0] * 100, [0] * 100
         for row in judged:
             scores[min(int(row["score"] * 100), 99)] += 1
-            merits[min(int((merit_of(row) or 0.0) * 100), 99)] += 1
+            merits[min(int(row["merit"] * 100), 99)] += 1
         assert stats.score_counts(since) == scores
         histogram = stats.merit_histogram(since)
         assert [bucket.requests for bucket in histogram] == merits

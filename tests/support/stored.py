@@ -34,9 +34,13 @@ Grade = tuple[str, float, str, float, str]  # request, when, tier, score, judge
 
 
 def finished(**values: object) -> CallRecord:
-    """A record of a finished request; `ending` is `ok` unless given."""
+    """A record of a finished request.
+
+    Unless given, `ending` is `ok`, and the merit is the score.
+    """
     record = CallRecord("chat.completions")
     record.finish(Ending.OK)
+    values.setdefault("merit", values.get("score"))
     for name, value in values.items():
         setattr(record, name, value)
     return record
@@ -208,7 +212,7 @@ def hours_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
 def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
     """The expected rows of `spreads`: 20 buckets for each power of ten, 100 of scores and merits.
 
-    Texts that the router model cannot judge are in neither of the latter.
+    Rows without a merit are in neither of the latter.
     """
     edges = [10 ** (number / 20) for number in range(-60, 200)]
     sums: dict[tuple[Any, ...], list[int]] = {}
@@ -220,11 +224,9 @@ def spreads_of(rows: list[Row]) -> dict[tuple[Any, ...], list[int]]:
             for name, ms in measures.items()
             if ms is not None
         }
-        if row["reason"] != "out_of_domain":
-            merit = row["score"] if row["merit"] is None else row["merit"]
-            for name, value in (("score", row["score"]), ("merit", merit)):
-                if value is not None:
-                    buckets[name] = min(int(value * 100), 99)
+        if row["merit"] is not None:
+            for name in ("score", "merit"):
+                buckets[name] = min(int(row[name] * 100), 99)
         for name, bucket in buckets.items():
             key = (int(row["created_at"] // HOUR) * HOUR, name, row["target"] or "", bucket)
             before, cost = sums.get(key, [0, 0])

@@ -1,5 +1,5 @@
 // Routing decision elements: the tier, what was compared with the threshold, and the reason in
-// words. That is the merit, or the score of requests that have no merit of their own.
+// words. That is the merit: the gain per dollar, or the score.
 
 import { h } from './dom.js'
 import { score as formatScore } from './format.js'
@@ -27,11 +27,10 @@ export const REASON_NAMES = ['score', ...Object.keys(REASONS)]
 
 const missing = (value) => value === null || value === undefined
 
-/** What was compared with the threshold: its name and value; null without a score or threshold. */
+/** What was compared with the threshold: its name and value; null if nothing was. */
 function findCompared({ score, merit, threshold }) {
-  if (missing(score) || missing(threshold)) return null
-  if (missing(merit) || merit === score) return { name: 'Score', value: score }
-  return { name: 'Merit', value: merit }
+  if (missing(merit) || missing(threshold)) return null
+  return { name: merit === score ? 'Score' : 'Merit', value: merit }
 }
 
 function explainComparison({ score, merit, threshold }) {
@@ -48,7 +47,6 @@ export function explainReason({ reason, score, merit, threshold, fallback, rule 
   const compared = explainComparison({ score, merit, threshold })
   const named = rule ? `· rule “${rule}”` : ''
   if (reason === 'score') return [compared || 'by score', named].filter(Boolean).join(' ')
-  if (reason === 'out_of_domain') return [REASONS.out_of_domain, named].filter(Boolean).join(' ')
   const text = REASONS[reason] ?? reason ?? ''
   return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '', named]
     .filter(Boolean)
