@@ -26,9 +26,8 @@ from router_model.value import (
     DEFAULT_PRICES,
     MAX_OUTPUT_TOKENS,
     MIN_OUTPUT_TOKENS,
+    MIN_RELATIVE_COST,
     UsdPerToken,
-    class_probabilities,
-    expected_gain,
     expected_output_tokens,
     merits_of,
     relative_costs,
@@ -60,8 +59,6 @@ NO_GAP_WHY = "on {rows} the cloud's answers are on average no better than the lo
 # intercept (from 50 % to 82 % of good answers).
 PRIOR_SLOPE_SHARE = 0.5
 PRIOR_INTERCEPT = 1.5
-# The smallest of these deviations for the slopes of the gain, some of which are about 0.
-PRIOR_GAIN_SLOPE = 0.1
 # The same for the length of answers: other models and prompts write up to e times as much. The
 # deviation of a single answer from its prediction is about 0.7. Both are assumptions.
 PRIOR_LENGTH = np.array([1.0, 0.25, 0.25, 0.25, 0.25])
@@ -271,6 +268,7 @@ def scores(logits: Floats, calibration: Calibration) -> tuple[Floats, Floats, Fl
 def fit_gain(
     logits: Floats,
     out: Outcomes,
+    calibration: Calibration,
     input_tokens: ArrayLike,
     output_tokens: ArrayLike,
     *,
@@ -278,7 +276,7 @@ def fit_gain(
     prices: UsdPerToken = DEFAULT_PRICES,
     prior: Gain | None = None,
 ) -> Gain:
-    """Fit the gain per dollar of cloud answers. With few rows use a `prior`.
+    """Fit what the gain per dollar needs besides the calibration. With few rows use a `prior`.
 
     Args:
         logits: [n, 2 or 3].
@@ -294,7 +292,6 @@ def fit_gain(
     written = np.asarray(output_tokens, dtype=float)
     texts = given if text_tokens is None else np.asarray(text_tokens, dtype=float)
     times = effective_weights(out.weight)
-    cloud_better, local_better = _fit_classes(logits, out, times, prior=prior)
     known = np.isfinite(written)
     mean_written, rows = _mean(written[known], times[known])
     mean_given, _ = _mean(given, times)
@@ -303,8 +300,6 @@ def fit_gain(
         mean_given = _shrunk(mean_given, total, prior.input_tokens)
         mean_written = _shrunk(mean_written, rows, prior.output_tokens)
     gain = Gain(
-        cloud_better=cloud_better,
-        local_better=local_better,
         length=_fit_length(logits[known], texts[known], written[known], times[known], prior=prior),
         input_tokens=max(mean_given, 1.0),
         output_tokens=max(mean_written, MIN_OUTPUT_TOKENS),
@@ -313,40 +308,18 @@ def fit_gain(
     if prior is not None:
         return gain
     lengths = expected_output_tokens(gain, logits, texts)
-    value = np.maximum(expected_gain(gain, logits), 0.0)
-    value /= relative_costs(gain, given, lengths, prices)
+    costs = relative_costs(gain, given, lengths, prices)
+    value = np.maximum(_expected_gain(logits, calibration), 0.0)
+    value /= np.maximum(costs, MIN_RELATIVE_COST)
     positive = value[value > 0]
     typical = float(np.median(value)) or float(np.median(positive) if positive.size else 1.0)
     return msgspec.structs.replace(gain, scale=1.0 / typical)
 
 
-def _fit_classes(
-    logits: Floats, out: Outcomes, times: Floats, *, prior: Gain | None
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """The weights of `Gain.cloud_better` and `local_better`, by Newton's method."""
-    design = np.column_stack([logits[:, :2], np.ones(len(logits))])
-    labels = np.stack([out.cloud > out.local, out.local > out.cloud]).astype(float)
-    centre, pull = np.zeros((2, 3)), np.full((2, 3), _RIDGE)
-    if prior is not None:
-        centre = np.array([prior.cloud_better, prior.local_better])
-        slopes = np.linalg.norm(centre[:, :2], axis=1, keepdims=True)
-        pull[:, :2] = np.maximum(PRIOR_SLOPE_SHARE * slopes, PRIOR_GAIN_SLOPE) ** -2
-        pull[:, 2] = PRIOR_INTERCEPT**-2
-    beta = centre.copy()
-    for _ in range(100):
-        cloud, local, _ = class_probabilities(beta[0], beta[1], logits)
-        p = np.stack([cloud, local])
-        gradient = (times * (p - labels)) @ design + pull * (beta - centre)
-        # The second derivative by class a and b is p_a (1 - p_a), or -p_a p_b.
-        curvature = p[:, None] * (np.eye(2)[:, :, None] - p[None, :])
-        hessian = np.einsum("abn,n,ni,nj->aibj", curvature, times, design, design).reshape(6, 6)
-        step = np.linalg.solve(hessian + np.diag(pull.ravel()), gradient.ravel()).reshape(2, 3)
-        largest = float(np.abs(step).max())
-        beta -= step * min(1.0, 2.0 / (largest + 1e-12))
-        if largest < 1e-9:
-            break
-    (a, b, c), (d, e, f) = beta.tolist()
-    return (a, b, c), (d, e, f)
+def _expected_gain(logits: Floats, calibration: Calibration) -> Floats:
+    """p_cloud - p_local [n]."""
+    p_local, p_cloud = probabilities(logits, calibration.local, calibration.cloud)
+    return p_cloud - p_local
 
 
 def _fit_length(
@@ -396,7 +369,7 @@ def merits(
     texts = input_tokens if text_tokens is None else text_tokens
     lengths = expected_output_tokens(gain, logits, texts)
     relative = relative_costs(gain, input_tokens, lengths, prices)
-    return merits_of(expected_gain(gain, logits), relative, scale=gain.scale)
+    return merits_of(_expected_gain(logits, calibration), relative, scale=gain.scale)
 
 
 def threshold_table(

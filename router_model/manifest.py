@@ -54,11 +54,9 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Gain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a cloud answer is expected to gain and to cost (`router_model.value`).
+    """What the gain per dollar needs besides the calibration (`router_model.value`).
 
     Attributes:
-        cloud_better, local_better: weights (local logit, cloud logit, intercept) of a logistic
-            regression with three classes; the class "same" is 0.
         length: the natural logarithm of the cloud answer's tokens: intercept, and the weights of
             log(tokens of the scored text), local, cloud and length logit. The last one is 0 if the
             network has only two outputs.
@@ -66,8 +64,6 @@ class Gain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         scale: of the gain per relative cost. A median request has a merit of about 0.5.
     """
 
-    cloud_better: tuple[float, float, float]
-    local_better: tuple[float, float, float]
     length: tuple[float, float, float, float, float]
     input_tokens: float
     output_tokens: float
@@ -76,8 +72,7 @@ class Gain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def problem(self) -> str | None:
         """What is invalid; None if nothing is."""
         positive = (self.input_tokens, self.output_tokens, self.scale)
-        values = (*self.cloud_better, *self.local_better, *self.length, *positive)
-        if not all(abs(value) < _MAX_WEIGHT for value in values):
+        if not all(abs(value) < _MAX_WEIGHT for value in (*self.length, *positive)):
             return f"gain has a value that is not within ±{_MAX_WEIGHT:g}"
         if min(positive) < 1 / _MAX_WEIGHT:
             return "gain.input_tokens, gain.output_tokens and gain.scale must be positive"

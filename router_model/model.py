@@ -28,7 +28,7 @@ from router_model.manifest import (
     RouterModelError,
 )
 from router_model.score import Score
-from router_model.value import expected_gain, expected_output_tokens, text_tokens
+from router_model.value import expected_output_tokens, text_tokens
 
 __all__ = ["RouterModel", "RouterModelError", "Score"]
 
@@ -89,9 +89,8 @@ class RouterModel:
         gain = self.manifest.gain
         if gain is None:
             return score
-        [expected] = expected_gain(gain, [logits])
         [length] = expected_output_tokens(gain, [logits], text_tokens(text))
-        return score._replace(gain=float(expected), output_tokens=float(length))
+        return score._replace(output_tokens=float(length))
 
     def logits(self, text: str) -> tuple[float, ...]:
         """The raw logits for one routing text: local, cloud, and the length's if there is one."""

@@ -12,17 +12,21 @@ class Score(NamedTuple):
     Attributes:
         score: P(the local answer is at least as good as the cloud's).
         p_local, p_cloud: P(that model's answer scores 7 or more of 10).
-        unreadable: why the score says nothing about this text, if so.
-        gain: P(cloud better) - P(local better); None if the model does not know it.
-        output_tokens: the expected length of the cloud's answer; None likewise.
+        unreadable: why the score is not valid for this text, if so.
+        output_tokens: the expected length of the cloud's answer; None if the model does not
+            predict it.
     """
 
     score: float
     p_local: float
     p_cloud: float
     unreadable: Unreadable | None = None
-    gain: float | None = None
     output_tokens: float | None = None
+
+    @property
+    def gain(self) -> float:
+        """The expected gain of the cloud's answer, as a difference of probabilities."""
+        return self.p_cloud - self.p_local
 
 
 def sigmoid(x: float) -> float:

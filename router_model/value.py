@@ -3,12 +3,11 @@
     objective = GainPerDollar(manifest.gain, prices)
     merit, usd = objective.rate(score, input_tokens=120)  # local if merit >= threshold
 
-1. gain = P(cloud better) - P(local better): a logistic regression with three classes on the logits
-   of the two heads.
+1. gain = p_cloud - p_local, the calibrated probabilities of a good answer.
 2. r, the relative cost, is the expected cost of the cloud's answer, as a multiple of that of the
    reference request. The length of the answer is predicted.
-3. merit = 1 / (1 + scale * max(gain, 0) / r). A higher merit is a better reason to stay local. A
-   threshold on it buys the most gain for the dollars that it spends.
+3. merit = 1 / (1 + scale * max(gain, 0) / max(r, MIN_RELATIVE_COST)). A higher merit is a better
+   reason to stay local. A threshold on it buys the most gain for the dollars that it spends.
 
 The functions take arrays [n]. `GainPerDollar` computes the same for one request in plain floats,
 which takes a tenth of the time.
@@ -28,6 +27,9 @@ CHARS_PER_TOKEN: Final = 4.0
 # The range of predicted answer lengths, in tokens.
 MIN_OUTPUT_TOKENS: Final = 4.0
 MAX_OUTPUT_TOKENS: Final = 4096.0
+# Cheaper requests count as this multiple of the reference request. The gain of a cloud answer to a
+# greeting is about 0, with an error. Divided by next to nothing, it would be the best buy of all.
+MIN_RELATIVE_COST: Final = 0.9
 # Below 1, so that a threshold of 1 sends every request to the cloud. Also below 1 as printed.
 MAX_MERIT: Final = 0.9999
 
@@ -47,28 +49,6 @@ DEFAULT_PRICES: Final = UsdPerToken()
 def text_tokens(text: str) -> float:
     """The estimated tokens of a scored text, clipped as the network reads it. At least 1."""
     return max(len(clip(text)) / CHARS_PER_TOKEN, 1.0)
-
-
-def expected_gain(gain: Gain, logits: ArrayLike) -> Floats:
-    """P(cloud better) - P(local better) [n], from logits [n, 2 or 3]."""
-    cloud, local, _ = class_probabilities(gain.cloud_better, gain.local_better, logits)
-    return cloud - local
-
-
-def class_probabilities(
-    cloud_better: ArrayLike, local_better: ArrayLike, logits: ArrayLike
-) -> tuple[Floats, Floats, Floats]:
-    """The probabilities [n] of cloud better, local better, and the same.
-
-    The weights are as in `Gain`.
-    """
-    z = np.asarray(logits, dtype=np.float64)
-    design = np.column_stack([z[:, :2], np.ones(len(z))])
-    cloud, local = design @ np.asarray(cloud_better), design @ np.asarray(local_better)
-    top = np.maximum(np.maximum(cloud, local), 0.0)  # against overflow
-    parts = np.exp([cloud - top, local - top, -top])
-    cloud, local, same = parts / parts.sum(axis=0)
-    return cloud, local, same
 
 
 def expected_output_tokens(gain: Gain, logits: ArrayLike, tokens: ArrayLike) -> Floats:
@@ -109,13 +89,14 @@ def relative_costs(
 
 def merits_of(expected: ArrayLike, relative_cost: ArrayLike, *, scale: float) -> Floats:
     """merit [n] in (0, 1), from the expected gain [n] and the relative cost [n]."""
-    merit = 1.0 / (1.0 + scale * np.maximum(expected, 0.0) / np.asarray(relative_cost))
+    cost = np.maximum(relative_cost, MIN_RELATIVE_COST)
+    merit = 1.0 / (1.0 + scale * np.maximum(expected, 0.0) / cost)
     bounded: Floats = np.minimum(merit, MAX_MERIT)
     return bounded
 
 
 class Rated(NamedTuple):
-    """`merit`: the score, if that has no gain or no length. `usd`: None if it has no length."""
+    """`merit`: the score, if that has no length. `usd`: None likewise."""
 
     merit: float
     usd: float | None
@@ -138,10 +119,8 @@ class GainPerDollar(NamedTuple):
             return Rated(score.score, None)
         tokens = gain.input_tokens if input_tokens is None else input_tokens
         usd = self._usd(tokens, score.output_tokens)
-        if score.gain is None:
-            return Rated(score.score, usd)
-        relative_cost = usd / self._usd(gain.input_tokens, gain.output_tokens)
-        merit = 1.0 / (1.0 + gain.scale * max(score.gain, 0.0) / relative_cost)
+        cost = max(usd / self._usd(gain.input_tokens, gain.output_tokens), MIN_RELATIVE_COST)
+        merit = 1.0 / (1.0 + gain.scale * max(score.gain, 0.0) / cost)
         return Rated(min(merit, MAX_MERIT), usd)
 
     def _usd(self, input_tokens: float, output_tokens: float) -> float:

@@ -305,7 +305,7 @@ def compare(
             {key: prediction for key, (_, prediction) in by_name.items()},
             out,
             chosen,
-            threshold=model.manifest.threshold,
+            threshold=model.manifest.for_objective("score").threshold,
             rounds=rounds,
         )
         for name, chosen in track(parts.items(), "intervals", total=len(parts))

@@ -20,7 +20,9 @@ from router_model.domain import Domain, Signal, Unreadable
 from router_model.features import HEAD_CHARS, TAIL_CHARS, clip
 from router_model.model import RouterModel
 from router_model.task import routing_text
+from router_model.value import CHARS_PER_TOKEN
 from training.dataset import DataError
+from training.outcomes import merits_of
 from training.progress import track
 from training.sources import pairs
 
@@ -87,10 +89,12 @@ def _by_language(model: RouterModel, items: list[dict[str, Any]]) -> dict[str, d
     for item in items:
         if item["kind"] not in ("hard", "easy", "fact"):
             continue
-        score = model.score(routing_text([("user", item["text"])]))
+        text = routing_text([("user", item["text"])])
+        score = model.score(text)
+        [merit] = merits_of(model.manifest, [score], [len(text) / CHARS_PER_TOKEN])
         row = languages.setdefault(item["language"], {"held_out": item.get("held_out", False)})
         counts = row.setdefault(item["kind"], {"texts": 0, "by_score": 0, "to_cloud": 0})
-        is_hard = score.score < threshold
+        is_hard = bool(merit < threshold)
         counts["texts"] += 1
         counts["by_score"] += is_hard
         counts["to_cloud"] += goes_to_cloud(score.unreadable, is_hard=is_hard)

@@ -1,6 +1,6 @@
 """Error analysis of the router: `hybrid-llm-train errors`.
 
-There are two kinds of error at the model's recommended threshold:
+There are two kinds of error at the recommended threshold of the score (`objective: score`):
 
 - false local: routed locally although the cloud's answer was strictly better. This costs quality.
 - false cloud: routed to the cloud although the local answer was at least as good. This costs money.
@@ -43,7 +43,7 @@ def analyse(
     predictions = [model.score(row.text) for row in track(rows, "scoring", total=len(rows))]
     score = np.array([prediction.score for prediction in predictions])
     out = outcomes_of(rows)
-    threshold = model.manifest.threshold
+    threshold = model.manifest.for_objective("score").threshold
     local = score >= threshold
     kinds = {"false local": local & ~out.local_suffices, "false cloud": ~local & out.local_suffices}
     sources = {"all": np.ones(len(rows), dtype=bool)}

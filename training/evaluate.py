@@ -24,13 +24,15 @@ from router_model.heuristic import Heuristic
 from router_model.label import is_ok
 from router_model.metrics import Floats
 from router_model.model import RouterModel
+from router_model.value import text_tokens
 from training.dataset import DataError, Prepared, Row, Split
-from training.outcomes import outcomes_of
+from training.outcomes import merits_of, outcomes_of, tokens_of
 from training.progress import track
 from training.results import heading
 
 QUALITY_SHARES = (0.2, 0.5, 0.8)
 MIN_CATEGORY_ROWS = 20
+COST_SHARE = 0.4  # of the dollars of sending everything to the cloud
 
 
 class Check(msgspec.Struct):
@@ -47,6 +49,7 @@ class ScoredRows(msgspec.Struct, frozen=True):
     rows: list[Row]
     out: Outcomes
     score: Floats
+    merit: Floats
     p_local: Floats
     baseline: Floats
     rules: Floats
@@ -57,6 +60,7 @@ class ScoredRows(msgspec.Struct, frozen=True):
             rows=[row for row, is_chosen in zip(self.rows, chosen, strict=True) if is_chosen],
             out=self.out.take(chosen),
             score=self.score[chosen],
+            merit=self.merit[chosen],
             p_local=self.p_local[chosen],
             baseline=self.baseline[chosen],
             rules=self.rules[chosen],
@@ -71,6 +75,7 @@ def score_rows(model: RouterModel, rows: list[Row], train: list[Row]) -> ScoredR
         rows=rows,
         out=outcomes_of(rows),
         score=np.array([p.score for p in predictions]),
+        merit=merits_of(model.manifest, predictions, tokens_of(rows)[0]),
         p_local=np.array([p.p_local for p in predictions]),
         baseline=category_means(rows, train),
         rules=np.array([rules.score(r.text).score for r in rows]),
@@ -106,9 +111,12 @@ def measure(s: ScoredRows, *, threshold: float, rounds: int) -> dict[str, Any]:
     def gap_area(values: Floats) -> Callable[[NDArray[np.int64]], float]:
         return lambda i: metrics.apgr(_curve(values, s.out, i))
 
+    def at_cost(values: Floats, i: NDArray[np.int64]) -> float:
+        return metrics.pgr_at_cost(_curve(values, s.out, i), COST_SHARE)
+
     everything = np.arange(s.score.size)
     points = _curve(s.score, s.out, everything)
-    routed = metrics.routed(s.score, s.out.local, s.out.cloud, s.out.cost, threshold=threshold)
+    routed = metrics.routed(s.merit, s.out.local, s.out.cloud, s.out.cost, threshold=threshold)
     return {
         "rows": len(s.rows),
         "local_ok_share": _round(s.out.local_ok.mean()),
@@ -121,13 +129,17 @@ def measure(s: ScoredRows, *, threshold: float, rounds: int) -> dict[str, Any]:
         "ece_local": _round(metrics.ece(s.out.local_ok, s.p_local)),
         "ece_score": _round(metrics.ece(s.out.local_suffices, s.score)),
         "ece_by_chance": _round(metrics.expected_ece(s.score)),
-        "accuracy_suffices": _round(((s.score >= threshold) == s.out.local_suffices).mean()),
+        "accuracy_suffices": _round(((s.merit >= threshold) == s.out.local_suffices).mean()),
         "apgr": interval(gap_area(s.score)),
         "apgr_p_local": interval(gap_area(s.p_local)),
         "apgr_category_mean": interval(gap_area(s.baseline)),
         "apgr_rules": interval(gap_area(s.rules)),
         "apgr_oracle": _round(gap_area(s.out.local - s.out.cloud)(everything)),
-        "apgr_by_cost": interval(lambda i: metrics.apgr_by_cost(_curve(s.score, s.out, i))),
+        "apgr_by_cost": interval(lambda i: metrics.apgr_by_cost(_curve(s.merit, s.out, i))),
+        "apgr_by_cost_score": interval(lambda i: metrics.apgr_by_cost(_curve(s.score, s.out, i))),
+        "pgr_at_cost": interval(lambda i: at_cost(s.merit, i)),
+        "pgr_at_cost_score": interval(lambda i: at_cost(s.score, i)),
+        "pgr_at_cost_difference": interval(lambda i: at_cost(s.merit, i) - at_cost(s.score, i)),
         "cpt_50": _round(metrics.cpt(points, 0.5)),
         "cpt_80": _round(metrics.cpt(points, 0.8)),
         "quality_local": _round(s.out.local.mean()),
@@ -207,18 +219,20 @@ def categories(s: ScoredRows) -> dict[str, dict[str, float]]:
 
 def everyday(model: RouterModel, checks: list[Check]) -> dict[str, Any]:
     """The decisions for the hand-written check prompts, which are never trained on."""
-    score = np.array([model.score(check.text).score for check in checks])
+    scores = [model.score(check.text) for check in checks]
+    merit = merits_of(model.manifest, scores, [text_tokens(check.text) for check in checks])
     local = np.array([check.expect == "local" for check in checks])
-    routed_local = score >= model.manifest.threshold
+    routed_local = merit >= model.manifest.threshold
     return {
         "rows": len(checks),
         "easy_kept_local": _round(routed_local[local].mean()),
         "demanding_sent_to_cloud": _round(1 - routed_local[~local].mean()),
-        "auroc": _round(metrics.auroc(local, score)),
+        "auroc": _round(metrics.auroc(local, merit)),
+        "auroc_score": _round(metrics.auroc(local, np.array([score.score for score in scores]))),
         "wrong_side": [
-            {"text": check.text[:100], "score": _round(value)}
+            {"text": check.text[:100], "merit": _round(value)}
             for check, value, expected, actual in zip(
-                checks, score, local, routed_local, strict=True
+                checks, merit, local, routed_local, strict=True
             )
             if expected != actual
         ],
@@ -235,7 +249,8 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
         "category mean",
         "rules",
         "APGR",
-        "by cost",
+        "PGR at 40 % of $",
+        "by score",
         "ECE p",
         "ECE score",
         "by chance",
@@ -252,7 +267,8 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
             f"{m['auroc_category_mean'][0]:.3f}",
             f"{m['auroc_rules'][0]:.3f}",
             _format(m["apgr"]),
-            f"{m['apgr_by_cost'][0]:.3f}",
+            _format(m["pgr_at_cost"]),
+            f"{m['pgr_at_cost_score'][0]:.3f}",
             f"{m['ece_local']:.3f}",
             f"{m['ece_score']:.3f}",
             f"{m['ece_by_chance']:.3f}",

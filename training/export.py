@@ -155,7 +155,7 @@ def export(
     score, p_local, _ = calibrate.scores(logits, calibration)
     given, written = tokens_of(rows)
     texts = np.array([text_tokens(row.text) for row in rows])
-    gain = calibrate.fit_gain(logits, out, given, written, text_tokens=texts)
+    gain = calibrate.fit_gain(logits, out, calibration, given, written, text_tokens=texts)
     merit = calibrate.merits(logits, calibration, gain, given, text_tokens=texts)
     by_merit, by_score = (_thresholds(values, out) for values in (merit, score))
     for name, data in content.items():

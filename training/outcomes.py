@@ -1,17 +1,21 @@
 """Conversion of prepared rows to the arrays of calibration and metrics."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from router_model.calibrate import Outcomes
 from router_model.label import is_ok
+from router_model.manifest import Manifest
 from router_model.metrics import Floats
+from router_model.score import Score
 from router_model.value import (
     CHARS_PER_TOKEN,
     DEFAULT_PRICES,
     MAX_OUTPUT_TOKENS,
     MIN_OUTPUT_TOKENS,
+    GainPerDollar,
 )
 from training.dataset import Row
 
@@ -53,6 +57,15 @@ def tokens_of(rows: list[Row]) -> tuple[Floats, Floats]:
     lengths = [row.cloud_response_chars for row in rows]
     written = np.array([math.nan if n is None else n / CHARS_PER_TOKEN for n in lengths])
     return given, written
+
+
+def merits_of(manifest: Manifest, scores: Sequence[Score], input_tokens: Iterable[float]) -> Floats:
+    """What the threshold is compared with [n], at the default prices: merits, or the scores."""
+    if manifest.gain is None:
+        return np.array([score.score for score in scores])
+    rate = GainPerDollar(manifest.gain).rate
+    pairs = zip(scores, input_tokens, strict=True)
+    return np.array([rate(score, input_tokens=tokens).merit for score, tokens in pairs])
 
 
 def length_target(chars: int) -> float:

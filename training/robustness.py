@@ -17,8 +17,10 @@ from rich.table import Table
 from router_model import metrics
 from router_model.model import RouterModel
 from router_model.task import routing_text
+from router_model.value import CHARS_PER_TOKEN
 from training.baselines import data_of, span
 from training.dataset import Prepared, Row, Split
+from training.outcomes import merits_of
 from training.progress import track
 from training.results import heading
 
@@ -103,16 +105,17 @@ def examine(
     rows = _sample(data_of(prepared, split).measured, sample)
     threshold = model.manifest.threshold
     groups = [row.group for row in rows]
-    scores: dict[str, float] = {}
+    merits: dict[str, float] = {}
 
-    def score(text: str) -> float:
-        if text not in scores:
-            scores[text] = model.score(text).score
-        return scores[text]
+    def merit(text: str) -> float:
+        if text not in merits:
+            tokens = [len(text) / CHARS_PER_TOKEN]
+            [merits[text]] = merits_of(model.manifest, [model.score(text)], tokens)
+        return merits[text]
 
     def compare(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        before = np.array([score(a) for a, _ in pairs])
-        after = np.array([score(b) for _, b in pairs])
+        before = np.array([merit(a) for a, _ in pairs])
+        after = np.array([merit(b) for _, b in pairs])
         unchanged = ((before >= threshold) == (after >= threshold)).astype(float)
         low, high = metrics.bootstrap(lambda i: float(unchanged[i].mean()), groups, rounds=rounds)
         return {

@@ -138,7 +138,7 @@ def calibrate_router(
     after = _cross_validated(model, logits, outcomes, ratings)
     calibration = calibrate.fit(logits, outcomes, prior=prior, ratings=ratings)
     score, p_local, _ = calibrate.scores(logits, calibration)
-    gain = _fit_gain(model, fitted, logits, prices)
+    gain = _fit_gain(model, fitted, logits, calibration, prices)
     merit = fitted.merits(logits, calibration, gain, prices)
     by_merit = _thresholds(merit, outcomes, aim)
     by_score = _thresholds(score, outcomes, aim) if gain is not None else None
@@ -236,7 +236,11 @@ def _split(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
 
 
 def _fit_gain(
-    model: RouterModel, judged: JudgedDataset, logits: Floats, prices: UsdPerToken
+    model: RouterModel,
+    judged: JudgedDataset,
+    logits: Floats,
+    calibration: Calibration,
+    prices: UsdPerToken,
 ) -> Gain | None:
     """The gain per dollar, fitted to the requests; None if the model has none."""
     prior = model.manifest.gain
@@ -245,6 +249,7 @@ def _fit_gain(
     return calibrate.fit_gain(
         logits,
         judged.outcomes,
+        calibration,
         judged.input_tokens,
         judged.output_tokens,
         text_tokens=judged.text_tokens,

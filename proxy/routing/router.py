@@ -116,11 +116,15 @@ class Decision(NamedTuple):
     def __str__(self) -> str:
         text = f"{self.target} ({self.model}), reason {self.reason}"
         if self.score is not None and self.threshold is not None:
-            score, p_local, p_cloud, unreadable, gain, _ = self.score
+            score, p_local, p_cloud, unreadable, length = self.score
             text += f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f})"
-            if self.merit is not None and gain is not None and self.expected_cloud_usd is not None:
+            if (
+                self.merit is not None
+                and length is not None
+                and self.expected_cloud_usd is not None
+            ):
                 text += (
-                    f", merit {self.merit:.4f} (gain {gain:+.4f} for "
+                    f", merit {self.merit:.4f} (gain {self.score.gain:+.4f} for "
                     f"${self.expected_cloud_usd:.6f})"
                 )
             text += f" and threshold {self.threshold:.4f}"
@@ -133,7 +137,7 @@ class Decision(NamedTuple):
 
         `unreadable` is the signal of `router_model.domain`, whether or not it decided.
         """
-        score, p_local, p_cloud, unreadable, gain, _ = self.score or (None,) * 6
+        score, p_local, p_cloud, unreadable, length = self.score or (None,) * 5
         return {
             "target": self.target.value,
             "model": self.model,
@@ -141,7 +145,7 @@ class Decision(NamedTuple):
             "p_local": p_local,
             "p_cloud": p_cloud,
             "merit": self.merit,
-            "gain": gain,
+            "gain": self.score.gain if self.score is not None and length is not None else None,
             "expected_cloud_usd": self.expected_cloud_usd,
             "threshold": self.threshold,
             "reason": self.reason.value,

@@ -95,6 +95,7 @@ class Outcome(NamedTuple):
 def make_pool(seed: int = 0) -> list[Prompt]:
     """The prompts, scored by the shipped router model."""
     model = RouterModel.load(DATA / "models" / "router")
+    threshold = model.manifest.for_objective("score").threshold
     rng = random.Random(seed)
     pool = []
     for text in _texts():
@@ -104,7 +105,7 @@ def make_pool(seed: int = 0) -> list[Prompt]:
             Prompt(
                 text,
                 score,
-                Target.LOCAL if score >= model.manifest.threshold else Target.CLOUD,
+                Target.LOCAL if score >= threshold else Target.CLOUD,
                 math.exp(SKEW * score + rng.gauss(0, 0.5)),
                 local=3.5 + 4.7 * ease + rng.gauss(0, 0.8),
                 cloud=8.6 + rng.gauss(0, 0.4),

@@ -31,7 +31,7 @@ class GainModel(RouterModel):
         )
 
     def score(self, text: str) -> Score:
-        return Score(0.8, 0.9, 0.9, None, 1.0 if HARD in text else 0.0, 100.0)
+        return Score(0.8, 0.0 if HARD in text else 1.0, 1.0, None, 100.0)
 
 
 @pytest.fixture

@@ -290,7 +290,7 @@ def bare_prompts() -> list[str]:
             row = json.loads(line)
             prompts += [row[key] for key in ("query", "prompt", "text") if key in row]
             prompts += row.get("turns", [])[:1]
-    return prompts
+    return [text for text in prompts if text.count("\n\n") < 3]  # no pasted text
 
 
 def test_bare_prompts_are_scored_as_they_are() -> None:

@@ -21,10 +21,9 @@ from router_model.model import RouterModel
 from router_model.score import Score
 from router_model.value import (
     DEFAULT_PRICES,
+    MIN_RELATIVE_COST,
     GainPerDollar,
     UsdPerToken,
-    class_probabilities,
-    expected_gain,
     expected_output_tokens,
     relative_costs,
     text_tokens,
@@ -32,8 +31,6 @@ from router_model.value import (
 
 FOLDER = Path(__file__).parents[2] / "data/models/router"
 GAIN = Gain(
-    cloud_better=(-1.0, 0.5, -0.3),
-    local_better=(0.4, -0.8, -1.2),
     length=(3.0, 0.3, -0.1, 0.2, 0.5),
     input_tokens=100.0,
     output_tokens=200.0,
@@ -42,20 +39,11 @@ GAIN = Gain(
 OF_TWO = msgspec.structs.replace(GAIN, length=(3.0, 0.3, -0.1, 0.2, 0.0))
 
 
-def scored(gain: float | None, output_tokens: float | None, score: float = 0.6) -> Score:
-    return Score(score, 0.5, 0.5, None, gain, output_tokens)
+def scored(gain: float, output_tokens: float | None, score: float = 0.6) -> Score:
+    return Score(score, 0.5 - gain / 2, 0.5 + gain / 2, None, output_tokens)
 
 
 # Serving.
-
-
-def test_probabilities_are_those_of_a_softmax() -> None:
-    logits = np.array([[1.0, -2.0, 9.0], [500.0, -500.0, 0.0], [0.0, 0.0, 0.0]])
-    cloud, local, same = class_probabilities(GAIN.cloud_better, GAIN.local_better, logits)
-    assert cloud + local + same == pytest.approx(1.0)
-    exponents = np.exp([-1.0 - 1.0 - 0.3, 0.4 + 1.6 - 1.2, 0.0])
-    assert [cloud[0], local[0], same[0]] == pytest.approx(exponents / exponents.sum())
-    assert expected_gain(GAIN, logits) == pytest.approx(cloud - local)
 
 
 def test_answer_length_is_predicted_within_bounds() -> None:
@@ -76,12 +64,19 @@ def test_reference_request_has_a_relative_cost_of_one() -> None:
 
 def test_at_equal_gain_the_dear_request_stays_local() -> None:
     objective = GainPerDollar(GAIN)
-    cheap = objective.rate(scored(0.3, 20.0), input_tokens=20.0).merit
+    cheap = objective.rate(scored(0.3, 160.0), input_tokens=80.0).merit
     usual = objective.rate(scored(0.3, 200.0)).merit
     dear = objective.rate(scored(0.3, 200.0), input_tokens=20_000.0).merit
     assert cheap < usual < dear
     assert usual == pytest.approx(1 / (1 + 2.0 * 0.3))
     assert objective.rate(scored(0.5, 200.0)).merit < usual  # more gain: rather the cloud
+
+
+def test_a_tiny_cost_does_not_make_a_small_gain_the_best_buy() -> None:
+    objective = GainPerDollar(GAIN)
+    tiny = [objective.rate(scored(0.05, length), input_tokens=3.0).merit for length in (4.0, 40.0)]
+    assert tiny == pytest.approx([1 / (1 + 2.0 * 0.05 / MIN_RELATIVE_COST)] * 2)
+    assert tiny[0] > objective.rate(scored(0.3, 400.0)).merit
 
 
 @pytest.mark.parametrize("gain", [-0.8, 0.0, 1e-9, 1.0])
@@ -91,11 +86,9 @@ def test_thresholds_0_and_1_decide_for_every_request(gain: float) -> None:
     assert float(f"{merit:.4f}") < 1.0
 
 
-def test_scores_without_a_gain_are_their_own_merit() -> None:
+def test_scores_without_a_length_are_their_own_merit() -> None:
     objective = GainPerDollar(GAIN)
-    for score in (scored(None, None), scored(None, 20.0), scored(0.3, None)):
-        assert objective.rate(score).merit == 0.6
-    assert objective.rate(scored(0.3, None)).usd is None
+    assert objective.rate(scored(0.3, None)) == (0.6, None)
 
 
 def test_expected_cost_has_the_prices_of_the_cloud_model() -> None:
@@ -120,7 +113,7 @@ def test_model_without_gain_scores_as_before(folder: Path) -> None:
     change(folder, gain=None, by_score=None)
     model = RouterModel.load(folder)
     score = model.score("What is the capital of Portugal?")
-    assert (score.gain, score.output_tokens) == (None, None)
+    assert score.output_tokens is None
     assert b"gain" not in (folder / "manifest.json").read_bytes()
     assert model.manifest.for_objective("score") is model.manifest
 
@@ -131,7 +124,7 @@ def test_model_with_gain_scores_as_its_manifest_says(folder: Path) -> None:
     text = "What is the capital of Portugal?"
     logits = model.logits(text)
     score = model.score(text)
-    assert [score.gain] == pytest.approx(expected_gain(OF_TWO, [logits]).tolist())
+    assert score.gain == score.p_cloud - score.p_local
     assert [score.output_tokens] == pytest.approx(
         expected_output_tokens(OF_TWO, [logits], text_tokens(text)).tolist()
     )
@@ -184,14 +177,12 @@ def drawn(n: int, true: Gain = GAIN) -> tuple[Floats, Outcomes, Floats, Floats]:
     """Logits, outcomes, prompt tokens and answer tokens that follow a `Gain`."""
     rng = np.random.default_rng(0)
     logits, tokens = rng.normal(0, 1.5, (n, 3)), np.exp(rng.normal(4, 1, n))
-    cloud, local, _ = class_probabilities(true.cloud_better, true.local_better, logits)
-    number = rng.random(n)
-    cloud_wins, local_wins = number < cloud, (number >= cloud) & (number < cloud + local)
+    is_good = rng.random((n, 2)) < 1 / (1 + np.exp(-logits[:, :2]))
     outcomes = Outcomes(
-        local=np.where(local_wins, 8.0, 5.0),
-        cloud=np.where(cloud_wins, 8.0, 5.0),
-        local_ok=local_wins,
-        cloud_ok=cloud_wins,
+        local=np.where(is_good[:, 0], 8.0, 5.0),
+        cloud=np.where(is_good[:, 1], 8.0, 5.0),
+        local_ok=is_good[:, 0],
+        cloud_ok=is_good[:, 1],
         cost=np.ones(n),
         source=np.full(n, "synthetic"),
         group=np.arange(n).astype(str),
@@ -201,12 +192,17 @@ def drawn(n: int, true: Gain = GAIN) -> tuple[Floats, Outcomes, Floats, Floats]:
     return logits, outcomes, tokens, expected_output_tokens(true, logits, tokens) * noise
 
 
+def fit_gain(
+    logits: Floats, outcomes: Outcomes, tokens: Floats, written: Floats, prior: Gain | None = None
+) -> Gain:
+    calibration = manifest_calibration()
+    return calibrate.fit_gain(logits, outcomes, calibration, tokens, written, prior=prior)
+
+
 def test_fit_recovers_the_true_coefficients() -> None:
     logits, outcomes, tokens, written = drawn(8000)
     written[::3] = np.nan
-    fitted = calibrate.fit_gain(logits, outcomes, tokens, written)
-    assert fitted.cloud_better == pytest.approx(GAIN.cloud_better, abs=0.1)
-    assert fitted.local_better == pytest.approx(GAIN.local_better, abs=0.1)
+    fitted = fit_gain(logits, outcomes, tokens, written)
     assert fitted.length == pytest.approx(GAIN.length, abs=0.1)
     assert fitted.input_tokens == pytest.approx(tokens.mean())
     assert fitted.output_tokens == pytest.approx(np.nanmean(written))
@@ -217,34 +213,29 @@ def test_fit_recovers_the_true_coefficients() -> None:
 
 def test_fit_of_a_network_with_two_outputs_has_no_length_logit() -> None:
     logits, outcomes, tokens, written = drawn(3000, OF_TWO)
-    fitted = calibrate.fit_gain(logits[:, :2], outcomes, tokens, written)
+    fitted = fit_gain(logits[:, :2], outcomes, tokens, written)
     assert fitted.length[4] == 0.0
     assert fitted.length == pytest.approx(OF_TWO.length, abs=0.15)
 
 
 def test_few_rows_stay_near_the_prior_and_many_leave_it() -> None:
     logits, outcomes, tokens, written = drawn(4000)
-    other = msgspec.structs.replace(
-        GAIN, cloud_better=(-0.6, 0.2, 0.5), length=(4.0, 0.3, -0.1, 0.2, 0.5)
-    )
+    other = msgspec.structs.replace(GAIN, length=(4.0, 0.3, -0.1, 0.2, 0.5))
     few = np.arange(4000) < 10
-    near = calibrate.fit_gain(
-        logits[few], outcomes.take(few), tokens[few], np.full(10, np.nan), prior=other
-    )
+    unknown = np.full(10, np.nan)
+    near = fit_gain(logits[few], outcomes.take(few), tokens[few], unknown, prior=other)
     assert near.length == pytest.approx(other.length)
-    assert near.cloud_better[0] == pytest.approx(-0.6, abs=0.3)
     assert near.output_tokens == other.output_tokens
     assert near.scale == other.scale
-    far = calibrate.fit_gain(logits, outcomes, tokens, written, prior=other)
-    assert far.cloud_better == pytest.approx(GAIN.cloud_better, abs=0.15)
+    far = fit_gain(logits, outcomes, tokens, written, prior=other)
     assert far.length == pytest.approx(GAIN.length, abs=0.1)
     assert far.scale == other.scale
 
 
 def test_fit_without_any_gain_or_length_is_valid() -> None:
     logits, outcomes, tokens, written = drawn(200)
-    worse = outcomes._replace(cloud=np.zeros(200), local=np.ones(200))
-    fitted = calibrate.fit_gain(logits, worse, tokens, np.full_like(written, np.nan))
+    logits[:, 0] = 50.0  # the local answer is always good
+    fitted = fit_gain(logits, outcomes, tokens, np.full_like(written, np.nan))
     assert fitted.problem() is None
     assert np.isfinite(calibrate.merits(logits, manifest_calibration(), fitted, tokens)).all()
 

@@ -617,7 +617,7 @@ class GainModel:
     """A model that knows the gain of the cloud's answer and its length."""
 
     def __init__(self, gain: float, output_tokens: float = 50.0, score: float = 0.7) -> None:
-        self._score = Score(score, 0.8, 0.9, None, gain, output_tokens)
+        self._score = Score(score, 0.5 - gain / 2, 0.5 + gain / 2, None, output_tokens)
 
     def score(self, text: str) -> Score:
         return self._score
@@ -645,24 +645,24 @@ async def decide(
 
 
 async def test_at_equal_gain_only_the_cheap_request_goes_to_the_cloud() -> None:
-    cheap = await decide(GainModel(0.3), input_tokens=10.0)  # r = 1.1 / 2
-    dear = await decide(GainModel(0.3), input_tokens=10_000.0)  # r = 101 / 2
+    cheap = await decide(GainModel(0.5), input_tokens=80.0)  # r = 1.8 / 2
+    dear = await decide(GainModel(0.5), input_tokens=10_000.0)  # r = 101 / 2
     assert (cheap.target, cheap.reason) == (CLOUD, Reason.SCORE)
     assert (dear.target, dear.reason) == (LOCAL, Reason.SCORE)
-    assert cheap.merit == pytest.approx(1 / (1 + 2 * 0.3 / 0.55))
-    assert dear.merit == pytest.approx(1 / (1 + 2 * 0.3 / 50.5))
+    assert cheap.merit == pytest.approx(1 / (1 + 2 * 0.5 / 0.9))
+    assert dear.merit == pytest.approx(1 / (1 + 2 * 0.5 / 50.5))
     assert dear.expected_cloud_usd == pytest.approx(101.0)
     assert cheap.score == dear.score  # one inference serves both
 
 
 async def test_a_low_score_stays_local_where_the_cloud_gains_nothing() -> None:
-    decision = await decide(GainModel(-0.2, score=0.05))
+    decision = await decide(GainModel(-0.25, score=0.05))
     assert (decision.target, decision.merit) == (LOCAL, MAX_MERIT)
     shown = decision.to_dict(latency_ms=1, router_model="m")
-    assert (shown["score"], shown["merit"], shown["gain"]) == (0.05, MAX_MERIT, -0.2)
+    assert (shown["score"], shown["merit"], shown["gain"]) == (0.05, MAX_MERIT, -0.25)
     assert shown["expected_cloud_usd"] == pytest.approx(2.0)
     assert "score 0.0500" in str(decision)
-    assert "merit 0.9999 (gain -0.2000 for $2.000000) and threshold 0.5000" in str(decision)
+    assert "merit 0.9999 (gain -0.2500 for $2.000000) and threshold 0.5000" in str(decision)
 
 
 @pytest.mark.parametrize("gain", [-1.0, 0.0, 0.5, 1.0])

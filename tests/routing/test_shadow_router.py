@@ -212,7 +212,7 @@ async def test_shadow_requests_are_sampled() -> None:
 async def test_shadow_router_ranks_by_its_own_objective() -> None:
     class GainModel:
         def score(self, text: str) -> Score:
-            return Score(0.25, 0.5, 0.5, None, 0.5, 50.0)
+            return Score(0.25, 0.25, 0.75, None, 50.0)
 
     objective = GainPerDollar(flat_gain(scale=2.0), UsdPerToken(0.01, 0.02))
     scorer = Scorer(GainModel())

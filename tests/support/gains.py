@@ -8,8 +8,6 @@ from router_model.manifest import Gain
 def flat_gain(**fields: Any) -> Gain:
     """A gain in which no logit has a weight, with some fields replaced."""
     values: dict[str, Any] = {
-        "cloud_better": (0.0, 0.0, 0.0),
-        "local_better": (0.0, 0.0, 0.0),
         "length": (0.0, 0.0, 0.0, 0.0, 0.0),
         "input_tokens": 100.0,
         "output_tokens": 50.0,
