@@ -90,22 +90,29 @@ def _training_options(command: F) -> F:
         click.option(
             "--layers",
             type=click.IntRange(min=1),
-            default=4,
+            default=6,
             show_default=True,
             help="Number of the base's layers to keep, from the first.",
         ),
         click.option(
             "--pooling-layers",
             type=click.IntRange(min=0),
-            default=2,
+            default=0,
             show_default=True,
             help="Number of last layers that pool with a single query vector, at almost no cost.",
+        ),
+        click.option(
+            "--frozen-layers",
+            type=click.IntRange(min=0),
+            default=2,
+            show_default=True,
+            help="Number of first layers that stay as in the base, with the embeddings.",
         ),
         click.option("--epochs", default=3, show_default=True, help="Number of epochs."),
         click.option("--seed", default=0, show_default=True, help="Random seed."),
         click.option(
             "--auxiliary/--no-auxiliary",
-            default=True,
+            default=False,
             show_default=True,
             help="Also learn from other model pairs in the data.",
         ),
@@ -117,7 +124,7 @@ def _training_options(command: F) -> F:
             help="Share of the training prompts to use; shows what more data would bring.",
         ),
         click.option(
-            "--max-length", default=128, show_default=True, help="Maximum tokens per prompt."
+            "--max-length", default=192, show_default=True, help="Maximum tokens per prompt."
         ),
         click.option("--threads", default=0, help="CPU threads; 0 uses one per core."),
     ):
@@ -209,7 +216,7 @@ def train(prepared: Path, run_name: str, **options: Any) -> None:
 @click.option("--seeds", default=3, show_default=True, help="Number of trainings per share.")
 @click.option("--base", default="minilm", show_default=True, help="Base model, as in train.")
 @click.option("--epochs", default=3, show_default=True, help="Number of epochs.")
-@click.option("--max-length", default=128, show_default=True, help="Maximum tokens per prompt.")
+@click.option("--max-length", default=192, show_default=True, help="Maximum tokens per prompt.")
 def learning_curve(prepared: Path, results: Path, shares: str, seeds: int, **settings: Any) -> None:
     """Train on shares of the data with several seeds, to show what more data would bring.
 
@@ -268,7 +275,7 @@ def transfer(
     Trains the recipe of the options, and again without what it holds out. A rerun resumes.
     With --model, the benchmarks may have been in the model's training; the table says so.
 
-    Example: hybrid-llm-train transfer --no-auxiliary --run plain
+    Example: hybrid-llm-train transfer --run plain
     """
     from training import transfer as held_out
 

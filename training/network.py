@@ -9,8 +9,9 @@ Bases of --base:
 - "tiny": random weights over the same vocabulary, for tests.
 - any other name: loaded with transformers, e.g. distilbert-base-uncased; needs access to the hub.
 
-Only the first `layers` of the base are used (by default four: 19 M parameters). Dropping the upper
-layers costs a fine-tuned network the least (Sajjad et al. 2020, arXiv:2004.03844).
+Only the first `layers` of the base are used (by default all six). Dropping the upper layers costs a
+fine-tuned network the least (Sajjad et al. 2020, arXiv:2004.03844), but it transfers less to
+prompts of other sources (training/LOG.md).
 
 The last `pooling_layers` of those do not transform every token. A single query vector, initially
 the mean of the tokens, attends to the tokens, and only it passes through the rest of the layer. A

@@ -4,8 +4,8 @@ Validation prompts come from the sources of the training prompts. A router can r
 their vocabulary and be no better than chance on others, and validation does not show it. So a
 recipe is chosen by held-out sources:
 
-- The benchmarks and subjects of the other pairs of models. A recipe without these pairs
-  (`--no-auxiliary`) holds out all of them with one training. Otherwise there is one training for
+- The benchmarks and subjects of the other pairs of models. A recipe without these pairs (the
+  default) holds out all of them with one training. With `--auxiliary` there is one training for
   each of FOLDS parts of the benchmarks, without the rows of that part.
 - zeroeval-crux, which is never trained on. It takes part in choices and is no test.
 - With `--own`, each source of the routed pair in turn, with one training without it. Only its train

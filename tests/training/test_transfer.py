@@ -119,13 +119,13 @@ def test_recipes_and_models_share_a_table(tmp_path: Path, monkeypatch: pytest.Mo
 
     recipe = ("--base=tiny", "--max-length=32", "--epochs=1", "--layers=1", "--pooling-layers=0")
     run = tmp_path / "run"
-    [plain] = measured(*recipe, f"--run={run}", "--name=plain", "--no-auxiliary")
+    [plain] = measured(*recipe, f"--run={run}", "--name=plain")
     assert plain["has_seen_benchmarks"] is False
     assert set(plain["each"]) == {"exams/law", "exams/arts"}
     entries = measured(f"--model={run / 'model'}", "--name=again")
     assert [entry["name"] for entry in entries] == ["plain", "again"]
     assert entries[1]["each"] == plain["each"]
-    entries = measured(*recipe, f"--run={tmp_path / 'all'}", "--name=plain")
+    entries = measured(*recipe, f"--run={tmp_path / 'all'}", "--name=plain", "--auxiliary")
     assert [entry["name"] for entry in entries] == ["again", "plain"]
     folds = {path.name for path in tmp_path.glob("all-fold-*")}
     assert folds == {"all-fold-0", "all-fold-1"}
