@@ -300,12 +300,13 @@ def compare(
             parts[str(source)] = chosen
             if (chosen & unread).any():
                 parts[f"{source} (read only)"] = chosen & ~unread
+    threshold = model.manifest.for_objective("score").threshold
     measured = {
         name: measure(
             {key: prediction for key, (_, prediction) in by_name.items()},
             out,
             chosen,
-            threshold=model.manifest.for_objective("score").threshold,
+            threshold=threshold,
             rounds=rounds,
         )
         for name, chosen in track(parts.items(), "intervals", total=len(parts))
@@ -313,6 +314,7 @@ def compare(
     inside = np.flatnonzero(~held_out)
     about = heading(prepared, model, split=split, command=command, rounds=rounds)
     return about | {
+        "threshold": threshold,
         "train_rows": len(data.train),
         "chosen_on_validation": {
             name: setting for name, (setting, _) in by_name.items() if setting

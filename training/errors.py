@@ -52,6 +52,7 @@ def analyse(
     categories = {str(name): paths == name for name in np.unique(paths)}
     about = heading(prepared, model, split=split, command=command, rounds=rounds)
     return about | {
+        "threshold": threshold,
         "rows": len(rows),
         "sources": {
             name: _rates(kinds, out, local, chosen, rounds) for name, chosen in sources.items()

@@ -178,7 +178,7 @@ def evaluate(
     for name in np.unique(scored.out.source[unread]):
         sources[f"{name} (read only)"] = part((scored.out.source == name) & ~unread)
     inside = scored.where(~held_out)
-    points = _curve(inside.score, inside.out, np.arange(inside.score.size))
+    points = _curve(inside.merit, inside.out, np.arange(inside.merit.size))
     pick = np.linspace(0, inside.score.size, 41).round().astype(int)
     about = heading(prepared, model, split=split, command=command, rounds=rounds)
     report: dict[str, Any] = about | {

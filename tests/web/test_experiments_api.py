@@ -112,8 +112,14 @@ async def test_shipped_results_are_returned(start: StartProxy) -> None:
         for file, content in answer.json()["results"].items():
             assert content == json.loads((DATA / "results" / f"{file}.json").read_text())
         assert steps[name]["headline"] is not None
-    assert steps["evaluate"]["headline"] == "68% of the quality gap for 64% of the cost"
-    assert steps["errors"]["headline"] == "8.0% wrongly local, 33.9% wrongly cloud"
+    evaluation, errors = (
+        json.loads((DATA / f"results/{name}.json").read_text()) for name in ("evaluation", "errors")
+    )
+    at = evaluation["in_distribution"]["at_threshold"]
+    expected = f"{at['pgr']:.0%} of the quality gap for {at['cost_share']:.0%} of the cost"
+    assert steps["evaluate"]["headline"] == expected
+    local, cloud = (errors["sources"]["all"][f"false {tier}"][0] for tier in ("local", "cloud"))
+    assert steps["errors"]["headline"] == f"{local:.1%} wrongly local, {cloud:.1%} wrongly cloud"
     assert steps["benchmark"]["headline"] is None
 
 
