@@ -281,7 +281,7 @@ class Metrics:
         if record.fallback_from is not None:
             self._fallbacks.labels(record.fallback_from, record.target, record.fallback_why).inc()
         # A local tier can cost more than the cloud, and counters cannot decrease.
-        if record.saved_usd is not None:  # a counter cannot decrease
+        if record.saved_usd is not None:
             (self._saved if record.saved_usd > 0 else self._lost).inc(abs(record.saved_usd))
 
     def expose(self) -> bytes:

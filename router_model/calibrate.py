@@ -1,12 +1,13 @@
 """Calibration: from the two heads' logits to the served score, for training and live traffic.
 
 1. Each head's logit is scaled and shifted to a probability of a good answer.
-2. gain = p_local - w * p_cloud. How much the cloud head helps the ranking differs between model
+2. margin = p_local - w * p_cloud. How much the cloud head helps the ranking differs between model
    pairs, so w is chosen on validation: the smallest w whose APGR is close to the best one
    (APGR_TOLERANCE). With w = 1, prompts that both models fail rank like prompts that both solve. A
    smaller w ranks the latter higher, as a person expects.
-3. A logistic curve over the gain gives P(local answer at least as good as the cloud's).
-4. `fit_gain`: the gain per dollar of a cloud answer (`value`), which ranks the requests instead.
+3. A logistic curve over the margin gives P(local answer at least as good as the cloud's).
+4. `fit_gain`: answer length, reference request and scale of the gain per dollar (`value`), which
+   ranks the requests by default.
 5. The threshold table, with intervals, and the recommended threshold.
 
 Training fits everything on thousands of validation rows. Judged live requests are a few hundred:

@@ -69,7 +69,8 @@ _OUTPUT_RULE = re.compile(
 _INTRODUCTION = re.compile(
     r"(?:[#*>\s]*[\w ]{1,20}:[*\s]*)?"
     r"(?:you are [^.\n]{1,40}\b(?:assistant|ai|model|bot|system)\b[^.\n]{0,60}\.\s*)?"
-    r"(?:(?:from|given|based on|using|for|in)\b[^.\n]{1,80}[,:])?",
+    r"(?:(?:from|given|based on|using|for|in)\b[^.\n]{1,80}[,:]?"
+    r"|(?:here|below) (?:is|are)\b[^.\n]{0,60})?",
     re.IGNORECASE,
 )
 
@@ -82,8 +83,7 @@ def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     edges = (
         text if len(text) <= 2 * _EDGE_CHARS else text[:_EDGE_CHARS] + "\n" + text[-_EDGE_CHARS:]
     )
-    request = _REQUEST.search(edges[:_EDGE_CHARS]) if _is_about_chat(edges) else None
-    if request is not None and _is_first(request):
+    if _is_about_chat(edges) and (request := _first_request(edges[:_EDGE_CHARS])):
         if _HISTORY.search(edges):
             return True
         has_answers = any(role == "assistant" for role, _ in turns[-4:-1])
@@ -93,17 +93,21 @@ def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     return any(
         role in ("system", "developer")
         and _is_about_chat(system := text[:_EDGE_CHARS])
-        and (request := _REQUEST.search(system[:_SYSTEM_CHARS]))
-        and _is_first(request)
+        and _first_request(system[:_SYSTEM_CHARS])
         and _OUTPUT_RULE.search(system)
         for role, text in turns[:_MAX_SYSTEM_TURNS]
     )
 
 
-def _is_first(request: re.Match[str]) -> bool:
-    """Whether nothing else is asked before it: only a heading, a role, what it is from, a chat."""
-    before = request.string[: request.start()]
-    return bool(_INTRODUCTION.fullmatch(before.strip()) or _HISTORY.search(before))
+def _first_request(text: str) -> re.Match[str] | None:
+    """The request, if only a heading, a role, what it is made from or a chat stands before it."""
+    request = _REQUEST.search(text)
+    if request is None:
+        return None
+    before = text[: request.start()]
+    history = _HISTORY.search(before)
+    lead = before[: history.start()] if history else before
+    return request if _INTRODUCTION.fullmatch(lead.strip(' \t\n#*"<>')) else None
 
 
 def _is_about_chat(text: str) -> bool:

@@ -15,7 +15,7 @@ MANIFEST_FILE = "manifest.json"
 PREVIOUS_FILE = "manifest.previous.json"  # replaced by a calibration in place
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
-_MAX_WEIGHT = 1e6  # of a calibration; not-a-number is no weight either
+_MAX_WEIGHT = 1e6  # bound of every fitted value; NaN fails the comparison, too
 REQUIRED_FILES = (MODEL_FILE, TOKENIZER_FILE)
 
 
@@ -37,7 +37,7 @@ class HeadCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From the two heads' logits to the served score, fitted on validation.
 
-    gain = p_local - cloud_weight * p_cloud ranks the prompts; score = sigmoid(slope * gain +
+    margin = p_local - cloud_weight * p_cloud ranks the prompts; score = sigmoid(slope * margin +
     intercept) is P(the local answer is at least as good as the cloud's). `slope` is positive, so
     the score keeps the order.
     """

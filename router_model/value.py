@@ -27,8 +27,8 @@ CHARS_PER_TOKEN: Final = 4.0
 # The range of predicted answer lengths, in tokens.
 MIN_OUTPUT_TOKENS: Final = 4.0
 MAX_OUTPUT_TOKENS: Final = 4096.0
-# Cheaper requests count as this multiple of the reference request. The gain of a cloud answer to a
-# greeting is about 0, with an error. Divided by next to nothing, it would be the best buy of all.
+# Cheaper requests count as this multiple of the reference request. Otherwise greetings would go to
+# the cloud: their gain is about 0, with an error, and would be divided by a cost of nearly 0.
 MIN_RELATIVE_COST: Final = 0.9
 # Below 1, so that a threshold of 1 sends every request to the cloud. Also below 1 as printed.
 MAX_MERIT: Final = 0.9999
@@ -96,7 +96,7 @@ def merits_of(expected: ArrayLike, relative_cost: ArrayLike, *, scale: float) ->
 
 
 class Rated(NamedTuple):
-    """`merit`: the score, if that has no length. `usd`: None likewise."""
+    """`merit`: the score if the model predicts no answer length; `usd` is then None."""
 
     merit: float
     usd: float | None

@@ -129,7 +129,6 @@ def measure(s: ScoredRows, *, threshold: float, rounds: int) -> dict[str, Any]:
         "ece_local": _round(metrics.ece(s.out.local_ok, s.p_local)),
         "ece_score": _round(metrics.ece(s.out.local_suffices, s.score)),
         "ece_by_chance": _round(metrics.expected_ece(s.score)),
-        "accuracy_suffices": _round(((s.merit >= threshold) == s.out.local_suffices).mean()),
         "apgr": interval(gap_area(s.score)),
         "apgr_p_local": interval(gap_area(s.p_local)),
         "apgr_category_mean": interval(gap_area(s.baseline)),

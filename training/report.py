@@ -263,7 +263,7 @@ def _calibration(results: Results) -> str:
         + _figure(bars)
         + _note(
             about(results.errors, results.errors["rows"], interval=False)
-            + ". Prompts right of the dashed threshold stay local."
+            + ". Prompts right of the dashed threshold of the score stay local."
         )
     )
 
@@ -346,7 +346,7 @@ def _errors(results: Results) -> str:
 def _robustness(results: Results) -> str:
     content = results.robustness
     table = _table(
-        ("change", "decisions that survive", "to cloud", "to local", "mean change of score"),
+        ("change", "decisions that survive", "to cloud", "to local", "mean change of merit"),
         [
             (name, span(r["survive"]), r["to_cloud"], r["to_local"], r["mean_change"])
             for name, r in content["changes"].items()
@@ -532,7 +532,7 @@ def markdown(results: Results) -> str:
             "AUROC of “the local answer is good” (0.5 is chance):",
             _markdown_table(("source", "n", "local ok", *shown, "router − TF-IDF"), first),
             f"{provenance}. {content['what']}",
-            "APGR (0.5 is random), and the effect of the recommended threshold:",
+            "APGR (0.5 is random), and the effect of the threshold of the score:",
             _markdown_table(
                 ("source", "TF-IDF + LR", "router", "oracle", "kept local", "dollars", "PGR"),
                 second,

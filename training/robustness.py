@@ -168,7 +168,7 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console(width=None if Console().is_terminal else 110)
     table = Table(title=f"decisions that survive · {report['split']} · n = {report['rows']}")
     table.add_column("")
-    for name in ("survive", "to cloud", "to local", "mean change of score"):
+    for name in ("survive", "to cloud", "to local", "mean change of merit"):
         table.add_column(name, justify="right")
     for name, result in report["changes"].items():
         table.add_row(

@@ -76,7 +76,7 @@ async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]
         tokens = len(text) / CHARS_PER_TOKEN
         return await router.decide(RoutingPreference(), turns, input_tokens=tokens, rule=rule)
 
-    await decide(text + "!")  # the scores of a text are cached
+    await decide(text + "!")  # another text: scores are cached
     started = time.perf_counter()
     decision = await decide(text)
     latency_ms = (time.perf_counter() - started) * 1e3

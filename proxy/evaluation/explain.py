@@ -119,7 +119,7 @@ _REASONS: Final = {
     "sticky": "session affinity: its conversation was there",
     "router_unavailable": "there was no score: the router model was missing, failed or timed out",
     "fallback": "the other tier failed before the first token",
-    "out_of_domain": "the router model cannot judge its text: another language, a single word or "
+    "out_of_domain": "the router model cannot judge its text: another language, a short text or "
     "noise (routing.out_of_domain)",
     "escalated": "the local answer was not good enough",
     "housekeeping": "a chat front end's housekeeping, such as a title (routing.housekeeping)",

@@ -132,8 +132,8 @@ def compare_routers(
     outcomes = held_out.outcomes
     manifests = [m.manifest.for_objective(config.routing.objective) for m in (current, candidate)]
     with_gain = [manifest.gain is not None for manifest in manifests]
-    # Another calibration of the same network hardly changes the order of prompts, but the
-    # probabilities from which score and gain are derived.
+    # Another calibration of the same network hardly changes the order of prompts, but their
+    # probabilities.
     uses_log_loss = manifests[0].files == manifests[1].files and with_gain[0] == with_gain[1]
     by_cost = any(with_gain) and bool(outcomes.cost.any())
     logits = [held_out.logits(model) for model in (current, candidate)]

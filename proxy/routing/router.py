@@ -1,7 +1,8 @@
 """The router: the client's preference and the router model's score give one decision.
 
 The score says how likely the local answer is good enough. What is compared with the threshold is
-the merit: the expected gain of the cloud's answer per dollar, or the score (`routing.objective`).
+the merit, which falls with the expected gain of the cloud's answer per dollar, or is the score
+(`routing.objective`).
 
 The model runs in its own thread (onnxruntime releases the GIL), never on the event loop. The router
 never fails a request. If the model is missing, fails or times out, the request goes to the cloud
@@ -116,13 +117,9 @@ class Decision(NamedTuple):
     def __str__(self) -> str:
         text = f"{self.target} ({self.model}), reason {self.reason}"
         if self.score is not None and self.threshold is not None:
-            score, p_local, p_cloud, unreadable, length = self.score
+            score, p_local, p_cloud, unreadable, _ = self.score
             text += f", score {score:.4f} (p_local {p_local:.4f}, p_cloud {p_cloud:.4f})"
-            if (
-                self.merit is not None
-                and length is not None
-                and self.expected_cloud_usd is not None
-            ):
+            if self.merit is not None and self.expected_cloud_usd is not None:
                 text += (
                     f", merit {self.merit:.4f} (gain {self.score.gain:+.4f} for "
                     f"${self.expected_cloud_usd:.6f})"
@@ -137,7 +134,7 @@ class Decision(NamedTuple):
 
         `unreadable` is the signal of `router_model.domain`, whether or not it decided.
         """
-        score, p_local, p_cloud, unreadable, length = self.score or (None,) * 5
+        score, p_local, p_cloud, unreadable, _ = self.score or (None,) * 5
         return {
             "target": self.target.value,
             "model": self.model,
@@ -145,7 +142,7 @@ class Decision(NamedTuple):
             "p_local": p_local,
             "p_cloud": p_cloud,
             "merit": self.merit,
-            "gain": self.score.gain if self.score is not None and length is not None else None,
+            "gain": None if self.score is None else self.score.gain,
             "expected_cloud_usd": self.expected_cloud_usd,
             "threshold": self.threshold,
             "reason": self.reason.value,
@@ -374,6 +371,7 @@ class Router:
                 )
             if rule.threshold is not None:
                 own = rule.threshold
+        asked = self.threshold if own is None else own  # before pacing
         threshold = min(self.threshold, paced_threshold) if own is None else own
         decision = Decision(
             Target.CLOUD,
@@ -385,7 +383,7 @@ class Router:
         )
         if not_local is not None:
             return decision._replace(reason=not_local, has_alternative=False)
-        if self._keeps_housekeeping and threshold < 1 and is_housekeeping(turns):
+        if self._keeps_housekeeping and asked < 1 and is_housekeeping(turns):
             model = self._models[Target.LOCAL]
             return decision._replace(target=Target.LOCAL, reason=Reason.HOUSEKEEPING, model=model)
         score = None
@@ -394,7 +392,7 @@ class Router:
         if score is None:
             return decision
         decision = self._rate(decision, score, input_tokens)
-        unknown = self._tier_out_of_domain(score, self.threshold if own is None else own)
+        unknown = self._tier_out_of_domain(score, asked)
         if unknown is not None:
             model = self._models[unknown]
             return decision._replace(
@@ -427,8 +425,7 @@ class Router:
     def _tier_out_of_domain(self, score: Score, threshold: float) -> Target | None:
         """The tier for a text that the model cannot judge; None if its score decides.
 
-        A threshold of 0, as of `auto:cost=0`, asks for no cloud calls at all, one of 1 for nothing
-        else.
+        A threshold of 0 (`auto:cost=0`) means no cloud calls, one of 1 no local answers.
         """
         if score.unreadable is None or self._out_of_domain == "score" or not 0 < threshold < 1:
             return None

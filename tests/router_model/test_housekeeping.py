@@ -76,6 +76,12 @@ HOUSEKEEPING = {
             "title.\n\nHow do I prune roses?",
         )
     ],
+    "a title after the transcript": [
+        (
+            "user",
+            "Here is our conversation:\n" + TRANSCRIPT + "\n\nGenerate a title for it. Only text.",
+        )
+    ],
     "standalone question": [
         (
             "user",
@@ -133,6 +139,20 @@ TASKS = {
             "user",
             "Debug my React chat app, which loses messages.\nGenerate tags for each fault.\n"
             "assistant: hi",
+        )
+    ],
+    "a task before a transcript": [
+        (
+            "user",
+            "Prove that sqrt(2) is irrational, step by step.\n\nConversation:\nbob: hi\n\n"
+            "Generate tags for it.",
+        )
+    ],
+    "a repair before a transcript": [
+        (
+            "user",
+            "Fix the bug in my parser.\n\nConversation:\nA: it fails\n\nWrite a summary of the "
+            "discussion. Only JSON.",
         )
     ],
     "nothing": [],

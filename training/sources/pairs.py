@@ -1,6 +1,6 @@
 """Outcome pairs: the scores of a local and a cloud model on the same prompt (data/README.md).
 
-Files named other_pairs* have other pairs of models. Their rows train only auxiliary heads, and rows
+Files named other_pairs* have other pairs of models. Their rows are for `transfer`, and rows
 that repeat a question of the routed pair are dropped. All other files have the routed pair.
 """
 

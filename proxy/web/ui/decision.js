@@ -16,7 +16,7 @@ const REASONS = {
   router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
   escalated: 'the local answer was not good enough',
-  out_of_domain: 'not readable for the router: another language, a single word or noise',
+  out_of_domain: 'not readable for the router: another language, a short text or noise',
   housekeeping: 'housekeeping of a chat front end',
   rule: 'a routing rule selected it',
   exploration: 'a random decision near the threshold',
