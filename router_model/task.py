@@ -256,15 +256,16 @@ def _is_observation(turn: _UserTurn) -> bool:
     """Whether a user turn is a tool's result that an agent without tool turns has sent."""
     if turn.asked is None:
         return False
-    asked = turn.asked[-2_000:]
-    if _OBSERVATION.match(turn.text, 0, 200):
-        return bool("```" in asked or _ACTION.search(asked))
-    label = _OUTPUT.match(turn.text, 0, 200)
-    if label is None:
+    is_result = _OBSERVATION.match(turn.text, 0, 200) is not None
+    label = None if is_result else _OUTPUT.match(turn.text, 0, 200)
+    if not is_result and label is None:
         return False
+    asked = turn.asked[-2_000:]
+    if _ACTION.search(asked):
+        return True
     # "Output: is wrong. Rewrite it." is a person's answer to code.
-    ends_line = not turn.text[label.end() : label.end() + 200].partition("\n")[0].strip()
-    return bool(_ACTION.search(asked) or ("```" in asked and ends_line))
+    rest = "" if label is None else turn.text[label.end() : label.end() + 200]
+    return "```" in asked and not rest.partition("\n")[0].strip()
 
 
 _ACKNOWLEDGED = re.compile(
