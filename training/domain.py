@@ -22,7 +22,7 @@ from router_model.model import RouterModel
 from router_model.task import routing_text
 from router_model.value import CHARS_PER_TOKEN
 from training.dataset import DataError
-from training.outcomes import merits_of
+from training.outcomes import served_merits
 from training.progress import track
 from training.sources import pairs
 
@@ -91,7 +91,7 @@ def _by_language(model: RouterModel, items: list[dict[str, Any]]) -> dict[str, d
             continue
         text = routing_text([("user", item["text"])])
         score = model.score(text)
-        [merit] = merits_of(model.manifest, [score], [len(text) / CHARS_PER_TOKEN])
+        [merit] = served_merits(model.manifest, [score], [len(text) / CHARS_PER_TOKEN])
         row = languages.setdefault(item["language"], {"held_out": item.get("held_out", False)})
         counts = row.setdefault(item["kind"], {"texts": 0, "by_score": 0, "to_cloud": 0})
         is_hard = bool(merit < threshold)

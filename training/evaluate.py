@@ -24,15 +24,14 @@ from router_model.heuristic import Heuristic
 from router_model.label import is_ok
 from router_model.metrics import Floats
 from router_model.model import RouterModel
-from router_model.value import text_tokens
+from router_model.value import CHARS_PER_TOKEN
 from training.dataset import DataError, Prepared, Row, Split
-from training.outcomes import merits_of, outcomes_of, tokens_of
+from training.outcomes import COST_SHARE, outcomes_of, served_merits, tokens_of
 from training.progress import track
 from training.results import heading
 
 QUALITY_SHARES = (0.2, 0.5, 0.8)
 MIN_CATEGORY_ROWS = 20
-COST_SHARE = 0.4  # of the dollars of sending everything to the cloud
 
 
 class Check(msgspec.Struct):
@@ -75,7 +74,7 @@ def score_rows(model: RouterModel, rows: list[Row], train: list[Row]) -> ScoredR
         rows=rows,
         out=outcomes_of(rows),
         score=np.array([p.score for p in predictions]),
-        merit=merits_of(model.manifest, predictions, tokens_of(rows)[0]),
+        merit=served_merits(model.manifest, predictions, tokens_of(rows)[0]),
         p_local=np.array([p.p_local for p in predictions]),
         baseline=category_means(rows, train),
         rules=np.array([rules.score(r.text).score for r in rows]),
@@ -219,7 +218,9 @@ def categories(s: ScoredRows) -> dict[str, dict[str, float]]:
 def everyday(model: RouterModel, checks: list[Check]) -> dict[str, Any]:
     """The decisions for the hand-written check prompts, which are never trained on."""
     scores = [model.score(check.text) for check in checks]
-    merit = merits_of(model.manifest, scores, [text_tokens(check.text) for check in checks])
+    merit = served_merits(
+        model.manifest, scores, [len(check.text) / CHARS_PER_TOKEN for check in checks]
+    )
     local = np.array([check.expect == "local" for check in checks])
     routed_local = merit >= model.manifest.threshold
     return {
@@ -248,7 +249,7 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
         "category mean",
         "rules",
         "APGR",
-        "PGR at 40 % of $",
+        f"PGR at {COST_SHARE:.0%} of $",
         "by score",
         "ECE p",
         "ECE score",

@@ -43,7 +43,7 @@ from router_model.value import text_tokens
 from training import lexical
 from training.dataset import DataError, Prepared, Row
 from training.network import ServedNetwork
-from training.outcomes import outcomes_of, tokens_of
+from training.outcomes import COST_SHARE, outcomes_of, tokens_of
 from training.progress import say, track
 from training.train import (
     SERVED_HEADS,
@@ -181,7 +181,7 @@ def export(
                 "auroc_local": _rounded(auroc(out.local_ok, p_local)),
                 "apgr": _rounded(apgr(curve(score, out.local, out.cloud, out.cost))),
                 "pgr_at_40_usd": _rounded(
-                    pgr_at_cost(curve(merit, out.local, out.cloud, out.cost), 0.4)
+                    pgr_at_cost(curve(merit, out.local, out.cloud, out.cost), COST_SHARE)
                 ),
                 "apgr_within_source": _rounded(calibrate.within_source_apgr(score, out)),
                 "ece_local": _rounded(ece(out.local_ok, p_local)),

@@ -19,6 +19,9 @@ from router_model.value import (
 )
 from training.dataset import Row
 
+# The share of the all-cloud dollars at which routers and recipes are compared.
+COST_SHARE = 0.4
+
 
 def outcomes_of(rows: list[Row]) -> Outcomes:
     """The arrays of rows with both scores.
@@ -59,7 +62,9 @@ def tokens_of(rows: list[Row]) -> tuple[Floats, Floats]:
     return given, written
 
 
-def merits_of(manifest: Manifest, scores: Sequence[Score], input_tokens: Iterable[float]) -> Floats:
+def served_merits(
+    manifest: Manifest, scores: Sequence[Score], input_tokens: Iterable[float]
+) -> Floats:
     """What the threshold is compared with [n], at the default prices: merits, or the scores."""
     if manifest.gain is None:
         return np.array([score.score for score in scores])

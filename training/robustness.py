@@ -20,7 +20,7 @@ from router_model.task import routing_text
 from router_model.value import CHARS_PER_TOKEN
 from training.baselines import data_of, span
 from training.dataset import Prepared, Row, Split
-from training.outcomes import merits_of
+from training.outcomes import served_merits
 from training.progress import track
 from training.results import heading
 
@@ -110,7 +110,7 @@ def examine(
     def merit(text: str) -> float:
         if text not in merits:
             tokens = [len(text) / CHARS_PER_TOKEN]
-            [merits[text]] = merits_of(model.manifest, [model.score(text)], tokens)
+            [merits[text]] = served_merits(model.manifest, [model.score(text)], tokens)
         return merits[text]
 
     def compare(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -30,14 +30,13 @@ from rich.table import Table
 from router_model.metrics import auroc, curve, percentiles, pgr_at_cost
 from router_model.model import RouterModel
 from training.dataset import OUT_OF_DISTRIBUTION_SOURCES, Prepared, Row
-from training.outcomes import outcomes_of
+from training.outcomes import COST_SHARE, outcomes_of
 from training.progress import say, track
 
 MIN_ROWS = 120
 MIN_CLASS_SHARE = 0.08
 MAX_ROWS = 250
 FOLDS = 2
-BUDGET = 0.4  # share of the all-cloud dollars
 ROUNDS = 1000
 
 
@@ -124,7 +123,7 @@ def measure(parts: list[Part], model: RouterModel) -> dict[str, dict[str, Any]]:
             "local_ok_share": _r(outcomes.local_ok.mean()),
             "auroc_p_local": _r(auroc(outcomes.local_ok, p_local)),
             "auroc_score": _r(auroc(outcomes.local_ok, score)),
-            "pgr_at_budget": _r(pgr_at_cost(points, BUDGET)) if has_gap else None,
+            "pgr_at_budget": _r(pgr_at_cost(points, COST_SHARE)) if has_gap else None,
         }
     return out
 
@@ -182,7 +181,7 @@ def merged(path: Path, prepared: Prepared, new: dict[str, Any]) -> dict[str, Any
         "data_sha256": prepared.data_sha256,
         "benchmarks": len(parts),
         "prompts": sum(len(part.rows) for part in parts),
-        "budget": BUDGET,
+        "budget": COST_SHARE,
         "entries": [],
     }
     if path.exists():
