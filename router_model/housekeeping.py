@@ -36,11 +36,12 @@ _REQUEST = re.compile(
     rf"(?:{_VERB} (?:me |us )?{_BETWEEN}{_NOUN}\b"
     r"|(?:briefly )?summari[sz]e (?:the|this|our|all)[\w ]{0,20}"
     r"(?:chat|conversation|discussion|dialog|messages)"
-    r"|analy[sz]e the (?:chat|conversation)[\w ]{0,20} to determine"
+    r"|analy[sz]e (?:the|this) (?:chat|conversation)[\w ]{0,20} (?:to determine|and provide)"
+    r"|analy[sz]e if this message indicates a new conversation topic"
     r"|re(?:phrase|write) the follow[- ]?up"
     r"|continue the text in [`<])"
-    r"|\byou are an? [\w ,-]{0,30}(?:title|tag|keyword|follow-?up|autocomplet\w*|auto-complet\w*)"
-    r"[\w -]{0,20}\b(?:generator|assistant|system|writer|engine|model)",
+    r"|\byou are an? [\w ,-]{0,30}(?:title|tag|keyword|follow-?up (?:question|prompt|suggestion))s?"
+    r"[ -](?:generator|generation)\b|\byou are an auto-?completion (?:system|assistant)",
     re.IGNORECASE,
 )
 _HISTORY = re.compile(
@@ -52,7 +53,7 @@ _HISTORY = re.compile(
 )
 # Behind the request: "a title for this conversation", not "a title for my chat app".
 _OF_CHAT = re.compile(
-    r"\b(?:this|the|our|your|an?) (?:\w{1,12} ){0,2}"
+    r"\b(?:this|the|our|your|an?) (?:[\w']{1,12} ){0,2}"
     r"(?:chat|conversation|dialog(?:ue)?|discussion|thread|messages?)\b"
     r"(?! ?-?(?:app|bot|client|interface|page|program|room|server|service|ui|widget|window))",
     re.IGNORECASE,
@@ -60,7 +61,8 @@ _OF_CHAT = re.compile(
 _OUTPUT_RULE = re.compile(
     r"\bjson\b|\bonly\b|\bnothing else\b|\bwithout (?:any|quot)|\bno (?:quot|punctuat|explan|other)"
     r"|\bdo not (?:use|include|add|answer)|\b(?:words?|characters) (?:or|max|at most)"
-    r"|\b\d+(?:-|–| to )\d+[ -]words?\b|\bat most \w+ words?\b|\bto use as a prompt\b",
+    r"|\bunder \d+ (?:words|characters)\b|\b\d+(?:-|–| to )\d+[ -]words?\b"
+    r"|\bat most \w+ words?\b|\bto use as a prompt\b",
     re.IGNORECASE,
 )
 
@@ -68,16 +70,25 @@ _OUTPUT_RULE = re.compile(
 # May stand before the request: a heading ("### Task:"), a role, and what the text is made from.
 _INTRODUCTION = re.compile(
     r"(?:[#*>\s]*[\w ]{1,20}:[*\s]*)?"
-    r"(?:you are [^.\n]{1,40}\b(?:assistant|ai|model|bot|system)\b[^.\n]{0,60}\.\s*)?"
+    r"(?:you are [^.\n]{1,40}\b(?:assistant|ai|model|bot|system|summari[sz]er)\b[^.\n]{0,60}\.\s*)?"
+    r"(?:[\w ]{1,20}:\s*)?"
     r"(?:(?:from|given|based on|using|for|in)\b[^.\n]{1,80}[,:]?"
     r"|(?:here|below) (?:is|are)\b[^.\n]{0,60})?",
     re.IGNORECASE,
 )
 
 
+# Behind the request: another task, for which the summary is only a part of the answer.
+_ANOTHER_TASK = re.compile(
+    r"\b(?:then|and|also|afterwards)\b,? (?:also |please )?"
+    r"(?:add|build|code|debug|design|draft|explain|fix|implement|prove|refactor|repair|review|rewrite|solve|translate|write)\b|\bat the end\b",
+    re.IGNORECASE,
+)
+
+
 def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
     """Whether the newest turn of a conversation of (role, text) pairs is housekeeping."""
-    if not turns or turns[-1][0] != "user":
+    if not turns or turns[-1][0] not in ("user", "system"):
         return False
     text = turns[-1][1]
     edges = (
@@ -91,23 +102,34 @@ def is_housekeeping(turns: Sequence[tuple[str, str]]) -> bool:
         if is_of_chat and len(text) <= _EDGE_CHARS and _OUTPUT_RULE.search(edges):
             return True
     return any(
-        role in ("system", "developer")
-        and _is_about_chat(system := text[:_EDGE_CHARS])
-        and _first_request(system[:_SYSTEM_CHARS])
-        and _OUTPUT_RULE.search(system)
+        role in ("system", "developer") and _is_for_housekeeping(text[:_EDGE_CHARS])
         for role, text in turns[:_MAX_SYSTEM_TURNS]
     )
 
 
+def _is_for_housekeeping(system: str) -> bool:
+    """Whether a system prompt asks for nothing but such a text."""
+    request = _first_request(system[:_SYSTEM_CHARS]) if _is_about_chat(system) else None
+    return bool(
+        request
+        and _OF_CHAT.search(system, request.start(), request.end() + 100)
+        and _OUTPUT_RULE.search(system)
+    )
+
+
 def _first_request(text: str) -> re.Match[str] | None:
-    """The request, if only a heading, a role, what it is made from or a chat stands before it."""
+    """The request, if nothing else is asked.
+
+    Only a heading, a role, what it is made from or a chat may stand before it.
+    """
     request = _REQUEST.search(text)
-    if request is None:
+    if request is None or _ANOTHER_TASK.search(text, request.start(), request.end() + 200):
         return None
     before = text[: request.start()]
     history = _HISTORY.search(before)
-    lead = before[: history.start()] if history else before
-    return request if _INTRODUCTION.fullmatch(lead.strip(' \t\n#*"<>')) else None
+    leads = (before, before[: history.start()]) if history else (before,)
+    is_first = any(_INTRODUCTION.fullmatch(lead.strip(' \t\n#*"<>')) for lead in leads)
+    return request if is_first else None
 
 
 def _is_about_chat(text: str) -> bool:

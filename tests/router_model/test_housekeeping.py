@@ -76,6 +76,41 @@ HOUSEKEEPING = {
             "title.\n\nHow do I prune roses?",
         )
     ],
+    "a summarizer's system prompt": [
+        (
+            "system",
+            "You are a conversation summarizer. Generate a short title that captures the "
+            "conversation.\n\nRules:\n- Output ONLY the title text",
+        ),
+        ("user", "assistant: hi\nuser: hello"),
+    ],
+    "a titling assistant with a goal": [
+        (
+            "system",
+            "You are a chat titling assistant. Goal: Produce a short title that names the topic of "
+            "the user's first message. Output ONLY the title.",
+        ),
+        ("user", "Summarize: hi"),
+    ],
+    "a topic check": [
+        (
+            "system",
+            "Analyze if this message indicates a new conversation topic. If so, extract a title. "
+            "Answer with a JSON object, no other text.",
+        ),
+        ("user", "hi"),
+    ],
+    "language and title": [
+        (
+            "user",
+            "Analyze this conversation and provide:\n1. Its language\n2. A concise title (5 words "
+            "or less, no punctuation)\n\nUser: hi\nAI: hello",
+        )
+    ],
+    "a summary asked for by the application": [
+        *CHAT,
+        ("system", "Summarize the discussion in 200 words or less to use as a prompt for later."),
+    ],
     "a title after the transcript": [
         (
             "user",
@@ -140,6 +175,31 @@ TASKS = {
             "Debug my React chat app, which loses messages.\nGenerate tags for each fault.\n"
             "assistant: hi",
         )
+    ],
+    "a summary, then a task": [
+        *CHAT,
+        (
+            "user",
+            "Summarize our discussion, then implement it in Rust with only the standard library.",
+        ),
+    ],
+    "a summary and a repair": [
+        ("user", "Write a summary of the bugs in this chat log parser and fix them all.\n\nAI: hi")
+    ],
+    "a follow-up assistant": [
+        (
+            "system",
+            "You are a follow-up care assistant for a chat. Only answer from the guidelines.",
+        ),
+        ("user", "I have a fever of 39 after the operation. What now?"),
+    ],
+    "a title clerk": [
+        ("system", "You are a title insurance assistant. Only answer title law in this chat."),
+        ("user", "Is an unrecorded easement binding?"),
+    ],
+    "an assistant with a summary at the end": [
+        ("system", "You are an AI assistant. Provide a summary of the chat only at the end."),
+        ("user", "Design a lock."),
     ],
     "a task before a transcript": [
         (
