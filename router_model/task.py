@@ -249,23 +249,24 @@ _OUTPUT = re.compile(
     r"(?:results?|outputs?|stdout|stderr|exit[ _-]?code|returncode)\b[^\n:>]{0,60}[:>]",
     re.IGNORECASE,
 )
-_ACTION = re.compile(r"(?:^|\n)[\s*#]*Action\b|<(?:tool|function|invoke)", re.IGNORECASE)
+_ACTION = re.compile(
+    r"(?:^|\n)[\s*#]*Action(?:[ _]Input)?[*\s]{0,3}:|<(?:tool|function|invoke)", re.IGNORECASE
+)
 
 
 def _is_observation(turn: _UserTurn) -> bool:
     """Whether a user turn is a tool's result that an agent without tool turns has sent."""
     if turn.asked is None:
         return False
-    is_result = _OBSERVATION.match(turn.text, 0, 200) is not None
-    label = None if is_result else _OUTPUT.match(turn.text, 0, 200)
-    if not is_result and label is None:
+    label = _OBSERVATION.match(turn.text, 0, 200) or _OUTPUT.match(turn.text, 0, 200)
+    if label is None:
         return False
     asked = turn.asked[-2_000:]
     if _ACTION.search(asked):
         return True
     # "Output: is wrong. Rewrite it." is a person's answer to code.
-    rest = "" if label is None else turn.text[label.end() : label.end() + 200]
-    return "```" in asked and not rest.partition("\n")[0].strip()
+    rest = turn.text[label.end() : label.end() + 200].partition("\n")[0]
+    return "```" in asked and not rest.strip(" \t*:>")
 
 
 _ACKNOWLEDGED = re.compile(
@@ -356,7 +357,7 @@ _CONTEXT_ENDS = _CONTEXT_NAMES | frozenset(
     "instructions info information details state data file settings metadata preferences".split()
 )
 _CONTEXT_STARTS = frozenset("system environment workspace session editor ide attached".split())
-_TASK_ENDS = frozenset("task query question request prompt goal".split())
+_TASK_ENDS = frozenset("task query question request goal".split())
 _FRAME_WORDS = re.compile(
     r"\b(?:context|documents?|passages?|sources?|excerpts?|information|tools?|articles?|snippets?"
     r"|search results|knowledge)\b",
@@ -396,7 +397,10 @@ def _without_context(text: str) -> str:
         position = end + len(name) + 3
         if is_task:
             task, after = text[match.end() : end].strip(), text[position:].strip()
-            if task and _is_frame(before) and (after.startswith("<") or _is_frame(after)):
+            is_framed = not before.strip() or (
+                len(before) >= _MIN_FRAME_CHARS and _FRAME_WORDS.search(before[:2_000])
+            )
+            if task and is_framed and not _without_context(after).strip():
                 return task
             parts = [before, text[match.start() : position]]
             continue
@@ -410,11 +414,6 @@ def _without_context(text: str) -> str:
             before = before.rstrip().removesuffix(title)
         parts = [before]
     return "".join(parts) + text[position:]
-
-
-def _is_frame(text: str) -> bool:
-    """Whether text beside a task in tags says nothing of its own: it is empty or a frame."""
-    return not text.strip() or bool(_FRAME_WORDS.search(text[:2_000]))
 
 
 _QUESTION = re.compile(

@@ -100,6 +100,14 @@ CASES: dict[str, tuple[Turns, str]] = {
         [user(f"{HARD}\n<request>\nping\n</request>\nis what the client sends.")],
         f"{HARD}\n<request>\nping\n</request>\nis what the client sends.",
     ),
+    "a prompt that is to be rewritten": (
+        [user("Rewrite this prompt so that it uses our tools:\n<task>\nSay hi\n</task>")],
+        "Rewrite this prompt so that it uses our tools:\n<task>\nSay hi\n</task>",
+    ),
+    "a task and its requirements in tags": (
+        [user(f"<task>Say hi</task>\n<requirements>{HARD}</requirements>")],
+        f"<task>Say hi</task>\n<requirements>{HARD}</requirements>",
+    ),
     "context, and tags inside a task": (
         [user(f"<context>\nA\n</context>\n{HARD}\n<query>\nping\n</query>\nis sent.")],
         f"{HARD}\n<query>\nping\n</query>\nis sent.",
@@ -229,6 +237,14 @@ CASES: dict[str, tuple[Turns, str]] = {
     "a complaint about a command's output": (
         [user(HARD), assistant("```sh\nls\n```"), user("Output: is wrong. Rewrite it all.")],
         f"{HARD}\nOutput: is wrong. Rewrite it all.",
+    ),
+    "a person's observations on code": (
+        [
+            user(HARD),
+            assistant("```py\nprint()\n```"),
+            user("Observations: it is slow. Redesign it."),
+        ],
+        f"{HARD}\nObservations: it is slow. Redesign it.",
     ),
     "an observation that a person adds": (
         [user(QUESTION), assistant("The Danube."), user("Observations: it also flows elsewhere.")],
