@@ -197,7 +197,12 @@ class Manifest(
                 )
         if not 8 <= self.max_length <= 512:
             raise RouterModelError(f"{path}: max_length {self.max_length} is not within 8..512")
-        for threshold in (self.threshold, self.by_score.threshold if self.by_score else 0.0):
+        tables: list[Manifest | ThresholdTable] = [
+            self,
+            *([self.by_score] if self.by_score else []),
+        ]
+        points = [point.threshold for table in tables for point in table.thresholds]
+        for threshold in (*(table.threshold for table in tables), *points):
             if not 0.0 <= threshold <= 1.0:
                 raise RouterModelError(f"{path}: threshold {threshold} is not within 0..1")
         calibration = self.calibration
@@ -208,10 +213,8 @@ class Manifest(
         )
         if not all(abs(value) < _MAX_WEIGHT for value in values):
             raise RouterModelError(f"{path}: calibration has a value not within ±{_MAX_WEIGHT:g}")
-        if (
-            min(calibration.slope, calibration.local.temperature, calibration.cloud.temperature)
-            <= 0
-        ):
+        positive = (calibration.slope, calibration.local.temperature, calibration.cloud.temperature)
+        if min(positive) < 1 / _MAX_WEIGHT:
             raise RouterModelError(f"{path}: calibration slope and temperatures must be positive")
         if self.reference is not None and (self.reference.rows < 1 or not self.reference.scores):
             raise RouterModelError(f"{path}: reference has no prompts")

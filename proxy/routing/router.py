@@ -414,7 +414,8 @@ class Router:
         target = Target.LOCAL if merit >= threshold else Target.CLOUD
         is_paced = not is_own and threshold <= merit < self.threshold
         reason, propensity = Reason.BUDGET if is_paced else Reason.SCORE, 1.0
-        if not is_own and not is_paced and abs(merit - threshold) <= self._explore_width:
+        is_near = 0 < threshold < 1 and abs(merit - threshold) <= self._explore_width
+        if is_near and not is_own and not is_paced:
             propensity -= self._explore_rate / 2
             if self._rng.random() >= propensity:
                 target, reason, propensity = target.other, Reason.EXPLORATION, 1.0 - propensity

@@ -679,6 +679,18 @@ async def test_scores_without_a_gain_are_compared_themselves() -> None:
     assert (decision.target, decision.merit, decision.expected_cloud_usd) == (LOCAL, 0.7, None)
 
 
+@pytest.mark.parametrize(("threshold", "score", "target"), [(0.0, 0.01, LOCAL), (1.0, 0.98, CLOUD)])
+async def test_thresholds_0_and_1_are_not_explored(
+    threshold: float, score: float, target: Target
+) -> None:
+    config = configure(threshold=threshold)
+    routing = msgspec.structs.replace(config.routing, explore_rate=1.0)
+    config = msgspec.structs.replace(config, routing=routing)
+    for seed in range(20):
+        decision = await decide(FixedModel(score), config, rng=random.Random(seed))
+        assert decision.target is target
+
+
 async def test_pacing_and_exploration_follow_the_merit() -> None:
     """The score of 0.7 is above both thresholds; the merit is 0.5."""
     model, config = GainModel(0.5), configure(threshold=0.6)
