@@ -61,8 +61,15 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in shown.items():
-        table.add_row(name, cell(f"{value:.4f}" if isinstance(value, float) else value))
+        table.add_row(name, cell(_shown(name, value)))
     Console().print(table)
+
+
+def _shown(name: str, value: object) -> object:
+    """A number of four digits. Dollars of one request need more zeros."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.2e}" if name == "expected_cloud_usd" else f"{value:.4f}"
 
 
 async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]:
