@@ -81,7 +81,8 @@ _INTRODUCTION = re.compile(
 # Behind the request: another task, for which the summary is only a part of the answer.
 _ANOTHER_TASK = re.compile(
     r"\b(?:then|and|also|afterwards)\b,? (?:also |please )?"
-    r"(?:add|build|code|debug|design|draft|explain|fix|implement|prove|refactor|repair|review|rewrite|solve|translate|write)\b|\bat the end\b",
+    r"(?:add|build|code|debug|design|draft|explain|fix|implement|prove|refactor|repair|review"
+    r"|rewrite|solve|translate|write)\b|\bat the end\b",
     re.IGNORECASE,
 )
 
