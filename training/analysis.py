@@ -1,4 +1,4 @@
-"""The commands that analyse a finished model: baselines, ablation, errors, robustness, report.
+"""The commands that analyse a finished model: baselines, ablation, errors, robustness and others.
 
 Each writes one JSON file to data/results; `report` reads them all.
 """
@@ -186,6 +186,36 @@ def domain(data: Path, model: Path, results: Path) -> None:
 
 
 @click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Folder with final_answers.jsonl.gz and gemma_mmlu_logprobs.jsonl.gz.",
+)
+@options.prepared
+@options.model
+@options.results
+def replay(data: Path, prepared: Path, model: Path, results: Path) -> None:
+    """Replay a second look at recorded local answers, without a model that answers.
+
+    Fits on the validation split and measures on the test split: use it once per release.
+
+    Example: hybrid-llm-train replay --data ~/outcomes
+    """
+    from training.replay import ROUNDS, examine, show
+
+    report = examine(
+        dataset.load(prepared),
+        load_model(model),
+        data,
+        command=options.this_command(),
+        rounds=ROUNDS,
+    )
+    write(results / "replay.json", report)
+    show(report)
+
+
+@click.command()
 @options.results
 @click.option("--markdown", is_flag=True, help="Print the README's tables instead.")
 def report(results: Path, markdown: bool) -> None:
@@ -209,4 +239,4 @@ def write_report(results: Path) -> None:
         say(f"wrote {path}")
 
 
-COMMANDS = (reference, baselines, ablation, errors, robustness, domain, report)
+COMMANDS = (reference, baselines, ablation, errors, robustness, domain, replay, report)

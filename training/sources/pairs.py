@@ -16,6 +16,9 @@ from router_model.split import text_key
 from training.dataset import CLOUD_HEAD, LOCAL_HEAD, DataError, Row, read_lines
 
 KIND = "pairs"
+# Recorded answers for `replay`, which lie beside the pairs.
+FINAL_ANSWERS = "final_answers.jsonl.gz"
+OPTION_LOGPROBS = "gemma_mmlu_logprobs.jsonl.gz"
 LAYOUT = "*.jsonl or *.jsonl.gz (the format of data/README.md)"
 
 
@@ -52,7 +55,12 @@ def canonical(model: str) -> str:
 
 def find(folder: Path) -> list[Path]:
     """The files of outcome pairs in a data folder."""
-    return sorted(p for p in folder.glob("*.jsonl*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+    return sorted(
+        path
+        for path in folder.glob("*.jsonl*")
+        if path.name.endswith((".jsonl", ".jsonl.gz"))
+        and path.name not in (FINAL_ANSWERS, OPTION_LOGPROBS)
+    )
 
 
 def files(path: Path) -> list[Path]:
