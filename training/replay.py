@@ -5,7 +5,9 @@ No model is called. Two files beside the outcome data have the evidence (data/RE
 - final_answers.jsonl.gz: whether the local answer was cut off, and the final answers of the local
   model and of other local models, for prompts of the routed pair.
 - gemma_mmlu_logprobs.jsonl.gz: a local model's log-probabilities of the options of multiple-choice
-  questions, and both scores.
+  questions, and both scores. The questions are in other_pairs.jsonl.gz. Those that repeat a
+  question of the routed pair are harder, and the router was trained on some of them. So the figures
+  are shown for all questions and for the new ones.
 
 Every combiner (`router_model.verification`) is fitted on the validation prompts and measured on the
 test prompts and on zeroeval-crux. A local answer costs no dollars, so an escalated request costs as
@@ -42,7 +44,8 @@ from training.outcomes import COST_SHARE, outcomes_of, tokens_of
 from training.progress import track
 from training.recorded import Answers, OptionLogprobs, evidence_of, evidence_of_options, read
 from training.results import CAVEAT, model_sha256
-from training.sources.pairs import FINAL_ANSWERS, OPTION_LOGPROBS
+from training.sources import pairs
+from training.sources.pairs import FINAL_ANSWERS, OPTION_LOGPROBS, OTHER_PAIRS
 
 SECOND, WEAK_SECOND = "llama-3.1-8b", "mistral-7b-v0.2"  # as `canonical` spells them
 CURVE_SIZES = (50, 100, 200, 400)
@@ -121,7 +124,10 @@ def examine(
         "penalty": PENALTY,
         "fitted_on": "validation",
         **_final_answers(prepared, model, answers, rounds=rounds),
-        "log_probabilities": _log_probabilities(prepared, model, options, rounds=rounds),
+        "log_probabilities": {
+            name: _log_probabilities(rows, model, options, rounds=rounds)
+            for name, rows in _option_rows(prepared, data, options).items()
+        },
     }
 
 
@@ -303,11 +309,26 @@ def _learning_curve(
     return curve
 
 
+def _option_rows(
+    prepared: Prepared, data: Path, options: dict[str, OptionLogprobs]
+) -> dict[str, list[Row]]:
+    """The validation and test questions with log-probabilities: all, and the new ones."""
+    path = data / OTHER_PAIRS
+    if not path.exists():
+        raise DataError(f"{path} is missing: it has the questions of {OPTION_LOGPROBS}")
+    everything = [row for row in pairs.rows(path, with_repeated=True) if row.id in options]
+    return {
+        "all questions": [row for row in everything if row.split in ("validation", "test")],
+        "new questions": [
+            row for row in prepared.of("validation", "test", auxiliary=True) if row.id in options
+        ],
+    }
+
+
 def _log_probabilities(
-    prepared: Prepared, model: RouterModel, options: dict[str, OptionLogprobs], *, rounds: int
+    rows: list[Row], model: RouterModel, options: dict[str, OptionLogprobs], *, rounds: int
 ) -> dict[str, Any]:
     """The evidence of log-probabilities, for another pair of models. Without dollars."""
-    rows = [r for r in prepared.of("validation", "test", auxiliary=True) if r.id in options]
     is_test = np.array([row.split == "test" for row in rows], dtype=bool)
     if not is_test.any() or is_test.all():
         raise DataError(f"{OPTION_LOGPROBS} needs prompts of the validation and the test split")
@@ -388,15 +409,15 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
     for item in report["learning_curve"]:
         table.add_row(f"{item['pairs']:,}", _format(item["pgr"]), f"{item['ece']:.3f}")
     console.print(table)
-    options = report["log_probabilities"]
-    table = Table(title=f"{options['local_model']}, {options['rows']['test']:,} prompts")
-    for name in ("evidence", "AUROC", "APGR", "ECE"):
-        table.add_column(name)
-    for name in ("router", "log-probabilities"):
-        item = options[name]
-        figures = (_format(item["auroc"]), _format(item["apgr"]), f"{item['ece']:.3f}")
-        table.add_row(name, *figures)
-    console.print(table)
+    for title, options in report["log_probabilities"].items():
+        table = Table(title=f"{options['local_model']}, {options['rows']['test']:,} {title}")
+        for name in ("evidence", "AUROC", "APGR", "ECE"):
+            table.add_column(name)
+        for name in ("router", "log-probabilities"):
+            item = options[name]
+            figures = (_format(item["auroc"]), _format(item["apgr"]), f"{item['ece']:.3f}")
+            table.add_row(name, *figures)
+        console.print(table)
 
 
 def _format(values: list[float]) -> str:

@@ -16,7 +16,7 @@ from training import analysis, cli, dataset, recorded, replay
 from training.dataset import DataError, Prepared, Row, split_of
 from training.recorded import Answers, OptionLogprobs, evidence_of, evidence_of_options
 from training.sources import pairs
-from training.sources.pairs import FINAL_ANSWERS, OPTION_LOGPROBS
+from training.sources.pairs import FINAL_ANSWERS, OPTION_LOGPROBS, OTHER_PAIRS
 
 FIRST = "Small-3B-Instruct"
 SECOND = "Meta-Llama-3_1-8B-Instruct"  # in two spellings, as published
@@ -97,6 +97,14 @@ def options_of(row: Row, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def record(row: Row, *, repeats: bool) -> dict[str, Any]:
+    values = msgspec.to_builtins(row)
+    names = ("id", "source", "category", "group", "local_score", "cloud_score")
+    about = {name: values[name] for name in names}
+    models = {"local_model": "c", "cloud_model": "d"}
+    return about | models | {"query": row.text, "overlaps_router": ["x"] if repeats else []}
+
+
 def write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     path.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
 
@@ -116,7 +124,10 @@ def prepared(folder: Path) -> Prepared:
     lines += [answers_of(r, rng, second=SECOND_TOO) for r in unseen]
     write(folder / FINAL_ANSWERS, lines)
     write(folder / OPTION_LOGPROBS, [options_of(r, rng) for r in other])
-    return Prepared(data_sha256="h", rows=[*routed, *unseen, *other])
+    repeated = {r.id for r in other[::4]}
+    write(folder / OTHER_PAIRS, [record(r, repeats=r.id in repeated) for r in other])
+    new = [r for r in other if r.id not in repeated]
+    return Prepared(data_sha256="h", rows=[*routed, *unseen, *new])
 
 
 def examine(prepared: Prepared, folder: Path, rounds: int = 30) -> dict[str, Any]:
@@ -189,7 +200,9 @@ def test_only_validation_answers_are_fitted_to(
 
 
 def test_log_probabilities_replace_the_scores_of_the_other_pair(report: dict[str, Any]) -> None:
-    options = report["log_probabilities"]
+    assert [*report["log_probabilities"]] == ["all questions", "new questions"]
+    new, options = (report["log_probabilities"][f"{which} questions"] for which in ("new", "all"))
+    assert options["rows"]["test"] > new["rows"]["test"] + 20
     assert options["local_model"] == "tiny"
     assert options["log-probabilities"]["auroc"][0] > 0.7
     assert options["router"]["auroc"][0] == pytest.approx(0.5, abs=0.08)
@@ -244,6 +257,9 @@ def test_missing_files_and_models_are_named(
     held = [r for r in prepared.rows if not r.auxiliary]
     write(tmp_path / FINAL_ANSWERS, [answers_of(r, rng, second="else") for r in held])
     with pytest.raises(DataError, match=r"no final answers of llama-3\.1-8b"):
+        examine(prepared, tmp_path)
+    write(tmp_path / FINAL_ANSWERS, [answers_of(r, rng, second=SECOND) for r in held])
+    with pytest.raises(DataError, match=OTHER_PAIRS):
         examine(prepared, tmp_path)
     write(tmp_path / FINAL_ANSWERS, [{"id": "a"}])
     with pytest.raises(DataError, match=f"{FINAL_ANSWERS}:1"):

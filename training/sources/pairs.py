@@ -19,6 +19,7 @@ KIND = "pairs"
 # Recorded answers for `replay`, which lie beside the pairs.
 FINAL_ANSWERS = "final_answers.jsonl.gz"
 OPTION_LOGPROBS = "gemma_mmlu_logprobs.jsonl.gz"
+OTHER_PAIRS = "other_pairs.jsonl.gz"
 LAYOUT = "*.jsonl or *.jsonl.gz (the format of data/README.md)"
 
 
@@ -75,8 +76,11 @@ def checked_text(text: str, where: str) -> str:
     return text
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """The rows of one JSONL file. Raises DataError, which names the invalid line."""
+def rows(path: Path, *, with_repeated: bool = False) -> Iterator[Row]:
+    """The rows of one JSONL file. Raises DataError, which names the invalid line.
+
+    `with_repeated`: also rows of other pairs that repeat a question of the routed pair.
+    """
     auxiliary = path.name.startswith("other_pairs")
     decoder = msgspec.json.Decoder(_Record)
     for number, line in read_lines(path):
@@ -87,7 +91,7 @@ def rows(path: Path) -> Iterator[Row]:
         text = checked_text(record.query or record.prompt, f"{path}:{number}")
         if not all(0 <= score <= 10 for score in (record.local_score, record.cloud_score)):
             raise DataError(f"{path}:{number}: local_score and cloud_score must be within 0..10")
-        if auxiliary and record.overlaps_router:
+        if auxiliary and record.overlaps_router and not with_repeated:
             continue
         yield _row(record, text, auxiliary=auxiliary)
 
