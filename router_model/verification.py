@@ -42,7 +42,7 @@ BAND_SHARE: Final = 0.4
 # The penalty of a standardised input's weight: a Gaussian prior with variance 1 / PENALTY. Chosen
 # by cross-validation on draws of 100 pairs (training/LOG.md).
 PENALTY: Final = 3.0
-# Intercepts are almost free: how frequent an outcome is, is always known.
+# The intercept of the first step is almost free; that of the second is pulled as all weights are.
 _INTERCEPT_PENALTY: Final = 0.1
 
 # Standardised inputs are clipped here, so that one odd value cannot decide alone.
@@ -271,14 +271,14 @@ def fit_verification(
         outcome,
         effective_weights(out.weight),
         centre=np.zeros((x.shape[1], _CLASSES)),
-        penalty=penalty,
+        pull=np.array([_INTERCEPT_PENALTY, penalty, penalty]),
     )
     both = _fit_weights(
         np.column_stack([x[known], _standardised(values, of_evidence)]),
         outcome[known],
         effective_weights(out.weight[known]),
         centre=np.vstack([alone, np.zeros((len(used), _CLASSES))]),
-        penalty=penalty,
+        pull=np.full(x.shape[1] + len(used), float(penalty)),
     )
 
     def prompt_weights(weights: Floats) -> PromptWeights:
@@ -314,11 +314,10 @@ def choose_band(
     w = np.ones(len(merits)) if weight is None else weight
     below = np.concatenate([[0.0], np.cumsum(np.bincount(place, w))]) / float(w.sum())
     centre = below[np.searchsorted(values, threshold)]
-    middle = min(max(centre, share / 2), 1 - share / 2)
     start = np.arange(values.size)
     end = np.searchsorted(below, below[:-1] + share + 1e-9, side="right") - 1
-    # As near to the middle, and as near to the share, as ties allow.
-    miss = np.abs((below[start] + below[end]) / 2 - middle) + (share - (below[end] - below[start]))
+    # As near to the centre, and as near to the share, as ties and the ends allow.
+    miss = np.abs((below[start] + below[end]) / 2 - centre) + (share - (below[end] - below[start]))
     best = int(np.argmin(miss))
     low = 0.0 if best == 0 else float(values[best])
     high = 1.0 if end[best] == values.size else float(values[end[best]])
@@ -326,16 +325,14 @@ def choose_band(
 
 
 def _fit_weights(
-    x: Floats, outcome: NDArray[np.int64], times: Floats, *, centre: Floats, penalty: float
+    x: Floats, outcome: NDArray[np.int64], times: Floats, *, centre: Floats, pull: Floats
 ) -> Floats:
     """Weights [inputs, classes] of a multinomial logistic regression, by Newton's method.
 
-    Column 0 of x [n, inputs] is the intercept. The penalty pulls the weights towards `centre`. With
-    it the loss is strictly convex, so halving a step that does not lower it makes it converge.
+    The penalty `pull` [inputs] draws the weights of x [n, inputs] towards `centre`. With it the
+    loss is strictly convex, so halving a step that does not lower it makes it converge.
     """
     inputs, classes = centre.shape
-    pull = np.full(inputs, float(penalty))
-    pull[0] = _INTERCEPT_PENALTY
     pulls = np.repeat(pull, classes)
     hits = np.eye(classes)[outcome]
 

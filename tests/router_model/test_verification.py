@@ -227,23 +227,37 @@ def test_the_fit_is_the_minimum_of_its_loss(known: Simulated) -> None:
         assert abs((residual * known.agrees).mean()) < 0.005
 
 
-def test_weights_count_as_repeated_pairs_do() -> None:
-    pairs = Simulated(300)
-    rare = ~pairs.agrees
-    pairs.out = pairs.out._replace(weight=np.where(rare, 5.0, 1.0))
-    weighted = fit(pairs)
-    pairs.out = pairs.out._replace(weight=np.where(rare, 1.0, 1.0))
+@pytest.mark.parametrize("evidence", [None, Evidence(agrees=True), Evidence(agrees=False)])
+def test_weights_count_as_repeated_pairs_do(evidence: Evidence | None) -> None:
+    pairs, again = Simulated(300), Simulated(300)
+    rare = pairs.outcome == 0
     unweighted = fit(pairs)
-    again = Simulated(300)
-    chosen = np.concatenate([np.arange(300), *[np.flatnonzero(rare)] * 4])
+    pairs.out = pairs.out._replace(weight=np.where(rare, 3.0, 1.0))
+    chosen = np.concatenate([np.arange(300), *[np.flatnonzero(rare)] * 2])
     again.logits, again.out = again.logits[chosen], again.out.take(chosen)
     repeated = fit(again, [pairs.evidence()[i] for i in chosen])
 
     def share(v: Verification) -> float:
-        return v.verify((0.0, 1.0), None).cloud_better
+        return v.verify((0.0, 1.0), evidence).cloud_better
 
-    assert share(weighted) == pytest.approx(share(repeated), abs=0.01)
-    assert abs(share(unweighted) - share(repeated)) > 0.02
+    assert share(fit(pairs)) == pytest.approx(share(repeated), abs=0.02)
+    assert abs(share(unweighted) - share(repeated)) > 0.1
+
+
+def test_the_weights_are_relative() -> None:
+    """A pair that represents a thousand requests is still one pair."""
+    pairs = Simulated(60)
+    plain = fit(pairs)
+    pairs.out = pairs.out._replace(weight=np.full(60, 1000.0))
+    for evidence in (None, Evidence(agrees=True)):
+        few = fit(pairs).verify((0.0, 1.0), evidence)
+        assert tuple(few) == pytest.approx(tuple(plain.verify((0.0, 1.0), evidence)))
+
+
+def test_few_second_looks_keep_to_the_fit_of_the_prompt(known: Simulated) -> None:
+    verification = fit(known, [e if i < 5 else None for i, e in enumerate(known.evidence())])
+    looked = verification.probabilities(known.logits, [Evidence()] * 2000)
+    assert np.abs(looked - verification.probabilities(known.logits, [None] * 2000)).mean() < 0.14
 
 
 def test_pairs_without_a_second_look_only_count_for_the_prompt(known: Simulated) -> None:

@@ -199,6 +199,28 @@ def test_only_validation_answers_are_fitted_to(
     assert other["second_looks"]["rules"]["auroc"][0] != report["second_looks"]["rules"]["auroc"][0]
 
 
+def test_only_answers_in_the_band_are_fitted_to(
+    prepared: Prepared, folder: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    low, high = report["band"]
+    known = prepared.of("validation", auxiliary=False)
+    merit = replay.replayed(ReadingModel(), known).merit  # type: ignore[arg-type]
+    outside = (merit < low - 1e-3) | (merit > high + 1e-3)
+    changed = {r.id for r, is_outside in zip(known, outside, strict=True) if is_outside}
+    content = gzip.decompress((folder / FINAL_ANSWERS).read_bytes())
+    lines = [json.loads(line) for line in content.splitlines()]
+    for line in lines:
+        if line["id"] in changed:
+            line["final"][SECOND] = "else"
+    write(tmp_path / FINAL_ANSWERS, lines)
+    for name in (OPTION_LOGPROBS, OTHER_PAIRS):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    looks, others = (r["second_looks"] for r in (report, examine(prepared, tmp_path)))
+    band, everything = "rules, llama-3.1-8b, in the band", "rules, llama-3.1-8b"
+    assert others[band] == looks[band]
+    assert others[everything] != looks[everything]
+
+
 def test_log_probabilities_replace_the_scores_of_the_other_pair(report: dict[str, Any]) -> None:
     assert [*report["log_probabilities"]] == ["all questions", "new questions"]
     new, options = (report["log_probabilities"][f"{which} questions"] for which in ("new", "all"))
@@ -285,6 +307,7 @@ def test_recorded_answers_are_no_outcome_pairs(tmp_path: Path) -> None:
         ("x^2 + 1", "x^2+1"),
         ("yes.", "Yes"),
         ("$5", "5"),
+        ("NaN", "nan"),
     ],
 )
 def test_equal_final_answers(a: str, b: str) -> None:
