@@ -141,7 +141,7 @@ def quantity(text: str) -> Quantity | None:
     if unit[:1] not in (" ", "%", "°", "") and unit not in _UNITS:
         return None
     number = match["number"].replace(",", "")
-    if number[:2].isdigit() and number[0] == "0":
+    if number[0] == "0" and number[1:2].isdigit():
         return None  # 007 is a code
     under = int(match["under"] or 1)
     if not under:

@@ -108,6 +108,8 @@ NO_LOOPS = {
     "dots": "Wait" + "." * 900,
     "base64": "iVBORw0KGgo" + "AAAA" * 500,
     "DNA": "TTAGGG" * 200,
+    "labels": "Not enough information\n" * 14,
+    "numbered labels": "\n".join(f"{i}. Not enough information" for i in range(14)),
     "a short text": "Yes. Yes. Yes.",
     "a loop that ended": "It flows on to the sea. " * 30 + "That is all that there is to say.",
 }  # fmt: skip

@@ -9,6 +9,7 @@ from router_model.answer_value import same_value
 
 EQUAL = [
     ("1,000", "1000.0"),
+    ("0", "0.0"),
     ("1/2", "0.5"),
     (r"\frac{1}{2}", "0.5"),
     (r"-\dfrac{3}{4}", "-3/4"),
@@ -96,7 +97,13 @@ def test_different_sentences_are_not_compared() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 500 + "]" * 500, "[" * 1_000, "(" * 90 + "1," + ")" * 90, "{" * 300, "1," * 999],
+    [
+        "[" * 500 + "]" * 500,
+        "[" * 1_000,
+        "(" * 90 + "1," + ")" * 90,
+        "{" * 300,
+        "[" + "1," * 999 + "]",
+    ],
 )
 def test_a_literal_is_bounded(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []

@@ -47,6 +47,7 @@ def test_other_prompts_list_none(prompt: str) -> None:
 
 def test_options_belong_together() -> None:
     assert options_of("A. x\n" + "filler\n" * 400 + "B. y") == {}
+    assert options_of("A. x\nB. y\n" + "filler\n" * 3_000) == {}
 
 
 @pytest.mark.parametrize("part", ["A) ", "A)\nB)\n", "(", " ", "\n", "A) x B) y ", "- *A.* x\n"])
