@@ -325,6 +325,12 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return bundled(Path(self.model_path))
 
 
+class VerifyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether local answers are checked before they are sent."""
+
+    mode: Literal["auto", "off"] = "auto"
+
+
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cloud_usd_per_day: Dollars | None = None
     pacing: bool = True
@@ -385,6 +391,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     upstreams: UpstreamsConfig
     server: ServerConfig = ServerConfig()
     routing: RoutingConfig = RoutingConfig()
+    verify: VerifyConfig = VerifyConfig()
     budget: BudgetConfig = BudgetConfig()
     judge: JudgeConfig = JudgeConfig()
     storage: StorageConfig = StorageConfig()

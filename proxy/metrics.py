@@ -142,6 +142,11 @@ class Metrics:
             ["from_target", "to_target", "reason"],
             registry=registry,
         )
+        self._discarded = Counter(
+            "router_discarded_tokens",
+            "Tokens of local answers that failed a check and were not sent.",
+            registry=registry,
+        )
         self._feedback = Counter(
             "router_feedback",
             "Answers rated by clients, by the tier that answered.",
@@ -280,6 +285,8 @@ class Metrics:
             self._tiers[record.target].observe(record)
         if record.fallback_from is not None:
             self._fallbacks.labels(record.fallback_from, record.target, record.fallback_why).inc()
+        if record.discarded_tokens:
+            self._discarded.inc(record.discarded_tokens)
         # A local tier can cost more than the cloud, and counters cannot decrease.
         if record.saved_usd is not None:
             (self._saved if record.saved_usd > 0 else self._lost).inc(abs(record.saved_usd))

@@ -150,6 +150,8 @@ class CallRecord:
     body: str | None = None  # as the client sent it; only if the other tier answers as well
     fallback_from: Target | None = None
     fallback_why: str | None = None
+    broken_rule: str | None = None  # the hard check that the local answer failed
+    discarded_tokens: int | None = None  # of local answers that were not sent
     trace: list[tuple[float, str]] | None = None  # (ms, step), if the client asks for it
     session_id: str | None = None
     client_key_hash: str | None = None

@@ -12,6 +12,8 @@ from proxy.budget import (
     TokenCounter,
 )
 from proxy.errors import InternalError
+from proxy.gateway.answer_checks import KeptAnswer
+from proxy.gateway.attempt import Attempt
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.stream_observer import Outcome
@@ -118,6 +120,19 @@ class Bookkeeping:
         response = sent.response
         if response is None or 200 <= response.status < 300:
             self._add_failed(call, sent, sent.outcome)
+
+    def keep(self, call: Call, attempt: Attempt) -> KeptAnswer:
+        """End an attempt whose answer failed a check. It is kept, as there may be no other."""
+        sent, record = call.sent, call.record
+        assert sent is not None  # it has answered
+        before = record.failed_usd
+        self.close_attempt(call)
+        outcome = sent.outcome
+        tokens = outcome.usage.completion_tokens if outcome.usage is not None else None
+        if tokens is None:
+            tokens = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
+        record.discarded_tokens = tokens
+        return KeptAnswer(attempt, sent, record.failed_usd - before, record.reason)
 
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
         """Add a failed attempt to the cost, with the part of its answer that was seen."""

@@ -110,6 +110,7 @@ class Call:
     __slots__ = (
         "body",
         "capabilities",
+        "checks_answers",
         "endpoint",
         "exchange",
         "is_preview",
@@ -138,6 +139,7 @@ class Call:
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
         self.sent: Sent | None = None  # the current attempt
         self.waited_seconds = 0.0  # for the reservation
+        self.checks_answers = False  # whether local answers are checked (`verify`)
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
 

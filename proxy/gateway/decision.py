@@ -11,6 +11,7 @@ from typing import Final
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.config import Config
 from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
+from proxy.gateway.answer_checks import wants_checks
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.protocol.ollama import is_same_model
@@ -66,6 +67,9 @@ class DecisionMaker:
         started = self._clock()
         request, record = call.request, call.record
         record.no_store = wants_no_store(call.exchange.headers)
+        call.checks_answers = call.endpoint.is_routed and wants_checks(
+            call.exchange.headers, default=call.snapshot.config.verify.mode == "auto"
+        )
         record.requested_model = request.model
         record.streamed = request.streams
         record.turns = request.turns

@@ -67,9 +67,11 @@ class Failure(NamedTuple):
     why: str
     may_retry: bool
     retry_after: float | None = None
+    is_answer: bool = False  # a complete answer that fails a check (`answer_checks`)
 
     def __str__(self) -> str:
-        return f"fails ({self.why})"
+        what = "answers, and the answer fails a check" if self.is_answer else "fails"
+        return f"{what} ({self.why})"
 
 
 def failure_of_error(error: UpstreamError) -> Failure:
@@ -162,7 +164,7 @@ class FailoverPlan:
     """Decides how one request continues after each failure."""
 
     def __init__(self, *, may_fall_back: bool, budget: RetryBudget, first_wait: float) -> None:
-        self._may_fall_back = may_fall_back
+        self.may_fall_back = may_fall_back
         self._budget = budget
         self._first_wait = first_wait
         self._retries = 0
@@ -170,13 +172,13 @@ class FailoverPlan:
     def after(self, failure: Failure, *, target: Target) -> "Retry | FallBack | None":
         """The step after a failure of `target`; None when the failure is the answer."""
         elsewhere_first = target is Target.LOCAL or self._retries > 0
-        if self._may_fall_back and elsewhere_first:
+        if self.may_fall_back and elsewhere_first:
             return self._fall_back()
         if failure.may_retry and self._retries < MAX_RETRIES:
             wait = failure.retry_after
             if wait is None:
                 wait = self._first_wait * 2**self._retries * random.uniform(0.5, 1.0)
-            limit = QUICK_SECONDS if self._may_fall_back else MAX_WAIT_SECONDS
+            limit = QUICK_SECONDS if self.may_fall_back else MAX_WAIT_SECONDS
             if wait <= limit and self._budget.spend():
                 self._retries += 1
                 return Retry(wait)
@@ -184,10 +186,10 @@ class FailoverPlan:
 
     def without_retry(self) -> "FallBack | None":
         """The step after a failure when the budget has no dollars for a retry."""
-        return self._fall_back() if self._may_fall_back else None
+        return self._fall_back() if self.may_fall_back else None
 
     def _fall_back(self) -> "FallBack":
-        self._may_fall_back = False
+        self.may_fall_back = False
         self._retries = MAX_RETRIES  # no retries after a fallback
         return FallBack()
 

@@ -26,6 +26,7 @@ from proxy.errors import (
     RouterError,
     ServerStopping,
 )
+from proxy.gateway.answer_checks import KeptAnswer, failed_check, failed_check_of_stream
 from proxy.gateway.attempt import Attempt, open_upstream
 from proxy.gateway.bookkeeping import Bookkeeping
 from proxy.gateway.call import Call, Exchange, Snapshot, parse, resolve_references
@@ -139,6 +140,7 @@ class Gateway:
         target, model = decision.target, decision.model
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
+        kept: KeptAnswer | None = None
         hold = None
         if call.request.streams:
             seconds = call.snapshot.config.server.hold_seconds
@@ -150,10 +152,16 @@ class Gateway:
                 self._bookkeeping.close_attempt(call)
                 raise
             try:
+                attempt = await self._check_answer(call, attempt, plan)
                 step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
-                    await self._relay(call, attempt)
+                    if attempt.failure is not None and kept is not None:
+                        await self._relay(call, self._restore(call, kept))
+                    else:
+                        await self._relay(call, attempt)
                     return
+                if attempt.failure is not None and attempt.failure.is_answer:
+                    kept = self._bookkeeping.keep(call, attempt)
             finally:  # before sending an error, which may take long
                 self._bookkeeping.close_attempt(call)
                 if attempt.response is not None:
@@ -292,6 +300,16 @@ class Gateway:
             return None
         return step
 
+    async def _check_answer(self, call: Call, attempt: Attempt, plan: FailoverPlan) -> Attempt:
+        """Check a local answer that is about to be sent. One that fails is escalated."""
+        check = await failed_check(call, attempt)
+        if check is None:
+            return attempt
+        call.record.broken_rule = check
+        if not plan.may_fall_back:
+            return attempt
+        return attempt._replace(failure=Failure(check, may_retry=False, is_answer=True))
+
     async def _wait_to_retry(
         self, call: Call, plan: FailoverPlan, retry: Retry, target: Target, model: str
     ) -> FallBack | None:
@@ -318,13 +336,31 @@ class Gateway:
         assert failure is not None  # an answer needs no fallback
         record = call.record
         record.fallback_from, record.fallback_why = target, failure.why
-        if target.other is Target.LOCAL and record.failed_usd:
-            self._reservations.keep_spent(call, record.failed_usd)
-        elif target.other is Target.LOCAL:
-            self._reservations.release(call)
+        if target.other is Target.LOCAL:
+            self._release_unspent(call)
         model = call.snapshot.upstreams[target.other].model
-        record.target, record.model, record.reason = target.other, model, Reason.FALLBACK
+        reason = Reason.ESCALATED if failure.is_answer else Reason.FALLBACK
+        record.target, record.model, record.reason = target.other, model, reason
         return target.other, model
+
+    def _restore(self, call: Call, kept: KeptAnswer) -> Attempt:
+        """Return to a local answer that failed a check: the cloud has failed, too."""
+        self._bookkeeping.close_attempt(call)
+        record = call.record
+        record.step("the local answer is sent, as there is no better one")
+        record.failed_usd -= kept.usd
+        record.discarded_tokens = record.fallback_from = record.fallback_why = None
+        record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, kept.reason
+        self._release_unspent(call)
+        call.sent = kept.sent
+        return kept.attempt
+
+    def _release_unspent(self, call: Call) -> None:
+        """Release the dollars that were reserved for the cloud, and that it has not earned."""
+        if call.record.failed_usd:
+            self._reservations.keep_spent(call, call.record.failed_usd)
+        else:
+            self._reservations.release(call)
 
     async def _relay(self, call: Call, attempt: Attempt) -> None:
         """Relay the answer of the last attempt, or raise its error."""
@@ -368,6 +404,7 @@ class Gateway:
                 note=remember,
                 is_started=exchange.started,
             )
+            record.broken_rule = await failed_check_of_stream(call, start)
         else:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 

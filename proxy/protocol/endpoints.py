@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import RouterError, envelope
 from proxy.protocol import response_objects, responses
+from proxy.protocol.answer_parts import AnswerParts, read_chat, read_response
 from proxy.protocol.chat import (
     has_output,
     parse_chat,
@@ -37,6 +38,7 @@ class Endpoint(NamedTuple):
         view: reads a complete answer or one event of a stream; None for an unknown form.
         has_output: whether an event of a stream has output in fields that `view` does not read.
         error_event: the last event of a stream that cannot go on.
+        read_parts: reads the parts of a complete answer; None for an unknown form.
         adapt: changes a request's fields for a server with `Capabilities.needs_adapting`.
         usage_on_demand: whether a stream has its usage only on request.
         ends_with_done: whether [DONE] ends a stream; otherwise its finishing event does.
@@ -49,6 +51,7 @@ class Endpoint(NamedTuple):
     view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
     has_output: Callable[[bytes], bool] = has_output
+    read_parts: Callable[[bytes], AnswerParts | None] = read_chat
     adapt: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True
     ends_with_done: bool = True
@@ -77,6 +80,7 @@ RESPONSES: Final = Endpoint(
     response_objects.view_response,
     response_objects.error_event,
     lambda data: False,  # its events have types
+    read_response,
     adapt_responses,
     usage_on_demand=False,
     ends_with_done=False,

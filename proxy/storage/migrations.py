@@ -262,6 +262,14 @@ def _rules_and_merits(database: peewee.Database) -> None:
     )
 
 
+def _answer_checks(database: peewee.Database) -> None:
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN broken_rule TEXT",
+        "ALTER TABLE requests ADD COLUMN discarded_tokens BIGINT",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -271,6 +279,7 @@ MIGRATIONS: Final = (
     Migration(6, "quotas", _shared_limits),
     Migration(7, "exploration", _exploration),
     Migration(8, "rules and merits", _rules_and_merits),
+    Migration(9, "answer checks", _answer_checks),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

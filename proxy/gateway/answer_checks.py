@@ -1,0 +1,105 @@
+"""Hard checks of a local answer before the client gets it (`verify.mode`).
+
+A complete answer that fails a check is not sent: the cloud answers instead. The answer is kept
+until the cloud's is there, because it is better than an error. Of streams, which have begun by
+then, the failed check is only recorded.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from proxy.errors import InvalidRequest
+from proxy.gateway.attempt import Attempt
+from proxy.gateway.call import Call, Sent
+from proxy.gateway.large_bodies import run_large
+from proxy.gateway.relay import CompleteResponse, StreamStart
+from proxy.protocol.answer_form import read_form
+from proxy.protocol.answer_parts import AnswerParts, ToolCall
+from proxy.record import Reason, Target
+from router_model.answer_checks import Asked, Check, LocalAnswer, broken_rule
+
+VERIFY_HEADER: Final = b"x-router-verify"
+
+
+class KeptAnswer(NamedTuple):
+    """A local answer that failed a check.
+
+    Attributes:
+        usd: its part of the record's `failed_usd`.
+        reason: of the decision for the local tier.
+    """
+
+    attempt: Attempt
+    sent: Sent
+    usd: float
+    reason: Reason | None
+
+
+def wants_checks(headers: Sequence[tuple[bytes, bytes]], *, default: bool) -> bool:
+    """Whether answers to a request are checked. Raises InvalidRequest."""
+    for name, value in headers:
+        if name == VERIFY_HEADER:
+            text = value.decode("latin-1").strip().lower()
+            if text not in ("on", "off"):
+                raise InvalidRequest(
+                    f"Invalid value for the header x-router-verify: '{text}' is not on or off.",
+                    param="x-router-verify",
+                )
+            return text == "on"
+    return default
+
+
+async def failed_check(call: Call, attempt: Attempt) -> Check | None:
+    """The check that an attempt's complete local answer fails."""
+    start = attempt.start
+    if not call.checks_answers or call.record.target is not Target.LOCAL:
+        return None
+    if not isinstance(start, CompleteResponse) or not start.succeeded:
+        return None
+    size = len(start.body) + len(call.body)
+    return await run_large(size, lambda: _check(call, call.endpoint.read_parts(start.body)))
+
+
+async def failed_check_of_stream(call: Call, start: StreamStart) -> Check | None:
+    """The check that a local answer fails whose client has it already.
+
+    An answer with other output than text is not checked: its parts were not kept.
+    """
+    observer = start.observer
+    if not call.checks_answers or call.record.target is not Target.LOCAL:
+        return None
+    if not observer.complete or observer.blind or observer.outcome.other_text:
+        return None
+    usage = observer.usage
+    parts = AnswerParts(
+        observer.text,
+        observer.last.finish_reason if observer.last is not None else None,
+        completion_tokens=usage.completion_tokens if usage is not None else None,
+    )
+    return await run_large(len(call.body), lambda: _check(call, parts))
+
+
+def _check(call: Call, parts: AnswerParts | None) -> Check | None:
+    if parts is None:
+        return None
+    return broken_rule(_as_answer(parts), _asked(call, parts.tool_calls))
+
+
+def _as_answer(parts: AnswerParts) -> LocalAnswer:
+    return LocalAnswer(
+        parts.text, parts.finish_reason, parts.tool_calls, parts.refusal, parts.completion_tokens
+    )
+
+
+def _asked(call: Call, tool_calls: Sequence[ToolCall]) -> Asked:
+    request = call.request
+    prompt = next((text for role, text in reversed(request.turns) if role == "user"), "")
+    form = read_form(call.body)
+    return Asked(
+        prompt,
+        max_tokens=request.answer_tokens,
+        json=form.json,
+        schema=form.schema,
+        tools=form.tools if tool_calls else None,
+        has_stop=form.has_stop,
+    )

@@ -1,0 +1,170 @@
+"""The parts of a complete answer that `AnswerView` does not tell apart.
+
+They are the text, the calls of tools with their arguments, and why the answer ended. Only answers
+that are checked before they are returned are read so.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from proxy.protocol.views import MAX_VIEWED_BYTES, UNREADABLE
+
+
+class ToolCall(NamedTuple):
+    """A call of a tool. The arguments are JSON text, as the model wrote them."""
+
+    name: str
+    arguments: str
+
+
+class AnswerParts(NamedTuple):
+    """A complete answer.
+
+    Attributes:
+        finish_reason: as in OpenAI's chat format; None if the server gave none.
+        completion_tokens: None if the server has not counted them.
+    """
+
+    text: str
+    finish_reason: str | None
+    refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    completion_tokens: int | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+    arguments: Any = ""  # a text; some servers send the object
+
+
+class _Call(msgspec.Struct):
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
+class _TextPart(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_TextPart] | None = None
+    refusal: str | None = None
+    tool_calls: list[_Call] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    text: str | None = None  # of /v1/completions
+    finish_reason: str | None = None
+
+
+class _ChatUsage(msgspec.Struct):
+    completion_tokens: int | None = None
+
+
+class _Chat(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _ChatUsage | None = None
+
+
+class _Item(msgspec.Struct):
+    """An output item of a response: a message, or the call of a tool."""
+
+    type: str = ""
+    content: list[_TextPart] | None = None
+    name: str = ""
+    arguments: Any = ""
+
+
+class _IncompleteDetails(msgspec.Struct):
+    reason: str | None = None
+
+
+class _ResponseUsage(msgspec.Struct):
+    output_tokens: int | None = None
+
+
+class _Response(msgspec.Struct):
+    status: str
+    output: list[_Item]
+    incomplete_details: _IncompleteDetails | None = None
+    usage: _ResponseUsage | None = None
+
+
+_chat = msgspec.json.Decoder(_Chat)
+_response = msgspec.json.Decoder(_Response)
+
+
+def read_chat(body: bytes) -> AnswerParts | None:
+    """The parts of an answer in the format of chat or of completions.
+
+    None for several choices, for an answer in an unknown form, and for a very large one.
+    """
+    if len(body) > MAX_VIEWED_BYTES:
+        return None
+    try:
+        answer = _chat.decode(body)
+    except UNREADABLE:
+        return None
+    if len(answer.choices) != 1:
+        return None
+    [choice] = answer.choices
+    usage = answer.usage or _ChatUsage()
+    finish = choice.finish_reason or None
+    if choice.message is None:
+        return AnswerParts(choice.text or "", finish, completion_tokens=usage.completion_tokens)
+    message = choice.message
+    functions = [call.function for call in message.tool_calls or ()]
+    if message.function_call is not None:
+        functions.append(message.function_call)
+    refusal = message.refusal or ""
+    if isinstance(message.content, list):
+        refusal = refusal or "".join(part.refusal or "" for part in message.content)
+    return AnswerParts(
+        _joined(message.content),
+        finish,
+        refusal,
+        tuple(ToolCall(item.name, _as_text(item.arguments)) for item in functions),
+        usage.completion_tokens,
+    )
+
+
+def read_response(body: bytes) -> AnswerParts | None:
+    """The parts of a complete response of the Responses API; None as for `read_chat`."""
+    if len(body) > MAX_VIEWED_BYTES:
+        return None
+    try:
+        answer = _response.decode(body)
+    except UNREADABLE:
+        return None
+    texts, refusals, calls = [], [], []
+    for item in answer.output:
+        if item.type in ("function_call", "custom_tool_call"):
+            calls.append(ToolCall(item.name, _as_text(item.arguments)))
+        elif item.type == "message":
+            texts.append(_joined(item.content))
+            refusals += [part.refusal or "" for part in item.content or ()]
+    details, usage = answer.incomplete_details, answer.usage
+    finish = "stop" if answer.status == "completed" else None
+    if answer.status == "incomplete":
+        is_filtered = details is not None and details.reason == "content_filter"
+        finish = "content_filter" if is_filtered else "length"
+    return AnswerParts(
+        "\n".join(texts),
+        finish,
+        "".join(refusals),
+        tuple(calls),
+        usage.output_tokens if usage is not None else None,
+    )
+
+
+def _joined(content: str | list[_TextPart] | None) -> str:
+    if isinstance(content, list):
+        return "".join(part.text or "" for part in content)
+    return content or ""
+
+
+def _as_text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
