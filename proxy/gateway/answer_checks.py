@@ -5,7 +5,8 @@ until the cloud's is there, because it is better than an error. Of streams, whic
 then, the failed check is only recorded.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from proxy.errors import InvalidRequest
@@ -13,12 +14,16 @@ from proxy.gateway.attempt import Attempt
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.large_bodies import run_large
 from proxy.gateway.relay import CompleteResponse, StreamStart
-from proxy.protocol.answer_form import read_form
-from proxy.protocol.answer_parts import AnswerParts, ToolCall
+from proxy.protocol import AnswerParts, ToolCall, counted_tokens, read_form
+from proxy.protocol.endpoints import COMPLETIONS
 from proxy.record import Reason, Target
 from router_model.answer_checks import Asked, Check, LocalAnswer, broken_rule
 
+logger = logging.getLogger(__name__)
+
 VERIFY_HEADER: Final = b"x-router-verify"
+# Of /v1/completions without `max_tokens`. Source: OpenAI's API reference. vLLM has the same.
+_DEFAULT_COMPLETION_TOKENS: Final = 16
 
 
 class KeptAnswer(NamedTuple):
@@ -57,32 +62,48 @@ async def failed_check(call: Call, attempt: Attempt) -> Check | None:
     if not isinstance(start, CompleteResponse) or not start.succeeded:
         return None
     size = len(start.body) + len(call.body)
-    return await run_large(size, lambda: _check(call, call.endpoint.read_parts(start.body)))
+    return await _check(call, size, lambda: call.endpoint.read_parts(start.body))
 
 
 async def failed_check_of_stream(call: Call, start: StreamStart) -> Check | None:
     """The check that a local answer fails whose client has it already.
 
-    An answer with other output than text is not checked: its parts were not kept.
+    An answer with other output than text, or with several choices, is not checked: its parts were
+    not kept.
     """
     observer = start.observer
     if not call.checks_answers or call.record.target is not Target.LOCAL:
         return None
     if not observer.complete or observer.blind or observer.outcome.other_text:
         return None
-    usage = observer.usage
+    if call.request.choices > 1:
+        return None
     parts = AnswerParts(
         observer.text,
         observer.last.finish_reason if observer.last is not None else None,
-        completion_tokens=usage.completion_tokens if usage is not None else None,
+        completion_tokens=counted_tokens(observer.usage),
     )
-    return await run_large(len(call.body), lambda: _check(call, parts))
+    return await _check(call, len(parts.text) + len(call.body), lambda: parts)
 
 
-def _check(call: Call, parts: AnswerParts | None) -> Check | None:
-    if parts is None:
+async def _check(call: Call, size: int, read: Callable[[], AnswerParts | None]) -> Check | None:
+    """
+    Args:
+        size: of what is read, in bytes.
+        read: the parts of the answer; None in an unknown form, which passes.
+    """
+
+    def work() -> Check | None:
+        parts = read()
+        if parts is None:
+            return None
+        return broken_rule(_as_answer(parts), _asked(call, parts.tool_calls))
+
+    try:
+        return await run_large(size, work)
+    except Exception:  # a bug of a check must not cost the answer
+        logger.exception("request %s: the check of its answer failed", call.record.id)
         return None
-    return broken_rule(_as_answer(parts), _asked(call, parts.tool_calls))
 
 
 def _as_answer(parts: AnswerParts) -> LocalAnswer:
@@ -95,9 +116,12 @@ def _asked(call: Call, tool_calls: Sequence[ToolCall]) -> Asked:
     request = call.request
     prompt = next((text for role, text in reversed(request.turns) if role == "user"), "")
     form = read_form(call.body)
+    max_tokens = request.answer_tokens
+    if max_tokens is None and call.endpoint is COMPLETIONS:
+        max_tokens = _DEFAULT_COMPLETION_TOKENS
     return Asked(
         prompt,
-        max_tokens=request.answer_tokens,
+        max_tokens=max_tokens,
         json=form.json,
         schema=form.schema,
         tools=form.tools if tool_calls else None,

@@ -128,7 +128,9 @@ class Bookkeeping:
         before = record.failed_usd
         self.close_attempt(call)
         outcome = sent.outcome
-        tokens = outcome.usage.completion_tokens if outcome.usage is not None else None
+        tokens = None
+        if (usage := outcome.usage) is not None and usage.is_credible:
+            tokens = usage.completion_tokens
         if tokens is None:
             tokens = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
         record.discarded_tokens = tokens

@@ -156,7 +156,7 @@ class Gateway:
                 step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
                     if attempt.failure is not None and kept is not None:
-                        await self._relay(call, self._restore(call, kept))
+                        await self._relay(call, self._restore(call, kept, attempt.failure))
                     else:
                         await self._relay(call, attempt)
                     return
@@ -343,13 +343,17 @@ class Gateway:
         record.target, record.model, record.reason = target.other, model, reason
         return target.other, model
 
-    def _restore(self, call: Call, kept: KeptAnswer) -> Attempt:
-        """Return to a local answer that failed a check: the cloud has failed, too."""
+    def _restore(self, call: Call, kept: KeptAnswer, failure: Failure) -> Attempt:
+        """Return to a local answer that failed a check: the cloud has failed, too.
+
+        The record is that of a fallback from the cloud, whose failed attempt may cost dollars.
+        """
         self._bookkeeping.close_attempt(call)
         record = call.record
         record.step("the local answer is sent, as there is no better one")
         record.failed_usd -= kept.usd
-        record.discarded_tokens = record.fallback_from = record.fallback_why = None
+        record.discarded_tokens = None
+        record.fallback_from, record.fallback_why = Target.CLOUD, failure.why
         record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, kept.reason
         self._release_unspent(call)
         call.sent = kept.sent
@@ -404,7 +408,9 @@ class Gateway:
                 note=remember,
                 is_started=exchange.started,
             )
-            record.broken_rule = await failed_check_of_stream(call, start)
+            check = await failed_check_of_stream(call, start)
+            if check is not None:  # else it is that of an earlier attempt, if there is one
+                record.broken_rule = check
         else:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 

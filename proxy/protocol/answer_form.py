@@ -1,16 +1,18 @@
 """What a request asks of the form of its answer: JSON, a schema, calls of the offered tools.
 
-Read from the body only when an answer is checked; the router does not need it.
+Read from the body only when an answer is checked; the router does not need it. Each field is read
+on its own, so that an odd one does not hide the others.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.protocol.fields import is_given
 from proxy.protocol.views import UNREADABLE
 
+T = TypeVar("T")
 Schema = Mapping[str, Any]
 
 
@@ -21,7 +23,7 @@ class AnswerForm(NamedTuple):
         json: whether the answer must be JSON.
         schema: its JSON schema, if the client gave one.
         tools: the schema of the parameters by the tool's name. None if tools of other types are
-            offered, whose calls have no such schema.
+            offered, whose calls have no such schema, or tools in an unknown form.
         has_stop: whether stop sequences may cut the answer.
     """
 
@@ -31,19 +33,11 @@ class AnswerForm(NamedTuple):
     has_stop: bool = False
 
 
-class _Named(msgspec.Struct):
-    """A schema of an answer, or a function."""
-
-    name: str = ""
-    schema: Any = None
-    parameters: Any = None
-
-
 class _Format(msgspec.Struct):
     """`response_format`, or `text.format` of the Responses API, which has the schema itself."""
 
     type: str = ""
-    json_schema: _Named | None = None
+    json_schema: Any = None
     schema: Any = None
 
 
@@ -51,58 +45,80 @@ class _Text(msgspec.Struct):
     format: _Format | None = None
 
 
+class _Function(msgspec.Struct):
+    name: str = ""
+    parameters: Any = None
+
+
 class _Tool(msgspec.Struct):
+    """A tool; that of the Responses API has the fields of its function itself."""
+
     type: str = "function"
-    function: _Named | None = None
+    function: _Function | None = None
     name: str = ""
     parameters: Any = None
 
 
 class _Body(msgspec.Struct):
-    response_format: _Format | None = None
-    text: msgspec.Raw = msgspec.Raw()  # an object in the Responses API only
-    tools: list[_Tool] | None = None
-    functions: list[_Named] | None = None
+    response_format: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()  # of the Responses API
+    tools: msgspec.Raw = msgspec.Raw()
+    functions: msgspec.Raw = msgspec.Raw()
     stop: msgspec.Raw = msgspec.Raw()
 
 
 _body: Final = msgspec.json.Decoder(_Body)
+_format: Final = msgspec.json.Decoder(_Format)
 _text: Final = msgspec.json.Decoder(_Text)
+_tools: Final = msgspec.json.Decoder(list[_Tool])
+_functions: Final = msgspec.json.Decoder(list[_Function])
 
 
 def read_form(body: bytes) -> AnswerForm:
     """The form that the body of a request asks for. An unknown one asks for nothing."""
-    try:
-        asked = _body.decode(body)
-        wanted = asked.response_format
-        if wanted is None and bytes(asked.text).startswith(b"{"):
-            wanted = _text.decode(asked.text).format
-    except UNREADABLE:
+    asked = _read(_body, body)
+    if asked is None:
         return AnswerForm()
+    wanted = _read(_format, asked.response_format)
+    if wanted is None and (text := _read(_text, asked.text)) is not None:
+        wanted = text.format
+    kind = wanted.type if wanted is not None else ""
     schema = None
-    if wanted is not None and wanted.type == "json_schema":
+    if wanted is not None and kind == "json_schema":
         named = wanted.json_schema
-        schema = _as_object(named.schema if named is not None else wanted.schema)
+        schema = _as_object(named.get("schema") if isinstance(named, dict) else wanted.schema)
     return AnswerForm(
-        json=wanted is not None and wanted.type in ("json_object", "json_schema"),
+        json=kind in ("json_object", "json_schema"),
         schema=schema,
-        tools=_parameters(asked.tools or [], asked.functions or []),
+        tools=_read_tools(asked),
         has_stop=is_given(asked.stop) and bytes(asked.stop) != b'""',
     )
 
 
-def _parameters(tools: list[_Tool], functions: list[_Named]) -> Mapping[str, Schema] | None:
-    parameters: dict[str, Schema] = {}
-    for tool in tools:
-        if tool.type != "function":
+def _read_tools(asked: _Body) -> Mapping[str, Schema] | None:
+    """The parameters of all offered tools; None if they are not all known."""
+    offered: list[_Function | _Tool] = []
+    if is_given(asked.tools):
+        tools = _read(_tools, asked.tools)
+        if tools is None or any(tool.type != "function" for tool in tools):
             return None
-        if tool.function is not None:
-            parameters[tool.function.name] = _as_object(tool.function.parameters) or {}
-        else:
-            parameters[tool.name] = _as_object(tool.parameters) or {}
-    for function in functions:
-        parameters[function.name] = _as_object(function.parameters) or {}
-    return parameters
+        offered += [tool.function or tool for tool in tools]
+    if is_given(asked.functions):
+        functions = _read(_functions, asked.functions)
+        if functions is None:
+            return None
+        offered += functions
+    return {item.name: _as_object(item.parameters) or {} for item in offered}
+
+
+def _read(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T | None:
+    """A value; None if it is absent or in another form."""
+    if not raw:
+        return None
+    try:
+        return decoder.decode(raw)
+    except UNREADABLE:
+        return None
 
 
 def _as_object(value: Any) -> Schema | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.protocol.views import MAX_VIEWED_BYTES, UNREADABLE
+from proxy.protocol.views import MAX_VIEWED_BYTES, UNREADABLE, Usage, read_usage
 
 
 class ToolCall(NamedTuple):
@@ -23,7 +23,7 @@ class AnswerParts(NamedTuple):
 
     Attributes:
         finish_reason: as in OpenAI's chat format; None if the server gave none.
-        completion_tokens: None if the server has not counted them.
+        completion_tokens: None if the server has not counted them, or has sent no count.
     """
 
     text: str
@@ -35,7 +35,7 @@ class AnswerParts(NamedTuple):
 
 class _Function(msgspec.Struct):
     name: str = ""
-    arguments: Any = ""  # a text; some servers send the object
+    arguments: Any = ""  # a text; some servers send the object, or null for none
 
 
 class _Call(msgspec.Struct):
@@ -60,13 +60,9 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _ChatUsage(msgspec.Struct):
-    completion_tokens: int | None = None
-
-
 class _Chat(msgspec.Struct):
     choices: list[_Choice]
-    usage: _ChatUsage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Item(msgspec.Struct):
@@ -82,15 +78,11 @@ class _IncompleteDetails(msgspec.Struct):
     reason: str | None = None
 
 
-class _ResponseUsage(msgspec.Struct):
-    output_tokens: int | None = None
-
-
 class _Response(msgspec.Struct):
     status: str
     output: list[_Item]
     incomplete_details: _IncompleteDetails | None = None
-    usage: _ResponseUsage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 _chat = msgspec.json.Decoder(_Chat)
@@ -111,10 +103,10 @@ def read_chat(body: bytes) -> AnswerParts | None:
     if len(answer.choices) != 1:
         return None
     [choice] = answer.choices
-    usage = answer.usage or _ChatUsage()
+    tokens = counted_tokens(read_usage(answer.usage))
     finish = choice.finish_reason or None
     if choice.message is None:
-        return AnswerParts(choice.text or "", finish, completion_tokens=usage.completion_tokens)
+        return AnswerParts(choice.text or "", finish, completion_tokens=tokens)
     message = choice.message
     functions = [call.function for call in message.tool_calls or ()]
     if message.function_call is not None:
@@ -127,7 +119,7 @@ def read_chat(body: bytes) -> AnswerParts | None:
         finish,
         refusal,
         tuple(ToolCall(item.name, _as_text(item.arguments)) for item in functions),
-        usage.completion_tokens,
+        tokens,
     )
 
 
@@ -146,7 +138,7 @@ def read_response(body: bytes) -> AnswerParts | None:
         elif item.type == "message":
             texts.append(_joined(item.content))
             refusals += [part.refusal or "" for part in item.content or ()]
-    details, usage = answer.incomplete_details, answer.usage
+    details = answer.incomplete_details
     finish = "stop" if answer.status == "completed" else None
     if answer.status == "incomplete":
         is_filtered = details is not None and details.reason == "content_filter"
@@ -156,8 +148,13 @@ def read_response(body: bytes) -> AnswerParts | None:
         finish,
         "".join(refusals),
         tuple(calls),
-        usage.output_tokens if usage is not None else None,
+        counted_tokens(read_usage(answer.usage, prompt="input", answer="output")),
     )
+
+
+def counted_tokens(usage: Usage | None) -> int | None:
+    """The tokens of an answer; None without a count. Some servers send -1 for unknown."""
+    return usage.bounded().completion_tokens if usage is not None else None
 
 
 def _joined(content: str | list[_TextPart] | None) -> str:
@@ -167,4 +164,6 @@ def _joined(content: str | list[_TextPart] | None) -> str:
 
 
 def _as_text(arguments: Any) -> str:
+    if arguments is None:
+        return ""
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()

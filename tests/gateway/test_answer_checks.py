@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from fakes import (
+    DONE,
     EASY,
     Answer,
     End,
@@ -24,6 +25,7 @@ from fakes import (
     whole,
 )
 from live import LOCAL_MODEL, StartProxy, envelope_of
+from proxy.gateway import answer_checks
 
 SCHEMA = {
     "type": "object",
@@ -142,16 +144,19 @@ async def test_a_good_answer_is_relayed_unchanged(
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "why"),
     [
-        whole(error_json("overloaded"), status=503),
-        whole(b'{"error": {"message": "no quota", "code": "insufficient_quota"}}', status=429),
-        chunked(b"{", End.FIN, content_type="application/json"),
+        (whole(error_json("overloaded"), status=503), "server_error"),
+        (
+            whole(b'{"error": {"message": "no quota", "code": "insufficient_quota"}}', status=429),
+            "rate_limited",
+        ),
+        (chunked(b"{", End.FIN, content_type="application/json"), "upstream_broken"),
     ],
     ids=["503", "quota", "broken"],
 )
 async def test_the_local_answer_is_sent_if_the_cloud_fails(
-    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, failure: Answer
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, failure: Answer, why: str
 ) -> None:
     local.answer, cloud.answer = answered("The list goes on", finish="length"), failure
     proxy = await start()
@@ -160,11 +165,74 @@ async def test_the_local_answer_is_sent_if_the_cloud_fails(
     assert response.json()["choices"][0]["message"]["content"] == "The list goes on"
     assert response.headers["x-router-target"] == "local"
     assert response.headers["x-router-reason"] == "score"
-    assert "x-router-fallback" not in response.headers
+    assert response.headers["x-router-fallback"] == f"cloud→local:{why}"
     row = (await proxy.finish()).row
     assert (row["target"], row["ending"], row["broken_rule"]) == ("local", "ok", "cut_off")
-    assert (row["fallback_from"], row["discarded_tokens"]) == (None, None)
+    assert (row["fallback_from"], row["fallback_why"]) == ("cloud", why)
+    assert row["discarded_tokens"] is None
     assert row["output_tokens"] == 10
+    assert (row["cost_usd"] > 0) == (why == "upstream_broken")
+
+
+async def test_a_failed_cloud_attempt_counts_against_the_budget(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """It was sent and may be billed, although the local answer is the one that is relayed."""
+    local.answer = answered("The list goes on", finish="length")
+    cloud.answer = chunked(b"{", End.FIN, content_type="application/json")
+    proxy = await start({"budget": {"cloud_usd_per_day": 1.0}})
+    assert (await proxy.chat()).headers["x-router-target"] == "local"
+    outcome = await proxy.finish()
+    assert outcome.row["cost_usd"] > 0
+    assert outcome.metrics("router_budget_spent_usd") == pytest.approx(outcome.row["cost_usd"])
+
+
+@pytest.mark.parametrize("count", [-1, 10**30, "many", None])
+async def test_discarded_tokens_are_counted_if_the_server_reports_none(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, count: object
+) -> None:
+    body = json.loads(answer_json("The list goes on"))
+    body["choices"][0]["finish_reason"] = "length"
+    body["usage"]["completion_tokens"] = count
+    local.answer, cloud.answer = whole(json.dumps(body).encode()), whole(answer_json("Better."))
+    proxy = await start()
+    assert (await proxy.chat()).headers["x-router-reason"] == "escalated"
+    outcome = await proxy.finish()
+    assert 1 <= outcome.row["discarded_tokens"] <= 10
+    assert outcome.metrics("router_discarded_tokens_total") == outcome.row["discarded_tokens"]
+
+
+async def test_a_bug_of_a_check_does_not_cost_the_answer(
+    start: StartProxy, local: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(answer_checks, "broken_rule", fail)
+    local.answer = answered("")
+    proxy = await start()
+    response = await proxy.chat()
+    assert (response.status_code, response.headers["x-router-target"]) == (200, "local")
+    assert (await proxy.finish()).row["broken_rule"] is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 500}], ids=str)
+async def test_a_text_completion_without_a_limit_has_that_of_the_api(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, fields: dict[str, Any]
+) -> None:
+    """Servers such as vLLM end it after 16 tokens, as OpenAI does."""
+    body = json.loads(answer_json())
+    body["choices"] = [{"index": 0, "text": "and so on", "finish_reason": "length"}]
+    body["usage"]["completion_tokens"] = 16
+    local.answer = whole(json.dumps(body).encode())
+    cloud.answer = whole(error_json("no chat model"), status=404)
+    proxy = await start()
+    request = {"model": "auto", "prompt": EASY, **fields}
+    response = await proxy.client.post("/v1/completions", json=request)
+    assert response.json()["choices"][0]["text"] == "and so on"
+    row = (await proxy.finish()).row
+    assert row["broken_rule"] == (None if not fields else "cut_off")
+    assert row["fallback_from"] == (None if not fields else "cloud")
 
 
 async def test_the_local_answer_is_sent_if_the_cloud_cannot_be_reached(
@@ -242,7 +310,7 @@ async def test_another_header_is_refused(start: StartProxy) -> None:
     response = await proxy.chat(headers={"x-router-verify": "maybe"})
     assert response.status_code == 400
     assert envelope_of(response)["param"] == "x-router-verify"
-    await proxy.finish()
+    assert (await proxy.finish()).row["ending"] == "rejected"
 
 
 async def test_a_spent_budget_keeps_the_local_answer(
@@ -289,6 +357,31 @@ async def test_a_stream_is_sent_and_its_failed_check_recorded(
     row = (await proxy.finish()).row
     assert (row["target"], row["ending"], row["broken_rule"]) == ("local", "ok", "cut_off")
     assert not cloud.calls
+
+
+async def test_a_stream_with_several_choices_is_not_checked(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    texts = [chunk({"content": '{"a": 1}'}, finish="stop") for _ in range(2)]
+    texts[1]["choices"][0]["index"] = 1
+    local.answer = chunked(*map(event, texts), DONE)
+    proxy = await start()
+    json_object = {"type": "json_object"}
+    response = await proxy.chat(stream=True, n=2, response_format=json_object)
+    assert response.headers["x-router-target"] == "local"
+    assert (await proxy.finish()).row["broken_rule"] is None
+
+
+async def test_a_stream_keeps_the_failed_check_of_an_earlier_attempt(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """A local server that answers a streamed request with a complete answer."""
+    local.answer, cloud.answer = answered(""), chunked(*openai_events())
+    proxy = await start()
+    response = await proxy.chat(stream=True)
+    assert response.headers["x-router-reason"] == "escalated"
+    row = (await proxy.finish()).row
+    assert (row["target"], row["broken_rule"], row["discarded_tokens"]) == ("cloud", "empty", 10)
 
 
 async def test_a_client_that_leaves_during_the_escalation_cancels_the_cloud(
