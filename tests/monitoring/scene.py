@@ -78,10 +78,10 @@ class Tier:
         if self.down:
             return whole(error_json("down"), status=503)
         if self._dice.random() < self._trouble:
-            return self._fail()
+            return self._fail(call.json)
         return self._answer(call.json)
 
-    def _fail(self) -> Answer:
+    def _fail(self, body: dict[str, Any]) -> Answer:
         troubles: list[Answer] = [
             whole(error_json("out of memory"), status=500),
             whole(error_json("not now"), status=429),
@@ -89,6 +89,8 @@ class Tier:
             [Pause(FOREVER_SECONDS)],
             chunked(*openai_events()[:3], End.FIN),
         ]
+        if not body.get("stream"):
+            troubles.append(whole(answer_json("")))  # the cloud's replaces it
         return self._dice.choice(troubles)
 
     def _answer(self, body: dict[str, Any]) -> Answer:

@@ -26,6 +26,7 @@ from monitoring.expressions import Expression, fill_in
 from monitoring.prometheus import CONFIGS, POLL_SECONDS, Prometheus, Series, promtool
 from monitoring.scene import PAIRS, Scene, judge, open_scene
 from proxy.record import Ending, Reason, Target
+from router_model.answer_checks import Check
 
 live = pytest.mark.asyncio(loop_scope="module")
 
@@ -188,7 +189,7 @@ def test_label_values_in_expressions_are_known() -> None:
     """A misspelt value among several in a pattern would still find data."""
     known = {
         "target": {*Target, "none"},
-        "reason": set(Reason),
+        "reason": {*Reason, *Check},
         "ending": set(Ending),
         "job": {
             yaml.safe_load((CONFIGS / "prometheus.yml").read_text())["scrape_configs"][0][
@@ -197,6 +198,7 @@ def test_label_values_in_expressions_are_known() -> None:
         },
         "alertstate": {"firing"},
         "instance": {"$instance"},
+        "from_target": set(Target),
     }
     for expression in (*QUERIES, *ANNOTATIONS, *SIDES):
         for label, values in re.findall(r'(\w+)=~?"([^"]*)"', expression.expr):

@@ -31,6 +31,7 @@ PUBLISHED = {
     "router_score": set(),
     "router_merit": set(),
     "router_fallbacks_total": {"from_target", "to_target", "reason"},
+    "router_discarded_tokens_total": set(),
     "router_rule_decisions_total": {"rule"},
     "router_upstream_up": {"target"},
     "router_in_flight": {"target"},
@@ -102,6 +103,7 @@ def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record.target, record.reason = target, Reason.FALLBACK
     record.fallback_from, record.fallback_why = target.other, "idle_timeout"
     record.rule = "batch key"
+    record.discarded_tokens = 340
     record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
     record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
     record.cost_usd, record.saved_usd = 0.25, 0.5
@@ -189,6 +191,7 @@ def test_record_updates_every_metric() -> None:
     assert value(metrics, "router_saved_usd_total") == pytest.approx(1.5)
     fallback = {"from_target": "cloud", "to_target": "local", "reason": "idle_timeout"}
     assert value(metrics, "router_fallbacks_total", **fallback) == 3
+    assert value(metrics, "router_discarded_tokens_total") == 1_020
     assert value(metrics, "router_upstream_seconds_sum", target="local") == pytest.approx(3)
     assert value(metrics, "router_overhead_seconds_sum") == pytest.approx(0.03)
     assert value(metrics, "router_decision_seconds_sum") == pytest.approx(0.006)
