@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 
 from proxy.config import LoggingConfig
 from proxy.plain_text import printable, printable_json
-from proxy.record import CallRecord, Ending
+from proxy.record import CallRecord, Ending, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ _LOGGED_FIELDS: Final = (
     "endpoint", "requested_model", "target", "model", "reason", "rule", "score", "merit",
     "threshold", "streamed", "status", "ending", "error_code", "decision_ms", "ttft_ms",
     "duration_ms", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd",
-    "fallback_from", "fallback_why", "session_id", "client_key_hash",
+    "fallback_from", "fallback_why", "broken_rule", "discarded_tokens", "session_id",
+    "client_key_hash",
 )  # fmt: skip
 
 
@@ -93,8 +94,13 @@ def _line(record: CallRecord) -> str:
     parts.append(f"{record.status or 'no status'} {record.ending}")
     if record.error_code:
         parts.append(record.error_code)
-    if record.fallback_from:
-        parts.append(f"after {record.fallback_from} failed: {record.fallback_why}")
+    if record.reason is Reason.ESCALATED:
+        parts.append(f"after the local answer failed a check: {record.broken_rule}")
+    else:
+        if record.fallback_from:
+            parts.append(f"after {record.fallback_from} failed: {record.fallback_why}")
+        if record.broken_rule:
+            parts.append(f"although it failed a check: {record.broken_rule}")
     if record.ttft_ms is not None:
         parts.append(f"ttft {record.ttft_ms:.0f} ms")
     parts.append(f"{record.duration_ms or 0:.0f} ms")

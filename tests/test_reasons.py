@@ -9,6 +9,7 @@ import pytest
 from proxy.evaluation import explain
 from proxy.record import Reason
 from proxy.web.openapi import document
+from router_model.answer_checks import Check
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +36,10 @@ def in_openapi() -> set[str]:
     parameters = json.loads(document())["paths"]["/api/requests"]["get"]["parameters"]
     (parameter,) = [item for item in parameters if item["name"] == "reason"]
     return set(parameter["schema"]["enum"]) - {"shadow"}  # the former name of exploration
+
+
+def test_every_check_is_explained() -> None:
+    assert list(explain._CHECKS) == list(Check)
 
 
 @pytest.mark.parametrize(

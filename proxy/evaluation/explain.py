@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
 from proxy.plain_text import printable
+from router_model.answer_checks import Check
 from router_model.drift import Drift, drift_level
 
 # By name: title, key in `Quality.counted`, and minimum sample size.
@@ -74,7 +75,9 @@ def explain(row: dict[str, Any]) -> str:
         lines.append(f"It went to {row['model']} ({row['target']}): {_why(row)}.")
     if row["rule"]:
         lines.append(f"The rule '{row['rule']}' matched.")
-    if row["fallback_from"]:
+    if row["broken_rule"]:
+        lines.append(_failed_check(row))
+    if row["fallback_from"] and (not row["broken_rule"] or row["reason"] == "fallback"):
         lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
     timing = [
         f"{name} {format_ms(row[key])} ms"
@@ -121,11 +124,47 @@ _REASONS: Final = {
     "fallback": "the other tier failed before the first token",
     "out_of_domain": "the router model cannot judge its text: another language, a short text or "
     "noise (routing.out_of_domain)",
-    "escalated": "the local answer was not good enough",
+    "escalated": "the local answer failed a check",
     "housekeeping": "a chat front end's housekeeping, such as a title (routing.housekeeping)",
     "rule": "a rule of routing.rules selected it",
     "exploration": "a random decision near the threshold, by routing.explore_rate",
 }
+
+
+# What the local answer was.
+_CHECKS: Final[dict[str, str]] = {
+    Check.EMPTY: "no text and no tool call",
+    Check.UNFINISHED: "no finish_reason",
+    Check.CUT_OFF: "cut off at the server's limit",
+    Check.REPETITION: "a loop of the same text",
+    Check.JSON: "not the JSON that the client asked for",
+    Check.TOOL_ARGUMENTS: "a tool call that does not fit the offered tools",
+    Check.NO_OPTION: "none of the question's options",
+    Check.REFUSAL: "only a statement that the model cannot do this",
+}
+
+
+def _failed_check(row: dict[str, Any]) -> str:
+    """The check that the local answer failed, and what came of it."""
+    check = _CHECKS.get(row["broken_rule"], row["broken_rule"])
+    failed = f"The local answer failed a check: {check}"
+    if row["target"] == "cloud":
+        cloud = "The cloud answered instead" if row["ending"] == "ok" else "The cloud was asked"
+        if not (tokens := row["discarded_tokens"]):
+            return f"{failed}. {cloud}."
+        were = "token was" if tokens == 1 else "tokens were"
+        return f"{failed}. {cloud}; {tokens:,} local {were} discarded."
+    if row["reason"] == "fallback":
+        because = "the cloud had failed"
+    elif row["fallback_from"] == "cloud":
+        because = f"the cloud failed, too: {row['fallback_why']}"
+    elif row["streamed"]:
+        because = "a stream that has begun cannot be replaced"
+    elif row["reason"] == "forced":
+        because = "the client selected its tier"
+    else:
+        because = "there was no alternative"
+    return f"{failed}. It was sent, because {because}."
 
 
 def _why(row: dict[str, Any]) -> str:

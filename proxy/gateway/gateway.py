@@ -1,6 +1,6 @@
 """The flow of a request, free of Litestar and testable without HTTP.
 
-    parse → decide → open upstream (retry, or fall back to the other tier) → relay → record
+    parse → decide → open upstream (retry, or fall back to the other tier) → check → relay → record
 
 Whatever happens, the client gets an answer or one clear error, the upstream is closed, and the
 record is finished and stored exactly once. A client that disconnects cancels the task that runs

@@ -81,6 +81,102 @@ Tokens (estimated): 3 in (0 cached), 0 out.
 It cost $0.001000000.
 It ended: ok, status 200""",
     ),
+    "escalated": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.8,
+            "threshold": 0.5, "fallback_from": Target.LOCAL, "fallback_why": "cut_off",
+            "broken_rule": "cut_off", "discarded_tokens": 340, "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): the local answer failed a check (its score 0.8000 is at or above the \
+threshold 0.5000).
+The local answer failed a check: cut off at the server's limit. The cloud answered instead; \
+340 local tokens were discarded.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "escalated and not answered": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED,
+            "fallback_from": Target.LOCAL, "fallback_why": "empty", "broken_rule": "empty",
+            "duration_ms": 12.0, "ending": Ending.CLIENT_GONE, "discarded_tokens": 0,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): the local answer failed a check.
+The local answer failed a check: no text and no tool call. The cloud was asked.
+Latency: total 12 ms.
+It ended: client_gone, status none""",
+    ),
+    "kept, as the cloud failed": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.HOUSEKEEPING,
+            "fallback_from": Target.CLOUD, "fallback_why": "server_error", "broken_rule": "json",
+            "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): a chat front end's housekeeping, such as a title \
+(routing.housekeeping).
+The local answer failed a check: not the JSON that the client asked for. It was sent, because \
+the cloud failed, too: server_error.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "kept stream": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.RULE, "streamed": True,
+            "broken_rule": "repetition", "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given, streamed.
+It went to phi3 (local): a rule of routing.rules selected it.
+The local answer failed a check: a loop of the same text. It was sent, because a stream that \
+has begun cannot be replaced.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "kept, as the tier was selected": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.FORCED,
+            "broken_rule": "refusal", "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): the client selected it.
+The local answer failed a check: only a statement that the model cannot do this. It was sent, \
+because the client selected its tier.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "kept without alternative": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.BUDGET,
+            "broken_rule": "unfinished", "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): the cloud budget was spent or is being paced.
+The local answer failed a check: no finish_reason. It was sent, because there was no alternative.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "kept after a fallback": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.FALLBACK,
+            "fallback_from": Target.CLOUD, "fallback_why": "server_error",
+            "broken_rule": "no_option", "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): the other tier failed before the first token.
+The local answer failed a check: none of the question's options. It was sent, because the cloud \
+had failed.
+The cloud tier failed first: server_error.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
     "by a rule": (
         {
             "requested_model": "auto", "target": Target.CLOUD, "model": "gpt-4o-mini",

@@ -73,17 +73,51 @@ def test_text_format_names_a_merit_that_is_not_the_score(
         assert f"phi3:latest ({shown} of 0.775) 200" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (
+            {
+                "target": Target.CLOUD,
+                "reason": Reason.ESCALATED,
+                "fallback_from": Target.LOCAL,
+                "fallback_why": "cut_off",
+                "broken_rule": "cut_off",
+            },
+            "200 ok after the local answer failed a check: cut_off ttft",
+        ),
+        (
+            {"fallback_from": Target.CLOUD, "fallback_why": "5xx", "broken_rule": "empty"},
+            "200 ok after cloud failed: 5xx although it failed a check: empty ttft",
+        ),
+        ({"broken_rule": "empty"}, "200 ok although it failed a check: empty ttft"),
+    ],
+    ids=["escalated", "kept", "recorded"],
+)
+def test_text_format_names_a_failed_check(
+    capsys: pytest.CaptureFixture[str], values: dict[str, Any], shown: str
+) -> None:
+    config = LoggingConfig(format="text", requests="all")
+    logs.set_up(config)
+    log_request(finished_record(**values), config)
+    assert shown in capsys.readouterr().err
+
+
 def test_json_format_is_one_object_per_request(capsys: pytest.CaptureFixture[str]) -> None:
     config = LoggingConfig(format="json", requests="all")
     logs.set_up(config)
     record = finished_record(Ending.TIMEOUT, fallback_from=Target.CLOUD, fallback_why="5xx")
+    record.broken_rule, record.discarded_tokens = "cut_off", 340
     log_request(record, config)
     (line,) = capsys.readouterr().err.splitlines()
     entry = json.loads(line)
     assert entry.pop("time").endswith("Z")
     assert entry["message"] == "request"
     assert entry["request_id"] == record.id
-    for name in ("target", "reason", "ending", "score", "merit", "cost_usd", "duration_ms"):
+    for name in (
+        *("target", "reason", "ending", "score", "merit", "cost_usd", "duration_ms"),
+        *("fallback_from", "fallback_why", "broken_rule", "discarded_tokens"),
+    ):
         assert entry[name] == getattr(record, name)
     assert "secret" not in line
 

@@ -15,7 +15,7 @@ const REASONS = {
   sticky: 'session affinity with its conversation',
   router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
-  escalated: 'the local answer was not good enough',
+  escalated: 'the local answer failed a check',
   out_of_domain: 'not readable for the router: another language, a short text or noise',
   housekeeping: 'housekeeping of a chat front end',
   rule: 'a routing rule selected it',
@@ -43,15 +43,19 @@ function explainComparison({ score, merit, threshold }) {
 }
 
 /** Explain the reason of a decision in a few words. */
-export function explainReason({ reason, score, merit, threshold, fallback, rule }) {
+export function explainReason({ reason, score, merit, threshold, fallback, rule, broken_rule }) {
   const compared = explainComparison({ score, merit, threshold })
   const named = rule ? `· rule “${rule}”` : ''
   if (reason === 'score') return [compared || 'by score', named].filter(Boolean).join(' ')
-  const text = REASONS[reason] ?? reason ?? ''
+  const check = reason === 'escalated' && broken_rule ? `: ${formatCheck(broken_rule)}` : ''
+  const text = (REASONS[reason] ?? reason ?? '') + check
   return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '', named]
     .filter(Boolean)
     .join(' ')
 }
+
+/** The name of a check that a local answer failed, in words. */
+export const formatCheck = (name) => name.replaceAll('_', ' ')
 
 /** A badge with the tier and, if known, the model that answered. */
 export function createTierBadge(target, model) {

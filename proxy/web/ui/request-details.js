@@ -1,6 +1,6 @@
 // Drawer of the dashboard with the details of one request: decision, times, costs and texts.
 
-import { createGauge, createTierBadge, explainReason } from './decision.js'
+import { createGauge, createTierBadge, explainReason, formatCheck } from './decision.js'
 import { $, createCopyButton, h, icon, replace } from './dom.js'
 import { count, score as formatScore, ms, usd } from './format.js'
 import { getJson } from './http.js'
@@ -99,6 +99,12 @@ function createDetails(row, { keeps_prompts: keeps }) {
       ['P(local good)', formatScore(row.p_local, 4)],
       ['P(cloud good)', formatScore(row.p_cloud, 4)],
       ['Session', row.session_id?.slice(0, 8) ?? '–'],
+      ...(row.broken_rule
+        ? [
+            ['Failed check', formatCheck(row.broken_rule)],
+            ['Discarded tokens', count(row.discarded_tokens)],
+          ]
+        : []),
     ]),
     row.judgements.length
       ? h(
