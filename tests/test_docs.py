@@ -19,10 +19,12 @@ from proxy import __version__
 from proxy.cli.main import main
 from proxy.config import Config, LongPrices, PriceConfig, load_config
 from proxy.evaluation.estimates import Interval, Quality, Recovered
+from proxy.gateway.answer_checks import VERIFY_HEADER
 from proxy.gateway.conversations import SESSION_HEADER
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing.router import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.server.app import Proxy
+from router_model.answer_checks import Check
 from router_model.drift import Drift
 from stored import fill, finished
 
@@ -149,7 +151,7 @@ def test_documented_metrics_exist_and_all_are_documented(
     assert current_families(proxy.metrics.expose().decode()) - named == set()
 
 
-ASKED = {TARGET_HEADER, THRESHOLD_HEADER, NO_STORE_HEADER, SESSION_HEADER}
+ASKED = {TARGET_HEADER, THRESHOLD_HEADER, NO_STORE_HEADER, SESSION_HEADER, VERIFY_HEADER}
 
 
 def test_documented_headers_exist_and_all_are_documented() -> None:
@@ -333,6 +335,11 @@ def test_tables_of_the_api_appear_once(head: str) -> None:
 def test_every_reason_is_explained_once() -> None:
     table = PAGES["docs/api.md"].partition("## Reasons")[2].partition("\n## ")[0]
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(Reason)
+
+
+def test_every_check_of_an_answer_is_explained_once() -> None:
+    table = PAGES["docs/api.md"].partition("### Answer checks")[2].partition("\n#")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(Check)
 
 
 def test_files_named_in_the_architecture_exist() -> None:

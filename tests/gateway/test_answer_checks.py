@@ -305,6 +305,16 @@ async def test_who_wants_checks(
     await proxy.finish()
 
 
+async def test_a_reload_switches_the_checks_off(start: StartProxy, local: FakeUpstream) -> None:
+    local.answer = answered("")
+    proxy = await start()
+    assert (await proxy.chat()).headers["x-router-target"] == "cloud"
+    proxy.configure({"verify": {"mode": "off"}})
+    await proxy.reloaded(lambda: proxy.proxy.gateway.snapshot.config.verify.mode == "off")
+    response = await proxy.chat(text=f"{EASY} Another conversation.")
+    assert response.headers["x-router-target"] == "local"
+
+
 async def test_another_header_is_refused(start: StartProxy) -> None:
     proxy = await start()
     response = await proxy.chat(headers={"x-router-verify": "maybe"})

@@ -498,7 +498,8 @@ async def test_item_references_to_local_responses_are_resolved(
     local.native = OLLAMA
     local.answer = response_answer(output=[CALL, response_fields()["output"][0]])
     proxy = await start()
-    first = await create(proxy)
+    tools = [{"type": "function", "name": CALL["name"]}]
+    first = await create(proxy, tools=tools)
     call, message = (
         CALL | {"id": local_item_id(first, "fc")},
         local_message(first) | {"id": local_item_id(first, number=2)},
@@ -509,7 +510,7 @@ async def test_item_references_to_local_responses_are_resolved(
         proxy = await start()
     result = {"type": "function_call_output", "call_id": "call_7", "output": "4"}
     items = [USER, reference(call["id"]), result, reference(message["id"])]
-    local_response = await create(proxy, input=items)
+    local_response = await create(proxy, input=items, tools=tools)
     assert local_response.headers["x-router-target"] == "local"
     assert last_input(local) == [USER, call, result, message]
     cloud_response = await create(proxy, input=[*items, {"role": "user", "content": HARD}])

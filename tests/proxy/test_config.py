@@ -151,6 +151,7 @@ def local(**keys: str) -> str:
             TIERS + "routing: {sticky: maybe}",
             "8: routing.sticky: 'maybe' is not one of: escalate_only, off, session",
         ),
+        (TIERS + "verify: {mode: on}", "8: verify.mode: 'on' is not one of: auto, off"),
         (
             TIERS + "routing: {out_of_domain: maybe}",
             "8: routing.out_of_domain: 'maybe' is not one of: cloud, local, score",
@@ -433,6 +434,7 @@ def test_off_is_text_and_true_is_a_boolean(tmp_path: Path) -> None:
     config = load(tmp_path, TIERS + "routing: {sticky: off, fallback: false}")
     assert config.routing.sticky == "off"
     assert config.routing.fallback is False
+    assert load(tmp_path, TIERS + "verify: {mode: off}").verify.mode == "off"
     text = TIERS + "routing: {routed_models: [auto, on, yes, no]}"
     assert load(tmp_path, text).routing.routed_models == ("auto", "on", "yes", "no")
 
