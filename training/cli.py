@@ -95,13 +95,6 @@ def _training_options(command: F) -> F:
             help="Number of the base's layers to keep, from the first.",
         ),
         click.option(
-            "--pooling-layers",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Number of last layers that pool with a single query vector, at almost no cost.",
-        ),
-        click.option(
             "--frozen-layers",
             type=click.IntRange(min=0),
             default=2,
@@ -176,7 +169,7 @@ for _command in (*analysis.COMMANDS, *live.COMMANDS):
 
 @main.command()
 @_data
-@options.everyday
+@options.estimated
 @options.prepared
 @options.results
 @_fetch_options
@@ -185,7 +178,7 @@ def prepare(
     ctx: click.Context,
     /,
     data: Path | None,
-    everyday: Path,
+    estimated: tuple[Path, ...],
     **chosen: Any,
 ) -> None:
     """Convert a folder of outcome data into one prepared file with a data card.
@@ -194,7 +187,7 @@ def prepare(
     """
     chosen = _with_default_paths(ctx, data, chosen)
     prepared, results = chosen.pop("prepared"), chosen.pop("results")
-    _prepare(data, everyday, prepared, results, chosen)
+    _prepare(data, estimated, prepared, results, chosen)
 
 
 @main.command()
@@ -350,7 +343,7 @@ def evaluate(prepared: Path, model: Path, split: dataset.Split, out: Path | None
 
 @main.command(name="all")
 @_data
-@options.everyday
+@options.estimated
 @options.prepared
 @options.run
 @options.model
@@ -364,7 +357,7 @@ def all_steps(
     ctx: click.Context,
     /,
     data: Path | None,
-    everyday: Path,
+    estimated: tuple[Path, ...],
     split: dataset.Split,
     **chosen: Any,
 ) -> None:
@@ -385,7 +378,7 @@ def all_steps(
     measured = () if is_own else (*analysis.MEASURED, "report")
     steps = Steps("prepare", "train", "export", *measured)
     with steps("prepare"):
-        rows = _prepare(data, everyday, prepared, results, fetch_options)
+        rows = _prepare(data, estimated, prepared, results, fetch_options)
     with steps("train"):
         _train(rows, run_name, chosen)
     with steps("export"):
@@ -426,11 +419,15 @@ def _with_default_paths(
 
 
 def _prepare(
-    data: Path | None, everyday: Path, target: Path, results: Path, fetch_options: dict[str, Any]
+    data: Path | None,
+    estimated: tuple[Path, ...],
+    target: Path,
+    results: Path,
+    fetch_options: dict[str, Any],
 ) -> Prepared:
     return preparing.prepare(
         data,
-        everyday,
+        estimated,
         target=target,
         card=results / "data_card.json",
         command=options.this_command(),

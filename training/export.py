@@ -1,7 +1,7 @@
 """Export of the best checkpoint to data/models/router: `hybrid-llm-train export`.
 
-- Graph: the three served heads and the lexical part become one ONNX graph, from token ids to three
-  logits. It takes a single unpadded prompt, so it has no mask.
+- Graph: the three served heads, the frozen part and the lexical part become one ONNX graph, from
+  token ids to three logits. It takes a single unpadded prompt, so it has no mask.
 - Quantisation: dynamic int8, with 7-bit weights per channel. Full 8-bit products overflow the
   16-bit sums of processors without VNNI.
 - Calibration: fitted on the validation logits of the quantised model, which is the served one.
@@ -13,7 +13,7 @@ import hashlib
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -40,9 +40,9 @@ from router_model.manifest import (
 from router_model.metrics import Floats, apgr, auroc, curve, ece, pgr_at_cost
 from router_model.model import RouterModel
 from router_model.value import text_tokens
-from training import lexical
+from training import frozen, lexical
 from training.dataset import DataError, Prepared, Row
-from training.network import ServedNetwork
+from training.network import RouterNetwork, ServedNetwork
 from training.outcomes import COST_SHARE, outcomes_of, tokens_of
 from training.progress import say, track
 from training.train import (
@@ -57,7 +57,9 @@ from training.train import (
 MAX_AUROC_LOSS = 0.01
 # The weight of the lexical part, as a share of the best one on validation. It ranks prompts of
 # other sources worst, and no validation prompt shows that (training/LOG.md).
-LEXICAL_SHARE = 0.5
+LEXICAL_SHARE = 0.2
+# The spread of the frozen part, as a share of the spread of the network's local logit.
+FROZEN_SHARE = 0.5
 OPSET = 17
 
 Logits = Floats
@@ -130,10 +132,14 @@ def export(
     out = outcomes_of(rows)
     deep = predict(network, items)[:, : len(SERVED_HEADS)].astype(np.float64)
     ids = [item.ids for item in items]
+    fitted = _Fitted.of(prepared, tokenizer=tokenizer, max_length=config.max_length)
+    depth = min(config.frozen_layers, len(network.distilbert.transformer.layer))
+    weights, frozen_report = frozen_weights(fitted, network, deep, out, ids=ids, depth=depth)
+    deep = deep + frozen.states_of(network, ids, depth=depth) @ weights
     table, lexical_report = lexical_table(
-        prepared, deep, out, ids=ids, tokenizer=tokenizer, max_length=config.max_length
+        fitted, deep, out, ids=ids, vocabulary=tokenizer.get_vocab_size()
     )
-    served = ServedNetwork(network, torch.from_numpy(table))
+    served = ServedNetwork(network, torch.from_numpy(table), torch.from_numpy(weights), depth=depth)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         full, small = Path(scratch, "full.onnx"), Path(scratch, MODEL_FILE)
@@ -187,6 +193,7 @@ def export(
                 "ece_local": _rounded(ece(out.local_ok, p_local)),
                 "ece_score": _rounded(ece(out.local_suffices, score)),
             },
+            "frozen": frozen_report,
             "lexical": lexical_report,
             "int8": parity,
             "checkpoint": checkpoint.name,
@@ -205,25 +212,57 @@ def _thresholds(rank: Floats, out: Outcomes) -> ThresholdTable:
     return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=points)
 
 
-def lexical_table(
-    prepared: Prepared,
+class _Fitted(NamedTuple):
+    """The rows that the lexical and the frozen part are fitted to: token ids and outcomes."""
+
+    ids: list[list[int]]
+    out: Outcomes
+
+    @classmethod
+    def of(cls, prepared: Prepared, *, tokenizer: Tokenizer, max_length: int) -> "_Fitted":
+        rows = [row for row in prepared.of("train", auxiliary=False) if not row.weak]
+        ids = [token_ids(tokenizer, row.text, max_length=max_length) for row in rows]
+        return cls(ids, outcomes_of(rows))
+
+
+def frozen_weights(
+    fitted: _Fitted,
+    network: RouterNetwork,
     deep: Logits,
     out: Outcomes,
     *,
     ids: list[list[int]],
-    tokenizer: Tokenizer,
-    max_length: int,
+    depth: int,
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The weights [dim, 3] of the frozen part, scaled next to the deep logits. Only local has one.
+
+    They are 0 if no layer is frozen.
+    """
+    weights = np.zeros((network.config.dim, len(SERVED_HEADS)), dtype=np.float32)
+    if depth == 0:
+        return weights, {"depth": 0}
+    states = frozen.states_of(network, fitted.ids, depth=depth)
+    local = frozen.fit(states, fitted.out.local_ok)
+    logit = frozen.states_of(network, ids, depth=depth) @ local
+    if (spread := logit.std()) > 0:
+        weights[:, 0] = local * FROZEN_SHARE * deep[:, 0].std() / spread
+    report = {
+        "depth": depth,
+        "strength": frozen.STRENGTH,
+        "auroc_local_frozen": _rounded(auroc(out.local_ok, logit)),
+    }
+    say(f"frozen part: {report}")
+    return weights, report
+
+
+def lexical_table(
+    fitted: _Fitted, deep: Logits, out: Outcomes, *, ids: list[list[int]], vocabulary: int
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """The table [vocabulary, 3] of the wide part, scaled by its weight next to the deep logits.
 
     It has no part in the length.
     """
-    rows = [row for row in prepared.of("train", auxiliary=False) if not row.weak]
-    table, strength = lexical.fit(
-        [token_ids(tokenizer, row.text, max_length=max_length) for row in rows],
-        outcomes_of(rows),
-        vocabulary=tokenizer.get_vocab_size(),
-    )
+    table, strength = lexical.fit(fitted.ids, fitted.out, vocabulary=vocabulary)
     wide = lexical.bags(ids, len(table)) @ table
     weights = LEXICAL_SHARE * lexical.blend(deep, wide, out)
     scaled = np.pad((table * weights).astype(np.float32), ((0, 0), (0, 1)))

@@ -1,4 +1,4 @@
-"""The network: a DistilBERT encoder, pooling layers, and one linear head per model.
+"""The network: a DistilBERT encoder, and one linear head per model.
 
 Bases of --base:
 
@@ -12,19 +12,13 @@ Bases of --base:
 Only the first `layers` of the base are used (by default all six). Dropping the upper layers costs a
 fine-tuned network the least (Sajjad et al. 2020, arXiv:2004.03844), but it transfers less to
 prompts of other sources (training/LOG.md).
-
-The last `pooling_layers` of those do not transform every token. A single query vector, initially
-the mean of the tokens, attends to the tokens, and only it passes through the rest of the layer. A
-layer takes 1.8 M multiplications per token, a pooling layer about as many per prompt.
 """
 
 import importlib.util
-import math
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file  # type: ignore[import-not-found,unused-ignore]
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -49,7 +43,6 @@ class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: DistilBertConfig) -> None:
         super().__init__(config)
         self.distilbert = DistilBertModel(config)
-        self.pooling = nn.ModuleList()  # layers of the encoder, moved here by `build`
         self.dropout = nn.Dropout(0.1)
         self.heads = nn.Linear(config.dim, len(config.heads))
         self.post_init()
@@ -57,72 +50,60 @@ class RouterNetwork(DistilBertPreTrainedModel):  # type: ignore[misc]
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """[batch, tokens] ids and optional 0/1 mask -> [batch, heads] float32 logits."""
         if attention_mask is None:
-            # DistilBERT's forward would create a mask of ones and add it in every layer.
-            hidden = self.distilbert.embeddings(input_ids)
-            for layer in self.distilbert.transformer.layer:
-                hidden = layer(hidden, attn_mask=None)[0]
-            pooled = hidden.mean(dim=1)
-            absent = None
+            pooled = self.states(input_ids)[-1]
         else:
             hidden = self.distilbert(input_ids=input_ids, attention_mask=attention_mask)[0]
             weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
-            absent = (attention_mask == 0).unsqueeze(1)
-        for layer in self.pooling:
-            attended = attend(layer.attention, pooled, hidden, absent)
-            pooled = layer.sa_layer_norm(pooled + attended)
-            pooled = layer.output_layer_norm(pooled + layer.ffn(pooled))
         logits: Tensor = self.heads(self.dropout(pooled)).float()
         return logits
+
+    def states(self, input_ids: Tensor, *, depth: int | None = None) -> list[Tensor]:
+        """[batch, tokens] unpadded ids -> the means over the tokens [batch, dim], by layer.
+
+        The first is that of the embeddings.
+
+        Args:
+            depth: the number of layers to go through; None for all.
+        """
+        # DistilBERT's forward would create a mask of ones and add it in every layer.
+        hidden = self.distilbert.embeddings(input_ids)
+        means = [hidden.mean(dim=1)]
+        for layer in self.distilbert.transformer.layer[:depth]:
+            hidden = layer(hidden, attn_mask=None)[0]
+            means.append(hidden.mean(dim=1))
+        return means
 
 
 class ServedNetwork(nn.Module):  # type: ignore[misc]
     """The served network: one unpadded prompt -> the local, the cloud and the length logit.
 
-    The lexical part is added to them: the sum of `table` [vocabulary, 3] over the distinct tokens,
-    divided by the square root of their number (training/lexical.py).
+    Two parts are added to them:
+
+    - The lexical part: the sum of `table` [vocabulary, 3] over the distinct tokens, divided by the
+      square root of their number (training/lexical.py).
+    - The frozen part: the mean of the states of layer `depth`, times `frozen` [dim, 3]
+      (training/frozen.py).
     """
 
-    def __init__(self, network: RouterNetwork, table: Tensor) -> None:
+    def __init__(
+        self, network: RouterNetwork, table: Tensor, frozen: Tensor, *, depth: int
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = network.config  # needed by optimum's exporter
         self.table = nn.Embedding.from_pretrained(table)
+        self.frozen = nn.Parameter(frozen, requires_grad=False)
+        self.depth = depth
 
     def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
         """[batch, tokens] ids -> {"logits": [batch, 3]}."""
-        deep = self.network(input_ids)[:, :3]
+        states = self.network.states(input_ids)
+        deep = self.network.heads(states[-1])[:, :3] + states[self.depth] @ self.frozen
         occurs = (input_ids.unsqueeze(2) == input_ids.unsqueeze(1)).float().sum(dim=2)
         share = 1.0 / occurs  # a token that occurs k times counts 1/k each time
         wide = (self.table(input_ids) * share.unsqueeze(2)).sum(dim=1)
         return {"logits": deep + wide / share.sum(dim=1, keepdim=True).sqrt()}
-
-
-def attend(attention: Any, query: Tensor, hidden: Tensor, absent: Tensor | None) -> Tensor:
-    """DistilBERT's attention of one query vector per prompt to the prompt's tokens.
-
-    The key and value matrices are applied to the query instead of to every token, which is
-    equivalent by associativity. The bias of the keys shifts all scores alike and cancels.
-
-    Args:
-        attention: a layer's `attention` module.
-        query: [batch, dim].
-        hidden: [batch, tokens, dim].
-        absent: True for padding, [batch, 1, tokens].
-
-    Returns:
-        [batch, dim].
-    """
-    heads, dim = attention.n_heads, attention.dim
-    # [heads, dim]: 1 where a column belongs to the head.
-    own = torch.eye(heads).repeat_interleave(dim // heads, dim=1).to(query)
-    per_head = (attention.q_lin(query) / math.sqrt(dim // heads)).unsqueeze(1) * own
-    scores = (per_head @ attention.k_lin.weight) @ hidden.transpose(1, 2)  # [batch, heads, tokens]
-    if absent is not None:
-        scores = scores.masked_fill(absent, -math.inf)
-    values = attention.v_lin(scores.softmax(dim=-1) @ hidden)  # [batch, heads, dim]
-    answer: Tensor = attention.out_lin((values * own).sum(dim=1))
-    return answer
 
 
 def distilbert_from_bert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -155,13 +136,12 @@ def packaged_base() -> Path:
 
 
 def build(
-    base: str, heads: list[str], *, layers: int | None = None, pooling_layers: int = 0
+    base: str, heads: list[str], *, layers: int | None = None
 ) -> tuple[RouterNetwork, Tokenizer]:
     """A network on the base's weights with fresh heads, and its tokenizer (no truncation).
 
     Args:
         layers: the number of the base's layers to keep; None for all.
-        pooling_layers: how many of the last layers pool with a single query vector.
     """
     # The fused attention kernel needs a dropout of 0. It is 1.6 times faster on a CPU.
     extra: dict[str, Any] = {
@@ -187,9 +167,6 @@ def build(
     blocks = network.distilbert.transformer.layer
     if layers is not None:
         del blocks[layers:]
-    whole = max(len(blocks) - pooling_layers, 0)
-    network.pooling.extend(blocks[whole:])
-    del blocks[whole:]
     network.config.n_layers = len(blocks)
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -16,19 +16,20 @@ PREPARED = ROOT / "data/work/prepared.msgpack.gz"
 RUNS = ROOT / "data/runs"
 MODEL = ROOT / "data/models/router"
 RESULTS = ROOT / "data/results"
-EVERYDAY = bundled(ROOT / "data/everyday.jsonl")
+ESTIMATED = tuple(bundled(ROOT / f"data/{name}.jsonl") for name in ("everyday", "graded"))
 CHECKS = bundled(ROOT / "data/checks.jsonl")
 DOMAIN = bundled(ROOT / "data/domain.jsonl")
 QUESTIONS = bundled(ROOT / "data/questions.jsonl")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-everyday = click.option(
-    "--everyday",
+estimated = click.option(
+    "--estimated",
+    multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    default=EVERYDAY,
-    show_default="data/everyday.jsonl",
-    help="File of everyday prompts with estimated scores; /dev/null for none.",
+    default=ESTIMATED,
+    show_default="data/everyday.jsonl and data/graded.jsonl",
+    help="File of prompts with estimated scores. Repeatable; /dev/null for none.",
 )
 prepared = click.option(
     "--prepared",

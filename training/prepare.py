@@ -54,7 +54,7 @@ FETCHABLE = {zeroeval.KIND: zeroeval.wanted, mmlu_pro.KIND: mmlu_pro.wanted}
 
 def prepare(
     folder: Path | None,
-    everyday: Path,
+    estimated: tuple[Path, ...],
     *,
     target: Path,
     card: Path,
@@ -79,8 +79,7 @@ def prepare(
     if not places:
         layouts = "; ".join(source.LAYOUT for source in SOURCES)
         raise DataError(f"no data in {folder}: expected one or more of: {layouts}")
-    if everyday.is_file():
-        places.append((pairs, everyday))
+    places += [(pairs, path) for path in estimated if path.is_file()]
     files = {path: source.KIND for source, place in places for path in source.files(place)}
     digest = dataset.sha256_of(files)
     if (finished := _find_finished(target, card, digest=digest)) is not None:

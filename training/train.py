@@ -3,13 +3,14 @@
 - Heads: one encoder learns from the outcomes of all models on a prompt. The routed pair's heads
   ("local", "cloud") have the full weight, the mean over the other models' heads AUXILIARY_WEIGHT.
   The results of other models show how hard a prompt is; only the encoder keeps that information.
-- Epochs: all epochs but the last use every real outcome and no guess. The short closing epoch
-  repeats the everyday prompts with guessed scores among a sample of real rows. They cover greetings
-  and long open tasks, for which there are no outcomes.
+- Estimates: besides real outcomes there are prompts with estimated scores, for what has no
+  outcomes. All epochs use the graded ones: many kinds of tasks, each from easy to hard.
+- Epochs: all epochs but the last use every real outcome. The closing epoch repeats the everyday
+  prompts, greetings and long open tasks, among a sample of real rows.
 - Augmentation: every epoch augments the prompts again (training/augment.py).
 - Size: all six layers and 192 tokens. Fewer of either rank as well on validation, but worse on
-  sources that were not trained on (training/LOG.md). The two lowest layers are frozen: as good, and
-  faster to train.
+  sources that were not trained on (training/LOG.md). The two lowest layers are frozen: as good,
+  faster to train, and read by the frozen part (training/frozen.py).
 - Batches: prompts of similar length, to save padding. The forward pass is in bf16 on a GPU or a CPU
   with AMX; on other CPUs fp32 is faster.
 - Weights: the running average is validated and exported. After the closing epoch these are the
@@ -21,6 +22,7 @@
 import hashlib
 import math
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ LENGTH_WEIGHT = 0.5
 SERVED_HEADS = [LOCAL_HEAD, CLOUD_HEAD, LENGTH_HEAD]
 MIN_HEAD_ROWS = 100
 CLOSING_LOSS = 0.01
+EVERYDAY = "everyday"  # the source of data/everyday.jsonl
 
 
 class TrainConfig(msgspec.Struct, kw_only=True):
@@ -52,7 +55,6 @@ class TrainConfig(msgspec.Struct, kw_only=True):
 
     base: str = "minilm"
     layers: int | None = 6
-    pooling_layers: int = 0
     frozen_layers: int = 2
     max_length: int = 192
     epochs: int = 3
@@ -68,8 +70,9 @@ class TrainConfig(msgspec.Struct, kw_only=True):
     vary: bool = True
     train_share: float = 1.0
     small_source_weight: float = 1.5
-    guess_repeats: int = 10
-    closing_rows: int = 2000
+    everyday_repeats: int = 20
+    graded_repeats: int = 2
+    closing_rows: int = 3000
     seed: int = 0
     data_sha256: str = ""
 
@@ -199,7 +202,7 @@ def parameter_groups(network: RouterNetwork, config: TrainConfig) -> list[dict[s
 
     Word embeddings are frozen; with `frozen_layers`, all embeddings and those layers are.
     """
-    layers = [*network.distilbert.transformer.layer, *network.pooling]
+    layers = [*network.distilbert.transformer.layer]
     frozen, layers = layers[: config.frozen_layers], layers[config.frozen_layers :]
     if frozen:
         for module in (network.distilbert.embeddings, *frozen):
@@ -250,19 +253,20 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
 
     torch.manual_seed(config.seed)
     rows = prepared.of("train", auxiliary=None if config.auxiliary else False)
-    guesses = [row for row in rows if row.weak]
+    estimated = [row for row in rows if row.weak]
     rows = sample_groups([row for row in rows if not row.weak], config.train_share)
     heads = head_names(rows)
     device, precision = select_device()
-    network, tokenizer = build(
-        config.base, heads, layers=config.layers, pooling_layers=config.pooling_layers
-    )
+    network, tokenizer = build(config.base, heads, layers=config.layers)
     network.to(device)
     tokenizer.save(str(run / "tokenizer.json"))
     items = encode_rows(rows, heads, tokenizer=tokenizer, config=config)
     sample = random.Random(config.seed).sample(items, min(config.closing_rows, len(items)))
-    guessed = encode_rows(guesses, heads, tokenizer=tokenizer, config=config)
-    closing = sample + guessed * config.guess_repeats
+    everyday = [row for row in estimated if row.source == EVERYDAY]
+    graded = [row for row in estimated if row.source != EVERYDAY]
+    encode = partial(encode_rows, heads=heads, tokenizer=tokenizer, config=config)
+    items += (repeated := encode(graded) * config.graded_repeats)
+    closing = sample + encode(everyday) * config.everyday_repeats + repeated
     validation_rows = [r for r in prepared.of("validation", auxiliary=False) if not r.weak]
     validation = encode_rows(validation_rows, heads, tokenizer=tokenizer, config=config)
     say(
@@ -289,7 +293,7 @@ def train(prepared: Prepared, run: Path, *, config: TrainConfig) -> Path:
 
     for epoch in range(len(history), config.epochs):
         network.train()
-        last = bool(guesses) and epoch == config.epochs - 1
+        last = bool(estimated) and epoch == config.epochs - 1
         rng = random.Random(1000 * config.seed + epoch)
         seen = closing if last else items
         if config.vary:
@@ -361,9 +365,7 @@ def load_checkpoint(path: Path) -> tuple[RouterNetwork, Tokenizer, TrainConfig]:
     """The network, tokenizer and settings of a checkpoint."""
     config = msgspec.json.decode((path.parent / "config.json").read_bytes(), type=TrainConfig)
     state = torch.load(path, weights_only=True, map_location="cpu")
-    network, tokenizer = build(
-        config.base, state["heads"], layers=config.layers, pooling_layers=config.pooling_layers
-    )
+    network, tokenizer = build(config.base, state["heads"], layers=config.layers)
     network.load_state_dict(state["network"])
     network.eval()
     return network, tokenizer, config

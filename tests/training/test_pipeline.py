@@ -20,7 +20,7 @@ from judging import SHIPPED, TEXTS, configuration, judge
 from proxy.cli.main import main as hybrid_llm
 from router_model.manifest import Manifest
 from router_model.model import RouterModel
-from training import cli, dataset, export, lexical, network, train
+from training import cli, dataset, export, frozen, lexical, network, train
 from training.dataset import Prepared
 from training.outcomes import length_target
 from training.sources import pairs
@@ -41,7 +41,7 @@ def _run_all(tmp_path: Path, *more: str) -> str:
     arguments = [
         "all",
         f"--data={folder}",
-        "--everyday=/dev/null",
+        "--estimated=/dev/null",
         f"--prepared={tmp_path / 'prepared'}",
         f"--run={tmp_path / 'run'}",
         f"--model={tmp_path / 'model'}",
@@ -96,7 +96,7 @@ def _from_database(folder: Path) -> Result:
     arguments = [
         "all",
         f"--from-db={folder / 'rows.db'}",
-        "--everyday=/dev/null",
+        "--estimated=/dev/null",
         f"--prepared={folder / 'prepared'}",
         f"--run={folder / 'run'}",
         f"--model={folder / 'candidate'}",
@@ -104,7 +104,6 @@ def _from_database(folder: Path) -> Result:
         "--base=tiny",
         "--epochs=1",
         "--layers=4",
-        "--pooling-layers=2",
         "--frozen-layers=0",
         "--seed=0",  # a seed whose random encoder is informative
         "--max-length=32",
@@ -183,12 +182,14 @@ def test_served_graph_matches_the_network(tmp_path: Path) -> None:
     model.eval()
     texts = ["short", "a somewhat longer prompt, with a comma", "x = [1, 2]\n" * 20]
     items = [Item(tokenizer.encode(text).ids, [], 1.0) for text in texts]
-    table = torch.randn(tokenizer.get_vocab_size(), 3)
-    export.to_onnx(network.ServedNetwork(model, table), tmp_path / "full.onnx")
+    table, weights = torch.randn(tokenizer.get_vocab_size(), 3), torch.randn(32, 3)
+    served = network.ServedNetwork(model, table, weights, depth=0)
+    export.to_onnx(served, tmp_path / "full.onnx")
     logits = export.onnx_logits(tmp_path / "full.onnx", items, title="check")
     deep = np.stack([model(torch.tensor([item.ids])).detach().numpy()[0, :3] for item in items])
     wide = lexical.bags([item.ids for item in items], len(table)) @ table.numpy()
-    assert np.abs(logits - (deep + wide)).max() < 1e-4
+    states = frozen.states_of(model, [item.ids for item in items], depth=0)
+    assert np.abs(logits - (deep + wide + states @ weights.numpy())).max() < 1e-4
 
 
 def test_padding_does_not_change_the_logits() -> None:

@@ -42,7 +42,7 @@ def _prepare(folder: Path, *more: str) -> str:
         [
             "prepare",
             f"--data={folder}",
-            "--everyday=/dev/null",
+            "--estimated=/dev/null",
             f"--prepared={out / 'prepared'}",
             f"--results={out / 'results'}",
             *more,
