@@ -173,12 +173,13 @@ def entry(
 def merged(path: Path, prepared: Prepared, new: dict[str, Any]) -> dict[str, Any]:
     """The report of `path` with a new entry, which replaces one of the same name.
 
-    A report on other data is replaced.
+    A report on other prompts or outcomes is replaced.
     """
     parts = benchmarks(prepared)
+    digest = _digest([*parts, *unseen_sources(prepared)])
     report: dict[str, Any] = {
         "what": "Ranking of prompts of sources that were not trained on. Chooses recipes; no test.",
-        "data_sha256": prepared.data_sha256,
+        "data_sha256": digest,
         "benchmarks": len(parts),
         "prompts": sum(len(part.rows) for part in parts),
         "budget": COST_SHARE,
@@ -186,7 +187,7 @@ def merged(path: Path, prepared: Prepared, new: dict[str, Any]) -> dict[str, Any
     }
     if path.exists():
         old = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if old.get("data_sha256") == prepared.data_sha256:
+        if old.get("data_sha256") == digest:
             report["entries"] = [e for e in old["entries"] if e["name"] != new["name"]]
     report["entries"].append(new)
     return report
@@ -221,6 +222,16 @@ def show(report: dict[str, Any], console: Console | None = None) -> None:
 def _reduced(prepared: Prepared, rows: list[Row], why: str) -> Prepared:
     digest = hashlib.sha256(f"{prepared.data_sha256} {why}".encode()).hexdigest()
     return msgspec.structs.replace(prepared, rows=rows, data_sha256=digest)
+
+
+def _digest(parts: Iterable[Part]) -> str:
+    """A hash of the held-out prompts and outcomes: other rows do not change the figures."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for row in part.rows:
+            scores = (row.id, row.text, row.local_score, row.cloud_score)
+            digest.update(msgspec.json.encode([part.name, *scores]))
+    return digest.hexdigest()
 
 
 def _benchmark_of(row: Row) -> str:

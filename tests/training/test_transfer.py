@@ -86,6 +86,18 @@ def test_a_source_of_the_routed_pair_is_held_out_without_its_test_rows() -> None
     assert {row.source for row in part.rows} == {"sample-maths"}
 
 
+def test_only_other_held_out_rows_replace_a_report(tmp_path: Path) -> None:
+    law = rows_of("exams", "law", 200, 100)
+    entry = {"name": "one"}
+    path = tmp_path / "transfer.json"
+    path.write_bytes(msgspec.json.encode(transfer.merged(path, prepared(law), entry)))
+    more = prepared(law, list(pairs.rows(SAMPLE)))
+    assert len(transfer.merged(path, more, {"name": "two"})["entries"]) == 2
+    [first, *others] = law
+    other = msgspec.structs.replace(first, local_score=10.0 - (first.local_score or 0.0))
+    assert len(transfer.merged(path, prepared([other, *others]), {"name": "two"})["entries"]) == 1
+
+
 def test_means_are_over_benchmarks_not_prompts() -> None:
     figures = {
         "small": {"auroc_p_local": 0.7, "auroc_score": 0.6, "pgr_at_budget": None},
@@ -117,7 +129,7 @@ def test_recipes_and_models_share_a_table(tmp_path: Path, monkeypatch: pytest.Mo
         entries: list[dict[str, Any]] = report["entries"]
         return entries
 
-    recipe = ("--base=tiny", "--max-length=32", "--epochs=1", "--layers=1", "--pooling-layers=0")
+    recipe = ("--base=tiny", "--max-length=32", "--epochs=1", "--layers=1")
     run = tmp_path / "run"
     [plain] = measured(*recipe, f"--run={run}", "--name=plain")
     assert plain["has_seen_benchmarks"] is False
