@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from router_model.label import is_ok, soft_label
+from router_model.split import text_key
 from training import dataset
 from training.dataset import DataError, Prepared, Row
 from training.sources import pairs
@@ -44,11 +45,25 @@ def test_sample_has_every_split_and_both_outcomes() -> None:
     assert all(set(row.outcomes) == {"local", "cloud", "sample-tiny"} for row in rows)
 
 
-def test_everyday_training_prompts_and_checks_are_disjoint() -> None:
-    trained = {row.text.lower() for row in pairs.rows(ROOT / "data/everyday.jsonl")}
-    lines = (ROOT / "data/checks.jsonl").read_text().splitlines()
-    assert not trained & {json.loads(line)["text"].lower() for line in lines}
-    assert all(row.weak for row in pairs.rows(ROOT / "data/everyday.jsonl"))
+@pytest.mark.parametrize(
+    ("name", "tests"), [("everyday", ["checks"]), ("graded", ["checks", "domain"])]
+)
+def test_estimated_training_prompts_are_no_checks(name: str, tests: list[str]) -> None:
+    rows = list(pairs.rows(ROOT / f"data/{name}.jsonl"))
+    assert all(row.weak and row.source == name for row in rows)
+    trained = {text_key(row.text) for row in rows}
+    assert len(trained) == len(rows)
+    for other in tests:
+        lines = (ROOT / f"data/{other}.jsonl").read_text().splitlines()
+        assert not trained & {text_key(json.loads(line)["text"]) for line in lines}
+
+
+def test_graded_prompts_are_of_all_levels_within_each_category() -> None:
+    categories: dict[str, list[float]] = {}
+    for row in pairs.rows(ROOT / "data/graded.jsonl"):
+        categories.setdefault(row.category, []).append(row.outcomes["local"])
+    for levels in categories.values():
+        assert min(levels) < 0.4 < 0.8 < max(levels)
 
 
 def _record(**changed: object) -> str:
