@@ -29,7 +29,7 @@ MIN_OUTPUT_TOKENS: Final = 4.0
 MAX_OUTPUT_TOKENS: Final = 4096.0
 # Cheaper requests count as this multiple of the reference request. Otherwise greetings would go to
 # the cloud: their gain is about 0, with an error, and would be divided by a cost of nearly 0.
-MIN_RELATIVE_COST: Final = 0.9
+MIN_RELATIVE_COST: Final = 0.75
 # Below 1, so that a threshold of 1 sends every request to the cloud. Also below 1 as printed.
 MAX_MERIT: Final = 0.9999
 
