@@ -16,6 +16,7 @@ BUNDLED_FILES: Final = (  # what pyproject.toml puts into the wheel
     "data/checks.jsonl",
     "data/domain.jsonl",
     "data/everyday.jsonl",
+    "data/graded.jsonl",
     "data/models/router",
     "data/questions.jsonl",
 )

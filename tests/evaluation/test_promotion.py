@@ -212,7 +212,7 @@ def test_without_a_better_cloud_routers_cannot_be_compared(
 def test_an_insignificant_difference_reports_the_requests_needed(
     judged_url: str, tmp_path: Path, good: Path
 ) -> None:
-    nearly = scramble(SHIPPED, tmp_path / "nearly", share=0.15)
+    nearly = scramble(SHIPPED, tmp_path / "nearly", share=0.08)
     done = promote(good, configuration(tmp_path, judged_url, nearly), "--json")
     report = json.loads(done.stdout)
     assert done.exit_code == 1

@@ -12,6 +12,7 @@ from router_model.calibrate import Outcomes
 from router_model.manifest import (
     Calibration,
     Gain,
+    HeadCalibration,
     Manifest,
     RouterModelError,
     ThresholdTable,
@@ -35,6 +36,13 @@ GAIN = Gain(
     input_tokens=100.0,
     output_tokens=200.0,
     scale=2.0,
+)
+CALIBRATION = Calibration(
+    local=HeadCalibration(1.8, 0.15),
+    cloud=HeadCalibration(1.8, 1.0),
+    cloud_weight=0.6,
+    slope=4.0,
+    intercept=0.9,
 )
 OF_TWO = msgspec.structs.replace(GAIN, length=(3.0, 0.3, -0.1, 0.2, 0.0))
 
@@ -195,7 +203,7 @@ def drawn(n: int, true: Gain = GAIN) -> tuple[Floats, Outcomes, Floats, Floats]:
 def fit_gain(
     logits: Floats, outcomes: Outcomes, tokens: Floats, written: Floats, prior: Gain | None = None
 ) -> Gain:
-    calibration = manifest_calibration()
+    calibration = CALIBRATION
     return calibrate.fit_gain(logits, outcomes, calibration, tokens, written, prior=prior)
 
 
@@ -206,7 +214,7 @@ def test_fit_recovers_the_true_coefficients() -> None:
     assert fitted.length == pytest.approx(GAIN.length, abs=0.1)
     assert fitted.input_tokens == pytest.approx(tokens.mean())
     assert fitted.output_tokens == pytest.approx(np.nanmean(written))
-    merits = calibrate.merits(logits, manifest_calibration(), fitted, tokens)
+    merits = calibrate.merits(logits, CALIBRATION, fitted, tokens)
     assert np.median(merits) == pytest.approx(0.5)
     assert fitted.problem() is None
 
@@ -237,7 +245,7 @@ def test_fit_without_any_gain_or_length_is_valid() -> None:
     logits[:, 0] = 50.0  # the local answer is always good
     fitted = fit_gain(logits, outcomes, tokens, np.full_like(written, np.nan))
     assert fitted.problem() is None
-    assert np.isfinite(calibrate.merits(logits, manifest_calibration(), fitted, tokens)).all()
+    assert np.isfinite(calibrate.merits(logits, CALIBRATION, fitted, tokens)).all()
 
 
 def test_merits_are_those_of_serving() -> None:
@@ -265,10 +273,6 @@ def test_merits_are_those_of_serving() -> None:
 
 def test_without_gain_the_scores_rank() -> None:
     logits, _, tokens, _ = drawn(50)
-    calibration = manifest_calibration()
+    calibration = CALIBRATION
     ranked = calibrate.merits(logits, calibration, None, tokens)
     assert ranked.tolist() == calibrate.scores(logits, calibration)[0].tolist()
-
-
-def manifest_calibration() -> Calibration:
-    return Manifest.load(FOLDER).calibration
