@@ -34,7 +34,7 @@ _LOGGED_FIELDS: Final = (
     "endpoint", "requested_model", "target", "model", "reason", "rule", "score", "merit",
     "threshold", "streamed", "status", "ending", "error_code", "decision_ms", "ttft_ms",
     "duration_ms", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd",
-    "fallback_from", "fallback_why", "broken_rule", "discarded_tokens", "session_id",
+    "fallback_from", "fallback_why", "failed_check", "discarded_tokens", "session_id",
     "client_key_hash",
 )  # fmt: skip
 
@@ -95,12 +95,12 @@ def _line(record: CallRecord) -> str:
     if record.error_code:
         parts.append(record.error_code)
     if record.reason is Reason.ESCALATED:
-        parts.append(f"after the local answer failed a check: {record.broken_rule}")
+        parts.append(f"after the local answer failed a check: {record.failed_check}")
     else:
         if record.fallback_from:
             parts.append(f"after {record.fallback_from} failed: {record.fallback_why}")
-        if record.broken_rule:
-            parts.append(f"although it failed a check: {record.broken_rule}")
+        if record.failed_check:
+            parts.append(f"although it failed a check: {record.failed_check}")
     if record.ttft_ms is not None:
         parts.append(f"ttft {record.ttft_ms:.0f} ms")
     parts.append(f"{record.duration_ms or 0:.0f} ms")

@@ -150,7 +150,7 @@ class CallRecord:
     body: str | None = None  # as the client sent it; only if the other tier answers as well
     fallback_from: Target | None = None
     fallback_why: str | None = None
-    broken_rule: str | None = None  # the hard check that the local answer failed
+    failed_check: str | None = None  # the hard check that the local answer failed
     discarded_tokens: int | None = None  # of local answers that were not sent
     trace: list[tuple[float, str]] | None = None  # (ms, step), if the client asks for it
     session_id: str | None = None

@@ -67,7 +67,7 @@ class Asked(NamedTuple):
     has_stop: bool = False
 
 
-def broken_rule(answer: LocalAnswer, asked: Asked) -> Check | None:
+def failed_check(answer: LocalAnswer, asked: Asked) -> Check | None:
     """The first check that an answer fails; None if it passes all."""
     text = without_thinking(answer.text).strip()
     is_cut = answer.finish_reason == "length"

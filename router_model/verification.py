@@ -53,7 +53,7 @@ _CERTAIN: Final = 1e-4  # probabilities are clipped to [_CERTAIN, 1 - _CERTAIN] 
 _STEPS: Final = 50
 _CLASSES: Final = 3  # cloud better, same, local better
 
-InputName = Literal["rule", "agrees", "mean_logprob", "margin", "log_tokens", "self_check"]
+InputName = Literal["broken", "agrees", "mean_logprob", "margin", "log_tokens", "self_check"]
 EVIDENCE: Final[tuple[InputName, ...]] = get_args(InputName)
 
 Weights = tuple[float, float, float]
@@ -63,7 +63,7 @@ class Evidence(NamedTuple):
     """What is known of a local answer. None: not asked, not available or not comparable.
 
     Attributes:
-        rule: a rule is broken: the answer is cut off, or has no final answer.
+        broken: the answer is cut off, or has no final answer.
         agrees: a second local model has the same final answer.
         mean_logprob: mean log-probability of the answer's tokens, in nats.
         margin: at the final answer, the log-probability of the chosen token minus that of the best
@@ -72,7 +72,7 @@ class Evidence(NamedTuple):
         self_check: P(yes) of the local model, asked whether its answer is right.
     """
 
-    rule: bool = False
+    broken: bool = False
     agrees: bool | None = None
     mean_logprob: float | None = None
     margin: float | None = None
@@ -217,7 +217,7 @@ def evidence_values(evidence: Sequence[Evidence | None]) -> Floats:
     for row, item in zip(values, evidence, strict=True):
         if item is not None:
             row[:] = (
-                float(item.rule),
+                float(item.broken),
                 np.nan if item.agrees is None else float(item.agrees),
                 _number(item.mean_logprob),
                 _number(item.margin),

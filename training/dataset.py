@@ -38,7 +38,7 @@ class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
             "cloud"; every other head has the canonical name of its model.
         auxiliary: whether the row is from other models than the routed pair.
         unread: whether the local answer had no verdict and counts as wrong.
-        weak: whether the scores are guesses.
+        weak: whether the scores are estimates.
     """
 
     id: str

@@ -132,7 +132,7 @@ def export(
     out = outcomes_of(rows)
     deep = predict(network, items)[:, : len(SERVED_HEADS)].astype(np.float64)
     ids = [item.ids for item in items]
-    fitted = _Fitted.of(prepared, tokenizer=tokenizer, max_length=config.max_length)
+    fitted = FitRows.of(prepared, tokenizer=tokenizer, max_length=config.max_length)
     depth = min(config.frozen_layers, len(network.distilbert.transformer.layer))
     weights, frozen_report = frozen_weights(fitted, network, deep, out, ids=ids, depth=depth)
     deep = deep + frozen.states_of(network, ids, depth=depth) @ weights
@@ -212,21 +212,21 @@ def _thresholds(rank: Floats, out: Outcomes) -> ThresholdTable:
     return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=points)
 
 
-class _Fitted(NamedTuple):
+class FitRows(NamedTuple):
     """The rows that the lexical and the frozen part are fitted to: token ids and outcomes."""
 
     ids: list[list[int]]
     out: Outcomes
 
     @classmethod
-    def of(cls, prepared: Prepared, *, tokenizer: Tokenizer, max_length: int) -> "_Fitted":
+    def of(cls, prepared: Prepared, *, tokenizer: Tokenizer, max_length: int) -> "FitRows":
         rows = [row for row in prepared.of("train", auxiliary=False) if not row.weak]
         ids = [token_ids(tokenizer, row.text, max_length=max_length) for row in rows]
         return cls(ids, outcomes_of(rows))
 
 
 def frozen_weights(
-    fitted: _Fitted,
+    fitted: FitRows,
     network: RouterNetwork,
     deep: Logits,
     out: Outcomes,
@@ -248,7 +248,7 @@ def frozen_weights(
         weights[:, 0] = local * FROZEN_SHARE * deep[:, 0].std() / spread
     report = {
         "depth": depth,
-        "strength": frozen.STRENGTH,
+        "inverse_penalty": frozen.INVERSE_PENALTY,
         "auroc_local_frozen": _rounded(auroc(out.local_ok, logit)),
     }
     say(f"frozen part: {report}")
@@ -256,9 +256,9 @@ def frozen_weights(
 
 
 def lexical_table(
-    fitted: _Fitted, deep: Logits, out: Outcomes, *, ids: list[list[int]], vocabulary: int
+    fitted: FitRows, deep: Logits, out: Outcomes, *, ids: list[list[int]], vocabulary: int
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The table [vocabulary, 3] of the wide part, scaled by its weight next to the deep logits.
+    """The table [vocabulary, 3] of the lexical part, scaled by its weight next to the deep logits.
 
     It has no part in the length.
     """
@@ -279,7 +279,7 @@ def lexical_table(
 
 
 def validation_rows(prepared: Prepared) -> list[Row]:
-    """The calibration rows: real outcomes of the routed pair, without guesses."""
+    """The calibration rows: real outcomes of the routed pair, without estimates."""
     return [row for row in prepared.of("validation", auxiliary=False) if not row.weak]
 
 

@@ -18,9 +18,8 @@ from router_model.metrics import Floats
 from training.network import RouterNetwork
 from training.progress import track
 
-# The inverse of the penalty on standardised states. A stronger one loses nothing on validation, a
-# weaker one loses on prompts of other sources (training/LOG.md).
-STRENGTH = 1e-4
+# Of standardised states. A larger value ranks prompts of other sources worse (training/LOG.md).
+INVERSE_PENALTY = 1e-4
 
 
 def states_of(network: RouterNetwork, ids: Sequence[Sequence[int]], *, depth: int) -> Floats:
@@ -55,7 +54,7 @@ def fit(states: Floats, local_ok: NDArray[np.bool_]) -> Floats:
     if local_ok.all() or not local_ok.any():
         return np.zeros(states.shape[1])
     spread = states.std(axis=0) + 1e-6
-    regression = LogisticRegression(C=STRENGTH, max_iter=300)
+    regression = LogisticRegression(C=INVERSE_PENALTY, max_iter=300)
     regression.fit((states - states.mean(axis=0)) / spread, local_ok)
     weights: Floats = regression.coef_[0] / spread
     return weights

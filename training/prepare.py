@@ -191,7 +191,11 @@ def _described(rows: list[Row]) -> dict[str, Any]:
     ).reshape(-1, 2)
     return {
         "rows": len(rows),
-        "role": "auxiliary" if rows[0].auxiliary else "guessed" if rows[0].weak else "routed pair",
+        "role": "auxiliary"
+        if rows[0].auxiliary
+        else "estimated"
+        if rows[0].weak
+        else "routed pair",
         "splits": dict(Counter(row.split for row in rows)),
         "groups": len({row.group for row in rows}),
         "local_ok_share": _share(np.array([is_ok(score) for score in scores[:, 0]])),

@@ -1,12 +1,11 @@
 """Recorded local answers as evidence, for `replay`. The formats are in data/README.md."""
 
-import math
-import re
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
 
+from router_model.answer_value import same_value
 from router_model.verification import Evidence
 from training.dataset import DataError, read_lines
 from training.sources.pairs import canonical
@@ -61,25 +60,11 @@ def evidence_of(answers: Answers, second: str = "") -> Evidence:
     local = next(iter(answers.final.values()), None)
     other = models.get(second)
     broken = not answers.finished or local is None
-    agrees = None if local is None or other is None else _same_final(local, other)
-    return Evidence(rule=broken, agrees=agrees)
+    agrees = None if local is None or other is None else same_value(local, other)
+    return Evidence(broken=broken, agrees=agrees)
 
 
 def evidence_of_options(item: OptionLogprobs) -> Evidence:
     """The evidence of a one-token answer: the most probable option is the answer."""
     *others, chosen = sorted(item.option_logprobs)
     return Evidence(mean_logprob=chosen, margin=chosen - others[-1] if others else None)
-
-
-def _same_final(a: str, b: str) -> bool:
-    """Whether two final answers are equal but for case, quotes, spaces and the form of numbers."""
-
-    def normal(text: str) -> str | float:
-        bare = re.sub(r"[\s\"'`$]|\\[,!;]", "", text).casefold().strip(".")
-        try:
-            number = float(bare.replace(",", "") if re.fullmatch(r"[-\d,.]+", bare) else bare)
-        except ValueError:
-            return bare
-        return number if math.isfinite(number) else bare
-
-    return normal(a) == normal(b)

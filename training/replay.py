@@ -183,7 +183,7 @@ def _final_answers(
     threshold = _threshold_at(known, COST_SHARE)
     low, high = choose_band(known.merit, threshold=threshold)
     in_band, known_in_band = ((low <= part.merit) & (part.merit < high) for part in (shown, known))
-    unbroken = ~np.array([evidence_of(answers[i]).rule for i in shown.ids])
+    unbroken = ~np.array([evidence_of(answers[i]).broken for i in shown.ids])
 
     def of(part: Replayed, second: str) -> list[Evidence]:
         found = [evidence_of(answers[i], second) for i in part.ids]

@@ -75,9 +75,9 @@ def explain(row: dict[str, Any]) -> str:
         lines.append(f"It went to {row['model']} ({row['target']}): {_why(row)}.")
     if row["rule"]:
         lines.append(f"The rule '{row['rule']}' matched.")
-    if row["broken_rule"]:
+    if row["failed_check"]:
         lines.append(_failed_check(row))
-    if row["fallback_from"] and (not row["broken_rule"] or row["reason"] == "fallback"):
+    if row["fallback_from"] and (not row["failed_check"] or row["reason"] == "fallback"):
         lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
     timing = [
         f"{name} {format_ms(row[key])} ms"
@@ -146,7 +146,7 @@ _CHECKS: Final[dict[str, str]] = {
 
 def _failed_check(row: dict[str, Any]) -> str:
     """The check that the local answer failed, and what came of it."""
-    check = _CHECKS.get(row["broken_rule"], row["broken_rule"])
+    check = _CHECKS.get(row["failed_check"], row["failed_check"])
     failed = f"The local answer failed a check: {check}"
     if row["target"] == "cloud":
         cloud = "The cloud answered instead" if row["ending"] == "ok" else "The cloud was asked"

@@ -17,7 +17,7 @@ from proxy.gateway.relay import CompleteResponse, StreamStart
 from proxy.protocol import AnswerParts, ToolCall, counted_tokens, read_form
 from proxy.protocol.endpoints import COMPLETIONS
 from proxy.record import Reason, Target
-from router_model.answer_checks import Asked, Check, LocalAnswer, broken_rule
+from router_model.answer_checks import Asked, Check, LocalAnswer, failed_check
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def wants_checks(headers: Sequence[tuple[bytes, bytes]], *, default: bool) -> bo
     return default
 
 
-async def failed_check(call: Call, attempt: Attempt) -> Check | None:
+async def check_attempt(call: Call, attempt: Attempt) -> Check | None:
     """The check that an attempt's complete local answer fails."""
     start = attempt.start
     if not call.checks_answers or call.record.target is not Target.LOCAL:
@@ -65,7 +65,7 @@ async def failed_check(call: Call, attempt: Attempt) -> Check | None:
     return await _check(call, size, lambda: call.endpoint.read_parts(start.body))
 
 
-async def failed_check_of_stream(call: Call, start: StreamStart) -> Check | None:
+async def check_stream(call: Call, start: StreamStart) -> Check | None:
     """The check that a local answer fails whose client has it already.
 
     An answer with other output than text, or with several choices, is not checked: its parts were
@@ -97,7 +97,7 @@ async def _check(call: Call, size: int, read: Callable[[], AnswerParts | None]) 
         parts = read()
         if parts is None:
             return None
-        return broken_rule(_as_answer(parts), _asked(call, parts.tool_calls))
+        return failed_check(_as_answer(parts), _asked(call, parts.tool_calls))
 
     try:
         return await run_large(size, work)
@@ -108,7 +108,11 @@ async def _check(call: Call, size: int, read: Callable[[], AnswerParts | None]) 
 
 def _as_answer(parts: AnswerParts) -> LocalAnswer:
     return LocalAnswer(
-        parts.text, parts.finish_reason, parts.tool_calls, parts.refusal, parts.completion_tokens
+        parts.text,
+        parts.finish_reason,
+        tool_calls=parts.tool_calls,
+        refusal=parts.refusal,
+        completion_tokens=parts.completion_tokens,
     )
 
 

@@ -67,10 +67,10 @@ class Failure(NamedTuple):
     why: str
     may_retry: bool
     retry_after: float | None = None
-    is_answer: bool = False  # a complete answer that fails a check (`answer_checks`)
+    is_failed_check: bool = False  # a complete answer that fails a check (`answer_checks`)
 
     def __str__(self) -> str:
-        what = "answers, and the answer fails a check" if self.is_answer else "fails"
+        what = "answers, and the answer fails a check" if self.is_failed_check else "fails"
         return f"{what} ({self.why})"
 
 

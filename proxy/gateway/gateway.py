@@ -26,7 +26,7 @@ from proxy.errors import (
     RouterError,
     ServerStopping,
 )
-from proxy.gateway.answer_checks import KeptAnswer, failed_check, failed_check_of_stream
+from proxy.gateway.answer_checks import KeptAnswer, check_attempt, check_stream
 from proxy.gateway.attempt import Attempt, open_upstream
 from proxy.gateway.bookkeeping import Bookkeeping
 from proxy.gateway.call import Call, Exchange, Snapshot, parse, resolve_references
@@ -155,12 +155,9 @@ class Gateway:
                 attempt = await self._check_answer(call, attempt, plan)
                 step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
-                    if attempt.failure is not None and kept is not None:
-                        await self._relay(call, self._restore(call, kept, attempt.failure))
-                    else:
-                        await self._relay(call, attempt)
+                    await self._relay(call, self._final_attempt(call, attempt, kept))
                     return
-                if attempt.failure is not None and attempt.failure.is_answer:
+                if attempt.failure is not None and attempt.failure.is_failed_check:
                     kept = self._bookkeeping.keep(call, attempt)
             finally:  # before sending an error, which may take long
                 self._bookkeeping.close_attempt(call)
@@ -302,13 +299,13 @@ class Gateway:
 
     async def _check_answer(self, call: Call, attempt: Attempt, plan: FailoverPlan) -> Attempt:
         """Check a local answer that is about to be sent. One that fails is escalated."""
-        check = await failed_check(call, attempt)
+        check = await check_attempt(call, attempt)
         if check is None:
             return attempt
-        call.record.broken_rule = check
+        call.record.failed_check = check
         if not plan.may_fall_back:
             return attempt
-        return attempt._replace(failure=Failure(check, may_retry=False, is_answer=True))
+        return attempt._replace(failure=Failure(check, may_retry=False, is_failed_check=True))
 
     async def _wait_to_retry(
         self, call: Call, plan: FailoverPlan, retry: Retry, target: Target, model: str
@@ -339,9 +336,15 @@ class Gateway:
         if target.other is Target.LOCAL:
             self._release_unspent(call)
         model = call.snapshot.upstreams[target.other].model
-        reason = Reason.ESCALATED if failure.is_answer else Reason.FALLBACK
+        reason = Reason.ESCALATED if failure.is_failed_check else Reason.FALLBACK
         record.target, record.model, record.reason = target.other, model, reason
         return target.other, model
+
+    def _final_attempt(self, call: Call, last: Attempt, kept: KeptAnswer | None) -> Attempt:
+        """The attempt to relay: the last one, or the kept answer if the last one has failed."""
+        if last.failure is None or kept is None:
+            return last
+        return self._restore(call, kept, last.failure)
 
     def _restore(self, call: Call, kept: KeptAnswer, failure: Failure) -> Attempt:
         """Return to a local answer that failed a check: the cloud has failed, too.
@@ -408,9 +411,9 @@ class Gateway:
                 note=remember,
                 is_started=exchange.started,
             )
-            check = await failed_check_of_stream(call, start)
+            check = await check_stream(call, start)
             if check is not None:  # else it is that of an earlier attempt, if there is one
-                record.broken_rule = check
+                record.failed_check = check
         else:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 

@@ -265,7 +265,7 @@ def _rules_and_merits(database: peewee.Database) -> None:
 def _answer_checks(database: peewee.Database) -> None:
     _run(
         database,
-        "ALTER TABLE requests ADD COLUMN broken_rule TEXT",
+        "ALTER TABLE requests ADD COLUMN failed_check TEXT",
         "ALTER TABLE requests ADD COLUMN discarded_tokens BIGINT",
     )
 

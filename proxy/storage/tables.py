@@ -52,7 +52,7 @@ class Request(peewee.Model):
     candidate_score = peewee.DoubleField(null=True)  # merit of the shadow router
     rule = peewee.TextField(null=True)  # name of the routing rule that matched
     merit = peewee.DoubleField(null=True)  # null where nothing was compared with the threshold
-    broken_rule = peewee.TextField(null=True)  # the hard check that the local answer failed
+    failed_check = peewee.TextField(null=True)  # the hard check that the local answer failed
     discarded_tokens = peewee.BigIntegerField(null=True)  # of local answers that were not sent
 
     class Meta:

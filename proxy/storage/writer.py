@@ -72,7 +72,7 @@ _PLAIN_COLUMNS: Final = tuple(
     "decision_ms ttft_ms duration_ms upstream_ms status ending streamed input_tokens "
     "cached_input_tokens output_tokens reasoning_tokens usage_source cost_usd cloud_cost_usd "
     "saved_usd fallback_from fallback_why session_id client_key_hash error error_code "
-    "propensity candidate_score rule merit broken_rule discarded_tokens".split()
+    "propensity candidate_score rule merit failed_check discarded_tokens".split()
 )
 _COLUMNS: Final = (*_PLAIN_COLUMNS, "category", "prompt", "response")
 _SAMPLE_COLUMNS: Final = (

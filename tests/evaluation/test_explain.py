@@ -85,7 +85,7 @@ It ended: ok, status 200""",
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.8,
             "threshold": 0.5, "fallback_from": Target.LOCAL, "fallback_why": "cut_off",
-            "broken_rule": "cut_off", "discarded_tokens": 340, "duration_ms": 12.0, "status": 200,
+            "failed_check": "cut_off", "discarded_tokens": 340, "duration_ms": 12.0, "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
@@ -99,7 +99,7 @@ It ended: ok, status 200""",
     "escalated and not answered": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED,
-            "fallback_from": Target.LOCAL, "fallback_why": "empty", "broken_rule": "empty",
+            "fallback_from": Target.LOCAL, "fallback_why": "empty", "failed_check": "empty",
             "duration_ms": 12.0, "ending": Ending.CLIENT_GONE, "discarded_tokens": 0,
         },
         """\
@@ -112,7 +112,7 @@ It ended: client_gone, status none""",
     "kept, as the cloud failed": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.HOUSEKEEPING,
-            "fallback_from": Target.CLOUD, "fallback_why": "server_error", "broken_rule": "json",
+            "fallback_from": Target.CLOUD, "fallback_why": "server_error", "failed_check": "json",
             "duration_ms": 12.0, "status": 200,
         },
         """\
@@ -127,7 +127,7 @@ It ended: ok, status 200""",
     "kept stream": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.RULE, "streamed": True,
-            "broken_rule": "repetition", "duration_ms": 12.0, "status": 200,
+            "failed_check": "repetition", "duration_ms": 12.0, "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given, streamed.
@@ -140,7 +140,7 @@ It ended: ok, status 200""",
     "kept, as the tier was selected": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.FORCED,
-            "broken_rule": "refusal", "duration_ms": 12.0, "status": 200,
+            "failed_check": "refusal", "duration_ms": 12.0, "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
@@ -153,7 +153,7 @@ It ended: ok, status 200""",
     "kept without alternative": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.BUDGET,
-            "broken_rule": "unfinished", "duration_ms": 12.0, "status": 200,
+            "failed_check": "unfinished", "duration_ms": 12.0, "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
@@ -166,7 +166,7 @@ It ended: ok, status 200""",
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.FALLBACK,
             "fallback_from": Target.CLOUD, "fallback_why": "server_error",
-            "broken_rule": "no_option", "duration_ms": 12.0, "status": 200,
+            "failed_check": "no_option", "duration_ms": 12.0, "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.

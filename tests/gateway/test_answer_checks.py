@@ -121,7 +121,7 @@ async def test_the_cloud_replaces_a_local_answer_that_fails_a_check(
     outcome = await proxy.finish()
     row = outcome.row
     assert (row["target"], row["reason"], row["fallback_from"]) == ("cloud", "escalated", "local")
-    assert (row["broken_rule"], row["fallback_why"]) == (rule, rule)
+    assert (row["failed_check"], row["fallback_why"]) == (rule, rule)
     assert row["discarded_tokens"] == 10
     assert row["saved_usd"] == 0
     assert row["cost_usd"] == row["cloud_cost_usd"] > 0
@@ -139,7 +139,7 @@ async def test_a_good_answer_is_relayed_unchanged(
     assert response.headers["x-router-target"] == "local"
     assert local.answer[0].endswith(response.content)  # type: ignore[union-attr]
     row = (await proxy.finish()).row
-    assert (row["broken_rule"], row["discarded_tokens"]) == (None, None)
+    assert (row["failed_check"], row["discarded_tokens"]) == (None, None)
     assert not cloud.calls
 
 
@@ -167,7 +167,7 @@ async def test_the_local_answer_is_sent_if_the_cloud_fails(
     assert response.headers["x-router-reason"] == "score"
     assert response.headers["x-router-fallback"] == f"cloud→local:{why}"
     row = (await proxy.finish()).row
-    assert (row["target"], row["ending"], row["broken_rule"]) == ("local", "ok", "cut_off")
+    assert (row["target"], row["ending"], row["failed_check"]) == ("local", "ok", "cut_off")
     assert (row["fallback_from"], row["fallback_why"]) == ("cloud", why)
     assert row["discarded_tokens"] is None
     assert row["output_tokens"] == 10
@@ -208,12 +208,12 @@ async def test_a_bug_of_a_check_does_not_cost_the_answer(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(answer_checks, "broken_rule", fail)
+    monkeypatch.setattr(answer_checks, "failed_check", fail)
     local.answer = answered("")
     proxy = await start()
     response = await proxy.chat()
     assert (response.status_code, response.headers["x-router-target"]) == (200, "local")
-    assert (await proxy.finish()).row["broken_rule"] is None
+    assert (await proxy.finish()).row["failed_check"] is None
 
 
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": 500}], ids=str)
@@ -231,7 +231,7 @@ async def test_a_text_completion_without_a_limit_has_that_of_the_api(
     response = await proxy.client.post("/v1/completions", json=request)
     assert response.json()["choices"][0]["text"] == "and so on"
     row = (await proxy.finish()).row
-    assert row["broken_rule"] == (None if not fields else "cut_off")
+    assert row["failed_check"] == (None if not fields else "cut_off")
     assert row["fallback_from"] == (None if not fields else "cloud")
 
 
@@ -273,19 +273,19 @@ async def test_a_forced_tier_is_recorded_and_not_replaced(
     response = await proxy.chat(model="local")
     assert response.headers["x-router-target"] == "local"
     row = (await proxy.finish()).row
-    assert (row["broken_rule"], row["reason"]) == ("cut_off", "forced")
+    assert (row["failed_check"], row["reason"]) == ("cut_off", "forced")
     assert not cloud.calls
 
 
 @pytest.mark.parametrize(
-    ("changes", "header", "is_checked"),
+    ("changes", "header", "is_checked", "is_replaced"),
     [
-        ({}, None, True),
-        ({}, "off", False),
-        ({}, "ON", True),
-        ({"verify": {"mode": "off"}}, None, False),
-        ({"verify": {"mode": "off"}}, "on", True),
-        ({"routing": {"fallback": False}}, None, False),
+        ({}, None, True, True),
+        ({}, "off", False, False),
+        ({}, "ON", True, True),
+        ({"verify": {"mode": "off"}}, None, False, False),
+        ({"verify": {"mode": "off"}}, "on", True, True),
+        ({"routing": {"fallback": False}}, None, True, False),
     ],
 )
 async def test_who_wants_checks(
@@ -296,13 +296,15 @@ async def test_who_wants_checks(
     header: str | None,
     *,
     is_checked: bool,
+    is_replaced: bool,
 ) -> None:
     local.answer, cloud.answer = answered("", finish="stop"), whole(answer_json("Better."))
     proxy = await start(changes)
     headers = {} if header is None else {"x-router-verify": header}
     response = await proxy.chat(headers=headers)
-    assert response.headers["x-router-target"] == ("cloud" if is_checked else "local")
-    await proxy.finish()
+    assert response.headers["x-router-target"] == ("cloud" if is_replaced else "local")
+    row = (await proxy.finish()).row
+    assert row["failed_check"] == ("empty" if is_checked else None)
 
 
 async def test_a_reload_switches_the_checks_off(start: StartProxy, local: FakeUpstream) -> None:
@@ -331,7 +333,7 @@ async def test_a_spent_budget_keeps_the_local_answer(
     response = await proxy.chat()
     assert response.headers["x-router-target"] == "local"
     row = (await proxy.finish()).row
-    assert (row["broken_rule"], row["ending"]) == ("cut_off", "ok")
+    assert (row["failed_check"], row["ending"]) == ("cut_off", "ok")
     assert not cloud.calls
 
 
@@ -348,7 +350,7 @@ async def test_the_responses_api_is_checked(
     response = await proxy.client.post("/v1/responses", json={"model": "auto", "input": EASY})
     assert response.headers["x-router-reason"] == "escalated"
     assert "Better." in response.text
-    assert (await proxy.finish()).row["broken_rule"] == "cut_off"
+    assert (await proxy.finish()).row["failed_check"] == "cut_off"
 
 
 async def test_a_stream_is_sent_and_its_failed_check_recorded(
@@ -365,7 +367,7 @@ async def test_a_stream_is_sent_and_its_failed_check_recorded(
     assert b"The list" in response.content
     assert response.headers["x-router-target"] == "local"
     row = (await proxy.finish()).row
-    assert (row["target"], row["ending"], row["broken_rule"]) == ("local", "ok", "cut_off")
+    assert (row["target"], row["ending"], row["failed_check"]) == ("local", "ok", "cut_off")
     assert not cloud.calls
 
 
@@ -379,7 +381,7 @@ async def test_a_stream_with_several_choices_is_not_checked(
     json_object = {"type": "json_object"}
     response = await proxy.chat(stream=True, n=2, response_format=json_object)
     assert response.headers["x-router-target"] == "local"
-    assert (await proxy.finish()).row["broken_rule"] is None
+    assert (await proxy.finish()).row["failed_check"] is None
 
 
 async def test_a_stream_keeps_the_failed_check_of_an_earlier_attempt(
@@ -391,7 +393,7 @@ async def test_a_stream_keeps_the_failed_check_of_an_earlier_attempt(
     response = await proxy.chat(stream=True)
     assert response.headers["x-router-reason"] == "escalated"
     row = (await proxy.finish()).row
-    assert (row["target"], row["broken_rule"], row["discarded_tokens"]) == ("cloud", "empty", 10)
+    assert (row["target"], row["failed_check"], row["discarded_tokens"]) == ("cloud", "empty", 10)
 
 
 async def test_a_client_that_leaves_during_the_escalation_cancels_the_cloud(
@@ -405,7 +407,7 @@ async def test_a_client_that_leaves_during_the_escalation_cancels_the_cloud(
     await client.leave()
     await cloud.call.closed()
     row = (await proxy.finish()).row
-    assert (row["ending"], row["broken_rule"]) == ("client_gone", "cut_off")
+    assert (row["ending"], row["failed_check"]) == ("client_gone", "cut_off")
 
 
 async def test_other_models_of_the_local_tier_are_checked_alike(
@@ -415,4 +417,4 @@ async def test_other_models_of_the_local_tier_are_checked_alike(
     proxy = await start()
     response: httpx2.Response = await proxy.chat(model=LOCAL_MODEL)
     assert response.headers["x-router-target"] == "local"
-    assert (await proxy.finish()).row["broken_rule"] == "empty"
+    assert (await proxy.finish()).row["failed_check"] == "empty"

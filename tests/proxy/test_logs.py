@@ -82,15 +82,15 @@ def test_text_format_names_a_merit_that_is_not_the_score(
                 "reason": Reason.ESCALATED,
                 "fallback_from": Target.LOCAL,
                 "fallback_why": "cut_off",
-                "broken_rule": "cut_off",
+                "failed_check": "cut_off",
             },
             "200 ok after the local answer failed a check: cut_off ttft",
         ),
         (
-            {"fallback_from": Target.CLOUD, "fallback_why": "5xx", "broken_rule": "empty"},
+            {"fallback_from": Target.CLOUD, "fallback_why": "5xx", "failed_check": "empty"},
             "200 ok after cloud failed: 5xx although it failed a check: empty ttft",
         ),
-        ({"broken_rule": "empty"}, "200 ok although it failed a check: empty ttft"),
+        ({"failed_check": "empty"}, "200 ok although it failed a check: empty ttft"),
     ],
     ids=["escalated", "kept", "recorded"],
 )
@@ -107,7 +107,7 @@ def test_json_format_is_one_object_per_request(capsys: pytest.CaptureFixture[str
     config = LoggingConfig(format="json", requests="all")
     logs.set_up(config)
     record = finished_record(Ending.TIMEOUT, fallback_from=Target.CLOUD, fallback_why="5xx")
-    record.broken_rule, record.discarded_tokens = "cut_off", 340
+    record.failed_check, record.discarded_tokens = "cut_off", 340
     log_request(record, config)
     (line,) = capsys.readouterr().err.splitlines()
     entry = json.loads(line)
@@ -116,7 +116,7 @@ def test_json_format_is_one_object_per_request(capsys: pytest.CaptureFixture[str
     assert entry["request_id"] == record.id
     for name in (
         *("target", "reason", "ending", "score", "merit", "cost_usd", "duration_ms"),
-        *("fallback_from", "fallback_why", "broken_rule", "discarded_tokens"),
+        *("fallback_from", "fallback_why", "failed_check", "discarded_tokens"),
     ):
         assert entry[name] == getattr(record, name)
     assert "secret" not in line

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from router_model import answer_checks
-from router_model.answer_checks import Asked, Check, LocalAnswer, broken_rule
+from router_model.answer_checks import Asked, Check, LocalAnswer, failed_check
 
 OPEN = "Tell me about it."
 
 
 def check(text: str, prompt: str = OPEN, **asked: Any) -> Check | None:
-    return broken_rule(LocalAnswer(text, "stop"), Asked(prompt, **asked))
+    return failed_check(LocalAnswer(text, "stop"), Asked(prompt, **asked))
 
 
 # ── Empty and cut off ─────────────────────────────────────────────────────────────────────────
@@ -22,13 +22,13 @@ def check(text: str, prompt: str = OPEN, **asked: Any) -> Check | None:
 @pytest.mark.parametrize("text", ["", " \n\t", "<think>Hm.</think>", "<think>Hm.", "Hm.</think>\n"])
 def test_an_empty_answer(text: str) -> None:
     assert check(text) is Check.EMPTY
-    assert broken_rule(LocalAnswer(text, None), Asked(OPEN)) is Check.EMPTY
-    assert broken_rule(LocalAnswer(text, "tool_calls", (("f", "{}"),)), Asked(OPEN)) is None
-    assert broken_rule(LocalAnswer(text, "stop", refusal="No."), Asked(OPEN)) is None
-    assert broken_rule(LocalAnswer(text, "content_filter"), Asked(OPEN)) is None
+    assert failed_check(LocalAnswer(text, None), Asked(OPEN)) is Check.EMPTY
+    assert failed_check(LocalAnswer(text, "tool_calls", (("f", "{}"),)), Asked(OPEN)) is None
+    assert failed_check(LocalAnswer(text, "stop", refusal="No."), Asked(OPEN)) is None
+    assert failed_check(LocalAnswer(text, "content_filter"), Asked(OPEN)) is None
     assert check(text, has_stop=True) is None
     at_limit = LocalAnswer(text, "length", completion_tokens=5)
-    assert broken_rule(at_limit, Asked(OPEN, max_tokens=5)) is None
+    assert failed_check(at_limit, Asked(OPEN, max_tokens=5)) is None
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_an_answer_that_is_cut_off(
     finish_reason: str | None, tokens: int | None, limit: int | None, expected: Check | None
 ) -> None:
     answer = LocalAnswer("It is", finish_reason, completion_tokens=tokens)
-    assert broken_rule(answer, Asked(OPEN, max_tokens=limit)) is expected
+    assert failed_check(answer, Asked(OPEN, max_tokens=limit)) is expected
 
 
 def test_the_clients_own_limit_excuses_what_the_cut_broke() -> None:
     answer = LocalAnswer('{"a": ', "length", completion_tokens=3)
-    assert broken_rule(answer, Asked(OPEN, max_tokens=3, json=True)) is None
+    assert failed_check(answer, Asked(OPEN, max_tokens=3, json=True)) is None
     calls = LocalAnswer("", "length", (("f", '{"a'),), completion_tokens=3)
-    assert broken_rule(calls, Asked(OPEN, max_tokens=3, tools={"f": {}})) is None
+    assert failed_check(calls, Asked(OPEN, max_tokens=3, tools={"f": {}})) is None
     loop = LocalAnswer("I am here to help you today. " * 40, "length", completion_tokens=300)
-    assert broken_rule(loop, Asked(OPEN, max_tokens=300)) is Check.REPETITION
+    assert failed_check(loop, Asked(OPEN, max_tokens=300)) is Check.REPETITION
 
 
 # ── Repetition ────────────────────────────────────────────────────────────────────────────────
@@ -196,9 +196,9 @@ TOOLS = {
 def test_tool_arguments(name: str, arguments: str, is_broken: bool) -> None:
     answer = LocalAnswer("", "tool_calls", (("now", "{}"), (name, arguments)))
     expected = Check.TOOL_ARGUMENTS if is_broken else None
-    assert broken_rule(answer, Asked(OPEN, tools=TOOLS)) is expected
-    assert broken_rule(answer, Asked(OPEN)) is None
-    assert broken_rule(answer, Asked(OPEN, tools={})) is Check.TOOL_ARGUMENTS
+    assert failed_check(answer, Asked(OPEN, tools=TOOLS)) is expected
+    assert failed_check(answer, Asked(OPEN)) is None
+    assert failed_check(answer, Asked(OPEN, tools={})) is Check.TOOL_ARGUMENTS
 
 
 # ── Options ───────────────────────────────────────────────────────────────────────────────────
@@ -383,5 +383,5 @@ def test_few_blocks_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_checks_have_one_order() -> None:
     looping = json.dumps("It flows on to the wide sea. " * 30)[1:-1]
     answer = LocalAnswer(looping, None)
-    assert broken_rule(answer, Asked(OPEN, json=True)) is Check.UNFINISHED
+    assert failed_check(answer, Asked(OPEN, json=True)) is Check.UNFINISHED
     assert check(looping, json=True) is Check.REPETITION

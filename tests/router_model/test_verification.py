@@ -119,7 +119,7 @@ def test_each_kind_of_evidence_moves_the_score_in_its_direction(fitted: Verifica
             Evidence(agrees=True),
             Evidence(),
             Evidence(agrees=False),
-            Evidence(rule=True),
+            Evidence(broken=True),
         )
     )
     assert agrees.score > unknown.score > disagrees.score
@@ -146,7 +146,7 @@ def test_missing_agreement_is_no_worse_than_the_prompt_alone(
     fitted: Verification, other: Simulated
 ) -> None:
     """As where the second model is too late."""
-    rules = fitted.probabilities(other.logits, [Evidence(rule=bool(b)) for b in other.broken])
+    rules = fitted.probabilities(other.logits, [Evidence(broken=bool(b)) for b in other.broken])
     prompt = fitted.probabilities(other.logits, [None] * 4000)
     both = fitted.probabilities(other.logits, other.evidence())
     losses = [-np.log(p[np.arange(4000), other.outcome]).mean() for p in (both, rules, prompt)]
@@ -212,7 +212,7 @@ def test_the_fit_is_deterministic_and_is_stored_as_it_is(
     assert msgspec.json.decode(msgspec.json.encode(fitted), type=Verification) == fitted
     assert (fitted.local_model, fitted.cloud_model, fitted.second) == ("small", "large", "other")
     assert fitted.pairs == 2000
-    assert set(fitted.evidence) == {"rule", "agrees"}
+    assert set(fitted.evidence) == {"broken", "agrees"}
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(msgspec.to_builtins(fitted) | {"more": 1}, Verification)
 
@@ -339,9 +339,9 @@ def test_invalid_weights_are_named(fitted: Verification) -> None:
         ):
             broken = msgspec.structs.replace(weights, **change)
             assert msgspec.structs.replace(fitted, **{part: broken}).problem() is not None
-    rule = msgspec.structs.replace(fitted.evidence["rule"], mean=NAN)
-    broken_rule = msgspec.structs.replace(fitted, evidence={"rule": rule})
-    assert broken_rule.problem() is not None
+    broken = msgspec.structs.replace(fitted.evidence["broken"], mean=NAN)
+    invalid = msgspec.structs.replace(fitted, evidence={"broken": broken})
+    assert invalid.problem() is not None
     assert fitted.problem() is None
 
 

@@ -92,7 +92,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "propensity": 0.9,
         "candidate_score": 0.3,
         "rule": "regulated advice",
-        "broken_rule": "cut_off",
+        "failed_check": "cut_off",
         "discarded_tokens": 340,
     }
     record = finished(**values, turns=[("user", "Grüße\n")], response="Hallo 🙂\t\\N\r\n")

@@ -83,7 +83,7 @@ def random_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
         response=optional("An answer"),
         client_key_hash=optional(rng.choice(["one", "other"])),
         session_id=optional("s"),
-        broken_rule="cut_off" if cost % 5 == 0 else None,
+        failed_check="cut_off" if cost % 5 == 0 else None,
         discarded_tokens=cost % 1_000 if cost % 10 == 0 else None,
     )
 

@@ -325,7 +325,7 @@ def test_evidence_of_recorded_answers() -> None:
     def evidence(local: str | None, other: str | None, *, finished: bool = True) -> tuple[Any, ...]:
         final = {FIRST: local, SECOND: other}
         found = evidence_of(Answers("a", finished, 5, final), replay.SECOND)
-        return found.rule, found.agrees
+        return found.broken, found.agrees
 
     assert evidence("A", "a") == (False, True)
     assert evidence("A", "B") == (False, False)
@@ -333,8 +333,8 @@ def test_evidence_of_recorded_answers() -> None:
     assert evidence(None, "A") == (True, None)
     assert evidence("A", "A", finished=False) == (True, True)
     alone = evidence_of(Answers("a", True, 5, {FIRST: "A", SECOND: "A"}))
-    assert (alone.rule, alone.agrees) == (False, None)
-    assert evidence_of(Answers("a", True, 5, {})).rule
+    assert (alone.broken, alone.agrees) == (False, None)
+    assert evidence_of(Answers("a", True, 5, {})).broken
 
 
 def test_evidence_of_option_log_probabilities() -> None:

@@ -43,11 +43,11 @@ function explainComparison({ score, merit, threshold }) {
 }
 
 /** Explain the reason of a decision in a few words. */
-export function explainReason({ reason, score, merit, threshold, fallback, rule, broken_rule }) {
+export function explainReason({ reason, score, merit, threshold, fallback, rule, failed_check }) {
   const compared = explainComparison({ score, merit, threshold })
   const named = rule ? `· rule “${rule}”` : ''
   if (reason === 'score') return [compared || 'by score', named].filter(Boolean).join(' ')
-  const check = reason === 'escalated' && broken_rule ? `: ${formatCheck(broken_rule)}` : ''
+  const check = reason === 'escalated' && failed_check ? `: ${formatCheck(failed_check)}` : ''
   const text = (REASONS[reason] ?? reason ?? '') + check
   return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '', named]
     .filter(Boolean)

@@ -99,9 +99,9 @@ function createDetails(row, { keeps_prompts: keeps }) {
       ['P(local good)', formatScore(row.p_local, 4)],
       ['P(cloud good)', formatScore(row.p_cloud, 4)],
       ['Session', row.session_id?.slice(0, 8) ?? '–'],
-      ...(row.broken_rule
+      ...(row.failed_check
         ? [
-            ['Failed check', formatCheck(row.broken_rule)],
+            ['Failed check', formatCheck(row.failed_check)],
             ['Discarded tokens', count(row.discarded_tokens)],
           ]
         : []),
