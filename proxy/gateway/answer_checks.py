@@ -7,16 +7,16 @@ then, the failed check is only recorded.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.errors import InvalidRequest
 from proxy.gateway.attempt import Attempt
-from proxy.gateway.call import Call, Sent
+from proxy.gateway.call import Call
 from proxy.gateway.large_bodies import run_large
 from proxy.gateway.relay import CompleteResponse, StreamStart
 from proxy.protocol import AnswerParts, ToolCall, counted_tokens, read_form
 from proxy.protocol.endpoints import COMPLETIONS
-from proxy.record import Reason, Target
+from proxy.record import Target
 from router_model.answer_checks import Asked, Check, LocalAnswer, failed_check
 
 logger = logging.getLogger(__name__)
@@ -24,20 +24,6 @@ logger = logging.getLogger(__name__)
 VERIFY_HEADER: Final = b"x-router-verify"
 # Of /v1/completions without `max_tokens`. Source: OpenAI's API reference. vLLM has the same.
 _DEFAULT_COMPLETION_TOKENS: Final = 16
-
-
-class KeptAnswer(NamedTuple):
-    """A local answer that failed a check.
-
-    Attributes:
-        usd: its part of the record's `failed_usd`.
-        reason: of the decision for the local tier.
-    """
-
-    attempt: Attempt
-    sent: Sent
-    usd: float
-    reason: Reason | None
 
 
 def wants_checks(headers: Sequence[tuple[bytes, bytes]], *, default: bool) -> bool:

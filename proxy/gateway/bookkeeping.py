@@ -12,9 +12,7 @@ from proxy.budget import (
     TokenCounter,
 )
 from proxy.errors import InternalError
-from proxy.gateway.answer_checks import KeptAnswer
-from proxy.gateway.attempt import Attempt
-from proxy.gateway.call import Call, Sent
+from proxy.gateway.call import Call, KeptAnswer, Sent
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
@@ -121,7 +119,7 @@ class Bookkeeping:
         if response is None or 200 <= response.status < 300:
             self._add_failed(call, sent, sent.outcome)
 
-    def keep(self, call: Call, attempt: Attempt) -> KeptAnswer:
+    def keep(self, call: Call) -> KeptAnswer:
         """End an attempt whose answer failed a check. It is kept, as there may be no other."""
         sent, record = call.sent, call.record
         assert sent is not None  # it has answered
@@ -134,7 +132,7 @@ class Bookkeeping:
         if tokens is None:
             tokens = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
         record.discarded_tokens = tokens
-        return KeptAnswer(attempt, sent, record.failed_usd - before, record.reason)
+        return KeptAnswer(sent, record.failed_usd - before, record.reason)
 
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
         """Add a failed attempt to the cost, with the part of its answer that was seen."""

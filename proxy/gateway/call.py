@@ -6,7 +6,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.auth import ApiKeys, Principal
 from proxy.budget import NO_RESERVATION, Prices, Reservation
@@ -25,7 +25,7 @@ from proxy.protocol.responses import (
     replace_input,
     without_foreign_reasoning,
 )
-from proxy.record import MAX_TEXT_CHARS, CallRecord, Target
+from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 
@@ -104,6 +104,19 @@ class Sent:
         return self.observer.outcome if self.observer is not None else Outcome()
 
 
+class KeptAnswer(NamedTuple):
+    """A local answer that failed a check.
+
+    Attributes:
+        usd: its part of the record's `failed_usd`.
+        reason: of the decision for the local tier.
+    """
+
+    sent: Sent
+    usd: float
+    reason: Reason | None
+
+
 class Call:
     """The state of one request."""
 
@@ -114,6 +127,7 @@ class Call:
         "endpoint",
         "exchange",
         "is_preview",
+        "kept",
         "previous_target",
         "principal",
         "record",
@@ -140,6 +154,7 @@ class Call:
         self.sent: Sent | None = None  # the current attempt
         self.waited_seconds = 0.0  # for the reservation
         self.checks_answers = False  # whether local answers are checked (`verify`)
+        self.kept: KeptAnswer | None = None  # a local answer that failed a check
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
 

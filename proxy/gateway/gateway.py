@@ -26,10 +26,10 @@ from proxy.errors import (
     RouterError,
     ServerStopping,
 )
-from proxy.gateway.answer_checks import KeptAnswer, check_attempt, check_stream
+from proxy.gateway.answer_checks import check_attempt, check_stream
 from proxy.gateway.attempt import Attempt, open_upstream
 from proxy.gateway.bookkeeping import Bookkeeping
-from proxy.gateway.call import Call, Exchange, Snapshot, parse, resolve_references
+from proxy.gateway.call import Call, Exchange, KeptAnswer, Snapshot, parse, resolve_references
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.decision import DecisionMaker
 from proxy.gateway.failover import (
@@ -46,6 +46,7 @@ from proxy.gateway.relay import (
     CompleteResponse,
     StreamHold,
     StreamStart,
+    error_code_of,
     error_of_complete,
     relay_complete,
     relay_stream,
@@ -140,7 +141,6 @@ class Gateway:
         target, model = decision.target, decision.model
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
-        kept: KeptAnswer | None = None
         hold = None
         if call.request.streams:
             seconds = call.snapshot.config.server.hold_seconds
@@ -155,10 +155,10 @@ class Gateway:
                 attempt = await self._check_answer(call, attempt, plan)
                 step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
-                    await self._relay(call, self._final_attempt(call, attempt, kept))
+                    await self._relay(call, self._final_attempt(call, attempt))
                     return
                 if attempt.failure is not None and attempt.failure.is_failed_check:
-                    kept = self._bookkeeping.keep(call, attempt)
+                    call.kept = self._bookkeeping.keep(call)
             finally:  # before sending an error, which may take long
                 self._bookkeeping.close_attempt(call)
                 if attempt.response is not None:
@@ -252,7 +252,7 @@ class Gateway:
         except RouterError as error:
             await self._refuse(call, error)
         except TimeoutError:
-            await self._refuse(call, request_timeout(call))
+            await self._time_out(call)
         except RecursionError:  # a part of the body that the parser skipped is nested too deeply
             nested = InvalidRequest("The request body is nested too deeply.")
             await self._refuse(call, nested)
@@ -340,13 +340,18 @@ class Gateway:
         record.target, record.model, record.reason = target.other, model, reason
         return target.other, model
 
-    def _final_attempt(self, call: Call, last: Attempt, kept: KeptAnswer | None) -> Attempt:
-        """The attempt to relay: the last one, or the kept answer if the last one has failed."""
-        if last.failure is None or kept is None:
+    def _final_attempt(self, call: Call, last: Attempt) -> Attempt:
+        """The attempt to relay: the last one, or the kept answer if the last one is an error."""
+        if call.kept is None:
             return last
-        return self._restore(call, kept, last.failure)
+        if last.failure is not None:
+            return self._restore(call, call.kept, last.failure.why)
+        if last.start is not None and last.start.error is not None:
+            assert last.response is not None  # it has started
+            return self._restore(call, call.kept, error_code_of(last.response.status))
+        return last
 
-    def _restore(self, call: Call, kept: KeptAnswer, failure: Failure) -> Attempt:
+    def _restore(self, call: Call, kept: KeptAnswer, why: str) -> Attempt:
         """Return to a local answer that failed a check: the cloud has failed, too.
 
         The record is that of a fallback from the cloud, whose failed attempt may cost dollars.
@@ -356,11 +361,11 @@ class Gateway:
         record.step("the local answer is sent, as there is no better one")
         record.failed_usd -= kept.usd
         record.discarded_tokens = None
-        record.fallback_from, record.fallback_why = Target.CLOUD, failure.why
+        record.fallback_from, record.fallback_why = Target.CLOUD, why
         record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, kept.reason
         self._release_unspent(call)
         call.sent = kept.sent
-        return kept.attempt
+        return Attempt(kept.sent.response, kept.sent.start, failure=None)
 
     def _release_unspent(self, call: Call) -> None:
         """Release the dollars that were reserved for the cloud, and that it has not earned."""
@@ -417,9 +422,22 @@ class Gateway:
         else:
             await relay_complete(response, start, exchange, record, settle=settle, note=remember)
 
+    async def _time_out(self, call: Call) -> None:
+        """End a request whose time is over: with a kept answer, or with an error."""
+        error = request_timeout(call)
+        if call.kept is None or call.exchange.started:
+            await self._refuse(call, error)
+            return
+        attempt = self._restore(call, call.kept, error.code or error.type)
+        with contextlib.suppress(TimeoutError):  # the client does not read
+            async with asyncio.timeout(self._error_send_seconds):
+                await self._relay(call, attempt)
+
     async def _refuse(self, call: Call, error: RouterError) -> None:
         """Send one error: as the answer, or as the last event of a started stream."""
         exchange, record = call.exchange, call.record
+        if record.ending is not None:
+            return  # the answer is complete, and the client has it
         record.finish(ending_of(error), error=error.message, error_code=error.code or error.type)
         if not exchange.started:
             record.status = error.status

@@ -239,7 +239,7 @@ async def relay_complete(
     if succeeded:
         record.finish(Ending.OK)
     else:
-        record.finish(Ending.UPSTREAM_ERROR, error_code=_error_code(response.status))
+        record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
 
 
 async def relay_stream(
@@ -355,10 +355,10 @@ async def relay_untouched(
     if response.status < 400:
         record.finish(Ending.OK)
     else:
-        record.finish(Ending.UPSTREAM_ERROR, error_code=_error_code(response.status))
+        record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
 
 
-def _error_code(status: int) -> str:
+def error_code_of(status: int) -> str:
     """The code of an upstream's error. Some servers send errors with status 200."""
     return f"upstream_{status // 100}xx" if status >= 400 else "upstream_error"
 

@@ -152,8 +152,10 @@ async def test_a_good_answer_is_relayed_unchanged(
             "rate_limited",
         ),
         (chunked(b"{", End.FIN, content_type="application/json"), "upstream_broken"),
+        (whole(error_json("too long", kind="invalid_request_error"), status=400), "upstream_4xx"),
+        (whole(error_json("no model"), status=404), "upstream_4xx"),
     ],
-    ids=["503", "quota", "broken"],
+    ids=["503", "quota", "broken", "400", "404"],
 )
 async def test_the_local_answer_is_sent_if_the_cloud_fails(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, failure: Answer, why: str
@@ -172,6 +174,22 @@ async def test_the_local_answer_is_sent_if_the_cloud_fails(
     assert row["discarded_tokens"] is None
     assert row["output_tokens"] == 10
     assert (row["cost_usd"] > 0) == (why == "upstream_broken")
+
+
+async def test_the_local_answer_is_sent_if_the_cloud_is_too_slow(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer, cloud.answer = answered("The list goes on", finish="length"), [Gate()]
+    proxy = await start({"server": {"request_timeout_seconds": 0.4}})
+    response = await proxy.chat()
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["message"]["content"] == "The list goes on"
+    assert response.headers["x-router-target"] == "local"
+    await cloud.call.closed()
+    row = (await proxy.finish()).row
+    assert (row["ending"], row["failed_check"]) == ("ok", "cut_off")
+    assert (row["fallback_from"], row["fallback_why"]) == ("cloud", "total_timeout")
+    assert row["cost_usd"] > 0  # the cloud may bill what it was sent
 
 
 async def test_a_failed_cloud_attempt_counts_against_the_budget(
