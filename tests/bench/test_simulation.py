@@ -19,7 +19,7 @@ def runs(pool: list[Prompt]) -> list[dict[str, Outcome]]:
 
 @pytest.mark.parametrize(
     ("name", "naive_at_most"),
-    [("recovered", 0.1), ("saved", 0.9), ("good_local", 0.9), ("local_as_good", 0.6)],
+    [("recovered", 0.1), ("good_local", 0.9), ("local_as_good", 0.6)],
 )
 def test_weighted_intervals_cover_the_truth_and_naive_ones_do_not(
     pool: list[Prompt], runs: list[dict[str, Outcome]], name: str, naive_at_most: float
@@ -37,3 +37,11 @@ def test_weighted_intervals_cover_the_truth_and_naive_ones_do_not(
     values = [r[name].weighted.value for r in runs if r[name].weighted is not None]
     biased = [r[name].naive.value for r in runs if r[name].naive is not None]
     assert abs(sum(values) / len(values) - true) < abs(sum(biased) / len(biased) - true) / 2
+
+
+def test_weighted_intervals_of_the_saving_cover_the_truth(
+    pool: list[Prompt], runs: list[dict[str, Outcome]]
+) -> None:
+    """Whether the plain average is biased, too, depends on the router model."""
+    intervals = [outcome["saved"].weighted for outcome in runs]
+    assert coverage(intervals, truth(pool)["saved"]) >= 25 / RUNS
