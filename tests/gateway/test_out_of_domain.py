@@ -24,7 +24,7 @@ def model() -> RouterModel:
 
 
 def routing(**keys: Any) -> dict[str, Any]:
-    return {"routing": {"objective": "score", "threshold": 0.7523, **keys}}
+    return {"routing": {"objective": "score", "threshold": 0.6, **keys}}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ async def test_answer_row_and_metric_have_the_reason(
     answer = await proxy.chat(text=text, headers=TRACE)
     assert answer.headers["x-router-target"] == target
     assert answer.headers["x-router-reason"] == "out_of_domain"
-    assert float(answer.headers["x-router-score"]) > 0.7523  # information only
+    assert float(answer.headers["x-router-score"]) > 0.6  # information only
     assert f"not readable ({signal})" in answer.headers["x-router-trace"]
     outcome = await proxy.finish()
     row = outcome.row
