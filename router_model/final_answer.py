@@ -109,23 +109,41 @@ def asks_for_number(prompt: str) -> bool:
     return bool(_ASKS_FOR_NUMBER.search(text)) and not _ASKS_FOR_TEXT.search(text)
 
 
+_OPENING: Final = "<think>"
+_CLOSING: Final = "</think>"
+# After a tag that a sentence is about: "<think> opens the block", "the tag `</think>`".
+_IN_SENTENCE = re.compile(r"""[`'"”’).,:;]|[ \t]+[a-z(=&–—→-]""")
+
+
 def without_thinking(text: str) -> str:
-    """A text without its `<think>` blocks. A block at the start may lack one of its tags."""
-    opening, closing = "<think>", "</think>"
-    end = text.find(closing)
+    """A text without its `<think>` blocks. A block at the start may lack one of its tags.
+
+    A tag in quotes, or one that starts a sentence about it, is text.
+    """
+    end = text.find(_CLOSING)
     if end < 0:
-        return "" if text.lstrip().startswith(opening) else text
-    if opening not in text[:end]:
-        text = text[end + len(closing) :]
-    parts, start = [], 0
+        start = len(text) - len(text.lstrip())
+        is_open = text.startswith(_OPENING, start)
+        return "" if is_open and not _IN_SENTENCE.match(text, start + len(_OPENING)) else text
+    if _OPENING not in text[:end] and not _is_quoted(text, end, _CLOSING):
+        text = text[end + len(_CLOSING) :]
+    parts, start, position = [], 0, 0
     for _ in range(_MAX_BLOCKS):
-        begin = text.find(opening, start)
-        end = text.find(closing, begin) if begin >= 0 else -1
+        begin = text.find(_OPENING, position)
+        end = text.find(_CLOSING, begin) if begin >= 0 else -1
         if end < 0:
             break
-        parts.append(text[start:begin])
-        start = end + len(closing)
+        position = end + len(_CLOSING)
+        if not _is_quoted(text, begin, _OPENING):
+            parts.append(text[start:begin])
+            start = position
     return "".join([*parts, text[start:]])
+
+
+def _is_quoted(text: str, position: int, tag: str) -> bool:
+    before = text[position - 1 : position] if position else ""
+    after = text[position + len(tag) : position + len(tag) + 1]
+    return bool(before and before in "`'\"") and after in ("`", "'", '"')
 
 
 # ── What a text declares ──────────────────────────────────────────────────────────────────────

@@ -99,6 +99,7 @@ def _as_answer(parts: AnswerParts) -> LocalAnswer:
         tool_calls=parts.tool_calls,
         refusal=parts.refusal,
         completion_tokens=parts.completion_tokens,
+        has_other_output=parts.has_other_output,
     )
 
 

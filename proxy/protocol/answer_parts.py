@@ -4,11 +4,14 @@ They are the text, the calls of tools with their arguments, and why the answer e
 that are checked before they are returned are read so.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from proxy.protocol.views import MAX_VIEWED_BYTES, UNREADABLE, Usage, read_usage
+
+# Types of a message's parts that are text, or thoughts that do not count as an answer.
+_TEXT_PARTS: Final = ("", "text", "output_text", "refusal", "thinking", "reasoning")
 
 
 class ToolCall(NamedTuple):
@@ -24,6 +27,8 @@ class AnswerParts(NamedTuple):
     Attributes:
         finish_reason: as in OpenAI's chat format; None if the server gave none.
         completion_tokens: None if the server has not counted them, or has sent no count.
+        has_other_output: whether there is output of another kind, such as audio, an image or the
+            call of a built-in tool.
     """
 
     text: str
@@ -31,6 +36,7 @@ class AnswerParts(NamedTuple):
     refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     completion_tokens: int | None = None
+    has_other_output: bool = False
 
 
 class _Function(msgspec.Struct):
@@ -42,16 +48,19 @@ class _Call(msgspec.Struct):
     function: _Function = msgspec.field(default_factory=_Function)
 
 
-class _TextPart(msgspec.Struct):
+class _Part(msgspec.Struct):
+    type: Any = ""
     text: str | None = None
     refusal: str | None = None
 
 
 class _Message(msgspec.Struct):
-    content: str | list[_TextPart] | None = None
+    content: str | list[_Part] | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
+    audio: Any = None
+    images: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -69,7 +78,7 @@ class _Item(msgspec.Struct):
     """An output item of a response: a message, or the call of a tool."""
 
     type: str = ""
-    content: list[_TextPart] | None = None
+    content: list[_Part] | None = None
     name: str = ""
     arguments: Any = ""
 
@@ -120,6 +129,9 @@ def read_chat(body: bytes) -> AnswerParts | None:
         refusal,
         tuple(ToolCall(item.name, _as_text(item.arguments)) for item in functions),
         tokens,
+        has_other_output=bool(
+            isinstance(message.audio, dict) or message.images or _has_other_part(message.content)
+        ),
     )
 
 
@@ -132,12 +144,16 @@ def read_response(body: bytes) -> AnswerParts | None:
     except UNREADABLE:
         return None
     texts, refusals, calls = [], [], []
+    has_other_output = False
     for item in answer.output:
         if item.type in ("function_call", "custom_tool_call"):
             calls.append(ToolCall(item.name, _as_text(item.arguments)))
         elif item.type == "message":
             texts.append(_joined(item.content))
             refusals += [part.refusal or "" for part in item.content or ()]
+            has_other_output |= _has_other_part(item.content)
+        elif item.type not in ("", "reasoning"):
+            has_other_output = True
     details = answer.incomplete_details
     finish = "stop" if answer.status == "completed" else None
     if answer.status == "incomplete":
@@ -149,6 +165,7 @@ def read_response(body: bytes) -> AnswerParts | None:
         "".join(refusals),
         tuple(calls),
         counted_tokens(read_usage(answer.usage, prompt="input", answer="output")),
+        has_other_output,
     )
 
 
@@ -157,10 +174,14 @@ def counted_tokens(usage: Usage | None) -> int | None:
     return usage.bounded().completion_tokens if usage is not None else None
 
 
-def _joined(content: str | list[_TextPart] | None) -> str:
+def _joined(content: str | list[_Part] | None) -> str:
     if isinstance(content, list):
         return "".join(part.text or "" for part in content)
     return content or ""
+
+
+def _has_other_part(content: str | list[_Part] | None) -> bool:
+    return isinstance(content, list) and any(part.type not in _TEXT_PARTS for part in content)
 
 
 def _as_text(arguments: Any) -> str:

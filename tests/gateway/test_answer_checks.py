@@ -75,7 +75,7 @@ BROKEN: dict[str, tuple[str, Answer, dict[str, Any]]] = {
         answered("The list goes on", finish="length"),
         {"max_tokens": 500},
     ),
-    "loop": ("repetition", answered("Then the cat sat down on the mat again. " * 60), {}),
+    "loop": ("repetition", answered("Then the cat sat down on the mat again. " * 200), {}),
     "no JSON": ("json", answered("Sure! He is 40."), {"response_format": {"type": "json_object"}}),
     "another schema": ("json", answered('{"age": "forty"}'), {"response_format": FORMAT}),
     "arguments": ("tool_arguments", calling("weather", '{"city": "Ro'), {"tools": TOOLS}),

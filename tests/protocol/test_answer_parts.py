@@ -80,10 +80,15 @@ def test_choices_of_another_form_have_no_parts(choices: object) -> None:
         ),
         (
             {"content": [{"type": "image", "image": {}}, {"type": "text", "text": None}]},
-            AnswerParts("", None),
+            AnswerParts("", None, has_other_output=True),
         ),
         ({"content": [{"type": "refusal", "refusal": "No."}]}, AnswerParts("", None, "No.")),
         ({"content": "", "refusal": "No."}, AnswerParts("", None, "No.")),
+        ({"content": [{"type": "thinking", "thinking": []}]}, AnswerParts("", None)),
+        ({"content": [{"type": 7}]}, AnswerParts("", None, has_other_output=True)),
+        ({"audio": {"id": "audio_1"}}, AnswerParts("", None, has_other_output=True)),
+        ({"audio": None, "images": []}, AnswerParts("", None)),
+        ({"images": [{"type": "image_url"}]}, AnswerParts("", None, has_other_output=True)),
         ({"content": "Hi", "reasoning": {"a": 1}, "audio": 7}, AnswerParts("Hi", None)),
     ],
     ids=str,
@@ -203,6 +208,22 @@ def test_the_status_of_a_response(fields: dict[str, Any], finish: str | None) ->
             AnswerParts("a\nb", "stop"),
         ),
         ([{}], AnswerParts("", "stop")),
+        (
+            [{"type": "local_shell_call", "action": {"command": ["ls"]}}],
+            AnswerParts("", "stop", has_other_output=True),
+        ),
+        (
+            [{"type": "image_generation_call", "result": "aGk="}],
+            AnswerParts("", "stop", has_other_output=True),
+        ),
+        (
+            [{"type": "message", "content": [{"type": "output_audio"}]}],
+            AnswerParts("", "stop", has_other_output=True),
+        ),
+        (
+            [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}],
+            AnswerParts("a", "stop"),
+        ),
     ],
     ids=str,
 )

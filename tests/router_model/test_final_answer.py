@@ -210,7 +210,18 @@ def test_two_essays_do_not_agree() -> None:
         ("  <think>\na", ""),
         ("a</think>b", "b"),
         ("a<think>b</think>c<think>d</think>e", "ace"),
-        ("The tag <think> starts it.", "The tag <think> starts it."),
+        ("<think>okay, so", ""),
+        ("<think> Okay, so", ""),
+        *(
+            (text, text)
+            for text in (
+                "The tag <think> starts it.",
+                "<think> opens the block.",
+                "<think>, then a thought.",
+                "`<think>` opens the block, and `</think>` closes it.",
+                "A model without the first tag writes '</think>' all the same.",
+            )
+        ),
     ],
 )
 def test_thinking_is_left_out(text: str, expected: str) -> None:
