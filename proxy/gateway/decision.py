@@ -66,13 +66,14 @@ class DecisionMaker:
         """
         started = self._clock()
         request, record = call.request, call.record
-        record.no_store = wants_no_store(call.exchange.headers)
-        call.checks_answers = call.endpoint.is_routed and wants_checks(
-            call.exchange.headers, default=call.snapshot.config.verify.mode == "auto"
-        )
         record.requested_model = request.model
         record.streamed = request.streams
         record.turns = request.turns
+        headers = call.exchange.headers
+        record.no_store = wants_no_store(headers)
+        call.checks_answers = call.endpoint.is_routed and wants_checks(
+            headers, default=call.snapshot.config.verify.mode == "auto"
+        )
         if call.endpoint.is_routed:
             decision = await self._route(call)
         else:
