@@ -297,30 +297,6 @@ def test_recorded_answers_are_no_outcome_pairs(tmp_path: Path) -> None:
     assert [path.name for path in pairs.find(tmp_path)] == ["router_pairs.jsonl.gz"]
 
 
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ("B", "b"),
-        ("42", " 42.0"),
-        ("1,200", "1200"),
-        ("[(1, 'a')]", '[(1,"a")]'),
-        ("x^2 + 1", "x^2+1"),
-        ("yes.", "Yes"),
-        ("$5", "5"),
-        ("NaN", "nan"),
-    ],
-)
-def test_equal_final_answers(a: str, b: str) -> None:
-    assert recorded._same_final(a, b)
-
-
-@pytest.mark.parametrize(
-    ("a", "b"), [("A", "B"), ("42", "-42"), ("1.5", "15"), ("nan", "inf"), ("[1, 2]", "[12]")]
-)
-def test_different_final_answers(a: str, b: str) -> None:
-    assert not recorded._same_final(a, b)
-
-
 def test_evidence_of_recorded_answers() -> None:
     def evidence(local: str | None, other: str | None, *, finished: bool = True) -> tuple[Any, ...]:
         final = {FIRST: local, SECOND: other}
