@@ -43,7 +43,7 @@ from traffic import FOREVER_SECONDS, TOOLS, Pause
 DATA = Path(__file__).resolve().parents[2] / "data"
 BROKEN = "the router model cannot score this"
 BUDGET_USD = 5.0  # more than they spend, so that the cloud is never cut off
-PAIRS = 240  # judged pairs; more than 50 of them local
+PAIRS = 320  # judged pairs; more than 50 of them local
 
 
 class ShakyModel(RouterModel):
@@ -82,6 +82,8 @@ class Tier:
         return self._answer(call.json)
 
     def _fail(self, body: dict[str, Any]) -> Answer:
+        if not body.get("stream") and self._dice.random() < 0.5:
+            return whole(answer_json(""))  # the cloud's replaces a local one
         troubles: list[Answer] = [
             whole(error_json("out of memory"), status=500),
             whole(error_json("not now"), status=429),
@@ -89,8 +91,6 @@ class Tier:
             [Pause(FOREVER_SECONDS)],
             chunked(*openai_events()[:3], End.FIN),
         ]
-        if not body.get("stream"):
-            troubles.append(whole(answer_json("")))  # the cloud's replaces it
         return self._dice.choice(troubles)
 
     def _answer(self, body: dict[str, Any]) -> Answer:
