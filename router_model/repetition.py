@@ -162,6 +162,7 @@ def _same_lines(tail: str, allowed: int, *, is_cut: bool) -> Kind | None:
         if _LINE_NUMBER.sub("", line, count=1) != last:
             break
         count += 1
+    if count <= max(1, allowed):  # of nearly all texts; the kind takes a look at each character
+        return None
     kind = _kind(last)
-    is_long = _is_long(kind, count * len(last), count, is_cut=is_cut)
-    return kind if is_long and count > allowed else None
+    return kind if _is_long(kind, count * len(last), count, is_cut=is_cut) else None
