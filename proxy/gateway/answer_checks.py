@@ -14,7 +14,7 @@ from proxy.gateway.attempt import Attempt
 from proxy.gateway.call import Call
 from proxy.gateway.large_bodies import run_large
 from proxy.gateway.relay import CompleteResponse, StreamStart
-from proxy.protocol import AnswerParts, ToolCall, counted_tokens, read_form
+from proxy.protocol import counted_tokens, read_form
 from proxy.protocol.endpoints import COMPLETIONS
 from proxy.record import Target
 from router_model.answer_checks import Asked, Check, LocalAnswer, failed_check
@@ -64,26 +64,27 @@ async def check_stream(call: Call, start: StreamStart) -> Check | None:
         return None
     if call.request.choices > 1:
         return None
-    parts = AnswerParts(
+    answer = LocalAnswer(
         observer.text,
         observer.last.finish_reason if observer.last is not None else None,
         completion_tokens=counted_tokens(observer.usage),
     )
-    return await _check(call, len(parts.text) + len(call.body), lambda: parts)
+    return await _check(call, len(answer.text) + len(call.body), lambda: answer)
 
 
-async def _check(call: Call, size: int, read: Callable[[], AnswerParts | None]) -> Check | None:
-    """
+async def _check(call: Call, size: int, read: Callable[[], LocalAnswer | None]) -> Check | None:
+    """The check that an answer fails.
+
     Args:
         size: of what is read, in bytes.
-        read: the parts of the answer; None in an unknown form, which passes.
+        read: the answer; None in an unknown form, which passes.
     """
 
     def work() -> Check | None:
-        parts = read()
-        if parts is None:
+        answer = read()
+        if answer is None:
             return None
-        return failed_check(_as_answer(parts), _asked(call, parts.tool_calls))
+        return failed_check(answer, _asked(call, answer))
 
     try:
         return await run_large(size, work)
@@ -92,22 +93,11 @@ async def _check(call: Call, size: int, read: Callable[[], AnswerParts | None]) 
         return None
 
 
-def _as_answer(parts: AnswerParts) -> LocalAnswer:
-    return LocalAnswer(
-        parts.text,
-        parts.finish_reason,
-        tool_calls=parts.tool_calls,
-        refusal=parts.refusal,
-        completion_tokens=parts.completion_tokens,
-        has_other_output=parts.has_other_output,
-    )
-
-
-def _asked(call: Call, tool_calls: Sequence[ToolCall]) -> Asked:
-    request = call.request
-    prompt = next((text for role, text in reversed(request.turns) if role == "user"), "")
+def _asked(call: Call, answer: LocalAnswer) -> Asked:
+    turns = call.record.turns or ()
+    prompt = next((text for role, text in reversed(turns) if role == "user"), "")
     form = read_form(call.body)
-    max_tokens = request.answer_tokens
+    max_tokens = call.request.answer_tokens
     if max_tokens is None and call.endpoint is COMPLETIONS:
         max_tokens = _DEFAULT_COMPLETION_TOKENS
     return Asked(
@@ -115,6 +105,6 @@ def _asked(call: Call, tool_calls: Sequence[ToolCall]) -> Asked:
         max_tokens=max_tokens,
         json=form.json,
         schema=form.schema,
-        tools=form.tools if tool_calls else None,
+        tools=form.tools if answer.tool_calls else None,
         has_stop=form.has_stop,
     )

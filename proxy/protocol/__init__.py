@@ -5,7 +5,7 @@ This package does not know where a request is sent, what it costs or who sent it
 
 from proxy.protocol import endpoints, ollama, outline, response_objects, responses
 from proxy.protocol.answer_form import read_form
-from proxy.protocol.answer_parts import AnswerParts, ToolCall, counted_tokens
+from proxy.protocol.answer_parts import counted_tokens
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import read_request, rewrite, validation_error
@@ -21,12 +21,10 @@ __all__ = [
     "JSON_MEDIA_TYPE",
     "LARGE_BODY_BYTES",
     "MAX_CONTEXT_TOKENS",
-    "AnswerParts",
     "AnswerView",
     "EmbeddingRequest",
     "HostedCalls",
     "RoutingRequest",
-    "ToolCall",
     "Usage",
     "counted_tokens",
     "endpoints",

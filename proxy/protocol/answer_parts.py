@@ -4,39 +4,15 @@ They are the text, the calls of tools with their arguments, and why the answer e
 that are checked before they are returned are read so.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from proxy.protocol.views import MAX_VIEWED_BYTES, UNREADABLE, Usage, read_usage
+from router_model.answer_checks import LocalAnswer
 
 # Types of a message's parts that are text, or thoughts that do not count as an answer.
 _TEXT_PARTS: Final = ("", "text", "output_text", "refusal", "thinking", "reasoning")
-
-
-class ToolCall(NamedTuple):
-    """A call of a tool. The arguments are JSON text, as the model wrote them."""
-
-    name: str
-    arguments: str
-
-
-class AnswerParts(NamedTuple):
-    """A complete answer.
-
-    Attributes:
-        finish_reason: as in OpenAI's chat format; None if the server gave none.
-        completion_tokens: None if the server has not counted them, or has sent no count.
-        has_other_output: whether there is output of another kind, such as audio, an image or the
-            call of a built-in tool.
-    """
-
-    text: str
-    finish_reason: str | None
-    refusal: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    completion_tokens: int | None = None
-    has_other_output: bool = False
 
 
 class _Function(msgspec.Struct):
@@ -98,7 +74,7 @@ _chat = msgspec.json.Decoder(_Chat)
 _response = msgspec.json.Decoder(_Response)
 
 
-def read_chat(body: bytes) -> AnswerParts | None:
+def read_chat(body: bytes) -> LocalAnswer | None:
     """The parts of an answer in the format of chat or of completions.
 
     None for several choices, for an answer in an unknown form, and for a very large one.
@@ -115,7 +91,7 @@ def read_chat(body: bytes) -> AnswerParts | None:
     tokens = counted_tokens(read_usage(answer.usage))
     finish = choice.finish_reason or None
     if choice.message is None:
-        return AnswerParts(choice.text or "", finish, completion_tokens=tokens)
+        return LocalAnswer(choice.text or "", finish, completion_tokens=tokens)
     message = choice.message
     functions = [call.function for call in message.tool_calls or ()]
     if message.function_call is not None:
@@ -123,19 +99,19 @@ def read_chat(body: bytes) -> AnswerParts | None:
     refusal = message.refusal or ""
     if isinstance(message.content, list):
         refusal = refusal or "".join(part.refusal or "" for part in message.content)
-    return AnswerParts(
+    return LocalAnswer(
         _joined(message.content),
         finish,
-        refusal,
-        tuple(ToolCall(item.name, _as_text(item.arguments)) for item in functions),
-        tokens,
+        tool_calls=tuple((item.name, _as_text(item.arguments)) for item in functions),
+        refusal=refusal,
+        completion_tokens=tokens,
         has_other_output=bool(
             isinstance(message.audio, dict) or message.images or _has_other_part(message.content)
         ),
     )
 
 
-def read_response(body: bytes) -> AnswerParts | None:
+def read_response(body: bytes) -> LocalAnswer | None:
     """The parts of a complete response of the Responses API; None as for `read_chat`."""
     if len(body) > MAX_VIEWED_BYTES:
         return None
@@ -147,7 +123,7 @@ def read_response(body: bytes) -> AnswerParts | None:
     has_other_output = False
     for item in answer.output:
         if item.type in ("function_call", "custom_tool_call"):
-            calls.append(ToolCall(item.name, _as_text(item.arguments)))
+            calls.append((item.name, _as_text(item.arguments)))
         elif item.type == "message":
             texts.append(_joined(item.content))
             refusals += [part.refusal or "" for part in item.content or ()]
@@ -159,13 +135,13 @@ def read_response(body: bytes) -> AnswerParts | None:
     if answer.status == "incomplete":
         is_filtered = details is not None and details.reason == "content_filter"
         finish = "content_filter" if is_filtered else "length"
-    return AnswerParts(
+    return LocalAnswer(
         "\n".join(texts),
         finish,
-        "".join(refusals),
-        tuple(calls),
-        counted_tokens(read_usage(answer.usage, prompt="input", answer="output")),
-        has_other_output,
+        tool_calls=tuple(calls),
+        refusal="".join(refusals),
+        completion_tokens=counted_tokens(read_usage(answer.usage, prompt="input", answer="output")),
+        has_other_output=has_other_output,
     )
 
 

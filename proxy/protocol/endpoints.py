@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import RouterError, envelope
 from proxy.protocol import response_objects, responses
-from proxy.protocol.answer_parts import AnswerParts, read_chat, read_response
+from proxy.protocol.answer_parts import read_chat, read_response
 from proxy.protocol.chat import (
     has_output,
     parse_chat,
@@ -21,6 +21,7 @@ from proxy.protocol.chat import (
 from proxy.protocol.fields import Fields
 from proxy.protocol.ollama import adapt_chat, adapt_responses
 from proxy.protocol.views import AnswerView, RoutingRequest
+from router_model.answer_checks import LocalAnswer
 
 
 def _event_of(error: RouterError) -> bytes:
@@ -51,7 +52,7 @@ class Endpoint(NamedTuple):
     view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
     has_output: Callable[[bytes], bool] = has_output
-    read_parts: Callable[[bytes], AnswerParts | None] = read_chat
+    read_parts: Callable[[bytes], LocalAnswer | None] = read_chat
     adapt: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True
     ends_with_done: bool = True

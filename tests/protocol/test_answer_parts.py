@@ -7,32 +7,33 @@ from typing import Any
 import pytest
 
 from fakes import answer_json, response_fields
-from proxy.protocol.answer_parts import AnswerParts, ToolCall, read_chat, read_response
+from proxy.protocol.answer_parts import read_chat, read_response
 from proxy.protocol.views import MAX_VIEWED_BYTES
+from router_model.answer_checks import LocalAnswer
 
 READERS = [read_chat, read_response]
 TOKENS = 10  # of `answer_json` and `response_fields`
 
 
-def chat_of(message: Any = None, **choice: Any) -> AnswerParts | None:
+def chat_of(message: Any = None, **choice: Any) -> LocalAnswer | None:
     """The parts of a chat answer with one choice."""
     return read_chat(json.dumps({"choices": [{"message": message, **choice}]}).encode())
 
 
-def response_of(*output: Any, **fields: Any) -> AnswerParts | None:
+def response_of(*output: Any, **fields: Any) -> LocalAnswer | None:
     body = {"status": "completed", "output": list(output), **fields}
     return read_response(json.dumps(body).encode())
 
 
 def test_a_chat_answer() -> None:
-    assert read_chat(answer_json("Hello!")) == AnswerParts("Hello!", "stop", completion_tokens=10)
+    assert read_chat(answer_json("Hello!")) == LocalAnswer("Hello!", "stop", completion_tokens=10)
 
 
 def test_a_text_completion() -> None:
     body = {"choices": [{"text": "Hi", "finish_reason": "length"}]}
-    assert read_chat(json.dumps(body).encode()) == AnswerParts("Hi", "length")
+    assert read_chat(json.dumps(body).encode()) == LocalAnswer("Hi", "length")
     body = {"choices": [{"text": None}]}
-    assert read_chat(json.dumps(body).encode()) == AnswerParts("", None)
+    assert read_chat(json.dumps(body).encode()) == LocalAnswer("", None)
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -72,28 +73,31 @@ def test_choices_of_another_form_have_no_parts(choices: object) -> None:
 @pytest.mark.parametrize(
     ("message", "parts"),
     [
-        ({"content": None}, AnswerParts("", None)),
-        ({}, AnswerParts("", None)),
+        ({"content": None}, LocalAnswer("", None)),
+        ({}, LocalAnswer("", None)),
         (
             {"content": [{"type": "text", "text": "Hel"}, {"text": "lo"}]},
-            AnswerParts("Hello", None),
+            LocalAnswer("Hello", None),
         ),
         (
             {"content": [{"type": "image", "image": {}}, {"type": "text", "text": None}]},
-            AnswerParts("", None, has_other_output=True),
+            LocalAnswer("", None, has_other_output=True),
         ),
-        ({"content": [{"type": "refusal", "refusal": "No."}]}, AnswerParts("", None, "No.")),
-        ({"content": "", "refusal": "No."}, AnswerParts("", None, "No.")),
-        ({"content": [{"type": "thinking", "thinking": []}]}, AnswerParts("", None)),
-        ({"content": [{"type": 7}]}, AnswerParts("", None, has_other_output=True)),
-        ({"audio": {"id": "audio_1"}}, AnswerParts("", None, has_other_output=True)),
-        ({"audio": None, "images": []}, AnswerParts("", None)),
-        ({"images": [{"type": "image_url"}]}, AnswerParts("", None, has_other_output=True)),
-        ({"content": "Hi", "reasoning": {"a": 1}, "audio": 7}, AnswerParts("Hi", None)),
+        (
+            {"content": [{"type": "refusal", "refusal": "No."}]},
+            LocalAnswer("", None, refusal="No."),
+        ),
+        ({"content": "", "refusal": "No."}, LocalAnswer("", None, refusal="No.")),
+        ({"content": [{"type": "thinking", "thinking": []}]}, LocalAnswer("", None)),
+        ({"content": [{"type": 7}]}, LocalAnswer("", None, has_other_output=True)),
+        ({"audio": {"id": "audio_1"}}, LocalAnswer("", None, has_other_output=True)),
+        ({"audio": None, "images": []}, LocalAnswer("", None)),
+        ({"images": [{"type": "image_url"}]}, LocalAnswer("", None, has_other_output=True)),
+        ({"content": "Hi", "reasoning": {"a": 1}, "audio": 7}, LocalAnswer("Hi", None)),
     ],
     ids=str,
 )
-def test_contents_of_a_message(message: dict[str, Any], parts: AnswerParts) -> None:
+def test_contents_of_a_message(message: dict[str, Any], parts: LocalAnswer) -> None:
     assert chat_of(message) == parts
 
 
@@ -112,7 +116,7 @@ def test_contents_of_a_message(message: dict[str, Any], parts: AnswerParts) -> N
 )
 def test_arguments_of_tool_calls(arguments: object, text: str) -> None:
     call = {"name": "weather", "arguments": arguments}
-    expected = (ToolCall("weather", text),)
+    expected = (("weather", text),)
     parts = chat_of({"tool_calls": [{"id": "call_1", "type": "function", "function": call}]})
     assert parts is not None
     assert parts.tool_calls == expected
@@ -127,7 +131,7 @@ def test_arguments_of_tool_calls(arguments: object, text: str) -> None:
 def test_a_call_without_a_function_has_no_name() -> None:
     parts = chat_of({"tool_calls": [{"type": "custom", "custom": {"name": "a", "input": "b"}}]})
     assert parts is not None
-    assert parts.tool_calls == (ToolCall("", ""),)
+    assert parts.tool_calls == (("", ""),)
 
 
 @pytest.mark.parametrize(
@@ -155,20 +159,20 @@ COUNTS: list[tuple[object, int | None]] = [
 @pytest.mark.parametrize(("count", "tokens"), COUNTS, ids=str)
 def test_tokens_of_another_form_hide_nothing(count: object, tokens: int | None) -> None:
     parts = read_chat(answer_json("Hi", usage={"completion_tokens": count}))
-    assert parts == AnswerParts("Hi", "stop", completion_tokens=tokens)
+    assert parts == LocalAnswer("Hi", "stop", completion_tokens=tokens)
     parts = response_of(usage={"output_tokens": count})
-    assert parts == AnswerParts("", "stop", completion_tokens=tokens)
+    assert parts == LocalAnswer("", "stop", completion_tokens=tokens)
 
 
 @pytest.mark.parametrize("usage", [None, [], 7, "many", {}], ids=str)
 def test_usage_of_another_form_hides_nothing(usage: Any) -> None:
-    assert read_chat(answer_json("Hi", usage=usage)) == AnswerParts("Hi", "stop")
-    assert response_of(usage=usage) == AnswerParts("", "stop")
+    assert read_chat(answer_json("Hi", usage=usage)) == LocalAnswer("Hi", "stop")
+    assert response_of(usage=usage) == LocalAnswer("", "stop")
 
 
 def test_a_response() -> None:
     body = json.dumps(response_fields("Hello!")).encode()
-    assert read_response(body) == AnswerParts("Hello!", "stop", completion_tokens=TOKENS)
+    assert read_response(body) == LocalAnswer("Hello!", "stop", completion_tokens=TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -196,38 +200,38 @@ def test_the_status_of_a_response(fields: dict[str, Any], finish: str | None) ->
 @pytest.mark.parametrize(
     ("output", "parts"),
     [
-        ([], AnswerParts("", "stop")),
-        ([{"type": "reasoning", "content": [{"text": "hm"}]}], AnswerParts("", "stop")),
-        ([{"type": "message", "content": None}], AnswerParts("", "stop")),
+        ([], LocalAnswer("", "stop")),
+        ([{"type": "reasoning", "content": [{"text": "hm"}]}], LocalAnswer("", "stop")),
+        ([{"type": "message", "content": None}], LocalAnswer("", "stop")),
         (
             [{"type": "message", "content": [{"refusal": "No."}, {"refusal": None}]}],
-            AnswerParts("", "stop", "No."),
+            LocalAnswer("", "stop", refusal="No."),
         ),
         (
             [{"type": "message", "content": [{"text": word}]} for word in ("a", "b")],
-            AnswerParts("a\nb", "stop"),
+            LocalAnswer("a\nb", "stop"),
         ),
-        ([{}], AnswerParts("", "stop")),
+        ([{}], LocalAnswer("", "stop")),
         (
             [{"type": "local_shell_call", "action": {"command": ["ls"]}}],
-            AnswerParts("", "stop", has_other_output=True),
+            LocalAnswer("", "stop", has_other_output=True),
         ),
         (
             [{"type": "image_generation_call", "result": "aGk="}],
-            AnswerParts("", "stop", has_other_output=True),
+            LocalAnswer("", "stop", has_other_output=True),
         ),
         (
             [{"type": "message", "content": [{"type": "output_audio"}]}],
-            AnswerParts("", "stop", has_other_output=True),
+            LocalAnswer("", "stop", has_other_output=True),
         ),
         (
             [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}],
-            AnswerParts("a", "stop"),
+            LocalAnswer("a", "stop"),
         ),
     ],
     ids=str,
 )
-def test_output_items_of_a_response(output: list[Any], parts: AnswerParts) -> None:
+def test_output_items_of_a_response(output: list[Any], parts: LocalAnswer) -> None:
     assert response_of(*output) == parts
 
 
