@@ -20,9 +20,16 @@ from training.progress import track
 
 # Of standardised states. A larger value ranks prompts of other sources worse (training/LOG.md).
 INVERSE_PENALTY = 1e-4
+_BATCH = 32
 
 
-def states_of(network: RouterNetwork, ids: Sequence[Sequence[int]], *, depth: int) -> Floats:
+def states_of(
+    network: RouterNetwork,
+    ids: Sequence[Sequence[int]],
+    *,
+    depth: int,
+    title: str = "frozen layers",
+) -> Floats:
     """The means of the states of layer `depth` [prompts, dim], for prompts given by their ids.
 
     Prompts of equal length form a batch, as the graph that is served has no padding.
@@ -32,13 +39,13 @@ def states_of(network: RouterNetwork, ids: Sequence[Sequence[int]], *, depth: in
     batches: list[list[int]] = []
     for index in order:
         last = batches[-1] if batches else []
-        if last and len(last) < 64 and len(ids[last[0]]) == len(ids[index]):
+        if last and len(last) < _BATCH and len(ids[last[0]]) == len(ids[index]):
             last.append(index)
         else:
             batches.append([index])
     out = np.zeros((len(ids), network.config.dim))
     with torch.inference_mode():
-        for batch in track(batches, "frozen layers", total=len(batches)):
+        for batch in track(batches, title, total=len(batches)):
             tokens = torch.tensor([list(ids[index]) for index in batch])
             out[batch] = network.states(tokens, depth=depth)[depth].numpy()
     return out

@@ -138,21 +138,31 @@ def look(
     rows: Replayed,
     of_rows: Sequence[Evidence | None],
 ) -> Look:
-    """Fit on the pairs `known`, and look at `rows`.
-
-    The combiner has the outcomes of two models. `local_ok` is P(the local answer is good), from the
-    same inputs and the same fit with a fixed grade in place of the cloud's.
-    """
+    """Fit on the pairs `known`, and look at `rows`."""
     probabilities = _fitted(known, of_known).probabilities(rows.logits, of_rows)
-    ok = known.out.local_ok.astype(float)
-    graded = known._replace(out=known.out._replace(local=ok, cloud=np.full(ok.size, 0.5)))
-    by_grade = _fitted(graded, of_known).probabilities(rows.logits, of_rows)
     gain, given, written = model.manifest.gain, rows.input_tokens, rows.output_tokens
     return Look(
         merit=verified_merits(probabilities, gain, given, written),
         score=1.0 - probabilities[:, 0],
-        local_ok=by_grade[:, 2] / (by_grade[:, 0] + by_grade[:, 2]),
+        local_ok=_local_ok(known, of_known, rows, of_rows),
     )
+
+
+def _local_ok(
+    known: Replayed,
+    of_known: Sequence[Evidence | None],
+    rows: Replayed,
+    of_rows: Sequence[Evidence | None],
+) -> Floats:
+    """P(the local answer is good) [n], by the same fit with a fixed grade in place of the cloud's.
+
+    The combiner has the outcomes of two models, and no probability of one of them.
+    """
+    ok = known.out.local_ok.astype(float)
+    graded = known._replace(out=known.out._replace(local=ok, cloud=np.full(ok.size, 0.5)))
+    by_grade = _fitted(graded, of_known).probabilities(rows.logits, of_rows)
+    good: Floats = by_grade[:, 2] / (by_grade[:, 0] + by_grade[:, 2])
+    return good
 
 
 def _fitted(known: Replayed, evidence: Sequence[Evidence | None]) -> Verification:
@@ -202,14 +212,14 @@ def _final_answers(
     partly = Look(*(np.where(in_band, a, b) for a, b in zip(inside, alone, strict=True)))
     # The fit without its evidence shows what the evidence adds, apart from the fit.
     of_prompt = look(model, known, of(known, ""), shown, [None] * shown.ids.size)
-    nobody, everybody = np.zeros_like(in_band), np.ones_like(in_band)
+    no_rows, all_rows = np.zeros_like(in_band), np.ones_like(in_band)
     entries = {
-        "router": (alone, nobody),
-        "fit without evidence": (of_prompt, nobody),
-        "rules": (looked(""), everybody),
-        f"rules, {SECOND}": (looked(SECOND), everybody),
+        "router": (alone, no_rows),
+        "fit without evidence": (of_prompt, no_rows),
+        "rules": (looked(""), all_rows),
+        f"rules, {SECOND}": (looked(SECOND), all_rows),
         f"rules, {SECOND}, in the band": (partly, in_band),
-        f"rules, {WEAK_SECOND}": (looked(WEAK_SECOND), everybody),
+        f"rules, {WEAK_SECOND}": (looked(WEAK_SECOND), all_rows),
     }
     about: dict[str, Any] = {
         name: _measure(shown, of_look, alone, is_test, unbroken, threshold, rounds=rounds)
@@ -344,7 +354,7 @@ def _log_probabilities(
         [evidence_of_options(options[i]) for i in part.ids] for part in (known, test)
     )
     probabilities = _fitted(known, of_known).probabilities(test.logits, of_test)
-    looked = look(model, known, of_known, test, of_test)
+    local_ok = _local_ok(known, of_known, test, of_test)
     out, everything = test.out, np.arange(test.ids.size)
 
     def figures(local_ok: Floats, rank: Floats, score: Floats) -> dict[str, Any]:
@@ -367,7 +377,7 @@ def _log_probabilities(
         "rows": {"validation": known.ids.size, "test": test.ids.size},
         "router": figures(test.p_local, test.score, test.score),
         "log-probabilities": figures(
-            looked.local_ok, probabilities[:, 2] - probabilities[:, 0], looked.score
+            local_ok, probabilities[:, 2] - probabilities[:, 0], 1.0 - probabilities[:, 0]
         ),
     }
 

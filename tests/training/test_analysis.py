@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from router_model.manifest import Calibration, HeadCalibration, Manifest, Reference
+from router_model.manifest import Reference
 from router_model.score import Score
+from routers import synthetic_manifest
 from training import cli, errors, report, results, robustness
 from training.dataset import DataError, Prepared
 from training.sources import pairs
@@ -23,26 +24,14 @@ class _CapitalsModel:
     """A router that scores text in capital letters as hard."""
 
     def __init__(self) -> None:
-        head = HeadCalibration()
-        self.manifest = Manifest(
-            version="synthetic",
-            created_at="",
-            base="none",
-            max_length=64,
-            local_model="a",
-            cloud_model="b",
-            calibration=Calibration(head, head, 0.5, 1.0, 0.0),
-            threshold=0.5,
-            threshold_why="",
-            thresholds=[],
-            data_sha256="h",
-            files={"model.onnx": "0"},
-            metrics={},
-        )
+        self.manifest = synthetic_manifest(files={"model.onnx": "0"})
 
     def score(self, text: str) -> Score:
         share = sum(c.isupper() for c in text) / max(1, sum(c.isalpha() for c in text))
         return Score(1 - share, 1 - share, 0.9)
+
+
+_CAPITALS: Any = _CapitalsModel()  # in the place of a RouterModel
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +40,7 @@ def prepared() -> Prepared:
 
 
 def test_errors_are_counted_by_kind_and_sorted_by_confidence(prepared: Prepared) -> None:
-    analysis = errors.analyse(prepared, _CapitalsModel(), split="test", command="x", rounds=20)  # type: ignore[arg-type]
+    analysis = errors.analyse(prepared, _CAPITALS, split="test", command="x", rounds=20)
     rows = [row for row in prepared.of("test") if not row.weak]
     missed = [r for r in rows if r.local_score is not None and r.local_score < (r.cloud_score or 0)]
     # The sample has no text in capital letters, so everything stays local.
@@ -69,7 +58,7 @@ def test_errors_are_counted_by_kind_and_sorted_by_confidence(prepared: Prepared)
 
 
 def test_robustness_measures_changed_decisions(prepared: Prepared) -> None:
-    examined = robustness.examine(prepared, _CapitalsModel(), split="test", command="x", rounds=20)  # type: ignore[arg-type]
+    examined = robustness.examine(prepared, _CAPITALS, split="test", command="x", rounds=20)
     survive = {name: r["survive"][0] for name, r in examined["changes"].items()}
     assert survive["upper case"] == 0
     assert examined["changes"]["upper case"]["to_cloud"] == 1

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from router_model.manifest import Calibration, Gain, HeadCalibration, Manifest
+from router_model.manifest import Gain
+from routers import synthetic_manifest
 from training import analysis, cli, dataset, recorded, replay
 from training.dataset import DataError, Prepared, Row, split_of
 from training.recorded import Answers, OptionLogprobs, evidence_of, evidence_of_options
@@ -28,27 +29,15 @@ class ReadingModel:
     """A router whose logits are written in the text."""
 
     def __init__(self) -> None:
-        head = HeadCalibration()
-        self.manifest = Manifest(
-            version="synthetic",
-            created_at="",
-            base="none",
-            max_length=64,
-            local_model="a",
-            cloud_model="b",
-            calibration=Calibration(head, head, 0.5, 1.0, 0.0),
-            threshold=0.5,
-            threshold_why="",
-            thresholds=[],
-            data_sha256="h",
-            files={},
-            metrics={},
-            gain=Gain(length=(4.0, 0, 0, 0, 0), input_tokens=10, output_tokens=50, scale=5.0),
-        )
+        gain = Gain(length=(4.0, 0, 0, 0, 0), input_tokens=10, output_tokens=50, scale=5.0)
+        self.manifest = synthetic_manifest(gain=gain)
 
     def logits(self, text: str) -> tuple[float, ...]:
         local, cloud = text.split()[:2]
         return float(local), float(cloud)
+
+
+MODEL: Any = ReadingModel()  # in the place of a RouterModel
 
 
 def row(number: int, source: str, rng: np.random.Generator, *, auxiliary: bool = False) -> Row:
@@ -131,7 +120,7 @@ def prepared(folder: Path) -> Prepared:
 
 
 def examine(prepared: Prepared, folder: Path, rounds: int = 30) -> dict[str, Any]:
-    return replay.examine(prepared, ReadingModel(), folder, command="x", rounds=rounds)  # type: ignore[arg-type]
+    return replay.examine(prepared, MODEL, folder, command="x", rounds=rounds)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +193,7 @@ def test_only_answers_in_the_band_are_fitted_to(
 ) -> None:
     low, high = report["band"]
     known = prepared.of("validation", auxiliary=False)
-    merit = replay.replayed(ReadingModel(), known).merit  # type: ignore[arg-type]
+    merit = replay.replayed(MODEL, known).merit
     outside = (merit < low - 1e-3) | (merit > high + 1e-3)
     changed = {r.id for r, is_outside in zip(known, outside, strict=True) if is_outside}
     content = gzip.decompress((folder / FINAL_ANSWERS).read_bytes())
@@ -246,7 +235,7 @@ def test_the_command_writes_the_report(
     prepared: Prepared, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset.save(prepared, tmp_path / "prepared.msgpack.gz")
-    monkeypatch.setattr(analysis, "load_model", lambda folder: ReadingModel())
+    monkeypatch.setattr(analysis, "load_model", lambda folder: MODEL)
     monkeypatch.setattr(replay, "ROUNDS", 5)
     done = CliRunner().invoke(
         cli.main,
