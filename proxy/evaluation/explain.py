@@ -145,7 +145,7 @@ _CHECKS: Final[dict[str, str]] = {
 
 
 def _failed_check(row: dict[str, Any]) -> str:
-    """The check that the local answer failed, and what came of it."""
+    """The check that the local answer failed, and which tier's answer was sent."""
     check = _CHECKS.get(row["failed_check"], row["failed_check"])
     failed = f"The local answer failed a check: {check}"
     if row["target"] == "cloud":
