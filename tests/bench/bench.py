@@ -202,6 +202,8 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server on these cores until the end of the block. Raises NotHere."""
     url = f"http://127.0.0.1:{port}{path}"
+    if _answers(url):  # it would be measured in place of this one
+        raise NotHere(f"port {port} is in use by another server")
     before = os.sched_getaffinity(0)
     with tempfile.TemporaryFile() as log:
         started = time.monotonic()
