@@ -77,7 +77,7 @@ def explain(row: dict[str, Any]) -> str:
         lines.append(f"The rule '{row['rule']}' matched.")
     if row["failed_check"]:
         lines.append(_failed_check(row))
-    if row["fallback_from"] and (not row["failed_check"] or row["reason"] == "fallback"):
+    elif row["fallback_from"]:
         lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
     timing = [
         f"{name} {format_ms(row[key])} ms"
@@ -154,10 +154,8 @@ def _failed_check(row: dict[str, Any]) -> str:
             return f"{failed}. {cloud}."
         were = "token was" if tokens == 1 else "tokens were"
         return f"{failed}. {cloud}; {tokens:,} local {were} discarded."
-    if row["reason"] == "fallback":
-        because = "the cloud had failed"
-    elif row["fallback_from"] == "cloud":
-        because = f"the cloud failed, too: {row['fallback_why']}"
+    if row["fallback_from"] == "cloud":
+        because = f"the cloud failed: {row['fallback_why']}"
     elif row["streamed"]:
         because = "a stream that has begun cannot be replaced"
     elif row["reason"] == "forced":

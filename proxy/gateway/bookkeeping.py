@@ -132,7 +132,7 @@ class Bookkeeping:
         if tokens is None:
             tokens = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
         record.discarded_tokens = tokens
-        return KeptAnswer(sent, record.failed_usd - before, record.reason)
+        return KeptAnswer(sent, record.failed_usd - before)
 
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
         """Add a failed attempt to the cost, with the part of its answer that was seen."""

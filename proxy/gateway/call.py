@@ -25,7 +25,7 @@ from proxy.protocol.responses import (
     replace_input,
     without_foreign_reasoning,
 )
-from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
+from proxy.record import MAX_TEXT_CHARS, CallRecord, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 
@@ -109,12 +109,10 @@ class KeptAnswer(NamedTuple):
 
     Attributes:
         usd: its part of the record's `failed_usd`.
-        reason: of the decision for the local tier.
     """
 
     sent: Sent
     usd: float
-    reason: Reason | None
 
 
 class Call:

@@ -342,7 +342,7 @@ class Gateway:
 
     def _final_attempt(self, call: Call, last: Attempt) -> Attempt:
         """The attempt to relay: the last one, or the kept answer if the last one is an error."""
-        if call.kept is None:
+        if call.kept is None or call.exchange.started:  # a held stream of the cloud has begun
             return last
         if last.failure is not None:
             return self._restore(call, call.kept, last.failure.why)
@@ -362,7 +362,7 @@ class Gateway:
         record.failed_usd -= kept.usd
         record.discarded_tokens = None
         record.fallback_from, record.fallback_why = Target.CLOUD, why
-        record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, kept.reason
+        record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, Reason.FALLBACK
         self._release_unspent(call)
         call.sent = kept.sent
         return Attempt(kept.sent.response, kept.sent.start, failure=None)
@@ -429,15 +429,18 @@ class Gateway:
             await self._refuse(call, error)
             return
         attempt = self._restore(call, call.kept, error.code or error.type)
-        with contextlib.suppress(TimeoutError):  # the client does not read
+        try:
             async with asyncio.timeout(self._error_send_seconds):
                 await self._relay(call, attempt)
+        except TimeoutError:  # the client does not read
+            call.record.finish(ending_of(error), error=error.message, error_code=error.code)
+        except asyncio.CancelledError:
+            call.record.finish(Ending.CLIENT_GONE)
+            raise
 
     async def _refuse(self, call: Call, error: RouterError) -> None:
         """Send one error: as the answer, or as the last event of a started stream."""
         exchange, record = call.exchange, call.record
-        if record.ending is not None:
-            return  # the answer is complete, and the client has it
         record.finish(ending_of(error), error=error.message, error_code=error.code or error.type)
         if not exchange.started:
             record.status = error.status

@@ -111,16 +111,15 @@ It ended: client_gone, status none""",
     ),
     "kept, as the cloud failed": (
         {
-            "target": Target.LOCAL, "model": "phi3", "reason": Reason.HOUSEKEEPING,
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.FALLBACK,
             "fallback_from": Target.CLOUD, "fallback_why": "server_error", "failed_check": "json",
             "duration_ms": 12.0, "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
-It went to phi3 (local): a chat front end's housekeeping, such as a title \
-(routing.housekeeping).
+It went to phi3 (local): the other tier failed before the first token.
 The local answer failed a check: not the JSON that the client asked for. It was sent, because \
-the cloud failed, too: server_error.
+the cloud failed: server_error.
 Latency: total 12 ms.
 It ended: ok, status 200""",
     ),
@@ -159,21 +158,6 @@ It ended: ok, status 200""",
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
 It went to phi3 (local): the cloud budget was spent or is being paced.
 The local answer failed a check: no finish_reason. It was sent, because there was no alternative.
-Latency: total 12 ms.
-It ended: ok, status 200""",
-    ),
-    "kept after a fallback": (
-        {
-            "target": Target.LOCAL, "model": "phi3", "reason": Reason.FALLBACK,
-            "fallback_from": Target.CLOUD, "fallback_why": "server_error",
-            "failed_check": "no_option", "duration_ms": 12.0, "status": 200,
-        },
-        """\
-ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
-It went to phi3 (local): the other tier failed before the first token.
-The local answer failed a check: none of the question's options. It was sent, because the cloud \
-had failed.
-The cloud tier failed first: server_error.
 Latency: total 12 ms.
 It ended: ok, status 200""",
     ),

@@ -13,6 +13,7 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
+    Pause,
     answer_json,
     chunk,
     chunked,
@@ -168,7 +169,7 @@ async def test_the_local_answer_is_sent_if_the_cloud_fails(
     assert response.status_code == 200
     assert response.json()["choices"][0]["message"]["content"] == "The list goes on"
     assert response.headers["x-router-target"] == "local"
-    assert response.headers["x-router-reason"] == "score"
+    assert response.headers["x-router-reason"] == "fallback"
     assert response.headers["x-router-fallback"] == f"cloud→local:{why}"
     row = (await proxy.finish()).row
     assert (row["target"], row["ending"], row["failed_check"]) == ("local", "ok", "cut_off")
@@ -192,6 +193,32 @@ async def test_the_local_answer_is_sent_if_the_cloud_is_too_slow(
     assert (row["ending"], row["failed_check"]) == ("ok", "cut_off")
     assert (row["fallback_from"], row["fallback_why"]) == ("cloud", "total_timeout")
     assert row["cost_usd"] > 0  # the cloud may bill what it was sent
+
+
+async def test_a_started_stream_ends_with_the_error_of_the_cloud(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """The client of a stream got a complete local answer, and then comments of the cloud."""
+    local.answer = answered("The list goes on", finish="length")
+    cloud.answer = chunked(b": thinking\n\n", Pause(0.3), End.FIN)
+    proxy = await start({"server": {"hold_seconds": 0.1}})
+    client = await proxy.connect(stream=True)
+    body = await client.read_until(b"}}\n\n")
+    assert b"The cloud upstream" in body
+    await client.leave()
+    row = (await proxy.finish()).row
+    assert (row["target"], row["ending"]) == ("cloud", "upstream_error")
+    assert (row["failed_check"], row["discarded_tokens"]) == ("cut_off", 10)
+
+
+async def test_a_finished_stream_is_complete_when_the_time_is_over(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    local.answer = chunked(*openai_events(), Gate())
+    proxy = await start({"server": {"request_timeout_seconds": 0.4}})
+    response = await proxy.chat(stream=True)
+    assert b"[DONE]" in response.content
+    assert (await proxy.finish()).row["ending"] == "ok"
 
 
 async def test_a_failed_cloud_attempt_counts_against_the_budget(

@@ -464,6 +464,9 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
         assert samples(f"router_{name}_count") == known
     fallbacks = sum(row["fallback_from"] is not None for row in rows)
     assert samples("router_fallbacks_total") == fallbacks
+    for row in rows:  # the reason tells which local rows count against the cloud budgets
+        if row["target"] == "local":
+            assert (row["fallback_from"] == "cloud") == (row["reason"] == "fallback")
     discarded = sum(row["discarded_tokens"] or 0 for row in rows)
     assert samples("router_discarded_tokens_total") == discarded
     assert samples("router_overhead_seconds_sum") >= 0
