@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -187,3 +188,21 @@ def test_checks_have_one_order() -> None:
     answer = LocalAnswer(looping, None)
     assert failed_check(answer, Asked(OPEN, json=True)) is Check.UNFINISHED
     assert check(looping, json=True) is Check.REPETITION
+
+
+class _Names(list[str]):
+    """Required names that count how often they are read."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for name in super().__iter__():
+            self.read += 1
+            yield name
+
+
+def test_many_calls_and_parameters_are_a_bounded_amount_of_work() -> None:
+    names = _Names(["b"] * 3_000)
+    answer = LocalAnswer("", "tool_calls", tool_calls=(("a", '{"b": 1}'),) * 3_000)
+    assert failed_check(answer, Asked("", tools={"a": {"required": names}})) is None
+    assert names.read <= 10_000
