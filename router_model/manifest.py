@@ -4,17 +4,20 @@
 on except the network: calibration, thresholds, hashes and origin.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from router_model.score import sigmoid
+from router_model.verification import Verification
 
 MANIFEST_FILE = "manifest.json"
 PREVIOUS_FILE = "manifest.previous.json"  # replaced by a calibration in place
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+_CERTAIN = 1e-9  # the inverse of a calibration clips probabilities to [_CERTAIN, 1 - _CERTAIN]
 _MAX_WEIGHT = 1e6  # bound of every fitted value; NaN fails the comparison, too
 REQUIRED_FILES = (MODEL_FILE, TOKENIZER_FILE)
 
@@ -32,6 +35,11 @@ class HeadCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def probability(self, logit: float) -> float:
         """The calibrated probability of a good answer (7 or more of 10)."""
         return sigmoid(logit / self.temperature + self.bias)
+
+    def logit(self, probability: float) -> float:
+        """The inverse of `probability`. Finite for 0 and 1, too."""
+        p = min(max(probability, _CERTAIN), 1.0 - _CERTAIN)
+        return (math.log(p / (1.0 - p)) - self.bias) * self.temperature
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +59,10 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def score(self, p_local: float, p_cloud: float) -> float:
         """P(local at least as good as cloud) from the two calibrated probabilities."""
         return sigmoid(self.slope * (p_local - self.cloud_weight * p_cloud) + self.intercept)
+
+    def logits(self, p_local: float, p_cloud: float) -> tuple[float, float]:
+        """The two heads' logits behind the calibrated probabilities."""
+        return self.local.logit(p_local), self.cloud.logit(p_cloud)
 
 
 class Gain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -121,7 +133,8 @@ class Manifest(
     """Everything about a router model but its weights. `thresholds` ascends by threshold.
 
     Models of older versions have no `reference` and no `gain`. With `gain` the thresholds are for
-    the merit, and `by_score` has those for the score.
+    the merit, and `by_score` has those for the score. `verification` is fitted to judged pairs with
+    evidence, for the objective of the thresholds (`hybrid-llm calibrate`).
     """
 
     version: str
@@ -140,6 +153,7 @@ class Manifest(
     reference: Reference | None = None
     gain: Gain | None = None
     by_score: ThresholdTable | None = None
+    verification: Verification | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
@@ -166,7 +180,8 @@ class Manifest(
         """The manifest for a router that ranks by this objective (`routing.objective`)."""
         if objective == "gain_per_usd" or self.gain is None:
             return self
-        ranked = msgspec.structs.replace(self, gain=None, by_score=None)
+        # The band of the verification is one of merits.
+        ranked = msgspec.structs.replace(self, gain=None, by_score=None, verification=None)
         if self.by_score is None:
             return ranked
         values = {name: getattr(self.by_score, name) for name in ThresholdTable.__struct_fields__}
@@ -219,4 +234,6 @@ class Manifest(
         if self.reference is not None and (self.reference.rows < 1 or not self.reference.scores):
             raise RouterModelError(f"{path}: reference has no prompts")
         if self.gain is not None and (problem := self.gain.problem()) is not None:
+            raise RouterModelError(f"{path}: {problem}")
+        if self.verification is not None and (problem := self.verification.problem()) is not None:
             raise RouterModelError(f"{path}: {problem}")

@@ -95,6 +95,29 @@ def merits_of(expected: ArrayLike, relative_cost: ArrayLike, *, scale: float) ->
     return bounded
 
 
+def verified_merits(
+    probabilities: Floats,
+    gain: Gain | None,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    prices: UsdPerToken = DEFAULT_PRICES,
+) -> Floats:
+    """The merits [n] of local answers that were verified, for the same threshold.
+
+    Args:
+        probabilities: [n, 3], of `Verification.probabilities`.
+        gain: of the router model; without one the merit is the verified score.
+        input_tokens: [n], of the requests.
+        output_tokens: [n], the expected length of the cloud's answers.
+    """
+    if gain is None:
+        score: Floats = 1.0 - probabilities[:, 0]
+        return score
+    relative = relative_costs(gain, input_tokens, output_tokens, prices)
+    return merits_of(probabilities[:, 0] - probabilities[:, 2], relative, scale=gain.scale)
+
+
 class Rated(NamedTuple):
     """`merit`: the score if the model predicts no answer length; `usd` is then None."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from router_model.answer_value import same_value
-from router_model.verification import Evidence
+from router_model.evidence import Evidence
 from training.dataset import DataError, read_lines
 from training.sources.pairs import canonical
 

@@ -27,18 +27,12 @@ from rich.table import Table
 
 from router_model import metrics
 from router_model.calibrate import Outcomes, merits, scores
+from router_model.evidence import Evidence
 from router_model.metrics import Floats
 from router_model.model import RouterModel
-from router_model.value import expected_output_tokens, text_tokens
-from router_model.verification import (
-    BAND_SHARE,
-    PENALTY,
-    Evidence,
-    Verification,
-    choose_band,
-    fit_verification,
-    verified_merits,
-)
+from router_model.value import expected_output_tokens, text_tokens, verified_merits
+from router_model.verification import Verification
+from router_model.verification_fit import BAND_SHARE, PENALTY, choose_band, fit_verification
 from training.dataset import DataError, Prepared, Row, sha256_of
 from training.outcomes import COST_SHARE, outcomes_of, tokens_of
 from training.progress import track

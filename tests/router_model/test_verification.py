@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 
 from router_model.calibrate import Outcomes
+from router_model.evidence import EVIDENCE, Evidence, evidence_values
 from router_model.manifest import Calibration, Gain, HeadCalibration
 from router_model.metrics import Floats, auroc
-from router_model.score import Score
-from router_model.value import MIN_RELATIVE_COST
-from router_model.verification import (
-    EVIDENCE,
-    Evidence,
-    Verification,
-    choose_band,
-    evidence_values,
-    fit_verification,
-    logits_of,
-    verified_merits,
-)
+from router_model.value import MIN_RELATIVE_COST, verified_merits
+from router_model.verification import Verification
+from router_model.verification_fit import choose_band, fit_verification
 
 NAN, INF = math.nan, math.inf
 ODD = (NAN, INF, -INF, 1e300, -1e300)
@@ -356,12 +348,12 @@ def test_the_gain_is_divided_by_the_relative_cost() -> None:
     assert verified_merits(p, None, [1] * 4, [1] * 4) == pytest.approx([0.5, 0.5, 0.5, 0.9])
 
 
-def test_logits_behind_a_score() -> None:
+def test_the_logits_behind_calibrated_probabilities() -> None:
     calibration = Calibration(HeadCalibration(1.7, 0.2), HeadCalibration(0.8, -0.4), 0.5, 4.0, 0.1)
     p_local = calibration.local.probability(0.6)
     p_cloud = calibration.cloud.probability(-1.2)
-    assert logits_of(Score(0.5, p_local, p_cloud), calibration) == pytest.approx((0.6, -1.2))
-    assert all(map(math.isfinite, logits_of(Score(0.5, 0.0, 1.0), calibration)))
+    assert calibration.logits(p_local, p_cloud) == pytest.approx((0.6, -1.2))
+    assert all(map(math.isfinite, calibration.logits(0.0, 1.0)))
 
 
 def test_the_band_is_centred_on_the_threshold() -> None:
