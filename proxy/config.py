@@ -326,9 +326,23 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class VerifyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whether local answers are checked before they are sent."""
+    """Whether local answers are checked before they are sent.
 
-    mode: Literal["auto", "off"] = "auto"
+    `checks` are the hard checks alone; `auto` has the second look as well, once `calibrate` has
+    fitted it. `second` is a local model: the same one answers again, at another temperature.
+    """
+
+    mode: Literal["auto", "checks", "off"] = "auto"
+    band: Literal["auto"] | tuple[Unit, Unit] = "auto"
+    streams: Literal["skip", "hold"] = "skip"
+    second: Name | None = None
+    logprobs: Literal["auto", "off"] = "auto"
+    self_check: bool = False
+    max_wait_seconds: Annotated[float, Meta(gt=0)] = 20.0
+
+    def __post_init__(self) -> None:
+        if self.band != "auto" and self.band[0] > self.band[1]:
+            raise ValueError("the band begins after its end: use [low, high]")
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -34,8 +34,8 @@ _LOGGED_FIELDS: Final = (
     "endpoint", "requested_model", "target", "model", "reason", "rule", "score", "merit",
     "threshold", "streamed", "status", "ending", "error_code", "decision_ms", "ttft_ms",
     "duration_ms", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd",
-    "fallback_from", "fallback_why", "failed_check", "discarded_tokens", "session_id",
-    "client_key_hash",
+    "fallback_from", "fallback_why", "failed_check", "discarded_tokens", "second_look",
+    "verified_merit", "second_look_ms", "session_id", "client_key_hash",
 )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from router_model.evidence import Evidence
+
 HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
 MAX_TEXT_CHARS: Final = 2**20  # of a prompt or an answer in its row; no model's context is larger
@@ -52,6 +54,16 @@ class Reason(StrEnum):
     HOUSEKEEPING = "housekeeping"  # of a chat front end (`routing.housekeeping`)
     RULE = "rule"  # a rule of `routing.rules` names the tier
     EXPLORATION = "exploration"  # a random decision near the threshold (`routing.explore_rate`)
+
+
+class SecondLook(StrEnum):
+    """The result of a second look at the local answer (`verify.band`)."""
+
+    KEPT = "kept"
+    ESCALATED = "escalated"  # the evidence speaks for the cloud
+    FAILED = "failed"  # no local answer, or one that failed a hard check
+    TIMED_OUT = "timed_out"  # after `verify.max_wait_seconds`; the cloud answers
+    BUSY = "busy"  # there was none, because the local tier was busy
 
 
 # The decisions that budget pacing can change.
@@ -152,6 +164,11 @@ class CallRecord:
     fallback_why: str | None = None
     failed_check: str | None = None  # the hard check that the local answer failed
     discarded_tokens: int | None = None  # of local answers that were not sent
+    second_look: SecondLook | None = None  # None outside the band
+    evidence: Evidence | None = None
+    verified_score: float | None = None  # the score, given the evidence
+    verified_merit: float | None = None  # what decided instead of the merit
+    second_look_ms: float | None = None  # from sending the local request to the result
     trace: list[tuple[float, str]] | None = None  # (ms, step), if the client asks for it
     session_id: str | None = None
     client_key_hash: str | None = None

@@ -270,6 +270,18 @@ def _answer_checks(database: peewee.Database) -> None:
     )
 
 
+def _second_looks(database: peewee.Database) -> None:
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN second_look TEXT",
+        "ALTER TABLE requests ADD COLUMN evidence TEXT",
+        "ALTER TABLE requests ADD COLUMN verified_score DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN verified_merit DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN second_look_ms DOUBLE PRECISION",
+        "ALTER TABLE samples ADD COLUMN evidence TEXT",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -280,6 +292,7 @@ MIGRATIONS: Final = (
     Migration(7, "exploration", _exploration),
     Migration(8, "rules and merits", _rules_and_merits),
     Migration(9, "answer checks", _answer_checks),
+    Migration(10, "second looks", _second_looks),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

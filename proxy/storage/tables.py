@@ -54,6 +54,12 @@ class Request(peewee.Model):
     merit = peewee.DoubleField(null=True)  # null where nothing was compared with the threshold
     failed_check = peewee.TextField(null=True)  # the hard check that the local answer failed
     discarded_tokens = peewee.BigIntegerField(null=True)  # of local answers that were not sent
+    # Of the second look (`record.SecondLook`); null outside the band. `evidence` is JSON.
+    second_look = peewee.TextField(null=True)
+    evidence = peewee.TextField(null=True)
+    verified_score = peewee.DoubleField(null=True)
+    verified_merit = peewee.DoubleField(null=True)
+    second_look_ms = peewee.DoubleField(null=True)
 
     class Meta:
         table_name = "requests"
@@ -84,8 +90,8 @@ class Sample(peewee.Model):
     answers are graded and compared). `propensity` is the probability of being sampled as this
     kind, fixed before sampling. `turn` is a random sort key, so that a spent budget leaves out no
     particular hour. `state` is pending, done or refused (`why`). `body` is the original request
-    for the other tier; it is deleted when the sample is done. One judge holds a sample
-    (`claimed_by`) until `next_at`.
+    for the other tier; it is deleted when the sample is done. `evidence` is that of the local
+    answer, as in `requests`. One judge holds a sample (`claimed_by`) until `next_at`.
     """
 
     request_id = peewee.TextField(primary_key=True)
@@ -101,6 +107,7 @@ class Sample(peewee.Model):
     other_model = peewee.TextField(null=True)
     other_response = peewee.TextField(null=True)
     why = peewee.TextField(null=True)
+    evidence = peewee.TextField(null=True)
 
     class Meta:
         table_name = "samples"

@@ -72,12 +72,13 @@ _PLAIN_COLUMNS: Final = tuple(
     "decision_ms ttft_ms duration_ms upstream_ms status ending streamed input_tokens "
     "cached_input_tokens output_tokens reasoning_tokens usage_source cost_usd cloud_cost_usd "
     "saved_usd fallback_from fallback_why session_id client_key_hash error error_code "
-    "propensity candidate_score rule merit failed_check discarded_tokens".split()
+    "propensity candidate_score rule merit failed_check discarded_tokens second_look "
+    "verified_score verified_merit second_look_ms".split()
 )
-_COLUMNS: Final = (*_PLAIN_COLUMNS, "category", "prompt", "response")
+_COLUMNS: Final = (*_PLAIN_COLUMNS, "evidence", "category", "prompt", "response")
 _SAMPLE_COLUMNS: Final = (
     "request_id", "created_at", "kind", "propensity", "turn", "state", "attempts", "next_at",
-    "body",
+    "body", "evidence",
 )  # fmt: skip
 _GROWING: Final = (Request, Response, Feedback, Judgement, Sample, Preference, Expense)
 _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
@@ -336,7 +337,7 @@ class Store:
     def _row(self, record: CallRecord, added: Rollup) -> tuple[object, ...]:
         category = category_of(record.turns) if record.turns else None
         added.add(record, category)
-        return (*_plain_values(record), category, *self._texts(record))
+        return (*_plain_values(record), _evidence(record), category, *self._texts(record))
 
     def _texts(self, record: CallRecord) -> tuple[str | None, str | None]:
         """Prompt and response as `storage.prompts` allows."""
@@ -438,7 +439,12 @@ def _sample(record: CallRecord) -> tuple[object, ...]:
     """A row of `samples`, pending for a judge."""
     kind, propensity, turn = record.sample or ("", 0.0, 0.0)
     at = record.created_at
-    return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body
+    evidence = _evidence(record)
+    return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body, evidence
+
+
+def _evidence(record: CallRecord) -> str | None:
+    return None if record.evidence is None else record.evidence.to_json()
 
 
 def _shortened(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

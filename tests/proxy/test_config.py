@@ -151,7 +151,7 @@ def local(**keys: str) -> str:
             TIERS + "routing: {sticky: maybe}",
             "8: routing.sticky: 'maybe' is not one of: escalate_only, off, session",
         ),
-        (TIERS + "verify: {mode: on}", "8: verify.mode: 'on' is not one of: auto, off"),
+        (TIERS + "verify: {mode: on}", "8: verify.mode: 'on' is not one of: auto, checks, off"),
         (
             TIERS + "routing: {out_of_domain: maybe}",
             "8: routing.out_of_domain: 'maybe' is not one of: cloud, local, score",

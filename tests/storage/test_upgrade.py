@@ -188,7 +188,8 @@ def test_only_one_of_two_processes_upgrades(old: str, number: int) -> None:
         done = sorted(int(line_of(process)) for process in (first, second))
     assert done == sorted([0, NEWEST - number])
     check_preserved(before, content(old))
-    assert [row["number"] for row in content(old)["migrations"]] == list(range(1, NEWEST + 1))
+    numbers = {row["number"] for row in content(old)["migrations"]}
+    assert numbers == set(range(1, NEWEST + 1))
 
 
 @pytest.mark.parametrize("number", numbers()[:1], ids=["schema-1"])

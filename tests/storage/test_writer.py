@@ -34,6 +34,7 @@ from proxy.record import (
 from proxy.storage.database import StoreUnavailable, quarantine, redacted_url
 from proxy.storage.lookups import StoredResponse
 from proxy.storage.writer import Store
+from router_model.evidence import Evidence
 from stored import (
     DAY,
     NOW,
@@ -94,12 +95,20 @@ def test_record_becomes_a_row(url: str) -> None:
         "rule": "regulated advice",
         "failed_check": "cut_off",
         "discarded_tokens": 340,
+        "second_look": "escalated",
+        "verified_score": 0.4,
+        "verified_merit": 0.45,
+        "second_look_ms": 812.5,
     }
-    record = finished(**values, turns=[("user", "Grüße\n")], response="Hallo 🙂\t\\N\r\n")
+    evidence = Evidence(broken=False, agrees=False, margin=0.25)
+    record = finished(
+        **values, evidence=evidence, turns=[("user", "Grüße\n")], response="Hallo 🙂\t\\N\r\n"
+    )
     with opened(url) as store:
         store.add(record)
     (row,) = read(url)
     assert json.loads(row.pop("prompt")) == [{"role": "user", "content": "Grüße\n"}]
+    assert Evidence.from_json(row.pop("evidence")) == evidence
     assert row == values | {
         "id": record.id,
         "created_at": record.created_at,
