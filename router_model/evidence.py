@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-InputName = Literal["broken", "agrees", "mean_logprob", "margin", "log_tokens", "self_check"]
+InputName = Literal[
+    "broken", "agrees", "mean_logprob", "lowest_logprob", "margin", "log_tokens", "self_check"
+]
 EVIDENCE: Final[tuple[InputName, ...]] = get_args(InputName)
 
 _CERTAIN: Final = 1e-4  # probabilities are clipped to [_CERTAIN, 1 - _CERTAIN] for their logits
@@ -18,6 +20,7 @@ class _Stored(TypedDict, total=False):
     broken: bool
     agrees: bool
     mean_logprob: float
+    lowest_logprob: float
     margin: float
     tokens: float
     self_check: float
@@ -29,7 +32,7 @@ class Evidence(NamedTuple):
     Attributes:
         broken: the answer is cut off, or has no final answer.
         agrees: a second local model has the same final answer.
-        mean_logprob: mean log-probability of the answer's tokens, in nats.
+        mean_logprob, lowest_logprob: of the answer's tokens, in nats.
         margin: at the final answer, the log-probability of the chosen token minus that of the best
             alternative, in nats.
         tokens: length of the answer.
@@ -39,6 +42,7 @@ class Evidence(NamedTuple):
     broken: bool = False
     agrees: bool | None = None
     mean_logprob: float | None = None
+    lowest_logprob: float | None = None
     margin: float | None = None
     tokens: float | None = None
     self_check: float | None = None
@@ -71,6 +75,7 @@ def evidence_values(evidence: Sequence[Evidence | None]) -> NDArray[np.float64]:
                 float(item.broken),
                 np.nan if item.agrees is None else float(item.agrees),
                 _number(item.mean_logprob),
+                _number(item.lowest_logprob),
                 _number(item.margin),
                 _logarithm(item.tokens),
                 _logit(item.self_check),

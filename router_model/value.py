@@ -131,19 +131,24 @@ class GainPerDollar(NamedTuple):
     gain: Gain
     prices: UsdPerToken = DEFAULT_PRICES
 
-    def rate(self, score: Score, *, input_tokens: float | None = None) -> Rated:
+    def rate(
+        self, score: Score, *, input_tokens: float | None = None, gain: float | None = None
+    ) -> Rated:
         """The merit of a request, and the expected cost of the cloud's answer.
 
         Args:
             input_tokens: of the request; by default those of the reference request.
+            gain: expected of the cloud's answer; by default that of the score.
         """
-        gain = self.gain
+        reference = self.gain
+        expected = score.gain if gain is None else gain
         if score.output_tokens is None:
             return Rated(score.score, None)
-        tokens = gain.input_tokens if input_tokens is None else input_tokens
+        tokens = reference.input_tokens if input_tokens is None else input_tokens
         usd = self._usd(tokens, score.output_tokens)
-        cost = max(usd / self._usd(gain.input_tokens, gain.output_tokens), MIN_RELATIVE_COST)
-        merit = 1.0 / (1.0 + gain.scale * max(score.gain, 0.0) / cost)
+        usual = self._usd(reference.input_tokens, reference.output_tokens)
+        cost = max(usd / usual, MIN_RELATIVE_COST)
+        merit = 1.0 / (1.0 + reference.scale * max(expected, 0.0) / cost)
         return Rated(min(merit, MAX_MERIT), usd)
 
     def _usd(self, input_tokens: float, output_tokens: float) -> float:

@@ -351,8 +351,10 @@ class Prices:
         price = price or self.find(target, model, service_tier=service_tier)
         if price is not None:
             return price
+        if target is Target.LOCAL:
+            return self._own[target]
         self._warn(model)
-        return self._own[target] if target is Target.LOCAL else self._price_of_family(model)
+        return self._price_of_family(model)
 
     def _fees_of(self, *models: str | None) -> _Fees:
         """The fees of the first of these models that is listed, else the dearest ones."""

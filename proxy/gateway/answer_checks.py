@@ -6,7 +6,6 @@ then, the failed check is only recorded.
 """
 
 import logging
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.errors import InvalidRequest
@@ -26,9 +25,10 @@ VERIFY_HEADER: Final = b"x-router-verify"
 _DEFAULT_COMPLETION_TOKENS: Final = 16
 
 
-def wants_checks(headers: Sequence[tuple[bytes, bytes]], *, default: bool) -> bool:
-    """Whether answers to a request are checked. Raises InvalidRequest."""
-    for name, value in headers:
+def read_verify_preference(call: Call) -> None:
+    """Note whether the answer is checked, and may get a second look. Raises InvalidRequest."""
+    mode = call.snapshot.config.verify.mode
+    for name, value in call.exchange.headers:
         if name == VERIFY_HEADER:
             text = value.decode("latin-1").strip().lower()
             if text not in ("on", "off"):
@@ -36,72 +36,67 @@ def wants_checks(headers: Sequence[tuple[bytes, bytes]], *, default: bool) -> bo
                     f"Invalid value for the header x-router-verify: '{text}' is not on or off.",
                     param="x-router-verify",
                 )
-            return text == "on"
-    return default
+            mode = "auto" if text == "on" else "off"
+            break
+    call.checks_answers, call.takes_second_look = mode != "off", mode == "auto"
 
 
 async def check_attempt(call: Call, attempt: Attempt) -> Check | None:
     """The check that an attempt's complete local answer fails."""
     start = attempt.start
-    if not call.checks_answers or call.record.target is not Target.LOCAL:
+    if not call.checks_answers or call.record.target is not Target.LOCAL or start is None:
         return None
-    if not isinstance(start, CompleteResponse) or not start.succeeded:
+    if isinstance(start, StreamStart) and not start.is_whole:
         return None
-    size = len(start.body) + len(call.body)
-    return await _check(call, size, lambda: call.endpoint.read_parts(start.body))
+    return await _check(call, start)
 
 
 async def check_stream(call: Call, start: StreamStart) -> Check | None:
-    """The check that a local answer fails whose client has it already.
-
-    An answer with other output than text, or with several choices, is not checked: its parts were
-    not kept.
-    """
-    observer = start.observer
-    if not call.checks_answers or call.record.target is not Target.LOCAL:
+    """The check that a local answer fails whose client has it already."""
+    if not call.checks_answers or call.record.target is not Target.LOCAL or start.is_whole:
         return None
-    if not observer.complete or observer.blind or observer.outcome.other_text:
+    return await _check(call, start)
+
+
+def read_answer(call: Call, start: CompleteResponse | StreamStart) -> LocalAnswer | None:
+    """The parts of a complete answer.
+
+    None for an error and for an answer that cannot be checked: one in an unknown form, one with
+    several choices, or a stream with other output than text, whose parts were not kept.
+    """
+    if isinstance(start, CompleteResponse):
+        return call.endpoint.read_parts(start.body) if start.succeeded else None
+    observer = start.observer
+    if not observer.complete or observer.blind or observer.failed or observer.outcome.other_text:
         return None
     if call.request.choices > 1:
         return None
-    answer = LocalAnswer(
+    return LocalAnswer(
         observer.text,
         observer.last.finish_reason if observer.last is not None else None,
         completion_tokens=counted_tokens(observer.usage),
     )
-    return await _check(call, len(answer.text) + len(call.body), lambda: answer)
 
 
-async def _check(call: Call, size: int, read: Callable[[], LocalAnswer | None]) -> Check | None:
-    """The check that an answer fails.
-
-    Args:
-        size: of what is read, in bytes.
-        read: the answer; None in an unknown form, which passes.
-    """
-
+async def _check(call: Call, start: CompleteResponse | StreamStart) -> Check | None:
     def work() -> Check | None:
-        answer = read()
-        if answer is None:
-            return None
-        return failed_check(answer, _asked(call, answer))
+        answer = read_answer(call, start)
+        return None if answer is None else failed_check(answer, _asked(call, answer))
 
     try:
-        return await run_large(size, work)
+        return await run_large(start.size + len(call.body), work)
     except Exception:  # a bug of a check must not cost the answer
         logger.exception("request %s: the check of its answer failed", call.record.id)
         return None
 
 
 def _asked(call: Call, answer: LocalAnswer) -> Asked:
-    turns = call.record.turns or ()
-    prompt = next((text for role, text in reversed(turns) if role == "user"), "")
     form = read_form(call.body)
     max_tokens = call.request.answer_tokens
     if max_tokens is None and call.endpoint is COMPLETIONS:
         max_tokens = _DEFAULT_COMPLETION_TOKENS
     return Asked(
-        prompt,
+        call.last_user_text,
         max_tokens=max_tokens,
         json=form.json,
         schema=form.schema,

@@ -6,9 +6,16 @@ from proxy.errors import UpstreamError
 from proxy.gateway.call import Call, Sent, upstream_body
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.large_bodies import parse_large
-from proxy.gateway.relay import CompleteResponse, StreamHold, StreamStart, read_start
-from proxy.gateway.stream_observer import StreamObserver
+from proxy.gateway.relay import (
+    CompleteResponse,
+    StreamHold,
+    StreamStart,
+    read_rest,
+    read_start,
+)
+from proxy.gateway.stream_observer import Rename, StreamObserver
 from proxy.protocol.endpoints import RESPONSES
+from proxy.protocol.logprobs import LogprobReader
 from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
 from proxy.upstream import UpstreamResponse
@@ -24,15 +31,26 @@ class Attempt(NamedTuple):
 
 
 async def open_upstream(
-    call: Call, target: Target, model: str, *, hold: StreamHold | None = None
+    call: Call,
+    target: Target,
+    model: str,
+    *,
+    hold: StreamHold | None = None,
+    logprobs: LogprobReader | None = None,
 ) -> Attempt:
-    """Send the request to a tier and read the start of its answer."""
+    """Send the request to a tier and read the start of its answer.
+
+    Args:
+        logprobs: asks for log-probabilities and reads them; for chat only.
+    """
     endpoint, request, record = call.endpoint, call.request, call.record
     upstream = call.snapshot.upstreams[target]
     record.step("sent to the %s tier as %s", target, model)
-    body = await parse_large(call.body, lambda _: upstream_body(call, target, model))
-    has_own_ids = endpoint is RESPONSES and target is Target.LOCAL
-    rename = ResponseIdRewriter(record.id).rename if has_own_ids else None
+    change = None if logprobs is None else logprobs.ask
+    body = await parse_large(call.body, lambda _: upstream_body(call, target, model, change=change))
+    rename: Rename | None = None if logprobs is None else logprobs.take
+    if endpoint is RESPONSES and target is Target.LOCAL:
+        rename = ResponseIdRewriter(record.id).rename
     sent = call.sent = Sent(target, model)
     if request.streams:
         sent.observer = StreamObserver(endpoint, strip_usage=request.hides_usage, rename=rename)
@@ -63,3 +81,20 @@ async def open_upstream(
             await response.close()
         raise
     return Attempt(response, start, failure)
+
+
+async def hold_to_end(attempt: Attempt, start: StreamStart, hold: StreamHold) -> Attempt:
+    """Read the stream of an attempt to its end. One that fails half-way is a failure.
+
+    Args:
+        start: of the attempt.
+    """
+    assert attempt.response is not None  # it has started
+    try:
+        start = await read_rest(attempt.response, start, hold=hold)
+    except UpstreamError as error:
+        return Attempt(attempt.response, None, failure_of_error(error), error)
+    failure = None
+    if start.observer.failed:
+        failure = Failure("server_error", may_retry=False)
+    return attempt._replace(start=start, failure=failure)

@@ -134,21 +134,20 @@ class Bookkeeping:
         record.discarded_tokens = tokens
         return KeptAnswer(sent, record.failed_usd - before)
 
+    def add_evidence(self, call: Call, model: str, outcome: Outcome) -> None:
+        """Add a local generation that is only evidence (`verify`) to the cost of the request."""
+        prices = call.snapshot.prices
+        if prices.billed_price(Target.LOCAL, model).is_free:
+            return
+        tokens = _reported(outcome) or self._estimate(call, Target.LOCAL, model, outcome)
+        prices.add_failed(call.record, Target.LOCAL, model, tokens)
+
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
         """Add a failed attempt to the cost, with the part of its answer that was seen."""
         record, prices, target = call.record, call.snapshot.prices, sent.target
         if target is Target.LOCAL and prices.billed_price(target, sent.model).is_free:
             return
-        tokens = self._estimate(call, target, sent.model, outcome)
-        if (usage := outcome.usage) is not None and usage.is_credible:
-            tokens = BilledTokens(
-                usage.prompt_tokens or 0,
-                usage.completion_tokens or 0,
-                usage.cached_tokens,
-                usage.cache_write_tokens,
-                usage.audio_input_tokens,
-                usage.audio_output_tokens,
-            )
+        tokens = _reported(outcome) or self._estimate(call, target, sent.model, outcome)
         record.usage_source = UsageSource.ESTIMATED
         record.input_tokens, record.output_tokens = tokens.input, tokens.output
         record.cached_input_tokens, record.cache_write_tokens = tokens.cached, tokens.cache_write
@@ -205,6 +204,21 @@ class Bookkeeping:
             self._metrics.count_shadow_decision(
                 live, candidate, live_usd=live_usd, shadow_usd=shadow_usd
             )
+
+
+def _reported(outcome: Outcome) -> BilledTokens | None:
+    """The tokens that the upstream reports; None without a credible count."""
+    usage = outcome.usage
+    if usage is None or not usage.is_credible:
+        return None
+    return BilledTokens(
+        usage.prompt_tokens or 0,
+        usage.completion_tokens or 0,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+    )
 
 
 def _max_tokens(call: Call) -> int:

@@ -3,10 +3,10 @@
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from proxy.auth import ApiKeys, Principal
 from proxy.budget import NO_RESERVATION, Prices, Reservation
@@ -17,7 +17,7 @@ from proxy.gateway.large_bodies import parse_large, run_large
 from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
-from proxy.protocol import RoutingRequest, rewrite
+from proxy.protocol import Fields, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -28,6 +28,10 @@ from proxy.protocol.responses import (
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
+from router_model.value import CHARS_PER_TOKEN
+
+if TYPE_CHECKING:  # it needs the call
+    from proxy.gateway.second_look import SecondLook
 
 
 class Exchange(ResponseWriter, Protocol):
@@ -105,7 +109,7 @@ class Sent:
 
 
 class KeptAnswer(NamedTuple):
-    """A local answer that failed a check.
+    """A local answer that was rejected, by a check or by the second look.
 
     Attributes:
         usd: its part of the record's `failed_usd`.
@@ -125,7 +129,9 @@ class Call:
         "endpoint",
         "exchange",
         "is_preview",
+        "is_streaming",
         "kept",
+        "look",
         "previous_target",
         "principal",
         "record",
@@ -133,6 +139,7 @@ class Call:
         "reservation",
         "sent",
         "snapshot",
+        "takes_second_look",
         "waited_seconds",
     )
 
@@ -152,9 +159,26 @@ class Call:
         self.sent: Sent | None = None  # the current attempt
         self.waited_seconds = 0.0  # for the reservation
         self.checks_answers = False  # whether local answers are checked (`verify`)
-        self.kept: KeptAnswer | None = None  # a local answer that failed a check
+        self.takes_second_look = False  # whether `verify` or the client asks for second looks
+        self.look: SecondLook | None = None  # at the local answer, if the decision is uncertain
+        self.kept: KeptAnswer | None = None  # a local answer that was rejected
+        self.is_streaming = False  # whether the client may have a part of a stream
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
+
+    @property
+    def last_user_text(self) -> str:
+        """The newest message of the user."""
+        turns = self.record.turns or ()
+        return next((text for role, text in reversed(turns) if role == "user"), "")
+
+    @property
+    def input_tokens(self) -> float:
+        """The tokens of the prompt, if they were counted; else estimated from its length."""
+        if self.record.counted_tokens is not None:
+            return self.record.counted_tokens
+        chars = sum(len(text) for _, text in self.record.turns or ()) + self.request.tool_chars
+        return chars / CHARS_PER_TOKEN
 
 
 async def parse(call: Call) -> None:
@@ -189,10 +213,17 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
         call.request = await parse_large(call.body, parse_responses)
 
 
-def upstream_body(call: Call, target: Target, model: str) -> bytes:
-    """The request body for a tier."""
+def upstream_body(
+    call: Call, target: Target, model: str, *, change: Callable[[Fields], None] | None = None
+) -> bytes:
+    """The request body for a tier.
+
+    Args:
+        change: changes the fields at last.
+    """
     body, request, endpoint = call.body, call.request, call.endpoint
     needs_adapting = call.snapshot.upstreams[target].catalog.capabilities.needs_adapting
+    changes = [step for step in (endpoint.adapt if needs_adapting else None, change) if step]
     if isinstance(request, ResponsesRequest):
         is_local = target is Target.LOCAL
         body = without_foreign_reasoning(body, request.items, is_local=is_local)
@@ -200,7 +231,7 @@ def upstream_body(call: Call, target: Target, model: str) -> bytes:
         body,
         model=model,
         include_usage=request.streams and endpoint.usage_on_demand,
-        adapt=endpoint.adapt if needs_adapting else None,
+        changes=changes,
     )
 
 

@@ -11,12 +11,12 @@ from typing import Final
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.config import Config
 from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
-from proxy.gateway.answer_checks import wants_checks
+from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
-from proxy.record import Reason, Target
+from proxy.record import Reason, SecondLook, Target
 from proxy.routing import (
     Decision,
     LimitExceeded,
@@ -27,10 +27,11 @@ from proxy.routing import (
     wants_no_store,
 )
 from router_model.task import is_small_talk
-from router_model.value import CHARS_PER_TOKEN
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
+# What a request with a second look may need. Answers with other output than text are not compared.
+_COMPARABLE: Final = frozenset({"json_schema", "json_object", "logprobs"})
 _MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
 
 
@@ -71,9 +72,8 @@ class DecisionMaker:
         record.turns = request.turns
         headers = call.exchange.headers
         record.no_store = wants_no_store(headers)
-        call.checks_answers = call.endpoint.is_routed and wants_checks(
-            headers, default=call.snapshot.config.verify.mode == "auto"
-        )
+        if call.endpoint.is_routed:
+            read_verify_preference(call)
         if call.endpoint.is_routed:
             decision = await self._route(call)
         else:
@@ -117,7 +117,7 @@ class DecisionMaker:
 
     async def can_pay(self, call: Call, target: Target) -> bool:
         """Whether a fallback to a tier is affordable; reserves the dollars for the cloud."""
-        if target is Target.CLOUD:
+        if target is Target.CLOUD and not call.reservation.names:
             try:
                 await self._reserve(call, call.snapshot.upstreams[target].model)
             except BudgetExhausted:
@@ -181,7 +181,7 @@ class DecisionMaker:
             )
             record.step("rule: %s", rule or "none matches")
         is_default = preference.target is None and preference.threshold is None and rule is None
-        tokens = None if preference.target is not None else _input_tokens(call)
+        tokens = None if preference.target is not None else call.input_tokens
         decision = await snapshot.router.decide(
             preference,
             turns,
@@ -218,10 +218,30 @@ class DecisionMaker:
                         has_alternative=False,
                     )
                     record.step("the cloud budget is spent: %s", decision)
+        decision = decision._replace(is_uncertain=self._is_uncertain(call, decision))
         # The shadow router is compared on decisions by the configured threshold and the score only.
         if decision.reason is Reason.SCORE and is_default and snapshot.shadow_router:
             snapshot.shadow_router.ask(record, input_tokens=tokens)
         return decision
+
+    def _is_uncertain(self, call: Call, decision: Decision) -> bool:
+        """Whether the local answer gets a second look. A busy local tier has no time for it."""
+        verifier, config = call.snapshot.router.verifier, call.snapshot.config
+        if verifier is None or decision.reason is not Reason.SCORE or not decision.has_alternative:
+            return False
+        assert decision.merit is not None  # as the score has decided
+        assert decision.threshold is not None
+        if not verifier.is_in_band(decision.merit, decision.threshold):
+            return False
+        if not config.routing.fallback or not _may_be_looked_at(call):
+            return False
+        local = call.snapshot.upstreams[Target.LOCAL]
+        if local.is_unhealthy:
+            return False
+        if not local.has_room(1 if config.verify.second is None else 2):
+            call.record.second_look = SecondLook.BUSY
+            return False
+        return True
 
     async def _local_could_answer(self, call: Call) -> bool:
         """Whether the local tier would answer a request that the cloud may not answer."""
@@ -276,13 +296,16 @@ class DecisionMaker:
         return decision._replace(target=decision.target.other, reason=reason, model=other.model)
 
 
-def _input_tokens(call: Call) -> float:
-    """The tokens of a request's prompt, if they were counted; else estimated from its length."""
-    record = call.record
-    if record.counted_tokens is not None:
-        return record.counted_tokens
-    chars = sum(len(text) for _, text in record.turns or ()) + call.request.tool_chars
-    return chars / CHARS_PER_TOKEN
+def _may_be_looked_at(call: Call) -> bool:
+    """Whether a request is of a kind that gets a second look, if its score is uncertain."""
+    request, verify = call.request, call.snapshot.config.verify
+    return (
+        call.takes_second_look
+        and (not request.streams or verify.streams == "hold")
+        and request.needs.keys() <= _COMPARABLE
+        and request.choices == 1
+        and not request.tool_chars
+    )
 
 
 def _may_stay_local(

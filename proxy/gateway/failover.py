@@ -67,10 +67,10 @@ class Failure(NamedTuple):
     why: str
     may_retry: bool
     retry_after: float | None = None
-    is_failed_check: bool = False  # a complete answer that fails a check (`answer_checks`)
+    is_rejected: bool = False  # a complete answer, by a hard check or by the second look
 
     def __str__(self) -> str:
-        what = "answers, and the answer fails a check" if self.is_failed_check else "fails"
+        what = "answers, and the answer is rejected" if self.is_rejected else "fails"
         return f"{what} ({self.why})"
 
 

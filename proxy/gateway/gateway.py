@@ -1,6 +1,7 @@
 """The flow of a request, free of Litestar and testable without HTTP.
 
-    parse → decide → open upstream (retry, or fall back to the other tier) → check → relay → record
+    parse → decide → open upstream (retry, or fall back to the other tier)
+          → check, second look → relay → record
 
 Whatever happens, the client gets an answer or one clear error, the upstream is closed, and the
 record is finished and stored exactly once. A client that disconnects cancels the task that runs
@@ -51,6 +52,7 @@ from proxy.gateway.relay import (
     relay_complete,
     relay_stream,
 )
+from proxy.gateway.second_look import SecondLook
 from proxy.gateway.stored_responses import StoredResponses
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
@@ -141,23 +143,25 @@ class Gateway:
         target, model = decision.target, decision.model
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
+        if decision.is_uncertain and plan.may_fall_back:
+            target, model = self._begin_second_look(call, decision)
         hold = None
         if call.request.streams:
             seconds = call.snapshot.config.server.hold_seconds
             hold = StreamHold(call.exchange, call.record, seconds=seconds)
         while True:
             try:
-                attempt = await open_upstream(call, target, model, hold=hold)
+                attempt = await self._attempt(call, target, model, hold)
             except BaseException:  # the client has disconnected, or the time is over
                 self._bookkeeping.close_attempt(call)
                 raise
             try:
-                attempt = await self._check_answer(call, attempt, plan)
+                attempt = await self._check_answer(call, attempt, plan, hold)
                 step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
                     await self._relay(call, self._final_attempt(call, attempt))
                     return
-                if attempt.failure is not None and attempt.failure.is_failed_check:
+                if attempt.failure is not None and attempt.failure.is_rejected:
                     call.kept = self._bookkeeping.keep(call)
             finally:  # before sending an error, which may take long
                 self._bookkeeping.close_attempt(call)
@@ -261,6 +265,8 @@ class Gateway:
             bug = InternalError("The proxy failed to answer this request. See its log.")
             await self._refuse(call, bug)
         finally:
+            if call.look is not None:
+                await call.look.close()
             self._bookkeeping.close(call)
             logs.log_request(record, config.logging)
             self._running -= 1
@@ -297,15 +303,42 @@ class Gateway:
             return None
         return step
 
-    async def _check_answer(self, call: Call, attempt: Attempt, plan: FailoverPlan) -> Attempt:
-        """Check a local answer that is about to be sent. One that fails is escalated."""
-        check = await check_attempt(call, attempt)
-        if check is None:
+    def _begin_second_look(self, call: Call, decision: Decision) -> tuple[Target, str]:
+        """Let the local model answer first, also if the prompt alone decides for the cloud.
+
+        The dollars that are reserved for the cloud stay reserved until the answer is kept.
+        """
+        model = call.snapshot.upstreams[Target.LOCAL].model
+        call.look = SecondLook(call, decision, self._bookkeeping)
+        call.record.target, call.record.model = Target.LOCAL, model
+        return Target.LOCAL, model
+
+    async def _attempt(
+        self, call: Call, target: Target, model: str, hold: StreamHold | None
+    ) -> Attempt:
+        if call.look is not None and target is Target.LOCAL:
+            return await call.look.ask_local(model, hold)
+        return await open_upstream(call, target, model, hold=hold)
+
+    async def _check_answer(
+        self, call: Call, attempt: Attempt, plan: FailoverPlan, hold: StreamHold | None
+    ) -> Attempt:
+        """Check a local answer that is about to be sent. A rejected one is escalated."""
+        failure, check = None, await check_attempt(call, attempt)
+        if check is not None:
+            call.record.failed_check = check
+            failure = Failure(check, may_retry=False, is_rejected=True)
+        if call.look is not None and call.record.target is Target.LOCAL:
+            if failure is not None:
+                call.look.fail()
+            elif attempt.failure is None:
+                failure = await call.look.decide(attempt, hold)
+                if failure is None:
+                    self._reservations.release(call)
+            await call.look.close()
+        if failure is None or not plan.may_fall_back:
             return attempt
-        call.record.failed_check = check
-        if not plan.may_fall_back:
-            return attempt
-        return attempt._replace(failure=Failure(check, may_retry=False, is_failed_check=True))
+        return attempt._replace(failure=failure)
 
     async def _wait_to_retry(
         self, call: Call, plan: FailoverPlan, retry: Retry, target: Target, model: str
@@ -336,19 +369,20 @@ class Gateway:
         if target.other is Target.LOCAL:
             self._release_unspent(call)
         model = call.snapshot.upstreams[target.other].model
-        reason = Reason.ESCALATED if failure.is_failed_check else Reason.FALLBACK
+        reason = Reason.ESCALATED if failure.is_rejected else Reason.FALLBACK
         record.target, record.model, record.reason = target.other, model, reason
         return target.other, model
 
     def _final_attempt(self, call: Call, last: Attempt) -> Attempt:
         """The attempt to relay: the last one, or the kept answer if the last one is an error."""
-        if call.kept is None or call.exchange.started:  # a held stream of the cloud has begun
+        kept = _restorable(call)
+        if kept is None:
             return last
         if last.failure is not None:
-            return self._restore(call, call.kept, last.failure.why)
+            return self._restore(call, kept, last.failure.why)
         if last.start is not None and last.start.error is not None:
             assert last.response is not None  # it has started
-            return self._restore(call, call.kept, error_code_of(last.response.status))
+            return self._restore(call, kept, error_code_of(last.response.status))
         return last
 
     def _restore(self, call: Call, kept: KeptAnswer, why: str) -> Attempt:
@@ -407,6 +441,7 @@ class Gateway:
                 )
 
         if isinstance(start, StreamStart):
+            call.is_streaming = True
             await relay_stream(
                 response,
                 start,
@@ -425,10 +460,11 @@ class Gateway:
     async def _time_out(self, call: Call) -> None:
         """End a request whose time is over: with a kept answer, or with an error."""
         error = request_timeout(call)
-        if call.kept is None or call.exchange.started:
+        kept = _restorable(call)
+        if kept is None:
             await self._refuse(call, error)
             return
-        attempt = self._restore(call, call.kept, error.code or error.type)
+        attempt = self._restore(call, kept, error.code or error.type)
         try:
             async with asyncio.timeout(self._error_send_seconds):
                 await self._relay(call, attempt)
@@ -455,3 +491,15 @@ class Gateway:
                     await send_error(error, exchange, headers)
         except TimeoutError:
             logger.warning("request %s: the client does not read; closing", record.id)
+
+
+def _restorable(call: Call) -> KeptAnswer | None:
+    """The kept answer, if the client can still get it.
+
+    After the comments of a held stream only another stream can follow.
+    """
+    kept = call.kept
+    if kept is None or call.is_streaming:
+        return None
+    is_stream = isinstance(kept.sent.start, StreamStart)
+    return kept if is_stream or not call.exchange.started else None

@@ -7,9 +7,11 @@ fallback is still possible, and then relayed event by event. `stream_observer` r
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamInterrupted
+from proxy.gateway.large_bodies import run_large
 from proxy.gateway.stream_observer import Outcome, Rename, StreamObserver, split_comments
 from proxy.protocol import AnswerView
 from proxy.protocol.endpoints import CHAT, Endpoint
@@ -18,6 +20,7 @@ from proxy.record import CallRecord, Ending
 logger = logging.getLogger(__name__)
 
 MAX_HELD_BYTES: Final = 2**16  # of a stream without content
+MAX_WHOLE_BYTES: Final = 2**24  # of a stream that is held until its end
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
@@ -104,6 +107,11 @@ class CompleteResponse(NamedTuple):
         """The body of an error; None for a success."""
         return None if self.succeeded else self.body
 
+    @property
+    def size(self) -> int:
+        """The bytes of the answer."""
+        return len(self.body)
+
 
 class StreamHold:
     """Keeps a client's connection alive while a stream without output is held.
@@ -129,6 +137,11 @@ class StreamHold:
         """Whether the client waits for a sign of life."""
         return self._clock() >= self.due
 
+    @property
+    def seconds_left(self) -> float:
+        """Until a sign of life is due."""
+        return max(0.0, self.due - self._clock())
+
     async def send(self, response: UpstreamReader, comments: bytes) -> None:
         """Send comments, behind the headers of the first response that was held."""
         if not self.is_started:
@@ -140,10 +153,20 @@ class StreamHold:
 
 
 class StreamStart(NamedTuple):
-    """The start of a stream: its observer, and the bytes that were held."""
+    """The start of a stream: its observer, and the bytes that were held.
+
+    Attributes:
+        is_whole: whether that is all of the stream, and no byte of it was sent.
+    """
 
     observer: StreamObserver
     held: bytes
+    is_whole: bool = False
+
+    @property
+    def size(self) -> int:
+        """The characters of the text so far."""
+        return len(self.observer.text)
 
     @property
     def error(self) -> bytes | None:
@@ -179,7 +202,7 @@ async def read_start(
         response.mark_started()
         body = await response.read()
         if rename is not None:
-            body = rename(body, body)
+            body = await run_large(len(body), partial(rename, body, body))
         view = endpoint.view(body)
         # Some servers send errors with status 200.
         failed = view is not None and view.failed
@@ -211,6 +234,40 @@ async def read_start(
                 await hold.send(response, comments)
     response.mark_started()
     return StreamStart(observer, held + latest)
+
+
+async def read_rest(
+    response: UpstreamReader, start: StreamStart, *, hold: StreamHold
+) -> StreamStart:
+    """Read a stream to its end before its client gets any of it.
+
+    The client's connection is kept alive. Of a stream longer than `MAX_WHOLE_BYTES`, the rest is
+    not read: it is not whole.
+
+    Raises:
+        UpstreamError: the stream was interrupted or timed out.
+    """
+    observer, held, size = start.observer, [start.held], len(start.held)
+    while not observer.done:
+        if observer.has_more:
+            await asyncio.sleep(0)
+            part = observer.feed(b"")
+        elif (chunk := await response.next_chunk_by(hold.due)) is None:
+            part = b""
+        elif chunk:
+            part = observer.feed(chunk)
+        else:
+            break
+        held.append(part)
+        size += len(part)
+        if size > MAX_WHOLE_BYTES:
+            return StreamStart(observer, b"".join(held))
+        if hold.is_due:
+            await hold.send(response, b"")
+    held.append(observer.flush())
+    if not observer.complete and not observer.failed:
+        raise _unfinished(response)
+    return StreamStart(observer, b"".join(held), is_whole=True)
 
 
 async def relay_complete(
@@ -307,7 +364,7 @@ async def relay_stream(
                     chunk_to_send = b""
                 continue
             try:
-                if not await response.pump(take):
+                if head.is_whole or not await response.pump(take):
                     break
             except UpstreamError:
                 if not observer.done:

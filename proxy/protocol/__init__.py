@@ -3,12 +3,12 @@
 This package does not know where a request is sent, what it costs or who sent it.
 """
 
-from proxy.protocol import endpoints, ollama, outline, response_objects, responses
+from proxy.protocol import endpoints, logprobs, ollama, outline, response_objects, responses
 from proxy.protocol.answer_form import read_form
 from proxy.protocol.answer_parts import counted_tokens
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
-from proxy.protocol.fields import read_request, rewrite, validation_error
+from proxy.protocol.fields import Fields, read_request, rewrite, validation_error
 from proxy.protocol.views import (
     MAX_CONTEXT_TOKENS,
     AnswerView,
@@ -23,12 +23,14 @@ __all__ = [
     "MAX_CONTEXT_TOKENS",
     "AnswerView",
     "EmbeddingRequest",
+    "Fields",
     "HostedCalls",
     "RoutingRequest",
     "Usage",
     "counted_tokens",
     "endpoints",
     "is_heavy",
+    "logprobs",
     "ollama",
     "outline",
     "read_form",

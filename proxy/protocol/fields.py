@@ -1,7 +1,7 @@
 """Reading and replacing single fields of a JSON request body; all other fields keep their bytes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -185,7 +185,7 @@ def rewrite(
     *,
     model: str,
     include_usage: bool,
-    adapt: Callable[[Fields], None] | None = None,
+    changes: Sequence[Callable[[Fields], None]] = (),
 ) -> bytes:
     """The client's body with the decided model; every other field keeps its bytes.
 
@@ -194,13 +194,11 @@ def rewrite(
         model: the upstream's name of the model. A request without a model, for a stored prompt,
             stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
-        adapt: adapts the fields to the upstream.
+        changes: what else changes the fields for the upstream, in order.
     """
     fields = _raw_fields.decode(body)
     if is_given(fields.get("model", msgspec.Raw())):
         fields["model"] = msgspec.Raw(_encoder.encode(model))
-    if adapt is not None:
-        adapt(fields)
     if include_usage:
         options = fields.get("stream_options")
         stream_options = (
@@ -208,6 +206,8 @@ def rewrite(
         )
         stream_options["include_usage"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(_encoder.encode(stream_options))
+    for change in changes:
+        change(fields)
     return _encoder.encode(fields)
 
 

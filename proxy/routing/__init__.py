@@ -15,6 +15,7 @@ from proxy.routing.router import (
 )
 from proxy.routing.rules import RuleInput
 from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
+from proxy.routing.verifier import Verifier
 
 __all__ = [
     "TIMEOUT_SECONDS",
@@ -27,6 +28,7 @@ __all__ = [
     "RuleInput",
     "Scorer",
     "ShadowRouter",
+    "Verifier",
     "read_headers",
     "wants_no_store",
 ]

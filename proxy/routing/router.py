@@ -24,6 +24,7 @@ from proxy.errors import InvalidRequest, NotFound
 from proxy.protocol.ollama import is_same_model
 from proxy.record import Reason, Target
 from proxy.routing.rules import Rule, Rules
+from proxy.routing.verifier import Verifier
 from proxy.timeouts import Deadlines
 from router_model.housekeeping import is_housekeeping
 from router_model.model import Score
@@ -101,6 +102,7 @@ class Decision(NamedTuple):
         merit: what is compared with the threshold; the score without an objective. None where
             nothing is: without a score, or if the router model cannot judge the text.
         expected_cloud_usd: the expected cost of the cloud's answer; None if it is unknown.
+        is_uncertain: whether the local model answers first, and its answer gets a second look.
     """
 
     target: Target
@@ -113,6 +115,7 @@ class Decision(NamedTuple):
     rule: str | None = None
     merit: float | None = None
     expected_cloud_usd: float | None = None
+    is_uncertain: bool = False
 
     def __str__(self) -> str:
         text = f"{self.target} ({self.model}), reason {self.reason}"
@@ -127,12 +130,15 @@ class Decision(NamedTuple):
             text += f" and threshold {self.threshold:.4f}"
             if unreadable is not None:
                 text += f", not readable ({unreadable.signal})"
+        if self.is_uncertain:
+            text += ", after a second look at the local answer"
         return text
 
     def to_dict(self, *, latency_ms: float, router_model: str | None) -> dict[str, object]:
         """The decision as JSON fields, for previews and `hybrid-llm route --json`.
 
-        `unreadable` is the signal of `router_model.domain`, whether or not it decided.
+        `unreadable` is the signal of `router_model.domain`, whether or not it decided. With
+        `second_look` the target is that of the prompt alone.
         """
         score, p_local, p_cloud, unreadable, _ = self.score or (None,) * 5
         return {
@@ -146,6 +152,7 @@ class Decision(NamedTuple):
             "expected_cloud_usd": self.expected_cloud_usd,
             "threshold": self.threshold,
             "reason": self.reason.value,
+            "second_look": self.is_uncertain,
             "unreadable": None if unreadable is None else unreadable.signal,
             "rule": self.rule,
             "latency_ms": round(latency_ms, 3),
@@ -245,11 +252,13 @@ class Router:
         *,
         thresholds: Thresholds | None,
         objective: GainPerDollar | None = None,
+        verifier: Verifier | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """
         Args:
             objective: rates the requests; None ranks them by score.
+            verifier: of the second look; None without one.
             rng: the random numbers for `routing.explore_rate`.
         """
         routing = config.routing
@@ -262,6 +271,7 @@ class Router:
         self._scorer = scorer
         self._objective = objective
         self._thresholds = thresholds
+        self.verifier = verifier
         if routing.threshold != "auto":
             self.threshold = routing.threshold
         else:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from proxy.budget import Prices
 from proxy.config import Config
 from proxy.protocol.ollama import is_same_model
-from proxy.routing import TIMEOUT_SECONDS, Model, Router, Scorer, ShadowRouter
+from proxy.routing import TIMEOUT_SECONDS, Model, Router, Scorer, ShadowRouter, Verifier
 from router_model.manifest import MANIFEST_FILE, Manifest
 from router_model.model import RouterModel, RouterModelError
 from router_model.value import GainPerDollar
@@ -121,7 +121,9 @@ def load_shadow_model(config: Config) -> LoadedModel:
 def build_router(config: Config, model: LoadedModel, prices: Prices) -> Router:
     """The router of a configuration."""
     manifest = model.manifest_for(config)
-    return Router(config, model.scorer, thresholds=manifest, objective=_objective(manifest, prices))
+    objective = _objective(manifest, prices)
+    verifier = None if manifest is None else _verifier(manifest, config, objective)
+    return Router(config, model.scorer, thresholds=manifest, objective=objective, verifier=verifier)
 
 
 def load_router(config: Config, prices: Prices) -> tuple[Router, str | None]:
@@ -153,6 +155,38 @@ def _objective(manifest: Manifest | None, prices: Prices) -> GainPerDollar | Non
     return GainPerDollar(manifest.gain, prices.cloud_usd_per_token)
 
 
+def _verifier(
+    manifest: Manifest, config: Config, objective: GainPerDollar | None
+) -> Verifier | None:
+    """The verifier, if it was fitted to answers of the configured models."""
+    verification = manifest.verification
+    if verification is None or _stale_verification(manifest, config):
+        return None
+    return Verifier(
+        verification,
+        calibration=manifest.calibration,
+        objective=objective,
+        threshold=manifest.threshold,
+        band=config.verify.band,
+    )
+
+
+def _stale_verification(manifest: Manifest, config: Config) -> str | None:
+    """The model that the second look was not fitted to; None if there is none."""
+    fitted = manifest.verification
+    if fitted is None:
+        return None
+    pairs = (
+        ("upstreams.local.model", fitted.local_model, config.upstreams.local.model),
+        ("upstreams.cloud.model", fitted.cloud_model, config.upstreams.cloud.model),
+        ("verify.second", fitted.second, config.verify.second or ""),
+    )
+    for name, known, configured in pairs:
+        if not is_same_model(known, configured):
+            return f"{name} is {configured or 'null'}, and was {known or 'null'}"
+    return None
+
+
 def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
     """Log what the router model was not trained for: a model of a tier, or the objective."""
     trained = {"local": manifest.local_model, "cloud": manifest.cloud_model}
@@ -166,6 +200,12 @@ def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
                 tier,
                 configured,
             )
+    if config.verify.mode == "auto" and (change := _stale_verification(manifest, config)):
+        logger.warning(
+            "verify: the second look is off, because it was fitted to answers of other models: %s. "
+            "Run `hybrid-llm calibrate --from-db` once there are judged pairs of these",
+            change,
+        )
     if config.routing.objective == "gain_per_usd" and manifest.gain is None:
         logger.warning(
             "routing.objective: gain_per_usd, but this older router model does not predict the "

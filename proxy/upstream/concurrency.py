@@ -57,6 +57,10 @@ class ConcurrencyLimiter:
             return 0.0
         return (self.waiting + 1) * self._seconds / self._limit
 
+    def has_room(self, requests: int) -> bool:
+        """Whether this many more requests would not wait."""
+        return self._limit is None or self._in_use + requests <= self._limit
+
     async def acquire(self, client: str | None) -> float:
         """Acquire a slot, after waiting for one if necessary. Returns the time, for `release`.
 

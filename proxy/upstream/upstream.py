@@ -140,6 +140,10 @@ class Upstream:
         """Seconds that a new request would wait for a slot."""
         return self._slots.expected_wait
 
+    def has_room(self, requests: int) -> bool:
+        """Whether this many more requests would not wait for a slot."""
+        return self._slots.has_room(requests)
+
     @property
     def is_unhealthy(self) -> bool:
         """Whether the circuit breaker of every replica is open."""

@@ -1,0 +1,133 @@
+"""Token log-probabilities of a chat answer, as evidence for the second look.
+
+    logprobs = LogprobReader(removes=not asks_for_logprobs(body))
+    logprobs.ask(fields)                 # of the request
+    sent = logprobs.take(event, data)    # each event, or the answer; without the log-probabilities
+    logprobs.tokens
+
+Source: OpenAI's API reference (`logprobs`, `top_logprobs`). llama.cpp, vLLM and Ollama (0.12.11 and
+later) have the same fields.
+"""
+
+from typing import Final
+
+import msgspec
+
+from proxy.protocol.fields import Fields
+from proxy.protocol.views import UNREADABLE
+from router_model.second_look import Token
+
+# The chosen token and the best alternative.
+_TOP: Final = b"2"
+MAX_TOKENS: Final = 32_768  # that are kept of one answer
+
+_FIELD: Final = b'"logprobs"'
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class _Alternative(msgspec.Struct):
+    token: str
+    logprob: float
+
+
+class _Token(msgspec.Struct):
+    token: str
+    logprob: float
+    top_logprobs: list[_Alternative] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Token] | None = None
+
+
+class _Choice(msgspec.Struct):
+    logprobs: _Logprobs | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice]
+
+
+_answer: Final = msgspec.json.Decoder(_Answer)
+_logprobs: Final = msgspec.json.Decoder(_Logprobs)
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_encoder: Final = msgspec.json.Encoder()
+
+
+def asks_for_logprobs(body: bytes) -> bool:
+    """Whether a client's request asks for log-probabilities itself."""
+    return bytes(_fields.decode(body).get("logprobs", b"")) == b"true"
+
+
+class LogprobReader:
+    """Reads the log-probabilities of one answer, complete or streamed.
+
+    Args:
+        removes: whether they are taken out again, because the client did not ask for them.
+
+    Attributes:
+        tokens: of the answer so far.
+    """
+
+    def __init__(self, *, removes: bool) -> None:
+        self._removes = removes
+        self.tokens: list[Token] = []
+
+    def ask(self, fields: Fields) -> None:
+        """Ask for the log-probabilities of the tokens and one alternative each, if nobody has."""
+        if self._removes:
+            fields["logprobs"], fields["top_logprobs"] = msgspec.Raw(b"true"), msgspec.Raw(_TOP)
+
+    def take(self, event: bytes, data: bytes) -> bytes:
+        """Read one event, or a whole answer. Returns it as the client gets it.
+
+        Args:
+            data: the JSON in the event. What cannot be read passes unchanged.
+        """
+        if _FIELD not in data:
+            return event
+        try:
+            fields = _fields.decode(data)
+            choices = [_fields.decode(raw) for raw in _list.decode(fields["choices"])]
+        except (*UNREADABLE, KeyError):
+            return event
+        has_any = False
+        for choice in choices:
+            raw = choice.get("logprobs", _NULL)
+            if bytes(raw) == b"null":
+                continue
+            has_any = True
+            self._read(raw)
+            choice["logprobs"] = _NULL
+        if not (has_any and self._removes):
+            return event
+        fields["choices"] = msgspec.Raw(_encoder.encode(choices))
+        sent = _encoder.encode(fields)
+        if event.count(data) == 1:
+            return event.replace(data, sent)
+        return b"data: " + sent + b"\n\n"  # the JSON was in several lines
+
+    def _read(self, raw: msgspec.Raw) -> None:
+        try:
+            found = _logprobs.decode(raw).content or []
+        except UNREADABLE:
+            return
+        for item in found[: MAX_TOKENS - len(self.tokens)]:
+            top = item.top_logprobs or ()
+            others = [other.logprob for other in top if other.token != item.token]
+            margin = item.logprob - max(others) if others else None
+            self.tokens.append(Token(item.token, item.logprob, margin))
+
+
+def first_choices(body: bytes) -> dict[str, float]:
+    """The log-probabilities of the alternatives for an answer's first token, by their text."""
+    try:
+        answer = _answer.decode(body)
+    except UNREADABLE:
+        return {}
+    found = answer.choices[0].logprobs if answer.choices else None
+    if found is None or not found.content:
+        return {}
+    first = found.content[0]
+    return {item.token: item.logprob for item in first.top_logprobs or ()}
