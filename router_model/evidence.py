@@ -19,6 +19,7 @@ _CERTAIN: Final = 1e-4  # probabilities are clipped to [_CERTAIN, 1 - _CERTAIN] 
 class _Stored(TypedDict, total=False):
     broken: bool
     agrees: bool
+    second: str
     mean_logprob: float
     lowest_logprob: float
     margin: float
@@ -32,6 +33,7 @@ class Evidence(NamedTuple):
     Attributes:
         broken: the answer is cut off, or has no final answer.
         agrees: a second local model has the same final answer.
+        second: the name of that model. The combiner reads only whether it agrees.
         mean_logprob, lowest_logprob: of the answer's tokens, in nats.
         margin: at the final answer, the log-probability of the chosen token minus that of the best
             alternative, in nats.
@@ -41,13 +43,14 @@ class Evidence(NamedTuple):
 
     broken: bool = False
     agrees: bool | None = None
+    second: str | None = None
     mean_logprob: float | None = None
     lowest_logprob: float | None = None
     margin: float | None = None
     tokens: float | None = None
     self_check: float | None = None
 
-    def to_dict(self) -> dict[str, float | bool]:
+    def to_dict(self) -> dict[str, float | bool | str]:
         """What is known, by name."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 

@@ -42,6 +42,7 @@ def gather(
     answer: str,
     *,
     second: str | None = None,
+    second_model: str | None = None,
     tokens: Sequence[Token] = (),
     self_check: float | None = None,
 ) -> Evidence:
@@ -50,6 +51,7 @@ def gather(
     Args:
         prompt: the newest message of the user.
         second: the answer of the second model.
+        second_model: its name.
         tokens: of the local answer, with its thoughts if the server returns them.
         self_check: P(yes), of `yes_probability`.
     """
@@ -62,6 +64,7 @@ def gather(
     return Evidence(
         broken=final is None,
         agrees=agrees,
+        second=None if second is None else second_model,
         mean_logprob=sum(known) / len(known) if known else None,
         lowest_logprob=min(known, default=None),
         margin=_margin_at(final, tokens),

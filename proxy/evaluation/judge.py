@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from proxy.budget import Price, Prices
-from proxy.config import Config
+from proxy.config import Config, VerifyConfig
 from proxy.errors import InvalidRequest, Unavailable
 from proxy.evaluation.judge_queue import ClaimedSample, JudgeQueue, Verdict
+from proxy.evaluation.local_evidence import EvidenceCollector
 from proxy.evaluation.paid_calls import (
     CallFailed,
     CallInterrupted,
@@ -59,6 +60,7 @@ RETRY_SPENT_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 5.0
 MAX_JUDGE_PAUSE_SECONDS: Final = 300.0
 _RETRY_SECONDS: Final = 300.0  # before a sample's second attempt; doubles
+_NO_LOOK: Final = VerifyConfig(mode="off")
 
 
 class JudgePriceUnknown(Exception):
@@ -100,6 +102,7 @@ class Judge:
         model: the judge model.
         judge: the judge's upstream.
         tiers: the upstreams that give the second answer of a pair.
+        verify: the evidence about local answers that pairs get.
         count: receives every call.
     """
 
@@ -110,6 +113,7 @@ class Judge:
         model: str,
         judge: PaidUpstream,
         tiers: Mapping[Target, PaidUpstream],
+        verify: VerifyConfig = _NO_LOOK,
         count: OnPaidCall = lambda purpose, outcome, usd: None,
     ) -> None:
         self._queue = queue
@@ -118,6 +122,9 @@ class Judge:
         self._tiers = tiers
         self._count = count
         self._calls = PaidCalls(queue, count)
+        self._evidence: EvidenceCollector | None = None
+        if verify.mode == "auto" and Target.LOCAL in tiers:
+            self._evidence = EvidenceCollector(self._calls, tiers[Target.LOCAL], verify)
         self._pause = 0.0
         self._tiers_spent = False
 
@@ -269,6 +276,10 @@ class Judge:
             raise RequestRefused(f"it has {size} characters, the limit is {MAX_CHARS}")
         if claim.needs_other_answer:
             claim = await self._ask_other(claim)
+        if self._evidence is not None and claim.kind == "pair" and claim.evidence is None:
+            local = claim.response if claim.target is Target.LOCAL else claim.other_response
+            evidence = await self._evidence.gather(claim, local or "")
+            await asyncio.to_thread(self._queue.save_evidence, claim.request_id, evidence)
         answers = {claim.target: (claim.model, claim.response)}
         if claim.other_response is not None:
             answers[claim.target.other] = claim.other_model or "", claim.other_response
@@ -284,6 +295,9 @@ class Judge:
         target = claim.target.other
         upstream = self._tiers[target]
         fields, limit = other_tier_fields(claim, upstream)
+        collector = self._evidence if target is Target.LOCAL else None
+        if collector is not None:
+            collector.ask_for_logprobs(fields)
         answer = await self._calls.ask(upstream, fields, claim.request_id, max_tokens=limit)
         why = unusable_reason(answer.text, answer.finish_reason)
         if len(answer.text) > MAX_CHARS:
@@ -291,9 +305,15 @@ class Judge:
         self._count(upstream.purpose, "unusable" if why else "ok", answer.usd)
         if why:
             raise RequestRefused(f"the {target} tier's answer is {why}")
-        model = upstream.connection.model
-        await asyncio.to_thread(self._queue.save_other_answer, claim.request_id, model, answer.text)
-        return claim._replace(other_model=model, other_response=answer.text)
+        model, evidence = upstream.connection.model, None
+        if collector is not None:
+            evidence = await collector.gather(claim, answer.text, reply=answer)
+        await asyncio.to_thread(
+            self._queue.save_other_answer, claim.request_id, model, answer.text, evidence=evidence
+        )
+        return claim._replace(
+            other_model=model, other_response=answer.text, evidence=evidence or claim.evidence
+        )
 
     async def _grade(self, claim: ClaimedSample, target: Target, model: str, text: str) -> None:
         assert claim.turns is not None  # checked by the caller

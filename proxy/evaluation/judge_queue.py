@@ -27,6 +27,7 @@ from proxy.storage import (
     start_of_day,
 )
 from proxy.storage.tables import Expense, Judgement, Preference, Request, Sample
+from router_model.evidence import Evidence
 
 CLAIM_SECONDS: Final = 900.0
 MAX_REASON_CHARS: Final = 2_000  # of what a judge or an upstream says
@@ -40,6 +41,7 @@ class ClaimedSample(NamedTuple):
 
     Attributes:
         turns: None if no readable prompt was stored.
+        evidence: about the local answer, of a pair.
         graded: the tiers whose answers this judge model has graded.
     """
 
@@ -53,6 +55,7 @@ class ClaimedSample(NamedTuple):
     body: str | None
     other_model: str | None
     other_response: str | None
+    evidence: Evidence | None
     graded: frozenset[Target]
     is_compared: bool
 
@@ -129,6 +132,7 @@ class JudgeQueue:
             body=sample["body"],
             other_model=sample["other_model"],
             other_response=sample["other_response"],
+            evidence=Evidence.from_json(sample["evidence"]),
             graded=frozenset(Target(tier) for (tier,) in graded.tuples().execute(self._database)),
             is_compared=bool(list(compared.tuples().execute(self._database))),
         )
@@ -153,10 +157,18 @@ class JudgeQueue:
     def _update(self, request_id: str, **values: object) -> None:
         Sample.update(**values).where(Sample.request_id == request_id).execute(self._database)
 
-    def save_other_answer(self, request_id: str, model: str, text: str) -> None:
-        """Store the answer of the other tier."""
+    def save_other_answer(
+        self, request_id: str, model: str, text: str, *, evidence: Evidence | None = None
+    ) -> None:
+        """Store the answer of the other tier. A local one has evidence."""
+        values = {} if evidence is None else {"evidence": evidence.to_json()}
         with self._using():
-            self._update(request_id, other_model=model, other_response=text)
+            self._update(request_id, other_model=model, other_response=text, **values)
+
+    def save_evidence(self, request_id: str, evidence: Evidence) -> None:
+        """Store the evidence about the local answer of a pair."""
+        with self._using():
+            self._update(request_id, evidence=evidence.to_json())
 
     def save_grade(
         self,

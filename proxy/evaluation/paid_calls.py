@@ -44,11 +44,12 @@ class CallInterrupted(Exception):
 
 
 class ModelReply(NamedTuple):
-    """The text that a model returned, and its cost."""
+    """The text that a model returned, its cost, and the body of the answer."""
 
     text: str
     finish_reason: str | None
     usd: float
+    body: bytes
 
 
 class PaidUpstream:
@@ -137,7 +138,8 @@ class PaidCalls:
             )
             usd = upstream.price.cost(tokens) / PICODOLLARS
         await asyncio.to_thread(self._queue.settle, expense, usd)
-        return ModelReply(answer.text.encode(errors="replace").decode(), answer.finish_reason, usd)
+        text = answer.text.encode(errors="replace").decode()
+        return ModelReply(text, answer.finish_reason, usd, data)
 
     async def _send(self, upstream: PaidUpstream, body: bytes, expense: int) -> tuple[int, bytes]:
         """Status and body of the response. A broken call stays reserved: its cost is unknown."""

@@ -175,6 +175,7 @@ class SecondLook:
             call.last_user_text,
             text,
             second=second,
+            second_model=self._verify.second,
             tokens=() if self._logprobs is None else self._logprobs.tokens,
             self_check=checked,
         )

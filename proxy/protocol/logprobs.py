@@ -18,7 +18,7 @@ from proxy.protocol.views import UNREADABLE
 from router_model.second_look import Token
 
 # The chosen token and the best alternative.
-_TOP: Final = b"2"
+TOP_LOGPROBS: Final = 2
 MAX_TOKENS: Final = 32_768  # that are kept of one answer
 
 _FIELD: Final = b'"logprobs"'
@@ -77,7 +77,10 @@ class LogprobReader:
     def ask(self, fields: Fields) -> None:
         """Ask for the log-probabilities of the tokens and one alternative each, if nobody has."""
         if self._removes:
-            fields["logprobs"], fields["top_logprobs"] = msgspec.Raw(b"true"), msgspec.Raw(_TOP)
+            fields["logprobs"], fields["top_logprobs"] = (
+                msgspec.Raw(b"true"),
+                msgspec.Raw(b"%d" % TOP_LOGPROBS),
+            )
 
     def take(self, event: bytes, data: bytes) -> bytes:
         """Read one event, or a whole answer. Returns it as the client gets it.

@@ -137,6 +137,7 @@ def open_judge(
             owner=local_tier if shares_hardware else None,
         ),
         tiers=paid_tiers,
+        verify=config.verify,
         count=count,
     )
 

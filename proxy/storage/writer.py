@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from proxy.config import StorageConfig
-from proxy.record import MAX_NAME_CHARS, MAX_TEXT_CHARS, CallRecord
+from proxy.record import MAX_NAME_CHARS, MAX_TEXT_CHARS, CallRecord, Target
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
@@ -439,7 +439,8 @@ def _sample(record: CallRecord) -> tuple[object, ...]:
     """A row of `samples`, pending for a judge."""
     kind, propensity, turn = record.sample or ("", 0.0, 0.0)
     at = record.created_at
-    evidence = _evidence(record)
+    # A rejected local answer is not the one that the judge will get.
+    evidence = _evidence(record) if record.target is Target.LOCAL else None
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body, evidence
 
 

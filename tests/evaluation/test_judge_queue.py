@@ -65,6 +65,7 @@ def test_a_sampled_request_is_stored_with_its_propensity(url: str) -> None:
         "other_model": None,
         "other_response": None,
         "why": None,
+        "evidence": None,
     }
 
 

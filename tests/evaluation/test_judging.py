@@ -28,8 +28,10 @@ from fakes import (
     response_answer,
     whole,
 )
-from live import LiveProxy, released
+from live import LOCAL_MODEL, LiveProxy, released
+from looks import OLLAMA, SECOND_MODEL, LocalModels
 from proxy.cli.main import main
+from router_model.evidence import Evidence
 from scripted_models import completion, verdict
 
 JUDGE = "judge-1"
@@ -137,6 +139,62 @@ async def test_both_answers_are_graded_and_compared(
     assert samples("router_judge_calls_total", purpose="judge", outcome="ok") == 4
     (row,) = rows(tmp_path, "SELECT * FROM requests")
     assert row["cost_usd"] == 0  # clients do not pay for judging
+
+
+def evidence_of(folder: Path) -> Evidence:
+    ((text,),) = [tuple(row.values()) for row in rows(folder, "SELECT evidence FROM samples")]
+    evidence = Evidence.from_json(text)
+    assert evidence is not None
+    return evidence
+
+
+async def test_the_local_answer_of_a_pair_has_the_evidence_of_a_second_look(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    """The cloud has answered the client, so the judge asks the local models."""
+    local.answer, local.native = LocalModels("It has 8 legs.", "8"), dict(OLLAMA)
+    verify = {"second": SECOND_MODEL, "self_check": True}
+    changes = judging(judge) | {"verify": verify}
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat(text=f"{HARD} How many legs?")
+        await all_done(tmp_path, 1)
+    evidence = evidence_of(tmp_path)
+    assert (evidence.agrees, evidence.second, evidence.broken) == (True, SECOND_MODEL, False)
+    assert evidence.mean_logprob == pytest.approx(-0.1)
+    assert evidence.margin == pytest.approx(2.0)
+    assert evidence.self_check == 1.0
+    assert [call.json["model"] for call in local.calls] == [LOCAL_MODEL, SECOND_MODEL, LOCAL_MODEL]
+
+
+@pytest.mark.parametrize("second", ["8", "6", None])
+async def test_an_answer_that_a_client_got_is_compared_as_well(
+    tmp_path: Path,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    judge: FakeUpstream,
+    second: str | None,
+) -> None:
+    """The second model may be missing, and the pair is judged all the same."""
+    local.answer = LocalModels("It has 8 legs.", second)
+    changes = judging(judge) | {"verify": {"second": SECOND_MODEL}}
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat(text=f"{EASY} How many legs?")
+        await all_done(tmp_path, 1)
+    evidence = evidence_of(tmp_path)
+    assert evidence.agrees == {"8": True, "6": False, None: None}[second]
+    assert evidence.mean_logprob is None  # of an answer that was not asked for with them
+    assert len(rows(tmp_path, "SELECT * FROM preferences")) == 1
+
+
+async def test_without_second_looks_the_judge_collects_no_evidence(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    changes = judging(judge) | {"verify": {"mode": "checks", "second": SECOND_MODEL}}
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat()
+        await all_done(tmp_path, 1)
+    assert len(local.calls) == 1
+    assert [row["evidence"] for row in rows(tmp_path, "SELECT evidence FROM samples")] == [None]
 
 
 async def test_grading_calls_no_other_tier(

@@ -398,10 +398,11 @@ def test_the_band_includes_its_lower_end(fitted: Verification) -> None:
 
 
 def test_inputs_of_evidence() -> None:
-    values = evidence_values([None, Evidence(True, False, -0.5, 2.0, 99.0, 0.5)])
+    known = Evidence(True, False, "llama", -0.5, -3.0, 2.0, 99.0, 0.5)
+    values = evidence_values([None, known])
     assert np.isnan(values[0]).all()
     names = dict(zip(EVIDENCE, values[1], strict=True))
-    expected = [1, 0, -0.5, 2, math.log(100), 0]
+    expected = [1, 0, -0.5, -3, 2, math.log(100), 0]
     assert [names[name] for name in EVIDENCE] == pytest.approx(expected)
     extreme = evidence_values([Evidence(self_check=0.0), Evidence(self_check=1.0)])[:, -1]
     assert np.isfinite(extreme).all()
