@@ -59,7 +59,7 @@ test: $(VENV)/.dev  ## Test: all but the slow tests; needs Python and make only 
 	$(VENV)/bin/pytest -m "alone and not slow" $(ALONE)
 
 # apt-get where it is allowed; else the list of packages to install.
-test-tools: $(VENV)/.dev  ## Test: install what the skipped tests need (Chromium, PostgreSQL ...)
+test-tools: $(VENV)/.dev $(VENV)/.demo  ## Test: install what the skipped tests need (Chromium, PostgreSQL ...)
 	@packages=$$($(VENV)/bin/python tests/support/needs.py); \
 	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
 	if [ -z "$$packages" ]; then echo "All programs from Debian packages are installed."; \
