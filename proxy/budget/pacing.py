@@ -39,7 +39,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, CallRecord, Target
+from proxy.record import (
+    DAY_SECONDS,
+    HOUR_SECONDS,
+    PACED_REASONS,
+    CallRecord,
+    SecondLook,
+    Target,
+)
 from proxy.storage import HourlySpend
 
 PACING_BUCKETS: Final = 100  # of the merit
@@ -84,12 +91,15 @@ class BudgetPacer:
     def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
-        is_compared = record.merit is not None or record.score is None  # else out of domain
-        if not usd or usd < 0 or record.reason not in PACED_REASONS or not is_compared:
+        # After a second look its merit decides, by the same threshold.
+        merit = record.merit if record.verified_merit is None else record.verified_merit
+        is_compared = merit is not None or record.score is None  # else out of domain
+        by_threshold = record.reason in PACED_REASONS or record.second_look is SecondLook.ESCALATED
+        if not usd or usd < 0 or not by_threshold or not is_compared:
             return
         self._decay()
-        if record.is_paced and record.merit is not None:
-            self._by_merit[_bucket_of(record.merit)] += usd
+        if record.is_paced and merit is not None:
+            self._by_merit[_bucket_of(merit)] += usd
         else:
             spent = usd if record.target is Target.CLOUD else 0.0
             self._own_threshold += (usd, spent)

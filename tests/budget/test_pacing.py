@@ -21,7 +21,7 @@ from proxy.budget.pacing import (
     PACING_BUCKETS,
     BudgetPacer,
 )
-from proxy.record import CallRecord, Reason, Target
+from proxy.record import CallRecord, Reason, SecondLook, Target
 from proxy.storage.queries import HourlySpend
 from proxy.storage.rollups import SCORE_BUCKETS
 
@@ -503,6 +503,24 @@ def test_requests_are_paced_by_merit() -> None:
         record.score, record.merit, record.cloud_cost_usd = score, merit, 0.01
         pacer.observe(record)
     assert 0.1 < pacer.threshold(0.99, usd_per_day=12.5, spent_usd=0.0) <= 0.6
+
+
+def test_requests_with_a_second_look_are_paced_by_its_merit() -> None:
+    """Those that the prompt alone puts below the budget's threshold, and the evidence above it."""
+    clock = Clock(FIRST)
+    pacer = BudgetPacer(clock=clock)
+    pacer.update_profile([HourlySpend(FIRST - 3600 * hour, 1.0, 0.0) for hour in range(1, 25)])
+    for reason, look, verified in (
+        (Reason.ESCALATED, SecondLook.ESCALATED, 0.1),
+        (Reason.SCORE, SecondLook.KEPT, 0.9),
+    ):
+        record = CallRecord("chat.completions")
+        record.reason, record.target, record.is_paced = reason, Target.CLOUD, True
+        record.score = record.merit = 0.4
+        record.second_look, record.verified_merit, record.cloud_cost_usd = look, verified, 0.01
+        pacer.observe(record)
+    assert 0.1 < pacer.threshold(0.99, usd_per_day=12.5, spent_usd=0.0) <= 0.9
+    assert pacer._by_merit[int(0.4 * PACING_BUCKETS)] == 0
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0, 0.999999, 1e-12])

@@ -30,6 +30,16 @@ async def test_without_a_limit_no_request_waits() -> None:
         slots.release(slot)
 
 
+async def test_room_is_counted_in_free_slots() -> None:
+    assert ConcurrencyLimiter(None).has_room(1_000)
+    slots = ConcurrencyLimiter(2)
+    assert [slots.has_room(number) for number in (1, 2, 3)] == [True, True, False]
+    taken = await slots.acquire("a")
+    assert [slots.has_room(number) for number in (1, 2)] == [True, False]
+    slots.release(taken)
+    assert slots.has_room(2)
+
+
 async def test_clients_are_served_round_robin() -> None:
     slots, order = ConcurrencyLimiter(1), []
 
