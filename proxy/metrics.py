@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy import __version__
-from proxy.record import CallRecord, Target
+from proxy.record import CallRecord, SecondLook, Target
 from router_model.drift import Drift
 
 # A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
@@ -33,6 +33,8 @@ _DECISION_BUCKETS: Final = (
 # Answers take 0.1 s to minutes. A cold local model takes tens of seconds.
 _ANSWER_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 _TTFT_BUCKETS: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60)
+# A second look ends after `verify.max_wait_seconds`, by default 20.
+_SECOND_LOOK_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60)
 _SCORE_BUCKETS: Final = tuple(n / 20 for n in range(1, 21))
 
 
@@ -144,7 +146,20 @@ class Metrics:
         )
         self._discarded = Counter(
             "router_discarded_tokens",
-            "Tokens of local answers that failed a check and were not sent.",
+            "Tokens of local answers that were not sent: they failed a check or a second look.",
+            registry=registry,
+        )
+        self._second_looks = Counter(
+            "router_second_looks",
+            "Requests in the band of the second look, by its result; busy: there was none.",
+            ["result"],
+            registry=registry,
+        )
+        self._second_look_seconds = Histogram(
+            "router_second_look_seconds",
+            "Time from sending the local request to the result of the second look.",
+            ["result"],
+            buckets=_SECOND_LOOK_BUCKETS,
             registry=registry,
         )
         self._feedback = Counter(
@@ -215,6 +230,11 @@ class Metrics:
             )
             for target in Target
         }
+        # Rates need a zero before the first second look of a result.
+        for result in SecondLook:
+            self._second_looks.labels(result)
+            if result is not SecondLook.BUSY:
+                self._second_look_seconds.labels(result)
 
     def watch(self, sources: "GaugeSources") -> None:
         """Read these gauges at every scrape."""
@@ -287,6 +307,12 @@ class Metrics:
             self._fallbacks.labels(record.fallback_from, record.target, record.fallback_why).inc()
         if record.discarded_tokens:
             self._discarded.inc(record.discarded_tokens)
+        if record.second_look is not None:
+            self._second_looks.labels(record.second_look).inc()
+            if record.second_look_ms is not None:
+                self._second_look_seconds.labels(record.second_look).observe(
+                    record.second_look_ms / 1e3
+                )
         # A local tier can cost more than the cloud, and counters cannot decrease.
         if record.saved_usd is not None:
             (self._saved if record.saved_usd > 0 else self._lost).inc(abs(record.saved_usd))

@@ -259,6 +259,10 @@ class CallRecord:
                     f"{self.fallback_from}→{self.target}:{self.fallback_why}".encode(),
                 )
             )
+        if self.second_look is not None:
+            headers.append((b"x-router-second-look", self.second_look.encode()))
+        if self.verified_merit is not None:
+            headers.append((b"x-router-verified-merit", b"%.4f" % self.verified_merit))
         return headers
 
     def cost_headers(self) -> list[tuple[bytes, bytes]]:

@@ -21,9 +21,10 @@ from proxy.config import Config, LongPrices, PriceConfig, load_config
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.gateway.answer_checks import VERIFY_HEADER
 from proxy.gateway.conversations import SESSION_HEADER
-from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
 from proxy.routing.router import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.server.app import Proxy
+from proxy.web.openai_api import EXPOSED_HEADERS
 from router_model.answer_checks import Check
 from router_model.drift import Drift
 from stored import fill, finished
@@ -154,17 +155,28 @@ def test_documented_metrics_exist_and_all_are_documented(
 ASKED = {TARGET_HEADER, THRESHOLD_HEADER, NO_STORE_HEADER, SESSION_HEADER, VERIFY_HEADER}
 
 
-def test_documented_headers_exist_and_all_are_documented() -> None:
+@pytest.fixture(scope="module")
+def sent_headers() -> set[str]:
+    """The names of all response headers of a record."""
     record = CallRecord("chat.completions")
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
     record.rule, record.merit = "regulated advice", 0.0
+    record.second_look, record.verified_merit = SecondLook.KEPT, 0.0
     record.trace = []
-    sent = {name for name, _ in record.router_headers() + record.cost_headers()}
-    known = {name.decode() for name in sent | ASKED}
+    return {name.decode() for name, _ in record.router_headers() + record.cost_headers()}
+
+
+def test_documented_headers_exist_and_all_are_documented(sent_headers: set[str]) -> None:
+    known = sent_headers | {name.decode() for name in ASKED}
     named = set(re.findall(r"\bx-router-[a-z-]*[a-z]", DOCS))
     assert named == {name for name in known if name.startswith("x-router-")}
+
+
+def test_scripts_of_other_origins_may_read_every_response_header(sent_headers: set[str]) -> None:
+    """Except for the trace, which is for the operator."""
+    assert sent_headers - {"x-router-trace"} <= set(EXPOSED_HEADERS)
 
 
 def test_commands_in_the_documents_exist() -> None:

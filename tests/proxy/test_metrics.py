@@ -11,7 +11,7 @@ from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.evaluation.metrics import quality_metrics
 from proxy.metrics import GaugeSources, Metrics
-from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
 from router_model.drift import Drift, Move
 
 # The public interface: dashboards and alerts are built on these names.
@@ -32,6 +32,8 @@ PUBLISHED = {
     "router_merit": set(),
     "router_fallbacks_total": {"from_target", "to_target", "reason"},
     "router_discarded_tokens_total": set(),
+    "router_second_looks_total": {"result"},
+    "router_second_look_seconds": {"result"},
     "router_rule_decisions_total": {"rule"},
     "router_upstream_up": {"target"},
     "router_in_flight": {"target"},
@@ -92,6 +94,9 @@ QUALITY = Quality(
 )
 
 
+TIMED = [result for result in SecondLook if result is not SecondLook.BUSY]
+
+
 def make_metrics(**changes: Any) -> Metrics:
     metrics = Metrics()
     metrics.watch(gauge_sources(**changes))
@@ -104,6 +109,7 @@ def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record.fallback_from, record.fallback_why = target.other, "idle_timeout"
     record.rule = "batch key"
     record.discarded_tokens = 340
+    record.second_look, record.second_look_ms = SecondLook.ESCALATED, 1_500.0
     record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
     record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
     record.cost_usd, record.saved_usd = 0.25, 0.5
@@ -150,9 +156,10 @@ def test_labelled_metric_without_samples_is_exported() -> None:
 
 def test_label_values_come_from_closed_sets() -> None:
     metrics = make_metrics()
-    endings = itertools.product(Target, Reason, Ending)
-    for target, reason, ending in endings:
+    endings = itertools.product(Target, Reason, Ending, SecondLook)
+    for target, reason, ending, second_look in endings:
         record = CallRecord("chat.completions")
+        record.second_look = second_look
         record.target, record.reason = target, reason
         record.requested_model = record.model = f"name from a client {ending}"
         record.finish(ending)
@@ -170,6 +177,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "model_version": {"m1"},
         "code": {"connect_timeout"},
         "of": {"score", "category"},
+        "result": set(SecondLook),
     }
     for _, labels in samples_of(metrics):
         for name, label in labels:
@@ -200,6 +208,29 @@ def test_record_updates_every_metric() -> None:
     assert value(metrics, f"{ttft}_count", target="cloud") == 0
     assert value(metrics, "router_score_bucket", le="0.7") == 3
     assert value(metrics, "router_score_bucket", le="0.65") == 0
+
+
+def test_second_looks_are_counted_and_timed_by_result() -> None:
+    metrics = make_metrics()
+    count, seconds = "router_second_looks_total", "router_second_look_seconds"
+    assert [value(metrics, count, result=result) for result in SecondLook] == [0] * 5
+    timed = {result: value(metrics, f"{seconds}_count", result=result) for result in TIMED}
+    assert timed == dict.fromkeys(TIMED, 0)
+    record = CallRecord("chat.completions")
+    record.finish(Ending.OK)
+    metrics.observe(record)  # outside the band
+    for number, result in enumerate(SecondLook, start=1):
+        record.second_look = result
+        record.second_look_ms = None if result is SecondLook.BUSY else 100.0 * number
+        for _ in range(number):
+            metrics.observe(record)
+    for number, result in enumerate(SecondLook, start=1):
+        assert value(metrics, count, result=result) == number
+        if result in TIMED:
+            assert value(metrics, f"{seconds}_count", result=result) == number
+            total = value(metrics, f"{seconds}_sum", result=result)
+            assert total == pytest.approx(0.1 * number**2)
+    assert (f"{seconds}_count", frozenset({("result", "busy")})) not in samples_of(metrics)
 
 
 def test_negative_saving_is_a_loss() -> None:

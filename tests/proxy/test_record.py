@@ -2,7 +2,15 @@
 
 import pytest
 
-from proxy.record import CallRecord, Ending, Reason, Target, key_hash, new_request_id
+from proxy.record import (
+    CallRecord,
+    Ending,
+    Reason,
+    SecondLook,
+    Target,
+    key_hash,
+    new_request_id,
+)
 
 
 class Clock:
@@ -70,6 +78,7 @@ def test_header_values_are_formatted() -> None:
     record.merit = 0.4321
     record.fallback_from, record.fallback_why = Target.LOCAL, "idle_timeout"
     record.rule = "batch key"
+    record.second_look, record.verified_merit = SecondLook.TIMED_OUT, 0.54321
     record.cost_usd, record.saved_usd = 0.0000123, -0.5
     assert dict(record.router_headers()) == {
         b"x-request-id": record.id.encode(),
@@ -82,6 +91,8 @@ def test_header_values_are_formatted() -> None:
         b"x-router-rule": b"batch key",
         b"x-router-decision-ms": b"3.142",
         b"x-router-fallback": "local→cloud:idle_timeout".encode(),
+        b"x-router-second-look": b"timed_out",
+        b"x-router-verified-merit": b"0.5432",
     }
     assert dict(record.cost_headers()) == {
         b"x-router-cost-usd": b"0.000012300",

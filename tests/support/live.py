@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.config import UpstreamConfig, load_config
-from proxy.record import Target
+from proxy.record import SecondLook, Target
 
 if TYPE_CHECKING:
     from proxy.routing.router import Model
@@ -469,6 +469,16 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
             assert (row["fallback_from"] == "cloud") == (row["reason"] == "fallback")
     discarded = sum(row["discarded_tokens"] or 0 for row in rows)
     assert samples("router_discarded_tokens_total") == discarded
+    looks = [row for row in rows if row["second_look"] is not None]
+    assert samples.by_labels("router_second_looks_total") == Counter(
+        (row["second_look"],) for row in looks
+    )
+    for result in SecondLook:
+        times = [row["second_look_ms"] for row in looks if row["second_look"] == result]
+        known = [value / 1e3 for value in times if value is not None]
+        seconds = "router_second_look_seconds"
+        assert samples(f"{seconds}_count", result=result) == len(known)
+        assert samples(f"{seconds}_sum", result=result) == pytest.approx(sum(known))
     assert samples("router_overhead_seconds_sum") >= 0
     assert samples("router_records_dropped_total") == 0
 
@@ -481,6 +491,13 @@ def check_headers(headers: Mapping[str, str], row: Row) -> None:
     for name, digits in (("score", 4), ("merit", 4), ("threshold", 4)):
         shown, stored = headers.get(f"x-router-{name}"), row[name]
         assert shown == (None if stored is None else f"{stored:.{digits}f}")
+    # A stream's headers may have been sent before the result of the second look.
+    for name, value in (
+        ("second-look", row["second_look"]),
+        ("verified-merit", row["verified_merit"] and f"{row['verified_merit']:.4f}"),
+    ):
+        shown = headers.get(f"x-router-{name}")
+        assert shown == value or (row["streamed"] and shown is None)
     assert ("x-router-decision-ms" in headers) == (row["decision_ms"] is not None)
     assert ("x-router-fallback" in headers) == (row["fallback_from"] is not None)
     if "x-router-cost-usd" in headers:
