@@ -14,12 +14,14 @@ import peewee
 from proxy.storage.database import storable
 from proxy.storage.read_only import Queries
 from proxy.storage.tables import Feedback, Judgement, Request
+from router_model.evidence import Evidence
 
 # The columns of a page of requests: without the texts, which `find` returns.
 LIST_COLUMNS: Final = (
     "id", "created_at", "endpoint", "requested_model", "target", "model", "reason", "score",
     "merit", "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
-    "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from", "prompt",
+    "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from",
+    "second_look", "verified_merit", "prompt",
 )  # fmt: skip
 # A filtered search reads at most this many rows, so that a rare match does not take long.
 SEARCH_LIMIT: Final = 50_000
@@ -45,7 +47,11 @@ class RequestLog(Queries):
     """The requests on record: one, a page, or all of them. All methods block."""
 
     def find(self, request_id: str) -> dict[str, Any] | None:
-        """One request with its judgements and feedback; None if it is not on record."""
+        """One request with its judgements and feedback; None if it is not on record.
+
+        `prompt` is a list of turns if the text is stored. `evidence` is a mapping
+        (`router_model.evidence`), or None.
+        """
         with self._reading() as database:
             return next(self._rows(database, Request.id == storable(request_id)), None)
 
@@ -131,7 +137,7 @@ def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:
 
 
 def _add_opinions(database: peewee.Database, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add judgements and feedback to rows, and parse their prompts."""
+    """Add judgements and feedback to rows, and parse their prompts and evidence."""
     if not rows:
         return []
     by_id = {row["id"]: row for row in rows}
@@ -140,6 +146,8 @@ def _add_opinions(database: peewee.Database, rows: list[dict[str, Any]]) -> list
         turns = parse_turns(row["prompt"])
         if turns is not None:
             row["prompt"] = [{"role": role, "content": text} for role, text in turns]
+        evidence = Evidence.from_json(row["evidence"])
+        row["evidence"] = None if evidence is None else evidence.to_dict()
         row["judgements"], row["feedback"] = [], None
     for table in (Judgement, Feedback):
         query = table.select().where(table.request_id.in_(list(by_id)))

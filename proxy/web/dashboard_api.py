@@ -22,7 +22,7 @@ from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
-from proxy.record import DAY_SECONDS, Ending, Reason
+from proxy.record import DAY_SECONDS, Ending, Reason, SecondLook
 from proxy.storage import (
     MeritBucket,
     RequestLog,
@@ -49,6 +49,7 @@ _FILTERS: Final = {
     "reason": tuple(Reason),
     "ending": tuple(Ending),
     "category": (*CATEGORIES, "none"),
+    "second_look": (*SecondLook, "none"),
 }
 _FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted for one release
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import __version__
-from proxy.record import Ending, Reason, Target
+from proxy.record import Ending, Reason, SecondLook, Target
 from router_model.categories import CATEGORIES
 
 _ERRORS: Final = {
@@ -254,6 +254,7 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
         ("ending", {"enum": [*Ending]}),
         ("category", {"enum": [*CATEGORIES, "none"]}),
+        ("second_look", {"enum": [*SecondLook, "none"]}),
         ("model", {"type": "string"}),
     ),
     "/api/jobs": (

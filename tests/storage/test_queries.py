@@ -16,7 +16,7 @@ from proxy.cli.options import DEFAULT_DIMENSIONS, DIMENSIONS
 from proxy.cli.tables import RouterContext, stats_report, stats_tables
 from proxy.evaluation.estimates import estimate_quality
 from proxy.evaluation.queries import QualityQueries
-from proxy.record import PICODOLLARS, Ending, Reason, Target, UsageSource
+from proxy.record import PICODOLLARS, Ending, Reason, SecondLook, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, open_database
 from proxy.storage.queries import (
     HOURLY_DETAIL_SECONDS,
@@ -29,6 +29,7 @@ from proxy.storage.queries import (
 from proxy.storage.request_log import RequestLog
 from reports import assert_lines, rendered_report
 from router_model import drift
+from router_model.evidence import Evidence
 from router_model.manifest import Reference
 from stored import (
     DAY,
@@ -37,6 +38,7 @@ from stored import (
     Row,
     add_judgements,
     config_of,
+    connected,
     fill,
     finished,
     opened,
@@ -349,7 +351,31 @@ def test_every_request_is_exported(url: str, log: RequestLog, filled: list[Row])
         assert (row.pop("feedback") is not None) == (row["id"] in rated)
         prompt = row.pop("prompt")
         assert prompt == (None if plain["prompt"] is None else json.loads(plain["prompt"]))
-        assert row == {name: value for name, value in plain.items() if name != "prompt"}
+        evidence = row.pop("evidence")
+        assert evidence == (None if plain["evidence"] is None else json.loads(plain["evidence"]))
+        others = {name: plain[name] for name in plain.keys() - {"prompt", "evidence"}}
+        assert row == others
+
+
+def test_evidence_is_a_mapping_of_what_is_known(url: str, log: RequestLog) -> None:
+    evidence = Evidence(agrees=True, mean_logprob=-0.25, tokens=40)
+    record = finished(second_look=SecondLook.KEPT, evidence=evidence)
+    fill(url, [record])
+    row = log.find(record.id)
+    assert row is not None
+    assert row["evidence"] == {
+        "broken": False, "agrees": True, "mean_logprob": -0.25, "tokens": 40,
+    }  # fmt: skip
+
+
+def test_evidence_of_another_version_is_left_out(url: str, log: RequestLog) -> None:
+    record = finished(second_look=SecondLook.KEPT, evidence=Evidence())
+    fill(url, [record])
+    with connected(url) as database:
+        database.execute_sql('UPDATE requests SET evidence = \'{"agrees": "mostly"}\'')
+    row = log.find(record.id)
+    assert row is not None
+    assert (row["second_look"], row["evidence"]) == ("kept", None)
 
 
 def test_hashed_prompts_are_returned_as_hashes(url: str, log: RequestLog) -> None:
@@ -371,6 +397,7 @@ def test_newest_requests_are_paginated(log: RequestLog, filled: list[Row]) -> No
         {"target": "cloud"},
         {"target": "", "ending": "ok"},
         {"reason": "exploration"},
+        {"second_look": "escalated"},
     ):
         expected_ids = [
             row["id"] for row in expected if all((row[k] or "") == v for k, v in values.items())

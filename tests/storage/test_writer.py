@@ -139,8 +139,9 @@ def test_random_records_are_stored_exactly(url: str) -> None:
     assert len(rows) == len(records)
     for row in rows:
         record = records[row["id"]]
-        for name in row.keys() - {"prompt", "response", "category"}:
+        for name in row.keys() - {"prompt", "response", "category", "evidence"}:
             assert row[name] == getattr(record, name), name
+        assert Evidence.from_json(row["evidence"]) == record.evidence
         assert row["response"] == (None if record.turns is None else record.response)
         assert (row["prompt"] is None) == (row["category"] is None) == (record.turns is None)
 

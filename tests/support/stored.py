@@ -19,10 +19,19 @@ from typing import Any, Final, Literal
 import peewee
 
 from proxy.config import StorageConfig
-from proxy.record import PICODOLLARS, CallRecord, Ending, Reason, Target, UsageSource
+from proxy.record import (
+    PICODOLLARS,
+    CallRecord,
+    Ending,
+    Reason,
+    SecondLook,
+    Target,
+    UsageSource,
+)
 from proxy.storage.database import close_all, insert_rows, open_database
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.writer import Store
+from router_model.evidence import Evidence
 
 NOW: Final = 1_800_000_000.0
 HOUR: Final = 3_600
@@ -85,7 +94,20 @@ def random_record(rng: random.Random, *, hours: float = 50) -> CallRecord:
         session_id=optional("s"),
         failed_check="cut_off" if cost % 5 == 0 else None,
         discarded_tokens=cost % 1_000 if cost % 10 == 0 else None,
+        **(_second_look(cost) if cost % 7 == 0 else {}),
     )
+
+
+def _second_look(number: int) -> dict[str, Any]:
+    """Values of a second look, chosen by a number."""
+    share = number % 1_000 / 1_000
+    return {
+        "second_look": [*SecondLook][number % len(SecondLook)],
+        "evidence": Evidence(broken=number % 2 == 0, margin=3 * share, tokens=number % 300),
+        "verified_score": share,
+        "verified_merit": 1 - share,
+        "second_look_ms": 2_000 * share,
+    }
 
 
 def random_records(number: int, seed: int = 0) -> list[CallRecord]:

@@ -13,10 +13,12 @@ from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.queries import WeightedPair
+from proxy.record import Reason, SecondLook, Target
 from proxy.storage.queries import MeritBucket
 from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
+from router_model.evidence import Evidence
 from router_model.manifest import Manifest
-from stored import connected
+from stored import connected, fill, finished
 
 pytest_plugins = ["databases"]
 
@@ -127,6 +129,7 @@ async def test_single_key_is_an_admin_key(start: StartProxy) -> None:
         ("/api/requests", "reason", "score' OR 1=1"),
         ("/api/requests", "ending", "good"),
         ("/api/requests", "category", "gossip"),
+        ("/api/requests", "second_look", "third"),
     ],
 )
 async def test_invalid_parameter_is_named(
@@ -165,6 +168,25 @@ async def test_former_reason_shadow_finds_explorations(proxy: LiveProxy) -> None
         requests = (await get(proxy, "/api/requests", reason=reason))["requests"]
         assert [row["id"] for row in requests] == [request_id]
         assert requests[0]["reason"] == "exploration"
+
+
+async def test_second_look_is_listed_filtered_and_detailed(
+    tmp_path: Path, start: StartProxy
+) -> None:
+    evidence = Evidence(agrees=False, margin=0.5, tokens=12)
+    looked = finished(
+        target=Target.CLOUD, reason=Reason.ESCALATED, second_look=SecondLook.ESCALATED,
+        evidence=evidence, verified_score=0.4, verified_merit=0.35, second_look_ms=700.0,
+    )  # fmt: skip
+    fill(f"sqlite:///{tmp_path}/router.db", [looked, finished()])
+    proxy = await start()
+    for value, number in (("escalated", 1), ("kept", 0), ("none", 1)):
+        assert len((await get(proxy, "/api/requests", second_look=value))["requests"]) == number
+    (listed,) = (await get(proxy, "/api/requests", second_look="escalated"))["requests"]
+    assert (listed["second_look"], listed["verified_merit"]) == ("escalated", 0.35)
+    details = await get(proxy, f"/api/requests/{looked.id}")
+    assert details["evidence"] == {"broken": False, "agrees": False, "margin": 0.5, "tokens": 12}
+    assert (details["verified_score"], details["second_look_ms"]) == (0.4, 700.0)
 
 
 async def test_requests_can_be_filtered_and_searched(proxy: LiveProxy) -> None:
