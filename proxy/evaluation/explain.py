@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
 from proxy.plain_text import printable
+from proxy.record import SecondLook
 from router_model.answer_checks import Check
 from router_model.drift import Drift, drift_level
+from router_model.evidence import Evidence
 
 # By name: title, key in `Quality.counted`, and minimum sample size.
 ESTIMATES: Final = {
@@ -75,9 +77,10 @@ def explain(row: dict[str, Any]) -> str:
         lines.append(f"It went to {row['model']} ({row['target']}): {_why(row)}.")
     if row["rule"]:
         lines.append(f"The rule '{row['rule']}' matched.")
+    lines += _second_look(row)
     if row["failed_check"]:
         lines.append(_failed_check(row))
-    elif row["fallback_from"]:
+    elif row["fallback_from"] and row["second_look"] not in _REPLACED:
         lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
     timing = [
         f"{name} {format_ms(row[key])} ms"
@@ -147,13 +150,21 @@ _CHECKS: Final[dict[str, str]] = {
 def _failed_check(row: dict[str, Any]) -> str:
     """The check that the local answer failed, and which tier's answer was sent."""
     check = _CHECKS.get(row["failed_check"], row["failed_check"])
-    failed = f"The local answer failed a check: {check}"
+    return f"The local answer failed a check: {check}. {_answer_sent(row, local='It')}"
+
+
+def _answer_sent(row: dict[str, Any], *, local: str) -> str:
+    """Which tier's answer was sent in the end.
+
+    Args:
+        local: names the local answer.
+    """
     if row["target"] == "cloud":
         cloud = "The cloud answered instead" if row["ending"] == "ok" else "The cloud was asked"
         if not (tokens := row["discarded_tokens"]):
-            return f"{failed}. {cloud}."
+            return f"{cloud}."
         were = "token was" if tokens == 1 else "tokens were"
-        return f"{failed}. {cloud}; {tokens:,} local {were} discarded."
+        return f"{cloud}; {tokens:,} local {were} discarded."
     if row["fallback_from"] == "cloud":
         because = f"the cloud failed: {row['fallback_why']}"
     elif row["streamed"]:
@@ -162,7 +173,83 @@ def _failed_check(row: dict[str, Any]) -> str:
         because = "the client selected its tier"
     else:
         because = "there was no alternative"
-    return f"{failed}. It was sent, because {because}."
+    return f"{local} was sent, because {because}."
+
+
+# The results after which the cloud is asked although the local tier did not fail.
+_REPLACED: Final = (SecondLook.ESCALATED, SecondLook.TIMED_OUT)
+
+
+def _second_look(row: dict[str, Any]) -> list[str]:
+    """The second look in sentences: the evidence, what it decided, and the time it took."""
+    if row["second_look"] is None:
+        return []
+    name = "score" if row["merit"] == row["score"] else "merit"
+    value = "" if row["merit"] is None else f" {row['merit']:.4f}"
+    band = f"Its {name}{value} lay in the band around the threshold (verify.band)"
+    if row["second_look"] == SecondLook.BUSY:
+        return [
+            f"{band}. There was no second look, because the local tier was busy: the prompt alone "
+            "decided."
+        ]
+    lines = [f"{band}, so the local model answered first, for a second look at its answer."]
+    if row["evidence"] is not None:
+        lines.append(f"Evidence: {'; '.join(_evidence_items(row['evidence']))}.")
+    after = "" if row["second_look_ms"] is None else f" after {format_ms(row['second_look_ms'])} ms"
+    lines.append(_verified(row) + _RESULTS[row["second_look"]].format(after=after))
+    if row["second_look"] in _REPLACED:
+        lines[-1] += f" {_answer_sent(row, local='The local answer')}"
+    return lines
+
+
+_RESULTS: Final[dict[str, str]] = {
+    SecondLook.KEPT: "The second look kept the local answer{after}.",
+    SecondLook.ESCALATED: "The second look escalated the request{after}.",
+    SecondLook.FAILED: "The second look failed{after}: there was no usable local answer.",
+    SecondLook.TIMED_OUT: "The second look timed out{after} (verify.max_wait_seconds).",
+}
+# By reason and result, where the result decided.
+_DECIDED: Final[dict[tuple[str, str], str]] = {
+    ("score", SecondLook.KEPT): "a second look kept the local answer",
+    ("escalated", SecondLook.ESCALATED): "a second look escalated it",
+    ("escalated", SecondLook.TIMED_OUT): "a second look at the local answer timed out",
+}
+
+
+def _evidence_items(evidence: dict[str, Any]) -> list[str]:
+    """What is known of the local answer, each item in words."""
+    known = Evidence(**evidence)
+    items = ["it is cut off or has no final answer" if known.broken else "it is complete"]
+    if known.agrees is not None:
+        other = "the same" if known.agrees else "another"
+        items.append(f"a second local model has {other} final answer")
+    if known.mean_logprob is not None:
+        items.append(f"mean log-probability of its tokens {known.mean_logprob:.3f} nats")
+    if known.margin is not None:
+        items.append(f"margin at the final answer {known.margin:.3f} nats")
+    if known.tokens is not None:
+        items.append(f"length {known.tokens:,.0f} tokens")
+    if known.self_check is not None:
+        items.append(f"self-check P(yes) {known.self_check:.3f}")
+    return items
+
+
+def _verified(row: dict[str, Any]) -> str:
+    """The verified score and merit against the threshold; empty if they are unknown."""
+    score, merit = row["verified_score"], row["verified_merit"]
+    if merit is None:
+        return ""
+    if score is None or merit == score:
+        verified = f"With the evidence its score is {merit:.4f}"
+    else:
+        verified = f"With the evidence its score is {score:.4f} and its merit {merit:.4f}"
+    if row["threshold"] is None:
+        return f"{verified}. "
+    return f"{verified}, {_relation(merit, row['threshold'])}. "
+
+
+def _relation(merit: float, threshold: float) -> str:
+    return f"{'at or above' if merit >= threshold else 'below'} the threshold {threshold:.4f}"
 
 
 def _why(row: dict[str, Any]) -> str:
@@ -175,9 +262,9 @@ def _why(row: dict[str, Any]) -> str:
         else:
             if merit != row["score"]:  # gain per dollar
                 compared = f"its merit {merit:.4f} (gain per dollar; score {row['score']:.4f})"
-            relation = "at or above" if merit >= row["threshold"] else "below"
-            score = f"{compared} is {relation} the threshold {row['threshold']:.4f}"
-    if row["reason"] == "score":
+            score = f"{compared} is {_relation(merit, row['threshold'])}"
+    decided = _DECIDED.get((row["reason"], row["second_look"]))
+    if row["reason"] == "score" and decided is None:
         return score or "by its score"
-    why = _REASONS.get(row["reason"], str(row["reason"]))
+    why = decided or _REASONS.get(row["reason"], str(row["reason"]))
     return f"{why} ({score})" if score else why

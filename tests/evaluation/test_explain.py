@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from proxy.evaluation.explain import explain
-from proxy.record import Ending, Reason, Target, UsageSource
+from proxy.record import Ending, Reason, SecondLook, Target, UsageSource
 from proxy.storage.database import open_database
 from proxy.storage.request_log import RequestLog
+from router_model.evidence import Evidence
 from stored import NOW, add_judgements, config_of, fill, finished, opened
 
 pytest_plugins = ["databases"]
@@ -158,6 +159,133 @@ It ended: ok, status 200""",
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
 It went to phi3 (local): the cloud budget was spent or is being paced.
 The local answer failed a check: no finish_reason. It was sent, because there was no alternative.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "second look, kept": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.7,
+            "merit": 0.48, "threshold": 0.5, "second_look": SecondLook.KEPT,
+            "evidence": Evidence(False, True, -0.3125, 2.5, 1_280, 0.93),
+            "verified_score": 0.81, "verified_merit": 0.625, "second_look_ms": 812.4,
+            "duration_ms": 815.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): a second look kept the local answer (its merit 0.4800 (gain per dollar; \
+score 0.7000) is below the threshold 0.5000).
+Its merit 0.4800 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+Evidence: it is complete; a second local model has the same final answer; mean log-probability \
+of its tokens -0.312 nats; margin at the final answer 2.500 nats; length 1,280 tokens; \
+self-check P(yes) 0.930.
+With the evidence its score is 0.8100 and its merit 0.6250, at or above the threshold 0.5000. \
+The second look kept the local answer after 812 ms.
+Latency: total 815 ms.
+It ended: ok, status 200""",
+    ),
+    "second look, escalated": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.ESCALATED,
+            "evidence": Evidence(broken=True, agrees=False), "verified_score": 0.25,
+            "verified_merit": 0.25, "second_look_ms": 50.0, "fallback_from": Target.LOCAL,
+            "fallback_why": "evidence", "discarded_tokens": 1, "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): a second look escalated it (its score 0.5500 is at or above the \
+threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+Evidence: it is cut off or has no final answer; a second local model has another final answer.
+With the evidence its score is 0.2500, below the threshold 0.5000. The second look escalated \
+the request after 50 ms. The cloud answered instead; 1 local token was discarded.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "second look, escalated, and the cloud failed": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.FALLBACK, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.ESCALATED, "evidence": Evidence(),
+            "verified_score": 0.25, "verified_merit": 0.25, "second_look_ms": 50.0,
+            "fallback_from": Target.CLOUD, "fallback_why": "server_error", "duration_ms": 12.0,
+            "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): the other tier failed before the first token (its score 0.5500 is at or \
+above the threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+Evidence: it is complete.
+With the evidence its score is 0.2500, below the threshold 0.5000. The second look escalated the \
+request after 50 ms. The local answer was sent, because the cloud failed: server_error.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "second look, timed out": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.TIMED_OUT, "second_look_ms": 20_000.0,
+            "fallback_from": Target.LOCAL, "fallback_why": "verify_timeout",
+            "duration_ms": 20_012.0, "ending": Ending.CLIENT_GONE,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): a second look at the local answer timed out (its score 0.5500 is at or \
+above the threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+The second look timed out after 20,000 ms (verify.max_wait_seconds). The cloud was asked.
+Latency: total 20,012 ms.
+It ended: client_gone, status none""",
+    ),
+    "second look, failed by the local tier": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.FAILED, "second_look_ms": 5.0,
+            "fallback_from": Target.LOCAL, "fallback_why": "5xx", "duration_ms": 12.0,
+            "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): the other tier failed before the first token (its score 0.5500 is at or \
+above the threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+The second look failed after 5 ms: there was no usable local answer.
+The local tier failed first: 5xx.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "second look, failed by a check": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.FAILED, "fallback_from": Target.LOCAL,
+            "fallback_why": "empty", "failed_check": "empty", "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): the local answer failed a check (its score 0.5500 is at or above the \
+threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+The second look failed: there was no usable local answer.
+The local answer failed a check: no text and no tool call. The cloud answered instead.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
+    "no second look, as the local tier was busy": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.SCORE, "score": 0.45,
+            "threshold": 0.5, "second_look": SecondLook.BUSY, "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): its score 0.4500 is below the threshold 0.5000.
+Its score 0.4500 lay in the band around the threshold (verify.band). There was no second look, \
+because the local tier was busy: the prompt alone decided.
 Latency: total 12 ms.
 It ended: ok, status 200""",
     ),
