@@ -25,7 +25,8 @@ from monitoring import expressions
 from monitoring.expressions import Expression, fill_in
 from monitoring.prometheus import CONFIGS, POLL_SECONDS, Prometheus, Series, promtool
 from monitoring.scene import PAIRS, Scene, judge, open_scene
-from proxy.record import Ending, Reason, Target
+from proxy.metrics import Metrics
+from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
 from router_model.answer_checks import Check
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -55,6 +56,7 @@ async def traffic(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
     """Clients send requests, their answers are judged, and an invalid configuration is rejected."""
     stop = asyncio.Event()
     running = asyncio.create_task(scene.clients.run(lambda _: REQUESTS_PER_SECOND, stop))
+    looking = asyncio.create_task(count_second_looks(scene.proxy.proxy.metrics))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while judge(scene.database, random.Random(2)) < PAIRS:  # noqa: ASYNC110 - rows have no event
@@ -63,7 +65,21 @@ async def traffic(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
         yield running
     finally:
         stop.set()
+        looking.cancel()
         await running
+
+
+async def count_second_looks(metrics: Metrics) -> None:
+    """Count second looks of every result, as if the gateway of the scene took them."""
+    while True:
+        for result in SecondLook:
+            record = CallRecord("chat.completions")
+            record.target, record.reason = Target.LOCAL, Reason.SCORE
+            record.second_look = result
+            record.second_look_ms = None if result is SecondLook.BUSY else 100.0
+            record.finish(Ending.OK)
+            metrics.observe(record)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 @pytest.fixture
@@ -189,7 +205,8 @@ def test_label_values_in_expressions_are_known() -> None:
     """A misspelt value among several in a pattern would still find data."""
     known = {
         "target": {*Target, "none"},
-        "reason": {*Reason, *Check},
+        "reason": {*Reason, *Check, "evidence", "verify_timeout"},
+        "result": set(SecondLook),
         "ending": set(Ending),
         "job": {
             yaml.safe_load((CONFIGS / "prometheus.yml").read_text())["scrape_configs"][0][
@@ -201,7 +218,7 @@ def test_label_values_in_expressions_are_known() -> None:
         "from_target": set(Target),
     }
     for expression in (*QUERIES, *ANNOTATIONS, *SIDES):
-        for label, values in re.findall(r'(\w+)=~?"([^"]*)"', expression.expr):
+        for label, values in re.findall(r'(\w+)(?:=~?|!=|!~)"([^"]*)"', expression.expr):
             assert set(values.split("|")) <= known[label], expression
 
 
