@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import EASY, HARD, End, FakeUpstream, Gate, chunk, chunked, error_json, event, whole
@@ -86,6 +86,102 @@ async def test_answer_shows_its_cost_and_saving(
     await expect(page.locator("#tally")).to_have_text(
         "answers 2cost $0.000009saved $0.000009 (50 %)"
     )
+
+
+KEPT = {
+    "second_look": "kept", "evidence": '{"broken":false,"agrees":true,"margin":2.5}',
+    "verified_score": 0.71, "verified_merit": 0.71, "second_look_ms": 812.0,
+}  # fmt: skip
+ESCALATED = {
+    "target": "cloud", "model": "gpt-4o-mini", "reason": "escalated", "fallback_from": "local",
+    "fallback_why": "evidence", "second_look": "escalated", "evidence": '{"broken":true}',
+    "verified_score": 0.2, "verified_merit": 0.2, "second_look_ms": 1_500.0,
+    "discarded_tokens": 340,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            KEPT,
+            [
+                "localphi3:latest", "kept by a second look · verified merit 0.71 ≥ threshold 0.50",
+                "Second look: kept", "Second modelsame final answer", "Margin2.500 nats",
+                "Verified score0.7100", "Time to the result812 ms",
+            ],
+        ),
+        (
+            ESCALATED,
+            [
+                "cloudgpt-4o-mini",
+                "escalated by a second look · verified merit 0.20 < threshold 0.50",
+                "Second look: escalated", "Local answercut off or no final answer",
+                "Time to the result1.5 s", "Discarded tokens340",
+            ],
+        ),
+    ],
+)  # fmt: skip
+async def test_second_look_of_an_answer_is_shown(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, values: dict[str, Any], expected: list[str]
+) -> None:
+    """Also where the headers do not have it, because the stream had begun."""
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+
+    async def answer(route: Route) -> None:
+        row = await (await route.fetch()).json()
+        evidence = json.loads(values["evidence"])
+        await route.fulfill(json=row | values | {"evidence": evidence})
+
+    await page.route("**/api/requests/*", answer)
+    await ask(page)
+    await complete(page)
+    await answers(page).get_by_text("Second look:").click()
+    for text in expected:
+        await expect(answers(page)).to_contain_text(text)
+    await check_accessible(page)
+    await page.reload()
+    await expect(answers(page).get_by_text(expected[2])).to_be_visible()
+
+
+async def test_answer_without_a_second_look_shows_none(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    await ask(page)
+    await expect(answers(page)).to_contain_text("saved")
+    await expect(answers(page).locator(".look")).to_be_hidden()
+
+
+async def test_second_look_in_the_headers_is_shown_before_the_first_token(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer = streamed("Half ", gate, "an answer.")
+    page = await show(proxy.origin)
+    await page.evaluate(WITH_SECOND_LOOK)
+    await ask(page)
+    await answers(page).get_by_text("Half").wait_for()
+    await expect(answers(page)).to_contain_text(
+        "kept by a second look · verified merit 0.62 ≥ threshold 0.50"
+    )
+    gate.open()
+    await complete(page)
+
+
+# Adds the headers to every answer: a route of the browser would wait for the whole stream.
+WITH_SECOND_LOOK = """() => {
+  const original = window.fetch
+  window.fetch = async (...request) => {
+    const response = await original(...request)
+    const headers = new Headers(response.headers)
+    headers.set('x-router-second-look', 'kept')
+    headers.set('x-router-verified-merit', '0.6200')
+    return new Response(response.body, { status: response.status, headers })
+  }
+}"""
 
 
 async def test_conversation_sends_its_history_and_session(

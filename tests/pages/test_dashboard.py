@@ -15,12 +15,14 @@ from live import LiveProxy, StartProxy
 from pages.conftest import Show
 from pages.hostile import ALL, check_quiet
 from pages.test_chat import PHONE
-from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
 from router_model.categories import CATEGORIES
+from router_model.evidence import Evidence
 from stored import fill, finished
 
 REQUESTS = Path(__file__).parents[2] / "proxy/web/ui/requests.js"
 DECISION = Path(__file__).parents[2] / "proxy/web/ui/decision.js"
+SECOND_LOOK = Path(__file__).parents[2] / "proxy/web/ui/second-look.js"
 
 
 def record(number: int, **values: object) -> CallRecord:
@@ -210,6 +212,67 @@ async def test_request_details_open_by_keyboard_and_link(
     await expect(drawer).to_contain_text("Hello!")
 
 
+LOOKED = {
+    "target": Target.CLOUD, "model": "gpt-4o-mini", "reason": Reason.ESCALATED, "score": 0.7,
+    "merit": 0.55, "second_look": SecondLook.ESCALATED,
+    "evidence": Evidence(False, False, -0.3125, 1.5, 1_280, 0.25), "verified_score": 0.42,
+    "verified_merit": 0.36, "second_look_ms": 1_840.0, "fallback_from": Target.LOCAL,
+    "fallback_why": "evidence", "discarded_tokens": 340,
+}  # fmt: skip
+
+
+async def test_second_look_is_listed_and_detailed(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 3)
+    busy = record(5, target=Target.CLOUD, score=0.45, second_look=SecondLook.BUSY)
+    fill(f"sqlite:///{tmp_path}/router.db", [record(4, **LOOKED), busy])
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    await page.get_by_label("Second look").select_option("escalated")
+    await expect(listed(page)).to_have_count(1)
+    await expect(listed(page).get_by_role("img")).to_have_attribute(
+        "aria-label", "Verified merit 0.36, threshold 0.50"
+    )
+    await expect(listed(page)).to_contain_text("escalated")
+    await listed(page).get_by_role("button").click()
+    drawer = page.get_by_role("dialog")
+    await expect(drawer).to_contain_text(
+        "escalated by a second look · verified merit 0.36 < threshold 0.50"
+    )
+    await expect(drawer).to_contain_text("340 local tokens were discarded")
+    for name, value in (
+        ("Result", "escalated"),
+        ("Local answer", "complete"),
+        ("Second model", "other final answer"),
+        ("Mean log-probability", "-0.313 nats"),
+        ("Margin", "1.500 nats"),
+        ("Length", "1,280 tokens"),
+        ("Self-check P(yes)", "0.250"),
+        ("Verified score", "0.4200"),
+        ("Verified merit", "0.3600"),
+        ("Time to the result", "1.8 s"),
+        ("Discarded tokens", "340"),
+    ):
+        fact = drawer.locator(".facts div").filter(has=page.get_by_text(name, exact=True))
+        await expect(fact).to_have_text(name + value)
+    await check_accessible(page)
+    await page.keyboard.press("Escape")
+    await page.get_by_label("Second look").select_option("busy")
+    await listed(page).get_by_role("button").click()
+    await expect(drawer).to_contain_text(
+        "score 0.45 < threshold 0.50 · no second look: the local tier was busy"
+    )
+    await expect(drawer.get_by_text("Margin")).to_have_count(0)
+    await page.keyboard.press("Escape")
+    await page.get_by_label("Second look").select_option("none")
+    await expect(listed(page)).to_have_count(3)
+    await listed(page).first.get_by_role("button").click()
+    await expect(drawer.get_by_role("heading", name="Answer")).to_be_visible()
+    await expect(drawer.get_by_role("heading", name="Second look")).to_have_count(0)
+
+
 async def test_link_to_an_unknown_request_shows_the_error(proxy: LiveProxy, show: Show) -> None:
     page = await show(proxy.origin, "/dashboard#request=req_gone", expected=("404",))
     await expect(page.get_by_role("dialog")).to_contain_text(
@@ -332,15 +395,22 @@ async def test_dashboard_and_details_fit_a_phone(
 
 
 def test_filters_match_the_enums_of_the_code() -> None:
-    """The lists in the JavaScript match the categories, endings and reasons of the code."""
+    """The lists in the JavaScript match those of the code: categories, endings and the like."""
     text = REQUESTS.read_text(encoding="utf-8")
     for name, values in (("CATEGORIES", CATEGORIES), ("ENDINGS", list(Ending))):
         match = re.search(rf"const {name} = \[(.*?)\]", text, re.S)
         assert match
         assert set(re.findall(r"'([a-z_]+)'", match[1])) == set(values)
-    reasons = re.search(r"const REASONS = \{(.*?)\n\}", DECISION.read_text(encoding="utf-8"), re.S)
-    assert reasons
-    explained = {"score", *re.findall(r"^  ([a-z_]+):", reasons[1], re.MULTILINE)}
+    explained = {"score", *keys_of("REASONS", DECISION)}
     exploring = {"exploration", "shadow"}  # the present and the former name of one reason
     assert explained >= exploring
     assert explained == set(Reason) | exploring
+    assert keys_of("RESULTS", SECOND_LOOK) == set(SecondLook)
+
+
+def keys_of(name: str, path: Path) -> set[str]:
+    """The keys of a constant object of a module."""
+    text = path.read_text(encoding="utf-8")
+    match = re.search(rf"const {name} = \{{(.*?)\n\}}", text, re.S)
+    assert match
+    return set(re.findall(r"^  ([a-z_]+):", match[1], re.MULTILINE))

@@ -5,6 +5,7 @@ import { createCopyButton, h, icon, replace } from './dom.js'
 import { ms, usd } from './format.js'
 import { postJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
+import { createSecondLook, formatResult } from './second-look.js'
 
 /** Create the element of a question. */
 export function createQuestion(message) {
@@ -25,6 +26,9 @@ export function createAnswer(message, { isLast, retry, save }) {
   const thoughts = h('details', { hidden: true }, h('summary', {}, 'Thinking'), thought)
   const text = h('div', { class: 'prose' })
   const note = h('div')
+  const lookResult = h('summary')
+  const lookFacts = h('div')
+  const look = h('details', { class: 'look', hidden: true }, lookResult, lookFacts)
   const head = h('p', { class: 'answer-head' })
   const facts = h('span', { class: 'dim small num' })
   const actions = h('span', { class: 'actions' })
@@ -36,6 +40,7 @@ export function createAnswer(message, { isLast, retry, save }) {
     thoughts,
     text,
     note,
+    look,
     foot,
   )
   const renderMarkdown = createMarkdownRenderer(text)
@@ -57,6 +62,10 @@ export function createAnswer(message, { isLast, retry, save }) {
     replace(thought, message.thought ?? '')
     renderMarkdown(content)
     replace(note, ...createNotes(message))
+    const secondLook = createSecondLook(message.row)
+    look.hidden = !secondLook
+    replace(lookResult, secondLook ? `Second look: ${formatResult(message.row.second_look)}` : '')
+    replace(lookFacts, secondLook)
     replace(facts, message.busy ? '' : formatFacts(message))
     // Created only once, so that a focused button keeps the focus.
     if (!message.busy && !actions.hasChildNodes()) {

@@ -29,6 +29,32 @@ const SAMPLES = [
   ],
 ]
 
+// The columns of a stored request to show with its answer, and those of its decision.
+const STORED = [
+  'cost_usd',
+  'cloud_cost_usd',
+  'saved_usd',
+  'input_tokens',
+  'output_tokens',
+  'discarded_tokens',
+  'second_look',
+  'evidence',
+  'verified_score',
+  'verified_merit',
+  'second_look_ms',
+]
+const DECIDED = [
+  'target',
+  'model',
+  'reason',
+  'score',
+  'merit',
+  'threshold',
+  'failed_check',
+  'second_look',
+  'verified_merit',
+]
+
 const MODES = {
   auto: () => 'auto',
   local: () => 'local',
@@ -151,14 +177,17 @@ const describeError = (error) =>
     ? { message: error.message, status: error.status, code: error.code, param: error.param }
     : { message: String(error) }
 
+const pick = (object, names) => Object.fromEntries(names.map((name) => [name, object[name]]))
+
 /** Load the stored request, which has the cost. It is written shortly after the last token. */
 async function loadRow(message, update) {
   const id = message.decision?.id
   if (!id) return
   try {
     const row = await getJson(`/api/requests/${encodeURIComponent(id)}`)
-    const { cost_usd, cloud_cost_usd, saved_usd, input_tokens, output_tokens } = row
-    message.row = { cost_usd, cloud_cost_usd, saved_usd, input_tokens, output_tokens }
+    message.row = pick(row, STORED)
+    // The headers of a stream may have been sent before the local answer was replaced.
+    if (row.target) Object.assign(message.decision, pick(row, DECIDED))
   } catch {
     return // the answer stays visible without its cost
   }

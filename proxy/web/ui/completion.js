@@ -43,6 +43,8 @@ export function readDecision(headers) {
     decisionMs: parseNumber(get('decision-ms')),
     fallback: get('fallback'),
     rule: get('rule'),
+    second_look: get('second-look'),
+    verified_merit: parseNumber(get('verified-merit')),
   }
 }
 

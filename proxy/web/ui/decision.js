@@ -1,8 +1,10 @@
 // Routing decision elements: the tier, what was compared with the threshold, and the reason in
-// words. That is the merit: the gain per dollar, or the score.
+// words. That is the merit: the gain per dollar, or the score. After a second look it is the verified
+// merit.
 
 import { h } from './dom.js'
 import { score as formatScore } from './format.js'
+import { formatSecondLook } from './second-look.js'
 
 // `shadow` is the former name of `exploration`; stored requests may still have it.
 const REASONS = {
@@ -15,7 +17,7 @@ const REASONS = {
   sticky: 'session affinity with its conversation',
   router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
-  escalated: 'the local answer failed a check',
+  escalated: 'the local answer failed a check or a second look',
   out_of_domain: 'not readable for the router: another language, a short text or noise',
   housekeeping: 'housekeeping of a chat front end',
   rule: 'a routing rule selected it',
@@ -28,13 +30,16 @@ export const REASON_NAMES = ['score', ...Object.keys(REASONS)]
 const missing = (value) => value === null || value === undefined
 
 /** What was compared with the threshold: its name and value; null if nothing was. */
-function findCompared({ score, merit, threshold }) {
-  if (missing(merit) || missing(threshold)) return null
+function findCompared({ score, merit, verified_merit, threshold }) {
+  if (missing(threshold)) return null
+  if (!missing(verified_merit)) return { name: 'Verified merit', value: verified_merit }
+  if (missing(merit)) return null
   return { name: merit === score ? 'Score' : 'Merit', value: merit }
 }
 
-function explainComparison({ score, merit, threshold }) {
-  const compared = findCompared({ score, merit, threshold })
+function explainComparison(decision) {
+  const { score, threshold } = decision
+  const compared = findCompared(decision)
   if (!compared) return ''
   const { name, value } = compared
   const beside = name === 'Merit' ? ` (score ${formatScore(score)})` : ''
@@ -43,15 +48,28 @@ function explainComparison({ score, merit, threshold }) {
 }
 
 /** Explain the reason of a decision in a few words. */
-export function explainReason({ reason, score, merit, threshold, fallback, rule, failed_check }) {
-  const compared = explainComparison({ score, merit, threshold })
-  const named = rule ? `· rule “${rule}”` : ''
-  if (reason === 'score') return [compared || 'by score', named].filter(Boolean).join(' ')
-  const check = reason === 'escalated' && failed_check ? `: ${formatCheck(failed_check)}` : ''
-  const text = (REASONS[reason] ?? reason ?? '') + check
-  return [text, fallback ? `(${fallback})` : '', compared ? `· ${compared}` : '', named]
-    .filter(Boolean)
-    .join(' ')
+export function explainReason(decision) {
+  const { reason, fallback, rule, second_look } = decision
+  const compared = explainComparison(decision)
+  const look = formatSecondLook(second_look)
+  const text = nameReason(decision)
+  const parts = [
+    [text, fallback ? `(${fallback})` : ''].filter(Boolean).join(' '),
+    compared || (reason === 'score' && !text ? 'by score' : ''),
+    look === text ? '' : look,
+    rule ? `rule “${rule}”` : '',
+  ]
+  return parts.filter(Boolean).join(' · ')
+}
+
+/** The reason in words; empty for a plain comparison. */
+function nameReason({ reason, second_look, failed_check }) {
+  if (reason === 'score') return second_look === 'kept' ? formatSecondLook(second_look) : ''
+  if (reason === 'escalated') {
+    if (failed_check) return `the local answer failed a check: ${formatCheck(failed_check)}`
+    if (second_look) return formatSecondLook(second_look)
+  }
+  return REASONS[reason] ?? reason ?? ''
 }
 
 /** The name of a check that a local answer failed, in words. */
@@ -69,8 +87,9 @@ export function createTierBadge(target, model) {
 }
 
 /** A bar that shows a merit or score and marks its threshold; null without a score. */
-export function createGauge({ score, merit, threshold, target }) {
-  const compared = findCompared({ score, merit, threshold })
+export function createGauge(decision) {
+  const { threshold, target } = decision
+  const compared = findCompared(decision)
   if (!compared) return null
   const { name, value } = compared
   return h('span', {

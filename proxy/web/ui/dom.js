@@ -42,6 +42,14 @@ const present = (children) =>
     .flat(Infinity)
     .filter((child) => child !== null && child !== undefined && child !== false)
 
+/** A list of names with their values. */
+export const createFacts = (pairs) =>
+  h(
+    'dl',
+    { class: 'facts num' },
+    pairs.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))),
+  )
+
 const ICONS = {
   up: 'M7 10v10H4V10zM7 10l4-7c1.5 0 2.5 1 2.2 2.600L12.5 9H19c1 0 1.800 1 1.6 2l-1.4 7.400c-.2 1-.9 1.6-1.900 1.600H7',
   down: 'M7 14V4H4v10zM7 14l4 7c1.5 0 2.5-1 2.2-2.600L12.5 15H19c1 0 1.800-1 1.6-2l-1.4-7.400C19 4.6 18.300 4 17.300 4H7',

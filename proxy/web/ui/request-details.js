@@ -1,9 +1,10 @@
 // Drawer of the dashboard with the details of one request: decision, times, costs and texts.
 
 import { createGauge, createTierBadge, explainReason, formatCheck } from './decision.js'
-import { $, createCopyButton, h, icon, replace } from './dom.js'
+import { $, createCopyButton, createFacts, h, icon, replace } from './dom.js'
 import { count, score as formatScore, ms, usd } from './format.js'
 import { getJson } from './http.js'
+import { createSecondLook } from './second-look.js'
 import { status } from './shell.js'
 
 const drawer = $('#drawer')
@@ -106,6 +107,9 @@ function createDetails(row, { keeps_prompts: keeps }) {
           ]
         : []),
     ]),
+    row.second_look
+      ? h('section', { class: 'stack' }, h('h3', {}, 'Second look'), createSecondLook(row))
+      : null,
     row.judgements.length
       ? h(
           'section',
@@ -160,13 +164,6 @@ function createDetails(row, { keeps_prompts: keeps }) {
     ),
   ]
 }
-
-const createFacts = (pairs) =>
-  h(
-    'dl',
-    { class: 'facts num' },
-    pairs.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))),
-  )
 
 const createText = (role, content) =>
   h(

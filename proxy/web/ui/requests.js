@@ -6,6 +6,7 @@ import { $, h, replace } from './dom.js'
 import { ago, count, ms, usd, when } from './format.js'
 import { getJson } from './http.js'
 import { followAddress, openDetails } from './request-details.js'
+import { formatResult, RESULT_NAMES } from './second-look.js'
 
 const PAGE = 50
 const TYPING_MS = 250 // delay of the search after the last key
@@ -46,6 +47,7 @@ const FILTERS = {
   reason: ['Reason', REASON_NAMES],
   ending: ['Ending', ENDINGS],
   category: ['Category', CATEGORIES],
+  second_look: ['Second look', [...RESULT_NAMES, 'none']],
 }
 
 /**
@@ -213,7 +215,14 @@ function createRow(request) {
       ),
     ),
     h('td', {}, createTierBadge(target, model)),
-    h('td', {}, createGauge(request) ?? h('span', { class: 'dim small' }, request.reason ?? '–')),
+    h(
+      'td',
+      {},
+      createGauge(request) ?? h('span', { class: 'dim small' }, request.reason ?? '–'),
+      request.second_look
+        ? h('div', { class: 'dim small nowrap' }, formatResult(request.second_look))
+        : null,
+    ),
     h(
       'td',
       { class: 'gist' },
