@@ -219,12 +219,16 @@ _DECIDED: Final[dict[tuple[str, str], str]] = {
 def _evidence_items(evidence: dict[str, Any]) -> list[str]:
     """What is known of the local answer, each item in words."""
     known = Evidence(**evidence)
-    items = ["it is cut off or has no final answer" if known.broken else "it is complete"]
+    items = [f"it states {'no' if known.broken else 'a'} final answer"]
     if known.agrees is not None:
         other = "the same" if known.agrees else "another"
-        items.append(f"a second local model has {other} final answer")
+        items.append(f"{known.second or 'the second model'} has {other} final answer")
+    elif known.second is not None:
+        items.append(f"that of {known.second} cannot be compared")
     if known.mean_logprob is not None:
         items.append(f"mean log-probability of its tokens {known.mean_logprob:.3f} nats")
+    if known.lowest_logprob is not None:
+        items.append(f"the lowest {known.lowest_logprob:.3f} nats")
     if known.margin is not None:
         items.append(f"margin at the final answer {known.margin:.3f} nats")
     if known.tokens is not None:

@@ -166,7 +166,9 @@ It ended: ok, status 200""",
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.7,
             "merit": 0.48, "threshold": 0.5, "second_look": SecondLook.KEPT,
-            "evidence": Evidence(False, True, -0.3125, 2.5, 1_280, 0.93),
+            "evidence": Evidence(
+                False, True, "llama3:8b", -0.3125, -4.0, 2.5, 1_280, 0.93
+            ),
             "verified_score": 0.81, "verified_merit": 0.625, "second_look_ms": 812.4,
             "duration_ms": 815.0, "status": 200,
         },
@@ -176,8 +178,8 @@ It went to phi3 (local): a second look kept the local answer (its merit 0.4800 (
 score 0.7000) is below the threshold 0.5000).
 Its merit 0.4800 lay in the band around the threshold (verify.band), so the local model answered \
 first, for a second look at its answer.
-Evidence: it is complete; a second local model has the same final answer; mean log-probability \
-of its tokens -0.312 nats; margin at the final answer 2.500 nats; length 1,280 tokens; \
+Evidence: it states a final answer; llama3:8b has the same final answer; mean log-probability \
+of its tokens -0.312 nats; the lowest -4.000 nats; margin at the final answer 2.500 nats; length 1,280 tokens; \
 self-check P(yes) 0.930.
 With the evidence its score is 0.8100 and its merit 0.6250, at or above the threshold 0.5000. \
 The second look kept the local answer after 812 ms.
@@ -198,7 +200,7 @@ It went to gpt (cloud): a second look escalated it (its score 0.5500 is at or ab
 threshold 0.5000).
 Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
 first, for a second look at its answer.
-Evidence: it is cut off or has no final answer; a second local model has another final answer.
+Evidence: it states no final answer; the second model has another final answer.
 With the evidence its score is 0.2500, below the threshold 0.5000. The second look escalated \
 the request after 50 ms. The cloud answered instead; 1 local token was discarded.
 Latency: total 12 ms.
@@ -218,7 +220,7 @@ It went to phi3 (local): the other tier failed before the first token (its score
 above the threshold 0.5000).
 Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
 first, for a second look at its answer.
-Evidence: it is complete.
+Evidence: it states a final answer.
 With the evidence its score is 0.2500, below the threshold 0.5000. The second look escalated the \
 request after 50 ms. The local answer was sent, because the cloud failed: server_error.
 Latency: total 12 ms.

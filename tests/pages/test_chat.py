@@ -107,7 +107,7 @@ ESCALATED = {
             KEPT,
             [
                 "localphi3:latest", "kept by a second look · verified merit 0.71 ≥ threshold 0.50",
-                "Second look: kept", "Second modelsame final answer", "Margin2.500 nats",
+                "Second look: kept", "Second modelagrees", "Margin2.500 nats",
                 "Verified score0.7100", "Time to the result812 ms",
             ],
         ),
@@ -116,7 +116,7 @@ ESCALATED = {
             [
                 "cloudgpt-4o-mini",
                 "escalated by a second look · verified merit 0.20 < threshold 0.50",
-                "Second look: escalated", "Local answercut off or no final answer",
+                "Second look: escalated", "Final answernone",
                 "Time to the result1.5 s", "Discarded tokens340",
             ],
         ),

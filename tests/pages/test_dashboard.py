@@ -215,7 +215,9 @@ async def test_request_details_open_by_keyboard_and_link(
 LOOKED = {
     "target": Target.CLOUD, "model": "gpt-4o-mini", "reason": Reason.ESCALATED, "score": 0.7,
     "merit": 0.55, "second_look": SecondLook.ESCALATED,
-    "evidence": Evidence(False, False, -0.3125, 1.5, 1_280, 0.25), "verified_score": 0.42,
+    "evidence": Evidence(
+        False, False, "llama3:8b", -0.3125, -4.0, 1.5, 1_280, 0.25
+    ), "verified_score": 0.42,
     "verified_merit": 0.36, "second_look_ms": 1_840.0, "fallback_from": Target.LOCAL,
     "fallback_why": "evidence", "discarded_tokens": 340,
 }  # fmt: skip
@@ -244,8 +246,8 @@ async def test_second_look_is_listed_and_detailed(
     await expect(drawer).to_contain_text("340 local tokens were discarded")
     for name, value in (
         ("Result", "escalated"),
-        ("Local answer", "complete"),
-        ("Second model", "other final answer"),
+        ("Final answer", "stated"),
+        ("llama3:8b", "disagrees"),
         ("Mean log-probability", "-0.313 nats"),
         ("Margin", "1.500 nats"),
         ("Length", "1,280 tokens"),

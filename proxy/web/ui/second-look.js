@@ -22,13 +22,15 @@ export const formatSecondLook = (result) => (result ? (RESULTS[result] ?? result
 /** A list of what a stored request says about its second look; null outside the band. */
 export function createSecondLook(row) {
   if (!row?.second_look) return null
-  const { broken, agrees, mean_logprob, margin, tokens, self_check } = row.evidence ?? {}
+  const evidence = row.evidence ?? {}
+  const { broken, agrees, second, margin, tokens, self_check } = evidence
   const known = (value, format) => (value === null || value === undefined ? null : format(value))
   const facts = [
     ['Result', formatResult(row.second_look)],
-    ['Local answer', known(broken, (is) => (is ? 'cut off or no final answer' : 'complete'))],
-    ['Second model', known(agrees, (is) => (is ? 'same final answer' : 'other final answer'))],
-    ['Mean log-probability', known(mean_logprob, (value) => `${formatScore(value, 3)} nats`)],
+    ['Final answer', known(broken, (is) => (is ? 'none' : 'stated'))],
+    [second ?? 'Second model', known(agrees, (is) => (is ? 'agrees' : 'disagrees'))],
+    ['Mean log-probability', known(evidence.mean_logprob, (x) => `${formatScore(x, 3)} nats`)],
+    ['Lowest log-probability', known(evidence.lowest_logprob, (x) => `${formatScore(x, 3)} nats`)],
     ['Margin', known(margin, (value) => `${formatScore(value, 3)} nats`)],
     ['Length', known(tokens, (value) => `${count(value)} tokens`)],
     ['Self-check P(yes)', known(self_check, (value) => formatScore(value, 3))],
