@@ -179,8 +179,8 @@ score 0.7000) is below the threshold 0.5000).
 Its merit 0.4800 lay in the band around the threshold (verify.band), so the local model answered \
 first, for a second look at its answer.
 Evidence: it states a final answer; llama3:8b has the same final answer; mean log-probability \
-of its tokens -0.312 nats; the lowest -4.000 nats; margin at the final answer 2.500 nats; length 1,280 tokens; \
-self-check P(yes) 0.930.
+of its tokens -0.312 nats; the lowest -4.000 nats; margin at the final answer 2.500 nats; \
+length 1,280 tokens; self-check P(yes) 0.930.
 With the evidence its score is 0.8100 and its merit 0.6250, at or above the threshold 0.5000. \
 The second look kept the local answer after 812 ms.
 Latency: total 815 ms.

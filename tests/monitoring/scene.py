@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fakes import (
     Answer,
     Call,
@@ -32,10 +34,12 @@ from fakes import (
     whole,
 )
 from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy
+from looks import verification
 from monitoring.prometheus import Prometheus
 from proxy.record import CallRecord, Ending, Reason, Target
 from router_model.drift import MIN_REQUESTS
 from router_model.model import RouterModel, Score
+from router_model.verification import Input
 from served import MODEL
 from stored import fill, finished
 from traffic import FOREVER_SECONDS, TOOLS, Pause
@@ -46,8 +50,21 @@ BUDGET_USD = 5.0  # more than they spend, so that the cloud is never cut off
 PAIRS = 320  # judged pairs; more than 50 of them local
 
 
+# Long answers speak for the cloud.
+LOOK = verification(
+    second="", band=(0.3, 0.98), evidence={"log_tokens": Input(2.7, 0.4, (2.0, 0.0, 0.0))}
+)
+
+
 class ShakyModel(RouterModel):
-    """The shipped router model, which fails on some texts."""
+    """The shipped router model with a second look. It fails on some texts."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "ShakyModel":
+        model = super().load(folder)
+        assert isinstance(model, cls)
+        model.manifest = msgspec.structs.replace(model.manifest, verification=LOOK)
+        return model
 
     def score(self, text: str) -> Score:
         if BROKEN in text:
@@ -265,6 +282,7 @@ async def open_scene(
             "rules": [{"name": "tools", "when": {"needs": "tools"}, "use": "cloud"}],
             "shadow_router": {"path": str(MODEL), "share": 0.2},
         },
+        "verify": {"max_wait_seconds": 0.8 / speed},
         "upstreams": {
             "local": {"timeouts": timeouts, "max_concurrency": 6},
             "cloud": {"timeouts": timeouts},

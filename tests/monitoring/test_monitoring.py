@@ -25,8 +25,7 @@ from monitoring import expressions
 from monitoring.expressions import Expression, fill_in
 from monitoring.prometheus import CONFIGS, POLL_SECONDS, Prometheus, Series, promtool
 from monitoring.scene import PAIRS, Scene, judge, open_scene
-from proxy.metrics import Metrics
-from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
+from proxy.record import Ending, Reason, SecondLook, Target
 from router_model.answer_checks import Check
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -56,7 +55,6 @@ async def traffic(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
     """Clients send requests, their answers are judged, and an invalid configuration is rejected."""
     stop = asyncio.Event()
     running = asyncio.create_task(scene.clients.run(lambda _: REQUESTS_PER_SECOND, stop))
-    looking = asyncio.create_task(count_second_looks(scene.proxy.proxy.metrics))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while judge(scene.database, random.Random(2)) < PAIRS:  # noqa: ASYNC110 - rows have no event
@@ -65,21 +63,7 @@ async def traffic(scene: Scene) -> AsyncIterator[asyncio.Task[None]]:
         yield running
     finally:
         stop.set()
-        looking.cancel()
         await running
-
-
-async def count_second_looks(metrics: Metrics) -> None:
-    """Count second looks of every result, as if the gateway of the scene took them."""
-    while True:
-        for result in SecondLook:
-            record = CallRecord("chat.completions")
-            record.target, record.reason = Target.LOCAL, Reason.SCORE
-            record.second_look = result
-            record.second_look_ms = None if result is SecondLook.BUSY else 100.0
-            record.finish(Ending.OK)
-            metrics.observe(record)
-        await asyncio.sleep(POLL_SECONDS)
 
 
 @pytest.fixture
