@@ -7,6 +7,7 @@ from proxy.storage import tables
 from proxy.storage.database import (
     FAILURES,
     StoreUnavailable,
+    close_all,
     exclusive_transaction,
     is_postgresql,
     open_database,
@@ -50,6 +51,7 @@ __all__ = [
     "StoreUnavailable",
     "StoredResponse",
     "Totals",
+    "close_all",
     "exclusive_transaction",
     "is_postgresql",
     "migrate",

@@ -282,6 +282,24 @@ def _second_looks(database: peewee.Database) -> None:
     )
 
 
+def _learning(database: peewee.Database) -> None:
+    """Steps of self-calibration, of which at most one is running."""
+    _run(
+        database,
+        f"""CREATE TABLE learning_steps (
+            id {_serial(database)}, created_at DOUBLE PRECISION NOT NULL,
+            ended_at DOUBLE PRECISION, expires_at DOUBLE PRECISION NOT NULL, kind TEXT NOT NULL,
+            state TEXT NOT NULL, worker TEXT NOT NULL, local_model TEXT NOT NULL,
+            cloud_model TEXT NOT NULL, second_model TEXT NOT NULL, judgement_id BIGINT NOT NULL,
+            version_before TEXT, version TEXT, test INTEGER, pairs INTEGER, tested INTEGER,
+            evidence INTEGER, cost_share DOUBLE PRECISION, difference DOUBLE PRECISION,
+            low DOUBLE PRECISION, high DOUBLE PRECISION, level DOUBLE PRECISION, decision TEXT,
+            why TEXT, manifest TEXT, previous TEXT)""",
+        """CREATE UNIQUE INDEX learning_step_running ON learning_steps (state)
+            WHERE state = 'running'""",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -293,6 +311,7 @@ MIGRATIONS: Final = (
     Migration(8, "rules and merits", _rules_and_merits),
     Migration(9, "answer checks", _answer_checks),
     Migration(10, "second looks", _second_looks),
+    Migration(11, "learning", _learning),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

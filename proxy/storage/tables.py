@@ -71,6 +71,7 @@ class Judgement(peewee.Model):
     `score` is 1-10 by router_model.rubric; `model` gave the answer.
     """
 
+    id = peewee.AutoField()
     request_id = peewee.TextField()
     created_at = peewee.DoubleField()
     target = peewee.TextField()
@@ -211,6 +212,45 @@ class Job(peewee.Model):
         table_name = "jobs"
 
 
+class LearningStep(peewee.Model):
+    """A step of self-calibration (`learning.steps.LearningStep`). Rows are kept forever.
+
+    `state` is running, done or failed. At most one step is running; it is orphaned after
+    `expires_at`. `manifest` is the router model's manifest that the step made, `previous` the one
+    that an activation replaced, both JSON.
+    """
+
+    id = peewee.AutoField()
+    created_at = peewee.DoubleField()
+    ended_at = peewee.DoubleField(null=True)
+    expires_at = peewee.DoubleField()
+    kind = peewee.TextField()
+    state = peewee.TextField()
+    worker = peewee.TextField()
+    local_model = peewee.TextField()
+    cloud_model = peewee.TextField()
+    second_model = peewee.TextField()
+    judgement_id = peewee.BigIntegerField()
+    version_before = peewee.TextField(null=True)
+    version = peewee.TextField(null=True)
+    test = peewee.IntegerField(null=True)
+    pairs = peewee.IntegerField(null=True)
+    tested = peewee.IntegerField(null=True)
+    evidence = peewee.IntegerField(null=True)
+    cost_share = peewee.DoubleField(null=True)
+    difference = peewee.DoubleField(null=True)
+    low = peewee.DoubleField(null=True)
+    high = peewee.DoubleField(null=True)
+    level = peewee.DoubleField(null=True)
+    decision = peewee.TextField(null=True)
+    why = peewee.TextField(null=True)
+    manifest = peewee.TextField(null=True)
+    previous = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "learning_steps"
+
+
 class TokenBucket(peewee.Model):
     """The token bucket of an API key, shared by all processes: when it is full again."""
 
@@ -307,8 +347,8 @@ class DailyHistogram(peewee.Model):
 
 
 TABLES: Final = (
-    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, TokenBucket, Lease,
-    HourlyTotals, HourlyHistogram, DailyHistogram,
+    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, LearningStep,
+    TokenBucket, Lease, HourlyTotals, HourlyHistogram, DailyHistogram,
 )  # fmt: skip
 
 

@@ -39,10 +39,11 @@ _OTHERS: Final[dict[str, list[dict[str, Any]]]] = {
     "samples": [
         {"request_id": 0, "created_at": NOW, "kind": "shadow", "propensity": 0.01, "turn": 0.25,
          "state": "done", "attempts": 1, "next_at": NOW, "claimed_by": None, "body": None,
-         "other_model": "gpt-4o-mini", "other_response": "Four.", "why": None},
+         "other_model": "gpt-4o-mini", "other_response": "Four.", "why": None,
+         "evidence": '{"broken":false,"agrees":true}'},
         {"request_id": 3, "created_at": NOW, "kind": "grade", "propensity": 0.02, "turn": 0.75,
          "state": "pending", "attempts": 0, "next_at": NOW, "claimed_by": None, "body": '{"n":1}',
-         "other_model": None, "other_response": None, "why": None},
+         "other_model": None, "other_response": None, "why": None, "evidence": None},
     ],
     "preferences": [
         {"id": 1, "request_id": 0, "created_at": NOW, "judge_model": "gpt-4o-mini",
@@ -57,6 +58,15 @@ _OTHERS: Final[dict[str, list[dict[str, Any]]]] = {
          "started_at": NOW, "ended_at": NOW + 1.5, "exit_status": 0, "host": "a", "pid": 4711,
          "worker": "a/4711/1", "seen_at": NOW + 1.5, "is_unwanted": False, "progress": 1.0,
          "message": None, "log": "fertig\n", "log_start": 0, "cost_usd": None},
+    ],
+    "learning_steps": [
+        {"id": 1, "created_at": NOW, "ended_at": NOW + 9.5, "expires_at": NOW + HOUR, "kind": "fit",
+         "state": "done", "worker": "a:1", "local_model": "phi3:latest",
+         "cloud_model": "gpt-4o-mini", "second_model": "", "judgement_id": 2,
+         "version_before": "1", "version": "1+own", "test": 1, "pairs": 500, "tested": 480,
+         "evidence": 0, "cost_share": 0.4, "difference": 0.05, "low": 0.01, "high": 0.09,
+         "level": 0.975, "decision": "activated", "why": "better", "manifest": "{}",
+         "previous": "{}"},
     ],
     "rates": [
         {"key_hash": "one", "full_at": NOW + 12.5},
