@@ -54,6 +54,7 @@ COST_WHY = (
     "the highest threshold that costs at most {share:.4g} % of sending everything to the cloud "
     "on {rows}"
 )
+SPEND_WHY = "spends {share:.4g} % of the cost of sending everything to the cloud on {rows}"
 NO_GAP_WHY = "on {rows} the cloud's answers are on average no better than the local ones"
 
 # Standard deviations of the Gaussian prior for another model: half of the slope, and 1.5 for the
@@ -374,18 +375,37 @@ def merits(
 
 
 def threshold_table(
-    score: Floats, out: Outcomes, *, steps: int = 40, rounds: int = 1000
+    score: Floats,
+    out: Outcomes,
+    *,
+    steps: int = 40,
+    rounds: int = 1000,
+    also: float | None = None,
 ) -> list[OperatingPoint]:
     """Operating points from everything local to everything in the cloud, evenly by local share.
 
     The recovered quality is made monotone in the threshold, so that asking for more quality never
     lowers the threshold. The last row, threshold 1, sends everything to the cloud. Intervals: 95 %,
     bootstrap over groups. If the cloud is not better, there is no gap and no quality to recover.
+
+    Args:
+        also: one more threshold for the table.
     """
-    inner = np.quantile(score, np.linspace(0, 1, steps + 1)[1:-1])
-    return operating_points(
-        score, out, np.array([0.0, *np.unique(np.round(inner, 4)), 1.0]), rounds=rounds
-    )
+    inner = np.round(np.quantile(score, np.linspace(0, 1, steps + 1)[1:-1]), 4)
+    thresholds = [0.0, *inner, 1.0, *([] if also is None else [also])]
+    return operating_points(score, out, np.unique(thresholds), rounds=rounds)
+
+
+def threshold_for_spend(score: Floats, out: Outcomes, cost_share: float) -> float:
+    """The threshold whose cost is nearest to this share of the all-cloud cost.
+
+    Unlike `recommend_for_cost` it is not limited to a table's steps and may cost a little more, so
+    that repeated calibrations do not lower the spending.
+    """
+    # A request with exactly the merit of the threshold stays local.
+    thresholds = np.append(np.unique(score), 1.0)
+    cost, _ = _shares(score, out, np.arange(score.size), thresholds)
+    return float(thresholds[np.argmin(np.abs(cost - cost_share))])
 
 
 def operating_points(

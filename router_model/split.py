@@ -26,6 +26,14 @@ def part_of(group: str) -> Part:
     return "validation" if percent < 80 else "test"
 
 
+def fold_of(group: str, folds: int) -> int:
+    """The fold of a group for cross-fitting: 0 is the test part, 1 to folds - 1 are the rest."""
+    if part_of(group) == "test":
+        return 0
+    digest = hashlib.sha1(b"fold1" + group.encode(), usedforsecurity=False).hexdigest()
+    return 1 + int(digest[:8], 16) % (folds - 1)
+
+
 def text_key(text: str) -> str:
     """16 hex digits, equal for prompts that differ only in case, spacing or Unicode form.
 
@@ -41,6 +49,15 @@ def group_of(session_id: str | None, text: str) -> str:
     Without a session the group is all requests with this routing text.
     """
     return text_key(f"session {session_id}") if session_id else text_key(text)
+
+
+def in_one_fold(folds: NDArray[np.int64], texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of n requests have a text that is in no other fold."""
+    of_text: dict[str, set[int]] = {}
+    keys = [text_key(text) for text in texts]
+    for key, fold in zip(keys, folds.tolist(), strict=True):
+        of_text.setdefault(key, set()).add(fold)
+    return np.array([len(of_text[key]) == 1 for key in keys], dtype=bool)
 
 
 def held_out(groups: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:

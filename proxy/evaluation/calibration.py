@@ -1,10 +1,10 @@
 """Fit the router model to this proxy's own models and traffic: `hybrid-llm calibrate --from-db`.
 
 The router model ranks prompts by difficulty. The meaning of its scores depends on the models of the
-two tiers. Calibration fits four things to requests with judge scores for both tiers' answers: the
+two tiers. Calibration fits five things to requests with judge scores for both tiers' answers: the
 scale and shift of each head, the curve of the served score, the gain per dollar of a cloud answer
-if the model has one, and the threshold table. The fit is regularised towards the current
-calibration. Client ratings have a small weight in the heads' fit.
+if the model has one, the threshold table, and with enough evidence the second look. The fit is
+regularised towards the current calibration. Client ratings have a small weight in the heads' fit.
 
 The network is unchanged, so the order of prompts changes little. A local model that is strong where
 Phi-3 is weak needs training, not calibration.
@@ -18,7 +18,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -42,34 +42,52 @@ from router_model.metrics import Floats, auroc, bootstrap, ece, log_loss
 from router_model.model import RouterModel
 from router_model.task import ScoreSystem, routing_text
 from router_model.value import DEFAULT_PRICES, UsdPerToken
+from router_model.verification_fit import choose_band, fit_verification
 
 _FOLDS: Final = 5
+# A second look fitted to fewer pairs is not better than the router (docs/verification.md).
+MIN_EVIDENCE: Final = 100
+_ROUNDS: Final = 1000
 
 
 class CalibrationTarget(NamedTuple):
-    """The target of the threshold: a share of the quality gap, or of the all-cloud cost."""
+    """The target of the threshold: a share of the quality gap, or of the all-cloud cost.
 
-    measure: str = "quality"  # or cost
+    `cost` is a limit. `spend` is the cost itself, so it is met as well as the requests allow.
+    """
+
+    measure: Literal["quality", "cost", "spend"] = "quality"
     share: float = calibrate.RECOMMENDED_PGR
 
-    def threshold(self, table: list[OperatingPoint], *, rows: str) -> tuple[float, str]:
-        """The threshold of the table that meets the target, and the reason."""
-        if self.measure == "cost":
-            return calibrate.recommend_for_cost(table, rows=rows, cost_share=self.share)
-        return calibrate.recommend(table, rows=rows, quality_share=self.share)
+    def thresholds(self, merit: Floats, outcomes: Outcomes, *, rounds: int) -> ThresholdTable:
+        """The threshold table of requests [n], with the threshold that meets the target."""
+        rows = f"{merit.size} judged requests of this proxy"
+        if self.measure == "spend":
+            threshold = calibrate.threshold_for_spend(merit, outcomes, self.share)
+            table = calibrate.threshold_table(merit, outcomes, rounds=rounds, also=threshold)
+            why = calibrate.SPEND_WHY.format(share=100 * self.share, rows=rows)
+        else:
+            table = calibrate.threshold_table(merit, outcomes, rounds=rounds)
+            if self.measure == "cost":
+                threshold, why = calibrate.recommend_for_cost(
+                    table, rows=rows, cost_share=self.share
+                )
+            else:
+                threshold, why = calibrate.recommend(table, rows=rows, quality_share=self.share)
+        return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=table)
 
     def is_settled(self, point: OperatingPoint) -> bool:
         """Whether the whole interval meets the target."""
-        if self.measure == "cost":
-            return point.cost_interval[1] <= self.share
-        return point.quality_interval[0] >= self.share
+        if self.measure == "quality":
+            return point.quality_interval[0] >= self.share
+        return point.cost_interval[1] <= self.share
 
     def sure(self, table: list[OperatingPoint]) -> float | None:
         """The cheapest (for cost: the best) threshold whose whole interval meets the target."""
         thresholds = [point.threshold for point in table if self.is_settled(point)]
         if not thresholds:
             return None
-        return max(thresholds) if self.measure == "cost" else min(thresholds)
+        return min(thresholds) if self.measure == "quality" else max(thresholds)
 
 
 DEFAULT_TARGET: Final = CalibrationTarget()
@@ -83,6 +101,9 @@ class CalibrationReport(NamedTuple):
         held_out_point: the same on the `held_out` requests, which took no part in the fit.
         is_settled: whether the whole interval of `operating_point` meets the target.
         sure_threshold: a threshold whose whole interval meets the target, if there is one.
+        evidence: the `fitted` requests with evidence about the local answer.
+        evidence_missing: how many more are needed for a second look.
+        band: the merits that get a second look; None without one.
     """
 
     requests: int
@@ -106,6 +127,9 @@ class CalibrationReport(NamedTuple):
     sure_threshold: float | None
     operating_point: OperatingPoint
     held_out_point: OperatingPoint | None
+    evidence: int
+    evidence_missing: int
+    band: tuple[float, float] | None
 
 
 def calibrate_router(
@@ -117,6 +141,8 @@ def calibrate_router(
     rated: Iterable[RatedRequest] = (),
     aim: CalibrationTarget = DEFAULT_TARGET,
     prices: UsdPerToken = DEFAULT_PRICES,
+    evidence_since: float = 0.0,
+    rounds: int = _ROUNDS,
 ) -> tuple[Manifest, CalibrationReport]:
     """A manifest for the configured models, fitted to their judged requests.
 
@@ -125,6 +151,8 @@ def calibrate_router(
 
     Args:
         prices: of the cloud model.
+        evidence_since: UNIX seconds; older evidence is of another second model.
+        rounds: of the bootstrap for the intervals.
 
     Raises:
         NotEnoughJudgements: fewer than MIN_REQUESTS usable requests of these models.
@@ -132,22 +160,34 @@ def calibrate_router(
     dataset = dataset_of_pair(judged, config)
     fitted, held_out = _split(dataset)
     ratings = ratings_of(list(rated), config, model)
-    prior = model.manifest.calibration
     logits, outcomes = fitted.logits(model), fitted.outcomes
-    before, _, _ = calibrate.scores(logits, prior)
+    before, _, _ = calibrate.scores(logits, model.manifest.calibration)
     after = _cross_validated(model, logits, outcomes, ratings)
-    calibration = calibrate.fit(logits, outcomes, prior=prior, ratings=ratings)
+    parts = fit_parts(
+        model.manifest,
+        logits,
+        fitted,
+        config=config,
+        ratings=ratings,
+        prices=prices,
+        evidence_since=evidence_since,
+    )
+    calibration, gain = parts.calibration, parts.gain
     score, p_local, _ = calibrate.scores(logits, calibration)
-    gain = _fit_gain(model, fitted, logits, calibration, prices)
     merit = fitted.merits(logits, calibration, gain, prices)
-    by_merit = _thresholds(merit, outcomes, aim)
-    by_score = _thresholds(score, outcomes, aim) if gain is not None else None
+    by_merit = aim.thresholds(merit, outcomes, rounds=rounds)
+    by_score = aim.thresholds(score, outcomes, rounds=rounds) if gain is not None else None
+    parts = with_band(parts, merit, threshold=by_merit.threshold, weight=outcomes.weight)
+    verification = parts.verification
     ranks_by_score = config.routing.objective == "score"
     used = by_score if by_score is not None and ranks_by_score else by_merit
     threshold, table = used.threshold, used.thresholds
     point = next(point for point in table if point.threshold == threshold)
     local_ok, suffices, w = outcomes.local_ok, outcomes.local_suffices, outcomes.weight
-    low, high = bootstrap(lambda i: auroc(local_ok[i], p_local[i], weight=w[i]), outcomes.group)
+    low, high = bootstrap(
+        lambda i: auroc(local_ok[i], p_local[i], weight=w[i]), outcomes.group, rounds=rounds
+    )
+    with_evidence = _count_evidence(fitted, evidence_since)
     report = CalibrationReport(
         requests=len(dataset.texts),
         fitted=len(fitted.texts),
@@ -170,20 +210,27 @@ def calibrate_router(
         sure_threshold=aim.sure(table),
         operating_point=point,
         held_out_point=_on_held_out(
-            model, held_out, calibration, None if ranks_by_score else gain, prices, threshold
+            model,
+            held_out,
+            calibration,
+            None if ranks_by_score else gain,
+            prices,
+            threshold,
+            rounds=rounds,
         ),
+        evidence=with_evidence,
+        evidence_missing=max(0, MIN_EVIDENCE - with_evidence),
+        band=verification.band if verification is not None else None,
     )
     manifest = msgspec.structs.replace(
-        model.manifest,
+        parts,
         version=f"{model.manifest.version.partition('+')[0]}+own.{now:%Y%m%d.%H%M%S}",
         created_at=now.isoformat(timespec="seconds"),
         local_model=report.local_model,
         cloud_model=report.cloud_model,
-        calibration=calibration,
         threshold=by_merit.threshold,
         threshold_why=by_merit.threshold_why,
         thresholds=by_merit.thresholds,
-        gain=gain,
         by_score=by_score,
         data_sha256=_sha256_of(fitted.requests),
         metrics={
@@ -195,6 +242,63 @@ def calibrate_router(
         ),
     )
     return manifest, report
+
+
+def fit_parts(
+    prior: Manifest,
+    logits: Floats,
+    judged: JudgedDataset,
+    *,
+    config: Config,
+    prices: UsdPerToken,
+    ratings: Ratings | None = None,
+    evidence_since: float = 0.0,
+) -> Manifest:
+    """The manifest with calibration, gain per dollar and second look fitted to judged requests.
+
+    Thresholds and the band of the second look are not (`with_band`). Without MIN_EVIDENCE there is
+    no second look.
+
+    Args:
+        logits: [n, 2 or 3] of the requests.
+    """
+    outcomes = judged.outcomes
+    calibration = calibrate.fit(logits, outcomes, prior=prior.calibration, ratings=ratings)
+    gain = prior.gain
+    if gain is not None:
+        gain = calibrate.fit_gain(
+            logits,
+            outcomes,
+            calibration,
+            judged.input_tokens,
+            judged.output_tokens,
+            text_tokens=judged.text_tokens,
+            prices=prices,
+            prior=gain,
+        )
+    verification = None
+    if _count_evidence(judged, evidence_since) >= MIN_EVIDENCE:
+        verification = fit_verification(
+            logits,
+            judged.evidence(since=evidence_since),
+            outcomes,
+            band=(0.0, 1.0),
+            local_model=config.upstreams.local.model,
+            cloud_model=config.upstreams.cloud.model,
+            second=config.verify.second or "",
+        )
+    return msgspec.structs.replace(
+        prior, calibration=calibration, gain=gain, verification=verification
+    )
+
+
+def with_band(manifest: Manifest, merit: Floats, *, threshold: float, weight: Floats) -> Manifest:
+    """The manifest with the band of its second look, if it has one, around the threshold."""
+    look = manifest.verification
+    if look is None:
+        return manifest
+    band = choose_band(merit, threshold=threshold, weight=weight)
+    return msgspec.structs.replace(manifest, verification=msgspec.structs.replace(look, band=band))
 
 
 def check_target(folder: Path) -> None:
@@ -235,34 +339,8 @@ def _split(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
     return judged.take(~test), judged.take(judged.held_out)
 
 
-def _fit_gain(
-    model: RouterModel,
-    judged: JudgedDataset,
-    logits: Floats,
-    calibration: Calibration,
-    prices: UsdPerToken,
-) -> Gain | None:
-    """The gain per dollar, fitted to the requests; None if the model has none."""
-    prior = model.manifest.gain
-    if prior is None:
-        return None
-    return calibrate.fit_gain(
-        logits,
-        judged.outcomes,
-        calibration,
-        judged.input_tokens,
-        judged.output_tokens,
-        text_tokens=judged.text_tokens,
-        prices=prices,
-        prior=prior,
-    )
-
-
-def _thresholds(merit: Floats, outcomes: Outcomes, aim: CalibrationTarget) -> ThresholdTable:
-    table = calibrate.threshold_table(merit, outcomes)
-    rows = f"{merit.size} judged requests of this proxy"
-    threshold, why = aim.threshold(table, rows=rows)
-    return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=table)
+def _count_evidence(judged: JudgedDataset, since: float) -> int:
+    return sum(item is not None for item in judged.evidence(since=since))
 
 
 def _cross_validated(
@@ -292,11 +370,15 @@ def _on_held_out(
     gain: Gain | None,
     prices: UsdPerToken,
     threshold: float,
+    *,
+    rounds: int,
 ) -> OperatingPoint | None:
     if not held_out.texts:
         return None
     merit = held_out.merits(held_out.logits(model), calibration, gain, prices)
-    [point] = calibrate.operating_points(merit, held_out.outcomes, np.array([threshold]))
+    [point] = calibrate.operating_points(
+        merit, held_out.outcomes, np.array([threshold]), rounds=rounds
+    )
     return point
 
 
@@ -306,7 +388,7 @@ def _sha256_of(requests: list[JudgedRequest]) -> str:
 
 
 def _without_models(report: CalibrationReport) -> dict[str, Any]:
-    left_out = {"local_model", "cloud_model", "operating_point", "held_out_point"}
+    left_out = {"local_model", "cloud_model", "operating_point", "held_out_point", "band"}
     return {name: value for name, value in report._asdict().items() if name not in left_out}
 
 

@@ -14,12 +14,19 @@ from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from proxy.protocol.ollama import is_same_model
 from router_model import calibrate, split
 from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
+from router_model.evidence import Evidence
 from router_model.label import is_ok
-from router_model.manifest import Calibration, Gain
+from router_model.manifest import Calibration, Gain, Manifest
 from router_model.metrics import Floats
 from router_model.model import RouterModel
 from router_model.task import routing_text
-from router_model.value import UsdPerToken, text_tokens
+from router_model.value import (
+    UsdPerToken,
+    expected_output_tokens,
+    text_tokens,
+    verified_merits,
+)
+from router_model.verification import Verification
 
 MIN_REQUESTS: Final = 100
 
@@ -69,6 +76,49 @@ class JudgedDataset(NamedTuple):
             prices=prices,
         )
 
+    def policy_merits(
+        self,
+        logits: Floats,
+        manifest: Manifest,
+        config: Config,
+        prices: UsdPerToken,
+        *,
+        evidence_since: float = 0.0,
+    ) -> Floats:
+        """[n]: what a router compares with its threshold, after the second look if it has one.
+
+        Requests without evidence are decided by the prompt. Streams count as all other requests.
+
+        Args:
+            manifest: for the configured objective.
+        """
+        merit = self.merits(logits, manifest.calibration, manifest.gain, prices)
+        look = manifest.verification
+        if look is None or config.verify.mode != "auto" or not is_fitted_for(look, config):
+            return merit
+        low, high = look.band if config.verify.band == "auto" else config.verify.band
+        evidence = self.evidence(since=evidence_since)
+        known = np.array([item is not None for item in evidence], dtype=bool)
+        index = np.flatnonzero(known & (low <= merit) & (merit < high))
+        if not index.size:
+            return merit
+        lengths = np.ones(index.size)
+        if manifest.gain is not None:
+            lengths = expected_output_tokens(manifest.gain, logits[index], self.text_tokens[index])
+        verified = merit.copy()
+        verified[index] = verified_merits(
+            look.probabilities(logits[index], [evidence[i] for i in index]),
+            manifest.gain,
+            self.input_tokens[index],
+            lengths,
+            prices=prices,
+        )
+        return verified
+
+    def evidence(self, *, since: float = 0.0) -> list[Evidence | None]:
+        """[n]: of the requests since `since` (UNIX seconds); older evidence counts as none."""
+        return [r.evidence if r.created_at >= since else None for r in self.requests]
+
     @property
     def held_out(self) -> NDArray[np.bool_]:
         """[n]: the rows that measure a router."""
@@ -87,6 +137,14 @@ class JudgedDataset(NamedTuple):
             [self.texts[i] for i in index],
             self.outcomes.take(chosen),
         )
+
+
+def is_fitted_for(look: Verification, config: Config) -> bool:
+    """Whether a second look was fitted to the configured local, cloud and second model."""
+    fitted = (look.local_model, look.cloud_model, look.second)
+    tiers = config.upstreams
+    configured = (tiers.local.model, tiers.cloud.model, config.verify.second or "")
+    return all(map(is_same_model, fitted, configured))
 
 
 def dataset_of_pair(judged: list[JudgedRequest], config: Config) -> JudgedDataset:

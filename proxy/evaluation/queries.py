@@ -14,6 +14,7 @@ from proxy.evaluation.estimates import GRADES, JudgedPair, JudgedValue, Quality,
 from proxy.record import PICODOLLARS
 from proxy.storage import Queries, parse_turns
 from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sample
+from router_model.evidence import Evidence
 from router_model.value import CHARS_PER_TOKEN
 
 _MAX_JUDGED: Final = 5_000
@@ -49,6 +50,7 @@ class JudgedRequest(NamedTuple):
         weight: the inverse of the sampling probability.
         input_tokens: of the prompt.
         cloud_output_tokens: of the cloud's answer, reported or estimated from its text.
+        evidence: of the local answer; None without a second look.
     """
 
     id: str
@@ -63,6 +65,7 @@ class JudgedRequest(NamedTuple):
     weight: float
     input_tokens: int | None = None
     cloud_output_tokens: float | None = None
+    evidence: Evidence | None = None
 
 
 class RatedRequest(NamedTuple):
@@ -188,6 +191,8 @@ class QualityQueries(Queries):
                 Request.input_tokens,
                 peewee.fn.MAX(peewee.Case(None, ((is_cloud, Request.output_tokens),), estimated)),
                 peewee.fn.MAX(Sample.propensity),
+                # The sample's evidence is of the judged local answer, also if the cloud answered.
+                peewee.fn.COALESCE(peewee.fn.MAX(Sample.evidence), Request.evidence),
             )
             .join(Judgement, on=Judgement.request_id == Request.id)
             .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Request.id)
@@ -198,9 +203,17 @@ class QualityQueries(Queries):
         )
         return [
             JudgedRequest._make(
-                (key, parse_turns(prompt), *rest, _weight(propensity), given, written)
+                (
+                    key,
+                    parse_turns(prompt),
+                    *rest,
+                    _weight(propensity),
+                    given,
+                    written,
+                    Evidence.from_json(evidence),
+                )
             )
-            for key, prompt, *rest, given, written, propensity in self._rows(query)
+            for key, prompt, *rest, given, written, propensity, evidence in self._rows(query)
         ]
 
     def rated_requests(self, since: float = 0.0) -> list[RatedRequest]:

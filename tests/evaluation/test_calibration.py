@@ -32,21 +32,23 @@ from live import LiveProxy
 from proxy.budget import Prices
 from proxy.cli.main import main
 from proxy.config import StorageConfig, load_config
-from proxy.evaluation.calibration import training_rows
+from proxy.evaluation.calibration import MIN_EVIDENCE, training_rows
 from proxy.evaluation.dataset import MIN_REQUESTS
 from proxy.evaluation.queries import QualityQueries
+from proxy.learning import LearningRecords, Models
 from proxy.record import CallRecord, Ending, Target
 from proxy.routing import Router
 from proxy.server.models import load_router
 from proxy.storage.writer import Store
 from router_model.calibrate import merits
 from router_model.categories import CATEGORIES
+from router_model.evidence import Evidence
 from router_model.manifest import Gain, Manifest
 from router_model.metrics import Floats
 from router_model.model import RouterModel
 from router_model.task import routing_text
 from router_model.value import expected_output_tokens, text_tokens
-from stored import execute
+from stored import connected, execute
 from training.sources import proxy_db
 
 pytest_plugins = ["databases"]
@@ -266,6 +268,68 @@ def test_judged_requests_can_be_exported_for_training(config: Path, tmp_path: Pa
         assert row["category"] in CATEGORIES
         assert (row["local_model"], row["cloud_model"]) == ("strong", "gpt-4o-mini")
         assert row["local_score"] in (3, 9)
+
+
+# ── The second look ───────────────────────────────────────────────────────────────────────────
+
+
+def add_evidence(config: Path, *, requests: int) -> None:
+    """Evidence for the newest requests: the second model agrees where the local answer is good."""
+    path = load_config(config).storage.url.path
+    good = "(SELECT score FROM judgements WHERE request_id = requests.id AND target = 'local') > 5"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            f"UPDATE requests SET evidence = CASE WHEN {good} THEN '{{\"agrees\":true}}'"
+            " ELSE '{\"agrees\":false}' END WHERE id IN "
+            f"(SELECT id FROM requests ORDER BY id DESC LIMIT {requests})"
+        )
+
+
+def test_the_second_look_is_fitted_to_evidence(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    add_evidence(config, requests=300)
+    target = tmp_path / "strong"
+    report = json.loads(calibrate(config, f"--out={target}", "--json").stdout)
+    assert MIN_EVIDENCE <= report["evidence"] < 300  # without the held-out ones
+    assert report["evidence_missing"] == 0
+    manifest = Manifest.load(target)
+    look = manifest.verification
+    assert look is not None
+    assert (look.local_model, look.cloud_model, look.second) == ("strong:latest", "gpt-4o-mini", "")
+    assert look.pairs == report["evidence"]
+    assert look.band == tuple(report["band"])
+    assert look.band[0] <= manifest.threshold <= look.band[1]
+    logits = RouterModel.load(target).logits(PROMPTS[0])
+    agree, differ = (look.verify(logits, Evidence(agrees=value)) for value in (True, False))
+    assert agree.gain < differ.gain
+    assert manifest.for_objective("score").verification is None
+    shown = calibrate(config, f"--out={target}").output
+    assert f"fitted to {look.pairs} requests" in " ".join(shown.split())
+
+
+def test_too_little_evidence_is_reported(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    add_evidence(config, requests=50)
+    out = f"--out={tmp_path}/strong"
+    report = json.loads(calibrate(config, out, "--json").stdout)
+    assert 0 < report["evidence"] <= 50
+    assert report["evidence"] + report["evidence_missing"] == MIN_EVIDENCE
+    assert Manifest.load(tmp_path / "strong").verification is None
+    assert f"{report['evidence_missing']} more are needed" in " ".join(
+        calibrate(config, out).output.split()
+    )
+
+
+def test_evidence_of_another_second_model_does_not_count(config: Path, tmp_path: Path) -> None:
+    record_judged(config)
+    add_evidence(config, requests=300)
+    url = str(load_config(config).storage.url)
+    with connected(url) as database:
+        records = LearningRecords(database, worker="test")
+    for second in ("llama3", "mistral"):
+        records.record_models(Models("strong:latest", "gpt-4o-mini", second), version="1")
+    report = json.loads(calibrate(config, f"--out={tmp_path}/strong", "--json").stdout)
+    assert report["evidence"] == 0
 
 
 # ── Targets, on traffic with known quality ────────────────────────────────────────────────────
