@@ -10,16 +10,35 @@ from proxy.evaluation.calibration import (
     CalibrationTarget,
     calibrate_router,
     check_target,
+    fit_parts,
     training_rows,
+    with_band,
 )
-from proxy.evaluation.dataset import NotEnoughJudgements
+from proxy.evaluation.comparison import (
+    Difference,
+    can_compare,
+    compare_at_cost,
+    spent_share,
+)
+from proxy.evaluation.dataset import (
+    JudgedDataset,
+    NotEnoughJudgements,
+    dataset_of_pair,
+    is_fitted_for,
+)
 from proxy.evaluation.estimates import MIN_PAIRS, Quality
 from proxy.evaluation.judge import Judge, JudgePriceUnknown, JudgingSummary, judge_price
 from proxy.evaluation.judge_queue import JudgeQueue
 from proxy.evaluation.metrics import quality_metrics
 from proxy.evaluation.paid_calls import OnPaidCall, PaidUpstream
 from proxy.evaluation.promotion import NothingHeldOut, RouterComparison, compare_routers
-from proxy.evaluation.queries import QualityQueries, ShadowComparison, WeightedPair
+from proxy.evaluation.queries import (
+    JudgedRequest,
+    QualityQueries,
+    RatedRequest,
+    ShadowComparison,
+    WeightedPair,
+)
 from proxy.evaluation.sampling import Sampler
 
 __all__ = [
@@ -27,9 +46,12 @@ __all__ = [
     "MIN_PAIRS",
     "CalibrationReport",
     "CalibrationTarget",
+    "Difference",
     "Judge",
     "JudgePriceUnknown",
     "JudgeQueue",
+    "JudgedDataset",
+    "JudgedRequest",
     "JudgingSummary",
     "NotEnoughJudgements",
     "NothingHeldOut",
@@ -37,15 +59,23 @@ __all__ = [
     "PaidUpstream",
     "Quality",
     "QualityQueries",
+    "RatedRequest",
     "RouterComparison",
     "Sampler",
     "ShadowComparison",
     "WeightedPair",
     "calibrate_router",
+    "can_compare",
     "check_target",
+    "compare_at_cost",
     "compare_routers",
+    "dataset_of_pair",
     "explain",
+    "fit_parts",
+    "is_fitted_for",
     "judge_price",
     "quality_metrics",
+    "spent_share",
     "training_rows",
+    "with_band",
 ]

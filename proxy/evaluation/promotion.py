@@ -3,24 +3,36 @@
 Both models score the held-out judged requests: the test part of router_model.split, which training
 and calibration leave out. One measure, fixed in advance, decides:
 
-- A different network: APGR, the recovered share of the quality gap, averaged over all rates of
-  cloud calls. It measures the ranking of prompts, independent of a threshold. If a router ranks by
-  gain per dollar, the average is over all shares of the all-cloud cost.
-- The same network, so a new calibration: the log loss of the served score, because the ranking is
-  nearly the same. If only one of the two has a gain per dollar, the ranking differs: APGR.
+- A router ranks by gain per dollar, and costs are known: the recovered share of the quality gap at
+  the user's own share of the all-cloud dollars (`comparison`), as in self-calibration. If the
+  router in use spends almost nothing or everything, every order recovers the same there: the mean
+  over all shares instead.
+- Else, a different network: APGR, the mean over all rates of cloud calls. It measures the ranking
+  of prompts, independent of a threshold.
+- Else, the same network, so a new calibration: the log loss of the served score, because the
+  ranking is nearly the same.
 
 The candidate is better if the 95 % interval of the difference is above 0 (paired bootstrap over
 conversations). The results at each model's own threshold are for information only.
 """
 
 import math
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from proxy.config import Config
+from proxy.evaluation.comparison import (
+    MAX_WITHOUT_GAP,
+    MIN_HELD_OUT,
+    MIN_ROUNDS,
+    Difference,
+    can_compare,
+    compare_at_cost,
+    spent_share,
+)
 from proxy.evaluation.dataset import JudgedDataset, NotEnoughJudgements, dataset_of_pair
 from proxy.evaluation.queries import JudgedRequest
 from router_model import calibrate
@@ -38,12 +50,7 @@ from router_model.metrics import (
 from router_model.model import RouterModel
 from router_model.value import DEFAULT_PRICES, UsdPerToken
 
-MIN_HELD_OUT: Final = 100
-ROUNDS: Final = 2000
-# If more resamples have no quality gap between the tiers, the gap is not significant.
-_MAX_WITHOUT_GAP: Final = 0.025
-
-
+Measure = Literal["pgr_at_cost", "apgr_by_cost", "apgr", "log_loss"]
 Rows = NDArray[np.int64]
 
 
@@ -67,6 +74,7 @@ class RouterComparison(NamedTuple):
     """The result of a comparison.
 
     Attributes:
+        cost_share: of the all-cloud dollars, for the measure `pgr_at_cost`.
         difference: positive if the candidate is better.
         interval: the 95 % interval of the difference.
         needed: about how many more judged requests would make a difference of this size
@@ -76,7 +84,8 @@ class RouterComparison(NamedTuple):
     judged: int
     held_out: int
     conversations: int
-    measure: Literal["apgr", "apgr_by_cost", "log_loss"]
+    measure: Measure
+    cost_share: float | None
     difference: float
     interval: tuple[float, float]
     is_better: bool
@@ -131,54 +140,80 @@ def compare_routers(
         )
     outcomes = held_out.outcomes
     manifests = [m.manifest.for_objective(config.routing.objective) for m in (current, candidate)]
-    with_gain = [manifest.gain is not None for manifest in manifests]
-    # Another calibration of the same network hardly changes the order of prompts, but their
-    # probabilities.
-    uses_log_loss = manifests[0].files == manifests[1].files and with_gain[0] == with_gain[1]
-    by_cost = any(with_gain) and bool(outcomes.cost.any())
-    logits = [held_out.logits(model) for model in (current, candidate)]
     routers = [
-        _rate(manifest, z, held_out, prices) for manifest, z in zip(manifests, logits, strict=True)
+        _rate(manifest, held_out.logits(model), held_out, config, prices)
+        for manifest, model in zip(manifests, (current, candidate), strict=True)
     ]
-
-    def measure(router: _RatedRows, index: Rows, part: Outcomes) -> float:
-        if uses_log_loss:
-            return _log_loss(router.score[index], part)
-        return _apgr(router.merit[index], part, by_cost=by_cost)
-
-    sign = -1 if uses_log_loss else 1
-    everything = np.arange(n)
-    before, after = (measure(router, everything, outcomes) for router in routers)
-    difference = sign * (after - before)
-    differences = []
-    for index in resamples(outcomes.group, rounds=ROUNDS):
-        part = outcomes.take(index)
-        current_value, candidate_value = (measure(router, index, part) for router in routers)
-        differences.append(sign * (candidate_value - current_value))
-    interval = percentiles(differences)
-    has_gap = float(np.mean(~np.isfinite(differences))) <= _MAX_WITHOUT_GAP
-    is_better = bool(interval[0] > 0) and has_gap
+    by_cost = any(manifest.gain is not None for manifest in manifests) and outcomes.cost.any()
+    cost_share = _user_share(routers[0], outcomes, config) if by_cost else None
+    measure: Measure = "apgr"
+    if cost_share is not None:
+        measure = "pgr_at_cost" if can_compare(cost_share) else "apgr_by_cost"
+    elif manifests[0].files == manifests[1].files:
+        measure = "log_loss"
+    if measure == "pgr_at_cost":
+        assert cost_share is not None
+        before, after = (router.merit for router in routers)
+        found = compare_at_cost(before, after, outcomes, cost_share=cost_share)
+    else:
+        found = _compare(routers, outcomes, measure)
+    difference, interval = found.value, (found.low, found.high)
+    has_gap, is_better = found.has_gap, found.is_better
     needed = _needed(difference, interval, len(pairs.texts)) if has_gap and not is_better else None
     return RouterComparison(
         judged=len(pairs.texts),
         held_out=n,
         conversations=np.unique(outcomes.group).size,
-        measure="log_loss" if uses_log_loss else "apgr_by_cost" if by_cost else "apgr",
+        measure=measure,
+        cost_share=None if cost_share is None else _r(cost_share),
         difference=_r(difference),
         interval=(_r(interval[0]), _r(interval[1])),
         is_better=is_better,
         why=_why(difference, interval, n=n, is_better=is_better, has_gap=has_gap, needed=needed),
         needed=needed,
-        current=_measured(routers[0], outcomes, by_cost=by_cost),
-        candidate=_measured(routers[1], outcomes, by_cost=by_cost),
+        current=_measured(routers[0], outcomes, by_cost=bool(by_cost)),
+        candidate=_measured(routers[1], outcomes, by_cost=bool(by_cost)),
     )
 
 
+def _user_share(router: _RatedRows, outcomes: Outcomes, config: Config) -> float:
+    """The share of the all-cloud dollars that the router in use spends."""
+    threshold = config.routing.threshold
+    return spent_share(
+        router.merit,
+        outcomes,
+        threshold=router.manifest.threshold if threshold == "auto" else threshold,
+    )
+
+
+def _compare(routers: list[_RatedRows], outcomes: Outcomes, measure: Measure) -> Difference:
+    """Compare by a measure without a share of the dollars. A lower log loss is better."""
+
+    def value(router: _RatedRows, index: Rows, part: Outcomes) -> float:
+        if measure == "log_loss":
+            return -_log_loss(router.score[index], part)
+        return _apgr(router.merit[index], part, by_cost=measure == "apgr_by_cost")
+
+    before, after = (value(router, np.arange(outcomes.local.size), outcomes) for router in routers)
+    differences = []
+    for index in resamples(outcomes.group, rounds=MIN_ROUNDS):
+        part = outcomes.take(index)
+        current, candidate = (value(router, index, part) for router in routers)
+        differences.append(candidate - current)
+    low, high = percentiles(differences)
+    has_gap = float(np.mean(~np.isfinite(differences))) <= MAX_WITHOUT_GAP
+    return Difference(before, after, low, high, has_gap)
+
+
 def _rate(
-    manifest: Manifest, logits: Floats, judged: JudgedDataset, prices: UsdPerToken
+    manifest: Manifest,
+    logits: Floats,
+    judged: JudgedDataset,
+    config: Config,
+    prices: UsdPerToken,
 ) -> _RatedRows:
     score, _, _ = calibrate.scores(logits, manifest.calibration)
-    merit = judged.merits(logits, manifest.calibration, manifest.gain, prices)
+    merit = judged.policy_merits(logits, manifest, config, prices)
     return _RatedRows(manifest, score, merit)
 
 

@@ -15,8 +15,8 @@ from judging import SHIPPED, TEXTS, change, configuration, content_of, judge, sc
 from live import LiveProxy
 from proxy.cli.main import main
 from proxy.config import load_config
+from proxy.evaluation.comparison import MIN_HELD_OUT
 from proxy.evaluation.dataset import dataset_of_pair
-from proxy.evaluation.promotion import MIN_HELD_OUT
 from proxy.evaluation.queries import QualityQueries
 from router_model.manifest import HeadCalibration, Manifest, ThresholdTable
 from router_model.model import RouterModel
@@ -58,7 +58,7 @@ def test_a_worse_router_is_rejected_and_nothing_changes(
     report = json.loads(done.stdout)
     assert (report["promoted"], report["is_better"]) == (False, False)
     by_cost = Manifest.load(SHIPPED).gain is not None
-    assert report["measure"] == ("apgr_by_cost" if by_cost else "apgr")
+    assert report["measure"] == ("pgr_at_cost" if by_cost else "apgr")
     assert report["difference"] < 0
     assert report["why"].startswith("no better")
     assert content_of(good) == before
@@ -148,7 +148,9 @@ def test_a_router_is_not_better_than_itself(judged_url: str, tmp_path: Path, goo
 def test_the_better_calibrated_of_two_routers_is_promoted(
     judged_url: str, tmp_path: Path, good: Path
 ) -> None:
-    """Both order prompts equally, so their calibration decides."""
+    """Without a gain both order prompts equally, so their calibration decides."""
+    change(good, gain=None, by_score=None)
+    plain = Path(shutil.copytree(good, tmp_path / "plain"))
     config = configuration(tmp_path, judged_url, good)
     out = tmp_path / "own"
     arguments = ["calibrate", "--from-db", f"--config={config}", f"--out={out}"]
@@ -158,9 +160,27 @@ def test_the_better_calibrated_of_two_routers_is_promoted(
     assert report["measure"] == "log_loss"
     assert done.exit_code == 0, done.output
     assert report["candidate"]["log_loss"] < report["current"]["log_loss"]
-    back = promote(SHIPPED, config, "--json")
+    back = promote(plain, config, "--json")
     assert back.exit_code == 1
     assert json.loads(back.stdout)["difference"] < 0
+
+
+def test_a_calibration_with_a_gain_is_decided_by_dollars(
+    judged_url: str, tmp_path: Path, good: Path
+) -> None:
+    """The same network: at the user's share of the dollars the better calibration wins."""
+    gain = flat_gain(length=(4.0, 0.0, 0.0, 0.0, 0.0), input_tokens=40.0, output_tokens=120.0)
+    change(good, gain=gain, threshold=0.75)
+    calibration = Manifest.load(good).calibration
+    config = configuration(tmp_path, judged_url, good)
+    candidate = Path(shutil.copytree(good, tmp_path / "candidate"))
+    flat = HeadCalibration(temperature=1e5, bias=0.0)  # sees no difference between prompts
+    change(candidate, calibration=msgspec.structs.replace(calibration, local=flat))
+    report = json.loads(promote(candidate, config, "--json").stdout)
+    assert report["measure"] == "pgr_at_cost"
+    assert 0.02 < report["cost_share"] < 0.98
+    assert report["difference"] < 0
+    assert promote(good, configuration(tmp_path, judged_url, candidate)).exit_code == 0
 
 
 def test_a_router_calibrated_on_all_requests_cannot_be_compared(
