@@ -352,6 +352,12 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     uncounted: Literal["refuse", "allow"] = "refuse"
 
 
+class LearningConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Self-calibration. suggest: fit, test and record; apply: also use what is better."""
+
+    auto: Literal["off", "suggest", "apply"] = "off"
+
+
 class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The judge model, its sampling rates and its daily budgets (UTC).
 
@@ -407,6 +413,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     routing: RoutingConfig = RoutingConfig()
     verify: VerifyConfig = VerifyConfig()
     budget: BudgetConfig = BudgetConfig()
+    learning: LearningConfig = LearningConfig()
     judge: JudgeConfig = JudgeConfig()
     storage: StorageConfig = StorageConfig()
     logging: LoggingConfig = LoggingConfig()
@@ -422,6 +429,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
         if self.judge.enabled and self.storage.prompts != "full":
             yield "judge.enabled: has no effect, because storage.prompts stores no text to judge"
+        if self.learning.auto != "off":
+            if not (self.judge.enabled and self.judge.shadow_rate):
+                yield (
+                    "learning.auto: has no effect, because no answers of both tiers are judged "
+                    "(judge.enabled, judge.shadow_rate)"
+                )
+            if self.learning.auto == "apply" and self.routing.threshold != "auto":
+                yield (
+                    "learning.auto: only suggests, because routing.threshold overrides the "
+                    "threshold of the router model"
+                )
         yield from self._unencrypted_keys()
         keys = self.server.api_keys
         if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):

@@ -24,6 +24,7 @@ PACKAGES = [
     "budget",
     "routing",
     "evaluation",
+    "learning",
     "experiments",
     "gateway",
     "web",

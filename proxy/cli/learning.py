@@ -1,6 +1,7 @@
-"""The commands that improve the router from live traffic: judge, calibrate and promote."""
+"""The commands that improve the router from live traffic: judge, calibrate, promote and learn."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import re
 from pathlib import Path
@@ -19,8 +20,11 @@ from proxy.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from proxy.config import Config
     from proxy.evaluation import JudgingSummary, RouterComparison
+    from proxy.learning import LearningRecords
 
 
 @click.command()
@@ -133,6 +137,7 @@ def calibrate(
         calibrate_router,
         check_target,
     )
+    from proxy.learning import LearningRecords, second_model_since
     from proxy.storage import StoreUnavailable
     from router_model.manifest import MANIFEST_FILE
     from router_model.model import (
@@ -158,6 +163,7 @@ def calibrate(
                 queries.judged_requests(start_of(since)),
                 queries.rated_requests(start_of(since)),
             )
+            steps = LearningRecords(queries.database, worker="").steps()
         used = config.routing.model_folder
         manifest, report = calibrate_router(
             RouterModel.load(used),
@@ -167,6 +173,7 @@ def calibrate(
             rated=rated,
             aim=aim,
             prices=prices.cloud_usd_per_token,
+            evidence_since=second_model_since(steps),
         )
         if apply:
             _copy_bundled(used, source)
@@ -200,8 +207,9 @@ def promote(
 ) -> None:
     """Replace the router model in use if another one is better on your own traffic.
 
-    Both models score the held-out judged requests, at least 100. The command promotes the
-    candidate only if the 95 % interval of the difference is above 0. Otherwise nothing changes and
+    Both models score the held-out judged requests, at least 100. A router with a gain per dollar
+    is judged by the quality that it recovers at the dollars that you spend now. The command
+    promotes the candidate only if the 95 % interval of the difference is above 0. Otherwise nothing changes and
     the exit status is 1. A running proxy loads the new model without a restart. The old one is
     kept next to it.
 
@@ -282,3 +290,118 @@ def _warn_of_fixed_threshold(config: "Config", config_path: Path) -> None:
 def _file_name(model: str) -> str:
     """A model's name as part of a file's: `hf.co/org/phi4:latest` is `hf.co-org-phi4`."""
     return re.sub(r"[^\w.-]+", "-", model.removesuffix(":latest")).strip("-.")
+
+
+@click.group(invoke_without_command=True)
+@config_option()
+@json_option
+@click.pass_context
+def learn(context: click.Context, config_path: Path, as_json: bool) -> None:
+    """Show the state of self-calibration, or change what it has activated.
+
+    Without a subcommand: what is calibrated for the configured models, the judged pairs collected
+    for the next fit, and the last steps with their intervals and decisions.
+
+    Example: hybrid-llm learn
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = config_path
+        return
+    import msgspec
+    from rich.console import Console
+
+    from proxy.cli.tables import learning_table
+    from proxy.learning import Models, learning_state, progress_of
+    from router_model.manifest import Manifest
+
+    with _learning(config_path) as (config, records):
+        steps, models = records.steps(), Models.of(config)
+        new_pairs = records.new_pairs(models, after=progress_of(steps, models).after)
+        manifest = Manifest.load(config.routing.model_folder)
+        ranked = manifest.for_objective(config.routing.objective)
+        state = learning_state(steps, manifest=ranked, config=config, new_pairs=new_pairs)
+    if as_json:
+        click.echo(msgspec.json.encode(state).decode())
+    else:
+        Console(width=None if Console().is_terminal else 120).print(learning_table(state))
+
+
+@learn.command()
+@config_option()
+@click.option("--id", "step_id", type=int, hidden=True, help="A step that is claimed already.")
+def step(config_path: Path, step_id: int | None) -> None:
+    """Fit and test now, also if learning.auto is off. Takes up to some minutes of one core.
+
+    The proxy does this by itself when enough new pairs are judged. Each test makes the next ones
+    of the same models stricter.
+
+    Example: hybrid-llm learn step
+    """
+    from proxy.evaluation import QualityQueries
+    from proxy.learning import Models, run_step
+    from router_model.manifest import Manifest
+
+    with _learning(config_path) as (config, records):
+        prices = load_configured_prices(config, config_path).cloud_usd_per_token
+        if step_id is None:
+            version = Manifest.load(config.routing.model_folder).version
+            step_id = records.claim(Models.of(config), version=version, is_forced=True)
+        if step_id is None:
+            raise click.ClickException("another step is running")
+        with QualityQueries.open(config.storage) as quality:
+            done = run_step(records, step_id, config=config, prices=prices, quality=quality)
+    click.echo(f"Step {done.id}, {done.decision}: {done.why}.")
+
+
+@learn.command()
+@config_option()
+def apply(config_path: Path) -> None:
+    """Activate the last fit that was suggested. A running proxy loads it at once.
+
+    Example: hybrid-llm learn apply
+    """
+    from proxy.learning import activate
+
+    with _learning(config_path) as (config, records):
+        manifest = activate(records, config)
+    click.echo(f"In use: {manifest.version}. To go back: hybrid-llm learn rollback")
+    _warn_of_fixed_threshold(config, config_path)
+
+
+@learn.command()
+@config_option()
+def rollback(config_path: Path) -> None:
+    """Undo the last activation. A running proxy loads the router from before it at once.
+
+    Later fits of these models are tested only on conversations from now on, so the same fit is not
+    activated again. Repeat the command to undo earlier activations.
+
+    Example: hybrid-llm learn rollback
+    """
+    from proxy.learning import roll_back
+
+    with _learning(config_path) as (config, records):
+        manifest = roll_back(records, config)
+    click.echo(f"In use: {manifest.version}.")
+
+
+@contextlib.contextmanager
+def _learning(config_path: Path) -> "Iterator[tuple[Config, LearningRecords]]":
+    """The configuration and the records of its database. Errors end the command."""
+    config = load(config_path)
+
+    from proxy.learning import LearningRecords, NothingToChange
+    from proxy.server import judge_identity
+    from proxy.storage import Maintenance, StoreUnavailable, close_all, open_database
+    from router_model.model import RouterModelError
+
+    try:
+        with Maintenance.open(config.storage) as maintenance:
+            maintenance.migrate()
+        database = open_database(config.storage)
+        try:
+            yield config, LearningRecords(database, worker=judge_identity())
+        finally:
+            close_all(database)
+    except (OSError, RouterModelError, StoreUnavailable, NothingToChange) as error:
+        raise click.ClickException(str(error)) from error

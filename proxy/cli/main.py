@@ -39,6 +39,7 @@ COMMANDS: Final = {
         "promote",
         "Replace the router model in use if another one is better on your own traffic.",
     ),
+    "learn": ("learning", "learn", "Show self-calibration, or undo what it has activated."),
 }
 
 

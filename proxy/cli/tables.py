@@ -1,7 +1,7 @@
-"""The terminal tables of `hybrid-llm stats`, `calibrate` and `promote`."""
+"""The terminal tables of `hybrid-llm stats`, `calibrate`, `promote` and `learn`."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from rich.console import Group, RenderableType
@@ -130,6 +130,7 @@ def calibration_table(report: CalibrationReport) -> Table:
         "cost, share of all-cloud": _share_of(at.cost_share, at.cost_interval),
         "quality gap recovered": _share_of(at.quality_share, at.quality_interval),
         "certain": _certainty(report),
+        "second look": _second_look(report),
     }
     if held_out is not None:
         rows[f"on {report.held_out} held-out requests"] = (
@@ -162,6 +163,16 @@ def _certainty(report: CalibrationReport) -> str:
     return f"no: part of the interval misses {report.aim}; {alternative}"
 
 
+def _second_look(report: CalibrationReport) -> str:
+    if report.band is None:
+        return (
+            f"none: {report.evidence} of the fitted requests have evidence about the local answer, "
+            f"{report.evidence_missing} more are needed"
+        )
+    low, high = report.band
+    return f"merits from {low:.4f} to {high:.4f}, fitted to {report.evidence} requests"
+
+
 def promotion_table(comparison: RouterComparison) -> Table:
     table = Table(
         title=f"{comparison.held_out} held-out of {comparison.judged} judged requests, "
@@ -184,6 +195,38 @@ def promotion_table(comparison: RouterComparison) -> Table:
             _share_of(at.quality_share, at.quality_interval),
         )
     return table
+
+
+def learning_table(state: Mapping[str, Any]) -> RenderableType:
+    """The state of `learning.learning_state`."""
+    about = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    about.add_row("learning.auto", cell(state["auto"]))
+    about.add_row("models", cell(" and ".join(filter(None, state["models"].values()))))
+    about.add_row("router in use", cell(state["version"] or "none"))
+    for part in state["parts"]:
+        shown = part["models"] or "none"
+        if part["models"] and not part["is_calibrated"]:
+            shown += ": not the configured models"
+        about.add_row(part["name"], cell(shown))
+    collected = f"{state['new_pairs']} of {state['pairs_needed']} new judged pairs"
+    about.add_row("next fit", collected + (", running now" if state["is_running"] else ""))
+    about.add_row("to go back", cell(state["rollback"] or "nothing is activated"))
+    steps = Table(title="\nlast steps", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("step", "time", "kind", "decision", "difference", "result"):
+        steps.add_column(name)
+    for step in state["steps"]:
+        difference = ""
+        if step["difference"] is not None:
+            difference = f"{step['difference']:+.3f} [{step['low']:+.3f}, {step['high']:+.3f}]"
+        steps.add_row(
+            str(step["id"]),
+            _when(step["created_at"]),
+            step["kind"],
+            step["decision"] or step["state"],
+            difference,
+            cell(step["why"] or ""),
+        )
+    return Group(about, steps) if state["steps"] else about
 
 
 def _change(before: float, after: float) -> str:

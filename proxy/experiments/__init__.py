@@ -7,6 +7,7 @@ from proxy.experiments.jobs import MAX_JOBS, PIPELINE, Job, JobRunning, Jobs
 from proxy.experiments.planner import INSTALL_COMMAND, Estimate, Planner
 from proxy.experiments.results import key_figure, read_results
 from proxy.experiments.steps import STEPS, STEPS_BY_NAME, Step
+from proxy.experiments.supervisor import supervised
 
 __all__ = [
     "INSTALL_COMMAND",
@@ -22,4 +23,5 @@ __all__ = [
     "Step",
     "key_figure",
     "read_results",
+    "supervised",
 ]

@@ -33,7 +33,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 import peewee
 
-from proxy.experiments import supervisor
+from proxy.experiments.supervisor import supervised
 from proxy.storage import FAILURES, StoreUnavailable, storable
 from proxy.storage.tables import Job as JobRow
 
@@ -273,7 +273,7 @@ class Jobs:
     def _follow(self, run: "_Run", command: Sequence[str]) -> int:
         """Run one command until it ends. Returns its exit status."""
         with subprocess.Popen(  # noqa: S603 -- from the closed list of steps
-            [sys.executable, "-I", supervisor.__file__, str(self._grace_seconds), *command],
+            supervised(command, grace_seconds=self._grace_seconds),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -23,6 +23,11 @@ NICENESS: Final = 10  # lower priority than serving requests
 _NO_SUCH_COMMAND: Final = 127  # as in shells
 
 
+def supervised(command: Sequence[str], *, grace_seconds: float) -> list[str]:
+    """The command line that runs a command under this supervisor, with a lower priority."""
+    return [sys.executable, "-I", __file__, str(grace_seconds), *command]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     grace_seconds, command = float(arguments[0]), arguments[1:]

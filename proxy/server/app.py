@@ -36,10 +36,12 @@ from proxy.evaluation import (
 )
 from proxy.experiments import PIPELINE, Jobs, Planner
 from proxy.gateway import FIRST_WAIT_SECONDS, Conversations, Gateway, Snapshot
+from proxy.learning import LearningRecords
 from proxy.metrics import GaugeSources, Metrics
 from proxy.record import Target
 from proxy.routing import Model
 from proxy.server.background import BackgroundTasks, every
+from proxy.server.learning import STEP_COMMAND, LearningMonitor
 from proxy.server.models import LoadedModels, ModelLoader, build_router, build_shadow_router
 from proxy.server.monitors import BudgetMonitor, DriftMonitor, QualityMonitor
 from proxy.server.reload import Reloader
@@ -77,6 +79,7 @@ class Intervals:
         drift: of the comparison with the router model's reference.
         spent: of the spending of all workers.
         refresh: of this worker's gauges, for the worker that is scraped.
+        learning: of the check whether self-calibration has enough new judged pairs.
     """
 
     refresh_capabilities: float = 30.0
@@ -86,6 +89,7 @@ class Intervals:
     drift: float = 300.0
     spent: float = 5.0
     refresh: float = 1.0
+    learning: float = 60.0
 
 
 def open_judge(
@@ -189,6 +193,7 @@ class Proxy:
         intervals: of the background tasks.
         body_limits: the minimum rate of a request body.
         command: starts a command of the training pipeline.
+        learning_command: makes a step of self-calibration.
     """
 
     def __init__(
@@ -203,6 +208,7 @@ class Proxy:
         intervals: Intervals | None = None,
         body_limits: BodyLimits | None = None,
         command: Sequence[str] = PIPELINE,
+        learning_command: Sequence[str] = STEP_COMMAND,
     ) -> None:
         self._path = path
         self._open_transport = transport
@@ -241,7 +247,15 @@ class Proxy:
             loader=loader,
             build=self._build_snapshot,
             tasks=self._tasks,
-            on_change=self._judging.restart,
+            on_change=self._on_change,
+        )
+        self._learning_records = LearningRecords(self.store.database, worker=judge_identity())
+        self._learning = LearningMonitor(
+            self._learning_records,
+            config=lambda: self.config,
+            manifest=lambda: self.reloader.models.router.manifest,
+            path=path,
+            command=learning_command,
         )
         self.budget_monitor = BudgetMonitor(
             self.store,
@@ -282,6 +296,7 @@ class Proxy:
                     self.requests,
                     manifest=lambda: self.reloader.models.router.manifest_for(self.config),
                     drift=lambda: self.drift_monitor.drift,
+                    learning=self._learning_records,
                 ),
                 *pages.routes(self.gateway, body_seconds=body_limits.small_body_seconds),
                 *experiments_api.routes(
@@ -374,6 +389,10 @@ class Proxy:
             drift=lambda: self.drift_monitor.drift,
         )
 
+    async def _on_change(self) -> None:
+        await self._judging.restart()
+        await self._learning.record_models()
+
     def _threshold(self) -> float:
         return self.gateway.paced_threshold(self.gateway.snapshot)
 
@@ -407,6 +426,14 @@ class Proxy:
         start(every(seconds.drift, self.drift_monitor.read, name="measuring drift"))
         start(
             every(
+                seconds.learning,
+                self._learning.check,
+                name="self-calibration",
+                at_once=False,
+            )
+        )
+        start(
+            every(
                 seconds.spent,
                 self.budget_monitor.read,
                 name="reading the spent budget",
@@ -428,7 +455,7 @@ class Proxy:
             await asyncio.to_thread(self._jobs.interrupt_orphaned)
         await self.budget_monitor.restore()
         await self._refresh_catalog()
-        await self._judging.restart()
+        await self._on_change()
         self._start_tasks()
         try:
             yield

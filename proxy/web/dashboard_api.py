@@ -18,10 +18,12 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from proxy.auth import Principal, is_admin
+from proxy.config import Config
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
+from proxy.learning import LearningRecords, Models, learning_state, progress_of
 from proxy.record import DAY_SECONDS, Ending, Reason, SecondLook
 from proxy.storage import (
     MeritBucket,
@@ -101,12 +103,14 @@ def routes(
     *,
     manifest: Callable[[], Manifest | None],
     drift: Callable[[], Drift | None],
+    learning: LearningRecords,
 ) -> list[ControllerRouterHandler]:
     """The handlers.
 
     Args:
         manifest: of the router model in use.
         drift: the last measured drift.
+        learning: the steps of self-calibration.
     """
     cache = TimedCache(CACHE_SECONDS)
     log = RequestLog.sharing(requests)
@@ -147,6 +151,16 @@ def routes(
         current = gateway.paced_threshold(gateway.snapshot)
         return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
 
+    @get("/api/learning")
+    async def show_learning(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        config, current = gateway.snapshot.config, manifest()
+        payload = await cache.get(
+            ("learning", id(gateway.snapshot)),
+            lambda: _ask(lambda: learned(learning, current, config)),
+        )
+        return Response(payload)
+
     @get("/api/requests")
     async def list_requests(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
@@ -176,7 +190,9 @@ def routes(
             raise NotFound(f"The request '{request_id}' does not exist.", param="request_id")
         return Response(row | {"explanation": explain(row).splitlines()})
 
-    return [show_stats, show_quality, show_pareto, list_requests, show_request]
+    return [
+        show_stats, show_quality, show_pareto, show_learning, list_requests, show_request,
+    ]  # fmt: skip
 
 
 # --- Answers ---
@@ -218,6 +234,13 @@ def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
         "estimates": plain_estimates(quality.quality(since)),
         "categories": [item._asdict() for item in quality.grades_by_category(since)],
     }
+
+
+def learned(records: LearningRecords, manifest: Manifest | None, config: Config) -> dict[str, Any]:
+    """The state of self-calibration."""
+    steps, models = records.steps(), Models.of(config)
+    new_pairs = records.new_pairs(models, after=progress_of(steps, models).after)
+    return learning_state(steps, manifest=manifest, config=config, new_pairs=new_pairs)
 
 
 def pareto(

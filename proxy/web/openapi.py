@@ -212,6 +212,7 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/stats": ("get", "Get requests, cost, latencies and scores of a time range.", None),
     "/api/quality": ("get", "Get answer quality in a time range, by judge scores.", None),
     "/api/pareto": ("get", "Get cost and quality of each threshold.", None),
+    "/api/learning": ("get", "Get the state of self-calibration and its last steps.", None),
     "/api/requests": ("get", "List requests, newest first, with filters and search.", None),
     "/api/requests/{request_id}": ("get", "Get one request with all its fields.", None),
     "/api/experiments": (

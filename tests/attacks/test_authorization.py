@@ -65,6 +65,7 @@ DOORS = (
     Door("GET", "/api/stats", admin=True),
     Door("GET", "/api/quality", admin=True),
     Door("GET", "/api/pareto", admin=True),
+    Door("GET", "/api/learning", admin=True),
     Door("GET", "/api/experiments", admin=True),
     Door("POST", "/api/experiments/label", b"{}", admin=True),
     Door("GET", "/api/experiments/label/results", admin=True),

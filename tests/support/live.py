@@ -181,6 +181,7 @@ class LiveProxy:
         candidate: the shadow router's model.
         transport: opens a tier's connections.
         command: the first words of a command of the training pipeline.
+        learning_seconds: between two checks whether self-calibration has enough judged pairs.
         probe_seconds: between two probes of a failed tier.
         head_seconds, body_limits: time limits for receiving a request.
         connection: other limits of a client's connection.
@@ -197,6 +198,7 @@ class LiveProxy:
         candidate: Model | None = None,
         transport: OpenTransport | None = None,
         command: Sequence[str] | None = None,
+        learning_seconds: float | None = None,
         probe_seconds: float | None = None,
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
@@ -226,6 +228,7 @@ class LiveProxy:
                 drift=0.5,
                 spent=0.05,
                 probe=Intervals.probe if probe_seconds is None else probe_seconds,
+                learning=Intervals.learning if learning_seconds is None else learning_seconds,
             ),
             body_limits=body_limits,
             command=PIPELINE if command is None else command,

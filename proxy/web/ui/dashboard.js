@@ -6,6 +6,7 @@ import { showCategories, showDrift, showLatency, showReasons } from './dashboard
 import { $, createCopyButton, h, replace } from './dom.js'
 import { ago, compact, count, dollars, score as formatScore, ms, percent } from './format.js'
 import { getJson } from './http.js'
+import { showLearning } from './learning-card.js'
 import { openRequests } from './requests.js'
 import './shell.js'
 
@@ -17,6 +18,7 @@ const state = {
   stats: null,
   quality: null,
   pareto: null,
+  learning: null,
   updatedAt: null,
   isPaused: false,
   isDrawing: false,
@@ -201,6 +203,7 @@ async function refresh({ reset = false } = {}) {
       load('stats', showStats),
       load('pareto', showPareto),
       load('quality', showQuality),
+      load('learning', () => showLearning(state.learning)),
       requests.refresh({ reset }),
     ])
     state.updatedAt = Date.now() / 1000

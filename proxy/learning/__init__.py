@@ -1,0 +1,25 @@
+"""Self-calibration: fits the router to new judged pairs, tests the fit, and activates it.
+
+This package does not know HTTP, and it starts no process: `server` runs its steps in one.
+"""
+
+from proxy.learning.activation import NothingToChange, activate, follow, roll_back
+from proxy.learning.records import EXPIRY_SECONDS, LearningRecords
+from proxy.learning.run import run_step
+from proxy.learning.state import learning_state, outdated_parts
+from proxy.learning.steps import Models, progress_of, second_model_since
+
+__all__ = [
+    "EXPIRY_SECONDS",
+    "LearningRecords",
+    "Models",
+    "NothingToChange",
+    "activate",
+    "follow",
+    "learning_state",
+    "outdated_parts",
+    "progress_of",
+    "roll_back",
+    "run_step",
+    "second_model_since",
+]

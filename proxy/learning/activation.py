@@ -1,0 +1,116 @@
+"""Replace the calibration in use, and undo it: the manifest in the folder, and the record of it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxy.config import Config
+from proxy.learning.records import LearningRecords
+from proxy.learning.steps import LearningStep, Models
+from router_model.manifest import Manifest
+from router_model.model import copy_model, replace_calibration
+
+
+class NothingToChange(Exception):
+    """There is no fit to activate, or no activation to undo. The message says why."""
+
+
+@contextmanager
+def own_model(config: Config) -> Iterator[Path]:
+    """The folder of the router model, which no other process of this machine changes meanwhile.
+
+    The bundled model is copied to `routing.model_path` first, where it can be changed.
+    """
+    used, folder = config.routing.model_folder, Path(config.routing.model_path)
+    if used != folder:
+        copy_model(Manifest.load(used), used, folder)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(directory)
+
+
+def activate(records: LearningRecords, config: Config) -> Manifest:
+    """Activate the newest fit that was suggested.
+
+    Raises:
+        NothingToChange: there is none, or it belongs to another router or other models.
+        RouterModelError, OSError: the router model cannot be changed.
+    """
+    models = Models.of(config)
+    fits = [step for step in records.steps() if step.kind == "fit" and step.state == "done"]
+    step = fits[-1] if fits else None
+    if step is None or step.decision != "suggested" or not step.models.is_same_pair(models):
+        raise NothingToChange("no fit of the configured models is suggested")
+    manifest = records.manifest(step.id)
+    with own_model(config) as folder:
+        current = Manifest.load(folder)
+        if manifest is None or current.version != step.version_before:
+            raise NothingToChange(
+                f"step {step.id} was tested against {step.version_before}, and the router in use "
+                f"is {current.version}"
+            )
+        records.add(
+            "activation", models, decision="activated", why=f"the fit of step {step.id}",
+            manifest=manifest, previous=current, cost_share=step.cost_share,
+        )  # fmt: skip
+        replace_calibration(manifest, folder)
+    return manifest
+
+
+def roll_back(records: LearningRecords, config: Config) -> Manifest:
+    """Undo the activation of the router in use. Repeated, it undoes earlier activations.
+
+    Raises:
+        NothingToChange: the router in use was not activated by self-calibration.
+        RouterModelError, OSError: the router model cannot be changed.
+    """
+    with own_model(config) as folder:
+        current = Manifest.load(folder)
+        step = activation_of(records.steps(), current.version)
+        manifest = records.previous(step.id) if step is not None else None
+        if step is None or manifest is None:
+            raise NothingToChange(
+                f"the router in use, {current.version}, was not activated by self-calibration"
+            )
+        records.add(
+            "rollback", Models.of(config), decision="rolled_back",
+            why=f"undoes step {step.id}", manifest=manifest, previous=current,
+        )  # fmt: skip
+        replace_calibration(manifest, folder)
+    return manifest
+
+
+def activation_of(steps: list[LearningStep], version: str) -> LearningStep | None:
+    """The step that activated this version."""
+    found = [step for step in steps if step.decision == "activated" and step.version == version]
+    return found[-1] if found else None
+
+
+def follow(records: LearningRecords, config: Config, *, after: int) -> int:
+    """Use what another machine on the same database has activated or rolled back.
+
+    A router that nobody on record has replaced stays: this machine has another one.
+
+    Args:
+        after: the step that was the newest when this process started or followed last.
+
+    Returns:
+        The newest step of which this is known.
+    """
+    changed = [step for step in records.steps() if step.decision in ("activated", "rolled_back")]
+    news = [step for step in changed if step.id > after]
+    if not news:
+        return after
+    newest = news[-1]
+    with own_model(config) as folder:
+        current = Manifest.load(folder)
+        manifest = records.manifest(newest.id)
+        is_old = current.version in {step.version_before for step in news}
+        if manifest is not None and is_old and current.version != newest.version:
+            replace_calibration(manifest, folder)
+    return newest.id
