@@ -24,7 +24,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-second-look bench-store bench-pages simulate soak fuzz attack money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-second-look bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## Start: show this list
@@ -121,6 +121,9 @@ bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a millio
 
 simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 minute)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/simulation.py
+
+simulate-learning: $(VENV)/.dev  ## Measure: self-calibration against a known truth (15 minutes)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/learning_simulation.py
 
 fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s
