@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from proxy.cli.options import (
     config_option,
@@ -209,9 +210,9 @@ def promote(
 
     Both models score the held-out judged requests, at least 100. A router with a gain per dollar
     is judged by the quality that it recovers at the dollars that you spend now. The command
-    promotes the candidate only if the 95 % interval of the difference is above 0. Otherwise nothing changes and
-    the exit status is 1. A running proxy loads the new model without a restart. The old one is
-    kept next to it.
+    promotes the candidate only if the 95 % interval of the difference is above 0. Otherwise
+    nothing changes and the exit status is 1. A running proxy loads the new model without a
+    restart. The old one is kept next to it.
 
     Example: hybrid-llm promote data/models/candidate --since 30d
     """
@@ -305,7 +306,8 @@ def learn(context: click.Context, config_path: Path, as_json: bool) -> None:
     Example: hybrid-llm learn
     """
     if context.invoked_subcommand is not None:
-        context.obj = config_path
+        if context.get_parameter_source("config_path") is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"put --config after {context.invoked_subcommand}")
         return
     import msgspec
     from rich.console import Console

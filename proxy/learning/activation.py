@@ -10,7 +10,7 @@ from proxy.config import Config
 from proxy.learning.records import LearningRecords
 from proxy.learning.steps import LearningStep, Models
 from router_model.manifest import Manifest
-from router_model.model import copy_model, replace_calibration
+from router_model.model import RouterModelError, copy_model, replace_calibration
 
 
 class NothingToChange(Exception):
@@ -34,6 +34,20 @@ def own_model(config: Config) -> Iterator[Path]:
         os.close(directory)
 
 
+def put_in_place(records: LearningRecords, step_id: int, manifest: Manifest, folder: Path) -> None:
+    """Replace the manifest, as step `step_id` says. The record comes first: another machine or a
+    restart can tell what should be in use.
+
+    Raises:
+        RouterModelError, OSError: the manifest cannot be replaced. The step is marked as failed.
+    """
+    try:
+        replace_calibration(manifest, folder)
+    except (OSError, RouterModelError) as error:
+        records.revoke(step_id, why=f"the router model cannot be replaced: {error}")
+        raise
+
+
 def activate(records: LearningRecords, config: Config) -> Manifest:
     """Activate the newest fit that was suggested.
 
@@ -54,11 +68,11 @@ def activate(records: LearningRecords, config: Config) -> Manifest:
                 f"step {step.id} was tested against {step.version_before}, and the router in use "
                 f"is {current.version}"
             )
-        records.add(
+        number = records.add(
             "activation", models, decision="activated", why=f"the fit of step {step.id}",
             manifest=manifest, previous=current, cost_share=step.cost_share,
         )  # fmt: skip
-        replace_calibration(manifest, folder)
+        put_in_place(records, number, manifest, folder)
     return manifest
 
 
@@ -77,11 +91,11 @@ def roll_back(records: LearningRecords, config: Config) -> Manifest:
             raise NothingToChange(
                 f"the router in use, {current.version}, was not activated by self-calibration"
             )
-        records.add(
+        number = records.add(
             "rollback", Models.of(config), decision="rolled_back",
             why=f"undoes step {step.id}", manifest=manifest, previous=current,
         )  # fmt: skip
-        replace_calibration(manifest, folder)
+        put_in_place(records, number, manifest, folder)
     return manifest
 
 

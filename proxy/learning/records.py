@@ -159,6 +159,12 @@ class LearningRecords:
         with self._using() as database:
             row.execute(database)
 
+    def revoke(self, step_id: int, *, why: str) -> None:
+        """Mark a recorded activation or rollback as failed."""
+        row = StepRow.update(state="failed", decision="rejected", why=why)
+        with self._using() as database:
+            row.where(StepRow.id == step_id).execute(database)
+
     def add(
         self,
         kind: Kind,

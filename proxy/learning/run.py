@@ -9,12 +9,12 @@ from functools import partial
 
 from proxy.config import Config
 from proxy.evaluation import QualityQueries
-from proxy.learning.activation import own_model
+from proxy.learning.activation import own_model, put_in_place
 from proxy.learning.fit import FitResult, fit_and_test
 from proxy.learning.records import LearningRecords
 from proxy.learning.steps import Decision, LearningStep, Models, history_of
 from router_model.manifest import Manifest
-from router_model.model import RouterModel, replace_calibration
+from router_model.model import RouterModel
 from router_model.value import UsdPerToken
 
 
@@ -86,9 +86,8 @@ def _decide(
             why = f"{fit.why}; meanwhile the router was replaced by {used}"
             finish(decision="rejected", why=why)
             return
-        # The record comes first: what is in use is always on record.
         finish(decision="activated", why=fit.why, previous=current)
-        replace_calibration(fit.manifest, folder)
+        put_in_place(records, step_id, fit.manifest, folder)
 
 
 def activates(config: Config) -> bool:

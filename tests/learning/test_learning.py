@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from fakes import FakeUpstream
+from fakes import PATIENCE_SECONDS, FakeUpstream
 from judging import SHIPPED, TEXTS, change, configuration, judge
 from live import LiveProxy
 from proxy.cli.main import main
@@ -203,6 +203,37 @@ def test_a_router_that_was_replaced_meanwhile_stays(
     assert Manifest.load(used).version == "by hand"
 
 
+@pytest.mark.parametrize("command", [["step"], ["rollback"]])
+def test_a_router_that_cannot_be_replaced_is_on_record(
+    judged_url: str,
+    tmp_path: Path,
+    used: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    config = configured(tmp_path, judged_url, used)
+    if command == ["rollback"]:
+        assert learn(config, "step").exit_code == 0
+    before = Manifest.load(used)
+    monkeypatch.setattr("proxy.learning.activation.replace_calibration", fail)
+    done = learn(config, *command)
+    assert done.exit_code == 1
+    assert "no space left" in done.output
+    step = state_of(config)["steps"][0]
+    assert (step["state"], step["decision"]) == ("failed", "rejected")
+    assert Manifest.load(used) == before
+
+
+def test_the_configuration_belongs_to_the_subcommand(tmp_path: Path) -> None:
+    """Else the command would use the default one without a word."""
+    done = CliRunner().invoke(main, ["learn", f"--config={tmp_path}/own.yaml", "rollback"])
+    assert done.exit_code == 2
+    assert "put --config after rollback" in done.output
+
+
 def test_a_broken_router_is_a_failed_step(judged_url: str, tmp_path: Path, used: Path) -> None:
     (used / "tokenizer.json").write_text("{}")
     config = configured(tmp_path, judged_url, used)
@@ -229,6 +260,25 @@ def test_only_one_process_makes_a_step_that_is_due(url: str, records_of: OpenRec
     records.finish(step_id, decision="rejected", why="no better", figures={"pairs": FIRST_PAIRS})
     assert other.claim(MODELS, version="1") is None  # no new pairs
     assert other.claim(MODELS, version="1", is_forced=True) is not None
+
+
+def test_a_step_that_another_process_has_made_meanwhile_is_not_repeated(
+    url: str, records_of: OpenRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge(url, TEXTS[:FIRST_PAIRS])
+    records, other = records_of(url), records_of(url)
+    count = records.new_pairs
+
+    def count_slowly(models: Models, *, after: int) -> int:
+        found = count(models, after=after)
+        step_id = other.claim(MODELS, version="1")
+        assert step_id is not None
+        other.finish(step_id, decision="rejected", why="no better")
+        return found
+
+    monkeypatch.setattr(records, "new_pairs", count_slowly)
+    assert records.claim(MODELS, version="1") is None
+    assert len(records.steps()) == 1
 
 
 def test_an_orphaned_step_is_replaced(url: str, records_of: OpenRecords) -> None:
@@ -306,11 +356,11 @@ async def test_a_running_proxy_calibrates_itself(
         ) as proxy,
     ):
         with caplog.at_level(logging.INFO):
-            for _ in range(600):
-                await proxy.chat()
-                if proxy.proxy.gateway.snapshot.model_version != before:
-                    break
-                await asyncio.sleep(0.1)
+            # The step has a lower priority, so that a busy machine makes it late.
+            async with asyncio.timeout(18 * PATIENCE_SECONDS):
+                while proxy.proxy.gateway.snapshot.model_version == before:
+                    assert (await proxy.chat()).status_code == 200
+                    await asyncio.sleep(0.1)
         version = Manifest.load(used).version
         assert proxy.proxy.gateway.snapshot.model_version == version != before
         state = (await proxy.client.get("/api/learning")).json()

@@ -334,6 +334,7 @@ INDEXES: dict[str, set[str]] = {
     "responses": {"created_at"},
     "feedback": set(),
     "jobs": {"created_at", "*state"},
+    "learning_steps": {"*state"},
     "rates": set(),
     "leases": set(),
     "hours": set(),
