@@ -11,14 +11,17 @@ from playwright.async_api import Page, Route, expect
 
 from browser import PATIENCE_MS, check_accessible, fits_its_width
 from fakes import EASY, HARD, FakeUpstream
+from judging import SHIPPED
 from live import LiveProxy, StartProxy
 from pages.conftest import Show
 from pages.hostile import ALL, check_quiet
 from pages.test_chat import PHONE
+from proxy.learning import LearningRecords, Models
 from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
 from router_model.categories import CATEGORIES
 from router_model.evidence import Evidence
-from stored import fill, finished
+from router_model.manifest import Manifest
+from stored import connected, fill, finished
 
 REQUESTS = Path(__file__).parents[2] / "proxy/web/ui/requests.js"
 DECISION = Path(__file__).parents[2] / "proxy/web/ui/decision.js"
@@ -93,6 +96,32 @@ async def test_figures_match_the_stored_requests(
         await expect(page.locator(f"{name} .main-svg").first).to_be_visible(timeout=PATIENCE_MS)
     await expect(page.locator("#latency")).to_contain_text("Time to first tokencloud")
     await expect(page.locator("#reasons")).to_contain_text("score100100.0 %")
+
+
+async def test_self_calibration_shows_its_last_step_and_the_way_back(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    url = f"sqlite:///{tmp_path}/router.db"
+    fill(url, [])
+    version = Manifest.load(SHIPPED).version
+    with connected(url) as database:
+        records = LearningRecords(database, worker="test")
+        models = Models("phi3:latest", "gpt-4o-mini", "")
+        step_id = records.claim(models, version="1", is_forced=True)
+        assert step_id is not None
+        figures = {"pairs": 800, "difference": 0.061, "low": 0.02, "high": 0.1, "level": 0.975}
+        records.finish(
+            step_id, decision="activated", why="better", figures={**figures, "version": version}
+        )
+    proxy = await start({"routing": {"model_path": str(SHIPPED)}}, model="configured")
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    card = page.locator("#learning")
+    await expect(card).to_contain_text("Calibrated: calibrationphi3 and gpt-4o-mini")
+    await expect(card).to_contain_text("Calibrated: second looknone")
+    await expect(card).to_contain_text("0 of 400 new judged pairs collected")
+    await expect(card).to_contain_text("+0.061, 97.5 % interval +0.020 to +0.100. better")
+    await expect(card).to_contain_text("hybrid-llm learn rollback")
 
 
 async def test_time_range_survives_a_reload(tmp_path: Path, start: StartProxy, show: Show) -> None:
