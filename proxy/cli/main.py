@@ -39,7 +39,11 @@ COMMANDS: Final = {
         "promote",
         "Replace the router model in use if another one is better on your own traffic.",
     ),
-    "learn": ("learning", "learn", "Show self-calibration, or undo what it has activated."),
+    "learn": (
+        "learning",
+        "learn",
+        "Show the state of self-calibration, or change what it has activated.",
+    ),
 }
 
 
