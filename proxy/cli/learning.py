@@ -138,7 +138,6 @@ def calibrate(
         calibrate_router,
         check_target,
     )
-    from proxy.learning import LearningRecords, second_model_since
     from proxy.storage import StoreUnavailable
     from router_model.manifest import MANIFEST_FILE
     from router_model.model import (
@@ -164,7 +163,6 @@ def calibrate(
                 queries.judged_requests(start_of(since)),
                 queries.rated_requests(start_of(since)),
             )
-            steps = LearningRecords(queries.database, worker="").steps()
         used = config.routing.model_folder
         manifest, report = calibrate_router(
             RouterModel.load(used),
@@ -174,7 +172,6 @@ def calibrate(
             rated=rated,
             aim=aim,
             prices=prices.cloud_usd_per_token,
-            evidence_since=second_model_since(steps),
         )
         if apply:
             _copy_bundled(used, source)

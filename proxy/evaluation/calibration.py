@@ -141,7 +141,6 @@ def calibrate_router(
     rated: Iterable[RatedRequest] = (),
     aim: CalibrationTarget = DEFAULT_TARGET,
     prices: UsdPerToken = DEFAULT_PRICES,
-    evidence_since: float = 0.0,
     rounds: int = _ROUNDS,
 ) -> tuple[Manifest, CalibrationReport]:
     """A manifest for the configured models, fitted to their judged requests.
@@ -151,7 +150,6 @@ def calibrate_router(
 
     Args:
         prices: of the cloud model.
-        evidence_since: UNIX seconds; older evidence is of another second model.
         rounds: of the bootstrap for the intervals.
 
     Raises:
@@ -170,7 +168,6 @@ def calibrate_router(
         config=config,
         ratings=ratings,
         prices=prices,
-        evidence_since=evidence_since,
     )
     calibration, gain = parts.calibration, parts.gain
     score, p_local, _ = calibrate.scores(logits, calibration)
@@ -187,7 +184,7 @@ def calibrate_router(
     low, high = bootstrap(
         lambda i: auroc(local_ok[i], p_local[i], weight=w[i]), outcomes.group, rounds=rounds
     )
-    with_evidence = _count_evidence(fitted, evidence_since)
+    with_evidence = _count_evidence(fitted, config)
     report = CalibrationReport(
         requests=len(dataset.texts),
         fitted=len(fitted.texts),
@@ -252,7 +249,6 @@ def fit_parts(
     config: Config,
     prices: UsdPerToken,
     ratings: Ratings | None = None,
-    evidence_since: float = 0.0,
 ) -> Manifest:
     """The manifest with calibration, gain per dollar and second look fitted to judged requests.
 
@@ -277,10 +273,10 @@ def fit_parts(
             prior=gain,
         )
     verification = None
-    if _count_evidence(judged, evidence_since) >= MIN_EVIDENCE:
+    if _count_evidence(judged, config) >= MIN_EVIDENCE:
         verification = fit_verification(
             logits,
-            judged.evidence(since=evidence_since),
+            judged.evidence(config.verify.second),
             outcomes,
             band=(0.0, 1.0),
             local_model=config.upstreams.local.model,
@@ -339,8 +335,8 @@ def _split(judged: JudgedDataset) -> tuple[JudgedDataset, JudgedDataset]:
     return judged.take(~test), judged.take(judged.held_out)
 
 
-def _count_evidence(judged: JudgedDataset, since: float) -> int:
-    return sum(item is not None for item in judged.evidence(since=since))
+def _count_evidence(judged: JudgedDataset, config: Config) -> int:
+    return sum(item is not None for item in judged.evidence(config.verify.second))
 
 
 def _cross_validated(

@@ -82,8 +82,6 @@ class JudgedDataset(NamedTuple):
         manifest: Manifest,
         config: Config,
         prices: UsdPerToken,
-        *,
-        evidence_since: float = 0.0,
     ) -> Floats:
         """[n]: what a router compares with its threshold, after the second look if it has one.
 
@@ -97,7 +95,7 @@ class JudgedDataset(NamedTuple):
         if look is None or config.verify.mode != "auto" or not is_fitted_for(look, config):
             return merit
         low, high = look.band if config.verify.band == "auto" else config.verify.band
-        evidence = self.evidence(since=evidence_since)
+        evidence = self.evidence(config.verify.second)
         known = np.array([item is not None for item in evidence], dtype=bool)
         index = np.flatnonzero(known & (low <= merit) & (merit < high))
         if not index.size:
@@ -115,9 +113,14 @@ class JudgedDataset(NamedTuple):
         )
         return verified
 
-    def evidence(self, *, since: float = 0.0) -> list[Evidence | None]:
-        """[n]: of the requests since `since` (UNIX seconds); older evidence counts as none."""
-        return [r.evidence if r.created_at >= since else None for r in self.requests]
+    def evidence(self, second: str | None) -> list[Evidence | None]:
+        """[n]: the evidence of second looks as configured now.
+
+        Args:
+            second: the second model. Evidence without its answer counts as none; without a second
+                model the agreement with any other does not count.
+        """
+        return [_as_configured(request.evidence, second) for request in self.requests]
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -202,6 +205,13 @@ def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) ->
         weight=np.array([RATING_WEIGHT * abs(request.rating) for _, request, _ in rows]),
         group=np.array([group for _, _, group in rows], dtype=str),
     )
+
+
+def _as_configured(evidence: Evidence | None, second: str | None) -> Evidence | None:
+    if evidence is None or second is None:
+        return evidence and evidence._replace(agrees=None, second=None)
+    has_answer = evidence.second is not None and is_same_model(evidence.second, second)
+    return evidence if has_answer else None
 
 
 def _outcomes(requests: list[JudgedRequest], texts: list[str]) -> Outcomes:

@@ -191,8 +191,8 @@ class QualityQueries(Queries):
                 Request.input_tokens,
                 peewee.fn.MAX(peewee.Case(None, ((is_cloud, Request.output_tokens),), estimated)),
                 peewee.fn.MAX(Sample.propensity),
-                # The sample's evidence is of the judged local answer, also if the cloud answered.
-                peewee.fn.COALESCE(peewee.fn.MAX(Sample.evidence), Request.evidence),
+                # That of the request may be of another local answer, which was rejected.
+                peewee.fn.MAX(Sample.evidence),
             )
             .join(Judgement, on=Judgement.request_id == Request.id)
             .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Request.id)

@@ -7,7 +7,7 @@ from proxy.learning.activation import NothingToChange, activate, follow, roll_ba
 from proxy.learning.records import EXPIRY_SECONDS, LearningRecords
 from proxy.learning.run import run_step
 from proxy.learning.state import learning_state, outdated_parts
-from proxy.learning.steps import Models, progress_of, second_model_since
+from proxy.learning.steps import Models, progress_of
 
 __all__ = [
     "EXPIRY_SECONDS",
@@ -21,5 +21,4 @@ __all__ = [
     "progress_of",
     "roll_back",
     "run_step",
-    "second_model_since",
 ]

@@ -54,14 +54,12 @@ class History(NamedTuple):
             models, but for the test part. It knows them, so that they cannot test another fit.
         tested_since: UNIX seconds of the last rollback. Only later conversations test a fit:
             earlier ones have chosen the router that was rolled back.
-        evidence_since: UNIX seconds at which the configured second model was first in use.
     """
 
     tests: int = 0
     cost_share: float | None = None
     fitted_until: float = 0.0
     tested_since: float = 0.0
-    evidence_since: float = 0.0
 
 
 class FitResult(NamedTuple):
@@ -122,9 +120,9 @@ def fit_and_test(
     except NotEnoughJudgements as error:
         return FitResult(str(error))
     logits = pairs.logits(model)
-    objective, evidence_since = config.routing.objective, history.evidence_since
+    objective = config.routing.objective
     current = model.manifest.for_objective(objective)
-    before = pairs.policy_merits(logits, current, config, prices, evidence_since=evidence_since)
+    before = pairs.policy_merits(logits, current, config, prices)
     cost_share = history.cost_share
     if cost_share is None:
         threshold = config.routing.threshold
@@ -153,7 +151,6 @@ def fit_and_test(
         rated=rated,
         aim=CalibrationTarget("spend", cost_share),
         prices=prices,
-        evidence_since=history.evidence_since,
         rounds=rounds,
     )
     after = np.empty(len(folds))
@@ -162,14 +159,13 @@ def fit_and_test(
         fitted = manifest
         if fold:
             fitted = _fit_fold(
-                model.manifest, pairs.take(rest), logits[rest], config, prices, history, cost_share
+                model.manifest, pairs.take(rest), logits[rest], config, prices, cost_share
             )
         after[inside] = pairs.take(inside).policy_merits(
             logits[inside],
             fitted.for_objective(objective),
             config,
             prices,
-            evidence_since=evidence_since,
         )
     test = history.tests + 1
     difference = compare_at_cost(
@@ -194,7 +190,6 @@ def _fit_fold(
     logits: Floats,
     config: Config,
     prices: UsdPerToken,
-    history: History,
     cost_share: float,
 ) -> Manifest:
     """A fit as `calibrate_router` makes it, for a test: without a threshold table."""
@@ -204,7 +199,6 @@ def _fit_fold(
         judged,
         config=config,
         prices=prices,
-        evidence_since=history.evidence_since,
     )
     merit = judged.merits(logits, fitted.calibration, fitted.gain, prices)
     threshold = threshold_for_spend(merit, judged.outcomes, cost_share)

@@ -4,7 +4,6 @@ Kinds of steps: `models` (the configured models were seen for the first time, or
 `fit` (a fit with its test), `activation` (`hybrid-llm learn apply`) and `rollback`.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -119,15 +118,4 @@ def history_of(steps: Sequence[LearningStep], models: Models, *, version: str | 
         cost_share=last.cost_share if last is not None else None,
         fitted_until=last.created_at if last is not None and knows_pairs else 0.0,
         tested_since=max((s.created_at for s in of_pair if s.kind == "rollback"), default=0.0),
-        evidence_since=second_model_since(steps),
     )
-
-
-def second_model_since(steps: Sequence[LearningStep]) -> float:
-    """When the second model was configured; 0 if no other one is on record."""
-    changes = [step for step in steps if step.kind == "models"]
-    since = 0.0
-    for before, after in itertools.pairwise(changes):
-        if not is_same_model(before.second_model, after.second_model):
-            since = after.created_at
-    return since

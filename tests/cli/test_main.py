@@ -227,7 +227,8 @@ def test_route_without_a_router_model_reports_router_unavailable(config: Path) -
         "threshold": 0.4,
         "reason": "router_unavailable",
         "unreadable": None,
-        "rule": None,
+        "second_look": False,
+            "rule": None,
         "router_model": None,
     }
 

@@ -35,10 +35,10 @@ from proxy.config import StorageConfig, load_config
 from proxy.evaluation.calibration import MIN_EVIDENCE, training_rows
 from proxy.evaluation.dataset import MIN_REQUESTS
 from proxy.evaluation.queries import QualityQueries
-from proxy.learning import LearningRecords, Models
 from proxy.record import CallRecord, Ending, Target
 from proxy.routing import Router
 from proxy.server.models import load_router
+from proxy.storage.tables import Judgement, Request, Sample
 from proxy.storage.writer import Store
 from router_model.calibrate import merits
 from router_model.categories import CATEGORIES
@@ -48,7 +48,7 @@ from router_model.metrics import Floats
 from router_model.model import RouterModel
 from router_model.task import routing_text
 from router_model.value import expected_output_tokens, text_tokens
-from stored import connected, execute
+from stored import NOW, connected, execute
 from training.sources import proxy_db
 
 pytest_plugins = ["databases"]
@@ -273,16 +273,28 @@ def test_judged_requests_can_be_exported_for_training(config: Path, tmp_path: Pa
 # ── The second look ───────────────────────────────────────────────────────────────────────────
 
 
-def add_evidence(config: Path, *, requests: int) -> None:
+SECOND = "llama3"
+
+
+def add_evidence(config: Path, *, requests: int, second: str = SECOND) -> None:
     """Evidence for the newest requests: the second model agrees where the local answer is good."""
-    path = load_config(config).storage.url.path
-    good = "(SELECT score FROM judgements WHERE request_id = requests.id AND target = 'local') > 5"
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(
-            f"UPDATE requests SET evidence = CASE WHEN {good} THEN '{{\"agrees\":true}}'"
-            " ELSE '{\"agrees\":false}' END WHERE id IN "
-            f"(SELECT id FROM requests ORDER BY id DESC LIMIT {requests})"
-        )
+    config.write_text(f"{config.read_text()}\nverify: {{second: {second}}}\n")
+    url = str(load_config(config).storage.url)
+    with connected(url) as database:
+        good = {
+            row.request_id: row.score > 5
+            for row in Judgement.select().where(Judgement.target == "local").execute(database)
+        }
+        newest = Request.select(Request.id).order_by(Request.id.desc()).limit(requests)
+        Sample.insert_many(
+            {
+                "request_id": request_id,
+                "evidence": Evidence(agrees=good[request_id], second=SECOND).to_json(),
+                "created_at": NOW, "kind": "pair", "propensity": 1.0, "turn": 0.5,
+                "state": "done", "attempts": 0, "next_at": 0.0,
+            }
+            for (request_id,) in newest.tuples().execute(database)
+        ).execute(database)  # fmt: skip
 
 
 def test_the_second_look_is_fitted_to_evidence(config: Path, tmp_path: Path) -> None:
@@ -295,7 +307,8 @@ def test_the_second_look_is_fitted_to_evidence(config: Path, tmp_path: Path) -> 
     manifest = Manifest.load(target)
     look = manifest.verification
     assert look is not None
-    assert (look.local_model, look.cloud_model, look.second) == ("strong:latest", "gpt-4o-mini", "")
+    models = (look.local_model, look.cloud_model, look.second)
+    assert models == ("strong:latest", "gpt-4o-mini", SECOND)
     assert look.pairs == report["evidence"]
     assert look.band == tuple(report["band"])
     assert look.band[0] <= manifest.threshold <= look.band[1]
@@ -322,12 +335,7 @@ def test_too_little_evidence_is_reported(config: Path, tmp_path: Path) -> None:
 
 def test_evidence_of_another_second_model_does_not_count(config: Path, tmp_path: Path) -> None:
     record_judged(config)
-    add_evidence(config, requests=300)
-    url = str(load_config(config).storage.url)
-    with connected(url) as database:
-        records = LearningRecords(database, worker="test")
-    for second in ("llama3", "mistral"):
-        records.record_models(Models("strong:latest", "gpt-4o-mini", second), version="1")
+    add_evidence(config, requests=300, second="mistral")
     report = json.loads(calibrate(config, f"--out={tmp_path}/strong", "--json").stdout)
     assert report["evidence"] == 0
 

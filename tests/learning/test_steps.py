@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from proxy.learning.policy import (
     ERROR,
     FIRST_PAIRS,
@@ -17,7 +15,6 @@ from proxy.learning.steps import (
     Progress,
     history_of,
     progress_of,
-    second_model_since,
 )
 
 A, B = Models("phi3:latest", "gpt-4o-mini", ""), Models("qwen3:8b", "gpt-4o-mini", "")
@@ -86,16 +83,3 @@ def test_after_a_rollback_only_later_conversations_test() -> None:
     steps = [step(1, "fit", test=1, version="2", decision="activated"), step(5, "rollback")]
     assert history_of(steps, A, version="1").tested_since == 5.0
     assert history_of(steps, B, version="1").tested_since == 0.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "since"), [(["", ""], 0.0), (["", "llama3"], 2.0), (["a", "b", "b"], 2.0)]
-)
-def test_evidence_counts_from_the_change_of_the_second_model(
-    seconds: list[str], since: float
-) -> None:
-    steps = [
-        step(number, "models", A._replace(second=second))
-        for number, second in enumerate(seconds, start=1)
-    ]
-    assert second_model_since(steps) == since
