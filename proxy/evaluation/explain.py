@@ -208,11 +208,13 @@ _RESULTS: Final[dict[str, str]] = {
     SecondLook.FAILED: "The second look failed{after}: there was no usable local answer.",
     SecondLook.TIMED_OUT: "The second look timed out{after} (verify.max_wait_seconds).",
 }
-# By reason and result, where the result decided.
-_DECIDED: Final[dict[tuple[str, str], str]] = {
-    ("score", SecondLook.KEPT): "a second look kept the local answer",
-    ("escalated", SecondLook.ESCALATED): "a second look escalated it",
-    ("escalated", SecondLook.TIMED_OUT): "a second look at the local answer timed out",
+_TIMED_OUT: Final = "a second look at the local answer timed out"
+# By tier, reason and result, where the result decided.
+_DECIDED: Final[dict[tuple[str, str, str], str]] = {
+    ("local", "score", SecondLook.KEPT): "a second look kept the local answer",
+    ("cloud", "escalated", SecondLook.ESCALATED): "a second look escalated it",
+    ("cloud", "escalated", SecondLook.TIMED_OUT): _TIMED_OUT,
+    ("cloud", "fallback", SecondLook.TIMED_OUT): _TIMED_OUT,  # without any local answer
 }
 
 
@@ -243,10 +245,11 @@ def _verified(row: dict[str, Any]) -> str:
     score, merit = row["verified_score"], row["verified_merit"]
     if merit is None:
         return ""
+    given = "Without evidence" if row["evidence"] is None else "With the evidence"
     if score is None or merit == score:
-        verified = f"With the evidence its score is {merit:.4f}"
+        verified = f"{given} its score is {merit:.4f}"
     else:
-        verified = f"With the evidence its score is {score:.4f} and its merit {merit:.4f}"
+        verified = f"{given} its score is {score:.4f} and its merit {merit:.4f}"
     if row["threshold"] is None:
         return f"{verified}. "
     return f"{verified}, {_relation(merit, row['threshold'])}. "
@@ -267,7 +270,7 @@ def _why(row: dict[str, Any]) -> str:
             if merit != row["score"]:  # gain per dollar
                 compared = f"its merit {merit:.4f} (gain per dollar; score {row['score']:.4f})"
             score = f"{compared} is {_relation(merit, row['threshold'])}"
-    decided = _DECIDED.get((row["reason"], row["second_look"]))
+    decided = _DECIDED.get((row["target"], row["reason"], row["second_look"]))
     if row["reason"] == "score" and decided is None:
         return score or "by its score"
     why = decided or _REASONS.get(row["reason"], str(row["reason"]))

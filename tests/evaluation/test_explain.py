@@ -243,6 +243,40 @@ The second look timed out after 20,000 ms (verify.max_wait_seconds). The cloud w
 Latency: total 20,012 ms.
 It ended: client_gone, status none""",
     ),
+    "second look, timed out without an answer": (
+        {
+            "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.TIMED_OUT, "second_look_ms": 20_000.0,
+            "fallback_from": Target.LOCAL, "fallback_why": "verify_timeout",
+            "duration_ms": 20_012.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to gpt (cloud): a second look at the local answer timed out (its score 0.5500 is at or \
+above the threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+The second look timed out after 20,000 ms (verify.max_wait_seconds). The cloud answered instead.
+Latency: total 20,012 ms.
+It ended: ok, status 200""",
+    ),
+    "second look, without evidence": (
+        {
+            "target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.55,
+            "threshold": 0.5, "second_look": SecondLook.KEPT, "verified_score": 0.53,
+            "verified_merit": 0.53, "second_look_ms": 5.0, "duration_ms": 12.0, "status": 200,
+        },
+        """\
+ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.
+It went to phi3 (local): a second look kept the local answer (its score 0.5500 is at or above \
+the threshold 0.5000).
+Its score 0.5500 lay in the band around the threshold (verify.band), so the local model answered \
+first, for a second look at its answer.
+Without evidence its score is 0.5300, at or above the threshold 0.5000. The second look kept the \
+local answer after 5 ms.
+Latency: total 12 ms.
+It ended: ok, status 200""",
+    ),
     "second look, failed by the local tier": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.55,

@@ -100,6 +100,13 @@ ESCALATED = {
 }  # fmt: skip
 
 
+TIMED_OUT = {
+    "target": "cloud", "model": "gpt-4o-mini", "reason": "fallback", "fallback_from": "local",
+    "fallback_why": "verify_timeout", "second_look": "timed_out", "evidence": None,
+    "second_look_ms": 20_000.0,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -109,6 +116,13 @@ ESCALATED = {
                 "localphi3:latest", "kept by a second look · verified merit 0.71 ≥ threshold 0.50",
                 "Second look: kept", "Second modelagrees", "Margin2.500 nats",
                 "Verified score0.7100", "Time to the result812 ms",
+            ],
+        ),
+        (
+            TIMED_OUT,
+            [
+                "cloudgpt-4o-mini", "a second look timed out · score 0.90 ≥ threshold 0.50",
+                "Second look: timed out", "Time to the result20 s",
             ],
         ),
         (
@@ -131,7 +145,7 @@ async def test_second_look_of_an_answer_is_shown(
 
     async def answer(route: Route) -> None:
         row = await (await route.fetch()).json()
-        evidence = json.loads(values["evidence"])
+        evidence = json.loads(values["evidence"] or "null")
         await route.fulfill(json=row | values | {"evidence": evidence})
 
     await page.route("**/api/requests/*", answer)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import EASY, HARD, Call, FakeUpstream, Gate, answer_json, error_json, whole
@@ -81,6 +81,26 @@ async def test_routers_choice_is_marked(
     for tier in ("local", "cloud"):
         mark = side(page, tier).get_by_text("the router’s choice")
         await expect(mark).to_be_visible(visible=tier == chosen)
+
+
+@pytest.mark.parametrize("is_uncertain", [False, True])
+async def test_preview_says_whether_a_second_look_would_decide(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream, is_uncertain: bool
+) -> None:
+    local.answer = cloud.answer = streamed("An answer.")
+    page = await show(proxy.origin, "/compare")
+
+    async def answer(route: Route) -> None:
+        decision = await (await route.fetch()).json()
+        await route.fulfill(json=decision | {"second_look": is_uncertain})
+
+    await page.route("**/api/decisions", answer)
+    await compare(page, EASY)
+    await both(page)
+    decision = page.locator("#decision")
+    await expect(decision).to_contain_text("score 0.90 ≥ threshold 0.50decided in")
+    hint = decision.get_by_text("a second look at the local answer would decide")
+    await expect(hint).to_be_visible(visible=is_uncertain)
 
 
 async def test_failure_of_one_tier_leaves_the_other_answer(

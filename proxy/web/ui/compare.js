@@ -138,7 +138,8 @@ async function loadDecision(messages, signal) {
   section.hidden = false
   replace(section, h('p', { class: 'skeleton' }, 'Loading the decision'))
   try {
-    const decision = await (
+    // In a preview `second_look` says whether there would be one; it has no result.
+    const { second_look: isUncertain, ...decision } = await (
       await postJson('/api/decisions', { model: 'auto', messages }, { signal })
     ).json()
     for (const side of sides) side.markChosen(decision.target)
@@ -153,6 +154,13 @@ async function loadDecision(messages, signal) {
         h('span', { class: 'dim small' }, explainReason(decision)),
         h('span', { class: 'dim small num' }, `decided in ${ms(decision.latency_ms)}`),
       ),
+      isUncertain
+        ? h(
+            'p',
+            { class: 'dim small' },
+            'By the prompt alone: a second look at the local answer would decide.',
+          )
+        : null,
       h('p', { id: 'saving', class: 'dim small' }),
     )
   } catch (error) {

@@ -63,11 +63,12 @@ export function explainReason(decision) {
 }
 
 /** The reason in words; empty for a plain comparison. */
-function nameReason({ reason, second_look, failed_check }) {
+function nameReason({ reason, target, second_look, failed_check }) {
   if (reason === 'score') return second_look === 'kept' ? formatSecondLook(second_look) : ''
-  if (reason === 'escalated') {
+  // A timeout without any local answer is a fallback.
+  if (reason === 'escalated' || (reason === 'fallback' && target === 'cloud')) {
     if (failed_check) return `the local answer failed a check: ${formatCheck(failed_check)}`
-    if (second_look) return formatSecondLook(second_look)
+    if (second_look && second_look !== 'failed') return formatSecondLook(second_look)
   }
   return REASONS[reason] ?? reason ?? ''
 }
