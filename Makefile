@@ -122,7 +122,7 @@ bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a millio
 simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 minute)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/simulation.py
 
-simulate-learning: $(VENV)/.dev  ## Measure: self-calibration against a known truth (15 minutes)
+simulate-learning: $(VENV)/.dev  ## Measure: self-calibration against a known truth (25 minutes)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/learning_simulation.py
 
 fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
