@@ -228,7 +228,7 @@ def test_route_without_a_router_model_reports_router_unavailable(config: Path) -
         "reason": "router_unavailable",
         "unreadable": None,
         "second_look": False,
-            "rule": None,
+        "rule": None,
         "router_model": None,
     }
 
