@@ -218,7 +218,8 @@ class DecisionMaker:
                         has_alternative=False,
                     )
                     record.step("the cloud budget is spent: %s", decision)
-        decision = decision._replace(is_uncertain=self._is_uncertain(call, decision))
+        if self._is_uncertain(call, decision):
+            decision = decision._replace(is_uncertain=True)
         # The shadow router is compared on decisions by the configured threshold and the score only.
         if decision.reason is Reason.SCORE and is_default and snapshot.shadow_router:
             snapshot.shadow_router.ask(record, input_tokens=tokens)

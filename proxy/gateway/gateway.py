@@ -306,7 +306,7 @@ class Gateway:
     def _begin_second_look(self, call: Call, decision: Decision) -> tuple[Target, str]:
         """Let the local model answer first, also if the prompt alone decides for the cloud.
 
-        The dollars that are reserved for the cloud stay reserved until the answer is kept.
+        The dollars that are reserved for the cloud stay reserved for an escalation.
         """
         model = call.snapshot.upstreams[Target.LOCAL].model
         call.look = SecondLook(call, decision, self._bookkeeping)
@@ -333,8 +333,6 @@ class Gateway:
                 call.look.fail()
             elif attempt.failure is None:
                 failure = await call.look.decide(attempt, hold)
-                if failure is None:
-                    self._reservations.release(call)
             await call.look.close()
         if failure is None or not plan.may_fall_back:
             return attempt

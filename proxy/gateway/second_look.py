@@ -67,14 +67,15 @@ class SecondLook:
         self._started = call.record.elapsed_ms()
         self._deadline = asyncio.get_running_loop().time() + verify.max_wait_seconds
         self._logprobs = _logprob_reader(call)
-        self._tasks: list[asyncio.Task[str | None]] = []
+        self._second: asyncio.Task[str | None] | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
 
     async def ask_local(self, model: str, hold: StreamHold | None) -> Attempt:
         """The local answer, complete. A stream is read to its end, and not sent yet."""
         call = self._call
         call.record.step("a second look at the local answer decides")
         if self._verify.second is not None:
-            self._tasks.append(asyncio.create_task(self._ask_second(self._verify.second, model)))
+            self._second = self._start(self._ask_second(self._verify.second, model))
         attempt = Attempt(None, None, None)
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -131,6 +132,12 @@ class SecondLook:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start work beside the local answer, until `close` at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
+
     def _finish(self, result: Result) -> None:
         record = self._call.record
         record.second_look = result
@@ -144,7 +151,7 @@ class SecondLook:
         self, work: Coroutine[Any, Any, T], attempt: Attempt, hold: StreamHold | None
     ) -> T:
         """Wait for work, and meanwhile keep the connection of a held stream alive."""
-        if hold is None:
+        if hold is None or not isinstance(attempt.start, StreamStart):
             return await work
         assert attempt.response is not None  # it has answered
         task = asyncio.create_task(work)
@@ -164,20 +171,16 @@ class SecondLook:
         if answer is None:
             return None
         text = without_thinking(answer.text).strip()
-        checked = None
+        check = None
         if self._verify.self_check and text:
-            self._tasks.append(asyncio.create_task(self._ask_itself(text)))
-        texts = await asyncio.gather(*self._tasks)
-        second = texts[0] if self._verify.second is not None else None
-        if self._verify.self_check and text and (body := texts[-1]) is not None:
-            checked = yes_probability(first_choices(body.encode()))
+            check = self._start(self._ask_itself(text))
         return gather(
             call.last_user_text,
             text,
-            second=second,
+            second=None if self._second is None else await self._second,
             second_model=self._verify.second,
             tokens=() if self._logprobs is None else self._logprobs.tokens,
-            self_check=checked,
+            self_check=None if check is None else await check,
         )
 
     async def _ask_second(self, second: str, model: str) -> str | None:
@@ -197,16 +200,17 @@ class SecondLook:
             call.body, lambda _: upstream_body(call, Target.LOCAL, second, change=change)
         )
         answer = await self._ask(call.endpoint, second, body)
-        parts = None if answer is None else call.endpoint.read_parts(answer)
+        if answer is None:
+            return None
+        parts = await run_large(len(answer), partial(call.endpoint.read_parts, answer))
         return None if parts is None else parts.text
 
-    async def _ask_itself(self, text: str) -> str | None:
-        """The answer to the question whether the local answer is right, as JSON."""
-        call = self._call
+    async def _ask_itself(self, text: str) -> float | None:
+        """P(yes) of the local model, asked whether its answer is right; None if it says neither."""
         model = self._upstream.model
-        body = _encode(self_check_fields(model, call.record.turns or (), text))
+        body = _encode(self_check_fields(model, self._call.record.turns or (), text))
         answer = await self._ask(CHAT, model, body)
-        return None if answer is None else answer.decode(errors="replace")
+        return None if answer is None else yes_probability(first_choices(answer))
 
     async def _ask(self, endpoint: Endpoint, model: str, body: bytes) -> bytes | None:
         """Ask a local model for evidence, and book it. None without a usable answer."""
@@ -226,7 +230,7 @@ class SecondLook:
                 answer = await response.read()
             finally:
                 await response.close()
-            view = endpoint.view(answer)
+            view = await run_large(len(answer), partial(endpoint.view, answer))
             outcome = Outcome.of(view)
             return answer if is_billed and view is not None and not view.failed else None
         except UpstreamError as error:

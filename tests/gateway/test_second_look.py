@@ -353,7 +353,6 @@ async def test_outside_the_band_the_prompt_alone_decides(
         ({}, {"verify": {"mode": "off"}}),
         ({}, {"verify": {"band": [0.6, 0.7]}}),
         ({}, {"routing": {"threshold": 0.5, "fallback": False}}),
-        ({"stream": True}, {"verify": {"streams": "skip"}}),
     ],
     ids=str,
 )
@@ -372,6 +371,38 @@ async def test_who_has_no_second_look(
     assert response.status_code == 200
     assert models_asked(local) == [LOCAL_MODEL]
     assert (await proxy.finish()).row["second_look"] is None
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+async def test_streams_have_none_unless_they_are_held(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels, endpoint: str
+) -> None:
+    way = Way(endpoint, streams=True)
+    proxy = await started(start, cloud, way, verify={"streams": "skip"})
+    assert way.text_of(await way.ask(proxy)) == KEPT
+    assert models_asked(local) == [LOCAL_MODEL]
+    assert not any("logprobs" in call.json for call in local.calls)
+    assert (await proxy.finish()).row["second_look"] is None
+
+
+async def test_a_whole_answer_to_a_stream_is_looked_at_as_well(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels
+) -> None:
+    """Some servers do not stream. No comment may come before their JSON."""
+    gate = Gate()
+    models.before[SECOND_MODEL] = [gate]
+    way = Way("chat", streams=True)
+    proxy = await started(start, cloud, way, server={"hold_seconds": 0.05})
+    local.answer = lambda call: models(
+        Call(call.method, call.path, call.headers, call.body.replace(b'"stream":true', b'"x":1'))
+    )
+    asked = asyncio.create_task(way.ask(proxy))
+    await local.called(2)
+    await asyncio.sleep(0.2)  # several times as long as a stream would be held
+    gate.open()
+    response = await asked
+    assert response.json()["choices"][0]["message"]["content"] == KEPT
+    assert (await proxy.finish()).row["second_look"] == "kept"
 
 
 async def test_a_header_asks_for_it(
