@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy import __version__
-from proxy.record import CallRecord, SecondLook, Target
+from proxy.record import CallRecord, SecondLookResult, Target
 from router_model.drift import Drift
 
 # A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
@@ -231,9 +231,9 @@ class Metrics:
             for target in Target
         }
         # Rates need a zero before the first second look of a result.
-        for result in SecondLook:
+        for result in SecondLookResult:
             self._second_looks.labels(result)
-            if result is not SecondLook.BUSY:
+            if result is not SecondLookResult.BUSY:
                 self._second_look_seconds.labels(result)
 
     def watch(self, sources: "GaugeSources") -> None:

@@ -56,7 +56,7 @@ class Reason(StrEnum):
     EXPLORATION = "exploration"  # a random decision near the threshold (`routing.explore_rate`)
 
 
-class SecondLook(StrEnum):
+class SecondLookResult(StrEnum):
     """The result of a second look at the local answer (`verify.band`)."""
 
     KEPT = "kept"
@@ -164,7 +164,7 @@ class CallRecord:
     fallback_why: str | None = None
     failed_check: str | None = None  # the hard check that the local answer failed
     discarded_tokens: int | None = None  # of local answers that were not sent
-    second_look: SecondLook | None = None  # None outside the band
+    second_look: SecondLookResult | None = None  # None outside the band
     evidence: Evidence | None = None
     verified_score: float | None = None  # the score, given the evidence
     verified_merit: float | None = None  # what decided instead of the merit

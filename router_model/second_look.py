@@ -18,7 +18,7 @@ from router_model.value import CHARS_PER_TOKEN
 RESAMPLE_TEMPERATURE: Final = 0.8
 
 # Alternatives of the self-check's token that are asked for.
-SELF_CHECK_CHOICES: Final = 10
+_ALTERNATIVES: Final = 10
 _SELF_CHECK: Final = "Is your answer correct? Reply with one word, Yes or No."
 _YES: Final = frozenset({"yes", "y", "true", "correct"})
 _NO: Final = frozenset({"no", "n", "false", "incorrect"})
@@ -37,7 +37,7 @@ class Token(NamedTuple):
     margin: float | None
 
 
-def gather(
+def evidence_of(
     prompt: str,
     answer: str,
     *,
@@ -73,30 +73,35 @@ def gather(
     )
 
 
-def self_check_messages(turns: Sequence[tuple[str, str]], answer: str) -> list[dict[str, str]]:
-    """The conversation with its answer, and the question whether that is right."""
-    asked = [*turns, ("assistant", answer), ("user", _SELF_CHECK)]
-    return [{"role": role, "content": text} for role, text in asked]
+def resample(fields: dict[str, Any], temperature: Any) -> None:
+    """Change a request so that the same model gives another answer.
+
+    Args:
+        temperature: RESAMPLE_TEMPERATURE, as the fields are encoded.
+    """
+    fields.pop("seed", None)
+    fields["temperature"] = temperature
 
 
 def self_check_fields(model: str, turns: Sequence[tuple[str, str]], answer: str) -> dict[str, Any]:
     """The fields of the chat request that asks a model to check its answer with one token."""
+    asked = [*turns, ("assistant", answer), ("user", _SELF_CHECK)]
     return {
         "model": model,
-        "messages": self_check_messages(turns, answer),
+        "messages": [{"role": role, "content": text} for role, text in asked],
         "max_tokens": 1,
         "temperature": 0,
         "logprobs": True,
-        "top_logprobs": SELF_CHECK_CHOICES,
+        "top_logprobs": _ALTERNATIVES,
     }
 
 
-def yes_probability(choices: Mapping[str, float]) -> float | None:
+def yes_probability(alternatives: Mapping[str, float]) -> float | None:
     """P(yes) among yes and no, from log-probabilities of a first token; None without both words."""
     yes, no = (
         sum(
             math.exp(min(logprob, 0.0))
-            for token, logprob in choices.items()
+            for token, logprob in alternatives.items()
             if _word(token) in words
         )
         for words in (_YES, _NO)

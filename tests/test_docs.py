@@ -21,7 +21,7 @@ from proxy.config import Config, LongPrices, PriceConfig, load_config
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.gateway.answer_checks import VERIFY_HEADER
 from proxy.gateway.conversations import SESSION_HEADER
-from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from proxy.routing.router import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.server.app import Proxy
 from proxy.web.openai_api import EXPOSED_HEADERS
@@ -163,7 +163,7 @@ def sent_headers() -> set[str]:
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
     record.rule, record.merit = "regulated advice", 0.0
-    record.second_look, record.verified_merit = SecondLook.KEPT, 0.0
+    record.second_look, record.verified_merit = SecondLookResult.KEPT, 0.0
     record.trace = []
     return {name.decode() for name, _ in record.router_headers() + record.cost_headers()}
 

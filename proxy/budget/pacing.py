@@ -44,7 +44,7 @@ from proxy.record import (
     HOUR_SECONDS,
     PACED_REASONS,
     CallRecord,
-    SecondLook,
+    SecondLookResult,
     Target,
 )
 from proxy.storage import HourlySpend
@@ -91,10 +91,12 @@ class BudgetPacer:
     def observe(self, record: CallRecord) -> None:
         """Learn from a finished request."""
         usd = record.cloud_cost_usd
-        # After a second look its merit decides, by the same threshold.
+        # After a second look the verified merit was compared, with the same threshold.
         merit = record.merit if record.verified_merit is None else record.verified_merit
         is_compared = merit is not None or record.score is None  # else out of domain
-        by_threshold = record.reason in PACED_REASONS or record.second_look is SecondLook.ESCALATED
+        by_threshold = (
+            record.reason in PACED_REASONS or record.second_look is SecondLookResult.ESCALATED
+        )
         if not usd or usd < 0 or not by_threshold or not is_compared:
             return
         self._decay()

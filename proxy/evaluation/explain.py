@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
 from proxy.plain_text import printable
-from proxy.record import SecondLook
+from proxy.record import SecondLookResult
 from router_model.answer_checks import Check
 from router_model.drift import Drift, drift_level
 from router_model.evidence import Evidence
@@ -177,7 +177,7 @@ def _answer_sent(row: dict[str, Any], *, local: str) -> str:
 
 
 # The results after which the cloud is asked although the local tier did not fail.
-_REPLACED: Final = (SecondLook.ESCALATED, SecondLook.TIMED_OUT)
+_REPLACED: Final = (SecondLookResult.ESCALATED, SecondLookResult.TIMED_OUT)
 
 
 def _second_look(row: dict[str, Any]) -> list[str]:
@@ -187,7 +187,7 @@ def _second_look(row: dict[str, Any]) -> list[str]:
     name = "score" if row["merit"] == row["score"] else "merit"
     value = "" if row["merit"] is None else f" {row['merit']:.4f}"
     band = f"Its {name}{value} lay in the band around the threshold (verify.band)"
-    if row["second_look"] == SecondLook.BUSY:
+    if row["second_look"] == SecondLookResult.BUSY:
         return [
             f"{band}. There was no second look, because the local tier was busy: the prompt alone "
             "decided."
@@ -203,18 +203,18 @@ def _second_look(row: dict[str, Any]) -> list[str]:
 
 
 _RESULTS: Final[dict[str, str]] = {
-    SecondLook.KEPT: "The second look kept the local answer{after}.",
-    SecondLook.ESCALATED: "The second look escalated the request{after}.",
-    SecondLook.FAILED: "The second look failed{after}: there was no usable local answer.",
-    SecondLook.TIMED_OUT: "The second look timed out{after} (verify.max_wait_seconds).",
+    SecondLookResult.KEPT: "The second look kept the local answer{after}.",
+    SecondLookResult.ESCALATED: "The second look escalated the request{after}.",
+    SecondLookResult.FAILED: "The second look failed{after}: there was no usable local answer.",
+    SecondLookResult.TIMED_OUT: "The second look timed out{after} (verify.max_wait_seconds).",
 }
 _TIMED_OUT: Final = "a second look at the local answer timed out"
 # By tier, reason and result, where the result decided.
 _DECIDED: Final[dict[tuple[str, str, str], str]] = {
-    ("local", "score", SecondLook.KEPT): "a second look kept the local answer",
-    ("cloud", "escalated", SecondLook.ESCALATED): "a second look escalated it",
-    ("cloud", "escalated", SecondLook.TIMED_OUT): _TIMED_OUT,
-    ("cloud", "fallback", SecondLook.TIMED_OUT): _TIMED_OUT,  # without any local answer
+    ("local", "score", SecondLookResult.KEPT): "a second look kept the local answer",
+    ("cloud", "escalated", SecondLookResult.ESCALATED): "a second look escalated it",
+    ("cloud", "escalated", SecondLookResult.TIMED_OUT): _TIMED_OUT,
+    ("cloud", "fallback", SecondLookResult.TIMED_OUT): _TIMED_OUT,  # without any local answer
 }
 
 

@@ -4,7 +4,7 @@
 has. What is missing costs more local generations, on hardware that no client request needs.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from proxy.config import VerifyConfig
 from proxy.evaluation.judge_queue import ClaimedSample
@@ -16,26 +16,27 @@ from proxy.evaluation.paid_calls import (
     RequestRefused,
     other_tier_fields,
 )
-from proxy.protocol.logprobs import TOP_LOGPROBS, LogprobReader, first_choices
+from proxy.protocol.logprobs import TOP_LOGPROBS, LogprobReader, first_alternatives
 from proxy.protocol.ollama import is_same_model
 from router_model.evidence import Evidence
 from router_model.final_answer import without_thinking
 from router_model.second_look import (
     RESAMPLE_TEMPERATURE,
     Token,
-    gather,
+    evidence_of,
+    resample,
     self_check_fields,
     yes_probability,
 )
-
-_ONE_TOKEN: Final = 1
 
 
 class EvidenceCollector:
     """Collects the evidence about local answers.
 
     Args:
+        calls: books the generations.
         local: the local tier.
+        verify: what evidence a second look has.
     """
 
     def __init__(self, calls: PaidCalls, local: PaidUpstream, verify: VerifyConfig) -> None:
@@ -46,8 +47,7 @@ class EvidenceCollector:
     def ask_for_logprobs(self, fields: dict[str, Any]) -> None:
         """Ask for the log-probabilities of a local answer, where the server has them."""
         tier = self._local.owner or self._local.connection
-        known = tier.catalog.capabilities.capabilities
-        if self._verify.logprobs == "auto" and known is not None and "logprobs" in known:
+        if self._verify.logprobs == "auto" and tier.catalog.capabilities.has_logprobs:
             fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
 
     async def gather(
@@ -75,9 +75,9 @@ class EvidenceCollector:
         if self._verify.self_check and answer:
             model = self._local.connection.model
             fields = self_check_fields(model, turns, answer)
-            if (said := await self._ask(claim, fields, _ONE_TOKEN)) is not None:
-                checked = yes_probability(first_choices(said.body))
-        return gather(
+            if (found := await self._ask(claim, fields, fields["max_tokens"])) is not None:
+                checked = yes_probability(first_alternatives(found.body))
+        return evidence_of(
             next((text for role, text in reversed(turns) if role == "user"), ""),
             answer,
             second=None if second is None else second.text,
@@ -89,8 +89,7 @@ class EvidenceCollector:
     async def _ask_second(self, claim: ClaimedSample, second: str) -> ModelReply | None:
         fields, limit = other_tier_fields(claim, self._local)
         if is_same_model(second, self._local.connection.model):
-            fields.pop("seed", None)
-            fields["temperature"] = RESAMPLE_TEMPERATURE
+            resample(fields, RESAMPLE_TEMPERATURE)
         return await self._ask(claim, fields | {"model": second}, limit)
 
     async def _ask(

@@ -38,7 +38,7 @@ def read_verify_preference(call: Call) -> None:
                 )
             mode = "auto" if text == "on" else "off"
             break
-    call.checks_answers, call.takes_second_look = mode != "off", mode == "auto"
+    call.checks_answers, call.allows_second_look = mode != "off", mode == "auto"
 
 
 async def check_attempt(call: Call, attempt: Attempt) -> Check | None:

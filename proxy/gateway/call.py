@@ -123,6 +123,7 @@ class Call:
     """The state of one request."""
 
     __slots__ = (
+        "allows_second_look",
         "body",
         "capabilities",
         "checks_answers",
@@ -139,7 +140,6 @@ class Call:
         "reservation",
         "sent",
         "snapshot",
-        "takes_second_look",
         "waited_seconds",
     )
 
@@ -159,7 +159,7 @@ class Call:
         self.sent: Sent | None = None  # the current attempt
         self.waited_seconds = 0.0  # for the reservation
         self.checks_answers = False  # whether local answers are checked (`verify`)
-        self.takes_second_look = False  # whether `verify` or the client asks for second looks
+        self.allows_second_look = False  # whether `verify` or the client asks for second looks
         self.look: SecondLook | None = None  # at the local answer, if the decision is uncertain
         self.kept: KeptAnswer | None = None  # a local answer that was rejected
         self.is_streaming = False  # whether the client may have a part of a stream

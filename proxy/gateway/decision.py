@@ -16,7 +16,7 @@ from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
-from proxy.record import Reason, SecondLook, Target
+from proxy.record import Reason, SecondLookResult, Target
 from proxy.routing import (
     Decision,
     LimitExceeded,
@@ -218,14 +218,14 @@ class DecisionMaker:
                         has_alternative=False,
                     )
                     record.step("the cloud budget is spent: %s", decision)
-        if self._is_uncertain(call, decision):
-            decision = decision._replace(is_uncertain=True)
+        if self._plans_second_look(call, decision):
+            decision = decision._replace(has_second_look=True)
         # The shadow router is compared on decisions by the configured threshold and the score only.
         if decision.reason is Reason.SCORE and is_default and snapshot.shadow_router:
             snapshot.shadow_router.ask(record, input_tokens=tokens)
         return decision
 
-    def _is_uncertain(self, call: Call, decision: Decision) -> bool:
+    def _plans_second_look(self, call: Call, decision: Decision) -> bool:
         """Whether the local answer gets a second look. A busy local tier has no time for it."""
         verifier, config = call.snapshot.router.verifier, call.snapshot.config
         if verifier is None or decision.reason is not Reason.SCORE or not decision.has_alternative:
@@ -234,13 +234,13 @@ class DecisionMaker:
         assert decision.threshold is not None
         if not verifier.is_in_band(decision.merit, decision.threshold):
             return False
-        if not config.routing.fallback or not _may_be_looked_at(call):
+        if not config.routing.fallback or not _suits_second_look(call):
             return False
         local = call.snapshot.upstreams[Target.LOCAL]
         if local.is_unhealthy:
             return False
         if not local.has_room(1 if config.verify.second is None else 2):
-            call.record.second_look = SecondLook.BUSY
+            call.record.second_look = SecondLookResult.BUSY
             return False
         return True
 
@@ -297,11 +297,11 @@ class DecisionMaker:
         return decision._replace(target=decision.target.other, reason=reason, model=other.model)
 
 
-def _may_be_looked_at(call: Call) -> bool:
+def _suits_second_look(call: Call) -> bool:
     """Whether a request is of a kind that gets a second look, if its score is uncertain."""
     request, verify = call.request, call.snapshot.config.verify
     return (
-        call.takes_second_look
+        call.allows_second_look
         and (not request.streams or verify.streams == "hold")
         and request.needs.keys() <= _COMPARABLE
         and request.choices == 1

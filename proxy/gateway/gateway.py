@@ -143,7 +143,7 @@ class Gateway:
         target, model = decision.target, decision.model
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
-        if decision.is_uncertain and plan.may_fall_back:
+        if decision.has_second_look and plan.may_fall_back:
             target, model = self._begin_second_look(call, decision)
         hold = None
         if call.request.streams:

@@ -31,17 +31,17 @@ from proxy.gateway.relay import StreamHold, StreamStart
 from proxy.gateway.stream_observer import Outcome
 from proxy.protocol import Fields
 from proxy.protocol.endpoints import CHAT, Endpoint
-from proxy.protocol.logprobs import LogprobReader, asks_for_logprobs, first_choices
+from proxy.protocol.logprobs import LogprobReader, first_alternatives
 from proxy.protocol.ollama import is_same_model
-from proxy.record import SecondLook as Result
-from proxy.record import Target
+from proxy.record import SecondLookResult, Target
 from proxy.routing import Decision
 from proxy.upstream import Delivery
 from router_model.evidence import Evidence
 from router_model.final_answer import without_thinking
 from router_model.second_look import (
     RESAMPLE_TEMPERATURE,
-    gather,
+    evidence_of,
+    resample,
     self_check_fields,
     yes_probability,
 )
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_STREAM_FIELDS: Final = ("stream_options", "background")
+_NOT_FOR_EVIDENCE: Final = ("stream_options", "background")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -88,12 +88,12 @@ class SecondLook:
         except TimeoutError:
             return Attempt(attempt.response, None, self._time_out(has_answer=False))
         if attempt.failure is not None:
-            self._finish(Result.FAILED)
+            self._finish(SecondLookResult.FAILED)
         return attempt
 
     def fail(self) -> None:
         """The local answer failed a hard check: nothing else needs to be known."""
-        self._finish(Result.FAILED)
+        self._finish(SecondLookResult.FAILED)
 
     async def decide(self, attempt: Attempt, hold: StreamHold | None) -> Failure | None:
         """Gather the evidence about the local answer. Returns why it is not kept, or None."""
@@ -114,7 +114,7 @@ class SecondLook:
         record.evidence = evidence
         record.verified_score, record.verified_merit = verdict
         is_kept = verdict.merit >= decision.threshold
-        self._finish(Result.KEPT if is_kept else Result.ESCALATED)
+        self._finish(SecondLookResult.KEPT if is_kept else SecondLookResult.ESCALATED)
         record.step(
             "the evidence: %s; verified score %.4f, merit %.4f: %s",
             "none" if evidence is None else evidence.to_json(),
@@ -138,13 +138,14 @@ class SecondLook:
         self._tasks.append(task)
         return task
 
-    def _finish(self, result: Result) -> None:
+    def _finish(self, result: SecondLookResult) -> None:
         record = self._call.record
         record.second_look = result
         record.second_look_ms = record.elapsed_ms() - self._started
 
     def _time_out(self, *, has_answer: bool) -> Failure:
-        self._finish(Result.TIMED_OUT)
+        """Finish the look without a verdict. Returns the failure."""
+        self._finish(SecondLookResult.TIMED_OUT)
         return Failure("verify_timeout", may_retry=False, is_rejected=has_answer)
 
     async def _keep_alive(
@@ -174,7 +175,7 @@ class SecondLook:
         check = None
         if self._verify.self_check and text:
             check = self._start(self._ask_itself(text))
-        return gather(
+        return evidence_of(
             call.last_user_text,
             text,
             second=None if self._second is None else await self._second,
@@ -190,11 +191,10 @@ class SecondLook:
 
         def change(fields: Fields) -> None:
             fields["stream"] = msgspec.Raw(b"false")
-            for name in _STREAM_FIELDS:
+            for name in _NOT_FOR_EVIDENCE:
                 fields.pop(name, None)
             if is_again:
-                fields.pop("seed", None)
-                fields["temperature"] = msgspec.Raw(_encode(RESAMPLE_TEMPERATURE))
+                resample(fields, msgspec.Raw(_encode(RESAMPLE_TEMPERATURE)))
 
         body = await parse_large(
             call.body, lambda _: upstream_body(call, Target.LOCAL, second, change=change)
@@ -210,7 +210,7 @@ class SecondLook:
         model = self._upstream.model
         body = _encode(self_check_fields(model, self._call.record.turns or (), text))
         answer = await self._ask(CHAT, model, body)
-        return None if answer is None else yes_probability(first_choices(answer))
+        return None if answer is None else yes_probability(first_alternatives(answer))
 
     async def _ask(self, endpoint: Endpoint, model: str, body: bytes) -> bytes | None:
         """Ask a local model for evidence, and book it. None without a usable answer."""
@@ -243,9 +243,8 @@ class SecondLook:
 
 def _logprob_reader(call: Call) -> LogprobReader | None:
     """Reads log-probabilities where the server has them; only chat answers have the fields."""
-    known = call.capabilities.capabilities
     if call.snapshot.config.verify.logprobs == "off" or call.endpoint is not CHAT:
         return None
-    if known is None or "logprobs" not in known:
+    if not call.capabilities.has_logprobs:
         return None
-    return LogprobReader(removes=not asks_for_logprobs(call.body))
+    return LogprobReader(removes="logprobs" not in call.request.needs)

@@ -1,6 +1,6 @@
 """Token log-probabilities of a chat answer, as evidence for the second look.
 
-    logprobs = LogprobReader(removes=not asks_for_logprobs(body))
+    logprobs = LogprobReader(removes=True)
     logprobs.ask(fields)                 # of the request
     sent = logprobs.take(event, data)    # each event, or the answer; without the log-probabilities
     logprobs.tokens
@@ -53,11 +53,6 @@ _logprobs: Final = msgspec.json.Decoder(_Logprobs)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder: Final = msgspec.json.Encoder()
-
-
-def asks_for_logprobs(body: bytes) -> bool:
-    """Whether a client's request asks for log-probabilities itself."""
-    return bytes(_fields.decode(body).get("logprobs", b"")) == b"true"
 
 
 class LogprobReader:
@@ -123,7 +118,7 @@ class LogprobReader:
             self.tokens.append(Token(item.token, item.logprob, margin))
 
 
-def first_choices(body: bytes) -> dict[str, float]:
+def first_alternatives(body: bytes) -> dict[str, float]:
     """The log-probabilities of the alternatives for an answer's first token, by their text."""
     try:
         answer = _answer.decode(body)

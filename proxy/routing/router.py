@@ -102,7 +102,7 @@ class Decision(NamedTuple):
         merit: what is compared with the threshold; the score without an objective. None where
             nothing is: without a score, or if the router model cannot judge the text.
         expected_cloud_usd: the expected cost of the cloud's answer; None if it is unknown.
-        is_uncertain: whether the local model answers first, and its answer gets a second look.
+        has_second_look: whether the local model answers first, and its answer gets a second look.
     """
 
     target: Target
@@ -115,7 +115,7 @@ class Decision(NamedTuple):
     rule: str | None = None
     merit: float | None = None
     expected_cloud_usd: float | None = None
-    is_uncertain: bool = False
+    has_second_look: bool = False
 
     def __str__(self) -> str:
         text = f"{self.target} ({self.model}), reason {self.reason}"
@@ -130,7 +130,7 @@ class Decision(NamedTuple):
             text += f" and threshold {self.threshold:.4f}"
             if unreadable is not None:
                 text += f", not readable ({unreadable.signal})"
-        if self.is_uncertain:
+        if self.has_second_look:
             text += ", after a second look at the local answer"
         return text
 
@@ -152,7 +152,7 @@ class Decision(NamedTuple):
             "expected_cloud_usd": self.expected_cloud_usd,
             "threshold": self.threshold,
             "reason": self.reason.value,
-            "second_look": self.is_uncertain,
+            "second_look": self.has_second_look,
             "unreadable": None if unreadable is None else unreadable.signal,
             "rule": self.rule,
             "latency_ms": round(latency_ms, 3),

@@ -13,7 +13,7 @@ _NO_CLOUD: Final = 0.0
 _NO_LOCAL: Final = 1.0
 
 
-class Verdict(NamedTuple):
+class VerifiedMerit(NamedTuple):
     """`score`: P(the local answer is at least as good), given the evidence. `merit`: of keeping."""
 
     score: float
@@ -59,7 +59,7 @@ class Verifier:
 
     def verify(
         self, score: Score, evidence: Evidence | None, *, input_tokens: float | None = None
-    ) -> Verdict:
+    ) -> VerifiedMerit:
         """The score and the merit of a local answer.
 
         Args:
@@ -70,6 +70,6 @@ class Verifier:
         logits = self._calibration.logits(score.p_local, score.p_cloud)
         verified = self._verification.verify(logits, evidence)
         if self._objective is None or score.output_tokens is None:
-            return Verdict(verified.score, verified.score)
+            return VerifiedMerit(verified.score, verified.score)
         rated = self._objective.rate(score, input_tokens=input_tokens, gain=verified.gain)
-        return Verdict(verified.score, rated.merit)
+        return VerifiedMerit(verified.score, rated.merit)

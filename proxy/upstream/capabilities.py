@@ -28,6 +28,11 @@ class Capabilities(NamedTuple):
     capabilities: frozenset[str] | None = None
     needs_adapting: bool = False
 
+    @property
+    def has_logprobs(self) -> bool:
+        """Whether the server is known to have log-probabilities."""
+        return self.capabilities is not None and "logprobs" in self.capabilities
+
     def lacking(self, needs: Collection[str]) -> list[str]:
         """The needs of a request that the model is known not to meet."""
         return [need for need in needs if self._lacks(need)] if needs else []

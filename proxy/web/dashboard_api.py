@@ -24,7 +24,7 @@ from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
 from proxy.learning import LearningRecords, Models, learning_state, progress_of
-from proxy.record import DAY_SECONDS, Ending, Reason, SecondLook
+from proxy.record import DAY_SECONDS, Ending, Reason, SecondLookResult
 from proxy.storage import (
     MeritBucket,
     RequestLog,
@@ -51,7 +51,7 @@ _FILTERS: Final = {
     "reason": tuple(Reason),
     "ending": tuple(Ending),
     "category": (*CATEGORIES, "none"),
-    "second_look": (*SecondLook, "none"),
+    "second_look": (*SecondLookResult, "none"),
 }
 _FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted for one release
 

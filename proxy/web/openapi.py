@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import __version__
-from proxy.record import Ending, Reason, SecondLook, Target
+from proxy.record import Ending, Reason, SecondLookResult, Target
 from router_model.categories import CATEGORIES
 
 _ERRORS: Final = {
@@ -255,7 +255,7 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
         ("ending", {"enum": [*Ending]}),
         ("category", {"enum": [*CATEGORIES, "none"]}),
-        ("second_look", {"enum": [*SecondLook, "none"]}),
+        ("second_look", {"enum": [*SecondLookResult, "none"]}),
         ("model", {"type": "string"}),
     ),
     "/api/jobs": (

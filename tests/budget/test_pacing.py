@@ -21,7 +21,7 @@ from proxy.budget.pacing import (
     PACING_BUCKETS,
     BudgetPacer,
 )
-from proxy.record import CallRecord, Reason, SecondLook, Target
+from proxy.record import CallRecord, Reason, SecondLookResult, Target
 from proxy.storage.queries import HourlySpend
 from proxy.storage.rollups import SCORE_BUCKETS
 
@@ -511,8 +511,8 @@ def test_requests_with_a_second_look_are_paced_by_its_merit() -> None:
     pacer = BudgetPacer(clock=clock)
     pacer.update_profile([HourlySpend(FIRST - 3600 * hour, 1.0, 0.0) for hour in range(1, 25)])
     for reason, look, verified in (
-        (Reason.ESCALATED, SecondLook.ESCALATED, 0.1),
-        (Reason.SCORE, SecondLook.KEPT, 0.9),
+        (Reason.ESCALATED, SecondLookResult.ESCALATED, 0.1),
+        (Reason.SCORE, SecondLookResult.KEPT, 0.9),
     ):
         record = CallRecord("chat.completions")
         record.reason, record.target, record.is_paced = reason, Target.CLOUD, True

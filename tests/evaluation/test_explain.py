@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.evaluation.explain import explain
-from proxy.record import Ending, Reason, SecondLook, Target, UsageSource
+from proxy.record import Ending, Reason, SecondLookResult, Target, UsageSource
 from proxy.storage.database import open_database
 from proxy.storage.request_log import RequestLog
 from router_model.evidence import Evidence
@@ -165,7 +165,7 @@ It ended: ok, status 200""",
     "second look, kept": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.7,
-            "merit": 0.48, "threshold": 0.5, "second_look": SecondLook.KEPT,
+            "merit": 0.48, "threshold": 0.5, "second_look": SecondLookResult.KEPT,
             "evidence": Evidence(
                 False, True, "llama3:8b", -0.3125, -4.0, 2.5, 1_280, 0.93
             ),
@@ -189,7 +189,7 @@ It ended: ok, status 200""",
     "second look, escalated": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.ESCALATED,
+            "threshold": 0.5, "second_look": SecondLookResult.ESCALATED,
             "evidence": Evidence(broken=True, agrees=False), "verified_score": 0.25,
             "verified_merit": 0.25, "second_look_ms": 50.0, "fallback_from": Target.LOCAL,
             "fallback_why": "evidence", "discarded_tokens": 1, "duration_ms": 12.0, "status": 200,
@@ -209,7 +209,7 @@ It ended: ok, status 200""",
     "second look, escalated, and the cloud failed": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.FALLBACK, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.ESCALATED, "evidence": Evidence(),
+            "threshold": 0.5, "second_look": SecondLookResult.ESCALATED, "evidence": Evidence(),
             "verified_score": 0.25, "verified_merit": 0.25, "second_look_ms": 50.0,
             "fallback_from": Target.CLOUD, "fallback_why": "server_error", "duration_ms": 12.0,
             "status": 200,
@@ -229,7 +229,7 @@ It ended: ok, status 200""",
     "second look, timed out": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.TIMED_OUT, "second_look_ms": 20_000.0,
+            "threshold": 0.5, "second_look": SecondLookResult.TIMED_OUT, "second_look_ms": 20_000.0,
             "fallback_from": Target.LOCAL, "fallback_why": "verify_timeout",
             "duration_ms": 20_012.0, "ending": Ending.CLIENT_GONE,
         },
@@ -246,7 +246,7 @@ It ended: client_gone, status none""",
     "second look, timed out without an answer": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.TIMED_OUT, "second_look_ms": 20_000.0,
+            "threshold": 0.5, "second_look": SecondLookResult.TIMED_OUT, "second_look_ms": 20_000.0,
             "fallback_from": Target.LOCAL, "fallback_why": "verify_timeout",
             "duration_ms": 20_012.0, "status": 200,
         },
@@ -263,7 +263,7 @@ It ended: ok, status 200""",
     "second look, without evidence": (
         {
             "target": Target.LOCAL, "model": "phi3", "reason": Reason.SCORE, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.KEPT, "verified_score": 0.53,
+            "threshold": 0.5, "second_look": SecondLookResult.KEPT, "verified_score": 0.53,
             "verified_merit": 0.53, "second_look_ms": 5.0, "duration_ms": 12.0, "status": 200,
         },
         """\
@@ -280,7 +280,7 @@ It ended: ok, status 200""",
     "second look, failed by the local tier": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.FALLBACK, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.FAILED, "second_look_ms": 5.0,
+            "threshold": 0.5, "second_look": SecondLookResult.FAILED, "second_look_ms": 5.0,
             "fallback_from": Target.LOCAL, "fallback_why": "5xx", "duration_ms": 12.0,
             "status": 200,
         },
@@ -298,7 +298,7 @@ It ended: ok, status 200""",
     "second look, failed by a check": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.ESCALATED, "score": 0.55,
-            "threshold": 0.5, "second_look": SecondLook.FAILED, "fallback_from": Target.LOCAL,
+            "threshold": 0.5, "second_look": SecondLookResult.FAILED, "fallback_from": Target.LOCAL,
             "fallback_why": "empty", "failed_check": "empty", "duration_ms": 12.0, "status": 200,
         },
         """\
@@ -315,7 +315,8 @@ It ended: ok, status 200""",
     "no second look, as the local tier was busy": (
         {
             "target": Target.CLOUD, "model": "gpt", "reason": Reason.SCORE, "score": 0.45,
-            "threshold": 0.5, "second_look": SecondLook.BUSY, "duration_ms": 12.0, "status": 200,
+            "threshold": 0.5, "second_look": SecondLookResult.BUSY, "duration_ms": 12.0,
+            "status": 200,
         },
         """\
 ID: chat.completions, 2027-01-15 08:00:00 UTC, model not given.

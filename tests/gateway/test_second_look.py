@@ -540,7 +540,7 @@ async def test_a_bug_of_the_evidence_does_not_cost_the_answer(
     def fail(*_: object, **__: object) -> Evidence:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(second_look, "gather", fail)
+    monkeypatch.setattr(second_look, "evidence_of", fail)
     proxy = await started(start, cloud, way)
     assert way.text_of(await way.ask(proxy)) == KEPT
     row = (await proxy.finish()).row

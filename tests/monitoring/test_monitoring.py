@@ -25,7 +25,7 @@ from monitoring import expressions
 from monitoring.expressions import Expression, fill_in
 from monitoring.prometheus import CONFIGS, POLL_SECONDS, Prometheus, Series, promtool
 from monitoring.scene import PAIRS, Scene, judge, open_scene
-from proxy.record import Ending, Reason, SecondLook, Target
+from proxy.record import Ending, Reason, SecondLookResult, Target
 from router_model.answer_checks import Check
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -190,7 +190,7 @@ def test_label_values_in_expressions_are_known() -> None:
     known = {
         "target": {*Target, "none"},
         "reason": {*Reason, *Check, "evidence", "verify_timeout"},
-        "result": set(SecondLook),
+        "result": set(SecondLookResult),
         "ending": set(Ending),
         "job": {
             yaml.safe_load((CONFIGS / "prometheus.yml").read_text())["scrape_configs"][0][

@@ -83,16 +83,16 @@ async def test_routers_choice_is_marked(
         await expect(mark).to_be_visible(visible=tier == chosen)
 
 
-@pytest.mark.parametrize("is_uncertain", [False, True])
+@pytest.mark.parametrize("has_second_look", [False, True])
 async def test_preview_says_whether_a_second_look_would_decide(
-    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream, is_uncertain: bool
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream, has_second_look: bool
 ) -> None:
     local.answer = cloud.answer = streamed("An answer.")
     page = await show(proxy.origin, "/compare")
 
     async def answer(route: Route) -> None:
         decision = await (await route.fetch()).json()
-        await route.fulfill(json=decision | {"second_look": is_uncertain})
+        await route.fulfill(json=decision | {"second_look": has_second_look})
 
     await page.route("**/api/decisions", answer)
     await compare(page, EASY)
@@ -100,7 +100,7 @@ async def test_preview_says_whether_a_second_look_would_decide(
     decision = page.locator("#decision")
     await expect(decision).to_contain_text("score 0.90 ≥ threshold 0.50decided in")
     hint = decision.get_by_text("a second look at the local answer would decide")
-    await expect(hint).to_be_visible(visible=is_uncertain)
+    await expect(hint).to_be_visible(visible=has_second_look)
 
 
 async def test_failure_of_one_tier_leaves_the_other_answer(

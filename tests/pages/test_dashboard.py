@@ -17,7 +17,7 @@ from pages.conftest import Show
 from pages.hostile import ALL, check_quiet
 from pages.test_chat import PHONE
 from proxy.learning import LearningRecords, Models
-from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from router_model.categories import CATEGORIES
 from router_model.evidence import Evidence
 from router_model.manifest import Manifest
@@ -243,7 +243,7 @@ async def test_request_details_open_by_keyboard_and_link(
 
 LOOKED = {
     "target": Target.CLOUD, "model": "gpt-4o-mini", "reason": Reason.ESCALATED, "score": 0.7,
-    "merit": 0.55, "second_look": SecondLook.ESCALATED,
+    "merit": 0.55, "second_look": SecondLookResult.ESCALATED,
     "evidence": Evidence(
         False, False, "llama3:8b", -0.3125, -4.0, 1.5, 1_280, 0.25
     ), "verified_score": 0.42,
@@ -256,7 +256,7 @@ async def test_second_look_is_listed_and_detailed(
     tmp_path: Path, start: StartProxy, show: Show
 ) -> None:
     fill_up(tmp_path, 3)
-    busy = record(5, target=Target.CLOUD, score=0.45, second_look=SecondLook.BUSY)
+    busy = record(5, target=Target.CLOUD, score=0.45, second_look=SecondLookResult.BUSY)
     fill(f"sqlite:///{tmp_path}/router.db", [record(4, **LOOKED), busy])
     proxy = await start()
     page = await show(proxy.origin, "/dashboard")
@@ -436,7 +436,7 @@ def test_filters_match_the_enums_of_the_code() -> None:
     exploring = {"exploration", "shadow"}  # the present and the former name of one reason
     assert explained >= exploring
     assert explained == set(Reason) | exploring
-    assert keys_of("RESULTS", SECOND_LOOK) == set(SecondLook)
+    assert keys_of("RESULTS", SECOND_LOOK) == set(SecondLookResult)
 
 
 def keys_of(name: str, path: Path) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from fakes import answer_json, chunk, event
 from looks import tokens_of
 from proxy.protocol.fields import rewrite
-from proxy.protocol.logprobs import LogprobReader, asks_for_logprobs, first_choices
+from proxy.protocol.logprobs import LogprobReader, first_alternatives
 
 
 def answer(logprobs: Any) -> bytes:
@@ -111,7 +111,6 @@ def test_unknown_fields_survive() -> None:
 def test_the_request_asks_for_them_unless_the_client_does(given: str | None, asks: bool) -> None:
     own = "" if given is None else f', "logprobs": {given}'
     body = f'{{"model": "a"{own}}}'.encode()
-    assert asks_for_logprobs(body) == asks
     reader = LogprobReader(removes=not asks)
     sent = json.loads(rewrite(body, model="b", include_usage=False, changes=[reader.ask]))
     assert sent["logprobs"] is True
@@ -122,6 +121,6 @@ def test_the_choices_for_the_first_token() -> None:
     token = {"token": "Yes", "logprob": -0.1, "top_logprobs": [
         {"token": "Yes", "logprob": -0.1}, {"token": " no", "logprob": -2.5},
     ]}  # fmt: skip
-    assert first_choices(answer({"content": [token]})) == {"Yes": -0.1, " no": -2.5}
+    assert first_alternatives(answer({"content": [token]})) == {"Yes": -0.1, " no": -2.5}
     for body in (answer(None), answer({"content": []}), b'{"choices": []}', b"x"):
-        assert first_choices(body) == {}
+        assert first_alternatives(body) == {}

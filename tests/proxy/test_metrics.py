@@ -11,7 +11,7 @@ from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.evaluation.metrics import quality_metrics
 from proxy.metrics import GaugeSources, Metrics
-from proxy.record import CallRecord, Ending, Reason, SecondLook, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from router_model.drift import Drift, Move
 
 # The public interface: dashboards and alerts are built on these names.
@@ -94,7 +94,7 @@ QUALITY = Quality(
 )
 
 
-TIMED = [result for result in SecondLook if result is not SecondLook.BUSY]
+TIMED = [result for result in SecondLookResult if result is not SecondLookResult.BUSY]
 
 
 def make_metrics(**changes: Any) -> Metrics:
@@ -109,7 +109,7 @@ def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record.fallback_from, record.fallback_why = target.other, "idle_timeout"
     record.rule = "batch key"
     record.discarded_tokens = 340
-    record.second_look, record.second_look_ms = SecondLook.ESCALATED, 1_500.0
+    record.second_look, record.second_look_ms = SecondLookResult.ESCALATED, 1_500.0
     record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
     record.input_tokens, record.cached_input_tokens, record.output_tokens = 100, 40, 10
     record.cost_usd, record.saved_usd = 0.25, 0.5
@@ -156,7 +156,7 @@ def test_labelled_metric_without_samples_is_exported() -> None:
 
 def test_label_values_come_from_closed_sets() -> None:
     metrics = make_metrics()
-    endings = itertools.product(Target, Reason, Ending, SecondLook)
+    endings = itertools.product(Target, Reason, Ending, SecondLookResult)
     for target, reason, ending, second_look in endings:
         record = CallRecord("chat.completions")
         record.second_look = second_look
@@ -177,7 +177,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "model_version": {"m1"},
         "code": {"connect_timeout"},
         "of": {"score", "category"},
-        "result": set(SecondLook),
+        "result": set(SecondLookResult),
     }
     for _, labels in samples_of(metrics):
         for name, label in labels:
@@ -213,18 +213,18 @@ def test_record_updates_every_metric() -> None:
 def test_second_looks_are_counted_and_timed_by_result() -> None:
     metrics = make_metrics()
     count, seconds = "router_second_looks_total", "router_second_look_seconds"
-    assert [value(metrics, count, result=result) for result in SecondLook] == [0] * 5
+    assert [value(metrics, count, result=result) for result in SecondLookResult] == [0] * 5
     timed = {result: value(metrics, f"{seconds}_count", result=result) for result in TIMED}
     assert timed == dict.fromkeys(TIMED, 0)
     record = CallRecord("chat.completions")
     record.finish(Ending.OK)
     metrics.observe(record)  # outside the band
-    for number, result in enumerate(SecondLook, start=1):
+    for number, result in enumerate(SecondLookResult, start=1):
         record.second_look = result
-        record.second_look_ms = None if result is SecondLook.BUSY else 100.0 * number
+        record.second_look_ms = None if result is SecondLookResult.BUSY else 100.0 * number
         for _ in range(number):
             metrics.observe(record)
-    for number, result in enumerate(SecondLook, start=1):
+    for number, result in enumerate(SecondLookResult, start=1):
         assert value(metrics, count, result=result) == number
         if result in TIMED:
             assert value(metrics, f"{seconds}_count", result=result) == number

@@ -6,7 +6,7 @@ from proxy.record import (
     CallRecord,
     Ending,
     Reason,
-    SecondLook,
+    SecondLookResult,
     Target,
     key_hash,
     new_request_id,
@@ -78,7 +78,7 @@ def test_header_values_are_formatted() -> None:
     record.merit = 0.4321
     record.fallback_from, record.fallback_why = Target.LOCAL, "idle_timeout"
     record.rule = "batch key"
-    record.second_look, record.verified_merit = SecondLook.TIMED_OUT, 0.54321
+    record.second_look, record.verified_merit = SecondLookResult.TIMED_OUT, 0.54321
     record.cost_usd, record.saved_usd = 0.0000123, -0.5
     assert dict(record.router_headers()) == {
         b"x-request-id": record.id.encode(),

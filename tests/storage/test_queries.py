@@ -16,7 +16,7 @@ from proxy.cli.options import DEFAULT_DIMENSIONS, DIMENSIONS
 from proxy.cli.tables import RouterContext, stats_report, stats_tables
 from proxy.evaluation.estimates import estimate_quality
 from proxy.evaluation.queries import QualityQueries
-from proxy.record import PICODOLLARS, Ending, Reason, SecondLook, Target, UsageSource
+from proxy.record import PICODOLLARS, Ending, Reason, SecondLookResult, Target, UsageSource
 from proxy.storage.database import StoreUnavailable, open_database
 from proxy.storage.queries import (
     HOURLY_DETAIL_SECONDS,
@@ -359,7 +359,7 @@ def test_every_request_is_exported(url: str, log: RequestLog, filled: list[Row])
 
 def test_evidence_is_a_mapping_of_what_is_known(url: str, log: RequestLog) -> None:
     evidence = Evidence(agrees=True, mean_logprob=-0.25, tokens=40)
-    record = finished(second_look=SecondLook.KEPT, evidence=evidence)
+    record = finished(second_look=SecondLookResult.KEPT, evidence=evidence)
     fill(url, [record])
     row = log.find(record.id)
     assert row is not None
@@ -369,7 +369,7 @@ def test_evidence_is_a_mapping_of_what_is_known(url: str, log: RequestLog) -> No
 
 
 def test_evidence_of_another_version_is_left_out(url: str, log: RequestLog) -> None:
-    record = finished(second_look=SecondLook.KEPT, evidence=Evidence())
+    record = finished(second_look=SecondLookResult.KEPT, evidence=Evidence())
     fill(url, [record])
     with connected(url) as database:
         database.execute_sql('UPDATE requests SET evidence = \'{"agrees": "mostly"}\'')

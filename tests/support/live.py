@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.config import UpstreamConfig, load_config
-from proxy.record import SecondLook, Target
+from proxy.record import SecondLookResult, Target
 
 if TYPE_CHECKING:
     from proxy.routing.router import Model
@@ -476,7 +476,7 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
     assert samples.by_labels("router_second_looks_total") == Counter(
         (row["second_look"],) for row in looks
     )
-    for result in SecondLook:
+    for result in SecondLookResult:
         times = [row["second_look_ms"] for row in looks if row["second_look"] == result]
         known = [value / 1e3 for value in times if value is not None]
         seconds = "router_second_look_seconds"

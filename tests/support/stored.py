@@ -24,7 +24,7 @@ from proxy.record import (
     CallRecord,
     Ending,
     Reason,
-    SecondLook,
+    SecondLookResult,
     Target,
     UsageSource,
 )
@@ -102,7 +102,7 @@ def _second_look(number: int) -> dict[str, Any]:
     """Values of a second look, chosen by a number."""
     share = number % 1_000 / 1_000
     return {
-        "second_look": [*SecondLook][number % len(SecondLook)],
+        "second_look": [*SecondLookResult][number % len(SecondLookResult)],
         "evidence": Evidence(broken=number % 2 == 0, margin=3 * share, tokens=number % 300),
         "verified_score": share,
         "verified_merit": 1 - share,

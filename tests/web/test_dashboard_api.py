@@ -13,7 +13,7 @@ from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.queries import WeightedPair
-from proxy.record import Reason, SecondLook, Target
+from proxy.record import Reason, SecondLookResult, Target
 from proxy.storage.queries import MeritBucket
 from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
 from router_model.evidence import Evidence
@@ -175,7 +175,7 @@ async def test_second_look_is_listed_filtered_and_detailed(
 ) -> None:
     evidence = Evidence(agrees=False, margin=0.5, tokens=12)
     looked = finished(
-        target=Target.CLOUD, reason=Reason.ESCALATED, second_look=SecondLook.ESCALATED,
+        target=Target.CLOUD, reason=Reason.ESCALATED, second_look=SecondLookResult.ESCALATED,
         evidence=evidence, verified_score=0.4, verified_merit=0.35, second_look_ms=700.0,
     )  # fmt: skip
     fill(f"sqlite:///{tmp_path}/router.db", [looked, finished()])
