@@ -329,7 +329,9 @@ class VerifyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Whether local answers are checked before they are sent.
 
     `checks` are the hard checks alone; `auto` has the second look as well, once `calibrate` has
-    fitted it. `second` is a local model: the same one answers again, at another temperature.
+    fitted it. The second look is for merits in `band`, and for streams that it may `hold`. Its
+    evidence is the answer of the local model `second` (the tier's own model answers again, at
+    another temperature), `logprobs`, and a `self_check`. All of it has `max_wait_seconds`.
     """
 
     mode: Literal["auto", "checks", "off"] = "auto"

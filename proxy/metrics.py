@@ -146,12 +146,12 @@ class Metrics:
         )
         self._discarded = Counter(
             "router_discarded_tokens",
-            "Tokens of local answers that were not sent: they failed a check or a second look.",
+            "Tokens of local answers that were not sent: a check or a second look rejected them.",
             registry=registry,
         )
         self._second_looks = Counter(
             "router_second_looks",
-            "Requests in the band of the second look, by its result; busy: there was none.",
+            "Second looks by result; busy: one was due, but the local tier had no free slot.",
             ["result"],
             registry=registry,
         )

@@ -164,7 +164,7 @@ class CallRecord:
     fallback_why: str | None = None
     failed_check: str | None = None  # the hard check that the local answer failed
     discarded_tokens: int | None = None  # of local answers that were not sent
-    second_look: SecondLookResult | None = None  # None outside the band
+    second_look: SecondLookResult | None = None  # None where none was due
     evidence: Evidence | None = None
     verified_score: float | None = None  # the score, given the evidence
     verified_merit: float | None = None  # what decided instead of the merit

@@ -31,7 +31,7 @@ class Evidence(NamedTuple):
     """What is known of a local answer. None: not asked, not available or not comparable.
 
     Attributes:
-        broken: the answer is cut off, or has no final answer.
+        broken: the answer has no final answer.
         agrees: a second local model has the same final answer.
         second: the name of that model. The combiner reads only whether it agrees.
         mean_logprob, lowest_logprob: of the answer's tokens, in nats.
@@ -52,7 +52,11 @@ class Evidence(NamedTuple):
 
     def to_dict(self) -> dict[str, float | bool | str]:
         """What is known, by name."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        return {
+            name: value
+            for name, value in self._asdict().items()
+            if value is not None and (isinstance(value, str) or math.isfinite(value))
+        }
 
     def to_json(self) -> str:
         """`to_dict` as JSON, as in the database."""

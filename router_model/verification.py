@@ -17,7 +17,7 @@ of the prompt alone apply. `verification_fit` fits them.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -94,9 +94,28 @@ class Verification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     beside_evidence: PromptWeights
     evidence: dict[InputName, Input]
 
-    def is_in_band(self, merit: float) -> bool:
-        """Whether a request with this merit gets the second look."""
-        return self.band[0] <= merit < self.band[1]
+    def band_at(
+        self,
+        threshold: float,
+        *,
+        fitted_threshold: float,
+        configured: Literal["auto"] | tuple[float, float] = "auto",
+    ) -> tuple[float, float]:
+        """The merits [low, high) that are uncertain at a threshold.
+
+        Empty for a threshold of 0 or 1, which asks for no cloud call or no local answer.
+
+        Args:
+            threshold: that of the request. The fitted band moves with it.
+            fitted_threshold: that the band was chosen around.
+            configured: `verify.band`; a pair stays where it is.
+        """
+        if not 0.0 < threshold < 1.0:
+            return 0.0, 0.0
+        if configured != "auto":
+            return configured
+        shift = threshold - fitted_threshold
+        return self.band[0] + shift, self.band[1] + shift
 
     def verify(self, logits: Sequence[float], evidence: Evidence | None) -> Verified:
         """The outcomes' probabilities of one request, from the router's logits (local, cloud, …).

@@ -23,8 +23,8 @@ from proxy.evaluation.comparison import (
 from proxy.evaluation.dataset import (
     JudgedDataset,
     NotEnoughJudgements,
+    changed_model,
     dataset_of_pair,
-    is_fitted_for,
 )
 from proxy.evaluation.estimates import MIN_PAIRS, Quality
 from proxy.evaluation.judge import Judge, JudgePriceUnknown, JudgingSummary, judge_price
@@ -66,13 +66,13 @@ __all__ = [
     "WeightedPair",
     "calibrate_router",
     "can_compare",
+    "changed_model",
     "check_target",
     "compare_at_cost",
     "compare_routers",
     "dataset_of_pair",
     "explain",
     "fit_parts",
-    "is_fitted_for",
     "judge_price",
     "quality_metrics",
     "spent_share",

@@ -45,7 +45,7 @@ from router_model.value import DEFAULT_PRICES, UsdPerToken
 from router_model.verification_fit import choose_band, fit_verification
 
 _FOLDS: Final = 5
-# A second look fitted to fewer pairs is not better than the router (docs/verification.md).
+# Fewer pairs make the combiner worse than the router in too many draws (docs/verification.md).
 MIN_EVIDENCE: Final = 100
 _ROUNDS: Final = 1000
 
@@ -77,13 +77,18 @@ class CalibrationTarget(NamedTuple):
         return ThresholdTable(threshold=threshold, threshold_why=why, thresholds=table)
 
     def is_settled(self, point: OperatingPoint) -> bool:
-        """Whether the whole interval meets the target."""
+        """Whether the whole interval meets the target. Of `spend`: whether it has the share."""
         if self.measure == "quality":
             return point.quality_interval[0] >= self.share
-        return point.cost_interval[1] <= self.share
+        low, high = point.cost_interval
+        if self.measure == "spend":
+            return low <= self.share <= high
+        return high <= self.share
 
     def sure(self, table: list[OperatingPoint]) -> float | None:
         """The cheapest (for cost: the best) threshold whose whole interval meets the target."""
+        if self.measure == "spend":
+            return None
         thresholds = [point.threshold for point in table if self.is_settled(point)]
         if not thresholds:
             return None
@@ -289,12 +294,12 @@ def fit_parts(
 
 
 def with_band(manifest: Manifest, merit: Floats, *, threshold: float, weight: Floats) -> Manifest:
-    """The manifest with the band of its second look, if it has one, around the threshold."""
+    """The manifest with this threshold, and the band of its second look around it."""
     look = manifest.verification
-    if look is None:
-        return manifest
-    band = choose_band(merit, threshold=threshold, weight=weight)
-    return msgspec.structs.replace(manifest, verification=msgspec.structs.replace(look, band=band))
+    if look is not None:
+        band = choose_band(merit, threshold=threshold, weight=weight)
+        look = msgspec.structs.replace(look, band=band)
+    return msgspec.structs.replace(manifest, threshold=threshold, verification=look)
 
 
 def check_target(folder: Path) -> None:

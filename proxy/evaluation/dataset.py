@@ -92,9 +92,14 @@ class JudgedDataset(NamedTuple):
         """
         merit = self.merits(logits, manifest.calibration, manifest.gain, prices)
         look = manifest.verification
-        if look is None or config.verify.mode != "auto" or not is_fitted_for(look, config):
+        if look is None or config.verify.mode != "auto" or changed_model(look, config):
             return merit
-        low, high = look.band if config.verify.band == "auto" else config.verify.band
+        threshold = config.routing.threshold
+        low, high = look.band_at(
+            manifest.threshold if threshold == "auto" else threshold,
+            fitted_threshold=manifest.threshold,
+            configured=config.verify.band,
+        )
         evidence = self.evidence(config.verify.second)
         known = np.array([item is not None for item in evidence], dtype=bool)
         index = np.flatnonzero(known & (low <= merit) & (merit < high))
@@ -142,12 +147,17 @@ class JudgedDataset(NamedTuple):
         )
 
 
-def is_fitted_for(look: Verification, config: Config) -> bool:
-    """Whether a second look was fitted to the configured local, cloud and second model."""
-    fitted = (look.local_model, look.cloud_model, look.second)
-    tiers = config.upstreams
-    configured = (tiers.local.model, tiers.cloud.model, config.verify.second or "")
-    return all(map(is_same_model, fitted, configured))
+def changed_model(fitted: Verification, config: Config) -> str | None:
+    """The configured model that a second look was not fitted to; None if it fits all."""
+    pairs = (
+        ("upstreams.local.model", fitted.local_model, config.upstreams.local.model),
+        ("upstreams.cloud.model", fitted.cloud_model, config.upstreams.cloud.model),
+        ("verify.second", fitted.second, config.verify.second or ""),
+    )
+    for name, known, configured in pairs:
+        if not is_same_model(known, configured):
+            return f"{name} is {configured or 'null'}, and was {known or 'null'}"
+    return None
 
 
 def dataset_of_pair(judged: list[JudgedRequest], config: Config) -> JudgedDataset:

@@ -83,15 +83,19 @@ async def open_upstream(
     return Attempt(response, start, failure)
 
 
-async def hold_to_end(attempt: Attempt, start: StreamStart, hold: StreamHold) -> Attempt:
-    """Read the stream of an attempt to its end. One that fails half-way is a failure.
+async def hold_to_end(call: Call, attempt: Attempt, hold: StreamHold) -> Attempt:
+    """Read an attempt's answer to its end. A stream that fails half-way is a failure.
 
-    Args:
-        start: of the attempt.
+    Raises:
+        asyncio.CancelledError, TimeoutError: the caller closes the response.
     """
+    start = attempt.start
+    if not isinstance(start, StreamStart):
+        return attempt
     assert attempt.response is not None  # it has started
+    assert call.sent is not None
     try:
-        start = await read_rest(attempt.response, start, hold=hold)
+        start = call.sent.start = await read_rest(attempt.response, start, hold=hold)
     except UpstreamError as error:
         return Attempt(attempt.response, None, failure_of_error(error), error)
     failure = None

@@ -120,7 +120,7 @@ class Bookkeeping:
             self._add_failed(call, sent, sent.outcome)
 
     def keep(self, call: Call) -> KeptAnswer:
-        """End an attempt whose answer failed a check. It is kept, as there may be no other."""
+        """End an attempt whose answer was rejected. It is kept, as there may be no other."""
         sent, record = call.sent, call.record
         assert sent is not None  # it has answered
         before = record.failed_usd

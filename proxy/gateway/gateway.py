@@ -60,7 +60,7 @@ from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
 from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
-from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from proxy.routing import Decision, LocalLimits
 from proxy.storage import Store
 from proxy.timeouts import Deadlines
@@ -300,6 +300,8 @@ class Gateway:
             return None
         step = plan.after(attempt.failure, target=target)
         if isinstance(step, FallBack) and not await self._decisions.can_pay(call, target.other):
+            if call.record.second_look is SecondLookResult.ESCALATED:
+                call.record.second_look, call.record.reason = SecondLookResult.KEPT, Reason.BUDGET
             return None
         return step
 
@@ -384,7 +386,7 @@ class Gateway:
         return last
 
     def _restore(self, call: Call, kept: KeptAnswer, why: str) -> Attempt:
-        """Return to a local answer that failed a check: the cloud has failed, too.
+        """Return to a local answer that was rejected: the cloud has failed, too.
 
         The record is that of a fallback from the cloud, whose failed attempt may cost dollars.
         """

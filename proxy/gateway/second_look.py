@@ -20,14 +20,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from proxy.errors import UpstreamError
+from proxy.errors import UpstreamError, UpstreamTimeout
 from proxy.gateway.answer_checks import read_answer
 from proxy.gateway.attempt import Attempt, hold_to_end, open_upstream
 from proxy.gateway.bookkeeping import Bookkeeping
 from proxy.gateway.call import Call, upstream_body
 from proxy.gateway.failover import Failure
 from proxy.gateway.large_bodies import parse_large, run_large
-from proxy.gateway.relay import StreamHold, StreamStart
+from proxy.gateway.relay import CompleteResponse, StreamHold, StreamStart
 from proxy.gateway.stream_observer import Outcome
 from proxy.protocol import Fields
 from proxy.protocol.endpoints import CHAT, Endpoint
@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NOT_FOR_EVIDENCE: Final = ("stream_options", "background")
+_LONGEST_SHARE: Final = 0.5  # of the request's time
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -65,7 +66,10 @@ class SecondLook:
         self._verify = verify
         self._upstream = call.snapshot.upstreams[Target.LOCAL]
         self._started = call.record.elapsed_ms()
-        self._deadline = asyncio.get_running_loop().time() + verify.max_wait_seconds
+        # The cloud needs time, too.
+        longest = call.snapshot.config.server.request_timeout_seconds * _LONGEST_SHARE
+        wait = min(verify.max_wait_seconds, longest)
+        self._deadline = asyncio.get_running_loop().time() + wait
         self._logprobs = _logprob_reader(call)
         self._second: asyncio.Task[str | None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -82,14 +86,34 @@ class SecondLook:
                 attempt = await open_upstream(
                     call, Target.LOCAL, model, hold=hold, logprobs=self._logprobs
                 )
-                start = attempt.start
-                if attempt.failure is None and isinstance(start, StreamStart) and hold is not None:
-                    attempt = await hold_to_end(attempt, start, hold)
+                if attempt.failure is None and hold is not None:
+                    attempt = await hold_to_end(call, attempt, hold)
         except TimeoutError:
-            return Attempt(attempt.response, None, self._time_out(has_answer=False))
-        if attempt.failure is not None:
+            error = UpstreamTimeout(
+                f"The local upstream gave no answer within {self._verify.max_wait_seconds:g} s.",
+                upstream=self._upstream.name,
+                phase="second_look",
+            )
+            return Attempt(attempt.response, None, self._time_out(has_answer=False), error)
+        except BaseException:  # the client has disconnected, or the time is over
+            if attempt.response is not None:
+                await attempt.response.close()
+            raise
+        failure = attempt.failure or self._unusable(attempt)
+        if failure is not None:
             self._finish(SecondLookResult.FAILED)
-        return attempt
+        return attempt._replace(failure=failure)
+
+    def _unusable(self, attempt: Attempt) -> Failure | None:
+        """The failure of an answer that the client must not get, or None."""
+        start, logprobs = attempt.start, self._logprobs
+        if isinstance(start, CompleteResponse) and not start.succeeded:
+            # An error of the client's, or one of what the second look has asked for.
+            return Failure("client_error", may_retry=False)
+        is_blind = isinstance(start, StreamStart) and start.observer.blind
+        if logprobs is not None and logprobs.removes and (logprobs.has_unread or is_blind):
+            return Failure("logprobs", may_retry=False)
+        return None
 
     def fail(self) -> None:
         """The local answer failed a hard check: nothing else needs to be known."""

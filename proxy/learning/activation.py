@@ -19,7 +19,7 @@ class NothingToChange(Exception):
 
 @contextmanager
 def own_model(config: Config) -> Iterator[Path]:
-    """The folder of the router model, which no other process of this machine changes meanwhile.
+    """The folder of the router model, which no other step on this machine changes meanwhile.
 
     The bundled model is copied to `routing.model_path` first, where it can be changed.
     """
@@ -35,8 +35,9 @@ def own_model(config: Config) -> Iterator[Path]:
 
 
 def put_in_place(records: LearningRecords, step_id: int, manifest: Manifest, folder: Path) -> None:
-    """Replace the manifest, as step `step_id` says. The record comes first: another machine or a
-    restart can tell what should be in use.
+    """Replace the manifest, as step `step_id` says.
+
+    The record comes first, so that no router is in use that it does not know.
 
     Raises:
         RouterModelError, OSError: the manifest cannot be replaced. The step is marked as failed.
@@ -49,7 +50,7 @@ def put_in_place(records: LearningRecords, step_id: int, manifest: Manifest, fol
 
 
 def activate(records: LearningRecords, config: Config) -> Manifest:
-    """Activate the newest fit that was suggested.
+    """Activate the newest fit, if it is suggested.
 
     Raises:
         NothingToChange: there is none, or it belongs to another router or other models.

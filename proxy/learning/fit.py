@@ -68,7 +68,7 @@ class FitResult(NamedTuple):
     Attributes:
         manifest: the fit; None if there was too little to fit.
         pairs: judged pairs of the configured models.
-        tested: those that the difference was measured on.
+        tested: those that can test a fit, whether or not there was a test.
         evidence: fitted pairs with evidence for the second look.
         test: the number of the test; None if nothing was tested.
         cost_share: the share of the all-cloud dollars at which the policies were compared.

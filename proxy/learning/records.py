@@ -140,8 +140,8 @@ class LearningRecords:
         previous: Manifest | None = None,
         has_failed: bool = False,
         figures: Mapping[str, float | str | None] | None = None,
-    ) -> None:
-        """Write the result of a running step.
+    ) -> bool:
+        """Write the result of a running step. Returns whether it was still running.
 
         Args:
             previous: what the manifest has replaced, if it is activated.
@@ -157,7 +157,7 @@ class LearningRecords:
             previous=_json(previous),
         ).where((StepRow.id == step_id) & (StepRow.state == "running"))
         with self._using() as database:
-            row.execute(database)
+            return bool(row.execute(database))
 
     def revoke(self, step_id: int, *, why: str) -> None:
         """Mark a recorded activation or rollback as failed."""

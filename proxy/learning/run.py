@@ -86,8 +86,8 @@ def _decide(
             why = f"{fit.why}; meanwhile the router was replaced by {used}"
             finish(decision="rejected", why=why)
             return
-        finish(decision="activated", why=fit.why, previous=current)
-        put_in_place(records, step_id, fit.manifest, folder)
+        if finish(decision="activated", why=fit.why, previous=current):
+            put_in_place(records, step_id, fit.manifest, folder)
 
 
 def activates(config: Config) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from proxy.config import Config
-from proxy.evaluation import is_fitted_for
+from proxy.evaluation import changed_model
 from proxy.learning.activation import activation_of
 from proxy.learning.steps import LearningStep, Models, progress_of
 from proxy.protocol.ollama import is_same_model
@@ -42,7 +42,7 @@ def parts_of(manifest: Manifest, config: Config) -> list[Part]:
     if look is None:
         return [*parts, Part("second look", None, False)]
     names = [look.local_model, look.cloud_model, *([look.second] if look.second else [])]
-    return [*parts, Part("second look", " and ".join(names), is_fitted_for(look, config))]
+    return [*parts, Part("second look", " and ".join(names), changed_model(look, config) is None)]
 
 
 def outdated_parts(manifest: Manifest, config: Config) -> list[Part]:

@@ -63,15 +63,17 @@ class LogprobReader:
 
     Attributes:
         tokens: of the answer so far.
+        has_unread: whether something passed that could not be read, and may contain them.
     """
 
     def __init__(self, *, removes: bool) -> None:
-        self._removes = removes
+        self.removes = removes
         self.tokens: list[Token] = []
+        self.has_unread = False
 
     def ask(self, fields: Fields) -> None:
         """Ask for the log-probabilities of the tokens and one alternative each, if nobody has."""
-        if self._removes:
+        if self.removes:
             fields["logprobs"], fields["top_logprobs"] = (
                 msgspec.Raw(b"true"),
                 msgspec.Raw(b"%d" % TOP_LOGPROBS),
@@ -89,6 +91,7 @@ class LogprobReader:
             fields = _fields.decode(data)
             choices = [_fields.decode(raw) for raw in _list.decode(fields["choices"])]
         except (*UNREADABLE, KeyError):
+            self.has_unread = True
             return event
         has_any = False
         for choice in choices:
@@ -98,13 +101,15 @@ class LogprobReader:
             has_any = True
             self._read(raw)
             choice["logprobs"] = _NULL
-        if not (has_any and self._removes):
+        if not (has_any and self.removes):
             return event
         fields["choices"] = msgspec.Raw(_encoder.encode(choices))
-        sent = _encoder.encode(fields)
+        sent = msgspec.json.format(_encoder.encode(fields), indent=-1)  # in one line
         if event.count(data) == 1:
             return event.replace(data, sent)
-        return b"data: " + sent + b"\n\n"  # the JSON was in several lines
+        # The JSON is in several lines, each of them a field.
+        others = [line for line in event.splitlines() if line and not line.startswith(b"data")]
+        return b"\n".join([*others, b"data: " + sent, b"", b""])
 
     def _read(self, raw: msgspec.Raw) -> None:
         try:

@@ -1,16 +1,12 @@
 """Decides about local answers in the uncertain band, from the evidence of a second look."""
 
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from router_model.evidence import Evidence
 from router_model.manifest import Calibration
 from router_model.score import Score
 from router_model.value import GainPerDollar
 from router_model.verification import Verification
-
-# Thresholds beyond these ask for no cloud call, or for no local answer.
-_NO_CLOUD: Final = 0.0
-_NO_LOCAL: Final = 1.0
 
 
 class VerifiedMerit(NamedTuple):
@@ -46,15 +42,10 @@ class Verifier:
         self._band = band
 
     def is_in_band(self, merit: float, threshold: float) -> bool:
-        """Whether a request is uncertain.
-
-        The fitted band moves with the threshold, such as that of a budget. A configured one stays.
-        """
-        if not _NO_CLOUD < threshold < _NO_LOCAL:
-            return False
-        if self._band == "auto":
-            return self._verification.is_in_band(merit - (threshold - self._threshold))
-        low, high = self._band
+        """Whether a request is uncertain."""
+        low, high = self._verification.band_at(
+            threshold, fitted_threshold=self._threshold, configured=self._band
+        )
         return low <= merit < high
 
     def verify(

@@ -84,8 +84,8 @@ class LearningMonitor:
             "collected%s",
             _shown(before.models),
             _shown(models),
-            "; ".join(f"{part.name} is calibrated for {part.models}" for part in outdated)
-            or "nothing was calibrated for the old ones",
+            "; ".join(f"the {part.name} was fitted to {part.models}" for part in outdated)
+            or "no part of the router model is fitted to other models",
             " for the next calibration" if config.learning.auto != "off" else
             ", and `hybrid-llm calibrate` uses them",
         )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from proxy.budget import Prices
 from proxy.config import Config
+from proxy.evaluation import changed_model
 from proxy.protocol.ollama import is_same_model
 from proxy.routing import TIMEOUT_SECONDS, Model, Router, Scorer, ShadowRouter, Verifier
 from router_model.manifest import MANIFEST_FILE, Manifest
@@ -160,7 +161,7 @@ def _verifier(
 ) -> Verifier | None:
     """The verifier, if it was fitted to answers of the configured models."""
     verification = manifest.verification
-    if verification is None or _stale_verification(manifest, config):
+    if verification is None or changed_model(verification, config) is not None:
         return None
     return Verifier(
         verification,
@@ -169,22 +170,6 @@ def _verifier(
         threshold=manifest.threshold,
         band=config.verify.band,
     )
-
-
-def _stale_verification(manifest: Manifest, config: Config) -> str | None:
-    """The model that the second look was not fitted to; None if there is none."""
-    fitted = manifest.verification
-    if fitted is None:
-        return None
-    pairs = (
-        ("upstreams.local.model", fitted.local_model, config.upstreams.local.model),
-        ("upstreams.cloud.model", fitted.cloud_model, config.upstreams.cloud.model),
-        ("verify.second", fitted.second, config.verify.second or ""),
-    )
-    for name, known, configured in pairs:
-        if not is_same_model(known, configured):
-            return f"{name} is {configured or 'null'}, and was {known or 'null'}"
-    return None
 
 
 def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
@@ -200,7 +185,12 @@ def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
                 tier,
                 configured,
             )
-    if config.verify.mode == "auto" and (change := _stale_verification(manifest, config)):
+    look = manifest.verification
+    if (
+        look is not None
+        and config.verify.mode == "auto"
+        and (change := changed_model(look, config))
+    ):
         logger.warning(
             "verify: the second look is off, because it was fitted to answers of other models: %s. "
             "Run `hybrid-llm calibrate --from-db` once there are judged pairs of these",

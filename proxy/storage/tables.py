@@ -54,7 +54,7 @@ class Request(peewee.Model):
     merit = peewee.DoubleField(null=True)  # null where nothing was compared with the threshold
     failed_check = peewee.TextField(null=True)  # the hard check that the local answer failed
     discarded_tokens = peewee.BigIntegerField(null=True)  # of local answers that were not sent
-    # Of the second look (`record.SecondLookResult`); null outside the band. `evidence` is JSON.
+    # Of the second look (`record.SecondLookResult`); null where none was due. `evidence` is JSON.
     second_look = peewee.TextField(null=True)
     evidence = peewee.TextField(null=True)
     verified_score = peewee.DoubleField(null=True)

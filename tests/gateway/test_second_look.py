@@ -217,15 +217,18 @@ async def test_a_busy_local_tier_has_no_second_look(
 async def test_without_the_second_model_the_other_evidence_decides(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels, way: Way
 ) -> None:
+    """Log-probabilities of a chat; without any, as here for responses, the prompt alone."""
     models.second = None
-    proxy = await started(start, cloud, way)
+    model = UncertainModel(verification(better=1.0))
+    proxy = await started(start, cloud, way, model=model)
     response = await way.ask(proxy)
-    assert way.text_of(response) == KEPT
+    has_logprobs = way.endpoint == "chat"
+    assert way.text_of(response) == (KEPT if has_logprobs else CLOUD)
     row = (await proxy.finish()).row
     evidence = Evidence.from_json(row["evidence"])
     assert evidence is not None
-    assert evidence.agrees is None
-    assert (row["second_look"], row["target"]) == ("kept", "local")
+    assert (evidence.agrees, evidence.second) == (None, None)
+    assert (evidence.mean_logprob is not None) == has_logprobs
 
 
 async def test_a_server_without_log_probabilities_is_not_asked_for_them(
@@ -369,6 +372,7 @@ async def test_who_has_no_second_look(
     proxy = await started(start, cloud, way, **changes)
     response = await way.ask(proxy, **fields)
     assert response.status_code == 200
+    assert "x-router-second-look" not in response.headers
     assert models_asked(local) == [LOCAL_MODEL]
     assert (await proxy.finish()).row["second_look"] is None
 

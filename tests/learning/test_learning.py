@@ -384,7 +384,7 @@ async def test_a_change_of_models_is_reported(
         proxy.configure({"upstreams": {"local": {"model": "qwen3:8b"}}})
         with caplog.at_level(logging.WARNING):
             await proxy.reloaded(lambda: "the models have changed" in caplog.text)
-        assert "calibration is calibrated for phi3 and gpt-4o-mini" in caplog.text
+        assert "the calibration was fitted to phi3 and gpt-4o-mini" in caplog.text
         state = (await proxy.client.get("/api/learning")).json()
         assert [part["is_calibrated"] for part in state["parts"]] == [False, False, False]
         assert state["pairs_missing"] == FIRST_PAIRS

@@ -393,8 +393,12 @@ def test_the_band_counts_weights() -> None:
 
 
 def test_the_band_includes_its_lower_end(fitted: Verification) -> None:
-    assert [fitted.is_in_band(m) for m in (0.19, 0.2, 0.4, 0.6)] == [False, True, True, False]
-    assert not fitted.is_in_band(NAN)
+    assert fitted.band_at(0.5, fitted_threshold=0.5) == fitted.band
+    assert fitted.band_at(0.6, fitted_threshold=0.5) == pytest.approx((0.3, 0.7))
+    assert fitted.band_at(0.6, fitted_threshold=0.5, configured=(0.1, 0.2)) == (0.1, 0.2)
+    for threshold in (0.0, 1.0):  # no cloud call, or no local answer
+        low, high = fitted.band_at(threshold, fitted_threshold=0.5)
+        assert low >= high
 
 
 def test_inputs_of_evidence() -> None:

@@ -17,7 +17,7 @@ const REASONS = {
   sticky: 'session affinity with its conversation',
   router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
-  escalated: 'the local answer failed a check or a second look',
+  escalated: 'a check or a second look rejected the local answer',
   out_of_domain: 'not readable for the router: another language, a short text or noise',
   housekeeping: 'housekeeping of a chat front end',
   rule: 'a routing rule selected it',
