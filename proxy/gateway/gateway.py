@@ -326,6 +326,10 @@ class Gateway:
         self, call: Call, attempt: Attempt, plan: FailoverPlan, hold: StreamHold | None
     ) -> Attempt:
         """Check a local answer that is about to be sent. A rejected one is escalated."""
+        if attempt.failure is not None:
+            if call.look is not None and call.record.target is Target.LOCAL:
+                await call.look.close()
+            return attempt
         failure, check = None, await check_attempt(call, attempt)
         if check is not None:
             call.record.failed_check = check
@@ -333,7 +337,7 @@ class Gateway:
         if call.look is not None and call.record.target is Target.LOCAL:
             if failure is not None:
                 call.look.fail()
-            elif attempt.failure is None:
+            else:
                 failure = await call.look.decide(attempt, hold)
             await call.look.close()
         if failure is None or not plan.may_fall_back:

@@ -3,7 +3,7 @@
 This package does not know HTTP, and it starts no process: `server` runs its steps in one.
 """
 
-from proxy.learning.activation import NothingToChange, activate, follow, roll_back
+from proxy.learning.activation import NothingToChange, activate, changes_of, follow, roll_back
 from proxy.learning.records import EXPIRY_SECONDS, LearningRecords
 from proxy.learning.run import run_step
 from proxy.learning.state import learning_state, outdated_parts
@@ -15,6 +15,7 @@ __all__ = [
     "Models",
     "NothingToChange",
     "activate",
+    "changes_of",
     "follow",
     "learning_state",
     "outdated_parts",

@@ -1,6 +1,7 @@
 """Replace the calibration in use, and undo it: the manifest in the folder, and the record of it."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from proxy.learning.records import LearningRecords
 from proxy.learning.steps import LearningStep, Models
 from router_model.manifest import Manifest
 from router_model.model import RouterModelError, copy_model, replace_calibration
+
+logger = logging.getLogger(__name__)
 
 
 class NothingToChange(Exception):
@@ -23,12 +26,14 @@ def own_model(config: Config) -> Iterator[Path]:
 
     The bundled model is copied to `routing.model_path` first, where it can be changed.
     """
-    used, folder = config.routing.model_folder, Path(config.routing.model_path)
-    if used != folder:
-        copy_model(Manifest.load(used), used, folder)
+    folder = Path(config.routing.model_path)
+    folder.mkdir(parents=True, exist_ok=True)
     directory = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
+        used = config.routing.model_folder  # another process may just have copied it
+        if used != folder:
+            copy_model(Manifest.load(used), used, folder)
         yield folder
     finally:
         os.close(directory)
@@ -106,26 +111,47 @@ def activation_of(steps: list[LearningStep], version: str) -> LearningStep | Non
     return found[-1] if found else None
 
 
-def follow(records: LearningRecords, config: Config, *, after: int) -> int:
+def changes_of(steps: list[LearningStep]) -> list[LearningStep]:
+    """The steps that replaced the router, in the order in which they did."""
+    changes = [step for step in steps if step.decision in ("activated", "rolled_back")]
+    return sorted(changes, key=lambda step: (step.ended_at or 0.0, step.id))
+
+
+def follow(
+    records: LearningRecords,
+    config: Config,
+    *,
+    steps: list[LearningStep],
+    known: frozenset[int],
+) -> frozenset[int]:
     """Use what another machine on the same database has activated or rolled back.
 
     A router that nobody on record has replaced stays: this machine has another one.
 
     Args:
-        after: the step that was the newest when this process started or followed last.
+        steps: all on record.
+        known: the changes that were made before this process started or followed last. A fit has
+            its number long before it is activated, so the newest number does not tell.
 
     Returns:
-        The newest step of which this is known.
+        The changes that are known now.
     """
-    changed = [step for step in records.steps() if step.decision in ("activated", "rolled_back")]
-    news = [step for step in changed if step.id > after]
+    changes = changes_of(steps)
+    news = [step for step in changes if step.id not in known]
     if not news:
-        return after
+        return known
     newest = news[-1]
     with own_model(config) as folder:
         current = Manifest.load(folder)
         manifest = records.manifest(newest.id)
-        is_old = current.version in {step.version_before for step in news}
-        if manifest is not None and is_old and current.version != newest.version:
-            replace_calibration(manifest, folder)
-    return newest.id
+        if manifest is not None and current.version != newest.version:
+            if current.version in {step.version_before for step in changes}:
+                replace_calibration(manifest, folder)
+            else:
+                logger.warning(
+                    "the router in use, %s, stays: step %d on another machine replaced %s",
+                    current.version,
+                    newest.id,
+                    newest.version_before,
+                )
+    return known | {step.id for step in news}

@@ -14,6 +14,7 @@ from typing import Final
 ERROR: Final = 0.05  # of all tests of one pair of models together, two-sided
 FIRST_PAIRS: Final = 500  # before the first fit; a fifth is held out
 MIN_NEW_PAIRS: Final = 250  # between two fits
+MAX_COUNTED: Final = 20_000  # new pairs; bounds the work of a check
 GROWTH: Final = 0.5  # new pairs between two fits, as a share of the pairs of the last one
 
 
@@ -25,7 +26,7 @@ def pairs_needed(last_pairs: int | None) -> int:
     """
     if last_pairs is None:
         return FIRST_PAIRS
-    return max(MIN_NEW_PAIRS, round(GROWTH * last_pairs))
+    return min(max(MIN_NEW_PAIRS, round(GROWTH * last_pairs)), MAX_COUNTED)
 
 
 def level_of(test: int) -> float:

@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 import peewee
 
+from proxy.learning.policy import MAX_COUNTED
 from proxy.learning.steps import Decision, Kind, LearningStep, Models, progress_of
-from proxy.protocol.ollama import is_same_model
+from proxy.protocol.ollama import is_same_model, spellings_of
 from proxy.storage import FAILURES, StoreUnavailable, exclusive_transaction
 from proxy.storage.tables import Judgement
 from proxy.storage.tables import LearningStep as StepRow
@@ -23,14 +24,14 @@ from router_model.manifest import Manifest
 # A step that runs longer is orphaned. Its process has ended by then (`server.learning`).
 EXPIRY_SECONDS: Final = 3600.0
 MAX_STEPS: Final = 500  # newest steps that are read; a busy proxy makes some dozens per year
-_MAX_COUNTED: Final = 20_000  # new pairs; bounds the work of a check
 
 _NEW_PAIRS: Final = f"""
     SELECT local_model, cloud_model, COUNT(*) FROM (
         SELECT DISTINCT cloud.request_id, local.model AS local_model, cloud.model AS cloud_model
         FROM judgements AS cloud JOIN judgements AS local ON local.request_id = cloud.request_id
-        WHERE cloud.id > {{}} AND cloud.target = 'cloud' AND local.target = 'local'
-        LIMIT {_MAX_COUNTED}) AS pairs
+        WHERE cloud.id > {{0}} AND cloud.target = 'cloud' AND local.target = 'local'
+        AND local.model IN ({{0}}, {{0}}) AND cloud.model IN ({{0}}, {{0}})
+        LIMIT {MAX_COUNTED}) AS pairs
     GROUP BY local_model, cloud_model"""  # noqa: S608 -- of constants
 
 _COLUMNS: Final = [getattr(StepRow, name) for name in LearningStep.__struct_fields__]
@@ -74,13 +75,14 @@ class LearningRecords:
     def new_pairs(self, models: Models, *, after: int) -> int:
         """The requests with a judged answer of both models since judgement number `after`.
 
-        Reads only judgements since then, by their key, and at most _MAX_COUNTED pairs.
+        Reads only judgements since then, by their key, and at most MAX_COUNTED pairs.
         """
         with self._using() as database:
             return sum(
                 int(number)
                 for local_model, cloud_model, number in database.execute_sql(
-                    _NEW_PAIRS.format(database.param), (after,)
+                    _NEW_PAIRS.format(database.param),
+                    (after, *spellings_of(models.local), *spellings_of(models.cloud)),
                 ).fetchall()
                 if is_same_model(local_model, models.local)
                 and is_same_model(cloud_model, models.cloud)

@@ -98,7 +98,9 @@ def progress_of(steps: Sequence[LearningStep], models: Models) -> Progress:
     of_pair = [step for step in steps if step.models.is_same_pair(models)]
     fits = [step for step in of_pair if step.kind == "fit" and step.state != "running"]
     if fits:
-        return Progress(fits[-1].judgement_id, pairs_needed(fits[-1].pairs or 0))
+        # One that was postponed or has failed is not repeated with the same pairs.
+        tested = [step.pairs for step in fits if step.test is not None]
+        return Progress(fits[-1].judgement_id, pairs_needed(tested[-1] if tested else None))
     changes = [step.judgement_id for step in of_pair if step.kind == "models"]
     return Progress(changes[0] if changes else 0, pairs_needed(None))
 

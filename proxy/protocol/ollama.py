@@ -78,6 +78,12 @@ def is_same_model(name: str, other: str) -> bool:
     return name.removesuffix(":latest") == other.removesuffix(":latest")
 
 
+def spellings_of(name: str) -> tuple[str, str]:
+    """The two names of a model, for a search."""
+    plain = name.removesuffix(":latest")
+    return plain, f"{plain}:latest"
+
+
 # ── The native API ────────────────────────────────────────────────────────────────────────────
 
 

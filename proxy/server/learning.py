@@ -20,9 +20,9 @@ from proxy.learning import (
     EXPIRY_SECONDS,
     LearningRecords,
     Models,
+    changes_of,
     follow,
     outdated_parts,
-    progress_of,
 )
 from proxy.server.workers import METRICS_VARIABLE
 from proxy.storage import StoreUnavailable
@@ -61,7 +61,8 @@ class LearningMonitor:
         self._manifest = manifest
         self._path = path
         self._command = command
-        self._known: int | None = None  # the newest activation or rollback that is in use here
+        # The activations and rollbacks that are in use here, or were when this process started.
+        self._known: frozenset[int] | None = None
 
     async def record_models(self) -> None:
         """Record a change of the models, and log what is not calibrated for them any more."""
@@ -104,14 +105,11 @@ class LearningMonitor:
             await self._run(step_id)
 
     def _claim(self, config: Config, manifest: Manifest) -> int | None:
+        steps = self._records.steps()
         if self._known is None:
-            self._known = max((step.id for step in self._records.steps()), default=0)
-        self._known = follow(self._records, config, after=self._known)
-        models = Models.of(config)
-        progress = progress_of(self._records.steps(), models)
-        if self._records.new_pairs(models, after=progress.after) < progress.needed:
-            return None
-        return self._records.claim(models, version=manifest.version)
+            self._known = frozenset(step.id for step in changes_of(steps))
+        self._known = follow(self._records, config, steps=steps, known=self._known)
+        return self._records.claim(Models.of(config), version=manifest.version)
 
     async def _run(self, step_id: int) -> None:
         """Run the step in a process, and log its result."""

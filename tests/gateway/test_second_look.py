@@ -8,14 +8,17 @@ import httpx2
 import pytest
 
 from fakes import (
+    DONE,
     Answer,
     Call,
     End,
     FakeUpstream,
     Gate,
     answer_json,
+    chunk,
     chunked,
     error_json,
+    event,
     openai_events,
     response_answer,
     response_events,
@@ -30,6 +33,7 @@ from looks import (
     UNCERTAIN,
     LocalModels,
     UncertainModel,
+    tokens_of,
     verification,
 )
 from proxy.gateway import second_look
@@ -559,3 +563,108 @@ async def test_other_models_turn_it_off(
     await way.ask(proxy)
     assert models_asked(local) == [LOCAL_MODEL]
     assert (await proxy.finish()).row["second_look"] is None
+
+
+async def test_a_client_that_leaves_a_held_stream_releases_its_slot(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels
+) -> None:
+    gate = Gate()
+    local.answer = chunked(*openai_events()[:3], gate, End.FIN)
+    model = UncertainModel(verification(second=""))
+    way = Way("chat", streams=True)
+    proxy = await started(start, cloud, way, verify={"second": None}, model=model)
+    client = await proxy.connect(stream=True, text=UNCERTAIN)
+    await gate.reached()
+    client.vanish()
+    await local.call.closed()
+    outcome = await proxy.finish()
+    assert outcome.row["ending"] == "client_gone"
+    assert outcome.metrics("router_in_flight", target="local") == 0
+
+
+async def test_the_request_timeout_leaves_time_for_the_cloud(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels, way: Way
+) -> None:
+    """However long a second look may take, it ends after half of the request's time."""
+    models.before[SECOND_MODEL] = [Gate()]
+    proxy = await started(start, cloud, way, server={"request_timeout_seconds": 1.0})
+    response = await way.ask(proxy)
+    assert way.text_of(response) == CLOUD
+    row = (await proxy.finish()).row
+    assert (row["second_look"], row["ending"]) == ("timed_out", "ok")
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+async def test_an_error_of_the_local_tier_is_not_kept(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    models: LocalModels,
+    way: Way,
+    status: int,
+) -> None:
+    """It may be about the log-probabilities that the client did not ask for."""
+    local.answer = whole(error_json("logprobs is not allowed here"), status=status)
+    proxy = await started(start, cloud, way)
+    assert way.text_of(await way.ask(proxy)) == CLOUD
+    row = (await proxy.finish()).row
+    assert (row["second_look"], row["reason"]) == ("failed", "fallback")
+
+
+async def test_events_of_several_lines_stay_whole(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels
+) -> None:
+    """Their log-probabilities are taken out, and nothing else."""
+    events = []
+    for number, word in enumerate(("It has ", "8 legs.")):
+        data = chunk({"content": word})
+        data["choices"][0]["logprobs"] = {"content": [tokens_of(word, -0.1)[0]]}
+        lines = json.dumps(data, indent=1).encode().split(b"\n")
+        fields = b"".join(b"data: " + line + b"\n" for line in lines)
+        events.append(b"id: %d\n" % number + fields + b"\n")
+    local.answer = chunked(*events, event(chunk({}, "stop")), DONE)
+    way = Way("chat", streams=True)
+    model = UncertainModel(verification(second=""))
+    proxy = await started(start, cloud, way, verify={"second": None}, model=model)
+    response = await way.ask(proxy)
+    assert way.text_of(response) == KEPT
+    assert b"top_logprobs" not in response.content
+    assert b"id: 1\n" in response.content
+    assert (await proxy.finish()).row["second_look"] == "kept"
+
+
+async def test_what_may_contain_log_probabilities_is_not_sent(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels
+) -> None:
+    """An event of over a megabyte passes unread, so the cloud answers."""
+    data = chunk({"content": "x" * 3_000_000})
+    data["choices"][0]["logprobs"] = {"content": tokens_of("It", -0.1)}
+    local.answer = chunked(event(data), event(chunk({}, "stop")), DONE)
+    way = Way("chat", streams=True)
+    model = UncertainModel(verification(second=""))
+    proxy = await started(start, cloud, way, verify={"second": None}, model=model)
+    response = await way.ask(proxy)
+    assert way.text_of(response) == CLOUD
+    assert (await proxy.finish()).row["fallback_why"] == "logprobs"
+
+
+async def test_an_answer_is_kept_if_the_budget_is_spent_meanwhile(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels
+) -> None:
+    """The evidence speaks for the cloud, and another request has the dollars."""
+    models.second, gate, slow = "6", Gate(), Gate()
+    models.before[SECOND_MODEL] = [gate]
+    way = Way("chat", streams=False)
+    proxy = await started(start, cloud, way, budget={"cloud_usd_per_day": 0.004})
+    cloud.answer = [slow, *way.cloud_answer()]
+    asked = asyncio.create_task(way.ask(proxy))
+    await local.called(2)
+    other = asyncio.create_task(way.ask(proxy, LOST, model="cloud"))
+    await cloud.called()
+    gate.open()
+    response = await asked
+    assert way.text_of(response) == KEPT
+    slow.open()
+    await other
+    rows = {row["target"]: row for row in (await proxy.finish(2)).rows}
+    assert (rows["local"]["second_look"], rows["local"]["reason"]) == ("kept", "budget")

@@ -18,7 +18,7 @@ from judging import SHIPPED, TEXTS, change, configuration, judge
 from live import LiveProxy
 from proxy.cli.main import main
 from proxy.config import load_config
-from proxy.learning import LearningRecords, Models, follow, progress_of
+from proxy.learning import LearningRecords, Models, changes_of, follow, progress_of
 from proxy.learning.fit import MIN_TESTED
 from proxy.learning.policy import FIRST_PAIRS
 from proxy.learning.records import EXPIRY_SECONDS
@@ -325,14 +325,34 @@ def test_another_machine_uses_what_was_activated(
 
     assert learn(here, "step").exit_code == 0
     records = records_of(judged_url)
-    assert follow(records, at(other), after=1) == 1
+
+    def followed(folder: Path, *known: int) -> frozenset[int]:
+        return follow(records, at(folder), steps=records.steps(), known=frozenset(known))
+
+    assert followed(other, 1) == {1}
     assert Manifest.load(other).version != Manifest.load(used).version
-    assert follow(records, at(own), after=0) == 1
+    assert followed(own) == {1}
     assert Manifest.load(own).version == "of its own"
-    assert follow(records, at(other), after=0) == 1
+    assert followed(other) == {1}
     assert Manifest.load(other) == Manifest.load(used)
     assert learn(here, "rollback").exit_code == 0
-    assert follow(records, at(other), after=1) == 2
+    assert followed(other, 1) == {1, 2}
+    assert Manifest.load(other) == Manifest.load(used)
+
+
+def test_a_fit_that_is_activated_late_is_followed(
+    judged_url: str, tmp_path: Path, used: Path, records_of: OpenRecords
+) -> None:
+    """It got its number before this machine started, and was activated after that."""
+    config = configured(tmp_path, judged_url, used)
+    other = Path(shutil.copytree(used, tmp_path / "other"))
+    records = records_of(judged_url)
+    before = frozenset(step.id for step in changes_of(records.steps()))
+    assert learn(config, "step").exit_code == 0
+    there = load_config(config)
+    routing = msgspec.structs.replace(there.routing, model_path=str(other))
+    there = msgspec.structs.replace(there, routing=routing)
+    follow(records, there, steps=records.steps(), known=before)
     assert Manifest.load(other) == Manifest.load(used)
 
 

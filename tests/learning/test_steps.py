@@ -49,13 +49,15 @@ def test_the_pairs_between_two_fits_grow() -> None:
 def test_progress_begins_after_the_last_fit_of_the_pair() -> None:
     steps = [step(1, "models", judgement_id=0)]
     assert progress_of(steps, A) == Progress(0, FIRST_PAIRS)
-    steps += [step(2, "fit", pairs=800), step(3, "models", B)]
+    steps += [step(2, "fit", pairs=800, test=1), step(3, "models", B)]
     assert progress_of(steps, A) == Progress(200, 400)
     assert progress_of(steps, B) == Progress(300, FIRST_PAIRS)
     steps.append(step(4, "fit", B, state="running"))
     assert progress_of(steps, B) == Progress(300, FIRST_PAIRS)
     same = A._replace(local="phi3")
     assert progress_of(steps, same) == Progress(200, 400)
+    steps.append(step(5, "fit", B, pairs=0, decision="postponed"))
+    assert progress_of(steps, B) == Progress(500, FIRST_PAIRS)
 
 
 def test_only_tests_of_the_pair_spend_its_error() -> None:
