@@ -407,6 +407,9 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     requests: Literal["all", "failed", "none"] = "none"
 
 
+_SECOND_LOOK_SLOTS: Final = 2
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -442,6 +445,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                     "learning.auto: only suggests, because routing.threshold overrides the "
                     "threshold of the router model"
                 )
+        if self.verify.second is not None and self.verify.mode != "off":
+            slots = self.upstreams.local.max_concurrency
+            if slots is not None and slots < _SECOND_LOOK_SLOTS:
+                yield (
+                    "verify.second: has no effect, because upstreams.local.max_concurrency leaves "
+                    "no slot for a second model"
+                )
+            if not self.routing.fallback:
+                yield "verify.second: has no effect without routing.fallback"
         yield from self._unencrypted_keys()
         keys = self.server.api_keys
         if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):

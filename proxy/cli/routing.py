@@ -10,6 +10,7 @@ import click
 from proxy.cli.options import config_option, json_option, load, load_configured_prices
 
 if TYPE_CHECKING:
+    from proxy.config import Config
     from proxy.routing import Decision, Router
 
 
@@ -54,7 +55,7 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
 
     config = load(config_path)
     router, version = load_router(config, load_configured_prices(config, config_path))
-    decision, latency_ms = asyncio.run(_decide_twice(router, text))
+    decision, latency_ms = asyncio.run(_decide_twice(router, text, config))
     shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
     if as_json:
         click.echo(printable_json(msgspec.json.encode(shown).decode()))
@@ -72,7 +73,7 @@ def _shown(name: str, value: object) -> object:
     return f"{value:.2e}" if name == "expected_cloud_usd" else f"{value:.4f}"
 
 
-async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]:
+async def _decide_twice(router: "Router", text: str, config: "Config") -> tuple["Decision", float]:
     """The decision and its milliseconds. The first run allocates memory that later runs reuse."""
     from proxy.routing import RoutingPreference, RuleInput
     from router_model.value import CHARS_PER_TOKEN
@@ -81,7 +82,10 @@ async def _decide_twice(router: "Router", text: str) -> tuple["Decision", float]
         turns = [("user", text)]
         rule = await router.rules.find(RuleInput(turns)) if router.rules is not None else None
         tokens = len(text) / CHARS_PER_TOKEN
-        return await router.decide(RoutingPreference(), turns, input_tokens=tokens, rule=rule)
+        decision = await router.decide(RoutingPreference(), turns, input_tokens=tokens, rule=rule)
+        allows_look = config.verify.mode == "auto" and config.routing.fallback
+        has_second_look = allows_look and router.is_uncertain(decision)
+        return decision._replace(has_second_look=has_second_look)
 
     await decide(text + "!")  # another text: scores are cached
     started = time.perf_counter()

@@ -227,18 +227,14 @@ class DecisionMaker:
 
     def _plans_second_look(self, call: Call, decision: Decision) -> bool:
         """Whether the local answer gets a second look. A busy local tier has no time for it."""
-        verifier, config = call.snapshot.router.verifier, call.snapshot.config
-        if verifier is None or decision.reason is not Reason.SCORE or not decision.has_alternative:
+        config = call.snapshot.config
+        if not call.snapshot.router.is_uncertain(decision) or not _suits_second_look(call):
             return False
-        assert decision.merit is not None  # as the score has decided
-        assert decision.threshold is not None
-        if not verifier.is_in_band(decision.merit, decision.threshold):
+        if not config.routing.fallback:
             return False
-        if not config.routing.fallback or not _suits_second_look(call):
+        if any(tier.is_unhealthy for tier in call.snapshot.upstreams.values()):
             return False
         local = call.snapshot.upstreams[Target.LOCAL]
-        if local.is_unhealthy:
-            return False
         if not local.has_room(1 if config.verify.second is None else 2):
             call.record.second_look = SecondLookResult.BUSY
             return False

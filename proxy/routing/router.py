@@ -433,6 +433,16 @@ class Router:
             target=target, reason=reason, model=self._models[target], propensity=propensity
         )
 
+    def is_uncertain(self, decision: Decision) -> bool:
+        """Whether a decision by score is one that a second look at the local answer may change."""
+        if self.verifier is None or decision.reason is not Reason.SCORE:
+            return False
+        assert decision.merit is not None  # as the score has decided
+        assert decision.threshold is not None
+        return decision.has_alternative and self.verifier.is_in_band(
+            decision.merit, decision.threshold
+        )
+
     def _tier_out_of_domain(self, score: Score, threshold: float) -> Target | None:
         """The tier for a text that the model cannot judge; None if its score decides.
 

@@ -88,7 +88,7 @@ class LearningMonitor:
             "; ".join(f"the {part.name} was fitted to {part.models}" for part in outdated)
             or "no part of the router model is fitted to other models",
             " for the next calibration" if config.learning.auto != "off" else
-            ", and `hybrid-llm calibrate` uses them",
+            ", and `hybrid-llm calibrate --from-db` uses them",
         )  # fmt: skip
 
     async def check(self) -> None:

@@ -185,17 +185,19 @@ def warn_of_mismatches(manifest: Manifest, config: Config) -> None:
                 tier,
                 configured,
             )
-    look = manifest.verification
-    if (
-        look is not None
-        and config.verify.mode == "auto"
-        and (change := changed_model(look, config))
-    ):
+    look = manifest.for_objective(config.routing.objective).verification
+    if config.verify.mode != "auto":
+        look = None
+    change = None if look is None else changed_model(look, config)
+    if change is not None:
         logger.warning(
             "verify: the second look is off, because it was fitted to answers of other models: %s. "
-            "Run `hybrid-llm calibrate --from-db` once there are judged pairs of these",
+            "Run `hybrid-llm calibrate --from-db --apply` once there are judged pairs of these",
             change,
         )
+    elif look is not None:
+        low, high = look.band if config.verify.band == "auto" else config.verify.band
+        logger.info("verify: merits from %.4f to %.4f get a second look", low, high)
     if config.routing.objective == "gain_per_usd" and manifest.gain is None:
         logger.warning(
             "routing.objective: gain_per_usd, but this older router model does not predict the "

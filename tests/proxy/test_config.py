@@ -677,6 +677,22 @@ def test_a_key_that_is_sent_unencrypted_gives_a_warning(
         assert list(load(tmp_path, TIERS + judge).warnings()) == [f"judge.{warning}"] * warns
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("verify: {second: llama3}\n", None),
+        ("verify: {second: llama3, mode: off}\nrouting: {fallback: false}\n", None),
+        ("verify: {second: llama3}\nrouting: {fallback: false}\n", "without routing.fallback"),
+    ],
+)
+def test_a_second_model_that_is_never_asked_is_reported(
+    tmp_path: Path, text: str, problem: str | None
+) -> None:
+    warnings = [item for item in load(tmp_path, TIERS + text).warnings() if "second" in item]
+    assert len(warnings) == (problem is not None)
+    assert problem is None or problem in warnings[0]
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("de*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_load(path: Path) -> None:
     assert list(load_config(path, environ={}).warnings()) == []
