@@ -62,7 +62,8 @@ BLOCKS: Final = 20
 ENDINGS: Final = ("ok", "rejected", "upstream_error", "timeout", "client_gone")
 COLUMNS: Final = (
     "id, endpoint, target, reason, status, ending, input_tokens, cached_input_tokens, "
-    "output_tokens, cost_usd, saved_usd, score, merit, ttft_ms, fallback_from, discarded_tokens"
+    "output_tokens, cost_usd, saved_usd, score, merit, ttft_ms, fallback_from, discarded_tokens, "
+    "second_look, second_look_ms"
 )
 
 
