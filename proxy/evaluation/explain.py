@@ -127,7 +127,7 @@ _REASONS: Final = {
     "fallback": "the other tier failed before the first token",
     "out_of_domain": "the router model cannot judge its text: another language, a short text or "
     "noise (routing.out_of_domain)",
-    "escalated": "the local answer was rejected",
+    "escalated": "the local answer failed a check",
     "housekeeping": "a chat front end's housekeeping, such as a title (routing.housekeeping)",
     "rule": "a rule of routing.rules selected it",
     "exploration": "a random decision near the threshold, by routing.explore_rate",

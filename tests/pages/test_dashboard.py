@@ -109,7 +109,14 @@ async def test_self_calibration_shows_its_last_step_and_the_way_back(
         models = Models("phi3:latest", "gpt-4o-mini", "")
         step_id = records.claim(models, version="1", is_forced=True)
         assert step_id is not None
-        figures = {"pairs": 800, "difference": 0.061, "low": 0.02, "high": 0.1, "level": 0.975}
+        figures = {
+            "pairs": 800,
+            "test": 1,
+            "difference": 0.061,
+            "low": 0.02,
+            "high": 0.1,
+            "level": 0.975,
+        }
         records.finish(
             step_id, decision="activated", why="better", figures={**figures, "version": version}
         )
