@@ -310,15 +310,13 @@ def learn(context: click.Context, config_path: Path, as_json: bool) -> None:
     from rich.console import Console
 
     from proxy.cli.tables import learning_table
-    from proxy.learning import Models, learning_state, progress_of
+    from proxy.learning import read_state
     from router_model.manifest import Manifest
 
     with _learning(config_path) as (config, records):
-        steps, models = records.steps(), Models.of(config)
-        new_pairs = records.new_pairs(models, after=progress_of(steps, models).after)
         manifest = Manifest.load(config.routing.model_folder)
         ranked = manifest.for_objective(config.routing.objective)
-        state = learning_state(steps, manifest=ranked, config=config, new_pairs=new_pairs)
+        state = read_state(records, manifest=ranked, config=config)
     if as_json:
         click.echo(msgspec.json.encode(state).decode())
     else:

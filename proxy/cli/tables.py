@@ -198,7 +198,7 @@ def promotion_table(comparison: RouterComparison) -> Table:
 
 
 def learning_table(state: Mapping[str, Any]) -> RenderableType:
-    """The state of `learning.learning_state`."""
+    """The state of `learning.read_state`."""
     about = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     about.add_row("learning.auto", cell(state["auto"]))
     about.add_row("models", cell(" and ".join(filter(None, state["models"].values()))))

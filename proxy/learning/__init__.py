@@ -6,8 +6,8 @@ This package does not know HTTP, and it starts no process: `server` runs its ste
 from proxy.learning.activation import NothingToChange, activate, changes_of, follow, roll_back
 from proxy.learning.records import EXPIRY_SECONDS, LearningRecords
 from proxy.learning.run import run_step
-from proxy.learning.state import learning_state, outdated_parts
-from proxy.learning.steps import Models, progress_of
+from proxy.learning.state import outdated_parts, read_state
+from proxy.learning.steps import Models
 
 __all__ = [
     "EXPIRY_SECONDS",
@@ -17,9 +17,8 @@ __all__ = [
     "activate",
     "changes_of",
     "follow",
-    "learning_state",
     "outdated_parts",
-    "progress_of",
+    "read_state",
     "roll_back",
     "run_step",
 ]

@@ -1,11 +1,11 @@
 """What is calibrated for the configured models, what is collected, and the last step."""
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from proxy.config import Config
 from proxy.evaluation import changed_model
 from proxy.learning.activation import activation_of
+from proxy.learning.records import LearningRecords
 from proxy.learning.steps import LearningStep, Models, progress_of
 from proxy.protocol.ollama import is_same_model
 from router_model.manifest import Manifest
@@ -50,18 +50,17 @@ def outdated_parts(manifest: Manifest, config: Config) -> list[Part]:
     return [part for part in parts_of(manifest, config) if part.models and not part.is_calibrated]
 
 
-def learning_state(
-    steps: Sequence[LearningStep], *, manifest: Manifest | None, config: Config, new_pairs: int
+def read_state(
+    records: LearningRecords, *, manifest: Manifest | None, config: Config
 ) -> dict[str, Any]:
     """The state as plain values, for the dashboard and the command line.
 
     Args:
-        steps: the oldest first.
-        manifest: of the router model in use.
-        new_pairs: the judged pairs since the last step (`progress_of`).
+        manifest: of the router model in use, for the configured objective.
     """
-    models = Models.of(config)
-    needed = progress_of(steps, models).needed
+    steps, models = records.steps(), Models.of(config)
+    after, needed = progress_of(steps, models)
+    new_pairs = records.new_pairs(models, after=after)
     fits = [step for step in steps if step.kind != "models"]
     can_roll_back = manifest is not None and activation_of([*steps], manifest.version) is not None
     return {

@@ -18,12 +18,11 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from proxy.auth import Principal, is_admin
-from proxy.config import Config
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.gateway import Gateway, Snapshot
-from proxy.learning import LearningRecords, Models, learning_state, progress_of
+from proxy.learning import LearningRecords, read_state
 from proxy.record import DAY_SECONDS, Ending, Reason, SecondLookResult
 from proxy.storage import (
     MeritBucket,
@@ -157,7 +156,7 @@ def routes(
         config, current = gateway.snapshot.config, manifest()
         payload = await cache.get(
             ("learning", id(gateway.snapshot)),
-            lambda: _ask(lambda: learned(learning, current, config)),
+            lambda: _ask(lambda: read_state(learning, manifest=current, config=config)),
         )
         return Response(payload)
 
@@ -234,13 +233,6 @@ def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
         "estimates": plain_estimates(quality.quality(since)),
         "categories": [item._asdict() for item in quality.grades_by_category(since)],
     }
-
-
-def learned(records: LearningRecords, manifest: Manifest | None, config: Config) -> dict[str, Any]:
-    """The state of self-calibration."""
-    steps, models = records.steps(), Models.of(config)
-    new_pairs = records.new_pairs(models, after=progress_of(steps, models).after)
-    return learning_state(steps, manifest=manifest, config=config, new_pairs=new_pairs)
 
 
 def pareto(

@@ -18,10 +18,11 @@ from judging import SHIPPED, TEXTS, change, configuration, judge
 from live import LiveProxy
 from proxy.cli.main import main
 from proxy.config import load_config
-from proxy.learning import LearningRecords, Models, changes_of, follow, progress_of
+from proxy.learning import LearningRecords, Models, changes_of, follow
 from proxy.learning.fit import MIN_TESTED
 from proxy.learning.policy import FIRST_PAIRS
 from proxy.learning.records import EXPIRY_SECONDS
+from proxy.learning.steps import progress_of
 from proxy.storage import close_all, open_database
 from router_model.manifest import HeadCalibration, Manifest
 from stored import config_of, execute, fill, read
