@@ -67,8 +67,5 @@ def held_out(groups: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
     necessarily in the test part.
     """
     is_test = np.array([part_of(group) == "test" for group in groups], dtype=bool)
-    keys = [text_key(text) for text in texts]
-    seen = {key for key, test in zip(keys, is_test, strict=True) if not test}
-    is_new = np.array([key not in seen for key in keys], dtype=bool)
-    both: NDArray[np.bool_] = is_test & is_new
+    both: NDArray[np.bool_] = is_test & in_one_fold(is_test.astype(np.int64), texts)
     return both

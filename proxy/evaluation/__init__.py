@@ -25,6 +25,7 @@ from proxy.evaluation.dataset import (
     NotEnoughJudgements,
     changed_model,
     dataset_of_pair,
+    threshold_in_use,
 )
 from proxy.evaluation.estimates import MIN_PAIRS, Quality
 from proxy.evaluation.judge import Judge, JudgePriceUnknown, JudgingSummary, judge_price
@@ -76,6 +77,7 @@ __all__ = [
     "judge_price",
     "quality_metrics",
     "spent_share",
+    "threshold_in_use",
     "training_rows",
     "with_band",
 ]

@@ -94,9 +94,8 @@ class JudgedDataset(NamedTuple):
         look = manifest.verification
         if look is None or config.verify.mode != "auto" or changed_model(look, config):
             return merit
-        threshold = config.routing.threshold
         low, high = look.band_at(
-            manifest.threshold if threshold == "auto" else threshold,
+            threshold_in_use(manifest, config),
             fitted_threshold=manifest.threshold,
             configured=config.verify.band,
         )
@@ -145,6 +144,12 @@ class JudgedDataset(NamedTuple):
             [self.texts[i] for i in index],
             self.outcomes.take(chosen),
         )
+
+
+def threshold_in_use(manifest: Manifest, config: Config) -> float:
+    """The threshold of a router: the configured one, or that of its manifest."""
+    threshold = config.routing.threshold
+    return manifest.threshold if threshold == "auto" else threshold
 
 
 def changed_model(fitted: Verification, config: Config) -> str | None:

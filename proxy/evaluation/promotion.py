@@ -33,7 +33,12 @@ from proxy.evaluation.comparison import (
     compare_at_cost,
     spent_share,
 )
-from proxy.evaluation.dataset import JudgedDataset, NotEnoughJudgements, dataset_of_pair
+from proxy.evaluation.dataset import (
+    JudgedDataset,
+    NotEnoughJudgements,
+    dataset_of_pair,
+    threshold_in_use,
+)
 from proxy.evaluation.queries import JudgedRequest
 from router_model import calibrate
 from router_model.calibrate import Outcomes, operating_points
@@ -145,7 +150,10 @@ def compare_routers(
         for manifest, model in zip(manifests, (current, candidate), strict=True)
     ]
     by_cost = any(manifest.gain is not None for manifest in manifests) and outcomes.cost.any()
-    cost_share = _user_share(routers[0], outcomes, config) if by_cost else None
+    cost_share = None
+    if by_cost:
+        threshold = threshold_in_use(manifests[0], config)
+        cost_share = spent_share(routers[0].merit, outcomes, threshold=threshold)
     measure: Measure = "apgr"
     if cost_share is not None:
         measure = "pgr_at_cost" if can_compare(cost_share) else "apgr_by_cost"
@@ -173,16 +181,6 @@ def compare_routers(
         needed=needed,
         current=_measured(routers[0], outcomes, by_cost=bool(by_cost)),
         candidate=_measured(routers[1], outcomes, by_cost=bool(by_cost)),
-    )
-
-
-def _user_share(router: _RatedRows, outcomes: Outcomes, config: Config) -> float:
-    """The share of the all-cloud dollars that the router in use spends."""
-    threshold = config.routing.threshold
-    return spent_share(
-        router.merit,
-        outcomes,
-        threshold=router.manifest.threshold if threshold == "auto" else threshold,
     )
 
 

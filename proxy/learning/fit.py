@@ -29,6 +29,7 @@ from proxy.evaluation import (
     dataset_of_pair,
     fit_parts,
     spent_share,
+    threshold_in_use,
     with_band,
 )
 from proxy.learning.policy import level_of
@@ -125,12 +126,8 @@ def fit_and_test(
     before = pairs.policy_merits(logits, current, config, prices)
     cost_share = history.cost_share
     if cost_share is None:
-        threshold = config.routing.threshold
-        cost_share = spent_share(
-            before,
-            pairs.outcomes,
-            threshold=current.threshold if threshold == "auto" else threshold,
-        )
+        threshold = threshold_in_use(current, config)
+        cost_share = spent_share(before, pairs.outcomes, threshold=threshold)
     folds = np.array([split.fold_of(group, FOLDS) for group in pairs.outcomes.group])
     created_at = np.array([item.created_at for item in pairs.requests])
     is_new = (created_at > history.fitted_until) | (folds == 0)
