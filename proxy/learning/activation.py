@@ -126,7 +126,7 @@ def follow(
 ) -> frozenset[int]:
     """Use what another machine on the same database has activated or rolled back.
 
-    A router that nobody on record has replaced stays: this machine has another one.
+    If the records do not contain the router in use, this machine has a different one. It is kept.
 
     Args:
         steps: all on record.

@@ -15,7 +15,8 @@ import peewee
 
 from proxy.learning.policy import MAX_COUNTED
 from proxy.learning.steps import Decision, Kind, LearningStep, Models, progress_of
-from proxy.protocol.ollama import is_same_model, spellings_of
+from proxy.protocol.ollama import spellings_of
+from proxy.record import Target
 from proxy.storage import FAILURES, StoreUnavailable, exclusive_transaction
 from proxy.storage.tables import Judgement
 from proxy.storage.tables import LearningStep as StepRow
@@ -24,15 +25,6 @@ from router_model.manifest import Manifest
 # A step that runs longer is orphaned. Its process has ended by then (`server.learning`).
 EXPIRY_SECONDS: Final = 3600.0
 MAX_STEPS: Final = 500  # newest steps that are read; a busy proxy makes some dozens per year
-
-_NEW_PAIRS: Final = f"""
-    SELECT local_model, cloud_model, COUNT(*) FROM (
-        SELECT DISTINCT cloud.request_id, local.model AS local_model, cloud.model AS cloud_model
-        FROM judgements AS cloud JOIN judgements AS local ON local.request_id = cloud.request_id
-        WHERE cloud.id > {{0}} AND cloud.target = 'cloud' AND local.target = 'local'
-        AND local.model IN ({{0}}, {{0}}) AND cloud.model IN ({{0}}, {{0}})
-        LIMIT {MAX_COUNTED}) AS pairs
-    GROUP BY local_model, cloud_model"""  # noqa: S608 -- of constants
 
 _COLUMNS: Final = [getattr(StepRow, name) for name in LearningStep.__struct_fields__]
 
@@ -77,16 +69,26 @@ class LearningRecords:
 
         Reads only judgements since then, by their key, and at most MAX_COUNTED pairs.
         """
-        with self._using() as database:
-            return sum(
-                int(number)
-                for local_model, cloud_model, number in database.execute_sql(
-                    _NEW_PAIRS.format(database.param),
-                    (after, *spellings_of(models.local), *spellings_of(models.cloud)),
-                ).fetchall()
-                if is_same_model(local_model, models.local)
-                and is_same_model(cloud_model, models.cloud)
+        cloud, local = Judgement.alias(), Judgement.alias()
+
+        def is_of(judgement: Any, target: Target, model: str) -> Any:
+            # An alias has its table as `model`.
+            named = peewee.FieldAlias(judgement, Judgement.model)
+            return (judgement.target == target) & named.in_(spellings_of(model))
+
+        pairs = (
+            cloud.select(cloud.request_id)
+            .join(local, on=(local.request_id == cloud.request_id))
+            .where(
+                cloud.id > after,
+                is_of(cloud, Target.CLOUD, models.cloud),
+                is_of(local, Target.LOCAL, models.local),
             )
+            .distinct()
+            .limit(MAX_COUNTED)
+        )
+        with self._using() as database:
+            return int(pairs.count(database))
 
     def record_models(self, models: Models, *, version: str | None) -> LearningStep | None:
         """Record the configured models if they are new or changed. Returns the last other ones.
