@@ -151,7 +151,7 @@ class Gateway:
             hold = StreamHold(call.exchange, call.record, seconds=seconds)
         while True:
             try:
-                attempt = await self._attempt(call, target, model, hold)
+                attempt = await self._open_attempt(call, target, model, hold)
             except BaseException:  # the client has disconnected, or the time is over
                 self._bookkeeping.close_attempt(call)
                 raise
@@ -315,9 +315,10 @@ class Gateway:
         call.record.target, call.record.model = Target.LOCAL, model
         return Target.LOCAL, model
 
-    async def _attempt(
+    async def _open_attempt(
         self, call: Call, target: Target, model: str, hold: StreamHold | None
     ) -> Attempt:
+        """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
         return await open_upstream(call, target, model, hold=hold)
@@ -326,20 +327,17 @@ class Gateway:
         self, call: Call, attempt: Attempt, plan: FailoverPlan, hold: StreamHold | None
     ) -> Attempt:
         """Check a local answer that is about to be sent. A rejected one is escalated."""
-        if attempt.failure is not None:
-            if call.look is not None and call.record.target is Target.LOCAL:
-                await call.look.close()
-            return attempt
-        failure, check = None, await check_attempt(call, attempt)
-        if check is not None:
+        failure, look = attempt.failure, call.look
+        if look is not None and call.record.target is Target.CLOUD:
+            look = None  # it is over
+        if failure is None and (check := await check_attempt(call, attempt)) is not None:
             call.record.failed_check = check
             failure = Failure(check, may_retry=False, is_rejected=True)
-        if call.look is not None and call.record.target is Target.LOCAL:
-            if failure is not None:
-                call.look.fail()
-            else:
-                failure = await call.look.decide(attempt, hold)
-            await call.look.close()
+            if look is not None:
+                look.fail()
+        if look is not None:
+            failure = failure or await look.decide(attempt, hold)
+            await look.close()
         if failure is None or not plan.may_fall_back:
             return attempt
         return attempt._replace(failure=failure)
