@@ -1,15 +1,15 @@
 """The second look at a local answer in the uncertain band (`verify.band`).
 
-The local model answers first. A second local model, if there is one, answers beside it. The
-evidence about the answer is combined with the router's score, and the answer is kept, or the
-request is escalated to the cloud. Nothing of the answer is sent before that.
+The local model answers first. If a second local model is configured, it answers at the same time.
+The evidence about the answer is combined with the router's score. The answer is then kept, or the
+request is escalated to the cloud. No part of the answer is sent before that.
 
     look = SecondLook(call, decision, bookkeeping)
     attempt = await look.ask_local(model, hold)
     failure = await look.decide(attempt, hold)   # None keeps the answer
     await look.close()
 
-The look has `verify.max_wait_seconds`. After that the cloud answers.
+If this takes longer than `verify.max_wait_seconds`, the cloud answers.
 """
 
 import asyncio
@@ -68,8 +68,8 @@ class SecondLook:
         self._started = call.record.elapsed_ms()
         # The cloud needs time, too.
         longest = call.snapshot.config.server.request_timeout_seconds * _LONGEST_SHARE
-        wait = min(verify.max_wait_seconds, longest)
-        self._deadline = asyncio.get_running_loop().time() + wait
+        self._wait_seconds = min(verify.max_wait_seconds, longest)
+        self._deadline = asyncio.get_running_loop().time() + self._wait_seconds
         self._logprobs = _logprob_reader(call)
         self._second: asyncio.Task[str | None] | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -90,7 +90,7 @@ class SecondLook:
                     attempt = await hold_to_end(call, attempt, hold)
         except TimeoutError:
             error = UpstreamTimeout(
-                f"The local upstream gave no answer within {self._verify.max_wait_seconds:g} s.",
+                f"The local upstream gave no answer within {self._wait_seconds:g} s.",
                 upstream=self._upstream.name,
                 phase="second_look",
             )

@@ -33,7 +33,7 @@ _BLANK_LINES = re.compile(rb"[\r\n]*")  # they end no event where none has begun
 _EVENT_END_AND_BLANK_LINES = re.compile(_EVENT_END.pattern + _BLANK_LINES.pattern)
 _COMMENT = re.compile(rb"(?:\A|[\r\n]):")
 
-# Takes an event or a complete answer, and the JSON in it; returns it with other ids.
+# Takes an event or a complete answer, and the JSON in it; returns it as the client gets it.
 Rename = Callable[[bytes, bytes], bytes]
 
 

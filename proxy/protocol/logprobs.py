@@ -72,7 +72,10 @@ class LogprobReader:
         self.has_unread = False
 
     def ask(self, fields: Fields) -> None:
-        """Ask for the log-probabilities of the tokens and one alternative each, if nobody has."""
+        """Request the log-probability of each token and of one alternative.
+
+        A request whose client asks for log-probabilities itself is not changed.
+        """
         if self.removes:
             fields["logprobs"], fields["top_logprobs"] = (
                 msgspec.Raw(b"true"),
