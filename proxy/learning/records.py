@@ -67,25 +67,27 @@ class LearningRecords:
     def new_pairs(self, models: Models, *, after: int) -> int:
         """The requests with a judged answer of both models since judgement number `after`.
 
-        Reads only judgements since then, by their key, and at most MAX_COUNTED pairs.
+        Reads only judgements since then, by their key, and at most MAX_COUNTED cloud answers.
         """
-        cloud, local = Judgement.alias(), Judgement.alias()
-
-        def is_of(judgement: Any, target: Target, model: str) -> Any:
-            # An alias has its table as `model`.
-            named = peewee.FieldAlias(judgement, Judgement.model)
-            return (judgement.target == target) & named.in_(spellings_of(model))
-
-        pairs = (
-            cloud.select(cloud.request_id)
-            .join(local, on=(local.request_id == cloud.request_id))
+        # Ordered by the key, so that the database reads only the newest rows.
+        new = (
+            Judgement.select(Judgement.request_id)
             .where(
-                cloud.id > after,
-                is_of(cloud, Target.CLOUD, models.cloud),
-                is_of(local, Target.LOCAL, models.local),
+                Judgement.id > after,
+                Judgement.target == Target.CLOUD,
+                Judgement.model.in_(spellings_of(models.cloud)),
+            )
+            .order_by(Judgement.id)
+            .limit(MAX_COUNTED)
+        )
+        pairs = (
+            Judgement.select(Judgement.request_id)
+            .where(
+                Judgement.request_id.in_(new),
+                Judgement.target == Target.LOCAL,
+                Judgement.model.in_(spellings_of(models.local)),
             )
             .distinct()
-            .limit(MAX_COUNTED)
         )
         with self._using() as database:
             return int(pairs.count(database))

@@ -4,8 +4,10 @@ import asyncio
 import json
 import logging
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -308,6 +310,22 @@ def test_after_a_change_only_pairs_of_the_present_models_count(
     execute(url, "UPDATE judgements SET model = 'qwen3:8b' WHERE target = 'local' AND id > 120")
     assert records.new_pairs(changed, after=progress.after) == 10
     assert len(read(url, "SELECT * FROM learning_steps")) == 2
+
+
+def test_counting_new_pairs_reads_no_earlier_judgement(
+    tmp_path: Path, records_of: OpenRecords, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every worker counts once a minute, whatever the number of judgements on record."""
+    url = f"sqlite:///{tmp_path}/router.db"
+    judge(url, TEXTS[:20])
+    with caplog.at_level(logging.DEBUG, logger="peewee"):
+        assert records_of(url).new_pairs(MODELS, after=0) == 20
+    [(query, values)] = [record.msg for record in caplog.records if "COUNT" in str(record.msg)]
+    with closing(sqlite3.connect(tmp_path / "router.db")) as database:
+        plan = database.execute(f"EXPLAIN QUERY PLAN {query}", [*values]).fetchall()
+    steps = [detail for *_, detail in plan if " t1 " in detail]
+    assert steps
+    assert not [detail for detail in steps if detail.startswith("SCAN")]
 
 
 def test_another_machine_uses_what_was_activated(
