@@ -7,6 +7,7 @@ that is silently ignored costs money. Variables come from the environment, then 
 working directory. This module does not know what the values do.
 """
 
+import base64
 import datetime as dt
 import ipaddress
 import math
@@ -23,6 +24,7 @@ import yaml
 from dotenv import dotenv_values
 from msgspec import UNSET, Meta, UnsetType
 
+from proxy.addresses import clean_base_url, has_credentials, is_base_url, is_this_machine
 from proxy.patterns import PatternError, compile_regex, compile_words
 from proxy.secret import DatabaseUrl
 from proxy.secret import Secret as Secret
@@ -219,6 +221,17 @@ class TimeoutsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     idle: Seconds = 60
 
 
+class BasicAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A user name and a password (RFC 7617), as a reverse proxy before a server may want them."""
+
+    username: Name
+    password: Secret
+
+    def __post_init__(self) -> None:
+        if ":" in self.username:
+            raise ValueError("the user name has a colon, which would begin the password")
+
+
 Capability = Literal["tools", "vision", "json_schema", "logprobs"]
 
 
@@ -228,6 +241,8 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     base_url: Name | Annotated[tuple[Name, ...], Meta(min_length=1)]
     model: Name
     api_key: Secret | None = None
+    basic_auth: BasicAuth | None = None
+    headers: dict[str, Secret] = msgspec.field(default_factory=dict)
     context_tokens: Literal["auto"] | Annotated[int, Meta(gt=0)] = "auto"
     capabilities: Literal["auto"] | tuple[Capability, ...] = "auto"
     price: Literal["auto"] | PriceConfig = "auto"
@@ -242,9 +257,30 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         return int(self.max_response_mb * 1024 * 1024)
 
     @property
+    def written_urls(self) -> tuple[str, ...]:
+        """The base URLs as they are in the file."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+    @property
     def base_urls(self) -> tuple[str, ...]:
-        urls = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
-        return tuple(url.rstrip("/") for url in urls)
+        """The base URLs without their usual mistakes (`clean_base_url`)."""
+        return tuple(map(clean_base_url, self.written_urls))
+
+    @property
+    def sent_headers(self) -> list[tuple[str, str]]:
+        """The headers of every request: the credentials, and `headers`. Names are in lower case."""
+        sent = {name.lower(): value.reveal() for name, value in self.headers.items() if value}
+        if self.basic_auth is not None:
+            pair = f"{self.basic_auth.username}:{self.basic_auth.password.reveal()}"
+            sent["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        elif self.api_key:
+            sent.setdefault("authorization", f"Bearer {self.api_key.reveal()}")
+        return list(sent.items())
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether requests have a header that may be a key or a password."""
+        return bool(self.sent_headers)
 
 
 class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -363,19 +399,28 @@ class LearningConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The judge model, its sampling rates and its daily budgets (UTC).
 
-    Without `base_url` the judge is a cloud model, called with the cloud's key. `shadow_rate` is the
-    share of requests that the other tier answers as well (shadow requests).
+    Without `base_url` the judge is a cloud model, called with the cloud's credentials unless it has
+    some of its own. `shadow_rate` is the share of requests that the other tier answers as well
+    (shadow requests).
     """
 
     enabled: bool = False
     model: Name = "gpt-4o-mini"
     base_url: Name | None = None
     api_key: Secret | None = None
+    basic_auth: BasicAuth | None = None
+    headers: dict[str, Secret] = msgspec.field(default_factory=dict)
     price: Literal["auto"] | PriceConfig = "auto"
     sample_rate: Unit = 0.02
     usd_per_day: Dollars = 1.0
     shadow_rate: Unit = 0.01
     shadow_usd_per_day: Dollars = 1.0
+
+    @property
+    def has_own_credentials(self) -> bool:
+        """Whether the cloud's credentials are not for the judge: it has others, or a server."""
+        own = (self.base_url, self.api_key, self.basic_auth)
+        return bool(self.headers) or any(item is not None for item in own)
 
 
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -454,6 +499,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 )
             if not self.routing.fallback:
                 yield "verify.second: has no effect without routing.fallback"
+        yield from self._corrected_urls()
         yield from self._unencrypted_keys()
         keys = self.server.api_keys
         if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):
@@ -462,17 +508,33 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
 
-    def _unencrypted_keys(self) -> Iterator[str]:
-        """The API keys that cross the network as plain text."""
+    def servers(self) -> Iterator[tuple[str, UpstreamConfig | JudgeConfig, tuple[str, ...]]]:
+        """The sections that have credentials, with their base URLs as they are in the file."""
         tiers, judge = self.upstreams, self.judge
-        for name, key, urls in (
-            ("upstreams.local", tiers.local.api_key, tiers.local.base_urls),
-            ("upstreams.cloud", tiers.cloud.api_key, tiers.cloud.base_urls),
-            ("judge", judge.api_key, (judge.base_url,) if judge.base_url else ()),
-        ):
-            is_secret = key is not None and not _PLACEHOLDER_KEY.fullmatch(key.reveal())
-            if is_secret and any(map(_is_plain_http, urls)):
-                yield f"{name}.api_key: is sent unencrypted to another machine; use an https URL"
+        yield "upstreams.local", tiers.local, tiers.local.written_urls
+        yield "upstreams.cloud", tiers.cloud, tiers.cloud.written_urls
+        yield "judge", judge, () if judge.base_url is None else (judge.base_url,)
+
+    def _corrected_urls(self) -> Iterator[str]:
+        """The base URLs that are used otherwise than they are written."""
+        for name, _, urls in self.servers():
+            for url in urls:
+                if (cleaned := clean_base_url(url)) != url.rstrip("/"):
+                    yield f"{name}.base_url: {cleaned} is used"
+
+    def _unencrypted_keys(self) -> Iterator[str]:
+        """The API keys and passwords that cross the network as plain text."""
+        for name, server, urls in self.servers():
+            if not any(map(_is_plain_http, urls)):
+                continue
+            key = server.api_key
+            credentials = {
+                "api_key": key is not None and not _PLACEHOLDER_KEY.fullmatch(key.reveal()),
+                "basic_auth": server.basic_auth is not None,
+                "headers": any(header.lower() in _KEY_HEADERS for header in server.headers),
+            }
+            for field in (field for field, is_set in credentials.items() if is_set):
+                yield f"{name}.{field}: is sent unencrypted to another machine; use an https URL"
 
 
 def load_config(
@@ -632,20 +694,19 @@ def _header_problem(name: str, *, is_returned: bool) -> str | None:
 def _check_meaning(config: Config, document: "_Document") -> None:
     """Check the rules that the types cannot express."""
     tiers = config.upstreams
-    judge = () if config.judge.base_url is None else (config.judge.base_url,)
-    for key, urls in (
-        ("upstreams.local.base_url", tiers.local.base_urls),
-        ("upstreams.cloud.base_url", tiers.cloud.base_urls),
-        ("judge.base_url", judge),
-    ):
+    for section, settings, urls in config.servers():
         for url in urls:
-            if "@" in url:
-                raise document.error(key, "credentials belong in api_key, not in the URL")
-            if not _is_base_url(url):
+            if has_credentials(url):
+                raise document.error(
+                    f"{section}.base_url",
+                    "credentials belong in api_key, basic_auth or headers, not in the URL",
+                )
+            if not is_base_url(url):
                 shown = _shown_value(url.partition("?")[0])
                 raise document.error(
-                    key, f"{shown} is not a URL without a query, such as http://localhost:11434/v1"
+                    f"{section}.base_url", f"{shown} is not a URL such as http://localhost:11434/v1"
                 )
+        _check_credentials(settings, section, document)
     for tier in ("local", "cloud"):
         for key in ("forward_headers", "return_headers"):
             for index, header in enumerate(getattr(getattr(tiers, tier), key)):
@@ -673,6 +734,31 @@ def _check_meaning(config: Config, document: "_Document") -> None:
     if (problem := config.storage.url.problem()) is not None:
         raise document.error("storage.url", problem)
     _check_rules(config, document)
+
+
+def _check_credentials(
+    settings: UpstreamConfig | JudgeConfig, section: str, document: "_Document"
+) -> None:
+    """Check the headers that a server always gets, and that one of them at most is its login."""
+    names = [name.lower() for name in settings.headers]
+    for name in names:
+        place = f"{section}.headers.{name}"
+        if not _HEADER_NAME.fullmatch(name):
+            raise document.error(place, "has a name that no header can have")
+        if _REFUSED_HEADERS.get(name) == _OF_A_CONNECTION or name.startswith("proxy-"):
+            problem = "belongs to one connection or body and cannot be set"
+            raise document.error(place, f"{_shown_value(name)} {problem}")
+        if names.count(name) > 1:
+            raise document.error(place, f"{_shown_value(name)} appears twice")
+    key = settings.api_key
+    logins = [
+        *["api_key"] * (key is not None and not _PLACEHOLDER_KEY.fullmatch(key.reveal())),
+        *["basic_auth"] * (settings.basic_auth is not None),
+        *["headers.authorization"] * ("authorization" in names),
+    ]
+    if len(logins) > 1:
+        problem = f"set only one of {' and '.join(logins)}: each is the header 'authorization'"
+        raise document.error(f"{section}.{logins[-1]}", problem)
 
 
 def _check_key_names(server: ServerConfig, document: "_Document") -> None:
@@ -767,26 +853,7 @@ def _listed(when: RuleCondition, name: str, place: str) -> Iterator[tuple[str, s
 def _is_plain_http(url: str) -> bool:
     """Whether requests cross the network unencrypted."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme == "http" and not ServerConfig(host=host or "localhost").is_private
-
-
-def _is_base_url(url: str) -> bool:
-    """Whether a path can be appended: http or https, a host, a valid port, no query."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    return bool(
-        parts.scheme in ("http", "https")
-        and parts.hostname
-        and port != 0
-        and not parts.query
-        and not parts.fragment
-        and url.isprintable()
-        and " " not in url
-    )
+    return parts.scheme == "http" and not is_this_machine(parts.hostname or "localhost")
 
 
 def _words(key: str) -> list[str]:
@@ -828,6 +895,7 @@ _NO_SUCH_WORD = re.compile(r"Invalid enum value (?P<quote>['\"])(?P<word>.*)(?P=
 _YAML_NAMES = {
     "`str | object`": "auto or a mapping",
     "`object`": "a mapping",
+    "`object | null`": "a mapping or null",
     "`array`": "a list",
     "| array`": "| list`",
 }
@@ -837,14 +905,15 @@ _YAML_NAMES = {
 _SECRET_PLACE = re.compile(
     r"(?:server\.api_keys(?:\[\d+\])?"
     r"(?:\.(?:key|name|requests_per_minute|cloud_usd_per_day|admin)(?=$|[.\[]))?"
-    r"|upstreams\.[^.]*\.api_key|judge\.api_key|storage\.url)(?=$|[.\[])"
+    r"|(?:upstreams\.[^.]*|judge)\.(?:api_key|headers|basic_auth)(?:\.(?:username|password)(?=$|[.\[]))?"
+    r"|storage\.url)(?=$|[.\[])"
 )
 _FIELDS = frozenset(
     name
     for kind in (
-        Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, TimeoutsConfig,
-        PriceConfig, LongPrices, RoutingConfig, RuleConfig, RuleCondition, RuleThreshold,
-        TokenRange, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
+        Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, BasicAuth,
+        TimeoutsConfig, PriceConfig, LongPrices, RoutingConfig, RuleConfig, RuleCondition,
+        RuleThreshold, TokenRange, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
         ExperimentsConfig, LoggingConfig,
     )
     for name in kind.__struct_fields__

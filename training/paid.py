@@ -90,7 +90,7 @@ class Endpoint:
     """An OpenAI-compatible server in its role: local, cloud, router or judge.
 
     Attributes:
-        url: without /chat/completions.
+        url: without /chat/completions; it may have a query.
         target_prices: of a router, the price per tier in `x-router-target`. `price` is then the
             highest of them.
     """
@@ -102,6 +102,11 @@ class Endpoint:
     api_key: str = field(default="", repr=False)
     key_variable: str = ""
     target_prices: Mapping[str, Price] = field(default_factory=dict)
+
+    @property
+    def chat_url(self) -> str:
+        path, mark, query = self.url.partition("?")
+        return f"{path}/chat/completions{mark}{query}"
 
     def worst_usd(self, messages: Sequence[Message], max_tokens: int) -> float:
         """The maximum cost of a call: no byte-level tokenizer makes more tokens than bytes."""
@@ -363,7 +368,7 @@ class PaidClient:
         sent = supported_request(request, self._unsupported[endpoint.role])
         try:
             response = await self._client.post(
-                f"{endpoint.url}/chat/completions",
+                endpoint.chat_url,
                 content=msgspec.json.encode(sent),
                 headers=_headers(endpoint),
             )

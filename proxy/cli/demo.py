@@ -130,11 +130,17 @@ async def _fetch_models(tier: UpstreamConfig) -> bytes | None:
 
 
 def _why_cloud_is_absent(tier: UpstreamConfig) -> str | None:
-    return None if tier.api_key else "no API key (OPENAI_API_KEY)"
+    return None if tier.has_credentials else "no API key (OPENAI_API_KEY)"
 
 
 def _answered_by(stand_in: StandIn, tier: UpstreamConfig) -> UpstreamConfig:
     """Return the tier with its price and timeouts, but the stand-in as its upstream."""
     return msgspec.structs.replace(
-        tier, base_url=stand_in.base_url, model=stand_in.name, api_key=None, max_concurrency=1
+        tier,
+        base_url=stand_in.base_url,
+        model=stand_in.name,
+        api_key=None,
+        basic_auth=None,
+        headers={},
+        max_concurrency=1,
     )

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from proxy.addresses import clean_base_url
 from proxy.budget import BilledTokens, Price, Prices, TokenCounter
 from proxy.config import Config, Secret
 from proxy.errors import InvalidRequest
@@ -40,8 +41,8 @@ _MAX_FILE_BYTES: Final = 64 * 2**20
 _PASSED_ON: Final = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV",
     "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 _PREPARED: Final = "prepared.msgpack.gz"
 _REPORTED: Final = ("data_card", "evaluation", "baselines", "errors", "robustness")
@@ -380,10 +381,10 @@ class Planner:
         price = self._prices.find(Target.CLOUD, model)  # for the router an upper bound
         if role == "judge":
             model = judge.model
-            if judge.api_key is not None or judge.base_url is not None:
+            if judge.has_own_credentials:
                 key = judge.api_key
             if judge.base_url is not None:
-                url = judge.base_url.rstrip("/")
+                url = clean_base_url(judge.base_url)
             price = self._prices.find(Target.CLOUD, model)
             if judge.price != "auto":
                 price = Price.of(judge.price)

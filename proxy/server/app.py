@@ -115,9 +115,11 @@ def open_judge(
     price = judge_price(config, prices)
     upstream = msgspec.structs.replace(cloud, model=judge.model, max_concurrency=None)
     if judge.base_url is not None:
-        upstream = msgspec.structs.replace(upstream, base_url=judge.base_url, api_key=judge.api_key)
-    elif judge.api_key is not None:
-        upstream = msgspec.structs.replace(upstream, api_key=judge.api_key)
+        upstream = msgspec.structs.replace(upstream, base_url=judge.base_url)
+    if judge.has_own_credentials:  # none of the cloud's may reach another server
+        upstream = msgspec.structs.replace(
+            upstream, api_key=judge.api_key, basic_auth=judge.basic_auth, headers=judge.headers
+        )
     local_tier = tiers[Target.LOCAL] if tiers is not None else None
     shares_hardware = not set(upstream.base_urls).isdisjoint(local.base_urls)
     paid_tiers = {}

@@ -37,7 +37,7 @@ def setup_guidance(upstreams: UpstreamsConfig, *, local_up: bool, cloud_up: bool
 
 def _cloud_problem(cloud: UpstreamConfig) -> str:
     address = _addresses(cloud.base_urls)
-    if cloud.api_key is not None and cloud.api_key.reveal():
+    if cloud.has_credentials:
         return f"{address} did not answer or rejected the API key"
     if cloud.base_urls[0].startswith(_OPENAI):
         return f"no API key for {address} (OPENAI_API_KEY is not set)"

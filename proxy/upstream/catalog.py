@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx2
 
+from proxy.addresses import join_url, without_version
 from proxy.config import UpstreamConfig
 from proxy.protocol import view_models
 from proxy.upstream.capabilities import (
@@ -130,11 +131,11 @@ class ModelCatalog:
 
     async def is_running(self, base_url: str) -> bool:
         """Whether a replica answers at all. A server without a model list runs, too."""
-        response = await self._fetch("GET", base_url + "/models")
+        response = await self._fetch("GET", join_url(base_url, "/models"))
         return response is not None and response[0] < 500
 
     async def _fetch_models_of(self, base_url: str) -> bytes | None:
-        return await self.fetch("GET", base_url + "/models")
+        return await self.fetch("GET", join_url(base_url, "/models"))
 
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""
@@ -182,10 +183,10 @@ class _NativeApi:
 
     def __init__(self, catalog: ModelCatalog, base_url: str) -> None:
         self._catalog = catalog
-        self._root = base_url.removesuffix("/v1")
+        self._root = without_version(base_url)
 
     async def get(self, path: str) -> bytes | None:
-        return await self._catalog.fetch("GET", self._root + path)
+        return await self._catalog.fetch("GET", join_url(self._root, path))
 
     async def post(self, path: str, body: bytes) -> bytes | None:
-        return await self._catalog.fetch("POST", self._root + path, body)
+        return await self._catalog.fetch("POST", join_url(self._root, path), body)

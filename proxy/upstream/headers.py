@@ -46,17 +46,20 @@ _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def headers_for_upstream(headers: Headers, added: Collection[bytes] = ()) -> Headers:
+def headers_for_upstream(
+    headers: Headers, added: Collection[bytes] = (), *, own: Collection[bytes] = ()
+) -> Headers:
     """The client's headers that pass, without those of the body.
 
     Args:
         headers: names in lower case.
         added: further names, in lower case.
+        own: names that the tier's configuration sets, in lower case.
     """
     sent = []
     hop_by_hop: set[bytes] = set()
     for name, value in headers:
-        if _may_pass(name, _TO_UPSTREAM, _TO_UPSTREAM_PREFIXES, added):
+        if name not in own and _may_pass(name, _TO_UPSTREAM, _TO_UPSTREAM_PREFIXES, added):
             sent.append((name, value))
         elif name == b"connection" and value not in _COMMON_CONNECTIONS:
             hop_by_hop.update(_named_in(value))

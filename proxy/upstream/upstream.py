@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from proxy.config import Secret, UpstreamConfig
+from proxy.addresses import join_url
+from proxy.config import UpstreamConfig
 from proxy.errors import (
     Overloaded,
     RouterError,
@@ -46,6 +47,9 @@ from proxy.upstream.response import (
 logger = logging.getLogger(__name__)
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
+
+# A proxy that refuses to connect, or the way to it, gets no request.
+_NOT_CONNECTED: Final = (httpx2.ConnectError, httpx2.ProxyError)
 
 T = TypeVar("T")
 
@@ -79,7 +83,7 @@ class Replica:
     def address(self, path: str) -> Address:
         address = self._addresses.get(path)
         if address is None:
-            address = Address.of(httpx2.URL(self.base_url + path))
+            address = Address.of(httpx2.URL(join_url(self.base_url, path)))
             if len(self._addresses) < _MAX_ADDRESSES:
                 self._addresses[path] = address
         return address
@@ -108,10 +112,9 @@ class Upstream:
         self._background_tasks: set[asyncio.Task[Any]] = set()
         self._forward_headers = _as_names(config.forward_headers)
         self._return_headers = _as_names(config.return_headers)
-        self._base_headers: list[tuple[bytes, bytes]] = [
-            (b"accept-encoding", b"identity"),
-            *_authorization(config.api_key),
-        ]
+        own = [(name.encode(), value.encode()) for name, value in config.sent_headers]
+        self._own_headers = frozenset(name for name, _ in own)
+        self._base_headers: list[tuple[bytes, bytes]] = [(b"accept-encoding", b"identity"), *own]
         self._json_headers = [(b"content-type", b"application/json"), *self._base_headers]
         self.catalog = ModelCatalog(
             name, config, transport=transport, headers=self._json_headers, clock=clock
@@ -182,7 +185,7 @@ class Upstream:
             UpstreamUnreachable: no connection, or it broke before the response started.
             UpstreamInterrupted: the response has an impossible status.
         """
-        sent = [*self._json_headers, *headers_for_upstream(headers, self._forward_headers)]
+        sent = [*self._json_headers, *self._passed(headers)]
         outgoing = _Outgoing("POST", path, body, sent, stream, delivery or Delivery())
         return await self._open(outgoing, client)
 
@@ -199,9 +202,12 @@ class Upstream:
         sent = [
             *self._base_headers,
             *headers_of_body(headers, is_streamed=not isinstance(body, bytes)),
-            *headers_for_upstream(headers, self._forward_headers),
+            *self._passed(headers),
         ]
         return await self._open(_Outgoing(method, path, body, sent, False, Delivery()), client)
+
+    def _passed(self, headers: Headers) -> Headers:
+        return headers_for_upstream(headers, self._forward_headers, own=self._own_headers)
 
     async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Run background work on this tier's hardware while no request needs it.
@@ -368,7 +374,7 @@ class Upstream:
         delivery.was_sent = True  # httpx2 reports only that it could not connect
         try:
             response = await transport.handle_async_request(request)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+        except (*_NOT_CONNECTED, httpx2.ConnectTimeout):
             delivery.was_sent = False
             raise
         stream = response.stream
@@ -398,7 +404,7 @@ class Upstream:
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, describe_error(error))
         if isinstance(error, httpx2.ConnectTimeout):
             return self.timeout("connect")
-        is_connected = not isinstance(error, httpx2.ConnectError)
+        is_connected = not isinstance(error, _NOT_CONNECTED)
         kind = UpstreamUnreachable if is_connected else _NoConnection
         unreachable = kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
         unreachable.may_have_arrived = is_connected
@@ -462,7 +468,3 @@ def _host_of_redirect(headers: Headers) -> str:
 
 def _as_names(names: Sequence[str]) -> frozenset[bytes]:
     return frozenset(name.lower().encode() for name in names)
-
-
-def _authorization(api_key: Secret | None) -> list[tuple[bytes, bytes]]:
-    return [(b"authorization", b"Bearer " + api_key.reveal().encode())] if api_key else []

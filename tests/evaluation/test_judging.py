@@ -100,6 +100,54 @@ async def all_done(folder: Path, number: int) -> None:
     )
 
 
+_BOB = {"basic_auth": {"username": "bob", "password": "x"}}
+_OF_THE_CLOUD = {"headers": {"api-key": "of-the-cloud"}, **_BOB}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, (None, None)),
+        ({"api_key": "of-the-judge"}, ("Bearer of-the-judge", None)),
+        (_BOB, ("Basic Ym9iOng=", None)),
+        ({"headers": {"api-key": "of-the-judge"}}, (None, "of-the-judge")),
+    ],
+)
+async def test_a_judge_with_its_own_server_gets_only_its_own_credentials(
+    tmp_path: Path,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    judge: FakeUpstream,
+    own: dict[str, Any],
+    expected: tuple[str | None, str | None],
+) -> None:
+    cloud_settings = {"upstreams": {"cloud": _OF_THE_CLOUD | {"api_key": None}}}
+    changes = judging(judge, **({"api_key": None} | own)) | cloud_settings
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat()
+        await all_done(tmp_path, 1)
+    assert judge.calls
+    for call in judge.calls:
+        assert (call.header("authorization"), call.header("api-key")) == expected
+    sent = cloud.call
+    assert sent.header("authorization") == "Basic Ym9iOng="
+    assert sent.header("api-key") == "of-the-cloud"
+
+
+async def test_a_judge_of_the_cloud_uses_its_credentials(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    cloud.answer = JudgeServer()
+    changes = judging(cloud, base_url=None, api_key=None, sample_rate=1, shadow_rate=0) | {
+        "upstreams": {"cloud": _OF_THE_CLOUD | {"api_key": None}}
+    }
+    async with LiveProxy(tmp_path, local, cloud, changes=changes) as proxy:
+        await proxy.chat()
+        await all_done(tmp_path, 1)
+    assert {call.header("api-key") for call in cloud.calls} == {"of-the-cloud"}
+    assert {call.header("authorization") for call in cloud.calls} == {"Basic Ym9iOng="}
+
+
 @pytest.mark.parametrize("streams", [False, True])
 async def test_both_answers_are_graded_and_compared(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream, streams: bool

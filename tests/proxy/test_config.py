@@ -215,20 +215,30 @@ def test_error_names_line_key_and_problem(tmp_path: Path, text: str, expected: s
         "http://localhost:port/v1",
         "http://localhost:99999/v1",
         "http://localhost:0/v1",
-        "http://localhost/v1?key=hunter",
         "http://localhost/v1#part",
         '"http://local host/v1"',
     ],
 )
 def test_invalid_base_url_is_rejected(tmp_path: Path, url: str) -> None:
-    shown = url.strip(chr(34)).partition("?")[0]
-    expected = f"'{shown}' is not a URL without a query, such as http://localhost:11434/v1"
+    expected = f"'{url.strip(chr(34))}' is not a URL such as http://localhost:11434/v1"
     assert rejection(tmp_path, local(base_url=url)) == f"4: upstreams.local.base_url: {expected}"
 
 
-def test_credentials_in_a_url_are_rejected_and_not_repeated(tmp_path: Path) -> None:
-    message = rejection(tmp_path, local(base_url="http://me:hunter2@host/v1"))
-    assert message == "4: upstreams.local.base_url: credentials belong in api_key, not in the URL"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@host/v1",
+        "http://hunter2@host/v1",
+        "http://host/v1?api-key=hunter2",
+        "http://host/v1?api-version=1&sig=hunter2",
+        "http://host/v1?access%5Ftoken=hunter2",
+    ],
+)
+def test_credentials_in_a_url_are_rejected_and_not_repeated(tmp_path: Path, url: str) -> None:
+    assert rejection(tmp_path, local(base_url=url)) == (
+        "4: upstreams.local.base_url: credentials belong in api_key, basic_auth or headers, "
+        "not in the URL"
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,6 +295,90 @@ def test_headers_that_must_not_pass_are_refused(
 ) -> None:
     message = rejection(tmp_path, local(**{key: f"[{header}]"}))
     assert message == f"6: upstreams.local.{key}[0]: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ("{Content-Type: KEY}", "'content-type' belongs to one connection or body"),
+        ("{transfer-encoding: KEY}", "'transfer-encoding' belongs to one connection or body"),
+        ("{Proxy-Authorization: KEY}", "'proxy-authorization' belongs to one connection or body"),
+        ("{x-a: KEY, X-A: KEY}", "'x-a' appears twice"),
+        ("{'x a': KEY}", "has a name that no header can have"),
+        ("{'': KEY}", "has a name that no header can have"),
+        ("{'KEY:x': y}", "has a name that no header can have"),
+        ('{x-a: "KEY\\r\\nb: c"}', "contains a character that is not allowed in HTTP headers"),
+        ("{x-a: 7}", "expected text, got `int`; put it in quotes"),
+        ("{x-a: [KEY]}", "expected text, got `list`; put it in quotes"),
+        ("[KEY]", "expected a mapping, got a list"),
+        ("KEY", "expected a mapping, got `str`"),
+    ],
+)
+@pytest.mark.parametrize("section", ["upstreams.local", "judge"])
+def test_headers_that_cannot_be_set_are_refused_without_their_values(
+    tmp_path: Path, section: str, headers: str, problem: str
+) -> None:
+    headers = headers.replace("KEY", "hunter2")
+    text = (
+        local(headers=headers) if section != "judge" else TIERS + f"judge: {{headers: {headers}}}"
+    )
+    message = rejection(tmp_path, text)
+    assert message.partition(": ")[2].startswith(f"{section}.headers: {problem}")
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "logins"),
+    [
+        ({"api_key": "sk-hunter2-x", "basic_auth": "{username: bob, password: hunter2}"},
+         "api_key and basic_auth"),
+        ({"api_key": "sk-hunter2-x", "headers": "{Authorization: hunter2}"},
+         "api_key and headers.authorization"),
+        ({"headers": "{Authorization: hunter2}",
+          "basic_auth": "{username: bob, password: hunter2}"},
+         "basic_auth and headers.authorization"),
+    ],
+)  # fmt: skip
+def test_one_login_at_most(tmp_path: Path, settings: dict[str, str], logins: str) -> None:
+    message = rejection(tmp_path, local(**settings))
+    assert message.endswith(f": set only one of {logins}: each is the header 'authorization'")
+    assert "hunter2" not in message
+
+
+def test_a_placeholder_key_gives_way_to_a_login(tmp_path: Path) -> None:
+    login = "{username: bob, password: ' '}"
+    tier = load(tmp_path, local(api_key="ollama", basic_auth=login)).upstreams.local
+    assert tier.sent_headers == [("authorization", "Basic Ym9iOg==")]
+    headers = load(tmp_path, local(api_key="ollama", headers="{Authorization: a}")).upstreams.local
+    assert headers.sent_headers == [("authorization", "a")]
+    assert load(tmp_path, local(api_key="ollama")).upstreams.local.sent_headers == [
+        ("authorization", "Bearer ollama")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("login", "problem"),
+    [
+        ("{username: 'b:hunter2', password: p}", "basic_auth: the user name has a colon"),
+        ("{username: bob, passwort: hunter2}", "basic_auth: unknown key"),
+        ("{username: bob, password: 7}", "password: expected text, got `int`; put it in quotes"),
+        ("{username: bob}", "password: is missing"),
+        ("hunter2", "basic_auth: expected a mapping"),
+    ],
+)
+def test_a_broken_login_is_refused_without_its_values(
+    tmp_path: Path, login: str, problem: str
+) -> None:
+    message = rejection(tmp_path, local(basic_auth=login))
+    assert problem in message
+    assert "hunter2" not in message
+
+
+def test_credentials_are_masked(tmp_path: Path) -> None:
+    login = "{username: bob, password: hunter2}"
+    shown = repr(load(tmp_path, local(basic_auth=login, headers="{x-key: hunter2}")))
+    assert "hunter2" not in shown
+    assert "Secret('***')" in shown
 
 
 def test_other_headers_may_be_added(tmp_path: Path) -> None:
@@ -675,6 +769,37 @@ def test_a_key_that_is_sent_unencrypted_gives_a_warning(
     if not url.startswith("["):
         judge = f"judge: {{base_url: {url}, api_key: {key}}}"
         assert list(load(tmp_path, TIERS + judge).warnings()) == [f"judge.{warning}"] * warns
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"basic_auth": "{username: bob, password: x}"}, "basic_auth"),
+        ({"headers": "{api-key: x}"}, "headers"),
+        ({"headers": "{x-title: x}"}, None),
+    ],
+)
+def test_other_credentials_that_are_sent_unencrypted_give_a_warning(
+    tmp_path: Path, settings: dict[str, str], key: str | None
+) -> None:
+    text = local(base_url="http://gpu.lan/v1", **settings)
+    problem = "is sent unencrypted to another machine; use an https URL"
+    expected = [] if key is None else [f"upstreams.local.{key}: {problem}"]
+    assert list(load(tmp_path, text).warnings()) == expected
+    here = local(base_url="http://0.0.0.0:1/v1", **settings)
+    assert list(load(tmp_path, here).warnings()) == []
+
+
+def test_a_base_url_that_is_corrected_gives_a_warning(tmp_path: Path) -> None:
+    url = "[http://gpu:1/v1/, HTTP://GPU:2, 'http://gpu:3//v1?api-version=1']"
+    config = load(tmp_path, local(base_url=url) + "judge: {base_url: 'https://x/v1/v1'}\n")
+    assert list(config.warnings()) == [
+        "upstreams.local.base_url: http://gpu:2/v1 is used",
+        "upstreams.local.base_url: http://gpu:3/v1?api-version=1 is used",
+        "judge.base_url: https://x/v1 is used",
+    ]
+    assert config.upstreams.local.written_urls[1] == "HTTP://GPU:2"
+    assert config.upstreams.local.base_urls[:2] == ("http://gpu:1/v1", "http://gpu:2/v1")
 
 
 @pytest.mark.parametrize(
