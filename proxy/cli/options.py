@@ -6,7 +6,7 @@ This module imports nothing heavy, so that `hybrid-llm COMMAND --help` starts fa
 import datetime as dt
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -108,6 +108,15 @@ def load_configured_prices(config: "Config", path: Path) -> "Prices":
         raise SystemExit(2) from None
 
 
+def warnings_of(config: "Config") -> Iterator[str]:
+    """The warnings about a configuration on this machine, as `key: problem`."""
+    from proxy.storage import network_storage_warning
+
+    yield from config.warnings()
+    if (warning := network_storage_warning(config.storage)) is not None:
+        yield warning
+
+
 def load_to_serve(path: Path, **overrides: Any) -> "Config":
     """As `load`, and set up logging. The configuration's warnings go to the log."""
     from proxy import logs
@@ -116,6 +125,6 @@ def load_to_serve(path: Path, **overrides: Any) -> "Config":
     config = load(path, **overrides)
     logs.set_up(config.logging)
     if not is_worker():  # the parent process has logged them
-        for warning in config.warnings():
+        for warning in warnings_of(config):
             logger.warning("%s: %s", path, warning)
     return config

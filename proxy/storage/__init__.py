@@ -17,6 +17,7 @@ from proxy.storage.database import (
 from proxy.storage.lookups import StoredResponse
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
+from proxy.storage.network_mounts import network_storage_warning
 from proxy.storage.queries import (
     Dimension,
     Group,
@@ -55,6 +56,7 @@ __all__ = [
     "exclusive_transaction",
     "is_postgresql",
     "migrate",
+    "network_storage_warning",
     "open_database",
     "parse_turns",
     "redacted_url",
