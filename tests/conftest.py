@@ -198,6 +198,22 @@ def direct_connections() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for gpu.test and this machine with its key, in one file."""
+    from outbound import make_certificate
+
+    return make_certificate(tmp_path_factory.mktemp("tls"), "gpu.test")
+
+
+@pytest.fixture(scope="session")
+def other_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for other.test."""
+    from outbound import make_certificate
+
+    return make_certificate(tmp_path_factory.mktemp("tls"), "other.test")
+
+
 @pytest.fixture
 async def local() -> AsyncIterator[FakeUpstream]:
     from fakes import FakeUpstream

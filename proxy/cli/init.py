@@ -8,12 +8,13 @@ readable by its owner only. `init` lists the models of Ollama and checks the clo
 starts no server.
 """
 
+import asyncio
 import os
 import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -22,10 +23,12 @@ import click
 import httpx2
 from dotenv import dotenv_values
 
+from proxy.addresses import clean_base_url, join_url, without_version
 from proxy.cli.options import CONFIG_FILE
-from proxy.config import Config, ConfigError, load_config, read_environment
+from proxy.config import Config, ConfigError, UpstreamConfig, load_config, read_environment
 from proxy.plain_text import printable
 from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
+from proxy.upstream import check_network, open_transport
 from router_model.bundled import bundled
 
 DOTENV_FILE: Final = Path(".env")
@@ -75,6 +78,7 @@ def run_init(options: InitOptions, *, ask: bool) -> None:
     Raises:
         InitFailed: a configuration or a key already exists, the cloud rejected the key, or the
             options make no valid configuration. Nothing has been written.
+        ConfigError: a variable of the environment cannot be used. Nothing has been written.
     """
     if options.cloud_key is not None and not options.cloud_key.strip():
         raise InitFailed("--key-file: the file has no key")
@@ -88,8 +92,9 @@ def run_init(options: InitOptions, *, ask: bool) -> None:
     ):
         raise InitFailed(f"{DOTENV_FILE} already has {CLOUD_KEY}; use --force to replace it")
     defaults: dict[str, str] = {}
-    url = (options.ollama_url or server_url(environ)).rstrip("/").removesuffix("/v1")
+    url = options.ollama_url or server_url(environ)
     _check_address(url)
+    url = without_version(clean_base_url(url))
     defaults["OLLAMA_BASE_URL"] = url
     defaults["OLLAMA_MODEL"], pull = _choose_local(url, options, environ, ask=ask)
     if options.cloud_model:
@@ -98,6 +103,7 @@ def run_init(options: InitOptions, *, ask: bool) -> None:
     # Check the file alone too: a variable that is set today would hide an invalid default.
     _validate(text, {name: value for name, value in environ.items() if name not in defaults})
     config = _validate(text, environ)
+    check_network(config)
     variables = {}
     if (key := _cloud_key(config, options, environ, ask=ask)) is not None:
         variables[CLOUD_KEY] = key
@@ -132,7 +138,7 @@ def _check_address(url: str) -> None:
     why = None
     try:
         if "@" in urlsplit(url).netloc:
-            why = "an address must not contain a password; use upstreams.local.api_key"
+            why = "an address must not contain a password; use upstreams.local.basic_auth"
     except ValueError as error:
         why = str(error)
     if why is not None:
@@ -142,25 +148,40 @@ def _check_address(url: str) -> None:
 def chat_models(url: str) -> list[str] | None:
     """The models of a server that can chat, the smallest first; None without an answer."""
     try:
-        with httpx2.Client(base_url=url, timeout=_TIMEOUT_SECONDS) as client:
-            answer = client.get(TAGS_PATH)
-            answer.raise_for_status()
-            names = read_model_names(answer.json())
-            return [name for name in names if _can_chat(client, name)]
-    except (
-        httpx2.HTTPError,
-        httpx2.InvalidURL,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-    ):
+        return asyncio.run(_chat_models(url))
+    except ConfigError:
+        raise
+    except Exception:  # whatever answers or fails there, it is no Ollama
         return None
 
 
-def _can_chat(client: httpx2.Client, name: str) -> bool:
-    answer = client.post(SHOW_PATH, json={"model": name})
-    return can_chat(name, answer.json() if answer.is_success else None)
+async def _chat_models(url: str) -> list[str]:
+    async with _open_client(url) as client:
+        answer = await _ask(client.get(join_url(url, TAGS_PATH)))
+        answer.raise_for_status()
+        chatting = []
+        for name in read_model_names(answer.json()):
+            details = await _ask(client.post(join_url(url, SHOW_PATH), json={"model": name}))
+            if can_chat(name, details.json() if details.is_success else None):
+                chatting.append(name)
+        return chatting
+
+
+async def _list_models(url: str, key: str) -> httpx2.Response:
+    async with _open_client(url) as client:
+        headers = {"Authorization": f"Bearer {key}"}
+        return await _ask(client.get(join_url(url, "/models"), headers=headers))
+
+
+def _open_client(url: str) -> httpx2.AsyncClient:
+    """A client with the network settings of `serve`. Its transport has no time limits."""
+    transport = open_transport(UpstreamConfig(base_url=url, model="any"))
+    return httpx2.AsyncClient(transport=transport, trust_env=False)
+
+
+async def _ask(request: Awaitable[httpx2.Response]) -> httpx2.Response:
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
+        return await request
 
 
 def _choose_local(
@@ -231,10 +252,10 @@ def _rejection(url: str, key: str, model: str) -> str | None:
     if not (key.isascii() and key.isprintable()) or " " in key:
         return "The key is invalid: it contains a space or a character outside ASCII"
     try:
-        answer = httpx2.get(
-            f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_SECONDS
-        )
-    except httpx2.HTTPError as error:
+        answer = asyncio.run(_list_models(url, key))
+    except ConfigError:
+        raise
+    except Exception as error:  # of a network, a proxy or a server that is not there
         why = str(error) or type(error).__name__
         click.echo(f"{host} cannot be reached ({why}). The key was not checked.")
         return None

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.options import config_option, json_option, load, load_configured_prices
+from proxy.cli.options import (
+    config_option,
+    json_option,
+    load,
+    load_configured_prices,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
     from proxy.config import Config
@@ -24,10 +30,17 @@ def check_config(path: Path) -> None:
     Example: hybrid-llm check-config configs/default.yaml
     """
     from proxy.budget import unpriced_warning
+    from proxy.config import ConfigError
+    from proxy.upstream import check_network
 
     config = load(path)
     prices = load_configured_prices(config, path)
-    for warning in config.warnings():
+    try:
+        check_network(config)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
+    for warning in warnings_of(config):
         click.echo(f"{path}: warning: {warning}", err=True)
     if not prices.cloud_is_known:
         click.echo(f"{path}: warning: {unpriced_warning(config)}", err=True)

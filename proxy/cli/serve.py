@@ -84,9 +84,11 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     from proxy.config import ConfigError
     from proxy.server import Proxy, Server, check_worker_keys, is_worker, worker_slot
     from proxy.storage import StoreUnavailable
+    from proxy.upstream import check_network
 
     try:
         check_worker_keys(config)
+        check_network(config)
         if config.server.workers > 1 and not is_worker():
             _run_workers(config)
         else:
@@ -129,10 +131,14 @@ def demo(config_path: Path, host: str | None, port: int | None) -> None:
 
     from proxy.cli.demo import DemoNotInstalled, run_demo
     from proxy.cli.stand_in import StandInFailed
+    from proxy.config import ConfigError
     from proxy.storage import StoreUnavailable
 
     try:
         run_demo(config)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
     except (DemoNotInstalled, StandInFailed, StoreUnavailable) as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None

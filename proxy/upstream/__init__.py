@@ -6,7 +6,7 @@ This package does not know why a request was sent to a tier or what its answer m
 from proxy.upstream.capabilities import Capabilities
 from proxy.upstream.http1 import Delivery
 from proxy.upstream.response import UpstreamResponse
-from proxy.upstream.transport import open_transport
+from proxy.upstream.transport import check_network, open_transport
 from proxy.upstream.upstream import Body, Upstream
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Delivery",
     "Upstream",
     "UpstreamResponse",
+    "check_network",
     "open_transport",
 ]

@@ -13,7 +13,6 @@ Sources: RFC 9112; llhttp, by httptools, is the parser.
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import time
@@ -23,6 +22,8 @@ from typing import Any, Final, NamedTuple, cast
 import aiohappyeyeballs
 import httptools
 import httpx2
+
+from proxy.upstream.environment import trusted_certificates
 
 KEEPALIVE_SECONDS: Final = 30.0  # an idle connection is closed after this time
 RESOLVED_SECONDS: Final = 10.0  # addresses of a host name are cached for this time
@@ -532,7 +533,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
     Args:
         rest: opens the transport for requests that the engine does not handle; called on the first
             of them, with the trusted certificates. It is closed with the engine.
-        verify: the trusted certificates; by default the system's.
+        verify: the trusted certificates; by default those of the environment.
         keepalive_seconds: idle connections are closed after this time.
         resolved_seconds: addresses of a host name are cached for this time.
         stale_seconds: a reused connection that ends within this time of a request, without a byte,
@@ -688,9 +689,7 @@ class Http1Transport(httpx2.AsyncBaseTransport):
     async def _trust(self) -> ssl.SSLContext:
         """The trusted certificates, read on first use: that takes tens of milliseconds."""
         if self._verify is None:
-            self._verify = await asyncio.to_thread(ssl.create_default_context)
-            with contextlib.suppress(NotImplementedError):
-                self._verify.set_alpn_protocols(["http/1.1"])
+            self._verify = await asyncio.to_thread(trusted_certificates)
         return self._verify
 
     async def aclose(self) -> None:

@@ -10,9 +10,10 @@ import pytest
 from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import UpstreamInterrupted, UpstreamTimeout, UpstreamUnreachable
 from proxy.upstream.circuit_breaker import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS
+from proxy.upstream.environment import environment_proxy
 from proxy.upstream.http1 import Http1Transport
 from proxy.upstream.response import UpstreamResponse
-from proxy.upstream.transport import environment_proxy, open_transport
+from proxy.upstream.transport import open_transport
 from proxy.upstream.upstream import Upstream
 
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
@@ -425,8 +426,8 @@ async def test_environment_proxy_is_used_for_matching_addresses(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example.org")
     monkeypatch.delenv("no_proxy", raising=False)
-    proxy = "http://proxy.example.org:3128"
-    assert environment_proxy(base_url) == (proxy if proxied else None)
+    proxy = environment_proxy(base_url)
+    assert (proxy and str(proxy.url)) == ("http://proxy.example.org:3128" if proxied else None)
     transport = open_transport(UpstreamConfig(base_url=base_url, model="m"))
     assert isinstance(transport, httpx2.AsyncHTTPTransport if proxied else Http1Transport)
     await transport.aclose()
