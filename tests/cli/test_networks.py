@@ -10,10 +10,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from fakes import FakeUpstream, refused_address, whole
-from live import chat_body
+from live import chat_body, config_fields
 from outbound import NETWORK_VARIABLES, HttpProxy, SocksProxy, TlsUpstream, port_of
+from proxy import storage
+from proxy.cli.main import main
+from proxy.cli.options import load_to_serve
 from served import Served, ask
 
 OTHERS = ("OLLAMA_", "OPENAI_", "ROUTER_", "CLOUD_", "STORAGE_", "PORT")
@@ -191,3 +195,19 @@ async def test_a_corrected_base_url_is_said_once_at_the_start(
     assert checked.returncode == 0
     assert f"config.yaml: warning: {said}\n" in checked.stderr
     assert json.loads(config.read_text())["upstreams"]["local"]["base_url"] == written
+
+
+async def test_a_database_on_a_network_file_system_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "storage.url: it is elsewhere"
+    monkeypatch.setattr(storage, "network_storage_warning", lambda config: warning)
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(config_fields(tmp_path, "http://localhost/v1", "https://x/v1")))
+    checked = CliRunner().invoke(main, ["check-config", str(config)])
+    assert (checked.exit_code, checked.output.splitlines()[0]) == (
+        0,
+        f"{config}: warning: {warning}",
+    )
+    load_to_serve(config)
+    assert f"WARNING {config}: {warning}\n" in capsys.readouterr().err
