@@ -17,7 +17,7 @@ from bench import as_sections, fill_in
 from exposed import current_families
 from proxy import __version__
 from proxy.cli.main import main
-from proxy.config import Config, LongPrices, PriceConfig, load_config
+from proxy.config import BasicAuth, Config, LongPrices, PriceConfig, load_config
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.gateway.answer_checks import VERIFY_HEADER
 from proxy.gateway.conversations import SESSION_HEADER
@@ -64,7 +64,7 @@ def config_keys(kind: msgspec.inspect.Type, prefix: str = "") -> set[str]:
 
 
 def keys_of(value: object, prefix: str = "") -> set[str]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return {prefix.removesuffix(".")}
     return {key for name, inner in value.items() for key in keys_of(inner, f"{prefix}{name}.")}
 
@@ -75,6 +75,7 @@ def sections(keys: set[str]) -> set[str]:
 
 
 PRICE = sorted(config_keys(msgspec.inspect.type_info(PriceConfig)))
+LOGIN = [field.name for field in msgspec.structs.fields(BasicAuth)]
 LONG = [field.name for field in msgspec.structs.fields(LongPrices)]
 # Old names of keys, which the documents no longer show.
 OLD_KEYS = {f"routing.candidate{key}" for key in ("", ".path", ".share")}
@@ -122,6 +123,9 @@ def test_the_default_configuration_names_every_key() -> None:
         "judge.price": PRICE,
         "upstreams.local.price.long": LONG,
         "routing.shadow_router": ["path", "share"],
+        "upstreams.local.basic_auth": LOGIN,
+        "upstreams.cloud.basic_auth": LOGIN,
+        "judge.basic_auth": LOGIN,
     }
     inner = {f"{key}.{name}" for key, names in abbreviated.items() for name in names}
     assert keys_of(shown) | inner == KEYS | abbreviated.keys()

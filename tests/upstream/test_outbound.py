@@ -13,7 +13,7 @@ import pytest
 from fakes import FakeUpstream, chunked, openai_events, refused_address
 from live import LiveProxy, StartProxy
 from outbound import NETWORK_VARIABLES, PASSWORD, USER, HttpProxy, SocksProxy, TlsUpstream, port_of
-from proxy.config import UpstreamConfig
+from proxy.config import ConfigError, UpstreamConfig
 from proxy.upstream.transport import open_transport
 
 WRONG = f"{USER}:{quote('wr0ng:pa@s')}@"
@@ -112,6 +112,18 @@ async def test_a_bundle_is_trusted_on_direct_connections(
     )
     assert uploaded.status_code == 200
     assert [call.body for call in secure.calls][1:] == [b"ab"]
+
+
+async def test_a_transport_is_not_opened_without_its_certificates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nothing.pem")
+    with pytest.raises(ConfigError, match=r"REQUESTS_CA_BUNDLE: /nothing\.pem cannot be read"):
+        open_transport(UpstreamConfig(base_url="https://gpu.test/v1", model="m"))
+    await open_transport(UpstreamConfig(base_url="http://gpu.test/v1", model="m")).aclose()
+    monkeypatch.setenv("HTTP_PROXY", "https://proxy.test:443")
+    with pytest.raises(ConfigError, match=r"REQUESTS_CA_BUNDLE: /nothing\.pem cannot be read"):
+        open_transport(UpstreamConfig(base_url="http://gpu.test/v1", model="m"))
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

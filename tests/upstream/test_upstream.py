@@ -11,7 +11,7 @@ from proxy.config import Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import UpstreamInterrupted, UpstreamTimeout, UpstreamUnreachable
 from proxy.upstream.circuit_breaker import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS
 from proxy.upstream.environment import environment_proxy
-from proxy.upstream.http1 import Http1Transport
+from proxy.upstream.http1 import Delivery, Http1Transport
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.transport import open_transport
 from proxy.upstream.upstream import Upstream
@@ -435,17 +435,22 @@ async def test_environment_proxy_is_used_for_matching_addresses(
 
 @pytest.mark.parametrize(
     ("error", "hosts"),
-    [(httpx2.ConnectError("refused"), ["a", "b"]), (httpx2.ReadError("reset"), ["a"])],
-    ids=["not-connected", "sent"],
+    [
+        (httpx2.ConnectError("refused"), ["a", "b"]),
+        (httpx2.ProxyError("503"), ["a", "b"]),
+        (httpx2.ReadError("reset"), ["a"]),
+    ],
+    ids=["not-connected", "not-connected-by-the-proxy", "sent"],
 )
 async def test_another_replica_gets_a_request_only_if_the_first_cannot_have_it(
     error: Exception, hosts: list[str]
 ) -> None:
     upstream, transport = make_upstream(failing(error), base_url=("http://a/v1", "http://b/v1"))
+    delivery = Delivery()
     with pytest.raises(UpstreamUnreachable) as got:
-        await ask(upstream)
+        await upstream.open("/chat/completions", b"{}", (), stream=False, delivery=delivery)
     assert [request.url.host for request in transport.requests] == hosts
-    assert got.value.may_have_arrived == (len(hosts) == 1)
+    assert got.value.may_have_arrived == delivery.was_sent == (len(hosts) == 1)
 
 
 # ── Circuit breakers ──────────────────────────────────────────────────────────────────────────
