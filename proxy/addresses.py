@@ -13,6 +13,8 @@ from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 # Servers whose API has no version in its path, so that their base URL ends at the host.
 _WITHOUT_VERSION: Final = frozenset({"api.perplexity.ai", "models.inference.ai.azure.com"})
+# How containers of Docker and Podman call the machine that they run on.
+_CONTAINER_HOSTS: Final = frozenset({"host.docker.internal", "host.containers.internal"})
 _ENDPOINT: Final = "/chat/completions"
 _VERSION: Final = "/v1"
 # The names of query parameters whose values are credentials.
@@ -106,4 +108,4 @@ def is_this_machine(host: str) -> bool:
     if (address := parse_ip(host)) is not None:
         return address.is_loopback or address.is_unspecified
     name = host.lower().rstrip(".")
-    return name == "localhost" or name.endswith(".localhost")
+    return name == "localhost" or name.endswith(".localhost") or name in _CONTAINER_HOSTS

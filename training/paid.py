@@ -31,6 +31,7 @@ import msgspec
 import tiktoken
 
 from router_model.rubric import OPTIONAL_FIELDS, Message, supported_request
+from training.dataset import DataError
 from training.journal import Answer, Journal
 from training.progress import meter, say
 
@@ -247,10 +248,16 @@ class PaidClient:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stop = asyncio.Event()
         self._unsupported: defaultdict[str, set[str]] = defaultdict(set)
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(timeout_seconds, connect=min(10.0, timeout_seconds)),
-            limits=httpx2.Limits(max_connections=concurrency),
-        )
+        try:
+            self._client = httpx2.AsyncClient(
+                timeout=httpx2.Timeout(timeout_seconds, connect=min(10.0, timeout_seconds)),
+                limits=httpx2.Limits(max_connections=concurrency),
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL):
+            raise DataError(
+                "a proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used; training knows "
+                "http:// and https:// proxies"
+            ) from None
 
     async def __aenter__(self) -> Self:
         return self

@@ -63,11 +63,11 @@ def test_the_server_is_above_the_version() -> None:
 
 HERE = (
     "localhost LOCALHOST localhost. ollama.localhost 127.0.0.1 127.8.9.1 0.0.0.0 :: ::1 "
-    "::ffff:127.0.0.1 ::ffff:0.0.0.0"
+    "::ffff:127.0.0.1 ::ffff:0.0.0.0 host.docker.internal host.containers.internal"
 ).split()
 ELSEWHERE = (
     "localhost.example.org mylocalhost example.org 128.0.0.1 10.0.0.1 ::2 fe80::1 "
-    "::ffff:10.0.0.1 host.docker.internal"
+    "::ffff:10.0.0.1 docker.internal"
 ).split()
 
 
