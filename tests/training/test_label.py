@@ -29,7 +29,7 @@ from training import cli, label
 from training.dataset import DataError
 from training.journal import Answer as Bought
 from training.journal import Journal
-from training.paid import Budget, Endpoint, Price, Stopped
+from training.paid import Budget, Endpoint, PaidClient, Price, Stopped
 from training.sources import pairs
 
 CALLS_PER_PROMPT = 6
@@ -610,6 +610,24 @@ def test_answers_in_flight_use_the_reserved_space(tmp_path: Path) -> None:
         assert journal.answers == {"k": bought_answer()}
         assert journal.spent_usd == {"cloud": 0.25}
         assert journal.uncertain_usd == 0.5
+
+
+@pytest.mark.parametrize("proxy", ["socks4://proxy:1080", "socks5://proxy:1080", "http://proxy:x"])
+def test_a_proxy_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with (
+        Journal(tmp_path / "journal") as journal,
+        pytest.raises(DataError, match="a proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"),
+    ):
+        PaidClient(journal, max_usd=1)
+
+
+def test_the_query_of_an_endpoint_follows_the_path() -> None:
+    price = Price(input=0, cached_input=0, output=0)
+    endpoint = Endpoint(role="cloud", url="http://x/v1?api-version=1", model="m", price=price)
+    assert endpoint.chat_url == "http://x/v1/chat/completions?api-version=1"
 
 
 def test_two_runs_cannot_share_a_journal(tmp_path: Path) -> None:
