@@ -22,7 +22,7 @@ from litestar.config.cors import CORSConfig
 
 from proxy.auth import ApiKeys
 from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter, unpriced_warning
-from proxy.config import Config, UpstreamConfig, load_prices, pricing_path
+from proxy.config import Config, ConfigError, UpstreamConfig, load_prices, pricing_path
 from proxy.evaluation import (
     Judge,
     JudgePriceUnknown,
@@ -364,7 +364,7 @@ class Proxy:
                 transport=self._open_transport,
                 count=self.metrics.count_judging,
             )
-        except JudgePriceUnknown as error:
+        except (JudgePriceUnknown, ConfigError) as error:
             logger.error("judging is off: %s", error)
             return None
 

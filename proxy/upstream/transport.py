@@ -1,5 +1,6 @@
 """The production transport of a tier: each replica directly, or through the environment's proxy."""
 
+import logging
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -11,6 +12,8 @@ from proxy.config import Config, UpstreamConfig
 from proxy.upstream.environment import environment_proxy, names_certificates, trusted_certificates
 from proxy.upstream.http1 import KEEPALIVE_SECONDS, Address, Http1Transport, Origin
 from proxy.upstream.tunnel import TunnelTransport
+
+logger = logging.getLogger(__name__)
 
 # The tier's own concurrency limit counts; the pool has none.
 _LIMITS: Final = httpx2.Limits(
@@ -40,14 +43,20 @@ def open_transport(config: UpstreamConfig) -> httpx2.AsyncBaseTransport:
 def check_network(config: Config) -> None:
     """Check the proxies and certificates that the environment names for the tiers and the judge.
 
+    The log names the proxies that are used.
+
     Raises:
         ConfigError: a variable of the environment cannot be used.
     """
     urls = [*config.upstreams.local.base_urls, *config.upstreams.cloud.base_urls]
     if config.judge.enabled and config.judge.base_url is not None:
         urls.append(clean_base_url(config.judge.base_url))
-    if _need_tls({url: environment_proxy(url) for url in urls}) and names_certificates():
+    proxies = {url: environment_proxy(url) for url in urls}
+    if _need_tls(proxies) and names_certificates():
         trusted_certificates()
+    for url, proxy in proxies.items():
+        if proxy is not None:
+            logger.info("%s is reached through the proxy %s", url, proxy.url)  # without its login
 
 
 class _Routes(httpx2.AsyncBaseTransport):

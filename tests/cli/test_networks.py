@@ -8,13 +8,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 
 from fakes import FakeUpstream, refused_address, whole
 from live import chat_body, config_fields
-from outbound import NETWORK_VARIABLES, HttpProxy, SocksProxy, TlsUpstream, port_of
+from outbound import NETWORK_VARIABLES, PASSWORD, USER, HttpProxy, SocksProxy, TlsUpstream, port_of
 from proxy import storage
 from proxy.cli.main import main
 from proxy.cli.options import load_to_serve
@@ -169,14 +170,20 @@ async def test_the_proxy_of_the_environment_is_used_by_serve(
     local: FakeUpstream,
     cloud: FakeUpstream,
 ) -> None:
-    forward = await stack.enter_async_context(SocksProxy({"cloud.test:80": port_of(cloud)}))
+    forward = await stack.enter_async_context(
+        SocksProxy({"cloud.test:80": port_of(cloud)}, has_password=True)
+    )
     for name in NETWORK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("all_proxy", f"socks5://{forward.address}")
+    login = f"{USER}:{quote(PASSWORD, safe='')}"
+    monkeypatch.setenv("all_proxy", f"socks5://{login}@{forward.address}")
     changes = {"upstreams": {"cloud": {"base_url": "http://cloud.test/v1"}}}
     async with Served(tmp_path, local, cloud, changes=changes) as proxy:
         assert (await ask(proxy.port, chat_body(model="cloud"))).head.status == 200
         assert (await ask(proxy.port, chat_body(model="local"))).head.status == 200
+        said = f"http://cloud.test/v1 is reached through the proxy socks5://{forward.address}\n"
+        assert proxy.log.decode().count(said) == 1
+        assert USER not in proxy.log.decode()
     assert set(forward.targets) == {"cloud.test:80"}
     assert (len(local.calls), len(cloud.calls)) == (1, 1)
 

@@ -86,6 +86,22 @@ async def test_threshold_model_price_and_keys_change_without_a_restart(
     assert len(cloud.calls) == 1
 
 
+async def test_an_unusable_proxy_fails_the_reload_of_a_tier_and_switches_a_judge_off(
+    start: StartProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks4://proxy:1080")
+    monkeypatch.delenv("http_proxy", raising=False)
+    proxy = await start()
+    judge = {"enabled": True, "base_url": "http://judge.test/v1", "price": {"input": 1}}
+    await reloads(proxy, {"judge": judge})
+    await last_reload(proxy, successful=True)
+    assert "judging is off: HTTP_PROXY: socks4 proxies are not supported" in caplog.text
+    proxy.configure({"upstreams": {"local": {"base_url": "http://gpu.test/v1"}}})
+    await last_reload(proxy, successful=False)
+    assert "stays in use: HTTP_PROXY: socks4 proxies are not supported" in caplog.text
+    assert (await proxy.chat(model="local")).status_code == 200
+
+
 async def test_running_streams_finish_at_the_old_address(
     start: StartProxy, local: FakeUpstream
 ) -> None:

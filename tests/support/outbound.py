@@ -28,21 +28,29 @@ class _ForwardProxy:
 
     Args:
         has_password: whether it demands USER and PASSWORD.
+        certificate: for TLS to the proxy, with its key in one file.
 
     Attributes:
         targets: what was asked for, also where it was refused.
     """
 
-    def __init__(self, ports: Mapping[str, int], *, has_password: bool = False) -> None:
+    def __init__(
+        self,
+        ports: Mapping[str, int],
+        *,
+        has_password: bool = False,
+        certificate: Path | None = None,
+    ) -> None:
         self.targets: list[str] = []
         self._ports = ports
         self._has_password = has_password
+        self._tls = None if certificate is None else _server_context(certificate)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> "_ForwardProxy":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -199,10 +207,15 @@ class TlsUpstream(FakeUpstream):
         self._certificate = certificate
 
     async def __aenter__(self) -> "TlsUpstream":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._certificate)
+        context = _server_context(self._certificate)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context)
         return self
+
+
+def _server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
 
 
 def make_certificate(folder: Path, host: str) -> Path:

@@ -99,6 +99,29 @@ async def test_tls_is_verified_behind_a_proxy(
     assert len(secure.calls) == 1
 
 
+async def test_the_connection_to_a_proxy_may_be_encrypted(
+    start: StartProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    stack: AsyncExitStack,
+    cloud: FakeUpstream,
+    certificate: Path,
+    other_certificate: Path,
+) -> None:
+    secure = await stack.enter_async_context(TlsUpstream(certificate))
+    targets = {"gpu.test:443": port_of(secure), "cloud.test:80": port_of(cloud)}
+    forward = await stack.enter_async_context(
+        HttpProxy(targets, has_password=True, certificate=certificate)
+    )
+    monkeypatch.setenv("ALL_PROXY", f"https://{LOGIN}{forward.address}")
+    for bundle, status in ((certificate, 200), (other_certificate, 502)):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        for url in ("https://gpu.test/v1", "http://cloud.test/v1"):
+            proxy = await start(cloud=url)
+            assert (await ask_cloud(proxy)).status_code == status
+            await proxy.stop()
+    assert (len(secure.calls), len(cloud.calls)) == (1, 1)
+
+
 async def test_a_bundle_is_trusted_on_direct_connections(
     start: StartProxy, monkeypatch: pytest.MonkeyPatch, stack: AsyncExitStack, certificate: Path
 ) -> None:
