@@ -1,0 +1,150 @@
+"""Refusals of real local servers, in their own words: the cloud answers what they cannot.
+
+`refusals.json` has them, with the version of the server, what of the request they are about, and
+where they are quoted. `fault` marks those that are about the server, not about the request.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, openai_events, whole
+from live import LiveProxy, StartProxy, World
+from proxy.record import Target
+from servers.doubles.base import Refusal
+from servers.requests import request_with
+
+Record = dict[str, Any]
+
+REFUSALS: list[Record] = json.loads(Path(__file__).with_name("refusals.json").read_text("utf-8"))
+
+
+def _of(tier: str, *, without: Sequence[str] = ()) -> list[Any]:
+    return [
+        pytest.param(record, id=f"{record['server']}-{record['needs']}-{place}".replace(" ", ""))
+        for place, record in enumerate(REFUSALS)
+        if record["tier"] == tier and record["needs"] not in without
+    ]
+
+
+def refusal_of(record: Record) -> Refusal:
+    return Refusal(record["status"], record["body"])
+
+
+def request_of(record: Record, **fields: Any) -> bytes:
+    return json.dumps(request_with(record["needs"]) | fields).encode()
+
+
+def test_every_refusal_has_a_source() -> None:
+    for record in REFUSALS:
+        assert record.keys() <= set(
+            "tier server version needs status body source note fault".split()
+        )
+        assert "/" in record["source"]
+        assert record["status"] >= 400
+    for server in ("vLLM", "LM Studio", "llama.cpp", "TGI", "SGLang", "Ollama"):
+        assert sum(record["server"] == server for record in REFUSALS) >= 6
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("record", _of("local"))
+async def test_the_cloud_answers_what_the_local_server_refuses(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, record: Record, streams: bool
+) -> None:
+    """And the local server, which is well, gets the next request that it can answer."""
+    local.answer = refusal_of(record).answer()
+    cloud.answer = chunked(*openai_events()) if streams else whole(answer_json())
+    proxy = await start()
+    clock = Clock(proxy)
+    body = request_of(record, stream=streams)
+    response = await proxy.post(body)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-router-fallback"].startswith("local→cloud:")
+    assert response.headers["x-router-target"] == "cloud"
+    if streams:
+        assert response.text.endswith("data: [DONE]\n\n")
+        assert "wörld" in response.text
+    else:
+        assert response.content == answer_json()
+    assert local.calls
+    row = await proxy.row_of(response)
+    assert (row["fallback_from"], row["ending"], row["status"]) == ("local", "ok", 200)
+    if record.get("fault"):
+        return
+    for _ in range(5):
+        clock.now += 1.0
+        response = await proxy.post(body)
+        assert response.status_code == 200, response.text
+        assert response.headers["x-router-target"] == "cloud"
+    clock.now += 1.0
+    local.calls.clear()
+    local.answer = whole(answer_json("Four."))
+    response = await proxy.chat(text=EASY)
+    assert response.headers["x-router-reason"] == "score"
+    assert response.headers["x-router-target"] == "local"
+    assert len(local.calls) == 1
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("record", _of("local"))
+async def test_a_forced_request_gets_the_refusal_unchanged(world: World, record: Record) -> None:
+    refusal = refusal_of(record)
+    world.local.answer = refusal.answer()
+    for body, headers in (
+        (request_of(record, model="local"), None),
+        (request_of(record), {"x-router-target": "local"}),
+    ):
+        response = await world.proxy.post(body, headers)
+        assert response.status_code == refusal.status
+        assert response.content == refusal.content
+        assert "x-router-fallback" not in response.headers
+        assert "x-router-adapted" not in response.headers
+    assert not world.cloud.calls
+
+
+class Clock:
+    """A clock in place of the local tier's."""
+
+    def __init__(self, proxy: LiveProxy) -> None:
+        self.now = time.monotonic()
+        upstream = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL]
+        upstream._clock = lambda: self.now
+
+
+@pytest.mark.parametrize("record", _of("cloud", without=["role", "tools"]))
+async def test_a_refusal_of_the_cloud_is_not_the_end_of_a_routed_request(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, record: Record
+) -> None:
+    """Where the request cannot be adapted to the cloud, or not enough, the local tier answers."""
+    cloud.answer = refusal_of(record).answer()
+    local.answer = chunked(*openai_events())
+    proxy = await start()
+    kind, _, name = record["needs"].partition(":")
+    extra = {name: _VALUES.get(name, "low")} if kind == "field" else request_with(record["needs"])
+    fields = {"stream": True, "text": HARD} | {
+        key: value for key, value in extra.items() if key not in ("model", "messages")
+    }
+    response = await proxy.chat(**fields)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-router-fallback"].startswith("cloud→local:")
+    assert "wörld" in response.text
+
+
+_VALUES = {
+    "max_tokens": 50,
+    "max_completion_tokens": 50,
+    "temperature": 0.2,
+    "top_p": 0.5,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "top_k": 40,
+    "num_keep": 4,
+    "keep_alive": "5m",
+    "thinking": {"type": "disabled"},
+    "reasoning": {"effort": "low"},
+    "web_search_options": {},
+}
