@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
-from fakes import DONE, EASY, HARD, FakeUpstream, event
-from live import LiveProxy, StartProxy, chat_body
+from fakes import DONE, EASY, HARD, FakeUpstream, answer_json, event
+from live import LiveProxy, StartProxy
 from servers.doubles.azure import Azure, OldAzure
 from servers.doubles.base import TEXT, Server, encode
 from servers.doubles.databricks import Databricks
@@ -165,8 +165,24 @@ async def test_models_are_listed(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("server", "tier"), [*_locals(), *_clouds()])
-async def test_an_unknown_path_is_answered_in_the_servers_form(stage: Stage) -> None:
-    """For the double itself: its own form, and not an answer."""
-    body = chat_body(model=stage.tier)
-    response = await stage.proxy.client.post("/v1/completions", content=body)
-    assert "choices" not in response.text
+async def test_the_other_tier_answers_on_a_path_that_a_server_does_not_have(
+    stage: Stage, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """Whatever the server's "not found" looks like: LM Studio's has status 200."""
+    other = cloud if stage.tier == "local" else local
+    response = await stage.proxy.client.post(
+        "/v1/completions", json={"model": "auto", "prompt": stage.text}
+    )
+    assert response.status_code == 200, response.text
+    assert response.content == answer_json()
+    assert response.headers["x-router-fallback"].startswith(f"{stage.tier}→")
+    assert (len(stage.server.calls), len(other.calls)) == (1, 1)
+
+
+async def test_a_redirect_is_no_answer(start: StartProxy) -> None:
+    """Ollama redirects a path with two slashes to the clean one."""
+    async with Ollama() as server:
+        proxy = await start(local=server.base_url.replace("/v1", "//v1"))
+        response = await proxy.chat()
+    assert response.status_code == 200
+    assert response.json()["choices"]
