@@ -1,7 +1,8 @@
-"""Refusals of real local servers, in their own words: the cloud answers what they cannot.
+"""Refusals of real servers, in their own words: the other tier answers what one cannot.
 
 `refusals.json` has them, with the version of the server, what of the request they are about, and
-where they are quoted. `fault` marks those that are about the server, not about the request.
+where they are quoted. `fault` marks those that are about the server, or that do not say that
+they are about the request.
 """
 
 import json
@@ -12,13 +13,24 @@ from typing import Any
 
 import pytest
 
-from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, openai_events, whole
+from fakes import (
+    EASY,
+    HARD,
+    Answer,
+    Call,
+    FakeUpstream,
+    answer_json,
+    chunked,
+    openai_events,
+    whole,
+)
 from live import LiveProxy, StartProxy, World
 from proxy.record import Target
 from servers.doubles.base import Refusal
 from servers.requests import request_with
 
 Record = dict[str, Any]
+SEARCH = "field:web_search_options"  # no local tier can answer instead
 
 REFUSALS: list[Record] = json.loads(Path(__file__).with_name("refusals.json").read_text("utf-8"))
 
@@ -115,25 +127,43 @@ class Clock:
         upstream._clock = lambda: self.now
 
 
-@pytest.mark.parametrize("record", _of("cloud", without=["role", "tools"]))
-async def test_a_refusal_of_the_cloud_is_not_the_end_of_a_routed_request(
+@pytest.mark.parametrize("record", _of("cloud", without=["role", "tools", SEARCH]))
+async def test_a_field_that_the_cloud_refuses_is_adapted_or_the_local_tier_answers(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, record: Record
 ) -> None:
-    """Where the request cannot be adapted to the cloud, or not enough, the local tier answers."""
-    cloud.answer = refusal_of(record).answer()
-    local.answer = chunked(*openai_events())
+    """The cloud refuses the field in these words, and answers without it."""
+    name = record["needs"].rpartition(":")[2]
+    value, refusal = _VALUES[name], refusal_of(record)
+
+    def answer(call: Call) -> Answer:
+        if name in call.json:
+            return refusal.answer()
+        return chunked(*openai_events()) if name == STREAM else whole(answer_json())
+
+    cloud.answer = answer
     proxy = await start()
-    kind, _, name = record["needs"].partition(":")
-    extra = {name: _VALUES.get(name, "low")} if kind == "field" else request_with(record["needs"])
-    fields = {"stream": True, "text": HARD} | {
-        key: value for key, value in extra.items() if key not in ("model", "messages")
-    }
-    response = await proxy.chat(**fields)
-    assert response.status_code == 200, response.text
-    assert response.headers["x-router-fallback"].startswith("cloud→local:")
-    assert "wörld" in response.text
+    fields = {"stream": True} if name == STREAM else {name: value}
+    for calls in (2, 1):
+        cloud.calls.clear()
+        response = await proxy.chat(text=HARD, **fields)
+        assert response.status_code == 200, response.text
+        if name in MEANINGFUL:
+            assert response.headers["x-router-fallback"].startswith("cloud→local:")
+            assert "x-router-adapted" not in response.headers
+            assert local.calls[-1].json[name] == value
+            continue
+        assert response.headers["x-router-target"] == "cloud"
+        assert len(cloud.calls) == calls
+        adapted = RENAMED.get(name, name) if name != STREAM else None
+        assert response.headers.get("x-router-adapted") == adapted
 
 
+STREAM = "stream_options"  # that of the proxy
+MEANINGFUL = ("stop",)
+RENAMED = {
+    "max_tokens": "max_tokens->max_completion_tokens",
+    "max_completion_tokens": "max_completion_tokens->max_tokens",
+}
 _VALUES = {
     "max_tokens": 50,
     "max_completion_tokens": 50,
@@ -146,5 +176,7 @@ _VALUES = {
     "keep_alive": "5m",
     "thinking": {"type": "disabled"},
     "reasoning": {"effort": "low"},
-    "web_search_options": {},
+    "reasoning_effort": "low",
+    "stop": ["\n"],
+    "stream_options": None,
 }

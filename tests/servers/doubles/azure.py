@@ -51,6 +51,7 @@ class Azure(OpenAi):
 class OldAzure(Azure):
     """A version that checks the request against a schema without today's fields."""
 
+    streams_usage: ClassVar[bool] = False
     known: ClassVar[frozenset[str]] = KNOWN - {"stream_options", "max_completion_tokens", "store"}
 
     def check(self, fields: Fields) -> Refusal | None:

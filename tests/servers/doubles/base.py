@@ -38,6 +38,10 @@ class Refusal(NamedTuple):
 class Server(FakeUpstream):
     """A double of a model server with one chat model.
 
+    Attributes:
+        streams_usage: whether streams can have usage.
+        has_usage_chunk: whether that usage has a chunk of its own, without choices.
+
     Args:
         has_tools: whether the model, or the server as it was started, takes tools.
         has_vision: whether the model takes images.
@@ -46,6 +50,8 @@ class Server(FakeUpstream):
 
     model: ClassVar[str] = "phi3:latest"
     context_tokens: ClassVar[int] = 4096
+    streams_usage: ClassVar[bool] = True
+    has_usage_chunk: ClassVar[bool] = True
 
     def __init__(
         self, *, has_tools: bool = False, has_vision: bool = False, thinks: bool = False

@@ -15,7 +15,10 @@ KNOWN = frozenset(
 
 
 class Databricks(Server):
+    """Its streams have no usage."""
+
     model: ClassVar[str] = "databricks-gpt-oss-20b"
+    streams_usage: ClassVar[bool] = False
 
     def check(self, fields: Fields) -> Refusal | None:
         if unknown := names(fields, KNOWN):

@@ -22,6 +22,7 @@ class Mistral(Server):
     """Its `stream_options` is known, but nothing in it is."""
 
     model: ClassVar[str] = "mistral-small-latest"
+    has_usage_chunk: ClassVar[bool] = False
     context_tokens: ClassVar[int] = 128_000
 
     def list_models(self) -> Fields:

@@ -6,7 +6,7 @@ router/src/server.rs (create_event_from_stream_token: usage is in the chunk that
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from fakes import WORDS, Call
 from servers.doubles.base import (
@@ -24,6 +24,8 @@ MAX_STOP_SEQUENCES = 4
 
 class Tgi(Server):
     """It ignores unknown fields, and the model's name. Its limits are those of its start."""
+
+    has_usage_chunk: ClassVar[bool] = False
 
     def unknown_path(self, call: Call) -> Refusal:
         return Refusal(404, "")

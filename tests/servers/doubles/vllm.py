@@ -7,7 +7,7 @@ vllm/multimodal/processing/context.py (validate_num_items). For version 0.5: the
 github.com/Azure-Samples/azure-search-power-skills/pull/214 quotes.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from servers.doubles.base import (
     CREATED,
@@ -117,6 +117,8 @@ _KNOWN_TO_0_5 = frozenset(
 
 class OldVllm(Vllm):
     """Version 0.5, with `object: error` around its words, and with a list of known fields."""
+
+    streams_usage: ClassVar[bool] = False
 
     def error(
         self,
